@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from router.archive.segments import Shelf
+from router.archive.segments import SegmentStore
 from router.archive.writer import Archive
 from router.config.loading import Config, Look, Source
 from router.config.reload import Reload, Standing
@@ -113,7 +113,7 @@ class RouterParts:
         def warn(count: int, why: str) -> None:
             self.log.warning("archive_lost", count=count, why=why, archive=str(folder))
 
-        shelf = Shelf(folder, settings.archive_max_bytes, settings.archive_keep)
+        shelf = SegmentStore(folder, settings.archive_max_bytes, settings.archive_keep)
         return Archive(shelf, warn, bodies=settings.archive_bodies)
 
     @cached_property
@@ -459,7 +459,7 @@ class _Life:
             if self._memory is not None:
                 # Nobody else knows that what was recorded before a `000` may be owed no more.
                 with suppress(StoreFailed):
-                    await self._memory.make_good(SPEND_TIMEOUT)
+                    await self._memory.write_pending(SPEND_TIMEOUT)
         finally:
             for task in self._beside:
                 task.cancel()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from router.archive.segments import Segment, found, time_of
-from router.archive.trace.lines import EventLine, ToldCaller, happening
+from router.archive.trace.lines import CallerInfo, EventLine, happening
 from router.archive.trace.question import Question, Word
 from router.telemetry.log.lines import stamp, utc
 
@@ -225,7 +225,7 @@ def _texts(found: Iterable[bytes]) -> Counter[str]:
     return Counter({each.decode("ascii"): count for each, count in Counter(found).items()})
 
 
-class InventoryShape(TypedDict):
+class InventoryView(TypedDict):
     """What an archive has: the earliest and the latest, and lines by what they say."""
 
     kind: Literal["archive"]
@@ -248,7 +248,7 @@ class InventoryShape(TypedDict):
     later: dict[str, int]
 
 
-def inventory_shape(counted: Inventory) -> InventoryShape:
+def inventory_shape(counted: Inventory) -> InventoryView:
     return {
         "kind": "archive",
         "first": None if counted.first is None else utc(counted.first),
@@ -296,7 +296,7 @@ class Sources:
     def whole(self, event: EventLine | KeptStory) -> list[EventLine]:
         """All happenings of an event, the oldest first. Raises OSError."""
         if not event.event_id:
-            return [event] if isinstance(event, ToldCaller) else []
+            return [event] if isinstance(event, CallerInfo) else []
         question = Question((Word(event.event_id),))
         return [each for each in self.look(question) if each.event_id == event.event_id][::-1]
 

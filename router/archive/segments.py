@@ -228,7 +228,7 @@ _LOOK = 0.25
 _ABANDONED = 3600.0
 
 
-class Shelf:
+class SegmentStore:
     """One process's part in a folder that several may share. Every method may raise OSError; none
     leaves a line that is cut where it could be helped."""
 

@@ -10,7 +10,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Final, NamedTuple
 
-from router.archive.segments import Shelf
+from router.archive.segments import SegmentStore
 from router.telemetry.log.lines import Fields, Level, Lines, with_payload
 
 #: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
@@ -61,7 +61,7 @@ class Archive:
 
     def __init__(
         self,
-        shelf: Shelf,
+        shelf: SegmentStore,
         tell: Callable[[int, str], None],
         *,
         bodies: bool = True,

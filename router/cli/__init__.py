@@ -164,7 +164,7 @@ def _show_overview() -> int:
 
 
 def _show_version() -> int:
-    from router.cli.version import version_told
+    from router.cli.version import format_version
 
-    say_lines(version_told())
+    say_lines(format_version())
     return GOOD

@@ -125,7 +125,7 @@ def add_times(parser: argparse._ArgumentGroup) -> None:
     parser.add_argument("--until", type=value(parse_moment), metavar="TIME", help="and before that")
 
 
-def mind_times(args: argparse.Namespace) -> None:
+def check_times(args: argparse.Namespace) -> None:
     """Raises SettingInvalid where nothing can be between the two."""
     since, until = args.since, args.until
     if since is not None and until is not None and since >= until:

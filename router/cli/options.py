@@ -219,7 +219,7 @@ def read_settings(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
     A variable that is empty counts as absent; one that looks like a mistyped setting is noted.
     """
     _note_typos(environ)
-    mind_password(args, environ)
+    require_password(args, environ)
     return Settings(**{name: read_setting(args, name, environ) for name in SETTINGS})
 
 
@@ -242,7 +242,7 @@ def serve_command(args: argparse.Namespace, store: Path | Database | None = None
     return [sys.executable, "-m", "router", "serve", *options]
 
 
-def mind_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
+def require_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
     """Note a store's password that everybody on the machine can read; SettingInvalid for two."""
     store = read_setting(args, "store", environ)
     if not isinstance(store, Database) or not store.has_password:
@@ -300,7 +300,7 @@ def nearest_of(word: str, known: Iterable[str]) -> str:
     return f", did you mean {by_name[near]}?" if near else ""
 
 
-def mind_target(name: str, known: Collection[str], where: str) -> None:
+def require_target(name: str, known: Collection[str], where: str) -> None:
     """Raises SettingInvalid for a target that `where` does not have."""
     if name not in known:
         raise SettingInvalid(f"--target: {where} has no target {name!r}{nearest_of(name, known)}")

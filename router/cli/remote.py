@@ -31,7 +31,7 @@ from router.cli.asking import (
     refuse_here,
     why_unreachable,
 )
-from router.cli.options import add_settings, mind_password, parse_url, read_setting, value
+from router.cli.options import add_settings, parse_url, read_setting, require_password, value
 from router.cli.printing import NAME, PROGRESS_EVERY, note, told_while_slow
 from router.config.settings import SETTINGS, archive_folder, parse_file
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
@@ -361,7 +361,7 @@ def _here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Itera
     """The same application, over a store and an archive that this machine reaches."""
     import httpx
 
-    from router.config.holders import DEEDS, Holder
+    from router.config.holders import DEEDS, TokenHolder
     from router.ops.api.application import PREFIX, app_for
 
     folder = read_archive(args) if needs != "store" else None
@@ -376,7 +376,7 @@ def _here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Itera
                 "there is nowhere to look, neither an archive nor a store: "
                 "see --archive, --store, or --url for a running router"
             )
-        holder = Holder(getattr(args, "who", None) or whoever(), frozenset(DEEDS))
+        holder = TokenHolder(getattr(args, "who", None) or whoever(), frozenset(DEEDS))
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
             base_url=f"http://localhost{PREFIX}",
@@ -409,7 +409,7 @@ async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | No
     from router.store.opening import look_into
     from router.store.protocol import StoreLimits
 
-    mind_password(args)
+    require_password(args)
     store = read_setting(args, "store")
     if store is None:
         if is_needed:

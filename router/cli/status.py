@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             said, nodes = _ask(router)
             cells = shutil.get_terminal_size(_UNBOUNDED).columns
             lines = (
-                [] if args.format == "json" else [*_told(said, cells), *_nodes_told(nodes, said)]
+                [] if args.format == "json" else [*_told(said, cells), *_format_nodes(nodes, said)]
             )
     except RemoteProblem as error:
         note(str(error))
@@ -176,7 +176,7 @@ def _state(told: Said, now: str | None) -> str:
     return said
 
 
-def _nodes_told(nodes: Sequence[Said], said: Said) -> Iterator[str]:
+def _format_nodes(nodes: Sequence[Said], said: Said) -> Iterator[str]:
     if not nodes:
         return
     if said:

@@ -12,7 +12,7 @@ from router.cli.printing import NAME
 from router.model.build import COMPILED
 
 
-def version_told() -> Iterator[str]:
+def format_version() -> Iterator[str]:
     """The router's own version first, alone on its line."""
     yield f"{NAME} {__version__}"
     libc = " ".join(filter(None, platform.libc_ver()))

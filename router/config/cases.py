@@ -202,7 +202,7 @@ class CaseBlind:
         """The routes that are not in the event's plan for upper and lower case alone."""
         there = {route.name for route in plan.routes}
         lower = {name: getattr(event, name).lower() for name in FIELDS}
-        blind = self._folded.match(event.but(**lower))
+        blind = self._folded.match(event.replace(**lower))
         return [self._routes[route.name] for route in blind.routes if route.name not in there]
 
 

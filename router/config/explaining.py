@@ -64,7 +64,7 @@ class Explained(TypedDict):
     left: int
 
 
-class RefusalShape(TypedDict):
+class RefusalView(TypedDict):
     """What EBaaS would get for a callback that is no event, and why."""
 
     code: str
@@ -76,7 +76,7 @@ class RefusalShape(TypedDict):
 class RefusedEvent(TypedDict):
     """What would become of a callback that is no event."""
 
-    refused: RefusalShape
+    refused: RefusalView
 
 
 def explained(event: Event, config: Config, *, whole: bool) -> Explained:
@@ -126,4 +126,4 @@ def _route(match: RouteMatch) -> ExplainedRoute:
 
 
 def refused(error: Refused) -> RefusedEvent:
-    return RefusedEvent(refused=RefusalShape(code=error.code, msg=error.msg, why=error.why))
+    return RefusedEvent(refused=RefusalView(code=error.code, msg=error.msg, why=error.why))

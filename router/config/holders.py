@@ -18,9 +18,9 @@ from router.net.access import SHORT
 
 #: What somebody may do at the ops port. `replay` and `discard` have `restore` with them; `bodies`
 #: is to see what is in events.
-Deed = Literal["read", "replay", "discard", "pause", "bodies"]
+Permission = Literal["read", "replay", "discard", "pause", "bodies"]
 
-DEEDS: tuple[Deed, ...] = get_args(Deed)
+DEEDS: tuple[Permission, ...] = get_args(Permission)
 
 #: What is no token, by its SHA-256, and why: nothing at all, which a hash is made of where the
 #: variable that should have the token is not set; and what anybody tries first.
@@ -34,12 +34,12 @@ _NO_TOKENS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class TokenHolder:
     """Somebody who asks the ops port for something."""
 
     #: None where nobody needs a token.
     name: str | None
-    may: frozenset[Deed]
+    may: frozenset[Permission]
     #: Whose targets alone are seen and touched; `""` for all.
     owner: str = ""
 
@@ -58,7 +58,7 @@ class Holders:
     """What one tokens file says."""
 
     #: The SHA-256 of each token that is good, and who has it.
-    tokens: tuple[tuple[bytes, Holder], ...]
+    tokens: tuple[tuple[bytes, TokenHolder], ...]
     #: Over the file and what its variables and secret files had in them: two that are equal say
     #: the same.
     hash: str
@@ -114,5 +114,5 @@ def _digests(said: Mapping[str, Any]) -> Iterator[bytes]:
         yield bytes.fromhex(digest.reveal())
 
 
-def _holder(said: Mapping[str, Any]) -> Holder:
-    return Holder(said["name"], frozenset(said["may"]), said.get("owner", ""))
+def _holder(said: Mapping[str, Any]) -> TokenHolder:
+    return TokenHolder(said["name"], frozenset(said["may"]), said.get("owner", ""))

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from router.contract.replies import BUSY
 from router.contract.schedule import Terms
-from router.delivery.memory import Account, Memory, Recollection
+from router.delivery.memory import Account, Memory, RequestMemory
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
 from router.model.errors import Refused
@@ -140,13 +140,13 @@ class Outcome:
     """How one request went: all its deliveries, taken together."""
 
     def __init__(
-        self, letter: OutboundEvent, plan: Plan, recollection: Recollection, *, remembered: bool
+        self, letter: OutboundEvent, plan: Plan, recalled: RequestMemory, *, remembered: bool
     ) -> None:
         self.letter = letter
-        self.recollection = recollection
+        self.recalled = recalled
         #: Whether there is a memory at all.
         self.remembered = remembered
-        row_of = recollection.rows.get
+        row_of = recalled.rows.get
         self.deliveries = [
             *[Delivery(target, True, row_of(target.name)) for target in plan.required],
             *[Delivery(target, False, row_of(target.name)) for target in plan.optional],
@@ -179,7 +179,7 @@ class Outcome:
     @property
     def have_become_required(self) -> list[Delivery]:
         """Those that were queued for a target that was optional then."""
-        if self.recollection.is_new:
+        if self.recalled.is_new:
             return []
         return [delivery for delivery in self.deliveries if delivery.has_become_required]
 
@@ -233,9 +233,9 @@ class Forwarder:
         Raises Refused, before anything is sent or written, where the router is too slow for all
         that comes.
         """
-        recollection = await self._memory.recall(letter, RECALL_TIME)
-        letter = addressed(letter, recollection.event_id)
-        outcome = Outcome(letter, plan, recollection, remembered=self._memory.remembers)
+        recalled = await self._memory.recall(letter, RECALL_TIME)
+        letter = addressed(letter, recalled.event_id)
+        outcome = Outcome(letter, plan, recalled, remembered=self._memory.remembers)
         try:
             wanted = [delivery.target for delivery in outcome.deliveries if delivery.wanted]
             if not gone.done() and self._sender.is_swamped(wanted):
@@ -251,16 +251,18 @@ class Forwarder:
         finally:
             for delivery in outcome.have_become_required:
                 if not delivery.late:
-                    self._let_go(outcome, delivery)
-            self._memory.leave(recollection)
+                    self._release(outcome, delivery)
+            self._memory.leave(recalled)
         return outcome
 
-    async def see_through(self, outcome: Outcome) -> None:
+    async def wait_for_late_attempts(self, outcome: Outcome) -> None:
         """Wait for the attempts that outlive the reply, and remember what they achieve.
 
         Raises what went wrong in the router itself, if anything did.
         """
-        late = [self._see_through(outcome, each) for each in outcome.deliveries if each.late]
+        late = [
+            self._wait_for_late_attempt(outcome, each) for each in outcome.deliveries if each.late
+        ]
         errors = await asyncio.gather(*late, return_exceptions=True) if late else ()
         for delivery in outcome.deliveries:
             if delivery.attempt is None and delivery.flight is not None and not delivery.late:
@@ -313,27 +315,27 @@ class Forwarder:
                 if not delivery.joined:
                     self._memory.attempts[outcome.key_of(delivery)] = flight
 
-    def _let_go(self, outcome: Outcome, delivery: Delivery) -> None:
+    def _release(self, outcome: Outcome, delivery: Delivery) -> None:
         """What came of the attempt is in the store: nobody has to join it any more. Not at once,
         for the queue may have taken the delivery right before, and be about to look for it."""
         flight = delivery.flight
         if flight is not None and not delivery.joined:
-            let_go, key = self._memory.let_go, outcome.key_of(delivery)
-            asyncio.get_running_loop().call_soon(let_go, key, flight)
+            release, key = self._memory.release, outcome.key_of(delivery)
+            asyncio.get_running_loop().call_soon(release, key, flight)
 
     async def _settle(
         self, outcome: Outcome, account: Account, deadline: float, gone: Gone
     ) -> None:
-        memory, recollection = self._memory, outcome.recollection
+        memory, recalled = self._memory, outcome.recalled
         try:
             if outcome.acknowledged and not gone.done():
                 try:
                     timeout = self._store_time(deadline)
-                    outcome.settled = await memory.answer(recollection, account, timeout)
+                    outcome.settled = await memory.answer(recalled, account, timeout)
                 except StoreFull:
                     outcome.unqueued = True
             if not outcome.settled:
-                await memory.record(recollection, account, self._store_time(deadline))
+                await memory.record(recalled, account, self._store_time(deadline))
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         except Exception as error:  # noqa: BLE001 - its attempts are seen through all the same
@@ -343,13 +345,13 @@ class Forwarder:
         """What the store may take now: a slow one does not keep a decided reply back."""
         return min(max(deadline - self._monotonic(), 0.0), STORE_TIME)
 
-    async def _see_through(self, outcome: Outcome, delivery: Delivery) -> None:
+    async def _wait_for_late_attempt(self, outcome: Outcome, delivery: Delivery) -> None:
         assert delivery.flight is not None
         try:
             attempt = delivery.attempt = await delivery.flight
             if not delivery.joined:
-                await self._memory.late(outcome.recollection, delivery.target.name, attempt)
+                await self._memory.late(outcome.recalled, delivery.target.name, attempt)
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         finally:
-            self._let_go(outcome, delivery)
+            self._release(outcome, delivery)

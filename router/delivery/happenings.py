@@ -118,7 +118,7 @@ class Happening:
             "detail": detail,
         }
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        return event.but(body=body.encode(errors="replace"), changes=changes)
+        return event.replace(body=body.encode(errors="replace"), changes=changes)
 
 
 #: How long the store has to fail until it is told, in seconds.
@@ -126,7 +126,7 @@ STORE_TOLD_AFTER = 30.0
 
 
 class Happenings:
-    """Told by who notices something, at the moment when it is noticed."""
+    """Receives each of the router's own events when it is noticed."""
 
     def __init__(
         self, tell: Callable[..., None], monotonic: Callable[[], float] = time.monotonic

@@ -75,7 +75,7 @@ class Account:
         return [delivery.target.name for delivery in self.deliveries if delivery.acknowledged]
 
 
-class Recollection:
+class RequestMemory:
     """What one request knows of its body. Not frozen: it lives as long as its request."""
 
     __slots__ = (
@@ -134,7 +134,7 @@ class Memory:
         #: The attempts in flight, by event and target, and those the store has yet to learn of.
         self.attempts: dict[tuple[str, str], Flight] = {}
         #: The requests that are not decided yet, by body.
-        self._live: dict[bytes, list[Recollection]] = {}
+        self._live: dict[bytes, list[RequestMemory]] = {}
         #: `000`s that were given while the store could not be asked, and are not made good yet.
         self._blindly = 0
         #: What the store has to learn of once it is back: the `000`s, by body, and when deliveries
@@ -153,60 +153,60 @@ class Memory:
         attempt = flight.value
         return flight if attempt is not None and attempt.acknowledged else None
 
-    def let_go(self, key: tuple[str, str], flight: Flight) -> None:
+    def release(self, key: tuple[str, str], flight: Flight) -> None:
         """Nobody has to join this attempt any more; another one at the same target stays."""
         if self.attempts.get(key) is flight:
             del self.attempts[key]
 
-    async def recall(self, letter: OutboundEvent, timeout: float) -> Recollection:
+    async def recall(self, letter: OutboundEvent, timeout: float) -> RequestMemory:
         """What is known of this body: a claimed record, or a new event. Never raises StoreFailed.
 
         The request has to `leave` once it is decided.
         """
         digest = letter.digest
-        recollection = Recollection(letter, self._store.now(), new_id())
-        self._live.setdefault(digest, []).append(recollection)
+        recalled = RequestMemory(letter, self._store.now(), new_id())
+        self._live.setdefault(digest, []).append(recalled)
         try:
             found = await self._store.find(digest, timeout)
             if found or self._blindly:
-                self._recognise(recollection, found)
+                self._recognise(recalled, found)
         except StoreFailed as error:
-            recollection.blind = recollection.unsuperseded = True
-            recollection.trouble = str(error)
-            recollection.cause = Cause.STORE
+            recalled.blind = recalled.unsuperseded = True
+            recalled.trouble = str(error)
+            recalled.cause = Cause.STORE
         except BaseException:
-            self.leave(recollection)
+            self.leave(recalled)
             raise
-        return recollection
+        return recalled
 
-    def leave(self, recollection: Recollection) -> None:
+    def leave(self, recalled: RequestMemory) -> None:
         """The request is decided; its late attempts may still be in flight."""
-        live = self._live[recollection.letter.digest]
-        live.remove(recollection)
+        live = self._live[recalled.letter.digest]
+        live.remove(recalled)
         if not live:
-            del self._live[recollection.letter.digest]
+            del self._live[recalled.letter.digest]
 
-    async def answer(self, recollection: Recollection, account: Account, timeout: float) -> bool:
+    async def answer(self, recalled: RequestMemory, account: Account, timeout: float) -> bool:
         """Make it durable that the event may get its `000`; False where it must not.
 
         Every required target has acknowledged. Where nothing is left to remember, nothing is
         written. Raises StoreFailed where what is left could not be.
         """
         # A new event of which all is settled leaves nothing to remember.
-        is_plain = recollection.is_new and not recollection.others and account.settled
+        is_plain = recalled.is_new and not recalled.others and account.settled
         must_commit = self.remembers and not is_plain
-        if must_commit and not await self._commit(recollection, account, timeout):
+        if must_commit and not await self._commit(recalled, account, timeout):
             return False
-        if recollection.blind:
+        if recalled.blind:
             self._blindly += 1
-        if recollection.unsuperseded:
-            self._owe_stand_in(recollection, account)
+        if recalled.unsuperseded:
+            self._owe_stand_in(recalled, account)
         # Whoever else has this body in hand can't tell its event from this one any more.
-        for other in self._others(recollection):
+        for other in self._others(recalled):
             other.overtaken = True
         return True
 
-    async def record(self, recollection: Recollection, account: Account, timeout: float) -> bool:
+    async def record(self, recalled: RequestMemory, account: Account, timeout: float) -> bool:
         """Keep a failed event for its caller's retry, within `timeout` seconds. False where nothing
         is remembered, or the claim was lost. Raises StoreFailed where it was not recorded."""
         if not self.remembers:
@@ -214,31 +214,31 @@ class Memory:
         clock = asyncio.get_running_loop().time
         ends = clock() + timeout
         # Whoever of these gets its `000` has, for all one can tell, stood in for this event too.
-        for other in self._others(recollection):
-            other.others = (*other.others, recollection.event_id)
-        overtaken = recollection.overtaken
-        left = self._failed(recollection, account.terms)
-        rows = self._rows(recollection, account, left)
+        for other in self._others(recalled):
+            other.others = (*other.others, recalled.event_id)
+        overtaken = recalled.overtaken
+        left = self._failed(recalled, account.terms)
+        rows = self._rows(recalled, account, left)
         try:
-            kept = await self._keep(recollection, account, left, rows, timeout)
+            kept = await self._keep(recalled, account, left, rows, timeout)
         except StoreFull as full:
             if not full.targets:
                 raise
             # Without those it can still be recorded: the retry will call them again.
             rows = [row for row in rows if row.target not in full.targets]
-            kept = await self._keep(recollection, account, left, rows, max(0.0, ends - clock()))
-        if recollection.overtaken and not overtaken:
+            kept = await self._keep(recalled, account, left, rows, max(0.0, ends - clock()))
+        if recalled.overtaken and not overtaken:
             more = max(0.0, ends - clock())
             await self._store.supersede([left.event_id], (), self._store.now(), more)
         return kept
 
-    async def late(self, recollection: Recollection, target: str, attempt: Attempt) -> None:
+    async def late(self, recalled: RequestMemory, target: str, attempt: Attempt) -> None:
         """An attempt that has outlived its request has ended: written where the event is kept."""
-        event_id = recollection.event_id
-        if not recollection.kept:
+        event_id = recalled.event_id
+        if not recalled.kept:
             return
         if not attempt.acknowledged:
-            tried = Tried(attempt, request=recollection.requests)
+            tried = Tried(attempt, request=recalled.requests)
             await self._store.missed(event_id, target, tried, LATE_TIMEOUT)
         else:
             await self.acknowledge((event_id, target), attempt, LATE_TIMEOUT)
@@ -253,7 +253,7 @@ class Memory:
             self._owe(key, attempt, now)
             raise
 
-    async def make_good(self, timeout: float) -> None:
+    async def write_pending(self, timeout: float) -> None:
         """Once the store can be asked again, write what it should have learnt meanwhile.
 
         First spend what was recorded before the `000`s that were given blindly: until then every
@@ -292,17 +292,15 @@ class Memory:
         flight = self.attempts[key] = TargetExchange(as_it_came)
         flight.end(attempt)
 
-    def _owe_stand_in(self, recollection: Recollection, account: Account) -> None:
-        digest, reached = recollection.letter.digest, account.reached
+    def _owe_stand_in(self, recalled: RequestMemory, account: Account) -> None:
+        digest, reached = recalled.letter.digest, account.reached
         before = self._stand_ins.get(digest)
         if before is not None:
             reached += [name for name in before.reached if name not in reached]
         elif len(self._stand_ins) >= MAX_OWED:
             self._left_out += 1
             return
-        self._stand_ins[digest] = BlindReply(
-            recollection.event_id, tuple(reached), self._store.now()
-        )
+        self._stand_ins[digest] = BlindReply(recalled.event_id, tuple(reached), self._store.now())
 
     async def _write_stand_in(self, digest: bytes, given: BlindReply, timeout: float) -> None:
         """Supersede what records of the body await that were left before the `000`."""
@@ -323,115 +321,111 @@ class Memory:
         del self._acknowledged[key]
         flight = self.attempts.get(key)
         if flight is not None and flight.is_over:
-            self.let_go(key, flight)
+            self.release(key, flight)
 
-    def _recognise(self, recollection: Recollection, found: Sequence[Kept]) -> None:
+    def _recognise(self, recalled: RequestMemory, found: Sequence[Kept]) -> None:
         """Claim one of the records of this body, or none of them."""
         if self._blindly:
             # Their credit is in doubt; that a `000` makes them needless is not.
-            recollection.others = tuple(kept.record.event_id for kept in found)
-            recollection.blind = True
-            recollection.cause = Cause.STORE
+            recalled.others = tuple(kept.record.event_id for kept in found)
+            recalled.blind = True
+            recalled.cause = Cause.STORE
             return
         # Beside another request with this body there is no telling whose record is whose.
-        alone = not self._others(recollection)
+        alone = not self._others(recalled)
         claimed = rules.nearest(found, self._store.now()) if alone else None
         if claimed is None:
-            recollection.cause = rules.cause(found, alone=alone)
+            recalled.cause = rules.cause(found, alone=alone)
         else:
-            recollection.claim(claimed)
+            recalled.claim(claimed)
         others = (kept.record.event_id for kept in found if kept is not claimed)
-        recollection.others = tuple(others)
+        recalled.others = tuple(others)
 
-    async def _commit(self, recollection: Recollection, account: Account, timeout: float) -> bool:
+    async def _commit(self, recalled: RequestMemory, account: Account, timeout: float) -> bool:
         """What has to be durable before a `000`."""
         now = self._store.now()
-        if recollection.record is not None:
-            left = rules.closed(recollection.record, now)
-            rows = self._rows(recollection, account, left)
-            return await self._keep(recollection, account, left, rows, timeout)
-        if recollection.others:
+        if recalled.record is not None:
+            left = rules.closed(recalled.record, now)
+            rows = self._rows(recalled, account, left)
+            return await self._keep(recalled, account, left, rows, timeout)
+        if recalled.others:
             timeout /= 2
         if not account.settled:
-            left = rules.answered(recollection.event_id, recollection.first_at, now)
+            left = rules.answered(recalled.event_id, recalled.first_at, now)
             rows = rules.rows_after(account.deliveries, left, now, account.terms)
             unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]
-            await self._keep(recollection, account, left, unsettled, timeout)
-        if recollection.others:
-            await self._supersede(recollection, account, timeout)
+            await self._keep(recalled, account, left, unsettled, timeout)
+        if recalled.others:
+            await self._supersede(recalled, account, timeout)
         return True
 
-    async def _supersede(
-        self, recollection: Recollection, account: Account, timeout: float
-    ) -> None:
+    async def _supersede(self, recalled: RequestMemory, account: Account, timeout: float) -> None:
         """No `000` has to wait for it, but if it fails, their credit has to go another way."""
-        others, reached = recollection.others, account.reached
+        others, reached = recalled.others, account.reached
         try:
             await self._store.supersede(
-                others, reached, self._store.now(), timeout, recollection.event_id
+                others, reached, self._store.now(), timeout, recalled.event_id
             )
         except StoreFailed:
-            recollection.blind = recollection.unsuperseded = True
+            recalled.blind = recalled.unsuperseded = True
 
     async def _keep(
         self,
-        recollection: Recollection,
+        recalled: RequestMemory,
         account: Account,
         left: Record,
         rows: Sequence[DeliveryRow],
         timeout: float,
     ) -> bool:
-        if recollection.record is None:
-            recollection.kept = True
-            await self._store.add(left, recollection.letter, rows, timeout)
-            recollection.dead = _dead(rows)
+        if recalled.record is None:
+            recalled.kept = True
+            await self._store.add(left, recalled.letter, rows, timeout)
+            recalled.dead = _dead(rows)
             return True
         settlement = Settlement(
             left,
             rows,
-            recollection.letter.digest,
+            recalled.letter.digest,
             account.reached,
             self._store.now(),
         )
         try:
             settled = await self._store.settle(settlement, timeout)
         except StoreFailed:
-            self._owe_rows(recollection, account)
+            self._owe_rows(recalled, account)
             raise
         if settled:
-            recollection.dead = _dead(rows)
+            recalled.dead = _dead(rows)
         else:
             # Another process has closed or ended it, and does not know of these.
-            self._owe_rows(recollection, account)
+            self._owe_rows(recalled, account)
         return settled
 
-    def _owe_rows(self, recollection: Recollection, account: Account) -> None:
+    def _owe_rows(self, recalled: RequestMemory, account: Account) -> None:
         """What this request has achieved for a record that could not be written."""
         now = self._store.now()
         for delivery in account.deliveries:
             attempt = delivery.attempt
             if attempt is not None and attempt.acknowledged:
-                self._owe((recollection.event_id, delivery.target.name), attempt, now)
+                self._owe((recalled.event_id, delivery.target.name), attempt, now)
 
-    def _others(self, recollection: Recollection) -> list[Recollection]:
+    def _others(self, recalled: RequestMemory) -> list[RequestMemory]:
         """The undecided requests with the same body."""
-        live = self._live[recollection.letter.digest]
-        return [other for other in live if other is not recollection] if len(live) > 1 else []
+        live = self._live[recalled.letter.digest]
+        return [other for other in live if other is not recalled] if len(live) > 1 else []
 
-    def _failed(self, recollection: Recollection, terms: Terms) -> Record:
-        now, spent = self._store.now(), recollection.overtaken
-        if recollection.record is not None:
-            return rules.failed(recollection.record, now, terms, spent=spent)
-        first_at = recollection.first_at
-        return rules.opened(recollection.event_id, first_at, now, terms, spent=spent)
+    def _failed(self, recalled: RequestMemory, terms: Terms) -> Record:
+        now, spent = self._store.now(), recalled.overtaken
+        if recalled.record is not None:
+            return rules.failed(recalled.record, now, terms, spent=spent)
+        first_at = recalled.first_at
+        return rules.opened(recalled.event_id, first_at, now, terms, spent=spent)
 
-    def _rows(
-        self, recollection: Recollection, account: Account, left: Record
-    ) -> list[DeliveryRow]:
+    def _rows(self, recalled: RequestMemory, account: Account, left: Record) -> list[DeliveryRow]:
         """Every row that changes, those of targets that are in the plan no more included."""
         rows = rules.rows_after(account.deliveries, left, self._store.now(), account.terms)
         plan = {delivery.target.name for delivery in account.deliveries}
-        return rows + rules.left_behind(recollection.rows, plan, account.targets)
+        return rows + rules.left_behind(recalled.rows, plan, account.targets)
 
 
 async def _all(writes: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -33,7 +33,7 @@ _MAX_ID: Final = 64
 _MAX_SHOWN: Final = 16 * 1024
 
 
-class Told:
+class ReplyInfo:
     """What a caller was told."""
 
     __slots__ = ("code", "request_id", "seconds")
@@ -72,7 +72,7 @@ class Observer:
 
     # Requests.
 
-    def refused(self, told: Told, error: Refused) -> None:
+    def refused(self, told: ReplyInfo, error: Refused) -> None:
         """A request that is no callback, or a callback that the contract does not allow."""
         self._metrics.refuse(told.code)
         if told.code == "400":
@@ -85,7 +85,7 @@ class Observer:
         self._metrics.hung_up += 1
         self._log.warning("hung_up", request_id=request_id)
 
-    def unmatched(self, told: Told, event: Event) -> None:
+    def unmatched(self, told: ReplyInfo, event: Event) -> None:
         """An event that no route matches."""
         self._metrics.no_route(told.code, event)
         self._metrics.event(told.code, told.seconds)
@@ -98,7 +98,7 @@ class Observer:
         self._metrics.faults += 1
         self._log.error("fault", request_id=request_id, at=place_of(error))
 
-    def event(self, told: Told, plan: Plan, outcome: Outcome, terms: Terms) -> None:
+    def event(self, told: ReplyInfo, plan: Plan, outcome: Outcome, terms: Terms) -> None:
         """An event whose last attempt has ended; with no memory, what it has lost as well."""
         self._metrics.event(told.code, told.seconds)
         self._count_memory(outcome)
@@ -124,10 +124,10 @@ class Observer:
             self._metrics.of(target.name).lost += 1
             about = {"event_id": letter.event_id, "target": target.name, "owner": target.owner}
             self._keep("error", "lost", about)
-        recollection = outcome.recollection
-        if recollection.dead:
-            dead = {row.target: row.reason for row in recollection.dead}
-            self._dead_letters(Ended(letter.event_id, event.event_key, recollection.requests, dead))
+        recalled = outcome.recalled
+        if recalled.dead:
+            dead = {row.target: row.reason for row in recalled.dead}
+            self._dead_letters(Ended(letter.event_id, event.event_key, recalled.requests, dead))
 
     def _add_event(self, fields: dict[str, Any], event: Event) -> None:
         fields["event_key"] = event.event_key
@@ -142,18 +142,18 @@ class Observer:
             fields["changes"] = [_id(change, event) for change in event.changes]
 
     def _count_memory(self, outcome: Outcome) -> None:
-        metrics, recollection = self._metrics, outcome.recollection
-        if not recollection.is_new:
+        metrics, recalled = self._metrics, outcome.recalled
+        if not recalled.is_new:
             metrics.claims += 1
             for delivery in outcome.deliveries:
                 if delivery.spared:
                     metrics.of(delivery.target.name).avoided += 1
-        if recollection.cause is not None:
-            metrics.repeats[recollection.cause] += 1
+        if recalled.cause is not None:
+            metrics.repeats[recalled.cause] += 1
         if outcome.unrecorded:
             metrics.unrecorded[outcome.unrecorded] += 1
         metrics.unqueued += outcome.unqueued
-        for error in (recollection.trouble, outcome.unrecorded):
+        for error in (recalled.trouble, outcome.unrecorded):
             if error:
                 metrics.store_failed(error)
 
@@ -291,11 +291,11 @@ def _pause_fields(pause: Pause) -> dict[str, Any]:
 
 def _add_memory(fields: dict[str, Any], outcome: Outcome, terms: Terms) -> None:
     """Which request of the event it was, and what there is to say of its record."""
-    recollection = outcome.recollection
-    fields["request"] = recollection.requests
+    recalled = outcome.recalled
+    fields["request"] = recalled.requests
     fields["of"] = 1 + terms.ebaas.retries
-    if recollection.cause is not None:
-        fields["cause"] = str(recollection.cause)
+    if recalled.cause is not None:
+        fields["cause"] = str(recalled.cause)
     if outcome.unqueued:
         fields["unqueued"] = True
     if outcome.unrecorded:

@@ -17,7 +17,7 @@ from router.delivery.memory import Memory
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed
-from router.model.event import OWN_DOING, Attempt, OutboundEvent
+from router.model.event import SELF_INFLICTED, Attempt, OutboundEvent
 from router.routing.target import Target
 from router.store.protocol import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
 
@@ -207,7 +207,7 @@ class Queue:
 
     async def tidy(self) -> bool:
         """End what is over, delete what is old, in one small step; whether there is more."""
-        await self._memory.make_good(CALL_TIMEOUT)
+        await self._memory.write_pending(CALL_TIMEOUT)
         now = self._store.now()
         ended = await self._store.end(now, END_STEP, CALL_TIMEOUT)
         for record in ended:
@@ -278,16 +278,16 @@ class Queue:
             # An acknowledgement that is not in the store yet is still to be joined; one of a
             # request is that request's to let go.
             if not joined:
-                self._memory.let_go(key, flight)
+                self._memory.release(key, flight)
 
     def _retried(self, due: Due, attempt: Attempt, joined: bool, terms: Terms) -> Retry:
         now, made = self._store.now(), due.row
-        if attempt.reason not in OWN_DOING:
+        if attempt.reason not in SELF_INFLICTED:
             made = replace(made, retries=made.retries + 1)
         jitter = self._random.uniform(0.0, JITTER)
         row = retried(made, attempt, now, terms.queue, jitter)
         # One that was not begun costs no retry and says nothing; a request's own it keeps itself.
-        if not (attempt.acknowledged or attempt.reason in OWN_DOING or joined):
+        if not (attempt.acknowledged or attempt.reason in SELF_INFLICTED or joined):
             row = replace(row, tried=Tried(attempt, retry=made.retries))
         return Retry(due, attempt, row)
 

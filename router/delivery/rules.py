@@ -13,7 +13,7 @@ from typing import Final
 
 from router.contract.schedule import Schedule, Terms
 from router.delivery.target.sender import Flight
-from router.model.event import OWN_DOING, Attempt, Reason
+from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
 from router.store.admin import DISCARDED
@@ -116,7 +116,7 @@ class Delivery:
 
     def look(self) -> None:
         """See whether its attempt has ended, and how. One that raised has come to nothing, and
-        `see_through` raises it."""
+        `wait_for_late_attempts` raises it."""
         if self.flight is not None and self.flight.is_over:
             self.attempt = self.flight.value
 
@@ -253,7 +253,7 @@ def retried(
     """
     if attempt.acknowledged:
         return replace(row, state=State.ACKNOWLEDGED, reason=attempt.reason)
-    if attempt.reason in OWN_DOING:
+    if attempt.reason in SELF_INFLICTED:
         return replace(row, due_at=now + queue.waits[0])
     wait = queue.wait(row.retries)
     if wait is None or attempt.reason is Reason.LOOPING:

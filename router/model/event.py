@@ -24,7 +24,7 @@ class Value:
     def values(self) -> tuple[Any, ...]:
         return tuple([getattr(self, name) for name in self.NAMES])
 
-    def but(self, **other: Any) -> Self:
+    def replace(self, **other: Any) -> Self:
         """The same with some attributes other than its own."""
         own = dict(zip(self.NAMES, self.values(), strict=True))
         return type(self)(**{**own, **other})
@@ -228,7 +228,7 @@ class Reason(StrEnum):
 
 #: What comes to nothing by the router's own doing: it says nothing of the target, and costs a
 #: delivery no retry.
-OWN_DOING: Final = frozenset(
+SELF_INFLICTED: Final = frozenset(
     {
         Reason.SATURATED,
         Reason.BREAKER_OPEN,

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.config.holders import DEEDS, Holder, Holders, load_holders
+from router.config.holders import DEEDS, Holders, TokenHolder, load_holders
 from router.contract.replies import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
 from router.contract.respond import request_id_of, respond
 from router.model.errors import StartFailed, why_not
@@ -26,10 +26,10 @@ from router.ops.api.endpoint import Rejected
 from router.telemetry.log import Log
 
 #: What is read without any token, where that is allowed: nothing of what is in events.
-ANYBODY = Holder(None, frozenset({"read"}))
+ANYBODY = TokenHolder(None, frozenset({"read"}))
 
 #: Whoever may read the store's lock file, by the key in it.
-THIS_MACHINE = Holder("this machine", frozenset(DEEDS))
+THIS_MACHINE = TokenHolder("this machine", frozenset(DEEDS))
 
 #: The most that is read of a file of tokens, in bytes.
 _MAX_FILE = 64 * 1024
@@ -67,7 +67,7 @@ class OpsTokens:
         self.holders = holders
         self._tokens = Tokens(self._key, AUTHORIZATION, [digest for digest, _ in holders.tokens])
 
-    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> Holder | Denial:
+    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> TokenHolder | Denial:
         """Who has the token that a request with these headers brings."""
         found = self._tokens.find(headers)
         if isinstance(found, Denial):
@@ -185,7 +185,7 @@ class Guard:
             await send(message)
 
         found = self._admit(scope, is_page=is_page)
-        if isinstance(found, Holder):
+        if isinstance(found, TokenHolder):
             scope["state"] = {**scope.get("state", {}), "holder": found}
             await self._app(scope, receive, send_safely)
             return
@@ -193,7 +193,7 @@ class Guard:
             self._log.warning("refused", code=found.reply.code, why=f"at the ops port: {found.why}")
         await _refusal(scope, found)(scope, receive, send_safely)
 
-    def _admit(self, scope: Scope, *, is_page: bool) -> Holder | Barred:
+    def _admit(self, scope: Scope, *, is_page: bool) -> TokenHolder | Barred:
         is_new = is_page or scope["path"].startswith(API)
         if not self._tokens:
             if is_new and self._tokens.find(scope["headers"]) is THIS_MACHINE:
@@ -203,17 +203,17 @@ class Guard:
         if is_page:
             return ANYBODY
         found = self._find(scope)
-        if is_new or not isinstance(found, Holder) or found.sees_all:
+        if is_new or not isinstance(found, TokenHolder) or found.sees_all:
             return found
         return Barred(NOT_FOUND, "", f"the token of {found.name} may not read everything")
 
-    def _find(self, scope: Scope) -> Holder | Barred:
+    def _find(self, scope: Scope) -> TokenHolder | Barred:
         now = time.monotonic()
         peer = scope["client"][0] if scope.get("client") else ""
         if wait := self._failures.wait(peer, now):
             return Barred(BUSY, "too many wrong tokens came from this address", "", wait)
         found = self._tokens.find(scope["headers"])
-        if isinstance(found, Holder):
+        if isinstance(found, TokenHolder):
             return found
         if found is Denial.WRONG:
             self._failures.note(peer, _given(scope, b"authorization"), now)

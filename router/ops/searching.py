@@ -13,15 +13,15 @@ from typing import Annotated, NotRequired, TypedDict
 
 from router.archive.reading import (
     Damage,
-    InventoryShape,
+    InventoryView,
     Sources,
     inventory,
     inventory_shape,
 )
 from router.archive.trace.finding import Match, matches, name_of, rows, story_of
 from router.archive.trace.question import Question, Word
-from router.archive.trace.shapes import MatchShape, StoryShape, row_shape, story_shape
 from router.archive.trace.story import Again, ReplayPlace, id_of, resend
+from router.archive.trace.views import MatchView, StoryView, row_view, story_view
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
@@ -103,7 +103,7 @@ class SearchedFor(TypedDict):
     again: NotRequired[AgainFor]
 
 
-class LookedInShape(TypedDict):
+class LookedInView(TypedDict):
     """Where was looked, and how far back it reaches."""
 
     name: str
@@ -114,15 +114,15 @@ class LookedInShape(TypedDict):
 class Found(TypedDict):
     """What came of a search."""
 
-    events: list[MatchShape]
+    events: list[MatchView]
     #: There are more than were asked for.
     more: bool
-    looked_in: list[LookedInShape]
+    looked_in: list[LookedInView]
     #: Lines that could not be read.
     skipped: int
-    story: StoryShape | None
+    story: StoryView | None
     #: None where there is no archive, or it was not asked for.
-    inventory: NotRequired[InventoryShape | None]
+    inventory: NotRequired[InventoryView | None]
     again: NotRequired[AgainFound]
 
 
@@ -172,34 +172,34 @@ async def search_in(
         story = await _story(matching, sources, ops, asked)
         return _told([], sources, ops, story, more=False)
     table = await rows(question, limit, sources, ops)
-    told = [row_shape(each, body=asked["body"]) for each in table]
+    told = [row_view(each, body=asked["body"]) for each in table]
     return _told(told, sources, ops, None, more=table.more)
 
 
 async def _story(
     found: Iterator[Match], sources: Sources, ops: Admin | None, asked: SearchedFor
-) -> StoryShape | None:
+) -> StoryView | None:
     for match in found:
         if asked["event"] == name_of(match):
             story = await story_of(match, sources, ops)
-            return story_shape(story, body=asked["body"])
+            return story_view(story, body=asked["body"])
     return None
 
 
 def _told(
-    events: list[MatchShape],
+    events: list[MatchView],
     sources: Sources,
     ops: Admin | None,
-    story: StoryShape | None,
+    story: StoryView | None,
     *,
     more: bool,
 ) -> Found:
     looked_in = [
-        LookedInShape(name=name, back_to=None if since is None else utc(since))
+        LookedInView(name=name, back_to=None if since is None else utc(since))
         for name, since in sources.reach.items()
     ]
     if ops is not None:
-        looked_in.append(LookedInShape(name="store", back_to=None))
+        looked_in.append(LookedInView(name="store", back_to=None))
     return Found(
         events=events,
         more=more,

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from router.archive.trace.lines import EventLine, ToldCaller, happening
-from router.archive.trace.shapes import match_shape
-from router.config.holders import Holder
+from router.archive.trace.lines import CallerInfo, EventLine, happening
+from router.archive.trace.views import match_view
+from router.config.holders import TokenHolder
 from router.net.loops import happens
 from router.ops.insight import Insight
 from router.routing.index import Glob
@@ -44,7 +44,7 @@ STREAM_BOUND = 1024 * 1024
 class Wanted:
     """What one stream is to have; what is empty fits all."""
 
-    holder: Holder
+    holder: TokenHolder
     targets: tuple[str, ...] = ()
     #: The event's key fits any of them.
     keys: tuple[Glob, ...] = ()
@@ -111,7 +111,7 @@ class Streams:
         self._open: list[Stream] = []
         self._asking: asyncio.Task[None] | None = None
 
-    def full_for(self, holder: Holder) -> int:
+    def full_for(self, holder: TokenHolder) -> int:
         """How many are open already, where that is as many as there may be for it; else 0."""
         own = [each for each in self._open if each.wanted.holder.owner == holder.owner]
         if holder.owner and len(own) >= TEAM_STREAMS:
@@ -200,7 +200,7 @@ class _Told:
     @property
     def _targets(self) -> Sequence[str]:
         """The targets that it is about."""
-        if isinstance(self.event, ToldCaller):
+        if isinstance(self.event, CallerInfo):
             return [each.target for each in self.event.targets]
         name = self.fields.get("target")
         return [name] if isinstance(name, str) else []
@@ -209,13 +209,13 @@ class _Told:
         event = self.event
         if event is None:
             return chunk_of(self.fields["happening"], self.fields)
-        shape = match_shape(concerning(event, seen), body=bodies)
+        shape = match_view(concerning(event, seen), body=bodies)
         return chunk_of(self.fields["happening"], shape)
 
 
 def concerning(told: EventLine, seen: Sequence[str]) -> EventLine:
     """An event without what is not about these targets."""
-    if not isinstance(told, ToldCaller) or len(seen) == len(told.targets):
+    if not isinstance(told, CallerInfo) or len(seen) == len(told.targets):
         return told
     targets = tuple(each for each in told.targets if each.target in seen)
     return replace(told, targets=targets, routes=())

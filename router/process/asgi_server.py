@@ -30,7 +30,7 @@ class AsgiServer:
         self._application = application
         self._server = _Uvicorn(
             Config(
-                self._see_through,
+                self._wait_for_late_attempt,
                 interface="asgi3",
                 http="httptools",
                 ws="none",
@@ -68,7 +68,7 @@ class AsgiServer:
         for task in list(state.tasks):
             task.cancel()
 
-    async def _see_through(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _wait_for_late_attempt(self, scope: Any, receive: Any, send: Any) -> None:
         # A request that a stop has cancelled would be told of as the application's fault.
         with contextlib.suppress(asyncio.CancelledError):
             await self._application(scope, receive, send)

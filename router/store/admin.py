@@ -374,7 +374,7 @@ def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
     """What fits of what is there now. Unless it is said otherwise what is dead; what was
     acknowledged later is not replayed. Raises ValueError for a state that the verb is not for."""
     states = tuple(map(State, filters.get("state") or ()))
-    mind_states(verb, states)
+    check_states(verb, states)
     selection = selection_of(filters, now)
     usual = State.SUPERSEDED if verb is Verb.RESTORE else State.DEAD
     later = Later.EXCLUDE if verb is Verb.REPLAY else Later.INCLUDE
@@ -387,7 +387,7 @@ def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
     )
 
 
-def mind_states(verb: Verb, states: Sequence[State]) -> None:
+def check_states(verb: Verb, states: Sequence[State]) -> None:
     """Raises ValueError for a state that the verb is not for."""
     for state in states:
         if state not in verb.states:

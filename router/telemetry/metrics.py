@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from router import __version__
 from router.model.build import COMPILED
-from router.model.event import FIELDS, OWN_DOING, SUCCESS, Attempt, Event, Reason
+from router.model.event import FIELDS, SELF_INFLICTED, SUCCESS, Attempt, Event, Reason
 
 METRIC_PREFIX: Final = "ebaas_router_"
 
@@ -309,7 +309,7 @@ class TargetMetrics:
         """Count an attempt that has ended. It costs well under a microsecond."""
         reason = attempt.reason
         self.attempts[reason] += 1
-        if reason in OWN_DOING:
+        if reason in SELF_INFLICTED:
             return
         self.attempt_seconds.observe(attempt.seconds)
         if reason is Reason.ACKNOWLEDGED:

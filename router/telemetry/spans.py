@@ -113,7 +113,7 @@ class Spans:
             # No sampler takes an attempt of what it has left out: an id is all that it needs.
             own = self._ids.generate_span_id()
             traceparent = f"{letter.traceparent[:36]}{own:016x}{letter.traceparent[52:]}"
-            return letter.but(traceparent=traceparent), None
+            return letter.replace(traceparent=traceparent), None
         request, parent, links = trace.get_current_span(), None, []
         if request.get_span_context().is_valid:
             request.set_attributes(_of_message(letter))
@@ -124,7 +124,7 @@ class Spans:
         name, kind = f"send {target}", trace.SpanKind.CLIENT
         span = self._tracer.start_span(name, parent, kind, links=links)
         span.set_attributes(_of_attempt(target, url, letter))
-        letter = letter.but(traceparent=_traceparent(span.get_span_context()))
+        letter = letter.replace(traceparent=_traceparent(span.get_span_context()))
         return letter, partial(_end, span) if span.is_recording() else None
 
     def close(self, timeout: float) -> None:

@@ -36,7 +36,7 @@ from router.contract.replies import (
 )
 from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
 from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.observer import Observer, Told
+from router.delivery.observer import Observer, ReplyInfo
 from router.model.errors import Refused
 from router.model.event import Event, OutboundEvent
 from router.net.access import Access
@@ -102,9 +102,9 @@ class Call:
             self.gone = asyncio.get_running_loop().create_future()
 
     @property
-    def told(self) -> Told:
+    def told(self) -> ReplyInfo:
         code = self.replied.code if self.replied else ""
-        return Told(self.request_id, code, self.seconds)
+        return ReplyInfo(self.request_id, code, self.seconds)
 
     @property
     def trace(self) -> tuple[str, str]:
@@ -219,7 +219,7 @@ class Callbacks:
             return
         plan, outcome = handled
         try:
-            await self._opened.see_through(outcome)
+            await self._opened.wait_for_late_attempts(outcome)
         except Exception as error:  # noqa: BLE001 - its event still gets its line
             self._observer.fault(call.request_id, error)
         self._observer.event(call.told, plan, outcome, config.terms)
@@ -396,7 +396,7 @@ class Refusals:
         assert isinstance(error, HTTPException)
         reply, request_id = reply_to_error(error), request_id_of(request)
         why = _WHY.get(reply.status, f"status {reply.status}, by a middleware")
-        self._observer.refused(Told(request_id, reply.code, 0.0), refused(reply, why))
+        self._observer.refused(ReplyInfo(request_id, reply.code, 0.0), refused(reply, why))
         return respond_to_error(error, request_id)
 
     async def _fail(self, request: Request, _: Exception) -> Response:

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from router.archive.reading import Damage
-from router.archive.segments import Shelf, found, time_of
+from router.archive.segments import SegmentStore, found, time_of
 from router.archive.trace.question import Question
 from router.archive.trace.story import Again, place_of
 from tests.support.archived import told
@@ -27,7 +27,7 @@ def chosen(folder: Path, again: Again) -> list[str]:
 def write(folder: Path, lines: list[bytes], random: Random) -> None:
     """By a process that ends in the midst now and then, and each some seconds after its time."""
     clock = [0.0]
-    shelf = Shelf(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
+    shelf = SegmentStore(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
     for line in lines:
         clock[0] = datetime.fromisoformat(time_of(line).decode()).timestamp() + random.random() * 4
         shelf.append([line])
@@ -52,7 +52,7 @@ def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     for stop in sorted(random.sample(range(200), 5)):
         taken = list(AGAIN.choose(tmp_path, lambda _: None, pytest.fail, Damage()))
         last = next(each for each in taken if each.event_id == every[stop])
-        Shelf(tmp_path, 1 << 40, 30 * 86400.0).tidy()
+        SegmentStore(tmp_path, 1 << 40, 30 * 86400.0).tidy()
         for segment in found(tmp_path):
             if segment.last is not None and segment.last < last.at:
                 segment.path.unlink()

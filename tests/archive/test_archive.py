@@ -23,7 +23,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from router.archive.segments import Shelf, found
+from router.archive.segments import SegmentStore, found
 from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between
@@ -89,7 +89,7 @@ def test_each_event_has_a_line_with_its_body_byte_for_byte(tmp_path: Path) -> No
 def test_a_line_is_plain_ascii_whatever_a_body_has_in_it(tmp_path: Path) -> None:
     """So that no body can end its line, or tell a terminal what to do."""
     hostile = "\x1b[2J\u202e\x00\x9b\r\n\u2028\x7f" * 10
-    archive = Archive(Shelf(tmp_path, MIB, 60.0), nobody)
+    archive = Archive(SegmentStore(tmp_path, MIB, 60.0), nobody)
     archive.start()
     archive.put("info", "event", {"msg": hostile}, body=hostile.encode())
     archive.close(PATIENCE)
@@ -103,7 +103,7 @@ def test_a_line_is_plain_ascii_whatever_a_body_has_in_it(tmp_path: Path) -> None
 
 def test_it_does_not_need_the_logs_format(tmp_path: Path) -> None:
     """Where the log is for people, the line is what a log in JSON would have."""
-    archive = Archive(Shelf(tmp_path, MIB, 60.0), nobody, clock=lambda: 1000.0)
+    archive = Archive(SegmentStore(tmp_path, MIB, 60.0), nobody, clock=lambda: 1000.0)
     archive.start()
     archive.put("info", "event", {"code": "000"})
     archive.close(PATIENCE)
@@ -127,7 +127,7 @@ def test_what_targets_said_is_kept_however_long(tmp_path: Path) -> None:
     """A line of the archive may be longer than one of the log."""
     said = {"reason": "code", "msg": "库存不足" * 100}
     targets = {f"target-{number}": said for number in range(50)}
-    archive = Archive(Shelf(tmp_path, MIB, 60.0), nobody)
+    archive = Archive(SegmentStore(tmp_path, MIB, 60.0), nobody)
     archive.start()
     archive.put("warning", "event", {"targets": targets})
     archive.close(PATIENCE)
@@ -197,7 +197,7 @@ def test_it_is_its_users_alone(tmp_path: Path) -> None:
     """0700 for the folder, 0600 for each file, whatever the umask says."""
     before = os.umask(0)
     try:
-        shelf = Shelf(tmp_path / "archive", MIB, 60.0)
+        shelf = SegmentStore(tmp_path / "archive", MIB, 60.0)
         for number in range(3):
             shelf.append(lines_of(MIB // 10, number).splitlines(keepends=True))
         shelf.append([b"one more\n"])
@@ -214,7 +214,7 @@ def test_it_is_its_users_alone(tmp_path: Path) -> None:
 
 def test_full_segments_are_compressed(tmp_path: Path) -> None:
     """The one in hand is as it was written; the others take up a part of that."""
-    shelf = Shelf(tmp_path, 4 * MIB, 60.0)
+    shelf = SegmentStore(tmp_path, 4 * MIB, 60.0)
     lines = b'{"time":"%s","same":1}\n' % stamp(time.time()).encode() * 30_000
     shelf.append(lines.splitlines(keepends=True))
     shelf.append([b"one more\n"])
@@ -227,7 +227,7 @@ def test_full_segments_are_compressed(tmp_path: Path) -> None:
 
 def test_it_never_takes_up_more_than_it_may(tmp_path: Path) -> None:
     """The oldest goes first, and what is written to counts as if it were full."""
-    shelf = Shelf(tmp_path, 2 * MIB, 60.0)
+    shelf = SegmentStore(tmp_path, 2 * MIB, 60.0)
     for number in range(60):
         last = lines_of(100_000, number)
         shelf.append(last.splitlines(keepends=True))
@@ -249,7 +249,7 @@ def test_no_limit_is_passed_while_a_segment_is_finished(
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", measured)
-    shelf = Shelf(tmp_path, MIB, 3600.0)
+    shelf = SegmentStore(tmp_path, MIB, 3600.0)
     for number in range(60):
         noise = b64encode(Random(number).randbytes(200_000 if number % 10 == 9 else 40_000))
         shelf.append([b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), noise)])
@@ -260,7 +260,7 @@ def test_no_limit_is_passed_while_a_segment_is_finished(
 def test_no_line_is_kept_for_much_longer_than_it_may(tmp_path: Path) -> None:
     """Also one of the segment that is written to, which is turned after a tenth of the time."""
     clock = [float(int(time.time()) // 3600 * 3600)]
-    shelf = Shelf(tmp_path, 4 * MIB, 1000.0, now=lambda: clock[0])
+    shelf = SegmentStore(tmp_path, 4 * MIB, 1000.0, now=lambda: clock[0])
     ages = []
     for _ in range(60):
         shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
@@ -275,7 +275,7 @@ def test_the_age_of_a_segment_is_that_of_its_last_line(tmp_path: Path) -> None:
     """It is deleted when that is too old, and its first line is kept until then."""
     now = float(int(time.time()) // 3600 * 3600)
     clock = [now]
-    shelf = Shelf(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
+    shelf = SegmentStore(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
     for at in (0, 3000):
         clock[0] = now + at
         shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
@@ -289,7 +289,7 @@ def test_a_clock_that_is_set_back_a_little_hides_no_line(tmp_path: Path) -> None
     """A segment reaches to its youngest line, whichever was written last."""
     now = time.time() // 3600 * 3600
     clock = [now]
-    shelf = Shelf(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
+    shelf = SegmentStore(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
     for at in (0, 100, 50):
         clock[0] = now + at
         shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
@@ -303,7 +303,7 @@ def test_a_clock_that_was_a_year_ahead_keeps_no_room(tmp_path: Path, keep: float
     written when it was."""
     now = float(int(time.time()) // 3600 * 3600)
     clock = [now]
-    shelf = Shelf(tmp_path, 2 * MIB, keep, now=lambda: clock[0])
+    shelf = SegmentStore(tmp_path, 2 * MIB, keep, now=lambda: clock[0])
 
     def write(number: int) -> None:
         line = b'{"time":"%s","number":%d,"x":"%s"}\n'
@@ -330,7 +330,7 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
     """By when its last line was written."""
     now = time.time()
     clock = [now - 3 * 3600]
-    shelf = Shelf(tmp_path, 4 * MIB, 7200.0, now=lambda: clock[0])
+    shelf = SegmentStore(tmp_path, 4 * MIB, 7200.0, now=lambda: clock[0])
     shelf.append([b"old\n"])
     clock[0] = now - 3600
     shelf.tidy()
@@ -344,7 +344,7 @@ def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
     """Back and forth by hours: each line is found by its own time."""
     now = time.time()
     lines, clock = Lines("json"), [now]
-    shelf = Shelf(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
+    shelf = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
     for number, jump in enumerate((0, -7200, 60, 86400, -86400, 5)):
         clock[0] = now + jump
         shelf.append([lines.line(clock[0], "info", "event", {"number": number})])
@@ -358,7 +358,7 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
     those too that a process has left behind."""
     now = float(int(time.time()))
     lines, clock = Lines("json"), [now]
-    shelf = Shelf(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
+    shelf = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
     written = [(-10, 0), (-9, 1), (-3609, -3600), (-3608, -3600), (-8, 3), (-3607, -3598)]
     for told, at in written:
         clock[0] = now + at
@@ -369,25 +369,25 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
             lines_then = between(tmp_path, now + told, now + told + 0.5)
             assert [line["told"] for line in lines_then] == [told]
         assert [line["told"] for line in archived(tmp_path)] == sorted(told for told, _ in written)
-        Shelf(tmp_path, 4 * MIB, 30 * 86400.0).tidy()
+        SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0).tidy()
     assert all(segment.last is not None for segment in found(tmp_path))
 
 
 def test_a_segment_that_cant_be_read_keeps_nothing_from_going(tmp_path: Path) -> None:
     """What is too old is deleted all the same."""
-    shelf = Shelf(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)
+    shelf = SegmentStore(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)
     shelf.append([b"old\n"])
     shelf.turn()
     bad = tmp_path / "20261126T120000000Z-0123abcd.jsonl"
     bad.mkdir()
     with pytest.raises(IsADirectoryError):
-        Shelf(tmp_path, 4 * MIB, 60.0).tidy()
+        SegmentStore(tmp_path, 4 * MIB, 60.0).tidy()
     assert [path.name for path in tmp_path.iterdir()] == [bad.name]
 
 
 def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> None:
     """And leaves alone what a living one writes to."""
-    gone, living, next_one = (Shelf(tmp_path, 4 * MIB, 60.0) for _ in range(3))
+    gone, living, next_one = (SegmentStore(tmp_path, 4 * MIB, 60.0) for _ in range(3))
     gone.append([b"gone\n"])
     gone.close()
     living.append([b"living\n"])
@@ -401,14 +401,14 @@ def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> Non
 
 def test_a_crash_while_a_segment_is_finished_doubles_nothing(tmp_path: Path) -> None:
     """Killed after the compressed one was made and before the other was deleted."""
-    shelf = Shelf(tmp_path, 4 * MIB, 60.0)
+    shelf = SegmentStore(tmp_path, 4 * MIB, 60.0)
     shelf.append([b"once\n"])
     (segment,) = found(tmp_path)
     content = segment.path.read_bytes()
     shelf.turn()
     segment.path.write_bytes(content)
     assert [each.read()[0] for each in found(tmp_path)] == [b"once\n"]
-    Shelf(tmp_path, 4 * MIB, 60.0).tidy()
+    SegmentStore(tmp_path, 4 * MIB, 60.0).tidy()
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -430,7 +430,7 @@ def test_what_was_put_before_the_close_is_written(tmp_path: Path) -> None:
     """Even where the thread has hardly begun."""
     for number in range(20):
         folder = tmp_path / str(number)
-        archive = Archive(Shelf(folder, MIB, 60.0), nobody)
+        archive = Archive(SegmentStore(folder, MIB, 60.0), nobody)
         archive.start()
         for _ in range(100):
             archive.put("info", "event", {})
@@ -525,7 +525,7 @@ def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, disks: Disks, wha
 
 def test_large_bodies_are_not_gathered_until_there_is_no_room(tmp_path: Path) -> None:
     """A quarter of the room is enough to write at once."""
-    archive = Archive(Shelf(tmp_path, 1 << 30, 60.0), lambda *_: None, gather=PATIENCE * 10)
+    archive = Archive(SegmentStore(tmp_path, 1 << 30, 60.0), lambda *_: None, gather=PATIENCE * 10)
     archive.start()
     large = json.dumps("x" * MIB).encode()
     for _ in range(ARCHIVE_BOUND // 4 // MIB + 1):
@@ -539,7 +539,7 @@ def test_a_parent_that_goes_away_is_told(tmp_path: Path) -> None:
     place = tmp_path / "mounted"
     place.mkdir()
     told: list[tuple[int, str]] = []
-    archive = Archive(Shelf(place / "archive", MIB, 60.0), lambda *each: told.append(each))
+    archive = Archive(SegmentStore(place / "archive", MIB, 60.0), lambda *each: told.append(each))
     place.rename(tmp_path / "elsewhere")
     archive.start()
     archive.put("info", "event", {})
@@ -551,7 +551,7 @@ def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks
     """The oldest segments go, one after another, for whoever else fills the disk; where there is
     none left nothing is written, until there is room."""
     disk = disks.tmpfs(20)
-    shelf = Shelf(disk / "archive", 1 << 30, 60.0)
+    shelf = SegmentStore(disk / "archive", 1 << 30, 60.0)
     for number in range(300):
         shelf.append(lines_of(MIB // 5, number).splitlines(keepends=True))
         assert free(disk) >= 10 * MIB
@@ -573,7 +573,7 @@ def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks
     wait_until(lambda: appended(shelf, b"once more\n"))
 
 
-def appended(shelf: Shelf, lines: bytes) -> bool:
+def appended(shelf: SegmentStore, lines: bytes) -> bool:
     """Each time it is asked for."""
     with suppress(OSError):
         shelf.tidy()
@@ -614,7 +614,7 @@ def test_the_archive_does_not_take_the_stores_room(tmp_path: Path, disks: Disks)
 def test_lines_that_could_not_be_written_leave_their_place(tmp_path: Path) -> None:
     """After more than the bound was lost to a folder that can't be made, the next are taken."""
     (tmp_path / "archive").write_text("in the way")
-    archive = Archive(Shelf(tmp_path / "archive", 256 * MIB, 60.0), lambda *_: None)
+    archive = Archive(SegmentStore(tmp_path / "archive", 256 * MIB, 60.0), lambda *_: None)
     archive.start()
     content = bytes(1_000_000)
     for number in range(2 * ARCHIVE_BOUND // len(content)):
@@ -633,7 +633,9 @@ def _has_lost(archive: Archive, lines: int) -> bool:
 
 def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:
     """What comes beyond it is lost at once, and counted."""
-    archive = Archive(Shelf(tmp_path, MIB, 60.0), lambda *_: None)  # not started: nothing is taken
+    archive = Archive(
+        SegmentStore(tmp_path, MIB, 60.0), lambda *_: None
+    )  # not started: nothing is taken
     sent, content = 1000, bytes(100_000)
     for _ in range(sent):
         archive.put("info", "event", {}, b"{}\n", content)
@@ -667,7 +669,7 @@ def test_a_line_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
     line = line_of("two")
     for end in (0, 1, 90, len(line) - 1, len(line)):
         folder = tmp_path / str(end)
-        shelf = Shelf(folder, 64 * MIB, 60.0)
+        shelf = SegmentStore(folder, 64 * MIB, 60.0)
         shelf.append([line_of("one")])
         (segment,) = folder.iterdir()
         with segment.open("ab") as file:
@@ -678,7 +680,7 @@ def test_a_line_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
 
 def test_garbled_segments_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     """A finished one that is cut, and one that a bit was changed in."""
-    shelf = Shelf(tmp_path, 64 * MIB, 60.0)
+    shelf = SegmentStore(tmp_path, 64 * MIB, 60.0)
     shelf.append(lines_of(4 * MIB).splitlines(keepends=True))
     shelf.turn()
     (segment,) = found(tmp_path)

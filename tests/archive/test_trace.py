@@ -17,7 +17,7 @@ import pytest
 from router.archive.reading import lines_with
 from router.archive.trace.lines import happening
 from router.archive.trace.question import Question
-from router.cli.history.stories import story_told
+from router.cli.history.stories import format_story
 from router.model.event import Reason
 from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
@@ -323,7 +323,7 @@ def test_a_person_s_action_is_a_part_of_it(tmp_path: Path) -> None:
     shown = ran("trace", "one", "--archive", "none", *store, "--format", "json").json
     (step,) = shown["steps"]
     assert (step["what"], step["who"], step["words"]) == ("acted", "mia", "--target ledger")
-    assert list(story_told(shown, time.time())) == found.lines
+    assert list(format_story(shown, time.time())) == found.lines
 
 
 def test_bodies_are_shown_where_it_is_asked_for(tmp_path: Path) -> None:

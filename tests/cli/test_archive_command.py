@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from router.archive.reading import Damage
-from router.archive.segments import Shelf
+from router.archive.segments import SegmentStore
 from router.archive.trace.question import Question
 from router.archive.trace.story import events, id_of, resend
 from router.model.event import OutboundEvent
@@ -135,7 +135,7 @@ def test_damage_is_told_with_a_count(tmp_path: Path, shop: Shop) -> None:
     names the segments, counts both, and ends with 1 after the rest is done."""
     folder = tmp_path / "archive"
     keep(folder, *[told(f"event-{n}", ago=300 - n / 10) for n in range(2000)])
-    Shelf(folder, 1 << 30, 30 * 86400.0).tidy()
+    SegmentStore(folder, 1 << 30, 30 * 86400.0).tidy()
     (segment,) = folder.iterdir()
     segment.write_bytes(segment.read_bytes()[: segment.stat().st_size // 2])
     empty = folder / "20261126T120000000Z-20991126T120000000Z-0123abcd.jsonl.zst"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from router.cli.columns import age
-from router.cli.deliveries.entries import dossier_told, entries_told, standing
+from router.cli.deliveries.entries import format_dossier, format_entries, standing
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.protocol import DeliveryRow, Stage, State, Tried
@@ -191,10 +191,10 @@ def test_its_text_is_made_of_its_json(shop: Shop) -> None:
     shop.run("discard", "--target", "last", "--as", "mia")
     for event_id in ("one", "two"):
         (shown,) = shop.lines("show", event_id)
-        told = list(dossier_told(shown, time.time(), ()))
+        told = list(format_dossier(shown, time.time(), ()))
         assert told == shop.run("show", event_id).lines
     listed = [line for line in shop.lines("list", "--match", "*") if line["kind"] == "delivery"]
-    told = list(entries_told(listed, time.time()))
+    told = list(format_entries(listed, time.time()))
     assert told == shop.run("list", "--match", "*").lines[-len(told) :]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from router.config.holders import DEEDS as PERMISSIONS
-from router.config.holders import Holder, load_holders
+from router.config.holders import TokenHolder, load_holders
 from router.config.schema import document
 from router.model.errors import ConfigInvalid
 
@@ -24,7 +24,7 @@ tokens:
 """
 
 
-def load(folder: Path, text: str) -> list[tuple[bytes, Holder]]:
+def load(folder: Path, text: str) -> list[tuple[bytes, TokenHolder]]:
     path = folder / "tokens.yaml"
     path.write_text(text)
     return list(load_holders(path, {"VARIABLE": CANARY}, folder).tokens)
@@ -41,7 +41,7 @@ def test_who_has_which_token(tmp_path: Path) -> None:
     ops, ledger = found[digest("the-token-of-ops")], found[digest("the-ledgers-own-token")]
     assert ops.name == "ops"
     assert ops.may == {"read", "replay", "discard", "pause", "bodies"}
-    assert ledger == Holder("ledger", frozenset({"read", "replay"}), "team ledger")
+    assert ledger == TokenHolder("ledger", frozenset({"read", "replay"}), "team ledger")
     assert ops.sees("team ledger")
     assert ops.sees("")
     assert ledger.sees("team ledger")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.delivery.target.gate import TOLD_AFTER, TOLD_AGAIN_AFTER, Gate, Streak, failed
-from router.model.event import OWN_DOING, Attempt, Reason
+from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
 from router.store.protocol import Pause
 
@@ -31,7 +31,7 @@ def status(number: int) -> Attempt:
         (status(410), False),
         (Attempt(Reason.CODE, True, 0.1, 200), False),
         (Attempt(Reason.LOOPING, True, 0.1, 508), False),
-        *((Attempt(reason, False, 0.1), None) for reason in sorted(OWN_DOING)),
+        *((Attempt(reason, False, 0.1), None) for reason in sorted(SELF_INFLICTED)),
     ],
 )
 def test_what_an_attempt_says_of_its_target(attempt: Attempt, says: bool | None) -> None:

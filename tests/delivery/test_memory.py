@@ -154,7 +154,7 @@ async def test_a_late_acknowledgement_is_written_once_the_store_is_back(requests
     with requests.away("deliveries"):
         requests.scene.answers["two"] = YES
         requests.scene.released.set()
-        await requests.forwarder.see_through(outcome)
+        await requests.forwarder.wait_for_late_attempts(outcome)
         assert outcome.unrecorded
     await requests.is_over()
     ((_, states),) = await requests.left()
@@ -207,17 +207,17 @@ async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(
         assert (await requests.post()).settled
     with closing(sqlite3.connect(requests.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        slow = asyncio.create_task(requests.scene.memory.make_good(T))
+        slow = asyncio.create_task(requests.scene.memory.write_pending(T))
         await asyncio.sleep(0)
         assert (await requests.post(b"meanwhile")).settled
         assert not slow.done()
         other.execute("ROLLBACK")
     await slow
     await requests.fails(b"other")
-    assert not (await requests.post(b"other")).recollection.record
-    await requests.scene.memory.make_good(T)
+    assert not (await requests.post(b"other")).recalled.record
+    await requests.scene.memory.write_pending(T)
     await requests.fails(b"third")
-    assert (await requests.post(b"third")).recollection.record
+    assert (await requests.post(b"third")).recalled.record
 
 
 async def test_who_hangs_up_while_optional_targets_have_their_time_leaves_a_record(
@@ -248,9 +248,9 @@ async def test_a_failed_attempt_to_make_good_loses_nothing(requests: Requests) -
     with requests.away():
         assert (await requests.post()).settled
         with pytest.raises(StoreFailed):
-            await requests.scene.memory.make_good(T)
+            await requests.scene.memory.write_pending(T)
     with requests.away("deliveries"), pytest.raises(StoreFailed):
-        await requests.scene.memory.make_good(T)
+        await requests.scene.memory.write_pending(T)
     await requests.is_over()
     ((_, states),) = await requests.left()
     assert states["two"] is State.SUPERSEDED

@@ -297,7 +297,7 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
             )
 
         first = await request(0.2)
-        late = asyncio.create_task(forwarder.see_through(first))
+        late = asyncio.create_task(forwarder.wait_for_late_attempts(first))
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             scene.answers["one"] = NO

@@ -35,7 +35,7 @@ def test_a_key_comes_out_of_its_header_as_it_was() -> None:
     """Whatever character is in it, that of an escape included: what is no plain text is escaped."""
     for code in range(1, 256):
         key = f"a.{chr(code)}41"
-        letter = addressed(OutboundEvent.of(EVENT.but(event_key=key), "request"), "id")
+        letter = addressed(OutboundEvent.of(EVENT.replace(event_key=key), "request"), "id")
         (said,) = re.findall("x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", letter.head.decode())
         assert unquote(said) == key
 

@@ -12,7 +12,7 @@ import pytest
 
 from router.delivery import queue, rules
 from router.delivery.forwarder import Forwarder
-from router.delivery.memory import Memory, Recollection
+from router.delivery.memory import Memory, RequestMemory
 from router.delivery.queue import Queue
 from router.delivery.rules import Delivery
 from router.store.protocol import DeliveryRow, Due, Settlement, State, StoreFailed
@@ -106,10 +106,10 @@ def removed_target_left_queued(patch: Patch) -> None:
 def claims_shared(patch: Patch) -> None:
     real = Memory._recognise
 
-    def recognise(self: Memory, recollection: Recollection, *rest: Any) -> None:
+    def recognise(self: Memory, recalled: RequestMemory, *rest: Any) -> None:
         with pytest.MonkeyPatch.context() as alone:
-            alone.setattr(Memory, "_others", lambda self, recollection: [])
-            real(self, recollection, *rest)
+            alone.setattr(Memory, "_others", lambda self, recalled: [])
+            real(self, recalled, *rest)
 
     patch.setattr(Memory, "_recognise", recognise)
 
@@ -127,14 +127,14 @@ def closed_without_looking(patch: Patch) -> None:
 def closed_after_the_reply(patch: Patch) -> None:
     real = Memory.answer
 
-    async def answer(self: Memory, recollection: Recollection, *rest: Any) -> bool:
-        if recollection.record is None:
-            return await real(self, recollection, *rest)
+    async def answer(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
+        if recalled.record is None:
+            return await real(self, recalled, *rest)
 
         async def later() -> None:
             await asyncio.sleep(2.0)
             with suppress(StoreFailed):
-                await self._commit(recollection, *rest)
+                await self._commit(recalled, *rest)
 
         asyncio.create_task(later())  # noqa: RUF006
         return True
@@ -163,11 +163,11 @@ def others_keep_their_credit(patch: Patch) -> None:
 
 
 def blind_answers_forgotten(patch: Patch) -> None:
-    patch.setattr(Memory, "make_good", _nothing)
+    patch.setattr(Memory, "write_pending", _nothing)
     real = Memory.answer
 
-    async def answer(self: Memory, recollection: Recollection, *rest: Any) -> bool:
-        result = await real(self, recollection, *rest)
+    async def answer(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
+        result = await real(self, recalled, *rest)
         self._blindly = 0
         return result
 
@@ -175,27 +175,27 @@ def blind_answers_forgotten(patch: Patch) -> None:
 
 
 def blind_answers_meanwhile_forgotten(patch: Patch) -> None:
-    real = Memory.make_good
+    real = Memory.write_pending
 
-    async def make_good(self: Memory, timeout: float) -> None:
+    async def write_pending(self: Memory, timeout: float) -> None:
         if self._blindly:
             await self._store.spend_all(timeout)
             self._blindly = 0
         await real(self, timeout)
 
-    patch.setattr(Memory, "make_good", make_good)
+    patch.setattr(Memory, "write_pending", write_pending)
 
 
 def overtaken_keeps_its_credit(patch: Patch) -> None:
-    patch.setattr(Recollection, "overtaken", property(lambda s: False, lambda s, v: None))
+    patch.setattr(RequestMemory, "overtaken", property(lambda s: False, lambda s, v: None))
 
 
 def recorded_beside_others(patch: Patch) -> None:
     real = Memory.record
 
-    async def record(self: Memory, recollection: Recollection, *rest: Any) -> bool:
-        before = [(other, other.others) for other in self._others(recollection)]
-        work = asyncio.ensure_future(real(self, recollection, *rest))
+    async def record(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
+        before = [(other, other.others) for other in self._others(recalled)]
+        work = asyncio.ensure_future(real(self, recalled, *rest))
         await asyncio.sleep(0)
         for other, others in before:
             other.others = others
@@ -246,14 +246,14 @@ def others_not_superseded(patch: Patch) -> None:
 
 
 def retry_has_a_new_id(patch: Patch) -> None:
-    real = Recollection.claim
+    real = RequestMemory.claim
 
-    def claim(self: Recollection, kept: Any) -> None:
+    def claim(self: RequestMemory, kept: Any) -> None:
         before = self.event_id
         real(self, kept)
         self.event_id = before
 
-    patch.setattr(Recollection, "claim", claim)
+    patch.setattr(RequestMemory, "claim", claim)
 
 
 def leases_not_kept(patch: Patch) -> None:
@@ -290,7 +290,7 @@ def queue_never_gives_up(patch: Patch) -> None:
 
 def nothing_is_own_doing(patch: Patch) -> None:
     for module in (rules, queue):
-        patch.setattr(module, "OWN_DOING", frozenset())
+        patch.setattr(module, "SELF_INFLICTED", frozenset())
 
 
 def hang_up_in_the_optional_window_not_noticed(patch: Patch) -> None:

@@ -24,13 +24,13 @@ CANARY = "cnry-secret"
 
 
 @dataclass(frozen=True)
-class Holder:
+class TokenHolder:
     """Something that a secret is part of."""
 
     secret: Secret
 
 
-HOLDER = Holder(Secret(CANARY))
+HOLDER = TokenHolder(Secret(CANARY))
 
 
 def logged(value: Any, format: Any) -> str:

@@ -40,7 +40,7 @@ VALUES: list[tuple[Value, dict[str, Any]]] = [
     (
         OutboundEvent(EVENT, b"digest", "request", "parent", "state", "id", b"head"),
         {
-            "event": EVENT.but(body=b""),
+            "event": EVENT.replace(body=b""),
             "digest": b"",
             "request_id": "",
             "traceparent": "",
@@ -61,11 +61,11 @@ def test_a_value_is_what_it_is_made_of(one: Value, others: dict[str, Any]) -> No
     assert again == one
     assert repr(again) == repr(one)
     for name, value in others.items():
-        other = one.but(**{name: value})
+        other = one.replace(**{name: value})
         assert other != one
         assert getattr(other, name) == value
         assert f"{name}={value!r}" in repr(other)
-        assert other.but(**{name: getattr(one, name)}) == one
+        assert other.replace(**{name: getattr(one, name)}) == one
 
 
 def test_equal_values_have_one_hash() -> None:

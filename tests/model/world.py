@@ -18,7 +18,7 @@ from router.delivery.memory import Memory
 from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
-from router.model.event import OWN_DOING, Attempt, Event, OutboundEvent, Reason
+from router.model.event import SELF_INFLICTED, Attempt, Event, OutboundEvent, Reason
 from router.net.loops import Gone
 from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
@@ -58,7 +58,7 @@ TERMS = Terms(
 CALLER_TIMEOUT = 10.0
 
 #: Why an attempt is not begun by the router's own doing, while it serves.
-SHUT = sorted(OWN_DOING - {Reason.STOPPED})
+SHUT = sorted(SELF_INFLICTED - {Reason.STOPPED})
 
 #: How long a process stands still: longer than any lease.
 _STALL = 50.0
@@ -266,24 +266,24 @@ class Process:
         if not request.reply.done():
             request.reply.set_result(outcome.settled)
         world.boundary(self)
-        await self.forwarder.see_through(outcome)
+        await self.forwarder.wait_for_late_attempts(outcome)
 
     def noted(self, request: Request, outcome: Outcome, plan: Plan, late: float) -> None:
         world, source = self.world, request.source
         if late > 0.001:
             world.faults.append(f"a reply {late} s after its deadline")
-        if outcome.unrecorded or outcome.recollection.blind:
+        if outcome.unrecorded or outcome.recalled.blind:
             world.note("store", source)
         if outcome.settled:
             names = [frozenset(t.name for t in side) for side in (plan.required, plan.optional)]
             world.answers.append(Answered(source, *names))
-            if outcome.recollection.blind:
+            if outcome.recalled.blind:
                 world.blind.add((self, source.event.body))
                 if world.weather.processes > 1:
                     world.unknowable.add(source.event.body)
         elif outcome.acknowledged and not request.gone.done() and not outcome.unrecorded:
             self.refused(outcome)
-        elif not outcome.unrecorded and outcome.recollection.kept:
+        elif not outcome.unrecorded and outcome.recalled.kept:
             world.recorded.add(source)
 
     def refused(self, outcome: Outcome) -> None:

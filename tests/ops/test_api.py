@@ -594,7 +594,7 @@ BODIES = {
 }
 
 
-def status_told(router: Console, endpoint: str, who: str, **params: str) -> int:
+def format_status(router: Console, endpoint: str, who: str, **params: str) -> int:
     """The status alone, since a stream has no end. The body of a POST acts on nothing."""
     method, path = endpoint.split()
     url = f"{router.url}/api/v1{path.replace('{name}', 'nobody').replace('{id}', 'none')}"
@@ -610,10 +610,10 @@ def test_every_endpoint_is_opened_by_its_own_deeds_alone(router: Console) -> Non
     token the answer is 401 everywhere."""
     assert {f"{each.method} {each.path}" for each in ENDPOINTS} == OPENED_BY.keys()
     for endpoint, deeds in OPENED_BY.items():
-        told = {deed: status_told(router, endpoint, f"only-{deed}") for deed in EVERY_DEED}
+        told = {deed: format_status(router, endpoint, f"only-{deed}") for deed in EVERY_DEED}
         assert {deed for deed, status in told.items() if status != 403} == deeds, endpoint
         assert [told[deed] for deed in deeds if told[deed] in (401, 500)] == [], endpoint
-        assert status_told(router, endpoint, "") == 401, endpoint
+        assert format_status(router, endpoint, "") == 401, endpoint
 
 
 def test_bodies_of_events_need_a_word_of_their_own(router: Console) -> None:
@@ -627,7 +627,7 @@ def test_bodies_of_events_need_a_word_of_their_own(router: Console) -> None:
     assert asking == BODIES
     for endpoint, name in BODIES.items():
         for who, is_let_in in (("ops", True), ("only-read", False), ("only-bodies", False)):
-            told = status_told(router, endpoint, who, **{name: "true"})
+            told = format_status(router, endpoint, who, **{name: "true"})
             assert (told != 403) == is_let_in, (endpoint, who)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from router import __version__
 from router.config import loading
-from router.config.holders import Holder
+from router.config.holders import TokenHolder
 from router.config.loading import Config
 from router.config.reload import Standing
 from router.config.settings import Settings
@@ -487,8 +487,8 @@ def test_a_file_of_tokens(tmp_path: Path) -> None:
     tokens = in_file(tmp_path, "first-token", "second-token")
     for token in ("first-token", "second-token"):
         found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
-        assert isinstance(found, Holder)
-        assert found == Holder("ops", frozenset({"read"}))
+        assert isinstance(found, TokenHolder)
+        assert found == TokenHolder("ops", frozenset({"read"}))
     assert tokens.find([(b"authorization", b"Bearer ")]) is Denial.WRONG
     assert not NONE
 

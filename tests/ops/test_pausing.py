@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from router.config.holders import Holder
+from router.config.holders import TokenHolder
 from router.ops.api import targets as pausing
 from router.ops.api.endpoint import Asked, Rejected
 
@@ -24,7 +24,7 @@ class Parts:
     def __init__(self) -> None:
         self.stored, self.targets = self, {"ledger": SimpleNamespace(paused=False)}
 
-    def view(self, _: Holder) -> Any:
+    def view(self, _: TokenHolder) -> Any:
         found, self.targets = self.targets, {}
         return type("View", (), {"targets": found})
 
@@ -41,7 +41,7 @@ async def test_a_target_that_goes_meanwhile_is_resumed(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(pausing, "resume", resume)
     parts: Any = Parts()
-    asked = Asked(parts, Holder("ops", frozenset({"pause"})), {"name": "ledger"}, {})
+    asked = Asked(parts, TokenHolder("ops", frozenset({"pause"})), {"name": "ledger"}, {})
     assert await pausing.resume_target(asked) == {"paused": None, "pause": None}
     with pytest.raises(Rejected):
         await pausing.resume_target(asked)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from router.config.holders import Holder
+from router.config.holders import TokenHolder
 from router.ops import streams as module
 from router.ops.api.application import api_routes
 from router.ops.api.endpoint import Asked, Rejected
@@ -25,8 +25,8 @@ from tests.support.house import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
-OPS = Holder("ops", frozenset({"read", "bodies"}))
-LEDGER = Holder("ledger", frozenset({"read"}), owner="team ledger")
+OPS = TokenHolder("ops", frozenset({"read", "bodies"}))
+LEDGER = TokenHolder("ledger", frozenset({"read"}), owner="team ledger")
 OWNERS = {"ledger": "team ledger", "audit": "team audit"}
 
 #: An event's line, as the observer has it told.

@@ -323,7 +323,7 @@ def test_a_look_up_does_the_same_work_among_ten_routes_and_thousands(shape: str)
 
 def _work(routes: RouteTable, sought: Event) -> int:
     """How many calls, of Python and of C, it takes to look up an event that is not remembered."""
-    unseen = sought.but(event_status="not seen before")
+    unseen = sought.replace(event_status="not seen before")
     calls = 0
 
     def count(frame: FrameType, what: str, argument: object) -> None:

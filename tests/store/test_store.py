@@ -876,7 +876,7 @@ async def test_what_fills_the_store_most_is_named(place: Place) -> None:
 
 def failed(at: float = NOW, request: int = 1, retry: int = 0, **fields: Any) -> Tried:
     attempt = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, at, "700", "库存不足")
-    return Tried(attempt.but(**fields), request, retry)
+    return Tried(attempt.replace(**fields), request, retry)
 
 
 async def kept_attempts(ops: Admin, of: Record, target: str = "one") -> tuple[Tried, ...]:
@@ -963,7 +963,7 @@ async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
 
 async def test_a_letter_is_kept_with_its_trace_and_its_hops(store: Store, ops: Admin) -> None:
     """The queue sends what came, and people are shown it."""
-    sent = letter().but(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7", hops=3)
+    sent = letter().replace(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7", hops=3)
     added = record()
     await store.add(added, sent, [queued()], T)
     (due,) = await store.take("one", NOW, NOW + 60, 10, T)

@@ -139,7 +139,7 @@ async def test_a_file_of_the_third_version_keeps_hops_from_now_on(second: Path) 
         third.execute("UPDATE version SET version = 3")
         third.commit()
     store = await SqliteStore.open(second, LIMITS)
-    await store.add(record(), letter().but(hops=3), [queued("audit")], T)
+    await store.add(record(), letter().replace(hops=3), [queued("audit")], T)
     due = await store.take("audit", 5e9, 6e9, 9, T)
     assert [each.letter.hops for each in due] == [3, 0]
     await store.close()

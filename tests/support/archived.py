@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from router.archive.reading import Scan
-from router.archive.segments import Shelf, time_of
+from router.archive.segments import SegmentStore, time_of
 from router.telemetry.log.lines import Lines
 from tests.support.house import event
 
@@ -68,7 +68,7 @@ def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
 def keep(folder: Path, *lines: bytes) -> Path:
     """Put a segment with these into an archive, each written at its own time."""
     clock = [time.time()]
-    shelf = Shelf(folder, 1 << 30, 30 * 86400.0, now=lambda: clock[0])
+    shelf = SegmentStore(folder, 1 << 30, 30 * 86400.0, now=lambda: clock[0])
     for each in lines:
         with suppress(ValueError):
             clock[0] = datetime.fromisoformat(time_of(each).decode()).timestamp()

@@ -256,7 +256,7 @@ async def test_a_failure_is_a_value(
             if await _has(target, seen):
                 break
     assert isinstance(came, Failure)
-    assert came.but(detail="") == expected
+    assert came.replace(detail="") == expected
     assert str(target.port) not in came.detail
     assert len(target.requests) == seen
     assert target.accepted <= 1

@@ -42,7 +42,7 @@ async def samples() -> list[str]:
     numbers.gives_up = SINCE + 50_000
     told.failing(ledger, Failing(SINCE, 41, NO))
     await one.own.hand_over(one.store, one.send)
-    told.failing(ledger, Failing(SINCE, 187, YES.but(at=SINCE + 1935.0)))
+    told.failing(ledger, Failing(SINCE, 187, YES.replace(at=SINCE + 1935.0)))
     for number in range(37):
         told.dead(
             "ledger", "timeout", f"b372be68-6fa6-4590-b927-a4096e6a05{number:02}", "a.gs.cert.1"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from router.archive.reading import Sources
-from router.archive.trace.lines import AtTarget, EventLine, LateAttempt, ToldCaller
+from router.archive.trace.lines import AtTarget, CallerInfo, EventLine, LateAttempt
 from router.archive.trace.question import Question
 from router.archive.trace.story import Story, story
 from router.model.event import SUCCESS
@@ -94,10 +94,10 @@ def _event(entries: list[Entry]) -> KeptStory:
 async def _fits(ops: Admin, question: Question, event: KeptStory) -> bool:
     """What the store has found by its bytes may be in another field, or of another target."""
     dossier = await ops.dossier(event.event_id)
-    return dossier is not None and question.fits(as_told(dossier))
+    return dossier is not None and question.fits(caller_info(dossier))
 
 
-def as_told(dossier: Dossier) -> ToldCaller:
+def caller_info(dossier: Dossier) -> CallerInfo:
     """What the store has of an event, as if one request had left it as its line."""
     record, letter = dossier.record, dossier.letter
     standing = (
@@ -109,7 +109,7 @@ def as_told(dossier: Dossier) -> ToldCaller:
         for target, attempts in dossier.attempts.items()
         for a in (each.attempt for each in attempts)
     )
-    return ToldCaller(
+    return CallerInfo(
         at=record.replied_at,
         event_id=record.event_id,
         request_id=letter.request_id,
@@ -150,7 +150,7 @@ async def matches(
 
 def name_of(match: Match) -> str:
     """The event's id; its request's where no route has matched it."""
-    return match.event_id or (match.request_id if isinstance(match, ToldCaller) else "")
+    return match.event_id or (match.request_id if isinstance(match, CallerInfo) else "")
 
 
 async def story_of(match: Match, sources: Sources, ops: Admin | None) -> Story:
@@ -179,13 +179,13 @@ class Row:
 
     newest: Match
     #: The last of its requests; None where none that fits has been met.
-    told: ToldCaller | None = None
+    told: CallerInfo | None = None
     #: How it stands with each target, as far as is known.
     _standing: dict[str, str] = field(default_factory=dict)
 
     def add(self, each: Match) -> None:
         match each:
-            case ToldCaller():
+            case CallerInfo():
                 self.told = self.told or each
                 for one in each.targets:
                     said = "failed" if one.failed else one.skipped

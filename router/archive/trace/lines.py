@@ -37,7 +37,7 @@ class AtTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldCaller:
+class CallerInfo:
     """One request of the caller, and what it was told."""
 
     at: float
@@ -110,7 +110,7 @@ class LateAttempt:
 
 
 #: What a line says that is about an event.
-EventLine = ToldCaller | LateAttempt
+EventLine = CallerInfo | LateAttempt
 
 
 def happening(line: bytes) -> EventLine | None:
@@ -132,10 +132,10 @@ def _happening(found: Any) -> EventLine | None:
     return None
 
 
-def _told(line: Mapping[str, Any]) -> ToldCaller:
+def _told(line: Mapping[str, Any]) -> CallerInfo:
     targets = line.get("targets")
     body = line.get("payload")
-    return ToldCaller(
+    return CallerInfo(
         at=_time(line),
         event_id=_text(line, "event_id"),
         request_id=_text(line, "request_id"),

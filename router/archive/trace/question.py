@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from router.archive.trace.lines import AtTarget, EventLine, ToldCaller
+from router.archive.trace.lines import AtTarget, CallerInfo, EventLine
 from router.model.event import SUCCESS
 from router.routing.index import Glob, GlobInvalid
 
@@ -48,9 +48,9 @@ class Word:
 
     def fits(self, each: EventLine) -> bool:
         known = self.text == each.event_id or self.keys.matches(each.event_key)
-        return known or (isinstance(each, ToldCaller) and self._fits_request(each))
+        return known or (isinstance(each, CallerInfo) and self._fits_request(each))
 
-    def _fits_request(self, told: ToldCaller) -> bool:
+    def _fits_request(self, told: CallerInfo) -> bool:
         text = self.text
         if text in (told.request_id, told.trace_id) or text in told.changes:
             return True
@@ -125,7 +125,7 @@ class Question:
         return not (self.failed and self._named) or any(name in line for name in self._named)
 
     def fits(self, each: EventLine) -> bool:
-        tried = each.targets if isinstance(each, ToldCaller) else (each.tried,)
+        tried = each.targets if isinstance(each, CallerInfo) else (each.tried,)
         if self.seen:
             tried = tuple(one for one in tried if one.target in self.seen)
         return (
@@ -140,16 +140,16 @@ class Question:
     def _has_code(self, each: EventLine, tried: tuple[AtTarget, ...]) -> bool:
         said = {one.code for one in tried} | {str(one.status or "") for one in tried}
         return not said.isdisjoint(self.codes) or (
-            isinstance(each, ToldCaller) and each.code in self.codes
+            isinstance(each, CallerInfo) and each.code in self.codes
         )
 
 
 def _name_of(each: EventLine) -> str:
-    return each.event_id or (each.request_id if isinstance(each, ToldCaller) else "")
+    return each.event_id or (each.request_id if isinstance(each, CallerInfo) else "")
 
 
 def _has_failed(each: EventLine, tried: tuple[AtTarget, ...]) -> bool:
-    if isinstance(each, ToldCaller):
+    if isinstance(each, CallerInfo):
         return each.code != SUCCESS or any(one.failed for one in tried)
     return each.failed
 

@@ -14,9 +14,9 @@ from uuid import UUID
 from router.archive.reading import Damage, Scan
 from router.archive.trace.lines import (
     AtTarget,
+    CallerInfo,
     EventLine,
     LateAttempt,
-    ToldCaller,
     happening,
     time_of,
 )
@@ -60,7 +60,7 @@ class Missed:
         return AtTarget(self.target, "", a.reason, "", ms, a.status, a.code, a.msg, a.detail)
 
 
-Step = ToldCaller | LateAttempt | Acted | Missed
+Step = CallerInfo | LateAttempt | Acted | Missed
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def story(
     """`happenings` are all of one event, the oldest first; the dossier is what the store has, and
     the pauses are those in force."""
     ends = {pause.target: pause.until for pause in pauses}
-    told = [each for each in happenings if isinstance(each, ToldCaller)]
+    told = [each for each in happenings if isinstance(each, CallerInfo)]
     steps: list[Step] = [*happenings]
     if dossier is not None:
         steps += [*_acted(dossier), *_missed(dossier, happenings)]
@@ -153,7 +153,7 @@ def _missed(dossier: Dossier, happenings: Sequence[EventLine]) -> Iterator[Misse
 
 
 def _tells_of(each: EventLine, target: str, tried: Tried) -> bool:
-    if isinstance(each, ToldCaller):
+    if isinstance(each, CallerInfo):
         return each.number == tried.request and any(one.target == target for one in each.targets)
     same = each.tried.target == target and each.retry == tried.retry
     return same and abs(each.at - tried.attempt.at) < _SAME
@@ -177,15 +177,15 @@ def events(
     progress: Callable[[str], None],
     tell: Callable[[str], None],
     damage: Damage,
-    concerns: Callable[[ToldCaller], bool] = lambda told: True,
-) -> Iterator[ToldCaller]:
+    concerns: Callable[[CallerInfo], bool] = lambda told: True,
+) -> Iterator[CallerInfo]:
     """The first request of each event that fits and `concerns` the caller, the oldest first; of one
     time, in the order of their ids. `damage` counts what can't be read and is left out. Raises
     OSError."""
     needles, since, until = question.needles, question.since, question.until
     scan = Scan(folder, needles, since, until, progress, tell, oldest_first=True, damage=damage)
     known: set[str] = set()
-    group: list[ToldCaller] = []
+    group: list[CallerInfo] = []
     for line in scan:
         told = _told(line, question, damage)
         if told is None or not concerns(told):
@@ -197,7 +197,7 @@ def events(
     yield from _new(group, known)
 
 
-def _told(line: bytes, question: Question, damage: Damage) -> ToldCaller | None:
+def _told(line: bytes, question: Question, damage: Damage) -> CallerInfo | None:
     if not question.may_fit(line):
         return None
     try:
@@ -205,10 +205,10 @@ def _told(line: bytes, question: Question, damage: Damage) -> ToldCaller | None:
     except ValueError:
         damage.lines += 1
         return None
-    return each if isinstance(each, ToldCaller) and question.fits(each) else None
+    return each if isinstance(each, CallerInfo) and question.fits(each) else None
 
 
-def _new(group: list[ToldCaller], known: set[str]) -> Iterator[ToldCaller]:
+def _new(group: list[CallerInfo], known: set[str]) -> Iterator[CallerInfo]:
     """Those of one time that have not been told before."""
     for told in sorted(group, key=lambda told: (told.event_id, told.request_id)):
         name = told.event_id or told.body or told.request_id
@@ -239,15 +239,15 @@ class Again:
     #: What has been taken before.
     after: ReplayPlace | None = None
 
-    def had_it(self, told: ToldCaller) -> bool:
+    def had_it(self, told: CallerInfo) -> bool:
         """Whether the target was in the plan, as the line has it."""
         return any(each.target == self.target for each in told.targets)
 
-    def is_unknown(self, told: ToldCaller) -> bool:
+    def is_unknown(self, told: CallerInfo) -> bool:
         """Whether the line has not all of its targets, and ours is none of the rest."""
         return "targets" in told.cut and not self.had_it(told)
 
-    def concerns(self, told: ToldCaller) -> bool:
+    def concerns(self, told: CallerInfo) -> bool:
         """Whether the line's request decides about a replay: of a plan that has changed between
         two requests of an event, one that had the target."""
         return self.backfill or self.had_it(told) or self.is_unknown(told)
@@ -258,7 +258,7 @@ class Again:
         progress: Callable[[str], None],
         tell: Callable[[str], None],
         damage: Damage,
-    ) -> Iterator[ToldCaller]:
+    ) -> Iterator[CallerInfo]:
         """Each event once, in order of time; those too of which `is_unknown`. Raises OSError."""
         for told in events(folder, self.question, progress, tell, damage, self.concerns):
             if self.backfill and self.had_it(told):
@@ -283,11 +283,11 @@ def resumed(what: str, said: str) -> tuple[float | None, ReplayPlace] | None:
     return None if since == "-" else time_of(since), ReplayPlace(time_of(at), event_id)
 
 
-def place_of(told: ToldCaller) -> ReplayPlace:
+def place_of(told: CallerInfo) -> ReplayPlace:
     return ReplayPlace(told.at, id_of(told))
 
 
-def id_of(told: ToldCaller) -> str:
+def id_of(told: CallerInfo) -> str:
     """Its `webhook-id`; one that no route has matched gets one now, always the same."""
     if told.event_id:
         return told.event_id

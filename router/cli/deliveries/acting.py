@@ -11,14 +11,14 @@ from itertools import chain
 from typing import Any
 
 from router.cli.asking import RemoteProblem
-from router.cli.deliveries.entries import DONE, counts_told, deliveries, standing, total
+from router.cli.deliveries.entries import DONE, deliveries, format_counts, standing, total
 from router.cli.options import BAD, GOOD, nearest_of, said_yes, value
 from router.cli.printing import NAME, PROGRESS_EVERY, note, say_as, say_lines
 from router.cli.remote import Remote, part
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
 from router.routing.index import Glob, GlobInvalid
-from router.store.admin import FILTERS, Filters, Later, Step, Verb, filter_texts, mind_states
+from router.store.admin import FILTERS, Filters, Later, Step, Verb, check_states, filter_texts
 from router.store.protocol import State
 from router.store.views import DossierView
 
@@ -60,7 +60,7 @@ def read_filters(args: argparse.Namespace) -> Filters:
     """Raises SettingInvalid for a state that the verb is not for."""
     if args.verb in [*Verb]:
         try:
-            mind_states(Verb(args.verb), [*map(State, args.state or ())])
+            check_states(Verb(args.verb), [*map(State, args.state or ())])
         except ValueError as error:
             raise SettingInvalid(f"--state: {error}") from None
     return {name: getattr(args, name) for name in FILTERS}
@@ -70,7 +70,7 @@ def selects(filters: Filters) -> bool:
     return any(given is not None for given in filters.values())
 
 
-def mind_targets(
+def require_targets(
     router: Remote, targets: Collection[str], *, must_be_known: bool = False
 ) -> set[str] | None:
     """Raises SettingInvalid for a target that neither the store nor routes.yaml knows; where it
@@ -80,7 +80,7 @@ def mind_targets(
         return None
     named = router.targets()
     look = partial(_stored, router)
-    mind_known(targets, "the store", router.routes, named, look, must_be_known)
+    require_known(targets, "the store", router.routes, named, look, must_be_known)
     return named
 
 
@@ -107,7 +107,7 @@ def dossier_of(router: Remote, event_id: str, *, body: bool = False) -> Any:
         raise
 
 
-def mind_known(
+def require_known(
     targets: Collection[str],
     where: str,
     routes: str,
@@ -166,7 +166,7 @@ def act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
     work = Work(Verb(args.verb), total(counts))
     if args.format == "text":
-        told = counts_told(counts, router.now())
+        told = format_counts(counts, router.now())
         say_lines(told if work.number else [_nothing_fits(work.verb, action["what"], filters)])
     if work.verb is Verb.REPLAY:
         note_removed({count["target"] for count in counts}, router.routes, router.targets())

@@ -13,8 +13,8 @@ from router.cli.deliveries.acting import (
     add_acting,
     add_selection,
     dossier_of,
-    mind_targets,
     read_filters,
+    require_targets,
     selects,
 )
 from router.cli.options import (
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args, filters)
     heed_ctrl_c()
     with opened(args) as router:
-        mind_targets(router, args.target or ())
+        require_targets(router, args.target or ())
         if args.verb == "list":
             return _list(router, filters, args)
         if args.verb == "show":
@@ -153,7 +153,7 @@ def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     left = limit
     while page["deliveries"]:
         found = page["deliveries"]
-        say_as(args.format, found, chain([""], entries.entries_told(found, router.now())))
+        say_as(args.format, found, chain([""], entries.format_entries(found, router.now())))
         left -= len(found)
         if not left or page["next"] is None:
             break
@@ -180,7 +180,7 @@ def _show(router: Remote, args: argparse.Namespace) -> int:
         say_json(shape)
         return GOOD
     pauses = router.get("/pauses")["pauses"]
-    say_lines(entries.dossier_told(shape, router.now(), pauses))
+    say_lines(entries.format_dossier(shape, router.now(), pauses))
     if args.body:
         say("")
         say(shape["body"])

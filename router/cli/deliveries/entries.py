@@ -38,24 +38,24 @@ def overview(
     if not counts:
         yield "no deliveries"
     else:
-        yield from counts_told(counts, now)
+        yield from format_counts(counts, now)
     if pauses:
         yield ""
-        yield from (pause_told(each, now) for each in pauses)
+        yield from (format_pause(each, now) for each in pauses)
     if actions:
         yield ""
         yield "last actions:"
-        yield from _actions_told(actions)
+        yield from _format_actions(actions)
 
 
-def pause_told(pause: PauseView, now: float) -> str:
+def format_pause(pause: PauseView, now: float) -> str:
     left, who = when(pause["until"], int(now)), shown(pause["who"])
     return (
         f"{pause['target']} is paused until {pause['until']} ({left}) by {who}: {pause['because']}"
     )
 
 
-def counts_told(counts: Sequence[CountView], now: float) -> Iterator[str]:
+def format_counts(counts: Sequence[CountView], now: float) -> Iterator[str]:
     rows = [("target", "state", f"{'deliveries':>10}", "oldest", "")]
     rows += [
         (
@@ -78,7 +78,7 @@ def deliveries(number: int) -> str:
     return f"{number:,} delivery" if number == 1 else f"{number:,} deliveries"
 
 
-def entries_told(entries: Iterable[EntryView], now: float) -> Iterator[str]:
+def format_entries(entries: Iterable[EntryView], now: float) -> Iterator[str]:
     rows = [("age", "target", "state", "reason", "retries", "event", "key", "it said")]
     rows += [
         (
@@ -96,7 +96,7 @@ def entries_told(entries: Iterable[EntryView], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def dossier_told(dossier: DossierView, now: float, pauses: Iterable[PauseView]) -> Iterator[str]:
+def format_dossier(dossier: DossierView, now: float, pauses: Iterable[PauseView]) -> Iterator[str]:
     """`pauses` are all that are in force."""
     yield from columns(
         [
@@ -124,7 +124,7 @@ def dossier_told(dossier: DossierView, now: float, pauses: Iterable[PauseView]) 
     ]
     yield from columns(rows)
     targets = {entry["target"] for entry in dossier["deliveries"]}
-    yield from (pause_told(each, now) for each in pauses if each["target"] in targets)
+    yield from (format_pause(each, now) for each in pauses if each["target"] in targets)
     if any(entry["attempts"] for entry in dossier["deliveries"]):
         yield ""
         yield from _timeline(dossier["deliveries"])
@@ -162,7 +162,7 @@ def when_retried(at: str, now: float, in_flight: bool | None) -> str:
     return told
 
 
-def _actions_told(actions: Iterable[ActionView]) -> Iterator[str]:
+def _format_actions(actions: Iterable[ActionView]) -> Iterator[str]:
     rows = [
         (
             each["at"],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from router.cli.columns import seconds
-from router.cli.deliveries.acting import add_who, mind_targets, note_removed
-from router.cli.deliveries.entries import pause_told
+from router.cli.deliveries.acting import add_who, note_removed, require_targets
+from router.cli.deliveries.entries import format_pause
 from router.cli.options import GOOD, NOT_STARTED, Help, add_format, add_settings
 from router.cli.printing import say_as
 from router.cli.remote import add_remote, add_store, opened, part
@@ -67,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
     if args.because is None:
         raise SettingInvalid("why? --because TEXT")
     with opened(args) as router:
-        named = mind_targets(router, [args.target], must_be_known=True)
+        named = require_targets(router, [args.target], must_be_known=True)
         note_removed([args.target], router.routes, named)
         until = {"until": args.until, "because": args.because}
         made = router.post(f"/targets/{part(args.target)}/pause", until)["pause"]
-        say_as(args.format, [made], [pause_told(made, seconds(made["since"]))])
+        say_as(args.format, [made], [format_pause(made, seconds(made["since"]))])
     return GOOD
 
 
@@ -81,5 +81,5 @@ def _list(args: argparse.Namespace) -> int:
             raise SettingInvalid("which target is to be paused? Its name is missing: pause TARGET")
     with opened(args) as router:
         pauses, now = router.get("/pauses")["pauses"], router.now()
-        say_as(args.format, pauses, [pause_told(each, now) for each in pauses] or ["no pauses"])
+        say_as(args.format, pauses, [format_pause(each, now) for each in pauses] or ["no pauses"])
     return GOOD

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from router.cli.deliveries.acting import mind_targets
+from router.cli.deliveries.acting import require_targets
 from router.cli.deliveries.pause import add_target
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help
 from router.cli.printing import note, say_as
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as router:
         ended = router.post(f"/targets/{part(args.target)}/resume", {})["pause"]
         if ended is None:
-            mind_targets(router, [args.target])
+            require_targets(router, [args.target])
             note(f"nobody has paused {args.target}")
             return BAD
     told = f"{ended['target']} goes on; {shown(ended['who'])} had paused it: {ended['because']}"

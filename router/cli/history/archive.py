@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from router.cli.asking import URL_VARIABLE
-from router.cli.columns import add_times, columns, counted, mind_times
+from router.cli.columns import add_times, check_times, columns, counted
 from router.cli.deliveries.acting import add_acting, parse_glob
-from router.cli.history.finding import mind_targets, question_of
+from router.cli.history.finding import question_of, require_targets
 from router.cli.history.replaying import replay
 from router.cli.options import (
     BAD,
@@ -149,7 +149,7 @@ def configure(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    mind_times(args)
+    check_times(args)
     if args.verb == "export":
         return _export(args)
     needs: Literal["archive", "both"] = "archive"
@@ -212,7 +212,7 @@ def _export(args: argparse.Namespace) -> int:
             "unset it, or name the archive by --archive"
         )
     with opened(args, needs="archive", is_here=True) as here:
-        mind_targets(here, args.target or ())
+        require_targets(here, args.target or ())
     folder = read_archive(args)
     assert folder is not None
     left, without, damage = args.limit or sys.maxsize, 0, Damage()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from router.cli.asking import RemoteProblem
 from router.cli.columns import Moment
-from router.cli.deliveries.acting import mind_known
+from router.cli.deliveries.acting import require_known
 from router.cli.remote import (
     Remote,
     add_archive,
@@ -31,7 +31,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     add_remote(parser)
 
 
-def mind_targets(router: Remote, targets: Collection[str]) -> None:
+def require_targets(router: Remote, targets: Collection[str]) -> None:
     """Raises SettingInvalid for one that neither routes.yaml knows nor what was handled."""
 
     def look(missing: set[str]) -> set[str]:
@@ -43,7 +43,7 @@ def mind_targets(router: Remote, targets: Collection[str]) -> None:
 
     if targets:
         where = "the router's past" if router.is_running else "what is looked into"
-        mind_known(targets, where, router.routes, router.targets(), look)
+        require_known(targets, where, router.routes, router.targets(), look)
 
 
 def _has_had(router: Remote, target: str) -> bool:
@@ -56,7 +56,7 @@ class EventSearch:
     def __init__(self, router: Remote, query: Sequence[tuple[str, str]], limit: int) -> None:
         """Raises RouterError, also for a target that nobody knows."""
         self._router = router
-        mind_targets(router, [text for name, text in query if name == "target"])
+        require_targets(router, [text for name, text in query if name == "target"])
         found = router.get("/events", [*query, ("limit", str(limit))])
         self.events, self.more = found["events"], found["more"]
         self.skipped = found["skipped"]

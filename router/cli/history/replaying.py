@@ -10,8 +10,8 @@ from typing import Any
 from router.cli.asking import RemoteProblem
 from router.cli.columns import counted
 from router.cli.deliveries.acting import Work, confirmed, note_removed, report
-from router.cli.history.finding import mind_targets
-from router.cli.options import BAD, GOOD, mind_target
+from router.cli.history.finding import require_targets
+from router.cli.options import BAD, GOOD, require_target
 from router.cli.printing import note, say_lines
 from router.cli.remote import Progress, Remote
 from router.model.errors import SettingInvalid
@@ -30,8 +30,8 @@ def replay(router: Remote, args: argparse.Namespace, rate: float) -> int:
     named = router.targets()
     if args.backfill:
         # Anything queued for another target would become a dead letter.
-        mind_target(target, named or (), router.routes)
-    mind_targets(router, [target])
+        require_target(target, named or (), router.routes)
+    require_targets(router, [target])
     note_removed([target], router.routes, named)
     body = {**_body(target, args), "dry_run": True}
     preview = router.post("/archive/replay", body, _COUNTED_WITHIN)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from router.archive.trace.shapes import (
-    AtTargetShape,
+from router.archive.trace.views import (
+    AtTargetView,
     KeptMatch,
     LateMatch,
-    LateShape,
-    MatchShape,
-    MissedShape,
-    NextShape,
-    RequestShape,
-    StepShape,
-    StoryShape,
+    LateView,
+    MatchView,
+    MissedView,
+    NextView,
+    RequestView,
+    StepView,
+    StoryView,
 )
 from router.cli.columns import columns, counted, quoted
 from router.cli.deliveries.entries import deliveries, when_retried
@@ -32,7 +32,7 @@ _PLAIN = re.compile(r"[\w.:/+*@-]*", re.ASCII)
 _LATER = {"retried": "retry", "dead_letter": "dead letter", "lost": "lost"}
 
 
-def match_told(match: MatchShape) -> str:
+def format_match(match: MatchView) -> str:
     """One row."""
     told, targets = _in_short(match)
     # Where no route has matched it only its request has an id.
@@ -40,7 +40,7 @@ def match_told(match: MatchShape) -> str:
     return f"{match['at']}  {told:<6}  {name:<36}  {_plain(match['event_key'])}  {targets}".rstrip()
 
 
-def _in_short(match: MatchShape) -> tuple[str, str]:
+def _in_short(match: MatchView) -> tuple[str, str]:
     match match["what"]:
         case "kept":
             states = (f"{each['target']}: {each['state']}" for each in match["deliveries"])
@@ -60,16 +60,16 @@ def _in_short(match: MatchShape) -> tuple[str, str]:
     return _plain(match["code"]) or "gone", "; ".join(said)
 
 
-def story_told(story: StoryShape, now: float) -> Iterator[str]:
+def format_story(story: StoryView, now: float) -> Iterator[str]:
     yield from columns(list(_head(story)))
     for step in story["steps"]:
         yield ""
-        yield from _step_told(step)
+        yield from _format_step(step)
     yield ""
     yield from _standing(story, now)
 
 
-def _head(story: StoryShape) -> Iterator[tuple[str, str]]:
+def _head(story: StoryView) -> Iterator[tuple[str, str]]:
     yield "event", _plain(story["event_id"]) or "no route matches it"
     yield "key", _plain(story["event_key"])
     yield "request_id", _plain(story["request_id"])
@@ -81,7 +81,7 @@ def _head(story: StoryShape) -> Iterator[tuple[str, str]]:
     yield "body", f"{size}SHA-256 {_plain(story['sha256']) or 'not known'}"
 
 
-def _step_told(step: StepShape) -> Iterator[str]:
+def _format_step(step: StepView) -> Iterator[str]:
     match step["what"]:
         case "request" | "unmatched":
             yield f"{step['at']}  {_request(step)}"
@@ -99,7 +99,7 @@ def _step_told(step: StepShape) -> Iterator[str]:
             yield f"{step['at']}  {_later(step)}"
 
 
-def _request(told: RequestShape) -> str:
+def _request(told: RequestView) -> str:
     number = f"request {told['request']} of {told['of']}" if told["request"] else "a request"
     said = f"EBaaS was told {_plain(told['code'])}" if told["code"] else "EBaaS had hung up"
     took = "" if told["ms"] is None else f" after {told['ms']:,g} ms"
@@ -115,7 +115,7 @@ def _request(told: RequestShape) -> str:
     return f"{number}: {said}{took} ({'; '.join(notes)})"
 
 
-def _tried(each: AtTargetShape) -> tuple[str, ...]:
+def _tried(each: AtTargetView) -> tuple[str, ...]:
     ms = "" if each["ms"] is None else f"{each['ms']:>9,.1f} ms"
     notes = []
     if each["joined"]:
@@ -130,15 +130,15 @@ def _code(match: LateMatch | KeptMatch) -> str:
     return (_plain(match["told"]) or "gone") if "told" in match else ""
 
 
-def _is_open(each: AtTargetShape) -> bool:
+def _is_open(each: AtTargetView) -> bool:
     return each["skipped"] in (State.DEAD, State.QUEUED, State.AWAITING)
 
 
-def _failed(each: AtTargetShape) -> bool:
+def _failed(each: AtTargetView) -> bool:
     return each["reason"] not in ("", Reason.ACKNOWLEDGED)
 
 
-def _why(each: AtTargetShape) -> str:
+def _why(each: AtTargetView) -> str:
     """How it ended, in the receiver's own words where there are any."""
     if not each["reason"]:
         return f"skipped: {_plain(each['skipped']) or 'not known'}"
@@ -154,12 +154,12 @@ def _why(each: AtTargetShape) -> str:
     return " ".join(said)
 
 
-def _missed(missed: MissedShape) -> str:
+def _missed(missed: MissedView) -> str:
     what = f"request {missed['request']}" if missed["request"] else f"retry {missed['retry']}"
     return f"{what}: {_plain(missed['target'])} {_why(missed)}, {missed['ms']:,g} ms"
 
 
-def _later(late: LateShape) -> str:
+def _later(late: LateView) -> str:
     what = _LATER[late["what"]]
     if late["retry"]:
         what += f" {late['retry']}" if what == "retry" else f" after retry {late['retry']}"
@@ -170,11 +170,11 @@ def _later(late: LateShape) -> str:
     return f"{what}: {_plain(late['target'])} {_why(late)}{ms}{note}"
 
 
-def _unrecorded(step: RequestShape | LateShape) -> str:
+def _unrecorded(step: RequestView | LateView) -> str:
     return f"not recorded, the store: {_plain(step['unrecorded'])}"
 
 
-def _standing(story: StoryShape, now: float) -> Iterator[str]:
+def _standing(story: StoryView, now: float) -> Iterator[str]:
     """How it stands, and what comes next."""
     if story["deliveries"]:
         rows = [
@@ -193,13 +193,13 @@ def _standing(story: StoryShape, now: float) -> Iterator[str]:
         yield f"next: {_end(story)}"
 
 
-def _when(each: NextShape, now: float) -> str:
+def _when(each: NextView, now: float) -> str:
     told = when_retried(each["at"], now, each.get("in_flight"))
     is_held = each.get("paused") and not each.get("in_flight")
     return f"{told}; it is paused until then" if is_held else told
 
 
-def _end(story: StoryShape) -> str:
+def _end(story: StoryView) -> str:
     told = [
         step for step in story["steps"] if step["what"] == "request" or step["what"] == "unmatched"
     ]
@@ -210,7 +210,7 @@ def _end(story: StoryShape) -> str:
     return "not known: it is not in the store, or not any more"
 
 
-def _next(each: NextShape) -> str:
+def _next(each: NextView) -> str:
     match each["what"]:
         case "request":
             return f"EBaaS's request {each['number']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from itertools import chain
 
-from router.cli.columns import add_times, counted, mind_times
+from router.cli.columns import add_times, check_times, counted
 from router.cli.history.finding import EventSearch, add_places, query_of
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     has_time = args.since is not None or args.until is not None
     if not (args.what or args.target or args.code or args.failed or has_time):
         raise SettingInvalid("which event? Any id of it, a key or a pattern: trace WHAT")
-    mind_times(args)
+    check_times(args)
     query = [*query_of(args), *([("body", "true")] if args.body else [])]
     with opened(args, needs="either") as router:
         found = EventSearch(router, query, args.limit or _LIMIT)
@@ -80,21 +80,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say_story(found: EventSearch, router: Remote, args: argparse.Namespace) -> None:
-    from router.cli.history.stories import story_told
+    from router.cli.history.stories import format_story
 
     story, body = found.story(body=args.body), list[str]()
     if args.body:
         body = ["", story["body"] if story["body"] is not None else "(its body was not kept)"]
-    say_as(args.format, [story], chain(story_told(story, router.now()), body))
+    say_as(args.format, [story], chain(format_story(story, router.now()), body))
 
 
 def _say_table(found: EventSearch, args: argparse.Namespace) -> None:
-    from router.cli.history.stories import MATCH_HEAD, match_told
+    from router.cli.history.stories import MATCH_HEAD, format_match
 
     if args.format == "text":
         say(MATCH_HEAD)
     for match in found.events:
         bodies = (f"  {body}" for body in [match.get("body")] if body)
-        say_as(args.format, [match], chain(map(match_told, [match]), bodies))
+        say_as(args.format, [match], chain(map(format_match, [match]), bodies))
     if found.more and args.format == "text":
         say("and more: --limit, --since")

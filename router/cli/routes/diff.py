@@ -16,7 +16,7 @@ from router.cli.routes.inputs import (
     Input,
     add_without_secrets,
     all_usable,
-    mind_stdin,
+    check_stdin,
     read_cases,
     read_config,
 )
@@ -74,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from router.config.comparison import Comparison
 
-    mind_stdin([args.old, args.new, *(args.events or ()), *(args.tests or ())])
+    check_stdin([args.old, args.new, *(args.events or ()), *(args.tests or ())])
     before, after = (read_config(name, args) for name in (args.old, args.new))
     cases = _cases(args, after)
     usable = all_usable([before, after, *cases], args.format, "diff")

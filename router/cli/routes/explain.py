@@ -17,8 +17,8 @@ from router.cli.options import (
     Help,
     add_format,
     add_settings,
-    mind_target,
     read_setting,
+    require_target,
     stdin,
     value,
 )
@@ -159,7 +159,7 @@ def _running(router: Remote, args: argparse.Namespace) -> Explained | RefusedEve
 def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
     from router.cli.routes.reaching import as_json, told
 
-    mind_target(args.target, loaded.table.targets, file)
+    require_target(args.target, loaded.table.targets, file)
     reach = _reach(loaded, args)
     shape = as_json(args.target, loaded, reach)
     say_as(args.format, [shape], told(args.target, loaded, reach))

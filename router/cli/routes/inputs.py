@@ -83,11 +83,11 @@ def config_names(args: argparse.Namespace) -> list[str]:
     given: list[str] = [args.files] if isinstance(args.files, str) else args.files or []
     if given and args.config is not None:
         raise SettingInvalid("FILE and --config are the same: one of them can be given")
-    mind_stdin(given)
+    check_stdin(given)
     return given or [str(read_setting(args, "config"))]
 
 
-def mind_stdin(files: Sequence[str]) -> None:
+def check_stdin(files: Sequence[str]) -> None:
     """Raises SettingInvalid where several are it."""
     if files.count(STDIN) > 1:
         raise SettingInvalid("only one file can be '-', stdin")

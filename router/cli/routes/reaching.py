@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from router.archive.reading import Sources
-from router.archive.trace.lines import ToldCaller
+from router.archive.trace.lines import CallerInfo
 from router.archive.trace.question import Question
 from router.cli.columns import columns, counted, few, quoted
 from router.config.document import shown
@@ -26,7 +26,7 @@ _SHOWN = 10
 class Reached:
     """An event that goes to the target as the configuration is now."""
 
-    told: ToldCaller
+    told: CallerInfo
     role: Role
     routes: tuple[Route, ...]
 
@@ -46,7 +46,7 @@ class Reach:
 def reach_of(target: str, config: Config, sources: Sources, last: int) -> Reach:
     """What it would get of the last requests in the sources. Raises OSError."""
     reach = Reach()
-    found = (each for each in sources.look(Question()) if isinstance(each, ToldCaller))
+    found = (each for each in sources.look(Question()) if isinstance(each, CallerInfo))
     for told in islice(found, last):
         reach.looked_at += 1
         reach.since = told.at

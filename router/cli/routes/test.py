@@ -26,7 +26,7 @@ from router.cli.routes.inputs import (
     Input,
     add_without_secrets,
     all_usable,
-    mind_stdin,
+    check_stdin,
     read_cases,
     read_config,
 )
@@ -79,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from router.config.cases import coverage, judge
 
-    mind_stdin(args.files)
+    check_stdin(args.files)
     path: Path = read_setting(args, "config")
     found = read_config(str(path), args)
     files = [read_cases(file) for file in args.files or _beside(path, found)]

@@ -19,8 +19,8 @@ from router.cli.options import (
     add_format,
     add_timeout,
     heed_ctrl_c,
-    mind_target,
     parse_url,
+    require_target,
     value,
 )
 from router.cli.printing import NAME, note, say_as
@@ -79,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.cli.history.stories import match_told
+    from router.cli.history.stories import format_match
 
     if args.sign is not None and args.forward_to is None:
         raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             copier = _copier(args, signer, stack)
             has_said_401 = False
             for match in _matches(remote, args):
-                say_as(args.format, [match], map(match_told, [match]))
+                say_as(args.format, [match], map(format_match, [match]))
                 if copier is not None and (reply := _copy(copier, match, args)):
                     has_said_401 = has_said_401 or note_401(reply, args)
                 if left is not None and (left := left - 1) == 0:
@@ -107,7 +107,7 @@ def _mind_targets(remote: Remote, targets: Sequence[str]) -> None:
     """Raises SettingInvalid for one that the router does not have: nothing would ever come."""
     known = (remote.targets() if targets else None) or set()
     for name in targets:
-        mind_target(name, known, "the router")
+        require_target(name, known, "the router")
 
 
 def _copier(args: argparse.Namespace, signer: Signer | None, stack: ExitStack) -> Copier | None:

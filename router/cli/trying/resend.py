@@ -26,7 +26,7 @@ from router.cli.remote import opened
 from router.cli.trying.request import add_sign, note_401, read_signer
 
 if TYPE_CHECKING:
-    from router.archive.trace.shapes import StoryShape
+    from router.archive.trace.views import StoryView
     from router.cli.trying.request import Response
     from router.contract.signing import Signer
 
@@ -82,12 +82,12 @@ def run(args: argparse.Namespace) -> int:
     return GOOD if response.success else BAD
 
 
-def _found(args: argparse.Namespace) -> StoryShape | None:
+def _found(args: argparse.Namespace) -> StoryView | None:
     """The only one; None, which is told, where that can't be."""
     with opened(args, needs="either") as router:
         found = EventSearch(router, [("what", args.what)], _COUNTED)
         if len(found.events) == 1 and not found.more:
-            story: StoryShape = found.story(body=True)
+            story: StoryView = found.story(body=True)
             return story
         if found.events:
             more = "more than " if found.more else ""
@@ -98,9 +98,7 @@ def _found(args: argparse.Namespace) -> StoryShape | None:
         return None
 
 
-def _sent(
-    story: StoryShape, body: str, signer: Signer | None, args: argparse.Namespace
-) -> Response:
+def _sent(story: StoryView, body: str, signer: Signer | None, args: argparse.Namespace) -> Response:
     from router.cli.trying.listen import Copier, copy_of
 
     copy = copy_of("resend", story["event_id"], story["event_key"], body)

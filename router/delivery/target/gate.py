@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Final
 
-from router.model.event import OWN_DOING, Attempt, Reason
+from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.net.loops import Gone
 from router.routing.target import BreakerPolicy, Rate, Target
 from router.store.protocol import Pause
@@ -404,7 +404,7 @@ def failed(attempt: Attempt, *, refusals: bool) -> bool | None:
     """
     if attempt.acknowledged:
         return False
-    if attempt.reason in OWN_DOING:
+    if attempt.reason in SELF_INFLICTED:
         return None
     return refusals or not _refuses(attempt)
 
@@ -444,7 +444,7 @@ class Streak:
         """What is to be told now that an attempt has ended; Unix time, in seconds."""
         if attempt.acknowledged:
             return self._over(attempt) if self.since else None
-        if attempt.reason in OWN_DOING:
+        if attempt.reason in SELF_INFLICTED:
             return None
         if not self.since:
             self.since, self._tell_at = now, now + TOLD_AFTER

@@ -104,7 +104,7 @@ class Connection(Lifetime):
         if not self._fits(body, data):
             return
         if body.is_whole:
-            self._let_go()
+            self._release()
         else:
             if body.size > _AHEAD:
                 self.transport.pause_reading()

@@ -171,7 +171,7 @@ class Lifetime(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._tally.connections.discard(self)
-        self._let_go()
+        self._release()
         self._hang_up()
         self._unclog()
         self._exchange = None  # which has this connection: who is done with both frees both
@@ -254,7 +254,7 @@ class Lifetime(asyncio.Protocol):
         if self.is_closing:
             return
         self.is_leaving = True
-        self._let_go()
+        self._release()
         self._part = b""
         self._body = None
         self.since = self._loop.time()
@@ -264,7 +264,7 @@ class Lifetime(asyncio.Protocol):
         else:  # TLS has a word for it, and waits as long for the peer's
             self.transport.close()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._tally.unfinished -= self._held
         self._held = 0
 

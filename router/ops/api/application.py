@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import __version__
-from router.config.holders import DEEDS, Deed, Holder
+from router.config.holders import DEEDS, Permission, TokenHolder
 from router.ops.api.deliveries import ACTS, DELIVERIES
 from router.ops.api.endpoint import (
     Asked,
@@ -25,7 +25,7 @@ from router.ops.api.endpoint import (
     EventStream,
     JsonSchema,
     Param,
-    ProblemShape,
+    ProblemView,
     Rejected,
     read_text,
     schema_of,
@@ -53,7 +53,7 @@ def api_routes(endpoints: Sequence[Endpoint], prefix: str, parts: ApiParts) -> l
     ]
 
 
-def app_for(holder: Holder, parts: ApiParts) -> ASGIApp:
+def app_for(holder: TokenHolder, parts: ApiParts) -> ASGIApp:
     """The API alone, for one holder: for a command, which no port is between."""
     app = Starlette(routes=api_routes(ENDPOINTS, PREFIX, parts))
 
@@ -108,7 +108,7 @@ class _Streaming(StreamingResponse):
 
 async def _asked(endpoint: Endpoint, parts: ApiParts, request: Request) -> Asked:
     """Raises Rejected for what may not be, or can't be read."""
-    holder: Holder = request.state.holder
+    holder: TokenHolder = request.state.holder
     _check_may(holder, endpoint.may)
     query = endpoint.read_query(request.query_params.multi_items())
     for param in endpoint.params:
@@ -137,7 +137,7 @@ def _named(path: Mapping[str, str]) -> Mapping[str, str]:
     return path
 
 
-def _check_may(holder: Holder, deeds: Sequence[Deed]) -> None:
+def _check_may(holder: TokenHolder, deeds: Sequence[Permission]) -> None:
     """Raises Rejected where none of them is allowed."""
     if holder.may.intersection(deeds):
         return
@@ -180,7 +180,7 @@ def described(endpoints: Iterable[Endpoint], prefix: str) -> dict[str, Any]:
     for endpoint in endpoints:
         operations = paths.setdefault(f"{prefix}{endpoint.path}", {})
         operations[endpoint.method.lower()] = _operation(endpoint, named)
-    problem = schema_of(ProblemShape, named)
+    problem = schema_of(ProblemView, named)
     return {
         "openapi": "3.1.0",
         "info": {"title": "EBaaS callback router", "version": __version__, "description": _ABOUT},

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal, NotRequired, TypedDict
 
-from router.config.holders import Deed
+from router.config.holders import Permission
 from router.model.event import new_id
 from router.ops.api.endpoint import (
     Asked,
@@ -62,7 +62,7 @@ _LIMIT, _MOST = 50, 500
 _ACTIONS, _LOOKED_AT = 20, 500
 
 
-class DeliveriesShape(TypedDict):
+class DeliveriesView(TypedDict):
     """One page of deliveries, in the order in which their events were recorded; with the first,
     how many there are."""
 
@@ -72,7 +72,7 @@ class DeliveriesShape(TypedDict):
     next: str | None
 
 
-class ActionsShape(TypedDict):
+class ActionsView(TypedDict):
     """What people did last, newest first."""
 
     actions: list[ActionView]
@@ -84,14 +84,14 @@ def filters_for(view: View, given: Filters) -> Filters | None:
     return None if targets == () else {**given, "target": targets}
 
 
-async def deliveries(asked: Asked) -> DeliveriesShape:
+async def deliveries(asked: Asked) -> DeliveriesView:
     """Deliveries that are not settled, or those in the states that are named"""
     query, view = asked.query, asked.view()
     concern = Concern(view)
     filters = filters_for(view, query)
     async with asked.parts.stored.asked() as ops:
         if filters is None:
-            return DeliveriesShape(counts=[], deliveries=[], next=None)
+            return DeliveriesView(counts=[], deliveries=[], next=None)
         selection = selection_of(filters, ops.now())
         limit, after = query["limit"] or _LIMIT, START
         if query["after"] is not None:
@@ -99,7 +99,7 @@ async def deliveries(asked: Asked) -> DeliveriesShape:
         counts = await ops.counts(selection) if after == START else ()
         page = await _page(ops, selection, limit, after)
     last = page[-1] if len(page) == limit else None
-    return DeliveriesShape(
+    return DeliveriesView(
         counts=count_views(counts),
         deliveries=concern.entries(map(entry_view, page)),
         next=None if last is None else f"{last.event_id}~{last.row.target}",
@@ -125,12 +125,12 @@ async def _place(ops: Admin, cursor: str, view: View) -> tuple[int, str]:
     return found[0].seq, target
 
 
-async def actions(asked: Asked) -> ActionsShape:
+async def actions(asked: Asked) -> ActionsView:
     """What people did last; a team is told its own"""
     async with asked.parts.stored.asked() as ops:
         found = await ops.actions(_LOOKED_AT if asked.holder.owner else _ACTIONS)
     own = [each for each in found if not asked.holder.owner or each.who == asked.holder.name]
-    return ActionsShape(actions=[*map(action_view, own[:_ACTIONS])])
+    return ActionsView(actions=[*map(action_view, own[:_ACTIONS])])
 
 
 async def dossier(asked: Asked) -> DossierView:
@@ -150,7 +150,7 @@ DELIVERIES = (
         "GET",
         "/deliveries",
         deliveries,
-        DeliveriesShape,
+        DeliveriesView,
         params=(
             words("state", "In these states", [str(state) for state in State]),
             texts("target", "Of these targets"),
@@ -165,7 +165,7 @@ DELIVERIES = (
         ),
         problems=(404, 410, 503),
     ),
-    Endpoint("GET", "/deliveries/actions", actions, ActionsShape, problems=(404, 503)),
+    Endpoint("GET", "/deliveries/actions", actions, ActionsView, problems=(404, 503)),
     Endpoint(
         "GET",
         "/deliveries/{id}",
@@ -186,14 +186,14 @@ _MOST_MEMBERS = 64
 #: Among how many of the last actions one that goes on is looked for.
 _ACTIONS_LOOKED_AT = 200
 
-_VERBS: dict[Verb, tuple[Deed, ...]] = {
+_VERBS: dict[Verb, tuple[Permission, ...]] = {
     Verb.REPLAY: ("replay",),
     Verb.DISCARD: ("discard",),
     Verb.RESTORE: ("replay", "discard"),
 }
 
 
-class ActShape(TypedDict):
+class ActView(TypedDict):
     """A preview, `dry_run`, of which deliveries; or the token of one, which acts on those."""
 
     target: NotRequired[list[str]]
@@ -207,7 +207,7 @@ class ActShape(TypedDict):
     token: NotRequired[str]
 
 
-class PreviewShape(TypedDict):
+class PreviewView(TypedDict):
     """What would be acted on. The token stands for exactly these, as they are now."""
 
     token: str
@@ -222,7 +222,7 @@ class PreviewShape(TypedDict):
     why: list[str]
 
 
-class DoneShape(TypedDict):
+class DoneView(TypedDict):
     """How far an action is."""
 
     action: ActionView
@@ -234,8 +234,8 @@ class DoneShape(TypedDict):
     more: bool
 
 
-def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewShape | DoneShape]]:
-    async def act(asked: Asked) -> PreviewShape | DoneShape:
+def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewView | DoneView]]:
+    async def act(asked: Asked) -> PreviewView | DoneView:
         view = asked.view()
         if "token" not in asked.body:
             return await _preview(asked, verb, view)
@@ -247,7 +247,7 @@ def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewShape | DoneShape]]
     return act
 
 
-async def _preview(asked: Asked, verb: Verb, view: View) -> PreviewShape:
+async def _preview(asked: Asked, verb: Verb, view: View) -> PreviewView:
     if "dry_run" not in asked.body:
         raise Rejected(400, "a preview comes first: dry_run, whose token then acts")
     given = _read(asked.body)
@@ -313,9 +313,9 @@ def _told(
     counts: Sequence[Count],
     left_out: int,
     why: list[str],
-) -> PreviewShape:
+) -> PreviewView:
     number = sum(count.deliveries for count in counts)
-    return PreviewShape(
+    return PreviewView(
         token=asked.parts.previews.put(Previewed(action, selection, number)),
         verb=action.verb,
         action=action_view(action),
@@ -326,11 +326,11 @@ def _told(
     )
 
 
-async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
+async def _act(asked: Asked, verb: Verb, view: View) -> DoneView:
     previewed = _previewed(asked, verb)
     action, selection = replace(previewed.action, at=time.time()), previewed.selection
     if not previewed.number:
-        return DoneShape(action=action_view(action), changed=0, left=0, more=False)
+        return DoneView(action=action_view(action), changed=0, left=0, more=False)
     # A holder that all were there for may be a team's by now.
     if view.among(selection.targets) != (selection.targets or None):
         raise Rejected(409, "token: a target is not there any more; preview again")
@@ -346,7 +346,7 @@ async def _act(asked: Asked, verb: Verb, view: View) -> DoneShape:
         known = await ops.actions(_ACTIONS_LOOKED_AT)
     done = next((each for each in known if each.action_id == action.action_id), action)
     left = max(0, previewed.number - done.deliveries)
-    return DoneShape(action=action_view(done), changed=changed, left=left, more=more and left > 0)
+    return DoneView(action=action_view(done), changed=changed, left=left, more=more and left > 0)
 
 
 def _previewed(asked: Asked, verb: Verb) -> Previewed:
@@ -366,9 +366,9 @@ ACTS = tuple(
         "POST",
         f"/deliveries/{verb}",
         acting(verb),
-        PreviewShape | DoneShape,
+        PreviewView | DoneView,
         may=may,
-        takes=ActShape,
+        takes=ActView,
         problems=(404, 409, 503),
     )
     for verb, may in _VERBS.items()

@@ -23,7 +23,7 @@ from typing import (
     get_type_hints,
 )
 
-from router.config.holders import Deed, Holder
+from router.config.holders import Permission, TokenHolder
 from router.contract.schedule import parse_duration, parse_time
 from router.contract.schema import Schema
 from router.contract.strictjson import REQUEST, Unreadable, parse_json
@@ -102,7 +102,7 @@ def _object(kind: Any, named: dict[str, JsonSchema] | None) -> JsonSchema:
     return schema
 
 
-class ProblemShape(TypedDict):
+class ProblemView(TypedDict):
     """An error: what kind it is, and what can be done about it."""
 
     type: str
@@ -121,7 +121,7 @@ class Rejected(Exception):
 
     @property
     def document(self) -> dict[str, Any]:
-        shape = ProblemShape(
+        shape = ProblemView(
             type="about:blank",
             title=HTTPStatus(self.status).phrase,
             status=self.status,
@@ -151,7 +151,7 @@ class Param:
     #: It may be given more than once.
     many: bool = False
     #: What has to be allowed as well where it is given, and not false.
-    needs: Deed | None = None
+    needs: Permission | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Asked:
     """A request that may be made, read and checked."""
 
     parts: ApiParts
-    holder: Holder
+    holder: TokenHolder
     #: What its path names.
     path: Mapping[str, str]
     #: Its query: a tuple of values where there may be many, else one, or None.
@@ -182,7 +182,7 @@ class Endpoint:
     answer: Callable[[Asked], Awaitable[Any]]
     returns: Any
     #: Any of these has to be allowed.
-    may: Sequence[Deed] = ("read",)
+    may: Sequence[Permission] = ("read",)
     params: Sequence[Param] = ()
     #: What its body is; None for none.
     takes: Any = None
@@ -286,7 +286,7 @@ def words(name: str, about: str, known: Sequence[str], *, many: bool = True) -> 
     return Param(name, about, {"enum": list(known)}, read, many=many)
 
 
-def flag(name: str, about: str, *, needs: Deed | None = None) -> Param:
+def flag(name: str, about: str, *, needs: Permission | None = None) -> Param:
     def read(text: str) -> bool:
         if text not in ("true", "false"):
             raise ValueError("is neither true nor false")

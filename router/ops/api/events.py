@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TypedDict
 
-from router.archive.reading import InventoryShape
-from router.archive.trace.shapes import MatchShape, StoryShape
+from router.archive.reading import InventoryView
+from router.archive.trace.views import MatchView, StoryView
 from router.ops.api.endpoint import (
     Asked,
     Endpoint,
@@ -20,23 +20,23 @@ from router.ops.api.endpoint import (
     texts,
 )
 from router.ops.api.view import Concern
-from router.ops.searching import LookedInShape, SearchedFor
+from router.ops.searching import LookedInView, SearchedFor
 from router.ops.streams import Streams, Wanted
 
 #: How many events a search gives, the most, and the most with their bodies, of 1 MiB each.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
 
 
-class EventsShape(TypedDict):
+class EventsView(TypedDict):
     """Events, the newest first."""
 
-    events: list[MatchShape]
+    events: list[MatchView]
     more: bool
-    looked_in: list[LookedInShape]
+    looked_in: list[LookedInView]
     skipped: int
 
 
-async def events(asked: Asked) -> EventsShape:
+async def events(asked: Asked) -> EventsView:
     """Events by any id of them, or by what became of them"""
     query, view, body = asked.query, asked.view(), bool(asked.query["body"])
     limit = query["limit"] or _LIMIT
@@ -44,7 +44,7 @@ async def events(asked: Asked) -> EventsShape:
         raise Rejected(400, f"limit: with bodies it is at most {_MOST_BODIES}")
     targets = view.among(query["target"])
     if targets == ():
-        return EventsShape(events=[], more=False, looked_in=[], skipped=0)
+        return EventsView(events=[], more=False, looked_in=[], skipped=0)
     wanted = SearchedFor(
         what=[*query["what"]],
         targets=[*(targets or ())],
@@ -58,7 +58,7 @@ async def events(asked: Asked) -> EventsShape:
     )
     found = await asked.parts.search.run(wanted, asked.holder.owner)
     concern = Concern(view)
-    return EventsShape(
+    return EventsView(
         events=[m for each in found["events"] if (m := concern.match(each)) is not None],
         more=found["more"],
         looked_in=found["looked_in"],
@@ -66,7 +66,7 @@ async def events(asked: Asked) -> EventsShape:
     )
 
 
-async def event(asked: Asked) -> StoryShape:
+async def event(asked: Asked) -> StoryView:
     """One event: each request, each attempt, and what comes next"""
     view, name = asked.view(), asked.path["id"]
     body, targets, story = bool(asked.query["body"]), view.among(()), None
@@ -84,7 +84,7 @@ async def event(asked: Asked) -> StoryShape:
     return story
 
 
-async def archive(asked: Asked) -> InventoryShape:
+async def archive(asked: Asked) -> InventoryView:
     """What the archive has; a team is not told: it has everybody's events"""
     if asked.holder.owner:
         raise nothing_there("such thing for a team")
@@ -99,12 +99,12 @@ async def archive(asked: Asked) -> InventoryShape:
 
 
 EVENTS = (
-    Endpoint("GET", "/archive", archive, InventoryShape, problems=(404, 503)),
+    Endpoint("GET", "/archive", archive, InventoryView, problems=(404, 503)),
     Endpoint(
         "GET",
         "/events",
         events,
-        EventsShape,
+        EventsView,
         params=(
             texts("what", "An event's id, its request's or its trace's, its key or a pattern of "
                   "keys, an id in its changes, or how the SHA-256 of its body begins"),
@@ -122,7 +122,7 @@ EVENTS = (
         "GET",
         "/events/{id}",
         event,
-        StoryShape,
+        StoryView,
         params=(flag("body", "With its body", needs="bodies"),),
         problems=(404, 503),
     ),

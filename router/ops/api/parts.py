@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Generic, TypeVar
 
-from router.config.holders import Holder, Holders
+from router.config.holders import Holders, TokenHolder
 from router.model.errors import StartFailed
 from router.net.reader import RestingReader
 from router.ops.api.endpoint import Rejected, nothing_there
@@ -252,5 +252,5 @@ class ApiParts:
         self.tokens.take(holders)
         self.streams.end()
 
-    def view(self, holder: Holder) -> View:
+    def view(self, holder: TokenHolder) -> View:
         return View(holder, self._insight)

@@ -37,7 +37,7 @@ _WRITTEN = 1.0
 _COUNTED_WITHIN = 600.0
 
 
-class ReplayShape(TypedDict):
+class ReplayView(TypedDict):
     """A preview, `dry_run`, of which events for which target; or the token of one, which queues the
     next of those."""
 
@@ -228,7 +228,7 @@ REPLAY = (
         replay,
         ReplayPreview | ReplayStep,
         may=("replay",),
-        takes=ReplayShape,
+        takes=ReplayView,
         problems=(404, 409, 503),
     ),
 )

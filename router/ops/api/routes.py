@@ -12,7 +12,7 @@ from router.ops.api.view import RouteFacts, View
 from router.telemetry.log.lines import utc
 
 
-class ReloadShape(TypedDict):
+class ReloadView(TypedDict):
     """One reload: what was different with it, or why it was refused."""
 
     at: Time
@@ -22,7 +22,7 @@ class ReloadShape(TypedDict):
     problems: list[str]
 
 
-class RoutesShape(TypedDict):
+class RoutesView(TypedDict):
     """The configuration in force, and the last reloads, newest first."""
 
     hash: str
@@ -32,10 +32,10 @@ class RoutesShape(TypedDict):
     #: How many requests EBaaS makes of an event.
     requests: int
     routes: list[RouteFacts]
-    reloads: list[ReloadShape]
+    reloads: list[ReloadView]
 
 
-class ExplainShape(TypedDict):
+class ExplainView(TypedDict):
     """An event: its key alone, or all of it; and whether every route is to be told."""
 
     key: NotRequired[str]
@@ -43,10 +43,10 @@ class ExplainShape(TypedDict):
     all: NotRequired[Literal[True]]
 
 
-async def routes(asked: Asked) -> RoutesShape:
+async def routes(asked: Asked) -> RoutesView:
     """The routes in force, and the last reloads"""
     view = asked.view()
-    return RoutesShape(
+    return RoutesView(
         hash=view.config.hash,
         since=utc(asked.parts.insight.standing.since),
         unmatched=view.config.unmatched,
@@ -57,9 +57,9 @@ async def routes(asked: Asked) -> RoutesShape:
     )
 
 
-def _reloads(asked: Asked) -> list[ReloadShape]:
+def _reloads(asked: Asked) -> list[ReloadView]:
     return [
-        ReloadShape(
+        ReloadView(
             at=utc(each["at"]),
             result="taken" if each["hash"] else "refused",
             hash=each["hash"] or None,
@@ -114,6 +114,6 @@ def _narrowed(said: Explained, view: View) -> Explained:
 
 
 ROUTES = (
-    Endpoint("GET", "/routes", routes, RoutesShape),
-    Endpoint("POST", "/explain", explain, Explained | RefusedEvent, takes=ExplainShape),
+    Endpoint("GET", "/routes", routes, RoutesView),
+    Endpoint("POST", "/explain", explain, Explained | RefusedEvent, takes=ExplainView),
 )

@@ -7,7 +7,7 @@ import time
 from typing import Any, TypedDict
 
 from router import __version__
-from router.config.holders import DEEDS, Deed
+from router.config.holders import DEEDS, Permission
 from router.ops.api.endpoint import Asked, Endpoint, Time, nothing_there
 from router.ops.api.view import View
 from router.ops.hour import EventsHour, Hour, Minute
@@ -15,18 +15,18 @@ from router.ops.status import status_of
 from router.store.views import NodeView, node_view
 
 
-class YouShape(TypedDict):
+class YouView(TypedDict):
     """Who asks, and what that may do."""
 
     name: str | None
     owner: str | None
-    may: list[Deed]
+    may: list[Permission]
     #: Whether anybody needs a token here.
     tokens: bool
     version: str
 
 
-class StatusShape(TypedDict):
+class StatusView(TypedDict):
     """`ok`, or `degraded` with every reason for it; and, where nothing is hidden, all checks."""
 
     status: str
@@ -36,10 +36,10 @@ class StatusShape(TypedDict):
     targets: dict[str, Any]
 
 
-async def you(asked: Asked) -> YouShape:
+async def you(asked: Asked) -> YouView:
     """Who asks, and what they may do"""
     holder = asked.holder
-    return YouShape(
+    return YouView(
         name=holder.name,
         owner=holder.owner or None,
         may=[deed for deed in DEEDS if deed in holder.may],
@@ -70,14 +70,14 @@ def _hour(view: View, told: dict[int, Minute]) -> EventsHour:
     )
 
 
-async def status(asked: Asked) -> StatusShape | dict[str, Any]:
+async def status(asked: Asked) -> StatusView | dict[str, Any]:
     """How the service does, and what is wrong: as /status has it"""
     view = asked.view()
     said = status_of(view.report(), time.time())
     if view.is_whole:
         return said
     targets = said["targets"]
-    return StatusShape(
+    return StatusView(
         status="ok" if targets["ok"] else "degraded",
         reasons=[f"targets: {why}" for why in targets["reasons"]],
         at=said["at"],
@@ -87,28 +87,28 @@ async def status(asked: Asked) -> StatusShape | dict[str, Any]:
 
 
 STANDING = (
-    Endpoint("GET", "/you", you, YouShape, may=DEEDS),
-    Endpoint("GET", "/status", status, StatusShape),
+    Endpoint("GET", "/you", you, YouView, may=DEEDS),
+    Endpoint("GET", "/status", status, StatusView),
     Endpoint("GET", "/minutes", minutes, EventsHour),
 )
 
 
-class NodesShape(TypedDict):
+class NodesView(TypedDict):
     """The processes that share the store, or this router alone."""
 
     shared: bool
     nodes: list[NodeView]
 
 
-async def nodes(asked: Asked) -> NodesShape:
+async def nodes(asked: Asked) -> NodesView:
     """The processes that share the store; a team is told of none: they have everybody's events"""
     if asked.holder.owner:
         raise nothing_there("such thing for a team")
     if asked.parts.is_shared:
         async with asked.parts.stored.asked() as ops:
             found = await ops.nodes() or ()
-        return NodesShape(shared=True, nodes=[*map(node_view, found)])
-    return NodesShape(shared=False, nodes=[asked.parts.insight.node()])
+        return NodesView(shared=True, nodes=[*map(node_view, found)])
+    return NodesView(shared=False, nodes=[asked.parts.insight.node()])
 
 
-NODES = (Endpoint("GET", "/nodes", nodes, NodesShape, problems=(404, 503)),)
+NODES = (Endpoint("GET", "/nodes", nodes, NodesView, problems=(404, 503)),)

@@ -26,7 +26,7 @@ TargetState = Literal[
 WORST: tuple[TargetState, ...] = get_args(TargetState)
 
 
-class BreakerShape(TypedDict):
+class BreakerView(TypedDict):
     """How many processes have the target's breaker in each state."""
 
     closed: int
@@ -68,7 +68,7 @@ class LastFailure(TypedDict):
     detail: str
 
 
-class UnsettledShape(TypedDict):
+class UnsettledView(TypedDict):
     """Its deliveries in the store that are not settled."""
 
     awaiting: int
@@ -86,10 +86,10 @@ class TargetNow(TypedDict):
     last_acknowledged: Time | None
     failing_since: Time | None
     last_failure: LastFailure | None
-    unsettled: UnsettledShape
+    unsettled: UnsettledView
 
 
-class TargetShape(TargetNow):
+class TargetView(TargetNow):
     """How a target does."""
 
     name: str
@@ -97,7 +97,7 @@ class TargetShape(TargetNow):
     url: str
     waiting: int
     rate: RateFacts | None
-    breaker: BreakerShape | None
+    breaker: BreakerView | None
     paused: PausedByPerson | PausedByRoutes | None
     #: When the first of the events that still need it is given up.
     gives_up: Time | None
@@ -108,10 +108,10 @@ class TargetShape(TargetNow):
     optional_by: list[str]
 
 
-class TargetsShape(TypedDict):
+class TargetsView(TypedDict):
     """All targets there are for who asks, the worst first."""
 
-    targets: list[TargetShape]
+    targets: list[TargetView]
 
 
 #: A route as one target has it. It is made so, since `as` is a word of Python's.
@@ -127,22 +127,22 @@ TargetRoute = TypedDict(
 )
 
 
-class OneTargetShape(TargetShape):
+class OneTargetView(TargetView):
     """A target, its last hour by the minute, and the routes that name it."""
 
     minutes: AttemptsHour
     routes: list[TargetRoute]
 
 
-async def targets(asked: Asked) -> TargetsShape:
+async def targets(asked: Asked) -> TargetsView:
     """All targets, the worst first"""
     view, minutes = asked.view(), asked.parts.insight.minutes()
     # In a thread: an hour of many targets takes some milliseconds.
     found = await asyncio.to_thread(_targets, view, view.report(), Hour(minutes, time.time()))
-    return TargetsShape(targets=found)
+    return TargetsView(targets=found)
 
 
-async def target(asked: Asked) -> OneTargetShape:
+async def target(asked: Asked) -> OneTargetView:
     """One target"""
     view, minutes = asked.view(), asked.parts.insight.minutes()
     hour, name = Hour(minutes, time.time()), asked.path["name"]
@@ -152,7 +152,7 @@ async def target(asked: Asked) -> OneTargetShape:
     raise nothing_there("such target")
 
 
-def _targets(view: View, report: Report, hour: Hour, only: str = "") -> list[TargetShape]:
+def _targets(view: View, report: Report, hour: Hour, only: str = "") -> list[TargetView]:
     numbers = report.metrics.targets
     required, optional = _named_by(view.routes())
     found = [
@@ -187,16 +187,16 @@ def _target(
     target: Target,
     hour: HourSums,
     named_by: tuple[list[str], list[str]],
-) -> TargetShape:
+) -> TargetView:
     breaker = {state: int(count) for state, count in numbers.breaker.items()}
     rate = target.rate
-    return TargetShape(
+    return TargetView(
         **target_now(numbers),
         name=name,
         url=target.public_url or MASK,
         waiting=numbers.waiting + numbers.waiting_for_rate,
         rate=None if rate is None else RateFacts(per_second=rate.per_second, burst=rate.burst),
-        breaker=BreakerShape(**breaker) if any(breaker.values()) else None,  # type: ignore[typeddict-item]
+        breaker=BreakerView(**breaker) if any(breaker.values()) else None,  # type: ignore[typeddict-item]
         paused=_paused(target, numbers.pause),
         gives_up=utc_or_none(numbers.gives_up),
         hour=hour,
@@ -216,7 +216,7 @@ def target_now(numbers: TargetMetrics) -> TargetNow:
         last_acknowledged=utc_or_none(numbers.last_acknowledged),
         failing_since=utc_or_none(numbers.failing_since),
         last_failure=_last_failure(numbers.failure),
-        unsettled=UnsettledShape(**unsettled),  # type: ignore[typeddict-item]
+        unsettled=UnsettledView(**unsettled),  # type: ignore[typeddict-item]
     )
 
 
@@ -277,12 +277,12 @@ def _routes(routes: Iterable[RouteFacts], name: str) -> Iterator[TargetRoute]:
 
 
 TARGETS = (
-    Endpoint("GET", "/targets", targets, TargetsShape),
-    Endpoint("GET", "/targets/{name}", target, OneTargetShape, problems=(404,)),
+    Endpoint("GET", "/targets", targets, TargetsView),
+    Endpoint("GET", "/targets/{name}", target, OneTargetView, problems=(404,)),
 )
 
 
-class PauseForShape(TypedDict):
+class PauseForView(TypedDict):
     """Until when, and why: for all who see it."""
 
     #: From now on, like 10m; or a moment.
@@ -290,11 +290,11 @@ class PauseForShape(TypedDict):
     because: str
 
 
-class ResumeShape(TypedDict):
+class ResumeView(TypedDict):
     """Nothing."""
 
 
-class PausedShape(TypedDict):
+class PausedView(TypedDict):
     """How the target is held back from now on; null where it is not."""
 
     paused: PausedByPerson | PausedByRoutes | None
@@ -302,21 +302,21 @@ class PausedShape(TypedDict):
     pause: PauseView | None
 
 
-class PausesShape(TypedDict):
+class PausesView(TypedDict):
     """The pauses that are in force, by target."""
 
     pauses: list[PauseView]
 
 
-async def pauses(asked: Asked) -> PausesShape:
+async def pauses(asked: Asked) -> PausesView:
     """The pauses of people that are in force"""
     view = asked.view()
     async with asked.parts.stored.asked() as ops:
         found = await paused(ops)
-    return PausesShape(pauses=[pause_view(each) for each in found if view.has(each.target)])
+    return PausesView(pauses=[pause_view(each) for each in found if view.has(each.target)])
 
 
-async def pause_target(asked: Asked) -> PausedShape:
+async def pause_target(asked: Asked) -> PausedView:
     """Hold a target back for a while: its optional deliveries wait, its required ones fail at once;
     in force in all processes within a second"""
     name = asked.path["name"]
@@ -328,18 +328,18 @@ async def pause_target(asked: Asked) -> PausedShape:
             )
         except ValueError as error:
             raise Rejected(400, str(error)) from None
-    return PausedShape(
+    return PausedView(
         paused=by_person(made.since, made.until, made.because, made.who), pause=pause_view(made)
     )
 
 
-async def resume_target(asked: Asked) -> PausedShape:
+async def resume_target(asked: Asked) -> PausedView:
     """End a target's pause before its time; what routes.yaml pauses stays paused"""
     name = asked.path["name"]
     target = await _known(asked, name)
     async with asked.parts.stored.asked() as ops:
         ended = await resume(ops, name, asked.holder.name or "")
-    return PausedShape(
+    return PausedView(
         paused=PausedByRoutes(by="routes.yaml") if target and target.paused else None,
         pause=None if ended is None else pause_view(ended),
     )
@@ -356,23 +356,23 @@ async def _known(asked: Asked, name: str) -> Target | None:
 
 
 PAUSING = (
-    Endpoint("GET", "/pauses", pauses, PausesShape, problems=(404, 503)),
+    Endpoint("GET", "/pauses", pauses, PausesView, problems=(404, 503)),
     Endpoint(
         "POST",
         "/targets/{name}/pause",
         pause_target,
-        PausedShape,
+        PausedView,
         may=("pause",),
-        takes=PauseForShape,
+        takes=PauseForView,
         problems=(404,),
     ),
     Endpoint(
         "POST",
         "/targets/{name}/resume",
         resume_target,
-        PausedShape,
+        PausedView,
         may=("pause",),
-        takes=ResumeShape,
+        takes=ResumeView,
         problems=(404,),
     ),
 )

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TypedDict, TypeVar
 
-from router.archive.trace.shapes import ActedShape, MatchShape, RequestShape, StepShape, StoryShape
-from router.config.holders import Holder
+from router.archive.trace.views import ActedView, MatchView, RequestView, StepView, StoryView
+from router.config.holders import TokenHolder
 from router.config.loading import Config
 from router.ops.api.endpoint import Rejected
 from router.ops.insight import Insight, Report
@@ -35,7 +35,7 @@ class View:
     """What there is for the holder of a token, made for one request. Nothing else of the API
     decides that."""
 
-    def __init__(self, holder: Holder, insight: Insight | None) -> None:
+    def __init__(self, holder: TokenHolder, insight: Insight | None) -> None:
         """`insight` is None if no router runs. Then `report`, and what is of the configuration,
         raise Rejected."""
         self.who, self.is_whole = holder.name, not holder.owner
@@ -105,7 +105,7 @@ def required(running: T | None) -> T:
 
 
 E = TypeVar("E", bound=EntryView)
-R = TypeVar("R", bound=RequestShape)
+R = TypeVar("R", bound=RequestView)
 
 
 class Concern:
@@ -135,7 +135,7 @@ class Concern:
         entries = self.entries(dossier["deliveries"])
         return {**dossier, "deliveries": entries} if entries else None
 
-    def match(self, match: MatchShape) -> MatchShape | None:
+    def match(self, match: MatchView) -> MatchView | None:
         if match["what"] == "kept":
             entries = self.entries(match["deliveries"])
             return {**match, "deliveries": entries} if entries else None
@@ -147,7 +147,7 @@ class Concern:
             match["open"] = [each for each in match["open"] if self._view.has(each["target"])]
         return match
 
-    def story(self, story: StoryShape) -> StoryShape | None:
+    def story(self, story: StoryView) -> StoryView | None:
         entries = self.entries(story["deliveries"])
         steps = [step for each in story["steps"] if (step := self._step(each)) is not None]
         if not (self._view.is_whole or entries or steps):
@@ -157,7 +157,7 @@ class Concern:
         ]
         return {**story, "deliveries": entries, "steps": steps, "next": coming}
 
-    def _step(self, step: StepShape) -> StepShape | None:
+    def _step(self, step: StepView) -> StepView | None:
         if step["what"] == "request" or step["what"] == "unmatched":
             return self._request(step)
         if step["what"] == "acted":
@@ -175,7 +175,7 @@ class Concern:
         request["unqueued"] = False
         return request
 
-    def _acted(self, acted: ActedShape) -> ActedShape | None:
+    def _acted(self, acted: ActedView) -> ActedView | None:
         targets = [name for name in acted["targets"] if self._view.has(name)]
         if not targets:
             return None

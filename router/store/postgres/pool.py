@@ -32,8 +32,9 @@ _DRIFT = 0.0002
 
 
 class Clock:
-    """Told by a question and its answer now and then; between them this process's own steady clock
-    goes on. It is wrong by at most half of the round trip of the best question."""
+    """The server's time: asked now and then, and kept by this process's steady clock in between.
+
+    It is wrong by at most half of the round trip of the best question."""
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()

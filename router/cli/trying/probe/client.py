@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from router.cli.asking import add_ca, trust
-from router.cli.options import add_settings, mind_target, parse_url, parse_wait, read_setting, value
+from router.cli.options import (
+    add_settings,
+    parse_url,
+    parse_wait,
+    read_setting,
+    require_target,
+    value,
+)
 from router.cli.printing import NAME
 from router.cli.trying.request import parse_header, read_headers, read_secrets, secrets_of
 from router.cli.wording import Wording
@@ -284,7 +291,7 @@ def _by_name(args: argparse.Namespace) -> Receiver:
             option = f"--{name.replace('_', '-')}"
             raise SettingInvalid(f"{option}: can't be given with --target: routes.yaml has it")
     config = load(read_setting(args, "config"), os.environ, read_setting(args, "secrets_dir"))
-    mind_target(args.target, config.table.targets, "routes.yaml")
+    require_target(args.target, config.table.targets, "routes.yaml")
     target = config.table.targets[args.target]
     if any(target.name in route.required for route in config.table.routes):
         return Receiver(target, target.public_url, "ebaas", config.ebaas.schedule)

@@ -17,7 +17,7 @@ from router.model.event import Reason
 _GRADE_WIDTH, _NAME_WIDTH = 8, 17
 
 
-class CheckShape(TypedDict):
+class CheckView(TypedDict):
     """One check that was made."""
 
     check: str
@@ -65,7 +65,7 @@ class ProbeReport:
             numbers = {str(grade): self.counts[grade] for grade in Grade}
             say(self._words("total", number=self.counts.total(), **numbers))
 
-    def _shape(self, check: str, finding: Finding, seconds: float) -> CheckShape:
+    def _shape(self, check: str, finding: Finding, seconds: float) -> CheckView:
         then = self._again(finding.reason) if finding.reason else finding.then
         return {
             "check": check,
@@ -84,7 +84,7 @@ class ProbeReport:
         again = self._words(f"again.{self._receiver.sender}", retries=retries, hours=hours)
         return self._words("takes", reason=str(reason), again=again)
 
-    def _text(self, shape: CheckShape) -> Iterator[str]:
+    def _text(self, shape: CheckView) -> Iterator[str]:
         grade = self._words(f"grade.{shape['grade']}")
         yield _padded(grade, _GRADE_WIDTH) + _padded(shape["check"], _NAME_WIDTH) + shape["said"]
         if shape["grade"] in (Grade.BREACH, Grade.WARNING):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict, cast
 
 from router.archive.trace.finding import KeptStory, Match, Row
-from router.archive.trace.lines import AtTarget, LateAttempt, LateKind, ToldCaller
+from router.archive.trace.lines import AtTarget, CallerInfo, LateAttempt, LateKind
 from router.archive.trace.story import Acted, Missed, Step, Story
 from router.store.admin import Verb
 from router.store.protocol import Stage
@@ -17,8 +17,8 @@ from router.store.views import EntryView, entry_view
 from router.telemetry.log.lines import stamp
 
 #: What one target came to. It is made so, since `as` is a word of Python's.
-AtTargetShape = TypedDict(
-    "AtTargetShape",
+AtTargetView = TypedDict(
+    "AtTargetView",
     {
         "target": str,
         "as": str,
@@ -35,7 +35,7 @@ AtTargetShape = TypedDict(
 )
 
 
-class RequestShape(TypedDict):
+class RequestView(TypedDict):
     what: Literal["request", "unmatched"]
     at: str
     event_key: str
@@ -48,12 +48,12 @@ class RequestShape(TypedDict):
     unrecorded: str
     unqueued: bool
     routes: list[str]
-    targets: list[AtTargetShape]
+    targets: list[AtTargetView]
     #: Where it was asked for.
     body: NotRequired[str | None]
 
 
-class LateShape(AtTargetShape):
+class LateView(AtTargetView):
     what: LateKind
     at: str
     event_key: str
@@ -62,14 +62,14 @@ class LateShape(AtTargetShape):
     unrecorded: str
 
 
-class MissedShape(AtTargetShape):
+class MissedView(AtTargetView):
     what: Literal["attempt"]
     at: str
     request: int | None
     retry: int | None
 
 
-class ActedShape(TypedDict):
+class ActedView(TypedDict):
     """An action's, but that `words` has the selection."""
 
     what: Literal["acted"]
@@ -83,30 +83,30 @@ class ActedShape(TypedDict):
     targets: list[str]
 
 
-StepShape = RequestShape | LateShape | MissedShape | ActedShape
+StepView = RequestView | LateView | MissedView | ActedView
 
 
-class RequestMatch(RequestShape):
+class RequestMatch(RequestView):
     kind: Literal["match"]
     event_id: str
 
 
-class StandingShape(TypedDict):
+class StandingView(TypedDict):
     target: str
     #: The store's, or `failed` or `lost` where only a line tells of it.
     state: str
 
 
-class RowShape(TypedDict):
+class RowView(TypedDict):
     """What a row of a table has besides its newest line."""
 
     #: What EBaaS was told last, where that is known.
     told: NotRequired[str]
     #: The targets that still need something, or have failed for good.
-    open: NotRequired[list[StandingShape]]
+    open: NotRequired[list[StandingView]]
 
 
-class LateMatch(LateShape, RowShape):
+class LateMatch(LateView, RowView):
     kind: Literal["match"]
     event_id: str
 
@@ -121,10 +121,10 @@ class KeptMatch(TypedDict):
     told: NotRequired[str]
 
 
-MatchShape = RequestMatch | LateMatch | KeptMatch
+MatchView = RequestMatch | LateMatch | KeptMatch
 
 
-class NextShape(TypedDict):
+class NextView(TypedDict):
     what: Literal["request", "given_up", "retry"]
     at: str
     number: int
@@ -135,7 +135,7 @@ class NextShape(TypedDict):
     in_flight: NotRequired[bool]
 
 
-class StoryShape(TypedDict):
+class StoryView(TypedDict):
     kind: Literal["story"]
     event_id: str
     event_key: str
@@ -144,20 +144,20 @@ class StoryShape(TypedDict):
     sha256: str
     bytes: int | None
     changes: list[str]
-    steps: list[StepShape]
+    steps: list[StepView]
     stage: Stage | None
     deliveries: list[EntryView]
-    next: list[NextShape]
+    next: list[NextView]
     #: Where it was asked for.
     body: NotRequired[str | None]
 
 
-def match_shape(match: Match, *, body: bool) -> MatchShape:
+def match_view(match: Match, *, body: bool) -> MatchView:
     match match:
-        case ToldCaller():
+        case CallerInfo():
             return {"kind": "match", "event_id": match.event_id, **_request(match, body=body)}
         case LateAttempt():
-            return {"kind": "match", "event_id": match.event_id, **_late(match), **RowShape()}
+            return {"kind": "match", "event_id": match.event_id, **_late(match), **RowView()}
         case KeptStory():
             return {
                 "kind": "match",
@@ -169,22 +169,22 @@ def match_shape(match: Match, *, body: bool) -> MatchShape:
             }
 
 
-def row_shape(row: Row, *, body: bool) -> MatchShape:
+def row_view(row: Row, *, body: bool) -> MatchView:
     """One of a table."""
-    shape = match_shape(row.newest, body=body)
+    shape = match_view(row.newest, body=body)
     if shape["what"] == "request" or shape["what"] == "unmatched":
         return shape
     if row.told is not None:
         shape["told"] = row.told.code
     if shape["what"] != "kept":
         shape["open"] = [
-            StandingShape(target=target, state=state) for target, state in row.open.items()
+            StandingView(target=target, state=state) for target, state in row.open.items()
         ]
     return shape
 
 
-def story_shape(story: Story, *, body: bool) -> StoryShape:
-    shape: StoryShape = {
+def story_view(story: Story, *, body: bool) -> StoryView:
+    shape: StoryView = {
         "kind": "story",
         "event_id": story.event_id,
         "event_key": story.event_key,
@@ -213,9 +213,9 @@ def story_shape(story: Story, *, body: bool) -> StoryShape:
     return shape
 
 
-def _step(step: Step) -> StepShape:
+def _step(step: Step) -> StepView:
     match step:
-        case ToldCaller():
+        case CallerInfo():
             return _request(step, body=False)
         case LateAttempt():
             return _late(step)
@@ -241,8 +241,8 @@ def _step(step: Step) -> StepShape:
             }
 
 
-def _request(told: ToldCaller, *, body: bool) -> RequestShape:
-    shape: RequestShape = {
+def _request(told: CallerInfo, *, body: bool) -> RequestView:
+    shape: RequestView = {
         "what": "request" if told.is_matched else "unmatched",
         "at": stamp(told.at),
         "event_key": told.event_key,
@@ -262,7 +262,7 @@ def _request(told: ToldCaller, *, body: bool) -> RequestShape:
     return shape
 
 
-def _late(late: LateAttempt) -> LateShape:
+def _late(late: LateAttempt) -> LateView:
     return {
         "what": late.happening,
         "at": stamp(late.at),
@@ -274,6 +274,6 @@ def _late(late: LateAttempt) -> LateShape:
     }
 
 
-def _at_target(each: AtTarget) -> AtTargetShape:
+def _at_target(each: AtTarget) -> AtTargetView:
     named = (("as" if name == "role" else name, name) for name in AtTarget.__slots__)
-    return cast("AtTargetShape", {shown: getattr(each, name) for shown, name in named})
+    return cast("AtTargetView", {shown: getattr(each, name) for shown, name in named})
