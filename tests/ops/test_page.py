@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
-from router.config import loading
-from router.config.reload import Standing
-from router.model.event import Event, Reason
-from router.ops.insight import Report, report_of
+from router.model.event import Reason
 from router.ops.port import page_files
-from router.ops.status import status_of
-from router.telemetry.metrics import Metrics
+from router.ops.problems import PROBLEMS
+from router.ops.status import CAUSES, REFUSED
 from tests.support.command import ROOT
-from tests.support.house import routes
 
 PAGE = ROOT / "router" / "ops" / "page"
 
@@ -76,56 +71,24 @@ def test_every_reason_is_told_with_what_to_do() -> None:
         assert reason in (Reason.ACKNOWLEDGED, Reason.PAUSED) or f"do.{reason}" in words()
 
 
-@pytest.mark.anyio
-async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
-    """Each sentence of `/status`, but for those about a target, which is told by its figures."""
-    phrases = translated("PHRASES")
-    first = ill()
-    now = first.metrics.store_failed_at
-    said = [status_of(first, now)]
-    first.metrics.store_error = "gone"
-    said.append(status_of(first, now))
-    reasons = [why.partition(": ")[2] for each in said for why in each["reasons"]]
-    assert len(reasons) >= len(phrases)
-    assert [why for why in reasons if not any(each.match(why) for each in phrases)] == []
-    assert [each for each in phrases if not any(map(each.match, reasons))] == []
-
-
-def test_what_cant_be_done_is_told_in_chinese() -> None:
-    """By sentences that the API does say."""
-    said = {status.phrase for status in HTTPStatus}
-    for file in PAGE.parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                said |= {node.value, f"there is no {node.value}"}
-            elif isinstance(node, ast.JoinedStr):
-                parts = (
-                    each.value if isinstance(each, ast.Constant) else "1" for each in node.values
-                )
-                said.add("".join(map(str, parts)))
-    assert [each for each in translated("PROBLEMS") if not any(map(each.match, said))] == []
-
-
-def translated(table: str) -> list[re.Pattern[str]]:
-    """What is looked for in a table of sentences."""
-    found = (PAGE / "words.js").read_text().partition(f"export const {table} = [\n")[2]
-    lines = found.partition("\n];")[0]
-    return [re.compile(each) for each in re.findall(r"^  \[/(.+)/,(?: |$)", lines, re.MULTILINE)]
-
-
-def ill() -> Report:
-    """A router with which all is wrong."""
-    content = json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode()
-    standing = Standing(loading.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
-    metrics = Metrics()
-    metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
-    metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
-    metrics.no_route("500", Event.of({"event_key": "a.gs.cert.1"}))
-    metrics.refuse("401")
-    metrics.of("gone").unsettled.update(dead=2, queued=1)
-    metrics.store_fullness, metrics.configurations_differ = 0.9, 100.0
-    standing.successful = False
-    return report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
+@pytest.mark.parametrize(
+    ("table", "sentences"),
+    [
+        ("CAUSES", CAUSES),
+        ("REFUSED", REFUSED),
+        ("PROBLEMS", {code: sentence for code, (_, sentence) in PROBLEMS.items()}),
+    ],
+)
+def test_the_routers_sentences_are_there_in_chinese(
+    table: str, sentences: Mapping[str, str]
+) -> None:
+    """Each code of a cause or problem has one, whose parameters the router does send."""
+    found = (PAGE / "words.js").read_text().partition(f"export const {table} = {{\n")[2]
+    chinese = json.loads(f"{{{found.partition('};')[0].strip().rstrip(',')}}}")
+    assert chinese.keys() == sentences.keys()
+    for code, sentence in chinese.items():
+        fields = set(re.findall(r"{(\w+)", sentences[code]))
+        assert set(_VALUE.findall(sentence)) <= fields, code
 
 
 def test_it_is_small_and_from_here_alone() -> None:

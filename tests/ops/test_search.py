@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from router.ops.api import parts as module
-from router.ops.api.endpoint import Rejected
 from router.ops.api.parts import SEARCHES, Search
+from router.ops.problems import Rejected
 from router.ops.searching import SearchedFor
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE
@@ -57,9 +57,9 @@ async def test_what_is_asked_is_answered() -> None:
 
 async def test_one_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asked is told what to ask instead."""
-    monkeypatch.setattr(module, "SEARCH_WITHIN", 0.05)
+    monkeypatch.setattr(module, "SEARCH_TIMEOUT", 0.05)
     slow, _ = search("import time; time.sleep(60)")
-    with pytest.raises(Rejected, match="say since") as caught:
+    with pytest.raises(Rejected, match="add since") as caught:
         await slow.run(ASKED)
     assert caught.value.status == 503
 
@@ -110,7 +110,7 @@ async def test_few_run_at_a_time(tmp_path: Path) -> None:
 async def test_one_that_fails_is_told_in_the_log() -> None:
     """Whoever asked is told that it has failed, and not how; the log has its last word."""
     broken, stream = search("import sys; sys.exit('no such archive')")
-    with pytest.raises(Rejected, match="has failed"):
+    with pytest.raises(Rejected, match="the search failed"):
         await broken.run(ASKED)
     (line,) = (json.loads(line) for line in stream.getvalue().splitlines())
     assert (line["happening"], line["why"]) == ("search_failed", "no such archive")

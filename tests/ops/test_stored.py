@@ -27,10 +27,10 @@ async def test_questions_come_one_after_the_other(tmp_path: Path) -> None:
     stored = Stored(lambda: SqliteAdmin.open(path, LIMITS), Log(io.StringIO()))
 
     async def ask() -> None:
-        async with stored.asked() as ops:
+        async with stored.question() as ops:
             await ops.actions(1)
 
-    async with stored.asked():
+    async with stored.question():
         second = asyncio.create_task(ask())
         done, _ = await asyncio.wait({second}, timeout=0.2)
         assert not done

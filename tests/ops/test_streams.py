@@ -16,9 +16,10 @@ from starlette.requests import ClientDisconnect
 from router.config.holders import TokenHolder
 from router.ops import streams as module
 from router.ops.api.application import api_routes
-from router.ops.api.endpoint import Asked, Rejected
-from router.ops.api.events import STREAM, stream
-from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
+from router.ops.api.endpoint import ApiCall
+from router.ops.api.events import stream
+from router.ops.problems import Rejected
+from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, StreamFilter, Streams
 from router.routing.index import Glob
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE
@@ -58,7 +59,7 @@ class Listened:
 
 @pytest.fixture
 async def listened(monkeypatch: pytest.MonkeyPatch) -> Listened:
-    monkeypatch.setattr(module, "ASK_EVERY", 0.01)
+    monkeypatch.setattr(module, "FETCH_EVERY", 0.01)
     return Listened()
 
 
@@ -87,7 +88,7 @@ async def begun(reader: Reader) -> None:
 
 async def test_an_event_comes_as_it_is_handled(listened: Listened) -> None:
     """With what each target said, as `trace` has it."""
-    with listened.streams.open(Wanted(OPS)) as stream:
+    with listened.streams.open(StreamFilter(OPS)) as stream:
         reader = Reader(stream)
         await begun(reader)
         listened.event()
@@ -101,7 +102,7 @@ async def test_an_event_comes_as_it_is_handled(listened: Listened) -> None:
 
 async def test_bodies_come_where_they_are_asked_for(listened: Listened) -> None:
     """As text, byte for byte."""
-    with listened.streams.open(Wanted(OPS, bodies=True)) as stream:
+    with listened.streams.open(StreamFilter(OPS, bodies=True)) as stream:
         reader = Reader(stream)
         await begun(reader)
         listened.event()
@@ -112,7 +113,7 @@ async def test_bodies_come_where_they_are_asked_for(listened: Listened) -> None:
 
 async def test_a_team_hears_only_what_concerns_its_targets(listened: Listened) -> None:
     """Of an event its own part; of what is about no target of its own, nothing."""
-    with listened.streams.open(Wanted(LEDGER)) as stream:
+    with listened.streams.open(StreamFilter(LEDGER)) as stream:
         reader = Reader(stream)
         await begun(reader)
         listened.log.info("config", hash="abc")
@@ -129,17 +130,20 @@ async def test_a_team_hears_only_what_concerns_its_targets(listened: Listened) -
 @pytest.mark.parametrize(
     ("wanted", "comes"),
     [
-        (Wanted(OPS, targets=("audit",)), True),
-        (Wanted(OPS, targets=("mail",)), False),
-        (Wanted(OPS, keys=(Glob("a.gs.*"),)), True),
-        (Wanted(OPS, keys=(Glob("b.*"),)), False),
-        (Wanted(OPS, failed=True), True),
-        (Wanted(LEDGER, targets=("audit",)), False),
+        (StreamFilter(OPS, targets=("audit",)), True),
+        (StreamFilter(OPS, targets=("mail",)), False),
+        (StreamFilter(OPS, keys=(Glob("a.gs.*"),)), True),
+        (StreamFilter(OPS, keys=(Glob("b.*"),)), False),
+        (StreamFilter(OPS, failed=True), True),
+        (StreamFilter(LEDGER, targets=("audit",)), False),
     ],
 )
-async def test_filters_choose(listened: Listened, wanted: Wanted, comes: bool) -> None:
+async def test_filters_choose(listened: Listened, wanted: StreamFilter, comes: bool) -> None:
     """An event comes where every filter fits; a team can't ask for another's target."""
-    with listened.streams.open(Wanted(OPS)) as all_of_it, listened.streams.open(wanted) as stream:
+    with (
+        listened.streams.open(StreamFilter(OPS)) as all_of_it,
+        listened.streams.open(wanted) as stream,
+    ):
         reader, everything = Reader(stream), Reader(all_of_it)
         await begun(everything)
         assert (await reader.next())[0] == "beat"
@@ -153,11 +157,11 @@ async def test_a_team_leaves_streams_for_others(listened: Listened) -> None:
     with ExitStack() as opened:
         for _ in range(TEAM_STREAMS):
             assert not listened.streams.full_for(LEDGER)
-            opened.enter_context(listened.streams.open(Wanted(LEDGER)))
+            opened.enter_context(listened.streams.open(StreamFilter(LEDGER)))
         assert listened.streams.full_for(LEDGER) == TEAM_STREAMS
         for _ in range(STREAMS - TEAM_STREAMS):
             assert not listened.streams.full_for(OPS)
-            opened.enter_context(listened.streams.open(Wanted(OPS)))
+            opened.enter_context(listened.streams.open(StreamFilter(OPS)))
         assert listened.streams.full_for(OPS) == STREAMS
 
 
@@ -166,8 +170,8 @@ async def test_those_who_ask_at_once_are_bounded_too(listened: Listened) -> None
     away before that."""
     parts: Any = SimpleNamespace(streams=listened.streams)
     query = {"target": (), "match": (), "failed": None, "bodies": None}
-    asked = Asked(parts, OPS, {}, query)
-    answers = [asyncio.create_task(stream(asked)) for _ in range(STREAMS + 1)]
+    asked = ApiCall(parts, OPS, {}, query, {})
+    answers = [asyncio.create_task(stream.answer(asked)) for _ in range(STREAMS + 1)]
     await asyncio.wait(answers)
     with pytest.raises(Rejected, match=f"{STREAMS} streams are open already"):
         answers.pop().result()
@@ -175,7 +179,7 @@ async def test_those_who_ask_at_once_are_bounded_too(listened: Listened) -> None
     async def gone(*_: object) -> Any:
         raise OSError
 
-    [route] = api_routes(STREAM, "", parts)
+    [route] = api_routes([stream], "", parts)
     for each in answers:
         await each.result().aclose()
     assert not listened.streams.full_for(OPS)
@@ -191,7 +195,7 @@ async def test_those_who_ask_at_once_are_bounded_too(listened: Listened) -> None
 
 async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:
     """What finds no room is dropped and counted; nobody waits for it."""
-    stream = Stream(Wanted(OPS))
+    stream = Stream(StreamFilter(OPS))
     for _ in range(3):
         stream.put(b"x" * (STREAM_BOUND // 2))
     stream.begin()
@@ -203,7 +207,7 @@ async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:
 
 async def test_a_reader_that_keeps_up_loses_nothing(listened: Listened) -> None:
     """However much has come in all: the bound is for what waits."""
-    stream = Stream(Wanted(OPS))
+    stream = Stream(StreamFilter(OPS))
     stream.begin()
     chunks = stream.chunks()
     await anext(chunks)
@@ -217,7 +221,7 @@ async def test_a_stream_that_nothing_happens_on_says_that_it_lives(
 ) -> None:
     """So that its reader, and what stands between, know it from one that is cut off."""
     monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
-    stream = Stream(Wanted(OPS))
+    stream = Stream(StreamFilter(OPS))
     stream.begin()
     reader = Reader(stream)
 
@@ -231,7 +235,7 @@ async def test_a_stop_ends_every_stream(listened: Listened) -> None:
         async for _ in chunks:
             pass
 
-    with listened.streams.open(Wanted(OPS)) as stream:
+    with listened.streams.open(StreamFilter(OPS)) as stream:
         reading = asyncio.create_task(read(stream.chunks()))
         listened.streams.end()
         async with asyncio.timeout(PATIENCE):
@@ -247,12 +251,12 @@ async def test_a_fault_of_ours_ends_the_streams() -> None:
     log = Log(io.StringIO(), "json")
     insight: Any = SimpleNamespace(owner_of=owner_of, log=log)
     streams = Streams(insight)
-    with streams.open(Wanted(LEDGER)) as stream:
+    with streams.open(StreamFilter(LEDGER)) as stream:
         chunks = stream.chunks()
         async with asyncio.timeout(PATIENCE):
             await anext(chunks)
             log.write("warning", "event", EVENT)
             assert [chunk async for chunk in chunks]
-    assert isinstance(streams._asking, asyncio.Task)
-    assert isinstance(streams._asking.exception(), ValueError)
+    assert isinstance(streams._fetching, asyncio.Task)
+    assert isinstance(streams._fetching.exception(), ValueError)
     assert log.tap is None

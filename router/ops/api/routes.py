@@ -1,19 +1,20 @@
-"""The routes in force, the last reloads, and what would become of an event."""
+"""The routes in force, the last reloads, and the plan for an event."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, TypedDict, cast
 
 from router.config.explaining import Explained, RefusedEvent
 from router.model.event import FIELDS
-from router.ops.api.endpoint import LONGEST_TEXT, Asked, Endpoint, Rejected, Time
+from router.ops.api.endpoint import LONGEST_TEXT, ApiCall, Param, Time, endpoint, marked
 from router.ops.api.view import RouteFacts, View
+from router.ops.problems import Rejected
 from router.telemetry.log.lines import utc
 
 
 class ReloadView(TypedDict):
-    """One reload: what was different with it, or why it was refused."""
+    """One reload: its changes, or the problems for which it was refused."""
 
     at: Time
     result: Literal["taken", "refused"]
@@ -27,93 +28,87 @@ class RoutesView(TypedDict):
 
     hash: str
     since: Time
-    #: What an event gets that no route matches.
+    #: What happens to an event that no route matches.
     unmatched: str
-    #: How many requests EBaaS makes of an event.
+    #: How many requests EBaaS makes for an event.
     requests: int
     routes: list[RouteFacts]
     reloads: list[ReloadView]
 
 
-class ExplainView(TypedDict):
-    """An event: its key alone, or all of it; and whether every route is to be told."""
-
-    key: NotRequired[str]
-    event: NotRequired[dict[str, Any]]
-    all: NotRequired[Literal[True]]
-
-
-async def routes(asked: Asked) -> RoutesView:
+@endpoint("GET", "/routes")
+async def routes(call: ApiCall) -> RoutesView:
     """The routes in force, and the last reloads"""
-    view = asked.view()
+    view, standing = call.view(), call.parts.insight.standing
+    reloads = [
+        ReloadView(
+            at=utc(each.at),
+            result="taken" if each.hash else "refused",
+            hash=each.hash or None,
+            changes=[*each.changes],
+            problems=[*each.problems],
+        )
+        for each in standing.reloads
+    ]
     return RoutesView(
         hash=view.config.hash,
-        since=utc(asked.parts.insight.standing.since),
+        since=utc(standing.since),
         unmatched=view.config.unmatched,
         requests=1 + view.config.ebaas.schedule.retries,
         routes=await asyncio.to_thread(list, view.routes()),
-        # What was changed is not the holder's alone.
-        reloads=_reloads(asked) if view.is_whole else [],
+        # Changes may be about other teams.
+        reloads=reloads if view.is_whole else [],
     )
 
 
-def _reloads(asked: Asked) -> list[ReloadView]:
-    return [
-        ReloadView(
-            at=utc(each["at"]),
-            result="taken" if each["hash"] else "refused",
-            hash=each["hash"] or None,
-            changes=each["changes"],
-            problems=each["problems"],
-        )
-        for each in asked.parts.insight.reloads()
-    ]
-
-
-async def explain(asked: Asked) -> Explained | RefusedEvent:
+@endpoint(
+    "POST",
+    "/explain",
+    takes=(
+        Param("key", "An event's key, without the event", {"type": "string"}),
+        Param("event", "A whole event", {"type": "object"}),
+        marked("all", "Return all routes, not only the nearest of those that do not match"),
+    ),
+)
+async def explain(call: ApiCall) -> Explained | RefusedEvent:
     """Which routes an event matches, why the others don't, and its plan; nothing is sent"""
-    if ("key" in asked.body) == ("event" in asked.body):
-        raise Rejected(400, "key or event has to be given, and not both")
-    if asked.body.get("key") == "":
-        raise Rejected(400, "key: is empty")
-    event = asked.body.get("event", {})
-    for name, text in [
-        ("key", asked.body.get("key")),
-        *((name, event.get(name)) for name in FIELDS),
-    ]:
-        # Each route that it matches repeats it.
+    key, event = call.body["key"], call.body["event"]
+    if (key is None) == (event is None):
+        raise Rejected("key_or_event")
+    if key == "":
+        raise Rejected("invalid_text", name="key", why="is empty")
+    texts = [("key", key), *((name, (event or {}).get(name)) for name in FIELDS)]
+    for name, text in texts:
+        # Each route that the event matches repeats the text.
         if isinstance(text, str) and len(text) > LONGEST_TEXT:
-            raise Rejected(400, f"{name}: is longer than {LONGEST_TEXT} characters")
-    async with asked.parts.reader.turn():  # it is read once more, as EBaaS's would be
-        said = await asyncio.to_thread(asked.parts.insight.explain, asked.body)
-    if "refused" in said:
-        return said
-    view = asked.view()
+            why = f"is longer than {LONGEST_TEXT} characters"
+            raise Rejected("invalid_text", name=name, why=why)
+    async with call.parts.reader.turn():
+        explained = await asyncio.to_thread(
+            call.parts.insight.explain, key, event, whole=bool(call.body["all"])
+        )
+    if "refused" in explained:
+        return explained
+    view = call.view()
     metrics = view.report().metrics
-    for each in said["targets"]:
+    for each in explained["targets"]:
         numbers = metrics.targets.get(each["name"])
         each["paused"] = each["paused"] or (numbers is not None and numbers.pause is not None)
-    return said if view.is_whole else _narrowed(said, view)
+    return explained if view.is_whole else _visible(explained, view)
 
 
-def _narrowed(said: Explained, view: View) -> Explained:
-    """As far as it concerns the targets that there are."""
-    names, own = view.targets, view.route_names()
-    shown = [each for each in said["routes"] if each["name"] in own]
-    return Explained(
-        event=said["event"],
-        plan={
-            "required": [name for name in said["plan"]["required"] if name in names],
-            "optional": [name for name in said["plan"]["optional"] if name in names],
-        },
-        unmatched=None,
-        targets=[each for each in said["targets"] if each["name"] in names],
-        routes=shown,
-        left=len(own) - len(shown),
-    )
-
-
-ROUTES = (
-    Endpoint("GET", "/routes", routes, RoutesView),
-    Endpoint("POST", "/explain", explain, Explained | RefusedEvent, takes=ExplainView),
-)
+def _visible(explained: Explained, view: View) -> Explained:
+    own = view.route_names
+    shown = [each for each in explained["routes"] if each["name"] in own]
+    plan = {
+        role: [name for name in cast("list[str]", names) if name in view.targets]
+        for role, names in explained["plan"].items()
+    }
+    return {
+        **explained,
+        "plan": {"required": plan["required"], "optional": plan["optional"]},
+        "unmatched": None,
+        "targets": [each for each in explained["targets"] if each["name"] in view.targets],
+        "routes": shown,
+        "left": len(own) - len(shown),
+    }

@@ -7,7 +7,7 @@
 import { act } from './api.js';
 import { h } from './elements.js';
 import { number } from './figures.js';
-import { text, translated } from './telling.js';
+import { isKnown, problemText, text } from './telling.js';
 
 /** Where all that the filters show is asked for; else it is the key of one delivery. */
 export const ALL = 'all';
@@ -76,7 +76,7 @@ async function step(data, page, does) {
   try {
     await does(asked);
   } catch (error) {
-    asked.error = translated(error.message);
+    asked.error = problemText(error);
   }
   asked.isBusy = false;
   page.draw();
@@ -99,17 +99,24 @@ function previewTold({ verb, preview: would, undone }, data, page, dismiss) {
   return [
     h('p', null, h('b', null, text(`would.${verb}`, { n }))),
     would.counts.length > 1 ? h('p', { class: 'quiet' }, would.counts.map((each) =>
-      `${each.target}: ${number(each.deliveries)}`).join(text('comma'))) : null,
+      `${each.target}${text('colon')}${number(each.deliveries)}`).join(text('comma'))) : null,
     undone !== undefined && undone !== n ? h('p', null, text('dead.not_what_was_undone', { n:
       undone })) : null,
     would.left_out ? h('p', null, text('dead.left_out', { n: would.left_out })) : null,
-    would.why.map((why) => h('p', { class: 'quiet' }, why)),
+    would.why.map((why) => h('p', { class: 'quiet' }, whyText(why))),
     n && verb === 'replay' ? h('p', { class: 'quiet' }, text('dead.replay_means')) : null,
     n && verb === 'discard' ? h('p', { class: 'quiet' }, text('dead.discard_means')) : null,
     h('div', { class: 'acts' },
       n ? button(`do.${verb}`, () => carryOut(data, page), { n }) : null,
       button(n ? 'cancel' : 'dismiss', dismiss)),
   ];
+}
+
+/** `TARGET: STATE`, or that the event is not kept. */
+function whyText(why) {
+  const [target, state] = why.split(/: ([^:]*)$/);
+  return isKnown(`delivery.${state}`) ? [target, text('colon'), text(`delivery.${state}`)]
+    : text('dead.not_kept');
 }
 
 function doneTold({ verb, done, filter, where }, data, page, dismiss) {

@@ -5,13 +5,15 @@ const KEPT = 'ebaas-router-token';
 /** Longer than the longest search, in milliseconds. */
 const PATIENCE = 15_000;
 
-/** The router said no; `status`, `title` and `detail` are those of its problem document. */
+/** A problem document of the router. */
 export class Problem extends Error {
   constructor(status, said) {
     super(said.detail || said.title || String(status));
     this.status = status;
     this.title = said.title ?? '';
     this.detail = said.detail ?? '';
+    this.code = said.code;
+    this.params = said.params;
   }
 }
 

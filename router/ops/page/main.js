@@ -5,7 +5,7 @@ import { h, morph } from './elements.js';
 import { bar, navOf, notice } from './frame.js';
 import { linkTo, placeOf } from './place.js';
 import { follow } from './stream.js';
-import { languageNow, text, translated } from './telling.js';
+import { languageNow, problemText, problemTitle, text } from './telling.js';
 import { themeNow, wear } from './theme.js';
 import { dead } from './rooms/dead.js';
 import { event } from './rooms/event.js';
@@ -153,12 +153,12 @@ function failed(error, since = Date.now()) {
 }
 
 /** A wrong token is not sent again: the router bounds how often one may be. */
-function refused({ status, title, detail }) {
+function refused({ status, title, detail, code, params }) {
   const had = Boolean(token());
   keepToken('');
   unfollow();
   Object.assign(state, { you: null, data: null, loaded: null, isLive: false, goneSince: null,
-    refusal: { status, title, detail, had } });
+    refusal: { status, title, detail, code, params, had } });
 }
 
 function noteTargets(data) {
@@ -245,15 +245,15 @@ function titleOf(place) {
 function shown() {
   if (state.refusal) return tokenEntry(state.refusal, page);
   if (state.problem && !isLoaded(state.place)) {
-    return h('div', null, h('h1', { tabindex: -1 }, translated(state.problem.title)),
-      h('p', null, translated(state.problem.detail)));
+    return h('div', null, h('h1', { tabindex: -1 }, problemTitle(state.problem)),
+      h('p', null, problemText(state.problem)));
   }
   if (!state.data) {
     return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
   }
   return [
     state.problem ? h('p', { class: 'panel bad', role: 'alert' },
-      translated(state.problem.message)) : null,
+      problemText(state.problem)) : null,
     roomOf(state.loaded).view(state.data, state.loaded, page),
   ];
 }

@@ -1,7 +1,7 @@
 // Dead letters, and all else that is not settled: find them, see what an act would change, act.
 
 import { ALL, acts, asking, keyOf } from '../acting.js';
-import { ask } from '../api.js';
+import { ask, now } from '../api.js';
 import { h } from '../elements.js';
 import { ago, number } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
@@ -68,7 +68,7 @@ function counts(found, place) {
       : null,
     href: linkTo('dead', null,
       { target: each.target, state: each.state === 'dead' ? '' : each.state }),
-  }, `${each.target}: `, text(`count.${each.state}`, { n: each.deliveries })))));
+  }, each.target, text('colon'), text(`count.${each.state}`, { n: each.deliveries })))));
 }
 
 function filters(place, page) {
@@ -157,7 +157,8 @@ function row(entry, data, page) {
 /** What else is known of it. */
 function notes({ due_at: due, in_flight: inFlight, acknowledged_later_at: later, action }) {
   return [
-    due && told(inFlight ? 'delivery.in_flight' : 'delivery.due', { age: ago(due) }),
+    due && told(inFlight ? 'delivery.in_flight'
+      : Date.parse(due) > now() ? 'delivery.due' : 'delivery.overdue', { age: ago(due) }),
     later && told('delivery.later', { age: ago(later) }),
     action && told('delivery.acted', {
       verb: text(`done.${action.verb}`), who: action.who, age: ago(action.at) }),

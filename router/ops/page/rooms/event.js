@@ -87,7 +87,7 @@ function stepTold(step) {
         step.targets.length ? attempts(step.targets) : null);
     case 'acted':
       return line(step, text('step.acted', { verb: text(`done.${step.verb}`), who: step.who,
-        targets: (step.targets ?? []).join(', '), n: step.deliveries }), 'acted');
+        targets: (step.targets ?? []).join(text('comma')), n: step.deliveries }), 'acted');
     default:
       return line(step, [lateTold(step), text('gap'), targetLink(step.target), text('colon'), ended(step),
         step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
@@ -105,9 +105,10 @@ function line(step, words, kind, more) {
 function requestTold(step) {
   const notes = [
     step.what === 'unmatched' ? text('no_route') : null,
-    step.cause ? text('step.seen_before', { cause: step.cause }) : null,
+    step.cause ? text('step.seen_before', { cause: isKnown(`cause.${step.cause}`)
+      ? text(`cause.${step.cause}`) : step.cause }) : null,
     step.unqueued ? text('step.unqueued') : null,
-    step.routes.length ? text('step.routes', { routes: step.routes.join(', ') }) : null,
+    step.routes.length ? text('step.routes', { routes: step.routes.join(text('comma')) }) : null,
   ].filter(Boolean);
   return [
     step.request ? text('step.request', { n: step.request, of: step.of ?? '?' })

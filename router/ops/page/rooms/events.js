@@ -170,7 +170,7 @@ function wentOf(row) {
   if (row.what === 'dropped') return text('events.dropped', { n: row.count });
   if (row.deliveries) {
     const open = row.deliveries.filter((each) => each.state !== 'acknowledged');
-    return (open.length ? open : row.deliveries).map((each, index) => [index ? '; ' : '',
+    return (open.length ? open : row.deliveries).map((each, index) => [index ? text('semicolon') : '',
       targetLink(each.target), text('colon'), text(`delivery.${each.state}`)]);
   }
   if (row.target) {
@@ -184,7 +184,7 @@ function wentOf(row) {
   return [
     failed.map((each, index) => [index ? h('br') : null, targetLink(each.target), text('colon'),
       ended(each)]),
-    fine ? h('span', { class: 'quiet', title: names.join(', ') }, failed.length ? ' · ' : '',
+    fine ? h('span', { class: 'quiet', title: names.join(text('comma')) }, failed.length ? ' · ' : '',
       text('events.fine', { n: fine })) : null,
   ];
 }

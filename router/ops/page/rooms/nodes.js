@@ -4,7 +4,8 @@ import { ask } from '../api.js';
 import { h } from '../elements.js';
 import { ago, duration, number } from '../figures.js';
 import { table } from '../table.js';
-import { text } from '../telling.js';
+import { reasonText } from '../targets.js';
+import { isKnown, text } from '../telling.js';
 
 export const nodes = {
   title: () => text('nodes'),
@@ -36,7 +37,7 @@ function nodeTable(all) {
       h('code', null, marked(node.config.slice(0, 12), node.config === config)),
       duration(node.uptime_seconds),
       ...['events', 'failed', 'in_flight'].map((name) => number(node.figures[name] ?? 0)),
-      node.troubles.slice(0, 1).map((each) => [each.what, ' ', ago(each.at)]),
+      node.troubles.slice(0, 1).map((each) => [troubleText(each.what), ' ', ago(each.at)]),
     ],
   })));
 }
@@ -46,6 +47,14 @@ function stateOf(node) {
     return h('b', { class: 'bad' }, text('nodes.gone', { age: duration(node.silent_seconds) }));
   }
   return node.ready ? text('nodes.ready') : h('b', { class: 'bad' }, text('nodes.not_ready'));
+}
+
+/** `SUBJECT: REASON`, where the subject is a target or a check. */
+function troubleText(what) {
+  const [, subject, reason] = /^(.*?): (.*)$/s.exec(what) ?? [null, '', what];
+  const [, count, file] = /^refused, (\d+) in (.+)$/.exec(reason) ?? [];
+  return [isKnown(`check.${subject}`) ? text(`check.${subject}`) : subject, text('colon'),
+    file ? text('nodes.refused', { count, file }) : reasonText(reason)];
 }
 
 /** What is not what most have. */

@@ -7,7 +7,7 @@ import { ago, milliseconds, number, time } from '../figures.js';
 import { linkTo } from '../place.js';
 import { list, table } from '../table.js';
 import { badge, isTroubled, targetLink, troubles, waitingText, whyTold } from '../targets.js';
-import { isKnown, text, told, translated } from '../telling.js';
+import { causeText, text, told } from '../telling.js';
 
 /** What changes a target's state. */
 const CHANGES = new Set(['failing', 'recovered', 'breaker', 'dead_letter', 'reload',
@@ -43,20 +43,16 @@ export const now = {
   },
 };
 
-/** All that is wrong, each with all of why and what to do: what the service has first. */
+/** All problems, each with its causes and what to do: those of the service first. */
 function wrongs({ status, targets }) {
-  const shown = targets.map((target) => `targets: ${target.name} `);
-  const service = status.reasons
-    .filter((reason) => !shown.some((beginning) => reason.startsWith(beginning)))
-    .map((reason) => {
-      const [check, why] = reason.split(/: (.*)/s);
-      return {
-        key: reason,
-        subject: isKnown(`check.${check}`) ? text(`check.${check}`) : check,
-        all: [[withTimes(translated(why)),
-          isKnown(`do.check.${check}`) ? text(`do.check.${check}`) : null]],
-      };
-    });
+  const shown = targets.map((target) => target.name);
+  const service = status.causes
+    .filter((cause) => !shown.includes(cause.params.target))
+    .map((cause) => ({
+      key: `${cause.check} ${cause.text}`,
+      subject: text(`check.${cause.check}`),
+      all: [[withTimes(causeText(cause)), text(`do.check.${cause.check}`)]],
+    }));
   const theirs = targets.filter(isTroubled).map((target) => ({
     key: `target ${target.name}`,
     state: target.state,
@@ -113,7 +109,7 @@ export function unsettled(target) {
       href: linkTo('dead', null, { target: target.name, state: state === 'dead' ? '' : state }),
       class: state === 'dead' ? 'bad' : null,
     }, text(`count.${state}`, { n: target.unsettled[state] })));
-  return parts.length ? parts.map((part, index) => [index ? ', ' : '', part]) : '0';
+  return parts.length ? parts.map((part, index) => [index ? text('comma') : '', part]) : '0';
 }
 
 /** What runs; a team's token is told less. */

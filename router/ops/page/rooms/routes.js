@@ -6,7 +6,7 @@ import { ago, number } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
 import { table } from '../table.js';
 import { targetLink } from '../targets.js';
-import { text, told } from '../telling.js';
+import { problemText, text, told } from '../telling.js';
 
 /** A table can have a hundred thousand. */
 const SHOWN = 200;
@@ -56,7 +56,8 @@ async function explain(said) {
     if (!said.startsWith('{')) return await act('explain', { key: said });
     return await act('explain', { event: JSON.parse(said) });
   } catch (error) {
-    if (error instanceof SyntaxError || error.status) return { error: error.message };
+    if (error instanceof SyntaxError) return { error: text('explain.not_json') };
+    if (error.status) return { error: problemText(error) };
     throw error;
   }
 }
@@ -101,7 +102,7 @@ function asOf(target) {
 function planned(target, as) {
   return h('li', null, targetLink(target.name), ' ', h('b', null, text(`as.${as}`)), ' ',
     h('span', { class: 'quiet' },
-      text('explain.by', { routes: target[`${as}_by`].join(', ') })),
+      text('explain.by', { routes: target[`${as}_by`].join(text('comma')) })),
     target.paused ? h('span', { class: 'note' }, text('state.paused')) : null);
 }
 
@@ -136,7 +137,7 @@ function inForce(all, word) {
   const found = all.filter(fits);
   const columns = [[text('route'), 'name'], [text('route.match')], [text('route.required')],
     [text('route.optional')], [text('routes.place')]];
-  const names = (targets) => targets.map((name, index) => [index ? ', ' : '', targetLink(name)]);
+  const names = (targets) => targets.map((name, index) => [index ? text('comma') : '', targetLink(name)]);
   if (!found.length) return h('p', { class: 'quiet' }, text('routes.none'));
   return [
     table(text('routes.in_force'), columns, found.slice(0, SHOWN).map((route) => ({

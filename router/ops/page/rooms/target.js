@@ -7,7 +7,7 @@ import { ago, milliseconds, number, time } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
 import { table } from '../table.js';
 import { badge, reasonText, troubles, waitingText, whyTold } from '../targets.js';
-import { text, told, translated } from '../telling.js';
+import { problemText, text, told } from '../telling.js';
 import { patterns } from './routes.js';
 import { unsettled } from './now.js';
 
@@ -74,7 +74,7 @@ function figures(it) {
 
 function breaker(states) {
   return Object.entries(states).filter(([, count]) => count)
-    .map(([state, count]) => text(`breaker.${state}`, { n: number(count) })).join(', ');
+    .map(([state, count]) => text(`breaker.${state}`, { n: number(count) })).join(text('comma'));
 }
 
 function gets(it) {
@@ -100,7 +100,7 @@ function pausing(data, page) {
       // In force within a second; it is shown at once.
       Object.assign(it, { paused, state: paused ? 'paused' : it.state });
     } catch (error) {
-      data.said = { words: translated(error.message) };
+      data.said = { words: problemText(error) };
     }
     page.draw();
     page.soon();
