@@ -82,17 +82,14 @@ def secrets_in(path: Path, option: str) -> list[Secret]:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_FILE).decode("ascii")
+            lines = file.read(_MAX_FILE).decode("latin-1").splitlines()
     except OSError as error:
-        problem = f"{option}: {path} can't be read: {why_not(path, error)}"
-        raise StartFailed(problem) from None
-    except UnicodeDecodeError:
-        raise StartFailed(f"{option}: {path} has more than ASCII in it") from None
-    tokens = [line.strip() for line in text.splitlines() if line.strip()]
-    if not tokens:
-        raise StartFailed(f"{option}: {path} has no token in it")
-    if not all(token.isprintable() and " " not in token for token in tokens):
-        raise StartFailed(f"{option}: a token in {path} has a blank in it")
+        raise StartFailed(f"{option}: {path} can't be read: {why_not(path, error)}") from None
+    tokens = [token for line in lines if (token := line.strip(" \t"))]
+    if not tokens or not all(re.fullmatch("[!-~]+", token) for token in tokens):
+        raise StartFailed(
+            f"{option}: {path} needs a token on a line, in ASCII and without blanks in it"
+        )
     return [Secret(token) for token in tokens]
 
 

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from router.model.event import SUCCESS, Reason
 from router.telemetry.log.lines import utc
-from router.telemetry.metrics import PROCESS, TARGET, Counts, Histogram, Metrics
+from router.telemetry.metrics import PROCESS, TARGET, Metrics
 
 #: How many minutes are kept, the current one included; and the seconds of one.
 HOUR, MINUTE = 60, 60
@@ -66,13 +66,6 @@ class Counted:
     #: By the number of the bucket of time.
     seconds: Counter[int] = field(default_factory=Counter)
 
-    @classmethod
-    def of(cls, ends: Counts, seconds: Histogram) -> Counted:
-        return cls(
-            Counter({end: int(count) for end, count in ends.items()}),
-            Counter(dict(enumerate(seconds.counts))),
-        )
-
     @property
     def count(self) -> int:
         return self.ends.total()
@@ -112,35 +105,28 @@ class History:
             return
         self._over[self._at] = self._current()
         self._at, self._before = at, _reading(self._metrics)
-        # Minutes ahead were counted before the clock was set back.
-        kept = range(at - HOUR + 1, at + HOUR)
-        self._over = {each: minute for each, minute in self._over.items() if each in kept}
+        self._over = {each: minute for each, minute in self._over.items() if each > at - HOUR}
 
     def minutes(self) -> dict[int, Minute]:
         """Return the minutes by their number, the current one included."""
         return {**self._over, self._at: self._current()}
 
     def _current(self) -> Minute:
-        # The minute may have been over already, before the clock was set back.
-        before = self._over.get(self._at, {})
         grown = {
             name: each - self._before.get(name, _NOTHING)
             for name, each in _reading(self._metrics).items()
         }
-        return {
-            name: total
-            for name in {**before, **grown}
-            if (total := before.get(name, _NOTHING) + grown.get(name, _NOTHING)).ends
-        }
+        return {name: counted for name, counted in grown.items() if counted.ends}
 
 
 def _reading(metrics: Metrics) -> Minute:
     """Return the counts since the start."""
-    targets = {
-        name: Counted.of(each.attempts, each.attempt_seconds)
-        for name, each in metrics.targets.items()
+    counts = {name: (each.attempts, each.attempt_seconds) for name, each in metrics.targets.items()}
+    counts[ALL_EVENTS] = metrics.events, metrics.event_seconds
+    return {
+        name: Counted(Counter(ends), Counter(dict(enumerate(seconds.counts))))
+        for name, (ends, seconds) in counts.items()
     }
-    return {ALL_EVENTS: Counted.of(metrics.events, metrics.event_seconds), **targets}
 
 
 class Hour:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 
 from router.config.settings import Settings
 from router.contract.replies import FAILED
@@ -42,34 +42,10 @@ CONNECTIONS = OPS - OPS_RESERVE
 #: How long a peer may take to read a reply, which may have megabytes, in seconds.
 REPLY = 60.0
 
-_FOLDER = Path(__file__).parent / "page"
-
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".txt": "text/plain; charset=utf-8",
-}
+PAGE_FOLDER = Path(__file__).parent / "page"
 
 #: The page itself.
 INDEX = "index.html"
-
-
-def page_files() -> dict[str, Response]:
-    """Return the page's files by their paths in its folder. No other file can be requested."""
-    return {
-        str(path.relative_to(_FOLDER)): _file(path)
-        for path in sorted(_FOLDER.rglob("*"))
-        if path.suffix in _TYPES and path.is_file()
-    }
-
-
-def _file(path: Path) -> Response:
-    content = path.read_bytes()
-    etag = f'"{sha256(content).hexdigest()[:32]}"'
-    return Response(content, headers={"content-type": _TYPES[path.suffix], "etag": etag})
 
 
 class OpsPort:
@@ -77,7 +53,7 @@ class OpsPort:
 
     def __init__(self, insight: Insight) -> None:
         self._insight = insight
-        self._files = page_files()
+        self._files = StaticFiles(directory=PAGE_FOLDER)
 
     async def metrics(self, request: Request) -> Response:
         """Render the metrics in a thread: a hundred targets take some 40 ms."""
@@ -95,12 +71,8 @@ class OpsPort:
 
     async def page(self, request: Request) -> Response:
         """Return one of the page's files, or the page itself."""
-        file = self._files.get(request.path_params.get("file", INDEX))
-        if file is None:
-            raise HTTPException(404)
-        etag = file.headers["etag"]
-        is_known = request.headers.get("if-none-match") == etag
-        return Response(status_code=304, headers={"etag": etag}) if is_known else file
+        name = request.path_params.get("file", INDEX)
+        return await self._files.get_response(name, request.scope)
 
 
 def limits_of(callbacks: Limits) -> Limits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 from router.config.document import shown
 from router.contract.replies import why_failed
@@ -80,14 +80,6 @@ class CauseView(TypedDict):
     params: dict[str, Any]
 
 
-class _Cause(NamedTuple):
-    code: str
-    params: dict[str, Any]
-
-    def __str__(self) -> str:
-        return CAUSES[self.code].format(**self.params)
-
-
 class _Count(int):
     """A number of things. Its format is a noun: `3 events` for `event`."""
 
@@ -98,31 +90,34 @@ class _Count(int):
 class _Check:
     """A check: its causes, and the figures behind it."""
 
-    def __init__(self, **figures: Any) -> None:
-        self.causes: list[_Cause] = []
-        self.figures = figures
+    def __init__(self, name: str, **figures: Any) -> None:
+        self.name = name
+        self.causes: list[CauseView] = []
+        self._figures = figures
 
     def add(self, cause: str, **params: Any) -> None:
-        self.causes.append(_Cause(cause, params))
+        text = CAUSES[cause].format(**params)
+        self.causes.append({"check": self.name, "code": cause, "text": text, "params": params})
+
+    @property
+    def view(self) -> dict[str, Any]:
+        reasons = [cause["text"] for cause in self.causes]
+        return {"ok": not reasons, "reasons": reasons, **self._figures}
 
 
 def status_of(report: Report, now: float) -> dict[str, Any]:
     """Return `ok`, or `degraded` with every reason, and each check with its figures."""
     metrics = report.metrics
-    checks = {
-        "process": _process(report),
-        "configuration": _configuration(report),
-        "callbacks": _callbacks(metrics, now),
-        "store": _store(report, now),
-        "archive": _archive(metrics, now),
-        "loop": _loop(report.lag),
-        "targets": _targets(metrics),
-    }
-    causes = [
-        CauseView(check=name, code=cause.code, text=str(cause), params=cause.params)
-        for name, check in checks.items()
-        for cause in check.causes
+    checks = [
+        _process(report),
+        _configuration(report),
+        _callbacks(metrics, now),
+        _store(report, now),
+        _archive(metrics, now),
+        _loop(report.lag),
+        _targets(metrics),
     ]
+    causes = [cause for check in checks for cause in check.causes]
     return {
         "status": "degraded" if causes else "ok",
         "reasons": [f"{cause['check']}: {cause['text']}" for cause in causes],
@@ -131,19 +126,14 @@ def status_of(report: Report, now: float) -> dict[str, Any]:
         "version": metrics.build["version"],
         "compiled": metrics.build["compiled"] == "yes",
         "requests": {"in_flight": metrics.requests_in_flight, "limit": metrics.requests_limit},
-        **{
-            name: {
-                "ok": not check.causes,
-                "reasons": [*map(str, check.causes)],
-                **check.figures,
-            }
-            for name, check in checks.items()
-        },
+        **{check.name: check.view for check in checks},
     }
 
 
 def _process(report: Report) -> _Check:
-    check = _Check(pid=os.getpid(), ready=report.ready, started=utc(STARTED), tasks=report.tasks)
+    check = _Check(
+        "process", pid=os.getpid(), ready=report.ready, started=utc(STARTED), tasks=report.tasks
+    )
     if not report.ready:
         check.add("not_ready")
     return check
@@ -154,6 +144,7 @@ def _configuration(report: Report) -> _Check:
     standing, differ = report.standing, report.metrics.configurations_differ
     problems, tried = standing.problems, utc(standing.tried)
     check = _Check(
+        "configuration",
         hash=standing.config.hash,
         since=utc(standing.since),
         routes=len(standing.config.table.routes),
@@ -177,7 +168,7 @@ def _callbacks(metrics: Metrics, now: float) -> _Check:
     """Check for events without a route and refused callbacks, which EBaaS retries in vain."""
     unmatched, last = _recent(metrics.unmatched_lately, now), metrics.last_unmatched
     refused: dict[str, Any] = {}
-    check = _Check(unmatched=_recent_view(unmatched), refused=refused)
+    check = _Check("callbacks", unmatched=_recent_view(unmatched), refused=refused)
     if unmatched.count:
         key = shown(last.event_key if last else "")
         check.add("unmatched", key=key, **_counted(unmatched))
@@ -209,6 +200,7 @@ def _store(report: Report, now: float) -> _Check:
     metrics, (kind, where) = report.metrics, report.store
     error, failed_at = metrics.store_error, utc_or_none(metrics.store_failed_at)
     check = _Check(
+        "store",
         kind=kind,
         where=where,
         error=error,
@@ -219,10 +211,8 @@ def _store(report: Report, now: float) -> _Check:
         oldest_unsettled_seconds=round(metrics.oldest_unsettled, 1),
     )
     if now - metrics.store_failed_at < STORE_RECOVERED:
-        if advice := ADVICE.get(error):
-            check.add("store_gone", error=error, advice=advice, last=failed_at)
-        else:
-            check.add("store_failed", error=error, last=failed_at)
+        cause = "store_gone" if error in ADVICE else "store_failed"
+        check.add(cause, error=error, advice=ADVICE.get(error, ""), last=failed_at)
     if metrics.store_fullness >= STORE_FULL:
         check.add("store_full", percent=round(100 * metrics.store_fullness))
     return check
@@ -231,14 +221,14 @@ def _store(report: Report, now: float) -> _Check:
 def _archive(metrics: Metrics, now: float) -> _Check:
     lost, error = metrics.archive_lines_lost, metrics.archive_error
     failed_at = utc_or_none(metrics.archive_failed_at)
-    check = _Check(lines_lost=lost, error=error, failed_at=failed_at)
+    check = _Check("archive", lines_lost=lost, error=error, failed_at=failed_at)
     if now - metrics.archive_failed_at < STORE_RECOVERED:
         check.add("archive_failed", error=error, last=failed_at, lost=lost)
     return check
 
 
 def _loop(lag: float) -> _Check:
-    check = _Check(worst_lag_seconds=round(lag, 4))
+    check = _Check("loop", worst_lag_seconds=round(lag, 4))
     if lag > LAG:
         check.add("loop_blocked", seconds=round(lag, 2))
     return check
@@ -246,7 +236,7 @@ def _loop(lag: float) -> _Check:
 
 def _targets(metrics: Metrics) -> _Check:
     each: dict[str, Any] = {}
-    check = _Check(each=each)
+    check = _Check("targets", each=each)
     for name, numbers in metrics.targets.items():
         if dead := numbers.unsettled["dead"]:
             check.add("dead_letters", target=name, count=_Count(dead))
@@ -257,8 +247,7 @@ def _targets(metrics: Metrics) -> _Check:
             continue
         each[name] = view = _target(numbers)
         if pause := view["pause"]:
-            params = {key: pause[key] for key in ("until", "who", "because")}
-            check.add("paused_by", target=name, **params)
+            check.add("paused_by", target=name, **pause)
         elif numbers.paused:
             check.add("paused", target=name)
         if numbers.breaker["open"] or numbers.breaker["half_open"]:
@@ -279,12 +268,6 @@ def _target(numbers: TargetMetrics) -> dict[str, Any]:
         "last_failure": failure
         and {name: failure[name] for name in ("reason", "status", "detail", "at")},
         "paused": bool(numbers.paused),
-        "pause": pause
-        and {
-            "since": utc(pause["since"]),
-            "until": utc(pause["until"]),
-            "because": pause["because"],
-            "who": pause["who"],
-        },
+        "pause": pause and {**pause, "since": utc(pause["since"]), "until": utc(pause["until"])},
         "breaker": {state: count for state, count in numbers.breaker.items() if count},
     }

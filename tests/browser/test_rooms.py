@@ -30,8 +30,9 @@ def test_now_has_what_no_target_there_is_has(ops: Visitor) -> None:
 
     def removed(route: Route) -> None:
         answer = route.fetch()
-        reasons = ["targets: (removed) has 3 dead letters"]
-        route.fulfill(response=answer, json={**answer.json(), "reasons": reasons})
+        cause = {"check": "targets", "code": "dead_letters", "text": "(removed) has dead letters",
+                 "params": {"target": "(removed)", "count": 3}}  # fmt: skip
+        route.fulfill(response=answer, json={**answer.json(), "causes": [cause]})
 
     ops.page.route("**/api/v1/targets", quiet)
     ops.page.route("**/api/v1/status", removed)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from router.model.event import Reason
-from router.ops.port import page_files
 from router.ops.problems import PROBLEMS
 from router.ops.status import CAUSES, REFUSED
 from tests.support.command import ROOT
@@ -93,7 +92,7 @@ def test_the_routers_sentences_are_there_in_chinese(
 
 def test_it_is_small_and_from_here_alone() -> None:
     """Under 150 KB in all; no other host is named, and nothing stands in the page itself."""
-    files = {name: bytes(each.body).decode() for name, each in page_files().items()}
+    files = {each.name: each.read_text() for each in PAGE.rglob("*.*") if each.is_file()}
     assert sum(len(each.encode()) for each in files.values()) < 150_000
     for name, text in files.items():
         hosts = re.findall(r"\bhttps?://[\w.]+", text)

@@ -31,8 +31,7 @@ from router.ops.api.endpoint import (
 from router.ops.api.events import archive, event, events, stream
 from router.ops.api.parts import ApiParts
 from router.ops.api.replay import replay
-from router.ops.api.routes import explain, routes
-from router.ops.api.service import minutes, nodes, status, you
+from router.ops.api.service import explain, minutes, nodes, routes, status, you
 from router.ops.api.targets import pause_target, pauses, resume_target, target, targets
 from router.ops.problems import ProblemView, Rejected, problem_of
 

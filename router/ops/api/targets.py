@@ -170,20 +170,13 @@ async def target(call: ApiCall) -> OneTargetView:
     return {
         **_target_view(view.targets[name], metrics[name], hour, routes),
         "minutes": hour.attempts((name,)),
-        "routes": [
-            cast(
-                "TargetRoute",
-                {
-                    "name": route["name"],
-                    "file": route["file"],
-                    "line": route["line"],
-                    "match": route["match"],
-                    "as": role,
-                },
-            )
-            for role, route in routes.get(name, ())
-        ],
+        "routes": [_target_route(role, route) for role, route in routes.get(name, ())],
     }
+
+
+def _target_route(role: Role, route: RouteFacts) -> TargetRoute:
+    facts = {key: value for key, value in route.items() if key not in ("required", "optional")}
+    return cast("TargetRoute", {**facts, "as": role})
 
 
 def _routes_of(view: View) -> RoutesOf:
