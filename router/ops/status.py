@@ -31,24 +31,24 @@ MAX_SHOWN_PROBLEMS = 20
 
 #: The sentence of each cause, by its code. `{}` are parameters. The page has them in Chinese.
 CAUSES: Mapping[str, str] = {
-    "not_ready": "it is not ready",
-    "file_refused": "the file's content was refused at {at}: {count} wrong",
-    "nodes_differ": "the nodes have run different ones for {seconds:.0f} s",
+    "not_ready": "not ready",
+    "file_refused": "the file was refused at {at}: {count:problem}",
+    "nodes_differ": "nodes have run different configurations for {seconds} s",
     "unmatched": "{count:event} matched no route since {since}, last at {last}: "
     "`ebaas-router explain` says why for the last one's key, {key}",
     "callbacks_refused": "{count:callback} refused with {code} since {since}, last at {last}: "
     "{advice}",
     "store_failed": "{error}, last at {last}",
     "store_gone": "{error} ({advice}), last at {last}",
-    "store_full": "{percent:.0f}% full",
+    "store_full": "{percent}% full",
     "archive_failed": "{error}, last at {last}; lines lost: {lost}",
-    "loop_blocked": "it was blocked for {seconds:.2f} s in the last minute",
+    "loop_blocked": "blocked for {seconds} s in the last minute",
     "dead_letters": "{target} has {count:dead letter}",
     "queued": "{target} has {count} queued",
     "paused_by": "{target} is paused until {until} by {who}: {because}",
     "paused": "{target} is paused",
     "breaker_open": "{target} has its breaker open",
-    "failing": "{target} fails: {failure} at {at}",
+    "failing": "{target} is failing: {failure} at {at}",
 }
 
 #: What to do about callbacks that are refused with a code.
@@ -158,7 +158,7 @@ def _configuration(report: Report) -> _Check:
         },
     )
     if not standing.successful:
-        check.add("file_refused", at=tried, count=len(problems))
+        check.add("file_refused", at=tried, count=_Count(len(problems)))
     if differ > ROLL_OUT:
         check.add("nodes_differ", seconds=round(differ))
     return check

@@ -198,12 +198,12 @@ def dead_letters(process: Process) -> None:
     ("change", "reasons"),
     [
         (differ(59.0), []),  # a roll-out
-        (differ(75.0), ["configuration: the nodes have run different ones for 75 s"]),
+        (differ(75.0), ["configuration: nodes have run different configurations for 75 s"]),
         (full(0.49), []),
         (full(0.5), ["store: 50% full"]),
         (lambda process: setattr(process, "lag", 1.25),
-         ["loop: it was blocked for 1.25 s in the last minute"]),
-        (lambda process: setattr(process, "ready", False), ["process: it is not ready"]),
+         ["loop: blocked for 1.25 s in the last minute"]),
+        (lambda process: setattr(process, "ready", False), ["process: not ready"]),
         (dead_letters, ["targets: ledger has 1 dead letter",
                         "targets: (removed) has 2 dead letters",
                         "targets: (removed) has 3 queued"]),
@@ -228,7 +228,7 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
     async with serving(process) as ops:
         (reason,) = await ops.reasons()
         shown = (await ops.status())["configuration"]["last_reload"]
-    assert reason.endswith("30 wrong")
+    assert reason.endswith("30 problems")
     assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
     assert (len(shown["problems"]), shown["more"]) == (MAX_SHOWN_PROBLEMS, 30 - MAX_SHOWN_PROBLEMS)
 
@@ -240,7 +240,7 @@ async def test_a_failing_target_is_named_with_its_reason() -> None:
     attempt(Attempt(Reason.CODE, True, 5.0, 200, "code '200'", at=time.time()))
     async with serving(process) as ops:
         (reason,) = await ops.reasons()
-        assert reason.startswith("targets: ledger fails: code (200, code '200') at 2")
+        assert reason.startswith("targets: ledger is failing: code (200, code '200') at 2")
         attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time()))
         assert await ops.reasons() == []
         ledger = (await ops.status())["targets"]["each"]["ledger"]

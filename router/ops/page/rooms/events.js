@@ -194,7 +194,7 @@ function reach(found) {
   const places = found.looked_in.map(({ name, back_to: back }) =>
     (back ? text('events.back_to', { place: placeName(name), at: clock(back) })
       : placeName(name)));
-  return [told('events.looked', { places: places.join(text('and')) }),
+  return [told('events.looked', { places: places.join(text('comma')) }),
     found.skipped ? ` ${text('events.skipped', { n: found.skipped })}` : ''];
 }
 
