@@ -268,6 +268,12 @@ def _target(numbers: TargetMetrics) -> dict[str, Any]:
         "last_failure": failure
         and {name: failure[name] for name in ("reason", "status", "detail", "at")},
         "paused": bool(numbers.paused),
-        "pause": pause and {**pause, "since": utc(pause["since"]), "until": utc(pause["until"])},
+        "pause": pause
+        and {
+            "since": utc(pause["since"]),
+            "until": utc(pause["until"]),
+            "because": pause["because"],
+            "who": pause["who"],
+        },
         "breaker": {state: count for state, count in numbers.breaker.items() if count},
     }
