@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
+from itertools import islice
 from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -23,7 +24,7 @@ from typing import (
 
 from router.config.holders import Permission, TokenHolder
 from router.contract.schedule import parse_duration, parse_time
-from router.contract.schema import Schema
+from router.contract.schema import Schema, SchemaFault
 from router.contract.strictjson import REQUEST, Unreadable, parse_json
 from router.ops.problems import Rejected
 from router.routing.index import Glob, GlobInvalid
@@ -216,17 +217,19 @@ class Endpoint:
             body = parse_json(content, REQUEST)
         except Unreadable as error:
             raise Rejected("unreadable_body", why=str(error)) from None
-        faults = [
-            f"{'.'.join(map(str, fault.path)) or 'the body'} {_WHY.get(fault.kind, fault.keyword)}"
-            + (f": expected {' or '.join(fault.expected)}" if fault.expected else "")
-            for fault, _ in zip(self._validator.faults(body), range(_MAX_FAULTS), strict=False)
-        ]
-        if faults:
-            raise Rejected("invalid_body", why="; ".join(faults))
+        faults = islice(self._validator.faults(body), _MAX_FAULTS)
+        if why := "; ".join(map(_sentence, faults)):
+            raise Rejected("invalid_body", why=why)
         return {
             member.name: member.value_of([*map(member.parse, _values(member, body))])
             for member in self.takes or ()
         }
+
+
+def _sentence(fault: SchemaFault) -> str:
+    what = ".".join(map(str, fault.path)) or "the body"
+    why = _WHY.get(fault.kind) or _WHY.get(fault.keyword, fault.keyword)
+    return f"{what} {why}" + (f": expected {' or '.join(fault.expected)}" if fault.expected else "")
 
 
 def _values(member: Param, body: Mapping[str, Any]) -> list[Any]:
@@ -249,7 +252,9 @@ _WHY = {
     "type": "has the wrong type",
     "value": "is not an allowed value",
     "unknown": "is not known",
-    "size": "is too long, too short or empty",
+    "maxLength": "is too long",
+    "minLength": "is empty",
+    "maxItems": "has too many items",
 }
 
 #: The longest text of a parameter, in characters.
