@@ -1,4 +1,4 @@
-"""The ops port over real HTTP: what it shows of the service, and of what is wrong with it."""
+"""The ops port over real HTTP: metrics, status, tokens, limits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def configured(**top: Any) -> Config:
 
 
 class Process:
-    """The router, as far as it reports."""
+    """The parts of a router that the ops port reads."""
 
     def __init__(self, **top: Any) -> None:
         self.standing = Standing(configured(**top), since=1000.0, tried=1000.0)
@@ -107,8 +107,8 @@ class Ops:
     async def status(self) -> dict[str, Any]:
         response = await self.get("/status")
         assert response.status_code == 200
-        said: dict[str, Any] = response.json()
-        return said
+        status: dict[str, Any] = response.json()
+        return status
 
     async def reasons(self) -> list[str]:
         """Return why the service is degraded; `status`, the causes and the checks agree with it."""
@@ -126,7 +126,7 @@ class Ops:
 async def serving(
     process: Process, tokens: OpsTokens = NONE, limits: Limits = DEFAULT_LIMITS
 ) -> AsyncIterator[Ops]:
-    """The ops port of this router."""
+    """Serve the ops port of this router."""
     stream = io.StringIO()
 
     log = Log(stream, "json")
@@ -353,7 +353,7 @@ async def test_other_requests_are_refused_in_the_contracts_json(
 
 
 async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever asked gets the contract's JSON, the log the fault."""
+    """In the contract's JSON; the fault is logged."""
     process = Process()
     async with serving(process) as ops:
         process.metrics = None  # type: ignore[assignment]
@@ -367,8 +367,8 @@ async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_the_page_is_served(tmp_path: Path) -> None:
-    """Without a token, for there is no data in it; each file with its type and its mark, to be
-    asked for anew, and allowed nothing from elsewhere."""
+    """Without a token, since it has no data. A browser revalidates each file, and loads nothing
+    from elsewhere."""
     async with serving(Process(), tokens=in_file(tmp_path, "an-ops-token")) as ops:
         page = await ops.get("/")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -402,8 +402,8 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_with_a_token_nothing_answers_without_it(path: str, tmp_path: Path) -> None:
-    """Whatever is asked for is a 401 in the contract's JSON; with the token it is what it is."""
+async def test_with_tokens_a_request_needs_one(path: str, tmp_path: Path) -> None:
+    """Without it the reply is a 401 in the contract's JSON, for any path."""
     tokens = in_file(tmp_path, "old-ops-token", "new-ops-token")
     async with serving(Process(), tokens=tokens) as ops:
         for headers in ({}, bearer("another"), {"authorization": "Basic old-ops-token"}):
@@ -424,7 +424,7 @@ async def test_with_a_token_nothing_answers_without_it(path: str, tmp_path: Path
 
 @pytest.mark.parametrize("tokens", [(), ("an-ops-token",)])
 async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
-    """No answer may be stored, framed, run or read by another site's page; none tells a version."""
+    """No reply may be stored, framed, run or read by another site's page, or shows a version."""
     known = in_file(tmp_path, *tokens) if tokens else NONE
     async with serving(Process(), tokens=known) as ops:
         for path in PATHS:
@@ -437,7 +437,7 @@ async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
 
 
 async def test_a_preflight_is_refused() -> None:
-    """Another site's page gets no permission to ask."""
+    """A page of another site gets no permission."""
     async with serving(Process()) as ops:
         asked = {"origin": "https://elsewhere.example.com", "access-control-request-method": "GET"}
         answer = await ops.http.options(ops.url + "/status", headers=asked)
@@ -446,7 +446,7 @@ async def test_a_preflight_is_refused() -> None:
 
 
 def test_a_file_of_tokens(tmp_path: Path) -> None:
-    """Each token of a holder's list is good, and an empty one is not."""
+    """Each token of a holder's list is valid, and an empty one is not."""
     tokens = in_file(tmp_path, "first-token", "second-token")
     for token in ("first-token", "second-token"):
         found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
@@ -478,13 +478,13 @@ def test_a_file_without_a_usable_token(
     assert str(caught.value) == f"--token-file: tokens {why}"
 
 
-# What its callers may use up.
+# Limits of its clients.
 
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
 
 
-async def said(ops: Ops, *packets: bytes) -> bytes:
-    """All that comes back on one connection."""
+async def reply_to(ops: Ops, *packets: bytes) -> bytes:
+    """Return everything that arrives on one connection."""
     reader, writer = await asyncio.open_connection(*ops.url.removeprefix("http://").split(":"))
     for packet in packets:
         with suppress(ConnectionError):
@@ -512,30 +512,30 @@ TOP = b"GET /status HTTP/1.1\r\nHost: x\r\n"
     ],
     ids=["headers without end", "a large header", "a large target", "no HTTP", "two", "slow"],
 )
-async def test_its_callers_are_bounded(packets: list[bytes], status: bytes) -> None:
-    """A head has the callback port's bounds in size and time, and what is said then has the headers
-    of all its answers."""
+async def test_requests_are_bounded(packets: list[bytes], status: bytes) -> None:
+    """Header blocks have the callback port's limits in size and time. The refusals have the headers
+    of all replies."""
     async with serving(Process(), limits=SOON) as ops:
-        answer = await said(ops, *packets)
+        answer = await reply_to(ops, *packets)
     assert answer.startswith(b"HTTP/1.1 %b " % status)
     for name, value in SAFE:
         assert b"\r\n%b: %b\r\n" % (name, value) in answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == status.decode()
 
 
-async def test_who_says_nothing_is_closed() -> None:
-    """It holds no connection for longer than at the callback port."""
+async def test_a_silent_connection_is_closed() -> None:
+    """As soon as at the callback port."""
     async with serving(Process(), limits=SOON) as ops:
-        assert await said(ops) == b""
+        assert await reply_to(ops) == b""
 
 
 async def test_its_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond them each is told 503, with the headers of all its answers."""
+    """Further ones get 503, with the headers of all replies."""
     monkeypatch.setattr(ops_module, "CONNECTIONS", 2)
     async with serving(Process()) as ops:
         address = ops.url.removeprefix("http://").split(":")
         held = [await asyncio.open_connection(*address) for _ in range(2)]
-        answer = await said(ops, TOP + b"\r\n")
+        answer = await reply_to(ops, TOP + b"\r\n")
         for _, writer in held:
             writer.close()
     assert answer.startswith(b"HTTP/1.1 503 ")

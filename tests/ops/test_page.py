@@ -1,4 +1,4 @@
-"""The page's files: small, from here alone, and in two languages that say the same."""
+"""The page's files: small, without links to other hosts, and in two languages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VALUE = re.compile(r"\{(\w+)(?:\|[^}]*)?\}")
 
 @cache
 def words() -> dict[str, tuple[str, str]]:
-    """What the page says, by its keys: in English and in Chinese."""
+    """Return the texts of the page by their keys, in English and in Chinese."""
     text = (PAGE / "words.js").read_text()
     table = text.partition("export const WORDS = {\n")[2].partition("\n};")[0]
     found = [_LINE.match(line) for line in table.splitlines() if line]
@@ -38,10 +38,9 @@ def words() -> dict[str, tuple[str, str]]:
     return dict(pairs)
 
 
-def test_both_languages_say_all_of_it() -> None:
-    """Each key has both, with the same values in them, and Chinese is Chinese."""
-    for key, said in words().items():
-        english, chinese = said
+def test_both_languages_have_every_text() -> None:
+    """With the same values in them."""
+    for key, (english, chinese) in words().items():
         assert english, key
         assert chinese.strip() or not english.strip(), key
         # A word that English chooses by a number has no place in Chinese.
@@ -51,8 +50,8 @@ def test_both_languages_say_all_of_it() -> None:
         assert set(_VALUE.findall(chinese)) <= shown | chosen, key
 
 
-def test_each_word_is_used_and_each_that_is_used_is_there() -> None:
-    """By its key, or by how a key begins that ends in what the API says."""
+def test_every_text_is_used_and_every_used_text_exists() -> None:
+    """By its key, or by a part of a key that ends with a value of the API."""
     code = "\n".join(each.read_text() for each in MODULES if each.name != "words.js")
     used = set(re.findall(r"\b(?:text|told)\('([\w.]+)'", code))
     assert used - words().keys() == set()
@@ -63,8 +62,8 @@ def test_each_word_is_used_and_each_that_is_used_is_there() -> None:
     assert left - quoted == set()
 
 
-def test_every_reason_is_told_with_what_to_do() -> None:
-    """In words; but for the two that nobody has to do anything about."""
+def test_every_reason_has_an_advice() -> None:
+    """Except for the two that need no action."""
     for reason in Reason:
         assert f"reason.{reason}" in words()
         assert reason in (Reason.ACKNOWLEDGED, Reason.PAUSED) or f"do.{reason}" in words()
@@ -78,10 +77,8 @@ def test_every_reason_is_told_with_what_to_do() -> None:
         ("PROBLEMS", {code: sentence for code, (_, sentence) in PROBLEMS.items()}),
     ],
 )
-def test_the_routers_sentences_are_there_in_chinese(
-    table: str, sentences: Mapping[str, str]
-) -> None:
-    """Each code of a cause or problem has one, whose parameters the router does send."""
+def test_the_routers_sentences_exist_in_chinese(table: str, sentences: Mapping[str, str]) -> None:
+    """For each code of a cause or problem, with parameters that the router sends."""
     found = (PAGE / "words.js").read_text().partition(f"export const {table} = {{\n")[2]
     chinese = json.loads(f"{{{found.partition('};')[0].strip().rstrip(',')}}}")
     assert chinese.keys() == sentences.keys()
@@ -90,8 +87,8 @@ def test_the_routers_sentences_are_there_in_chinese(
         assert set(_VALUE.findall(sentence)) <= fields, code
 
 
-def test_it_is_small_and_from_here_alone() -> None:
-    """Under 150 KB in all; no other host is named, and nothing stands in the page itself."""
+def test_the_page_is_small_and_needs_no_other_host() -> None:
+    """Under 150 KB; and it has no inline scripts or styles."""
     files = {each.name: each.read_text() for each in PAGE.rglob("*.*") if each.is_file()}
     assert sum(len(each.encode()) for each in files.values()) < 150_000
     for name, text in files.items():
@@ -102,8 +99,8 @@ def test_it_is_small_and_from_here_alone() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PAGE)))
-def test_text_is_only_ever_text(module: Path) -> None:
-    """Nothing reads HTML, and what a module imports is there."""
+def test_text_is_never_parsed_as_html(module: Path) -> None:
+    """No module parses HTML or code, and all imports exist."""
     code = module.read_text()
     ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function"
     assert re.search(ways, code) is None
@@ -111,8 +108,8 @@ def test_text_is_only_ever_text(module: Path) -> None:
         assert (module.parent / name).is_file(), name
 
 
-def test_nothing_is_left_over() -> None:
-    """Whatever a module imports it uses, and whatever it exports another one imports."""
+def test_no_import_or_export_is_unused() -> None:
+    """A module uses its imports, and another one imports its exports."""
     code = {path: path.read_text() for path in MODULES}
     imported = {
         path: [name.strip().split(" as ") for names in found for name in names.split(",")]
