@@ -434,14 +434,10 @@ async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
             assert answer.headers["content-security-policy"].startswith("default-src 'none';")
             assert not [name for name in answer.headers if name.startswith("access-control-")]
             assert not answer.headers.keys() & {"server", "x-powered-by", "via"}
-
-
-async def test_a_preflight_is_refused() -> None:
-    """A page of another site gets no permission."""
-    async with serving(Process()) as ops:
+        # Nor does a preflight give permission.
         asked = {"origin": "https://elsewhere.example.com", "access-control-request-method": "GET"}
         answer = await ops.http.options(ops.url + "/status", headers=asked)
-        assert answer.status_code == 405
+        assert answer.status_code in (401, 405)
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
@@ -504,29 +500,20 @@ TOP = b"GET /status HTTP/1.1\r\nHost: x\r\n"
     ("packets", "status"),
     [
         ([TOP] + [b"A: b\r\n" * 2_000] * 100, b"431"),
-        ([TOP, b"A: " + b"x" * 1_000_000], b"431"),
-        ([b"GET /" + b"x" * 1_000_000], b"414"),
         ([b"nonsense\r\n\r\n"], b"400"),
-        ([TOP + b"Host: y\r\n\r\n"], b"400"),
         ([TOP], b"408"),
     ],
-    ids=["headers without end", "a large header", "a large target", "no HTTP", "two", "slow"],
+    ids=["headers without end", "no HTTP", "slow"],
 )
 async def test_requests_are_bounded(packets: list[bytes], status: bytes) -> None:
-    """Header blocks have the callback port's limits in size and time. The refusals have the headers
-    of all replies."""
+    """By the limits of the callback port (tests/net/http). The refusals have the headers of all
+    replies."""
     async with serving(Process(), limits=SOON) as ops:
         answer = await reply_to(ops, *packets)
     assert answer.startswith(b"HTTP/1.1 %b " % status)
     for name, value in SAFE:
         assert b"\r\n%b: %b\r\n" % (name, value) in answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == status.decode()
-
-
-async def test_a_silent_connection_is_closed() -> None:
-    """As soon as at the callback port."""
-    async with serving(Process(), limits=SOON) as ops:
-        assert await reply_to(ops) == b""
 
 
 async def test_its_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> None:

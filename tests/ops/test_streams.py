@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextlib import closing as closed
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +27,8 @@ from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Stre
 from router.routing.index import Glob
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE
+from tests.support.serving import Serving, serving, target
+from tests.support.sockets import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -216,3 +222,77 @@ async def test_a_fault_of_ours_ends_the_streams(listened: Listened) -> None:
     assert isinstance(listened.streams._fetching, asyncio.Task)
     assert isinstance(listened.streams._fetching.exception(), KeyError)
     assert listened.log.tap is None
+
+
+# Of a real router.
+
+
+@contextmanager
+def router(folder: Path) -> Iterator[tuple[Serving, int]]:
+    """A router with one target, and its ops port."""
+    port = free_port()
+    options = ("--ops-port", str(port))
+    with target() as ledger, serving(folder, {"ledger": ledger}, options=options) as started:
+        yield started, port
+
+
+@contextmanager
+def connected(port: int, query: str = "") -> Iterator[HTTPResponse]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", f"/api/v1/stream{query}")
+    answer = connection.getresponse()
+    try:
+        yield answer
+    finally:
+        answer.close()
+        connection.close()
+
+
+def next_of(answer: HTTPResponse, wanted: str) -> dict[str, Any]:
+    """Return the data of the next server-sent event of that name."""
+    while line := answer.readline():
+        name = line.decode().removeprefix("event: ").strip()
+        data = answer.readline().decode().removeprefix("data: ")
+        answer.readline()
+        if name == wanted:
+            found: dict[str, Any] = json.loads(data)
+            return found
+    raise AssertionError("the stream has ended")
+
+
+def test_events_arrive_as_they_are_handled(tmp_path: Path) -> None:
+    """As server-sent events."""
+    with router(tmp_path) as (started, port), connected(port) as answer:
+        assert answer.getheader("content-type", "").startswith("text/event-stream")
+        next_of(answer, "beat")
+        assert started.post("first") == "000"
+        event = next_of(answer, "event")
+        assert (event["code"], event["targets"][0]["target"]) == ("000", "ledger")
+
+
+def test_a_client_that_disconnects_frees_its_place(tmp_path: Path) -> None:
+    """And a HEAD request takes none."""
+    with router(tmp_path) as (_, port), ExitStack() as closing:
+        for _ in range(STREAMS + 4):
+            with connected(port) as answer:
+                if answer.status == 200:
+                    next_of(answer, "beat")
+        for _ in range(STREAMS):
+            connection = closing.enter_context(
+                closed(HTTPConnection("127.0.0.1", port, timeout=20))
+            )
+            connection.request("HEAD", "/api/v1/stream")
+            answer = connection.getresponse()
+            assert answer.getheader("content-type", "").startswith("text/event-stream")
+        with connected(port) as opened:
+            assert opened.status == 200
+
+
+def test_a_stop_does_not_wait_for_streams(tmp_path: Path) -> None:
+    """The streams end, and the process exits."""
+    with router(tmp_path) as (started, port), connected(port) as answer:
+        next_of(answer, "beat")
+        started.process.send_signal(signal.SIGTERM)
+        while answer.readline():
+            pass
+        assert started.process.wait(20) == 0
