@@ -1,5 +1,5 @@
-"""A real Prometheus and a real Alertmanager, and whom that tells. scripts/monitoring fetches their
-programs."""
+"""A real Prometheus and a real Alertmanager, and a receiver of its messages. scripts/monitoring
+fetches their programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LISTENING = re.compile(r'msg="Listening on" address=(127\.0\.0\.1:\d+)')
 
 
 def program(name: str, *arguments: str | Path, stdin: bytes = b"") -> str:
-    """What it printed, having found nothing wrong."""
+    """Run a program, which has to succeed, and return its output."""
     done = subprocess.run(
         [Path(PROGRAMS) / name, *arguments], input=stdin, capture_output=True, check=False
     )
@@ -37,7 +37,7 @@ def program(name: str, *arguments: str | Path, stdin: bytes = b"") -> str:
 
 @contextmanager
 def started(name: str, folder: Path, *options: str) -> Iterator[str]:
-    """Its address, once it is ready, and until the block ends. It chooses its port."""
+    """Start a server on a port of its choice, and return its address once it is ready."""
     log = folder / f"{name}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -65,13 +65,13 @@ class Prometheus:
         return answer.json()["data"]
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """The series that it leads to now, but for those that are no number."""
+        """Return the series of a query, without those whose value is NaN."""
         found: list[dict[str, Any]] = self.ask("query", query=expr)["result"]
         return [series for series in found if series["value"][1] != "NaN"]
 
     def unanswered(self, queries: Sequence[str]) -> list[str]:
-        """Those that lead to no series, each time that they were asked for a while: a scrape that
-        was too late leaves a gap."""
+        """Return the queries that have no series, after repeating them for a while: a late scrape
+        leaves a gap."""
         left, deadline = list(queries), time.monotonic() + PATIENCE
         while left and time.monotonic() < deadline:
             left = [query for query in left if not self.query(query)]
@@ -79,7 +79,7 @@ class Prometheus:
         return left
 
     def values(self, label: str, match: str) -> set[str]:
-        """Of a label, as Grafana asks for those of a variable."""
+        """Return the values of a label, as Grafana does for a variable."""
         return set(self.ask(f"label/{label}/values", **{"match[]": match}))
 
     def scraped(self) -> None:
@@ -88,19 +88,19 @@ class Prometheus:
             wait_until(partial(self._is_scraped_since, time.time()))
 
     def _is_scraped_since(self, moment: float) -> bool:
-        # Of `up` itself: the timestamp of an expression is that of the question.
+        # Of `up` itself: an expression has the timestamp of the query.
         found = self.query("timestamp(up) and up == 1")
         return any(float(each["value"][1]) > moment for each in found)
 
 
 class Inbox(ThreadingHTTPServer):
-    """Whom Alertmanager tells: WeCom, or a bridge."""
+    """The receiver of Alertmanager's messages: WeCom, or a bridge."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Taking)
-        #: What was posted, in the order in which it came: the path, and the text.
+        #: The paths and texts of its messages, in their order.
         self.got: list[tuple[str, str]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -117,13 +117,13 @@ class _Taking(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        """As WeCom does; a webhook's answer is not read."""
+        """Reply as WeCom does; a webhook's reply is not read."""
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b'{"errcode": 0, "access_token": "token", "expires_in": 7200}')
 
     def log_message(self, *_: Any) -> None:
-        """Nothing to say."""
+        """Log nothing."""
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-// Nodes: the processes that take callbacks, and whether they all run the same.
+// Nodes: the processes that accept callbacks, and differences between them.
 
 import { ask } from '../api.js';
 import { h } from '../elements.js';
 import { ago, duration, number } from '../figures.js';
 import { table } from '../table.js';
 import { reasonText } from '../targets.js';
-import { isKnown, text } from '../telling.js';
+import { isKnown, text } from '../language.js';
 
 export const nodes = {
   title: () => text('nodes'),
@@ -57,7 +57,7 @@ function troubleText(what) {
     file ? text('nodes.refused', { count, file }) : reasonText(reason)];
 }
 
-/** What is not what most have. */
+/** Mark a value that differs from most nodes. */
 function marked(value, isUsual) {
   return isUsual ? value : h('b', { class: 'bad', title: text('nodes.differs') }, value);
 }

@@ -17,7 +17,7 @@ export function languageNow() {
   return language;
 }
 
-export function speak(next) {
+export function setLanguage(next) {
   language = next;
   localStorage.setItem(KEPT, next);
 }
@@ -34,11 +34,11 @@ export function isKnown(key) {
 
 /** The text of `key`. `{n|letter|letters}` in it is chosen by whether n is one. */
 export function text(key, values = {}) {
-  return told(key, values).join('');
+  return textNodes(key, values).join('');
 }
 
 /** The same as a list for `h`, where a value may be an element, or a list of them. */
-export function told(key, values = {}) {
+export function textNodes(key, values = {}) {
   const pair = WORDS[key];
   if (!pair) return [key];
   const words = pair[LANGUAGES.indexOf(language)];
