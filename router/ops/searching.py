@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired, TypedDict
 
@@ -85,11 +85,11 @@ class AgainFound(TypedDict):
 class SearchedFor(TypedDict, total=False):
     """A question about events; a list that is empty fits all. Or one of the last two members."""
 
-    what: list[str]
-    targets: list[str]
+    what: Sequence[str]
+    targets: Sequence[str]
     #: All targets that are visible.
-    seen: list[str]
-    codes: list[str]
+    seen: Sequence[str]
+    codes: Sequence[str]
     since: float | None
     until: float | None
     failed: bool

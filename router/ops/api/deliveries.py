@@ -11,16 +11,16 @@ from typing import Any, TypedDict
 from router.config.holders import Permission
 from router.model.event import new_id
 from router.ops.api.endpoint import (
+    FLAG,
+    MARK,
+    PATTERN,
+    SPAN,
+    TEXT,
     ApiCall,
+    Param,
     endpoint,
-    flag,
-    marked,
     number,
-    patterns,
-    span,
-    text,
-    texts,
-    words,
+    word,
 )
 from router.ops.api.view import View
 from router.ops.problems import Rejected
@@ -61,18 +61,13 @@ _ACT_TIME = 5.0
 
 #: The filters of a list and of an action.
 FILTERS = (
-    words("state", "In these states", [str(state) for state in State]),
-    texts("target", "Of these targets"),
-    patterns("match", "Of events whose key matches a pattern, as in routes.yaml"),
-    texts("event", "Of these events"),
-    span("older_than", "Of events that arrived longer ago"),
-    span("newer_than", "Of events that arrived less long ago"),
-    words(
-        "acknowledged_later",
-        "Deliveries that were acknowledged later, by another event with the same body",
-        [str(each) for each in Later],
-        many=False,
-    ),
+    Param("state", "In these states", word(State), many=True),
+    Param("target", "Of these targets", TEXT, many=True),
+    Param("match", "Of events whose key matches a pattern, as in routes.yaml", PATTERN, many=True),
+    Param("event", "Of these events", TEXT, many=True),
+    Param("older_than", "Of events that arrived longer ago", SPAN),
+    Param("newer_than", "Of events that arrived less long ago", SPAN),
+    Param("acknowledged_later", "Deliveries acknowledged later, by another event", word(Later)),
 )
 
 
@@ -97,8 +92,8 @@ class ActionsView(TypedDict):
     "/deliveries",
     params=(
         *FILTERS,
-        number("limit", f"How many; {_LIMIT} by default", _MOST),
-        text("after", "The `next` of the previous page"),
+        Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
+        Param("after", "The `next` of the previous page", TEXT),
     ),
     problems=(404, 410, 503),
 )
@@ -154,7 +149,7 @@ async def actions(call: ApiCall) -> ActionsView:
 @endpoint(
     "GET",
     "/deliveries/{id}",
-    params=(flag("body", "With its body", needs="bodies"),),
+    params=(Param("body", "With its body", FLAG, needs="bodies"),),
     problems=(404, 503),
 )
 async def dossier(call: ApiCall) -> DossierView:
@@ -294,8 +289,8 @@ ACTS = tuple(
         may=may,
         takes=(
             *FILTERS,
-            marked("dry_run", "Preview the action"),
-            text("token", "The token of a preview, to act on its deliveries"),
+            Param("dry_run", "Preview the action", MARK),
+            Param("token", "The token of a preview, to act on its deliveries", TEXT),
         ),
         problems=(404, 409, 503),
     )(acting(verb))

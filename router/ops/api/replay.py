@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from router.archive.trace.story import resend, resumed, words_of
 from router.model.event import new_id
-from router.ops.api.endpoint import ApiCall, Param, endpoint, marked, moment, patterns, text
+from router.ops.api.endpoint import MARK, MOMENT, PATTERN, TEXT, ApiCall, Kind, Param, endpoint
 from router.ops.problems import Rejected
 from router.ops.searching import AgainFor, AgainFound
 from router.store.admin import STEP, Action, Admin, Resend, Verb
@@ -78,15 +78,15 @@ class ReplayState:
     "/archive/replay",
     may=("replay",),
     takes=(
-        text("target", "The target to send to"),
-        patterns("match", "Events whose key matches a pattern"),
-        text("since", "Not older than this: a time, or a time ago"),
-        text("until", "Older than this"),
-        marked("backfill", "The events whose plan did not have the target, instead of the others"),
-        marked("anew", "Do not resume a replay with the same filters that was stopped"),
-        marked("dry_run", "Preview the replay"),
-        text("token", "The token of a preview, to queue the next of its events"),
-        Param("most", "At most this many with this request", {"type": "integer"}),
+        Param("target", "The target to send to", TEXT),
+        Param("match", "Events whose key matches a pattern", PATTERN, many=True),
+        Param("since", "Not older than this: a time, or a time ago", TEXT),
+        Param("until", "Older than this", TEXT),
+        Param("backfill", "The events whose plan did not have the target, not the others", MARK),
+        Param("anew", "Do not resume a replay with the same filters that was stopped", MARK),
+        Param("dry_run", "Preview the replay", MARK),
+        Param("token", "The token of a preview, to queue the next of its events", TEXT),
+        Param("most", "At most this many at once", Kind("number", {"type": "integer"}, int)),
     ),
     problems=(404, 409, 503),
 )
@@ -159,7 +159,7 @@ async def _begun(
 
 def _moment(body: Mapping[str, Any], name: str) -> float | None:
     given: str | None = body[name]
-    return None if given is None else moment(name, "").parse(given)
+    return None if given is None else Param(name, "", MOMENT).parse(given)
 
 
 def _words(body: Mapping[str, Any]) -> str:

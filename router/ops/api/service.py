@@ -10,7 +10,7 @@ from router import __version__
 from router.config.explaining import Explained, RefusedEvent
 from router.config.holders import DEEDS, Permission
 from router.model.event import FIELDS
-from router.ops.api.endpoint import LONGEST_TEXT, ApiCall, Param, Time, endpoint, marked, text
+from router.ops.api.endpoint import LONGEST_TEXT, MARK, TEXT, ApiCall, Kind, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
 from router.ops.hour import EventsHour, Hour
 from router.ops.problems import Rejected
@@ -130,10 +130,8 @@ class RoutesView(TypedDict):
 
 
 #: An event with short texts: each route that it matches repeats them.
-_EVENT = {
-    "type": "object",
-    "properties": {name: {"maxLength": LONGEST_TEXT} for name in FIELDS},
-}
+_SHORT = {name: {"maxLength": LONGEST_TEXT} for name in FIELDS}
+_EVENT = Kind("body", {"type": "object", "properties": _SHORT}, str)
 
 
 @endpoint("GET", "/routes")
@@ -165,9 +163,9 @@ async def routes(call: ApiCall) -> RoutesView:
     "POST",
     "/explain",
     takes=(
-        text("key", "An event's key, without the event"),
+        Param("key", "An event's key, without the event", TEXT),
         Param("event", "A whole event", _EVENT),
-        marked("all", "Return all routes, not only the nearest of those that do not match"),
+        Param("all", "All routes, not only the nearest of those that do not match", MARK),
     ),
 )
 async def explain(call: ApiCall) -> Explained | RefusedEvent:
