@@ -34,7 +34,7 @@ from router.telemetry.log.lines import utc
 #: Receives a line about a search.
 Note = Callable[[str], None]
 
-#: How many characters the bodies of one page have at most, without its last.
+#: The most characters of the bodies of one page, without its last.
 _PAGE_BYTES = 4 * 1024 * 1024
 
 #: Its niceness above the router's: callbacks come first.
@@ -52,7 +52,7 @@ class AgainFor(TypedDict):
     backfill: bool
     #: The time and the id of the last event that was taken.
     after: tuple[float, str] | None
-    #: How many events to return; 0 to count all of them.
+    #: The number of events to return; 0 to count all of them.
     page: int
 
 
@@ -75,7 +75,7 @@ class AgainFound(TypedDict):
     #: When the first and the last of them arrived, Unix time; None for none.
     first: float | None
     last: float | None
-    #: How many lines were left out, by the reason.
+    #: The number of lines that were left out, by the reason.
     left_out: dict[str, int]
     #: Parts that could not be read; `""` for none.
     damage: str

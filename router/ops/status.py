@@ -14,7 +14,7 @@ from router.store.protocol import ADVICE
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import RECENT_GAP, REMOVED, Metrics, Recent, TargetMetrics
 
-#: How long the store, or the archive, counts as degraded after its last error, in seconds.
+#: The seconds for which the store, or the archive, is degraded after its last error.
 STORE_RECOVERED = 60.0
 
 #: The store is degraded if it has used this part of its limits.
@@ -23,7 +23,7 @@ STORE_FULL = 0.5
 #: The process is degraded if its loop lagged longer than this, in seconds.
 LAG = 0.25
 
-#: How long nodes may run different configurations, in seconds: a roll-out takes its time.
+#: The seconds for which nodes may run different configurations, as in a roll-out.
 ROLL_OUT = 60.0
 
 #: How many problems of a refused configuration are shown at most.

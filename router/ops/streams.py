@@ -30,13 +30,13 @@ STREAMS, TEAM_STREAMS = 16, 4
 #: Seconds between two fetches of the log's new lines.
 FETCH_EVERY = 0.25
 
-#: How many lines are handled before the loop has another turn.
+#: The number of lines that are handled before the loop has another turn.
 AT_ONCE = 4
 
-#: How many seconds pass without a line before a stream sends a beat.
+#: The seconds without a line after which a stream sends a beat.
 BEAT_EVERY = 15.0
 
-#: How many bytes may wait for a slow client.
+#: The most bytes that wait for a slow client.
 STREAM_BOUND = 1024 * 1024
 
 
@@ -49,7 +49,7 @@ class StreamFilter:
     #: The event's key fits any of them.
     keys: tuple[Glob, ...] = ()
     failed: bool = False
-    #: Whether to include the bodies of events.
+    #: True to include the bodies of events.
     bodies: bool = False
 
 

@@ -49,14 +49,13 @@ from router.store.views import (
     entry_view,
 )
 
-#: How many deliveries are on a page by default, and at most.
+#: The deliveries on a page, by default and at most.
 _LIMIT, _MOST = 50, 500
 
-#: How many of the last actions are listed; how many are searched for a team's own, or for one that
-#: goes on.
+#: The number of actions that are listed, and that are searched for a team's own or a current one.
 _ACTIONS, _SEARCHED_ACTIONS = 20, 500
 
-#: How long one request replays, discards or restores, in seconds. Another one continues.
+#: The seconds for which one request acts. The next one continues.
 _ACT_TIME = 5.0
 
 #: The filters of a list and of an action.
@@ -175,11 +174,11 @@ class PreviewView(TypedDict):
 
     token: str
     verb: Verb
-    #: As it will be recorded.
+    #: The action as it will be recorded.
     action: ActionView
     number: int
     counts: list[CountView]
-    #: How many more were acknowledged later, by another event with the same body.
+    #: Further deliveries, which were acknowledged later by another event with the same body.
     left_out: int
     #: If the number is 0: the state of each delivery of the events that were asked for.
     why: list[str]
@@ -189,17 +188,17 @@ class DoneView(TypedDict):
     """The progress of an action."""
 
     action: ActionView
-    #: By this request.
+    #: The number of deliveries that this request changed.
     changed: int
     #: Deliveries of the preview that have changed since and stay as they are, or are still to do.
     left: int
-    #: Whether to send the token again for the rest.
+    #: True if the token has to be sent again for the rest.
     more: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    #: As it will be recorded, with the time of the preview on the store's clock.
+    #: The action as it will be recorded, with the time of the preview on the store's clock.
     action: Action
     selection: Selection
     number: int

@@ -110,7 +110,7 @@ class Param:
     name: str
     about: str
     kind: Kind
-    #: Whether there may be several.
+    #: True if there may be several.
     many: bool = False
     is_required: bool = False
     #: A further permission if it is given and not false.

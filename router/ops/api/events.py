@@ -22,7 +22,7 @@ from router.ops.problems import Rejected
 from router.ops.searching import LookedInView, SearchedFor
 from router.ops.streams import StreamFilter, Streams
 
-#: How many events a search returns by default, at most, and at most with bodies of up to 1 MiB.
+#: The events of a search: by default, at most, and at most with bodies of up to 1 MiB.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
 
 

@@ -18,14 +18,14 @@ from router.store.protocol import StoreFull
 from router.store.views import ActionView, action_view
 from router.telemetry.log.lines import stamp, utc
 
-#: How long a replay that was stopped can be resumed, in seconds; and among how many of the last
-#: actions it is searched for.
+#: The seconds within which a stopped replay can be resumed, and the number of actions that are
+#: searched for it.
 _RESUMABLE, _SEARCHED_ACTIONS = 86400.0, 1000
 
-#: How old a line is, in seconds, before it is sure to be in the archive.
+#: The age in seconds after which a line is certain to be in the archive.
 _WRITTEN = 1.0
 
-#: How long the archive may be searched for the first event, or to count all, in seconds.
+#: The longest search for the first event, or count of all, in seconds.
 _COUNT_TIMEOUT = 600.0
 
 
@@ -38,7 +38,7 @@ class ReplayPreview(TypedDict):
     #: When the first and the last of them arrived.
     first: str | None
     last: str | None
-    #: How many lines are left out, by the reason.
+    #: The number of lines that are left out, by the reason.
     left_out: dict[str, int]
     #: Parts that could not be read; empty for none.
     damage: str
@@ -50,7 +50,7 @@ class ReplayStep(TypedDict):
     """The progress by one request."""
 
     taken: int
-    #: How many of them were queued; the others are still being retried, or were queued before.
+    #: The number of them that were queued; the others are still retried, or were queued before.
     changed: int
     more: bool
     #: The target's share of the store is full.
@@ -64,7 +64,7 @@ class ReplayState:
     action: Action
     #: The events that are left.
     again: AgainFor
-    #: Who continues it; `action` has who began it.
+    #: The holder who continues it; `action` has the one who began it.
     who: str
     #: Events that have been read, and are queued next.
     pending: list[Resend] = field(default_factory=list)

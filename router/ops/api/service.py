@@ -20,12 +20,12 @@ from router.telemetry.log.lines import utc
 
 
 class YouView(TypedDict):
-    """Who asks, and their permissions."""
+    """The holder of the token, and their permissions."""
 
     name: str | None
     owner: str | None
     may: list[Permission]
-    #: Whether this router has tokens.
+    #: True if this router has tokens.
     tokens: bool
     version: str
 
@@ -51,7 +51,7 @@ class NodesView(TypedDict):
 
 @endpoint("GET", "/you", may=DEEDS)
 async def you(call: ApiCall) -> YouView:
-    """Who asks, and their permissions"""
+    """The holder of the token, and their permissions"""
     holder = call.holder
     return YouView(
         name=holder.name,
@@ -81,7 +81,7 @@ async def minutes(call: ApiCall) -> EventsHour:
 
 @endpoint("GET", "/status", replies=StatusView)
 async def status(call: ApiCall) -> dict[str, Any]:
-    """How the service does, and what is wrong, as in /status"""
+    """The status of the service, with the reasons if it is degraded, as in /status"""
     view = call.view()
     report = status_of(view.report(), time.time())
     if view.is_whole:
@@ -121,9 +121,9 @@ class RoutesView(TypedDict):
 
     hash: str
     since: Time
-    #: What happens to an event that no route matches.
+    #: The treatment of an event that no route matches.
     unmatched: str
-    #: How many requests EBaaS makes for an event.
+    #: The number of requests that EBaaS makes for an event.
     requests: int
     routes: list[RouteFacts]
     reloads: list[ReloadView]

@@ -31,7 +31,7 @@ Role = Literal["required", "optional"]
 
 
 class BreakerView(TypedDict):
-    """How many processes have the target's breaker in each state."""
+    """The number of processes with the target's breaker in each state."""
 
     closed: int
     open: int
@@ -39,7 +39,7 @@ class BreakerView(TypedDict):
 
 
 class RateFacts(TypedDict):
-    """How often each process of the router may call a target."""
+    """The rate at which each process of the router may call a target."""
 
     per_second: float
     burst: int
