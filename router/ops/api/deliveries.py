@@ -129,10 +129,10 @@ async def _place(admin: Admin, cursor: str, view: View) -> tuple[int, str]:
     event_id, _, target = cursor.rpartition("~")
     # Of the holder's own targets: it must not show that another target has the event.
     own = Selection(targets=view.among(()) or (), event_ids=(event_id,))
-    found = await _page(admin, own, 1, START)
-    if not found or not view.has(target):
+    entries = await _page(admin, own, 1, START)
+    if not entries or not view.has(target):
         raise Rejected("place_gone")
-    return found[0].seq, target
+    return entries[0].seq, target
 
 
 @endpoint("GET", "/deliveries/actions", problems=(404, 503))
@@ -140,8 +140,8 @@ async def actions(call: ApiCall) -> ActionsView:
     """The last actions of people; for a team, its own"""
     holder = call.holder
     async with call.parts.stored.question() as admin:
-        found = await admin.actions(_SEARCHED_ACTIONS if holder.owner else _ACTIONS)
-    own = [action for action in found if not holder.owner or action.who == holder.name]
+        last = await admin.actions(_SEARCHED_ACTIONS if holder.owner else _ACTIONS)
+    own = [action for action in last if not holder.owner or action.who == holder.name]
     return ActionsView(actions=[*map(action_view, own[:_ACTIONS])])
 
 
@@ -154,9 +154,9 @@ async def actions(call: ApiCall) -> ActionsView:
 async def dossier(call: ApiCall) -> DossierView:
     """Everything in the store about one event"""
     async with call.parts.stored.question() as admin:
-        found = await admin.dossier(call.path["id"])
-    if found is not None:
-        visible = call.view().dossier(dossier_view(found, body=bool(call.query["body"])))
+        stored = await admin.dossier(call.path["id"])
+    if stored is not None:
+        visible = call.view().dossier(dossier_view(stored, body=bool(call.query["body"])))
         if visible is not None:
             return visible
     raise Rejected("no_event")
