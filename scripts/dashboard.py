@@ -78,7 +78,7 @@ SINCE = f"{alerts('ALERTS_FOR_STATE', CHOSEN)} and ignoring (alertstate) {alerts
 IS_IT_WELL = [
     stat(
         "Alerts firing",
-        "Of all targets. docs/alerts.md says what each means, and what to do.",
+        "Of all targets. docs/how-to/alerts.md says what each means, and what to do.",
         "short",
         f"count({alerts('ALERTS', JOB, FIRING)}) or vector(0)",
         (1, "red"),
@@ -152,7 +152,7 @@ IS_IT_WELL = [
     ),
     table(
         "Firing alerts",
-        "Of the chosen owners and targets. docs/alerts.md has a section for each.",
+        "Of the chosen owners and targets. docs/how-to/alerts.md has a section for each.",
         ("alertname", "severity", "target", "owner", "reason", "file"),
         {"since": ("dateTimeFromNow", f"1000 * {SINCE}")},
     ),
@@ -179,7 +179,7 @@ WHICH_TARGET = [
     graph(
         "Failed attempts a second, and why",
         HALF,
-        "Each reason is explained in docs/ops.md.",
+        "Each reason is explained in docs/how-to/monitoring.md.",
         "reqps",
         {
             "{{target}} {{reason}}": "sum by (target, reason) "

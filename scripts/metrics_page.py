@@ -1,4 +1,4 @@
-"""Print docs/metrics.md, made of the table of metrics: python -m scripts.metrics_page"""
+"""Print docs/reference/metrics.md, made of the table of metrics: python -m scripts.metrics_page"""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ HEAD = f"""\
 # Metrics
 
 Made from the table in `router/telemetry/metrics.py` by `make docs`; a test fails where it is
-stale. What to ask of them is in [ops.md](ops.md), what to do about alerts in
-[alerts.md](alerts.md).
+stale. Queries are in [monitoring.md](../how-to/monitoring.md), alerts in
+[alerts.md](../how-to/alerts.md).
 
 Every series is there from the start at 0, for every target of the configuration in force; where one
 may be absent its meaning says so. When a reload removes a target its series go; what still happens

@@ -14,7 +14,7 @@ from router.contract import replies
 from router.contract.schema import shipped_schema
 
 HEAD = """\
-# Made by `make docs`; a test fails where it is stale. The words are those of docs/contract.md.
+# Made by `make docs`; a test fails if it is stale. The wording follows docs/reference/contract.md.
 """
 
 #: The platform's page's own example.

@@ -1,4 +1,4 @@
-"""Write what is made of schemas/routes.schema.json: docs/routes-reference.md, and the schemas of a
+"""Write what is made of schemas/routes.schema.json: docs/reference/routes.md, and the schemas of a
 folder's files: python -m scripts.routes_reference"""
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ HEAD = """\
 # Every key of routes.yaml
 
 Made from `schemas/routes.schema.json` by `make docs`; a test fails if it is out of date. How the
-keys work together is in [routes.md](routes.md). A key without a default is off unless it is set.
-Where a type says *or a list*, a single value needs no brackets. A target has every key of
+keys work together is in [routes.md](../how-to/routes.md). A key without a default is off unless it
+is set. Where a type says *or a list*, a single value needs no brackets. A target has every key of
 `defaults` too.
 """
 
@@ -90,7 +90,7 @@ def _type(shape: Shape) -> str:
 
 
 if __name__ == "__main__":
-    (ROOT / "docs/routes-reference.md").write_text(page(), encoding="utf-8")
+    (ROOT / "docs/reference/routes.md").write_text(page(), encoding="utf-8")
     for name in DERIVED:
         text = json.dumps(document(name), indent=2, ensure_ascii=False) + "\n"
         (ROOT / f"schemas/{name}.schema.json").write_text(text, encoding="utf-8")

@@ -60,7 +60,7 @@ _MAX_NAME: Final = 64
 #: The most faults that are looked at: a list of 1 MiB may have 250,000, which take 5 s to find.
 _MAX_FAULTS: Final = 1000
 
-# What one event may take of the loop. docs/security.md has the table of every step's bound.
+# Bounds on the event loop's work for one event; docs/explanation/security.md has the table.
 
 #: The most characters that the fields which routes match have together: these are matched, encoded
 #: and logged on the loop. 16 KiB take up to 7 ms of it; real ones have under 1 KiB.

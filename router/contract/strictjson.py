@@ -22,8 +22,7 @@ import orjson
 
 
 class Bounds(NamedTuple):
-    """How much a JSON text may have, each more than the one before. docs/security.md has the table
-    of them."""
+    """Bounds on a JSON text, each larger than the last; docs/explanation/security.md has the table."""
 
     #: Lists and objects within each other.
     depth: int

@@ -1,7 +1,7 @@
 """Every number that the router counts: each metric with its name, help and label, declared once.
 
 The rest follows from two tables, `TargetMetrics` and `Metrics`: the series that exist from the
-start, what `/metrics` shows (scrape.py), and docs/metrics.md (`make docs`).
+start, what `/metrics` shows (scrape.py), and docs/reference/metrics.md (`make docs`).
 
 Counting is an addition to a plain number. Nothing here takes a lock or knows Prometheus. A number
 is changed on the event loop's thread, or by one other thread alone.

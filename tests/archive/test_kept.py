@@ -41,7 +41,7 @@ class Known:
         return [row.tried.attempt for row in self.rows if row.tried is not None]
 
     def fits(self, question: Question) -> bool:
-        """As a reader of docs/trace.md would decide it."""
+        """As a reader of docs/how-to/trace.md would decide it."""
         reasons = {row.reason for row in self.rows} | {each.reason for each in self.tried}
         told = "000" if self.stage is Stage.CLOSED else "500"
         codes = {told, *(a.code for a in self.tried), *(str(a.status) for a in self.tried)}

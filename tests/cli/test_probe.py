@@ -273,7 +273,7 @@ def test_no_packet_goes_where_events_may_not_go(tmp_path: Path) -> None:
 
 def test_the_page_has_every_check() -> None:
     """In their order, each with what it sends and what is right."""
-    page = (ROOT / "docs/probe.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/probe.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == [
         check.name for check in checks(Effort(), Samples("a.b.c.d"))
     ]

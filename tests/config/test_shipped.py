@@ -32,8 +32,8 @@ def test_nothing_about_it_is_dubious() -> None:
 
 
 def test_the_page_of_every_key_is_up_to_date() -> None:
-    """docs/routes-reference.md is what `make docs` makes of the schema."""
-    written = (ROOT / "docs/routes-reference.md").read_text(encoding="utf-8")
+    """docs/reference/routes.md is what `make docs` makes of the schema."""
+    written = (ROOT / "docs/reference/routes.md").read_text(encoding="utf-8")
     assert written == routes_reference.page()
 
 

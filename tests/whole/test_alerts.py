@@ -16,6 +16,7 @@ from tests.support.command import ROOT
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 FILE = ROOT / "deploy/grafana/ebaas-router.json"
+FOLDERS = ("docs/how-to", "docs/zh-CN")
 
 [GROUP] = yaml.load((PROMETHEUS / "rules.yml").read_text("utf-8"), yaml.CSafeLoader)["groups"]
 ALERTS = {rule["alert"]: rule for rule in GROUP["rules"] if "alert" in rule}
@@ -35,18 +36,18 @@ def sections(folder: str) -> dict[str, str]:
     return dict(zip(found[::2], found[1::2], strict=True))
 
 
-@pytest.mark.parametrize("folder", ["docs", "docs/zh-CN"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_every_alert_has_its_section_and_every_section_its_alert(folder: str) -> None:
     """In the order of the rules; the alert's annotation leads there."""
     assert list(sections(folder)) == list(ALERTS)
     for name, rule in ALERTS.items():
-        assert rule["annotations"]["runbook"] == f"docs/alerts.md#{name.lower()}"
+        assert rule["annotations"]["runbook"] == f"docs/how-to/alerts.md#{name.lower()}"
 
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_a_section_says_what_to_do_in_both_languages(name: str) -> None:
     """The same number of steps in each, in order."""
-    texts = [sections(folder)[name] for folder in ("docs", "docs/zh-CN")]
+    texts = [sections(folder)[name] for folder in FOLDERS]
     steps = [re.findall(r"^(\d)\. ", text, re.MULTILINE) for text in texts]
     assert steps[0] == steps[1] == [str(number + 1) for number in range(len(steps[0]))]
     assert steps[0]

@@ -20,11 +20,15 @@ from tests.support.golden import UPDATING
 
 CHINESE = ROOT / "docs/zh-CN"
 
+#: Where the English page of a Chinese one may be.
+FOLDERS = ("docs/how-to", "docs/reference")
+
 #: The English page of each Chinese one.
 ENGLISH = {
     ROOT / "README.zh-CN.md": ROOT / "README.md",
     **{
-        page: ROOT / "docs" / page.name
+        page: next(ROOT / each for each in FOLDERS if (ROOT / each / page.name).exists())
+        / page.name
         for page in sorted(CHINESE.glob("*.md"))
         if page.name != "README.md"
     },

@@ -1,4 +1,4 @@
-"""docs/contract.md: what it shows is sent to a real router, and the answers are those it shows."""
+"""The samples in docs/reference/contract.md, sent to a real router: its replies are those shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.servers import served
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
 
 #: What differs from one request to the next: made anew by whoever sends it.
 MADE_ANEW = {"host", "webhook-id", "webhook-timestamp"}

@@ -1,4 +1,4 @@
-"""docs/happenings.md: its samples are what the router makes.
+"""docs/reference/notifications.md: its samples are what the router makes.
 
 After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/whole/test_happenings_page.py` writes
 them anew; read the difference.
@@ -23,7 +23,7 @@ from tests.support.happened import NO, TARGETS, YES, Process, to
 
 pytestmark = pytest.mark.anyio
 
-PAGE = ROOT / "docs/happenings.md"
+PAGE = ROOT / "docs/reference/notifications.md"
 
 #: When it all begins: 2026-11-26T09:00:00Z.
 SINCE = 1_795_683_600.0

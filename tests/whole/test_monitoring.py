@@ -188,7 +188,7 @@ def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
         return [text for where, text in watched.inbox.got if where == path and word in text]
 
     wait_until(lambda: said("/feishu", "EbaasRouterDeadLetters"))
-    wait_until(lambda: said("/wecom/message/send", "docs/alerts.md#ebaasrouterlastchance"))
+    wait_until(lambda: said("/wecom/message/send", "docs/how-to/alerts.md#ebaasrouterlastchance"))
     assert not said("/dingtalk", "")
 
 

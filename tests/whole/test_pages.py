@@ -43,7 +43,9 @@ def named_tests(page: str) -> list[tuple[str, str, str]]:
     return named
 
 
-@pytest.mark.parametrize("page", ["faults.md", "guarantees.md", "../SECURITY.md"])
+@pytest.mark.parametrize(
+    "page", ["explanation/faults.md", "explanation/guarantees.md", "../SECURITY.md"]
+)
 def test_every_test_that_a_page_names_exists(page: str) -> None:
     """With its parameter, where one is named."""
     named = named_tests(page)
@@ -74,7 +76,7 @@ def blocks(page: str, language: str) -> list[str]:
 def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
     """Its answer is lost once: the retry comes under the same id, and is answered without doing the
     work again. The same content as a new event is done again."""
-    defined = example("receivers.md")
+    defined = example("how-to/receivers.md")
     done: list[dict[str, Any]] = []
     defined["work"] = lambda event, _: done.append(event)
 
@@ -103,7 +105,7 @@ def test_the_whole_endpoint_of_the_page_serves(
     nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", SECRET)
-    defined = example("receivers.md")
+    defined = example("how-to/receivers.md")
     done: list[dict[str, Any]] = []
     defined["work"] = lambda event, _: done.append(event)
     server = defined["ThreadingHTTPServer"](("127.0.0.1", 0), defined["Endpoint"])
@@ -118,7 +120,7 @@ def test_the_whole_endpoint_of_the_page_serves(
 
 def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:
     """What the page's transaction began is undone, so that the retry does it."""
-    defined = example("receivers.md")
+    defined = example("how-to/receivers.md")
     tries: list[str] = []
 
     def work(_: object, database: sqlite3.Connection) -> None:
@@ -138,7 +140,7 @@ def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:
 
 def test_every_line_of_the_log_is_named() -> None:
     """By the page for ops, as far as the code that writes it has its word as it is."""
-    page = (ROOT / "docs" / "ops.md").read_text()
+    page = (ROOT / "docs/how-to/monitoring.md").read_text()
     written = re.compile(r"\.(?:info|warning|error)\(\s*\"(\w+)\"")
     code = [file.read_text() for file in (ROOT / "router").rglob("*.py")]
     words = {word for text in code for word in written.findall(text)}
@@ -148,7 +150,7 @@ def test_every_line_of_the_log_is_named() -> None:
 
 def test_every_reason_is_explained() -> None:
     """The page for ops has a row for each."""
-    page = (ROOT / "docs" / "ops.md").read_text()
+    page = (ROOT / "docs/how-to/monitoring.md").read_text()
     assert [reason for reason in Reason if f"| `{reason}` |" not in page] == []
 
 
@@ -183,7 +185,7 @@ def requests() -> list[tuple[bool, dict[str, str], str]]:
 
 def test_the_python_of_the_page_trusts_only_what_is_signed() -> None:
     """By one of the router's signatures, for this body, now."""
-    trusted = example("receivers.md")["trusted"]
+    trusted = example("how-to/receivers.md")["trusted"]
     for right, headers, text in requests():
         assert trusted(SECRET, headers, text.encode()) is right, headers
 
@@ -191,7 +193,7 @@ def test_the_python_of_the_page_trusts_only_what_is_signed() -> None:
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node.js here: scripts/bench-tools has it")
 def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -> None:
     """The same requests, run by Node.js."""
-    [code] = blocks("receivers.md", "javascript")
+    [code] = blocks("how-to/receivers.md", "javascript")
     cases = json.dumps([[headers, text] for _, headers, text in requests()])
     script = tmp_path / "receiver.mjs"
     asked = f"trusted({json.dumps(SECRET)}, headers, Buffer.from(body))"
@@ -202,9 +204,9 @@ def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -
 
 
 def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
-    """By the statement of docs/bare-metal.md, in the midst of writes: what had been answered when
-    it began is in the copy, and nothing by halves."""
-    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "bare-metal.md").read_text())
+    """The documented statement copies a store under load: every event that was answered before the
+    copy began is in it, and the copy is consistent."""
+    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "how-to/bare-metal.md").read_text())
     answered: list[str] = []
     over = threading.Event()
 
