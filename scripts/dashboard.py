@@ -1,12 +1,10 @@
-"""Print Grafana's dashboard, deploy/grafana/ebaas-router.json: python -m scripts.dashboard
+"""Grafana's dashboard, deploy/grafana/ebaas-router.json, which `make docs` writes.
 
 It has three rows, for the three questions of who is on duty. What is by target asks for series that
 deploy/prometheus/rules.yml records, or joins with them: so it has an owner to be chosen by.
 """
 
 from __future__ import annotations
-
-import sys
 
 from scripts.grafana import (
     HALF,
@@ -264,5 +262,6 @@ DASHBOARD: Json = {
     ),
 }
 
-if __name__ == "__main__":
-    sys.stdout.write(legible(DASHBOARD) + "\n")
+
+def text() -> str:
+    return legible(DASHBOARD) + "\n"

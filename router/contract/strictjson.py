@@ -22,7 +22,7 @@ import orjson
 
 
 class Bounds(NamedTuple):
-    """Bounds on a JSON text, each larger than the last; docs/explanation/security.md has the table."""
+    """Bounds on a JSON text, each larger than the last: see docs/explanation/security.md."""
 
     #: Lists and objects within each other.
     depth: int

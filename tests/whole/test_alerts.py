@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import combinations
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 from scripts.dashboard import DASHBOARD
-from scripts.grafana import COLUMNS, legible
+from scripts.grafana import COLUMNS
 from tests.support.command import ROOT
 
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -76,13 +75,6 @@ def test_no_optional_target_wakes_anybody() -> None:
 
 
 # The dashboard.
-
-
-def test_the_dashboard_is_up_to_date() -> None:
-    """deploy/grafana/ebaas-router.json is what scripts/dashboard.py makes: `make docs`."""
-    text = FILE.read_text("utf-8")
-    assert text == legible(DASHBOARD) + "\n"
-    assert json.loads(text) == DASHBOARD
 
 
 def test_every_panel_has_a_place_of_its_own() -> None:
