@@ -177,7 +177,7 @@ WHICH_TARGET = [
     graph(
         "Failed attempts a second, and why",
         HALF,
-        "Each reason is explained in docs/how-to/monitoring.md.",
+        "docs/reference/codes.md explains each reason.",
         "reqps",
         {
             "{{target}} {{reason}}": "sum by (target, reason) "

@@ -32,7 +32,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "|" + "|".join(cell.replace("|", "\\|") for cell in cells) + "|"
 
 
 def page(*lines: str) -> str:
@@ -189,13 +189,11 @@ def _bullet(action: argparse.Action) -> str:
 
 
 def _command(name: str, parser: Parser, several: set[tuple[str, str]]) -> Iterator[str]:
-    settings = {setting.option for setting in SETTINGS.values()}
     words = [each for each in _options(parser) if not each.option_strings]
     usage = " ".join(f"[{each.metavar}]" if each.nargs else str(each.metavar) for each in words)
-    yield from (f"## `{name}`", "", f"`{f'{name} {usage}'.strip()}`: {COMMANDS[name][1]}.", "")
+    yield from (f"## `{f'{name} {usage}'.strip()}`", "", f"{COMMANDS[name][1]}", "")
     for action in _options(parser):
-        is_setting = settings.intersection(action.option_strings) and action.dest in SETTINGS
-        if _key(action) not in several and not is_setting:
+        if _key(action) not in several and action.dest not in SETTINGS and action not in words:
             yield _bullet(action)
     yield ""
 

@@ -21,7 +21,7 @@ from tests.support.golden import UPDATING
 CHINESE = ROOT / "docs/zh-CN"
 
 #: Where the English page of a Chinese one may be.
-FOLDERS = ("docs/how-to", "docs/reference")
+FOLDERS = ("docs/how-to", "docs/reference", "docs")
 
 #: The English page of each Chinese one.
 ENGLISH = {
