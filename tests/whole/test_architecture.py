@@ -36,7 +36,7 @@ def rows(title: str) -> list[list[str]]:
     """The cells of the one table below this title, without its head."""
     section = PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines[2:]]
 
 
 @cache

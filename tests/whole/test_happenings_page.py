@@ -72,7 +72,7 @@ async def test_the_page_shows_each_kind_as_it_is_made() -> None:
     check_golden(PAGE, anew)
     of = {f'"event_topic":"{k.topic}","event_type":"{k.type}"' for k in _kinds()}
     assert all(sum(each in sample for sample in made) == 1 for each in of)
-    keys = set(re.findall(r"`ebaas-router\.(\w+\.\w+)(?:\.TARGET)?` \|", page))
+    keys = set(re.findall(r"`ebaas-router\.(\w+\.\w+)(?:\.TARGET)?`\|", page))
     assert keys == {f"{k.topic}.{k.type}" for k in _kinds()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import runpy
 import shutil
 import sqlite3
 import subprocess
@@ -60,6 +61,18 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
         assert not parameter or f'"{parameter}"' in source, (file, parameter)
 
 
+def test_the_pages_are_no_longer_than_a_reader_has_time_for() -> None:
+    """As `wc` counts: all pages in both languages, the README, and the newest release's changes."""
+    pages = [
+        *ROOT.glob("*.md"),
+        *(page for page in DOCS.rglob("*.md") if "node_modules" not in page.parts),
+    ]
+    assert sum(len(page.read_text("utf-8").split()) for page in pages) <= 34_000
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+    newest = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## ")[1]
+    assert len(newest.split()) <= 800
+
+
 def example(page: str) -> dict[str, Any]:
     """What the page's Python defines."""
     defined: dict[str, Any] = {}
@@ -97,16 +110,19 @@ def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
         assert len(done) == 2
 
 
-def test_the_whole_endpoint_of_the_page_serves(
+def test_the_receiver_without_a_framework_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does the work of what `send` signs by its secret, and refuses another's; `probe` finds
-    nothing."""
+    """It has the functions of the page, does the work of what `send` signs with its secret, and
+    refuses another's; `probe` finds nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", SECRET)
-    defined = example("how-to/receivers.md")
+    code = (DOCS / "receivers/plain_receiver.py").read_text()
+    for block in blocks("how-to/receivers.md", "python"):
+        assert block.partition("\n\n\n")[2].rstrip() in code
+    defined = runpy.run_path(str(DOCS / "receivers/plain_receiver.py"))
     done: list[dict[str, Any]] = []
-    defined["work"] = lambda event, _: done.append(event)
+    defined["handle"].__globals__["work"] = lambda event, _: done.append(event)
     server = defined["ThreadingHTTPServer"](("127.0.0.1", 0), defined["Endpoint"])
     with serving_in_a_thread(server):
         url = f"http://127.0.0.1:{server.server_address[1]}/callback"
