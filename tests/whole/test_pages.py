@@ -6,17 +6,21 @@ import ast
 import json
 import re
 import runpy
+import shlex
 import shutil
 import sqlite3
 import subprocess
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from router.cli import COMMANDS, configured
+from router.cli.options import Parser
 from router.contract.signing import Signer
 from router.model.secret import Secret
 from tests.support.command import PATIENCE, ROOT, run
@@ -26,6 +30,10 @@ from tests.support.sockets import serving_in_a_thread
 from tests.support.waiting import wait_until
 
 DOCS = ROOT / "docs"
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for page in DOCS.rglob("*.md") if "node_modules" not in page.parts),
+]
 
 _TEST = re.compile(r"`(?:(tests/[a-z_/]+\.py)(?:::)?)?(test_\w+)?(?:\[(\w+)\])?`")
 
@@ -63,14 +71,37 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
 
 def test_the_pages_are_no_longer_than_a_reader_has_time_for() -> None:
     """As `wc` counts: all pages in both languages, the README, and the newest release's changes."""
-    pages = [
-        *ROOT.glob("*.md"),
-        *(page for page in DOCS.rglob("*.md") if "node_modules" not in page.parts),
-    ]
-    assert sum(len(page.read_text("utf-8").split()) for page in pages) <= 34_000
+    assert sum(len(page.read_text("utf-8").split()) for page in PAGES) <= 34_000
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
     newest = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## ")[1]
     assert len(newest.split()) <= 800
+
+
+_COMMAND = re.compile(rf"\bebaas-router (?:{'|'.join(COMMANDS)})\b[^`\n]*")
+#: What a page puts in the place of a value.
+_PLACEHOLDERS = {"$port": "9001", "URL": "http://one"}
+_END = re.compile(r" +#| [>|&]|;|\"?\)")
+
+
+def shown(page: Path) -> Iterator[list[str]]:
+    """The command lines of a page that have options or arguments."""
+    for line in _COMMAND.findall(page.read_text("utf-8").replace("\\\n", " ")):
+        command = _END.split(line)[0]
+        if "…" not in command and "[" not in command:
+            words = shlex.split(command)[1:]
+            if len(words) > 1 and "COMMAND" not in words:
+                yield [_PLACEHOLDERS.get(word, word) for word in words]
+
+
+def test_every_command_that_a_page_shows_is_one() -> None:
+    """Its options and arguments are those of the command line."""
+    lines = [words for page in PAGES if page.name != "CHANGELOG.md" for words in shown(page)]
+    assert len(lines) > 100
+    for name, *arguments in lines:
+        parser = Parser(name)
+        configured(name, parser)
+        with suppress(SystemExit):  # --help
+            parser.read(arguments)
 
 
 def example(page: str) -> dict[str, Any]:
