@@ -77,6 +77,17 @@ def test_the_pages_are_no_longer_than_a_reader_has_time_for() -> None:
     assert len(newest.split()) <= 800
 
 
+def test_every_page_is_two_clicks_from_the_readme() -> None:
+    """At most; so a reader finds it."""
+    link = re.compile(r"\]\(([^)#:]+\.md)")
+
+    def linked(page: Path) -> set[Path]:
+        return {(page.parent / to).resolve() for to in link.findall(page.read_text("utf-8"))}
+
+    near = {ROOT / "README.md"} | linked(ROOT / "README.md")
+    assert {*PAGES} <= near.union(*map(linked, near))
+
+
 _COMMAND = re.compile(rf"\bebaas-router (?:{'|'.join(COMMANDS)})\b[^`\n]*")
 #: What a page puts in the place of a value.
 _PLACEHOLDERS = {"$port": "9001", "URL": "http://one"}
