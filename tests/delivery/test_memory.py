@@ -21,7 +21,7 @@ from router.model.event import Event, OutboundEvent
 from router.net.loops import Gone
 from router.routing.table import Plan
 from router.routing.target import Target
-from router.store.protocol import Record, Stage, State, StoreFailed
+from router.store.protocol import Kept, Record, Stage, State, StoreFailed
 from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
 from tests.support.waiting import until
 
@@ -254,3 +254,32 @@ async def test_a_failed_attempt_to_make_good_loses_nothing(requests: Requests) -
     await requests.is_over()
     ((_, states),) = await requests.left()
     assert states["two"] is State.SUPERSEDED
+
+
+async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows may be older than the acknowledgement: the target is not called again."""
+    scene = requests.scene
+    scene.answers["one"] = YES
+    first = await requests.post(seconds=0.2)
+    ends = asyncio.create_task(requests.forwarder.wait_for_late_attempts(first))
+    find, has_read, may_return = scene.store.find, asyncio.Event(), asyncio.Event()
+
+    async def slow_find(digest: bytes, timeout: float) -> tuple[Kept, ...]:
+        rows = await find(digest, timeout)
+        has_read.set()
+        await may_return.wait()
+        return rows
+
+    monkeypatch.setattr(scene.store, "find", slow_find)
+    looks = asyncio.create_task(requests.post())
+    await has_read.wait()
+    scene.answers["two"] = YES
+    scene.released.set()
+    await ends
+    await until(lambda: not scene.memory.attempts)
+    may_return.set()
+    outcome = await looks
+    assert outcome.settled
+    assert [name for name, _ in scene.sent] == ["one", "two"]
