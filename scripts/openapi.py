@@ -98,7 +98,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "EBaaS callbacks",
-            "version": __version__,
+            "version": __version__.partition("+")[0],
             "summary": "What EBaaS says to the router, and the router to every receiver.",
             "description": "Both sides speak the same contract. The operation is what the router "
             "answers; the webhook is what a receiver has to answer.",
