@@ -158,7 +158,6 @@ class RouterParts:
             _access(self.settings, self.standing.config),
             self.intake,
             self.observer,
-            max_body=self.settings.max_body,
             max_requests=self.settings.max_requests,
         )
 
@@ -239,10 +238,9 @@ class RouterParts:
             warnings.append(_EXPOSED)
         if self.tracing.problem:
             warnings.append(self.tracing.problem)
-        kept = {"the store": settings.store, "its password": settings.store_password_file}
-        for what, path in kept.items():
-            if isinstance(path, Path) and is_exposed(path):
-                warnings.append(f"everybody on this machine can read {what}: chmod 600 {path}")
+        store = settings.store
+        if isinstance(store, Path) and is_exposed(store):
+            warnings.append(f"everybody on this machine can read the store: chmod 600 {store}")
         archive = archive_folder(settings.archive, settings.store)
         if archive and may(archive, os.F_OK) and not archive.is_dir():
             warnings.append(f"the archive {archive} can't be used: it is a file")
@@ -396,8 +394,7 @@ class _Life:
         parts, settings = self._parts, self._parts.settings
         away = partial(self._away, tried)
         limits = StoreLimits(settings.store_max_bytes)
-        password = settings.store_password_file
-        opening = partial(open_store, settings.store, limits, password, parts.identity.door)
+        opening = partial(open_store, settings.store, limits, parts.identity.door)
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import Message, Receive, Scope, Send
 
 from router.app import App
-from router.config.settings import SETTINGS, Settings
+from router.config.settings import settings_from
 from router.model.errors import RouterError
 from router.telemetry.log import Log
 
@@ -53,8 +53,8 @@ def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
     process with its problems on stderr.
     """
     try:
-        settings = Settings(**{name: each.read_from(os.environ) for name, each in SETTINGS.items()})
-        log = Log(format=settings.log_format, verbose=settings.verbose)
+        settings = settings_from(os.environ, {})
+        log = Log(format=settings.log_format)
         # Who reaches the server is not known here: as if everybody did.
         app = _Hosted.loaded(replace(settings, host="0.0.0.0"), log, middleware)
     except RouterError as error:

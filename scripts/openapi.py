@@ -38,7 +38,7 @@ WHEN = {
     "404": "Another path.",
     "405": "Another method.",
     "408": "The request took too long to arrive.",
-    "413": "A body over `--max-body`.",
+    "413": "A body of more than 1 MiB.",
     "414": "Too long a path.",
     "415": "A compressed body.",
     "417": "An `expect` that is not served.",

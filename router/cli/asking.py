@@ -30,7 +30,7 @@ _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 #: The options that mean nothing where a URL names the router, and why.
 _HERE = {
     **dict.fromkeys(
-        ("store", "store_password_file", "archive", "config", "schema", "secrets_dir"),
+        ("store", "archive", "config", "schema", "secrets_dir"),
         "that is the router's own",
     ),
     **dict.fromkeys(("host", "port", "tls_cert"), "both say where it is"),

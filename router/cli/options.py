@@ -15,7 +15,12 @@ from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
-from router.config.settings import SETTINGS, VARIABLE_PREFIX, Settings
+from router.config.settings import (
+    SETTINGS,
+    VARIABLE_PREFIX,
+    Settings,
+    settings_from,
+)
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
 from router.store.url import Database
@@ -89,6 +94,8 @@ class Parser(argparse.ArgumentParser):
     only: Mapping[str, Sequence[str]] = {}
     #: What is to be used in the stead of one of those, where that may not be plain.
     instead: Mapping[str, str] = {}
+    #: Options that an earlier version had, and what replaces each.
+    removed: Mapping[str, str] = {}
     #: Whether arguments that are no UTF-8 are taken as the bytes that they are.
     takes_bytes = False
 
@@ -106,6 +113,8 @@ class Parser(argparse.ArgumentParser):
         args, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             word = unknown[0].partition("=")[0]
+            if word in self.removed:
+                self.error(f"{word} is not an option any more: {self.removed[word]}")
             options = (option for option in self._option_string_actions if len(option) > 2)
             self.error(f"{word!r} is not an option or argument{nearest_of(word, options)}")
         self._refuse_others(args)
@@ -206,7 +215,7 @@ def add_settings(
         about = own.get(name, setting.about)
         switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.is_switch else {}
         parser.add_argument(
-            *filter(None, (setting.option, setting.short)),
+            setting.option,
             **switch,
             metavar=setting.metavar,
             help=f"{about} (default {default}; {setting.variable})",
@@ -214,22 +223,16 @@ def add_settings(
 
 
 def read_settings(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Every setting: its option, else its variable, else its default; SettingInvalid where wrong.
-
-    A variable that is empty counts as absent; one that looks like a mistyped setting is noted.
-    """
+    """Return every setting, as `settings_from` does, and note variables that look mistyped."""
     _note_typos(environ)
-    require_password(args, environ)
-    return Settings(**{name: read_setting(args, name, environ) for name in SETTINGS})
+    note_password(args, environ)
+    return settings_from(environ, vars(args))
 
 
 def read_setting(
     args: argparse.Namespace, name: str, environ: Mapping[str, str] = os.environ
 ) -> Any:
-    """One setting, as `read_settings` reads it."""
-    setting = SETTINGS[name]
-    given = getattr(args, name, None)
-    return setting.read_from(environ) if given is None else setting.read(setting.option, given)
+    return SETTINGS[name].value(environ, vars(args))
 
 
 def serve_command(args: argparse.Namespace, store: Path | Database | None = None) -> list[str]:
@@ -242,18 +245,15 @@ def serve_command(args: argparse.Namespace, store: Path | Database | None = None
     return [sys.executable, "-m", "router", "serve", *options]
 
 
-def require_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
-    """Note a store's password that everybody on the machine can read; SettingInvalid for two."""
+def note_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
+    """Warn of a store's password in the command line, which everybody on the machine can read."""
     store = read_setting(args, "store", environ)
-    if not isinstance(store, Database) or not store.has_password:
-        return
-    if read_setting(args, "store_password_file", environ) is not None:
-        raise SettingInvalid("the password is in --store and in --store-password-file: which one?")
-    if getattr(args, "store", None) is not None:
+    in_command_line = getattr(args, "store", None) is not None
+    if in_command_line and isinstance(store, Database) and store.has_password:
         variable = SETTINGS["store"].variable
         note(
-            "everybody on this machine can read the password in the command line; a safe place "
-            f"is --store-password-file FILE, or {variable}"
+            "everybody on this machine can read the password in the command line; use "
+            f"passfile=FILE in the URL, PGPASSWORD, or {variable}"
         )
 
 

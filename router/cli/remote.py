@@ -31,9 +31,9 @@ from router.cli.asking import (
     refuse_here,
     why_unreachable,
 )
-from router.cli.options import add_settings, parse_url, read_setting, require_password, value
+from router.cli.options import Parser, add_settings, note_password, parse_url, read_setting, value
 from router.cli.printing import NAME, PROGRESS_EVERY, note, told_while_slow
-from router.config.settings import SETTINGS, archive_folder, parse_file
+from router.config.settings import REMOVED, SETTINGS, archive_folder, parse_file
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
 from router.model.errors import RouterError, SettingInvalid, StartFailed
 
@@ -232,10 +232,9 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
     add_ca(remote)
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """The options that name a store here."""
+def add_store(parser: Parser) -> None:
+    parser.removed = {gone: REMOVED[gone] for gone in ("--store-password-file",)}
     add_settings(parser, store="the store of a router that does not run")
-    add_settings(parser, "store_password_file")
 
 
 def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
@@ -409,7 +408,7 @@ async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | No
     from router.store.opening import look_into
     from router.store.protocol import StoreLimits
 
-    require_password(args)
+    note_password(args)
     store = read_setting(args, "store")
     if store is None:
         if is_needed:
@@ -420,7 +419,7 @@ async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | No
         return None
     limits = StoreLimits(read_setting(args, "store_max_bytes"))
     try:
-        return await look_into(store, limits, read_setting(args, "store_password_file"))
+        return await look_into(store, limits)
     except StartFailed:
         is_named = args.store is not None or os.environ.get(SETTINGS["store"].variable)
         if is_needed or is_named:

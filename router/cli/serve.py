@@ -17,12 +17,12 @@ from router.cli.options import (
     GOOD,
     NOT_STARTED,
     Help,
+    Parser,
     add_settings,
-    read_setting,
     read_settings,
     serve_command,
 )
-from router.config.settings import SETTINGS, Settings
+from router.config.settings import REMOVED, SETTINGS, Settings, settings_from
 from router.model.errors import SettingInvalid
 from router.net.listening import take_inherited
 
@@ -63,8 +63,18 @@ _EVERY = {"0.0.0.0", "::"}
 _STORE_FILES = 16
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser)
+#: The options that matter most, and come first in the help.
+_FIRST = (
+    *("config", "host", "port", "path", "store", "secrets_dir", "tls_cert", "tls_key"),
+    *("ops_tokens", "log_format"),
+)
+
+
+def configure(parser: Parser) -> None:
+    parser.removed = REMOVED
+    add_settings(parser, *_FIRST)
+    rest = parser.add_argument_group("further options")
+    add_settings(rest, *(name for name in SETTINGS if name not in _FIRST))
     # For a search of the console, from whoever owns the ops port.
     parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
@@ -74,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         from router.ops.searching import search
 
         # Without the notes of read_settings: its parent has made them.
-        search(Settings(**{name: read_setting(args, name) for name in SETTINGS}))
+        search(settings_from(os.environ, vars(args)))
         return GOOD
     _heed_early_signals()
     settings = read_settings(args)
@@ -138,7 +148,6 @@ class _Router:
 
     def _share_out(self, targets: Iterable[Target]) -> Callers:
         """What callers may have of what the system allows. Raises StartFailed."""
-        from router.net.http.lifetime import Limits
         from router.net.listening import (
             Callers,
             files_allowed,
@@ -146,15 +155,18 @@ class _Router:
             memory_note,
             share_out,
         )
+        from router.process.running import caller_limits
+        from router.web.callbacks import MAX_BODY
 
         settings = self._settings
+        limits = caller_limits(settings)
         callers = share_out(
             files_allowed(),
-            Callers(settings.max_connections, Limits().reserve),
+            Callers(limits.connections, limits.reserve),
             targets=sum(target.max_in_flight for target in targets),
             store=_STORE_FILES,
         )
-        memory = memory_note(memory_limit(), settings.max_requests, settings.max_body)
+        memory = memory_note(memory_limit(), settings.max_requests, MAX_BODY)
         self.warnings += [note for note in (callers.note, memory) if note]
         return callers
 
@@ -225,7 +237,7 @@ def _log(settings: Settings) -> Log:
     from router.telemetry.log import Log
     from router.telemetry.log.foreign import take_library_lines
 
-    log = Log(format=settings.log_format, verbose=settings.verbose)
+    log = Log(format=settings.log_format)
     take_library_lines(log)
     return log
 

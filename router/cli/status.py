@@ -11,7 +11,7 @@ from typing import Any
 
 from router.cli.asking import RemoteProblem
 from router.cli.columns import age, clipped, columns, counted, seconds
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_timeout
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_format, add_timeout
 from router.cli.printing import note, say_json, say_lines
 from router.cli.remote import Remote, add_remote, add_store, opened, read_url
 from router.contract.replies import why_failed
@@ -57,7 +57,7 @@ _WORDS = {"failing": "fails", "unused": "no attempts"}
 Said = Mapping[str, Any]
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     add_store(parser)
     add_remote(parser)
     add_timeout(parser, "the whole question", "5s")

@@ -272,6 +272,6 @@ async def _ops(settings: Settings) -> Admin | None:
         return None
     limits = StoreLimits(settings.store_max_bytes)
     try:
-        return await look_into(settings.store, limits, settings.store_password_file, read_only=True)
+        return await look_into(settings.store, limits, read_only=True)
     except StartFailed:
         return None

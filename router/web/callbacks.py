@@ -181,6 +181,9 @@ def refused(reply: Reply, why: str) -> Refused:
 #: that is its own target, or that of its target, would send it for ever.
 MAX_HOPS = 3
 
+#: The largest body of a callback, in bytes. A larger one gets 413.
+MAX_BODY = 1024 * 1024
+
 
 class Callbacks:
     """What POSTs to the callback path are handled by: an ASGI application, called when the head of
@@ -193,7 +196,6 @@ class Callbacks:
         intake: Intake,
         observer: Observer,
         *,
-        max_body: int,
         max_requests: int,
     ) -> None:
         #: The configuration in force; a request keeps the one it started with.
@@ -205,7 +207,7 @@ class Callbacks:
         #: None until the store has been opened.
         self.forwarder: Forwarder | None = None
         self._observer = observer
-        self.max_body = max_body
+        self.max_body = MAX_BODY
         self._max_requests = max_requests
         #: Requests from their last byte on, until they are decided: bodies that trickle in take up
         #: no place, and the connections bound what they may hold.

@@ -154,7 +154,7 @@ def found(shop: Shop, question: Question, limit: int) -> list[str]:
     async def look() -> list[str]:
         store = parse_store(shop.option)
         assert store is not None
-        ops = await look_into(store, LIMITS, None)
+        ops = await look_into(store, LIMITS)
         try:
             return [each.event_id for each in await kept(ops, question, limit)]
         finally:

@@ -7,7 +7,7 @@ import argparse
 from router.cli.columns import seconds
 from router.cli.deliveries.acting import add_who, note_removed, require_targets
 from router.cli.deliveries.entries import format_pause
-from router.cli.options import GOOD, NOT_STARTED, Help, add_format, add_settings
+from router.cli.options import GOOD, NOT_STARTED, Help, Parser, add_format, add_settings
 from router.cli.printing import say_as
 from router.cli.remote import add_remote, add_store, opened, part
 from router.model.errors import SettingInvalid
@@ -35,7 +35,7 @@ HELP = Help(
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     add_target(parser, is_optional=True)
     parser.add_argument(
         "--until",
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--because", metavar="TEXT", help="why, for all who see it")
 
 
-def add_target(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
+def add_target(parser: Parser, *, is_optional: bool = False) -> None:
     """What both commands take."""
     nargs = "?" if is_optional else None
     parser.add_argument("target", nargs=nargs, metavar="TARGET", help="its name in routes.yaml")

@@ -6,7 +6,7 @@ import argparse
 
 from router.cli.deliveries.acting import require_targets
 from router.cli.deliveries.pause import add_target
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser
 from router.cli.printing import note, say_as
 from router.cli.remote import opened, part
 from router.config.document import shown
@@ -27,7 +27,7 @@ HELP = Help(
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     add_target(parser)
 
 

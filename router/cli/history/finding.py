@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from router.cli.asking import RemoteProblem
 from router.cli.columns import Moment
 from router.cli.deliveries.acting import require_known
+from router.cli.options import Parser
 from router.cli.remote import (
     Remote,
     add_archive,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from router.archive.trace.question import Question
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
+def add_places(parser: Parser) -> None:
     """The options that say where to look."""
     where = parser.add_argument_group("where to look if no router runs (default both)")
     add_archive(where)

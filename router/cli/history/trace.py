@@ -7,7 +7,7 @@ from itertools import chain
 
 from router.cli.columns import add_times, check_times, counted
 from router.cli.history.finding import EventSearch, add_places, query_of
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_settings, value
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
 from router.cli.remote import Remote, opened
 from router.config.settings import parse_count
@@ -38,7 +38,7 @@ HELP = Help(
 _LIMIT = 20
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", help="by what the event is known")
     which = parser.add_argument_group("which of them")
     many = "; may be repeated"

@@ -77,7 +77,7 @@ _PATIENCE, _LONGEST = 30.0, 20.0
 def configure(parser: argparse.ArgumentParser) -> None:
     add_settings(
         parser,
-        *("config", "host", "port", "path", "store_password_file", "secrets_dir"),
+        *("config", "host", "port", "path", "secrets_dir"),
         *("ops_host", "ops_port", "ops_tokens"),
     )
     parser.add_argument(

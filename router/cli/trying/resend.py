@@ -15,6 +15,7 @@ from router.cli.options import (
     GOOD,
     NOT_STARTED,
     Help,
+    Parser,
     add_format,
     add_timeout,
     heed_ctrl_c,
@@ -54,7 +55,7 @@ HELP = Help(
 _COUNTED = 200
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     parser.add_argument("what", metavar="WHAT", help="by what the event is known")
     parser.add_argument(
         "--to", type=value(parse_url), metavar="URL", required=True, help="where the copy goes"

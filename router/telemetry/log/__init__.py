@@ -33,15 +33,12 @@ class Log:
         stream: IO[str] | None = None,
         format: Format = "console",
         *,
-        verbose: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`stream` is stdout by default. One without a descriptor is written to at once.
-
-        `verbose`: for people too, an event's line has all its fields."""
+        """`stream` is stdout by default. One without a descriptor is written to at once."""
         stream = sys.stdout if stream is None else stream
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._lines = Lines(format, encoding, verbose=verbose, colored=_shows_colors(stream))
+        self._lines = Lines(format, encoding, colored=_shows_colors(stream))
         self._sums = Sums()
         #: Gets a copy of each line; None while no stream is open.
         self.tap: Tap | None = None

@@ -119,7 +119,7 @@ def _escaped(c: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-Format = Literal["console", "json"]
+Format = Literal["console", "detailed", "json"]
 
 #: The longest line, in bytes: Docker and the runtimes of Kubernetes split what is longer.
 MAX_LINE: Final = 16 * 1024
@@ -149,17 +149,16 @@ class Lines:
         format: Format,
         encoding: str = "utf-8",
         *,
-        verbose: bool = False,
         colored: bool = False,
         max_line: int = MAX_LINE,
         max_text: int = MAX_TEXT,
     ) -> None:
-        """Encoding and colour are for `console`, and what is not verbose; JSON is ASCII, and has
-        everything that `max_line`, in bytes, and `max_text`, in characters, leave room for."""
+        """Encoding and colour are for people; JSON is ASCII. JSON and `detailed` have everything
+        that `max_line`, in bytes, and `max_text`, in characters, leave room for."""
         self.is_json = format == "json"
         self._encoding = "ascii" if format == "json" else encoding
         self._max_line, self._max_text = max_line, max_text
-        self._console = Console(verbose=verbose, colored=colored)
+        self._console = Console(verbose=format == "detailed", colored=colored)
         #: A second of Unix time, and how it is written: most lines are in that of the line before.
         self._second = (0, "1970-01-01T00:00:00")
 
