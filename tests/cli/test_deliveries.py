@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from router.cli.columns import age
-from router.cli.deliveries.entries import format_dossier, format_entries, standing
+from router.cli.entries import format_dossier, format_entries, standing
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.protocol import DeliveryRow, Stage, State, Tried

@@ -79,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.cli.history.stories import format_match
+    from router.cli.stories import format_match
 
     if args.sign is not None and args.forward_to is None:
         raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")

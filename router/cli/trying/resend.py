@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.cli.asking import trust
 from router.cli.columns import counted
-from router.cli.history.finding import EventSearch, add_places
+from router.cli.finding import EventSearch, add_places
 from router.cli.options import (
     BAD,
     GOOD,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from router.cli.deliveries.acting import require_targets
-from router.cli.deliveries.pause import add_target
+from router.cli.acting import require_targets
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser
+from router.cli.pause import add_target
 from router.cli.printing import note, say_as
 from router.cli.remote import opened, part
 from router.config.document import shown

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from router.cli.acting import add_acting, parse_glob
 from router.cli.asking import URL_VARIABLE
 from router.cli.columns import add_times, check_times, columns, counted
-from router.cli.deliveries.acting import add_acting, parse_glob
-from router.cli.history.finding import question_of, require_targets
-from router.cli.history.replaying import replay
+from router.cli.finding import question_of, require_targets
 from router.cli.options import (
     BAD,
     GOOD,
@@ -35,6 +34,7 @@ from router.cli.remote import (
     read_archive,
     read_url,
 )
+from router.cli.replaying import replay
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 

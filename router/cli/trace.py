@@ -6,7 +6,7 @@ import argparse
 from itertools import chain
 
 from router.cli.columns import add_times, check_times, counted
-from router.cli.history.finding import EventSearch, add_places, query_of
+from router.cli.finding import EventSearch, add_places, query_of
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_format, add_settings, value
 from router.cli.printing import note, say, say_as
 from router.cli.remote import Remote, opened
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say_story(found: EventSearch, router: Remote, args: argparse.Namespace) -> None:
-    from router.cli.history.stories import format_story
+    from router.cli.stories import format_story
 
     story, body = found.story(body=args.body), list[str]()
     if args.body:
@@ -89,7 +89,7 @@ def _say_story(found: EventSearch, router: Remote, args: argparse.Namespace) -> 
 
 
 def _say_table(found: EventSearch, args: argparse.Namespace) -> None:
-    from router.cli.history.stories import MATCH_HEAD, format_match
+    from router.cli.stories import MATCH_HEAD, format_match
 
     if args.format == "text":
         say(MATCH_HEAD)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from router.cli.acting import add_who, note_removed, require_targets
 from router.cli.columns import seconds
-from router.cli.deliveries.acting import add_who, note_removed, require_targets
-from router.cli.deliveries.entries import format_pause
+from router.cli.entries import format_pause
 from router.cli.options import GOOD, NOT_STARTED, Help, Parser, add_format, add_settings
 from router.cli.printing import say_as
 from router.cli.remote import add_remote, add_store, opened, part

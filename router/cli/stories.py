@@ -18,7 +18,7 @@ from router.archive.trace.views import (
     StoryView,
 )
 from router.cli.columns import columns, counted, quoted
-from router.cli.deliveries.entries import deliveries, when_retried
+from router.cli.entries import deliveries, when_retried
 from router.model.event import SUCCESS, Reason
 from router.store.protocol import Stage, State
 from router.telemetry.log.lines import printable

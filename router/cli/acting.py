@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from router.cli.asking import RemoteProblem
-from router.cli.deliveries.entries import DONE, deliveries, format_counts, standing, total
+from router.cli.entries import DONE, deliveries, format_counts, standing, total
 from router.cli.options import BAD, GOOD, nearest_of, said_yes, value
 from router.cli.printing import NAME, PROGRESS_EVERY, note, say_as, say_lines
 from router.cli.remote import Remote, part

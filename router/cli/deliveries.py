@@ -7,8 +7,8 @@ import sys
 from itertools import chain
 from typing import Any
 
-from router.cli.deliveries import entries
-from router.cli.deliveries.acting import (
+from router.cli import entries
+from router.cli.acting import (
     act,
     add_acting,
     add_selection,

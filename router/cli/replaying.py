@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from router.cli.acting import Work, confirmed, note_removed, report
 from router.cli.asking import RemoteProblem
 from router.cli.columns import counted
-from router.cli.deliveries.acting import Work, confirmed, note_removed, report
-from router.cli.history.finding import require_targets
+from router.cli.finding import require_targets
 from router.cli.options import BAD, GOOD, require_target
 from router.cli.printing import note, say_lines
 from router.cli.remote import Progress, Remote

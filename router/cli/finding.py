@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from router.cli.acting import require_known
 from router.cli.asking import RemoteProblem
 from router.cli.columns import Moment
-from router.cli.deliveries.acting import require_known
 from router.cli.options import Parser
 from router.cli.remote import (
     Remote,
