@@ -1,17 +1,25 @@
-"""`archive`: what was handled is listed, exported, and delivered again."""
+"""`archive`: what was handled is listed, exported, and delivered to a target again."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from operator import itemgetter
+from typing import Any
 
-from router.cli.acting import add_acting, parse_glob
-from router.cli.asking import URL_VARIABLE
-from router.cli.columns import add_times, check_times, columns, counted
-from router.cli.finding import question_of, require_targets
+from router.cli.acting import (
+    Work,
+    add_acting,
+    add_match,
+    confirmed,
+    note_removed,
+    report,
+    require_targets,
+)
+from router.cli.columns import check_times, columns, counted, few
 from router.cli.options import (
     BAD,
     GOOD,
@@ -19,24 +27,26 @@ from router.cli.options import (
     NOT_STARTED,
     Help,
     Parser,
-    add_format,
-    add_settings,
     heed_ctrl_c,
+    require_target,
     value,
 )
-from router.cli.printing import note, say, say_as
+from router.cli.printing import note, say, say_as, say_lines
 from router.cli.remote import (
+    URL_VARIABLE,
     Progress,
+    Remote,
+    RemoteProblem,
     add_archive,
-    add_remote,
-    add_store,
+    add_router,
+    here,
     opened,
     read_archive,
     read_url,
 )
-from router.cli.replaying import replay
-from router.config.settings import parse_count
+from router.cli.trace import add_search
 from router.model.errors import SettingInvalid
+from router.store.admin import STEP, Step, Verb
 
 HELP = Help(
     about="""Looks into the archive of a router. `list` and `replay` ask the router that runs on
@@ -66,70 +76,39 @@ HELP = Help(
     },
 )
 
-#: How many a second are replayed, unless told otherwise.
+#: How many events a second are replayed by default.
 RATE = 20.0
 
-_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/(s|m|h)")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/s")
+
+#: For how long the router may look through its archive, in seconds.
+_LOOK_THROUGH = 600.0
+
+#: How long a replay waits for room in the store, and between two tries, in seconds.
+_PATIENCE, _AGAIN = 60.0, 1.0
 
 #: The options that only some verbs have.
 _ONLY = {
     **dict.fromkeys(("url", "token_file", "ca"), ("list", "replay")),
-    "match": ("export", "replay"),
-    "since": ("export", "replay"),
-    "until": ("export", "replay"),
-    "target": ("export", "replay"),
-    "code": ("export",),
-    "failed": ("export",),
-    "limit": ("export",),
-    "rate": ("replay",),
-    "backfill": ("replay",),
-    "anew": ("replay",),
-    "dry_run": ("replay",),
-    "yes": ("replay",),
-    "who": ("replay",),
+    **dict.fromkeys(("match", "since", "until", "target"), ("export", "replay")),
+    **dict.fromkeys(("code", "failed", "limit"), ("export",)),
+    **dict.fromkeys(("rate", "backfill", "anew", "dry_run", "yes", "who"), ("replay",)),
 }
 
 
 def parse_rate(text: str) -> float:
-    """How many a second."""
+    """Return events per second."""
     match = _RATE.fullmatch(text)
     if match is None or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is not a rate (like 20/s, 600/m)")
-    return float(match[1]) / _SECONDS[match[2]]
+        raise ValueError(f"{text!r} is not a rate (like 20/s, 0.5/s)")
+    return float(match[1])
 
 
 def configure(parser: Parser) -> None:
-    parser.only = _ONLY
-    parser.add_argument(
-        "verb",
-        nargs="?",
-        choices=tuple(parser.verbs),
-        default="list",
-        metavar="VERB",
-        help="list, export or replay (default list)",
-    )
+    parser.add_verb(_ONLY)
     which = parser.add_argument_group("which events (export, replay)")
-    many = "; may be repeated"
-    which.add_argument(
-        "--match",
-        action="append",
-        type=value(parse_glob),
-        metavar="PATTERN",
-        help=f"whose key matches, as in routes.yaml{many}",
-    )
-    add_times(which)
-    which.add_argument("--target", action="append", metavar="NAME", help=f"for this target{many}")
-    which.add_argument(
-        "--code",
-        action="append",
-        metavar="CODE",
-        help=f"export: the reply's, a receiver's, or its HTTP status{many}",
-    )
-    which.add_argument("--failed", action="store_true", help="export: no 000, or a failed attempt")
-    which.add_argument(
-        "--limit", type=value(parse_count), metavar="N", help="export: so many at most"
-    )
+    add_match(which)
+    add_search(which, "export: ")
     acting = parser.add_argument_group("acting (replay)")
     acting.add_argument(
         "--rate", type=value(parse_rate), metavar="RATE", help=f"so many (default {RATE:g}/s)"
@@ -142,34 +121,31 @@ def configure(parser: Parser) -> None:
     )
     add_acting(acting)
     add_archive(parser)
-    add_store(parser)
-    add_settings(parser, "config")
-    add_remote(parser)
-    add_format(parser)
+    add_router(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     check_times(args)
+    if not all((*(args.target or ()), *(args.code or ()))):
+        raise SettingInvalid("an argument is empty")
     if args.verb == "export":
         return _export(args)
-    needs: Literal["archive", "both"] = "archive"
     if args.verb == "replay":
         heed_ctrl_c()
-        needs = "both"
-    with opened(args, needs=needs) as router:
-        if args.verb == "replay":
-            return replay(router, args, args.rate or RATE)
-        return _tell(router.get("/archive"), args)
+        with opened(args, needs="both") as router:
+            return _replay(router, args)
+    with opened(args, needs="archive") as router:
+        return _list(router.get("/archive"), args)
 
 
-def _tell(found: Any, args: argparse.Namespace) -> int:
-    say_as(args.format, [found], _told(found))
-    if found["damage"]:
-        note(f"{found['damage']}: there is more than this")
-    return BAD if found["damage"] else GOOD
+def _list(inventory: Any, args: argparse.Namespace) -> int:
+    say_as(args.format, [inventory], _format_inventory(inventory))
+    if inventory["damage"]:
+        note(f"{inventory['damage']}: there is more than this")
+    return BAD if inventory["damage"] else GOOD
 
 
-def _told(found: Any) -> Iterator[str]:
+def _format_inventory(found: Any) -> Iterator[str]:
     if found["first"] is None or found["last"] is None:
         yield "the archive is empty"
         return
@@ -183,27 +159,26 @@ def _told(found: Any) -> Iterator[str]:
             ("requests", f"{number:,}{kept}"),
             ("size", size),
             ("segments", f"{found['segments']:,}"),
+            ("told", _counts(found["codes"])),
+            ("targets", _counts(found["targets"])),
+            ("later", _counts(found["later"])),
         ]
     )
-    for what, counts in (
-        ("told", found["codes"]),
-        ("target", found["targets"]),
-        ("later", found["later"]),
-    ):
-        if sum(counts.values()):
-            rows = [(what, f"{'lines':>10}"), *_rows(counts)]
-            yield ""
-            yield from columns(rows)
 
 
-def _rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
-    by_count = sorted(counts.items(), key=lambda each: each[1], reverse=True)
-    return [(name or "gone", f"{count:>10,}") for name, count in by_count if count]
+def _counts(numbers: Mapping[str, int]) -> str:
+    by_count = sorted(numbers.items(), key=itemgetter(1), reverse=True)
+    return few([f"{name or 'gone'} {count:,}" for name, count in by_count if count])
+
+
+# Out of it: this machine's files, as they are.
 
 
 def _export(args: argparse.Namespace) -> int:
-    """Of this machine's archive: its files are read as they are."""
+    import asyncio
+
     from router.archive.reading import Damage
+    from router.archive.trace.question import Question
     from router.archive.trace.story import events
 
     if args.archive is None and read_url(args) is not None:
@@ -211,22 +186,123 @@ def _export(args: argparse.Namespace) -> int:
             f"{URL_VARIABLE} names a router, and export works on an archive of this machine: "
             "unset it, or name the archive by --archive"
         )
-    with opened(args, needs="archive", is_here=True) as here:
-        require_targets(here, args.target or ())
+    with asyncio.Runner() as runner, here(args, runner, "archive") as router:
+        require_targets(router, args.target or ())
     folder = read_archive(args)
     assert folder is not None
+    question = Question(
+        keys=tuple(args.match or ()),
+        since=args.since,
+        until=args.until,
+        targets=tuple(args.target or ()),
+        codes=tuple(args.code or ()),
+        failed=args.failed,
+    )
     left, without, damage = args.limit or sys.maxsize, 0, Damage()
-    for told in events(folder, question_of(args), Progress("looked through"), note, damage):
-        if told.body is None:
+    for event in events(folder, question, Progress("looked through"), note, damage):
+        if event.body is None:
             without += 1
             continue
         if left == 0:
             break
         left -= 1
         # Line breaks stand between a body's members; within its texts they are escaped.
-        say(told.body.replace("\r", " ").replace("\n", " "))
+        say(event.body.replace("\r", " ").replace("\n", " "))
     if without:
         note(f"{counted(without, 'event')} left out: without a body")
     if damage:
         note(f"{damage}: there may be more events than these")
     return BAD if damage else GOOD
+
+
+# Back from it: counted, confirmed, and queued step by step at a rate.
+
+
+def _replay(router: Remote, args: argparse.Namespace) -> int:
+    target = _target(args)
+    if args.backfill:
+        # Anything queued for another target would become a dead letter.
+        require_target(target, router.targets() or (), router.routes)
+    require_targets(router, [target])
+    note_removed(router, [target])
+    body = {**_body(target, args), "dry_run": True}
+    preview = router.post("/archive/replay", body, _LOOK_THROUGH)
+    if preview["before"]:
+        note(preview["before"])
+    work = Work(Verb.REPLAY, preview["number"])
+    if args.format == "text":
+        say_lines(_preview(target, args.backfill, preview))
+    if work.number and not args.dry_run:
+        if not confirmed(work, args):
+            return BAD
+        work.do(_steps(router, target, preview["token"], args.rate or RATE))
+    action = {**preview["action"], **preview["left_out"]}
+    report(work, args, action, _left_alone(work, args), "to go on")
+    if preview["damage"]:
+        note(f"{preview['damage']}: there may be more events than these")
+    return BAD if work.trouble or preview["damage"] else GOOD
+
+
+def _target(args: argparse.Namespace) -> str:
+    if not args.target or len(args.target) != 1:
+        raise SettingInvalid("replay to which target? One of them: --target NAME")
+    if args.match is None and args.since is None:
+        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
+    target: str = args.target[0]
+    return target
+
+
+def _body(target: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return which events are meant, as the API wants it."""
+    body: dict[str, Any] = {"target": target}
+    if args.match:
+        body["match"] = [keys.pattern for keys in args.match]
+    for name in ("since", "until"):
+        if (moment := getattr(args, name)) is not None:
+            body[name] = moment.words
+    return {**body, **{name: True for name in ("backfill", "anew") if getattr(args, name)}}
+
+
+def _preview(target: str, is_backfill: bool, preview: Any) -> Iterator[str]:
+    span, left_out = "", preview["left_out"]
+    if preview["number"]:
+        span = f", from {preview['first']} to {preview['last']}"
+    which = "that it was in no plan of" if is_backfill else "that it was in the plan of"
+    yield f"{counted(preview['number'], 'event')} for {target} {which}{span}"
+    if number := left_out["without_body"]:
+        yield f"{counted(number, 'event')} without a body, left out"
+    if number := left_out["targets_cut"]:
+        yield f"{counted(number, 'event')} whose line has not all targets, left out"
+    if number := left_out["no_event"]:
+        yield f"{counted(number, 'line')} that the router can't have written, left out"
+
+
+def _steps(router: Remote, target: str, token: str, rate: float) -> Iterator[Step]:
+    """Queue events step by step, so many a second."""
+    body = {"token": token, "most": max(1, min(STEP, int(rate)))}
+    due, has_more = time.monotonic(), True
+    while has_more:
+        time.sleep(max(0.0, due - time.monotonic()))
+        done = _step(router, target, body)
+        has_more = done["more"]
+        due = max(due, time.monotonic()) + done["taken"] / rate
+        yield Step(done["taken"], done["changed"])
+
+
+def _step(router: Remote, target: str, body: dict[str, Any]) -> Any:
+    """Queue at least one event. If the target's share of the store is full, wait for room."""
+    for waited in range(int(_PATIENCE / _AGAIN)):
+        done = router.post("/archive/replay", body, _LOOK_THROUGH)
+        if done["taken"] or not done["is_full"]:
+            return done
+        if waited == 0:
+            note(f"waiting: {target}'s share of the store is full")
+        time.sleep(_AGAIN)
+    raise RemoteProblem(f"{target}'s share of the store is full")
+
+
+def _left_alone(work: Work, args: argparse.Namespace) -> Iterator[str]:
+    if args.dry_run and work.number:
+        yield "at most: deliveries that EBaaS or the queue is still retrying are left alone"
+    if left := work.taken - work.changed:
+        yield f"{left:,} left alone: still being retried, or already replayed by this command"

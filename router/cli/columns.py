@@ -59,8 +59,9 @@ def quoted(names: Sequence[str]) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 route`, `2 routes`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    """Return `1 route`, `2 routes`, `2 deliveries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 #: What is late by no more than so many seconds is on its way.

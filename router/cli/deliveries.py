@@ -1,21 +1,22 @@
-"""`deliveries`: what is not settled is found, shown and acted on, beside the router."""
+"""`deliveries`: lists, shows, replays, discards and restores what is not settled."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 from router.cli import entries
 from router.cli.acting import (
-    act,
+    Work,
     add_acting,
-    add_selection,
-    dossier_of,
-    read_filters,
+    add_match,
+    confirmed,
+    note_removed,
+    report,
     require_targets,
-    selects,
 )
 from router.cli.options import (
     BAD,
@@ -24,16 +25,16 @@ from router.cli.options import (
     NOT_STARTED,
     Help,
     Parser,
-    add_format,
-    add_settings,
     heed_ctrl_c,
     value,
 )
 from router.cli.printing import note, say, say_as, say_json, say_lines
-from router.cli.remote import Remote, add_remote, add_store, opened
+from router.cli.remote import Remote, add_router, opened, part
 from router.config.settings import parse_count
+from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
-from router.store.admin import FILTERS, Filters, Verb, filter_texts
+from router.store.admin import FILTERS, Filters, Later, Step, Verb, check_states, filter_texts
+from router.store.protocol import State
 
 HELP = Help(
     about="""Shows what a router has not delivered yet, and acts on it. It asks the router that
@@ -45,8 +46,8 @@ HELP = Help(
         "list": """Counts the deliveries that are not settled, by target and state, with what people
         did last. With any filter it lists them as well, the oldest recorded first; an age is
         counted from the event's first request. With --state it shows settled ones too.""",
-        "show": """Tells all about one event: where it stands with EBaaS, each delivery, its reason,
-        and what a person did with it.""",
+        "show": """Shows one event that the store has, as `trace` does: each attempt, the state of
+        each delivery, what a person did with it, and what comes next.""",
         "replay": """Puts dead letters back into the queue, which a running router sends within its
         limits. Who did it and when is kept.""",
         "discard": """Settles what is not to be delivered, dead letters unless told otherwise. Who
@@ -71,16 +72,16 @@ HELP = Help(
     },
 )
 
-#: How many deliveries are listed as text unless told otherwise.
+#: How many deliveries are listed as text by default.
 _LIMIT = 50
 
 #: The most deliveries of one page.
 _PAGE = 500
 
-#: How many of the last actions are told with the counts.
+#: How many of the last actions are listed with the counts.
 _LAST_ACTIONS = 5
 
-#: The options that only some verbs have; what selects is for all but `show`.
+#: The options that only some verbs have; those that select are for all but `show`.
 _ONLY = {
     "event_id": ("show",),
     "body": ("show",),
@@ -91,17 +92,9 @@ _ONLY = {
 
 
 def configure(parser: Parser) -> None:
-    parser.only, parser.instead = _ONLY, {"event_id": "see --event"}
-    parser.add_argument(
-        "verb",
-        nargs="?",
-        choices=tuple(parser.verbs),
-        default="list",
-        metavar="VERB",
-        help=f"{', '.join(parser.verbs)} (default list)",
-    )
+    parser.add_verb(_ONLY)
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
-    add_selection(parser.add_argument_group("which deliveries"))
+    _add_selection(parser.add_argument_group("which deliveries"))
     add_acting(parser.add_argument_group("acting"))
     showing = parser.add_argument_group("showing")
     showing.add_argument(
@@ -111,36 +104,72 @@ def configure(parser: Parser) -> None:
         help=f"list: how many (default {_LIMIT}, as JSON all)",
     )
     showing.add_argument("--body", action="store_true", help="show: the event's body too")
-    add_store(parser)
-    add_settings(parser, "config")
-    add_remote(parser)
-    add_format(parser)
+    add_router(parser)
+
+
+def _add_selection(parser: argparse._ArgumentGroup) -> None:
+    many = "; may be repeated"
+    parser.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
+    parser.add_argument(
+        "--state",
+        action="append",
+        choices=[str(state) for state in State],
+        metavar="STATE",
+        help=f"in this state{many} (default what is not settled; to replay or discard: dead)",
+    )
+    add_match(parser)
+    parser.add_argument("--event", action="append", metavar="ID", help=f"of this event{many}")
+    for name, what in (("older", "longer ago"), ("newer", "less long ago")):
+        parser.add_argument(
+            f"--{name}-than",
+            type=value(parse_duration),
+            metavar="TIME",
+            help=f"of events that came {what} than this (like 90s, 2h)",
+        )
+    parser.add_argument(
+        "--acknowledged-later",
+        choices=[str(choice) for choice in Later],
+        help="those whose body the target has acknowledged since then, as another event's "
+        "(default exclude for replay, else include)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    filters = read_filters(args)
-    _check(args, filters)
+    filters = _filters(args)
     heed_ctrl_c()
-    with opened(args) as router:
+    with opened(args, needs="either" if args.verb == "show" else "store") as router:
         require_targets(router, args.target or ())
         if args.verb == "list":
             return _list(router, filters, args)
         if args.verb == "show":
             return _show(router, args)
-        return act(router, filters, args)
+        return _act(router, filters, args)
 
 
-def _check(args: argparse.Namespace, filters: Filters) -> None:
+def _filters(args: argparse.Namespace) -> Filters:
+    """Raises SettingInvalid for arguments that don't say which deliveries are meant, or name a
+    state that the verb is not for."""
+    filters = {name: getattr(args, name) for name in FILTERS}
     if args.verb == "show" and args.event_id is None:
         raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
-    if args.verb in [*Verb] and not selects(filters):
-        raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
+    if args.verb in [*Verb]:
+        try:
+            check_states(Verb(args.verb), [*map(State, args.state or ())])
+        except ValueError as error:
+            raise SettingInvalid(f"--state: {error}") from None
+        if not _selects(filters):
+            raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
+    return filters
+
+
+def _selects(filters: Filters) -> bool:
+    return any(given is not None for given in filters.values())
 
 
 def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
-    """The counts first; then what was selected, or, where nothing was, the pauses and the last
-    actions."""
-    is_listing = selects(filters)
+    """Print the counts; then the deliveries that were selected, or, without a selection, the
+    pauses and the last actions."""
+    is_listing = _selects(filters)
     limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
     page = _page(router, filters, limit if is_listing else 1)
     counts = page["counts"]
@@ -151,10 +180,9 @@ def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     if not is_listing:
         return GOOD
     left = limit
-    while page["deliveries"]:
-        found = page["deliveries"]
-        say_as(args.format, found, chain([""], entries.format_entries(found, router.now())))
-        left -= len(found)
+    while rows := page["deliveries"]:
+        say_as(args.format, rows, chain([""], entries.format_entries(rows, router.now())))
+        left -= len(rows)
         if not left or page["next"] is None:
             break
         page = _page(router, filters, left, page["next"])
@@ -169,19 +197,69 @@ def _page(router: Remote, filters: Filters, limit: int, after: str | None = None
 
 
 def _show(router: Remote, args: argparse.Namespace) -> int:
-    shape = dossier_of(router, args.event_id, body=args.body)
-    if shape is None:
+    from router.cli.stories import format_story
+
+    event, query = part(args.event_id), [("body", "true")] if args.body else []
+    dossier = router.find(f"/deliveries/{event}", query)
+    if dossier is None:
         note(
             f"no such event: {args.event_id!r} was never kept, or is over for long enough, or is "
             "another id of it, by which `trace` finds it"
         )
         return BAD
     if args.format == "json":
-        say_json(shape)
+        say_json(dossier)
         return GOOD
-    pauses = router.get("/pauses")["pauses"]
-    say_lines(entries.format_dossier(shape, router.now(), pauses))
+    say_lines(format_story(router.get(f"/events/{event}"), router.now()))
     if args.body:
-        say("")
-        say(shape["body"])
+        say_lines(["", dossier["body"]])
     return GOOD
+
+
+def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
+    """Replay, discard or restore the deliveries that are selected."""
+    path, verb = f"/deliveries/{args.verb}", Verb(args.verb)
+    preview = router.post(path, {**_body(filters), "dry_run": True})
+    action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
+    work = Work(verb, entries.total(counts))
+    if args.format == "text":
+        states = ["discarded"] if verb is Verb.RESTORE else filters["state"] or ["dead"]
+        none = [f"no {' or '.join(states)} delivery fits {action['what']}"]
+        say_lines(entries.format_counts(counts, router.now()) if work.number else none)
+    if verb is Verb.REPLAY:
+        note_removed(router, {count["target"] for count in counts})
+    if work.number and not args.dry_run:
+        if not confirmed(work, args):
+            return BAD
+        work.do(_steps(router, path, preview["token"]))
+    result = {**action, "left_out": left_out, "counts": counts}
+    report(work, args, result, _left_alone(work, left_out), "for what is left")
+    return BAD if work.trouble else GOOD
+
+
+def _body(filters: Filters) -> dict[str, Any]:
+    """Return the filters as JSON: a list for each that may be repeated."""
+    body: dict[str, Any] = {}
+    for name, text in filter_texts(filters):
+        if isinstance(filters[name], list):
+            body.setdefault(name, []).append(text)
+        else:
+            body[name] = text
+    return body
+
+
+def _steps(router: Remote, path: str, token: str) -> Iterator[Step]:
+    """At the end, `left` are the deliveries that have changed since the preview."""
+    more = True
+    while more:
+        done = router.post(path, {"token": token})
+        more = done["more"]
+        yield Step(done["changed"] + (0 if more else done["left"]), done["changed"])
+
+
+def _left_alone(work: Work, left_out: int) -> Iterator[str]:
+    if left_out:
+        yield f"{left_out:,} acknowledged later, as another event's, and left out:"
+        yield "  --acknowledged-later include takes them too"
+    if changed_elsewhere := work.taken - work.changed:
+        yield f"{changed_elsewhere:,} had changed meanwhile and stayed as they were"

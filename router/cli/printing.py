@@ -15,8 +15,8 @@ from router.telemetry.log.lines import printable
 
 NAME = "ebaas-router"
 
-#: After how many seconds it is told how far something is, or that somebody has not answered; and
-#: how often.
+#: Seconds until a note says how far something is, or that a router has not answered; and between
+#: such notes.
 PROGRESS_EVERY = 2.0
 
 
@@ -53,15 +53,15 @@ def note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def told_while_slow(who: str) -> Iterator[None]:
-    """While the block waits for somebody who does not answer, that is said."""
+def note_while_slow(name: str) -> Iterator[None]:
+    """Note every two seconds that `name` has not answered, until the block ends."""
     over, began = threading.Event(), time.monotonic()
 
-    def tell() -> None:
+    def note_each() -> None:
         while not over.wait(PROGRESS_EVERY):
-            note(f"{who} has not answered for {time.monotonic() - began:.0f} s")
+            note(f"{name} has not answered for {time.monotonic() - began:.0f} s")
 
-    threading.Thread(target=tell, daemon=True).start()
+    threading.Thread(target=note_each, daemon=True).start()
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""`resume`: a pause of a target is ended before its time."""
+"""`resume`: ends a pause of a target before its time."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def run(args: argparse.Namespace) -> int:
             require_targets(router, [args.target])
             note(f"nobody has paused {args.target}")
             return BAD
-    told = f"{ended['target']} goes on; {shown(ended['who'])} had paused it: {ended['because']}"
-    say_as(args.format, [ended], [told])
+    paused = f"{shown(ended['who'])} had paused it: {ended['because']}"
+    say_as(args.format, [ended], [f"{ended['target']} goes on; {paused}"])
     return GOOD

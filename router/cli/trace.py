@@ -1,15 +1,17 @@
-"""`trace`: what became of an event, by any id of it, also when everything was acknowledged."""
+"""`trace`: the story of an event, found by any id of it, even if every target acknowledged it."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
-from router.cli.columns import add_times, check_times, counted
-from router.cli.finding import EventSearch, add_places, query_of
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_format, add_settings, value
+from router.cli.acting import require_targets
+from router.cli.columns import Moment, add_times, check_times, counted
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, value
 from router.cli.printing import note, say, say_as
-from router.cli.remote import Remote, opened
+from router.cli.remote import Remote, add_archive, add_remote, add_router, add_store, opened, part
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 
@@ -34,30 +36,32 @@ HELP = Help(
     },
 )
 
-#: How many events a table has unless told otherwise.
+#: How many events a table has by default.
 _LIMIT = 20
 
 
 def configure(parser: Parser) -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", help="by what the event is known")
-    which = parser.add_argument_group("which of them")
+    add_search(parser.add_argument_group("which of them"))
+    add_archive(parser.add_argument_group("where to look if no router runs (default both)"))
+    parser.add_argument("--body", action="store_true", help="show bodies, which may be secret")
+    add_router(parser)
+
+
+def add_search(group: argparse._ArgumentGroup, verb: str = "") -> None:
+    """Add the options that select events; `verb` goes before those of one verb alone."""
     many = "; may be repeated"
-    add_times(which)
-    which.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
-    which.add_argument(
+    add_times(group)
+    group.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
+    group.add_argument(
         "--code",
         action="append",
         metavar="CODE",
-        help=f"the reply's, a receiver's, or its HTTP status{many}",
+        help=f"{verb}the reply's, a receiver's, or its HTTP status{many}",
     )
-    which.add_argument("--failed", action="store_true", help="no 000, or a failed attempt")
-    add_places(parser)
-    add_settings(parser, "config")
-    parser.add_argument(
-        "--limit", type=value(parse_count), metavar="N", help=f"events (default {_LIMIT})"
-    )
-    parser.add_argument("--body", action="store_true", help="show bodies, which may be secret")
-    add_format(parser)
+    group.add_argument("--failed", action="store_true", help=f"{verb}no 000, or a failed attempt")
+    limit = f"{verb}so many events at most" + ("" if verb else f" (default {_LIMIT})")
+    group.add_argument("--limit", type=value(parse_count), metavar="N", help=limit)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if not (args.what or args.target or args.code or args.failed or has_time):
         raise SettingInvalid("which event? Any id of it, a key or a pattern: trace WHAT")
     check_times(args)
-    query = [*query_of(args), *([("body", "true")] if args.body else [])]
+    query = [*_query(args), *([("body", "true")] if args.body else [])]
     with opened(args, needs="either") as router:
         found = EventSearch(router, query, args.limit or _LIMIT)
         if not found.events:
@@ -98,3 +102,56 @@ def _say_table(found: EventSearch, args: argparse.Namespace) -> None:
         say_as(args.format, [match], chain(map(format_match, [match]), bodies))
     if found.more and args.format == "text":
         say("and more: --limit, --since")
+
+
+def add_places(parser: Parser) -> None:
+    """Add the options that say where to look."""
+    add_archive(parser.add_argument_group("where to look if no router runs (default both)"))
+    add_store(parser)
+    add_remote(parser)
+
+
+class EventSearch:
+    """The results of one search, the newest event first."""
+
+    def __init__(self, router: Remote, query: Sequence[tuple[str, str]], limit: int) -> None:
+        """Raises RouterError, also for an unknown target."""
+        self._router = router
+        require_targets(router, [text for name, text in query if name == "target"])
+        found = router.get("/events", [*query, ("limit", str(limit))])
+        self.events, self.more = found["events"], found["more"]
+        self.skipped = found["skipped"]
+        self._looked_in = found["looked_in"]
+
+    def story(self, *, body: bool) -> Any:
+        """Return the whole story of the first event."""
+        first = self.events[0]
+        # An event that no route matches has its request's id alone.
+        name = first["event_id"] or str(first.get("request_id", ""))
+        return self._router.get(f"/events/{part(name)}", [("body", "true")] if body else [])
+
+    @property
+    def where(self) -> str:
+        """Return the places that were searched, and how far back each reaches."""
+        places = []
+        for place in self._looked_in:
+            reach = f"back to {place['back_to']}" if place["back_to"] else "nothing there"
+            if place["name"] == "store":
+                reach = "what is not settled, or was within the hour"
+            places.append(f"the {place['name']} ({reach})")
+        if not places:
+            return "the router has neither an archive nor a store, or no such target of yours"
+        return f"looked in {', '.join(places)}"
+
+
+def _query(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return which events the options select, as the API wants it."""
+    query = [("what", word) for word in args.what]
+    query += [("target", name) for name in args.target or ()]
+    query += [("code", code) for code in args.code or ()]
+    for name, moment in (("since", args.since), ("until", args.until)):
+        if isinstance(moment, Moment):
+            query.append((name, moment.words))
+    if not all(text for _, text in query):
+        raise SettingInvalid("an argument is empty")
+    return [*query, *([("failed", "true")] if args.failed else [])]

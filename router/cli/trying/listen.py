@@ -10,7 +10,6 @@ from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from router.cli.asking import RemoteProblem, trust
 from router.cli.options import (
     GOOD,
     INTERRUPTED,
@@ -24,7 +23,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME, note, say_as
-from router.cli.remote import Remote, add_remote, opened
+from router.cli.remote import Remote, RemoteProblem, add_remote, opened, trust
 from router.cli.trying.request import Ebaas, Request, Response, add_sign, note_401, read_signer
 from router.config.settings import parse_count
 from router.contract.replies import is_sane
@@ -88,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     left = args.limit
     try:
         with ExitStack() as stack:
-            remote = stack.enter_context(opened(args, is_here=False))
+            remote = stack.enter_context(opened(args, must_run=True))
             _mind_targets(remote, args.target or ())
             copier = _copier(args, signer, stack)
             has_said_401 = False

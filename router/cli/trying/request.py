@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from router.cli.asking import add_ca, own_url, trust
 from router.cli.options import (
     STDIN,
     add_settings,
@@ -24,6 +23,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME, milliseconds, note
+from router.cli.remote import add_ca, own_url, trust
 from router.cli.trying.standin import read_event
 from router.config.settings import SETTINGS
 from router.config.variables import Unresolved, Variables

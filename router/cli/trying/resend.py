@@ -7,9 +7,7 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from router.cli.asking import trust
 from router.cli.columns import counted
-from router.cli.finding import EventSearch, add_places
 from router.cli.options import (
     BAD,
     GOOD,
@@ -23,7 +21,8 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say_as
-from router.cli.remote import opened
+from router.cli.remote import opened, trust
+from router.cli.trace import EventSearch, add_places
 from router.cli.trying.request import add_sign, note_401, read_signer
 
 if TYPE_CHECKING:

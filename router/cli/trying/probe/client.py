@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from router.cli.asking import add_ca, trust
 from router.cli.options import (
     add_settings,
     parse_url,
@@ -23,6 +22,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME
+from router.cli.remote import add_ca, trust
 from router.cli.trying.request import parse_header, read_headers, read_secrets, secrets_of
 from router.cli.wording import Wording
 from router.config.loading import load
