@@ -24,7 +24,7 @@ from router.cli.options import (
     Parser,
     nearest_of,
 )
-from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say_lines
+from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say_lines
 from router.model.errors import RouterError, SettingInvalid, why_not
 
 #: Each command's module below this package, and its line in the list.
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_streams()
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)
-        flush()
+        sys.stdout.flush()  # a broken pipe or a full disk is met here, not at the end
         return code
     except RouterError as error:
         for line in str(error).splitlines():

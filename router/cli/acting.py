@@ -12,8 +12,8 @@ from typing import Any
 
 from router.cli.columns import counted
 from router.cli.options import nearest_of, said_yes, value
-from router.cli.printing import NAME, note, say_as
-from router.cli.remote import Progress, Remote, RemoteProblem
+from router.cli.printing import NAME, Progress, note, say_as
+from router.cli.remote import Remote, RemoteProblem
 from router.model.errors import SettingInvalid
 from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Step, Verb

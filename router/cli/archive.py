@@ -31,10 +31,9 @@ from router.cli.options import (
     require_target,
     value,
 )
-from router.cli.printing import note, say, say_as, say_lines
+from router.cli.printing import Progress, note, say, say_as, say_lines
 from router.cli.remote import (
     URL_VARIABLE,
-    Progress,
     Remote,
     RemoteProblem,
     add_archive,

@@ -32,7 +32,7 @@ from router.cli.options import (
     read_setting,
     value,
 )
-from router.cli.printing import NAME, PROGRESS_EVERY, note, note_while_slow
+from router.cli.printing import NAME, Progress, note, note_while_slow
 from router.config.settings import (
     REMOVED,
     SETTINGS,
@@ -552,20 +552,6 @@ def _is_folder(path: Path) -> bool:
         raise
     except OSError:
         return False
-
-
-class Progress:
-    """Reports on stderr how far something slow is."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._reported_at = time.monotonic()
-
-    def __call__(self, how_far: str) -> None:
-        now = time.monotonic()
-        if now - self._reported_at >= PROGRESS_EVERY:
-            self._reported_at = now
-            note(f"{self._doing} {how_far}")
 
 
 def targets_of(path: Path) -> set[str] | None:
