@@ -16,12 +16,12 @@ from router.archive.reading import (
     InventoryView,
     Sources,
     inventory,
-    inventory_shape,
 )
-from router.archive.trace.finding import Match, matches, name_of, rows, story_of
+from router.archive.trace.finding import Match, matches, name_of, rows
 from router.archive.trace.question import Question, Word
-from router.archive.trace.story import Again, ReplayPlace, id_of, resend
-from router.archive.trace.views import MatchView, StoryView, row_view, story_view
+from router.archive.trace.replay import Again, ReplayPlace, id_of, resend
+from router.archive.trace.story import story_of
+from router.archive.trace.views import MatchView, StoryView, row_view
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
@@ -156,9 +156,8 @@ async def search_in(
     """What is asked for, of an archive and a store. Raises OSError and StoreFailed."""
     sources = Sources(folder, progress, note)
     if asked.get("inventory"):
-        counted = None if folder is None else inventory(folder, progress, note)
         found = _told([], sources, None, None, more=False)
-        found["inventory"] = None if counted is None else inventory_shape(counted)
+        found["inventory"] = None if folder is None else inventory(folder, progress, note)
         return found
     if "again" in asked:
         found = _told([], sources, None, None, more=False)
@@ -171,9 +170,9 @@ async def search_in(
         matching = await matches(question, limit + 1, sources, ops)
         story = await _story(matching, sources, ops, asked)
         return _told([], sources, ops, story, more=False)
-    table = await rows(question, limit, sources, ops)
-    told = [row_view(each, body=asked["body"]) for each in table]
-    return _told(told, sources, ops, None, more=table.more)
+    table, more = rows(await matches(question, limit + 1, sources, ops), limit)
+    told = [row_view(row, body=asked["body"]) for row in table]
+    return _told(told, sources, ops, None, more=more)
 
 
 async def _story(
@@ -181,8 +180,7 @@ async def _story(
 ) -> StoryView | None:
     for match in found:
         if asked["event"] == name_of(match):
-            story = await story_of(match, sources, ops)
-            return story_view(story, body=asked["body"])
+            return await story_of(match, sources, ops, body=asked["body"])
     return None
 
 

@@ -13,7 +13,7 @@ import pytest
 from router.archive.reading import Damage
 from router.archive.segments import SegmentStore, found, time_of
 from router.archive.trace.question import Question
-from router.archive.trace.story import Again, place_of
+from router.archive.trace.replay import Again, ReplayPlace, id_of
 from tests.support.archived import told
 
 AGAIN = Again("ledger", Question())
@@ -56,4 +56,7 @@ def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
         for segment in found(tmp_path):
             if segment.last is not None and segment.last < last.at:
                 segment.path.unlink()
-        assert chosen(tmp_path, replace(AGAIN, after=place_of(last))) == every[stop + 1 :]
+        assert (
+            chosen(tmp_path, replace(AGAIN, after=ReplayPlace(last.at, id_of(last))))
+            == every[stop + 1 :]
+        )

@@ -378,7 +378,7 @@ def test_a_segment_that_cant_be_read_keeps_nothing_from_going(tmp_path: Path) ->
     shelf = SegmentStore(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)
     shelf.append([b"old\n"])
     shelf.turn()
-    bad = tmp_path / "20261126T120000000Z-0123abcd.jsonl"
+    bad = tmp_path / "20261126T120000000Z-0000000001-0123abcd.jsonl"
     bad.mkdir()
     with pytest.raises(IsADirectoryError):
         SegmentStore(tmp_path, 4 * MIB, 60.0).tidy()

@@ -1,7 +1,7 @@
-"""What became of events, as JSON: a TypedDict for each form, and what makes it.
+"""Events as JSON: a TypedDict for each form, and the functions that make them.
 
-As in `store/views.py`, but times of matches and steps are to the millisecond, as the lines of the
-archive have them. `what` tells which form a match or a step has.
+Times of matches and steps are to the millisecond, as in the archive's lines. `what` tells which
+form a match or a step has. See also `store/views.py`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict, cast
 
 from router.archive.trace.finding import KeptStory, Match, Row
-from router.archive.trace.lines import AtTarget, CallerInfo, LateAttempt, LateKind
-from router.archive.trace.story import Acted, Missed, Step, Story
+from router.archive.trace.lines import AtTarget, CallerInfo, EventLine, LateAttempt, LateKind
 from router.store.admin import Verb
 from router.store.protocol import Stage
 from router.store.views import EntryView, entry_view
 from router.telemetry.log.lines import stamp
 
-#: What one target came to. It is made so, since `as` is a word of Python's.
+#: A result at one target. Not a class, because `as` is a keyword.
 AtTargetView = TypedDict(
     "AtTargetView",
     {
@@ -49,7 +48,7 @@ class RequestView(TypedDict):
     unqueued: bool
     routes: list[str]
     targets: list[AtTargetView]
-    #: Where it was asked for.
+    #: Only if requested.
     body: NotRequired[str | None]
 
 
@@ -63,6 +62,8 @@ class LateView(AtTargetView):
 
 
 class MissedView(AtTargetView):
+    """A failed attempt that is in the store and in no line."""
+
     what: Literal["attempt"]
     at: str
     request: int | None
@@ -70,7 +71,7 @@ class MissedView(AtTargetView):
 
 
 class ActedView(TypedDict):
-    """An action's, but that `words` has the selection."""
+    """A person's action on deliveries of the event. `words` has the selection."""
 
     what: Literal["acted"]
     at: str
@@ -93,16 +94,16 @@ class RequestMatch(RequestView):
 
 class StandingView(TypedDict):
     target: str
-    #: The store's, or `failed` or `lost` where only a line tells of it.
+    #: A state of the store; `failed` or `lost` if it is known from a line only.
     state: str
 
 
 class RowView(TypedDict):
-    """What a row of a table has besides its newest line."""
+    """The fields of a table's row besides its newest line."""
 
-    #: What EBaaS was told last, where that is known.
+    #: The code of the last reply to EBaaS, if known.
     told: NotRequired[str]
-    #: The targets that still need something, or have failed for good.
+    #: The targets that still need the event, or have failed for good.
     open: NotRequired[list[StandingView]]
 
 
@@ -125,12 +126,15 @@ MatchView = RequestMatch | LateMatch | KeptMatch
 
 
 class NextView(TypedDict):
+    """A step to come, unless something else happens first."""
+
+    #: `request`: EBaaS retries; `given_up`: EBaaS gives up; `retry`: the router's queue retries.
     what: Literal["request", "given_up", "retry"]
     at: str
     number: int
     target: str
-    #: Whether the target's pause has to end first, and whether that retry is in flight: then it has
-    #: until `at`. Not told by earlier versions.
+    #: Whether a pause delays the retry, and whether the retry is in flight, at most until `at`.
+    #: Missing in earlier versions.
     paused: NotRequired[bool]
     in_flight: NotRequired[bool]
 
@@ -148,7 +152,7 @@ class StoryView(TypedDict):
     stage: Stage | None
     deliveries: list[EntryView]
     next: list[NextView]
-    #: Where it was asked for.
+    #: Only if requested.
     body: NotRequired[str | None]
 
 
@@ -170,96 +174,39 @@ def match_view(match: Match, *, body: bool) -> MatchView:
 
 
 def row_view(row: Row, *, body: bool) -> MatchView:
-    """One of a table."""
-    shape = match_view(row.newest, body=body)
-    if shape["what"] == "request" or shape["what"] == "unmatched":
-        return shape
+    view = match_view(row.newest, body=body)
+    if view["what"] == "request" or view["what"] == "unmatched":
+        return view
     if row.told is not None:
-        shape["told"] = row.told.code
-    if shape["what"] != "kept":
-        shape["open"] = [
-            StandingView(target=target, state=state) for target, state in row.open.items()
-        ]
-    return shape
+        view["told"] = row.told.code
+    if view["what"] != "kept":
+        view["open"] = [{"target": name, "state": state} for name, state in row.open.items()]
+    return view
 
 
-def story_view(story: Story, *, body: bool) -> StoryView:
-    shape: StoryView = {
-        "kind": "story",
-        "event_id": story.event_id,
-        "event_key": story.event_key,
-        "request_id": story.request_id,
-        "trace_id": story.trace_id,
-        "sha256": story.digest,
-        "bytes": story.bytes,
-        "changes": list(story.changes),
-        "steps": [_step(step) for step in story.steps],
-        "stage": story.stage,
-        "deliveries": [entry_view(entry) for entry in story.entries],
-        "next": [
-            {
-                "what": each.what,
-                "at": stamp(each.at),
-                "number": each.number,
-                "target": each.target,
-                "paused": each.is_paused,
-                "in_flight": each.is_in_flight,
-            }
-            for each in story.next
-        ],
+def line_view(line: EventLine) -> StepView:
+    return _request(line, body=False) if isinstance(line, CallerInfo) else _late(line)
+
+
+def _request(request: CallerInfo, *, body: bool) -> RequestView:
+    view: RequestView = {
+        "what": "request" if request.is_matched else "unmatched",
+        "at": stamp(request.at),
+        "event_key": request.event_key,
+        "request_id": request.request_id,
+        "code": request.code,
+        "ms": request.ms,
+        "request": request.number,
+        "of": request.of,
+        "cause": request.cause,
+        "unrecorded": request.unrecorded,
+        "unqueued": request.unqueued,
+        "routes": list(request.routes),
+        "targets": [at_target_view(result) for result in request.targets],
     }
     if body:
-        shape["body"] = story.body
-    return shape
-
-
-def _step(step: Step) -> StepView:
-    match step:
-        case CallerInfo():
-            return _request(step, body=False)
-        case LateAttempt():
-            return _late(step)
-        case Missed():
-            return {
-                "what": "attempt",
-                "at": stamp(step.at),
-                "request": step.tried.request or None,
-                "retry": step.tried.retry or None,
-                **_at_target(step.each),
-            }
-        case Acted():
-            return {
-                "what": "acted",
-                "at": stamp(step.at),
-                "kind": "action",
-                "action_id": step.action.action_id,
-                "verb": step.action.verb,
-                "who": step.action.who,
-                "words": step.action.what,
-                "deliveries": step.action.deliveries,
-                "targets": list(step.targets),
-            }
-
-
-def _request(told: CallerInfo, *, body: bool) -> RequestView:
-    shape: RequestView = {
-        "what": "request" if told.is_matched else "unmatched",
-        "at": stamp(told.at),
-        "event_key": told.event_key,
-        "request_id": told.request_id,
-        "code": told.code,
-        "ms": told.ms,
-        "request": told.number,
-        "of": told.of,
-        "cause": told.cause,
-        "unrecorded": told.unrecorded,
-        "unqueued": told.unqueued,
-        "routes": list(told.routes),
-        "targets": [_at_target(each) for each in told.targets],
-    }
-    if body:
-        shape["body"] = told.body
-    return shape
+        view["body"] = request.body
+    return view
 
 
 def _late(late: LateAttempt) -> LateView:
@@ -270,10 +217,10 @@ def _late(late: LateAttempt) -> LateView:
         "retry": late.retry,
         "cause": late.cause,
         "unrecorded": late.unrecorded,
-        **_at_target(late.tried),
+        **at_target_view(late.tried),
     }
 
 
-def _at_target(each: AtTarget) -> AtTargetView:
-    named = (("as" if name == "role" else name, name) for name in AtTarget.__slots__)
-    return cast("AtTargetView", {shown: getattr(each, name) for shown, name in named})
+def at_target_view(result: AtTarget) -> AtTargetView:
+    names = (("as" if name == "role" else name, name) for name in AtTarget.__slots__)
+    return cast("AtTargetView", {shown: getattr(result, name) for shown, name in names})

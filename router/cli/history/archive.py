@@ -204,7 +204,7 @@ def _rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
 def _export(args: argparse.Namespace) -> int:
     """Of this machine's archive: its files are read as they are."""
     from router.archive.reading import Damage
-    from router.archive.trace.story import events
+    from router.archive.trace.replay import events
 
     if args.archive is None and read_url(args) is not None:
         raise SettingInvalid(
