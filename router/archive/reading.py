@@ -37,6 +37,39 @@ class Damage:
         return f"the archive is damaged: {' and '.join(counts)} could not be read"
 
 
+# Quotes within texts are escaped, so none of these can occur inside a text.
+_CODE = re.compile(rb'"happening":"(?:event|unmatched)","code":"([^"]*)"')
+_LATER = re.compile(rb'"happening":"(retried|dead_letter|lost)"')
+_TARGET = b'":{"as":"'
+_BODY = b',"payload":"'
+
+
+class InventoryView(TypedDict):
+    """Counts and times of an archive's lines."""
+
+    kind: Literal["archive"]
+    #: The first and the last time; null for an empty archive.
+    first: str | None
+    last: str | None
+    requests: int
+    #: Requests whose line has the event's body.
+    bodies: int
+    #: Bytes on the disk, and as text.
+    size: int
+    text: int
+    segments: int
+    #: Segments that can be read only in part.
+    cut: int
+    #: What could not be read, in words; `""` if everything could.
+    damage: str
+    #: Requests by the code of the reply; `""` if the caller had hung up.
+    codes: dict[str, int]
+    #: Requests by target.
+    targets: dict[str, int]
+    #: Lines about deliveries after their requests, by happening.
+    later: dict[str, int]
+
+
 class Sources:
     """The archive as a source of events. Unreadable lines are skipped and counted."""
 
@@ -45,14 +78,13 @@ class Sources:
         archive: Path | None,
         progress: Callable[[str], None] = lambda how_far: None,
         tell: Callable[[str], None] = lambda why: None,
-        damage: Damage | None = None,
     ) -> None:
         """`progress` is called after each segment, `tell` with the reason if one is unreadable.
         Without an archive, nothing is found."""
         self._archive = archive
         self._progress = progress
         self._tell = tell
-        self.damage = Damage() if damage is None else damage
+        self.damage = Damage()
         #: Start of the archive, after a search; None if it is empty. No entry without an archive.
         self.reach: dict[str, float | None] = {}
 
@@ -103,6 +135,37 @@ class Sources:
             if in_order := sorted(lines, key=time_of, reverse=oldest_first):
                 held.append(in_order)
         yield from _merged(held, None, oldest_first=oldest_first)
+
+    def inventory(self) -> InventoryView | None:
+        """Count the archive's lines; None without an archive. Raises OSError."""
+        if self._archive is None:
+            return None
+        codes, targets = Counter[str](), Counter[str]()
+        later = Counter({"retried": 0, "dead_letter": 0, "lost": 0})
+        segments, size, text_size, bodies = found(self._archive), 0, 0, 0
+        for segment, text in self._texts(segments):
+            size += segment.size
+            text_size += len(text)
+            bodies += text.count(_BODY)
+            for pattern, counts in ((_CODE, codes), (_LATER, later)):
+                counts.update(match[1].decode("ascii") for match in pattern.finditer(text))
+            before_targets = text.split(_TARGET)[:-1]
+            targets.update(part[part.rfind(b'"') + 1 :].decode("ascii") for part in before_targets)
+        return {
+            "kind": "archive",
+            "first": utc(min(segment.first for segment in segments)) if segments else None,
+            "last": utc(max(segment.newest for segment in segments)) if segments else None,
+            "requests": codes.total(),
+            "bodies": bodies,
+            "size": size,
+            "text": text_size,
+            "segments": len(segments),
+            "cut": self.damage.segments,
+            "damage": str(self.damage) if self.damage else "",
+            "codes": codes,
+            "targets": targets,
+            "later": later,
+        }
 
     def _texts(self, segments: Sequence[Segment]) -> Iterator[tuple[Segment, bytes]]:
         """Read the segments, each while the one before it is searched."""
@@ -171,71 +234,3 @@ def _find(text: bytes, needle: Needle, start: int) -> int:
         return text.find(needle, start)
     match = needle.search(text, start)
     return match.start() if match else -1
-
-
-# Quotes within texts are escaped, so none of these can occur inside a text.
-_CODE = re.compile(rb'"happening":"(?:event|unmatched)","code":"([^"]*)"')
-_LATER = re.compile(rb'"happening":"(retried|dead_letter|lost)"')
-_TARGET = b'":{"as":"'
-_BODY = b',"payload":"'
-
-
-class InventoryView(TypedDict):
-    """Counts and times of an archive's lines."""
-
-    kind: Literal["archive"]
-    #: The first and the last time; null for an empty archive.
-    first: str | None
-    last: str | None
-    requests: int
-    #: Requests whose line has the event's body.
-    bodies: int
-    #: Bytes on the disk, and as text.
-    size: int
-    text: int
-    segments: int
-    #: Segments that can be read only in part.
-    cut: int
-    #: What could not be read, in words; `""` if everything could.
-    damage: str
-    #: Requests by the code of the reply; `""` if the caller had hung up.
-    codes: dict[str, int]
-    #: Requests by target.
-    targets: dict[str, int]
-    #: Lines about deliveries after their requests, by happening.
-    later: dict[str, int]
-
-
-def inventory(
-    folder: Path, progress: Callable[[str], None], tell: Callable[[str], None]
-) -> InventoryView:
-    """Count an archive's lines. Raises OSError."""
-    codes, targets = Counter[str](), Counter[str]()
-    later = Counter({"retried": 0, "dead_letter": 0, "lost": 0})
-    segments, damage, size, text_size, bodies = found(folder), Damage(), 0, 0, 0
-    for number, segment in enumerate(segments, 1):
-        text, is_whole = segment.read(tell)
-        damage.segments += not is_whole
-        size += segment.size
-        text_size += len(text)
-        bodies += text.count(_BODY)
-        for pattern, counts in ((_CODE, codes), (_LATER, later)):
-            counts.update(match[1].decode("ascii") for match in pattern.finditer(text))
-        before_targets = text.split(_TARGET)[:-1]
-        targets.update(part[part.rfind(b'"') + 1 :].decode("ascii") for part in before_targets)
-        progress(f"segment {number:,} of {len(segments):,}")
-    return {
-        "kind": "archive",
-        "first": utc(min(segment.first for segment in segments)) if segments else None,
-        "last": utc(max(segment.newest for segment in segments)) if segments else None,
-        "requests": codes.total(),
-        "bodies": bodies,
-        "size": size,
-        "text": text_size,
-        "segments": len(segments),
-        "cut": damage.segments,
-        "damage": str(damage) if damage else "",
-        "codes": codes,
-        "targets": targets,
-        "later": later,
-    }

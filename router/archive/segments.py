@@ -172,12 +172,6 @@ def _newest(segment: Segment) -> tuple[float, float]:
     return (float("inf") if segment.last is None else segment.last, segment.first)
 
 
-def new_token(folder: Path) -> str:
-    """Return a token with the next number. Two processes may take the same number at once."""
-    number = max((segment.number for segment in every_file(folder)), default=0) + 1
-    return f"{number:010}-{token_hex(4)}"
-
-
 def written(segments: Iterable[Segment], now: float) -> list[tuple[Segment, float]]:
     """Return the finished segments, the last one written first, each with the time of its end.
 
@@ -190,15 +184,6 @@ def written(segments: Iterable[Segment], now: float) -> list[tuple[Segment, floa
         latest = last if last <= now else latest
         dated.append((segment, latest))
     return dated
-
-
-def open_name(first: float, token: str) -> str:
-    return f"{_stamp(first)}-{token}.jsonl"
-
-
-def finished_name(first: float, last: float, token: str) -> str:
-    """Return the name of a finished segment. `last` is rounded up: no line is younger."""
-    return f"{_stamp(first)}-{_stamp(last + 0.002)}-{token}.jsonl.zst"
 
 
 def _stamp(at: float) -> str:
@@ -405,8 +390,10 @@ class SegmentStore:
         self._delete(more)
 
     def _begin(self, first: float) -> None:
-        token = new_token(self._folder)
-        path = self._folder / open_name(first, token)
+        # Two processes may take the same number at once.
+        number = max((segment.number for segment in every_file(self._folder)), default=0) + 1
+        token = f"{number:010}-{token_hex(4)}"
+        path = self._folder / f"{_stamp(first)}-{token}.jsonl"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -442,13 +429,15 @@ class SegmentStore:
             if last is None:
                 lines = path.read_bytes().split(b"\n")
                 first, last = span(lines) or (first, max(first, path.stat().st_mtime))
-            name = self._folder / finished_name(first, last, segment.token)
-            part = name.with_suffix(".part")
+            # The last time is rounded up: no line is younger.
+            name = f"{_stamp(first)}-{_stamp(last + 0.002)}-{segment.token}.jsonl.zst"
+            finished = self._folder / name
+            part = finished.with_suffix(".part")
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with os.fdopen(fd, "wb") as file, path.open("rb", buffering=0) as text:
                     compress(text, file)
-                part.rename(name)
+                part.rename(finished)
             except OSError:
                 part.unlink(missing_ok=True)
                 raise

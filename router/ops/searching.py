@@ -11,17 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
 
-from router.archive.reading import (
-    Damage,
-    InventoryView,
-    Sources,
-    inventory,
-)
+from router.archive.reading import InventoryView, Sources
 from router.archive.trace.finding import Match, matches, name_of, rows
 from router.archive.trace.question import Question, Word
 from router.archive.trace.replay import Again, ReplayPlace, id_of, resend
-from router.archive.trace.story import story_of
-from router.archive.trace.views import MatchView, StoryView, row_view
+from router.archive.trace.views import MatchView, StoryView, row_view, story_of
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
@@ -157,12 +151,12 @@ async def search_in(
     sources = Sources(folder, progress, note)
     if asked.get("inventory"):
         found = _told([], sources, None, None, more=False)
-        found["inventory"] = None if folder is None else inventory(folder, progress, note)
+        found["inventory"] = sources.inventory()
         return found
     if "again" in asked:
         found = _told([], sources, None, None, more=False)
         if folder is not None:
-            found["again"] = _again(folder, asked["again"], progress, note)
+            found["again"] = _again(sources, asked["again"])
         return found
     question = _question(asked)
     limit = asked["limit"]
@@ -207,19 +201,19 @@ def _told(
     )
 
 
-def _again(folder: Path, asked: AgainFor, progress: Tell, note: Tell) -> AgainFound:
+def _again(sources: Sources, asked: AgainFor) -> AgainFound:
     """Each event once, in order of time: one page, or the number of all."""
     question = Question(
         keys=tuple(map(Glob, asked["match"])), since=asked["since"], until=asked["until"]
     )
     after = asked["after"] and ReplayPlace(*asked["after"])
     again = Again(asked["target"], question, asked["backfill"], after)
-    damage, size = Damage(), 0
+    size, damage = 0, sources.damage
     left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
     found = AgainFound(
         events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
     )
-    for told in again.choose(folder, progress, note, damage):
+    for told in again.choose(sources):
         if again.is_unknown(told):
             left_out["targets_cut"] += 1
             continue

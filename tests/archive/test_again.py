@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from router.archive.reading import Damage
+from router.archive.reading import Sources
 from router.archive.segments import SegmentStore, found, time_of
 from router.archive.trace.question import Question
 from router.archive.trace.replay import Again, ReplayPlace, id_of
@@ -20,7 +20,7 @@ AGAIN = Again("ledger", Question())
 
 
 def chosen(folder: Path, again: Again) -> list[str]:
-    found = again.choose(folder, lambda _: None, pytest.fail, Damage())
+    found = again.choose(Sources(folder, tell=pytest.fail))
     return [told.event_id for told in found]
 
 
@@ -50,7 +50,7 @@ def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     in_order = sorted(lines, key=lambda line: (time_of(line), json.loads(line)["event_id"]))
     assert every == [json.loads(line)["event_id"] for line in in_order]
     for stop in sorted(random.sample(range(200), 5)):
-        taken = list(AGAIN.choose(tmp_path, lambda _: None, pytest.fail, Damage()))
+        taken = list(AGAIN.choose(Sources(tmp_path, tell=pytest.fail)))
         last = next(each for each in taken if each.event_id == every[stop])
         SegmentStore(tmp_path, 1 << 40, 30 * 86400.0).tidy()
         for segment in found(tmp_path):

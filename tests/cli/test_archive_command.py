@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from router.archive.reading import Damage
+from router.archive.reading import Sources
 from router.archive.segments import SegmentStore
 from router.archive.trace.question import Question
 from router.archive.trace.replay import events, id_of, resend
@@ -238,7 +238,7 @@ def test_a_replayed_key_is_the_bodys(tmp_path: Path, shop: Shop) -> None:
 
 
 def letter_of(folder: Path) -> OutboundEvent:
-    (told,) = events(folder, Question(), print, print, Damage())
+    (told,) = events(Sources(folder), Question())
     found = resend(
         at=told.at,
         event_id=id_of(told),

@@ -47,25 +47,25 @@ class CallerInfo:
     event_key: str
     #: The reply's code; `""` if the caller had hung up.
     code: str
-    ms: float | None
-    #: The request's number, and how many there can be; None without a memory.
-    number: int | None
-    of: int | None
-    #: Why targets may have received the event before.
-    cause: str
-    #: Why the event is not in the memory although it should be.
-    unrecorded: str
-    unqueued: bool
-    is_matched: bool
-    routes: tuple[str, ...]
     targets: tuple[AtTarget, ...]
-    trace_id: str
     #: A prefix of the body's SHA-256.
     digest: str
     bytes: int | None
-    changes: tuple[str, ...]
     #: The body as received; None if it was not kept, or is not valid text.
     body: str | None
+    trace_id: str = ""
+    ms: float | None = None
+    #: The request's number, and how many there can be; None without a memory.
+    number: int | None = None
+    of: int | None = None
+    #: Why targets may have received the event before.
+    cause: str = ""
+    #: Why the event is not in the memory although it should be.
+    unrecorded: str = ""
+    unqueued: bool = False
+    is_matched: bool = True
+    routes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
     #: Names of the fields that the line has only in part.
     cut: tuple[str, ...] = ()
     #: The event's other four fields, in the order of FIELDS; empty if unknown.

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from router.archive.reading import Damage, Sources
+from router.archive.reading import Sources
 from router.archive.trace.lines import CallerInfo, time_of
 from router.archive.trace.question import Question
 from router.contract.replies import is_sane
@@ -27,16 +26,13 @@ if TYPE_CHECKING:
 
 
 def events(
-    folder: Path,
+    sources: Sources,
     question: Question,
-    progress: Callable[[str], None],
-    tell: Callable[[str], None],
-    damage: Damage,
     concerns: Callable[[CallerInfo], bool] = lambda request: True,
 ) -> Iterator[CallerInfo]:
     """Yield the first request of each event that fits the question and `concerns` the caller, in
     the order of time and, at the same time, of ids. Raises OSError."""
-    sources, known = Sources(folder, progress, tell, damage), set[str]()
+    known: set[str] = set()
     requests = (
         line
         for line in sources.look(question, oldest_first=True)
@@ -85,16 +81,10 @@ class Again:
         requests, a request that had the target."""
         return self.backfill or self.had_it(request) or self.is_unknown(request)
 
-    def choose(
-        self,
-        folder: Path,
-        progress: Callable[[str], None],
-        tell: Callable[[str], None],
-        damage: Damage,
-    ) -> Iterator[CallerInfo]:
+    def choose(self, sources: Sources) -> Iterator[CallerInfo]:
         """Yield each event once, in the order of time, including those that are `is_unknown`.
         Raises OSError."""
-        for request in events(folder, self.question, progress, tell, damage, self.concerns):
+        for request in events(sources, self.question, self.concerns):
             if self.backfill and self.had_it(request):
                 continue
             if not (request.event_id or request.code == SUCCESS):

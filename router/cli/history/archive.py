@@ -203,7 +203,7 @@ def _rows(counts: Mapping[str, int]) -> list[tuple[str, str]]:
 
 def _export(args: argparse.Namespace) -> int:
     """Of this machine's archive: its files are read as they are."""
-    from router.archive.reading import Damage
+    from router.archive.reading import Sources
     from router.archive.trace.replay import events
 
     if args.archive is None and read_url(args) is not None:
@@ -215,8 +215,9 @@ def _export(args: argparse.Namespace) -> int:
         require_targets(here, args.target or ())
     folder = read_archive(args)
     assert folder is not None
-    left, without, damage = args.limit or sys.maxsize, 0, Damage()
-    for told in events(folder, question_of(args), Progress("looked through"), note, damage):
+    left, without = args.limit or sys.maxsize, 0
+    sources = Sources(folder, Progress("looked through"), note)
+    for told in events(sources, question_of(args)):
         if told.body is None:
             without += 1
             continue
@@ -227,6 +228,6 @@ def _export(args: argparse.Namespace) -> int:
         say(told.body.replace("\r", " ").replace("\n", " "))
     if without:
         note(f"{counted(without, 'event')} left out: without a body")
-    if damage:
-        note(f"{damage}: there may be more events than these")
-    return BAD if damage else GOOD
+    if sources.damage:
+        note(f"{sources.damage}: there may be more events than these")
+    return BAD if sources.damage else GOOD
