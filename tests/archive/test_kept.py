@@ -127,12 +127,10 @@ def test_a_search_finds_what_a_naive_one_does(
 ) -> None:
     """The search returns the newest events that fit, up to the limit."""
     shop.forget()
-    for event in known:
-        put(shop, event)
-    fitting = sorted(
-        (event for event in known if event.fits(question)), key=lambda event: -event.changed_at
-    )
-    assert found(shop, question, limit) == [event.event_id for event in fitting[:limit]]
+    for one in known:
+        put(shop, one)
+    fitting = sorted((e for e in known if e.fits(question)), key=lambda e: -e.changed_at)
+    assert found(shop, question, limit) == [e.event_id for e in fitting[:limit]]
 
 
 def put(shop: Shop, known: Known) -> None:

@@ -68,8 +68,8 @@ def names(found: Ran) -> list[str]:
     ],
 )
 def test_an_event_is_found_by_whatever_it_is_known_by(tmp_path: Path, word: str) -> None:
-    """An event is found by its id, its request's, its key, a pattern, its trace, an id in `changes`,
-    or its body's hash."""
+    """Its id, its request's, its key, a pattern, its trace, an id in `changes`, and its body's hash
+    find it."""
     changes = [*map(str, range(20, 60)), "order 库", 17, {"id": "deep"}]
     sent = json.dumps({"changes": changes}, ensure_ascii=False).encode()
     one = told("one", body=sent, event_key="x.y.z.1", trace_id=TRACE, changes=["20"])
@@ -115,7 +115,7 @@ AUDIT = {**KEY, "target": "audit", "reason": "status", "status": 500}
 
 
 def test_a_row_has_the_reply_and_open_deliveries(tmp_path: Path) -> None:
-    """If the newest line is about the replay to one target, the row also has the last reply, and the
+    """If the newest line is about a replay to one target, the row also has the last reply and the
     other target's dead letter. Deliveries that succeeded later are not open."""
     keep(
         tmp_path,
