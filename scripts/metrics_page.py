@@ -1,4 +1,4 @@
-"""Print docs/metrics.md, made of the table of metrics: python -m scripts.metrics_page"""
+"""Print docs/metrics.md from the table of metrics: python -m scripts.metrics_page"""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from router.telemetry.metrics import PROCESS, REMOVED, TARGET, Label, Metric
 HEAD = f"""\
 # Metrics
 
-Made from the table in `router/telemetry/metrics.py` by `make docs`; a test fails where it is
-stale. What to ask of them is in [ops.md](ops.md), what to do about alerts in
-[alerts.md](alerts.md).
+Generated from the table in `router/telemetry/metrics.py` by `make docs`; a test fails if it is
+stale. Queries are in [ops.md](ops.md), alerts in [alerts.md](alerts.md).
 
-Every series is there from the start at 0, for every target of the configuration in force; where one
-may be absent its meaning says so. When a reload removes a target its series go; what still happens
-to it, an attempt in flight or a dead letter in the store, is counted for the target `{REMOVED}`. No
-label ever has anything of an event in it.
+Every series exists from the start with the value 0, for every target of the configuration in force,
+unless its meaning says that it may be absent. When a reload removes a target, its series disappear;
+its remaining attempts and dead letters are counted for the target `{REMOVED}`. Labels never contain
+anything from an event.
 """
 
 COLUMNS = ("name", "kind", "labels", "meaning")
@@ -44,12 +43,12 @@ def _row(metric: Metric, labels: tuple[str, ...]) -> tuple[str, ...]:
     if metric.label is not None:
         labels = (*labels, metric.label.name)
     if metric.kind == "info":
-        labels = (*labels, "what it says")
+        labels = (*labels, "its information")
     return f"`{metric.full_name}`", metric.kind, ", ".join(labels), metric.help
 
 
 def _labels(metrics: Iterable[Metric]) -> list[str]:
-    """The labels' values; where metrics differ in a label's, each of them."""
+    """Return the values of each label; a label may have other values for other metrics."""
     users: dict[Label, list[str]] = {}
     for metric in metrics:
         if metric.label is not None:
@@ -66,7 +65,7 @@ def _buckets(metrics: Iterable[Metric]) -> list[str]:
         for metric in metrics
         if metric.kind == "histogram"
     ]
-    return ["## Buckets", "", *_table(("of", "up to, in seconds; and `+Inf`"), rows)]
+    return ["## Buckets", "", *_table(("of", "upper bounds, in seconds, besides `+Inf`"), rows)]
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -176,9 +176,9 @@ def _counts(numbers: Mapping[str, int]) -> str:
 def _export(args: argparse.Namespace) -> int:
     import asyncio
 
-    from router.archive.reading import Damage
+    from router.archive.reading import Sources
     from router.archive.trace.question import Question
-    from router.archive.trace.story import events
+    from router.archive.trace.replay import events
 
     if args.archive is None and read_url(args) is not None:
         raise SettingInvalid(
@@ -197,8 +197,9 @@ def _export(args: argparse.Namespace) -> int:
         codes=tuple(args.code or ()),
         failed=args.failed,
     )
-    left, without, damage = args.limit or sys.maxsize, 0, Damage()
-    for event in events(folder, question, Progress("looked through"), note, damage):
+    left, without = args.limit or sys.maxsize, 0
+    sources = Sources(folder, Progress("looked through"), note)
+    for event in events(sources, question):
         if event.body is None:
             without += 1
             continue
@@ -209,9 +210,9 @@ def _export(args: argparse.Namespace) -> int:
         say(event.body.replace("\r", " ").replace("\n", " "))
     if without:
         note(f"{counted(without, 'event')} left out: without a body")
-    if damage:
-        note(f"{damage}: there may be more events than these")
-    return BAD if damage else GOOD
+    if sources.damage:
+        note(f"{sources.damage}: there may be more events than these")
+    return BAD if sources.damage else GOOD
 
 
 # Back from it: counted, confirmed, and queued step by step at a rate.

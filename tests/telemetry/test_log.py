@@ -285,7 +285,7 @@ def test_what_targets_said_goes_before_what_came_of_them() -> None:
     assert line["targets"] == {
         f"target-{n}": {"as": "required", "reason": "code"} for n in range(100)
     }
-    assert line["cut"] == ["targets.msg", "targets.detail"]
+    assert line["cut"] == ["targets"]
     assert line["event_key"] == "a.b.c.d"
 
 
