@@ -54,7 +54,7 @@ COMMANDS = {
         "trying.listen",
         "show a running router's events as they come, and copy them to your machine",
     ),
-    "probe": ("trying.probe.probe", "check whether an endpoint keeps the contract, by real events"),
+    "probe": ("trying.probe", "check whether an endpoint keeps the contract, by real events"),
     "deliveries": (
         "deliveries.deliveries",
         "list, show, replay, discard or restore what could not be delivered at once",
