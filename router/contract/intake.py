@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -57,9 +56,6 @@ _FOUR: Final = itemgetter(*FIELDS[:4])
 #: The longest name of a field that is repeated to the caller; it may come from the body.
 _MAX_NAME: Final = 64
 
-#: The most faults that are looked at: a list of 1 MiB may have 250,000, which take 5 s to find.
-_MAX_FAULTS: Final = 1000
-
 # What one event may take of the loop. docs/security.md has the table of every step's bound.
 
 #: The most characters that the fields which routes match have together: these are matched, encoded
@@ -98,10 +94,7 @@ class Intake:
         callback = _parsed(body)
         for schema in self._schemas:
             if not schema.passes(callback):
-                faults = islice(schema.faults(callback), _MAX_FAULTS)
-                fault = min(faults, key=_order, default=None)
-                if fault is not None:
-                    raise _refusal(fault)
+                raise _refusal(min(schema.faults(callback), key=_order))
         return _event(callback, body)
 
     def read_at_once(self, body: bytes) -> Event | None:

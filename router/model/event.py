@@ -279,7 +279,7 @@ class Attempt(Value):
         #: When it ended, Unix time on this machine's clock.
         self.at = at
         #: The receiver's own words, where it has not acknowledged: the answer's code, and its
-        #: message or the beginning of its text; harmless, as words.py makes them.
+        #: message or the beginning of its text; made harmless by `words_of`.
         self.code = code
         self.msg = msg
         self.acknowledged = reason is _ACKNOWLEDGED
