@@ -268,7 +268,7 @@ def test_verify_tells_right_signatures_from_wrong_ones() -> None:
     assert [line.partition("  -> ")[2] for line in target.stdout] == [
         "200 000  signature valid",
         "200 000  signature valid",
-        "401 401  not trusted: no signature is right: another secret, or a changed body",
+        "401 401  not trusted: no signature is valid: another secret, or a changed body",
         "401 401  not trusted: there is no webhook-id",
     ]
 
