@@ -91,9 +91,8 @@ class Event(Value):
         body: bytes,
         changes: Sequence[Any] = (),
     ) -> None:
-        """`body` is what arrived and what every target gets, byte for byte. `event_key` is the given
-        key, or else the four other fields joined by dots. `changes` are the first ids, for the
-        log."""
+        """`body` is what arrived and what every target gets, byte for byte. `event_key` is given or
+        derived: the four other fields joined by dots. `changes` are the first ids, for the log."""
         self.event_source = event_source
         self.event_topic = event_topic
         self.event_type = event_type
