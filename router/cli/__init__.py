@@ -39,7 +39,7 @@ COMMANDS = {
     "send": ("trying.send", "play EBaaS: send an event, once or by its retry schedule"),
     "receive": ("trying.receive", "play a business endpoint: answer to order, print what comes"),
     "listen": ("trying.listen", "show a router's events as they come, and copy them to a URL"),
-    "probe": ("trying.probe.probe", "check by real events whether an endpoint keeps the contract"),
+    "probe": ("trying.probe", "check by real events whether an endpoint keeps the contract"),
     "deliveries": ("deliveries", "list, show, replay, discard or restore unsettled deliveries"),
     "pause": ("pause", "hold a target back for a while, with a reason and an end"),
     "resume": ("resume", "end a pause of a target before its time"),

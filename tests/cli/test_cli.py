@@ -29,7 +29,6 @@ from tests.support.inprocess import quick, read
 
 HEAVY = (
     "httpx",
-    "jsonschema",
     "jsonschema_rs",
     "shtab",
     "prometheus_client",

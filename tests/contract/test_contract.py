@@ -581,9 +581,9 @@ async def test_an_operators_schema_adds_rules(
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ('{"type": "strng"}', "mine.json: at /type: no valid schema"),
-        ('{"properties": {"a": {"$ref": "https://x.invalid/s"}}}', "at /properties/a: $ref"),
-        ('{"properties": {"a": {"$ref": "#/$defs/none"}}}', "at /properties/a: $ref"),
+        ('{"type": "strng"}', "mine.json: at /type: not a valid schema"),
+        ('{"properties": {"a": {"$ref": "https://x.invalid/s"}}}', "under $defs"),
+        ('{"properties": {"a": {"$ref": "#/$defs/none"}}}', "'/$defs/none' does not exist"),
         ('{"$schema": "https://x.invalid/draft"}', "at /$schema: an unknown dialect"),
         ('{"type": "object"', "mine.json:1:18: not JSON"),
         ("[]", "mine.json: a schema is a JSON object"),
