@@ -70,7 +70,6 @@ _NAMES = {
 }
 #: What any such text begins with.
 _FIRST = frozenset("0123456789.-+~nytofNYTOF<=")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,8})(\.[0-9]+)?")
 
 #: The tags of nodes that have none written.
 _PLAIN, _QUOTED = "plain", "quoted"
@@ -146,21 +145,6 @@ def what(node: Node) -> str:
         return "a string"
     match = _READ_AS.fullmatch(node.value)
     return _NAMES[match.lastgroup or ""] if match else "a string"
-
-
-def plain(node: Node) -> Any:
-    """A node as JSON has it; null stands for all that is neither a text nor plainly a value."""
-    if isinstance(node, Scalar):
-        text: str = node.value
-        if node.style or (text and text[0] not in _FIRST) or not _READ_AS.fullmatch(text):
-            return text
-        if text in ("true", "false"):
-            return text == "true"
-        number = _NUMBER.fullmatch(text)
-        return number and (float(text) if number[1] else int(text))
-    if isinstance(node, ListNode):
-        return [plain(each) for each in node.value]
-    return {key.value: plain(value) for key, value in node.value}
 
 
 def parse_document(text: bytes | str, file: str, problems: Problems | None = None) -> Tree:
