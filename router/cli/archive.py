@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -19,7 +19,7 @@ from router.cli.acting import (
     report,
     require_targets,
 )
-from router.cli.columns import check_times, columns, counted, few
+from router.cli.columns import check_times, counted, few
 from router.cli.options import (
     BAD,
     GOOD,
@@ -48,16 +48,16 @@ from router.model.errors import SettingInvalid
 from router.store.admin import STEP, Step, Verb
 
 HELP = Help(
-    about="""Looks into the archive of a router. `list` and `replay` ask the router that runs on
-    this machine, or the one at --url; `export` reads the archive's files here.""",
+    about="""Works on the archive of a router. `list` and `replay` ask the router that runs on this
+    machine, or the one at --url; `export` reads the archive's files here.""",
     verbs={
-        "list": "Says from when to when the archive reaches, and how many requests it has.",
-        "export": """Writes events as they came, one a line, each once and the oldest first, as
+        "list": "Shows from when to when the archive reaches, and what it has.",
+        "export": """Prints events as they came, one a line, each once and the oldest first, as
         `diff --events` reads them; `send -` takes one of the lines.""",
-        "replay": """Queues events for one target again, under the same webhook-id: for a team whose
-        database was rolled back, or, with --backfill, for one that joins late; a running router
-        sends them within its limits. Stopped and run again within a day it goes on where it was.
-        What a target has settled by itself is not known: it may get again what it has.""",
+        "replay": """Queues past events for one target, under the same webhook-id: for a team that
+        has restored its database, or, with --backfill, for one that joins late. A running router
+        sends them within its limits. If it is stopped and run again within a day, it continues. The
+        target may get events again that it has.""",
     },
     examples=(
         "ebaas-router archive list",
@@ -69,8 +69,8 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "done, or there was nothing to do",
-        BAD: "a no to the question, stopped half-way, or the archive is damaged: see the count",
-        NOT_STARTED: "the archive, the store or the router is not there or can't be used",
+        BAD: "the answer was no, it stopped half-way, or the archive is damaged: see the count",
+        NOT_STARTED: "the archive, the store or the router is missing or can't be used",
         INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
 )
@@ -110,13 +110,16 @@ def configure(parser: Parser) -> None:
     add_search(which, "export: ")
     acting = parser.add_argument_group("acting (replay)")
     acting.add_argument(
-        "--rate", type=value(parse_rate), metavar="RATE", help=f"so many (default {RATE:g}/s)"
+        "--rate",
+        type=value(parse_rate),
+        metavar="RATE",
+        help=f"so many events (default {RATE:g}/s)",
     )
     acting.add_argument(
-        "--backfill", action="store_true", help="the events that the target was in no plan of"
+        "--backfill", action="store_true", help="the events that were not for the target"
     )
     acting.add_argument(
-        "--anew", action="store_true", help="don't go on with the same that was stopped"
+        "--anew", action="store_true", help="start again, though the same replay was stopped"
     )
     add_acting(acting)
     add_archive(parser)
@@ -144,30 +147,17 @@ def _list(inventory: Any, args: argparse.Namespace) -> int:
     return BAD if inventory["damage"] else GOOD
 
 
-def _format_inventory(found: Any) -> Iterator[str]:
-    if found["first"] is None or found["last"] is None:
+def _format_inventory(inventory: Any) -> Iterator[str]:
+    """Yield the members of the JSON, a line each."""
+    if inventory["first"] is None:
         yield "the archive is empty"
         return
-    number, bodies = found["requests"], found["bodies"]
-    kept = "" if bodies == number else f", {bodies:,} with their bodies"
-    size = f"{counted(found['size'], 'byte')} on the disk, {found['text']:,} as text"
-    yield from columns(
-        [
-            ("from", found["first"]),
-            ("to", found["last"]),
-            ("requests", f"{number:,}{kept}"),
-            ("size", size),
-            ("segments", f"{found['segments']:,}"),
-            ("told", _counts(found["codes"])),
-            ("targets", _counts(found["targets"])),
-            ("later", _counts(found["later"])),
-        ]
-    )
-
-
-def _counts(numbers: Mapping[str, int]) -> str:
-    by_count = sorted(numbers.items(), key=itemgetter(1), reverse=True)
-    return few([f"{name or 'gone'} {count:,}" for name, count in by_count if count])
+    for name in ("first", "last", "requests", "bodies", "size", "text", "segments"):
+        number = inventory[name]
+        yield f"{name:<10}{number if isinstance(number, str) else f'{number:,}'}"
+    for name in ("codes", "targets", "later"):
+        counts = sorted(inventory[name].items(), key=itemgetter(1), reverse=True)
+        yield f"{name:<10}" + few([f"{of or 'gone'} {count:,}" for of, count in counts if count])
 
 
 # Out of it: this machine's files, as they are.

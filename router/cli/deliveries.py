@@ -37,23 +37,21 @@ from router.store.admin import FILTERS, Filters, Later, Step, Verb, check_states
 from router.store.protocol import State
 
 HELP = Help(
-    about="""Shows what a router has not delivered yet, and acts on it. It asks the router that
-    runs on this machine, or the one at --url; if none runs, or with --store, it looks into the
-    store. A delivery is one event to one target: 'awaiting' EBaaS's retry, 'queued' for the
-    router's own, 'dead' once the retries have run out; then 'acknowledged' or 'superseded', which
-    is shown for a while.""",
+    about="""Shows what a router has not delivered yet, and acts on it. It asks the router that runs
+    on this machine, or the one at --url; if none runs, or with --store, it works on the store. A
+    delivery is one event to one target: 'awaiting' EBaaS's retry, 'queued' for the router's own
+    retry, or 'dead' after the last retry. 'acknowledged' and 'superseded' ones are kept for a
+    while.""",
     verbs={
-        "list": """Counts the deliveries that are not settled, by target and state, with what people
-        did last. With any filter it lists them as well, the oldest recorded first; an age is
-        counted from the event's first request. With --state it shows settled ones too.""",
+        "list": """Counts unsettled deliveries by target and state, with the last actions. With a
+        filter it lists them too, the oldest first; with --state also settled ones. The age is the
+        time since the event's first request.""",
         "show": """Shows one event that the store has, as `trace` does: each attempt, the state of
         each delivery, what a person did with it, and what comes next.""",
-        "replay": """Puts dead letters back into the queue, which a running router sends within its
-        limits. Who did it and when is kept.""",
-        "discard": """Settles what is not to be delivered, dead letters unless told otherwise. Who
-        did it and when is kept.""",
-        "restore": """Takes a discard back, for as long as the delivery is shown: it is a dead
-        letter again. Who did it and when is kept.""",
+        "replay": """Puts dead letters back into the queue; a running router sends them within its
+        limits. Who did it and when is kept, as for the other actions.""",
+        "discard": "Settles deliveries without sending them: dead letters, or those of --state.",
+        "restore": "Takes a discard back while the delivery is kept: it is a dead letter again.",
     },
     examples=(
         "ebaas-router deliveries list",
@@ -66,8 +64,8 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "done, or there was nothing to do",
-        BAD: "no such event, a no to the question, or stopped half-way",
-        NOT_STARTED: "the store or the router is not there, or can't be used",
+        BAD: "no such event, the answer was no, or it stopped half-way",
+        NOT_STARTED: "the store or the router is missing or can't be used",
         INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
 )

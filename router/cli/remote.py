@@ -16,6 +16,7 @@ import ssl
 import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -82,28 +83,21 @@ class RemoteProblem(RouterError):
         self.status = status
 
 
+@dataclass(slots=True)
 class Remote:
     """The API of one router. Every method raises RemoteProblem, or SettingInvalid if the router
     finds the arguments wrong."""
 
-    def __init__(
-        self,
-        runner: asyncio.Runner,
-        client: httpx.AsyncClient,
-        name: str,
-        timeout: float | None,
-        config: Path | None = None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """`name` is the router's name in messages; `config` is its routes.yaml if no router runs,
-        and `now` its clock."""
-        self._runner = runner
-        self._client = client
-        self._name = name
-        self._timeout = timeout
-        self._config = config
-        self._now = now
-        self._ahead = 0.0
+    _runner: asyncio.Runner
+    _client: httpx.AsyncClient
+    #: The router's name in messages.
+    _name: str
+    _timeout: float | None
+    #: Its routes.yaml, if no router runs.
+    _config: Path | None = None
+    _clock: Callable[[], float] = time.time
+    #: How far a running router's clock is ahead of this machine's, in seconds.
+    _ahead: float = 0.0
 
     @property
     def is_running(self) -> bool:
@@ -118,7 +112,7 @@ class Remote:
     def now(self) -> float:
         """Return the time by the router's clock: to the second, once a running one has responded.
         A store has its own."""
-        return self._now() + self._ahead
+        return self._clock() + self._ahead
 
     def targets(self) -> set[str] | None:
         """Return the targets of its routes.yaml; None if that can't be read."""

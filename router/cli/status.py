@@ -18,14 +18,13 @@ from router.contract.replies import why_failed
 from router.model.errors import StartFailed
 
 HELP = Help(
-    about="""Asks the router that runs on this machine, or the one at --url, and prints what is
-    wrong, and a line for each target, the worst first: since when it fails, how many attempts are
-    in flight of how many, how many deliveries wait for a retry, how many are dead letters, and why
-    the last attempt failed. If routers share a store in PostgreSQL, the nodes follow: where each
-    takes callbacks, its version, the hash of its configuration (`check --print` shows that of a
-    file), what it has done since its start, and its last trouble. A node that was silent for 10 s
-    is gone: it crashed, or is cut off from the database. With --store the nodes alone are listed,
-    as the store has them.""",
+    about="""Asks the router that runs on this machine, or the one at --url. Prints what is wrong,
+    and a line for each target, the worst first: since when it fails, attempts in flight and their
+    limit, deliveries that wait for a retry, dead letters, and why the last attempt failed. If
+    routers share a store in PostgreSQL, a line for each node follows: its address, version, the
+    hash of its configuration (`check --print` shows that of a file), its counts since its start,
+    and its last trouble. A node that was silent for 10 s is gone: it crashed, or is cut off from
+    the database. With --store the nodes alone are listed, as the store has them.""",
     examples=(
         "ebaas-router status",
         "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
@@ -36,7 +35,7 @@ HELP = Help(
     exit_codes={
         GOOD: "all is well",
         BAD: "something is wrong, or it is not reachable; a node is gone, not ready, or differs",
-        NOT_STARTED: "the file of the token is of no use, or the store can't be used",
+        NOT_STARTED: "the token's file or the store can't be used",
     },
 )
 

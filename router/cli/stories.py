@@ -111,8 +111,6 @@ def _format_step(step: StepView) -> Iterator[str]:
             if step["routes"]:
                 yield f"  routes: {quoted(step['routes'])}"
             yield from columns([_attempt(target) for target in step["targets"]], indent=2)
-        case "attempt":
-            yield f"{step['at']}  {_missed(step)}"
         case "acted":
             yield (
                 f"{step['at']}  {step['verb']} by {_quoted(step['who'])}: "
@@ -164,12 +162,10 @@ def _result(target: AtTargetView) -> str:
     return " ".join(words)
 
 
-def _missed(step: MissedView) -> str:
-    what = f"request {step['request']}" if step["request"] else f"retry {step['retry']}"
-    return f"{what}: {_plain(step['target'])} {_result(step)}, {step['ms']:,g} ms"
-
-
-def _later(step: LateView) -> str:
+def _later(step: LateView | MissedView) -> str:
+    if step["what"] == "attempt":
+        what = f"request {step['request']}" if step["request"] else f"retry {step['retry']}"
+        return f"{what}: {_plain(step['target'])} {_result(step)}, {step['ms']:,g} ms"
     what = _LATER[step["what"]]
     if step["retry"]:
         what += f" {step['retry']}" if what == "retry" else f" after retry {step['retry']}"

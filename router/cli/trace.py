@@ -16,13 +16,13 @@ from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 
 HELP = Help(
-    about="""Looks for events in the archive and in the store: of the router that runs on this
-    machine, or at --url, or, if none runs, of the settings. It tells one event whole: each request
-    of EBaaS and what it was told, each attempt and what the receiver said, what was skipped and
-    why, retries, replays, and what comes next. Several are a table, the newest first. WHAT is an
-    event's id (webhook-id), a request's id, an event_key or a pattern of keys, an id in `changes`,
-    a trace's id, or how the SHA-256 of a body begins (6 characters at least); several mean any of
-    them. Without WHAT the filters alone say which.""",
+    about="""Finds events in the archive and the store: of the router that runs on this machine, or
+    at --url, or, if none runs, of the settings. For one event it shows each request of EBaaS and
+    its reply, each attempt and the receiver's answer, what was skipped and why, retries, replays,
+    and what comes next. Several events are a table, the newest first. WHAT is an event's id
+    (webhook-id), a request's id, an event_key or a pattern of keys, an id in `changes`, a trace's
+    id, or the beginning of a body's SHA-256 (6 characters at least); several mean any of them.
+    Without WHAT the filters select the events.""",
     examples=(
         "ebaas-router trace order-4711",
         "ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
@@ -32,7 +32,7 @@ HELP = Help(
     exit_codes={
         GOOD: "found",
         BAD: "no such event",
-        NOT_STARTED: "what was to be looked into is not there or can't be read",
+        NOT_STARTED: "the archive, the store or the router is missing or can't be read",
     },
 )
 
@@ -41,7 +41,7 @@ _LIMIT = 20
 
 
 def configure(parser: Parser) -> None:
-    parser.add_argument("what", nargs="*", metavar="WHAT", help="by what the event is known")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help="an id of the event, or its key")
     add_search(parser.add_argument_group("which of them"))
     add_archive(parser.add_argument_group("where to look if no router runs (default both)"))
     parser.add_argument("--body", action="store_true", help="show bodies, which may be secret")
