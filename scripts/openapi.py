@@ -48,7 +48,7 @@ WHEN = {
     "404": ("Wrong path.", "路径错误。"),
     "405": ("Wrong method.", "方法错误。"),
     "408": ("The request took too long to arrive.", "请求到达太慢。"),
-    "413": ("The body is too large.", "请求体过大。"),
+    "413": ("The body is larger than 1 MiB.", "请求体超过 1 MiB。"),
     "414": ("The path is too long.", "路径过长。"),
     "415": ("The body is compressed.", "请求体被压缩。"),
     "417": ("The `expect` header is not supported.", "不支持该 `expect` 请求头。"),

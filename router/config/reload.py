@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from router.config.edits import Edit, edits_of
+from router.config.comparison import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config, Look, Source
 from router.model.errors import ConfigInvalid, Problem

@@ -89,7 +89,7 @@ def test_copies_are_signed_as_a_target_wants_them(tmp_path: Path) -> None:
                 assert listening.wait() == 0
             lines = map(json.loads, listening.stdout)
             assert [line["code"] for line in lines if line["kind"] == "copy"] == [code] * 2
-            hints = [line for line in listening.stderr if "is --sign the secret" in line]
+            hints = [line for line in listening.stderr if "is --sign the receiver's secret" in line]
             assert len(hints) == (code == "401")
 
 
@@ -143,11 +143,11 @@ def test_a_router_that_is_gone_is_looked_for_again_and_again(
     stream = f"HTTP/1.1 200 OK\r\nconnection: close\r\n{beat}".encode()
     you = http_answer('{"name": null}')
     answers = iter([stream, you, b"", you, stream, http_answer('{"detail": "no"}', "403 No")])
-    monkeypatch.setattr("router.cli.trying.listen._AGAIN", 0.01)
+    monkeypatch.setattr("router.cli.trying.listen._RECONNECT", 0.01)
     with answering(lambda: next(answers)) as url:
         finished = ran("listen", "--url", url, "--no-forward")
-    ended = "ebaas-router: the router has ended the stream; looking for it again"
-    gone = f"ebaas-router: {url}: the connection failed; looking for it again"
+    ended = "ebaas-router: the router has ended the stream; reconnecting"
+    gone = f"ebaas-router: {url}: the connection failed; reconnecting"
     listening = "ebaas-router: listening; Ctrl-C ends it"
     assert finished.code == 3
     assert finished.err.splitlines() == (

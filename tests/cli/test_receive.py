@@ -214,7 +214,7 @@ def test_ctrl_c_is_the_normal_end(number: signal.Signals) -> None:
     with receiver("--fail-first", "1") as target:
         codes(target.url, 3)
         assert target.interrupt(number) == 0
-        assert target.stderr[-1] == "ebaas-router: received 3 requests; answered: 500 1, 000 2"
+        assert target.stderr[-1] == "ebaas-router: requests received: 3; answered: 500 1, 000 2"
         assert len(target.stderr) == 2
 
 
@@ -226,7 +226,7 @@ def test_one_request_is_counted_as_one() -> None:
         ]
         codes(target.url, 1)
         assert target.interrupt() == 0
-        assert target.stderr[-1] == "ebaas-router: received 1 request; answered: 000 1"
+        assert target.stderr[-1] == "ebaas-router: requests received: 1; answered: 000 1"
 
 
 def test_it_ends_with_its_reader() -> None:
@@ -266,28 +266,10 @@ def test_verify_tells_right_signatures_from_wrong_ones() -> None:
         target.wait_for(lambda: len(target.stdout) == 4)
     assert (refused.status_code, refused.json()["code"]) == (401, "401")
     assert [line.partition("  -> ")[2] for line in target.stdout] == [
-        "200 000  signature right",
-        "200 000  signature right",
-        "401 401  not trusted: no signature is right: another secret, or a changed body",
+        "200 000  signature valid",
+        "200 000  signature valid",
+        "401 401  not trusted: no signature is valid: another secret, or a changed body",
         "401 401  not trusted: there is no webhook-id",
-    ]
-
-
-def test_its_lines_are_in_chinese_where_that_is_asked_for() -> None:
-    """What it says at its start and its end, too."""
-    with receiver("--lang", "zh", "--verify", "the new secret") as target:
-        post(target.url)
-        post(target.url, b"{}", headers=signed("the new secret", b"{}"))
-        target.wait_for(lambda: len(target.stdout) == 2)
-        assert target.interrupt() == 0
-    first, second = (line.partition("  ")[2] for line in target.stdout)
-    assert first.startswith(f"POST /  a.gs.cert.1  {len(SAMPLE)} 字节  webhook-id 无  -> 401 401  ")
-    assert first.endswith("  不可信：没有 webhook-id")
-    assert second.startswith("POST /  （无 event_key）  2 字节  webhook-id evt-7  -> 200 000  ")
-    assert second.endswith("  签名正确")
-    assert target.stderr == [
-        f"ebaas-router: 正在 {target.url} 接收请求，路径不限；Ctrl-C 结束",
-        "ebaas-router: 共收到 2 个请求；返回码：401 1, 000 1",
     ]
 
 

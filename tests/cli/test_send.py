@@ -179,8 +179,8 @@ def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        ((), "--sign SECRET; for a token, --header 'authorization: Bearer ${NAME}'"),
-        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is --sign the secret by which"),
+        ((), "--sign SECRET, or --header 'authorization: Bearer ${NAME}'"),
+        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is --sign the receiver's secret"),
         (("--header", "authorization: Bearer x"), "is the token of --header the one"),
     ],
 )
@@ -209,7 +209,7 @@ def test_without_a_url_it_goes_to_the_router_of_the_variables(
     monkeypatch.setenv("EBAAS_ROUTER_PORT", str(free_port()))
     assert b"7a1c" not in quick("send").stdout
     monkeypatch.setenv("EBAAS_ROUTER_PORT", "0")
-    assert b"EBAAS_ROUTER_PORT: 0 is no port to send to" in quick("send").stderr
+    assert b"EBAAS_ROUTER_PORT: 0 is not a port to send to" in quick("send").stderr
 
 
 def test_any_other_code_is_bad() -> None:
@@ -233,7 +233,7 @@ def test_the_code_decides() -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "reset", ""),
         (b"220 mail.example ESMTP\r\n\r\n", "protocol", ""),
         (http_answer("<html>", "502 Bad Gateway"), "not_json", "not JSON"),
-        (http_answer('["000"]'), "not_json", "no JSON object"),
+        (http_answer('["000"]'), "not_json", "not a JSON object"),
         (http_answer("[" * 60000), "not_json", "nested more than 8 deep"),
         (http_answer('{"code":0}'), "code", "no code that is a string"),
         (http_answer('{"code":500}'), "code", "no code that is a string"),

@@ -20,9 +20,8 @@ from router.cli.routes.inputs import (
     read_cases,
     read_config,
 )
-from router.config.comparison import Change, Comparison, Group, Move
+from router.config.comparison import Change, Comparison, Detail, Edit, Group, Move
 from router.config.document import shown
-from router.config.edits import Detail, Edit
 from router.model.errors import SettingInvalid
 from router.routing.table import Route
 
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(compared: Comparison, old: Config, new: Config, format: str, file: str) -> None:
     from router.cli.routes.review import checked, review
-    from router.config.edits import edits_of
+    from router.config.comparison import edits_of
 
     edits = edits_of(old, new)
     if format == "json":

@@ -22,9 +22,8 @@ from router.cli.options import (
     stdin,
     value,
 )
-from router.cli.printing import note, say_as
+from router.cli.printing import Progress, note, say_as
 from router.cli.remote import (
-    Progress,
     Remote,
     add_archive,
     add_remote,

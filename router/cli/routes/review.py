@@ -19,8 +19,7 @@ from router.cli.routes.diff import (
     untried_of,
     why,
 )
-from router.config.comparison import Comparison, Group
-from router.config.edits import Edit
+from router.config.comparison import Comparison, Edit, Group
 
 #: The most that a comment lists: GitHub takes 65,536 characters.
 _GROUPS, _LINES = 20, 100

@@ -1,12 +1,12 @@
-"""`resume`: a pause of a target is ended before its time."""
+"""`resume`: ends a pause of a target before its time."""
 
 from __future__ import annotations
 
 import argparse
 
-from router.cli.deliveries.acting import require_targets
-from router.cli.deliveries.pause import add_target
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help
+from router.cli.acting import require_targets
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser
+from router.cli.pause import add_target
 from router.cli.printing import note, say_as
 from router.cli.remote import opened, part
 from router.config.document import shown
@@ -27,7 +27,7 @@ HELP = Help(
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     add_target(parser)
 
 
@@ -38,6 +38,6 @@ def run(args: argparse.Namespace) -> int:
             require_targets(router, [args.target])
             note(f"nobody has paused {args.target}")
             return BAD
-    told = f"{ended['target']} goes on; {shown(ended['who'])} had paused it: {ended['because']}"
-    say_as(args.format, [ended], [told])
+    paused = f"{shown(ended['who'])} had paused it: {ended['because']}"
+    say_as(args.format, [ended], [f"{ended['target']} goes on; {paused}"])
     return GOOD

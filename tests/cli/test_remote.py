@@ -1,4 +1,4 @@
-"""Commands that ask a running router by --url: what they print there is what they print here."""
+"""Commands that ask a running router by --url print what they print beside its store."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from tests.support.sockets import free_port
 
 
 class Scene(NamedTuple):
-    """A router with a past: the options that name it, its store, and those of its routes.yaml."""
+    """A router with a past: the options that name it, its store, and its routes.yaml."""
 
     console: Console
-    afar: list[str]
+    remote: list[str]
     store: str
     config: list[str]
 
     def both(self, *arguments: str, by: str) -> tuple[Ran, Ran]:
-        """Over a copy of its store here, for the router has its own; and from afar."""
+        """Run a command over a copy of its store, for the router owns its own; and remotely."""
         past = self.past()
         here = {
             "store": past,
@@ -42,40 +42,43 @@ class Scene(NamedTuple):
             "config": self.config,
             "both": [*past[:2], *self.config],
         }
-        return ran(*arguments, *here[by]), ran(*arguments, *self.afar)
+        return ran(*arguments, *here[by]), ran(*arguments, *self.remote)
 
     def past(self) -> list[str]:
-        """The options of a copy of its store, and of its archive."""
+        """Return the options of a copy of its store, and of its archive."""
         path = Path(self.store)
+        archive = path.with_name("copy.db-archive")
+        if not archive.exists():
+            archive.symlink_to(f"{path}-archive")
         with (
             closing(sqlite3.connect(path)) as kept,
             closing(sqlite3.connect(path.with_name("copy.db"))) as copy,
         ):
             kept.backup(copy)
-        return ["--store", str(path.with_name("copy.db")), "--archive", f"{path}-archive"]
+        return ["--store", str(path.with_name("copy.db")), "--archive", str(archive)]
 
     def as_(self, who: str) -> list[str]:
-        return [*self.afar[:-1], str(Path(self.afar[-1]).with_name(who))]
+        return [*self.remote[:-1], str(Path(self.remote[-1]).with_name(who))]
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("afar")
+    folder = tmp_path_factory.mktemp("remote")
     for who in ("ops", "reader", "ledger"):
         (folder / who).write_text(token_of(who))
     with console(folder) as started:
-        afar = ["--url", started.url, "--token-file", str(folder / "ops")]
+        remote = ["--url", started.url, "--token-file", str(folder / "ops")]
         here = str(folder / "store.db")
         started.targets["ledger"].code = always("700")
         for number in range(12):
             started.send("l.x.past.1", f"past-{number}")
         started.send("p.x.fine.1", "fine-1")
         started.wait_for("dead", 12, "ledger")
-        yield Scene(started, afar, here, ["--config", str(folder / "routes.yaml")])
+        yield Scene(started, remote, here, ["--config", str(folder / "routes.yaml")])
 
 
 def plain(text: str) -> str:
-    """Without ages, which go on, and the columns that they make."""
+    """Drop ages, which go on, and the columns that they make."""
     return re.sub(r" +", " ", re.sub(r"\b\d+[dhms]\b(?: \d+[hms]\b)?", "", text))
 
 
@@ -101,11 +104,11 @@ def test_what_is_asked_is_told_alike(scene: Scene, command: str, by: str, format
     """Byte for byte but for the ages, with the same exit code."""
     (one,) = scene.console.get("/deliveries", limit=1, match="l.x.past.1")["deliveries"]
     words = command.replace("EVENT", one["event_id"]).split()
-    here, afar = scene.both(*words, "--format", format, by=by)
-    assert (afar.code, plain(afar.out), plain(afar.err)) == (
+    here, remote = scene.both(*words, "--format", format, by=by)
+    assert (remote.code, plain(remote.out), plain(remote.err)) == (
         here.code, plain(here.out), plain(here.err),
     )  # fmt: skip
-    assert afar.out or afar.err
+    assert remote.out or remote.err
 
 
 @pytest.mark.parametrize(
@@ -114,57 +117,47 @@ def test_what_is_asked_is_told_alike(scene: Scene, command: str, by: str, format
 def test_what_is_no_event_is_refused_alike(scene: Scene, body: bytes, code: int) -> None:
     """In the words of the contract, whoever is asked."""
     here = ran("explain", "--event", "-", *scene.config, stdin=body)
-    afar = ran("explain", "--event", "-", *scene.afar, stdin=body)
-    assert (afar.code, afar.out) == (here.code, here.out)
-    assert afar.code == code
+    remote = ran("explain", "--event", "-", *scene.remote, stdin=body)
+    assert (remote.code, remote.out) == (here.code, here.out)
+    assert remote.code == code
 
 
 def test_deliveries_are_acted_on_alike(scene: Scene) -> None:
     """Counted, confirmed, done and taken back; who acts is the token's name."""
     which = ("--match", "l.x.past.*")
-    here, afar = scene.both("deliveries", "discard", *which, "--dry-run", by="both")
-    assert plain(afar.out) == plain(here.out)
-    here, afar = scene.both("deliveries", "discard", *which, by="both")
-    assert (afar.code, afar.err) == (here.code, here.err)
-    assert "needs --yes" in afar.err
-    done = ran("deliveries", "discard", *which, "--yes", "--format", "json", *scene.afar).json
+    here, remote = scene.both("deliveries", "discard", *which, "--dry-run", by="both")
+    assert plain(remote.out) == plain(here.out)
+    here, remote = scene.both("deliveries", "discard", *which, by="both")
+    assert (remote.code, remote.err) == (here.code, here.err)
+    assert "needs --yes" in remote.err
+    done = ran("deliveries", "discard", *which, "--yes", "--format", "json", *scene.remote).json
     assert (done["who"], done["what"]) == ("ops", "--match 'l.x.past.*'")
     assert (done["selected"], done["deliveries"], done["trouble"]) == (12, 12, None)
-    again, from_afar = scene.both("deliveries", "restore", *which, "--dry-run", by="both")
-    assert plain(from_afar.out) == plain(again.out)
-    restored = ran("deliveries", "restore", *which, "--yes", *scene.afar)
+    again, from_remote = scene.both("deliveries", "restore", *which, "--dry-run", by="both")
+    assert plain(from_remote.out) == plain(again.out)
+    restored = ran("deliveries", "restore", *which, "--yes", *scene.remote)
     assert restored.lines[-1] == "12 deliveries restored"
-
-
-def test_why_nothing_is_done_is_told_alike(scene: Scene) -> None:
-    """Where each delivery of the event stands."""
-    told = ran("trace", "fine-1", "--format", "json", *scene.afar).json
-    for event_id in (told["event_id"], "no-such"):
-        asked = ("deliveries", "replay", "--event", event_id)
-        here, afar = scene.both(*asked, by="both")
-        assert afar.out == here.out
-        assert (afar.code, here.code, afar.lines[1]) == (1, 1, "0 deliveries replayed")
 
 
 def test_a_target_is_paused_and_goes_on(scene: Scene) -> None:
     """Under the token's name; ended once, it is not paused any more."""
     saying = ("--until", "10m", "--because", "a move")
-    (told,) = ran("pause", "billing", *saying, *scene.afar).lines
+    (told,) = ran("pause", "billing", *saying, *scene.remote).lines
     assert re.fullmatch(r"billing is paused until 20\S+ \(in 10m\) by 'ops': a move", told)
-    here, afar = scene.both("deliveries", "list", by="both")
-    assert "billing is paused" in afar.out
-    assert plain(afar.out) == plain(here.out)
-    ended = ran("resume", "billing", *scene.afar, "--format", "json").json
+    here, remote = scene.both("deliveries", "list", by="both")
+    assert "billing is paused" in remote.out
+    assert plain(remote.out) == plain(here.out)
+    ended = ran("resume", "billing", *scene.remote, "--format", "json").json
     assert (ended["kind"], ended["who"], ended["resumed_by"]) == ("pause", "ops", "ops")
-    here, afar = scene.both("resume", "billing", by="both")
-    assert (afar.code, afar.err) == (here.code, here.err)
-    assert afar.code == 1
+    here, remote = scene.both("resume", "billing", by="both")
+    assert (remote.code, remote.err) == (here.code, here.err)
+    assert remote.code == 1
 
 
 def test_a_router_alone_lists_no_nodes(scene: Scene) -> None:
     """Its own status says all there is."""
-    assert "node" not in ran("status", *scene.afar).out
-    assert ran("status", *scene.afar, "--format", "json").json["nodes"] == []
+    assert "node" not in ran("status", *scene.remote).out
+    assert ran("status", *scene.remote, "--format", "json").json["nodes"] == []
 
 
 def test_the_nodes_of_a_shared_store_are_told_alike(database: Database, tmp_path: Path) -> None:
@@ -173,16 +166,16 @@ def test_the_nodes_of_a_shared_store_are_told_alike(database: Database, tmp_path
     options = ("--ops-port", str(port))
     with target() as ledger, serving(tmp_path, {"ledger": ledger}, store=database, options=options):
         here = ran("status", "--store", option(database))
-        afar = ran("status", "--url", f"http://127.0.0.1:{port}")
+        remote = ran("status", "--url", f"http://127.0.0.1:{port}")
     assert here.code == 0
-    assert plain(afar.out).endswith(plain(here.out))
-    assert "1 node" in afar.lines
+    assert plain(remote.out).endswith(plain(here.out))
+    assert "1 node" in remote.lines
 
 
 def test_status_takes_the_same_token(scene: Scene) -> None:
     """And the same variables."""
-    assert ran("status", *scene.afar, "--format", "json").json["version"]
-    assert "see --token-file" in ran("status", *scene.afar[:2]).err
+    assert ran("status", *scene.remote, "--format", "json").json["version"]
+    assert "see --token-file" in ran("status", *scene.remote[:2]).err
 
 
 def test_a_team_is_told_of_its_own_plan(scene: Scene) -> None:
@@ -199,7 +192,7 @@ def test_a_url_of_no_use_has_an_example_that_fits(scene: Scene, command: str) ->
     wrong = refused(2, *command.split(), "--url", "127.0.0.1:8081")
     assert "'127.0.0.1:8081' is not a URL (like http://127.0.0.1:8081)" in wrong
     callbacks = f"http://127.0.0.1:{scene.console.router.port}"
-    found = ran(*command.split(), "--url", callbacks, *scene.afar[2:])
+    found = ran(*command.split(), "--url", callbacks, *scene.remote[2:])
     assert (found.code, found.out) == (1 if command == "status" else 3, "")
     assert "is no router's ops port (HTTP 404)" in found.err
     assert found.err.endswith("--url is for that one, not for the callback port\n")
@@ -243,7 +236,7 @@ def test_a_token_that_may_not_is_told_so(scene: Scene, command: str, who: str, w
 def test_who_can_not_be_asked_is_one_line(scene: Scene, tmp_path: Path, command: str) -> None:
     """A token that is none, nobody there, and what is no router."""
     words = command.split()
-    assert "see --token-file" in refused(3, *words, *scene.afar[:2])
+    assert "see --token-file" in refused(3, *words, *scene.remote[:2])
     assert "Connection refused" in refused(3, *words, "--url", f"http://127.0.0.1:{free_port()}")
     with answering(http_answer("<html>", "404 Not Found")) as url:
         assert "is no router's ops port (HTTP 404)" in refused(3, *words, "--url", url)
@@ -267,11 +260,11 @@ def test_another_version_is_told_by_the_field(command: str, answer: Any, place: 
 
 def test_a_filter_that_can_not_be_meant_is_a_wrong_command_line(scene: Scene) -> None:
     """Also where only the router knows."""
-    assert "at most 20" in refused(2, "trace", "x", "--body", "--limit", "21", *scene.afar)
-    saying = ("--until", "31d", "--because", "x", *scene.afar)
+    assert "at most 20" in refused(2, "trace", "x", "--body", "--limit", "21", *scene.remote)
+    saying = ("--until", "31d", "--because", "x", *scene.remote)
     assert "more than 30 days away" in refused(2, "pause", "ledger", *saying)
     assert "did you mean ledger?" in refused(
-        2, "deliveries", "list", "--target", "ledgr", *scene.afar
+        2, "deliveries", "list", "--target", "ledgr", *scene.remote
     )
 
 
@@ -286,7 +279,7 @@ def test_a_filter_that_can_not_be_meant_is_a_wrong_command_line(scene: Scene) ->
         "resend x --to http://127.0.0.1:1/ --store y",
     ],
 )
-def test_what_is_on_this_machine_is_no_matter_from_afar(
+def test_what_is_on_this_machine_is_no_matter_from_remote(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An option that is of no use there is told, however the router is named."""
@@ -299,7 +292,7 @@ def test_what_is_on_this_machine_is_no_matter_from_afar(
 def test_an_archive_of_this_machine_is_named_where_a_variable_names_a_router(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What a router has is not exported from afar, and another archive is not taken for its own
+    """What a router has is not exported from remote, and another archive is not taken for its own
     unseen."""
     monkeypatch.setenv("EBAAS_ROUTER_URL", f"http://127.0.0.1:{free_port()}")
     said = refused(2, "archive", "export", "--store", str(tmp_path / "store.db"))
@@ -364,7 +357,7 @@ def test_ages_are_counted_by_the_routers_clock() -> None:
 def test_one_event_is_copied_to_a_url(scene: Scene) -> None:
     """By a store and by a router alike: its body, under an id that no real event has."""
     mine = scene.console.targets["auditors"]
-    for options in (scene.past(), scene.afar):
+    for options in (scene.past(), scene.remote):
         before = len(mine.got)
         told = ran("resend", "past-3", "--to", mine.url, "--format", "json", *options)
         assert (told.code, told.json["code"]) == (0, "000")
@@ -382,13 +375,13 @@ def test_a_copy_is_signed_as_a_target_wants_it(
     (tmp_path / "secret").write_text(SECRET)
     by_file = ("--sign", "${file:secret}", "--secrets-dir", str(tmp_path))
     with serving_receiver(Right) as url:
-        for options in (scene.past(), scene.afar):
+        for options in (scene.past(), scene.remote):
             asked = ("resend", "past-3", "--to", url, *options)
             for signed in (("--sign", "${LEDGER_SECRET}"), by_file):
                 assert ran(*asked, *signed).code == 0
             refused = ran(*asked)
             assert refused.code == 1
-            assert refused.err == "ebaas-router: 401: to sign it, --sign SECRET\n"
+            assert refused.err == "ebaas-router: 401: sign it with --sign SECRET\n"
 
 
 def test_a_copy_that_is_not_acknowledged_is_told(scene: Scene) -> None:
@@ -404,7 +397,7 @@ def test_it_is_exactly_one_event_that_is_copied(scene: Scene, what: str, why: st
     """Else it is said how many there are, and nothing is sent."""
     mine = scene.console.targets["auditors"]
     before = len(mine.got)
-    for options in (scene.past(), scene.afar):
+    for options in (scene.past(), scene.remote):
         assert why in refused(1, "resend", what, "--to", mine.url, *options)
     assert len(mine.got) == before
 

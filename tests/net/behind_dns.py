@@ -1,7 +1,7 @@
-"""What becomes of hostile names, told by a process in a network of its own.
+"""A program that posts to hostile host names, in a network namespace of its own.
 
-It needs 127.0.0.1:53 and an /etc/resolv.conf that names it. Every name of the table is asked of a
-real resolver, which asks the stub here. What came is printed as JSON, engine by engine.
+It needs 127.0.0.1:53 and an /etc/resolv.conf that names it. The system's resolver looks up every
+name of the table and asks the stub DNS server here. The results are printed as JSON, by engine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ADDRESSES = {
     "one-good.test": ["169.254.169.254", "127.0.0.1"],
 }
 ALIASES = {"alias.test": "metadata.test"}
-#: Another address with every question.
+#: Resolves to another address each time.
 REBINDS = "rebinds.test"
 ODD = ["0xa9fea9fe", "2852039166", "169.254.43518", "[::ffff:a9fe:a9fe]"]
 HANGING = [f"hangs-{number}.test" for number in range(12)]
@@ -46,7 +46,7 @@ OK = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 14\r\n\r\n" + b'{
 
 
 class Stub:
-    """A DNS server over UDP that knows the names above; of those that hang it says nothing."""
+    """A DNS server over UDP with the names above. It does not answer queries for HANGING."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -95,10 +95,10 @@ def _record(owner: str, kind: int, data: bytes) -> bytes:
 
 
 class Everywhere:
-    """A target at every address of this network, the metadata's included."""
+    """A target at every address of this network, including the metadata service's."""
 
     def __init__(self) -> None:
-        #: At which address each connection came in.
+        #: The local address of each connection.
         self.reached: list[str] = []
 
     async def serve(self) -> int:
@@ -113,44 +113,44 @@ class Everywhere:
         writer.close()
 
 
-def _told(came: Answer | Failure) -> str:
-    return "answer" if isinstance(came, Answer) else f"{came.reason}: {came.detail}"
+def _format(result: Answer | Failure) -> str:
+    return "answer" if isinstance(result, Answer) else f"{result.reason}: {result.detail}"
 
 
 async def table(engine: Engine, port: int) -> dict[str, str]:
-    """What became of each name and notation."""
-    told = {}
+    """Return the result of a request to each name and notation."""
+    results = {}
     for host in [*ADDRESSES, *ALIASES, *ODD]:
         async with opened(engine, f"http://{host}:{port}/") as pool:
-            told[host] = _told(await post(pool))
+            results[host] = _format(await post(pool))
     names.TTL = 0.0
     async with opened(engine, f"http://{REBINDS}:{port}/") as pool:
-        told[REBINDS] = " then ".join([_told(await post(pool)), _told(await post(pool))])
-    return told
+        results[REBINDS] = " then ".join([_format(await post(pool)), _format(await post(pool))])
+    return results
 
 
 async def hanging(engine: Engine, port: int) -> list[str]:
-    """What a healthy target came to, and how many look-ups that hang were over by then."""
+    """Return the result of a healthy target, and how many hanging look-ups had ended by then."""
     pools = [engine(f"http://{host}:{port}/", USUAL, ANYWHERE) for host in HANGING]
     posting = [asyncio.ensure_future(post(pool, LONG)) for pool in pools]
     await asyncio.sleep(0.1)
     async with opened(engine, f"http://good.test:{port}/") as pool:
-        came = _told(await post(pool))
-    over = sum(each.done() for each in posting)
+        result = _format(await post(pool))
+    over = sum(request.done() for request in posting)
     for pool in pools:
         await pool.close()
-    return [came, f"{over} of {len(posting)} over"]
+    return [result, f"{over} of {len(posting)} over"]
 
 
 async def main() -> None:
     Stub()
     target = Everywhere()
     port = await target.serve()
-    said = {
+    results = {
         name: {"table": await table(engine, port), "hanging": await hanging(engine, port)}
         for name, engine in ENGINES.items()
     }
-    print(json.dumps({**said, "reached": sorted(set(target.reached))}))
+    print(json.dumps({**results, "reached": sorted(set(target.reached))}))
 
 
 if __name__ == "__main__":
