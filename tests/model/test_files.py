@@ -18,7 +18,7 @@ from router.config.loading import load
 from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
-from router.model.errors import RouterError, StartFailed
+from router.model.errors import RouterError
 from router.ops.guard import secrets_in
 from router.store.sqlite.file import open_existing, open_file
 from router.telemetry.log import Log
@@ -63,16 +63,6 @@ def test_a_closed_secret(folder: Path) -> None:
     assert said == (
         "the secret file 'a' can't be read: permission denied: " + told("file", path, "0000")
     )
-
-
-def test_a_secret_in_a_closed_folder(folder: Path) -> None:
-    """Where the folder is what is closed, that is told."""
-    secrets = folder / "secrets"
-    secrets.mkdir()
-    file(secrets)
-    secrets.chmod(0)
-    said = said_by(lambda: Variables({}, secrets).resolve("${file:a}"), Unresolved)
-    assert said.endswith(told("folder", secrets, "0000"))
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -126,17 +116,6 @@ def test_a_store_of_somebody_else(opened: Callable[[Path], object], folder: Path
     )
 
 
-def test_a_store_in_a_closed_folder(folder: Path) -> None:
-    """For a command beside the router: whether it is there can't be seen."""
-    closed = folder / "data"
-    closed.mkdir()
-    closed.chmod(0)
-    path = closed / "x.db"
-    said = said_by(partial(open_existing, path))
-    why = told("folder", closed, "0000")
-    assert said == f"can't use the store {path}: permission denied: {why}"
-
-
 def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
     """The file alone does not do: its log stands beside it."""
     data = folder / "data"
@@ -169,15 +148,3 @@ def test_an_archive_below_a_closed_folder(folder: Path, mode: int) -> None:
         who = f"this process is {os.geteuid()}:{os.getegid()}"
     why = f"{told('folder', closed, f'{mode:04o}')}, and {who}"
     assert f"the archive {settings.archive} can't be written: {why}" in said
-
-
-def test_a_folder_in_which_no_file_can_be_made() -> None:
-    """The folder is there; it only takes no files."""
-    with pytest.raises(StartFailed, match="no file can be made in '/proc'"):
-        open_file(Path("/proc/x.db"))
-
-
-def test_a_folder_that_is_not_there(folder: Path) -> None:
-    """Only the last folder of a path is made."""
-    with pytest.raises(StartFailed, match=f"there is no folder '{folder}/a' to make 'b' in"):
-        open_file(folder / "a" / "b" / "x.db")

@@ -105,11 +105,6 @@ def test_it_is_refused(way: str) -> None:
     assert CANARY not in str(caught.value)
 
 
-def test_it_has_its_text() -> None:
-    """Whom it is meant for gets it."""
-    assert Secret(CANARY).reveal() == CANARY
-
-
 def test_a_part_may_be_shown() -> None:
     """Where a part of it is no secret, that part can be printed."""
     secret = Secret("http://h/path?key=1", "http://h/path?***")
