@@ -79,7 +79,7 @@ _SANE_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 def is_sane(token: bytes) -> bool:
-    """Whether it can be put into a header and a log line unchanged."""
+    """Return whether it can be put into a header and a log line unchanged."""
     return _SANE_REQUEST_ID.fullmatch(token) is not None
 
 

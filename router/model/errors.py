@@ -76,7 +76,7 @@ def why_not(path: Path, error: OSError) -> str:
 
 
 def may(path: Path, what: int) -> bool:
-    """Whether this process may do that to it: `what` is as for `os.access`."""
+    """Return whether this process may do that to it; `what` is as for `os.access`."""
     return os.access(path, what, effective_ids=True)
 
 

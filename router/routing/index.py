@@ -228,7 +228,7 @@ class Glob:
         return f"Glob({self.pattern!r})"
 
     def matches(self, value: str) -> bool:
-        """Whether the whole value matches. It never backtracks."""
+        """Return whether the whole value matches. It never backtracks."""
         return self._has_literals(value) and (self._stars_only or self._fits(value))
 
     def _has_literals(self, value: str) -> bool:

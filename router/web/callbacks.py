@@ -318,7 +318,7 @@ def reply_to(outcome: Outcome) -> Reply:
 
 
 def _is_plain(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the body is not encoded."""
+    """Return whether the body is not encoded."""
     values = [value.lower() for name, value in fields if name == b"content-encoding"]
     return all(value in (b"", b"identity") for value in values)
 

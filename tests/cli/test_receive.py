@@ -64,7 +64,7 @@ def test_it_acknowledges(usual: Receiver) -> None:
 def line_of(
     target: Receiver, path: str, body: bytes = SAMPLE, headers: Mapping[str, str] | None = None
 ) -> str:
-    """What is printed for a request on a path of its own."""
+    """The line printed for a request on a path of its own."""
 
     def lines() -> list[str]:
         return [line for line in target.stdout if f" POST {path} " in line]
@@ -114,7 +114,7 @@ def test_json_lines_have_the_whole_request() -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_control_characters_are_escaped(form: str) -> None:
-    """Whatever comes, a request is one line that moves no cursor."""
+    """A request is one line without control characters."""
     with receiver("--format", form) as target:
         key = "\x1b[31mred\n\u202e\x9b\u2028"
         post(target.url + "/%1b%0a", json.dumps({"event_key": key}, ensure_ascii=False).encode())
@@ -176,14 +176,14 @@ def test_fail_rate_is_repeatable() -> None:
     [("GET", b"", 405), ("PUT", SAMPLE, 405), ("POST", b"", 400), ("POST", b"{", 400)],
 )
 def test_anything_else_is_refused(usual: Receiver, method: str, body: bytes, status: int) -> None:
-    """What is no POST of JSON is refused in the contract's JSON."""
+    """Requests other than a POST of JSON are refused in the contract's JSON."""
     with httpx.Client(**PLAIN) as client:
         reply = client.request(method, usual.url, content=body)
     assert (reply.status_code, reply.json()["code"]) == (status, str(status))
 
 
 def test_what_is_no_http_is_one_line(usual: Receiver) -> None:
-    """It is told so, and so is whoever watches."""
+    """The caller gets 400, and stderr has one line."""
     host, port = usual.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(b"BAD\r\n\r\n")
@@ -211,7 +211,7 @@ def test_ctrl_c_is_the_normal_end(number: signal.Signals) -> None:
 
 
 def test_it_ends_with_its_reader() -> None:
-    """When nobody reads its lines any more it stops, quietly."""
+    """Without a reader of its lines it stops, quietly."""
     ours, theirs = os.pipe()
     with subprocess.Popen(
         command("receive", "--port", "0"),

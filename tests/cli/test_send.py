@@ -38,7 +38,7 @@ def target() -> Iterator[Receiver]:
 
 
 def sent(target: Receiver, *arguments: str, stdin: bytes = b"") -> dict[str, Any]:
-    """What the receiver got from a `send` with these arguments."""
+    """The request that the receiver got from a `send` with these arguments."""
     before = len(target.stdout)
     finished = quick("send", *arguments, "--url", target.url + "/callback", stdin=stdin)
     assert finished.returncode == 0, finished.stderr
@@ -158,7 +158,7 @@ def test_a_header_s_variables_are_replaced(
 
 
 def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused by the header's name."""
+    """The message has the header's name alone."""
     monkeypatch.setenv("TOKEN", "hush\r\nx: y")
     finished = quick("send", "http://127.0.0.1:1/", "--header", "x-token: ${TOKEN}")
     assert finished.returncode == 2
@@ -186,7 +186,7 @@ def test_after_a_401_it_says_how_to_be_trusted(options: tuple[str, ...], hint: s
 def test_without_a_url_it_goes_to_the_router_of_the_variables(
     target: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its host, its port and its path, which is secret; what cannot be sent to says so."""
+    """The URL has the host, the port and the secret path of `serve`; port 0 is an error."""
     port = target.url.rsplit(":", 1)[1].strip("/")
     monkeypatch.setenv("EBAAS_ROUTER_HOST", "0.0.0.0")
     monkeypatch.setenv("EBAAS_ROUTER_PORT", port)
@@ -226,7 +226,7 @@ def test_the_code_decides() -> None:
     ],
 )
 def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> None:
-    """What is no contract reply is told by its reason, exit code 1."""
+    """Any other answer is shown with its reason; exit code 1."""
     with answering(answer) as url:
         finished = quick("send", url, "--format", "json")
     assert (finished.returncode, finished.stderr) == (1, b"")
@@ -245,7 +245,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_reply_can_not_write_on_the_terminal() -> None:
-    """What a reply says is escaped and cut, so that it stays one line."""
+    """The texts of a reply are escaped and cut, so that it stays one line."""
     reply = {"code": "\x1b[2J", "msg": "a\nb\r\u202e" + "x" * 9999, "request_id": "\x00"}
     with answering(http_answer(json.dumps(reply))) as url:
         finished = quick("send", url)
@@ -281,7 +281,7 @@ def test_retry_goes_on_until_it_succeeds() -> None:
 
 
 def test_retry_gives_up_after_its_retries() -> None:
-    """When all retries are made the exit code is 1; the last wait repeats."""
+    """The exit code is 1 after the last retry; the last wait repeats."""
     with answering(http_answer('{"code":"500"}')) as url:
         finished = quick("send", url, "--waits", "1ms", "--retries", "3", "--format", "json")
     assert finished.returncode == 1
@@ -325,7 +325,7 @@ def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...], start: str) -> None:
-    """What can't be sent is one line that says why, exit code 2."""
+    """A mistake is one line that says why; exit code 2."""
     finished = quick("send", *arguments)
     assert finished.returncode == 2
     assert one_line(finished.stderr).startswith(f"ebaas-router: {start}")

@@ -111,7 +111,7 @@ async def test_a_field_of_the_wrong_type_is_named_with_what_was_expected(
 async def test_of_several_faults_the_first_in_the_pages_order_is_named(
     accepted: tuple[House, list[Any]], first: int
 ) -> None:
-    """Whatever the faults are, the field that stands first on the page is the one named."""
+    """The reply names the field that comes first on the page, whatever the faults are."""
     router, _ = accepted
     faulty: dict[str, Any] = dict.fromkeys(PAGE[first:], 1)
     faulty[PAGE[-1]] = ...
@@ -174,7 +174,7 @@ HOSTILE = {
 async def test_a_hostile_body_is_a_400_of_the_contract(
     accepted: tuple[House, list[Any]], name: str
 ) -> None:
-    """Whatever the bytes are, the reply is the contract's 400 and nothing is forwarded."""
+    """The reply is the contract's 400, and nothing is forwarded."""
     router, seen = accepted
     before = len(seen)
     reply = await router.post(HOSTILE[name])
@@ -223,7 +223,7 @@ FAITHFUL = {
 
 @pytest.mark.parametrize("name", FAITHFUL)
 async def test_the_body_reaches_every_target_byte_for_byte(name: str) -> None:
-    """What is valid is forwarded as it came: no byte more, less or other."""
+    """A valid body is forwarded byte for byte."""
     body = FAITHFUL[name]
     async with (
         stand_in() as (first, seen_first),
@@ -306,7 +306,7 @@ async def test_a_405_says_what_is_allowed(
 
 
 async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -> None:
-    """What only begins, ends or is written like one of them is none; an escape is what it means."""
+    """Similar paths are not found; an escape stands for its character."""
     router, _ = accepted
     told = {
         path: (await router.http.get(router.url + path)).status_code

@@ -1,4 +1,4 @@
-"""What the system does not give us: whose it is, its mode, and who we are."""
+"""Messages about files without permission: owner, mode, and the user of the process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder() -> Iterator[Path]:
 
 
 def said_by(act: Callable[[], object], kind: type[Exception] = RouterError) -> str:
-    """What somebody is told who is refused."""
+    """The message for a user without permission."""
     with as_somebody():
         with pytest.raises(kind) as raised:
             act()
@@ -74,7 +74,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_closed_file(reader: str, folder: Path) -> None:
-    """Whatever file it is that we were given, it is told in the same words."""
+    """The words are the same for every file."""
     path = file(folder)
     said = said_by(lambda: READERS[reader](path))
     assert said.endswith("can't be read: permission denied: " + told("file", path, "0000"))
@@ -94,7 +94,7 @@ def test_a_file_in_a_closed_folder_is_a_problem_among_others(folder: Path) -> No
 
 
 def test_a_closed_folder_for_the_store(folder: Path) -> None:
-    """Where no file can be made, the folder is told; also the one that its folder would be in."""
+    """The message is about the folder, or the nearest one above it."""
     closed = folder / "data"
     closed.mkdir()
     closed.chmod(0o555)

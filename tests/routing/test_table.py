@@ -143,7 +143,7 @@ def test_required_wins() -> None:
 
 
 def test_a_target_that_some_route_requires_is_required_to_the_table() -> None:
-    """Whatever other routes say of it; one that no route names is optional."""
+    """One route that requires it is enough; a target without routes is optional."""
     shared = table(route("one", optional="AB"), route("two", "A", key="a.gs.*"))
     assert [shared.role_of(name) for name in "ABC"] == ["required", "optional", "optional"]
 
@@ -199,7 +199,7 @@ def test_what_a_table_remembers_is_bounded(
 
 
 def test_a_plan_of_very_many_routes_is_given_every_time() -> None:
-    """What is too large to be remembered is found anew."""
+    """A plan that is too large for the cache is found again."""
     routes = table(*(route(f"r{n:03}", optional="AB", key="a.*") for n in range(300)))
     for _ in range(2):
         plan = routes.match(event())
@@ -237,7 +237,7 @@ def test_a_look_up_does_the_same_work_among_ten_routes_and_thousands(shape: str)
 
 
 def _work(routes: RouteTable, sought: Event) -> int:
-    """How many calls, of Python and of C, it takes to look up an event that is not remembered."""
+    """The number of calls, of Python and of C, for an event that is not cached."""
     unseen = sought.replace(event_status="not seen before")
     calls = 0
 
@@ -292,7 +292,7 @@ def test_a_key_that_has_every_literal_is_not_matched_at_once() -> None:
 
 @given(st.integers(0, 40))
 def test_what_is_matched_at_once_is_matched_as_ever(size: int) -> None:
-    """Where it says something, and it says something of usual events."""
+    """It answers for usual events, as `match` does."""
     routes = table(*(route(f"r{n}", "A", key=f"a.{n}*") for n in range(40)))
     assert routes.match_at_once(event(f"a.{size}")) == table(*routes.routes).match(
         event(f"a.{size}")
@@ -300,7 +300,7 @@ def test_what_is_matched_at_once_is_matched_as_ever(size: int) -> None:
 
 
 def test_a_table_cannot_be_changed() -> None:
-    """Its targets are read-only, its routes a tuple by name, and a caller's dict is copied."""
+    """Targets are read-only, routes a tuple by name, and the caller's dict is copied."""
     targets = dict(TARGETS)
     routes = RouteTable([route("two", required="A", key="*"), route("one")], targets)
     targets.clear()

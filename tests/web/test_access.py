@@ -40,7 +40,7 @@ async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House
 
 
 async def code(router: House, **headers: str) -> str:
-    """What a callback with these headers is told; the HTTP status says the same."""
+    """The code for a callback with these headers; the HTTP status agrees."""
     reply = await router.post(headers=headers)
     said = reply.json()
     assert list(said) == ["request_id", "code", "msg"]
@@ -269,7 +269,7 @@ def test_starting_wide_open(
 
 
 def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
-    """It is warned about at the start, by its path."""
+    """The start warns about it, with its path."""
     tokens = ops_tokens(tmp_path, "a-token-of-the-ops-port")
     tokens.chmod(0o644)
     tmp_path.chmod(0o755)
@@ -281,7 +281,7 @@ def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
 
 
 def test_an_ops_token_that_can_be_guessed(tmp_path: Path) -> None:
-    """It is warned about at the start, as one of the callbacks' is; the line that tells of the
+    """The start warns about it, as about a token of the callback port; the line that tells of the
     serving has the store and the ops port, where the token is asked for."""
     tokens, port = ops_tokens(tmp_path, "fifteen-letters"), free_port()
     options = ("--ops-tokens", str(tokens), "--ops-port", str(port))

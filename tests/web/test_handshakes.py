@@ -105,7 +105,7 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
     ("said", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
 )
 def test_deadlines_hold(folder: Path, pair: Pair, said: bytes, code: str | None) -> None:
-    """Who has shaken hands and then says nothing, or not enough, is cut as anybody is."""
+    """After its handshake, a silent or slow caller is cut like any other."""
     with secured(pair, SOON) as router, router.line(tls=trusting(folder)) as line:
         if said:
             line.say(said)
@@ -115,7 +115,7 @@ def test_deadlines_hold(folder: Path, pair: Pair, said: bytes, code: str | None)
 
 
 def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
-    """What is in flight is finished; who is still silent does not hold the stop up."""
+    """Requests in flight are finished; silent connections do not delay the stop."""
     with secured(pair, SOON, delay=0.5) as router, router.line() as silent:
         with router.line(tls=trusting(folder)) as line:
             line.say(post())

@@ -58,7 +58,7 @@ def test_an_alert_is_tested_to_fire_not_sooner_and_not_for_ever(name: str) -> No
 
 
 def fires(test: dict[str, Any], name: str) -> list[bool]:
-    """Whether the alert is expected, each time that it is looked at; the first three times."""
+    """Return whether the alert is expected, for the first three times."""
     looks = [look for look in test.get("alert_rule_test", []) if look["alertname"] == name]
     return [bool(look.get("exp_alerts")) for look in looks][:3]
 

@@ -30,7 +30,7 @@ _LINK = re.compile(r"\]\(([^)#:]+)(?:#([^)]*))?\)")
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    """Whichever is imported first: what a file imports at its top is whole by then."""
+    """Imports at the top of a file are complete, whichever file is imported first."""
     files = {module_of(file): file for file in ROUTER.rglob("*.py")}
     imports = {module: imported_at_the_top(file) & files.keys() for module, file in files.items()}
     graphlib.TopologicalSorter(imports).prepare()
@@ -52,7 +52,7 @@ def imported_at_the_top(file: Path) -> set[str]:
 
 
 def is_module(name: str) -> bool:
-    """Whether it is a module, and no name that one has."""
+    """Return whether it is a module, not a name in one."""
     path = ROOT.joinpath(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 

@@ -229,7 +229,7 @@ def commands(path: Path, secrets: Path, format: str) -> Iterator[tuple[str, ...]
 def test_commands(
     format: str, tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What prints a configuration shows no secret, whether the file is right or wrong."""
+    """No command shows a secret, whether the file is right or wrong."""
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "routes.yaml"

@@ -173,7 +173,7 @@ class Client:
         raise Breach(said, self.say(fix))
 
     def describe(self, attempt: Attempt) -> str:
-        """How a request was answered, in a few words."""
+        """Describe the answer to a request in a few words."""
         if attempt.acknowledged:
             return self.say(_ACKNOWLEDGED, status=attempt.status)
         name, _ = REASONS[attempt.reason]
