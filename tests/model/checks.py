@@ -193,8 +193,8 @@ class _Group:
         ]
 
     def early_deaths(self) -> list[str]:
-        """An attempt that the router itself holds back costs no retry: an optional delivery is given up only
-        once its target has had so many attempts."""
+        """An attempt that the router itself holds back costs no retry: an optional delivery is
+        given up only once its target has had so many attempts."""
         if self.world.weather.changes:
             return []
         query = (

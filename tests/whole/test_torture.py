@@ -1,5 +1,5 @@
-"""Hostile input over real sockets: a key that wants to be a header, an answer that wants to be a log
-line or a metric, a request in any pieces.
+"""Hostile input over real sockets: a key that wants to be a header, an answer that wants to be a
+log line or a metric, a request in any pieces.
 
 `make torture` takes many times as many examples, and others each time.
 """
@@ -92,8 +92,8 @@ ANSWERS = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
-    """An event has one log line with its usual fields and a short, harmless quotation of the answer;
-    the metrics have no further series."""
+    """An event has one log line with its usual fields and a short, harmless quotation of the
+    answer; the metrics have no further series."""
     async with (
         hostile("answers", answer=ANSWERS["msg"]) as usual,
         hostile("answers", answer=ANSWERS[name]) as odd,
