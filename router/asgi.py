@@ -52,7 +52,9 @@ def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
     An invalid configuration ends the process with its problems on stderr.
     """
     try:
-        settings = Settings(**{name: each.read_from(os.environ) for name, each in SETTINGS.items()})
+        settings = Settings(
+            **{name: setting.read_from(os.environ) for name, setting in SETTINGS.items()}
+        )
         log = Log(format=settings.log_format, verbose=settings.verbose)
         # It is not known here who can reach the server: assume everybody.
         app = _Hosted.loaded(replace(settings, host="0.0.0.0"), log, middleware)

@@ -162,7 +162,7 @@ class RouteTable:
         """Explain the result of `match`. It looks at every route."""
         values = dict(zip(FIELDS, _values(event), strict=True))
         routes = tuple(self._explained(route, values) for route in self.routes)
-        return Explanation(self._plan([each.route for each in routes if each.matched]), routes)
+        return Explanation(self._plan([match.route for match in routes if match.matched]), routes)
 
     def _candidates(self, values: tuple[str, ...]) -> set[int]:
         """The numbers of all routes that can match."""

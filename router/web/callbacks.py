@@ -115,7 +115,7 @@ class Call:
         state = b""
         if b"tracestate" in self.named:
             state = b",".join(
-                [each for name, each in self.fields if name == b"tracestate" and each]
+                [value for name, value in self.fields if name == b"tracestate" and value]
             )
         return given.decode("ascii"), state.decode("ascii") if _STATE.fullmatch(state) else ""
 
