@@ -208,7 +208,6 @@ torture: dev-environment ## random bytes from callers and targets, the worst JSO
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
-	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/whole/test_worst_bodies.py
 
 .PHONY: bench growth profile
 

@@ -86,8 +86,8 @@ def replied(port: int, body: bytes, headers: Mapping[str, str]) -> tuple[str, An
 
 
 def test_real_traffic_fits(receiver: Receiver, tmp_path: Path) -> None:
-    """What a receiver gets has every header that is always there, and none that is not described;
-    replies are of a status and a form that are."""
+    """A receiver gets every header that is described as required, and only described ones; replies
+    have a described status and form."""
     trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "a=b"}
     bodies = {"200": SAMPLE, "400": b"{}", "500": event(event_key="no.route.fits.it")}
     with serving(tmp_path, {"ledger": receiver}, match="a.gs.*") as router:  # type: ignore[dict-item]

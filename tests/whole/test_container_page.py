@@ -9,14 +9,6 @@ from tests.support.command import ROOT
 PAGE = (ROOT / "docs/how-to/containers.md").read_text(encoding="utf-8")
 
 
-def test_every_file_of_deploy_that_it_names_is_there() -> None:
-    """But for the secrets, which its reader makes."""
-    named = set(re.findall(r"deploy/[a-z0-9_./-]*[a-z]", PAGE))
-    assert len(named) > 8
-    made = {name for name in named if name.startswith("deploy/compose/secrets")}
-    assert [name for name in sorted(named - made) if not (ROOT / name).exists()] == []
-
-
 def test_the_secrets_that_it_makes_are_those_that_are_asked_for() -> None:
     """By Compose, and by the pods of either overlay."""
     loop = re.search(r"for name in ([a-z -]+); do", PAGE)

@@ -160,7 +160,7 @@ ROUTER = "/usr/local/bin/ebaas-router"
 
 
 def analyze(*arguments: str) -> str:
-    """What systemd-analyze says, which is to find nothing wrong."""
+    """The output of systemd-analyze, which must find nothing wrong."""
     if not LONG:
         pytest.skip("needs systemd 253 or its tools: `make systemd`")
     finished = subprocess.run(
