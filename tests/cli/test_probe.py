@@ -15,10 +15,11 @@ import pytest
 
 from router.cli.trying.probe.checks import checks
 from router.cli.trying.probe.client import Effort, Samples
+from tests.cli.faulty_receivers import FAULTS, NeverEnds
 from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver
 from tests.support.inprocess import ran
-from tests.support.receivers import FAULTS, GOOD, SECRET, NeverEnds, Right, serving, tells
+from tests.support.receivers import GOOD, SECRET, Right, serving, tells
 from tests.support.sockets import free_port
 
 #: What is quick enough for a test, and still tells the faults from the right.

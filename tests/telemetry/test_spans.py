@@ -257,7 +257,7 @@ async def test_no_header_makes_an_event_fail() -> None:
 
 
 async def test_no_secret_is_in_a_span() -> None:
-    """Spans contain no headers of targets or callers, no secret part of a URL or path, and no body."""
+    """Spans contain neither headers, nor secret parts of URLs and paths, nor bodies."""
     secrets = ["hidden-header", "hidden-query", "hidden-path", "hidden-token", "hidden-id"]
     async with stand_in() as (url, got):
         policy = {"url": f"{url}?key=hidden-query", "headers": {"Authorization": "hidden-header"}}
