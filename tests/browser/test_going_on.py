@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.troubled import Troubled
-from tests.support.visitor import Visitor, visitor
+from tests.browser.troubled import Troubled
+from tests.browser.visitor import Visitor, visitor
 
 
 def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Troubled, ops: Visitor) -> None:
