@@ -14,13 +14,13 @@ from tests.support.waiting import wait_until
 
 OPS_TOKEN, LEDGER_TOKEN = "ops-token-of-the-tests", "ledger-token-of-the-tests"
 
-#: What a receiver says that means no good.
+#: A hostile answer of a receiver.
 HOSTILE = "<img src=x onerror=x()>"
 
 
 @dataclass
 class Troubled:
-    """One router, as the tests of the page need it."""
+    """One router for the tests of the page."""
 
     folder: Path
     port: int
@@ -40,17 +40,17 @@ class Troubled:
         return self.folder / "store.db"
 
     def post(self, *names: str) -> None:
-        """Events, each told as it was."""
+        """Send events."""
         for name in names:
             self.serve.post(name)
 
     def dead(self, name: str) -> None:
-        """An event whose delivery to `audit` is a dead letter."""
+        """Send an event whose delivery to `audit` becomes a dead letter."""
         self.post(name)
         wait_until(lambda: states(self.store).get(name, {}).get("audit") == "dead")
 
     def start(self) -> None:
-        """Again, at the same ports."""
+        """Start it again, at the same ports."""
         self.serve = _serve(self.folder, self.config, self.port)
 
     def stop(self) -> None:
@@ -91,7 +91,7 @@ _TOKENS = {
 
 
 def _routes(targets: dict[str, Target]) -> dict[str, object]:
-    """EBaaS retries late, and the queue once and soon."""
+    """EBaaS retries late; the queue retries once and soon."""
     return {
         "version": 1,
         "ebaas": {"waits": ["1h"]},

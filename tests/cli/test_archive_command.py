@@ -354,12 +354,12 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, shop: Sh
     # What has been sent meanwhile, and is shown no more.
     shop.forget()
     again = ran(*words, "--rate", "1000/s")
-    assert "going on with what" in again.err
+    assert "continuing what" in again.err
     assert again.lines[-1] == f"{60 - before} deliveries replayed"
     assert len(shop.states()) == 60 - before
     anew = ran(*words, "--rate", "1000/s", "--dry-run")
     assert "60 deliveries would be replayed" in anew.lines
-    assert "has done the same at 20" in anew.err
+    assert "did the same at 20" in anew.err
 
 
 def test_a_target_that_joins_late_is_filled_up(tmp_path: Path, shop: Shop) -> None:
