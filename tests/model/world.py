@@ -39,7 +39,7 @@ from router.store.protocol import (
 )
 from router.store.sqlite import rows as reading
 from router.store.sqlite.rows import Rows
-from router.store.sqlite.schema import MIGRATIONS
+from router.store.sqlite.schema import migration
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
@@ -157,8 +157,8 @@ class World:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        for script in MIGRATIONS.values():
-            self.connection.executescript(script)
+        for statement in migration(0):
+            self.connection.execute(statement)
         self.connection.executescript(_CREDIT_COMES_BACK)
         self.rows = Rows(self.connection, _LIMITS)
         names = [f"r{n}" for n in range(self.weather.required)]

@@ -131,7 +131,7 @@ async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> No
     ops = await SqliteAdmin.open(path, LIMITS)
     again = record(stage=Stage.CLOSED)
     action = Action("again", Verb.REPLAY, "ops", "", NOW)
-    await ops.resend(action, "one", [Resend(again, letter(b"archived"), "mark")])
+    await ops.resend(action, "one", [Resend(again, letter(b"archived"))])
     assert await found(store, b"archived") == {again.event_id: again}
     await ops.close()
     await store.close()

@@ -24,6 +24,8 @@ from router.store.admin import (
     Count,
     Entry,
     Later,
+    Resend,
+    Resent,
     Selection,
     Verb,
     carry_out,
@@ -54,6 +56,7 @@ from router.store.protocol import (
 )
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
+from router.telemetry.log.lines import stamp
 from tests.support.command import PATIENCE
 from tests.support.effort import long
 from tests.support.postgres import Database, Server, pgbouncer
@@ -845,6 +848,22 @@ async def test_an_action_goes_in_steps(store: Store, ops: Admin) -> None:
     assert all(step.changed == step.taken for step in steps)
     counts = await ops.counts(Selection())
     assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
+
+
+async def test_a_replay_remembers_how_far_it_has_come(store: Store, ops: Admin) -> None:
+    """With each step, until it is over; people see it in the action's text."""
+    replay = action(what="archive all", since=NOW - 0.25)
+    events = [
+        Resend(record(first_at=NOW + n, stage=Stage.CLOSED), letter(b"%d" % n)) for n in range(3)
+    ]
+    assert await ops.resend(replay, "one", events[:2]) == Resent(2, 2)
+    (stopped,) = await ops.actions(9)
+    assert stopped == replace(replay, deliveries=2, place=events[1].place)
+    assert stopped.text == f"archive all up to {stamp(NOW + 1)} {events[1].record.event_id}"
+    assert await ops.resend(replay, "one", events[2:]) == Resent(1, 1)
+    assert await ops.resend(replay, "one", []) == Resent(0, 0)
+    assert await ops.actions(9) == (replace(replay, deliveries=3),)
+    assert len(await store.take("one", NOW, NOW + 60, 9, T)) == 3
 
 
 @pytest.mark.parametrize(

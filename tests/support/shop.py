@@ -15,7 +15,7 @@ import psycopg
 
 from router.model.event import Event, OutboundEvent
 from router.store.postgres import rows
-from router.store.postgres.schema import OLDEST_VERSION, SCHEMA_VERSION, migration
+from router.store.postgres.schema import migration
 from router.store.protocol import DeliveryRow, Record, Stage, State, StoreLimits
 from router.store.sqlite.file import connect
 from router.store.sqlite.rows import Rows
@@ -177,9 +177,7 @@ class PostgresShop(Shop):
 
     def prepare(self) -> None:
         """Make the tables, as a router does."""
-        for version in range(OLDEST_VERSION, SCHEMA_VERSION + 1):
-            self._connection.execute(migration(version, SCHEMA))
-        self._connection.execute(f"INSERT INTO version VALUES ({SCHEMA_VERSION})")
+        self._connection.execute(migration(0, SCHEMA))
 
     def clear(self) -> None:
         """As it was made."""

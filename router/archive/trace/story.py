@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from router.archive.reading import Damage, Scan
@@ -18,15 +17,13 @@ from router.archive.trace.lines import (
     EventLine,
     LateAttempt,
     happening,
-    time_of,
 )
 from router.archive.trace.question import Question
 from router.contract.replies import is_sane
 from router.model.errors import Refused
 from router.model.event import SUCCESS, OutboundEvent
-from router.store.admin import Action, Dossier, Entry, Resend
+from router.store.admin import Action, Dossier, Entry, ReplayPlace, Resend
 from router.store.protocol import Pause, Record, Stage, State, Tried
-from router.telemetry.log.lines import stamp
 
 if TYPE_CHECKING:
     from router.contract.intake import Intake
@@ -217,16 +214,6 @@ def _new(group: list[CallerInfo], known: set[str]) -> Iterator[CallerInfo]:
             yield told
 
 
-class ReplayPlace(NamedTuple):
-    """How far a replay has come: events are taken in the order of these."""
-
-    at: float
-    event_id: str
-
-    def __str__(self) -> str:
-        return f"up to {stamp(self.at)} {self.event_id}"
-
-
 @dataclass(frozen=True, slots=True)
 class Again:
     """A replay, which may have begun earlier."""
@@ -269,20 +256,6 @@ class Again:
                 yield told
 
 
-def words_of(what: str, since: float | None) -> str:
-    """A replay by its words; `ReplayPlace` comes after them."""
-    return f"archive {what} from {'-' if since is None else stamp(since)}"
-
-
-def resumed(what: str, said: str) -> tuple[float | None, ReplayPlace] | None:
-    """From when on a replay of those words was to go, and how far it came, where it was stopped."""
-    found = re.fullmatch(rf"archive {re.escape(what)} from (\S+) up to (\S+) (\S+)", said)
-    if found is None:
-        return None
-    since, at, event_id = found.groups()
-    return None if since == "-" else time_of(since), ReplayPlace(time_of(at), event_id)
-
-
 def place_of(told: CallerInfo) -> ReplayPlace:
     return ReplayPlace(told.at, id_of(told))
 
@@ -308,8 +281,7 @@ def resend(
     except Refused:
         return None
     record = Record(event_id, Stage.CLOSED, at, number or 1, at, at, at, at, spent=True)
-    letter = OutboundEvent.of(event, request_id, hops=hops)
-    return Resend(record, letter, str(ReplayPlace(at, event_id)))
+    return Resend(record, OutboundEvent.of(event, request_id, hops=hops))
 
 
 def _is_header(text: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, NotRequired, TypedDict
 
-from router.archive.trace.story import resend, resumed, words_of
+from router.archive.trace.story import resend
 from router.model.event import new_id
 from router.ops.api.endpoint import (
     Asked,
@@ -149,24 +149,28 @@ async def _begun(
 ) -> tuple[Action, str]:
     """A new replay, or the one of the same words that was stopped, which `again` then resumes; and
     what is known of it."""
-    now, what, before = ops.now(), _words(body), ""
+    now, words, before = ops.now(), _words(body), ""
     for action in () if "anew" in body else await ops.actions(_LAST):
-        is_recent = now - action.at < _RESUMABLE
-        found = resumed(what, action.what) if is_recent else None
-        if found is not None:
-            again["since"], place = found
-            again["after"] = place.at, place.event_id
+        if action.what != _text(words, action.since):
+            continue
+        if now - action.at >= _RESUMABLE:
+            break
+        if action.place is not None:
+            again["since"], again["after"] = action.since, action.place
             before = (
                 f"going on with what {action.who} began at {utc(action.at)}, "
-                f"after {stamp(place.at)}; --anew begins anew"
+                f"after {stamp(action.place.at)}; --anew begins anew"
             )
-            return replace(action, what=words_of(what, again["since"])), before
-        if action.what.startswith(f"archive {what} from "):
-            # The last one of these words was finished.
-            if is_recent:
-                before = f"{action.who} has done the same at {utc(action.at)}: this does it anew"
-            break
-    return Action(new_id(), Verb.REPLAY, who, words_of(what, again["since"]), now), before
+            return replace(action, place=None), before
+        before = f"{action.who} has done the same at {utc(action.at)}: this does it anew"
+        break
+    since = again["since"]
+    return Action(new_id(), Verb.REPLAY, who, _text(words, since), now, since=since), before
+
+
+def _text(words: str, since: float | None) -> str:
+    """The selection of a replay, for people, with the moment that its words meant."""
+    return f"archive {words} from {'-' if since is None else stamp(since)}"
 
 
 def _words(body: Mapping[str, Any]) -> str:

@@ -113,9 +113,11 @@ class Resending:
             "act", rows.dumped(asdict(action)), rows.dumped(changes), now, self._dumped
         )
         if taken or not sizes:
-            what = f"{action.what} {events[-1].mark}" if taken else action.what
+            place = events[-1].place if taken else (None, None)
             await fetch(
-                "UPDATE actions SET what = $1 WHERE action_id = $2", [what, action.action_id]
+                "UPDATE actions SET since = $1, place_at = $2, place_event = $3 "
+                "WHERE action_id = $4",
+                [action.since, *place, action.action_id],
             )
         await fetch("COMMIT")
         return Resent(taken, int(queued))

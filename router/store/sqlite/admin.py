@@ -252,11 +252,12 @@ def _resend(
             "UPDATE deliveries SET action = ? WHERE seq = ? AND target = ?",
             [(number, seq, target) for seq in queued],
         )
-        what = f"{action.what} {events[taken - 1].mark}" if taken else action.what
         if taken or not events:
+            place = events[taken - 1].place if taken else (None, None)
             connection.execute(
-                "UPDATE actions SET deliveries = deliveries + ?, what = ? WHERE seq = ?",
-                (len(queued), what, number),
+                "UPDATE actions SET deliveries = deliveries + ?, since = ?, place_at = ?, "
+                "place_event = ? WHERE seq = ?",
+                (len(queued), action.since, *place, number),
             )
         rows.touch(queued, now)
     return Resent(taken, len(queued))

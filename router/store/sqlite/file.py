@@ -15,7 +15,7 @@ from pathlib import Path
 from router.model.errors import StartFailed, closed, may, why_not
 from router.model.secret import Secret
 from router.store.protocol import NO_DOOR, Door, StoreFailed
-from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
+from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, migration
 
 #: How long a connection waits for another one's lock, in seconds: of this process, or an operator's
 #: shell or backup. No other router has the file open.
@@ -351,14 +351,8 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(path, connection)
-        for number, script in sorted(MIGRATIONS.items()):
-            for statement in _statements(script) if number > version else ():
-                connection.execute(statement)
-        if version < FILE_VERSION:
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {OLDEST_PROGRAM}")
-            connection.execute("DELETE FROM version")
-            connection.execute("INSERT INTO version VALUES (?)", (FILE_VERSION,))
+        for statement in migration(version) if version < FILE_VERSION else ():
+            connection.execute(statement)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
@@ -385,18 +379,6 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
         return 0
     version: int = connection.execute("SELECT version FROM version").fetchone()[0]
     return version
-
-
-def _statements(script: str) -> list[str]:
-    """sqlite3's own executescript would commit in between."""
-    statements: list[str] = []
-    pending = ""
-    for line in script.strip().splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            statements.append(pending)
-            pending = ""
-    return statements
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
