@@ -18,7 +18,7 @@ from router.store import listing
 from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.listing import Dialect, Query, Values, fitting, size_of
 from router.store.protocol import RETRIED, DeliveryRow, Pause, State, StoreLimits
-from router.store.sqlite.file import Owner, open_existing, translated
+from router.store.sqlite.file import Owner, open_existing, open_in_thread, translated
 from router.store.sqlite.rows import PUT, Rows, letter, pauses, record
 
 T = TypeVar("T")
@@ -88,7 +88,8 @@ class SqliteAdmin:
         read_only: bool = False,
     ) -> SqliteAdmin:
         """Raises StartFailed, with one line, for a file that can't be used. Makes none."""
-        owner, connection = await asyncio.to_thread(open_existing, path, read_only=read_only)
+        opening = partial(open_existing, path, read_only=read_only)
+        owner, connection = await open_in_thread(opening)
         return cls(owner, connection, limits, now)
 
     async def counts(self, selection: Selection) -> tuple[Count, ...]:

@@ -43,6 +43,7 @@ from router.store.sqlite.file import (
     connect,
     needs_reopening,
     open_file,
+    open_in_thread,
     open_reader,
     translated,
 )
@@ -112,7 +113,7 @@ class SqliteStore:
     ) -> SqliteStore:
         """Raises StartFailed, with one line, for a file that can't be used, or that another
         process has open. `door` is what other processes are told: where to ask this one."""
-        owner, reader = await asyncio.to_thread(open_file, path, door)
+        owner, reader = await open_in_thread(partial(open_file, path, door))
         return cls(path, owner, reader, limits, reserve, now)
 
     def watch_commits(self, committed: Callable[[float], None]) -> None:
@@ -208,7 +209,7 @@ class SqliteStore:
         """Raises StoreFailed where the file has gone from its place: what is written into it still
         works, and ends with this process."""
         with suppress(OSError):
-            if os.path.samestat(self._path.stat(), self._file):
+            if os.path.samestat(self._path.stat(), self._file) and self._owner.is_sole():
                 return
         raise StoreFailed("gone")
 
