@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from tests.support.records import (
     record,
     settlement,
 )
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -382,6 +383,24 @@ async def test_an_addition_that_is_lost_for_good_is_spent(
             with between.losing(b".add(", Loss.ANSWERING), pytest.raises(StoreFailed):
                 await add(store, awaiting())
             (kept,) = (await found(store)).values()
+            assert kept.spent
+
+
+async def test_a_look_up_under_way_gives_no_revoked_credit(
+    postgresql: Server, database: Database
+) -> None:
+    """It has read the record before the credit was revoked, and its answer comes after that."""
+    with proxy(postgresql.port) as between, ExitStack() as fence:
+        async with opened(database.through(between.port).dsn) as store:
+            fence.enter_context(between.holding(b".fence(", Loss.ASKING))
+            with between.losing(b".add(", Loss.ANSWERING), pytest.raises(StoreFailed):
+                await add(store, awaiting())
+            with between.holding(b".find(", Loss.ANSWERING):
+                looking = asyncio.create_task(found(store))
+                await until(lambda: between.held)
+                fence.close()
+                await until(lambda: not store._unfenced)
+            (kept,) = (await looking).values()
             assert kept.spent
 
 

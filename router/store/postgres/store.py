@@ -80,7 +80,7 @@ _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
 #: The most that one such try spends. What a statement counts costs the square of how much it is.
 _FENCED = 500
 
-#: Longer than any look-up may take, in seconds.
+#: No look-up takes longer, in seconds.
 _LONGEST_LOOKUP = 30.0
 
 #: How many backends may have counted a target's deliveries before what those counted that are gone
@@ -158,7 +158,7 @@ class PostgresStore:
         return self._clock.now()
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        found = await self._find.ask(digest, timeout)
+        found = await self._find.ask(digest, min(timeout, _LONGEST_LOOKUP))
         if found and self._late:
             return tuple([each.without_credit_of(self._late) for each in found])
         return found
