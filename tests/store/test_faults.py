@@ -21,7 +21,7 @@ import pytest
 from router.model.event import Event, OutboundEvent
 from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
-from router.store.sqlite.rows import Rows, find, queue, usage
+from router.store.sqlite.statements import Statements, find, queue, usage
 from tests.support.command import PATIENCE, ROOT, one_line, run
 from tests.support.disks import Disks, filled, quick_folder
 from tests.support.effort import LONG, long
@@ -285,7 +285,7 @@ def steps_of(store: Path) -> dict[str, int]:
     settlement = Settlement(closed, rows[:1], b"digest", ["strong"], 2.0)
     connection = connect(store)
     with closing(connection):
-        writing = Rows(connection, NO_LIMITS)
+        writing = Statements(connection, NO_LIMITS)
         work: dict[str, Callable[[], object]] = {
             "miss": lambda: find(connection, b"nothing"),
             "add": lambda: writing.add(record, letter, rows),

@@ -23,8 +23,8 @@ from router.model.errors import StartFailed
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress, ServerConnection
+from router.store.postgres.encoding import escaped, unescaped
 from router.store.postgres.pool import ENOUGH, SIZE, Clock
-from router.store.postgres.rows import escaped, unescaped
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
@@ -335,8 +335,8 @@ async def test_what_comes_too_late_is_spent(postgresql: Server, database: Databa
 
             async def seen() -> bool:
                 records = await found(other)
-                assert all(each.spent for each in (await found(one)).values())
-                return bool(records) and all(each.spent for each in records.values())
+                assert all(each.credit_revoked for each in (await found(one)).values())
+                return bool(records) and all(each.credit_revoked for each in records.values())
 
             await soon(seen)
 
@@ -383,7 +383,7 @@ async def test_an_addition_that_is_lost_for_good_is_spent(
             with between.losing(b".add(", Loss.ANSWERING), pytest.raises(StoreFailed):
                 await add(store, awaiting())
             (kept,) = (await found(store)).values()
-            assert kept.spent
+            assert kept.credit_revoked
 
 
 async def test_a_look_up_under_way_gives_no_revoked_credit(
@@ -401,7 +401,7 @@ async def test_a_look_up_under_way_gives_no_revoked_credit(
                 fence.close()
                 await until(lambda: not store._unfenced)
             (kept,) = (await looking).values()
-            assert kept.spent
+            assert kept.credit_revoked
 
 
 async def test_many_that_come_too_late_are_spent_in_small_steps(database: Database) -> None:
@@ -437,7 +437,7 @@ async def test_an_addition_whose_answer_is_lost_is_there_once(
                 with between.losing(b".add(", loss, once=True):
                     await add(store, awaiting(), body=loss.name.encode())
                 (kept,) = (await found(store, loss.name.encode())).values()
-                assert not kept.spent
+                assert not kept.credit_revoked
 
 
 async def test_a_close_whose_answer_is_lost_is_a_close(
@@ -507,7 +507,7 @@ async def test_a_call_that_is_given_up_ends_at_the_server_too(
                     await store.add(record(), letter(), [acknowledged("one")], 0.2)
             # Those of the pool, and what is under way to spend the late ones.
             await soon(lambda: asyncio.sleep(0, backends(database) <= SIZE + 2))
-        assert all(each.spent for each in (await found(store)).values())
+        assert all(each.credit_revoked for each in (await found(store)).values())
 
 
 @pytest.mark.usefixtures("no_collections")

@@ -219,9 +219,11 @@ async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
     seen: list[bool] = []
     async with asyncio.timeout(T):
         while not seen or store._late:
-            seen += [kept.record.spent for kept in await store.find(letter(b"late").digest, T)]
+            seen += [
+                kept.record.credit_revoked for kept in await store.find(letter(b"late").digest, T)
+            ]
             await asyncio.sleep(0)
-    seen += [kept.record.spent for kept in await store.find(letter(b"late").digest, T)]
+    seen += [kept.record.credit_revoked for kept in await store.find(letter(b"late").digest, T)]
     assert set(seen) == {True}
     await store.close()
 
@@ -235,7 +237,7 @@ async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> N
     time.sleep(1.0)  # noqa: ASYNC251 - the loop is held on purpose
     await writing
     (found,) = await store.find(letter(b"just").digest, T)
-    assert not found.record.spent
+    assert not found.record.credit_revoked
     await store.close()
 
 

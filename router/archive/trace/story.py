@@ -280,7 +280,7 @@ def resend(
         event = _intake().read(body.encode())
     except Refused:
         return None
-    record = Record(event_id, Stage.CLOSED, at, number or 1, at, at, at, at, spent=True)
+    record = Record(event_id, Stage.CLOSED, at, number or 1, at, at, at, at, credit_revoked=True)
     return Resend(record, OutboundEvent.of(event, request_id, hops=hops))
 
 

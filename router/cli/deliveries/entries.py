@@ -8,7 +8,7 @@ from router.cli.columns import columns, counted, seconds, since, when
 from router.config.document import shown
 from router.model.event import OWN_KEYS
 from router.store.admin import DISCARDED, Verb
-from router.store.protocol import Stage, State, said_by
+from router.store.protocol import Stage, State, receiver_text
 from router.store.views import (
     ActionView,
     CountView,
@@ -212,7 +212,7 @@ def _timeline(entries: Sequence[TriedEntryView]) -> Iterator[str]:
         target = entry["target"]
         by = f"retry {tried['retry']}" if tried["retry"] else f"request {tried['request']}"
         took, status = f"{tried['ms']:>5g} ms", str(tried["status"] or "")
-        said = said_by(tried["code"], tried["msg"], tried["detail"])
+        said = receiver_text(tried["code"], tried["msg"], tried["detail"])
         rows.append((tried["at"], by, target, took, tried["reason"], status, said))
         if tried["number"] == 1 and (more := _between(entry["attempts"])):
             rows.append((f"{more:,} more", "", target, "", "", "", ""))

@@ -61,7 +61,7 @@ class Stored:
             why = f"the store had no answer within {self._within:.0f} s: ask for less, or again"
             raise Rejected(503, why) from None
         except StoreFailed as error:
-            raise Rejected(503, f"the store failed: {error.told}") from None
+            raise Rejected(503, f"the store failed: {error.text}") from None
         except StartFailed as error:
             if self._log is not None:
                 self._log.warning("store_awaited", error=str(error))

@@ -19,8 +19,8 @@ from router.store.protocol import (
     StoreLimits,
     Tried,
     Usage,
-    said_by,
-    tried,
+    attempt_of,
+    receiver_text,
 )
 
 _LATER = {
@@ -188,7 +188,7 @@ def entry(row: tuple[Any, ...]) -> Entry:
     by = later_event or ""
     return Entry(
         seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by,
-        bool(leased), said_by(code or "", msg or "", detail or ""),
+        bool(leased), receiver_text(code or "", msg or "", detail or ""),
     )  # fmt: skip
 
 
@@ -196,7 +196,7 @@ def attempts(rows: Iterable[tuple[Any, ...]]) -> dict[str, tuple[Tried, ...]]:
     """By target, in order."""
     by_target: dict[str, list[Tried]] = {}
     for target, *columns in rows:
-        by_target.setdefault(target, []).append(tried(columns))
+        by_target.setdefault(target, []).append(attempt_of(columns))
     return {target: tuple(each) for target, each in by_target.items()}
 
 
@@ -210,7 +210,7 @@ def action(row: tuple[Any, ...]) -> Action:
 OVERHEAD = 1024
 
 
-def size_of(event: Event) -> int:
+def event_size(event: Event) -> int:
     """In bytes, as it counts for the limits."""
     return OVERHEAD + len(event.body) + len(event.event_key)
 
