@@ -21,8 +21,9 @@ NOT_THERE, NO_ROUTER = 404, 409
 
 def test_what_only_a_router_knows_says_so(tmp_path: Path) -> None:
     """Whatever is asked, it is answered from the store, or with one sentence; nothing fails."""
-    shop = SqliteShop(tmp_path / "store.db")
-    assert asyncio.run(answers(Path(shop.option))) == {
+    store = tmp_path / "store.db"
+    SqliteShop(store).close()
+    assert asyncio.run(answers(store)) == {
         "/you": NO_ROUTER,
         "/status": NO_ROUTER,
         "/minutes": NO_ROUTER,
