@@ -289,7 +289,7 @@ class Memory:
         ends = clock() + timeout
         blindly = self._blindly
         if blindly:
-            await self._store.spend_all(timeout)
+            await self._store.revoke_all_credit(timeout)
             self._blindly -= blindly
         while self._stand_ins:
             some = list(islice(self._stand_ins.items(), _STEP))

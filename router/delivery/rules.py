@@ -126,7 +126,7 @@ class Delivery:
 
 def has_credit(record: Record, now: float) -> bool:
     """Whether its acknowledgements still count: a stale one must not stand in for a new event."""
-    return not record.spent and now <= record.credit_until
+    return not record.credit_revoked and now <= record.credit_until
 
 
 def claimable(record: Record, now: float) -> bool:
@@ -157,7 +157,7 @@ def _discarded(row: DeliveryRow) -> bool:
 
 def opened(event_id: str, first_at: float, now: float, terms: Terms, *, spent: bool) -> Record:
     """The record of a new event whose first request has failed."""
-    new = Record(event_id, Stage.OPEN, first_at, 1, now, now, now, now, spent=spent)
+    new = Record(event_id, Stage.OPEN, first_at, 1, now, now, now, now, credit_revoked=spent)
     return failed(new, now, terms, spent=spent)
 
 
@@ -171,7 +171,7 @@ def failed(record: Record, now: float, terms: Terms, *, spent: bool) -> Record:
         due_at=now + (wait or 0.0),
         credit_until=now + 2 * (wait or 0.0) + terms.grace,
         ends_at=ends_at(record.first_at, terms),
-        spent=record.spent or spent,
+        credit_revoked=record.credit_revoked or spent,
     )
 
 

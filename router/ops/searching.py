@@ -15,12 +15,12 @@ from router.archive.reading import InventoryView, Sources
 from router.archive.trace.finding import matches, name_of, rows
 from router.archive.trace.lines import CallerInfo
 from router.archive.trace.question import Question, Word
-from router.archive.trace.replay import Again, ReplayPlace, id_of, resend
+from router.archive.trace.replay import Again, id_of, resend
 from router.archive.trace.views import MatchView, StoryView, row_view, story_of
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
-from router.store.admin import Admin
+from router.store.admin import Admin, ReplayPlace
 from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from router.telemetry.log.lines import utc

@@ -59,7 +59,7 @@ class Stored:
         except TimeoutError:
             raise Rejected("store_slow", seconds=round(self._timeout or 0)) from None
         except StoreFailed as error:
-            raise Rejected("store_failed", why=error.told) from None
+            raise Rejected("store_failed", why=error.text) from None
         except StartFailed as error:
             if self._log is not None:
                 self._log.warning("store_awaited", error=str(error))
