@@ -28,14 +28,12 @@ from router.config.reload import Reload, Standing
 from router.config.settings import AUTO, Settings, archive_folder
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
-from router.delivery.happenings import Happenings, OwnEvents
 from router.delivery.memory import Memory
+from router.delivery.notifications import Notifications
 from router.delivery.observer import Observer
-from router.delivery.pausing import Pausing
 from router.delivery.queue import Queue
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
-from router.delivery.traced import TracedSender
 from router.model.errors import ConfigInvalid, RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
@@ -117,19 +115,15 @@ class RouterParts:
         return Archive(shelf, warn, bodies=settings.archive_bodies)
 
     @cached_property
-    def own_events(self) -> OwnEvents:
-        return OwnEvents(self.in_force, self.metrics, self.log)
-
-    @cached_property
-    def happenings(self) -> Happenings:
-        return Happenings(self.own_events.tell)
+    def notifications(self) -> Notifications:
+        return Notifications(self.in_force, self.metrics, self.log)
 
     @cached_property
     def observer(self) -> Observer:
         return Observer(
             self.log,
             self.metrics,
-            self.happenings,
+            self.notifications,
             self.archive,
             traced=self.tracing.spans is not None,
         )
@@ -138,13 +132,8 @@ class RouterParts:
     def sender(self) -> Sender:
         targets = self.standing.config.table.targets.values()
         share = max(1, self.settings.max_requests // SHARE)
-        return Sender(targets, _engine(self.settings), share, self.metrics, self.observer)
-
-    @cached_property
-    def sends(self) -> Sender | TracedSender:
-        """What makes attempts."""
-        spans = self.tracing.spans
-        return self.sender if spans is None else TracedSender(self.sender, spans)
+        engine, spans = _engine(self.settings), self.tracing.spans
+        return Sender(targets, engine, share, self.metrics, self.observer, spans)
 
     @cached_property
     def intake(self) -> Intake:
@@ -179,7 +168,7 @@ class RouterParts:
             self.sender.sweep,
             self.log,
             self.metrics,
-            on_reload=lambda of: self.happenings.reloaded(of.hash, of.changes, of.problems),
+            on_reload=lambda of: self.notifications.reloaded(of.hash, of.changes, of.problems),
         )
 
     @cached_property
@@ -406,9 +395,8 @@ class _Life:
             parts.log.info("store_opened", store=str(settings.store))
         queue = self._join(store)
         if store.remembers:
-            pausing = Pausing(store, parts.sender.hold, parts.observer)
-            await pausing.look()  # before the first event
-            self._beside.append(self._go_on(pausing.run))
+            await parts.sender.read_pauses(store)  # before the first event
+            self._beside.append(self._go_on(partial(parts.sender.follow_pauses, store)))
         parts.probes.opening = False
         parts.probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
@@ -423,14 +411,14 @@ class _Life:
         if isinstance(store, SqliteStore):
             store.watch_commits(parts.metrics.store_commit.observe)
         memory = self._memory = Memory(store)
-        parts.callbacks.forwarder = Forwarder(parts.sends, memory, store.now)
+        parts.callbacks.forwarder = Forwarder(parts.sender, memory, store.now)
         return Queue(
             store,
             memory,
-            parts.sends,
+            parts.sender,
             parts.in_force,
             parts.observer,
-            parts.own_events,
+            parts.notifications,
             Random(),
         )
 

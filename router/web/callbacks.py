@@ -35,7 +35,8 @@ from router.contract.replies import (
     response_of,
 )
 from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
-from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Outcome
 from router.delivery.observer import Observer, ReplyInfo
 from router.model.errors import Refused
 from router.model.event import Event, OutboundEvent
@@ -222,7 +223,7 @@ class Callbacks:
             await self._opened.wait_for_late_attempts(outcome)
         except Exception as error:  # noqa: BLE001 - its event still gets its line
             self._observer.fault(call.request_id, error)
-        self._observer.event(call.told, plan, outcome, config.terms)
+        self._observer.event(call.told, plan, outcome)
 
     async def _answer(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
         """Reply to one callback; None where nothing was forwarded."""

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 
 from router.delivery import memory as memory_module
-from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Outcome
 from router.delivery.queue import LEASE_MARGIN
-from router.delivery.target.sender import Flight
 from router.model.event import Event, OutboundEvent
-from router.net.loops import Gone
 from router.routing.table import Plan
-from router.routing.target import Target
 from router.store.protocol import Kept, Record, Stage, State, StoreFailed
 from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
 from tests.support.waiting import until
@@ -36,15 +34,7 @@ class Requests:
     path: Path
 
     def __post_init__(self) -> None:
-        self.forwarder = Forwarder(self, self.scene.memory, self.scene.now)
-
-    def send(
-        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
-    ) -> Flight:
-        return self.scene.send(target, letter, patience)
-
-    def is_swamped(self, targets: Iterable[Target]) -> bool:
-        return False
+        self.forwarder = Forwarder(self.scene, self.scene.memory, self.scene.now)
 
     async def post(
         self,
