@@ -166,6 +166,7 @@ class _Router:
         server = Server(
             self.app.entry,
             listener,
+            lifespan=self.app.lifespan,
             limits=replace(
                 caller_limits(settings),
                 connections=self._callers.connections,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from router.model.event import Reason, Value
 from router.net.egress import Egress
-from router.net.loops import call_back, tell_fault
+from router.net.loops import call_back, report_fault
 from router.net.tls import Tls
 
 #: The largest answer body that is read. The contract's own is under 200 bytes; a web
@@ -156,7 +156,7 @@ class TargetExchange(Generic[T]):
             try:
                 listener(self)
             except Exception as fault:  # noqa: BLE001 - whatever it is
-                tell_fault(listener, fault)
+                report_fault(listener, fault)
 
     def _end_by(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():

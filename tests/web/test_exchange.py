@@ -13,7 +13,7 @@ import pytest
 
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
-from router.process.server import DEFAULT_LIMITS, Server
+from router.process.server import Server
 from tests.support.servers import served
 from tests.support.waiting import until
 
@@ -35,8 +35,6 @@ class Application:
         self.errors: list[BaseException] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            return
         self.scopes.append(scope)
         try:
             await self._answer(receive, send)
@@ -47,7 +45,7 @@ class Application:
 
 @asynccontextmanager
 async def reached(
-    application: Any, limits: Limits = DEFAULT_LIMITS
+    application: Any, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
     """And one connection to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
@@ -344,29 +342,6 @@ async def test_a_body_is_not_read_before_it_is_wanted() -> None:
         may.set()
         await reader.readuntil(b"abcdef")
     assert len(got) == size
-
-
-async def test_the_state_of_a_lifespan_is_each_requests_own() -> None:
-    """What the lifespan leaves in it, every scope has."""
-    seen: list[Any] = []
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            scope["state"]["answer"] = 42
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            return
-        seen.append(scope["state"])
-        scope["state"]["more"] = 1
-        await saying(start(LENGTH), body(b"abcdef"))(receive, send)
-
-    async with reached(application) as (_, reader, writer):
-        for _ in range(2):
-            writer.write(GET)
-            await reader.readuntil(b"abcdef")
-    assert seen == [{"answer": 42, "more": 1}] * 2
-    assert seen[0] is not seen[1]
 
 
 async def test_no_second_response_is_begun_within_one() -> None:

@@ -108,7 +108,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router.config.files import read
     from router.net.listening import listen
     from router.process import running
-    from router.process.asgi_server import AsgiServer
     from router.process.server import Server, ops_services
     from router.telemetry.log.foreign import take_library_lines
 
@@ -125,7 +124,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     take_library_lines(log)
     stand_ins = _stand_ins(loaded)
     app = App(settings, loaded, log)
-    serving = Server(app.entry, listen(settings.host, settings.port))
+    serving = Server(app.entry, listen(settings.host, settings.port), lifespan=app.lifespan)
     ops, ops_url = ops_services(
         settings,
         [*serve_command(args, store=settings.store), "--as-search"],
@@ -137,7 +136,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     shown = f"{serving.url}{settings.path}"
     option = f"its target's url in {name}"
     served = [
-        AsgiServer(stand_in, listen(*address, option))
+        Server(stand_in, listen(*address, option))
         for address, stand_in in sorted(stand_ins.items())
     ]
 

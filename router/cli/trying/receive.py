@@ -25,11 +25,11 @@ from router.cli.wording import Table, Wording, add_language, read_language
 from router.config.settings import parse_count, parse_host, parse_port
 from router.contract.schedule import parse_duration
 from router.model.event import SUCCESS
-from router.process.asgi_server import AsgiServer
 from router.telemetry.log.lines import stamp
 
 if TYPE_CHECKING:
     from router.cli.trying.standin import Distrust
+    from router.process.server import Server
 
 
 HELP = Help(
@@ -140,9 +140,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> None:
     from router.cli.trying.standin import StandIn
+    from router.contract.replies import refusal
     from router.net.listening import listen
-    from router.process.asgi_server import AsgiServer
     from router.process.running import run
+    from router.process.server import Server
     from router.telemetry.log import Log
     from router.telemetry.log.foreign import take_library_lines
 
@@ -160,7 +161,12 @@ def _serve(args: argparse.Namespace) -> None:
         distrust=_distrust(args),
         on_request=printer.show,
     )
-    server = printer.server = AsgiServer(stand_in, listen(args.host, args.port))
+
+    def refuse(status: int, given: bytes | None) -> tuple[bytes, bytes]:
+        note(words("refused", status=str(status)))
+        return refusal(status, given)
+
+    server = printer.server = Server(stand_in, listen(args.host, args.port), refusal=refuse)
 
     async def announce() -> None:
         note(words("receiving", url=server.url))
@@ -192,6 +198,7 @@ RECEIVE_WORDS: Table = {
         "received {number} {number|request|requests}; answered: {codes}",
         "共收到 {number} 个请求；返回码：{codes}",
     ),
+    "refused": ("refused a request with HTTP {status}", "拒绝了一个请求：HTTP {status}"),
     "none": ("none", "无"),
     "no key": ("(no event_key)", "（无 event_key）"),
     "bytes": ("{number} bytes", "{number} 字节"),
@@ -221,7 +228,7 @@ class ReceivedPrinter:
     def __init__(self, format: str, words: Wording) -> None:
         self._format = format
         self._words = words
-        self.server: AsgiServer | None = None
+        self.server: Server | None = None
         #: Why nothing can be printed any more.
         self.failure: OSError | None = None
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from router.config.holders import Holders, TokenHolder
 from router.model.errors import StartFailed
-from router.net.reader import RestingReader
+from router.net.loops import RestingReader
 from router.ops.api.endpoint import Rejected, nothing_there
 from router.ops.api.view import View, required
 from router.ops.guard import OpsTokens
