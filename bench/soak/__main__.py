@@ -23,7 +23,7 @@ import uvloop
 
 from bench.processes import free_port
 from bench.soak import targets
-from bench.soak.callers import MAX_BODY, RECEIVE, Callers, status
+from bench.soak.callers import Callers, status
 from bench.soak.configuration import Configuration
 from bench.soak.samples import Growth, Meter, Sample, growths
 from router.net.listening import listen
@@ -60,7 +60,6 @@ class Router:
             *(sys.executable, "-m", "router", "serve", "--log-format", "json"),
             *("--config", str(self._configuration.path), "--store", str(self.store)),
             *("--port", str(self.port), "--ops-port", str(self.ops_port)),
-            *("--max-body", str(MAX_BODY), "--receive-timeout", f"{RECEIVE}s"),
             stdout=asyncio.subprocess.PIPE,
             limit=1024 * 1024,
         )

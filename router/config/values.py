@@ -12,7 +12,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from router.config.document import Node, Scalar, did_you_mean, is_plain, shown, what
-from router.config.patterns import oddity
 from router.config.variables import is_placeholder
 from router.contract.schedule import parse_duration
 from router.contract.signing import key_of
@@ -211,14 +210,21 @@ def _pattern(text: str, node: Scalar, schema: Schema) -> str:
     return pattern
 
 
+NO_REGEX = "a pattern is a glob for the whole value, not a regular expression"
+
+
 def anchored(text: str) -> Fault | None:
-    """Of a pattern that ends as regular expressions do, which is no variable gone wrong."""
+    """Return the fault of a pattern whose $ ends a regular expression, and begins no variable."""
     if not re.search(r"(?<!\$)\$$", text):
         return None
-    found = oddity(text)
-    meant = found[1] if found else []
-    likely = did_you_mean(meant[0] if len(meant) == 1 else None)
-    return Fault(f"a pattern is a glob for the whole value, and no regular expression{likely}")
+    likely = did_you_mean(as_glob(text))
+    return Fault(f"{NO_REGEX}{likely}")
+
+
+def as_glob(expression: str) -> str:
+    """Return the glob that a simple regular expression stands for."""
+    glob = expression.replace("[^", "[!").removeprefix("^").removesuffix("$")
+    return re.sub(r"\\(.)|\.\*", lambda at: at[1] or "*", glob) if "\\" in glob else glob
 
 
 # Networks, and where events may go.

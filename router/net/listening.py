@@ -225,8 +225,8 @@ def share_out(files: int, asked: Callers, targets: int, store: int) -> Callers:
     if connections == asked.connections:
         return Callers(connections, reserve)
     note = (
-        f"--max-connections: {connections} and not {asked.connections}: the system allows {files} "
-        f"open files, of which targets get {rest - callers}, the store {store}, and "
+        f"callers have {connections} connections and not {asked.connections}: the system allows "
+        f"{files} open files, of which targets get {rest - callers}, the store {store}, and "
         f"{SPARE + OPS + reserve} are kept back: raise that (ulimit -n, LimitNOFILE)"
     )
     return Callers(connections, reserve, note)
@@ -238,8 +238,8 @@ def memory_note(limit: int | None, requests: int, max_body: int) -> str:
     if limit is None or needed <= limit:
         return ""
     return (
-        f"--max-requests x --max-body: callbacks in flight may take {_mib(needed)}, and "
-        f"the limit of memory is {_mib(limit)}: lower one of them"
+        f"--max-requests: callbacks in flight may take {_mib(needed)}, and the limit of memory is "
+        f"{_mib(limit)}: lower the first or raise the second"
     )
 
 

@@ -11,17 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
 
-from router.archive.reading import (
-    Damage,
-    InventoryView,
-    Sources,
-    inventory,
-    inventory_shape,
-)
-from router.archive.trace.finding import Match, matches, name_of, rows, story_of
+from router.archive.reading import InventoryView, Sources
+from router.archive.trace.finding import Match, matches, name_of, rows
 from router.archive.trace.question import Question, Word
-from router.archive.trace.story import Again, ReplayPlace, id_of, resend
-from router.archive.trace.views import MatchView, StoryView, row_view, story_view
+from router.archive.trace.replay import Again, ReplayPlace, id_of, resend
+from router.archive.trace.views import MatchView, StoryView, row_view, story_of
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
@@ -156,14 +150,13 @@ async def search_in(
     """What is asked for, of an archive and a store. Raises OSError and StoreFailed."""
     sources = Sources(folder, progress, note)
     if asked.get("inventory"):
-        counted = None if folder is None else inventory(folder, progress, note)
         found = _told([], sources, None, None, more=False)
-        found["inventory"] = None if counted is None else inventory_shape(counted)
+        found["inventory"] = sources.inventory()
         return found
     if "again" in asked:
         found = _told([], sources, None, None, more=False)
         if folder is not None:
-            found["again"] = _again(folder, asked["again"], progress, note)
+            found["again"] = _again(sources, asked["again"])
         return found
     question = _question(asked)
     limit = asked["limit"]
@@ -171,9 +164,9 @@ async def search_in(
         matching = await matches(question, limit + 1, sources, ops)
         story = await _story(matching, sources, ops, asked)
         return _told([], sources, ops, story, more=False)
-    table = await rows(question, limit, sources, ops)
-    told = [row_view(each, body=asked["body"]) for each in table]
-    return _told(told, sources, ops, None, more=table.more)
+    table, more = rows(await matches(question, limit + 1, sources, ops), limit)
+    told = [row_view(row, body=asked["body"]) for row in table]
+    return _told(told, sources, ops, None, more=more)
 
 
 async def _story(
@@ -181,8 +174,7 @@ async def _story(
 ) -> StoryView | None:
     for match in found:
         if asked["event"] == name_of(match):
-            story = await story_of(match, sources, ops)
-            return story_view(story, body=asked["body"])
+            return await story_of(match, sources, ops, body=asked["body"])
     return None
 
 
@@ -209,19 +201,19 @@ def _told(
     )
 
 
-def _again(folder: Path, asked: AgainFor, progress: Tell, note: Tell) -> AgainFound:
+def _again(sources: Sources, asked: AgainFor) -> AgainFound:
     """Each event once, in order of time: one page, or the number of all."""
     question = Question(
         keys=tuple(map(Glob, asked["match"])), since=asked["since"], until=asked["until"]
     )
     after = asked["after"] and ReplayPlace(*asked["after"])
     again = Again(asked["target"], question, asked["backfill"], after)
-    damage, size = Damage(), 0
+    size, damage = 0, sources.damage
     left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
     found = AgainFound(
         events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
     )
-    for told in again.choose(folder, progress, note, damage):
+    for told in again.choose(sources):
         if again.is_unknown(told):
             left_out["targets_cut"] += 1
             continue
@@ -272,6 +264,6 @@ async def _ops(settings: Settings) -> Admin | None:
         return None
     limits = StoreLimits(settings.store_max_bytes)
     try:
-        return await look_into(settings.store, limits, settings.store_password_file, read_only=True)
+        return await look_into(settings.store, limits, read_only=True)
     except StartFailed:
         return None

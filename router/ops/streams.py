@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from router.archive.trace.lines import CallerInfo, EventLine, happening
+from router.archive.trace.lines import CallerInfo, EventLine, parse_line
 from router.archive.trace.views import match_view
 from router.config.holders import TokenHolder
 from router.net.loops import happens
@@ -174,7 +174,7 @@ class _Told:
     def __init__(self, line: bytes) -> None:
         self.fields: dict[str, Any] = json.loads(line)
         #: What it says of an event; None where it is about something else.
-        self.event: EventLine | None = happening(line)
+        self.event: EventLine | None = parse_line(line)
         self._chunks: dict[tuple[str, bool], bytes] = {}
 
     def chunk_for(self, wanted: Wanted, owner_of: Callable[[str], str]) -> bytes | None:

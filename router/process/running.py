@@ -149,13 +149,9 @@ class _Run:
 
 
 def caller_limits(settings: Settings) -> Limits:
-    """Return the limits of callers at the callback port."""
-    return Limits(
-        connections=settings.max_connections,
-        first_byte=settings.receive_timeout,
-        receive=settings.receive_timeout,
-        keep_alive=settings.keep_alive,
-    )
+    """Return the limits of the callback port: callers that keep connections open, as balancers
+    do, have room for more of them than there may be requests."""
+    return Limits(connections=4 * settings.max_requests)
 
 
 T = TypeVar("T")

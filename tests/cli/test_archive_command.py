@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from router.archive.reading import Damage
+from router.archive.reading import Sources
 from router.archive.segments import SegmentStore
 from router.archive.trace.question import Question
-from router.archive.trace.story import events, id_of, resend
+from router.archive.trace.replay import events, id_of, resend
 from router.model.event import OutboundEvent
 from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
@@ -121,7 +121,7 @@ def test_an_archive_that_is_closed_says_whose_it_is(closed: str) -> None:
 def test_a_segment_that_cant_be_read_hides_no_other(tmp_path: Path) -> None:
     """The segment is named and counted, and the exit code is 1."""
     keep(tmp_path, told("one"))
-    bad = tmp_path / "20261126T120000000Z-20991126T120000000Z-0123abcd.jsonl.zst"
+    bad = tmp_path / "20261126T120000000Z-20991126T120000000Z-0000000001-0123abcd.jsonl.zst"
     bad.mkdir()
     listed = archive(tmp_path, "list", "--format", "json")
     assert (listed.code, listed.json["requests"], listed.json["cut"]) == (1, 1, 1)
@@ -138,7 +138,7 @@ def test_damage_is_told_with_a_count(tmp_path: Path, shop: Shop) -> None:
     SegmentStore(folder, 1 << 30, 30 * 86400.0).tidy()
     (segment,) = folder.iterdir()
     segment.write_bytes(segment.read_bytes()[: segment.stat().st_size // 2])
-    empty = folder / "20261126T120000000Z-20991126T120000000Z-0123abcd.jsonl.zst"
+    empty = folder / "20261126T120000000Z-20991126T120000000Z-0000000001-0123abcd.jsonl.zst"
     empty.touch()
     good = told("good")
     keep(folder, good, b"noise" + good, good[:60] + b"\n")
@@ -238,7 +238,7 @@ def test_a_replayed_key_is_the_bodys(tmp_path: Path, shop: Shop) -> None:
 
 
 def letter_of(folder: Path) -> OutboundEvent:
-    (told,) = events(folder, Question(), print, print, Damage())
+    (told,) = events(Sources(folder), Question())
     found = resend(
         at=told.at,
         event_id=id_of(told),

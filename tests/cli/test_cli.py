@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from router import __version__
 from router.cli import COMMANDS
 from router.cli.options import Parser, add_settings, parse_url, read_settings
-from router.config.settings import SETTINGS, Settings
+from router.config.settings import REMOVED, SETTINGS, Settings
 from router.contract.schedule import parse_duration
 from router.model.build import COMPILED
 from router.model.errors import SettingInvalid
@@ -28,7 +29,6 @@ from tests.support.inprocess import quick, read
 
 HEAVY = (
     "httpx",
-    "jsonschema",
     "jsonschema_rs",
     "shtab",
     "prometheus_client",
@@ -94,6 +94,40 @@ def test_help_and_health_load_nothing_heavy(
         [sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=environment(), check=True
     )
     assert one_line(finished.stderr) == "[]"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("worktree", [False, True])
+def test_a_checkout_names_its_commit(tmp_path: Path, packed: bool, worktree: bool) -> None:
+    """Between releases the version ends with the commit, which git's own files say."""
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", *who, "-C", str(tmp_path / "main"), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    (tmp_path / "main").mkdir()
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    if packed:
+        git("pack-refs", "--all")
+    if worktree:
+        git("worktree", "add", "-q", "../other")
+        if packed:
+            git("pack-refs", "--all")
+    folder = tmp_path / ("other" if worktree else "main")
+    package = folder / "router"
+    package.mkdir()
+    text = (ROOT / "router/__init__.py").read_text()
+    package.joinpath("__init__.py").write_text(
+        re.sub("^__version__ = .*", '__version__ = "1.2.0.dev0"', text, flags=re.MULTILINE)
+    )
+    commit = git("rev-parse", "HEAD")[:9]
+    code = "import router; print(router.__version__)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == f"1.2.0.dev0+g{commit}\n"
 
 
 def test_version() -> None:
@@ -208,7 +242,6 @@ def test_a_wrong_variable_is_named() -> None:
 def test_without_options_and_variables_every_setting_has_its_default() -> None:
     """The defaults that help shows are the ones that hold."""
     assert read() == Settings()
-    assert Settings().max_body == 1024 * 1024
     assert Settings().drain_timeout == 15.0
 
 
@@ -220,8 +253,7 @@ def test_every_setting_is_an_option_and_a_variable(name: str) -> None:
     add_settings(parser)
     text = " ".join(parser.format_help().split())
     value = f"[{setting.metavar}]" if setting.is_switch else setting.metavar
-    # Python 3.13 has a switch's value once, behind both names.
-    assert f"{setting.option} {value}" in text.replace(f", {setting.short} ", " ")
+    assert f"{setting.option} {value}" in text
     assert f"(default {setting.default or 'none'}; {setting.variable})" in text
 
 
@@ -230,11 +262,34 @@ def test_a_variable_sets() -> None:
     assert read(PORT="9000").port == 9000
 
 
-@pytest.mark.parametrize("option", ["--verbose", "-v"])
-def test_a_switch_needs_no_value(option: str) -> None:
+def test_a_switch_needs_no_value() -> None:
     """A switch that is given alone is on, and leaves what follows it alone."""
-    settings = read(option, "--port", "9000")
-    assert (settings.verbose, settings.port) == (True, 9000)
+    settings = read("--reuse-port", "--port", "9000")
+    assert (settings.reuse_port, settings.port) == (True, 9000)
+
+
+def test_the_help_of_serve_begins_with_what_matters_most() -> None:
+    """Ten of its options come first, the others in a list of their own."""
+    first, _, further = quick("serve", "--help").stdout.decode().partition("\nfurther options:\n")
+    assert len(re.findall(r"^  --", first, re.MULTILINE)) == 10
+    assert len(re.findall(r"^  --", further, re.MULTILINE)) == len(SETTINGS) - 10
+    assert len(SETTINGS) <= 24
+
+
+@pytest.mark.parametrize("option", REMOVED)
+def test_a_removed_option_says_what_replaces_it(option: str) -> None:
+    """So does its variable, which would else do nothing without a word."""
+    instead = f"any more: {REMOVED[option]}. See ebaas-router serve --help"
+    assert complaint(quick("serve", f"{option}=1" if "--" in option else option)) == (
+        f"{option} is not an option {instead}"
+    )
+    if "--" in option:
+        variable = option.strip("-").replace("-", "_").upper()
+        with pytest.raises(SettingInvalid) as raised:
+            read(**{variable: "x"})
+        assert str(raised.value) == (
+            f"EBAAS_ROUTER_{variable} is not a setting any more: {REMOVED[option]}"
+        )
 
 
 def test_the_option_wins() -> None:
@@ -260,14 +315,15 @@ def test_an_empty_variable_is_none() -> None:
         ("--trusted-proxies", "10.0.0.0/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
         ("--store", "none", None),
         ("--store", "there/router.db", Path("there/router.db")),
-        ("--max-body", "65536", 65536),
-        ("--max-body", "64KiB", 65536),
-        ("--max-body", "2MiB", 2 * 1024 * 1024),
+        ("--store-max-bytes", "2097152", 2 * 1024 * 1024),
+        ("--store-max-bytes", "2048KiB", 2 * 1024 * 1024),
+        ("--store-max-bytes", "2MiB", 2 * 1024 * 1024),
         ("--max-requests", "1", 1),
         ("--secrets-dir", "/run/secrets", Path("/run/secrets")),
         ("--log-format", "json", "json"),
-        ("--verbose", "on", True),
-        ("--verbose", "off", False),
+        ("--log-format", "detailed", "detailed"),
+        ("--reuse-port", "on", True),
+        ("--reuse-port", "off", False),
         ("--drain-timeout", "1500ms", 1.5),
     ],
 )
@@ -305,16 +361,14 @@ def test_right_values(option: str, text: str, value: Any) -> None:
         ("--store", "."),
         ("--store", "/"),
         ("--store", "../.."),
-        ("--max-body", "0"),
-        ("--max-body", "1MB"),
-        ("--max-body", "-1"),
-        ("--max-body", "1.5MiB"),
+        ("--store-max-bytes", "0"),
+        ("--store-max-bytes", "1MB"),
+        ("--store-max-bytes", "-1"),
+        ("--store-max-bytes", "1.5MiB"),
         ("--max-requests", "0"),
         ("--max-requests", "many"),
         ("--log-format", "xml"),
-        ("--verbose", "true"),
-        ("--receive-timeout", "10"),
-        ("--keep-alive", "10"),
+        ("--reuse-port", "true"),
         ("--drain-timeout", "30"),
         ("--drain-timeout", "-1s"),
         ("--drain-timeout", "9" * 400 + "h"),
@@ -331,9 +385,6 @@ def test_wrong_values(option: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("option", "least", "less"),
     [
-        ("--receive-timeout", "100ms", "99ms"),
-        ("--keep-alive", "100ms", "0s"),
-        ("--max-body", "1KiB", "1"),
         ("--store-max-bytes", "1MiB", "64"),
         ("--archive-max-bytes", "1MiB", "64"),
         ("--archive-keep", "1m", "0s"),
@@ -354,10 +405,10 @@ def test_a_service_link_is_explained() -> None:
 
 def test_a_mistyped_variable_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
     """A variable that is nearly a setting is a warning that names the likely one."""
-    read(PROT="9000", MAXBODY="1")
+    read(PROT="9000", MAXREQUESTS="1")
     ignored = "is not a setting and is ignored, did you mean"
     assert capsys.readouterr().err.splitlines() == [
-        f"ebaas-router: EBAAS_ROUTER_MAXBODY {ignored} EBAAS_ROUTER_MAX_BODY?",
+        f"ebaas-router: EBAAS_ROUTER_MAXREQUESTS {ignored} EBAAS_ROUTER_MAX_REQUESTS?",
         f"ebaas-router: EBAAS_ROUTER_PROT {ignored} EBAAS_ROUTER_PORT?",
     ]
 

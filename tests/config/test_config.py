@@ -18,7 +18,6 @@ import string
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -35,7 +34,6 @@ from hypothesis import strategies as st
 from router.config import loading
 from router.config.document import MAX_SIZE, reading, syntax
 from router.config.loading import Caller, Config
-from router.config.patterns import redundant
 from router.config.schema import Name, legible_source
 from router.config.schema import document as schema_of
 from router.contract.schedule import PLATFORM, Schedule
@@ -44,7 +42,7 @@ from router.model.event import Event
 from router.model.secret import Secret
 from router.net.egress import Egress
 from router.net.tls import Tls
-from router.routing.table import Route, RouteTable
+from router.routing.table import Route
 from router.routing.target import BreakerPolicy, Rate, Target
 from tests.support.certificates import dateless
 from tests.support.effort import LONG, examples
@@ -596,68 +594,6 @@ def test_patterns_for_other_fields() -> None:
     assert warnings(document(route={"match": {"event_topic": "gs"}})) == []
 
 
-PATTERNS = st.text("ab*?", min_size=1, max_size=3) | st.sampled_from(["*", "a*", "[ab]*", "?a*"])
-ROUTES = st.lists(
-    st.builds(
-        Route,
-        name=st.just(""),
-        match=st.dictionaries(
-            st.sampled_from(["event_source", "event_key"]),
-            st.lists(PATTERNS, min_size=1, max_size=2).map(tuple),
-            min_size=1,
-        ),
-        required=st.lists(st.sampled_from("xy"), max_size=2, unique=True).map(tuple),
-        optional=st.lists(st.sampled_from("xy"), max_size=2, unique=True).map(tuple),
-    ),
-    min_size=2,
-    max_size=4,
-).map(lambda routes: [replace(route, name=str(at)) for at, route in enumerate(routes)])
-VALUES = ["a", "b", "ab", "ba", "aab", "aba", "bb"]
-TARGETS = {name: Target(name, "http://h/") for name in "xy"}
-
-
-@examples(100)
-@given(ROUTES)
-def test_redundant_routes_can_go(routes: list[Route]) -> None:
-    """Without any of the routes that are called redundant, every event goes where it went."""
-    gone = {at for at, _ in redundant(routes)}
-    before = RouteTable(routes, TARGETS)
-    after = RouteTable([route for at, route in enumerate(routes) if at not in gone], TARGETS)
-    for source in VALUES:
-        for key in VALUES:
-            event = Event(source, "t", "t", "s", key, b"")
-            plan, left = before.match(event), after.match(event)
-            assert (plan.required, plan.optional) == (left.required, left.optional)
-            assert bool(plan.routes) == bool(left.routes)
-
-
-@pytest.mark.parametrize(
-    ("wide", "narrow"),
-    [
-        ({"event_key": ("a.gs.*",)}, {"event_key": ("a.gs.*",)}),
-        ({"event_key": ("a.*",)}, {"event_key": ("a.gs.cert.1",)}),
-        ({"event_key": ("a.*",)}, {"event_key": ("a.[gs]*", "a.x.*")}),
-        ({"event_key": ("b.*", "a.*")}, {"event_key": ("a.gs.*",), "event_status": ("1",)}),
-        ({"event_key": ("*",)}, {"event_key": ("*.cert.*",)}),
-        ({"event_key": ("*.cert.*",)}, {"event_key": ("*.cert.*",), "event_source": ("a",)}),
-    ],
-)
-def test_redundant_routes_are_found(wide: Any, narrow: Any) -> None:
-    """A route is redundant beside one that matches its patterns' beginnings, or the same."""
-    assert list(redundant([Route("n", narrow, ("x",)), Route("w", wide, ("x",))])) in (
-        [(0, 1)],
-        [(1, 0)],
-    )
-
-
-def test_many_twins_cost_little() -> None:
-    """Ten thousand routes with one pattern and targets of their own are not all compared."""
-    routes = [Route(f"r{n}", {"event_key": ("*",)}, (f"t{n}",)) for n in range(10_000)]
-    started = time.process_time()
-    assert list(redundant(routes)) == []
-    assert time.process_time() - started < 2
-
-
 def many(count: int, kind: str) -> str:
     """A file with so many patterns: in one list, in routes of ten, in one field beside another."""
     patterns = [f"a.gs.k{n}.*" for n in range(count)]
@@ -701,14 +637,6 @@ def test_a_configuration_is_no_cycle(no_collections: None, match: str) -> None:
     with contextlib.suppress(ConfigInvalid):
         parse(document(route={"match": match}))
     assert parts() == before
-
-
-def test_many_tokens_cost_what_they_are() -> None:
-    """No token is compared with every other."""
-    tokens = [f"token-of-very-many-{n:05}" for n in range(20_000)]
-    started = time.process_time()
-    assert parse(document(ebaas={"token": tokens})).warnings == ()
-    assert time.process_time() - started < 30
 
 
 def test_one_place_is_said_once() -> None:

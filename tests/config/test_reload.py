@@ -20,7 +20,7 @@ import pytest
 
 from router.app import App
 from router.config import reload as reloading
-from router.config.edits import Edit, edits_of
+from router.config.comparison import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config, Source
 from router.config.reload import Reload, Standing

@@ -10,16 +10,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from router.delivery import memory as memory_module
 from router.delivery.forwarder import Forwarder
-from router.delivery.memory import Outcome
+from router.delivery.memory import Memory, Outcome
 from router.delivery.queue import LEASE_MARGIN
 from router.model.event import Event, OutboundEvent
 from router.routing.table import Plan
-from router.store.protocol import Kept, Record, Stage, State, StoreFailed
+from router.store.protocol import Kept, Record, Stage, State, Store, StoreFailed
 from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
 from tests.support.waiting import until
 
@@ -246,30 +247,42 @@ async def test_a_failed_attempt_to_make_good_loses_nothing(requests: Requests) -
     assert states["two"] is State.SUPERSEDED
 
 
-async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
-    requests: Requests, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its rows may be older than the acknowledgement: the target is not called again."""
-    scene = requests.scene
-    scene.answers["one"] = YES
-    first = await requests.post(seconds=0.2)
-    ends = asyncio.create_task(requests.forwarder.wait_for_late_attempts(first))
-    find, has_read, may_return = scene.store.find, asyncio.Event(), asyncio.Event()
+class SlowLookUp:
+    """A store whose look-ups have read their rows and do not return them yet."""
 
-    async def slow_find(digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        rows = await find(digest, timeout)
-        has_read.set()
-        await may_return.wait()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.has_read, self.may_return = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
+        rows = await self._store.find(digest, timeout)
+        self.has_read.set()
+        await self.may_return.wait()
         return rows
 
-    monkeypatch.setattr(scene.store, "find", slow_find)
-    looks = asyncio.create_task(requests.post())
-    await has_read.wait()
+
+async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
+    requests: Requests,
+) -> None:
+    """Its rows may be older than the acknowledgement: the target is not called again."""
+    scene, slow = requests.scene, SlowLookUp(requests.scene.store)
+    scene.memory = Memory(cast(Store, slow))
+    requests.forwarder = Forwarder(scene, scene.memory, scene.now)
+    slow.may_return.set()
+    scene.answers["one"] = YES
+    first = await requests.post(seconds=0.2)
+    slow.may_return.clear()
+    slow.has_read.clear()
+    late = asyncio.create_task(requests.forwarder.wait_for_late_attempts(first))
+    again = asyncio.create_task(requests.post())
+    await slow.has_read.wait()
     scene.answers["two"] = YES
     scene.released.set()
-    await ends
+    await late
     await until(lambda: not scene.memory.attempts)
-    may_return.set()
-    outcome = await looks
-    assert outcome.settled
+    slow.may_return.set()
+    assert (await again).settled
     assert [name for name, _ in scene.sent] == ["one", "two"]

@@ -44,7 +44,7 @@ def test_what_only_a_router_knows_says_so(tmp_path: Path) -> None:
 
 async def answers(path: Path) -> dict[str, int]:
     """The status of each thing that can be asked for."""
-    ops = await look_into(path, StoreLimits(1 << 40, 1 << 40), None)
+    ops = await look_into(path, StoreLimits(1 << 40, 1 << 40))
 
     async def opening() -> Admin:
         return ops

@@ -296,7 +296,7 @@ async def test_events_that_match_no_route_are_counted_until_their_retries_end() 
         ("400", "`refused`"),
         ("401", "ebaas.token"),
         ("403", "ebaas.allow_from"),
-        ("413", "--max-body"),
+        ("413", "1 MiB"),
         ("418", "`refused`"),
     ],
 )

@@ -170,7 +170,7 @@ async def test_a_start_that_takes_long_says_so(second: Path) -> None:
         if len(lasted) == 3:
             told.set()
 
-    opening = partial(open_store, second, LIMITS, None)
+    opening = partial(open_store, second, LIMITS)
     with closing(sqlite3.connect(second, isolation_level=None)) as holder:
         holder.execute("PRAGMA journal_mode = WAL")
         holder.execute("BEGIN IMMEDIATE")

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from router.archive.reading import Scan
+from router.archive.reading import Sources
 from router.archive.segments import SegmentStore, time_of
 from router.telemetry.log.lines import Lines
 from tests.support.house import event
@@ -21,20 +21,16 @@ ACKNOWLEDGED = {"as": "required", "reason": "acknowledged", "ms": 1.5, "status":
 REFUSED = {**ACKNOWLEDGED, "reason": "code", "code": "700", "msg": "库存不足"}
 
 
-def _nobody(told: str) -> None:
-    """Nobody is told."""
-
-
 def between(folder: Path, since: float, until: float) -> list[dict[str, Any]]:
     """The lines from then until then."""
-    return [*map(json.loads, Scan(folder, (), since, until, _nobody, _nobody))]
+    return [*map(json.loads, Sources(folder).lines(since=since, until=until))]
 
 
 def archived(folder: Path, happening: str = "event") -> list[dict[str, Any]]:
     """The lines of one kind, the oldest first; all of them can be read."""
-    scan = Scan(folder, (), None, None, _nobody, _nobody, oldest_first=True)
-    lines = [json.loads(line) for line in scan]
-    assert not scan.damage
+    sources = Sources(folder)
+    lines = [json.loads(line) for line in sources.lines(oldest_first=True)]
+    assert not sources.damage
     return [line for line in lines if line["happening"] == happening]
 
 

@@ -22,6 +22,7 @@ from router.net.listening import listen, url_of
 from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.tracing import NO_TRACES, Tracing
+from router.web.callbacks import MAX_BODY
 from tests.support.servers import OWN, served, served_by
 from tests.support.sockets import PLAIN
 from tests.support.waiting import until
@@ -84,6 +85,7 @@ async def house(
     host: str = "127.0.0.1",
     tracing: Tracing = NO_TRACES,
     listener: socket.socket | None = None,
+    max_body: int = MAX_BODY,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A router with this routes.yaml (JSON is YAML), on a free port or by a listener that there is,
@@ -92,6 +94,7 @@ async def house(
     settings.setdefault("store", None)
     loaded = loading.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"), tracing=tracing)
+    app.parts.callbacks.max_body = max_body
     listener = listener or listen(host, 0)
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
     with patch.object(Queue, "poll", QUEUE_POLL):

@@ -237,12 +237,6 @@ class RefusesUnread(Right):
             super().do_POST()
 
 
-class NeverEnds(Right):
-    def answer(self, status: int, content: bytes) -> None:
-        super().answer(status, content)
-        self.close_connection = False
-
-
 class Surplus(Right):
     def answer(self, status: int, content: bytes) -> None:
         super().answer(status, content)
@@ -263,7 +257,7 @@ class Short(Right):
 #: A receiver with one fault: the check that finds it, as what the router takes such an answer (none
 #: where it gets none), and a word of how to mend it.
 FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
-    "redirects": (tells(b"", 308, ("location", "/x/")), "redirects", "redirect", "slash"),
+    "redirects": (tells(b"", 308, ("location", "/x/")), "answers", "redirect", "slash"),
     "says ok": (tells(b"ok"), "answers", "not_json", "one JSON object"),
     "code is a number": (tells({"code": 0}), "answers", "code", "string"),
     "another code": (tells({"code": "200"}), "answers", "code", "000"),
@@ -275,14 +269,13 @@ FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
         "answers", "encoded", "compress",
     ),
     "says too much": (tells({"code": "000", "msg": "x" * 70_000}), "answers", "too_large", "64"),
-    "msg is a number": (tells({"code": "000", "msg": 1}), "answers", None, "leave it out"),
     "short": (Short, "answers", "reset", "content-length"),
     "slow now and then": (SometimesSlow, "timing", "timeout", "afterwards"),
-    "refuses the second time": (SecondTimeRefused, "twice", "status", "id that is done"),
-    "wants changes": (minds(lambda e: not e["changes"]), "no-changes", "status", "empty list"),
+    "refuses the second time": (SecondTimeRefused, "twice", "status", "processed before"),
+    "wants changes": (minds(lambda e: not e["changes"]), "no-changes", "status", "to be empty"),
     "wants a key": (minds(lambda e: not e["event_key"].split()), "no-key", "status", "optional"),
-    "crashes without changes": (crashing("changes"), "no-changes", "reset", "`changes` be empty"),
-    "crashes without a key": (crashing("event_key"), "no-key", "reset", "`event_key` be optional"),
+    "crashes without changes": (crashing("changes"), "no-changes", "reset", "to be empty"),
+    "crashes without a key": (crashing("event_key"), "no-key", "reset", "as optional"),
     "knows all fields": (minds(lambda e: "tenant" in e), "unknown-fields", "status", "ignore"),
     "ASCII alone": (
         minds(lambda e: e["event_type"].encode("ascii") and None), "scripts", "status", "UTF-8",

@@ -13,7 +13,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.process.server import Server
 from router.telemetry.log import Log
+from router.web.callbacks import MAX_BODY
 from tests.support.house import PATIENCE, SAMPLE, routes
 from tests.support.servers import served
 from tests.support.waiting import wait_until
@@ -213,6 +214,8 @@ def running(
     delay: float = 0.0,
     send_buffer: int = 0,
     tls: ssl.SSLContext | None = None,
+    max_body: int = MAX_BODY,
+    ebaas: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
     """A router and its target, which answers after `delay` seconds, until the block ends.
@@ -228,12 +231,13 @@ def running(
     async def serve() -> None:
         stand_in = StandIn(on_request=events.append, delay=delay)
         target = Server(stand_in, listen("127.0.0.1", 0))
-        table = routes({"target": target.url + "/callback"})
+        table = routes({"target": target.url + "/callback"}, ebaas=ebaas or {})
         loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
         listener = listen("127.0.0.1", 0)
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**{"store": store, **settings}), loaded, Log(stream, "json"))
+        app.parts.callbacks.max_body = max_body
         router = Server(
             app, listener, lifespan=app.lifespan, drain_timeout=10, limits=limits, tls=tls
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any
@@ -103,7 +102,7 @@ ROWS = {
 
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_body(name: str) -> None:
-    """Whatever is said in whichever parts: the peer can tell where it ends."""
+    """The peer can tell where a body ends, however it was sent."""
     asked, messages, said, stays = ROWS[name]
     async with reached(Application(saying(*messages))) as (_, reader, writer):
         for _ in range(2 if stays else 1):
@@ -178,7 +177,7 @@ async def test_a_stream_is_seen_as_it_is_said() -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
-    """Whether what is pipelined comes with the request or after it, the application hears at once
+    """With pipelined bytes in the request or after it, the application hears at once
     that its caller has gone."""
     heard: list[dict[str, Any]] = []
     begun = asyncio.Event()
@@ -199,7 +198,7 @@ async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
 
 
 async def test_a_surplus_is_read_up_to_a_bound() -> None:
-    """Who sends on and on behind a request fills the network's buffers and no more."""
+    """A caller that never stops sending fills only the network's buffers."""
     over = asyncio.Event()
 
     async def answer(_: Any, send: Any) -> None:
@@ -268,7 +267,7 @@ async def test_what_is_no_response_is_a_500(
 
 
 async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever has some of it sees that the rest is missing."""
+    """The caller sees that the rest is missing."""
 
     async def answer(_: Any, send: Any) -> None:
         await send(start())
@@ -370,20 +369,3 @@ async def test_whatever_an_application_raises_is_told_of(caplog: pytest.LogCaptu
             writer.write(GET)
             assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
     assert "Exception in ASGI application" in caplog.text
-
-
-async def test_an_idle_connection_keeps_no_task() -> None:
-    """A finished one, with all that its coroutine had, would be half a kilobyte for each."""
-    begun: list[weakref.ref[asyncio.Task[Any]]] = []
-
-    async def answer(_: Any, send: Any) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        begun.append(weakref.ref(task))
-        for message in ROWS["in one"][1]:
-            await send(dict(message))
-
-    async with reached(Application(answer)) as (_, reader, writer):
-        writer.write(GET)
-        assert (await reader.readuntil(b"abcdef")).startswith(b"HTTP/1.1 200")
-        await until(lambda: begun[0]() is None)

@@ -36,9 +36,12 @@ class Limits:
     first_byte: float = 10.0
     #: From the first byte of a request to its last; then it gets 408.
     receive: float = 10.0
-    #: Between a reply and the next request; longer than proxies in front of the router wait.
-    keep_alive: float = 75.0
-    #: Until the peer has read its reply; then the connection is reset.
+    #: Between a reply and the next request. A balancer has to close an idle connection before the
+    #: router does, or a callback is lost on the way. Google Cloud's keep one for 600 s and ask for
+    #: 620 s behind them (https://cloud.google.com/load-balancing/docs/https#timeouts_and_retries);
+    #: those of AWS and nginx keep one for 60 s.
+    keep_alive: float = 620.0
+    #: Until the peer has taken its reply; then the connection is reset.
     reply: float = 10.0
     #: For data still on its way in after the last reply, so that the peer sees that reply and not a
     #: reset. With all connections in use, it also limits every other wait for a peer.

@@ -233,7 +233,7 @@ class Endpoint:
 
 @cache
 def _check_of(kind: Any) -> Schema:
-    return Schema(schema_of(kind), kind.__name__, is_ours=True)
+    return Schema(schema_of(kind), kind.__name__)
 
 
 _WHY = {

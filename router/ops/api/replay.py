@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, NotRequired, TypedDict
 
-from router.archive.trace.story import resend, resumed, words_of
+from router.archive.trace.replay import resend, resumed, words_of
 from router.model.event import new_id
 from router.ops.api.endpoint import (
     Asked,
