@@ -27,7 +27,7 @@ from bench.soak.callers import Callers, status
 from bench.soak.configuration import Configuration
 from bench.soak.samples import Growth, Meter, Sample, growths
 from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
+from router.process.server import Server
 from router.transport.engine import KEEP_ALIVE
 from tests.support.servers import served
 
@@ -107,7 +107,7 @@ class Run:
         )
         # It would tell of each answer that breaks off, as it was ordered to.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        async with served(AsgiServer(endpoints, listen("127.0.0.1", 0))) as serving:
+        async with served(Server(endpoints, listen("127.0.0.1", 0))) as serving:
             configuration = Configuration(folder / "routes.yaml", serving.url)
             router = Router(folder, configuration)
             await router.start()

@@ -111,8 +111,8 @@ def test_why_a_target_may_see_an_event_again(
 )
 def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional: bool) -> None:
     """Not who has acknowledged, nor who is queued, unless routes require it now."""
-    assert result(None, state, required=True).wanted is as_required
-    assert result(None, state, required=False).wanted is as_optional
+    assert result(None, state, required=True).needed is as_required
+    assert result(None, state, required=False).needed is as_optional
 
 
 def test_the_first_failure_opens_a_record() -> None:
@@ -264,7 +264,7 @@ def test_when_an_event_is_given_up(
     """By its caller at its end, by the queue with its last retry, whichever is first. A retry that
     is held back does not bring the end nearer."""
     usage = Usage(1, 1, {}, 0.0, first_ends=ends, first_due=due)
-    assert rules.gives_up(usage, QUEUE, NOW) == at
+    assert rules.expires_at(usage, QUEUE, NOW) == at
 
 
 def test_the_queue_gives_up_when_it_was_told() -> None:
@@ -272,7 +272,7 @@ def test_the_queue_gives_up_when_it_was_told() -> None:
     at, left = NOW, rules.retried(row(State.QUEUED), NO, NOW, QUEUE)
     while left.state is State.QUEUED:
         usage = Usage(1, 1, {}, 0.0, first_due={("one", left.retries): left.due_at})
-        assert rules.gives_up(usage, QUEUE, at) == {"one": NOW + 1 + 30 + 30}
+        assert rules.expires_at(usage, QUEUE, at) == {"one": NOW + 1 + 30 + 30}
         at = left.due_at
         left = rules.retried(replace(left, retries=left.retries + 1), NO, at, QUEUE)
     assert (left.state, at) == (State.DEAD, NOW + 1 + 30 + 30)

@@ -12,9 +12,9 @@ from random import Random
 from typing import Any, TypeVar
 
 from router.contract.schedule import Schedule, Terms
-from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.happenings import OwnEvents
-from router.delivery.memory import Memory
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Memory, Outcome
+from router.delivery.notifications import Notifications
 from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
@@ -227,9 +227,9 @@ class Process:
         self.memory = Memory(store)
         self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
         in_force = lambda: InForce(RouteTable([], world.targets), TERMS)  # noqa: E731
-        own_events = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
+        notifications = Notifications(in_force, Metrics(), Log(io.StringIO()))
         self.worker = Queue(
-            *(store, self.memory, sender, in_force, self, own_events, world.random),
+            *(store, self.memory, sender, in_force, self, notifications, world.random),
             monotonic=world.loop.time,
         )
         self.worker.poll = 5.0
@@ -307,7 +307,7 @@ class Process:
     def broken(self, error: Exception) -> None:
         raise error
 
-    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None: ...
+    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None: ...
 
 
 class SimulatedSender:

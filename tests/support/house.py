@@ -19,7 +19,7 @@ from router.config import loading
 from router.config.settings import Settings
 from router.delivery.queue import Queue
 from router.net.listening import listen, url_of
-from router.process.asgi_server import AsgiServer
+from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.tracing import NO_TRACES, Tracing
 from router.web.callbacks import MAX_BODY
@@ -110,7 +110,7 @@ async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Received]]]:
     """A business endpoint: its URL and the requests it got."""
     seen: list[Received] = []
     endpoint = StandIn(on_request=seen.append, **options)
-    async with served(AsgiServer(endpoint, listen("127.0.0.1", 0))) as server:
+    async with served(Server(endpoint, listen("127.0.0.1", 0))) as server:
         yield server.url + "/callback", seen
 
 

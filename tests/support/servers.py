@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import uvicorn
@@ -47,7 +48,9 @@ async def served(service: S) -> AsyncIterator[S]:
 async def served_by(name: str, app: Any, listener: socket.socket) -> AsyncIterator[Server | None]:
     """The application at this socket's address, until the block ends; our own server, if it is."""
     if name == OWN:
-        async with served(Server(app, listener, limits=_LIMITS, drain_timeout=_STOP)) as own:
+        lifespan = partial(app.router.lifespan_context, app)
+        own = Server(app, listener, lifespan=lifespan, limits=_LIMITS, drain_timeout=_STOP)
+        async with served(own):
             yield own
         return
     address = listener.getsockname()[:2]

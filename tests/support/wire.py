@@ -27,7 +27,6 @@ from router.config import loading
 from router.config.settings import Settings
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
 from router.process.server import Server
 from router.telemetry.log import Log
 from router.web.callbacks import MAX_BODY
@@ -231,7 +230,7 @@ def running(
 
     async def serve() -> None:
         stand_in = StandIn(on_request=events.append, delay=delay)
-        target = AsgiServer(stand_in, listen("127.0.0.1", 0))
+        target = Server(stand_in, listen("127.0.0.1", 0))
         table = routes({"target": target.url + "/callback"}, ebaas=ebaas or {})
         loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
         listener = listen("127.0.0.1", 0)
@@ -239,7 +238,9 @@ def running(
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**{"store": store, **settings}), loaded, Log(stream, "json"))
         app.parts.callbacks.max_body = max_body
-        router = Server(app, listener, drain_timeout=10, limits=limits, tls=tls)
+        router = Server(
+            app, listener, lifespan=app.lifespan, drain_timeout=10, limits=limits, tls=tls
+        )
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
         async with served(target):
