@@ -18,7 +18,7 @@ import pytest
 from router import __version__
 from router.cli import COMMANDS
 from router.cli.options import Parser, add_settings, parse_url, read_settings
-from router.config.settings import REMOVED, SETTINGS, Settings
+from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings
 from router.contract.schedule import parse_duration
 from router.model.build import COMPILED
 from router.model.errors import SettingInvalid
@@ -221,10 +221,10 @@ def test_the_help_of_serve_begins_with_what_matters_most() -> None:
     assert len(SETTINGS) <= 24
 
 
-@pytest.mark.parametrize("option", REMOVED)
+@pytest.mark.parametrize("option", REMOVED_OPTIONS)
 def test_a_removed_option_says_what_replaces_it(option: str) -> None:
     """So does its variable, which would else do nothing without a word."""
-    instead = f"any more: {REMOVED[option]}. See ebaas-router serve --help"
+    instead = f"any more: {REMOVED_OPTIONS[option]}. See ebaas-router serve --help"
     assert complaint(quick("serve", f"{option}=1" if "--" in option else option)) == (
         f"{option} is not an option {instead}"
     )
@@ -233,7 +233,7 @@ def test_a_removed_option_says_what_replaces_it(option: str) -> None:
         with pytest.raises(SettingInvalid) as raised:
             read(**{variable: "x"})
         assert str(raised.value) == (
-            f"EBAAS_ROUTER_{variable} is not a setting any more: {REMOVED[option]}"
+            f"EBAAS_ROUTER_{variable} is not a setting any more: {REMOVED_OPTIONS[option]}"
         )
 
 
