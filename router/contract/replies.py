@@ -56,8 +56,8 @@ LOOPING: Final = Reply("508", "事件在路由服务之间循环转发")
 
 #: Replies that the server gives instead of the application, by status.
 _REFUSALS: Final = {
-    each.status: each
-    for each in (
+    reply.status: reply
+    for reply in (
         BAD_HTTP,
         WRONG_METHOD,
         TOO_SLOW,
@@ -79,7 +79,7 @@ _SANE_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 def is_sane(token: bytes) -> bool:
-    """Whether it can be put into a header and a log line unchanged."""
+    """Return whether it can be put into a header and a log line unchanged."""
     return _SANE_REQUEST_ID.fullmatch(token) is not None
 
 
@@ -171,7 +171,7 @@ def words_in(reply: object, body: bytes, secrets: Sequence[Secret] = ()) -> Word
 
 def why_failed(attempt: Mapping[str, object]) -> str:
     """The reason of an attempt, given as JSON, with its status and detail: `status (503)`."""
-    more = [str(each) for each in (attempt.get("status"), attempt.get("detail")) if each]
+    more = [str(fact) for fact in (attempt.get("status"), attempt.get("detail")) if fact]
     reason = str(attempt.get("reason", ""))
     return f"{reason} ({', '.join(more)})" if more else reason
 

@@ -75,7 +75,7 @@ PLATFORM = Schedule(waits=(1.0, 3.0, 7.0, 30.0, 60.0, 300.0, 3600.0), retries=20
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How EBaaS and the queue retry. A request keeps the terms it started with."""
+    """The retry schedules of EBaaS and of the queue. A request keeps those it started with."""
 
     #: How EBaaS retries.
     ebaas: Schedule

@@ -52,7 +52,7 @@ class Signer:
     def sign(self, webhook_id: bytes, timestamp: bytes, body: bytes) -> bytes:
         """The value of `webhook-signature`: one signature for each secret, joined by blanks."""
         head = b"%b.%b." % (webhook_id, timestamp)
-        return b" ".join(_VERSION + each for each in self._signatures(head, body))
+        return b" ".join(_VERSION + signature for signature in self._signatures(head, body))
 
     def _signatures(self, head: bytes, body: bytes) -> Iterable[bytes]:
         for prepared in self._prepared:
@@ -80,9 +80,9 @@ class Signer:
         given = [s.encode("utf-8", "surrogateescape") for s in signatures.split()]
         # All are compared, so that the time does not depend on which one matches.
         valid = [
-            hmac.compare_digest(each, _VERSION + ours)
+            hmac.compare_digest(theirs, _VERSION + ours)
             for ours in self._signatures(head, body)
-            for each in given
+            for theirs in given
         ]
         return "" if any(valid) else "no signature is valid: another secret, or a changed body"
 

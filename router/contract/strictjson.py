@@ -21,7 +21,7 @@ import orjson
 
 
 class Bounds(NamedTuple):
-    """The most that a JSON text may contain; docs/security.md explains these numbers."""
+    """The most that a JSON text may contain. docs/explanation/security.md explains the numbers."""
 
     #: Lists and objects nested in each other.
     depth: int
@@ -78,7 +78,7 @@ def parse_json(text: bytes, bounds: Bounds) -> Any:
 
 
 def is_all_of(text: bytes, again: bytes) -> bool:
-    """Whether `again`, written from the value of a text, shows that nothing of the text was lost.
+    """Return whether nothing of a text is missing in `again`, which was written from its value.
 
     A duplicate key would be missing, and a number that was read differently would be written
     differently. Only blanks between the values may differ. Other spellings of the same value are
@@ -144,7 +144,7 @@ def _structure(text: bytes) -> bytes:
 
 
 def begins_with_a_mark(text: bytes) -> bool:
-    """Whether it begins with a UTF-8 byte order mark, which editors hide and JSON forbids."""
+    """Return whether it begins with a UTF-8 byte order mark, which JSON forbids."""
     return text.startswith(codecs.BOM_UTF8)
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from router.contract.replies import BUSY
 from router.contract.schedule import Terms
-from router.delivery.memory import Account, Memory, RequestMemory
+from router.delivery.memory import Account, DeliveryKey, Memory, RequestMemory
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import Flight, addressed
 from router.model.errors import Refused
@@ -193,9 +193,9 @@ class Outcome:
         self.look()
         return self.acknowledged
 
-    def key_of(self, delivery: Delivery) -> tuple[str, str]:
-        """What an attempt is known by among all that are in flight."""
-        return self.letter.event_id, delivery.target.name
+    def key_of(self, delivery: Delivery) -> DeliveryKey:
+        """Return the key by which other requests find an attempt of this delivery."""
+        return DeliveryKey(self.letter.event_id, delivery.target.name, self.letter.digest)
 
 
 class Forwarder:
@@ -281,7 +281,7 @@ class Forwarder:
         """Begin all attempts; what is decided by them. None for a caller that is gone."""
         if gone.done():
             return None
-        memory, remembers = self._memory, self._memory.remembers
+        memory, remembers, recalled = self._memory, self._memory.remembers, outcome.recalled
         extra = OPTIONAL_EXTRA if remembers else 0.0
         decision = Decision(extra, outcome.looks_acknowledged, self._monotonic)
         queued = outcome.have_become_required
@@ -291,7 +291,9 @@ class Forwarder:
             if not delivery.wanted:
                 continue
             delivery.over_at = now + delivery.target.timeout
-            flight = memory.to_join(outcome.key_of(delivery)) if memory.attempts else None
+            flight = None
+            if memory.attempts or recalled.just_ended is not None:
+                flight = memory.to_join(outcome.key_of(delivery), recalled)
             delivery.joined = flight is not None
             if flight is None:
                 # One that can be queued holds no request up for its target's rate.

@@ -39,6 +39,14 @@ MAX_OWED = 50_000
 _STEP: Final = 64
 
 
+class DeliveryKey(NamedTuple):
+    """An event at a target; the digest of its body says which requests may ask for it."""
+
+    event_id: str
+    target: str
+    digest: bytes
+
+
 class BlindReply(NamedTuple):
     """A `000` that was given while the records of its body were unknown or out of reach."""
 
@@ -79,8 +87,8 @@ class RequestMemory:
     """What one request knows of its body. Not frozen: it lives as long as its request."""
 
     __slots__ = (
-        *("blind", "cause", "dead", "event_id", "first_at", "is_new", "kept", "letter", "others"),
-        *("overtaken", "record", "rows", "trouble", "unsuperseded"),
+        *("blind", "cause", "dead", "event_id", "first_at", "is_new", "just_ended", "kept"),
+        *("letter", "others", "overtaken", "record", "rows", "trouble", "unsuperseded"),
     )
 
     def __init__(self, letter: OutboundEvent, first_at: float, event_id: str) -> None:
@@ -109,6 +117,8 @@ class RequestMemory:
         self.kept = False
         #: It goes on with no record.
         self.is_new = True
+        #: Attempts that were released since the look-up began: its rows may be older than they are.
+        self.just_ended: dict[DeliveryKey, Flight] | None = None
 
     @property
     def requests(self) -> int:
@@ -132,7 +142,7 @@ class Memory:
         #: Whether there is a store to remember by.
         self.remembers = store.remembers
         #: The attempts in flight, by event and target, and those the store has yet to learn of.
-        self.attempts: dict[tuple[str, str], Flight] = {}
+        self.attempts: dict[DeliveryKey, Flight] = {}
         #: The requests that are not decided yet, by body.
         self._live: dict[bytes, list[RequestMemory]] = {}
         #: `000`s that were given while the store could not be asked, and are not made good yet.
@@ -140,23 +150,36 @@ class Memory:
         #: What the store has to learn of once it is back: the `000`s, by body, and when deliveries
         #: were acknowledged, by event and target.
         self._stand_ins: dict[bytes, BlindReply] = {}
-        self._acknowledged: dict[tuple[str, str], float] = {}
+        self._acknowledged: dict[DeliveryKey, float] = {}
         #: How many of these were written, and how many found no room, since somebody asked.
         self._made_good = self._left_out = 0
 
-    def to_join(self, key: tuple[str, str]) -> Flight | None:
-        """The attempt that a retry joins, instead of repeating it: one in flight, or one that has
-        acknowledged. Where it has failed already, who comes now tries again."""
+    def to_join(self, key: DeliveryKey, recalled: RequestMemory | None = None) -> Flight | None:
+        """Return the attempt that a retry joins instead of repeating it.
+
+        It is in flight, or it was acknowledged and the retry may not have read that yet. After a
+        failed attempt the retry makes one of its own.
+        """
         flight = self.attempts.get(key)
+        if flight is None and recalled is not None and recalled.just_ended is not None:
+            flight = recalled.just_ended.get(key)
         if flight is None or not flight.is_over:
             return flight
         attempt = flight.value
         return flight if attempt is not None and attempt.acknowledged else None
 
-    def release(self, key: tuple[str, str], flight: Flight) -> None:
-        """Nobody has to join this attempt any more; another one at the same target stays."""
+    def release(self, key: DeliveryKey, flight: Flight) -> None:
+        """The store has the result of this attempt: a look-up that begins now need not join it.
+
+        A request for the same body whose look-up began earlier may have read the row as it was
+        before, so it keeps the attempt. A later attempt at the same target stays.
+        """
         if self.attempts.get(key) is flight:
             del self.attempts[key]
+        for recalled in self._live.get(key.digest, ()):
+            if recalled.just_ended is None:
+                recalled.just_ended = {}
+            recalled.just_ended[key] = flight
 
     async def recall(self, letter: OutboundEvent, timeout: float) -> RequestMemory:
         """What is known of this body: a claimed record, or a new event. Never raises StoreFailed.
@@ -241,14 +264,16 @@ class Memory:
             tried = Tried(attempt, request=recalled.requests)
             await self._store.missed(event_id, target, tried, LATE_TIMEOUT)
         else:
-            await self.acknowledge((event_id, target), attempt, LATE_TIMEOUT)
+            await self.acknowledge(
+                DeliveryKey(event_id, target, recalled.letter.digest), attempt, LATE_TIMEOUT
+            )
 
-    async def acknowledge(self, key: tuple[str, str], attempt: Attempt, timeout: float) -> None:
+    async def acknowledge(self, key: DeliveryKey, attempt: Attempt, timeout: float) -> None:
         """Write that a delivery is acknowledged, whatever has become of it. Raises StoreFailed;
         then it is written once the store is back."""
         now = self._store.now()
         try:
-            await self._store.acknowledge(*key, now, timeout)
+            await self._store.acknowledge(key.event_id, key.target, now, timeout)
         except StoreFailed:
             self._owe(key, attempt, now)
             raise
@@ -283,7 +308,7 @@ class Memory:
         left_out, self._left_out = self._left_out, 0
         return left_out
 
-    def _owe(self, key: tuple[str, str], attempt: Attempt, now: float) -> None:
+    def _owe(self, key: DeliveryKey, attempt: Attempt, now: float) -> None:
         if len(self._acknowledged) >= MAX_OWED and key not in self._acknowledged:
             self._left_out += 1
             return
@@ -315,9 +340,9 @@ class Memory:
         if self._stand_ins.get(digest) is given:
             del self._stand_ins[digest]
 
-    async def _write_acknowledged(self, key: tuple[str, str], timeout: float) -> None:
+    async def _write_acknowledged(self, key: DeliveryKey, timeout: float) -> None:
         at = self._acknowledged[key]
-        self._made_good += await self._store.acknowledge(*key, at, timeout)
+        self._made_good += await self._store.acknowledge(key.event_id, key.target, at, timeout)
         del self._acknowledged[key]
         flight = self.attempts.get(key)
         if flight is not None and flight.is_over:
@@ -407,7 +432,8 @@ class Memory:
         for delivery in account.deliveries:
             attempt = delivery.attempt
             if attempt is not None and attempt.acknowledged:
-                self._owe((recalled.event_id, delivery.target.name), attempt, now)
+                key = DeliveryKey(recalled.event_id, delivery.target.name, recalled.letter.digest)
+                self._owe(key, attempt, now)
 
     def _others(self, recalled: RequestMemory) -> list[RequestMemory]:
         """The undecided requests with the same body."""

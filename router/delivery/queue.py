@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from router.contract.schedule import Terms
 from router.delivery.happenings import OwnEvents
-from router.delivery.memory import Memory
+from router.delivery.memory import DeliveryKey, Memory
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
 from router.delivery.target.lane import PLACE_WAIT
 from router.delivery.target.sender import Flight, addressed
@@ -265,7 +265,7 @@ class Queue:
                 await self._attempt(due, target, in_force.terms)
 
     async def _attempt(self, due: Due, target: Target, terms: Terms) -> None:
-        key = (due.event_id, target.name)
+        key = DeliveryKey(due.event_id, target.name, due.letter.digest)
         flight = self._memory.to_join(key)
         joined = flight is not None
         if flight is None:
@@ -303,7 +303,8 @@ class Queue:
         due, row, attempt = retry.due, retry.row, retry.attempt
         if attempt is not None and attempt.acknowledged:
             # Whatever has become of the delivery: even a lost lease does not unsay it.
-            await self._memory.acknowledge((due.event_id, row.target), attempt, CALL_TIMEOUT)
+            key = DeliveryKey(due.event_id, row.target, due.letter.digest)
+            await self._memory.acknowledge(key, attempt, CALL_TIMEOUT)
             return True
         return await self._store.finish(due, row, self._store.now(), CALL_TIMEOUT)
 

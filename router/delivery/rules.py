@@ -1,7 +1,7 @@
 """The rules of delivery memory, as decisions: given rows and a time, what follows. Pure.
 
-docs/memory.md numbers the rules and says why each is there. What is decided here is done in
-memory.py for requests and in queue.py for the queue.
+docs/internals/memory.md numbers the rules and gives the reason for each. memory.py applies these
+decisions to requests, queue.py to the queue.
 """
 
 from __future__ import annotations

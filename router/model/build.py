@@ -1,4 +1,4 @@
-"""Whether the router runs compiled."""
+"""The build: pure Python or compiled."""
 
 from router.model import event
 

@@ -76,28 +76,28 @@ def why_not(path: Path, error: OSError) -> str:
 
 
 def may(path: Path, what: int) -> bool:
-    """Whether this process may do that to it: `what` is as for `os.access`."""
+    """Return whether this process may do that to it; `what` is as for `os.access`."""
     return os.access(path, what, effective_ids=True)
 
 
 def there(path: Path) -> Path:
     """The path, or the nearest folder above it that exists and can be seen."""
-    return next((each for each in (path, *path.parents) if may(each, os.F_OK)), path)
+    return next((place for place in (path, *path.parents) if may(place, os.F_OK)), path)
 
 
 def closed(path: Path) -> str:
     """Owner and mode of a file or folder, and the user of this process, as numbers, which mean the
     same outside of a container. If it cannot be seen, those of the folder above it."""
-    each = there(path)
+    place = there(path)
     try:
-        found = each.stat()
-        is_read_only = os.statvfs(each).f_flag & os.ST_RDONLY
+        status = place.stat()
+        is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
     except OSError:
         return "none of its folders can be seen"
-    sort = "folder" if S_ISDIR(found.st_mode) else "file"
-    if is_read_only and may(each, os.R_OK):
-        return f"the {sort} {str(each)!r} is on a read-only file system"
+    sort = "folder" if S_ISDIR(status.st_mode) else "file"
+    if is_read_only and may(place, os.R_OK):
+        return f"the {sort} {str(place)!r} is on a read-only file system"
     return (
-        f"the {sort} {str(each)!r} has owner {found.st_uid}:{found.st_gid} and mode "
-        f"{S_IMODE(found.st_mode):04o}, and this process is {os.geteuid()}:{os.getegid()}"
+        f"the {sort} {str(place)!r} has owner {status.st_uid}:{status.st_gid} and mode "
+        f"{S_IMODE(status.st_mode):04o}, and this process is {os.geteuid()}:{os.getegid()}"
     )

@@ -42,8 +42,8 @@ class Value:
         return type(self), self.values()
 
     def __repr__(self) -> str:
-        said = zip(self.NAMES, self.values(), strict=True)
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in said)})"
+        members = zip(self.NAMES, self.values(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in members)})"
 
 
 #: The fields of an event that a route can match, in the order of the platform's page.

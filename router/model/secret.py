@@ -63,7 +63,7 @@ def _bytes(text: str) -> bytes:
 
 
 def is_exposed(path: Path) -> bool:
-    """Whether everybody on this machine can read a file of this user.
+    """Return whether everybody on this machine can read a file of this user.
 
     False for the files of others, as a container's secrets often are, in a folder that others
     cannot enter, and if there is no such file.

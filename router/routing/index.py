@@ -92,11 +92,11 @@ class _Node:
         self._tables = _tables(filed, depth)
 
     def candidates(self, values: Mapping[str, str]) -> set[int]:
-        found = set(self._always)
+        hits = set(self._always)
         for field, table in self._tables:
             for bucket in table.hits(values[field]):
-                found.update(bucket.candidates(values) if isinstance(bucket, _Node) else bucket)
-        return found
+                hits.update(bucket.candidates(values) if isinstance(bucket, _Node) else bucket)
+        return hits
 
 
 #: The rules under one anchor: a few, or many that are filed again.
@@ -171,14 +171,14 @@ class _Insides(_Table):
 
     def hits(self, value: str) -> Collection[_Bucket]:
         """The buckets whose text is somewhere in the value, each once."""
-        found: dict[str, _Bucket] = {}
+        hits: dict[str, _Bucket] = {}
         for size in self._stem_lengths:
             for at in range(len(value) - size + 1):
                 for length in self._stems.get(value[at : at + size], ()):
                     text = value[at : at + length]
                     if (bucket := self._buckets.get(text)) is not None:
-                        found[text] = bucket
-        return found.values()
+                        hits[text] = bucket
+        return hits.values()
 
 
 _TABLES: Final[Mapping[Place, type[_Table]]] = {
@@ -228,7 +228,7 @@ class Glob:
         return f"Glob({self.pattern!r})"
 
     def matches(self, value: str) -> bool:
-        """Whether the whole value matches. It never backtracks."""
+        """Return whether the whole value matches. It never backtracks."""
         return self._has_literals(value) and (self._stars_only or self._fits(value))
 
     def _has_literals(self, value: str) -> bool:

@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class FieldMatch:
-    """Whether a field matches its patterns in a route."""
+    """A field of an event, and the pattern of a route that it matches."""
 
     field: str
     value: str
@@ -87,7 +87,7 @@ class FieldMatch:
 
 @dataclass(frozen=True, slots=True)
 class RouteMatch:
-    """Whether a route matches, field by field in the order of FIELDS."""
+    """A route, and the matches of its fields in the order of FIELDS."""
 
     route: Route
     fields: tuple[FieldMatch, ...]
@@ -162,7 +162,7 @@ class RouteTable:
         """Explain the result of `match`. It looks at every route."""
         values = dict(zip(FIELDS, _values(event), strict=True))
         routes = tuple(self._explained(route, values) for route in self.routes)
-        return Explanation(self._plan([each.route for each in routes if each.matched]), routes)
+        return Explanation(self._plan([match.route for match in routes if match.matched]), routes)
 
     def _candidates(self, values: tuple[str, ...]) -> set[int]:
         """The numbers of all routes that can match."""
@@ -233,7 +233,7 @@ class RouteTable:
 
 
 def _is_own(text: str) -> bool:
-    """Whether it is a key of the router's own events, or a pattern for them."""
+    """Return whether it is a key of the router's own events, or a pattern for them."""
     return text.startswith(OWN_KEYS)
 
 

@@ -12,7 +12,7 @@ from router.net.tls import USUAL, Tls
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When a breaker opens, and for how long."""
+    """The conditions under which a breaker opens, and for how long."""
 
     #: It opens at this share of failures, from 0 to 1,
     failures: float = 0.5
@@ -28,7 +28,7 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How often a target may be called, by one process."""
+    """The most calls of a target by one process."""
 
     per_second: float
     #: How many attempts may follow each other at once after a pause.

@@ -115,7 +115,7 @@ class Call:
         state = b""
         if b"tracestate" in self.named:
             state = b",".join(
-                [each for name, each in self.fields if name == b"tracestate" and each]
+                [value for name, value in self.fields if name == b"tracestate" and value]
             )
         return given.decode("ascii"), state.decode("ascii") if _STATE.fullmatch(state) else ""
 
@@ -320,7 +320,7 @@ def reply_to(outcome: Outcome) -> Reply:
 
 
 def _is_plain(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the body is not encoded."""
+    """Return whether the body is not encoded."""
     values = [value.lower() for name, value in fields if name == b"content-encoding"]
     return all(value in (b"", b"identity") for value in values)
 

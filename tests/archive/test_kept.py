@@ -41,7 +41,7 @@ class Known:
         return [row.tried.attempt for row in self.rows if row.tried is not None]
 
     def fits(self, question: Question) -> bool:
-        """Decide as docs/trace.md describes it."""
+        """Decide as docs/how-to/trace.md describes it."""
         reasons = {row.reason for row in self.rows} | {each.reason for each in self.tried}
         reply = "000" if self.stage is Stage.CLOSED else "500"
         codes = {reply, *(a.code for a in self.tried), *(str(a.status) for a in self.tried)}

@@ -96,6 +96,40 @@ def test_help_and_health_load_nothing_heavy(
     assert one_line(finished.stderr) == "[]"
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("worktree", [False, True])
+def test_a_checkout_names_its_commit(tmp_path: Path, packed: bool, worktree: bool) -> None:
+    """Between releases the version ends with the commit, which git's own files say."""
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        command = ["git", *who, "-C", str(tmp_path / "main"), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    (tmp_path / "main").mkdir()
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    if packed:
+        git("pack-refs", "--all")
+    if worktree:
+        git("worktree", "add", "-q", "../other")
+        if packed:
+            git("pack-refs", "--all")
+    folder = tmp_path / ("other" if worktree else "main")
+    package = folder / "router"
+    package.mkdir()
+    text = (ROOT / "router/__init__.py").read_text()
+    package.joinpath("__init__.py").write_text(
+        re.sub("^__version__ = .*", '__version__ = "1.2.0.dev0"', text, flags=re.MULTILINE)
+    )
+    commit = git("rev-parse", "HEAD")[:9]
+    code = "import router; print(router.__version__)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == f"1.2.0.dev0+g{commit}\n"
+
+
 def test_version() -> None:
     """`--version` is the program's name and version, alone on a line; then Python, whether what
     runs is compiled, the machine and the stores."""

@@ -94,14 +94,14 @@ def test_copies_are_signed_as_a_target_wants_them(tmp_path: Path) -> None:
 
 
 def test_a_secret_signs_copies_alone(tmp_path: Path) -> None:
-    """Where none are made it is an error."""
+    """Without copies it is an error."""
     refused = run("listen", "--no-forward", "--sign", SECRET)
     assert refused.returncode == 2
     assert "--sign needs --forward-to" in one_line(refused.stderr)
 
 
 def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:
-    """Who may not see bodies gets no copies, and is told why; only looking is allowed."""
+    """A token without `bodies` can only watch; for copies the message says why not."""
     with router(tmp_path) as (started, asking):
         asking[-1] = str(tmp_path / "reader")
         refused = run("listen", *asking, "--forward-to", "http://127.0.0.1:1/")

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from router.cli.trying.checks import REASONS, Samples, checks
+from tests.cli.faulty_receivers import FAULTS
 from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver
 from tests.support.inprocess import ran
-from tests.support.receivers import FAULTS, SECRET, Right, serving, tells
+from tests.support.receivers import SECRET, Right, serving, tells
 from tests.support.sockets import free_port
 
 #: What is quick enough for a test, and still tells the faults from the right.
@@ -25,7 +26,7 @@ QUICK = ("--yes", "--timeout", "1s", "--idle", "50ms", "--requests", "4", "--at-
 
 
 def probe(url: str, *arguments: str | Path) -> dict[str, Any]:
-    """What each check has found, and the exit code as `code`."""
+    """The result of each check, and the exit code as `code`."""
     result = ran("probe", url, "--secret", SECRET, "--format", "json", *QUICK, *arguments)
     found = {line["check"]: line for line in map(json.loads, result.lines)}
     return {**found, "code": result.code}
@@ -113,7 +114,7 @@ def test_if_no_event_is_acknowledged_the_other_checks_are_skipped() -> None:
 def test_a_certificate_is_looked_at(
     tmp_path: Path, days: float, trusted: bool, reason: str | None, said: str
 ) -> None:
-    """Whom it is from, and when it ends."""
+    """Its authority and its expiry are checked."""
     pair = issued(tmp_path, days=days)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     pair.load_into(context)
@@ -200,7 +201,7 @@ def test_a_routes_yaml_of_no_use_is_no_breach(tmp_path: Path) -> None:
 
 
 def test_it_sends_nothing_unasked() -> None:
-    """Where nobody can be asked it ends, with exit code 2, having said what it would send."""
+    """Without a terminal it says what it would send, and ends with exit code 2."""
     with serving(Right) as url:
         result = ran("probe", url, "--only", "answers")
     assert (result.code, result.out) == (2, "")
@@ -237,7 +238,7 @@ def test_no_packet_goes_where_events_may_not_go(tmp_path: Path) -> None:
 
 def test_the_page_has_every_check() -> None:
     """In their order, with what each sends and which answer is right."""
-    [page] = (ROOT / "docs").glob("**/probe.md")
+    page = ROOT / "docs/how-to/probe.md"
     rows = re.findall(r"^\| `([a-z-]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
     ours = [check.name for check in checks(Samples("a.b.c.d"), 1, 1, 1.0)]
     assert [row for row in rows if row in ours] == ours

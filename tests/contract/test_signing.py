@@ -35,7 +35,7 @@ def headers(**changed: str) -> dict[str, str]:
 
 
 def test_the_specifications_own_example() -> None:
-    """Its id, time and body get its signature."""
+    """Id, time and body of the standard get its signature."""
     signed = signer(SECRET).sign(ID.encode(), str(NOW).encode(), BODY)
     assert signed.decode() == SIGNATURE
 
@@ -54,7 +54,7 @@ def test_the_standards_library_makes_the_same(key: bytes, webhook_id: str, text:
 
 
 def test_the_standards_library_takes_a_rotation() -> None:
-    """Whether its user has the old secret or the new one."""
+    """A receiver may have the old secret or the new one."""
     old, new = "whsec_" + b64encode(b"old" * 10).decode(), "a raw secret of some length"
     now = str(int(datetime.now(UTC).timestamp()))
     signed = signer(old, new).sign(ID.encode(), now.encode(), BODY).decode()

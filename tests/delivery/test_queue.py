@@ -36,7 +36,7 @@ from router.store.protocol import DeliveryRow, Record, Stage, State
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
-from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
+from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -251,12 +251,14 @@ async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
     """A request that is just calling that target for the same event is not repeated."""
     ending = asyncio.create_task(asyncio.sleep(0.01, YES))
     flight: Flight = TargetExchange.by(ending, as_it_came)
-    scene.memory.attempts["event", "one"] = flight
+    scene.memory.attempts[key_of("event", "one")] = flight
     await scene.queue("event", "one")
     await scene.until(1)
     assert scene.sent == []
     assert [row.state for row in await states(scene)] == [State.ACKNOWLEDGED]
-    assert scene.memory.attempts["event", "one"] is flight  # until the request has written it too
+    assert (
+        scene.memory.attempts[key_of("event", "one")] is flight
+    )  # until the request has written it too
 
 
 @pytest.mark.parametrize(("attempt", "is_joined"), [(YES, True), (NO, False)])
@@ -268,7 +270,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
     async with opened(tmp_path, "one") as scene:
         await scene.queue("event", "one")
         await scene.begun()
-        flight = scene.memory.attempts["event", "one"]
+        flight = scene.memory.attempts[key_of("event", "one")]
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             scene.answers["one"] = attempt
@@ -276,7 +278,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
             await flight
             for _ in range(10):
                 await asyncio.sleep(0)
-            assert (scene.memory.to_join(("event", "one")) is flight) == is_joined
+            assert (scene.memory.to_join(key_of("event", "one")) is flight) == is_joined
             other.execute("ROLLBACK")
         await until(lambda: not scene.the_queue._in_flight)
         assert scene.memory.attempts == {}
@@ -318,7 +320,7 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
     and the next request joins it."""
     await scene.queue("event", "one", stage=Stage.OPEN)
     await scene.begun()
-    flight = scene.memory.attempts["event", "one"]
+    flight = scene.memory.attempts[key_of("event", "one")]
     one = scene.targets["one"]
     forwarder = Forwarder(Direct(scene), scene.memory, scene.now)
     event = Event("a", "b", "c", "1", "a.b.c.1", b"{}")
@@ -332,7 +334,7 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
     await forward(gone)
     for _ in range(3):
         await asyncio.sleep(0)
-    assert scene.memory.attempts["event", "one"] is flight
+    assert scene.memory.attempts[key_of("event", "one")] is flight
     scene.answers["one"] = YES
     scene.released.set()
     outcome = await forward(asyncio.get_running_loop().create_future())

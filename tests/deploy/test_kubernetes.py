@@ -7,6 +7,7 @@ it the base alone is read, which is one router whole.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from router import __version__
 from router.config.settings import Settings
 from router.ops.guard import OpsTokens
 from router.store.url import Database
@@ -189,12 +189,12 @@ def test_the_routes_are_good_with_the_secret_beside_them(build: Build, tmp_path:
     OpsTokens(tmp_path / "ops-tokens.yaml", {}, tmp_path)
 
 
-def test_the_image_is_of_this_version(build: Build) -> None:
-    """An overlay names one, so that nobody runs another by chance."""
+def test_the_image_is_of_the_last_release(build: Build) -> None:
+    """An overlay pins a version that exists."""
+    newest = re.search(r"^## \[(\d[^]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest
     expected = (
-        "ebaas-router"
-        if build.name == "base"
-        else f"registry.example.com/ebaas-router:{__version__}"
+        "ebaas-router" if build.name == "base" else f"registry.example.com/ebaas-router:{newest[1]}"
     )
     assert build.container["image"] == expected
 

@@ -1,4 +1,4 @@
-"""What befalls one history, drawn from its seed."""
+"""The faults of one history, drawn from its seed."""
 
 from __future__ import annotations
 

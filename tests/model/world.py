@@ -252,7 +252,7 @@ class Process:
         self.down.set_result(None)
 
     async def handle(self, request: Request) -> None:
-        """What the callback path does with an event."""
+        """The callback path for one event."""
         world, source = self.world, request.source
         _REQUEST.set(request)
         plan = world.plan()
@@ -407,7 +407,7 @@ class SimulatedStore:
         await self._write(lambda r: r.add(record, letter, rows), timeout, late)
 
     def too_late(self, record: Record) -> Record:
-        """What becomes of a record whose write has missed its timeout."""
+        """The fate of a record whose write missed its timeout."""
         return replace(record, spent=True)
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:

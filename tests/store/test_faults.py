@@ -1,5 +1,5 @@
 """What befalls a store's disk, its file and its lock, met by the whole router as a real process:
-docs/faults.md is the table. The long ones run with LONG=1, which `make faults` sets."""
+docs/explanation/faults.md is the table. The long ones run with LONG=1, which `make faults` sets."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from router.store.protocol import Stage, StoreFull
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.file import Known, lock_of
 from router.store.sqlite.store import SqliteStore
+from tests.store.records import LIMITS, NOW, T, add, awaiting, found, letter, record
 from tests.support.command import Finished, one_line, run
-from tests.support.records import LIMITS, NOW, T, add, awaiting, found, letter, record
 from tests.support.serving import Serving, serving, target, with_door
 from tests.support.sockets import HOST, free_port
 

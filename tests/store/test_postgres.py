@@ -28,10 +28,7 @@ from router.store.postgres.rows import escaped, unescaped
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
-from tests.support.command import PATIENCE
-from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
-from tests.support.proxy import Loss, proxy
-from tests.support.records import (
+from tests.store.records import (
     LIMITS,
     NOW,
     T,
@@ -44,6 +41,9 @@ from tests.support.records import (
     record,
     settlement,
 )
+from tests.support.command import PATIENCE
+from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
+from tests.support.proxy import Loss, proxy
 
 pytestmark = pytest.mark.anyio
 

@@ -1,5 +1,5 @@
 """What befalls a PostgreSQL server and the way to it, met by the whole router as a real process:
-docs/faults.md is the table. The long ones run with LONG=1, which `make postgresql` sets."""
+docs/explanation/faults.md has the table. The long tests need LONG=1, as in `make postgresql`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from router.store.protocol import (
 )
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
-from tests.support.records import steps_of
+from tests.store.records import steps_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -32,10 +32,10 @@ from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS
 from router.store.sqlite.store import SqliteStore
 from tests.chaos.boundaries import COMMITS
+from tests.store.records import letter, queued, record
 from tests.support.command import ROOT, environment
 from tests.support.effort import LONG
 from tests.support.postgres import Database, Server
-from tests.support.records import letter, queued, record
 
 pytestmark = pytest.mark.anyio
 

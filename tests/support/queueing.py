@@ -14,7 +14,7 @@ from random import Random
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery.happenings import OwnEvents
-from router.delivery.memory import Memory
+from router.delivery.memory import DeliveryKey, Memory
 from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
@@ -43,6 +43,11 @@ TERMS = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0, 20.0), 2))
 
 YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
 NO = Attempt(Reason.CONNECT_REFUSED, False, 0.1)
+
+
+def key_of(event_id: str, target: str, body: bytes = b"{}") -> DeliveryKey:
+    """Return the key by which an attempt of this delivery is joined."""
+    return DeliveryKey(event_id, target, hashlib.sha256(body).digest())
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""docs/happenings.md: its samples are what the router makes.
+"""docs/reference/notifications.md: its samples are what the router makes.
 
 After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/whole/test_happenings_page.py` writes
 them anew; read the difference.
@@ -23,7 +23,7 @@ from tests.support.happened import NO, TARGETS, YES, Process, to
 
 pytestmark = pytest.mark.anyio
 
-PAGE = ROOT / "docs/happenings.md"
+PAGE = ROOT / "docs/reference/notifications.md"
 
 #: When it all begins: 2026-11-26T09:00:00Z.
 SINCE = 1_795_683_600.0
@@ -72,7 +72,7 @@ async def test_the_page_shows_each_kind_as_it_is_made() -> None:
     check_golden(PAGE, anew)
     of = {f'"event_topic":"{k.topic}","event_type":"{k.type}"' for k in _kinds()}
     assert all(sum(each in sample for sample in made) == 1 for each in of)
-    keys = set(re.findall(r"`ebaas-router\.(\w+\.\w+)(?:\.TARGET)?` \|", page))
+    keys = set(re.findall(r"`ebaas-router\.(\w+\.\w+)(?:\.TARGET)?`\|", page))
     assert keys == {f"{k.topic}.{k.type}" for k in _kinds()}
 
 

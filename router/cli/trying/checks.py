@@ -44,8 +44,8 @@ class Skipped(Exception):
 class Breach(Exception):
     """Ends a check with what is wrong, how to fix it, and the reason of an attempt that failed."""
 
-    def __init__(self, said: str, fix: str, reason: Reason | None = None) -> None:
-        super().__init__(said)
+    def __init__(self, text: str, fix: str, reason: Reason | None = None) -> None:
+        super().__init__(text)
         self.fix = fix
         self.reason = reason
 
@@ -158,8 +158,8 @@ class Client:
             *_, fix = REASONS[attempt.reason]
             fix = _WRONG_PATH if attempt.status == 404 else fix
         what = self.say(fault, **values)
-        said = self.say(_ANSWERED, what=what, answer=self.describe(attempt))
-        return Breach(said, self.say(fix), attempt.reason)
+        text = self.say(_ANSWERED, what=what, answer=self.describe(attempt))
+        return Breach(text, self.say(fix), attempt.reason)
 
     def refused(self, attempt: Attempt, statuses: Collection[int], what: Text, fix: Text) -> str:
         """Describe a refusal by one of these statuses: the HTTP status, or the contract's code.
@@ -169,11 +169,11 @@ class Client:
         if not attempt.acknowledged and (attempt.status in statuses or code in statuses):
             return self.say(_REFUSED, answer=answer)
         expected = "401" if len(statuses) == 1 else "4xx"
-        said = self.say(_NOT_REFUSED, what=self.say(what), answer=answer, expected=expected)
-        raise Breach(said, self.say(fix))
+        text = self.say(_NOT_REFUSED, what=self.say(what), answer=answer, expected=expected)
+        raise Breach(text, self.say(fix))
 
     def describe(self, attempt: Attempt) -> str:
-        """How a request was answered, in a few words."""
+        """Describe the answer to a request in a few words."""
         if attempt.acknowledged:
             return self.say(_ACKNOWLEDGED, status=attempt.status)
         name, _ = REASONS[attempt.reason]
@@ -287,7 +287,7 @@ async def _at_once(client: Client, count: int) -> str:
 
 def _times(client: Client, attempts: Sequence[Attempt]) -> str:
     seconds = [attempt.seconds for attempt in attempts]
-    usual, most = (milliseconds(each) for each in (median(seconds), max(seconds)))
+    usual, most = milliseconds(median(seconds)), milliseconds(max(seconds))
     timeout = f"{client.target.timeout:g}"
     return client.say(_TIMES, usual=usual, most=most, count=len(seconds), timeout=timeout)
 

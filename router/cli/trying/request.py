@@ -99,7 +99,7 @@ def read_headers(args: argparse.Namespace) -> dict[bytes, bytes]:
 
 
 def read_event(body: bytes) -> tuple[bool, str]:
-    """Whether a body is JSON, and its event key, given or derived; `""` if it has none."""
+    """Return whether a body is JSON, and its event key, given or derived, `""` if none."""
     try:
         event = parse_json(body, CALLBACK)
     except Unreadable:

@@ -189,7 +189,7 @@ def _request(args: argparse.Namespace) -> Request:
 
 
 def _own_url(args: argparse.Namespace) -> str:
-    """Where a `serve` with the same variables listens for callbacks."""
+    """The URL at which a `serve` with the same variables listens for callbacks."""
     if read_setting(args, "port") == 0:
         raise SettingInvalid(f"{SETTINGS['port'].variable}: 0 is not a port to send to; see --url")
     scheme = "http" if read_setting(args, "tls_cert") is None else "https"
