@@ -1,4 +1,4 @@
-"""One process as far as happenings go: what is noticed there, and what it makes of it."""
+"""Notifications of one process: what it notices, and the events that it makes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200, at=1_000_600.0)
 
 
 def to(*optional: str) -> RouteTable:
-    """All happenings go there."""
+    """Return routes that send all own events to these targets."""
     ours = Route("ours", {"event_key": ("ebaas-router.*",)}, optional=optional)
     theirs = Route("theirs", {"event_key": ("*",)}, required=("ledger",))
     return RouteTable([ours, theirs], TARGETS)
 
 
 class Faulty:
-    """A store, but for one of its calls, which fails."""
+    """A store whose call of one name fails."""
 
     def __init__(self, store: Any, name: str, error: Exception) -> None:
         self._store, self._name, self._error = store, name, error
@@ -52,7 +52,7 @@ class Faulty:
 
 
 class Process:
-    """One of those that share a store, as far as happenings go. The test moves its clock."""
+    """A process that shares a store, reduced to its notifications. The test moves its clock."""
 
     ahead = 0.0
 
@@ -63,7 +63,7 @@ class Process:
         self.in_force = InForce(table, Terms(PLATFORM, 60.0, 8.0, PLATFORM, silent_after))
         self.own = OwnEvents(lambda: self.in_force, self.metrics, Log(io.StringIO()))
         self.happenings = Happenings(self.own.tell)
-        #: What went out at once, by target.
+        #: Events sent at once, with their targets.
         self.sent: list[tuple[str, OutboundEvent]] = []
         self.answer = YES
 
@@ -81,7 +81,7 @@ class Process:
         self.happenings.failing(TARGETS[name], Failing(1_000_000.0, 12, last))
 
     async def told(self, target: str = "bot") -> list[dict[str, Any]]:
-        """What a round of the queue makes of it, for that target."""
+        """Run a round of the queue, and return the events for a target."""
         await self.own.hand_over(self.store, self.send)
         now = self.now()
         taken = await self.store.take(target, now, now + 1e6, MAX_UNTOLD, T)
