@@ -1,5 +1,5 @@
-"""Print schemas/openapi.yaml, made of the callback's schema and the table of replies:
-python -m scripts.openapi"""
+"""Print schemas/openapi.yaml from the schema of callbacks and the table of replies: python -m
+scripts.openapi"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAD = """\
 # Made by `make docs`; a test fails where it is stale. The words are those of docs/contract.md.
 """
 
-#: The platform's page's own example.
+#: The example of the platform's page.
 SAMPLE = {
     "event_source": "a",
     "event_topic": "gs",
@@ -29,7 +29,7 @@ SAMPLE = {
 
 REQUEST_ID = "b372be68-6fa6-4590-b927-a4096e6a05e6"
 
-#: When the router answers so; README.md has the same table.
+#: The cause of each reply; README.md has the same table.
 WHEN = {
     "200": "Every required target has acknowledged the event.",
     "400": "The callback breaks the contract; the message names the first faulty field.",
@@ -48,7 +48,7 @@ WHEN = {
     "508": "It has come through more than three routers: a target is a router that sends it back.",
 }
 
-#: What a receiver gets besides the body: is it always there, and what it is.
+#: The headers of a request to a target: whether each is always present, and its meaning.
 HEADERS = {
     "webhook-id": (True, "The event's id: the same over all attempts at it. Dedupe by it."),
     "webhook-timestamp": (True, "When this attempt was made, in seconds since 1970."),

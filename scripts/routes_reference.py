@@ -1,5 +1,5 @@
-"""Write what is made of schemas/routes.schema.json: docs/routes-reference.md, and the schemas of a
-folder's files: python -m scripts.routes_reference"""
+"""Write the files generated from schemas/routes.schema.json, which are docs/routes-reference.md and
+the schemas of a folder's files: python -m scripts.routes_reference"""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def page() -> str:
 
 
 def _below(shape: Shape, path: str) -> Iterator[str]:
-    """The sections below one, each with its own table."""
+    """Yield the sections below one, each with its own table."""
     for key, each in shape.keys.items():
         where = f"{path}{key}"
         if each.keys:
@@ -54,7 +54,7 @@ def _below(shape: Shape, path: str) -> Iterator[str]:
 
 
 def _without_policy(target: Shape) -> Shape:
-    """A target without the keys that are in `defaults` already."""
+    """Return a target without the keys of `defaults`."""
     policy = shape_of("routes").keys["defaults"].keys
     own = {key: each for key, each in target.keys.items() if key not in policy}
     return Shape(target.schema, fixed=target.fixed, keys=own)
