@@ -71,7 +71,7 @@ class Answer:
 
     @property
     def ends(self) -> bool:
-        """Whether it announces the end of the connection."""
+        """True if it announces the end of the connection."""
         return self.headers.get("connection") == "close"
 
     @property
