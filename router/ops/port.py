@@ -91,7 +91,7 @@ def api_parts(
     store, opening = settings.store, None
     if store is not None:
         limits = StoreLimits(settings.store_max_bytes)
-        opening = partial(look_into, store, limits, settings.store_password_file)
+        opening = partial(look_into, store, limits)
     stored, is_shared = Stored(opening, log), isinstance(store, Database)
     return ApiParts(insight, tokens, stored, Search(search, log), is_shared=is_shared)
 

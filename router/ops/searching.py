@@ -11,22 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from router.archive.reading import (
-    Damage,
-    InventoryView,
-    Sources,
-    inventory,
-    inventory_shape,
-)
-from router.archive.trace.finding import matches, name_of, rows, story_of
+from router.archive.reading import InventoryView, Sources
+from router.archive.trace.finding import matches, name_of, rows
 from router.archive.trace.lines import CallerInfo
 from router.archive.trace.question import Question, Word
-from router.archive.trace.story import Again, ReplayPlace, id_of, resend
-from router.archive.trace.views import MatchView, StoryView, row_view, story_view
+from router.archive.trace.replay import Again, id_of, resend
+from router.archive.trace.views import MatchView, StoryView, row_view, story_of
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
-from router.store.admin import Admin
+from router.store.admin import Admin, ReplayPlace
 from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from router.telemetry.log.lines import utc
@@ -151,7 +145,7 @@ async def _store(settings: Settings) -> Admin | None:
         return None
     limits = StoreLimits(settings.store_max_bytes)
     try:
-        return await look_into(settings.store, limits, settings.store_password_file, read_only=True)
+        return await look_into(settings.store, limits, read_only=True)
     except StartFailed:
         return None
 
@@ -163,17 +157,17 @@ async def search_in(
     sources = Sources(folder, progress, note)
     answer = SearchAnswer(events=[], more=False, looked_in=[], skipped=0, story=None)
     if "inventory" in question:
-        counted = None if folder is None else inventory(folder, progress, note)
-        answer["inventory"] = None if counted is None else inventory_shape(counted)
+        answer["inventory"] = sources.inventory()
     elif "again" in question:
         if folder is not None:
-            answer["again"] = _again(folder, question["again"], progress, note)
+            answer["again"] = _again(sources, question["again"])
     elif "event" in question:
         answer["story"] = await _story(question, sources, admin)
     else:
-        table = await rows(_parsed(question), question["limit"], sources, admin)
+        limit = question["limit"]
+        newest = await matches(_parsed(question), limit + 1, sources, admin)
+        table, answer["more"] = rows(newest, limit)
         answer["events"] = [row_view(row, body=question["body"]) for row in table]
-        answer["more"] = table.more
     answer["looked_in"] = [
         LookedInView(name=name, back_to=None if since is None else utc(since))
         for name, since in sources.reach.items()
@@ -202,24 +196,23 @@ async def _story(
 ) -> StoryView | None:
     for match in await matches(_parsed(question), question["limit"] + 1, sources, admin):
         if question["event"] == name_of(match):
-            story = await story_of(match, sources, admin)
-            return story_view(story, body=question["body"])
+            return await story_of(match, sources, admin, body=question["body"])
     return None
 
 
-def _again(folder: Path, replay: ReplayQuestion, progress: Note, note: Note) -> ReplayAnswer:
-    """Return one page of events in order of time, or the number of all."""
+def _again(sources: Sources, replay: ReplayQuestion) -> ReplayAnswer:
+    """Return one page of events in order of time, each once, or the number of all."""
     question = Question(
         keys=tuple(map(Glob, replay["match"])), since=replay["since"], until=replay["until"]
     )
     after = replay["after"] and ReplayPlace(*replay["after"])
     again = Again(replay["target"], question, replay["backfill"], after)
-    damage, size = Damage(), 0
+    size, damage = 0, sources.damage
     left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
     answer = ReplayAnswer(
         events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
     )
-    for line in again.choose(folder, progress, note, damage):
+    for line in again.choose(sources):
         event = None if line.body is None else _replay_event(line, line.body)
         if again.is_unknown(line):
             left_out["targets_cut"] += 1

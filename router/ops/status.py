@@ -57,7 +57,7 @@ REFUSED: Mapping[str, str] = {
     "401": "compare the token that EBaaS sends with ebaas.token in routes.yaml",
     "403": "the log lines `refused` name the caller, which ebaas.allow_from does not have",
     "408": "the requests arrive too slowly: check the network and the proxies on the way",
-    "413": "the bodies are larger than --max-body",
+    "413": "the bodies are larger than 1 MiB",
     "415": "the bodies are compressed: turn that off at the caller or the proxy",
     "503": "the store is not open, or more callbacks are in flight than --max-requests allows",
     "508": "a target sends its events back to this router: compare the URLs in routes.yaml",

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from router.archive.trace.lines import CallerInfo, EventLine, happening
+from router.archive.trace.lines import CallerInfo, EventLine, parse_line
 from router.archive.trace.views import match_view
 from router.config.holders import TokenHolder
 from router.net.loops import happens
@@ -170,7 +170,7 @@ class _Line:
     def __init__(self, line: bytes) -> None:
         self.fields: dict[str, Any] = json.loads(line)
         #: The event that it is about, if any.
-        self.event: EventLine | None = happening(line)
+        self.event: EventLine | None = parse_line(line)
 
     def chunk_for(self, filter_: StreamFilter, owner_of: Callable[[str], str]) -> bytes | None:
         """Return its chunk; None if the filter or the holder excludes it."""

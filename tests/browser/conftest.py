@@ -13,8 +13,8 @@ collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 if find_spec("playwright"):
     from playwright.sync_api import Browser, sync_playwright
 
-    from tests.support.troubled import Troubled, troubled
-    from tests.support.visitor import CHROMIUM, Visitor, visitor
+    from tests.browser.troubled import Troubled, troubled
+    from tests.browser.visitor import CHROMIUM, Visitor, visitor
 
     @pytest.fixture(scope="session")
     def chromium() -> Iterator[Browser]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.troubled import Troubled
-from tests.support.visitor import Visitor, visitor
+from tests.browser.troubled import Troubled
+from tests.browser.visitor import Visitor, visitor
 
 
 def test_a_router_that_stops_and_returns_is_noticed(router: Troubled, ops: Visitor) -> None:

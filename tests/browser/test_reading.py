@@ -8,8 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Route, expect
 
-from tests.support.troubled import Troubled
-from tests.support.visitor import Visitor, visitor
+from tests.browser.troubled import Troubled
+from tests.browser.visitor import Visitor, visitor
 
 ROOMS = {
     "now": "",

@@ -6,9 +6,9 @@ import json
 
 from playwright.sync_api import Route, expect
 
+from tests.browser.troubled import Troubled
+from tests.browser.visitor import Visitor
 from tests.support.serving import always
-from tests.support.troubled import Troubled
-from tests.support.visitor import Visitor
 
 
 def test_the_overview_shows_problems_and_leads_there(router: Troubled, ops: Visitor) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
+from tests.browser.troubled import HOSTILE, Troubled
+from tests.browser.visitor import Visitor, visitor
 from tests.support.house import event
-from tests.support.troubled import HOSTILE, Troubled
-from tests.support.visitor import Visitor, visitor
 
 
 def test_a_token_is_required(chromium: Browser, router: Troubled) -> None:

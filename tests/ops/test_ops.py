@@ -35,7 +35,7 @@ from router.ops.hour import History
 from router.ops.insight import Insight, Report, report_of
 from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.status import MAX_SHOWN_PROBLEMS
-from router.process.server import DEFAULT_LIMITS, Server
+from router.process.server import Server
 from router.store.protocol import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import RECENT_GAP, Metrics
@@ -124,7 +124,7 @@ class Ops:
 
 @asynccontextmanager
 async def serving(
-    process: Process, tokens: OpsTokens = NONE, limits: Limits = DEFAULT_LIMITS
+    process: Process, tokens: OpsTokens = NONE, limits: Limits | None = None
 ) -> AsyncIterator[Ops]:
     """Serve the ops port of this router."""
     stream = io.StringIO()
@@ -132,7 +132,13 @@ async def serving(
     log = Log(stream, "json")
     parts = api_parts(Settings(store=None), process.insight(log), tokens, [], log)
     app = ops_app(parts, log, local=True)
-    server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
+    server = Server(
+        app,
+        listen("127.0.0.1", 0),
+        lifespan=parts.lifespan,
+        limits=limits_of(limits or Limits()),
+        refusal=refuse,
+    )
     async with served(server), httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
         ops = Ops(server.url, client, stream)
         yield ops
@@ -300,7 +306,7 @@ async def test_events_without_a_route_are_counted_until_their_retries_end() -> N
         ("400", "`refused`", False, RECENT_GAP),
         ("401", "ebaas.token", False, RECENT_GAP),
         ("401", "ebaas.token", True, 301.0),  # the token of EBaaS is right after all
-        ("413", "--max-body", False, RECENT_GAP),
+        ("413", "1 MiB", False, RECENT_GAP),
         ("418", "`refused`", False, RECENT_GAP),
         ("503", "--max-requests", False, 301.0),  # an overload ends soon
     ],

@@ -203,7 +203,7 @@ class Endpoint:
 
     @cached_property
     def _validator(self) -> Schema:
-        return Schema(self.body_schema, self.path, is_ours=True)
+        return Schema(self.body_schema, self.path)
 
     def read_query(self, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Parse a query. Raises Rejected."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from router.config.holders import Holders, TokenHolder
 from router.model.errors import StartFailed
-from router.net.reader import RestingReader
+from router.net.loops import RestingReader
 from router.ops.api.view import View, of_router
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight
@@ -59,7 +59,7 @@ class Stored:
         except TimeoutError:
             raise Rejected("store_slow", seconds=round(self._timeout or 0)) from None
         except StoreFailed as error:
-            raise Rejected("store_failed", why=error.told) from None
+            raise Rejected("store_failed", why=error.text) from None
         except StartFailed as error:
             if self._log is not None:
                 self._log.warning("store_awaited", error=str(error))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
-from router.archive.trace.story import resend, resumed, words_of
+from router.archive.trace.replay import resend
 from router.model.event import new_id
 from router.ops.api.endpoint import MARK, MOMENT, PATTERN, TEXT, ApiCall, Kind, Param, endpoint
 from router.ops.problems import Rejected
@@ -137,24 +137,28 @@ async def _begun(
 ) -> tuple[Action, str]:
     """Return a new action, or the one with the same filters that was stopped, which `again` then
     resumes; and a sentence about the earlier one."""
-    now, what, before = admin.now(), _words(body), ""
+    now, words, before = admin.now(), _words(body), ""
     for action in () if body["anew"] else await admin.actions(_SEARCHED_ACTIONS):
-        is_recent = now - action.at < _RESUMABLE
-        stopped = resumed(what, action.what) if is_recent else None
-        if stopped is not None:
-            again["since"], place = stopped
-            again["after"] = place.at, place.event_id
+        if action.what != _text(words, action.since):
+            continue
+        if now - action.at >= _RESUMABLE:
+            break
+        if action.place is not None:
+            again["since"], again["after"] = action.since, action.place
             before = (
                 f"continuing what {action.who} began at {utc(action.at)}, "
-                f"after {stamp(place.at)}; --anew begins anew"
+                f"after {stamp(action.place.at)}; --anew begins anew"
             )
-            return replace(action, what=words_of(what, again["since"])), before
-        if action.what.startswith(f"archive {what} from "):
-            # The last one with these filters was finished.
-            if is_recent:
-                before = f"{action.who} did the same at {utc(action.at)}: this does it anew"
-            break
-    return Action(new_id(), Verb.REPLAY, who, words_of(what, again["since"]), now), before
+            return replace(action, place=None), before
+        before = f"{action.who} did the same at {utc(action.at)}: this does it anew"
+        break
+    since = again["since"]
+    return Action(new_id(), Verb.REPLAY, who, _text(words, since), now, since=since), before
+
+
+def _text(words: str, since: float | None) -> str:
+    """Return the filters of a replay for people, with the moment that `since` stood for."""
+    return f"archive {words} from {'-' if since is None else stamp(since)}"
 
 
 def _moment(body: Mapping[str, Any], name: str) -> float | None:
