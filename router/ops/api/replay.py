@@ -162,8 +162,8 @@ def _text(words: str, since: float | None) -> str:
 
 
 def _moment(body: Mapping[str, Any], name: str) -> float | None:
-    text: str | None = body[name]
-    return None if text is None else Param(name, "", MOMENT).parse(text)
+    moment: float | None = Param(name, "", MOMENT).parse([body[name]])
+    return moment
 
 
 def _words(body: Mapping[str, Any]) -> str:
