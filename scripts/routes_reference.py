@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from router.config.schema import Name, Shape, document, shape_of
-from router.config.values import expected
+from router.config.values import Schema, expected
 
 ROOT = Path(__file__).parents[1]
-DERIVED: tuple[Name, ...] = ("routes.common", "routes.team")
+
+#: The keys that only a folder's routes.yaml has, and all keys of a file in its routes.d.
+MORE, TEAM = ("share",), ("version", "owner", "targets", "routes")
 
 HEAD = """\
 # Every key of routes.yaml
@@ -36,6 +38,27 @@ def page() -> str:
             *_below(shape, ""),
         ]
     )
+
+
+def derived() -> dict[Name, Schema]:
+    """The schemas of a folder's files. Only the version is required: the rest may be elsewhere."""
+    schema = document("routes")
+    every = {**schema["definitions"], **schema["properties"]}
+    keys: dict[Name, tuple[str, ...]] = {
+        "routes.common": (*schema["properties"], *MORE),
+        "routes.team": TEAM,
+    }
+    return {
+        name: {
+            **schema,
+            "$id": f"urn:ebaas-router:{name}.yaml",
+            "title": f"ebaas-router {name}.yaml",
+            "$comment": "Made of routes.schema.json by make docs.",
+            "required": ["version"],
+            "properties": {key: every[key] for key in own},
+        }
+        for name, own in keys.items()
+    }
 
 
 def _below(shape: Shape, path: str) -> Iterator[str]:
@@ -64,7 +87,7 @@ def _section(title: str, path: str, shape: Shape) -> Iterator[str]:
     yield from (f"## {title if not path else f'`{title}`'}", "")
     yield "| key | type | default | |"
     yield "| --- | --- | --- | --- |"
-    required = (shape.fixed or {}).get("required", ())
+    required = shape.fixed.get("required", ())
     for key, each in shape.keys.items():
         default = "required" if key in required else _default(each.schema.get("default"))
         about = each.schema["description"].replace("|", "\\|")
@@ -91,6 +114,6 @@ def _type(shape: Shape) -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs/routes-reference.md").write_text(page(), encoding="utf-8")
-    for name in DERIVED:
-        text = json.dumps(document(name), indent=2, ensure_ascii=False) + "\n"
+    for name, schema in derived().items():
+        text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         (ROOT / f"schemas/{name}.schema.json").write_text(text, encoding="utf-8")

@@ -90,7 +90,7 @@ class Serving:
         self.process.send_signal(signal.SIGHUP)
 
     def matches(self, key: str) -> bool:
-        """Whether a route matches the key now: else its line is `unmatched`."""
+        """True if a route matches the key now: else its line is `unmatched`."""
         before = len(self.lines)
         httpx.post(self.url, content=event(event_key=key), timeout=PATIENCE, **PLAIN)
         # A look at the files may have its line in between.
@@ -337,7 +337,7 @@ class Watching:
         self.reload = Reload(
             watched, self.standing, apply, self.sweep, log, self.metrics, **options
         )
-        #: Whether the file was in force, after each look.
+        #: True if the file was in force, after each look.
         self.looks: list[bool] = []
         self.reload.on_look = self.looks.append
         self._task = asyncio.create_task(self.reload.run())
