@@ -104,37 +104,28 @@ def test_newly_unmatched(diff: Diff) -> None:
 
 def test_the_most_dangerous_first() -> None:
     """Newly unmatched, then required to optional, then other changes, then the most events."""
-    old = {
-        "1 all": ("1*", ["a"], []),
-        "2 soft": ("2*", ["a"], ["b"]),
-        "3 gone": ("3*", ["a", "b"], []),
-        "4 less": ("4*", ["a"], ["b"]),
-        "5 harder": ("5*", ["b"], ["a"]),
-        "6 more": ("6*", ["b"], []),
-        "7 more": ("7*", ["b"], []),
-    }
-    new = {
-        "2 soft": ("2*", ["b"], ["a"]),
-        "3 gone": ("3*", ["b"], []),
-        "4 less": ("4*", ["a"], []),
-        "5 harder": ("5*", ["a", "b"], []),
-        "6 more": ("6*", ["b"], ["a"]),
-        "7 more": ("7*", ["b"], ["c"]),
-        "8 new": ("8*", ["b"], []),
+    plans = {
+        "1 all": (("a", ""), ("", "")),
+        "2 soft": (("a", "b"), ("b", "a")),
+        "3 gone": (("ab", ""), ("b", "")),
+        "4 less": (("a", "b"), ("a", "")),
+        "5 harder": (("b", "a"), ("ab", "")),
+        "6 more": (("b", ""), ("b", "a")),
+        "7 more": (("b", ""), ("b", "c")),
+        "8 new": (("", ""), ("b", "")),
     }
 
-    def config(routes: Any) -> Any:
-        listed = [
-            {"name": name, "match": match}
-            | ({"required": required} if required else {})
-            | ({"optional": optional} if optional else {})
-            for name, (match, required, optional) in routes.items()
-        ]
-        targets = {name: {"url": "http://127.0.0.1/"} for name in "abc"}
-        made = {"version": 1, "targets": targets, "routes": listed}
-        return parse(json.dumps(made).encode(), "routes.yaml", {}, None)
+    def config(which: int) -> Any:
+        routes = {}
+        for name, both in plans.items():
+            roles = zip(("required", "optional"), both[which], strict=True)
+            if targets := {role: [*names] for role, names in roles if names}:
+                routes[name] = {"match": f"{name[0]}*", **targets}
+        urls = {name: {"url": "http://127.0.0.1/"} for name in "abc"}
+        made = text({"version": 1, "targets": urls, "routes": routes})
+        return parse(made.encode(), "routes.yaml", {}, None)
 
-    compared = Comparison(config(old), config(new))
+    compared = Comparison(config(0), config(1))
     for key in "87654321":
         compared.add(Event.of({"event_key": key}), times=int(key))
     order = [next(iter(group.keys)) for group in compared.groups()]
@@ -142,7 +133,7 @@ def test_the_most_dangerous_first() -> None:
 
 
 def test_a_summed_line_stands_for_many_events(diff: Diff) -> None:
-    """Where the log has summed up unmatched events, each of them counts."""
+    """A line of the log that sums up unmatched events counts for all of them."""
     stream = io.StringIO()
     log = Log(stream, "json")
     for _ in range(20):
@@ -526,31 +517,7 @@ def test_skipped_lines_are_noted(diff: Diff) -> None:
     assert result.err == "ebaas-router: --events: 1 line has no event or key\n"
 
 
-def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many different events take no more memory than a few, and all are counted."""
-    monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
-    monkeypatch.setattr(comparison, "MAX_KEYS", 200)
-    monkeypatch.setattr("router.routing.table._REMEMBERED", 200)
-    stream = _Many(5_000)
-    old, new = (
-        parse(text(each).encode(), "routes.yaml", {}, None)
-        for each in (OLD, changed(under_gs=None))
-    )
-    compared = Comparison(old, new)
-    tracemalloc.start()
-    try:
-        for each, times in Traffic(stream):  # type: ignore[arg-type]
-            compared.add(each, times)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert (compared.events, compared.changed) == (5_000, 2_500)
-    (group,) = compared.groups()
-    assert (len(group.keys), group.more_keys) == (200, True)
-    assert peak < 512 * 1024
-
-
-class _Many:
+class Endless:
     """A stream of log lines, each of another event."""
 
     def __init__(self, count: int) -> None:
@@ -562,3 +529,23 @@ class _Many:
         self._left -= 1
         source = "a.gs" if self._left % 2 else "b.hr"
         return f"{logged(f'{source}.key.{self._left}')}\n".encode()
+
+
+def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many different events take no more memory than a few, and all are counted."""
+    monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
+    monkeypatch.setattr(comparison, "MAX_KEYS", 200)
+    monkeypatch.setattr("router.routing.table._REMEMBERED", 200)
+    configs = (OLD, changed(under_gs=None))
+    compared = Comparison(*(parse(text(one).encode(), "routes.yaml", {}, None) for one in configs))
+    tracemalloc.start()
+    try:
+        for one, times in Traffic(Endless(5_000)):  # type: ignore[arg-type]
+            compared.add(one, times)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (compared.events, compared.changed) == (5_000, 2_500)
+    (group,) = compared.groups()
+    assert (len(group.keys), group.more_keys) == (200, True)
+    assert peak < 512 * 1024
