@@ -388,7 +388,7 @@ def test_a_copy_is_signed_as_a_target_wants_it(
                 assert ran(*asked, *signed).code == 0
             refused = ran(*asked)
             assert refused.code == 1
-            assert refused.err == "ebaas-router: 401: to sign it, --sign SECRET\n"
+            assert refused.err == "ebaas-router: 401: sign it with --sign SECRET\n"
 
 
 def test_a_copy_that_is_not_acknowledged_is_told(scene: Scene) -> None:
