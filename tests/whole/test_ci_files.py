@@ -196,16 +196,6 @@ def test_the_job_comments_what_changes(tmp_path: Path) -> None:
 
 
 @STEPS
-def test_the_job_reports_a_case_that_fails(tmp_path: Path) -> None:
-    """An edit that the tests file does not allow fails the job, and its log says which cases."""
-    repository = Repository(tmp_path, LOSS)
-    went = gitlab(repository)
-    assert went.returncode == 1
-    assert "config/routes.test.yaml:12: certificates go to everybody" in went.stdout
-    assert "8 cases: 2 failed" in went.stdout
-
-
-@STEPS
 def test_the_hooks(tmp_path: Path) -> None:
     """Each runs by its entry alone at the top of a repository, passes what is good and fails what
     is not; it is run for the files that it is about."""
