@@ -160,8 +160,8 @@ def test_the_router_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with router(tmp_path) as (started, (_, url, *token)):
         monkeypatch.setenv("EBAAS_ROUTER_OPS_PORT", url.rpartition(":")[2])
         assert started.post("first") == "000"
-        found = ran("trace", "--since", "1h", *token)
-    assert (found.code, "first" in found.out, found.err) == (0, True, "")
+        result = ran("trace", "--since", "1h", *token)
+    assert (result.code, "first" in result.out, result.err) == (0, True, "")
     gone = ran("deliveries", "list", *token)
     assert gone.code == 3
     assert f"{url}: Connection refused" in gone.err

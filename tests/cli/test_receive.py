@@ -163,12 +163,12 @@ def test_fail_first() -> None:
 
 def test_fail_rate_is_repeatable() -> None:
     """`--fail-rate` fails a share of the requests, and with a `--seed` always the same ones."""
-    told = []
+    results = []
     for _ in range(2):
         with receiver("--fail-rate", "0.3", "--seed", "7") as target:
-            told.append(codes(target.url, 40))
-    assert told[0] == told[1]
-    assert 4 <= told[0].count("500") <= 20
+            results.append(codes(target.url, 40))
+    assert results[0] == results[1]
+    assert 4 <= results[0].count("500") <= 20
 
 
 @pytest.mark.parametrize(
@@ -221,11 +221,11 @@ def test_it_ends_with_its_reader() -> None:
         env=environment(),
     ) as process:
         assert process.stderr is not None
-        found = re.search(r"http://\S+:\d+", process.stderr.readline().decode())
-        assert found
+        opened = re.search(r"http://\S+:\d+", process.stderr.readline().decode())
+        assert opened
         os.close(theirs)
         os.close(ours)
-        post(found.group())
+        post(opened.group())
         _, messages = process.communicate(timeout=PATIENCE)
     assert process.returncode == 141
     assert messages == b""
@@ -262,10 +262,10 @@ def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
         assert quick(*event, "the new secret").returncode == 0
         assert quick(*event, "the old secret").returncode == 1
         target.wait_for(lambda: len(target.stdout) == 2)
-    told = json.loads(target.stdout[0])["headers"]
-    assert {"webhook-id", "webhook-timestamp", "x-request-id"} <= told.keys()
-    assert told["x-ebaas-event-key"] == "a%20b.%E8%AF%81"
-    assert told["x-ebaas-target"] == "ebaas-router"
+    results = json.loads(target.stdout[0])["headers"]
+    assert {"webhook-id", "webhook-timestamp", "x-request-id"} <= results.keys()
+    assert results["x-ebaas-event-key"] == "a%20b.%E8%AF%81"
+    assert results["x-ebaas-target"] == "ebaas-router"
 
 
 @pytest.mark.parametrize("body", ['{"x":"y"}', '{"event_source":"a"}', "[]", "a"])

@@ -47,7 +47,7 @@ def sent(target: Receiver, *arguments: str, stdin: bytes = b"") -> dict[str, Any
     return line
 
 
-def told(finished: Finished) -> list[dict[str, Any]]:
+def results(finished: Finished) -> list[dict[str, Any]]:
     """The lines of a run with `--format json`."""
     return [json.loads(line) for line in finished.stdout.splitlines()]
 
@@ -65,7 +65,7 @@ def test_it_prints_the_reply(target: Receiver) -> None:
 def test_json_has_the_same(target: Receiver) -> None:
     """With `--format json` the reply is one object."""
     finished = quick("send", target.url, "--header", "x-request-id: r-1", "--format", "json")
-    (line,) = told(finished)
+    (line,) = results(finished)
     assert line.pop("ms") > 0
     assert line == {
         "request": 1,
@@ -162,8 +162,8 @@ def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.Monke
     monkeypatch.setenv("TOKEN", "hush\r\nx: y")
     finished = quick("send", "http://127.0.0.1:1/", "--header", "x-token: ${TOKEN}")
     assert finished.returncode == 2
-    said = one_line(finished.stderr)
-    assert said == "ebaas-router: --header: x-token has a control character in its value"
+    message = one_line(finished.stderr)
+    assert message == "ebaas-router: --header: x-token has a control character in its value"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> No
     with answering(answer) as url:
         finished = quick("send", url, "--format", "json")
     assert (finished.returncode, finished.stderr) == (1, b"")
-    (line,) = told(finished)
+    (line,) = results(finished)
     assert (line["code"], line["reason"]) == (None, reason)
     assert detail in (line["detail"] or "")
 
@@ -261,7 +261,7 @@ def test_the_timeout_ends_a_request() -> None:
         started = time.monotonic()
         finished = quick("send", url, "--timeout", "2s", "--format", "json")
         assert time.monotonic() - started < 30
-    assert told(finished)[0]["reason"] == "timeout"
+    assert results(finished)[0]["reason"] == "timeout"
 
 
 def test_retry_goes_on_until_it_succeeds() -> None:
@@ -285,7 +285,7 @@ def test_retry_gives_up_after_its_retries() -> None:
     with answering(http_answer('{"code":"500"}')) as url:
         finished = quick("send", url, "--waits", "1ms", "--retries", "3", "--format", "json")
     assert finished.returncode == 1
-    assert [(line["request"], line["of"]) for line in told(finished)] == [
+    assert [(line["request"], line["of"]) for line in results(finished)] == [
         (number, 4) for number in (1, 2, 3, 4)
     ]
 

@@ -308,11 +308,11 @@ async def test_a_405_says_what_is_allowed(
 async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -> None:
     """Similar paths are not found; an escape stands for its character."""
     router, _ = accepted
-    told = {
+    statuses = {
         path: (await router.http.get(router.url + path)).status_code
         for path in ("/livez/", "/livez%0a", "/x/livez", "/LIVEZ", "/%6civez?x=y")
     }
-    assert list(told.values()) == [404, 404, 404, 404, 200]
+    assert list(statuses.values()) == [404, 404, 404, 404, 200]
 
 
 async def test_the_probes_speak_the_contract_too() -> None:
@@ -481,7 +481,7 @@ async def test_the_state_of_a_trace_goes_with_it(states: list[str], passed: str 
     """Of several headers one list; what is too long, or no ASCII, is left out."""
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
-        fields = [("traceparent", trace), *(("tracestate", each) for each in states)]
+        fields = [("traceparent", trace), *(("tracestate", state) for state in states)]
         await router.post(headers=[(n, v.encode("latin-1")) for n, v in fields])
         assert (await router.line("event"))["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert seen[0].headers.get("tracestate") == passed
@@ -556,7 +556,7 @@ async def test_an_operators_schema_adds_rules(
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "message"),
     [
         ('{"type": "strng"}', "mine.json: at /type: not a valid schema"),
         ('{"properties": {"a": {"$ref": "https://x.invalid/s"}}}', "under $defs"),
@@ -569,7 +569,7 @@ async def test_an_operators_schema_adds_rules(
     ],
 )
 async def test_a_schema_that_cant_be_used_stops_the_start_with_its_place(
-    tmp_path: Path, schema: str | bytes, said: str
+    tmp_path: Path, schema: str | bytes, message: str
 ) -> None:
     """A broken schema, or one that would have to be fetched, is one line with its place."""
     file = tmp_path / "mine.json"
@@ -577,6 +577,6 @@ async def test_a_schema_that_cant_be_used_stops_the_start_with_its_place(
     with pytest.raises(StartFailed, match=r"mine\.json") as caught:
         async with accepting(schema=file):
             pass
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)

@@ -80,7 +80,7 @@ def test_a_pattern_is_held_against_the_whole_value(pattern: str, value: str, mat
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "message"),
     [
         ("[", "'['"),
         ("[]", "'[]'"),
@@ -96,12 +96,12 @@ def test_a_pattern_is_held_against_the_whole_value(pattern: str, value: str, mat
         ("[" * 100_000, "…"),
     ],
 )
-def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, told: str) -> None:
+def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, message: str) -> None:
     """A set without an end and a range that runs backwards are named, in a line of text."""
     with pytest.raises(GlobInvalid) as refused:
         Glob(pattern)
     text = str(refused.value)
-    assert told in text
+    assert message in text
     assert text.isprintable()
     assert len(text) < 120
 

@@ -102,13 +102,13 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
+    ("sent", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
 )
-def test_deadlines_hold(folder: Path, pair: Pair, said: bytes, code: str | None) -> None:
+def test_deadlines_hold(folder: Path, pair: Pair, sent: bytes, code: str | None) -> None:
     """After its handshake, a silent or slow caller is cut like any other."""
     with secured(pair, SOON) as router, router.line(tls=trusting(folder)) as line:
-        if said:
-            line.say(said)
+        if sent:
+            line.say(sent)
         answer = line.hear()
         assert (answer.says["code"] if answer else None) == code
         assert line.hear_all() == []

@@ -30,8 +30,8 @@ TESTS = [
 def sections(folder: str) -> dict[str, str]:
     """Of the alerts.md in that folder, by heading."""
     page = (ROOT / folder / "alerts.md").read_text("utf-8")
-    found = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)[1:]
-    return dict(zip(found[::2], found[1::2], strict=True))
+    parts = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 @pytest.mark.parametrize("folder", ["docs", "docs/zh-CN"])

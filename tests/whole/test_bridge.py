@@ -103,8 +103,8 @@ def test_what_a_chat_takes_is_acknowledged_and_nothing_else(
             monkeypatch.setenv(f"{name.upper()}_URL", moves + QUERIES[name])
             assert post(f"{url}/{name}", event)[0] == 500
         assert post(f"{url}/{name}", b"[]")[0] == 500
-    said = capfd.readouterr()
-    assert "XXX" not in said.out + said.err
+    output = capfd.readouterr()
+    assert "XXX" not in output.out + output.err
 
 
 def test_alertmanagers_alerts_are_told_as_well() -> None:

@@ -48,11 +48,11 @@ SCHEMA = {"properties": {"changes": {"items": {"type": "string", "pattern": "^(a
 @contextmanager
 def sending(router: Serving, body: bytes, code: str) -> Iterator[None]:
     """Somebody sends this body again and again, and is told this each time."""
-    over, told = threading.Event(), set[str]()
+    over, codes = threading.Event(), set[str]()
 
     def send() -> None:
         while not over.is_set():
-            told.add(router.ask("POST", "/callback", body)[1])
+            codes.add(router.ask("POST", "/callback", body)[1])
 
     sender = threading.Thread(target=send)
     sender.start()
@@ -62,7 +62,7 @@ def sending(router: Serving, body: bytes, code: str) -> Iterator[None]:
         over.set()
         sender.join()
     # One that waits too long for its reading on a busy machine is refused in time.
-    assert told <= {code, "408"}
+    assert codes <= {code, "408"}
 
 
 def seconds(ask: Callable[[], object], expected: object) -> float:
