@@ -31,8 +31,6 @@ class Right(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Serving
-    #: What a probe needs to find its fault, and nothing else.
-    arguments: tuple[str, ...] = ()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -196,16 +194,6 @@ class LargeRefused(Right):
         return (413, {"code": "413"}) if len(body) > 100_000 else super().judge(headers, body)
 
 
-class Pages(Right):
-    def do_GET(self) -> None:
-        self.answer(200, b"<h1>hello</h1>")
-
-
-class GetCrashes(Right):
-    def do_GET(self) -> None:
-        self.answer(500, b"oops")
-
-
 class FormsTaken(Right):
     def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         if headers["content-type"] != "application/json":
@@ -218,13 +206,6 @@ class BrokenCrashes(Right):
         status, told = super().judge(headers, body)
         is_json = headers["content-type"] == "application/json"
         return (500, b"oops") if status == 400 and is_json else (status, told)
-
-
-class EndsUnsaid(Right):
-    """Any other check's request may meet the end, if chance will have it."""
-
-    timeout = 0.1
-    arguments = ("--only", "keep-alive", "--idle", "2s")
 
 
 class RefusesUnread(Right):
@@ -291,11 +272,8 @@ FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
     "time unread": (trusting(_whenever), "stale", None, "five minutes"),
     "time ahead unread": (trusting(_not_old), "stale", None, "five minutes"),
     "one signature alone": (trusting(_whole_header), "rotated", "status", "blanks"),
-    "takes a GET": (Pages, "method", None, "405"),
-    "crashes at a GET": (GetCrashes, "method", None, "405"),
     "takes forms": (FormsTaken, "content-type", None, "415"),
     "crashes at broken JSON": (BrokenCrashes, "broken-json", None, "400"),
-    "ends connections unsaid": (EndsUnsaid, "keep-alive", None, "connection: close"),
     "leaves bodies unread": (RefusesUnread, "keep-alive", "status", "whole body"),
     "few at once": (FewAtOnce, "at-once", "status", "max_in_flight"),
 }  # fmt: skip
