@@ -141,32 +141,14 @@ async def test_nobody_sends_the_routers_own_events(
 HOSTILE = {
     "nothing": b"",
     "not JSON": b"event_source=a",
-    "half a document": SAMPLE[:-1],
-    "two documents": SAMPLE + SAMPLE,
     "an array": b"[" + SAMPLE + b"]",
-    "a string": b'"000"',
-    "null": b"null",
     "not UTF-8": SAMPLE.replace(b"id1", b"\xff\xfe"),
-    "UTF-16": SAMPLE.decode().encode("utf-16"),
-    "overlong UTF-8": SAMPLE.replace(b"id1", b"\xc0\xaf"),
     "a byte order mark": b"\xef\xbb\xbf" + SAMPLE,
     "NaN": SAMPLE.replace(b'"id1"', b"NaN"),
-    "Infinity": SAMPLE.replace(b'"id1"', b"Infinity"),
-    "minus Infinity": SAMPLE.replace(b'"id1"', b"-Infinity"),
-    "a number out of range": SAMPLE.replace(b'"id1"', b"1e999"),
     "a duplicate key": SAMPLE[:-1] + b',"event_source":"b"}',
-    "a duplicate key below": SAMPLE.replace(b'"id1"', b'[{"a":{"b":1,"b":2}}]'),
-    "a duplicate key by escape": SAMPLE[:-1] + b',"\\u0065vent_source":"b"}',
     "a lone surrogate": SAMPLE.replace(b"id1", b"\\ud800"),
-    "a lone surrogate as a key": SAMPLE[:-1] + b',"\\udfff":1}',
     "100,000 brackets": b"[" * 100_000,
-    "100,000 brackets in changes": SAMPLE.replace(b'"id1"', b"[" * 100_000 + b"]" * 100_000),
-    "100,000 objects": b'{"a":' * 100_000,
     "an integer of 5,000 digits": SAMPLE.replace(b'"id1"', b"9" * 5000),
-    "a raw NUL in a string": SAMPLE.replace(b"id1", b"\x00"),
-    "a raw newline in a string": SAMPLE.replace(b"id1", b"\n"),
-    "a comment": SAMPLE + b"// yes",
-    "single quotes": SAMPLE.replace(b'"', b"'"),
 }
 
 
@@ -210,13 +192,9 @@ async def test_a_body_of_too_much_work_is_a_400_that_names_the_bound(
 FAITHFUL = {
     "blanks and newlines": json.dumps(json.loads(SAMPLE), indent=4).encode() + b"\n",
     "escaped slashes": SAMPLE.replace(b"id1", b"a\\/b"),
-    "an escaped NUL": SAMPLE.replace(b"id1", b"\\u0000"),
     "surrogates in pairs": SAMPLE.replace(b"id1", b"\\ud83d\\ude00"),
     "unknown fields": SAMPLE[:-1] + b',"tenant":{"id":7.0e1}}',
-    "numbers and objects as ids": SAMPLE.replace(b'"id1"', b'7,{"id":1.10},null'),
-    "a long integer": SAMPLE.replace(b'"id1"', b"9" * 4000),
     "Chinese": SAMPLE.replace(b"id1", "证书".encode()),
-    "no changes": SAMPLE.replace(b'"id1","id2"', b""),
     "a null key": event(event_key=None),
 }
 

@@ -66,6 +66,9 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
     [
         (b"", "not JSON at line 1 column 1"),
         (b"[1,\n2", "not JSON at line 2 column 2"),
+        (b"{}{}", "not JSON at line 1 column 3"),
+        (b'"\n"', "not JSON at line 1 column 2"),
+        (b'"\xc0\xaf"', "not UTF-8 at byte 1"),
         (b"\xef\xbb\xbf{}", "a UTF-8 byte order mark at its start"),
         (b"[NaN]", "NaN is not a JSON number"),
         (b"[-Infinity]", "-Infinity is not a JSON number"),

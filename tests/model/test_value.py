@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import uuid
 from typing import Any
 
 import pytest
 
-from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason, Value
+from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason, Value, new_id
 from router.transport.engine import Answer, Failure
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}", ["id"])
@@ -75,3 +76,12 @@ def test_equal_values_have_one_hash() -> None:
 def test_a_value_is_no_other_class_of_the_same_attributes() -> None:
     assert Failure(Reason.RESET, True) != Attempt(Reason.RESET, True, 0.0)
     assert Failure(Reason.RESET, True) != (Reason.RESET, True, None, "")
+
+
+def test_an_id_is_a_uuid() -> None:
+    """Of version 4 and the RFC's variant, in the usual writing, and never the same."""
+    ids = [new_id() for _ in range(1000)]
+    for text in ids:
+        read = uuid.UUID(text)
+        assert (read.version, read.variant, str(read)) == (4, uuid.RFC_4122, text)
+    assert len(set(ids)) == 1000
