@@ -37,7 +37,7 @@ def breaches(results: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_it_finds_the_fault(fault: str) -> None:
-    """By the one check that is for it, with the router's reason, and how to mend it."""
+    """Exactly one check fails, with the router's reason and a fix."""
     handler, check, reason, mend = FAULTS[fault]
     with serving(handler) as url:
         results = probe(url)
@@ -49,7 +49,7 @@ def test_it_finds_the_fault(fault: str) -> None:
 
 
 def test_a_right_receiver_passes_every_check() -> None:
-    """Nothing is found, and what could not be tried is said to be skipped."""
+    """No check fails; a check that cannot be made is skipped."""
     with serving(Right) as url:
         results = probe(url)
     assert results.pop("code") == 0
@@ -209,7 +209,7 @@ def test_it_sends_nothing_unasked() -> None:
 
 @pytest.mark.parametrize(("text", "code"), [(b"y\n", 0), (b"\n", 1)])
 def test_it_asks_on_a_terminal(text: bytes, code: int) -> None:
-    """And takes nothing but a yes for one."""
+    """Only `y` or `yes` sends."""
     ours, theirs = pty.openpty()
     with serving(Right) as url:
         os.write(ours, text)
@@ -235,7 +235,7 @@ def test_no_packet_goes_where_events_may_not_go(tmp_path: Path) -> None:
 
 
 def test_the_page_has_every_check() -> None:
-    """In their order, with what each sends and which answer is right."""
+    """The page lists the checks in their order."""
     [page] = (ROOT / "docs").glob("**/probe.md")
     rows = re.findall(r"^\| `([a-z-]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
     ours = [check.name for check in checks(Samples("a.b.c.d"), 1, 1)]
@@ -243,7 +243,7 @@ def test_the_page_has_every_check() -> None:
 
 
 def test_a_reason_has_the_same_chinese_name_as_on_the_page() -> None:
-    """Each that a receiver can cause."""
+    """The names of reasons agree with the console."""
     page = (ROOT / "router/ops/page/words.js").read_text("utf-8")
     worded = dict(re.findall(r'^  "reason\.(\w+)": \[.*, "([^"]+)"\],$', page, re.MULTILINE))
     ours = {str(reason): name for reason, (name, _) in REASONS.items() if name}

@@ -91,7 +91,7 @@ def test_it_derives_an_absent_key(usual: Receiver) -> None:
 
 
 def test_json_lines_have_the_whole_request() -> None:
-    """With `--format json` a line is an object with the headers and the body besides."""
+    """A line with `--format json` also has the headers and the body."""
     body = '{"event_key":"k","changes":["成功","\\n"]}'
     with receiver("--format", "json") as target:
         post(target.url + "/x", body.encode(), headers={"webhook-id": "evt-7", "x-more": "1"})
@@ -239,7 +239,7 @@ def signed(secret: str, body: bytes = SAMPLE) -> dict[str, str]:
 
 
 def test_verify_tells_right_signatures_from_wrong_ones() -> None:
-    """By either of two secrets; what is not signed gets 401, and a line that says why."""
+    """Either of two secrets is enough; any other request gets 401, and its line says why."""
     with receiver("--verify", "whsec_b2xkIHNlY3JldA==", "--verify", "the new secret") as target:
         for secret in ("whsec_b2xkIHNlY3JldA==", "the new secret", "another one"):
             post(target.url, headers=signed(secret))
@@ -255,8 +255,7 @@ def test_verify_tells_right_signatures_from_wrong_ones() -> None:
 
 
 def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
-    """With all the headers that a target gets, each request under its own time; by another secret
-    it is not trusted."""
+    """The request has all headers of a target; another secret is refused."""
     with receiver("--verify", "the new secret", "--format", "json") as target:
         event = ("send", target.url, "--key", "a b.证", "--sign")
         assert quick(*event, "the new secret").returncode == 0
@@ -290,7 +289,7 @@ def test_what_is_no_event_is_signed_without_a_key(tmp_path: Path, body: str) -> 
     ],
 )
 def test_a_secret_that_is_none_is_one_line(given: str, why: str) -> None:
-    """And is not in it."""
+    """The message does not contain it."""
     finished = quick("receive", "--port", "0", f"--verify={given}")
     assert finished.returncode == 2
     assert one_line(finished.stderr) == f"ebaas-router: --verify: {why}"

@@ -63,7 +63,7 @@ def test_it_prints_the_reply(target: Receiver) -> None:
 
 
 def test_json_has_the_same(target: Receiver) -> None:
-    """With `--format json` the reply is one object."""
+    """The reply is one object with `--format json`."""
     finished = quick("send", target.url, "--header", "x-request-id: r-1", "--format", "json")
     (line,) = results(finished)
     assert line.pop("ms") > 0
@@ -94,7 +94,7 @@ def test_without_options_the_event_is_the_page_s_sample(target: Receiver) -> Non
 
 
 def test_the_event_from_options(target: Receiver) -> None:
-    """Each field has its option; the key follows the four unless it is given."""
+    """Every field has an option; the key is derived unless it is given."""
     four = ("--source", "b", "--topic", "t", "--type", "证书", "--status", "3")
     event = json.loads(sent(target, *four, "--change", "7", "--change", "8")["body"])
     assert event == {
@@ -147,7 +147,7 @@ def test_a_secret_may_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_header_s_variables_are_replaced(
     target: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As those of every other option: a token need not be in the command line."""
+    """A token need not be in the command line."""
     monkeypatch.setenv("TOKEN", "hush-1")
     (tmp_path / "token").write_text("hush-2\n")
     headers = ("authorization: Bearer ${TOKEN}", "x-token: ${file:token}", "x-price: 5$$")
@@ -175,7 +175,7 @@ def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.Monke
     ],
 )
 def test_after_a_401_it_says_how_to_be_trusted(options: tuple[str, ...], hint: str) -> None:
-    """By what was not given, or by what was and is not right."""
+    """The hint depends on the credentials that were given."""
     for status, code in (("401 Unauthorized", "7"), ("200 OK", "401")):
         with answering(http_answer(f'{{"code":"{code}"}}', status)) as url:
             finished = quick("send", url, *options)

@@ -180,7 +180,7 @@ async def test_a_hostile_body_is_a_400_of_the_contract(
 async def test_a_body_of_too_much_work_is_a_400_that_names_the_bound(
     accepted: tuple[House, list[Any]], changes: bytes, msg: str | None
 ) -> None:
-    """However short it is: the bound is one of depth, of lists and objects, and of values."""
+    """Depth, lists and objects, and values are bounded, however short the body is."""
     router, _ = accepted
     reply = await router.post(event(changes=...)[:-1] + b',"changes":' + changes + b"}")
     if msg is None:
@@ -277,7 +277,7 @@ async def test_a_wrong_path_or_method_is_answered_in_the_contracts_json(
 async def test_a_405_says_what_is_allowed(
     accepted: tuple[House, list[Any]], path: str, allowed: str
 ) -> None:
-    """In the header that HTTP has for it."""
+    """The header `allow` lists the methods."""
     router, _ = accepted
     reply = await router.http.delete(router.url + path)
     assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
@@ -368,7 +368,7 @@ async def test_a_chunked_body_is_refused_while_it_streams_and_memory_stays_bound
 
 
 async def test_http_status_ok_answers_200_throughout() -> None:
-    """With `http_status: ok` every POST to the callback path is a 200; the body tells the truth."""
+    """Every POST to the callback path gets 200 with `http_status: ok`; the body has the code."""
     nobody = {"nobody": "http://127.0.0.1:9/"}
     table = routes(nobody, match="x.*", ebaas={"http_status": "ok"})
     async with house(table, max_body=1000) as router:
@@ -456,7 +456,7 @@ async def test_an_invalid_trace_context_is_not_passed_on() -> None:
     [(["a=1"], "a=1"), (["a=1", "b=2"], "a=1,b=2"), (["a=" + "x" * 511], None), (["a=\xe4"], None)],
 )
 async def test_the_state_of_a_trace_goes_with_it(states: list[str], passed: str | None) -> None:
-    """Of several headers one list; what is too long, or no ASCII, is left out."""
+    """Several headers become one list; one that is too long or not ASCII is left out."""
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         fields = [("traceparent", trace), *(("tracestate", state) for state in states)]
@@ -466,7 +466,7 @@ async def test_the_state_of_a_trace_goes_with_it(states: list[str], passed: str 
 
 
 async def test_too_many_requests_in_flight_are_refused_with_503() -> None:
-    """One callback more than `--max-requests` is told to come again, at once."""
+    """A callback beyond `--max-requests` is refused at once."""
     async with (
         stand_in(delay=0.5) as (url, seen),
         house(routes({"one": url}), max_requests=1) as router,
@@ -480,7 +480,7 @@ async def test_too_many_requests_in_flight_are_refused_with_503() -> None:
 
 
 async def test_bodies_that_trickle_in_take_up_no_place() -> None:
-    """With more unfinished bodies than `--max-requests`, a whole callback is still answered."""
+    """Incomplete bodies do not count against `--max-requests`."""
     head = b"POST /callback HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
     async with accepting(max_requests=2) as router:
         port = int(router.url.split(":")[-1])

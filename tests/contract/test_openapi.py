@@ -47,7 +47,7 @@ def test_the_document_is_what_the_code_makes_it() -> None:
 
 
 def test_the_document_is_openapi() -> None:
-    """By OpenAPI's own schema of 3.1, its references and examples included."""
+    """The document is valid by the schema of OpenAPI 3.1, with its references and examples."""
     # Large, and imported where it is used: each process of a test run imports this file.
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -74,7 +74,7 @@ class Receiver(ThreadingHTTPServer):
             self.wfile.write(b'{"code": "000"}')
 
         def log_message(self, *_: Any) -> None:
-            """Nothing to say."""
+            """Log nothing."""
 
 
 @pytest.fixture

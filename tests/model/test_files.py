@@ -81,7 +81,7 @@ def test_a_closed_file(reader: str, folder: Path) -> None:
 
 
 def test_a_file_in_a_closed_folder_is_a_problem_among_others(folder: Path) -> None:
-    """For `check` and its like, which tell all that is wrong at once."""
+    """`check` lists it with all other problems."""
     closed = folder / "closed"
     closed.mkdir()
     path = file(closed, 0o644)

@@ -56,7 +56,7 @@ VALUES: list[tuple[Value, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("one", "others"), VALUES, ids=lambda each: type(each).__name__)
 def test_a_value_is_what_it_is_made_of(one: Value, others: dict[str, Any]) -> None:
-    """Nothing that it is made of is left out where it is compared, copied or shown."""
+    """Comparing, copying and showing include every attribute."""
     assert [*one.NAMES] == [*others] == [*inspect.signature(type(one)).parameters]
     again = type(one)(*one.values())
     assert again == one
@@ -79,7 +79,7 @@ def test_a_value_is_no_other_class_of_the_same_attributes() -> None:
 
 
 def test_an_id_is_a_uuid() -> None:
-    """Of version 4 and the RFC's variant, in the usual writing, and never the same."""
+    """Ids are UUIDs of version 4, and unique."""
     ids = [new_id() for _ in range(1000)]
     for text in ids:
         read = uuid.UUID(text)

@@ -53,7 +53,7 @@ def test_a_rule_without_ways_is_never_met() -> None:
 
 
 def test_a_rule_that_asks_for_nothing_is_always_met() -> None:
-    """No clause, or one that has no literal, is a candidate for every event."""
+    """A rule without clauses or literals is a candidate for every event."""
     assert Index([[], [[()]], [[(), (Anchor("x", "whole", "a"),)]]]).candidates(
         {"x": "", "y": ""}
     ) == {0, 1, 2}

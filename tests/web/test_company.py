@@ -71,7 +71,7 @@ class Held:
             await self._over.wait()
 
     async def answer(self) -> None:
-        """No turn of the loop passes meanwhile."""
+        """Reply within one turn of the loop."""
         headers = [(b"content-length", b"2")]
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.send({"type": "http.response.body", "body": b"{}"})

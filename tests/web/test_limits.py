@@ -28,7 +28,7 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 def statuses(router: Serving, *packets: bytes) -> list[int]:
-    """All that comes back on a connection of its own until that is closed."""
+    """The statuses of all answers on a new connection."""
     with Line(router.port) as line:
         line.say(*packets)
         return [answer.status for answer in line.hear_all()]
@@ -45,7 +45,7 @@ def test_receive_timeout_of_a_request(router: Serving) -> None:
 
 
 def test_a_request_that_takes_too_long_to_arrive_reaches_nobody(tmp_path: Path) -> None:
-    """Behind `reply_within` its caller has given it up: it gets 408, and no target is called."""
+    """A request that is complete after `reply_within` gets 408, and reaches no target."""
     options = ("--receive-timeout", "10s")
     ebaas = {"reply_within": "300ms"}
     with (
@@ -89,7 +89,7 @@ def test_a_request_that_has_come_is_answered_though_keep_alive_is_over(router: S
 
 
 def test_max_connections(router: Serving) -> None:
-    """On a connection beyond `--max-connections` a callback gets 503, a probe its answer."""
+    """A callback beyond `--max-connections` gets 503, a probe its answer."""
     lines = [Line(router.port) for _ in range(4)]
     for line in lines:
         line.say(PROBE)

@@ -111,7 +111,7 @@ class Target:
                 self.wfile.write(answer)
 
             def log_message(self, *_: Any) -> None:
-                """Nothing: the test's own output is not what is searched."""
+                """Log nothing."""
 
         server = HTTPServer(("127.0.0.1", 0), Handler)
         with serving_in_a_thread(server):

@@ -255,7 +255,7 @@ async def _answers(client: Client) -> str:
 
 
 async def _timing(client: Client, count: int) -> str:
-    """One event after the other."""
+    """Send events one after the other."""
     attempts = [
         await client.expect(client.samples.event(), _TIMING, number=number + 1)
         for number in range(count)
