@@ -15,11 +15,11 @@ from tests.support.command import PATIENCE, ROOT
 
 ROUTER = ROOT / "router"
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
-#: Not those of the packages that `make receivers` fetches.
+#: All pages, except those of packages that `make receivers` fetches.
 PAGES = [
     page
-    for folder in (".", "docs", "docs/bench", "docs/zh-CN")
-    for page in sorted((ROOT / folder).glob("*.md"))
+    for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    if "node_modules" not in page.parts
 ]
 
 #: A hop of the drawing: what is called, and the file that it is in.
