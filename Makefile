@@ -115,10 +115,7 @@ api-fuzz: dev-environment ## Schemathesis against a real router's API; ARGS="--s
 	@$(python) -m scripts.api_fuzz .tools/venv-fuzz --max-examples $${EXAMPLES:-15} --workers 2 $(ARGS)
 
 docs: dev-environment ## bring up to date what is made from code
-	@$(python) -m scripts.metrics_page >docs/metrics.md
-	@$(python) -m scripts.dashboard >deploy/grafana/ebaas-router.json
-	@$(python) -m scripts.routes_reference
-	@$(python) -m scripts.openapi >schemas/openapi.yaml
+	@$(python) -m scripts.reference
 
 .PHONY: golden
 

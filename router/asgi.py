@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import Message, Receive, Scope, Send
 
 from router.app import App
-from router.config.settings import SETTINGS, Settings
+from router.config.settings import settings_from
 from router.model.errors import RouterError
 from router.telemetry.log import Log
 
@@ -52,10 +52,8 @@ def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
     An invalid configuration ends the process with its problems on stderr.
     """
     try:
-        settings = Settings(
-            **{name: setting.read_from(os.environ) for name, setting in SETTINGS.items()}
-        )
-        log = Log(format=settings.log_format, verbose=settings.verbose)
+        settings = settings_from(os.environ, {})
+        log = Log(format=settings.log_format)
         # It is not known here who can reach the server: assume everybody.
         app = _Hosted.loaded(replace(settings, host="0.0.0.0"), log, middleware)
     except RouterError as error:

@@ -56,7 +56,7 @@ _FOUR: Final = itemgetter(*FIELDS[:4])
 #: The longest field name that is repeated to the caller, who may have chosen it, in characters.
 _MAX_NAME: Final = 64
 
-# How long one event may block the loop: docs/security.md has a table of every step's bound.
+# Bounds on the loop's work for one event: docs/explanation/security.md has the table.
 
 #: The longest that the fields which routes match may be together, in characters. They are matched,
 #: encoded and logged on the loop: 16 KiB take up to 7 ms. Real ones have less than 1 KiB.

@@ -21,7 +21,7 @@ import orjson
 
 
 class Bounds(NamedTuple):
-    """The most that a JSON text may contain; docs/security.md explains these numbers."""
+    """The most that a JSON text may contain. docs/explanation/security.md explains the numbers."""
 
     #: Lists and objects nested in each other.
     depth: int

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from router.cli.trying.checks import REASONS, Samples, checks
+from tests.cli.faulty_receivers import FAULTS
 from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver
 from tests.support.inprocess import ran
-from tests.support.receivers import FAULTS, SECRET, Right, serving, tells
+from tests.support.receivers import SECRET, Right, serving, tells
 from tests.support.sockets import free_port
 
 #: What is quick enough for a test, and still tells the faults from the right.

@@ -332,7 +332,7 @@ async def test_a_content_encoding_is_refused() -> None:
 
 
 async def test_a_declared_body_that_is_too_large_is_refused() -> None:
-    """A content-length over `--max-body` is a 413; one byte less is read."""
+    """A content-length over the limit is a 413; one byte less is read."""
     async with accepting(max_body=len(SAMPLE)) as router:
         assert (await router.post(SAMPLE)).status_code == 200
         reply = await router.post(SAMPLE + b" ")

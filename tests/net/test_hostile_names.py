@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.behind_dns import ADDRESSES, ALIASES, ODD, REBINDS
+from tests.net.behind_dns import ADDRESSES, ALIASES, ODD, REBINDS
 from tests.support.command import ROOT
 from tests.support.engines import ENGINES
 
@@ -24,7 +24,7 @@ mount --bind {folder}/resolv.conf /etc/resolv.conf
 mount --bind {folder}/nsswitch.conf /etc/nsswitch.conf
 ip link set lo up
 ip address add 169.254.169.254/32 dev lo
-exec {python} -m tests.support.behind_dns
+exec {python} -m tests.net.behind_dns
 """
 
 METADATA = "forbidden: a cloud metadata address"

@@ -12,14 +12,61 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.command import PATIENCE, one_line, run, running
-from tests.support.gated import PATIENT, gated, is_closed, troubles
-from tests.support.serving import Serving, body, serving, target
+from tests.support.serving import Serving, Target, body, serving, target
 from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Line, heard, post
+
+#: Timeouts that outlast the test.
+PATIENT: dict[str, Any] = {"defaults": {"timeout": "60s"}, "ebaas": {"reply_within": "60s"}}
+
+
+class Gate:
+    """A target whose answers wait until it is opened."""
+
+    def __init__(self, endpoint: Target) -> None:
+        self.target = endpoint
+        self._open = threading.Event()
+        #: The number of requests received.
+        self.come = 0
+        endpoint.code = self._code
+
+    def _code(self, *_: str) -> str:
+        self.come += 1
+        self._open.wait(PATIENCE)
+        return "000"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@contextmanager
+def gated(folder: Path, *options: str) -> Iterator[tuple[Serving, Gate]]:
+    """Run a router whose only target does not answer yet."""
+    with target() as endpoint:
+        gate = Gate(endpoint)
+        try:
+            with serving(folder, {"gate": endpoint}, options=options, **PATIENT) as router:
+                yield router, gate
+        finally:
+            gate.open()
+
+
+def is_closed(router: Serving) -> bool:
+    """Return whether the port refuses connections."""
+    with socket.socket() as attempt:
+        attempt.settimeout(PATIENCE)
+        return attempt.connect_ex(("127.0.0.1", router.port)) != 0
+
+
+def troubles(router: Serving) -> list[str]:
+    """Return the lines of stderr, and the log lines of libraries."""
+    return [*router.stderr, *(line for line in router.stdout if "library" in line)]
+
 
 #: Longer than any test.
 NEVER = "10m"

@@ -19,10 +19,9 @@ from hypothesis import given
 from router.net.http.connection import Connection
 from router.net.http.head import Head, read
 from router.net.http.lifetime import Limits
-from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare
+from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, spoilt
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
-from tests.support.spoilt import spoilt
 from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
 

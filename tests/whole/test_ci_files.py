@@ -206,4 +206,4 @@ def test_the_hooks(tmp_path: Path) -> None:
     for hook in HOOKS:
         concerned = ["config/routes.yaml", "routes.test.yaml", "config/routes.d/ledger.yaml"]
         assert all(re.search(hook["files"], name) for name in concerned)
-        assert not re.search(hook["files"], "docs/routes.md")
+        assert not re.search(hook["files"], "docs/how-to/routes.md")

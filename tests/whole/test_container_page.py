@@ -1,4 +1,4 @@
-"""docs/container.md: what it names of deploy/ is there."""
+"""docs/how-to/containers.md: what it names of deploy/ is there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from tests.support.command import ROOT
 
-PAGE = (ROOT / "docs/container.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/containers.md").read_text(encoding="utf-8")
 
 
 def test_the_secrets_that_it_makes_are_those_that_are_asked_for() -> None:

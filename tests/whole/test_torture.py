@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from router.contract.replies import MAX_MSG
 from router.net.http.lifetime import Limits
 from router.telemetry.scrape import render
+from tests.support.disputed import spoilt
 from tests.support.effort import examples
 from tests.support.hostile import answer, hostile
 from tests.support.house import event, house, routes
-from tests.support.spoilt import spoilt
 from tests.support.wire import PROBE, Line, Running, running
 
 # What events carry towards targets.

@@ -1,4 +1,4 @@
-"""Lines of the archive as the types that they mean."""
+"""The lines of the archive, parsed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from router.model.event import FIELDS, SUCCESS, Event
 
 @dataclass(frozen=True, slots=True)
 class AtTarget:
-    """What one request, or one retry of the queue, came to at one target."""
+    """The result of one request, or of one retry of the queue, at one target."""
 
     target: str
     #: `required` or `optional`; `""` for a retry of the queue.
     role: str = ""
-    #: Why an attempt ended so; `""` where none was made.
+    #: Why the attempt ended; `""` if there was none.
     reason: str = ""
-    #: Why none was made.
+    #: Why there was no attempt.
     skipped: str = ""
     ms: float | None = None
     status: int | None = None
-    #: The answer's, in the receiver's own words; `""` where it had none.
+    #: The target's own words.
     code: str = ""
     msg: str = ""
     detail: str = ""
@@ -38,51 +38,51 @@ class AtTarget:
 
 @dataclass(frozen=True, slots=True)
 class CallerInfo:
-    """One request of the caller, and what it was told."""
+    """One request of EBaaS, and its reply."""
 
     at: float
-    #: `""` for an event that no route matches: only its request can be named.
+    #: `""` if no route matched: then only the request has an id.
     event_id: str
     request_id: str
     event_key: str
-    #: `""` where the caller had hung up.
+    #: The reply's code; `""` if the caller had hung up.
     code: str
-    ms: float | None
-    #: Which request of the event it was, and of how many; None where nothing is remembered.
-    number: int | None
-    of: int | None
-    #: Why targets may have seen the event before.
-    cause: str
-    #: Why nothing is remembered of it though it should be.
-    unrecorded: str
-    unqueued: bool
-    is_matched: bool
-    routes: tuple[str, ...]
     targets: tuple[AtTarget, ...]
-    trace_id: str
-    #: How the SHA-256 of its body begins.
+    #: A prefix of the body's SHA-256.
     digest: str
     bytes: int | None
-    changes: tuple[str, ...]
-    #: The body as it came; None where it is not kept, or is no text that could have come.
+    #: The body as received; None if it was not kept, or is not valid text.
     body: str | None
-    #: The fields of which the line has not all.
+    trace_id: str = ""
+    ms: float | None = None
+    #: The request's number, and how many there can be; None without a memory.
+    number: int | None = None
+    of: int | None = None
+    #: Why targets may have received the event before.
+    cause: str = ""
+    #: Why the event is not in the memory although it should be.
+    unrecorded: str = ""
+    unqueued: bool = False
+    is_matched: bool = True
+    routes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    #: Names of the fields that the line has only in part.
     cut: tuple[str, ...] = ()
-    #: The event's other four fields, in the order of FIELDS; none where they are not known.
+    #: The event's other four fields, in the order of FIELDS; empty if unknown.
     parts: tuple[str, ...] = ()
     #: The number of routers that it came through.
     hops: int = 0
 
     @property
     def event(self) -> Event:
-        """As routes match it; it has no body."""
+        """The event as routes match it, without its body."""
         fields = dict(zip(FIELDS, self.parts, strict=False))
         return Event.of({**fields, "event_key": self.event_key})
 
     @property
     def failed(self) -> bool:
-        """Its reply was no `000`, or an attempt of it failed."""
-        return self.code != SUCCESS or any(each.failed for each in self.targets)
+        """True if the reply was not `000`, or an attempt failed."""
+        return self.code != SUCCESS or any(result.failed for result in self.targets)
 
 
 LateKind = Literal["retried", "dead_letter", "lost"]
@@ -90,18 +90,18 @@ LateKind = Literal["retried", "dead_letter", "lost"]
 
 @dataclass(frozen=True, slots=True)
 class LateAttempt:
-    """What became of one delivery after its requests."""
+    """An attempt, or the end, of one delivery after the event's request."""
 
     at: float
     event_id: str
     event_key: str
     happening: LateKind
     tried: AtTarget
-    #: Which retry of the queue it was; None where it was none.
+    #: The number of the queue's retry; None if it was not a retry.
     retry: int | None
-    #: `replay` where a person had asked for it.
+    #: `replay` if a person asked for it.
     cause: str
-    #: Why the store does not know of it; `""` where it does.
+    #: Why the store does not have it; `""` if it does.
     unrecorded: str
 
     @property
@@ -109,34 +109,32 @@ class LateAttempt:
         return self.happening != "retried" or self.tried.failed
 
 
-#: What a line says that is about an event.
+#: A line about an event.
 EventLine = CallerInfo | LateAttempt
 
 
-def happening(line: bytes) -> EventLine | None:
-    """None for a line that is not about an event. Raises ValueError where it can't be read."""
+def parse_line(text: bytes) -> EventLine | None:
+    """Parse a line; None if it is not about an event. Raises ValueError."""
     try:
-        return _happening(json.loads(line))
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
+        match fields.get("happening"):
+            case "event" | "unmatched":
+                return _request(fields)
+            case "retried" | "dead_letter" | "lost" as kind:
+                return _late(fields, kind)
+        return None
     except (OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
 
 
-def _happening(found: Any) -> EventLine | None:
-    if not isinstance(found, dict):
-        raise ValueError("no JSON object")
-    match found.get("happening"):
-        case "event" | "unmatched":
-            return _told(found)
-        case "retried" | "dead_letter" | "lost" as what:
-            return _later(found, what)
-    return None
-
-
-def _told(line: Mapping[str, Any]) -> CallerInfo:
+def _request(line: Mapping[str, Any]) -> CallerInfo:
     targets = line.get("targets")
-    body = line.get("payload")
+    if not isinstance(targets, dict):
+        targets = {}
     return CallerInfo(
-        at=_time(line),
+        at=time_of(_text(line, "time")),
         event_id=_text(line, "event_id"),
         request_id=_text(line, "request_id"),
         event_key=_text(line, "event_key"),
@@ -149,53 +147,50 @@ def _told(line: Mapping[str, Any]) -> CallerInfo:
         unqueued=line.get("unqueued") is True,
         is_matched=line["happening"] == "event",
         routes=_texts(line, "routes"),
-        targets=tuple(_tried(str(name), said) for name, said in targets.items())
-        if isinstance(targets, dict)
-        else (),
+        targets=tuple(_at_target(str(name), result) for name, result in targets.items()),
         trace_id=_text(line, "trace_id"),
         digest=_text(line, "body"),
         bytes=_whole(line, "bytes"),
         changes=_texts(line, "changes"),
-        body=body if isinstance(body, str) and _is_text(body) else None,
+        body=_body(line),
         cut=_texts(line, "cut"),
         parts=tuple(_text(line, name) for name in FIELDS[:4]),
         hops=_whole(line, "hops") or 0,
     )
 
 
-def _later(line: Mapping[str, Any], what: LateKind) -> LateAttempt:
+def _late(line: Mapping[str, Any], kind: LateKind) -> LateAttempt:
     return LateAttempt(
-        at=_time(line),
+        at=time_of(_text(line, "time")),
         event_id=_text(line, "event_id"),
         event_key=_text(line, "event_key"),
-        happening=what,
-        tried=_tried(_text(line, "target"), line),
+        happening=kind,
+        tried=_at_target(_text(line, "target"), line),
         retry=_whole(line, "retry"),
         cause=_text(line, "cause"),
         unrecorded=_text(line, "unrecorded"),
     )
 
 
-def _tried(target: str, said: Any) -> AtTarget:
-    if not isinstance(said, dict):
+def _at_target(target: str, result: Any) -> AtTarget:
+    if not isinstance(result, dict):
         return AtTarget(target)
     return AtTarget(
         target,
-        _text(said, "as"),
-        _text(said, "reason"),
-        _text(said, "skipped"),
-        _number(said, "ms"),
-        _whole(said, "status"),
-        _text(said, "code"),
-        _text(said, "msg"),
-        _text(said, "detail"),
-        joined=said.get("joined") is True,
-        late=said.get("late") is True,
+        _text(result, "as"),
+        _text(result, "reason"),
+        _text(result, "skipped"),
+        _number(result, "ms"),
+        _whole(result, "status"),
+        _text(result, "code"),
+        _text(result, "msg"),
+        _text(result, "detail"),
+        joined=result.get("joined") is True,
+        late=result.get("late") is True,
     )
 
 
-def _time(line: Mapping[str, Any]) -> float:
-    return time_of(_text(line, "time"))
+# The archive's files may be damaged: a value of the wrong type counts as missing.
 
 
 def _text(line: Mapping[str, Any], name: str) -> str:
@@ -203,26 +198,28 @@ def _text(line: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _is_text(text: str) -> bool:
-    """No surrogate stands alone in it."""
-    return text == text.encode("utf-8", "replace").decode()
-
-
 def _texts(line: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = line.get(name)
-    return tuple(str(each) for each in value) if isinstance(value, list) else ()
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def _body(line: Mapping[str, Any]) -> str | None:
+    body = line.get("payload")
+    # A lone surrogate cannot have come from a body, which is UTF-8.
+    is_text = isinstance(body, str) and body == body.encode("utf-8", "replace").decode()
+    return body if is_text else None
 
 
 def _number(line: Mapping[str, Any], name: str) -> float | None:
-    value = line.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    value: Any = line.get(name)
+    return float(value) if type(value) in (int, float) else None
 
 
 def _whole(line: Mapping[str, Any], name: str) -> int | None:
     value = line.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int else None
 
 
 def time_of(stamp: str) -> float:
-    """As lines have it. Raises ValueError."""
+    """Parse the time of a line. Raises ValueError."""
     return datetime.fromisoformat(stamp).timestamp()

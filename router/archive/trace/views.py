@@ -1,22 +1,25 @@
-"""What became of events, as JSON: a TypedDict for each form, and what makes it.
+"""Events as JSON: a TypedDict for each form, and the functions that make them. The story of one
+event joins its steps in the archive and in the store.
 
-As in `store/views.py`, but times of matches and steps are to the millisecond, as the lines of the
-archive have them. `what` tells which form a match or a step has.
+Times of matches and steps are to the millisecond, as in the archive's lines. `what` tells which
+form a match or a step has. See also `store/views.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict, cast
 
-from router.archive.trace.finding import KeptStory, Match, Row
-from router.archive.trace.lines import AtTarget, CallerInfo, LateAttempt, LateKind
-from router.archive.trace.story import Acted, Missed, Step, Story
-from router.store.admin import Verb
-from router.store.protocol import Stage
+from router.archive.reading import Sources
+from router.archive.trace.finding import KeptStory, Match, Row, caller_info
+from router.archive.trace.lines import AtTarget, CallerInfo, EventLine, LateAttempt, LateKind
+from router.archive.trace.question import Question
+from router.store.admin import Admin, Dossier, Entry, Verb, paused
+from router.store.protocol import Pause, Stage, State, Tried
 from router.store.views import EntryView, entry_view
 from router.telemetry.log.lines import stamp
 
-#: What one target came to. It is made so, since `as` is a word of Python's.
+#: A result at one target. Not a class, because `as` is a keyword.
 AtTargetView = TypedDict(
     "AtTargetView",
     {
@@ -49,7 +52,7 @@ class RequestView(TypedDict):
     unqueued: bool
     routes: list[str]
     targets: list[AtTargetView]
-    #: Where it was asked for.
+    #: Only if requested.
     body: NotRequired[str | None]
 
 
@@ -63,6 +66,8 @@ class LateView(AtTargetView):
 
 
 class MissedView(AtTargetView):
+    """A failed attempt that is in the store and in no line."""
+
     what: Literal["attempt"]
     at: str
     request: int | None
@@ -70,7 +75,7 @@ class MissedView(AtTargetView):
 
 
 class ActedView(TypedDict):
-    """An action's, but that `words` has the selection."""
+    """A person's action on deliveries of the event. `words` has the selection."""
 
     what: Literal["acted"]
     at: str
@@ -93,16 +98,16 @@ class RequestMatch(RequestView):
 
 class StandingView(TypedDict):
     target: str
-    #: The store's, or `failed` or `lost` where only a line tells of it.
+    #: A state of the store; `failed` or `lost` if it is known from a line only.
     state: str
 
 
 class RowView(TypedDict):
-    """What a row of a table has besides its newest line."""
+    """The fields of a table's row besides its newest line."""
 
-    #: What EBaaS was told last, where that is known.
+    #: The code of the last reply to EBaaS, if known.
     told: NotRequired[str]
-    #: The targets that still need something, or have failed for good.
+    #: The targets that still need the event, or have failed for good.
     open: NotRequired[list[StandingView]]
 
 
@@ -125,12 +130,15 @@ MatchView = RequestMatch | LateMatch | KeptMatch
 
 
 class NextView(TypedDict):
+    """A step to come, unless something else happens first."""
+
+    #: `request`: EBaaS retries; `given_up`: EBaaS gives up; `retry`: the router's queue retries.
     what: Literal["request", "given_up", "retry"]
     at: str
     number: int
     target: str
-    #: Whether the target's pause has to end first, and whether that retry is in flight: then it has
-    #: until `at`. Not told by earlier versions.
+    #: Whether a pause delays the retry, and whether the retry is in flight, at most until `at`.
+    #: Missing in earlier versions.
     paused: NotRequired[bool]
     in_flight: NotRequired[bool]
 
@@ -148,7 +156,7 @@ class StoryView(TypedDict):
     stage: Stage | None
     deliveries: list[EntryView]
     next: list[NextView]
-    #: Where it was asked for.
+    #: Only if requested.
     body: NotRequired[str | None]
 
 
@@ -170,96 +178,39 @@ def match_view(match: Match, *, body: bool) -> MatchView:
 
 
 def row_view(row: Row, *, body: bool) -> MatchView:
-    """One of a table."""
-    shape = match_view(row.newest, body=body)
-    if shape["what"] == "request" or shape["what"] == "unmatched":
-        return shape
+    view = match_view(row.newest, body=body)
+    if view["what"] == "request" or view["what"] == "unmatched":
+        return view
     if row.told is not None:
-        shape["told"] = row.told.code
-    if shape["what"] != "kept":
-        shape["open"] = [
-            StandingView(target=target, state=state) for target, state in row.open.items()
-        ]
-    return shape
+        view["told"] = row.told.code
+    if view["what"] != "kept":
+        view["open"] = [{"target": name, "state": state} for name, state in row.open.items()]
+    return view
 
 
-def story_view(story: Story, *, body: bool) -> StoryView:
-    shape: StoryView = {
-        "kind": "story",
-        "event_id": story.event_id,
-        "event_key": story.event_key,
-        "request_id": story.request_id,
-        "trace_id": story.trace_id,
-        "sha256": story.digest,
-        "bytes": story.bytes,
-        "changes": list(story.changes),
-        "steps": [_step(step) for step in story.steps],
-        "stage": story.stage,
-        "deliveries": [entry_view(entry) for entry in story.entries],
-        "next": [
-            {
-                "what": each.what,
-                "at": stamp(each.at),
-                "number": each.number,
-                "target": each.target,
-                "paused": each.is_paused,
-                "in_flight": each.is_in_flight,
-            }
-            for each in story.next
-        ],
+def _line_view(line: EventLine) -> StepView:
+    return _request(line, body=False) if isinstance(line, CallerInfo) else _late(line)
+
+
+def _request(request: CallerInfo, *, body: bool) -> RequestView:
+    view: RequestView = {
+        "what": "request" if request.is_matched else "unmatched",
+        "at": stamp(request.at),
+        "event_key": request.event_key,
+        "request_id": request.request_id,
+        "code": request.code,
+        "ms": request.ms,
+        "request": request.number,
+        "of": request.of,
+        "cause": request.cause,
+        "unrecorded": request.unrecorded,
+        "unqueued": request.unqueued,
+        "routes": list(request.routes),
+        "targets": [_at_target_view(result) for result in request.targets],
     }
     if body:
-        shape["body"] = story.body
-    return shape
-
-
-def _step(step: Step) -> StepView:
-    match step:
-        case CallerInfo():
-            return _request(step, body=False)
-        case LateAttempt():
-            return _late(step)
-        case Missed():
-            return {
-                "what": "attempt",
-                "at": stamp(step.at),
-                "request": step.tried.request or None,
-                "retry": step.tried.retry or None,
-                **_at_target(step.each),
-            }
-        case Acted():
-            return {
-                "what": "acted",
-                "at": stamp(step.at),
-                "kind": "action",
-                "action_id": step.action.action_id,
-                "verb": step.action.verb,
-                "who": step.action.who,
-                "words": step.action.what,
-                "deliveries": step.action.deliveries,
-                "targets": list(step.targets),
-            }
-
-
-def _request(told: CallerInfo, *, body: bool) -> RequestView:
-    shape: RequestView = {
-        "what": "request" if told.is_matched else "unmatched",
-        "at": stamp(told.at),
-        "event_key": told.event_key,
-        "request_id": told.request_id,
-        "code": told.code,
-        "ms": told.ms,
-        "request": told.number,
-        "of": told.of,
-        "cause": told.cause,
-        "unrecorded": told.unrecorded,
-        "unqueued": told.unqueued,
-        "routes": list(told.routes),
-        "targets": [_at_target(each) for each in told.targets],
-    }
-    if body:
-        shape["body"] = told.body
-    return shape
+        view["body"] = request.body
+    return view
 
 
 def _late(late: LateAttempt) -> LateView:
@@ -270,10 +221,145 @@ def _late(late: LateAttempt) -> LateView:
         "retry": late.retry,
         "cause": late.cause,
         "unrecorded": late.unrecorded,
-        **_at_target(late.tried),
+        **_at_target_view(late.tried),
     }
 
 
-def _at_target(each: AtTarget) -> AtTargetView:
-    named = (("as" if name == "role" else name, name) for name in AtTarget.__slots__)
-    return cast("AtTargetView", {shown: getattr(each, name) for shown, name in named})
+def _at_target_view(result: AtTarget) -> AtTargetView:
+    names = (("as" if name == "role" else name, name) for name in AtTarget.__slots__)
+    return cast("AtTargetView", {shown: getattr(result, name) for shown, name in names})
+
+
+# The story of one event.
+
+#: The largest difference between a retry's times in its line and in the store, in seconds. The
+#: number is not enough to recognise a retry, because a replay counts anew.
+_SAME = 30.0
+
+
+async def story_of(match: Match, sources: Sources, ops: Admin | None, *, body: bool) -> StoryView:
+    """Return the story of an event that was found. Raises StoreFailed and OSError."""
+    dossier: Dossier | None = None
+    pauses: Sequence[Pause] = ()
+    if ops is not None and match.event_id:
+        dossier, pauses = await ops.dossier(match.event_id), await paused(ops)
+    lines: list[EventLine] = [match] if isinstance(match, CallerInfo) else []
+    if match.event_id:
+        lines = [*sources.look(Question(event_id=match.event_id))][::-1]
+    return _story(lines, dossier, pauses, body=body)
+
+
+def _story(
+    lines: Sequence[EventLine], dossier: Dossier | None, pauses: Sequence[Pause], *, body: bool
+) -> StoryView:
+    """Make the story of an event from all of its lines, the oldest first, and from the store."""
+    steps: list[tuple[float, StepView]] = [(line.at, _line_view(line)) for line in lines]
+    requests = [line for line in lines if isinstance(line, CallerInfo)]
+    if dossier is not None:
+        steps += [*_actions(dossier), *_missed(dossier, lines)]
+        requests.append(caller_info(dossier))
+    steps.sort(key=lambda step: step[0])
+    first = requests[0] if requests else None
+    #: The store has the whole digest, a line only its first characters.
+    best = requests[-1] if dossier else first
+    view: StoryView = {
+        "kind": "story",
+        "event_id": (lines or requests)[0].event_id,
+        "event_key": next((e.event_key for e in (*lines, *requests) if e.event_key), ""),
+        "request_id": first.request_id if first else "",
+        "trace_id": first.trace_id if first else "",
+        "sha256": best.digest if best else "",
+        "bytes": best.bytes if best else None,
+        "changes": list(first.changes) if first else [],
+        "steps": [step for _, step in steps],
+        "stage": dossier.record.stage if dossier else None,
+        "deliveries": [entry_view(entry) for entry in dossier.entries] if dossier else [],
+        "next": [*_next(dossier, {pause.target: pause.until for pause in pauses})]
+        if dossier
+        else [],
+    }
+    if body:
+        view["body"] = next((each.body for each in requests if each.body is not None), None)
+    return view
+
+
+def _actions(dossier: Dossier) -> Iterator[tuple[float, ActedView]]:
+    """Yield each action once, with the deliveries whose last action it was."""
+    by_action: dict[str, list[Entry]] = {}
+    for entry in dossier.entries:
+        if entry.action is not None:
+            by_action.setdefault(entry.action.action_id, []).append(entry)
+    for entries in by_action.values():
+        action = entries[0].action
+        assert action is not None
+        yield (
+            action.at,
+            {
+                "what": "acted",
+                "at": stamp(action.at),
+                "kind": "action",
+                "action_id": action.action_id,
+                "verb": action.verb,
+                "who": action.who,
+                "words": action.what,
+                "deliveries": action.deliveries,
+                "targets": [entry.row.target for entry in entries],
+            },
+        )
+
+
+def _missed(dossier: Dossier, lines: Sequence[EventLine]) -> Iterator[tuple[float, MissedView]]:
+    """Yield the failed attempts that are in no line."""
+    for target, attempts in dossier.attempts.items():
+        for tried in attempts:
+            if any(_is_about(line, target, tried) for line in lines):
+                continue
+            a, ms = tried.attempt, round(tried.attempt.seconds * 1000, 1)
+            result = AtTarget(target, "", a.reason, "", ms, a.status, a.code, a.msg, a.detail)
+            yield (
+                a.at,
+                {
+                    "what": "attempt",
+                    "at": stamp(a.at),
+                    "request": tried.request or None,
+                    "retry": tried.retry or None,
+                    **_at_target_view(result),
+                },
+            )
+
+
+def _is_about(line: EventLine, target: str, tried: Tried) -> bool:
+    if isinstance(line, CallerInfo):
+        is_same = line.number == tried.request
+        return is_same and any(result.target == target for result in line.targets)
+    is_same = line.tried.target == target and line.retry == tried.retry
+    return is_same and abs(line.at - tried.attempt.at) < _SAME
+
+
+def _next(dossier: Dossier, paused_until: Mapping[str, float]) -> Iterator[NextView]:
+    record = dossier.record
+    if record.stage is Stage.OPEN:
+        yield _to_come("request", record.due_at, record.requests + 1)
+        yield _to_come("given_up", record.ends_at)
+    for entry in dossier.entries:
+        if entry.row.state is State.QUEUED:
+            target = entry.row.target
+            at = max(entry.row.due_at, paused_until.get(target, 0.0))
+            retry = _to_come("retry", at, entry.row.retries + 1)
+            yield {
+                **retry,
+                "target": target,
+                "paused": target in paused_until,
+                "in_flight": entry.is_leased,
+            }
+
+
+def _to_come(what: Literal["request", "given_up", "retry"], at: float, number: int = 0) -> NextView:
+    return {
+        "what": what,
+        "at": stamp(at),
+        "number": number,
+        "target": "",
+        "paused": False,
+        "in_flight": False,
+    }

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from router.cli.asking import RemoteProblem
 from router.cli.options import (
     GOOD,
     INTERRUPTED,
@@ -22,7 +21,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import note, say_as
-from router.cli.remote import Remote, add_remote, opened
+from router.cli.remote import Remote, RemoteProblem, add_remote, opened
 from router.cli.trying.request import (
     Request,
     Response,
@@ -82,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.cli.history.stories import format_match
+    from router.cli.stories import format_match
 
     if args.sign is not None and args.forward_to is None:
         raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     heed_ctrl_c()
     left, has_hinted = args.limit, False
     try:
-        with opened(args, is_here=False) as remote, asyncio.Runner() as runner:
+        with opened(args, must_run=True) as remote, asyncio.Runner() as runner:
             _require_targets(remote, args.target or ())
             for match in _matches(remote, args):
                 say_as(args.format, [match], map(format_match, [match]))

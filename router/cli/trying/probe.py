@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from router.cli.asking import add_ca, trust
 from router.cli.columns import width
 from router.cli.options import (
     BAD,
@@ -32,6 +31,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME, note, say, say_as
+from router.cli.remote import add_ca, trust
 from router.cli.trying.request import parse_header, read_headers, read_secrets
 from router.config.loading import load
 from router.config.schema import is_own

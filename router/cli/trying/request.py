@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from router.cli.asking import trust
 from router.cli.options import add_settings, read_setting
 from router.cli.printing import NAME, milliseconds, note
+from router.cli.remote import trust
 from router.config.variables import Unresolved, Variables
 from router.contract.replies import is_sane
 from router.contract.signing import Signer, key_of

@@ -7,12 +7,12 @@ import asyncio
 from typing import Any
 
 from router.cli.columns import counted
-from router.cli.history.finding import EventSearch, add_places
 from router.cli.options import (
     BAD,
     GOOD,
     NOT_STARTED,
     Help,
+    Parser,
     add_format,
     add_timeout,
     heed_ctrl_c,
@@ -21,6 +21,7 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say_as
 from router.cli.remote import opened
+from router.cli.trace import EventSearch, add_places
 from router.cli.trying.request import add_sign, copy_of, note_401, post, read_copies
 
 HELP = Help(
@@ -46,7 +47,7 @@ HELP = Help(
 _COUNTED = 200
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     parser.add_argument("what", metavar="WHAT", help="an id of the event, or its key")
     parser.add_argument(
         "--to", type=value(parse_url), metavar="URL", required=True, help="where the copy goes"

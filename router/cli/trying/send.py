@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
-from router.cli.asking import add_ca, own_url, trust
 from router.cli.columns import counted
 from router.cli.options import (
     BAD,
@@ -26,6 +25,7 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME, note, say_as
+from router.cli.remote import add_ca, own_url, trust
 from router.cli.trying.request import (
     Request,
     Response,
