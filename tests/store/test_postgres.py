@@ -225,11 +225,11 @@ async def test_the_time_is_the_servers(database: Database) -> None:
 def test_a_quick_answer_is_believed_before_a_slow_one() -> None:
     """Until a slow one shows that the server's clock was set anew."""
     clock, now = Clock(), time.monotonic()
-    clock.tell(1000.0, now - 0.001, now)
+    clock.set(1000.0, now - 0.001, now)
     assert 999.9 < clock.now() < 1001.0
-    clock.tell(999.7, now - 1.0, now)
+    clock.set(999.7, now - 1.0, now)
     assert clock.now() < 1000.1
-    clock.tell(5000.0, now - 1.0, now)
+    clock.set(5000.0, now - 1.0, now)
     assert 4999.0 < clock.now() < 5002.0
 
 
