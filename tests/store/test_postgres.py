@@ -13,11 +13,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import psycopg
 import pytest
-import trustme
 
 from router.model.errors import StartFailed
 from router.store.admin import Action, Selection, Verb
@@ -29,7 +27,7 @@ from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
 from tests.support.command import PATIENCE
-from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
+from tests.support.postgres import PASSWORD, Database, Server
 from tests.support.proxy import Loss, proxy
 from tests.support.records import (
     LIMITS,
@@ -180,14 +178,6 @@ async def test_a_database_that_cant_be_used_is_refused_in_one_line(
             )
     finally:
         postgresql.rows("DROP DATABASE latin1 WITH (FORCE)")
-
-
-async def test_a_server_that_is_away_at_the_start_may_come(
-    postgresql: Server, database: Database
-) -> None:
-    """It is no reason to give up."""
-    with postgresql.down(), pytest.raises(StoreFailed, match="unreachable"):
-        await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
 
 
 # What is asked.
@@ -470,19 +460,6 @@ async def test_a_commit_is_durable_whatever_the_default_is(
 # Connections.
 
 
-async def test_a_server_that_comes_back_is_used_again(
-    postgresql: Server, database: Database
-) -> None:
-    """While it is away calls fail at once, with a word; nothing has to be restarted."""
-    async with opened(database.dsn) as store:
-        for immediately in (False, True):
-            with postgresql.down(immediately=immediately):
-                for _ in range(3):
-                    with pytest.raises(StoreFailed, match=r"^(unreachable|lost)$"):
-                        await store.find(os.urandom(32), T)
-            await soon(lambda: answers(store))
-
-
 async def test_a_server_that_hangs_holds_nobody(postgresql: Server, database: Database) -> None:
     """Every call ends by its timeout, and the connections that were given up are replaced, not
     added to."""
@@ -549,59 +526,6 @@ async def test_too_many_connections_are_fewer(postgresql: Server, database: Data
         assert store.connections == 1
         with pytest.raises(StoreFailed, match="connections"):
             await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
-
-
-async def test_a_server_that_only_reads_is_no_store(postgresql: Server, database: Database) -> None:
-    """What it would show is behind: it is left until one takes writes."""
-    async with opened(database.dsn) as store:
-        with postgresql.reloaded(default_transaction_read_only="on"):
-            for _ in range(2):
-                with pytest.raises(StoreFailed, match="read_only"):
-                    await add(store, awaiting())
-        await soon(lambda: answers(store))
-        await add(store, awaiting())
-
-
-async def test_it_works_through_a_pooler(database: Database) -> None:
-    """That gives each transaction any connection, from the first start on."""
-    with pgbouncer(database, connections=3) as pooled:
-        async with opened(pooled.dsn) as one, opened(pooled.dsn) as two:
-            stores = (one, two) * 40
-            opened_ = await asyncio.gather(
-                *(add(store, queued(), awaiting("two")) for store in stores)
-            )
-            due = await asyncio.gather(*(s.take("one", NOW, NOW + 60, 20, T) for s in stores[:8]))
-            assert sum(map(len, due)) == len(opened_)
-            closes = (
-                store.settle(settlement(each, acknowledged("two"), stage=Stage.CLOSED), T)
-                for store, each in zip(stores, opened_, strict=True)
-            )
-            assert all(await asyncio.gather(*closes))
-
-
-async def test_it_speaks_tls(postgresql: Server, database: Database, tmp_path: Path) -> None:
-    """And to nobody whom the given certificate does not vouch for; the password is in a file."""
-    authority = trustme.CA()
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
-        postgresql.folder / "tls.pem"
-    )
-    (postgresql.folder / "tls.pem").chmod(0o600)
-    owner = postgresql.data.stat()
-    os.chown(postgresql.folder / "tls.pem", owner.st_uid, owner.st_gid)
-    for name, ca in (("right.pem", authority), ("wrong.pem", trustme.CA())):
-        ca.cert_pem.write_to_path(tmp_path / name)
-    passwords = tmp_path / "passwords"
-    passwords.write_text(f"*:*:*:*:{PASSWORD}\n")
-    passwords.chmod(0o600)
-    place = f"postgresql://router@127.0.0.1:{postgresql.port}/{database.name}"
-    tls = f"sslmode=verify-full&passfile={passwords}&sslrootcert={tmp_path}"
-    cert = str(postgresql.folder / "tls.pem")
-    with postgresql.configured(ssl="on", ssl_cert_file=cert, ssl_key_file=cert):
-        async with opened(f"{place}?{tls}/right.pem") as store:
-            assert database.rows("SELECT count(*) FROM pg_stat_ssl WHERE ssl") == [("1",)]
-            assert await answers(store)
-        with pytest.raises((StartFailed, StoreFailed)):
-            await PostgresStore.open(DatabaseAddress.parse(f"{place}?{tls}/wrong.pem"), LIMITS)
 
 
 # Several nodes at once.

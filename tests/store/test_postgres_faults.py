@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -173,22 +173,6 @@ def test_acknowledgements_of_an_outage_are_written_after_it(
         router.wait_for(lambda: router.lines("store_back"))
         (line,) = router.lines("store_back")
         assert line["made_good"] == 8
-
-
-def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
-    """A router that finds no server says so in one line, takes no events, and is not ready; it
-    tries again by itself until there is one."""
-    with ExitStack() as fault, target() as strong:
-        fault.enter_context(ground.way.refusing())
-        with serving(tmp_path, {"strong": strong}, store=ground.database) as router:
-            router.wait_for(lambda: router.lines("store_awaited"))
-            assert (router.ready(), router.post("early")) == (503, "503")
-            assert not strong.got
-            fault.close()
-            wait_until(lambda: router.ready() == 200)
-            (line,) = router.lines("store_awaited")
-            assert (line["error"], line["detail"]) == ("unreachable", "Connection refused")
-            assert router.post("now") == "000"
 
 
 @pytest.mark.parametrize(("options", "lines"), [((), 1), (("--archive", "none"), 0)])

@@ -6,12 +6,11 @@ import asyncio
 import hashlib
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from router.store.protocol import (
 )
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
-from tests.support.disks import Disks, filled
+from tests.support.disks import Disks
 from tests.support.records import steps_of
 from tests.support.waiting import until
 
@@ -104,40 +103,41 @@ async def test_the_file_is_its_owners_alone(path: Path) -> None:
     assert modes == dict.fromkeys(names, 0o600)
 
 
-async def test_a_newer_file_is_refused(path: Path) -> None:
-    """A program that is too old says so and leaves the file alone."""
-    await (await SqliteStore.open(path, LIMITS)).close()
-    with sqlite3.connect(path) as other:
-        other.execute("PRAGMA user_version = 99")
-    other.close()
-    for _ in range(2):
-        assert "its version is 99" in await refused(path)
-
-
-async def test_another_programs_file_is_refused(path: Path) -> None:
-    """A database that is not a store is not made into one."""
-    with sqlite3.connect(path) as other:
+def make_another_programs_file(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE customers (name TEXT)")
-    other.close()
-    assert "another program's database" in await refused(path)
 
 
-async def test_what_is_no_database_is_refused(path: Path) -> None:
-    """Whatever the file holds."""
+def make_no_database(path: Path) -> None:
     path.write_bytes(b"version: 1\n" * 1000)
-    assert "damaged, or no database" in await refused(path)
 
 
-async def test_a_damaged_file_is_refused(path: Path) -> None:
-    """Pages that were overwritten are found at the start."""
-    store = await SqliteStore.open(path, LIMITS)
-    for n in range(200):
-        await add(store, b"%d" % n * 100)
-    await store.close()
+def damage(path: Path) -> None:
+    """Overwrite some pages."""
     with path.open("r+b") as file:
         file.seek(4096 * 8)
         file.write(os.urandom(4096 * 8))
-    assert "damaged" in await refused(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (make_another_programs_file, "another program's database"),
+        (make_no_database, "damaged, or no database"),
+        (damage, "damaged"),
+    ],
+)
+async def test_a_file_that_is_not_a_store_is_refused(
+    path: Path, spoil: Callable[[Path], None], why: str
+) -> None:
+    """At the start, with one line."""
+    if spoil is damage:
+        store = await SqliteStore.open(path, LIMITS)
+        for n in range(200):
+            await add(store, b"%d" % n * 100)
+        await store.close()
+    spoil(path)
+    assert why in await refused(path)
 
 
 async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -163,18 +163,6 @@ async def test_a_full_disk_refuses_what_grows_and_recovers(small_disk: Path) -> 
     assert await store.prune(NOW + 1e9, 100, T) == len(bodies) - refusals
     for _ in range(20):
         await store.prune(NOW + 1e9, 100, T)
-    assert await works(store)
-    await store.close()
-
-
-async def test_a_disk_that_others_fill_is_survived(small_disk: Path) -> None:
-    """Without a byte to write nothing is recorded, look-ups go on, and it recovers."""
-    store = await SqliteStore.open(small_disk / "store.db", LIMITS, reserve=0)
-    await add(store, b"before")
-    with filled(small_disk):
-        with pytest.raises(StoreFailed, match="disk_full"):
-            await asyncio.gather(*(add(store, b"%d" % n + b"x" * 100_000) for n in range(50)))
-        assert await there(store, b"before")
     assert await works(store)
     await store.close()
 
@@ -259,60 +247,6 @@ async def test_an_overdue_write_is_not_made(path: Path) -> None:
     await store.close()
 
 
-async def test_a_lock_that_stays_fails_writes_by_its_name(path: Path) -> None:
-    """After the busy timeout; and nothing of it is written later."""
-    store = await SqliteStore.open(path, LIMITS)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreFailed, match="locked"):
-        await add(store, b"locked out")
-    other.execute("ROLLBACK")
-    other.close()
-    assert await works(store)
-    assert not await there(store, b"locked out")
-    await store.close()
-
-
-async def test_the_loop_runs_on_while_writes_wait(path: Path) -> None:
-    """A store that is stuck blocks nobody: the loop ticks while every write hangs."""
-    store = await SqliteStore.open(path, LIMITS)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    writes = [asyncio.create_task(add(store, b"%d" % n, timeout=0.5)) for n in range(100)]
-    ticks = 0
-    while not all(write.done() for write in writes):
-        await asyncio.sleep(0.001)
-        ticks += 1
-    results = await asyncio.gather(*writes, return_exceptions=True)
-    assert all(isinstance(result, StoreFailed) for result in results)
-    assert ticks > 20  # some hundreds; a loop that waited with a write would see none or two
-    other.execute("ROLLBACK")
-    other.close()
-    await store.close()
-
-
-async def test_a_file_damaged_in_use_fails_by_its_name(path: Path) -> None:
-    """Calls fail as values of the store's own; none brings the process down."""
-    store = await SqliteStore.open(path, LIMITS)
-    for n in range(300):
-        await add(store, b"%d" % n * 200)
-    await store.close()
-    store = await SqliteStore.open(path, LIMITS)
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(os.urandom(path.stat().st_size - 4096))
-    words = set()
-    for n in range(50):
-        for call in (store.find(letter(b"%d" % n * 200).digest, T), add(store, os.urandom(16))):
-            try:
-                await call
-            except StoreFailed as error:
-                words.add(str(error))
-    assert words <= {"corrupt", "sqlite", "io"}
-    assert words
-    await store.close()
-
-
 async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
     """What is pruned gives its room back to the file system."""
     store = await SqliteStore.open(path, LIMITS)
@@ -344,78 +278,6 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     async with asyncio.timeout(T):
         assert await ops.counts(Selection()) == ()
     await ops.close()
-
-
-_WRITER = """
-import asyncio, sys
-from pathlib import Path
-from router.store.sqlite.store import SqliteStore
-from tests.store.test_sqlite import LIMITS, add
-
-async def main(path):
-    store = await SqliteStore.open(Path(path), LIMITS)
-    print("open", flush=True)
-    async def write(place):
-        n = 0
-        while True:
-            body = b"%d-%d" % (place, n)
-            await add(store, body)
-            print(body.decode(), flush=True)
-            n += 1
-    await asyncio.gather(*(write(place) for place in range(20)))
-
-asyncio.run(main(sys.argv[1]))
-"""
-
-
-def writer(path: Path, *prefix: str) -> subprocess.Popen[str]:
-    """A process that writes as fast as it can, and prints what the store has returned from."""
-    root = str(Path(__file__).parents[2])
-    return subprocess.Popen(
-        [*prefix, sys.executable, "-c", _WRITER, str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": root},
-    )
-
-
-async def test_kill_9_loses_nothing_that_was_returned_from(path: Path) -> None:
-    """Three times in a row, in the midst of writing; the file opens again at once."""
-    for _ in range(3):
-        path.unlink(missing_ok=True)
-        process = writer(path)
-        assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(200)]
-        process.send_signal(signal.SIGKILL)
-        said += process.stdout.readlines()
-        process.stdout.close()
-        process.wait()
-        # The last line may have been cut.
-        bodies = [line.strip().encode() for line in said[1:] if line.endswith("\n")]
-        store = await SqliteStore.open(path, LIMITS)
-        lost = [body for body in bodies if not await there(store, body)]
-        await store.close()
-        assert len(bodies) > 100
-        assert lost == []
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace on this machine")
-async def test_an_fsync_that_fails_is_a_failed_write(path: Path) -> None:
-    """With EIO from every fdatasync after the start, nothing more is said to be durable."""
-    await (await SqliteStore.open(path, LIMITS)).close()
-    inject = "inject=fdatasync,fsync:error=EIO:when=40+"
-    process = writer(path, "strace", "-f", "-qq", "-e", "trace=fdatasync,fsync", "-e", inject)
-    assert process.stdout is not None
-    said = await asyncio.to_thread(process.stdout.read)
-    process.stdout.close()
-    assert process.wait() != 0
-    bodies = [line.encode() for line in said.splitlines()[1:]]
-    store = await SqliteStore.open(path, LIMITS)
-    assert all([await there(store, body) for body in bodies])
-    assert await works(store)
-    await store.close()
 
 
 @pytest.mark.parametrize("successor", [False, True])

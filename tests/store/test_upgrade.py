@@ -25,7 +25,6 @@ from router.store.admin import Action, Admin, Dossier, Selection, Verb, pause
 from router.store.opening import open_store, opened
 from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress
-from router.store.postgres.schema import AHEAD, SCHEMA_VERSION
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import State, StoreFailed, StoreLimits, Tried
 from router.store.sqlite.admin import SqliteAdmin
@@ -370,17 +369,3 @@ async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Ser
             with pytest.raises(StoreFailed):
                 await PostgresStore.open(address, LIMITS)
         await (await PostgresStore.open(address, LIMITS)).close()
-
-
-@pytest.mark.postgresql
-async def test_a_schema_that_is_too_new_is_refused(postgresql: Server) -> None:
-    """One version further is not."""
-    with postgresql.database() as database:
-        address = DatabaseAddress.parse(f"{database.dsn}?schema=later")
-        await (await PostgresStore.open(address, LIMITS)).close()
-        with psycopg.connect(database.dsn, autocommit=True) as newer:
-            newer.execute("UPDATE later.version SET version = %s", [SCHEMA_VERSION + AHEAD])
-            await (await PostgresStore.open(address, LIMITS)).close()
-            newer.execute("UPDATE later.version SET version = version + 1")
-        with pytest.raises(StartFailed, match="start that, or put back the copy"):
-            await PostgresStore.open(address, LIMITS)
