@@ -123,7 +123,7 @@ _STATES = {
 
 
 class Later(StrEnum):
-    """How to select deliveries whose body was acknowledged later, as another event's."""
+    """The selection of deliveries whose body was acknowledged later, as another event's."""
 
     INCLUDE = "include"
     EXCLUDE = "exclude"
@@ -170,7 +170,7 @@ class Count:
 
 
 class ReplayPlace(NamedTuple):
-    """How far a replay from the archive has come: its events are queued in this order."""
+    """The progress of a replay from the archive: its events are queued in this order."""
 
     #: When the event came.
     at: float

@@ -126,7 +126,7 @@ async def everything(store: PostgresStore) -> None:
     await store.prune(NOW + 100, 10, T)
     await store.usage(T)
     await store.pauses(T)
-    await store._pool.call("fence", [["late"], NOW, store._limits_asked], T)
+    await store._pool.call("fence", [["late"], NOW, store._limits_json], T)
 
 
 async def test_every_plan_goes_by_an_index(
