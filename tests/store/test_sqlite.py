@@ -1,4 +1,4 @@
-"""The SQLite store against what befalls a file: what its caller gets, and that it recovers."""
+"""The SQLite store and faults of its file: the errors that callers get, and its recovery."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def there(store: SqliteStore, body: bytes) -> bool:
 
 
 async def works(store: SqliteStore) -> bool:
-    """Whether a write and a look-up go through."""
+    """Return whether a write and a look-up succeed."""
     body = os.urandom(16)
     await add(store, body)
     return await there(store, body)
@@ -84,7 +84,7 @@ def small_disk(disks: Disks) -> Path:
 
 
 async def refused(path: Path) -> str:
-    """Why it does not open: one line, with its path as it was given."""
+    """Return the error of opening it: one line, with its path as it was given."""
     with pytest.raises(StartFailed) as failed:
         await SqliteStore.open(path, LIMITS)
     message = str(failed.value)
@@ -94,7 +94,7 @@ async def refused(path: Path) -> str:
 
 
 async def test_the_file_is_its_owners_alone(path: Path) -> None:
-    """Nobody else may read bodies: neither the file nor those beside it."""
+    """Other users may read neither the file nor those beside it."""
     store = await SqliteStore.open(path, LIMITS)
     await add(store, b"body")
     modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
@@ -141,7 +141,7 @@ async def test_a_file_that_is_not_a_store_is_refused(
 
 
 async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """The file's own folder is made, for its owner alone, but none above it."""
+    """The file's own folder is made, for its owner alone, but not its parents."""
     assert "there is no folder" in await refused(tmp_path / "no" / "such" / "store.db")
     store = await SqliteStore.open(tmp_path / "data" / "store.db", LIMITS)
     await store.close()
@@ -149,7 +149,7 @@ async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_refuses_what_grows_and_recovers(small_disk: Path) -> None:
-    """The reserve keeps room for what makes room; no restart is needed."""
+    """The reserve leaves room for deleting; no restart is needed."""
     store = await SqliteStore.open(small_disk / "store.db", LIMITS, reserve=8 * 1024 * 1024)
     bodies = [b"%d" % n + b"x" * 500_000 for n in range(50)]
     refusals = 0
@@ -168,7 +168,7 @@ async def test_a_full_disk_refuses_what_grows_and_recovers(small_disk: Path) -> 
 
 
 async def test_a_read_only_file_system_is_refused(small_disk: Path) -> None:
-    """In one line; once it can be written to again everything is there."""
+    """With one line. Once it is writable again everything is there."""
     path = small_disk / "store.db"
     store = await SqliteStore.open(path, LIMITS, reserve=0)
     await add(store, b"before")
@@ -182,7 +182,7 @@ async def test_a_read_only_file_system_is_refused(small_disk: Path) -> None:
 
 
 async def test_a_locked_file_delays_writes_alone(path: Path) -> None:
-    """Whoever holds the write lock, look-ups don't wait for it and writes end by their timeouts."""
+    """Look-ups do not wait for the write lock, and writes end by their timeouts."""
     store = await SqliteStore.open(path, LIMITS)
     await add(store, b"before")
     other = sqlite3.connect(path, isolation_level=None)
@@ -199,7 +199,7 @@ async def test_a_locked_file_delays_writes_alone(path: Path) -> None:
 
 
 async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
-    """From the moment on that it can be seen, and once it is spent in the file too."""
+    """It has no credit from the first moment it can be seen, and later in the file too."""
     store = await SqliteStore.open(path, LIMITS)
     store.watch_commits(lambda _: time.sleep(1.5))  # in its thread: the commit is known so late
     with pytest.raises(StoreFailed, match="slow"):
@@ -217,7 +217,7 @@ async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
 
 
 async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> None:
-    """Its caller is told that it is written, and its acknowledgements count."""
+    """Its caller gets a success, and its acknowledgements count."""
     store = await SqliteStore.open(path, LIMITS, now=lambda: NOW)
     writing = asyncio.create_task(add(store, b"just", 0.3))
     await asyncio.sleep(0)
@@ -230,7 +230,7 @@ async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> N
 
 
 async def test_an_overdue_write_is_not_made(path: Path) -> None:
-    """Its caller was told that it failed before the store came to it."""
+    """Its caller has got an error before the store begins it."""
     store = await SqliteStore.open(path, LIMITS)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -248,7 +248,7 @@ async def test_an_overdue_write_is_not_made(path: Path) -> None:
 
 
 async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
-    """What is pruned gives its room back to the file system."""
+    """Pruning returns room to the file system."""
     store = await SqliteStore.open(path, LIMITS)
     for _ in range(100):
         await add(store, os.urandom(50_000))
@@ -260,7 +260,7 @@ async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
 
 
 async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> None:
-    """However long it would take; the next one is answered."""
+    """However long it would take; the next query works."""
     await (await SqliteStore.open(path, LIMITS)).close()
     ops = await SqliteAdmin.open(path, LIMITS)
     started = threading.Event()
@@ -282,8 +282,8 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
 
 @pytest.mark.parametrize("successor", [False, True])
 async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -> None:
-    """A store whose file was deleted under it, or replaced, still writes into what ends with the
-    process; whoever asks how full it is hears so."""
+    """A store can still use a file that was deleted or replaced, but a restart would lose it:
+    `usage` reports it."""
     path = tmp_path / "store.db"
     store = await SqliteStore.open(path, LIMITS)
     try:
@@ -297,8 +297,8 @@ async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -
         await store.close()
 
 
-async def test_what_is_held_is_told_at_the_same_cost_whatever_it_is(path: Path) -> None:
-    """The database takes as many steps for thousands of rows as for two of each target."""
+async def test_usage_costs_the_same_at_any_size(path: Path) -> None:
+    """`usage` takes as many steps for thousands of rows as for two of each target."""
     store = await SqliteStore.open(path, LIMITS)
 
     async def steps() -> int:
@@ -346,7 +346,8 @@ async def test_what_is_held_is_told_at_the_same_cost_whatever_it_is(path: Path) 
 async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
     path: Path, damage: str
 ) -> None:
-    """Else the log could never be cut again: of what was written by another program, say."""
+    """An open one would keep the log from being cut, for instance after another program's
+    writes."""
     store = await SqliteStore.open(path, LIMITS)
     record = Record("event", Stage.OPEN, NOW, 1, NOW, NOW + 1, NOW + 62, NOW + 999)
     rows = [DeliveryRow(target, State.AWAITING) for target in ("one", "two", "three")]
@@ -370,7 +371,7 @@ async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
 async def test_a_working_directory_that_is_gone_is_a_failure_of_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a relative file in it, which a read opens anew."""
+    """A read opens a relative file again."""
     started = tmp_path / "started"
     started.mkdir()
     monkeypatch.chdir(started)
