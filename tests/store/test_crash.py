@@ -22,13 +22,13 @@ from tests.chaos import kept
 from tests.chaos.boundaries import COMMITS, SENDS, NoStrace, Point, killed_at, time_of_death
 from tests.chaos.callers import Callers
 from tests.chaos.history import History, Source, Struck
+from tests.chaos.log import lines
 from tests.chaos.plan import TIMEOUTS, Blow, Manner, Mood, Plan
 from tests.chaos.process import Router
 from tests.chaos.report import story
 from tests.chaos.routing import Routing
 from tests.chaos.run import Played
 from tests.chaos.targets import serving
-from tests.chaos.told import lines
 from tests.chaos.verdict import judge
 
 pytestmark = pytest.mark.anyio

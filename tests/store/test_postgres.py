@@ -311,7 +311,9 @@ async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> N
     assert clock.error == float("inf")
 
 
-async def test_an_addition_that_is_too_late_has_no_credit(postgresql: Server, database: Database) -> None:
+async def test_an_addition_that_is_too_late_has_no_credit(
+    postgresql: Server, database: Database
+) -> None:
     """An addition commits after its deadline, since its server never gets the request to cancel it.
     No node ever sees it with credit."""
     with proxy(postgresql.port) as between, between.losing(_CANCEL, Loss.ASKING):
@@ -351,9 +353,7 @@ async def test_a_connection_handed_to_one_who_is_just_cancelled_is_not_lost(
     await store.close()
 
 
-async def test_an_outage_fills_no_memory(
-    postgresql: Server, database: Database
-) -> None:
+async def test_an_outage_fills_no_memory(postgresql: Server, database: Database) -> None:
     """While the server is unreachable nothing grows, but for the calls that were under way."""
     async with opened(database.dsn) as store:
         with postgresql.down():
