@@ -278,11 +278,9 @@ class Admin(Protocol):
 
     def now(self) -> float:
         """Return the time on the clock that all processes of this store share."""
-        ...
 
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
         """Count by target and state; pairs without deliveries are left out."""
-        ...
 
     def pages(
         self, selection: Selection, size: int, after: tuple[int, str] = START
@@ -290,11 +288,9 @@ class Admin(Protocol):
         """Yield the deliveries in pages of up to `size`, in the order of recording, behind the
         number and target `after`. Each page is read on demand, and no delivery comes twice,
         whatever changes meanwhile."""
-        ...
 
     async def dossier(self, event_id: str) -> Dossier | None:
         """Return everything that is kept of an event, None if there is no such event."""
-        ...
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         """Apply an action to up to STEP deliveries, in one commit with the action itself, and
@@ -303,7 +299,6 @@ class Admin(Protocol):
         Replay: `queued`, due now, no retry made. Discard: `superseded`, with the reason DISCARDED.
         Restore: its state before the discard, but dead if its record is not open any more.
         """
-        ...
 
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
         """Queue events of an action for a target, in order, due now, up to STEP of them, as far as
@@ -313,27 +308,21 @@ class Admin(Protocol):
         A delivery stays as it is if it is still being retried (RETRIED), or if this action has
         queued it before. The state of the event towards its caller does not matter.
         """
-        ...
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
         """Return the last actions, newest first. They are kept for as long as dead letters."""
-        ...
 
     async def pauses(self) -> tuple[Pause, ...]:
         """Return the last pause of each target; one that is over is kept for a while."""
-        ...
 
     async def put_pause(self, pause: Pause) -> None:
         """Write the target's pause, in place of any other."""
-        ...
 
     async def end_pause(self, target: str, who: str) -> Pause | None:
         """End the target's pause now, and return it; None, and nothing written, without one."""
-        ...
 
     async def nodes(self) -> tuple[Node, ...] | None:
         """Return the processes that share the store; None if only one can."""
-        ...
 
     async def close(self) -> None: ...
 

@@ -13,6 +13,8 @@ from router.store.admin import Action, Count, Entry, Later, ReplayPlace, Selecti
 from router.store.protocol import (
     COLUMNS,
     DeliveryRow,
+    Record,
+    Stage,
     State,
     StoreLimits,
     Tried,
@@ -170,6 +172,17 @@ class Dialect:
         # The last reply for a record that is not closed was a failure.
         reply = f"CASE e.stage WHEN 'closed' THEN '{SUCCESS}' ELSE '500' END IN ({marks})"
         return f"({reply} OR {_EXISTS.format(f'{self.schema}attempts', answer)})"
+
+
+def record(row: Sequence[Any]) -> Record:
+    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, revoked = row
+    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
+    return Record(event_id, Stage(stage), *times, credit_revoked=bool(revoked))
+
+
+def delivery_row(row: Sequence[Any]) -> DeliveryRow:
+    target, state, reason, due_at, retries = row
+    return DeliveryRow(target, State(state), reason, float(due_at), retries)
 
 
 def count(row: tuple[Any, ...]) -> Count:

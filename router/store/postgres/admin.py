@@ -214,7 +214,7 @@ class PostgresAdmin:
         (event,) = rows
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
         tried = queries.attempts(await self._read(self._dialect.attempts(event_id)))
-        return Dossier(encoding.record(event[:9]), encoding.letter(event[9:]), entries, tried)
+        return Dossier(queries.record(event[:9]), encoding.letter(event[9:]), entries, tried)
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()

@@ -20,14 +20,13 @@ from router.store.protocol import (
     Kept,
     Record,
     Settlement,
-    Stage,
-    State,
     StoreLimits,
     attempt_size,
     attempt_values,
     has_attempt_room,
 )
-from router.store.queries import event_size
+from router.store.queries import delivery_row, event_size
+from router.store.queries import record as record_of
 
 #: One character, or the two that stand for a backslash or a NUL.
 _ANY = r"(?:[^\\]|\\[\\0])"
@@ -145,18 +144,7 @@ def quoted_bytes(of: bytes) -> str:
 def kept(row: Row) -> Kept:
     """Read a row of `find` without its first column."""
     *columns, rows = row
-    return Kept(record(columns), tuple(map(delivery_row, rows or ())))
-
-
-def record(columns: Sequence[Any]) -> Record:
-    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = columns
-    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
-    return Record(event_id, Stage(stage), *times, credit_revoked=spent)
-
-
-def delivery_row(columns: Sequence[Any]) -> DeliveryRow:
-    target, state, reason, due_at, retries = columns
-    return DeliveryRow(target, State(state), reason, float(due_at), retries)
+    return Kept(record_of(columns), tuple(map(delivery_row, rows or ())))
 
 
 def due(row: Row, lease: str) -> Due:

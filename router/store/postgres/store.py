@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -123,10 +124,10 @@ class PostgresStore:
         self._find = Batch(self._find_all, LOOKUPS)
         self._add = Batch(self._add_all, WRITES, lambda addition: len(addition.body))
         self._settle = Batch(self._settle_all, WRITES)
-        self._supersede = Batch(self._supersede_all, WRITES)
-        self._acknowledge = Batch(self._acknowledge_all, WRITES)
-        self._finish = Batch(self._finish_all, WRITES)
-        self._missed = Batch(self._missed_all, WRITES)
+        self._acknowledge = Batch(partial(self._results, "acknowledge"), WRITES)
+        self._finish = Batch(partial(self._results, "finish"), WRITES)
+        self._supersede = Batch(partial(self._void, "supersede"), WRITES)
+        self._missed = Batch(partial(self._void, "missed"), WRITES)
         #: The targets without room for attempts, `""` for the whole store.
         self._full: frozenset[str] = frozenset()
 
@@ -294,19 +295,14 @@ class PostgresStore:
         rows = await self._call_all("settle", asks, timeout)
         return [_full(out_of) or settled for settled, out_of in rows]
 
-    async def _supersede_all(self, asks: list[dict[str, Any]], timeout: float) -> list[None]:
-        await self._call_all("supersede", asks, timeout)
+    async def _results(
+        self, function: str, asks: list[dict[str, Any]], timeout: float
+    ) -> list[bool]:
+        return [result for (result,) in await self._call_all(function, asks, timeout)]
+
+    async def _void(self, function: str, asks: list[dict[str, Any]], timeout: float) -> list[None]:
+        await self._call_all(function, asks, timeout)
         return [None] * len(asks)
-
-    async def _missed_all(self, asks: list[dict[str, Any]], timeout: float) -> list[None]:
-        await self._call_all("missed", asks, timeout)
-        return [None] * len(asks)
-
-    async def _acknowledge_all(self, asks: list[dict[str, Any]], timeout: float) -> list[bool]:
-        return [known for (known,) in await self._call_all("acknowledge", asks, timeout)]
-
-    async def _finish_all(self, asks: list[dict[str, Any]], timeout: float) -> list[bool]:
-        return [finished for (finished,) in await self._call_all("finish", asks, timeout)]
 
     async def _keep_time(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Res
 from router.store.protocol import RETRIED, DeliveryRow, Pause, State, StoreLimits
 from router.store.queries import Dialect, Query, Values, event_size, fitting
 from router.store.sqlite.file import Owner, open_existing, open_in_thread, translated
-from router.store.sqlite.statements import PUT, Statements, letter, pauses, record
+from router.store.sqlite.statements import PUT, Statements, letter, pauses
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def _dossier(connection: sqlite3.Connection, event_id: str) -> Dossier | None:
         return None
     entries = _page(connection, Selection(event_ids=(event_id,)), START, sys.maxsize)
     tried = _rows(connection, _dialect(connection, _PAGES).attempts(event_id))
-    return Dossier(record(event[:9]), letter(event[9:]), entries, queries.attempts(tried))
+    return Dossier(queries.record(event[:9]), letter(event[9:]), entries, queries.attempts(tried))
 
 
 def _actions(connection: sqlite3.Connection, limit: int) -> tuple[Action, ...]:
