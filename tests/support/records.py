@@ -28,7 +28,8 @@ _numbers = itertools.count()
 
 def letter(body: bytes = b"{}", key: str = "a.b.c.1") -> OutboundEvent:
     event = Event("a", "b", "c", "1", key, body)
-    return OutboundEvent(event, hashlib.sha256(body).digest(), "request", "trace")
+    digest = hashlib.sha256(body).digest()
+    return OutboundEvent(event, digest, "request", "trace", "congo=t61rcWkgMzE,rojo=00f0", hops=1)
 
 
 def record(**fields: Any) -> Record:
