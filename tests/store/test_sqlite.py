@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -12,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,42 +18,22 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.model.event import Event, OutboundEvent
 from router.store.admin import Selection
 from router.store.protocol import (
-    DeliveryRow,
-    Record,
-    Stage,
-    State,
     StoreFailed,
     StoreFull,
-    StoreLimits,
 )
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from tests.support.disks import Disks
-from tests.support.records import steps_of
+from tests.support.records import LIMITS, NOW, T, awaiting, letter, record
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(max_bytes=1 << 30, max_rows=1_000_000)
-NOW = 1_000_000.0
-T = 20.0
-
-
-def letter(body: bytes) -> OutboundEvent:
-    event = Event("a", "b", "c", "1", "a.b.c.1", body)
-    return OutboundEvent(event, hashlib.sha256(body).digest(), "request")
-
-
-def event_id(body: bytes) -> str:
-    return letter(body).digest.hex()
-
 
 async def add(store: SqliteStore, body: bytes, timeout: float = T) -> None:
-    record = Record(event_id(body), Stage.OPEN, NOW, 1, NOW, NOW + 1, NOW + 62, NOW + 999)
-    await store.add(record, letter(body), [DeliveryRow("one", State.AWAITING)], timeout)
+    await store.add(record(), letter(body), [awaiting()], timeout)
 
 
 async def there(store: SqliteStore, body: bytes) -> bool:
@@ -297,44 +275,6 @@ async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -
         await store.close()
 
 
-async def test_usage_costs_the_same_at_any_size(path: Path) -> None:
-    """`usage` takes as many steps for thousands of rows as for two of each target."""
-    store = await SqliteStore.open(path, LIMITS)
-
-    async def steps() -> int:
-        taken, usage = await steps_of(store, lambda: store.usage(T))
-        assert (set(usage.first_ends), set(usage.first_due)) == ({"a", "b"}, {("a", 0), ("b", 3)})
-        return taken
-
-    def fill(first: int, last: int) -> None:
-        with closing(sqlite3.connect(path)) as filling, filling:
-            for n in range(first, last):
-                event = (n, f"event-{n}", b"", "open", *[NOW + n] * 5, 1, 0, 1000, *[""] * 7)
-                marks = ", ".join("?" * len(event))
-                filling.execute(
-                    "INSERT INTO events (seq, event_id, digest, stage, first_at, replied_at, "
-                    "due_at, credit_until, ends_at, requests, spent, size, request_id, "
-                    "traceparent, event_source, event_topic, event_type, event_status, event_key) "
-                    f"VALUES ({marks})",
-                    event,
-                )
-                for state, made in (("awaiting", 0), ("queued", 3 * (n % 2))):
-                    target = "ab"[n % 2] if state == "queued" else "ba"[n % 2]
-                    filling.execute(
-                        "INSERT INTO deliveries (seq, target, state, reason, due_at, retries, "
-                        "changed_at) VALUES (?, ?, ?, '', ?, ?, 0)",
-                        (n, target, state, NOW + n, made),
-                    )
-
-    fill(1, 5)
-    await steps()
-    few = await steps()
-    fill(5, 4000)
-    await steps()
-    assert await steps() == few
-    await store.close()
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -349,11 +289,9 @@ async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
     """An open one would keep the log from being cut, for instance after another program's
     writes."""
     store = await SqliteStore.open(path, LIMITS)
-    record = Record("event", Stage.OPEN, NOW, 1, NOW, NOW + 1, NOW + 62, NOW + 999)
-    rows = [DeliveryRow(target, State.AWAITING) for target in ("one", "two", "three")]
+    rows = [awaiting(target) for target in ("one", "two", "three")]
     for number in range(3):  # SQLite is at its end with the last row
-        each = replace(record, event_id=f"event-{number}")
-        await store.add(each, letter(b"body"), rows, T)
+        await store.add(record(event_id=f"event-{number}"), letter(b"body"), rows, T)
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA ignore_check_constraints = ON")
         other.execute(damage)
