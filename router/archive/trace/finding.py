@@ -165,14 +165,14 @@ class Row:
 
     newest: Match
     #: The last request that fits, once found.
-    told: CallerInfo | None = None
+    request: CallerInfo | None = None
     #: The state of its delivery to each target, as far as known.
     _states: dict[str, str] = field(default_factory=dict)
 
     def add(self, match: Match) -> None:
         match match:
             case CallerInfo():
-                self.told = self.told or match
+                self.request = self.request or match
                 for result in match.targets:
                     state = "failed" if result.failed else result.skipped
                     self._states.setdefault(result.target, state)
@@ -204,7 +204,7 @@ def rows(newest: Iterable[Match], limit: int) -> tuple[list[Row], bool]:
             further += 1
         if name in table:
             table[name].add(match)
-            if table[name].told is not None:
+            if table[name].request is not None:
                 incomplete.discard(name)
         if further >= _FURTHER or (further and not incomplete):
             break

@@ -181,8 +181,8 @@ def row_view(row: Row, *, body: bool) -> MatchView:
     view = match_view(row.newest, body=body)
     if view["what"] == "request" or view["what"] == "unmatched":
         return view
-    if row.told is not None:
-        view["told"] = row.told.code
+    if row.request is not None:
+        view["told"] = row.request.code
     if view["what"] != "kept":
         view["open"] = [{"target": name, "state": state} for name, state in row.open.items()]
     return view
@@ -279,7 +279,7 @@ def _story(
         else [],
     }
     if body:
-        view["body"] = next((each.body for each in requests if each.body is not None), None)
+        view["body"] = next((r.body for r in requests if r.body is not None), None)
     return view
 
 
