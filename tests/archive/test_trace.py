@@ -417,7 +417,7 @@ def test_unreadable_lines_are_counted(tmp_path: Path) -> None:
     keep(tmp_path, one, *garbled, older, two[:-20])
     found = trace(tmp_path, "one", "--format", "json")
     assert len(found.json["steps"]) == 2
-    assert "could not be read" in found.err
+    assert "3 lines could not be read" in found.err
 
 
 HOSTILE = [
