@@ -115,10 +115,7 @@ api-fuzz: dev-environment ## Schemathesis against a real router's API; ARGS="--s
 	@$(python) -m scripts.api_fuzz .tools/venv-fuzz --max-examples $${EXAMPLES:-15} --workers 2 $(ARGS)
 
 docs: dev-environment ## bring up to date what is made from code
-	@$(python) -m scripts.metrics_page >docs/metrics.md
-	@$(python) -m scripts.dashboard >deploy/grafana/ebaas-router.json
-	@$(python) -m scripts.routes_reference
-	@$(python) -m scripts.openapi >schemas/openapi.yaml
+	@$(python) -m scripts.reference
 
 .PHONY: golden
 
@@ -211,7 +208,6 @@ torture: dev-environment ## random bytes from callers and targets, the worst JSO
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
 	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
-	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/whole/test_worst_bodies.py
 
 .PHONY: bench growth profile
 

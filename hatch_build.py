@@ -2,7 +2,7 @@
 
 A hook of hatchling that is off unless HATCH_BUILD_HOOK_ENABLE_CUSTOM is set, as `make wheel
 COMPILED=1` does. It takes a C compiler and the headers of Python. What it brings is in
-docs/performance.md.
+docs/internals/performance.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MODULES = (
     "net/http/lifetime",
     "net/loops",
     "routing/target",
-    "store/sqlite/rows",
+    "store/sqlite/statements",
     "store/sqlite/store",
     "telemetry/log/__init__",
     "telemetry/log/lines",

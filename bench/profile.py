@@ -102,7 +102,7 @@ def profile(scene: Scene, seconds: int, archive: str) -> str:
     settings = Settings(store=scene.folder / "profile.db", archive=parse_archive(archive))
     with (scene.folder / "log").open("w") as stream:
         app = App(settings, loaded, Log(stream, "json"), tracing=tracing_by(os.environ))
-        serving = Server(app.entry, listen("127.0.0.1", 0))
+        serving = Server(app.entry, listen("127.0.0.1", 0), lifespan=app.lifespan)
         sample, figures = Sample(), {}
 
         async def drive() -> None:

@@ -1,12 +1,10 @@
-"""Print Grafana's dashboard, deploy/grafana/ebaas-router.json: python -m scripts.dashboard
+"""Grafana's dashboard, deploy/grafana/ebaas-router.json, which `make docs` writes.
 
 It has three rows, for the three questions of the engineer on duty. Panels by target use series
 recorded by deploy/prometheus/rules.yml, or join with them, so that owners can be selected.
 """
 
 from __future__ import annotations
-
-import sys
 
 from scripts.grafana import (
     HALF,
@@ -78,7 +76,7 @@ SINCE = f"{alerts('ALERTS_FOR_STATE', CHOSEN)} and ignoring (alertstate) {alerts
 IS_IT_WELL = [
     stat(
         "Alerts firing",
-        "Of all targets. docs/alerts.md says what each means, and what to do.",
+        "Of all targets. docs/how-to/alerts.md says what each means, and what to do.",
         "short",
         f"count({alerts('ALERTS', JOB, FIRING)}) or vector(0)",
         (1, "red"),
@@ -152,7 +150,7 @@ IS_IT_WELL = [
     ),
     table(
         "Firing alerts",
-        "Of the chosen owners and targets. docs/alerts.md has a section for each.",
+        "Of the chosen owners and targets. docs/how-to/alerts.md has a section for each.",
         ("alertname", "severity", "target", "owner", "reason", "file"),
         {"since": ("dateTimeFromNow", f"1000 * {SINCE}")},
     ),
@@ -179,7 +177,7 @@ WHICH_TARGET = [
     graph(
         "Failed attempts a second, and why",
         HALF,
-        "Each reason is explained in docs/ops.md.",
+        "docs/reference/codes.md explains each reason.",
         "reqps",
         {
             "{{target}} {{reason}}": "sum by (target, reason) "
@@ -264,5 +262,6 @@ DASHBOARD: Json = {
     ),
 }
 
-if __name__ == "__main__":
-    sys.stdout.write(legible(DASHBOARD) + "\n")
+
+def text() -> str:
+    return legible(DASHBOARD) + "\n"

@@ -70,7 +70,7 @@ def compose(image: str, network: str, room: Path) -> str:
         name: {"image": image, "pull_policy": "never"} for name in ("router", "receiver")
     }
     secrets = {}
-    for name in ("ebaas-token", "ops-token", "console-token", "store-password"):
+    for name in ("ebaas-token", "ops-token", "console-token"):
         (room / name).write_text(TOKEN if name == "ebaas-token" else f"{name}-{TOKEN}")
         secrets[name] = {"file": str(room / name)}
     override = room / "override.json"

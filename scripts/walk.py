@@ -96,7 +96,7 @@ def walks_of(folder: Path) -> list[Walk]:
     walks: list[Walk] = []
     listeners = [listen("127.0.0.1", 0) for _ in range(TARGETS)]
     app = App(Settings(store=folder / "walk.db"), routes_to(listeners), Log(io.StringIO(), "json"))
-    serving = Server(app, listen("127.0.0.1", 0))
+    serving = Server(app, listen("127.0.0.1", 0), lifespan=app.lifespan)
 
     async def drive() -> None:
         loop = asyncio.get_running_loop()

@@ -23,11 +23,11 @@ import uvloop
 
 from bench.processes import free_port
 from bench.soak import targets
-from bench.soak.callers import MAX_BODY, RECEIVE, Callers, status
+from bench.soak.callers import Callers, status
 from bench.soak.configuration import Configuration
 from bench.soak.samples import Growth, Meter, Sample, growths
 from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
+from router.process.server import Server
 from router.transport.engine import KEEP_ALIVE
 from tests.support.servers import served
 
@@ -60,7 +60,6 @@ class Router:
             *(sys.executable, "-m", "router", "serve", "--log-format", "json"),
             *("--config", str(self._configuration.path), "--store", str(self.store)),
             *("--port", str(self.port), "--ops-port", str(self.ops_port)),
-            *("--max-body", str(MAX_BODY), "--receive-timeout", f"{RECEIVE}s"),
             stdout=asyncio.subprocess.PIPE,
             limit=1024 * 1024,
         )
@@ -108,7 +107,7 @@ class Run:
         )
         # The stand-in would log each answer that it breaks off, as ordered.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        async with served(AsgiServer(endpoints, listen("127.0.0.1", 0))) as serving:
+        async with served(Server(endpoints, listen("127.0.0.1", 0))) as serving:
             configuration = Configuration(folder / "routes.yaml", serving.url)
             router = Router(folder, configuration)
             await router.start()

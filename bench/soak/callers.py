@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 
 from bench.caller import Caller, event, request
 from bench.soak.configuration import Configuration, hang_up
+from router.net.http.lifetime import Limits
+from router.web.callbacks import MAX_BODY
 
-#: The router's limits in a soak, in bytes and seconds.
-MAX_BODY, RECEIVE = 64 * 1024, 2.0
+#: How long a request may take to arrive, in seconds.
+RECEIVE = Limits().receive
 
 #: The number of requests after which an event counts as lost.
 TRIES = 60
@@ -127,7 +129,7 @@ class Callers:
         large = event("plain", "x" * MAX_BODY)
         await self._once("oversize", [request("/callback", large)], "413")
         head = b"POST /callback HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
-        chunks = [b"%x\r\n" % 16384 + b" " * 16384 + b"\r\n"] * 5
+        chunks = [b"%x\r\n" % 16384 + b" " * 16384 + b"\r\n"] * (MAX_BODY // 16384 + 1)
         await self._once("oversize", [head, *chunks, b"0\r\n\r\n"], "413")
 
     async def _is_invalid(self) -> None:

@@ -1,4 +1,4 @@
-"""What a shell needs to complete commands, options and files: `ebaas-router --completion SHELL`."""
+"""Scripts by which a shell completes commands, options and files: `--completion SHELL`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 
 def completion(arguments: Sequence[str]) -> list[str]:
-    """The lines of a shell's script. Raises SettingInvalid for another shell."""
+    """Return the lines of a shell's script. Raises SettingInvalid for another shell."""
     import shtab
 
     if len(arguments) != 1 or arguments[0] not in _SHELLS:
@@ -24,7 +24,7 @@ def completion(arguments: Sequence[str]) -> list[str]:
 
 
 def _whole(paths: dict[str, Any]) -> argparse.ArgumentParser:
-    """One parser of all commands, each as it configures its own."""
+    """Return one parser with all commands."""
     from router.cli import COMMANDS, configured
 
     whole = argparse.ArgumentParser(NAME)

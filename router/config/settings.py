@@ -1,7 +1,7 @@
 """What `serve` is told at its start. Each setting is declared once; a restart changes it.
 
 What reloads is in routes.yaml; what is here is an option or a variable. A declaration's name gives
-both: `max_body` is `--max-body` and `EBAAS_ROUTER_MAX_BODY`.
+both: `max_requests` is `--max-requests` and `EBAAS_ROUTER_MAX_REQUESTS`.
 """
 
 from __future__ import annotations
@@ -149,12 +149,12 @@ def at_least(least: str, parse: Callable[[str], float]) -> Callable[[str], Any]:
     return parse_enough
 
 
-def one_of(word: str, other: str) -> Callable[[str], str]:
-    """What takes either of two words."""
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a parser that takes one of these words."""
 
     def parse(text: str) -> str:
-        if text not in (word, other):
-            raise ValueError(f"{text!r} is neither {word!r} nor {other!r}")
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
         return text
 
     return parse
@@ -164,14 +164,10 @@ def parse_switch(text: str) -> bool:
     return one_of("on", "off")(text) == "on"
 
 
-def setting(
-    parse: Callable[[str], Any], default: str | None, metavar: str, about: str, short: str = ""
-) -> Any:
+def setting(parse: Callable[[str], Any], default: str | None, metavar: str, about: str) -> Any:
     """Declare a field of Settings. The default is written as a user would; None is none."""
     declared = {"parse": parse, "default": default, "metavar": metavar, "about": about}
-    return field(
-        default=None if default is None else parse(default), metadata={**declared, "short": short}
-    )
+    return field(default=None if default is None else parse(default), metadata=declared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +227,6 @@ class Settings:
         "postgresql://USER@HOST/NAME, for several nodes; or 'none', which remembers nothing: every "
         "retry goes to every target, optional targets get one attempt",
     )
-    store_password_file: Path | None = setting(
-        parse_file,
-        None,
-        "FILE",
-        "the password for a store in PostgreSQL, read anew for each connection",
-    )
     #: In bytes.
     store_max_bytes: int = setting(
         at_least("1MiB", parse_size),
@@ -270,34 +260,12 @@ class Settings:
         "on|off",
         "'off': the archive keeps no bodies, and nothing can be replayed from it",
     )
-    #: In bytes.
-    max_body: int = setting(
-        at_least("1KiB", parse_size), "1MiB", "SIZE", "the largest callback; a larger one gets 413"
-    )
     max_requests: int = setting(
-        parse_count, "1024", "N", "callbacks in flight at a time; one more gets 503"
-    )
-    max_connections: int = setting(
         parse_count,
-        "4096",
+        "1024",
         "N",
-        "connections at a time; on one more only probes are answered, callbacks get 503",
-    )
-    #: In seconds.
-    receive_timeout: float = setting(
-        at_least("100ms", parse_duration),
-        "10s",
-        "TIME",
-        "how long a whole request may take from its first byte to its last, or else gets 408, "
-        "and how long a new connection may say nothing",
-    )
-    #: In seconds.
-    keep_alive: float = setting(
-        at_least("100ms", parse_duration),
-        "75s",
-        "TIME",
-        "how long an idle connection stays open; longer than what is in front of the router "
-        "keeps it",
+        "callbacks in flight at a time; one more gets 503. Callers may have four times as many "
+        "connections",
     )
     engine: Literal["native", "httpx"] = setting(
         one_of("native", "httpx"),
@@ -309,14 +277,11 @@ class Settings:
         parse_file, None, "DIR", "the folder that ${file:NAME} in routes.yaml reads from"
     )
     log_format: Format = setting(
-        one_of("console", "json"), "console", "FORMAT", "'console' for people, or 'json'"
-    )
-    verbose: bool = setting(
-        parse_switch,
-        "off",
-        "on|off",
-        "have in an event's line for people all that json has; the option alone means on",
-        short="-v",
+        one_of("console", "detailed", "json"),
+        "console",
+        "FORMAT",
+        "'console' for people; 'detailed', in which an event's line has all that json has; or "
+        "'json'",
     )
     ops_host: str = setting(
         parse_host,
@@ -360,8 +325,6 @@ class Setting:
     default: str | None
     metavar: str
     about: str
-    #: Its other option; `""` is none.
-    short: str
 
     @property
     def is_switch(self) -> bool:
@@ -383,8 +346,10 @@ class Setting:
         except ValueError as error:
             raise SettingInvalid(f"{source}: {error}") from None
 
-    def read_from(self, environ: Mapping[str, str]) -> Any:
-        """Its variable, or else its default. A variable that is empty counts as absent."""
+    def value(self, environ: Mapping[str, str], given: Mapping[str, str | None]) -> Any:
+        """Return the value of the option in `given`, else of the variable, else the default."""
+        if (text := given.get(self.name)) is not None:
+            return self.read(self.option, text)
         if text := environ.get(self.variable):
             return self.read(self.variable, text)
         return getattr(Settings(), self.name)
@@ -394,3 +359,34 @@ class Setting:
 SETTINGS = {
     declared.name: Setting(declared.name, **declared.metadata) for declared in fields(Settings)
 }
+
+#: Options that `serve` had in earlier versions, and what replaces each.
+REMOVED_OPTIONS = {
+    "--keep-alive": "an idle connection stays open for 620 s",
+    "--log-changes": "the log always has an event's first 20 changes",
+    "--max-body": "a body may have 1 MiB",
+    "--max-connections": "callers may have four connections for each of --max-requests",
+    "--max-head": "a head may have 16 KiB",
+    "--max-headers": "a request may have 100 headers",
+    "--ops-token-file": "put the token into the file of --ops-tokens",
+    "--receive-timeout": "a request has 10 s to arrive",
+    "--store-connections": "a router opens at most four connections to PostgreSQL",
+    "--store-max-rows": "use --store-max-bytes",
+    "--store-password-file": "use ?passfile=FILE in the URL of --store, or PGPASSWORD",
+    "--verbose": "use --log-format detailed",
+    "--workers": "use several nodes on PostgreSQL",
+    "-v": "use --log-format detailed",
+}
+
+
+def settings_from(environ: Mapping[str, str], given: Mapping[str, str | None]) -> Settings:
+    """Return every setting: the option in `given`, else its variable, else its default.
+
+    An empty variable counts as absent. Raises SettingInvalid, also for the variable of an option
+    that was removed: to ignore it would change what the router does without a word.
+    """
+    for option, instead in REMOVED_OPTIONS.items():
+        variable = VARIABLE_PREFIX + option.strip("-").replace("-", "_").upper()
+        if environ.get(variable):
+            raise SettingInvalid(f"{variable} is not a setting any more: {instead}")
+    return Settings(**{name: each.value(environ, given) for name, each in SETTINGS.items()})

@@ -71,7 +71,7 @@ class NoStore:
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
         """Nothing is kept."""
 
-    async def spend_all(self, timeout: float) -> None:
+    async def revoke_all_credit(self, timeout: float) -> None:
         """There is no record to spend."""
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
@@ -130,12 +130,11 @@ def kind_of(store: Path | Database | None) -> tuple[str, str]:
 async def open_store(
     store: Path | Database | None,
     limits: StoreLimits,
-    password: Path | None,
     door: Door = NO_DOOR,
 ) -> Store:
-    """`password` is a database's file. `door` is told to other processes that want the same
-    file. Raises StartFailed, and StoreFailed for a database that
-    is away."""
+    """Open a store. Other processes that want the same file are told of `door`.
+
+    Raises StartFailed, and StoreFailed for a database that is away."""
     match store:
         case None:
             return NoStore()
@@ -144,8 +143,7 @@ async def open_store(
             from router.store.postgres.connection import DatabaseAddress
             from router.store.postgres.store import PostgresStore
 
-            address = DatabaseAddress.of(database, password)
-            return await PostgresStore.open(address, limits)
+            return await PostgresStore.open(DatabaseAddress.of(database), limits)
         case path:
             from router.store.sqlite.store import SqliteStore
 
@@ -155,7 +153,6 @@ async def open_store(
 async def look_into(
     store: Path | Database,
     limits: StoreLimits,
-    password: Path | None,
     *,
     read_only: bool = False,
 ) -> Admin:
@@ -165,7 +162,7 @@ async def look_into(
         from router.store.postgres.admin import PostgresAdmin
         from router.store.postgres.connection import DatabaseAddress
 
-        return await PostgresAdmin.open(DatabaseAddress.of(store, password), limits)
+        return await PostgresAdmin.open(DatabaseAddress.of(store), limits)
     from router.store.sqlite.admin import SqliteAdmin
 
     return await SqliteAdmin.open(store, limits, read_only=read_only)

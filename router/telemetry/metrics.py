@@ -1,7 +1,7 @@
 """All metrics: each with its name, help and label, declared once.
 
 The tables `TargetMetrics` and `Metrics` define the series that exist from the start, the output of
-`/metrics` (scrape.py), and docs/metrics.md (`make docs`).
+`/metrics` (scrape.py), and docs/reference/metrics.md (`make docs`).
 
 Counting is an addition to a plain number, without a lock: each number is changed by one thread
 only, in general the event loop's.

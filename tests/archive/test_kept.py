@@ -41,7 +41,7 @@ class Known:
         return [row.tried.attempt for row in self.rows if row.tried is not None]
 
     def fits(self, question: Question) -> bool:
-        """Decide as docs/trace.md describes it."""
+        """Decide as docs/how-to/trace.md describes it."""
         reasons = {row.reason for row in self.rows} | {each.reason for each in self.tried}
         reply = "000" if self.stage is Stage.CLOSED else "500"
         codes = {reply, *(a.code for a in self.tried), *(str(a.status) for a in self.tried)}
@@ -146,7 +146,7 @@ def found(shop: Shop, question: Question, limit: int) -> list[str]:
     async def look() -> list[str]:
         store = parse_store(shop.option)
         assert store is not None
-        ops = await look_into(store, LIMITS, None)
+        ops = await look_into(store, LIMITS)
         try:
             return [each.event_id for each in await kept(ops, question, limit)]
         finally:

@@ -16,7 +16,7 @@ import pytest
 from router.archive.reading import lines_with
 from router.archive.trace.lines import parse_line
 from router.archive.trace.question import Question
-from router.cli.history.stories import format_story
+from router.cli.stories import format_story
 from router.model.event import Reason
 from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told

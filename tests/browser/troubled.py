@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 OPS_TOKEN, LEDGER_TOKEN = "ops-token-of-the-tests", "ledger-token-of-the-tests"
 
-#: A target's words with HTML.
+#: A hostile answer of a receiver.
 HOSTILE = "<img src=x onerror=x()>"
 
 
@@ -51,7 +51,7 @@ class Troubled:
         wait_until(lambda: states(self.store).get(name, {}).get("audit") == "dead")
 
     def start(self) -> None:
-        """Start the router again on the same ports."""
+        """Start it again, at the same ports."""
         self.serve = _serve(self.folder, self.config, self.port)
 
     def stop(self) -> None:
@@ -92,7 +92,7 @@ _TOKENS = {
 
 
 def _routes(targets: dict[str, Target]) -> dict[str, object]:
-    """Return routes: EBaaS retries late, the queue once and soon."""
+    """EBaaS retries late; the queue retries once and soon."""
     return {
         "version": 1,
         "ebaas": {"waits": ["1h"]},

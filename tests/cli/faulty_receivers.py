@@ -157,7 +157,7 @@ class Short(Right):
 #: The receiver, the check that finds its fault, the router's reason for such an answer, if any, and
 #: a word of the advice.
 FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
-    "redirects": (tells(b"", 308, ("location", "/x/")), "redirects", "redirect", "slash"),
+    "redirects": (tells(b"", 308, ("location", "/x/")), "answers", "redirect", "slash"),
     "says ok": (tells(b"ok"), "answers", "not_json", "one JSON object"),
     "code is a number": (tells({"code": 0}), "answers", "code", "string"),
     "another code": (tells({"code": "200"}), "answers", "code", "000"),
@@ -169,14 +169,13 @@ FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
         "answers", "encoded", "compress",
     ),
     "says too much": (tells({"code": "000", "msg": "x" * 70_000}), "answers", "too_large", "64"),
-    "msg is a number": (tells({"code": "000", "msg": 1}), "answers", None, "leave it out"),
     "short": (Short, "answers", "reset", "content-length"),
     "slow now and then": (SometimesSlow, "timing", "timeout", "afterwards"),
-    "refuses the second time": (SecondTimeRefused, "twice", "status", "id that is done"),
-    "wants changes": (refusing(lambda e: not e["changes"]), "no-changes", "status", "empty list"),
+    "refuses the second time": (SecondTimeRefused, "twice", "status", "processed before"),
+    "wants changes": (refusing(lambda e: not e["changes"]), "no-changes", "status", "to be empty"),
     "wants a key": (refusing(lambda e: not e["event_key"].split()), "no-key", "status", "optional"),
-    "crashes without changes": (crashing("changes"), "no-changes", "reset", "`changes` be empty"),
-    "crashes without a key": (crashing("event_key"), "no-key", "reset", "`event_key` be optional"),
+    "crashes without changes": (crashing("changes"), "no-changes", "reset", "to be empty"),
+    "crashes without a key": (crashing("event_key"), "no-key", "reset", "as optional"),
     "knows all fields": (refusing(lambda e: "tenant" in e), "unknown-fields", "status", "ignore"),
     "ASCII alone": (
         refusing(lambda e: e["event_type"].encode("ascii") and None), "scripts", "status", "UTF-8",

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config import effective, loading
+from router.config.comparison import edits_of
 from router.config.document import write
-from router.config.edits import edits_of
 from router.config.loading import Config
 from router.config.schema import Shape, shape_of
 from router.contract.schedule import parse_duration

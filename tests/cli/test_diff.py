@@ -563,7 +563,6 @@ def test_skipped_lines_are_noted(diff: Diff) -> None:
 
 def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many different events take no more memory than some, and each is counted."""
-    monkeypatch.setattr("router.cli.routes.inputs._MAX_HELD", 200)
     monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
     monkeypatch.setattr(comparison, "MAX_KEYS", 200)
     monkeypatch.setattr("router.routing.table._REMEMBERED", 200)

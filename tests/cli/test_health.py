@@ -118,7 +118,7 @@ def test_wrong_urls_and_variables_are_one_line() -> None:
 
 def test_other_variables_are_not_its_concern() -> None:
     """A setting that `health` does not use can't make it fail or talk."""
-    variables = {"EBAAS_ROUTER_MAX_BODY": "x", "EBAAS_ROUTER_PROT": "1"}
+    variables = {"EBAAS_ROUTER_MAX_REQUESTS": "x", "EBAAS_ROUTER_PROT": "1"}
     finished = run("health", "--port", str(free_port()), environ=variables)
     assert finished.returncode == 1
     assert finished.stderr == b""

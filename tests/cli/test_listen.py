@@ -89,19 +89,19 @@ def test_copies_are_signed_as_a_target_wants_them(tmp_path: Path) -> None:
                 assert listening.wait() == 0
             lines = map(json.loads, listening.stdout)
             assert [line["code"] for line in lines if line["kind"] == "copy"] == [code] * 2
-            hints = [line for line in listening.stderr if "is --sign the secret" in line]
+            hints = [line for line in listening.stderr if "is --sign the receiver's secret" in line]
             assert len(hints) == (code == "401")
 
 
 def test_a_secret_signs_copies_alone(tmp_path: Path) -> None:
-    """Where none are made it is an error."""
+    """Without copies it is an error."""
     refused = run("listen", "--no-forward", "--sign", SECRET)
     assert refused.returncode == 2
     assert "--sign needs --forward-to" in one_line(refused.stderr)
 
 
 def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:
-    """Who may not see bodies gets no copies, and is told why; only looking is allowed."""
+    """A token without `bodies` can only watch; for copies the message says why not."""
     with router(tmp_path) as (started, asking):
         asking[-1] = str(tmp_path / "reader")
         refused = run("listen", *asking, "--forward-to", "http://127.0.0.1:1/")
@@ -143,11 +143,11 @@ def test_a_router_that_is_gone_is_looked_for_again_and_again(
     stream = f"HTTP/1.1 200 OK\r\nconnection: close\r\n{beat}".encode()
     you = http_answer('{"name": null}')
     answers = iter([stream, you, b"", you, stream, http_answer('{"detail": "no"}', "403 No")])
-    monkeypatch.setattr("router.cli.trying.listen._AGAIN", 0.01)
+    monkeypatch.setattr("router.cli.trying.listen._RECONNECT", 0.01)
     with answering(lambda: next(answers)) as url:
         finished = ran("listen", "--url", url, "--no-forward")
-    ended = "ebaas-router: the router has ended the stream; looking for it again"
-    gone = f"ebaas-router: {url}: the connection failed; looking for it again"
+    ended = "ebaas-router: the router has ended the stream; reconnecting"
+    gone = f"ebaas-router: {url}: the connection failed; reconnecting"
     listening = "ebaas-router: listening; Ctrl-C ends it"
     assert finished.code == 3
     assert finished.err.splitlines() == (

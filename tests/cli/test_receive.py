@@ -64,7 +64,7 @@ def test_it_acknowledges(usual: Receiver) -> None:
 def line_of(
     target: Receiver, path: str, body: bytes = SAMPLE, headers: Mapping[str, str] | None = None
 ) -> str:
-    """What is printed for a request on a path of its own."""
+    """The line printed for a request on a path of its own."""
 
     def lines() -> list[str]:
         return [line for line in target.stdout if f" POST {path} " in line]
@@ -114,7 +114,7 @@ def test_json_lines_have_the_whole_request() -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_control_characters_are_escaped(form: str) -> None:
-    """Whatever comes, a request is one line that moves no cursor."""
+    """A request is one line without control characters."""
     with receiver("--format", form) as target:
         key = "\x1b[31mred\n\u202e\x9b\u2028"
         post(target.url + "/%1b%0a", json.dumps({"event_key": key}, ensure_ascii=False).encode())
@@ -131,14 +131,6 @@ def test_code_status_and_msg_to_order() -> None:
         reply = post(target.url)
     assert reply.status_code == 409
     assert (reply.json()["code"], reply.json()["msg"]) == ("E42", "later")
-
-
-def test_a_code_that_fails_has_the_page_s_message() -> None:
-    """Without `--msg` a failure has the message of the page's 500."""
-    with receiver("--code", "500") as target:
-        reply = post(target.url)
-    assert reply.status_code == 200
-    assert reply.json()["msg"] == FAILED
 
 
 @pytest.mark.parametrize("status", ["204", "304"])
@@ -184,20 +176,20 @@ def test_fail_rate_is_repeatable() -> None:
     [("GET", b"", 405), ("PUT", SAMPLE, 405), ("POST", b"", 400), ("POST", b"{", 400)],
 )
 def test_anything_else_is_refused(usual: Receiver, method: str, body: bytes, status: int) -> None:
-    """What is no POST of JSON is refused in the contract's JSON."""
+    """Requests other than a POST of JSON are refused in the contract's JSON."""
     with httpx.Client(**PLAIN) as client:
         reply = client.request(method, usual.url, content=body)
     assert (reply.status_code, reply.json()["code"]) == (status, str(status))
 
 
 def test_what_is_no_http_is_one_line(usual: Receiver) -> None:
-    """It is told so, and so is whoever watches."""
+    """The caller gets 400, and stderr has one line."""
     host, port = usual.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(b"BAD\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
     usual.wait_for(lambda: len(usual.stderr) == 2)
-    assert usual.stderr[1].endswith('message="Invalid HTTP request received."')
+    assert usual.stderr[1] == "ebaas-router: refused a request with HTTP 400"
 
 
 def test_a_taken_port_is_one_line(usual: Receiver) -> None:
@@ -214,23 +206,12 @@ def test_ctrl_c_is_the_normal_end(number: signal.Signals) -> None:
     with receiver("--fail-first", "1") as target:
         codes(target.url, 3)
         assert target.interrupt(number) == 0
-        assert target.stderr[-1] == "ebaas-router: received 3 requests; answered: 500 1, 000 2"
+        assert target.stderr[-1] == "ebaas-router: requests received: 3; answered: 500 1, 000 2"
         assert len(target.stderr) == 2
 
 
-def test_one_request_is_counted_as_one() -> None:
-    """At its start it says where it receives, at its end what came."""
-    with receiver() as target:
-        assert target.stderr == [
-            f"ebaas-router: receiving on {target.url}, any path; Ctrl-C ends it"
-        ]
-        codes(target.url, 1)
-        assert target.interrupt() == 0
-        assert target.stderr[-1] == "ebaas-router: received 1 request; answered: 000 1"
-
-
 def test_it_ends_with_its_reader() -> None:
-    """When nobody reads its lines any more it stops, quietly."""
+    """Without a reader of its lines it stops, quietly."""
     ours, theirs = os.pipe()
     with subprocess.Popen(
         command("receive", "--port", "0"),
@@ -266,28 +247,10 @@ def test_verify_tells_right_signatures_from_wrong_ones() -> None:
         target.wait_for(lambda: len(target.stdout) == 4)
     assert (refused.status_code, refused.json()["code"]) == (401, "401")
     assert [line.partition("  -> ")[2] for line in target.stdout] == [
-        "200 000  signature right",
-        "200 000  signature right",
-        "401 401  not trusted: no signature is right: another secret, or a changed body",
+        "200 000  signature valid",
+        "200 000  signature valid",
+        "401 401  not trusted: no signature is valid: another secret, or a changed body",
         "401 401  not trusted: there is no webhook-id",
-    ]
-
-
-def test_its_lines_are_in_chinese_where_that_is_asked_for() -> None:
-    """What it says at its start and its end, too."""
-    with receiver("--lang", "zh", "--verify", "the new secret") as target:
-        post(target.url)
-        post(target.url, b"{}", headers=signed("the new secret", b"{}"))
-        target.wait_for(lambda: len(target.stdout) == 2)
-        assert target.interrupt() == 0
-    first, second = (line.partition("  ")[2] for line in target.stdout)
-    assert first.startswith(f"POST /  a.gs.cert.1  {len(SAMPLE)} 字节  webhook-id 无  -> 401 401  ")
-    assert first.endswith("  不可信：没有 webhook-id")
-    assert second.startswith("POST /  （无 event_key）  2 字节  webhook-id evt-7  -> 200 000  ")
-    assert second.endswith("  签名正确")
-    assert target.stderr == [
-        f"ebaas-router: 正在 {target.url} 接收请求，路径不限；Ctrl-C 结束",
-        "ebaas-router: 共收到 2 个请求；返回码：401 1, 000 1",
     ]
 
 
@@ -314,21 +277,6 @@ def test_what_is_no_event_is_signed_without_a_key(tmp_path: Path, body: str) -> 
         quick("send", str(event), target.url, "--sign", "a secret of the ledger")
         target.wait_for(lambda: target.stdout)
     assert "x-ebaas-event-key" not in json.loads(target.stdout[0])["headers"]
-
-
-def test_verify_takes_its_secret_from_a_file_or_a_variable(tmp_path: Path) -> None:
-    """In the words of routes.yaml; a JSON line says what came of it."""
-    (tmp_path / "signing").write_text("whsec_b2xkIHNlY3JldA==\n")
-    options = ("--secrets-dir", str(tmp_path), "--format", "json")
-    with receiver(
-        "--verify", "${file:signing}", "--verify", "${NONE:-raw one}", *options
-    ) as target:
-        post(target.url, headers=signed("whsec_b2xkIHNlY3JldA=="))
-        post(target.url, headers=signed("raw one"))
-        post(target.url)
-        target.wait_for(lambda: len(target.stdout) == 3)
-    told = [json.loads(line)["distrusted"] for line in target.stdout]
-    assert told == [None, None, "there is no webhook-id"]
 
 
 @pytest.mark.parametrize(

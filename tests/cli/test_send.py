@@ -38,7 +38,7 @@ def target() -> Iterator[Receiver]:
 
 
 def sent(target: Receiver, *arguments: str, stdin: bytes = b"") -> dict[str, Any]:
-    """What the receiver got from a `send` with these arguments."""
+    """The request that the receiver got from a `send` with these arguments."""
     before = len(target.stdout)
     finished = quick("send", *arguments, "--url", target.url + "/callback", stdin=stdin)
     assert finished.returncode == 0, finished.stderr
@@ -108,16 +108,6 @@ def test_the_event_from_options(target: Receiver) -> None:
     assert json.loads(sent(target, "--key", "other")["body"])["event_key"] == "other"
 
 
-def test_an_empty_key_is_left_out(target: Receiver) -> None:
-    """`--key ''` sends an event without a key."""
-    assert "event_key" not in json.loads(sent(target, "--key", "")["body"])
-
-
-def test_an_empty_field_is_sent_empty(target: Receiver) -> None:
-    """An empty option is an empty field, not the sample's: what it is refused with can be seen."""
-    assert json.loads(sent(target, "--topic", "")["body"])["event_topic"] == ""
-
-
 def test_a_file_is_sent_byte_for_byte(target: Receiver, tmp_path: Path) -> None:
     """FILE goes out as it is, whatever is in it; it and the URL may come in any order."""
     body = b' {"a": 1e400,\r\n "a":"\xe6\x88\x90"}\n'
@@ -168,7 +158,7 @@ def test_a_header_s_variables_are_replaced(
 
 
 def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused by the header's name."""
+    """The message has the header's name alone."""
     monkeypatch.setenv("TOKEN", "hush\r\nx: y")
     finished = quick("send", "http://127.0.0.1:1/", "--header", "x-token: ${TOKEN}")
     assert finished.returncode == 2
@@ -179,8 +169,8 @@ def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        ((), "--sign SECRET; for a token, --header 'authorization: Bearer ${NAME}'"),
-        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is --sign the secret by which"),
+        ((), "--sign SECRET, or --header 'authorization: Bearer ${NAME}'"),
+        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is --sign the receiver's secret"),
         (("--header", "authorization: Bearer x"), "is the token of --header the one"),
     ],
 )
@@ -196,7 +186,7 @@ def test_after_a_401_it_says_how_to_be_trusted(options: tuple[str, ...], hint: s
 def test_without_a_url_it_goes_to_the_router_of_the_variables(
     target: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its host, its port and its path, which is secret; what cannot be sent to says so."""
+    """The URL has the host, the port and the secret path of `serve`; port 0 is an error."""
     port = target.url.rsplit(":", 1)[1].strip("/")
     monkeypatch.setenv("EBAAS_ROUTER_HOST", "0.0.0.0")
     monkeypatch.setenv("EBAAS_ROUTER_PORT", port)
@@ -209,15 +199,7 @@ def test_without_a_url_it_goes_to_the_router_of_the_variables(
     monkeypatch.setenv("EBAAS_ROUTER_PORT", str(free_port()))
     assert b"7a1c" not in quick("send").stdout
     monkeypatch.setenv("EBAAS_ROUTER_PORT", "0")
-    assert b"EBAAS_ROUTER_PORT: 0 is no port to send to" in quick("send").stderr
-
-
-def test_any_other_code_is_bad() -> None:
-    """A code but 000 is exit code 1, whatever the HTTP status says."""
-    with answering(http_answer('{"code":"0"}')) as url:
-        finished = quick("send", url)
-    assert finished.returncode == 1
-    assert one_line(finished.stdout).startswith("code 0, ")
+    assert b"EBAAS_ROUTER_PORT: 0 is not a port to send to" in quick("send").stderr
 
 
 def test_the_code_decides() -> None:
@@ -233,7 +215,7 @@ def test_the_code_decides() -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "reset", ""),
         (b"220 mail.example ESMTP\r\n\r\n", "protocol", ""),
         (http_answer("<html>", "502 Bad Gateway"), "not_json", "not JSON"),
-        (http_answer('["000"]'), "not_json", "no JSON object"),
+        (http_answer('["000"]'), "not_json", "not a JSON object"),
         (http_answer("[" * 60000), "not_json", "nested more than 8 deep"),
         (http_answer('{"code":0}'), "code", "no code that is a string"),
         (http_answer('{"code":500}'), "code", "no code that is a string"),
@@ -244,7 +226,7 @@ def test_the_code_decides() -> None:
     ],
 )
 def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> None:
-    """What is no contract reply is told by its reason, exit code 1."""
+    """Any other answer is shown with its reason; exit code 1."""
     with answering(answer) as url:
         finished = quick("send", url, "--format", "json")
     assert (finished.returncode, finished.stderr) == (1, b"")
@@ -263,7 +245,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_reply_can_not_write_on_the_terminal() -> None:
-    """What a reply says is escaped and cut, so that it stays one line."""
+    """The texts of a reply are escaped and cut, so that it stays one line."""
     reply = {"code": "\x1b[2J", "msg": "a\nb\r\u202e" + "x" * 9999, "request_id": "\x00"}
     with answering(http_answer(json.dumps(reply))) as url:
         finished = quick("send", url)
@@ -271,13 +253,6 @@ def test_a_reply_can_not_write_on_the_terminal() -> None:
     assert line.isprintable()
     assert line.startswith("code \\u001b[2J, a\\u000ab\\u000d\\u202exxx")
     assert len(line) < 400
-
-
-def test_no_locale_makes_a_reply_unprintable(target: Receiver) -> None:
-    """Where stdout's encoding lacks a character, it is escaped."""
-    finished = run("send", target.url, environ={"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"})
-    assert finished.returncode == 0
-    assert one_line(finished.stdout).startswith("code 000, \\u6210\\u529f, ")
 
 
 def test_the_timeout_ends_a_request() -> None:
@@ -306,22 +281,13 @@ def test_retry_goes_on_until_it_succeeds() -> None:
 
 
 def test_retry_gives_up_after_its_retries() -> None:
-    """When all retries are made the exit code is 1; the last wait repeats."""
+    """The exit code is 1 after the last retry; the last wait repeats."""
     with answering(http_answer('{"code":"500"}')) as url:
         finished = quick("send", url, "--waits", "1ms", "--retries", "3", "--format", "json")
     assert finished.returncode == 1
     assert [(line["request"], line["of"]) for line in told(finished)] == [
         (number, 4) for number in (1, 2, 3, 4)
     ]
-
-
-def test_a_retry_sends_the_same_bytes() -> None:
-    """A retry is the same event, byte for byte, as EBaaS would send it."""
-    with receiver("--fail-first", "1", "--format", "json") as target:
-        quick("send", target.url, "--waits", "1ms")
-        target.wait_for(lambda: len(target.stdout) == 2)
-        first, second = (json.loads(line)["body"] for line in target.stdout)
-    assert first == second
 
 
 def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
@@ -359,7 +325,7 @@ def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...], start: str) -> None:
-    """What can't be sent is one line that says why, exit code 2."""
+    """A mistake is one line that says why; exit code 2."""
     finished = quick("send", *arguments)
     assert finished.returncode == 2
     assert one_line(finished.stderr).startswith(f"ebaas-router: {start}")

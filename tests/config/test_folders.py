@@ -169,9 +169,8 @@ def validator(name: str) -> jsonschema.Draft7Validator:
 
 
 def test_the_page_shows_a_folder_that_loads(folder: Path, tmp_path: Path) -> None:
-    """The files of docs/routes.md are one configuration, with nothing to warn of; without its
-    `share` it is none."""
-    page = (ROOT / "docs/routes.md").read_text(encoding="utf-8")
+    """The files in docs/how-to/teams.md load without a warning, but not without their `share`."""
+    page = (ROOT / "docs/how-to/teams.md").read_text(encoding="utf-8")
     files = dict(re.findall(r"```yaml\n# config/(\S+)\n(.*?)```", page, re.DOTALL))
     assert len(files) == 3
     (tmp_path / "ledger-signing").write_text("whsec_" + "c2VjcmV0" * 5)

@@ -20,7 +20,7 @@ import pytest
 
 from router.app import App
 from router.config import reload as reloading
-from router.config.edits import Edit, edits_of
+from router.config.comparison import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config, Source
 from router.config.reload import Reload, Standing
@@ -557,7 +557,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             log,
             watched=(source, look),
         )
-        server = Server(app, listen("127.0.0.1", 0), drain_timeout=1)
+        server = Server(app, listen("127.0.0.1", 0), lifespan=app.lifespan, drain_timeout=1)
         async with served(server):
             codes: list[str] = []
             stop = asyncio.Event()

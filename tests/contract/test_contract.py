@@ -111,7 +111,7 @@ async def test_a_field_of_the_wrong_type_is_named_with_what_was_expected(
 async def test_of_several_faults_the_first_in_the_pages_order_is_named(
     accepted: tuple[House, list[Any]], first: int
 ) -> None:
-    """Whatever the faults are, the field that stands first on the page is the one named."""
+    """The reply names the field that comes first on the page, whatever the faults are."""
     router, _ = accepted
     faulty: dict[str, Any] = dict.fromkeys(PAGE[first:], 1)
     faulty[PAGE[-1]] = ...
@@ -174,7 +174,7 @@ HOSTILE = {
 async def test_a_hostile_body_is_a_400_of_the_contract(
     accepted: tuple[House, list[Any]], name: str
 ) -> None:
-    """Whatever the bytes are, the reply is the contract's 400 and nothing is forwarded."""
+    """The reply is the contract's 400, and nothing is forwarded."""
     router, seen = accepted
     before = len(seen)
     reply = await router.post(HOSTILE[name])
@@ -223,7 +223,7 @@ FAITHFUL = {
 
 @pytest.mark.parametrize("name", FAITHFUL)
 async def test_the_body_reaches_every_target_byte_for_byte(name: str) -> None:
-    """What is valid is forwarded as it came: no byte more, less or other."""
+    """A valid body is forwarded byte for byte."""
     body = FAITHFUL[name]
     async with (
         stand_in() as (first, seen_first),
@@ -306,7 +306,7 @@ async def test_a_405_says_what_is_allowed(
 
 
 async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -> None:
-    """What only begins, ends or is written like one of them is none; an escape is what it means."""
+    """Similar paths are not found; an escape stands for its character."""
     router, _ = accepted
     told = {
         path: (await router.http.get(router.url + path)).status_code
@@ -353,17 +353,8 @@ async def test_a_content_encoding_is_refused() -> None:
             assert reply.json()["code"] == "000"
 
 
-async def test_every_content_encoding_is_read(server: str) -> None:
-    """Whichever of two comes last; some servers refuse two by themselves."""
-    async with accepting() as router:
-        for two in (("gzip", "identity"), ("identity", "gzip"), ("", "gzip")):
-            headers = [("content-encoding", each) for each in two]
-            reply = await router.post(headers=headers)
-            assert (reply.status_code, reply.json()["code"]) == (415, "415")
-
-
 async def test_a_declared_body_that_is_too_large_is_refused() -> None:
-    """A content-length over `--max-body` is a 413; one byte less is read."""
+    """A content-length over the limit is a 413; one byte less is read."""
     async with accepting(max_body=len(SAMPLE)) as router:
         assert (await router.post(SAMPLE)).status_code == 200
         reply = await router.post(SAMPLE + b" ")
@@ -396,20 +387,6 @@ async def test_a_chunked_body_is_refused_while_it_streams_and_memory_stays_bound
     assert head.startswith(b"HTTP/1.1 413 ")
     assert json.loads(body)["code"] == "413"
     assert peak < 20 * 1024 * 1024
-
-
-async def test_what_is_not_http_is_answered_in_the_contracts_json(server: str) -> None:
-    """A broken request line gets the contract's 400, or another server's own, and the connection
-    closes."""
-    async with accepting() as router:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(router.url.split(":")[-1]))
-        writer.write(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
-        answer = await reader.read()
-        writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 ")
-    if server == OWN:
-        assert json.loads(body)["code"] == "400"
 
 
 async def test_http_status_ok_answers_200_throughout() -> None:
@@ -581,9 +558,9 @@ async def test_an_operators_schema_adds_rules(
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ('{"type": "strng"}', "mine.json: at /type: no valid schema"),
-        ('{"properties": {"a": {"$ref": "https://x.invalid/s"}}}', "at /properties/a: $ref"),
-        ('{"properties": {"a": {"$ref": "#/$defs/none"}}}', "at /properties/a: $ref"),
+        ('{"type": "strng"}', "mine.json: at /type: not a valid schema"),
+        ('{"properties": {"a": {"$ref": "https://x.invalid/s"}}}', "under $defs"),
+        ('{"properties": {"a": {"$ref": "#/$defs/none"}}}', "'/$defs/none' does not exist"),
         ('{"$schema": "https://x.invalid/draft"}', "at /$schema: an unknown dialect"),
         ('{"type": "object"', "mine.json:1:18: not JSON"),
         ("[]", "mine.json: a schema is a JSON object"),

@@ -49,7 +49,7 @@ _values = st.recursive(
 
 @given(_values)
 def test_every_json_value_comes_through_unchanged(value: object) -> None:
-    """What the standard library writes is read back as the same value."""
+    """A text that the standard library writes is read as the same value."""
     for escaped in (True, False):
         assert parse_json(json.dumps(value, ensure_ascii=escaped).encode()) == value
 
@@ -67,8 +67,8 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
         (b"", "not JSON at line 1 column 1"),
         (b"[1,\n2", "not JSON at line 2 column 2"),
         (b"\xef\xbb\xbf{}", "a UTF-8 byte order mark at its start"),
-        (b"[NaN]", "NaN is no JSON number"),
-        (b"[-Infinity]", "-Infinity is no JSON number"),
+        (b"[NaN]", "NaN is not a JSON number"),
+        (b"[-Infinity]", "-Infinity is not a JSON number"),
         (b"[1e999]", "a number out of range"),
         (b"9" * 5000, "a number with too many digits"),
         (b'{"a":1,"a":1}', "a key twice in one object"),
@@ -101,7 +101,7 @@ def refused(text: bytes, bounds: Bounds) -> str:
 def test_depth_has_one_bound_whatever_the_version_of_python(
     bounds: Bounds, opens: bytes, closes: bytes
 ) -> None:
-    """It is of what is open at a time, no bracket within a string counts, and it is named."""
+    """Only open brackets count, and none in strings; the error names the bound."""
     deep = opens * bounds.depth + b"1" + closes * bounds.depth
     within = deep[len(opens) : -len(closes)]
     strictjson.parse_json(deep, bounds)
@@ -129,7 +129,7 @@ def test_values_have_one_bound(bounds: Bounds) -> None:
 
 
 def test_a_mib_of_ids_is_within_bounds() -> None:
-    """Whatever a callback of the largest size has in ids, or in objects with a UUID each."""
+    """The largest callback passes, with ids or with objects that have a UUID each."""
     many = json.dumps({"changes": ["12345678"] * 100_000}, separators=(",", ":"))
     objects = json.dumps({"changes": [{"id": "0" * 36}] * 22_000})
     for text in (many, objects, json.dumps(["id"] * 170_000)):
@@ -166,7 +166,7 @@ _hard_values = st.recursive(
 @settings(max_examples=MANY, deadline=None)
 @given(_hard_values, st.builds(Bounds, st.integers(1, 5), st.integers(5, 10), st.integers(10, 20)))
 def test_the_scan_counts_what_a_parser_reads(value: object, bounds: Bounds) -> None:
-    """Whatever is in strings: a text is refused if it has more than it may have, and else read."""
+    """A text is refused if and only if it exceeds a bound, whatever is in its strings."""
     for how in ({"separators": (",", ":")}, {"indent": 1}):
         text = json.dumps(value, **how).encode()
         try:
@@ -242,7 +242,7 @@ def _damaged(draw: st.DrawFn) -> bytes:
 
 
 def _read(read: Callable[[bytes], object], text: bytes) -> str:
-    """What comes of a text; 1, 1.0 and True are not the same, nor are 0.0 and -0.0."""
+    """The value of a text, or the error; 1, 1.0 and True differ, as do 0.0 and -0.0."""
     try:
         return repr(read(text))
     except Unreadable as error:
@@ -252,13 +252,13 @@ def _read(read: Callable[[bytes], object], text: bytes) -> str:
 @settings(max_examples=MANY, deadline=None)
 @given(_texts.map(str.encode) | _damaged() | _values.map(json.dumps).map(str.encode))
 def test_the_quick_reading_is_the_strict_one(text: bytes) -> None:
-    """Whatever comes: both give the same value, of the same types, or the same reason."""
+    """Both give the same value, of the same types, or the same reason."""
     assert _read(parse_json, text) == _read(parse_strictly, text)
 
 
 @pytest.mark.parametrize("depth", [2, 250, 254, 255, 500])
 def test_deep_ones_are_read_alike(depth: int) -> None:
-    """What is too deep for the quick reading is left to the strict one."""
+    """Texts too deep for the quick parser are left to the strict one."""
     for text in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
         assert _read(parse_json, text) == _read(parse_strictly, text)
         assert not _read(parse_json, text).startswith("Unreadable")

@@ -10,10 +10,10 @@ from router.net.http.lifetime import Limits
 
 
 def settings_of(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings of the variables that are not empty. Raises KeyError for an unknown
-    one."""
+    """Return settings by name, of the variables that are not empty. PGPASSWORD is libpq's; any
+    other variable that is not a setting raises KeyError."""
     known = {setting.variable: setting for setting in SETTINGS.values()}
-    named = {name: (known[name], text) for name, text in environ.items()}
+    named = {name: (known[name], text) for name, text in environ.items() if name != "PGPASSWORD"}
     return {
         setting.name: setting.read(name, text) for name, (setting, text) in named.items() if text
     }

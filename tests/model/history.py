@@ -189,7 +189,7 @@ def _unread(world: World, request: Request) -> None:
 
 
 def _note_arrival(world: World, request: Request) -> None:
-    """What a router can't tell by itself: a retry that overlaps its request, or comes too late."""
+    """Note a retry that overlaps its request, or comes too late: a router cannot recognize it."""
     source, now = request.source, world.loop.time()
     if source.arrived is None:
         source.arrived = now

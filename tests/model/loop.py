@@ -32,7 +32,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 class _Jump:
-    """Where a loop waits for I/O."""
+    """The point at which a loop waits for I/O."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop

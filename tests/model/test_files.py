@@ -1,4 +1,4 @@
-"""What the system does not give us: whose it is, its mode, and who we are."""
+"""Messages about files without permission: owner, mode, and the user of the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from router.config.loading import load
 from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
-from router.model.errors import RouterError, StartFailed
+from router.model.errors import RouterError
 from router.ops.guard import secrets_in
 from router.store.sqlite.file import open_existing, open_file
 from router.telemetry.log import Log
@@ -34,7 +34,7 @@ def folder() -> Iterator[Path]:
 
 
 def said_by(act: Callable[[], object], kind: type[Exception] = RouterError) -> str:
-    """What somebody is told who is refused."""
+    """The message for a user without permission."""
     with as_somebody():
         with pytest.raises(kind) as raised:
             act()
@@ -65,16 +65,6 @@ def test_a_closed_secret(folder: Path) -> None:
     )
 
 
-def test_a_secret_in_a_closed_folder(folder: Path) -> None:
-    """Where the folder is what is closed, that is told."""
-    secrets = folder / "secrets"
-    secrets.mkdir()
-    file(secrets)
-    secrets.chmod(0)
-    said = said_by(lambda: Variables({}, secrets).resolve("${file:a}"), Unresolved)
-    assert said.endswith(told("folder", secrets, "0000"))
-
-
 READERS: dict[str, Callable[[Path], object]] = {
     "--token-file": lambda path: secrets_in(path, "--token-file"),
     "routes.yaml": lambda path: load(path, {}, None),
@@ -84,7 +74,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_closed_file(reader: str, folder: Path) -> None:
-    """Whatever file it is that we were given, it is told in the same words."""
+    """The words are the same for every file."""
     path = file(folder)
     said = said_by(lambda: READERS[reader](path))
     assert said.endswith("can't be read: permission denied: " + told("file", path, "0000"))
@@ -104,7 +94,7 @@ def test_a_file_in_a_closed_folder_is_a_problem_among_others(folder: Path) -> No
 
 
 def test_a_closed_folder_for_the_store(folder: Path) -> None:
-    """Where no file can be made, the folder is told; also the one that its folder would be in."""
+    """The message is about the folder, or the nearest one above it."""
     closed = folder / "data"
     closed.mkdir()
     closed.chmod(0o555)
@@ -124,17 +114,6 @@ def test_a_store_of_somebody_else(opened: Callable[[Path], object], folder: Path
     assert said == f"can't use the store {path}: it can't be written to: " + told(
         "file", path, "0400"
     )
-
-
-def test_a_store_in_a_closed_folder(folder: Path) -> None:
-    """For a command beside the router: whether it is there can't be seen."""
-    closed = folder / "data"
-    closed.mkdir()
-    closed.chmod(0)
-    path = closed / "x.db"
-    said = said_by(partial(open_existing, path))
-    why = told("folder", closed, "0000")
-    assert said == f"can't use the store {path}: permission denied: {why}"
 
 
 def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
@@ -169,15 +148,3 @@ def test_an_archive_below_a_closed_folder(folder: Path, mode: int) -> None:
         who = f"this process is {os.geteuid()}:{os.getegid()}"
     why = f"{told('folder', closed, f'{mode:04o}')}, and {who}"
     assert f"the archive {settings.archive} can't be written: {why}" in said
-
-
-def test_a_folder_in_which_no_file_can_be_made() -> None:
-    """The folder is there; it only takes no files."""
-    with pytest.raises(StartFailed, match="no file can be made in '/proc'"):
-        open_file(Path("/proc/x.db"))
-
-
-def test_a_folder_that_is_not_there(folder: Path) -> None:
-    """Only the last folder of a path is made."""
-    with pytest.raises(StartFailed, match=f"there is no folder '{folder}/a' to make 'b' in"):
-        open_file(folder / "a" / "b" / "x.db")

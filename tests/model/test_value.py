@@ -1,4 +1,4 @@
-"""What is nothing but its attributes."""
+"""Values are equal if their attributes are."""
 
 from __future__ import annotations
 

@@ -282,7 +282,11 @@ async def ready(client: httpx.AsyncClient, url: str) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [("MAX_BODY", "much", "EBAAS_ROUTER_MAX_BODY: "), ("CONFIG", "none.yaml", "none.yaml")],
+    [
+        ("ENGINE", "much", "EBAAS_ROUTER_ENGINE: "),
+        ("WORKERS", "2", "not a setting any more"),
+        ("CONFIG", "none.yaml", "none.yaml"),
+    ],
 )
 async def test_what_can_not_be_used_ends_the_start(
     tmp_path: Path, one: Target, name: str, value: str, said: str

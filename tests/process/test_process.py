@@ -31,17 +31,6 @@ def test_a_crash_leaves_no_memory_behind(router: Serving) -> None:
     assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.MULTILINE)
 
 
-def test_a_password_that_everybody_can_read_is_warned_about(tmp_path: Path) -> None:
-    """So is the file that has the password of a store in PostgreSQL."""
-    secret = tmp_path / "password"
-    secret.write_text("x")
-    secret.chmod(0o644)
-    tmp_path.chmod(0o755)
-    options = ("--store-password-file", str(secret))
-    with target() as endpoint, serving(tmp_path, {"one": endpoint}, options=options) as router:
-        assert any("can read its password" in line["problem"] for line in router.lines("config"))
-
-
 def test_a_store_that_everybody_can_read_is_warned_about(tmp_path: Path) -> None:
     """A store's file that was made readable for everybody is a warning at each start."""
     store = tmp_path / "store.db"

@@ -1,4 +1,4 @@
-"""What each server gives to the one application: docs/servers.md says it, and here it is tried."""
+"""The application under each ASGI server, as the table in docs/how-to/asgi.md has it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.wire import PROBE, post
 
 pytestmark = pytest.mark.anyio
 
-PAGE = ROOT / "docs" / "servers.md"
+PAGE = ROOT / "docs/how-to/asgi.md"
 
 #: How long an answer is waited for to what is not whole, in seconds: `serve` waits for less here.
 LONG_ENOUGH = 1.5

@@ -35,7 +35,7 @@ def _certain(*anchors: Anchor) -> Clause:
 
 @given(_rules, _values)
 def test_no_rule_that_can_match_is_left_out(rules: Sequence[Rule], values: dict[str, str]) -> None:
-    """Whatever has, for each clause, all anchors of one of its ways is a candidate."""
+    """A rule is a candidate if, for each clause, all anchors of one way hold."""
     able = {
         number
         for number, rule in enumerate(rules)
@@ -120,7 +120,7 @@ def test_one_rule_of_many_is_met_alone(shape: str) -> None:
 
 
 def test_a_rule_without_ways_is_never_met() -> None:
-    """What nothing fulfils is no candidate."""
+    """A rule that nothing fulfils is not a candidate."""
     index = Index([[[]], [[], [(), ()]]])
     assert index.candidates({"x": "a", "y": "a"}) == set()
 

@@ -1,4 +1,4 @@
-"""A router with an ops port, and teams with tokens."""
+"""A router with an ops port, and tokens of several teams."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.support.serving import Serving, Target, target
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
-#: The holders of tokens. Each token is the holder's name, repeated until it is long enough.
+#: The holders of tokens. A token is its holder's name, repeated.
 HOLDERS: dict[str, dict[str, Any]] = {
     "ops": {"may": ["read", "replay", "discard", "pause", "bodies"]},
     "reader": {"may": ["read"]},
     "ledger": {"may": ["read", "replay", "discard", "pause"], "owner": "team ledger"},
     "audit": {"may": ["read"], "owner": "team audit"},
     # One holder for each permission.
-    **{f"only-{deed}": {"may": [deed]} for deed in DEEDS},
+    **{f"only-{each}": {"may": [each]} for each in DEEDS},
 }
 
 #: The targets and their owners.
 OWNERS = {"ledger": "team ledger", "auditors": "team audit", "billing": ""}
 
-#: A short schedule of the queue.
+#: One retry of the router's own, so that a failing delivery is soon a dead letter.
 SHORT = {"retries": 1, "waits": ["10ms"]}
 
 
@@ -46,7 +46,7 @@ def bearer(name: str) -> dict[str, str]:
 
 @dataclass
 class Console:
-    """A running router, seen by holders of tokens."""
+    """A running router, and a client with tokens."""
 
     router: Serving
     config: Path
@@ -71,7 +71,7 @@ class Console:
         return answer.json()
 
     def send(self, key: str, name: str) -> str:
-        """Send an event with this key, and return the code of the reply."""
+        """Send an event of that key, and return the code of the reply."""
         source, topic, kind, status = key.split(".")
         content = event(
             event_source=source, event_topic=topic, event_type=kind, event_status=status,
@@ -80,21 +80,21 @@ class Console:
         return self.router.ask("POST", "/callback", content)[1]
 
     def wait_for(self, state: str, count: int, target: str, *match: str) -> None:
-        """Wait until a target has so many deliveries in this state, of events with these keys."""
+        """Wait until a target has so many deliveries of these keys in that state."""
 
-        def is_so() -> bool:
+        def is_reached() -> bool:
             found = self.get("/deliveries", target=target, state=state, match=match)["counts"]
             return bool(sum(each["deliveries"] for each in found) == count)
 
-        wait_until(is_so)
+        wait_until(is_reached)
 
 
 @contextmanager
 def console(
     folder: Path, *options: str, tokens: bool = True, store: Store | None = None
 ) -> Iterator[Console]:
-    """Run a router. `l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to
-    billing. All are optional, so that failures soon become dead letters."""
+    """Start a router. `l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to
+    billing, all as optional targets. Its files are in `folder`."""
     with ExitStack() as closing:
         targets = {name: closing.enter_context(target()) for name in OWNERS}
         config = folder / "routes.yaml"

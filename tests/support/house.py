@@ -19,9 +19,10 @@ from router.config import loading
 from router.config.settings import Settings
 from router.delivery.queue import Queue
 from router.net.listening import listen, url_of
-from router.process.asgi_server import AsgiServer
+from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.tracing import NO_TRACES, Tracing
+from router.web.callbacks import MAX_BODY
 from tests.support.command import PATIENCE as PATIENCE
 from tests.support.servers import OWN, served, served_by
 from tests.support.sockets import PLAIN
@@ -82,6 +83,7 @@ async def house(
     host: str = "127.0.0.1",
     tracing: Tracing = NO_TRACES,
     listener: socket.socket | None = None,
+    max_body: int = MAX_BODY,
     **settings: Any,
 ) -> AsyncIterator[House]:
     """Run a router with this routes.yaml (JSON is YAML), on a free port or a given listener."""
@@ -89,6 +91,7 @@ async def house(
     settings.setdefault("store", None)
     loaded = loading.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"), tracing=tracing)
+    app.parts.callbacks.max_body = max_body
     listener = listener or listen(host, 0)
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
     with patch.object(Queue, "poll", QUEUE_POLL):
@@ -104,7 +107,7 @@ async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Received]]]:
     """Run a business endpoint; yields its URL and its requests."""
     seen: list[Received] = []
     endpoint = StandIn(on_request=seen.append, **options)
-    async with served(AsgiServer(endpoint, listen("127.0.0.1", 0))) as server:
+    async with served(Server(endpoint, listen("127.0.0.1", 0))) as server:
         yield server.url + "/callback", seen
 
 

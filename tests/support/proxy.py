@@ -30,6 +30,8 @@ class _Link:
     server: asyncio.StreamWriter | None = None
     #: Whether it breaks at the server's next answer.
     doomed: bool = False
+    #: The server's next answer waits for this.
+    gate: asyncio.Event | None = None
 
     def reset(self) -> None:
         for end in (self.client, self.server):
@@ -47,6 +49,9 @@ class Proxy:
         self.port = self._held.number
         #: The number of connections broken at a message.
         self.lost = 0
+        #: How many answers have been held up.
+        self.held = 0
+        self._holding: list[tuple[bytes, Loss, asyncio.Event]] = []
         self._delay = 0.0
         self._losing: tuple[bytes, Loss] | None = None
         self._once = False
@@ -77,6 +82,17 @@ class Proxy:
             yield
         finally:
             self._losing = None
+
+    @contextmanager
+    def holding(self, message: bytes, at: Loss) -> Iterator[None]:
+        """While the block runs, messages with this in them wait, or their answers do."""
+        hold = message, at, asyncio.Event()
+        self._holding.append(hold)
+        try:
+            yield
+        finally:
+            self._holding.remove(hold)
+            self._loop.call_soon_threadsafe(hold[2].set)
 
     @contextmanager
     def cutting(self) -> Iterator[None]:
@@ -166,6 +182,11 @@ class Proxy:
             await self._flows.wait()
             if self._delay:
                 await asyncio.sleep(self._delay)
+            for part, at, gate in list(self._holding):
+                if part in message and at is Loss.ASKING:
+                    await gate.wait()
+                elif part in message:
+                    link.gate = gate
             if self._losing is not None and self._losing[0] in message:
                 link.doomed = True
                 self.lost += 1
@@ -187,6 +208,10 @@ class Proxy:
             await self._flows.wait()
             if link.doomed:
                 break
+            if link.gate is not None:
+                self.held += 1
+                await link.gate.wait()
+                link.gate = None
             link.client.write(message)
             await link.client.drain()
         link.reset()

@@ -6,19 +6,20 @@ import asyncio
 import hashlib
 import io
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.delivery.happenings import OwnEvents
-from router.delivery.memory import Memory
+from router.delivery.memory import DeliveryKey, Memory
+from router.delivery.notifications import Notifications
 from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent, Reason
+from router.net.loops import Gone
 from router.routing.table import RouteTable
 from router.routing.target import Target
 from router.store.protocol import (
@@ -45,6 +46,11 @@ YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
 NO = Attempt(Reason.CONNECT_REFUSED, False, 0.1)
 
 
+def key_of(event_id: str, target: str, body: bytes = b"{}") -> DeliveryKey:
+    """Return the key by which an attempt of this delivery is joined."""
+    return DeliveryKey(event_id, target, hashlib.sha256(body).digest())
+
+
 @dataclass
 class Scene:
     """A queue, its store, its targets, and a clock that the test moves."""
@@ -69,8 +75,13 @@ class Scene:
     def now(self) -> float:
         return self.time
 
-    def send(self, target: Target, letter: OutboundEvent, patience: float) -> Flight:
+    def send(
+        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
+    ) -> Flight:
         return TargetExchange.by(asyncio.create_task(self._send(target, letter)), as_it_came)
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        return False
 
     def room(self, target: Target) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
@@ -101,13 +112,13 @@ class Scene:
         self.troubles.append(error)
 
     def back(self, seconds: float, made_good: int) -> None:
-        """Ignore it; test_faults.py has the tests."""
+        """The end of an outage is tested in test_faults.py."""
 
     def left_out(self, count: int) -> None:
-        """Ignore it; test_memory.py has the tests."""
+        """The count is tested in test_memory.py."""
 
-    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
-        self.used, self.gives_up = usage, gives_up
+    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None:
+        self.used, self.expires_at = usage, expires_at
 
     async def queue(
         self, event_id: str, target: str, body: bytes = b"{}", stage: Stage = Stage.CLOSED
@@ -140,9 +151,9 @@ async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
     scene.store = await SqliteStore.open(path / "store.db", limits, now=scene.now)
     scene.memory = Memory(scene.store)
     in_force = lambda: InForce(RouteTable([], scene.targets), TERMS)  # noqa: E731
-    own = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
+    notifications = Notifications(in_force, Metrics(), Log(io.StringIO()))
     scene.the_queue = Queue(
-        scene.store, scene.memory, scene, in_force, scene, own, Random(1), scene.now
+        scene.store, scene.memory, scene, in_force, scene, notifications, Random(1), scene.now
     )
     scene.the_queue.poll = 0.01
     try:

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import uvicorn
@@ -48,7 +49,9 @@ async def served_by(name: str, app: Any, listener: socket.socket) -> AsyncIterat
     """Run the application on this socket until the block ends; yields the server if it is our
     own."""
     if name == OWN:
-        async with served(Server(app, listener, limits=_LIMITS, drain_timeout=_STOP)) as own:
+        lifespan = partial(app.router.lifespan_context, app)
+        own = Server(app, listener, lifespan=lifespan, limits=_LIMITS, drain_timeout=_STOP)
+        async with served(own):
             yield own
         return
     address = listener.getsockname()[:2]

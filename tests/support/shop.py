@@ -14,11 +14,11 @@ from typing import Any, LiteralString
 import psycopg
 
 from router.model.event import Event, OutboundEvent
-from router.store.postgres import rows
-from router.store.postgres.schema import OLDEST_VERSION, SCHEMA_VERSION, migration
+from router.store.postgres import encoding
+from router.store.postgres.schema import migration
 from router.store.protocol import DeliveryRow, Record, Stage, State, StoreLimits
 from router.store.sqlite.file import connect
-from router.store.sqlite.rows import Rows
+from router.store.sqlite.statements import Statements
 from tests.support.filled import fill
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import USER, Database
@@ -132,7 +132,7 @@ class SqliteShop(Shop):
         self.option = str(path)
         fill(path, 0)
         self._connection = connect(path)
-        self._rows = Rows(self._connection, LIMITS)
+        self._rows = Statements(self._connection, LIMITS)
 
     def put(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
         self._rows.add(record, letter, rows)
@@ -167,8 +167,8 @@ class PostgresShop(Shop):
         # The password is in the environment, which is not warned about.
         self.option = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
         self._connection = psycopg.connect(database.dsn, autocommit=True)
-        self._limits = rows.limits(LIMITS)
-        #: The additions of the next statement.
+        self._limits = encoding.limits(LIMITS)
+        #: What is to be added with the next statement.
         self._asked: list[dict[str, Any]] = []
         self._bodies: list[bytes] = []
         self._gathering = False
@@ -176,17 +176,15 @@ class PostgresShop(Shop):
         self._connection.execute(f"SET search_path = {SCHEMA}")
 
     def prepare(self) -> None:
-        """Create the tables, as a router does."""
-        for version in range(OLDEST_VERSION, SCHEMA_VERSION + 1):
-            self._connection.execute(migration(version, SCHEMA))
-        self._connection.execute(f"INSERT INTO version VALUES ({SCHEMA_VERSION})")
+        """Make the tables, as a router does."""
+        self._connection.execute(migration(0, SCHEMA))
 
     def clear(self) -> None:
         """Empty all tables."""
         self._connection.execute("TRUNCATE events, actions, pauses, usage CASCADE")
 
-    def put(self, record: Record, letter: OutboundEvent, rows_: Sequence[DeliveryRow]) -> None:
-        self._asked.append(rows.addition(record, letter, rows_, 1e12, ()))
+    def put(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
+        self._asked.append(encoding.addition(record, letter, rows, 1e12, ()))
         self._bodies.append(letter.event.body)
         if not self._gathering:
             self._send()
@@ -199,13 +197,15 @@ class PostgresShop(Shop):
         self._send()
 
     def _send(self) -> None:
-        values = (rows.dumped(self._asked), self._bodies, self._limits)
+        values = (encoding.to_json(self._asked), self._bodies, self._limits)
         self._connection.execute("SELECT * FROM add(%s, %s, %s)", values)
         self._asked, self._bodies = [], []
 
     def acknowledged_later(self, event_id: str) -> None:
         asked = {"event_ids": [event_id], "reached": ["ledger"], "now": time.time()}
-        self._connection.execute("SELECT supersede(%s, %s)", (rows.dumped([asked]), self._limits))
+        self._connection.execute(
+            "SELECT supersede(%s, %s)", (encoding.to_json([asked]), self._limits)
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +27,9 @@ from router.config import loading
 from router.config.settings import Settings
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
 from router.process.server import Server
 from router.telemetry.log import Log
+from router.web.callbacks import MAX_BODY
 from tests.support.house import PATIENCE, SAMPLE, routes
 from tests.support.servers import served
 from tests.support.waiting import wait_until
@@ -214,6 +214,8 @@ def running(
     delay: float = 0.0,
     send_buffer: int = 0,
     tls: ssl.SSLContext | None = None,
+    max_body: int = MAX_BODY,
+    ebaas: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
     """Run a router and its target, which answers after `delay` seconds.
@@ -228,14 +230,17 @@ def running(
 
     async def serve() -> None:
         stand_in = StandIn(on_request=events.append, delay=delay)
-        target = AsgiServer(stand_in, listen("127.0.0.1", 0))
-        table = routes({"target": target.url + "/callback"})
+        target = Server(stand_in, listen("127.0.0.1", 0))
+        table = routes({"target": target.url + "/callback"}, ebaas=ebaas or {})
         loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
         listener = listen("127.0.0.1", 0)
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**{"store": store, **settings}), loaded, Log(stream, "json"))
-        router = Server(app, listener, drain_timeout=10, limits=limits, tls=tls)
+        app.parts.callbacks.max_body = max_body
+        router = Server(
+            app, listener, lifespan=app.lifespan, drain_timeout=10, limits=limits, tls=tls
+        )
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
         async with served(target):

@@ -49,7 +49,7 @@ def hasty() -> Iterator[Running]:
 
 
 class Row(NamedTuple):
-    """What is said on one connection, in one packet or several, and what comes of it."""
+    """The packets on one connection, and their results."""
 
     packets: bytes | tuple[bytes, ...]
     #: Every status that comes back, in order.
@@ -71,7 +71,7 @@ def last(status: int, *packets: bytes, events: int = 0) -> Row:
 
 
 def bad(*packets: bytes) -> Row:
-    """What is answered once, with 400, and goes no further."""
+    """Packets that get one 400 and go no further."""
     return last(400, *packets)
 
 
@@ -299,7 +299,7 @@ def test_raw_bytes(router: Running, name: str) -> None:
 
 @pytest.mark.parametrize("name", DISPUTED)
 def test_no_parser_is_trusted_with_a_disputed_head(name: str) -> None:
-    """What is in dispute is refused before httptools sees it, which refuses some of it too."""
+    """A disputed head is refused before httptools sees it."""
     top, end, _ = DISPUTED[name].partition(b"\r\n\r\n")
     assert read(top + end) == 400
 
@@ -365,7 +365,7 @@ def test_an_early_refusal_keeps_the_request_id(router: Running, raw: bytes, stat
 
 @pytest.mark.parametrize("part", [post()[:9], post()[:60], post()[:-9], chunked(ALL)], ids=range(4))
 def test_a_request_that_ends_early_is_no_request(router: Running, part: bytes) -> None:
-    """Whoever stops speaking within a request is told so; nothing is forwarded."""
+    """A half request gets 400, and nothing is forwarded."""
     before = len(router.events)
     with router.line() as line:
         line.say(part)
@@ -414,7 +414,7 @@ def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None
 
 
 def test_a_request_that_comes_while_another_is_answered_is_not_served() -> None:
-    """What is pipelined in a packet of its own gets no answer, and the first one still does."""
+    """A pipelined request gets no answer, but the first one does."""
     with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
         line.say(post(), SMUGGLED, SMUGGLED, pause=0.05)
         assert [answer.status for answer in line.hear_all()] == [200]
@@ -575,7 +575,7 @@ def test_one_connection_too_many_gets_503_but_for_probes() -> None:
 
 
 def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
-    """Where even the reserve is taken nothing is read: 503, and closed, so that there are never
+    """Without even a reserve, nothing is read: 503, and closed, so that there are never
     more than the two together."""
     limits = Limits(connections=1, reserve=2, linger=5.0)
     with running(limits) as router, router.line(), router.line(), router.line():
@@ -587,7 +587,7 @@ def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
 
 
 def test_in_a_full_house_the_silent_make_room() -> None:
-    """When there is no room, whoever has nothing to say for `linger` seconds goes, long before
+    """Without room, a connection that is silent for `linger` seconds is closed, long before
     the usual deadlines."""
     with (
         running(Limits(connections=2, reserve=2, linger=0.4)) as router,
@@ -650,7 +650,7 @@ def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
 
 
 def test_a_body_whose_caller_vanishes_is_held_no_more(router: Running) -> None:
-    """What a connection that is reset had brought counts no more."""
+    """The bytes of a connection that was reset no longer count."""
     with router.line() as line:
         line.say(post(body=b" " * 50_000)[:40_000])
         wait_until(lambda: router.server.tally.unfinished > 0)

@@ -1,5 +1,5 @@
-"""What deploy/ci/ and .pre-commit-hooks.yaml give to repositories with a routes.yaml: each is what
-its system reads, and its steps do what they say."""
+"""The files of deploy/ci/ and .pre-commit-hooks.yaml are valid for their systems, and their steps
+do what they say."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ MISTAKE = ("required: [certificates, ledger]", "required: [certificates, ledgr]"
 
 
 def github(repository: Repository) -> dict[str, subprocess.CompletedProcess[str]]:
-    """How each step went, by its name, up to the first that failed."""
+    """The result of each step by its name, up to the first that failed."""
     job: dict[str, Any] = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))["jobs"]["routes"]
     temporary, summary = repository.out, repository.out / "summary.md"
     given = {"BASE": repository.base, "NUMBER": "1"}
@@ -217,4 +217,4 @@ def test_the_hooks(tmp_path: Path) -> None:
     for hook in HOOKS:
         concerned = ["config/routes.yaml", "routes.test.yaml", "config/routes.d/ledger.yaml"]
         assert all(re.search(hook["files"], name) for name in concerned)
-        assert not re.search(hook["files"], "docs/routes.md")
+        assert not re.search(hook["files"], "docs/how-to/routes.md")

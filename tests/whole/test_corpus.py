@@ -48,7 +48,7 @@ def router() -> Iterator[Running]:
 
 
 def delivered(router: Running, raw: bytes) -> int:
-    """How often the target was called for these bytes, once the router has said its last word."""
+    """The number of calls of the target for these bytes."""
     before = len(router.events)
     with router.line() as line:
         line.say(raw)

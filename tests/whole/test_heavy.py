@@ -92,7 +92,7 @@ def test_the_largest_of_everything_holds_up_nobody(tmp_path: Path) -> None:
 
 
 def _measured(router: Serving) -> tuple[list[float], list[float]]:
-    """What 20 probes and 20 events took while all of the largest came."""
+    """The times of 20 probes and 20 events while all of the largest bodies come."""
     with ExitStack() as all_of_them:
         for body, code in LARGEST.values():
             all_of_them.enter_context(sending(router, body, code))

@@ -1,4 +1,4 @@
-"""What deploy/ has for Prometheus, Alertmanager and Grafana: they watch a real router."""
+"""The configuration in deploy/ for Prometheus, Alertmanager and Grafana watches a real router."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
         return [text for where, text in watched.inbox.got if where == path and word in text]
 
     wait_until(lambda: said("/feishu", "EbaasRouterDeadLetters"))
-    wait_until(lambda: said("/wecom/message/send", "docs/alerts.md#ebaasrouterlastchance"))
+    wait_until(lambda: said("/wecom/message/send", "docs/how-to/alerts.md#ebaasrouterlastchance"))
     assert not said("/dingtalk", "")
 
 
@@ -319,7 +319,7 @@ def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
     ],
 )
 def test_an_alert_goes_to_whom_it_concerns(labels: list[str], receivers: str) -> None:
-    """Its target's owner, else operations; a page to whoever is on duty too."""
+    """The target's owner, else operations; a page also goes to the person on duty."""
     routes_test = ("config", "routes", "test", f"--config.file={ALERTMANAGER}")
     assert program("amtool", *routes_test, *labels).strip() == receivers
 

@@ -1,4 +1,4 @@
-"""What `serve --help` promises is heeded."""
+"""Every setting of `serve` has an effect."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ ROUTER = "/usr/local/bin/ebaas-router"
 
 
 def analyze(*arguments: str) -> str:
-    """What systemd-analyze says, which is to find nothing wrong."""
+    """The output of systemd-analyze, which must find nothing wrong."""
     if not LONG:
         pytest.skip("needs systemd 253 or its tools: `make systemd`")
     finished = subprocess.run(
@@ -194,7 +194,7 @@ def test_the_service_has_hardly_any_rights() -> None:
 
 def test_the_variables_that_are_set_are_settings() -> None:
     """In the units, and on the page that shows them."""
-    page = ROOT / "docs/bare-metal.md"
+    page = ROOT / "docs/how-to/bare-metal.md"
     texts = [file.read_text() for file in (page, *UNITS.iterdir())]
     named = set(re.findall(r"EBAAS_ROUTER_[A-Z_]+", "".join(texts)))
     assert len(named) > 3
@@ -235,7 +235,7 @@ def test_it_lives_under_systemd(systemd: Systemd, tmp_path: Path) -> None:
 
 
 def install(systemd: Systemd, folder: Path) -> None:
-    """The router and its units, where docs/bare-metal.md puts them."""
+    """The router and its units, where docs/how-to/bare-metal.md puts them."""
     wheel = ["-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run([ROOT / ".venv/bin/python", *wheel], cwd=ROOT, check=True, capture_output=True)
     [built] = folder.glob("*.whl")

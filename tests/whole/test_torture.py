@@ -1,5 +1,5 @@
-"""What comes from outside stays what it is: a key that wants to be a header, an answer that wants
-to be a log line or a metric, a request in any pieces. Real sockets.
+"""Hostile input over real sockets: a key that wants to be a header, an answer that wants to be a
+log line or a metric, a request in any pieces.
 
 `make torture` takes many times as many examples, and others each time.
 """
@@ -46,8 +46,8 @@ KEYS = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", KEYS)
 async def test_no_key_becomes_a_header(name: str) -> None:
-    """Whatever an event's key is, a target gets the event once, with the headers it always gets and
-    no other; the key among them says what it was, or is not there where no server would take it."""
+    """A target gets an event with any key once, with its usual headers and no others. The key is
+    among them, unless it is longer than servers take."""
     key = KEYS[name]
     async with hostile("answers") as target, house(routes({"one": target.url})) as router:
         plain = await router.post(event(event_key="a.gs.cert.1"))
@@ -92,8 +92,8 @@ ANSWERS = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
-    """Whatever a target answers, an event has its one line with the fields it always has, nothing
-    of the answer but a short, harmless quotation, and the metrics have no series more."""
+    """An event has one log line with its usual fields and a short, harmless quotation of the
+    answer; the metrics have no further series."""
     async with (
         hostile("answers", answer=ANSWERS["msg"]) as usual,
         hostile("answers", answer=ANSWERS[name]) as odd,

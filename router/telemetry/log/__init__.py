@@ -32,14 +32,12 @@ class Log:
         stream: IO[str] | None = None,
         format: Format = "console",
         *,
-        verbose: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`stream` is stdout by default. A stream without a descriptor is written to at once.
-        `verbose` shows all fields of an event on a console."""
+        """`stream` is stdout by default. A stream without a descriptor is written to at once."""
         stream = sys.stdout if stream is None else stream
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._lines = Lines(format, encoding, verbose=verbose, colored=_shows_colors(stream))
+        self._lines = Lines(format, encoding, colored=_shows_colors(stream))
         self._sums = Sums()
         #: Gets a copy of each line, if set.
         self.tap: Tap | None = None

@@ -122,7 +122,7 @@ def _escaped(c: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-Format = Literal["console", "json"]
+Format = Literal["console", "detailed", "json"]
 
 #: The longest line, in bytes. Docker and the runtimes of Kubernetes split longer ones.
 MAX_LINE: Final = 16 * 1024
@@ -150,16 +150,16 @@ class Lines:
         format: Format,
         encoding: str = "utf-8",
         *,
-        verbose: bool = False,
         colored: bool = False,
         max_line: int = MAX_LINE,
         max_text: int = MAX_TEXT,
     ) -> None:
-        """`encoding`, `verbose` and `colored` are for `console`; JSON is ASCII with all fields."""
+        """`encoding` and `colored` are for people. JSON is ASCII, and has all fields, as `detailed`
+        has."""
         self.is_json = format == "json"
         self._encoding = "ascii" if format == "json" else encoding
         self._max_line, self._max_text = max_line, max_text
-        self._console = Console(verbose=verbose, colored=colored)
+        self._console = Console(verbose=format == "detailed", colored=colored)
         #: The second of the last line, as Unix time and as text: most lines share it.
         self._second = (0, "1970-01-01T00:00:00")
 
