@@ -237,8 +237,8 @@ def _resend_found(line: CallerInfo, body: str) -> ResendFound:
     return ResendFound(
         at=line.at,
         event_id=id_of(line),
-        request_id=line.request_id,
-        number=line.number,
+        request_id=line.view["request_id"],
+        number=line.view["request"],
         hops=line.hops,
         body=body,
     )
