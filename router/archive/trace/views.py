@@ -177,12 +177,12 @@ def _story(
     lines: Sequence[EventLine], dossier: Dossier | None, pauses: Sequence[Pause], *, body: bool
 ) -> StoryView:
     """Make the story of an event from all of its lines, the oldest first, and from the store."""
-    steps: list[tuple[float, StepView]] = [(line.at, line.view) for line in lines]
+    steps: list[StepView] = [line.view for line in lines]
     requests = [line for line in lines if isinstance(line, CallerInfo)]
     if dossier is not None:
         steps += [*_actions(dossier), *_missed(dossier, lines)]
         requests.append(caller_info(dossier))
-    steps.sort(key=lambda step: step[0])
+    steps.sort(key=lambda step: step["at"])
     first = requests[0] if requests else None
     #: The store has the whole digest, a line only its first characters.
     best = requests[-1] if dossier else first
@@ -195,7 +195,7 @@ def _story(
         "sha256": best.digest if best else "",
         "bytes": best.bytes if best else None,
         "changes": list(first.changes) if first else [],
-        "steps": [step for _, step in steps],
+        "steps": steps,
         "stage": dossier.record.stage if dossier else None,
         "deliveries": [entry_view(entry) for entry in dossier.entries] if dossier else [],
         "next": [*_next(dossier, {pause.target: pause.until for pause in pauses})]
@@ -207,7 +207,7 @@ def _story(
     return view
 
 
-def _actions(dossier: Dossier) -> Iterator[tuple[float, ActedView]]:
+def _actions(dossier: Dossier) -> Iterator[ActedView]:
     """Yield each action once, with the deliveries whose last action it was."""
     by_action: dict[str, list[Entry]] = {}
     for entry in dossier.entries:
@@ -216,47 +216,40 @@ def _actions(dossier: Dossier) -> Iterator[tuple[float, ActedView]]:
     for entries in by_action.values():
         action = entries[0].action
         assert action is not None
-        yield (
-            action.at,
-            {
-                "what": "acted",
-                "at": stamp(action.at),
-                "kind": "action",
-                "action_id": action.action_id,
-                "verb": action.verb,
-                "who": action.who,
-                "words": action.what,
-                "deliveries": action.deliveries,
-                "targets": [entry.row.target for entry in entries],
-            },
-        )
+        yield {
+            "what": "acted",
+            "at": stamp(action.at),
+            "kind": "action",
+            "action_id": action.action_id,
+            "verb": action.verb,
+            "who": action.who,
+            "words": action.what,
+            "deliveries": action.deliveries,
+            "targets": [entry.row.target for entry in entries],
+        }
 
 
-def _missed(dossier: Dossier, lines: Sequence[EventLine]) -> Iterator[tuple[float, MissedView]]:
+def _missed(dossier: Dossier, lines: Sequence[EventLine]) -> Iterator[MissedView]:
     """Yield the failed attempts that are in no line."""
     for target, attempts in dossier.attempts.items():
         for tried in attempts:
             if any(_is_about(line, target, tried) for line in lines):
                 continue
-            a, ms = tried.attempt, round(tried.attempt.seconds * 1000, 1)
-            yield (
-                a.at,
-                {
-                    "what": "attempt",
-                    "at": stamp(a.at),
-                    "request": tried.request or None,
-                    "retry": tried.retry or None,
-                    **at_target(
-                        target,
-                        reason=a.reason,
-                        ms=ms,
-                        status=a.status,
-                        code=a.code,
-                        msg=a.msg,
-                        detail=a.detail,
-                    ),
+            a = tried.attempt
+            result = at_target(
+                target,
+                **{
+                    name: getattr(a, name) for name in ("reason", "status", "code", "msg", "detail")
                 },
+                ms=round(a.seconds * 1000, 1),
             )
+            yield {
+                "what": "attempt",
+                "at": stamp(a.at),
+                "request": tried.request or None,
+                "retry": tried.retry or None,
+                **result,
+            }
 
 
 def _is_about(line: EventLine, target: str, tried: Tried) -> bool:
@@ -271,26 +264,17 @@ def _next(dossier: Dossier, paused_until: Mapping[str, float]) -> Iterator[NextV
     record = dossier.record
     if record.stage is Stage.OPEN:
         yield _to_come("request", record.due_at, record.requests + 1)
-        yield _to_come("given_up", record.ends_at)
+        yield _to_come("given_up", record.ends_at, 0)
     for entry in dossier.entries:
-        if entry.row.state is State.QUEUED:
-            target = entry.row.target
-            at = max(entry.row.due_at, paused_until.get(target, 0.0))
-            retry = _to_come("retry", at, entry.row.retries + 1)
-            yield {
-                **retry,
-                "target": target,
-                "paused": target in paused_until,
-                "in_flight": entry.is_leased,
-            }
+        row = entry.row
+        if row.state is State.QUEUED:
+            at = max(row.due_at, paused_until.get(row.target, 0.0))
+            retry = _to_come("retry", at, row.retries + 1, row.target)
+            yield {**retry, "paused": row.target in paused_until, "in_flight": entry.is_leased}
 
 
-def _to_come(what: Literal["request", "given_up", "retry"], at: float, number: int = 0) -> NextView:
-    return {
-        "what": what,
-        "at": stamp(at),
-        "number": number,
-        "target": "",
-        "paused": False,
-        "in_flight": False,
-    }
+def _to_come(
+    what: Literal["request", "given_up", "retry"], at: float, number: int, target: str = ""
+) -> NextView:
+    step: NextView = {"what": what, "at": stamp(at), "number": number, "target": target}
+    return {**step, "paused": False, "in_flight": False}
