@@ -87,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         note(error.strerror or "the system refused")
         abandon_stdout()
         return BAD
+    except UnicodeEncodeError:
+        note("an argument is not UTF-8")
+        return USAGE
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
         from router.telemetry.log.foreign import place_of
 

@@ -6,11 +6,14 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, cast
 
-from router.cli.options import Parser, kind_of
+from router.cli.options import Parser
 from router.cli.printing import NAME
 from router.model.errors import SettingInvalid
 
 _SHELLS = ("bash", "zsh", "fish")
+
+#: The metavars of arguments that are paths.
+_FILES, _FOLDERS = {"FILE", "PATH", "STORE", "OLD", "NEW"}, {"DIR", "FOLDER"}
 
 
 def completion(arguments: Sequence[str]) -> list[str]:
@@ -19,12 +22,12 @@ def completion(arguments: Sequence[str]) -> list[str]:
 
     if len(arguments) != 1 or arguments[0] not in _SHELLS:
         raise SettingInvalid(f"--completion: for which shell? One of {', '.join(_SHELLS)}")
-    whole = _whole({"file": shtab.FILE, "directory": shtab.DIRECTORY})
-    return shtab.complete(whole, arguments[0]).splitlines()
+    paths = {**dict.fromkeys(_FILES, shtab.FILE), **dict.fromkeys(_FOLDERS, shtab.DIRECTORY)}
+    return shtab.complete(_whole(paths), arguments[0]).splitlines()
 
 
 def _whole(paths: dict[str, Any]) -> argparse.ArgumentParser:
-    """Return one parser with all commands."""
+    """Return one parser with all commands; `paths` says how to complete a metavar."""
     from router.cli import COMMANDS, configured
 
     whole = argparse.ArgumentParser(NAME)
@@ -34,9 +37,9 @@ def _whole(paths: dict[str, Any]) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=line)
         configured(name, parser)
         for action in parser._actions:
-            kind = kind_of(action)
-            if kind and not action.choices:
-                action.complete = paths[kind]  # type: ignore[attr-defined]
+            words = paths.keys() & str(action.metavar).split("|")
+            if words and not action.choices:
+                action.complete = paths[words.pop()]  # type: ignore[attr-defined]
     return whole
 
 

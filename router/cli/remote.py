@@ -478,7 +478,9 @@ def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterat
                 "there is nowhere to look, neither an archive nor a store: "
                 "see --archive, --store, or --url for a running router"
             )
-        holder = TokenHolder(getattr(args, "who", None) or whoever(), frozenset(DEEDS))
+        who = getattr(args, "who", None) or whoever()
+        who.encode()  # raises UnicodeEncodeError here, not in the API
+        holder = TokenHolder(who, frozenset(DEEDS))
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
             base_url=f"http://localhost{PREFIX}",
