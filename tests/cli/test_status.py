@@ -135,12 +135,6 @@ def test_events_without_a_route_and_refused_callbacks_are_not_well(tmp_path: Pat
     assert "callbacks: 1 callback refused with 400 since" in text
 
 
-def test_its_help_names_the_variables_of_a_remote_router() -> None:
-    text = quick("status", "--help").stdout.decode()
-    assert "EBAAS_ROUTER_URL" in text
-    assert "EBAAS_ROUTER_TOKEN_FILE" in text
-
-
 def test_the_worst_comes_first() -> None:
     """The longest failure, then dead letters, pauses, waiting deliveries, and then names."""
     targets = {
