@@ -60,8 +60,7 @@ commands:
 {commands}
 
 `{name} COMMAND --help` explains a command, with examples; `{name} --version`
-prints the version, and `{name} --completion bash` (or zsh, fish) a script by which
-the shell completes all this."""
+prints the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,11 +112,6 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return GOOD
     if name == "--version":
         say_lines(_version())
-        return GOOD
-    if name == "--completion":
-        from router.cli.completion import completion
-
-        say_lines(completion(rest))
         return GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."

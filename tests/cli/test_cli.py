@@ -32,7 +32,6 @@ from tests.support.shop import SqliteShop
 HEAVY = (
     "httpx",
     "jsonschema_rs",
-    "shtab",
     "prometheus_client",
     "starlette",
     "uvicorn",
