@@ -204,9 +204,6 @@ def _translated(url: str, timeout: float | None) -> Iterator[None]:
         yield
     except (TimeoutError, httpx.TimeoutException):
         raise no_response(url, timeout or 0.0) from None
-    except httpx.RemoteProtocolError as error:
-        why = why_unreachable(OSError() if "disconnected" in str(error) else error)
-        raise RemoteProblem(f"{url}: {why}") from None
     except httpx.TransportError as error:
         raise RemoteProblem(f"{url}: {why_unreachable(_cause(error))}") from None
 

@@ -28,7 +28,6 @@ HELP = Help(
     examples=(
         "ebaas-router status",
         "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
-        "watch -n 2 ebaas-router status",
         "ebaas-router status --store postgresql://router@db.example/ebaas",
         "ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'",
     ),
