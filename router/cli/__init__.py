@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNREAD
     except OSError as error:
         if isinstance(error, PermissionError) and isinstance(error.filename, str):
-            note(f"what is needed can't be read: {why_not(Path(error.filename), error)}")
+            note(why_not(Path(error.filename), error))
             return NOT_STARTED
         note(error.strerror or "the system refused")
         abandon_stdout()

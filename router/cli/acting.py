@@ -67,8 +67,8 @@ def require_targets(
         if named is not None:
             raise SettingInvalid(f"no target {name!r} in {router.routes}{near}")
         doubt = (
-            f"nothing that is kept is for {name!r}{near or '.'} Whether it is a target can't be "
-            f"told, for want of {router.routes} (--config)"
+            f"the store and the archive have nothing for {name!r}{near or '.'} It may be a target: "
+            f"{router.routes} can't be read (--config)"
         )
         if must_be_known:
             raise SettingInvalid(doubt)
@@ -77,13 +77,13 @@ def require_targets(
 
 def _with_a_past(router: Remote) -> set[str]:
     """Return the targets that the store has deliveries for, or the archive events."""
-    found = set[str]()
+    known = set[str]()
     with suppress(RemoteProblem):
         query = [("limit", "1"), *(("state", str(state)) for state in State)]
-        found |= {count["target"] for count in router.get("/deliveries", query)["counts"]}
+        known |= {count["target"] for count in router.get("/deliveries", query)["counts"]}
     with suppress(RemoteProblem):
-        found |= router.get("/archive")["targets"].keys()
-    return found
+        known |= router.get("/archive")["targets"].keys()
+    return known
 
 
 def note_removed(router: Remote, targets: Collection[str]) -> None:

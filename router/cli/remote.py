@@ -101,7 +101,7 @@ class Remote:
 
     @property
     def is_running(self) -> bool:
-        """Whether a router responds, and not its store and archive alone."""
+        """True if a router responds, and not its store and archive alone."""
         return self._config is None
 
     @property
@@ -183,8 +183,8 @@ class Remote:
             detail = parse_json(body, ROUTER)["detail"]
         except (Unreadable, KeyError, TypeError):
             return RemoteProblem(
-                f"what answers at {self._name} is no router's ops port (HTTP {status}); "
-                "--url is for that one, not for the callback port"
+                f"the server at {self._name} is not a router's ops port (HTTP {status}); "
+                "--url names the ops port, not the callback port"
             )
         if status == 400:
             return SettingInvalid(detail)
@@ -204,6 +204,9 @@ def _translated(url: str, timeout: float | None) -> Iterator[None]:
         yield
     except (TimeoutError, httpx.TimeoutException):
         raise no_response(url, timeout or 0.0) from None
+    except httpx.RemoteProtocolError as error:
+        why = why_unreachable(OSError() if "disconnected" in str(error) else error)
+        raise RemoteProblem(f"{url}: {why}") from None
     except httpx.TransportError as error:
         raise RemoteProblem(f"{url}: {why_unreachable(_cause(error))}") from None
 
@@ -226,18 +229,18 @@ def why_unreachable(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return "what answers there does not speak TLS"
+        return "the server there does not speak TLS"
     if isinstance(error, OSError):
         number = error.errno or 0
         return (os.strerror(number) if number > 0 else error.strerror) or "the connection failed"
-    return "what answers there is no HTTP server"
+    return "the server there does not speak HTTP"
 
 
 def _parsed(content: bytes) -> Any:
     try:
         return parse_json(content, ROUTER)
     except Unreadable:
-        raise RemoteProblem("the answer is no JSON: that is no router") from None
+        raise RemoteProblem("the response is not JSON: the server is not a router") from None
 
 
 # Options.

@@ -211,7 +211,7 @@ def _end(story: StoryView) -> str:
     if story["stage"] in (Stage.CLOSED, Stage.ENDED) or code == SUCCESS:
         return "nothing, it is settled"
     if requests and requests[-1]["what"] == "unmatched":
-        return "EBaaS repeats what was told no 000; no route matches that either"
+        return "EBaaS retries it, and no route matches the retry either"
     return "not known: it is not in the store, or not any more"
 
 

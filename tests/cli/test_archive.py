@@ -369,7 +369,7 @@ def test_a_mistyped_target_is_an_error(tmp_path: Path, shop: Shop, command: str)
     assert is_told == (command == "replay")
     unknown = asked("retird", tmp_path / "no.yaml")
     assert unknown.code == (1 if command == "trace" else 0)
-    assert "did you mean retired? Whether it is a target can't be told" in unknown.err
+    assert "did you mean retired? It may be a target: " in unknown.err
 
 
 def test_a_replay_sends_exactly_the_acknowledged_events(tmp_path: Path) -> None:

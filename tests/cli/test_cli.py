@@ -86,7 +86,7 @@ def test_help_teaches(name: str) -> None:
 def test_help_and_health_load_nothing_heavy(
     arguments: tuple[str, ...], others: tuple[str, ...]
 ) -> None:
-    """What has to be quick loads none of the large libraries; health, of the rooms, hardly any."""
+    """Quick commands load none of the large libraries, and health hardly any room."""
     code = (
         f"import sys; from router.cli import main; main({list(arguments)!r});"
         f"print([name for name in {HEAVY + others!r} if name in sys.modules], file=sys.stderr)"
@@ -179,7 +179,7 @@ def test_help_of_a_command() -> None:
     ],
 )
 def test_a_wrong_command_line_is_one_line(arguments: str, why: str) -> None:
-    """It names what is wrong, and the likely word that was meant."""
+    """With the word that was probably meant."""
     assert complaint(quick(*arguments.split())).startswith(why)
 
 

@@ -59,7 +59,7 @@ def test_counts_come_first(shop: Shop) -> None:
 
 
 def test_an_empty_store_has_no_deliveries(shop: Shop) -> None:
-    """Which is no fault, whatever is asked."""
+    """An empty store is not a fault."""
     assert cells(shop.run("list")) == [["no", "deliveries"]]
     assert cells(shop.run("list", "--state", "dead")) == [["no", "deliveries"]]
     assert shop.lines("list") == []
@@ -212,7 +212,7 @@ def test_a_selection_that_fits_nothing_is_repeated(shop: Shop) -> None:
 
 
 def test_a_dry_run_changes_nothing(shop: Shop) -> None:
-    """It counts what would be done, however much that is, and asks nothing."""
+    """It counts, and asks nothing."""
     shop.add_many(30)
     finished = shop.run("replay", "--match", "*", "--dry-run")
     assert cells(finished)[-1] == ["30", "deliveries", "would", "be", "replayed"]
@@ -290,7 +290,7 @@ def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) ->
     ],
 )
 def test_a_wrong_command_line_is_one_line(file: SqliteShop, line: str, why: str) -> None:
-    """And changes nothing."""
+    """It changes nothing."""
     file.add("one")
     assert why in complaint(file.run(*line.split()), 2)
     assert file.count(State.DEAD) == 1
@@ -307,7 +307,7 @@ def test_an_unknown_target_is_a_mistake(shop: Shop, tmp_path: Path) -> None:
     assert shop.run(*options, "audit").code == 0
     config.unlink()
     unchecked = shop.run(*options, "ledgre")
-    assert (unchecked.code, "can't be told" in unchecked.err) == (0, True)
+    assert (unchecked.code, "can't be read" in unchecked.err) == (0, True)
     assert shop.count(State.DEAD) == 1
 
 
@@ -380,7 +380,7 @@ def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, how: str, why: str) -> None:
-    """Of a newer version, of another program, or never brought up to date."""
+    """A newer version, another program, or a file that was never upgraded."""
     path = tmp_path / "store.db"
     SqliteShop(path).close()
     with sqlite3.connect(path) as other:
@@ -445,8 +445,8 @@ def test_many_are_done_in_steps_with_exact_counts(shop: Shop) -> None:
     assert listed.count(b'"kind": "delivery"') == many
 
 
-def test_a_replay_that_is_killed_is_told_rightly(shop: Shop) -> None:
-    """What it has done is done and counted; run again it does the rest."""
+def test_a_killed_replay_is_counted(shop: Shop) -> None:
+    """Its changes stay and are counted; run again, it does the rest."""
     shop.add_many(shop.many)
     with running(*replay_all(shop)) as killed:
         wait_until(lambda: shop.count(State.QUEUED) > 0)
@@ -475,8 +475,8 @@ def test_ctrl_c_stops_between_two_steps(shop: Shop) -> None:
     assert [row[3] for row in shop.actions()] == [shop.count(State.QUEUED)]
 
 
-def test_a_store_that_stays_locked_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line, after some patience; nothing was done."""
+def test_a_store_that_stays_locked_is_one_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a wait; nothing is changed."""
     monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.2)
     shop.add("one")
     with shop.locked():

@@ -43,7 +43,7 @@ async def test_a_running_router_is_ready() -> None:
             "not ready: URL has no /readyz (HTTP 404): it is for the callback port",
         ),
         *(
-            ("200 OK", body, "not ready: what answers at URL is not the router")
+            ("200 OK", body, "not ready: the server at URL is not the router")
             for body in ("", "ok", "{}", '{"code":0,"msg":""}', '{"status":"UP"}')
         ),
     ],
@@ -60,7 +60,7 @@ def test_an_unreachable_router() -> None:
     line = f"not reachable: http://127.0.0.1:{port}: Connection refused"
     assert result(quick("health", "--port", str(port))) == (1, line)
     with answering(b"220 mail.example ESMTP\r\n") as url:
-        line = f"not reachable: {url}: what answers there is no HTTP server"
+        line = f"not reachable: {url}: the server there does not speak HTTP"
         assert result(quick("health", "--url", url)) == (1, line)
     for begun in (b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"):
         with answering(begun, then="hold") as url:

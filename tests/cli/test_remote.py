@@ -206,10 +206,10 @@ def test_a_router_that_can_not_be_asked_is_one_line(scene: Scene, command: str) 
     assert "Connection refused" in refused(code, *words, "--url", closed)
     callbacks = f"http://127.0.0.1:{scene.console.router.port}"
     why = refused(code, *words, "--url", callbacks, *scene.remote[2:])
-    assert "is no router's ops port (HTTP 404)" in why
-    assert why.endswith("--url is for that one, not for the callback port")
+    assert "is not a router's ops port (HTTP 404)" in why
+    assert why.endswith("--url names the ops port, not the callback port")
     with answering(http_answer("<html>", "404 Not Found")) as url:
-        assert "is no router's ops port (HTTP 404)" in refused(code, *words, "--url", url)
+        assert "is not a router's ops port (HTTP 404)" in refused(code, *words, "--url", url)
     why = refused(2, *words, "--url", "127.0.0.1:8081")
     assert "'127.0.0.1:8081' is not a URL (like http://127.0.0.1:8081)" in why
 
