@@ -31,14 +31,12 @@ from router.config.reload import Reload, Standing
 from router.config.settings import AUTO, Settings, archive_folder
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
-from router.delivery.happenings import Happenings, OwnEvents
 from router.delivery.memory import Memory
+from router.delivery.notifications import Notifications
 from router.delivery.observer import Observer
-from router.delivery.pausing import Pausing
 from router.delivery.queue import Queue
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
-from router.delivery.traced import TracedSender
 from router.model.errors import ConfigInvalid, RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
@@ -102,14 +100,13 @@ class RouterParts:
         metrics = self.metrics = Metrics(requests_limit=settings.max_requests)
         _count(metrics, config.table)
         self.archive = _archive(settings, log)
-        self.own_events = OwnEvents(self.in_force, metrics, log)
-        self.happenings = Happenings(self.own_events.tell)
-        traced = tracing.spans is not None
+        self.notifications = Notifications(self.in_force, metrics, log)
+        spans = tracing.spans
         observer = self.observer = Observer(
-            log, metrics, self.happenings, self.archive, traced=traced
+            log, metrics, self.notifications, self.archive, traced=spans is not None
         )
         targets, share = config.table.targets.values(), max(1, settings.max_requests // SHARE)
-        self.sender = Sender(targets, _engine(settings), share, metrics, observer)
+        self.sender = Sender(targets, _engine(settings), share, metrics, observer, spans)
         self.intake = Intake.of(settings.schema)
         self.callbacks = Callbacks(
             config,
@@ -125,7 +122,7 @@ class RouterParts:
             self.sender.sweep,
             log,
             metrics,
-            on_reload=lambda of: self.happenings.reloaded(of.hash, of.changes, of.problems),
+            on_reload=lambda of: self.notifications.reloaded(of.hash, of.changes, of.problems),
         )
         self.history = History(metrics, time.time())
         self.watchdog = Watchdog(metrics, log, self.history.look)
@@ -137,12 +134,6 @@ class RouterParts:
     def in_force(self) -> InForce:
         config = self.callbacks.config
         return InForce(config.table, config.terms)
-
-    @property
-    def sends(self) -> Sender | TracedSender:
-        """The sender, which makes a span of each attempt if there are traces."""
-        spans = self.tracing.spans
-        return self.sender if spans is None else TracedSender(self.sender, spans)
 
     @cached_property
     def endpoint(self) -> ASGIApp:
@@ -371,9 +362,8 @@ class _Life:
             parts.log.info("store_opened", store=str(settings.store))
         queue = self._join(store)
         if store.remembers:
-            pausing = Pausing(store, parts.sender.hold, parts.observer)
-            await pausing.look()  # before the first event
-            self._beside.append(self._go_on(pausing.run))
+            await parts.sender.read_pauses(store)  # before the first event
+            self._beside.append(self._go_on(partial(parts.sender.follow_pauses, store)))
         parts.probes.opening = False
         parts.probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
@@ -388,14 +378,14 @@ class _Life:
         if isinstance(store, SqliteStore):
             store.watch_commits(parts.metrics.store_commit.observe)
         memory = self._memory = Memory(store)
-        parts.callbacks.forwarder = Forwarder(parts.sends, memory, store.now)
+        parts.callbacks.forwarder = Forwarder(parts.sender, memory, store.now)
         return Queue(
             store,
             memory,
-            parts.sends,
+            parts.sender,
             parts.in_force,
             parts.observer,
-            parts.own_events,
+            parts.notifications,
             Random(),
         )
 

@@ -126,6 +126,7 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
     server = Server(
         app.entry,
         listener,
+        lifespan=app.lifespan,
         limits=limits,
         tls=tls.context if tls else None,
         inherited=listener is inherited.callbacks,

@@ -35,14 +35,14 @@ from router.contract.replies import (
     response_of,
 )
 from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
-from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Outcome
 from router.delivery.observer import Observer, ReplyInfo
 from router.model.errors import Refused
 from router.model.event import Event, OutboundEvent
 from router.net.access import Access
 from router.net.http.exchange import EXTENSION, Exchange
-from router.net.loops import Gone
-from router.net.reader import RestingReader
+from router.net.loops import Gone, RestingReader
 from router.routing.table import Plan
 
 #: A W3C `traceparent` of version 00; an all-zero trace or parent is invalid.
@@ -221,7 +221,7 @@ class Callbacks:
             await self._opened.wait_for_late_attempts(outcome)
         except Exception as error:  # noqa: BLE001 - the event is logged all the same
             self._observer.fault(call.request_id, error)
-        self._observer.event(call.reply_info, plan, outcome, config.terms)
+        self._observer.event(call.reply_info, plan, outcome)
 
     async def _answer(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
         """Reply to one callback; return None if nothing was forwarded."""

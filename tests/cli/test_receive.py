@@ -189,7 +189,7 @@ def test_what_is_no_http_is_one_line(usual: Receiver) -> None:
         connection.sendall(b"BAD\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
     usual.wait_for(lambda: len(usual.stderr) == 2)
-    assert usual.stderr[1].endswith('message="Invalid HTTP request received."')
+    assert usual.stderr[1] == "ebaas-router: refused a request with HTTP 400"
 
 
 def test_a_taken_port_is_one_line(usual: Receiver) -> None:

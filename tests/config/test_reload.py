@@ -557,7 +557,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             log,
             watched=(source, look),
         )
-        server = Server(app, listen("127.0.0.1", 0), drain_timeout=1)
+        server = Server(app, listen("127.0.0.1", 0), lifespan=app.lifespan, drain_timeout=1)
         async with served(server):
             codes: list[str] = []
             stop = asyncio.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.delivery.target.gate import TOLD_AFTER, TOLD_AGAIN_AFTER, Gate, Streak, failed
+from router.delivery.target.gate import REPORT_AFTER, REPORT_AGAIN_AFTER, Gate, Streak, failed
 from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
 from router.store.protocol import Pause
@@ -44,6 +44,13 @@ def gate(target: Target, before: Gate | None = None) -> Gate:
     return Gate(target, before, lambda *_: None, lambda: 1000.0)
 
 
+def begin(gate: Gate) -> int:
+    assert gate.breaker is not None
+    turn = gate.breaker.begin()
+    assert turn is not None
+    return turn
+
+
 def test_a_gate_gives_room_for_what_could_begin() -> None:
     """None where it is shut, one for a probe, what the rate gives, and else any number."""
     url = "http://127.0.0.1/"
@@ -54,11 +61,11 @@ def test_a_gate_gives_room_for_what_could_begin() -> None:
     time = 1000.0
     policy = BreakerPolicy(1.0, of_at_least=1, pause=10.0)
     shut = Gate(Target("one", url, breaker=policy), None, lambda *_: None, lambda: time)
-    shut.end(shut.begin(), status(500))
+    shut.end(begin(shut), status(500))
     assert shut.room(1.0) == 0
     time += 10.0
     assert shut.room(1.0) == 1
-    turn = shut.begin()
+    turn = begin(shut)
     assert shut.room(1.0) == 0
     shut.end(turn, None)
     assert shut.room(1.0) == 1
@@ -68,7 +75,7 @@ def test_a_breaker_is_kept_for_the_same_address_alone() -> None:
     """Another address is another endpoint: what failed there says nothing of it."""
     policy = BreakerPolicy(1.0, of_at_least=1)
     before = gate(Target("one", "http://127.0.0.1/", breaker=policy))
-    before.end(before.begin(), status(500))
+    before.end(begin(before), status(500))
     same = Target("one", "http://127.0.0.1/", timeout=1.0, breaker=policy)
     other = Target("one", "http://127.0.0.2/", breaker=policy)
     assert gate(same, before).refusal is Reason.BREAKER_OPEN
@@ -78,39 +85,39 @@ def test_a_breaker_is_kept_for_the_same_address_alone() -> None:
 def test_a_streak_is_told_after_a_while_then_every_hour() -> None:
     """With when it began; what the router itself holds back neither begins nor ends it."""
     streak = Streak()
-    assert streak.look(Attempt(Reason.PAUSED, False, 0.0), 500.0) is None
+    assert streak.add(Attempt(Reason.PAUSED, False, 0.0), 500.0) is None
     assert streak.since == 0
-    assert streak.look(status(500), 1000.0) is None
-    assert streak.look(Attempt(Reason.BREAKER_OPEN, False, 0.0), 1000.0 + TOLD_AFTER) is None
-    told = streak.look(status(500), 1000.0 + TOLD_AFTER)
+    assert streak.add(status(500), 1000.0) is None
+    assert streak.add(Attempt(Reason.BREAKER_OPEN, False, 0.0), 1000.0 + REPORT_AFTER) is None
+    told = streak.add(status(500), 1000.0 + REPORT_AFTER)
     assert told is not None
     assert (told.since, told.attempts, told.last) == (1000.0, 2, status(500))
-    assert streak.look(status(500), 1000.0 + TOLD_AFTER + TOLD_AGAIN_AFTER - 1) is None
-    assert streak.look(status(500), 1000.0 + TOLD_AFTER + TOLD_AGAIN_AFTER) is not None
-    over = streak.look(YES, 9000.0)
+    assert streak.add(status(500), 1000.0 + REPORT_AFTER + REPORT_AGAIN_AFTER - 1) is None
+    assert streak.add(status(500), 1000.0 + REPORT_AFTER + REPORT_AGAIN_AFTER) is not None
+    over = streak.add(YES, 9000.0)
     assert over is not None
     assert (over.since, over.attempts, over.last) == (1000.0, 4, YES)
-    assert (streak.since, streak.look(YES, 9001.0)) == (0, None)
+    assert (streak.since, streak.add(YES, 9001.0)) == (0, None)
 
 
 def test_a_short_streak_is_not_told() -> None:
     """Neither that it was nor that it is over."""
     streak = Streak()
     for now in (1000.0, 1001.0, 1299.0):
-        assert streak.look(status(503), now) is None
-    assert streak.look(YES, 1299.5) is None
+        assert streak.add(status(503), now) is None
+    assert streak.add(YES, 1299.5) is None
 
 
 @pytest.mark.parametrize("number", [404, 410])
 def test_a_target_that_is_not_there_is_told_once_at_once(number: int) -> None:
     """And then like any other."""
     streak = Streak()
-    assert streak.look(status(500), 1000.0) is None
-    told = streak.look(status(number), 1001.0)
+    assert streak.add(status(500), 1000.0) is None
+    told = streak.add(status(number), 1001.0)
     assert told is not None
     assert told.since == 1000.0
-    assert streak.look(status(number), 1002.0) is None
-    assert streak.look(status(number), 1001.0 + TOLD_AGAIN_AFTER) is not None
+    assert streak.add(status(number), 1002.0) is None
+    assert streak.add(status(number), 1001.0 + REPORT_AGAIN_AFTER) is not None
 
 
 def test_a_persons_pause_ends_by_itself() -> None:

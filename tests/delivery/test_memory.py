@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,11 @@ from typing import Any, cast
 import pytest
 
 from router.delivery import memory as memory_module
-from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.memory import Memory
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Memory, Outcome
 from router.delivery.queue import LEASE_MARGIN
-from router.delivery.target.sender import Flight
 from router.model.event import Event, OutboundEvent
-from router.net.loops import Gone
 from router.routing.table import Plan
-from router.routing.target import Target
 from router.store.protocol import Kept, Record, Stage, State, Store, StoreFailed
 from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
 from tests.support.waiting import until
@@ -38,15 +35,7 @@ class Requests:
     path: Path
 
     def __post_init__(self) -> None:
-        self.forwarder = Forwarder(self, self.scene.memory, self.scene.now)
-
-    def send(
-        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
-    ) -> Flight:
-        return self.scene.send(target, letter, patience)
-
-    def is_swamped(self, targets: Iterable[Target]) -> bool:
-        return False
+        self.forwarder = Forwarder(self.scene, self.scene.memory, self.scene.now)
 
     async def post(
         self,
@@ -107,7 +96,7 @@ async def test_a_000_given_blindly_leaves_no_dead_letter(requests: Requests) -> 
     await requests.is_over()
     ((record, states),) = await requests.left()
     assert states == {"one": State.ACKNOWLEDGED, "two": State.SUPERSEDED}
-    assert record.spent
+    assert record.credit_revoked
     assert requests.scene.ends == []
 
 
@@ -281,7 +270,7 @@ async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
     """Its rows may be older than the acknowledgement: the target is not called again."""
     scene, slow = requests.scene, SlowLookUp(requests.scene.store)
     scene.memory = Memory(cast(Store, slow))
-    requests.forwarder = Forwarder(requests, scene.memory, scene.now)
+    requests.forwarder = Forwarder(scene, scene.memory, scene.now)
     slow.may_return.set()
     scene.answers["one"] = YES
     first = await requests.post(seconds=0.2)

@@ -7,16 +7,15 @@ import hashlib
 import io
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.happenings import Happenings
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Outcome
 from router.delivery.observer import Observer
 from router.delivery.queue import (
     LEASE_MARGIN,
@@ -29,32 +28,16 @@ from router.delivery.queue import (
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent
-from router.net.loops import Gone
 from router.routing.table import Plan, RouteTable
-from router.routing.target import Target
 from router.store.protocol import DeliveryRow, Record, Stage, State
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
 from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
+from tests.support.sending import no_notifications
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-
-@dataclass
-class Direct:
-    """What a Forwarder sends by: the same targets, for requests."""
-
-    scene: Scene
-
-    def send(
-        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
-    ) -> Flight:
-        return self.scene.send(target, letter, patience)
-
-    def is_swamped(self, targets: Iterable[Target]) -> bool:
-        return False
 
 
 @pytest.fixture
@@ -221,7 +204,7 @@ async def test_an_attempt_that_outlives_its_lease_is_told(tmp_path: Path) -> Non
         assert (retry.row.state, retry.unrecorded) == (State.DEAD, LEASE_OVER)
         metrics = Metrics()
         said = io.StringIO()
-        Observer(Log(said), metrics, Happenings(lambda *_: None)).retried(retry)
+        Observer(Log(said), metrics, no_notifications()).retried(retry)
         assert " retried event_id=event " in said.getvalue()
         assert f"unrecorded={LEASE_OVER}" in said.getvalue()
         assert sum(metrics.of("one").dead_letters.values()) == 0
@@ -288,7 +271,7 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
     """Though the store has yet to learn of it."""
     async with opened(tmp_path, "one") as scene:
         one = scene.targets["one"]
-        forwarder = Forwarder(Direct(scene), scene.memory, scene.now)
+        forwarder = Forwarder(scene, scene.memory, scene.now)
         letter = OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
 
         async def request(seconds: float) -> Outcome:
@@ -322,7 +305,7 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
     await scene.begun()
     flight = scene.memory.attempts[key_of("event", "one")]
     one = scene.targets["one"]
-    forwarder = Forwarder(Direct(scene), scene.memory, scene.now)
+    forwarder = Forwarder(scene, scene.memory, scene.now)
     event = Event("a", "b", "c", "1", "a.b.c.1", b"{}")
 
     async def forward(gone: asyncio.Future[None]) -> Outcome:
@@ -389,12 +372,12 @@ async def test_when_the_first_event_is_given_up_is_told(scene: Scene) -> None:
     scene.answers["one"] = NO
     await scene.queue("event", "one")
     await scene.the_queue.tidy()
-    assert scene.gives_up == {"one": scene.time + 20.0}
+    assert scene.expires_at == {"one": scene.time + 20.0}
     await scene.until(1)
     await scene.the_queue.tidy()
     due_at = scene.retries[0].row.due_at
-    assert scene.gives_up == {"one": due_at}
+    assert scene.expires_at == {"one": due_at}
     scene.time = due_at
     await scene.until(2)
     await scene.the_queue.tidy()
-    assert scene.gives_up == {}
+    assert scene.expires_at == {}

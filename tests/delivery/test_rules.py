@@ -59,7 +59,7 @@ def test_a_body_is_known_by_its_bytes() -> None:
         ({}, True),
         ({"credit_until": NOW}, True),
         ({"credit_until": NOW - 1}, False),
-        ({"spent": True}, False),
+        ({"credit_revoked": True}, False),
         ({"stage": Stage.CLOSED}, False),
         ({"stage": Stage.ENDED}, False),
     ],
@@ -72,7 +72,7 @@ def test_what_may_be_claimed(fields: dict[str, Any], claimable: bool) -> None:
 def test_the_record_whose_retry_is_due_nearest_is_claimed() -> None:
     """Of several that may be, before or after now."""
     found = [kept(event_id=f"{at:+}", due_at=NOW + at) for at in (-40, -3, 5, 60)]
-    found.append(kept(event_id="spent", due_at=NOW, spent=True))
+    found.append(kept(event_id="spent", due_at=NOW, credit_revoked=True))
     names = []
     while nearest := rules.nearest(found, NOW):
         names.append(nearest.record.event_id)
@@ -87,7 +87,7 @@ def test_the_record_whose_retry_is_due_nearest_is_claimed() -> None:
         ([], False, None),
         ([kept(stage=Stage.CLOSED), kept(stage=Stage.ENDED)], False, None),
         ([kept(credit_until=NOW - 1)], True, Cause.EXPIRED),
-        ([kept(spent=True)], True, Cause.EXPIRED),
+        ([kept(credit_revoked=True)], True, Cause.EXPIRED),
         ([kept()], False, Cause.OVERLAP),
     ],
 )
@@ -111,8 +111,8 @@ def test_why_a_target_may_see_an_event_again(
 )
 def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional: bool) -> None:
     """Not who has acknowledged, nor who is queued, unless routes require it now."""
-    assert result(None, state, required=True).wanted is as_required
-    assert result(None, state, required=False).wanted is as_optional
+    assert result(None, state, required=True).needed is as_required
+    assert result(None, state, required=False).needed is as_optional
 
 
 def test_the_first_failure_opens_a_record() -> None:
@@ -140,8 +140,8 @@ def test_the_last_failure_ends_the_record() -> None:
 
 def test_what_is_spent_stays_spent() -> None:
     """Neither another failure nor another request gives credit back."""
-    assert rules.failed(record(spent=True), NOW, TERMS, spent=False).spent
-    assert rules.failed(record(), NOW, TERMS, spent=True).spent
+    assert rules.failed(record(credit_revoked=True), NOW, TERMS, spent=False).credit_revoked
+    assert rules.failed(record(), NOW, TERMS, spent=True).credit_revoked
 
 
 def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
@@ -264,7 +264,7 @@ def test_when_an_event_is_given_up(
     """By its caller at its end, by the queue with its last retry, whichever is first. A retry that
     is held back does not bring the end nearer."""
     usage = Usage(1, 1, {}, 0.0, first_ends=ends, first_due=due)
-    assert rules.gives_up(usage, QUEUE, NOW) == at
+    assert rules.expires_at(usage, QUEUE, NOW) == at
 
 
 def test_the_queue_gives_up_when_it_was_told() -> None:
@@ -272,7 +272,7 @@ def test_the_queue_gives_up_when_it_was_told() -> None:
     at, left = NOW, rules.retried(row(State.QUEUED), NO, NOW, QUEUE)
     while left.state is State.QUEUED:
         usage = Usage(1, 1, {}, 0.0, first_due={("one", left.retries): left.due_at})
-        assert rules.gives_up(usage, QUEUE, at) == {"one": NOW + 1 + 30 + 30}
+        assert rules.expires_at(usage, QUEUE, at) == {"one": NOW + 1 + 30 + 30}
         at = left.due_at
         left = rules.retried(replace(left, retries=left.retries + 1), NO, at, QUEUE)
     assert (left.state, at) == (State.DEAD, NOW + 1 + 30 + 30)

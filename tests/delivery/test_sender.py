@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import unquote
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from router.delivery.target.sender import Sender, addressed
 from router.model.event import OutboundEvent, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
-from router.store.protocol import Pause
+from router.store.protocol import Pause, Store
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, TargetExchange
 from tests.support.engines import Engine
@@ -104,6 +104,16 @@ async def test_an_attempt_that_finds_no_place_costs_no_rate(engine: Engine) -> N
             third.cancel()
 
 
+class Paused:
+    """A store whose clock stands, in which one target is paused."""
+
+    async def pauses(self, timeout: float) -> list[Pause]:
+        return [Pause("one", 0.0, 1e9, "a move", "somebody")]
+
+    def now(self) -> float:
+        return 0.0
+
+
 async def test_a_target_that_is_paused_gets_nothing_that_waits_in_its_line(engine: Engine) -> None:
     """Whoever waited for a place is not begun, and the place is free again."""
     async with hostile("says_nothing") as served:
@@ -111,7 +121,7 @@ async def test_a_target_that_is_paused_gets_nothing_that_waits_in_its_line(engin
         async with sending(engine, one) as (sender, metrics):
             first, second = send(sender, one), send(sender, one)
             await until(lambda: places(sender, metrics) == (1, 1) and len(served.requests) == 1)
-            sender.hold([Pause("one", 0.0, 1e9, "a move", "somebody")], 0.0)
+            await sender.read_pauses(cast("Store", Paused()))
             first.cancel()
             attempt = await second
             assert (attempt.reason, attempt.delivered) == (Reason.PAUSED, False)

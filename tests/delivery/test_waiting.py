@@ -7,20 +7,20 @@ import random
 
 import pytest
 
-from router.delivery.target.lane import Places
+from router.delivery.target.lane import Slots
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_no_more_than_the_limit_hold_a_place() -> None:
     """Whoever comes when all places are taken and the line is full is told so at once."""
-    places = Places(limit=2, most_waiting=0)
+    places = Slots(limit=2, most_waiting=0)
     assert [await places.take(1.0) for _ in range(3)] == [True, True, False]
 
 
 async def test_the_line_is_served_in_order() -> None:
     """A place that is given back goes to the one who has waited longest."""
-    places = Places(limit=1, most_waiting=2)
+    places = Slots(limit=1, most_waiting=2)
     await places.take(1.0)
     served: list[int] = []
 
@@ -39,7 +39,7 @@ async def test_the_line_is_served_in_order() -> None:
 
 async def test_waiting_ends_after_the_timeout() -> None:
     """A line that does not move is left after the time given, and nothing stays behind."""
-    places = Places(limit=1, most_waiting=1)
+    places = Slots(limit=1, most_waiting=1)
     await places.take(1.0)
     assert not await places.take(0.01)
     assert (places.taken, places.waiting) == (1, 0)
@@ -47,7 +47,7 @@ async def test_waiting_ends_after_the_timeout() -> None:
 
 async def test_a_place_handed_to_one_who_is_just_cancelled_is_not_lost() -> None:
     """Cancelled in the moment its turn came, a waiter passes the place on."""
-    places = Places(limit=1, most_waiting=1)
+    places = Slots(limit=1, most_waiting=1)
     await places.take(1.0)
     waiting = asyncio.create_task(places.take(20.0))
     while not places.waiting:
@@ -61,7 +61,7 @@ async def test_a_place_handed_to_one_who_is_just_cancelled_is_not_lost() -> None
 
 async def test_fewer_places_are_fewer_once_they_are_given_back() -> None:
     """Who holds one keeps it; nobody gets one until fewer are taken than there are now."""
-    places = Places(limit=3, most_waiting=1)
+    places = Slots(limit=3, most_waiting=1)
     for _ in range(3):
         await places.take(1.0)
     waiting = asyncio.create_task(places.take(20.0))
@@ -80,7 +80,7 @@ async def test_fewer_places_are_fewer_once_they_are_given_back() -> None:
 
 async def test_more_places_go_to_who_waits() -> None:
     """At once, and no more of them than there are."""
-    places = Places(limit=1, most_waiting=3)
+    places = Slots(limit=1, most_waiting=3)
     await places.take(1.0)
     waiting = [asyncio.create_task(places.take(20.0)) for _ in range(3)]
     while places.waiting < 3:
@@ -96,7 +96,7 @@ async def test_more_places_go_to_who_waits() -> None:
 async def test_no_place_is_ever_lost_or_made() -> None:
     """After any mix of takers, time-outs and cancellations every place is free again."""
     dice = random.Random(7)
-    places = Places(limit=3, most_waiting=4)
+    places = Slots(limit=3, most_waiting=4)
     most = 0
 
     async def one() -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from router.delivery import queue, rules
 from router.delivery.forwarder import Forwarder
-from router.delivery.memory import Memory, RequestMemory
+from router.delivery.memory import Memory, Outcome, RequestMemory
 from router.delivery.queue import Queue
 from router.delivery.rules import Delivery
 from router.store.protocol import DeliveryRow, Due, Settlement, State, StoreFailed
-from router.store.sqlite.rows import Rows
+from router.store.sqlite.statements import Statements
 from tests.model.world import SimulatedStore
 
 Patch = pytest.MonkeyPatch
@@ -66,14 +66,14 @@ def late_write_gives_credit(patch: Patch) -> None:
 
 
 def all_called_again(patch: Patch) -> None:
-    patch.setattr(Delivery, "wanted", property(lambda self: True))
+    patch.setattr(Delivery, "needed", property(lambda self: True))
 
 
 def queued_called_again(patch: Patch) -> None:
-    def wanted(self: Delivery) -> bool:
+    def needed(self: Delivery) -> bool:
         return self.row is None or self.row.state is not State.ACKNOWLEDGED
 
-    patch.setattr(Delivery, "wanted", property(wanted))
+    patch.setattr(Delivery, "needed", property(needed))
 
 
 def queued_counts_as_acknowledged(patch: Patch) -> None:
@@ -82,10 +82,10 @@ def queued_counts_as_acknowledged(patch: Patch) -> None:
             return self.attempt.acknowledged
         return self.row is not None and self.row.state in (State.ACKNOWLEDGED, State.QUEUED)
 
-    def wanted(self: Delivery) -> bool:
+    def needed(self: Delivery) -> bool:
         return self.row is None or self.row.state is State.AWAITING
 
-    patch.setattr(Delivery, "wanted", property(wanted))
+    patch.setattr(Delivery, "needed", property(needed))
     patch.setattr(Delivery, "acknowledged", property(acknowledged))
 
 
@@ -115,26 +115,26 @@ def claims_shared(patch: Patch) -> None:
 
 
 def closed_without_looking(patch: Patch) -> None:
-    real = Rows.settle
+    real = Statements.settle
 
-    def settle(self: Rows, settlement: Any) -> bool:
+    def settle(self: Statements, settlement: Any) -> bool:
         real(self, settlement)
         return True
 
-    patch.setattr(Rows, "settle", settle)
+    patch.setattr(Statements, "settle", settle)
 
 
 def closed_after_the_reply(patch: Patch) -> None:
     real = Memory.answer
 
-    async def answer(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
-        if recalled.record is None:
-            return await real(self, recalled, *rest)
+    async def answer(self: Memory, outcome: Outcome, timeout: float) -> bool:
+        if outcome.recalled.record is None:
+            return await real(self, outcome, timeout)
 
         async def later() -> None:
             await asyncio.sleep(2.0)
             with suppress(StoreFailed):
-                await self._commit(recalled, *rest)
+                await self._commit(outcome, timeout)
 
         asyncio.create_task(later())  # noqa: RUF006
         return True
@@ -143,31 +143,31 @@ def closed_after_the_reply(patch: Patch) -> None:
 
 
 def credit_never_ends(patch: Patch) -> None:
-    patch.setattr(rules, "has_credit", lambda record, now: not record.spent)
+    patch.setattr(rules, "has_credit", lambda record, now: not record.credit_revoked)
 
 
 def spent_credit_comes_back(patch: Patch) -> None:
-    real = Rows.settle
+    real = Statements.settle
 
-    def settle(self: Rows, settlement: Settlement) -> bool:
+    def settle(self: Statements, settlement: Settlement) -> bool:
         settled = real(self, settlement)
-        again = (settlement.record.spent, settlement.record.event_id)
+        again = (settlement.record.credit_revoked, settlement.record.event_id)
         self._execute("UPDATE events SET spent = ? WHERE event_id = ?", again)
         return settled
 
-    patch.setattr(Rows, "settle", settle)
+    patch.setattr(Statements, "settle", settle)
 
 
 def others_keep_their_credit(patch: Patch) -> None:
-    patch.setattr(Rows, "_spend_others", lambda self, seq, settlement: None)
+    patch.setattr(Statements, "_revoke_others", lambda self, seq, settlement: None)
 
 
 def blind_answers_forgotten(patch: Patch) -> None:
     patch.setattr(Memory, "write_pending", _nothing)
     real = Memory.answer
 
-    async def answer(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
-        result = await real(self, recalled, *rest)
+    async def answer(self: Memory, outcome: Outcome, timeout: float) -> bool:
+        result = await real(self, outcome, timeout)
         self._blindly = 0
         return result
 
@@ -179,7 +179,7 @@ def blind_answers_meanwhile_forgotten(patch: Patch) -> None:
 
     async def write_pending(self: Memory, timeout: float) -> None:
         if self._blindly:
-            await self._store.spend_all(timeout)
+            await self._store.revoke_all_credit(timeout)
             self._blindly = 0
         await real(self, timeout)
 
@@ -193,9 +193,9 @@ def overtaken_keeps_its_credit(patch: Patch) -> None:
 def recorded_beside_others(patch: Patch) -> None:
     real = Memory.record
 
-    async def record(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
-        before = [(other, other.others) for other in self._others(recalled)]
-        work = asyncio.ensure_future(real(self, recalled, *rest))
+    async def record(self: Memory, outcome: Outcome, timeout: float) -> bool:
+        before = [(other, other.others) for other in self._others(outcome.recalled)]
+        work = asyncio.ensure_future(real(self, outcome, timeout))
         await asyncio.sleep(0)
         for other, others in before:
             other.others = others
@@ -242,7 +242,7 @@ def ends_before_its_last_request(patch: Patch) -> None:
 
 
 def others_not_superseded(patch: Patch) -> None:
-    patch.setattr(Rows, "supersede", lambda *_: None)
+    patch.setattr(Statements, "supersede", lambda *_: None)
 
 
 def retry_has_a_new_id(patch: Patch) -> None:
@@ -257,23 +257,23 @@ def retry_has_a_new_id(patch: Patch) -> None:
 
 
 def leases_not_kept(patch: Patch) -> None:
-    real = Rows.take
+    real = Statements.take
 
-    def take(self: Rows, target: str, now: float, until: float, limit: int) -> Any:
+    def take(self: Statements, target: str, now: float, until: float, limit: int) -> Any:
         return real(self, target, now, now, limit)
 
-    patch.setattr(Rows, "take", take)
+    patch.setattr(Statements, "take", take)
 
 
 def dead_letters_dropped(patch: Patch) -> None:
-    real = Rows.finish
+    real = Statements.finish
 
-    def finish(self: Rows, due: Due, row: DeliveryRow, now: float) -> bool:
+    def finish(self: Statements, due: Due, row: DeliveryRow, now: float) -> bool:
         if row.state is State.DEAD:
             row = replace(row, state=State.SUPERSEDED)
         return real(self, due, row, now)
 
-    patch.setattr(Rows, "finish", finish)
+    patch.setattr(Statements, "finish", finish)
 
 
 def queue_never_gives_up(patch: Patch) -> None:

@@ -11,7 +11,7 @@ import trustme
 
 from router.model.errors import StartFailed
 from router.net import tls as certificates
-from router.net.tls import Pair, listener_warnings, server_context
+from router.net.tls import Pair, listener_tls, listener_warnings
 from tests.support.certificates import dateless, issued
 
 DAY = 24 * 3600.0
@@ -32,7 +32,7 @@ fevUuJlsgw==
 def why(pair: Pair) -> str:
     """The one line that a start ends with."""
     with pytest.raises(StartFailed) as caught:
-        server_context(pair)
+        listener_tls(pair)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -40,7 +40,7 @@ def why(pair: Pair) -> str:
 def test_a_good_pair(tmp_path: Path) -> None:
     """It is taken, and nothing is dubious about it."""
     pair = issued(tmp_path)
-    server_context(pair)
+    listener_tls(pair)
     assert listener_warnings(pair, time.time()) == []
 
 

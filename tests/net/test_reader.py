@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from router.net.reader import RestingReader
+from router.net.loops import RestingReader
 
 pytestmark = pytest.mark.anyio
 

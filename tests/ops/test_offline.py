@@ -21,8 +21,9 @@ NOT_THERE, NO_ROUTER = 404, 409
 
 def test_every_endpoint_replies_without_a_router(tmp_path: Path) -> None:
     """From the store, or with a problem; none fails."""
-    shop = SqliteShop(tmp_path / "store.db")
-    assert asyncio.run(answers(Path(shop.option))) == {
+    store = tmp_path / "store.db"
+    SqliteShop(store).close()
+    assert asyncio.run(answers(store)) == {
         "/you": NO_ROUTER,
         "/status": NO_ROUTER,
         "/minutes": NO_ROUTER,

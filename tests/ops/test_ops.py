@@ -35,7 +35,7 @@ from router.ops.hour import History
 from router.ops.insight import Insight, Report, report_of
 from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.status import MAX_SHOWN_PROBLEMS
-from router.process.server import DEFAULT_LIMITS, Server
+from router.process.server import Server
 from router.store.protocol import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import RECENT_GAP, Metrics
@@ -124,7 +124,7 @@ class Ops:
 
 @asynccontextmanager
 async def serving(
-    process: Process, tokens: OpsTokens = NONE, limits: Limits = DEFAULT_LIMITS
+    process: Process, tokens: OpsTokens = NONE, limits: Limits | None = None
 ) -> AsyncIterator[Ops]:
     """Serve the ops port of this router."""
     stream = io.StringIO()
@@ -132,7 +132,13 @@ async def serving(
     log = Log(stream, "json")
     parts = api_parts(Settings(store=None), process.insight(log), tokens, [], log)
     app = ops_app(parts, log, local=True)
-    server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
+    server = Server(
+        app,
+        listen("127.0.0.1", 0),
+        lifespan=parts.lifespan,
+        limits=limits_of(limits or Limits()),
+        refusal=refuse,
+    )
     async with served(server), httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
         ops = Ops(server.url, client, stream)
         yield ops

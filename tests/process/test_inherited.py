@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,19 +125,18 @@ async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
     since."""
     lives = True
 
-    async def application(scope: Any, receive: Any, send: Any) -> None:
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
         nonlocal lives
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            lives = False
-            return
+        yield
+        lives = False
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
         status = 204 if lives else 500
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body"})
 
-    server = Server(application, held.dup(), inherited=True)
+    server = Server(application, held.dup(), lifespan=lifespan, inherited=True)
     serving = asyncio.create_task(server.serve())
     await server.up()
     server.stop()

@@ -66,14 +66,13 @@ def test_memory_that_is_not_enough_is_told() -> None:
     [
         ("0::/a/b\n", {"a/memory.max": "9\n", "a/b/memory.max": "max\n"}, 9),
         ("0::/elsewhere\n", {"memory.max": "7\n"}, 7),
-        ("1:cpu:/a\n4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "5\n"}, 5),
         ("0::/a\n", {}, None),
     ],
 )
 def test_the_limit_of_a_control_group(
     tmp_path: Path, groups: str, files: dict[str, str], limit: int | None
 ) -> None:
-    """The least one on the way to the root counts, in both versions of control groups."""
+    """The lowest one on the way to the root counts."""
     (tmp_path / "groups").write_text(groups)
     for name, text in files.items():
         (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,4 @@ async def _shown(server: Server) -> bytes:
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
-    """Nobody asks it for anything, but for its beginning and its end."""
-    while (await receive())["type"] == "lifespan.startup":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
+    """Nobody calls it."""

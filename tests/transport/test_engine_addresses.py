@@ -25,6 +25,9 @@ pytestmark = pytest.mark.anyio
 anyio_backend = on(BOTH)
 
 
+_getaddrinfo = socket.getaddrinfo
+
+
 class Resolver:
     """The system's resolver: what it finds, in that order, and how often it was asked."""
 
@@ -36,7 +39,9 @@ class Resolver:
         self.answers = threading.Event()
         self.answers.set()
 
-    def getaddrinfo(self, _: Any, port: int, *__: Any, **___: Any) -> list[Any]:
+    def getaddrinfo(self, name: Any, port: int, flags: int = 0, **how: Any) -> list[Any]:
+        if flags & socket.AI_NUMERICHOST:  # a conversion, not a look-up
+            return _getaddrinfo(name, port, flags=flags, **how)
         self.asked += 1
         self.answers.wait(LONG)
         if self.error or not self.found:

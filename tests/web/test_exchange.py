@@ -12,7 +12,7 @@ import pytest
 
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
-from router.process.server import DEFAULT_LIMITS, Server
+from router.process.server import Server
 from tests.support.servers import served
 from tests.support.waiting import until
 
@@ -34,8 +34,6 @@ class Application:
         self.errors: list[BaseException] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            return
         self.scopes.append(scope)
         try:
             await self._answer(receive, send)
@@ -46,7 +44,7 @@ class Application:
 
 @asynccontextmanager
 async def reached(
-    application: Any, limits: Limits = DEFAULT_LIMITS
+    application: Any, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
     """And one connection to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from router.net.http.lifetime import Limits
-from router.net.tls import Pair, server_context
+from router.net.tls import Pair, listener_tls
 from tests.support.certificates import issued, trusting
 from tests.support.command import one_line, run
 from tests.support.inprocess import quick
@@ -39,7 +39,7 @@ def pair(folder: Path) -> Pair:
 
 @contextmanager
 def secured(pair: Pair, limits: Limits = Limits(), **options: Any) -> Iterator[Running]:  # noqa: B008 - frozen
-    with running(limits, tls=server_context(pair), **options) as router:
+    with running(limits, tls=listener_tls(pair).context, **options) as router:
         yield router
     assert router.troubles == []
 
@@ -58,7 +58,7 @@ def test_callbacks(folder: Path, pair: Pair) -> None:
 
 def test_only_what_is_current(pair: Pair) -> None:
     """TLS 1.2 is the oldest, HTTP/1.1 the only thing spoken over it."""
-    context = server_context(pair)
+    context = listener_tls(pair).context
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
+from router.process.server import Server
 from tests.support.command import ROOT
 from tests.support.house import SAMPLE, House, house, routes
 from tests.support.servers import served
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.anyio
 
 PAGE = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
 
-#: What differs from one request to the next: made anew by whoever sends it.
-MADE_ANEW = {"host", "webhook-id", "webhook-timestamp"}
+#: Headers that differ from one request, or one version, to the next.
+MADE_ANEW = {"host", "user-agent", "webhook-id", "webhook-timestamp"}
 
 
 @dataclass
@@ -49,7 +49,7 @@ async def both() -> AsyncIterator[tuple[House, Endpoint]]:
     """A router with the page's one target."""
     endpoint = Endpoint()
     async with (
-        served(AsgiServer(endpoint, listen("127.0.0.1", 0))) as server,
+        served(Server(endpoint, listen("127.0.0.1", 0))) as server,
         house(routes({"certificates": server.url + "/callback"})) as router,
     ):
         yield router, endpoint

@@ -92,7 +92,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router.app import App
     from router.net.listening import listen
     from router.process import running
-    from router.process.asgi_server import AsgiServer
     from router.process.server import Server, ops_services
     from router.telemetry.log.foreign import take_library_lines
 
@@ -102,12 +101,12 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     take_library_lines(log)
     stand_ins = _stand_ins(config)
     app = App(settings, config, log)
-    server = Server(app.entry, listen(settings.host, settings.port))
+    server = Server(app.entry, listen(settings.host, settings.port), lifespan=app.lifespan)
     search = [*serve_command(args, store=settings.store), "--as-search"]
     ops, ops_url = ops_services(settings, search, app.insight, log, app.identity.ops_key)
     used_by = f"its target's url in {name}"
     targets = [
-        AsgiServer(stand_in, listen(*address, used_by))
+        Server(stand_in, listen(*address, used_by))
         for address, stand_in in sorted(stand_ins.items())
     ]
 

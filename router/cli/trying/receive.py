@@ -117,9 +117,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> None:
     from router.cli.trying.standin import StandIn
+    from router.contract.replies import refusal
     from router.net.listening import listen
-    from router.process.asgi_server import AsgiServer
     from router.process.running import run
+    from router.process.server import Server
     from router.telemetry.log import Log
     from router.telemetry.log.foreign import take_library_lines
 
@@ -136,7 +137,12 @@ def _serve(args: argparse.Namespace) -> None:
     names = ("code", "status", "msg", "delay", "fail_first", "fail_rate", "seed")
     chosen = {name: getattr(args, name) for name in names}
     stand_in = StandIn(**chosen, distrust=_distrust(args), on_request=show)
-    server = AsgiServer(stand_in, listen(args.host, args.port))
+
+    def refuse(status: int, given: bytes | None) -> tuple[bytes, bytes]:
+        note(f"refused a request with HTTP {status}")
+        return refusal(status, given)
+
+    server = Server(stand_in, listen(args.host, args.port), refusal=refuse)
 
     async def announce() -> None:
         note(f"receiving on {server.url}, any path; Ctrl-C ends it")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from router.config.holders import Holders, TokenHolder
 from router.model.errors import StartFailed
-from router.net.reader import RestingReader
+from router.net.loops import RestingReader
 from router.ops.api.view import View, of_router
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight
@@ -25,7 +25,7 @@ from router.store.admin import Admin
 from router.store.protocol import StoreFailed
 from router.telemetry.log import Log
 
-#: How long one question to a running router's store may take, in seconds.
+#: The longest question to a running router's store, in seconds.
 STORE_TIMEOUT = 10.0
 
 
@@ -59,7 +59,7 @@ class Stored:
         except TimeoutError:
             raise Rejected("store_slow", seconds=round(self._timeout or 0)) from None
         except StoreFailed as error:
-            raise Rejected("store_failed", why=error.told) from None
+            raise Rejected("store_failed", why=error.text) from None
         except StartFailed as error:
             if self._log is not None:
                 self._log.warning("store_awaited", error=str(error))
@@ -70,7 +70,7 @@ class Stored:
             await self._admin.close()
 
 
-#: How many searches run at a time, and how long each may take, in seconds, its wait included.
+#: The number of searches at a time, and the longest one in seconds, its wait included.
 SEARCHES, SEARCH_TIMEOUT = 2, 10.0
 
 
@@ -143,7 +143,7 @@ class SearchHere(Search):
             return await search_in(self._archive, admin, question, *self._reports)
 
 
-#: How many previews of one holder are kept; the oldest goes.
+#: The number of previews of one holder that are kept; the oldest goes.
 MAX_PREVIEWS = 32
 
 P = TypeVar("P")
@@ -153,7 +153,7 @@ class Previews:
     """Previews by their tokens, for as long as the process runs."""
 
     def __init__(self) -> None:
-        #: By who made them, and by token.
+        #: By the holder who made them, and by token.
         self._kept: dict[str, dict[str, Any]] = {}
 
     def put(self, who: str, preview: object) -> str:

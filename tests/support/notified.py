@@ -1,4 +1,4 @@
-"""One process as far as happenings go: what is noticed there, and what it makes of it."""
+"""One process as far as notifications go, beside a store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from router.contract.schedule import PLATFORM, Terms
-from router.delivery.happenings import MAX_UNTOLD, Happenings, OwnEvents
+from router.delivery.notifications import Notifications
 from router.delivery.rules import InForce
 from router.delivery.target.gate import Failing
 from router.delivery.target.sender import Flight
@@ -32,14 +32,14 @@ YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200, at=1_000_600.0)
 
 
 def to(*optional: str) -> RouteTable:
-    """All happenings go there."""
+    """Send all notifications to these targets."""
     ours = Route("ours", {"event_key": ("ebaas-router.*",)}, optional=optional)
     theirs = Route("theirs", {"event_key": ("*",)}, required=("ledger",))
     return RouteTable([ours, theirs], TARGETS)
 
 
 class Faulty:
-    """A store, but for one of its calls, which fails."""
+    """A store, one of whose calls fails."""
 
     def __init__(self, store: Any, name: str, error: Exception) -> None:
         self._store, self._name, self._error = store, name, error
@@ -52,7 +52,7 @@ class Faulty:
 
 
 class Process:
-    """One of those that share a store, as far as happenings go. The test moves its clock."""
+    """One of several processes that share a store. The test moves its clock."""
 
     ahead = 0.0
 
@@ -61,11 +61,16 @@ class Process:
         self.metrics = Metrics()
         self.metrics.adopt(TARGETS)
         self.in_force = InForce(table, Terms(PLATFORM, 60.0, 8.0, PLATFORM, silent_after))
-        self.own = OwnEvents(lambda: self.in_force, self.metrics, Log(io.StringIO()))
-        self.happenings = Happenings(self.own.tell)
-        #: What went out at once, by target.
+        log = Log(io.StringIO())
+        self.notifications = Notifications(lambda: self.in_force, self.metrics, log, self.seconds)
+        #: The events that were sent at once, by target.
         self.sent: list[tuple[str, OutboundEvent]] = []
         self.answer = YES
+
+    @staticmethod
+    def seconds() -> float:
+        """The monotonic clock."""
+        return time.monotonic()
 
     @classmethod
     def now(cls) -> float:
@@ -78,11 +83,11 @@ class Process:
         return flight
 
     def fails(self, name: str = "ledger", last: Attempt = NO) -> None:
-        self.happenings.failing(TARGETS[name], Failing(1_000_000.0, 12, last))
+        self.notifications.failing(TARGETS[name], Failing(1_000_000.0, 12, last))
 
-    async def told(self, target: str = "bot") -> list[dict[str, Any]]:
-        """What a round of the queue makes of it, for that target."""
-        await self.own.hand_over(self.store, self.send)
+    async def sends(self, target: str = "bot") -> list[dict[str, Any]]:
+        """Return the bodies that a round of the queue queues for that target."""
+        await self.notifications.hand_over(self.store, self.send)
         now = self.now()
-        taken = await self.store.take(target, now, now + 1e6, MAX_UNTOLD, T)
+        taken = await self.store.take(target, now, now + 1e6, 10_000, T)
         return [json.loads(due.letter.event.body) for due in taken]
