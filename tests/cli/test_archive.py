@@ -206,6 +206,13 @@ def test_a_replay_queues_the_targets_events(tmp_path: Path, shop: Shop) -> None:
     assert "@" in who
 
 
+def test_a_replay_keeps_to_its_rate(tmp_path: Path, shop: Shop) -> None:
+    keep(tmp_path / "archive", *[told(f"event-{n}") for n in range(3)])
+    began = time.monotonic()
+    assert replay(tmp_path / "archive", shop, "--rate", "2/s").code == 0
+    assert time.monotonic() - began > 0.9
+
+
 def test_a_replayed_event_is_read_from_its_body(tmp_path: Path) -> None:
     """The line's key may be cut. The trace of then is over, but hops count on: else a router that
     sends events back would call every target again for each line of the loop."""

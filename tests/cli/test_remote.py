@@ -264,6 +264,15 @@ def test_an_option_of_this_machine_is_refused(
     assert "can't be given with EBAAS_ROUTER_URL" in refused(2, *command.split())
 
 
+def test_an_option_of_this_machine_is_refused_if_a_router_runs_here(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --url it is the router at the settings' ops port."""
+    monkeypatch.setenv("EBAAS_ROUTER_OPS_PORT", scene.console.url.rpartition(":")[2])
+    why = refused(2, "deliveries", "replay", "--match", "*", "--as", "me")
+    assert f"--as can't be given with the router that runs here, {scene.console.url}" in why
+
+
 def test_export_needs_an_archive_that_is_named_if_a_variable_names_a_router(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
