@@ -39,7 +39,7 @@ MODULES = (
     "net/http/lifetime",
     "net/loops",
     "routing/target",
-    "store/sqlite/rows",
+    "store/sqlite/statements",
     "store/sqlite/store",
     "telemetry/log/__init__",
     "telemetry/log/lines",

@@ -35,7 +35,7 @@ from router.cli.options import (
 )
 from router.cli.printing import NAME, Progress, note, note_while_slow
 from router.config.settings import (
-    REMOVED,
+    REMOVED_OPTIONS,
     SETTINGS,
     VARIABLE_PREFIX,
     archive_folder,
@@ -265,7 +265,7 @@ def add_remote(parser: argparse.ArgumentParser) -> None:
 
 
 def add_store(parser: Parser) -> None:
-    parser.removed = {gone: REMOVED[gone] for gone in ("--store-password-file",)}
+    parser.removed = {gone: REMOVED_OPTIONS[gone] for gone in ("--store-password-file",)}
     add_settings(parser, store="the store of a router that does not run")
 
 

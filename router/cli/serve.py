@@ -21,7 +21,7 @@ from router.cli.options import (
     read_settings,
     serve_command,
 )
-from router.config.settings import REMOVED, SETTINGS, Settings, settings_from
+from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings, settings_from
 from router.model.errors import SettingInvalid
 from router.net.listening import take_inherited
 
@@ -70,7 +70,7 @@ _STORE_FILES = 16
 
 
 def configure(parser: Parser) -> None:
-    parser.removed = REMOVED
+    parser.removed = REMOVED_OPTIONS
     add_settings(parser, *_FIRST)
     rest = parser.add_argument_group("further options")
     add_settings(rest, *(name for name in SETTINGS if name not in _FIRST))

@@ -361,7 +361,7 @@ SETTINGS = {
 }
 
 #: Options that `serve` had in earlier versions, and what replaces each.
-REMOVED = {
+REMOVED_OPTIONS = {
     "--keep-alive": "an idle connection stays open for 620 s",
     "--log-changes": "the log always has an event's first 20 changes",
     "--max-body": "a body may have 1 MiB",
@@ -385,7 +385,7 @@ def settings_from(environ: Mapping[str, str], given: Mapping[str, str | None]) -
     An empty variable counts as absent. Raises SettingInvalid, also for the variable of an option
     that was removed: to ignore it would change what the router does without a word.
     """
-    for option, instead in REMOVED.items():
+    for option, instead in REMOVED_OPTIONS.items():
         variable = VARIABLE_PREFIX + option.strip("-").replace("-", "_").upper()
         if environ.get(variable):
             raise SettingInvalid(f"{variable} is not a setting any more: {instead}")

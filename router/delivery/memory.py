@@ -348,7 +348,7 @@ class Memory:
         ends = clock() + timeout
         blindly = self._blindly
         if blindly:
-            await self._store.spend_all(timeout)
+            await self._store.revoke_all_credit(timeout)
             self._blindly -= blindly
         while self._stand_ins:
             some = list(islice(self._stand_ins.items(), _STEP))
@@ -488,11 +488,11 @@ class Memory:
         return [other for other in live if other is not recalled] if len(live) > 1 else []
 
     def _failed(self, recalled: RequestMemory, terms: Terms) -> Record:
-        now, spent = self._store.now(), recalled.overtaken
+        now, revoked = self._store.now(), recalled.overtaken
         if recalled.record is not None:
-            return rules.failed(recalled.record, now, terms, spent=spent)
+            return rules.failed(recalled.record, now, terms, credit_revoked=revoked)
         first_at = recalled.first_at
-        return rules.opened(recalled.event_id, first_at, now, terms, spent=spent)
+        return rules.opened(recalled.event_id, first_at, now, terms, credit_revoked=revoked)
 
     def _rows(self, outcome: Outcome, left: Record) -> list[DeliveryRow]:
         """Return every row that changes, those of targets that left the plan included."""

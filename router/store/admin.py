@@ -14,13 +14,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from router.contract.replies import harmless
 from router.contract.schedule import parse_time
 from router.model.event import OutboundEvent
 from router.routing.index import Glob
 from router.store.protocol import UNSETTLED, DeliveryRow, Node, Pause, Record, State, Tried
+from router.telemetry.log.lines import stamp
 
 #: The longest pause, in seconds: what is to go on is `paused: true` in routes.yaml.
 MAX_PAUSE = 30 * 86400.0
@@ -188,6 +189,17 @@ class Count:
     oldest_at: float
 
 
+class ReplayPlace(NamedTuple):
+    """How far a replay from the archive has come: its events are queued in this order."""
+
+    #: When the event came.
+    at: float
+    event_id: str
+
+    def __str__(self) -> str:
+        return f"up to {stamp(self.at)} {self.event_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One command of a person, over all its steps."""
@@ -201,6 +213,15 @@ class Action:
     at: float
     #: How many deliveries it has changed.
     deliveries: int = 0
+    #: Of a replay from the archive: when its first event may have come, None for any time.
+    since: float | None = None
+    #: The last event that such a replay has queued; None before the first and after its end.
+    place: ReplayPlace | None = None
+
+    @property
+    def text(self) -> str:
+        """The selection, and how far a replay has come."""
+        return f"{self.what} {self.place}" if self.place else self.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +275,10 @@ class Resend:
     #: How it is put, where the store does not have it.
     record: Record
     letter: OutboundEvent
-    #: Where it is in what it comes from.
-    mark: str
+
+    @property
+    def place(self) -> ReplayPlace:
+        return ReplayPlace(self.record.first_at, self.record.event_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +330,7 @@ class Admin(Pauses, Protocol):
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
         """Queue an action's events for a target, in order, due now, up to STEP of them, as far as
         its share of the store and half of the whole have room; in one commit with the action
-        itself, whose words then end with the mark of the last one taken. With no event they are
-        as they are given.
+        itself, whose place is then the last one taken. Without events it has no place any more.
 
         A delivery stays as it is if it is still being retried (RETRIED), or if this action has
         queued it before. Where the event stands with its caller does not matter.

@@ -71,7 +71,7 @@ class NoStore:
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
         """Nothing is kept."""
 
-    async def spend_all(self, timeout: float) -> None:
+    async def revoke_all_credit(self, timeout: float) -> None:
         """There is no record to spend."""
 
     async def queue(self, timeout: float) -> Mapping[str, float]:

@@ -1,11 +1,8 @@
-"""The durable rows of what is not wholly settled, and what a store promises about them.
+"""The rows of a store, and the methods that every store has.
 
-A store decides nothing: what may be claimed, written and ended is decided in delivery/rules.py, and
-every method here is one atomic step with its guard in it. Times are seconds since the epoch on the
-clock that all processes of a store share (`Store.now`); timeouts are seconds.
-
-Of failed attempts a store keeps the first and the last few. Processes that share a store write
-themselves there every second.
+A store decides nothing: delivery/rules.py decides what may be claimed, written and ended, and each
+method here is one atomic step with its guard. Times are seconds since the epoch on the clock that
+all processes of a store share (`Store.now`); timeouts are seconds.
 """
 
 from __future__ import annotations
@@ -19,10 +16,10 @@ from router.model.errors import RouterError
 from router.model.event import Attempt, OutboundEvent, Reason
 from router.model.secret import Secret
 
-#: How many of the last ones are kept, besides the first.
+#: A store keeps the first failed attempt of a delivery, and as many of the latest.
 LAST = 20
 
-#: What a kept attempt takes up besides its texts, in bytes.
+#: The size of an attempt besides its texts, in bytes.
 _OVERHEAD = 128
 
 
@@ -30,62 +27,62 @@ class Tried(NamedTuple):
     """One failed attempt of a delivery."""
 
     attempt: Attempt
-    #: Which request of the caller made it, from 1; 0 where the queue did.
+    #: The number of the caller's request that made it, from 1; 0 if the queue made it.
     request: int = 0
-    #: Which retry of the queue it was, from 1; 0 where a request made it.
+    #: The number of the queue's retry, from 1; 0 if a request made it.
     retry: int = 0
-    #: Its number among all of the delivery, from 1; 0 before it is kept.
+    #: Its number among the attempts of its delivery, from 1; 0 before it is kept.
     number: int = 0
 
 
-#: The columns of a kept attempt, in the order of `values` and of `tried`.
+#: The columns of a kept attempt, in the order of `attempt_values` and `attempt_of`.
 COLUMNS = ("at", "seconds", "request", "retry", "reason", "delivered", "status", "code", "msg",
            "detail")  # fmt: skip
 
 
-def values(of: Tried) -> tuple[Any, ...]:
-    a = of.attempt
-    return (a.at, a.seconds, of.request, of.retry, str(a.reason), a.delivered, a.status, a.code,
-            a.msg, a.detail)  # fmt: skip
+def attempt_values(tried: Tried) -> tuple[Any, ...]:
+    a = tried.attempt
+    return (a.at, a.seconds, tried.request, tried.retry, str(a.reason), a.delivered, a.status,
+            a.code, a.msg, a.detail)  # fmt: skip
 
 
-def tried(row: Iterable[Any]) -> Tried:
-    """From its number and its columns."""
+def attempt_of(row: Iterable[Any]) -> Tried:
+    """Read a number and COLUMNS."""
     number, at, seconds, request, retry, reason, delivered, status, code, msg, detail = row
     attempt = Attempt(Reason(reason), bool(delivered), seconds, status, detail, None, at, code, msg)
     return Tried(attempt, request, retry, number)
 
 
-def said_by(code: str, msg: str, detail: str) -> str:
-    """The receiver's own words, which are harmless; where there are none, the router's."""
-    return ": ".join(filter(None, (code, msg))) or detail
-
-
-def size_of(of: Tried) -> int:
-    """In bytes, as it counts for the limits: of the store, and of its target's share."""
-    texts = (of.attempt.code, of.attempt.msg, of.attempt.detail)
+def attempt_size(tried: Tried) -> int:
+    """Return the bytes that count for the limits of the store and of a target's share."""
+    texts = (tried.attempt.code, tried.attempt.msg, tried.attempt.detail)
     return _OVERHEAD + sum(len(text.encode()) for text in texts)
 
 
-def is_kept(full: Collection[str], target: str) -> bool:
-    """Whether there is room for an attempt, `full` being what is out of it: `""` for the store as a
-    whole. What is delivered does not depend on them, so they are the first to go without."""
+def has_attempt_room(full: Collection[str], target: str) -> bool:
+    """Return whether an attempt may be kept; `full` has the targets without room, `""` for the
+    whole store. No delivery depends on attempts, so they are the first to be left out."""
     return "" not in full and target not in full
 
 
-#: Seconds between two beats of a process.
+def receiver_text(code: str, msg: str, detail: str) -> str:
+    """Return the receiver's own words, which are harmless, or else the router's."""
+    return ": ".join(filter(None, (code, msg))) or detail
+
+
+#: Processes that share a store write their row every so many seconds.
 BEAT = 1.0
 
-#: Seconds without one after which a process counts as gone.
+#: A process that has not written it for so many seconds counts as gone.
 GONE = 10.0
 
-#: Seconds after which the row of one that is gone goes too.
+#: Then its row is deleted.
 FORGOTTEN = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that went wrong in a process, in the words of its log."""
+    """An error in a process, in the words of its log."""
 
     #: On the process's own clock.
     at: float
@@ -94,26 +91,26 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One process of a router, as it says of itself."""
+    """One process of a router, as it describes itself."""
 
-    #: Its own from start to end.
+    #: Unique to one run of the process.
     node_id: str
     host: str
     pid: int
-    #: Where it takes callbacks.
+    #: The URL of its callback port.
     address: str
     version: str
     #: The hash of the configuration in force.
     config: str
     #: Seconds since it started.
     uptime: float
-    #: It takes callbacks: opened, and not stopping.
+    #: It accepts callbacks: it is open and not stopping.
     ready: bool
-    #: Numbers of its own, by name.
+    #: Its metrics, by name.
     figures: Mapping[str, float]
-    #: The last ones, newest first.
+    #: The latest errors, newest first.
     troubles: tuple[Trouble, ...] = ()
-    #: Seconds since its last beat, when it was looked at.
+    #: Seconds since its last beat, at the time of the query.
     silent: float = 0.0
 
     @property
@@ -122,33 +119,33 @@ class Node:
 
 
 class Nodes(Protocol):
-    """Where processes write themselves. Both methods raise StoreFailed, at the latest when the
+    """The processes that share a store. Both methods raise StoreFailed, at the latest when the
     timeout has passed."""
 
     async def beat(self, node: Node, timeout: float) -> Mapping[str, int]:
-        """Write the process's row, and delete those of processes that were silent for FORGOTTEN
-        seconds. How many processes are not gone, by the hash of the configuration they run."""
+        """Write the process's row, and delete rows older than FORGOTTEN. Return the number of
+        processes that are not gone, by the hash of their configuration."""
         ...
 
     async def leave(self, node_id: str, timeout: float) -> None:
-        """The process ends, and its row with it."""
+        """Delete the row of a process that ends."""
         ...
 
 
-#: The most events of one body that a look-up shows, open ones first.
+#: A look-up returns at most so many events of one body, open ones first.
 MAX_FOUND = 32
 
-#: How long a stop waits for what is being written, in seconds.
+#: Closing a store waits so many seconds for pending writes.
 CLOSE_TIMEOUT = 5.0
 
 
 class Door(NamedTuple):
-    """How other processes of this machine reach the router that owns a store's file."""
+    """The address at which other processes of this machine reach the owner of a store's file."""
 
     #: Its ops port; `""` for none.
     url: str = ""
-    #: A token of that port, good until the router ends: whoever may use the file may use the
-    #: router that holds it.
+    #: A token of that port, valid until the router ends: a user who may use the file may use the
+    #: router that owns it.
     key: Secret = Secret("")
 
 
@@ -156,21 +153,20 @@ NO_DOOR: Final = Door()
 
 
 class StoreFailed(RouterError):
-    """The store is away, too slow or broken; the text is one word for logs and metrics.
+    """The store is unreachable, too slow or broken; the text is one word for logs and metrics.
 
-    What was asked of it may still come to pass.
+    The call may still be carried out.
     """
 
-    #: More words for people, where there are any; never a secret.
+    #: The cause for people, if known; never a secret.
     detail: str = ""
 
     @property
-    def told(self) -> str:
-        """All of it, for people."""
+    def text(self) -> str:
         return f"{self} ({self.detail})" if self.detail else str(self)
 
 
-#: What to do about some of its words.
+#: What to do about some of these words.
 ADVICE = {"gone": "its file was deleted or replaced: restart the router"}
 
 
@@ -179,36 +175,36 @@ class StoreFull(StoreFailed):
 
     def __init__(self, targets: Collection[str] = ()) -> None:
         super().__init__("full")
-        #: The targets that have used up their shares; none where the store as a whole is full.
+        #: The targets that have used up their shares; none if the store as a whole is full.
         self.targets = frozenset(targets)
 
 
 class Stage(StrEnum):
-    """Where an event stands with its caller."""
+    """The state of an event towards its caller."""
 
-    #: It is owed its `000`: a record.
+    #: Its `000` is still due: a record.
     OPEN = "open"
     #: It has got its `000`.
     CLOSED = "closed"
-    #: The caller has given it up, or another request with the same body has stood in for it.
+    #: The caller has given it up, or another request with the same body has got its `000`.
     ENDED = "ended"
 
 
 class State(StrEnum):
-    """Where a delivery stands."""
+    """The state of a delivery."""
 
     ACKNOWLEDGED = "acknowledged"
     #: It waits for the caller's retry.
     AWAITING = "awaiting"
     #: The router retries it.
     QUEUED = "queued"
-    #: Another event, or a change of routes, has made it needless.
+    #: Another event, or a change of routes, has made it unnecessary.
     SUPERSEDED = "superseded"
     #: A dead letter.
     DEAD = "dead"
 
 
-#: What takes up a target's share of the store.
+#: Deliveries that count for a target's share of the store.
 UNSETTLED = (State.AWAITING, State.QUEUED, State.DEAD)
 
 #: Deliveries that are still being retried, by EBaaS or by the router.
@@ -217,70 +213,70 @@ RETRIED = (State.AWAITING, State.QUEUED)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event's row but for the event itself."""
+    """The row of an event, without the event itself."""
 
     event_id: str
     stage: Stage
-    #: When the first request came.
+    #: When the first request arrived.
     first_at: float
-    #: How many requests there were.
+    #: The number of requests.
     requests: int
-    #: When the last of them was answered, or hung up.
+    #: When the last of them was answered, or its caller hung up.
     replied_at: float
     #: When the caller's next request is due.
     due_at: float
-    #: Until when its acknowledgements count.
+    #: A retry may rely on its acknowledgements until then: the record's credit.
     credit_until: float
-    #: When the caller has given it up.
+    #: When the caller gives it up.
     ends_at: float
-    #: Its acknowledgements count no more, whatever the time. Once true it stays true.
-    spent: bool = False
+    #: A retry may not rely on them any more. Once true it stays true.
+    credit_revoked: bool = False
 
     def columns(self) -> dict[str, Any]:
-        """What a write sets of it: all but its id."""
-        return {name: getattr(self, name) for name in _COLUMNS}
+        """Return the columns that a write sets."""
+        return {column: getattr(self, name) for name, column in _COLUMNS.items()}
 
 
-_COLUMNS = tuple(each.name for each in fields(Record) if each.name != "event_id")
+_COLUMNS = {each.name: each.name for each in fields(Record)[1:]} | {"credit_revoked": "spent"}
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """One delivery's row; the target's name is its identity within the event."""
+    """The row of a delivery; the target's name is its identity within the event."""
 
     target: str
     state: State
-    #: Why its last attempt ended, or why it is dead; `""` while the first is in flight.
+    #: Why its last attempt failed, or why it is dead; `""` while the first is in flight.
     reason: str = ""
-    #: When a queued one is tried next.
+    #: When the queue tries it next.
     due_at: float = 0.0
-    #: How many retries the router has made.
+    #: The number of retries that the router has made.
     retries: int = 0
-    #: The failed attempt that has led here: written with the row, and no part of where it stands.
+    #: The failed attempt that led to this state, which is kept with the row.
     tried: Tried | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of one event."""
+    """The stored rows of one event."""
 
     record: Record
     rows: tuple[DeliveryRow, ...]
 
-    def without_credit_of(self, late: Collection[str]) -> Kept:
-        """What is left where those events, by their ids, came too late to count."""
+    def without_late_credit(self, late: Collection[str]) -> Kept:
+        """Revoke its credit if it is among the events that were added too late, by their ids."""
         if self.record.event_id not in late:
             return self
-        return replace(self, record=replace(self.record, spent=True))
+        return replace(self, record=replace(self.record, credit_revoked=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a request that has claimed a record leaves behind."""
+    """The changes that a request makes to the record that it has claimed."""
 
-    #: The record as it is from now on.
+    #: Its new state.
     record: Record
-    #: The deliveries that changed; others stay as they are.
+    #: The deliveries that change.
     rows: Sequence[DeliveryRow]
     #: The body's SHA-256.
     digest: bytes
@@ -291,37 +287,37 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A queued delivery that one process has leased."""
+    """A queued delivery that a process has leased."""
 
     event_id: str
     row: DeliveryRow
     letter: OutboundEvent
     lease: str
-    #: A person has queued it anew.
+    #: A person has queued it again.
     replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A record that is over, and what it leaves."""
+    """A record that has ended."""
 
     event_id: str
     event_key: str
     requests: int
-    #: Its dead letters, by target: why the last attempt ended.
+    #: The reason of the last attempt of each of its dead letters, by target.
     dead: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """How much a store may hold, and for how long it shows what is over."""
+    """The limits of a store's size, and how long it keeps settled events."""
 
     max_bytes: int
-    #: Of events; each takes up 1 KiB at least, so that the bytes are the limit.
+    #: Of events. Each counts 1 KiB at least, so `max_bytes` is the limit that matters.
     max_rows: int = 1 << 40
-    #: The part of either that one target's unsettled deliveries may take up.
+    #: The part of both that the unsettled deliveries of one target may use.
     share: float = 0.25
-    #: How long what is settled is shown, in seconds.
+    #: How long a settled event is kept, in seconds.
     keep_settled: float = 3600.0
     #: How long a dead letter is kept, in seconds.
     keep_dead: float = 30 * 86400.0
@@ -329,7 +325,7 @@ class StoreLimits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a store holds."""
+    """The contents of a store in numbers."""
 
     #: Events, settled ones included.
     rows: int
@@ -338,15 +334,15 @@ class Usage:
     deliveries: Mapping[tuple[str, State], int]
     #: The fullest part of the limits, a target's share included: 1.0 is full.
     fullest: float
-    #: The target whose share that is; `""` where it is the store as a whole.
+    #: The target whose share that is; `""` for the store as a whole.
     fullest_of: str = ""
-    #: When the oldest event came that still awaits a retry or is queued; None where none does.
+    #: When the oldest event arrived that still awaits a retry or is queued; None if there is none.
     oldest: float | None = None
-    #: The targets whose shares are full, and `""` where the store as a whole is.
+    #: The targets whose shares are full, and `""` if the store as a whole is.
     full: frozenset[str] = frozenset()
-    #: When the first event of those that await a retry for a target is given up by its caller.
+    #: By target, when the caller gives up the first event that awaits a retry.
     first_ends: Mapping[str, float] = field(default_factory=dict)
-    #: When the first queued delivery is due, by target and the retries it has had.
+    #: When the first queued delivery is due, by target and number of retries.
     first_due: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
@@ -356,62 +352,64 @@ class Pause:
 
     target: str
     since: float
-    #: It is over by itself then; who ends it sooner puts that moment here.
+    #: Its end, which resuming the target moves forward.
     until: float
     because: str
     who: str
-    #: Who has ended it before its time; `""` where nobody has.
+    #: The person who has resumed the target; `""` for nobody.
     resumed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What was last told of something, by any of the processes that share a store, and when."""
+    """The last notification about a subject, from any process that shares the store."""
 
     what: str
     at: float
 
 
 class Store(Protocol):
-    """Every method that takes a timeout raises StoreFailed, at the latest when that has passed,
-    never blocks the loop for longer than a point look-up, and is atomic: a crash leaves all of it
-    or nothing. What it has returned from is durable (it survives kill -9 and a power cut), and is
-    seen by every later call of every process. Calls made at the same time take effect in any order.
+    """The methods of every store.
 
-    With each row that is written the failed attempt that it brings is kept, LAST of them and the
-    first; not while its target's share or the store was full when `usage` was last asked for.
+    Every method that takes a timeout raises StoreFailed, at the latest when that has passed, never
+    blocks the loop for longer than a point look-up, and is atomic: a crash leaves all of it or
+    nothing. When it has returned, its changes are durable (they survive kill -9 and a power cut),
+    and every later call of every process sees them. Concurrent calls take effect in any order.
+
+    Each row that is written keeps its failed attempt, unless its target's share or the store was
+    full at the last call of `usage`.
     """
 
-    #: False where nothing is remembered at all: `find` finds nothing, and nothing is ever written.
+    #: False for a store that remembers nothing: `find` finds nothing, and nothing is ever written.
     remembers: bool
 
-    #: Where the processes that share it write themselves; None where it is no matter of several.
+    #: The processes that share it; None if only one process can use it.
     nodes: Nodes | None
 
     def now(self) -> float:
-        """The time on the clock that all processes of this store share."""
+        """Return the time on the clock that all processes of this store share."""
         ...
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        """The events of that body, open ones first, and not more than a few dozen. The cost does
-        not grow with the store."""
+        """Return the events of a body, open ones first, at most a few dozen. The cost does not grow
+        with the store."""
         ...
 
     async def add(
         self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
-        """Insert an event with its deliveries. Raises StoreFull where there is no room.
+        """Insert an event with its deliveries. Raises StoreFull if there is no room.
 
-        A write that misses its timeout and commits all the same is spent from the start.
+        If a write misses its timeout and commits all the same, it never has credit.
         """
         ...
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        """Write what a request that has claimed the record has come to. False, and nothing
-        written, where it is not open any more: somebody else has closed it, or it has ended.
+        """Write the outcome of a request that has claimed the record. Return False, and write
+        nothing, if the record is not open any more. Raises StoreFull.
 
-        An acknowledged row stays acknowledged. Closing spends every other open record of the body,
-        and marks their deliveries to the targets reached as acknowledged later. Raises StoreFull.
+        An acknowledged row stays acknowledged. Closing revokes the credit of all other open records
+        of the body, and marks their deliveries to the targets reached as acknowledged later.
         """
         ...
 
@@ -423,69 +421,70 @@ class Store(Protocol):
         timeout: float,
         by: str = "",
     ) -> None:
-        """A request that claimed none of these has got its `000`: the open deliveries of the open
-        ones to the targets reached are superseded, their dead letters are marked as acknowledged
-        later, the records are spent, and end where nothing is awaited any more. `by` is the id of
-        the request's event."""
+        """Write that a request which has claimed none of these records has got its `000`.
+
+        Of the open records, open deliveries to the targets reached are superseded. Dead letters to
+        them are marked as acknowledged later. The credit of all is revoked, and a record ends if it
+        awaits nothing any more. `by` is the id of the request's event.
+        """
         ...
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
-        """Mark a delivery acknowledged, whatever its state. False where it is not there."""
+        """Mark a delivery acknowledged, in whatever state it is. Return False if there is none."""
         ...
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
-        """Keep an attempt that has failed after its row was written: the row stays as it is, but
-        for a reason that was not known yet. Nothing where the delivery is not there."""
+        """Keep an attempt that failed after its row was written. The row gets its reason if it had
+        none yet. Without such a delivery, do nothing."""
         ...
 
-    async def spend_all(self, timeout: float) -> None:
-        """Spend every record there is, in one step whose cost does not grow with the store."""
+    async def revoke_all_credit(self, timeout: float) -> None:
+        """Revoke the credit of every record, at a cost that does not grow with the store."""
         ...
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
-        """The targets that have queued deliveries, and when the first of each is due."""
+        """Return when the first queued delivery of each target is due."""
         ...
 
     async def take(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
-        """Lease up to `limit` due deliveries of a target until then, the earliest due first.
-        Until then nobody else gets them; after that they are due again."""
+        """Lease up to `limit` due deliveries of a target, the earliest due first. They are due
+        again at `until`."""
         ...
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
-        """Give a leased delivery back as `row`. False where the lease or the delivery is over."""
+        """Write the outcome of a leased delivery. Return False if the lease has ended."""
         ...
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
-        """End up to `limit` open records whose time has passed: what they await becomes a dead
-        letter."""
+        """End up to `limit` open records whose time has passed: deliveries that await a retry
+        become dead letters."""
         ...
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
-        """Delete up to `limit` events that are settled or dead and have been shown for long
-        enough, and give back their room; how many there were."""
+        """Delete up to `limit` expired events, and return their number."""
         ...
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
-        """The last pause of each target, those that are over for a while included."""
+        """Return the last pause of each target; one that is over is kept for a while."""
         ...
 
     async def notice(self, name: str, timeout: float) -> Notice | None:
-        """What was last told of it; None where nothing was, or it is long ago."""
+        """Return the last notice about a subject, None if there is none or it was long ago."""
         ...
 
     async def notify(
         self, name: str, notice: Notice, before: Notice | None, timeout: float
     ) -> bool:
-        """Put a notice in the place of `before`. False, and nothing written, where another is there
-        meanwhile: then somebody else has told it. Asked twice, it says the same."""
+        """Replace the notice `before`. Return False, and write nothing, if another process has
+        replaced it already. A second call with the same notice returns the same."""
         ...
 
     async def usage(self, timeout: float) -> Usage:
-        """What it holds; the cost does not grow with the number of rows."""
+        """Count the contents; the cost does not grow with the number of rows."""
         ...
 
     async def close(self) -> None:
-        """Finish what is being written, up to a few seconds, and let go of the rest."""
+        """Finish pending writes, for a few seconds, and close."""
         ...

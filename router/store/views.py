@@ -150,7 +150,7 @@ def action_view(action: Action) -> ActionView:
         "action_id": action.action_id,
         "verb": action.verb,
         "who": action.who,
-        "what": action.what,
+        "what": action.text,
         "at": utc(action.at),
         "deliveries": action.deliveries,
     }

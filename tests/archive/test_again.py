@@ -13,7 +13,8 @@ import pytest
 from router.archive.reading import Sources
 from router.archive.segments import SegmentStore, found, time_of
 from router.archive.trace.question import Question
-from router.archive.trace.replay import Again, ReplayPlace, id_of
+from router.archive.trace.replay import Again, id_of
+from router.store.admin import ReplayPlace
 from tests.support.archived import told
 
 AGAIN = Again("ledger", Question())

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from router.cli.trying.checks import REASONS, Samples, checks
+from tests.cli.faulty_receivers import FAULTS
 from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver
 from tests.support.inprocess import ran
-from tests.support.receivers import FAULTS, SECRET, Right, serving, tells
+from tests.support.receivers import SECRET, Right, serving, tells
 from tests.support.sockets import free_port
 
 #: What is quick enough for a test, and still tells the faults from the right.
@@ -237,7 +238,7 @@ def test_no_packet_goes_where_events_may_not_go(tmp_path: Path) -> None:
 
 def test_the_page_has_every_check() -> None:
     """In their order, with what each sends and which answer is right."""
-    [page] = (ROOT / "docs").glob("**/probe.md")
+    page = ROOT / "docs/how-to/probe.md"
     rows = re.findall(r"^\| `([a-z-]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
     ours = [check.name for check in checks(Samples("a.b.c.d"), 1, 1, 1.0)]
     assert [row for row in rows if row in ours] == ours

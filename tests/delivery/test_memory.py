@@ -96,7 +96,7 @@ async def test_a_000_given_blindly_leaves_no_dead_letter(requests: Requests) -> 
     await requests.is_over()
     ((record, states),) = await requests.left()
     assert states == {"one": State.ACKNOWLEDGED, "two": State.SUPERSEDED}
-    assert record.spent
+    assert record.credit_revoked
     assert requests.scene.ends == []
 
 

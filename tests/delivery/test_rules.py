@@ -53,7 +53,7 @@ def result(
         ({}, True),
         ({"credit_until": NOW}, True),
         ({"credit_until": NOW - 1}, False),
-        ({"spent": True}, False),
+        ({"credit_revoked": True}, False),
         ({"stage": Stage.CLOSED}, False),
         ({"stage": Stage.ENDED}, False),
     ],
@@ -66,7 +66,7 @@ def test_what_may_be_claimed(fields: dict[str, Any], claimable: bool) -> None:
 def test_the_record_whose_retry_is_due_nearest_is_claimed() -> None:
     """Before or after now."""
     records = [kept(event_id=f"{at:+}", due_at=NOW + at) for at in (-40, -3, 5, 60)]
-    records.append(kept(event_id="spent", due_at=NOW, spent=True))
+    records.append(kept(event_id="revoked", due_at=NOW, credit_revoked=True))
     names = []
     while nearest := rules.nearest(records, NOW):
         names.append(nearest.record.event_id)
@@ -81,7 +81,7 @@ def test_the_record_whose_retry_is_due_nearest_is_claimed() -> None:
         ([], False, None),
         ([kept(stage=Stage.CLOSED), kept(stage=Stage.ENDED)], False, None),
         ([kept(credit_until=NOW - 1)], True, Cause.EXPIRED),
-        ([kept(spent=True)], True, Cause.EXPIRED),
+        ([kept(credit_revoked=True)], True, Cause.EXPIRED),
         ([kept()], False, Cause.OVERLAP),
     ],
 )
@@ -111,7 +111,7 @@ def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional:
 
 def test_the_first_failure_opens_a_record() -> None:
     """Its retry is due after the first wait; its credit lasts twice that and the grace."""
-    opened = rules.opened("event", NOW - 8, NOW, TERMS, spent=False)
+    opened = rules.opened("event", NOW - 8, NOW, TERMS, credit_revoked=False)
     assert (opened.stage, opened.requests, opened.first_at) == (Stage.OPEN, 1, NOW - 8)
     assert opened.due_at == NOW + 1
     assert opened.credit_until == NOW + 2 * 1 + 60
@@ -120,7 +120,7 @@ def test_the_first_failure_opens_a_record() -> None:
 
 def test_each_failure_renews_the_credit_by_its_own_wait() -> None:
     """The seventh retry is an hour away."""
-    failed = rules.failed(record(requests=7), NOW + 400, TERMS, spent=False)
+    failed = rules.failed(record(requests=7), NOW + 400, TERMS, credit_revoked=False)
     assert failed.due_at == NOW + 400 + 3600
     assert failed.credit_until == NOW + 400 + 2 * 3600 + 60
     assert failed.first_at == NOW
@@ -128,14 +128,16 @@ def test_each_failure_renews_the_credit_by_its_own_wait() -> None:
 
 def test_the_last_failure_ends_the_record() -> None:
     """After one request and all its retries the caller makes no other."""
-    assert rules.failed(record(requests=20), NOW, TERMS, spent=False).stage is Stage.OPEN
-    assert rules.failed(record(requests=21), NOW, TERMS, spent=False).stage is Stage.ENDED
+    assert rules.failed(record(requests=20), NOW, TERMS, credit_revoked=False).stage is Stage.OPEN
+    assert rules.failed(record(requests=21), NOW, TERMS, credit_revoked=False).stage is Stage.ENDED
 
 
-def test_what_is_spent_stays_spent() -> None:
+def test_revoked_credit_stays_revoked() -> None:
     """Neither another failure nor another request restores the credit."""
-    assert rules.failed(record(spent=True), NOW, TERMS, spent=False).spent
-    assert rules.failed(record(), NOW, TERMS, spent=True).spent
+    assert rules.failed(
+        record(credit_revoked=True), NOW, TERMS, credit_revoked=False
+    ).credit_revoked
+    assert rules.failed(record(), NOW, TERMS, credit_revoked=True).credit_revoked
 
 
 def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:

@@ -16,7 +16,7 @@ from router.delivery.memory import Memory, Outcome, RequestMemory
 from router.delivery.queue import Queue
 from router.delivery.rules import Delivery
 from router.store.protocol import DeliveryRow, Due, Settlement, State, StoreFailed
-from router.store.sqlite.rows import Rows
+from router.store.sqlite.statements import Statements
 from tests.model.world import SimulatedStore
 
 Patch = pytest.MonkeyPatch
@@ -115,13 +115,13 @@ def claims_shared(patch: Patch) -> None:
 
 
 def closed_without_looking(patch: Patch) -> None:
-    real = Rows.settle
+    real = Statements.settle
 
-    def settle(self: Rows, settlement: Any) -> bool:
+    def settle(self: Statements, settlement: Any) -> bool:
         real(self, settlement)
         return True
 
-    patch.setattr(Rows, "settle", settle)
+    patch.setattr(Statements, "settle", settle)
 
 
 def closed_after_the_reply(patch: Patch) -> None:
@@ -143,23 +143,23 @@ def closed_after_the_reply(patch: Patch) -> None:
 
 
 def credit_never_ends(patch: Patch) -> None:
-    patch.setattr(rules, "has_credit", lambda record, now: not record.spent)
+    patch.setattr(rules, "has_credit", lambda record, now: not record.credit_revoked)
 
 
 def spent_credit_comes_back(patch: Patch) -> None:
-    real = Rows.settle
+    real = Statements.settle
 
-    def settle(self: Rows, settlement: Settlement) -> bool:
+    def settle(self: Statements, settlement: Settlement) -> bool:
         settled = real(self, settlement)
-        again = (settlement.record.spent, settlement.record.event_id)
+        again = (settlement.record.credit_revoked, settlement.record.event_id)
         self._execute("UPDATE events SET spent = ? WHERE event_id = ?", again)
         return settled
 
-    patch.setattr(Rows, "settle", settle)
+    patch.setattr(Statements, "settle", settle)
 
 
 def others_keep_their_credit(patch: Patch) -> None:
-    patch.setattr(Rows, "_spend_others", lambda self, seq, settlement: None)
+    patch.setattr(Statements, "_revoke_others", lambda self, seq, settlement: None)
 
 
 def blind_answers_forgotten(patch: Patch) -> None:
@@ -179,7 +179,7 @@ def blind_answers_meanwhile_forgotten(patch: Patch) -> None:
 
     async def write_pending(self: Memory, timeout: float) -> None:
         if self._blindly:
-            await self._store.spend_all(timeout)
+            await self._store.revoke_all_credit(timeout)
             self._blindly = 0
         await real(self, timeout)
 
@@ -242,7 +242,7 @@ def ends_before_its_last_request(patch: Patch) -> None:
 
 
 def others_not_superseded(patch: Patch) -> None:
-    patch.setattr(Rows, "supersede", lambda *_: None)
+    patch.setattr(Statements, "supersede", lambda *_: None)
 
 
 def retry_has_a_new_id(patch: Patch) -> None:
@@ -257,23 +257,23 @@ def retry_has_a_new_id(patch: Patch) -> None:
 
 
 def leases_not_kept(patch: Patch) -> None:
-    real = Rows.take
+    real = Statements.take
 
-    def take(self: Rows, target: str, now: float, until: float, limit: int) -> Any:
+    def take(self: Statements, target: str, now: float, until: float, limit: int) -> Any:
         return real(self, target, now, now, limit)
 
-    patch.setattr(Rows, "take", take)
+    patch.setattr(Statements, "take", take)
 
 
 def dead_letters_dropped(patch: Patch) -> None:
-    real = Rows.finish
+    real = Statements.finish
 
-    def finish(self: Rows, due: Due, row: DeliveryRow, now: float) -> bool:
+    def finish(self: Statements, due: Due, row: DeliveryRow, now: float) -> bool:
         if row.state is State.DEAD:
             row = replace(row, state=State.SUPERSEDED)
         return real(self, due, row, now)
 
-    patch.setattr(Rows, "finish", finish)
+    patch.setattr(Statements, "finish", finish)
 
 
 def queue_never_gives_up(patch: Patch) -> None:

@@ -56,7 +56,7 @@ class Weather:
     starts: tuple[float, ...] = ()
     #: A process stands still while an attempt is in flight, until any lease is over.
     stalls: float = 0.0
-    #: How long `spend_all` takes at most to return once it has committed, in seconds.
+    #: How long `revoke_all_credit` takes at most to return once it has committed, in seconds.
     lag: float = 0.0
 
 
@@ -263,7 +263,7 @@ SCENES: dict[str, Weather] = {
     "optional_window": _calm(
         events=4, required=1, optional=1, pace=0.15, hangs_up=0.7, patience=0.3
     ),
-    # A 000 is given blindly after `spend_all` has committed and before it returns.
+    # A 000 is given blindly after `revoke_all_credit` has committed and before it returns.
     "slow_spending": _calm(
         events=3,
         bodies=1,

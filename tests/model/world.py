@@ -37,9 +37,9 @@ from router.store.protocol import (
     Tried,
     Usage,
 )
-from router.store.sqlite import rows as reading
-from router.store.sqlite.rows import Rows
-from router.store.sqlite.schema import MIGRATIONS
+from router.store.sqlite import statements
+from router.store.sqlite.schema import migration
+from router.store.sqlite.statements import Statements
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
@@ -157,10 +157,10 @@ class World:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        for script in MIGRATIONS.values():
-            self.connection.executescript(script)
+        for statement in migration(0):
+            self.connection.execute(statement)
         self.connection.executescript(_CREDIT_COMES_BACK)
-        self.rows = Rows(self.connection, _LIMITS)
+        self.rows = Statements(self.connection, _LIMITS)
         names = [f"r{n}" for n in range(self.weather.required)]
         names += [f"o{n}" for n in range(self.weather.optional)]
         self.targets = {
@@ -398,7 +398,7 @@ class SimulatedStore:
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
         connection = self._world.connection
-        return await self._call(lambda: reading.find(connection, digest), timeout)
+        return await self._call(lambda: statements.find(connection, digest), timeout)
 
     async def add(
         self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
@@ -408,10 +408,10 @@ class SimulatedStore:
 
     def too_late(self, record: Record) -> Record:
         """The fate of a record whose write missed its timeout."""
-        return replace(record, spent=True)
+        return replace(record, credit_revoked=True)
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        return await self._write(lambda rows: rows.settle(settlement), timeout)
+        return await self._write(lambda sql: sql.settle(settlement), timeout)
 
     async def supersede(
         self,
@@ -421,32 +421,32 @@ class SimulatedStore:
         timeout: float,
         by: str = "",
     ) -> None:
-        await self._write(lambda rows: rows.supersede(event_ids, reached, now, by), timeout)
+        await self._write(lambda sql: sql.supersede(event_ids, reached, now, by), timeout)
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
-        return await self._write(lambda rows: rows.acknowledge(event_id, target, now), timeout)
+        return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
         """No rule asks for it; so it is no effect that a history is made of."""
         self._world.rows.missed(event_id, target, tried)
 
-    async def spend_all(self, timeout: float) -> None:
-        await self._write(lambda rows: rows.spend_all(), timeout)
+    async def revoke_all_credit(self, timeout: float) -> None:
+        await self._write(lambda sql: sql.revoke_all_credit(), timeout)
         await self._world.takes(self._world.weather.lag)
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
-        return await self._call(lambda: reading.queue(self._world.connection), timeout)
+        return await self._call(lambda: statements.queue(self._world.connection), timeout)
 
     async def take(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
-        return await self._write(lambda rows: rows.take(target, now, until, limit), timeout)
+        return await self._write(lambda sql: sql.take(target, now, until, limit), timeout)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
-        return await self._write(lambda rows: rows.finish(due, row, now), timeout)
+        return await self._write(lambda sql: sql.finish(due, row, now), timeout)
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
-        return await self._write(lambda rows: rows.end(now, limit), timeout)
+        return await self._write(lambda sql: sql.end(now, limit), timeout)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         return 0
@@ -463,15 +463,15 @@ class SimulatedStore:
         return True
 
     async def usage(self, timeout: float) -> Usage:
-        return reading.usage(self._world.connection, _LIMITS)
+        return statements.usage(self._world.connection, _LIMITS)
 
     async def close(self) -> None: ...
 
     async def _write(
         self,
-        work: Callable[[Rows], T],
+        work: Callable[[Statements], T],
         timeout: float,
-        late: Callable[[Rows], object] | None = None,
+        late: Callable[[Statements], object] | None = None,
     ) -> T:
         rows = self._world.rows
         late = late or work

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,9 +21,9 @@ import pytest
 from router.model.event import Event, OutboundEvent
 from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
-from router.store.sqlite.rows import Rows, find, queue, usage
+from router.store.sqlite.statements import Statements, find, queue, usage
 from tests.support.command import PATIENCE, ROOT, one_line, run
-from tests.support.disks import Disks, quick_folder
+from tests.support.disks import Disks, filled, quick_folder
 from tests.support.effort import LONG, long
 from tests.support.faults import after, at_once, during, line_of, scene
 from tests.support.filled import NO_LIMITS, fill
@@ -32,12 +32,6 @@ from tests.support.waiting import wait_until
 
 #: Of a store, and the process that has it open.
 Fault = Callable[[Path, int], AbstractContextManager[None]]
-
-
-@pytest.fixture
-def disks(tmp_path: Path) -> Iterator[Disks]:
-    with closing(Disks(tmp_path)) as own:
-        yield own
 
 
 @pytest.fixture
@@ -51,15 +45,8 @@ def quick() -> Iterator[Path]:
 
 @contextmanager
 def full_disk(store: Path, _: int) -> Iterator[None]:
-    """Somebody else takes every byte that is left."""
-    filler = store.parent / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    try:
+    with filled(store.parent):
         yield
-    finally:
-        filler.unlink()
 
 
 @contextmanager
@@ -298,7 +285,7 @@ def steps_of(store: Path) -> dict[str, int]:
     settlement = Settlement(closed, rows[:1], b"digest", ["strong"], 2.0)
     connection = connect(store)
     with closing(connection):
-        writing = Rows(connection, NO_LIMITS)
+        writing = Statements(connection, NO_LIMITS)
         work: dict[str, Callable[[], object]] = {
             "miss": lambda: find(connection, b"nothing"),
             "add": lambda: writing.add(record, letter, rows),

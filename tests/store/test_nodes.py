@@ -166,8 +166,9 @@ async def test_who_runs_something_else_is_named(database: Database) -> None:
 
 def test_only_postgresql_has_nodes(tmp_path: Path) -> None:
     """A file has one node; the line says where to look instead."""
-    shop = SqliteShop(tmp_path / "store.db")
-    found = ran("status", "--store", shop.option)
+    store = tmp_path / "store.db"
+    SqliteShop(store).close()
+    found = ran("status", "--store", str(store))
     assert found.code == 3
     assert "ask it by --url" in found.err
 

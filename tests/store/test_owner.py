@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import hashlib
 import os
+import re
 import signal
 import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from router.model.errors import StartFailed
+from router.model.secret import Secret
 from router.store.admin import Action, Resend, Verb
-from router.store.protocol import Stage, StoreFull
+from router.store.protocol import NO_DOOR, Door, Stage, StoreFailed, StoreFull
+from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
-from router.store.sqlite.file import Known, lock_of
+from router.store.sqlite.file import Known, Owner, door_of, lock_of, own
 from router.store.sqlite.store import SqliteStore
-from tests.support.command import Finished, one_line, run
-from tests.support.records import LIMITS, NOW, T, add, awaiting, found, letter, record
+from tests.store.records import LIMITS, NOW, T, add, awaiting, found, letter, record
+from tests.support.command import ROOT, Finished, one_line, run
+from tests.support.disks import Disks, filled
 from tests.support.serving import Serving, serving, target, with_door
 from tests.support.sockets import HOST, free_port
+from tests.support.waiting import until
 
 
 def offline(store: Path) -> Finished:
@@ -104,6 +117,135 @@ def test_a_command_of_root_does_not_lock_the_router_out(tmp_path: Path) -> None:
     assert lock_of(store).stat().st_uid == 65534
 
 
+# The lock file, attacked.
+
+
+def owner_elsewhere(store: Path) -> subprocess.CompletedProcess[str]:
+    """Own the file in a process of its own; its output is `owned`, or why it may not."""
+    code = "import sys; from pathlib import Path; from router.store.sqlite.file import own"
+    code += "; own(Path(sys.argv[1])); print('owned')"
+    command = [sys.executable, "-c", code, str(store)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def replace_by_link(lock: Path) -> None:
+    lock.with_name("victim").write_text("precious")
+    lock.symlink_to("victim")
+
+
+def give_away(lock: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    lock.touch(0o666)
+    os.chown(lock, 65534, 65534)
+
+
+@pytest.mark.parametrize(
+    ("replace_it", "why"),
+    [
+        (replace_by_link, "is not a regular file"),
+        (Path.mkdir, "is not a regular file"),
+        (os.mkfifo, "is not a regular file"),
+        (give_away, "belongs to another user (65534)"),
+    ],
+)
+def test_only_a_file_of_our_own_is_locked(
+    tmp_path: Path, replace_it: Callable[[Path], None], why: str
+) -> None:
+    """Nothing else is written to, changed, or believed."""
+    store = tmp_path / "store.db"
+    replace_it(lock_of(store))
+    before = lock_of(store).lstat()
+    with pytest.raises(StartFailed, match=re.escape(f"{why}: delete it")):
+        own(store, Door("http://127.0.0.1:1", Secret("key")))
+    after = lock_of(store).lstat()
+    assert (after.st_uid, after.st_mode, after.st_size) == (
+        *(before.st_uid, before.st_mode, before.st_size),
+    )
+    assert "precious" in {each.read_text() for each in tmp_path.glob("victim")} | {"precious"}
+    assert door_of(store) == NO_DOOR
+
+
+@pytest.mark.parametrize("text", ["", '{"program": "ebaas-rou', "[]", "\0" * 4096])
+def test_a_lock_files_text_does_not_matter(tmp_path: Path, text: str) -> None:
+    """A process may have been killed at any moment, or just not have written it yet."""
+    store = tmp_path / "store.db"
+    lock_of(store).write_text(text)
+    assert door_of(store) == NO_DOOR
+    with closing_owner(own(store)):
+        lock_of(store).write_text(text)
+        assert "it is in use by another process" in owner_elsewhere(store).stderr
+    assert owner_elsewhere(store).stdout == "owned\n"
+
+
+def test_a_door_is_read_whole_while_it_is_written(tmp_path: Path) -> None:
+    """A command finds the key of before or the one of now."""
+    store = tmp_path / "store.db"
+    doors = [Door(f"http://127.0.0.1:{port}", Secret("k" * port)) for port in (1, 999)]
+    with closing_owner(own(store, doors[0])) as owner, ThreadPoolExecutor() as threads:
+        reading = threads.submit(lambda: [door_of(store) for _ in range(2000)])
+        while not reading.done():
+            for door in doors:
+                owner.announce(door)
+        assert {door.url for door in reading.result()} <= {door.url for door in doors}
+
+
+@pytest.mark.anyio
+async def test_a_deleted_lock_is_made_again(tmp_path: Path) -> None:
+    """A second process that was quicker is an owner too: the store says that it is gone."""
+    path = tmp_path / "store.db"
+    store = await SqliteStore.open(path, LIMITS)
+    lock_of(path).unlink()
+    await store.usage(T)
+    assert "it is in use by ebaas-router" in owner_elsewhere(path).stderr
+    lock_of(path).unlink()
+    with lock_of(path).open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(StoreFailed, match=r"^gone$"):
+            await store.usage(T)
+    await store.usage(T)
+    await store.close()
+
+
+def test_a_full_disk_leaves_no_lock_behind(disks: Disks) -> None:
+    """The same process can own the file once there is room."""
+    disk = disks.tmpfs(1)
+    store = disk / "store.db"
+    with filled(disk), pytest.raises(StartFailed, match="the disk is full"):
+        own(store)
+    with closing_owner(own(store)) as owner, filled(disk):
+        owner.announce(Door("http://127.0.0.1:1", Secret("key")))
+        assert door_of(store).url == "http://127.0.0.1:1"
+
+
+@contextmanager
+def closing_owner(owner: Owner) -> Iterator[Owner]:
+    yield owner
+    owner.release()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [SqliteStore, SqliteAdmin])
+async def test_an_opening_that_is_cancelled_leaves_nothing_open(
+    tmp_path: Path, kind: type[SqliteStore | SqliteAdmin]
+) -> None:
+    """Its thread goes on, and what it opens too late is closed."""
+    path = tmp_path / "store.db"
+    await (await SqliteStore.open(path, LIMITS)).close()
+    with file._turn:  # the thread waits here
+        opening = asyncio.ensure_future(kind.open(path, LIMITS))
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await until(lambda: path not in file._owners)
+    assert owner_elsewhere(path).stdout == "owned\n"
+
+
+# What the owner knows in memory.
+
+
 @pytest.mark.anyio
 async def test_a_healthy_event_costs_no_query(tmp_path: Path) -> None:
     """Of a body that has no event SQLite is not asked; of one that has one it is, also after a
@@ -131,7 +273,7 @@ async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> No
     ops = await SqliteAdmin.open(path, LIMITS)
     again = record(stage=Stage.CLOSED)
     action = Action("again", Verb.REPLAY, "ops", "", NOW)
-    await ops.resend(action, "one", [Resend(again, letter(b"archived"), "mark")])
+    await ops.resend(action, "one", [Resend(again, letter(b"archived"))])
     assert await found(store, b"archived") == {again.event_id: again}
     await ops.close()
     await store.close()

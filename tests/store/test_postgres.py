@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,15 +23,12 @@ from router.model.errors import StartFailed
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress, ServerConnection
+from router.store.postgres.encoding import escaped, unescaped
 from router.store.postgres.pool import ENOUGH, SIZE, Clock
-from router.store.postgres.rows import escaped, unescaped
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
-from tests.support.command import PATIENCE
-from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
-from tests.support.proxy import Loss, proxy
-from tests.support.records import (
+from tests.store.records import (
     LIMITS,
     NOW,
     T,
@@ -44,6 +41,10 @@ from tests.support.records import (
     record,
     settlement,
 )
+from tests.support.command import PATIENCE
+from tests.support.postgres import PASSWORD, Database, Server, pgbouncer
+from tests.support.proxy import Loss, proxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -334,8 +335,8 @@ async def test_what_comes_too_late_is_spent(postgresql: Server, database: Databa
 
             async def seen() -> bool:
                 records = await found(other)
-                assert all(each.spent for each in (await found(one)).values())
-                return bool(records) and all(each.spent for each in records.values())
+                assert all(each.credit_revoked for each in (await found(one)).values())
+                return bool(records) and all(each.credit_revoked for each in records.values())
 
             await soon(seen)
 
@@ -382,7 +383,25 @@ async def test_an_addition_that_is_lost_for_good_is_spent(
             with between.losing(b".add(", Loss.ANSWERING), pytest.raises(StoreFailed):
                 await add(store, awaiting())
             (kept,) = (await found(store)).values()
-            assert kept.spent
+            assert kept.credit_revoked
+
+
+async def test_a_look_up_under_way_gives_no_revoked_credit(
+    postgresql: Server, database: Database
+) -> None:
+    """It has read the record before the credit was revoked, and its answer comes after that."""
+    with proxy(postgresql.port) as between, ExitStack() as fence:
+        async with opened(database.through(between.port).dsn) as store:
+            fence.enter_context(between.holding(b".fence(", Loss.ASKING))
+            with between.losing(b".add(", Loss.ANSWERING), pytest.raises(StoreFailed):
+                await add(store, awaiting())
+            with between.holding(b".find(", Loss.ANSWERING):
+                looking = asyncio.create_task(found(store))
+                await until(lambda: between.held)
+                fence.close()
+                await until(lambda: not store._unfenced)
+            (kept,) = (await looking).values()
+            assert kept.credit_revoked
 
 
 async def test_many_that_come_too_late_are_spent_in_small_steps(database: Database) -> None:
@@ -418,7 +437,7 @@ async def test_an_addition_whose_answer_is_lost_is_there_once(
                 with between.losing(b".add(", loss, once=True):
                     await add(store, awaiting(), body=loss.name.encode())
                 (kept,) = (await found(store, loss.name.encode())).values()
-                assert not kept.spent
+                assert not kept.credit_revoked
 
 
 async def test_a_close_whose_answer_is_lost_is_a_close(
@@ -488,7 +507,7 @@ async def test_a_call_that_is_given_up_ends_at_the_server_too(
                     await store.add(record(), letter(), [acknowledged("one")], 0.2)
             # Those of the pool, and what is under way to spend the late ones.
             await soon(lambda: asyncio.sleep(0, backends(database) <= SIZE + 2))
-        assert all(each.spent for each in (await found(store)).values())
+        assert all(each.credit_revoked for each in (await found(store)).values())
 
 
 @pytest.mark.usefixtures("no_collections")

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -20,7 +20,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.command import PATIENCE
-from tests.support.disks import Disks
+from tests.support.disks import Disks, filled
 from tests.support.effort import long
 from tests.support.faults import Scene, after, at_once, during, line_of, scene
 from tests.support.postgres import USER, Database, Server
@@ -408,19 +408,6 @@ def disk(postgresql: Server) -> Iterator[Path]:
         place = own.tmpfs(64)
         shutil.chown(place, *postgresql.owner)
         yield place
-
-
-@contextmanager
-def filled(place: Path) -> Iterator[None]:
-    """Somebody else takes every byte that is left."""
-    filler = place / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    try:
-        yield
-    finally:
-        filler.unlink()
 
 
 def overfill(at: Scene, words: set[str]) -> None:

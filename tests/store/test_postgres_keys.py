@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from router.routing.index import Glob, GlobInvalid
-from router.store.postgres.rows import escaped, regex
+from router.store.postgres.encoding import escaped, regex
 from tests.support.postgres import Server
 
 #: What means something to a glob, to a regular expression, to SQL or to a terminal.

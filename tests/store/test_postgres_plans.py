@@ -13,9 +13,7 @@ from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import Stage, Tried
-from tests.support.effort import LONG
-from tests.support.postgres import Database, Server
-from tests.support.records import (
+from tests.store.records import (
     LIMITS,
     NOW,
     T,
@@ -26,6 +24,8 @@ from tests.support.records import (
     queued,
     settlement,
 )
+from tests.support.effort import LONG
+from tests.support.postgres import Database, Server
 
 pytestmark = [
     pytest.mark.anyio,
@@ -60,7 +60,7 @@ SELECT setval('events_seq_seq', {last});
 _SCAN = re.compile(r"Seq Scan on (?!credit|events_seq_seq|notices|pauses)(\w+)")
 
 #: How many rows a step of a plan has given, or looked at in vain.
-_TOUCHED = re.compile(r"actual time=\S+ rows=([0-9]+)|Rows Removed by \w+: ([0-9]+)")
+_TOUCHED = re.compile(r"actual time=\S+ rows=([0-9]+)|Statements Removed by \w+: ([0-9]+)")
 
 
 def fill(database: Database) -> None:
@@ -118,7 +118,7 @@ async def everything(store: PostgresStore) -> None:
     await store.settle(type(closing)(closing.record, closing.rows, digest, ["one"], NOW), T)
     await store.supersede([other.event_id], ["one"], NOW, T)
     await store.acknowledge(other.event_id, "one", NOW, T)
-    await store.spend_all(T)
+    await store.revoke_all_credit(T)
     await store.queue(T)
     for due in await store.take("t1", NOW + 100, NOW + 100, 8, T):
         await store.finish(due, due.row, NOW, T)

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +34,8 @@ from router.store.protocol import (
 )
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
-from tests.support.records import steps_of
+from tests.store.records import steps_of
+from tests.support.disks import Disks, filled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -79,27 +79,9 @@ def remount(folder: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
 
 
-def fill(file: Path) -> None:
-    """Take every byte that the disk has left."""
-    with file.open("wb", buffering=0) as filler, suppress(OSError):
-        while True:
-            filler.write(b"x" * 4096)
-
-
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB of its own; only root may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def small_disk(disks: Disks) -> Path:
+    return disks.tmpfs(24)
 
 
 async def refused(path: Path) -> str:
@@ -189,12 +171,10 @@ async def test_a_disk_that_others_fill_is_survived(small_disk: Path) -> None:
     """Without a byte to write nothing is recorded, look-ups go on, and it recovers."""
     store = await SqliteStore.open(small_disk / "store.db", LIMITS, reserve=0)
     await add(store, b"before")
-    filler = small_disk / "filler"
-    fill(filler)
-    with pytest.raises(StoreFailed, match="disk_full"):
-        await asyncio.gather(*(add(store, b"%d" % n + b"x" * 100_000) for n in range(50)))
-    assert await there(store, b"before")
-    filler.unlink()
+    with filled(small_disk):
+        with pytest.raises(StoreFailed, match="disk_full"):
+            await asyncio.gather(*(add(store, b"%d" % n + b"x" * 100_000) for n in range(50)))
+        assert await there(store, b"before")
     assert await works(store)
     await store.close()
 
@@ -239,9 +219,11 @@ async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
     seen: list[bool] = []
     async with asyncio.timeout(T):
         while not seen or store._late:
-            seen += [kept.record.spent for kept in await store.find(letter(b"late").digest, T)]
+            seen += [
+                kept.record.credit_revoked for kept in await store.find(letter(b"late").digest, T)
+            ]
             await asyncio.sleep(0)
-    seen += [kept.record.spent for kept in await store.find(letter(b"late").digest, T)]
+    seen += [kept.record.credit_revoked for kept in await store.find(letter(b"late").digest, T)]
     assert set(seen) == {True}
     await store.close()
 
@@ -255,7 +237,7 @@ async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> N
     time.sleep(1.0)  # noqa: ASYNC251 - the loop is held on purpose
     await writing
     (found,) = await store.find(letter(b"just").digest, T)
-    assert not found.record.spent
+    assert not found.record.credit_revoked
     await store.close()
 
 

@@ -24,6 +24,8 @@ from router.store.admin import (
     Count,
     Entry,
     Later,
+    Resend,
+    Resent,
     Selection,
     Verb,
     carry_out,
@@ -31,7 +33,6 @@ from router.store.admin import (
     paused,
     resume,
 )
-from router.store.listing import fitting
 from router.store.opening import NoStore
 from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress
@@ -50,14 +51,13 @@ from router.store.protocol import (
     StoreLimits,
     Tried,
     Usage,
-    size_of,
+    attempt_size,
 )
+from router.store.queries import fitting
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
-from tests.support.command import PATIENCE
-from tests.support.effort import long
-from tests.support.postgres import Database, Server, pgbouncer
-from tests.support.records import (
+from router.telemetry.log.lines import stamp
+from tests.store.records import (
     LIMITS,
     NOW,
     T,
@@ -71,6 +71,9 @@ from tests.support.records import (
     settlement,
     states,
 )
+from tests.support.command import PATIENCE
+from tests.support.effort import long
+from tests.support.postgres import Database, Server, pgbouncer
 
 pytestmark = pytest.mark.anyio
 
@@ -267,9 +270,9 @@ async def test_closing_spends_the_other_records_of_the_body(store: Store) -> Non
     other = await add(store, awaiting(), body=b"other")
     assert await store.settle(settlement(one, acknowledged(), stage=Stage.CLOSED), T)
     records = await found(store)
-    assert records[two.event_id].spent
-    assert not records[one.event_id].spent
-    assert not (await found(store, b"other"))[other.event_id].spent
+    assert records[two.event_id].credit_revoked
+    assert not records[one.event_id].credit_revoked
+    assert not (await found(store, b"other"))[other.event_id].credit_revoked
 
 
 @pytest.mark.parametrize("stage", [Stage.OPEN, Stage.CLOSED])
@@ -279,26 +282,26 @@ async def test_revoked_credit_does_not_come_back(place: Place, stage: Stage) -> 
     async with place.store() as here, place.store() as there:
         one, two = await add(here, awaiting()), await add(there, awaiting())
         assert await there.settle(settlement(two, acknowledged(), stage=Stage.CLOSED), T)
-        assert await here.settle(settlement(one, awaiting(), stage=stage, spent=False), T)
-        assert (await found(here))[one.event_id].spent
+        assert await here.settle(settlement(one, awaiting(), stage=stage, credit_revoked=False), T)
+        assert (await found(here))[one.event_id].credit_revoked
 
 
 async def test_failing_spends_nothing(store: Store) -> None:
     """A record that stays open takes nothing from the others."""
     one, two = await add(store, awaiting()), await add(store, awaiting())
     assert await store.settle(settlement(one, awaiting()), T)
-    assert not (await found(store))[two.event_id].spent
+    assert not (await found(store))[two.event_id].credit_revoked
 
 
 async def test_spending_all_reaches_what_is_there(store: Store) -> None:
     """Every record of any body, and none that is added later; it can't be undone by settling."""
     before = await add(store, awaiting())
-    await store.spend_all(T)
+    await store.revoke_all_credit(T)
     after = await add(store, awaiting())
     assert await store.settle(settlement(before, awaiting(), requests=2), T)
     records = await found(store)
-    assert records[before.event_id].spent
-    assert not records[after.event_id].spent
+    assert records[before.event_id].credit_revoked
+    assert not records[after.event_id].credit_revoked
 
 
 async def test_superseding_ends_what_awaits_nothing_more(store: Store) -> None:
@@ -311,7 +314,7 @@ async def test_superseding_ends_what_awaits_nothing_more(store: Store) -> None:
     records = await found(store)
     assert records[whole.event_id].stage is Stage.ENDED
     assert records[part.event_id].stage is Stage.OPEN
-    assert records[part.event_id].spent
+    assert records[part.event_id].credit_revoked
     assert await states(store, whole) == {
         "one": State.SUPERSEDED,
         "two": State.SUPERSEDED,
@@ -569,9 +572,9 @@ async def test_what_was_written_is_there_after_closing(place: Place) -> None:
     """Opened again it is the same store."""
     async with place.store() as store:
         added = await add(store, awaiting())
-        await store.spend_all(T)
+        await store.revoke_all_credit(T)
     async with place.store() as store:
-        assert (await found(store))[added.event_id] == replace(added, spent=True)
+        assert (await found(store))[added.event_id] == replace(added, credit_revoked=True)
 
 
 async def test_a_call_ends_by_its_timeout(store: Store) -> None:
@@ -596,7 +599,7 @@ async def test_a_write_that_was_too_late_grants_nothing(store: Store) -> None:
                     await asyncio.sleep(0)
             if seen:
                 break
-    assert all(each.spent for each in seen)
+    assert all(each.credit_revoked for each in seen)
 
 
 async def test_many_at_once(store: Store) -> None:
@@ -704,7 +707,7 @@ async def test_pages_show_each_once_whatever_changes(store: Store, ops: Admin) -
 
 async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Admin) -> None:
     """The record, what its targets get, and every delivery."""
-    kept = record(requests=3, stage=Stage.ENDED, spent=True)
+    kept = record(requests=3, stage=Stage.ENDED, credit_revoked=True)
     await store.add(kept, letter(b"\x00\xff", "k"), [dead("one"), queued("two")], T)
     dossier = await ops.dossier(kept.event_id)
     assert dossier is not None
@@ -847,6 +850,22 @@ async def test_an_action_goes_in_steps(store: Store, ops: Admin) -> None:
     assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
 
 
+async def test_a_replay_remembers_how_far_it_has_come(store: Store, ops: Admin) -> None:
+    """With each step, until it is over; people see it in the action's text."""
+    replay = action(what="archive all", since=NOW - 0.25)
+    events = [
+        Resend(record(first_at=NOW + n, stage=Stage.CLOSED), letter(b"%d" % n)) for n in range(3)
+    ]
+    assert await ops.resend(replay, "one", events[:2]) == Resent(2, 2)
+    (stopped,) = await ops.actions(9)
+    assert stopped == replace(replay, deliveries=2, place=events[1].place)
+    assert stopped.text == f"archive all up to {stamp(NOW + 1)} {events[1].record.event_id}"
+    assert await ops.resend(replay, "one", events[2:]) == Resent(1, 1)
+    assert await ops.resend(replay, "one", []) == Resent(0, 0)
+    assert await ops.actions(9) == (replace(replay, deliveries=3),)
+    assert len(await store.take("one", NOW, NOW + 60, 9, T)) == 3
+
+
 @pytest.mark.parametrize(
     ("whole", "of_target", "count"),
     [((0, 0), (0, 0), 4), ((2, 0), (0, 0), 3), ((0, 0), (1, 0), 3), ((0, 400), (0, 0), 1),
@@ -940,7 +959,7 @@ async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) 
         before = await store.usage(T)
         await store.missed(opened.event_id, "one", failed(msg="x" * 200), T)
         after = await store.usage(T)
-        assert after.bytes - before.bytes == size_of(failed(msg="x" * 200)) > 200
+        assert after.bytes - before.bytes == attempt_size(failed(msg="x" * 200)) > 200
         assert after.deliveries[("one", State.AWAITING)] == 1
         assert await store.acknowledge(opened.event_id, "one", NOW, T)
         assert await store.prune(NOW + 1000, 10, T) == 1

@@ -25,17 +25,17 @@ from router.store.admin import Action, Admin, Dossier, Selection, Verb, pause
 from router.store.opening import open_store, opened
 from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress
-from router.store.postgres.schema import AHEAD, OLDEST_VERSION, SCHEMA_VERSION, migration
+from router.store.postgres.schema import AHEAD, SCHEMA_VERSION
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import State, StoreFailed, StoreLimits, Tried
 from router.store.sqlite.admin import SqliteAdmin
-from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS
+from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION
 from router.store.sqlite.store import SqliteStore
 from tests.chaos.boundaries import COMMITS
+from tests.store.records import letter, queued, record
 from tests.support.command import ROOT, environment
 from tests.support.effort import LONG
 from tests.support.postgres import Database, Server
-from tests.support.records import letter, queued, record
 
 pytestmark = pytest.mark.anyio
 
@@ -132,12 +132,8 @@ async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteAdmin]
     assert standing(dossiers)[3]["ledger"] == ("dead", "")
 
 
-async def test_a_file_of_the_third_version_keeps_hops_from_now_on(second: Path) -> None:
-    """What is queued in it has come through no router, for all that is known."""
-    with closing(sqlite3.connect(second)) as third:
-        third.executescript(MIGRATIONS[3])
-        third.execute("UPDATE version SET version = 3")
-        third.commit()
+async def test_an_upgraded_file_keeps_hops_from_now_on(second: Path) -> None:
+    """A delivery that 0.2.0 has queued counts as not forwarded before."""
     store = await SqliteStore.open(second, LIMITS)
     await store.add(record(), letter().replace(hops=3), [queued("audit")], T)
     due = await store.take("audit", 5e9, 6e9, 9, T)
@@ -240,13 +236,12 @@ async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) ->
 # PostgreSQL.
 
 
-def make_old(database: Database, schema: str, version: int) -> None:
-    """As a node of that version makes it, by the scripts of then, which never change."""
+def make_second(database: Database, schema: str) -> None:
+    """Make the schema as a node of 0.2.0 does."""
     with psycopg.connect(database.dsn) as old:
-        old.execute(f"CREATE SCHEMA {schema}")
-        for number in range(OLDEST_VERSION, version + 1):
-            old.execute(migration(number, schema))
-        old.execute(f"INSERT INTO {schema}.version VALUES ({version})")
+        old.execute(f"CREATE SCHEMA {schema}; SET LOCAL search_path = {schema}, pg_temp")
+        old.execute(SECOND.with_suffix(".sql").read_bytes())
+        old.execute("INSERT INTO version VALUES (2)")
 
 
 class Old:
@@ -286,7 +281,7 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
     """One that came first goes on while the next one brings the schema up to date: it adds, finds,
     takes, finishes, settles and deletes as it did; each sees what the other does."""
     with postgresql.database() as database:
-        make_old(database, "shared", 2)
+        make_second(database, "shared")
         old, address = (
             Old(database, "shared"),
             DatabaseAddress.parse(f"{database.dsn}?schema=shared"),
@@ -347,7 +342,7 @@ async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> N
 async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server) -> None:
     """Also where that was before the upgrade."""
     with postgresql.database() as database:
-        make_old(database, "later", 2)
+        make_second(database, "later")
         old = Old(database, "later")
         old.add("one", row("one", "dead"))
         old.add("two", row("one", "dead"))
@@ -368,7 +363,7 @@ async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server
 async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Server) -> None:
     """It gives up and is tried again, so that nobody waits in line behind it."""
     with postgresql.database() as database:
-        make_old(database, "busy", 2)
+        make_second(database, "busy")
         address = DatabaseAddress.parse(f"{database.dsn}?schema=busy")
         with psycopg.connect(database.dsn) as reader:
             reader.execute("SELECT * FROM busy.deliveries").fetchall()

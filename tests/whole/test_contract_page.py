@@ -20,8 +20,8 @@ pytestmark = pytest.mark.anyio
 
 PAGE = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
 
-#: What differs from one request to the next: made anew by whoever sends it.
-MADE_ANEW = {"host", "webhook-id", "webhook-timestamp"}
+#: Headers that differ from one request, or one version, to the next.
+MADE_ANEW = {"host", "user-agent", "webhook-id", "webhook-timestamp"}
 
 
 @dataclass

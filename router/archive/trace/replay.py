@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from router.archive.reading import Sources
-from router.archive.trace.lines import CallerInfo, time_of
+from router.archive.trace.lines import CallerInfo
 from router.archive.trace.question import Question
 from router.contract.replies import is_sane
 from router.model.errors import Refused
 from router.model.event import SUCCESS, OutboundEvent
-from router.store.admin import Resend
+from router.store.admin import ReplayPlace, Resend
 from router.store.protocol import Record, Stage
-from router.telemetry.log.lines import stamp
 
 if TYPE_CHECKING:
     from router.contract.intake import Intake
@@ -46,16 +44,6 @@ def events(
                 yield request
 
 
-class ReplayPlace(NamedTuple):
-    """How far a replay has come. Events are taken in this order."""
-
-    at: float
-    event_id: str
-
-    def __str__(self) -> str:
-        return f"up to {stamp(self.at)} {self.event_id}"
-
-
 @dataclass(frozen=True, slots=True)
 class Again:
     """A replay, possibly resumed."""
@@ -69,16 +57,16 @@ class Again:
     after: ReplayPlace | None = None
 
     def had_it(self, request: CallerInfo) -> bool:
-        """Whether the line says that the target was in the plan."""
+        """Return whether the line says that the target was in the plan."""
         return any(result.target == self.target for result in request.targets)
 
     def is_unknown(self, request: CallerInfo) -> bool:
-        """Whether the line lacks some of its targets, and ours may be one of them."""
+        """Return whether the line lacks some of its targets, and ours may be one of them."""
         return "targets" in request.cut and not self.had_it(request)
 
     def concerns(self, request: CallerInfo) -> bool:
-        """Whether the replay depends on this request: of an event whose plan changed between two
-        requests, a request that had the target."""
+        """Return whether the replay depends on this request. If an event's plan changed between
+        two requests, it depends on one that had the target."""
         return self.backfill or self.had_it(request) or self.is_unknown(request)
 
     def choose(self, sources: Sources) -> Iterator[CallerInfo]:
@@ -91,20 +79,6 @@ class Again:
                 continue
             if self.after is None or ReplayPlace(request.at, id_of(request)) > self.after:
                 yield request
-
-
-def words_of(what: str, since: float | None) -> str:
-    """Return the words of a replay's action; its `ReplayPlace` is appended to them."""
-    return f"archive {what} from {'-' if since is None else stamp(since)}"
-
-
-def resumed(what: str, words: str) -> tuple[float | None, ReplayPlace] | None:
-    """Return the start and the place of a stopped replay; None if the words are of another."""
-    match = re.fullmatch(rf"archive {re.escape(what)} from (\S+) up to (\S+) (\S+)", words)
-    if match is None:
-        return None
-    since, at, event_id = match.groups()
-    return None if since == "-" else time_of(since), ReplayPlace(time_of(at), event_id)
 
 
 def id_of(request: CallerInfo) -> str:
@@ -128,9 +102,8 @@ def resend(
         event = _intake().read(body.encode())
     except Refused:
         return None
-    record = Record(event_id, Stage.CLOSED, at, number or 1, at, at, at, at, spent=True)
-    letter = OutboundEvent.of(event, request_id, hops=hops)
-    return Resend(record, letter, str(ReplayPlace(at, event_id)))
+    record = Record(event_id, Stage.CLOSED, at, number or 1, at, at, at, at, credit_revoked=True)
+    return Resend(record, OutboundEvent.of(event, request_id, hops=hops))
 
 
 def _is_header(text: str) -> bool:

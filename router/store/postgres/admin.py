@@ -9,13 +9,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from router.routing.index import Glob
-from router.store import listing
+from router.store import queries
 from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
-from router.store.listing import Dialect, Query, Values, fitting, size_of
-from router.store.postgres import rows
+from router.store.postgres import encoding
 from router.store.postgres.connection import DatabaseAddress, Failed, Row, ServerConnection
+from router.store.postgres.encoding import regex, unescaped
 from router.store.postgres.pool import Clock, ServerPool
-from router.store.postgres.rows import regex, unescaped
 from router.store.postgres.schema import check, failed
 from router.store.postgres.store import PostgresNodes
 from router.store.protocol import (
@@ -28,6 +27,7 @@ from router.store.protocol import (
     StoreFull,
     StoreLimits,
 )
+from router.store.queries import Dialect, Query, Values, event_size, fitting
 
 _TABLES = """
 {schema}deliveries d JOIN {schema}events e USING (seq) LEFT JOIN {schema}letters l USING (seq)
@@ -54,7 +54,7 @@ def _known(word: str) -> str:
 
 
 def entry(row: Row) -> Entry:
-    found = listing.entry(row)
+    found = queries.entry(row)
     return replace(found, event_key=unescaped(found.event_key))
 
 
@@ -94,7 +94,7 @@ class Resending:
         fetch = self._connection.fetch
         await fetch("BEGIN")
         await fetch(f"SET LOCAL search_path = {self._schema}, pg_temp")
-        sizes = [size_of(event.letter.event) for event in events]
+        sizes = [event_size(event.letter.event) for event in events]
         used = [await self._used(name) for name in ("", target)]
         taken = fitting(sizes, used[0], used[1], self._limits)
         events = events[:taken]
@@ -103,19 +103,23 @@ class Resending:
         await self._add([each for each in events if each.record.event_id not in standing], row)
         for found in standing.values():
             if found[3] is None:
-                await self._call("put", found[1], found[2], rows.dumped([rows.delivery(row)]), now)
+                await self._call(
+                    "put", found[1], found[2], encoding.to_json([encoding.delivery(row)]), now
+                )
         fresh = {name for name, found in standing.items() if _stays(found, action)}
         again = await self._standing(
             [each for each in events if each.record.event_id not in fresh], target
         )
         changes = [_queued(found, row) for found in again.values()]
         ((queued,),) = await self._call(
-            "act", rows.dumped(asdict(action)), rows.dumped(changes), now, self._dumped
+            "act", encoding.to_json(asdict(action)), encoding.to_json(changes), now, self._dumped
         )
         if taken or not sizes:
-            what = f"{action.what} {events[-1].mark}" if taken else action.what
+            place = events[-1].place if taken else (None, None)
             await fetch(
-                "UPDATE actions SET what = $1 WHERE action_id = $2", [what, action.action_id]
+                "UPDATE actions SET since = $1, place_at = $2, place_event = $3 "
+                "WHERE action_id = $4",
+                [action.since, *place, action.action_id],
             )
         await fetch("COMMIT")
         return Resent(taken, int(queued))
@@ -131,11 +135,11 @@ class Resending:
         return {str(row[0]): row for row in found}
 
     async def _add(self, events: Sequence[Resend], row: DeliveryRow) -> None:
-        asked = [rows.addition(each.record, each.letter, [row], _NEVER, ()) for each in events]
+        asked = [encoding.addition(each.record, each.letter, [row], _NEVER, ()) for each in events]
         bodies = [each.letter.event.body for each in events]
         if any(
             out_of
-            for (out_of,) in await self._call("add", rows.dumped(asked), bodies, self._dumped)
+            for (out_of,) in await self._call("add", encoding.to_json(asked), bodies, self._dumped)
         ):
             raise StoreFull  # others have filled it meanwhile
 
@@ -152,7 +156,7 @@ def _stays(found: Row, action: Action) -> bool:
 
 def _queued(found: Row, row: DeliveryRow) -> dict[str, Any]:
     _, seq, _, state, later, _ = found
-    return {"seq": seq, "was": state, "later": later, **rows.delivery(row)}
+    return {"seq": seq, "was": state, "later": later, **encoding.delivery(row)}
 
 
 #: How long a question may take, and a step of an action, in seconds.
@@ -168,7 +172,7 @@ class PostgresAdmin:
         self._schema = address.schema
         self._dialect = dialect(address.schema)
         self._limits = limits
-        self._limits_asked = rows.limits(limits)
+        self._limits_asked = encoding.limits(limits)
         clock = Clock()
         self._pool = ServerPool(address, clock.ask, size=1)
         self._nodes = PostgresNodes(self._pool)
@@ -186,7 +190,7 @@ class PostgresAdmin:
                 await check(connection, address)
         except StoreFailed as error:
             await ops.close()
-            why = error.message if isinstance(error, Failed) else error.told
+            why = error.message if isinstance(error, Failed) else error.text
             raise failed(address, why) from None
         except BaseException:
             await ops.close()
@@ -194,7 +198,7 @@ class PostgresAdmin:
         return ops
 
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
-        return tuple(map(listing.count, await self._read(self._dialect.counts(selection))))
+        return tuple(map(queries.count, await self._read(self._dialect.counts(selection))))
 
     async def pages(
         self, selection: Selection, size: int, after: tuple[int, str] = START
@@ -210,13 +214,18 @@ class PostgresAdmin:
             return None
         (event,) = found
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
-        tried = listing.attempts(await self._read(self._dialect.attempts(event_id)))
-        return Dossier(rows.record(event[:9]), rows.letter(event[9:]), entries, tried)
+        tried = queries.attempts(await self._read(self._dialect.attempts(event_id)))
+        return Dossier(encoding.record(event[:9]), encoding.letter(event[9:]), entries, tried)
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()
         changes = [_acted(action, each, now) for each in entries if action.verb.fits(each.row)]
-        values = [rows.dumped(asdict(action)), rows.dumped(changes), now, self._limits_asked]
+        values = [
+            encoding.to_json(asdict(action)),
+            encoding.to_json(changes),
+            now,
+            self._limits_asked,
+        ]
         ((changed,),) = await self._pool.call("act", values, ACTING)
         return int(changed)
 
@@ -233,13 +242,13 @@ class PostgresAdmin:
             raise StoreFailed("slow") from None
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
-        return tuple(map(listing.action, await self._read(self._dialect.actions(limit))))
+        return tuple(map(queries.action, await self._read(self._dialect.actions(limit))))
 
     async def pauses(self) -> tuple[Pause, ...]:
         return tuple(Pause(*row) for row in await self._pool.call("pauses", [], READING))
 
     async def put_pause(self, pause: Pause) -> None:
-        await self._pool.call("put_pause", [rows.dumped(asdict(pause))], ACTING)
+        await self._pool.call("put_pause", [encoding.to_json(asdict(pause))], ACTING)
 
     async def end_pause(self, target: str, who: str) -> Pause | None:
         found = await self._pool.call("end_pause", [target, who, self.now()], ACTING)
@@ -267,5 +276,5 @@ def _acted(action: Action, entry: Entry, now: float) -> dict[str, Any]:
         "seq": entry.seq,
         "was": entry.row.state,
         "later": entry.acknowledged_later_at,
-        **rows.delivery(action.verb.acted(entry, now)),
+        **encoding.delivery(action.verb.acted(entry, now)),
     }

@@ -1,13 +1,12 @@
-"""The tables and the functions on them: made and brought up to date by the first node that starts.
+"""The schema: its tables and functions, made and upgraded by the first node that starts.
 
 Each call of the store is one function of the database, and so one statement, one round trip and
 one transaction. PostgreSQL keeps the plans inside the function, so the router needs no prepared
 statements, which poolers do not keep.
 
-Nodes of one version and of the next work on the schema at the same time: after a migration, the
-functions that the version before calls still take the same arguments and return the same columns; a
-function that returns more has another name. A migration drops only what no older version needs.
-Never change one that was released: add another.
+Nodes of one version and of the next work on the schema at the same time. So a function that an
+older version calls keeps its arguments and columns; one that returns more gets another name. A
+script of tables that was released never changes: add another. Functions are edited in place.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ from importlib import resources
 from router.model.errors import StartFailed
 from router.store.postgres.connection import DatabaseAddress, ServerConnection
 
-#: The scripts of each version, in order, in folders below `sql/`. The first one makes the tables of
-#: 0.2.0, the first release on PostgreSQL; each later one leads there from the version before.
-_SCRIPTS = {
-    2: ("tables", "counting", "attempts", "records", "queue", "acting", "nodes", "settings"),
-    3: ("pauses", "notices", "giving_up", "counting", "hops", "settings"),
-}
+#: The versions of releases. `sql/tables/N.sql` leads from the one before to N.
+VERSIONS = (2, 3)
 
-#: The oldest version that can be brought up to date, and the one that this program works on.
-OLDEST_VERSION, SCHEMA_VERSION = min(_SCRIPTS), max(_SCRIPTS)
+#: The oldest version that can be upgraded, and the one that this program works on.
+OLDEST_VERSION, SCHEMA_VERSION = VERSIONS[0], VERSIONS[-1]
+
+#: `sql/functions/`: the functions and triggers as they are now, made anew by every upgrade.
+_FUNCTIONS = ("records", "attempts", "queue", "counting", "acting", "nodes", "settings")
 
 #: The oldest release of PostgreSQL that is tried.
 OLDEST = 15
@@ -34,12 +32,15 @@ OLDEST = 15
 AHEAD = 1
 
 
-def migration(version: int, schema: str) -> str:
-    """What makes this version of the one before, to be run in a transaction; `schema` is a name
-    that needs no quotes."""
-    folder = resources.files(__package__) / f"sql/v{version}"
-    scripts = ((folder / f"{name}.sql").read_text() for name in _SCRIPTS[version])
-    return "\n".join([f"SET LOCAL search_path = {schema}, pg_temp;", *scripts])
+def migration(before: int, schema: str) -> str:
+    """The statements that upgrade version `before`, 0 for none, to be run in one transaction;
+    `schema` is a name that needs no quotes."""
+    names = [f"tables/{version}" for version in VERSIONS if version > before]
+    names += [f"functions/{name}" for name in _FUNCTIONS]
+    folder = resources.files(__package__) / "sql"
+    scripts = ((folder / f"{name}.sql").read_text() for name in names)
+    version = f"DELETE FROM version; INSERT INTO version VALUES ({SCHEMA_VERSION});"  # noqa: S608 - ours
+    return "\n".join([f"SET LOCAL search_path = {schema}, pg_temp;", *scripts, version])
 
 
 async def migrate(connection: ServerConnection, address: DatabaseAddress) -> None:
@@ -57,11 +58,8 @@ async def migrate(connection: ServerConnection, address: DatabaseAddress) -> Non
             await _make(connection, schema)
         elif before < OLDEST_VERSION:
             raise _too_old(address, before)
-        for version in range(max(before + 1, OLDEST_VERSION), SCHEMA_VERSION + 1):
-            await connection.fetch(migration(version, schema))
-            await connection.fetch(
-                f"DELETE FROM {schema}.version; INSERT INTO {schema}.version VALUES ({version})"  # noqa: S608 - a name that needs no quotes
-            )
+        if before < SCHEMA_VERSION:
+            await connection.fetch(migration(before, schema))
         await connection.fetch("COMMIT")
     await check(connection, address)
 

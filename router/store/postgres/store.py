@@ -12,11 +12,11 @@ from itertools import islice
 from typing import Any
 
 from router.model.event import OutboundEvent
-from router.store import listing as fullness
-from router.store.postgres import rows
+from router.store import queries
+from router.store.postgres import encoding
 from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row, ServerConnection
+from router.store.postgres.encoding import to_json
 from router.store.postgres.pool import Batch, Clock, ServerPool
-from router.store.postgres.rows import dumped
 from router.store.postgres.schema import failed, migrate
 from router.store.protocol import (
     CLOSE_TIMEOUT,
@@ -50,7 +50,7 @@ class PostgresNodes:
         self._call = pool.call
 
     async def beat(self, node: Node, timeout: float) -> Mapping[str, int]:
-        return dict(await self._call("beat", [dumped(asdict(node)), GONE, FORGOTTEN], timeout))
+        return dict(await self._call("beat", [to_json(asdict(node)), GONE, FORGOTTEN], timeout))
 
     async def leave(self, node_id: str, timeout: float) -> None:
         await self._call("leave", [node_id], timeout)
@@ -80,7 +80,7 @@ _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
 #: The most that one such try spends. What a statement counts costs the square of how much it is.
 _FENCED = 500
 
-#: Longer than any look-up may take, in seconds.
+#: No look-up takes longer, in seconds.
 _LONGEST_LOOKUP = 30.0
 
 #: How many backends may have counted a target's deliveries before what those counted that are gone
@@ -107,7 +107,7 @@ class PostgresStore:
     def __init__(self, address: DatabaseAddress, limits: StoreLimits) -> None:
         self._address = address
         self._limits = limits
-        self._limits_asked = rows.limits(limits)
+        self._limits_asked = encoding.limits(limits)
         self._clock = Clock()
         #: The server's line of history when it last told it.
         self._history = ""
@@ -158,18 +158,18 @@ class PostgresStore:
         return self._clock.now()
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        found = await self._find.ask(digest, timeout)
+        found = await self._find.ask(digest, min(timeout, _LONGEST_LOOKUP))
         if found and self._late:
-            return tuple([each.without_credit_of(self._late) for each in found])
+            return tuple([each.without_late_credit(self._late) for each in found])
         return found
 
     async def add(
-        self, record: Record, letter: OutboundEvent, rows_: Sequence[DeliveryRow], timeout: float
+        self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         # The server's clock decides, and this one's may be behind it.
         deadline = self.now() + timeout - self._clock.error
         addition = _Addition(
-            rows.addition(record, letter, rows_, deadline, self._full), letter.event.body
+            encoding.addition(record, letter, rows, deadline, self._full), letter.event.body
         )
         try:
             await self._add.ask(addition, timeout)
@@ -181,7 +181,7 @@ class PostgresStore:
             raise
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        ask = rows.settlement(settlement, uuid.uuid4().hex, self._full)
+        ask = encoding.settlement(settlement, uuid.uuid4().hex, self._full)
         return await self._settle.ask(ask, timeout)
 
     async def supersede(
@@ -201,9 +201,11 @@ class PostgresStore:
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
         row = DeliveryRow(target, State.QUEUED, str(tried.attempt.reason), tried=tried)
-        await self._missed.ask({"event_id": event_id, **rows.delivery(row, self._full)}, timeout)
+        await self._missed.ask(
+            {"event_id": event_id, **encoding.delivery(row, self._full)}, timeout
+        )
 
-    async def spend_all(self, timeout: float) -> None:
+    async def revoke_all_credit(self, timeout: float) -> None:
         await self._pool.call("spend_all", [], timeout)
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
@@ -214,16 +216,16 @@ class PostgresStore:
     ) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
         found = await self._pool.call("take_due", [target, now, until, limit, lease], timeout)
-        return tuple(rows.due(row, lease) for row in found)
+        return tuple(encoding.due(row, lease) for row in found)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         ask = {"event_id": due.event_id, "lease": due.lease, "now": now}
-        ask |= rows.delivery(row, self._full)
+        ask |= encoding.delivery(row, self._full)
         return await self._finish.ask(ask, timeout)
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
         found = await self._pool.call("end_over", [now, limit, self._limits_asked], timeout)
-        return tuple(rows.ended(row) for row in found)
+        return tuple(encoding.ended(row) for row in found)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         ((pruned,),) = await self._pool.call("prune", [now, limit, self._limits_asked], timeout)
@@ -239,7 +241,7 @@ class PostgresStore:
     async def notify(
         self, name: str, notice: Notice, before: Notice | None, timeout: float
     ) -> bool:
-        asked = rows.dumped([name, astuple(notice), before and astuple(before)])
+        asked = encoding.to_json([name, astuple(notice), before and astuple(before)])
         ((is_first,),) = await self._pool.call("notify_of", [asked], timeout)
         return bool(is_first)
 
@@ -248,7 +250,7 @@ class PostgresStore:
         if any(row[4] > _MANY_BACKENDS for row in found):
             await self._pool.call("fold_usage", [], timeout)
         oldest = found[0][5] if found else None
-        usage = fullness.usage((row[:4] for row in found), oldest, self._limits)
+        usage = queries.usage((row[:4] for row in found), oldest, self._limits)
         self._full = usage.full
         firsts = await self._pool.call("firsts", [], timeout)
         return replace(
@@ -264,7 +266,7 @@ class PostgresStore:
             await batch.close(max(0.0, until - time.monotonic()))
         with suppress(StoreFailed):
             while self._unfenced:
-                await self._spend_late(max(0.0, until - time.monotonic()))
+                await self._revoke_late(max(0.0, until - time.monotonic()))
         for task in self._tasks:
             task.cancel()
         await self._pool.close()
@@ -272,14 +274,16 @@ class PostgresStore:
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float
     ) -> list[Row]:
-        return await self._pool.call(function, [rows.dumped(asks), self._limits_asked], timeout)
+        return await self._pool.call(
+            function, [encoding.to_json(asks), self._limits_asked], timeout
+        )
 
     async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
         # As one text: psycopg writes an array of bytes element by element.
-        asked_for = f"{{{','.join([rows.quoted_bytes(digest) for digest in digests])}}}"
+        asked_for = f"{{{','.join([encoding.quoted_bytes(digest) for digest in digests])}}}"
         found: list[list[Kept]] = [[] for _ in digests]
         for asked, *columns in await self._pool.call("find", [asked_for, MAX_FOUND], timeout):
-            found[asked - 1].append(rows.kept(tuple(columns)))
+            found[asked - 1].append(encoding.kept(tuple(columns)))
         return [tuple(each) for each in found]
 
     async def _add_all(
@@ -287,7 +291,7 @@ class PostgresStore:
     ) -> Sequence[StoreFailed | None]:
         for addition in additions:
             addition.sent = True
-        asks = rows.dumped([addition.ask for addition in additions])
+        asks = encoding.to_json([addition.ask for addition in additions])
         bodies = [addition.body for addition in additions]
         found = await self._pool.call("add", [asks, bodies, self._limits_asked], timeout)
         return [_full(out_of) for (out_of,) in found]
@@ -339,16 +343,16 @@ class PostgresStore:
         self._late.add(event_id)
         self._unfenced.add(event_id)
         if len(self._unfenced) == 1:
-            self._start(self._spend_all_late())
+            self._start(self._revoke_all_late())
 
-    async def _spend_all_late(self) -> None:
+    async def _revoke_all_late(self) -> None:
         while self._unfenced:
             try:
-                await self._spend_late(_FENCE_TIMEOUT)
+                await self._revoke_late(_FENCE_TIMEOUT)
             except StoreFailed:
                 await asyncio.sleep(_FENCE_PAUSE)
 
-    async def _spend_late(self, timeout: float) -> None:
+    async def _revoke_late(self, timeout: float) -> None:
         late = list(islice(self._unfenced, _FENCED))
         await self._pool.call("fence", [late, self.now(), self._limits_asked], timeout)
         self._unfenced.difference_update(late)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from router.routing.index import Glob
-from router.store import listing
+from router.store import queries
 from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
-from router.store.listing import Dialect, Query, Values, fitting, size_of
 from router.store.protocol import RETRIED, DeliveryRow, Pause, State, StoreLimits
-from router.store.sqlite.file import Owner, open_existing, translated
-from router.store.sqlite.rows import PUT, Rows, letter, pauses, record
+from router.store.queries import Dialect, Query, Values, event_size, fitting
+from router.store.sqlite.file import Owner, open_existing, open_in_thread, translated
+from router.store.sqlite.statements import PUT, Statements, letter, pauses, record
 
 T = TypeVar("T")
 
@@ -88,7 +88,8 @@ class SqliteAdmin:
         read_only: bool = False,
     ) -> SqliteAdmin:
         """Raises StartFailed, with one line, for a file that can't be used. Makes none."""
-        owner, connection = await asyncio.to_thread(open_existing, path, read_only=read_only)
+        opening = partial(open_existing, path, read_only=read_only)
+        owner, connection = await open_in_thread(opening)
         return cls(owner, connection, limits, now)
 
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
@@ -157,14 +158,14 @@ class SqliteAdmin:
 
 def _counts(connection: sqlite3.Connection, selection: Selection) -> tuple[Count, ...]:
     found = _rows(connection, _dialect(connection, _COUNTS).counts(selection))
-    return tuple(map(listing.count, found))
+    return tuple(map(queries.count, found))
 
 
 def _page(
     connection: sqlite3.Connection, selection: Selection, after: tuple[int, str], size: int
 ) -> tuple[Entry, ...]:
     found = _rows(connection, _dialect(connection, _PAGES).page(selection, after, size))
-    return tuple(map(listing.entry, found))
+    return tuple(map(queries.entry, found))
 
 
 def _dossier(connection: sqlite3.Connection, event_id: str) -> Dossier | None:
@@ -173,12 +174,12 @@ def _dossier(connection: sqlite3.Connection, event_id: str) -> Dossier | None:
         return None
     entries = _page(connection, Selection(event_ids=(event_id,)), START, sys.maxsize)
     tried = _rows(connection, _dialect(connection, _PAGES).attempts(event_id))
-    return Dossier(record(found[:9]), letter(found[9:]), entries, listing.attempts(tried))
+    return Dossier(record(found[:9]), letter(found[9:]), entries, queries.attempts(tried))
 
 
 def _actions(connection: sqlite3.Connection, limit: int) -> tuple[Action, ...]:
     found = _rows(connection, _dialect(connection, _PAGES).actions(limit))
-    return tuple(map(listing.action, found))
+    return tuple(map(queries.action, found))
 
 
 def _dialect(connection: sqlite3.Connection, tables: str) -> Dialect:
@@ -225,7 +226,7 @@ def _act(
         connection.execute(
             "UPDATE actions SET deliveries = deliveries + ? WHERE seq = ?", (len(changed), number)
         )
-        Rows(connection, limits).touch((seq for (seq,) in changed), now)
+        Statements(connection, limits).touch((seq for (seq,) in changed), now)
     return len(changed)
 
 
@@ -237,11 +238,11 @@ def _resend(
     events: Sequence[Resend],
     now: float,
 ) -> Resent:
-    rows = Rows(connection, limits)
+    rows = Statements(connection, limits)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         number = _recorded(connection, action)
-        sizes = [size_of(event.letter.event) for event in events]
+        sizes = [event_size(event.letter.event) for event in events]
         taken = fitting(sizes, rows.used(""), rows.used(target), limits)
         queued = [
             seq
@@ -252,11 +253,12 @@ def _resend(
             "UPDATE deliveries SET action = ? WHERE seq = ? AND target = ?",
             [(number, seq, target) for seq in queued],
         )
-        what = f"{action.what} {events[taken - 1].mark}" if taken else action.what
         if taken or not events:
+            place = events[taken - 1].place if taken else (None, None)
             connection.execute(
-                "UPDATE actions SET deliveries = deliveries + ?, what = ? WHERE seq = ?",
-                (len(queued), what, number),
+                "UPDATE actions SET deliveries = deliveries + ?, since = ?, place_at = ?, "
+                "place_event = ? WHERE seq = ?",
+                (len(queued), action.since, *place, number),
             )
         rows.touch(queued, now)
     return Resent(taken, len(queued))
@@ -281,7 +283,7 @@ def _end_pause(connection: sqlite3.Connection, target: str, who: str, now: float
 
 def _resent(
     connection: sqlite3.Connection,
-    rows: Rows,
+    rows: Statements,
     event: Resend,
     target: str,
     action: int,

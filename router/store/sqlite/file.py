@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -9,13 +10,16 @@ import json
 import mmap
 import os
 import sqlite3
+import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from router.model.errors import StartFailed, closed, may, why_not
 from router.model.secret import Secret
 from router.store.protocol import NO_DOOR, Door, StoreFailed
-from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, MIGRATIONS, OLDEST_PROGRAM
+from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, migration
 
 #: How long a connection waits for another one's lock, in seconds: of this process, or an operator's
 #: shell or backup. No other router has the file open.
@@ -45,87 +49,93 @@ _WORDS = {
 
 
 class Known:
-    """How many events the file has of each body, by the first three bytes of its digest.
+    """The number of events that the file has of each body, by the first three bytes of its digest.
 
-    A digest that is not in it has no event, so a healthy event costs no query. One that is may have
-    none: with a million events, 6 of 100 look-ups ask the file for nothing. The counts take up to
-    16 MB, and as good as nothing as long as few events are open.
+    A body that is not in it has no event, so a healthy event costs no query. The reverse does not
+    hold: with a million events, 6 of 100 look-ups query the file in vain. The counts take up to
+    16 MB, and almost nothing as long as few events are open.
     """
 
-    #: What a count that has reached it stays at.
+    #: A count that has reached it is never changed again.
     _MANY = 255
 
     def __init__(self) -> None:
-        # Memory that the system gives by the page, once a count in it is not 0.
+        # The system provides this memory page by page, once a count in it is not 0.
         self._counts = mmap.mmap(-1, 1 << 24)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._is_loaded = False
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Add every event of the file, once. Events that are added meanwhile may count twice."""
+        """Add all events of the file, once. Events that are added meanwhile may count twice."""
         if self._is_loaded:
             return
-        counts, many = self._counts, self._MANY
-        found = connection.execute("SELECT digest FROM events")
-        while digests := found.fetchmany(1000):
-            with self._turn:
-                for (digest,) in digests:
-                    at = int.from_bytes(digest[:3], "big")
-                    if counts[at] < many:
-                        counts[at] += 1
+        rows = connection.execute("SELECT digest FROM events")
+        while page := rows.fetchmany(1000):
+            for (digest,) in page:
+                self.add(digest)
         self._is_loaded = True
 
     def __contains__(self, digest: bytes) -> bool:
         return self._counts[int.from_bytes(digest[:3], "big")] > 0
 
     def add(self, digest: bytes) -> None:
-        """An event is about to be added."""
-        at = int.from_bytes(digest[:3], "big")
-        with self._turn:
-            if self._counts[at] < self._MANY:
-                self._counts[at] += 1
+        """Count an event that is about to be added."""
+        self._count(digest, 1)
 
     def remove(self, digest: bytes) -> None:
-        """An event was deleted, or was not added."""
-        at = int.from_bytes(digest[:3], "big")
-        with self._turn:
-            if 0 < self._counts[at] < self._MANY:
-                self._counts[at] -= 1
+        """Count an event that was deleted, or was not added."""
+        self._count(digest, -1)
+
+    def _count(self, digest: bytes, change: int) -> None:
+        index = int.from_bytes(digest[:3], "big")
+        with self._lock:
+            if (count := self._counts[index]) < self._MANY:
+                self._counts[index] = max(0, count + change)
 
 
 def lock_of(path: Path) -> Path:
-    """The file beside a store's that is locked by who owns it."""
+    """Return the file beside a store's file that its owner locks."""
     return path.with_name(f"{path.name}-lock")
+
+
+#: The size of a lock file's text. One write always replaces all of it, so a reader never finds a
+#: half of it, and a full disk does not matter once the file is there.
+_TEXT_SIZE = 2048
 
 
 class Owner:
     """The one process that has a file open, by a lock on a file beside it.
 
-    All that opens the file in this process shares it. The kernel releases the lock when the
-    process ends, however it ends.
+    Everything that opens the file in this process shares it. The kernel releases the lock when the
+    process ends, in whatever way. The lock file is never deleted, and its text may be stale.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises StartFailed if another process has it."""
-        # Not on the file itself: closing any descriptor of it would drop SQLite's own locks.
-        lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            _lock(lock, path)
-        except BaseException:
-            os.close(lock)
-            raise
-        self._lock = lock
+    def __init__(self, path: Path, door: Door) -> None:
+        """Raises StartFailed if another process owns the file, or the lock file is not ours."""
         self._path = path
+        self._door = door
+        self._lock = _locked(path, door)
         self.users = 0
         self.known = Known()
-        self.say(NO_DOOR)
 
-    def say(self, door: Door) -> None:
-        """Write down who has it, for whoever is refused. The file is its user's alone."""
-        who = {"program": "ebaas-router", "pid": os.getpid()}
-        said = json.dumps({**who, "ops": door.url, "key": door.key.reveal()})
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, said.encode(), 0)
+    def announce(self, door: Door) -> None:
+        """Write down how to reach this process, for commands and for processes that are refused."""
+        self._door = door
+        _write(self._lock, door)
+
+    def is_sole(self) -> bool:
+        """Return False if another process has become an owner too, because the lock file was
+        deleted. A lock file that was deleted is made again."""
+        with _turn:
+            if _is_at(self._lock, lock_of(self._path)):
+                return True
+            try:
+                lock = _locked(self._path, self._door)
+            except (OSError, StartFailed):
+                return False
+            os.close(self._lock)
+            self._lock = lock
+        return True
 
     def release(self) -> None:
         with _turn:
@@ -141,21 +151,21 @@ _turn = threading.Lock()
 
 
 def own(path: Path, door: Door = NO_DOOR) -> Owner:
-    """Own a file, until it is released as often as it is owned. Its folder is made. Raises
-    StartFailed if another process owns it."""
+    """Own a file, until it is released as often as it is owned. Make its folder. Raises StartFailed
+    if another process owns it."""
     real = path.resolve()
     with _turn:
         try:
             with contextlib.suppress(FileExistsError):
                 real.parent.mkdir(mode=0o700)
-            owner = _owners.get(real) or Owner(real)
-            if door.url:
-                owner.say(door)
+            if (owner := _owners.get(real)) is None:
+                owner = _owners[real] = Owner(real, door)
+            elif door.url:
+                owner.announce(door)
         except StartFailed as error:
             raise _start_failed(path, str(error)) from None
         except OSError as error:
             raise _start_failed(path, _why_unowned(path, error)) from None
-        _owners[real] = owner
         owner.users += 1
     return owner
 
@@ -178,37 +188,128 @@ def _why_unowned(path: Path, error: OSError) -> str:
             return why_not(path.parent, error)
 
 
-def _lock(lock: int, path: Path) -> None:
+def _locked(path: Path, door: Door) -> int:
+    """Return the descriptor of a file's lock. Raises StartFailed and OSError."""
+    while True:
+        # Not on the file itself: closing any descriptor of it would drop SQLite's own locks.
+        lock = _open_lock(path, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(lock, lock_of(path)):
+                _adopt(lock, path)
+                _write(lock, door)
+                return lock
+        except BlockingIOError:
+            text = os.pread(lock, _TEXT_SIZE, 0)
+            os.close(lock)
+            raise StartFailed(_in_use(text)) from None
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)  # somebody has just deleted it
+
+
+def _open_lock(path: Path, flags: int) -> int:
+    """Open a lock file. Whoever may write to the folder could put another file in its place: one
+    that we would overwrite, or one that its owner reads the key from. Raises StartFailed for such a
+    file, and OSError."""
+    lock_path = lock_of(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StartFailed(_in_use(os.pread(lock, 1000, 0))) from None
+        # A pipe would block.
+        lock = os.open(lock_path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise StartFailed(_no_lock(lock_path, "is not a regular file")) from None
+        raise
+    about = os.fstat(lock)
+    owners = {0, os.geteuid()}
+    with contextlib.suppress(FileNotFoundError):
+        owners.add(path.stat().st_uid)
+    why = ""
+    if not stat.S_ISREG(about.st_mode):
+        why = "is not a regular file"
+    elif about.st_uid not in owners:
+        why = f"belongs to another user ({about.st_uid})"
+    if why:
+        os.close(lock)
+        raise StartFailed(_no_lock(lock_path, why))
+    return lock
+
+
+def _no_lock(lock_path: Path, why: str) -> str:
+    return f"its lock {str(lock_path)!r} {why}: delete it"
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
+
+
+def _adopt(lock: int, path: Path) -> None:
+    """Let nobody but the store's user read the key; a command that root runs must not lock the
+    router's own user out."""
+    if os.geteuid() in (0, os.fstat(lock).st_uid):
+        os.fchmod(lock, 0o600)
     if os.geteuid() == 0 and path.exists():
-        # Otherwise a command that root runs would lock out the router's own user.
-        found = path.stat()
-        os.fchown(lock, found.st_uid, found.st_gid)
+        owner = path.stat()
+        os.fchown(lock, owner.st_uid, owner.st_gid)
+
+
+def _write(lock: int, door: Door) -> None:
+    about = {"program": "ebaas-router", "pid": os.getpid(), "ops": door.url}
+    text = json.dumps({**about, "key": door.key.reveal()}).encode()
+    os.pwrite(lock, text.ljust(_TEXT_SIZE), 0)
 
 
 def door_of(path: Path) -> Door:
-    """Return the door of the router that owns a file, as far as it is known to this user. It may
-    have ended since."""
+    """Return the door of the router that owns a file, as far as this user may know it. The router
+    may have ended since."""
     try:
-        said = json.loads(lock_of(path.resolve()).read_bytes())
-        return Door(str(said["ops"]), Secret(str(said["key"])))
-    except (OSError, ValueError, KeyError, TypeError):
+        lock = _open_lock(path.resolve(), os.O_RDONLY)
+        try:
+            about = json.loads(os.pread(lock, _TEXT_SIZE, 0))
+        finally:
+            os.close(lock)
+        return Door(str(about["ops"]), Secret(str(about["key"])))
+    except (OSError, StartFailed, ValueError, KeyError, TypeError):
         return NO_DOOR
 
 
-def _in_use(said: bytes) -> str:
-    """By what its owner says; it may be about to say it."""
+def _in_use(text: bytes) -> str:
+    """Name the owner, which may not have written its text yet."""
     try:
-        owner = json.loads(said)
+        owner = json.loads(text)
         who, url = f"{owner['program']} (pid {owner['pid']}", owner["ops"]
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         return "it is in use by another process"
     if url:
         return f"it is in use by {who}, ops port {url}): ask that router with --url {url}"
     return f"it is in use by {who}): stop it first"
+
+
+Opened = TypeVar("Opened", bound="tuple[Owner | None, sqlite3.Connection]")
+
+
+async def open_in_thread(open_: Callable[[], Opened]) -> Opened:
+    """Call `open_file` or `open_existing` in a thread. If the caller is cancelled meanwhile, what
+    was opened is closed."""
+    # A future and no task: the end of a loop would cancel a task.
+    opening = asyncio.get_running_loop().run_in_executor(None, open_)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+
+
+def _close_unwanted(opening: asyncio.Future[Opened]) -> None:
+    if opening.cancelled() or opening.exception() is not None:
+        return
+    owner, connection = opening.result()
+    connection.close()
+    if owner is not None:
+        owner.release()
 
 
 def open_file(path: Path, door: Door = NO_DOOR) -> tuple[Owner, sqlite3.Connection]:
@@ -351,14 +452,8 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(path, connection)
-        for number, script in sorted(MIGRATIONS.items()):
-            for statement in _statements(script) if number > version else ():
-                connection.execute(statement)
-        if version < FILE_VERSION:
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {OLDEST_PROGRAM}")
-            connection.execute("DELETE FROM version")
-            connection.execute("INSERT INTO version VALUES (?)", (FILE_VERSION,))
+        for statement in migration(version) if version < FILE_VERSION else ():
+            connection.execute(statement)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
@@ -385,18 +480,6 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
         return 0
     version: int = connection.execute("SELECT version FROM version").fetchone()[0]
     return version
-
-
-def _statements(script: str) -> list[str]:
-    """sqlite3's own executescript would commit in between."""
-    statements: list[str] = []
-    pending = ""
-    for line in script.strip().splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            statements.append(pending)
-            pending = ""
-    return statements
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""The store: the loop's thread looks up, one thread writes; waiting writes share an fsync."""
+"""The store: the loop's thread reads, another thread writes; waiting writes share one fsync."""
 
 from __future__ import annotations
 
@@ -37,42 +37,44 @@ from router.store.protocol import (
     Tried,
     Usage,
 )
-from router.store.sqlite import rows as reading
+from router.store.sqlite import statements
 from router.store.sqlite.file import (
     Owner,
     connect,
     needs_reopening,
     open_file,
+    open_in_thread,
     open_reader,
     translated,
 )
-from router.store.sqlite.rows import Rows
+from router.store.sqlite.statements import Statements
 
-#: Bytes of the disk that are left free for deleting: on a full disk not even that works.
+#: Bytes of the disk that are left free: on a full disk, not even deleting works.
 DISK_RESERVE: Final = 16 * 1024 * 1024
 
-#: How long the store tries to take the credit from a write that came too late, in seconds.
-_SPEND_TIMEOUT: Final = 60.0
+#: How long the store tries to revoke the credit of a write that came too late, in seconds.
+_REVOKE_TIMEOUT: Final = 60.0
 
 #: The most writes that share a commit.
 _GROUP = 256
 
-#: The most writes that wait; one more fails at once, so that a stuck disk does not fill memory.
+#: The most writes that wait. A further one fails at once: a stuck disk must not fill memory.
 _MAX_WAITING = 4096
 
-#: Pages that are given back to the file system after a commit that deletes: 2 MB.
+#: Pages that a commit which deletes returns to the file system: 2 MB.
 _GIVEN_BACK = 512
 
-Work = Callable[[Rows], Any]
+Work = Callable[[Statements], Any]
 
 T = TypeVar("T")
 
 
 class SqliteStore:
-    """Reads on the loop's thread, where a point look-up takes microseconds and never waits for a
-    writer; writes in a thread of its own. A disk that hangs in a read is what blocks the loop.
+    """A store in a SQLite file, which this process owns: see `Owner`.
 
-    The process owns the file, so it knows in memory which bodies have no event in it.
+    It reads on the loop's thread, where a point look-up takes microseconds and never waits for a
+    writer, and writes in another thread. Only a disk that hangs in a read blocks the loop. Memory
+    knows which bodies have no event in the file.
     """
 
     remembers = True
@@ -87,18 +89,18 @@ class SqliteStore:
         reserve: int,
         now: Callable[[], float],
     ) -> None:
-        # The folder that a relative one counts from may go.
+        # The folder that a relative path refers to may be deleted.
         self._path = path = path.absolute()
-        #: Which file it is, whatever has that name later.
+        #: The identity of the file: another may get its name.
         self._file = path.stat()
         self._owner = owner
         self._known = owner.known
         self._limits = limits
-        #: Opened at the start: later a full disk or a lock could keep it from that.
+        #: Opened at the start: later, a full disk or a lock could prevent that.
         self._reader: sqlite3.Connection | None = reader
         self._writer = CommitWriter(path, limits, reserve)
         self.now = now
-        #: Events whose writes have missed their deadlines: they may commit yet, and grant nothing.
+        #: Events whose writes have missed their deadlines. They may still commit, without credit.
         self._late: set[str] = set()
 
     @classmethod
@@ -110,49 +112,47 @@ class SqliteStore:
         now: Callable[[], float] = time.time,
         door: Door = NO_DOOR,
     ) -> SqliteStore:
-        """Raises StartFailed, with one line, for a file that can't be used, or that another
-        process has open. `door` is what other processes are told: where to ask this one."""
-        owner, reader = await asyncio.to_thread(open_file, path, door)
+        """Raises StartFailed, with one line, for a file that cannot be used, or that another
+        process owns. `door` tells other processes how to reach this one."""
+        owner, reader = await open_in_thread(partial(open_file, path, door))
         return cls(path, owner, reader, limits, reserve, now)
 
     def watch_commits(self, committed: Callable[[float], None]) -> None:
-        """Have that called after each commit, in the writer's thread, with the seconds it took."""
+        """Call `committed` after each commit, in the writer's thread, with its duration."""
         self._writer.committed = committed
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
         if digest not in self._known:
             return ()
-        found = self._read(partial(reading.find, digest=digest))
-        if found and self._late:
-            return tuple([each.without_credit_of(self._late) for each in found])
-        return found
+        events = self._read(partial(statements.find, digest=digest))
+        return tuple([event.without_late_credit(self._late) for event in events])
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
-        return self._read(reading.queue)
+        return self._read(statements.queue)
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
-        return self._read(reading.pauses)
+        return self._read(statements.pauses)
 
     async def notice(self, name: str, timeout: float) -> Notice | None:
-        return self._read(partial(reading.notice, name=name))
+        return self._read(partial(statements.notice, name=name))
 
     async def notify(
         self, name: str, notice: Notice, before: Notice | None, timeout: float
     ) -> bool:
-        return await self._write(lambda rows: rows.notify(name, notice, before), timeout)
+        return await self._write(lambda sql: sql.notify(name, notice, before), timeout)
 
     async def usage(self, timeout: float) -> Usage:
         self._check_file()
-        usage = self._read(partial(reading.usage, limits=self._limits))
+        usage = self._read(partial(statements.usage, limits=self._limits))
         self._writer.full = usage.full
         return usage
 
     async def add(
         self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
-        job = self._job(lambda all_rows: all_rows.add(record, letter, rows), timeout, grows=True)
+        job = self._job(lambda sql: sql.add(record, letter, rows), timeout, grows=True)
         job.ended = partial(self._added, record.event_id, letter.digest)
-        # Before the write can be seen.
+        # Before another look-up can see the event.
         self._known.add(letter.digest)
         try:
             await self._done(job, timeout)
@@ -161,7 +161,7 @@ class SqliteStore:
                 self._late.add(record.event_id)
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        return await self._write(lambda rows: rows.settle(settlement), timeout)
+        return await self._write(lambda sql: sql.settle(settlement), timeout)
 
     async def supersede(
         self,
@@ -171,30 +171,30 @@ class SqliteStore:
         timeout: float,
         by: str = "",
     ) -> None:
-        await self._write(lambda rows: rows.supersede(event_ids, reached, now, by), timeout)
+        await self._write(lambda sql: sql.supersede(event_ids, reached, now, by), timeout)
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
-        return await self._write(lambda rows: rows.acknowledge(event_id, target, now), timeout)
+        return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
-        await self._write(lambda rows: rows.missed(event_id, target, tried), timeout)
+        await self._write(lambda sql: sql.missed(event_id, target, tried), timeout)
 
-    async def spend_all(self, timeout: float) -> None:
-        await self._write(lambda rows: rows.spend_all(), timeout)
+    async def revoke_all_credit(self, timeout: float) -> None:
+        await self._write(lambda sql: sql.revoke_all_credit(), timeout)
 
     async def take(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
-        return await self._write(lambda rows: rows.take(target, now, until, limit), timeout)
+        return await self._write(lambda sql: sql.take(target, now, until, limit), timeout)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
-        return await self._write(lambda rows: rows.finish(due, row, now), timeout)
+        return await self._write(lambda sql: sql.finish(due, row, now), timeout)
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
-        return await self._write(lambda rows: rows.end(now, limit), timeout)
+        return await self._write(lambda sql: sql.end(now, limit), timeout)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
-        job = self._job(lambda rows: rows.prune(now, limit), timeout, frees=True)
+        job = self._job(lambda sql: sql.prune(now, limit), timeout, frees=True)
         job.ended = self._pruned
         return len(await self._done(job, timeout))
 
@@ -205,10 +205,10 @@ class SqliteStore:
             self._owner.release()
 
     def _check_file(self) -> None:
-        """Raises StoreFailed where the file has gone from its place: what is written into it still
-        works, and ends with this process."""
+        """Raises StoreFailed if the file was deleted or replaced: this process can still use it,
+        but the next start would not find it."""
         with suppress(OSError):
-            if os.path.samestat(self._path.stat(), self._file):
+            if os.path.samestat(self._path.stat(), self._file) and self._owner.is_sole():
                 return
         raise StoreFailed("gone")
 
@@ -225,7 +225,7 @@ class SqliteStore:
         return reader
 
     def _failed(self, error: sqlite3.Error) -> StoreFailed:
-        """What a read has failed by. Where it says so, the next one opens the file anew."""
+        """Translate an error of a read; if need be, the next read opens the file again."""
         if needs_reopening(error):
             with suppress(sqlite3.Error):
                 self._close_reader()
@@ -236,19 +236,19 @@ class SqliteStore:
         if reader is not None:
             reader.close()
 
-    async def _write(self, work: Callable[[Rows], T], timeout: float) -> T:
+    async def _write(self, work: Callable[[Statements], T], timeout: float) -> T:
         result: T = await self._done(self._job(work, timeout), timeout)
         return result
 
     def _job(
         self,
-        work: Callable[[Rows], object],
+        work: Callable[[Statements], object],
         timeout: float,
         *,
         grows: bool = False,
         frees: bool = False,
     ) -> Job:
-        # A timer may ring a moment early: no write is begun whose caller may have given up.
+        # A timer may fire a moment early: do not begin a write whose caller may have given up.
         return Job(work, time.monotonic() + timeout - TICK, grows=grows, frees=frees)
 
     async def _done(self, job: Job, timeout: float) -> T:
@@ -258,10 +258,10 @@ class SqliteStore:
                 result: T = await job.done
                 return result
         except TimeoutError:
-            # The time may be over in the very turn of the loop in which it was done.
+            # The timeout may fire in the very turn of the loop in which the write was done.
             if not job.done.cancelled():
-                made: T = job.done.result()
-                return made
+                late: T = job.done.result()
+                return late
             raise StoreFailed("slow") from None
 
     def _added(self, event_id: str, digest: bytes, job: Job, *, late: bool) -> None:
@@ -272,44 +272,44 @@ class SqliteStore:
         if job.error is not None:
             self._late.discard(event_id)
             return
-        # It has missed its deadline: take its credit, and only then show it as it is.
-        spending = self._job(lambda rows: rows.spend(event_id), _SPEND_TIMEOUT)
-        spending.done.add_done_callback(partial(self._spent, event_id))
+        # Until its credit is revoked in the file, `find` leaves it out.
+        revoking = self._job(lambda sql: sql.revoke_credit(event_id), _REVOKE_TIMEOUT)
+        revoking.done.add_done_callback(partial(self._revoked, event_id))
         with suppress(StoreFailed):
-            self._writer.submit(spending)
+            self._writer.submit(revoking)
 
     def _pruned(self, job: Job, *, late: bool) -> None:
         for digest in job.result or ():
             self._known.remove(digest)
 
-    def _spent(self, event_id: str, done: asyncio.Future[None]) -> None:
+    def _revoked(self, event_id: str, done: asyncio.Future[None]) -> None:
         if done.exception() is None:
             self._late.discard(event_id)
 
 
 def _nothing(job: Job, *, late: bool) -> None:
-    """Nothing has to be done at the job's end."""
+    pass
 
 
 class Job:
-    """One write on its way through the thread."""
+    """A write."""
 
     def __init__(self, work: Work, deadline: float, *, grows: bool, frees: bool) -> None:
         self.work = work
-        #: It deletes, so that there may be pages to give back.
+        #: It deletes, so there may be pages to return.
         self.frees = frees
-        #: It needs room, so that it must leave the reserve alone.
+        #: It needs room, so it may not use the reserve.
         self.grows = grows
-        #: On time.monotonic; a write that has not begun by then is dropped.
+        #: On time.monotonic. A write that has not begun by then is dropped.
         self.deadline = deadline
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        #: Called on the loop at its end. `late`: the caller was already told that it failed.
+        #: Called on the loop at its end. `late`: its caller has already got an error.
         self.ended: Callable[..., None] = _nothing
         self.result: Any = None
         self.error: Exception | None = None
 
     def deliver(self) -> None:
-        """On the loop: tell the caller, who may be gone."""
+        """Give the result to the caller, on the loop."""
         self.ended(self, late=self.done.done())
         if self.done.done():
             return
@@ -320,12 +320,12 @@ class Job:
 
 
 class CommitWriter:
-    """Owns the connection that writes; it is opened, used and closed in its own thread."""
+    """The thread that writes: it opens, uses and closes its own connection."""
 
     def __init__(self, path: Path, limits: StoreLimits, reserve: int) -> None:
         self._path = path
         self._limits = limits
-        #: Bytes of the disk that growing writes leave free, so that deleting still works.
+        #: Bytes of the disk that growing writes leave free.
         self._reserve = reserve
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -333,13 +333,13 @@ class CommitWriter:
         self.is_closed = False
         self._runner = threading.Thread(target=self._run, name="store", daemon=True)
         self._runner.start()
-        #: What is out of room for attempts: targets, and `""` for the store as a whole.
+        #: The targets without room for attempts, `""` for the whole store.
         self.full: frozenset[str] = frozenset()
-        #: Called in this thread after each commit, with the seconds it took.
+        #: Called in this thread after each commit, with its duration in seconds.
         self.committed: Callable[[float], None] = lambda seconds: None
 
     def submit(self, job: Job) -> None:
-        """Raises StoreFailed where too many are waiting already, or it is closed."""
+        """Raises StoreFailed if too many writes are waiting, or the store is closed."""
         if self.is_closed:
             raise StoreFailed("closed")
         if self._jobs.qsize() >= _MAX_WAITING:
@@ -347,8 +347,7 @@ class CommitWriter:
         self._jobs.put(job)
 
     async def close(self, timeout: float) -> bool:
-        """Take no more, and finish what is waiting, for so long; False if the thread hangs, which
-        is left behind."""
+        """Finish the waiting writes. Return False if the thread hangs, which is then abandoned."""
         self.is_closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._runner.join, timeout)
@@ -359,14 +358,14 @@ class CommitWriter:
         while open_:
             jobs, open_ = self._next()
             self._commit(_in_time(jobs))
-            # The loop is closed where the process is just ending.
+            # The loop may be closed: the process is ending.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_deliver, jobs)
         if self._connection is not None:
             self._connection.close()
 
     def _next(self) -> tuple[list[Job], bool]:
-        """The next group; False with the last one."""
+        """Return the next group of writes, and False with the last one."""
         jobs: list[Job] = []
         waiting = self._jobs.get()
         while waiting is not None:
@@ -377,17 +376,17 @@ class CommitWriter:
         return jobs, False
 
     def _commit(self, jobs: list[Job]) -> None:
-        """All of the group or nothing: each job gets its result, or the error of all."""
+        """Commit all of the group or nothing. Each job gets its result, or the error of all."""
         if not jobs:
             return
         try:
             connection = self._connection = self._connection or connect(self._path)
             connection.execute("BEGIN IMMEDIATE")
-            # The lock may have taken longer than some of them had.
+            # Waiting for the lock may have taken longer than some of them have.
             jobs = _in_time(jobs)
             room = self._has_room(jobs)
             full = self.full if room else frozenset({""})
-            rows = Rows(connection, self._limits, full)
+            rows = Statements(connection, self._limits, full)
             for job in jobs:
                 _perform(job, rows, room)
             began = time.monotonic()
@@ -397,11 +396,11 @@ class CommitWriter:
             self._recover(error)
             for job in jobs:
                 job.error = translated(error)
-        except OSError:  # the file's folder is not there, or does not answer
+        except OSError:  # the folder was deleted, or its file system does not answer
             self._recover(None)
             for job in jobs:
                 job.error = StoreFailed("unreachable")
-        except Exception as error:  # noqa: BLE001 - the thread must live, and the callers must know
+        except Exception as error:  # noqa: BLE001 - the thread must live, and callers get the error
             self._recover(None)
             for job in jobs:
                 job.error = error
@@ -410,7 +409,7 @@ class CommitWriter:
                 _give_back(connection)
 
     def _has_room(self, jobs: list[Job]) -> bool:
-        """Raises OSError where a job has to know."""
+        """Raises OSError if it is unknown and a job depends on it."""
         try:
             return shutil.disk_usage(self._path.parent).free >= self._reserve
         except OSError:
@@ -432,7 +431,7 @@ class CommitWriter:
 
 
 def _in_time(jobs: list[Job]) -> list[Job]:
-    """The jobs that have time left; the others fail, and are not done."""
+    """Return the jobs that have time left; the others fail."""
     now = time.monotonic()
     for job in jobs:
         if job.deadline < now:
@@ -441,18 +440,18 @@ def _in_time(jobs: list[Job]) -> list[Job]:
 
 
 def _give_back(connection: sqlite3.Connection) -> None:
-    """Free pages go back to the file system; if not now, then later."""
+    """Return free pages to the file system; if that fails, the next commit tries again."""
     with contextlib.suppress(sqlite3.Error):
         if connection.execute("PRAGMA freelist_count").fetchone()[0] == 0:
             return
-        # As a script, since a single step of the statement gives back one page alone.
+        # As a script, since one step of the statement returns a single page.
         connection.executescript(f"PRAGMA incremental_vacuum({_GIVEN_BACK})")
-        # The file is cut back when the log is written into it.
+        # The file shrinks when the log is written into it.
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
-def _perform(job: Job, rows: Rows, room: bool) -> None:
-    """A refusal concerns its own job alone: it has written nothing."""
+def _perform(job: Job, rows: Statements, room: bool) -> None:
+    """A job that is refused has written nothing, so the others of its group go on."""
     if job.grows and not room:
         job.error = StoreFull()
         return

@@ -1,9 +1,10 @@
--- Every table.
--- Times are seconds since the epoch. Texts with a NUL, which PostgreSQL can't hold, are escaped.
+-- The tables of 0.2.0. Times are seconds since the epoch. Texts with a NUL are escaped, for
+-- PostgreSQL cannot hold one.
 
 CREATE TABLE version (version integer NOT NULL);
 
--- What changes of an event is apart from what does not, so that a change copies few bytes.
+-- The columns of an event that change; the others are in `letters`, so that a change copies few
+-- bytes.
 CREATE TABLE events (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id text COLLATE "C" NOT NULL UNIQUE,
@@ -18,14 +19,14 @@ CREATE TABLE events (
     spent boolean NOT NULL,
     expires_at double precision,
     size integer NOT NULL,
-    settled_by text -- the last settlement, so that one that was lost on its way can be asked again
+    settled_by text -- the token of the last settlement, which recognises one that is sent twice
 ) WITH (fillfactor = 80);
 CREATE INDEX events_by_body ON events (digest, stage);
 CREATE INDEX events_by_end ON events (ends_at) WHERE stage = 'open';
 CREATE INDEX events_unsettled ON events (first_at) WHERE expires_at IS NULL;
 CREATE INDEX events_by_expiry ON events (expires_at) WHERE expires_at IS NOT NULL;
 
--- What its targets get.
+-- The parts of an event that its targets get.
 CREATE TABLE letters (
     seq bigint PRIMARY KEY REFERENCES events ON DELETE CASCADE,
     request_id text NOT NULL,
@@ -49,11 +50,11 @@ CREATE TABLE deliveries (
     lease text NOT NULL DEFAULT '',
     changed_at double precision NOT NULL,
     acknowledged_later_at double precision,
-    action bigint, -- the last one of a person on it; actions are kept for a while only
-    size integer NOT NULL, -- its event's
-    was_state text, -- how it stood before the last action of a person on it
+    action bigint, -- a person's last action on it, which may be deleted earlier
+    size integer NOT NULL, -- of its event
+    was_state text, -- its state before that action
     was_reason text,
-    later_event text, -- the event that has stood in for it
+    later_event text, -- the event whose acknowledgement replaced its own
     PRIMARY KEY (seq, target)
 ) WITH (fillfactor = 80);
 CREATE INDEX deliveries_by_due ON deliveries (target, due_at) WHERE state = 'queued';
@@ -63,7 +64,7 @@ CREATE INDEX deliveries_dead ON deliveries (target, changed_at) WHERE state = 'd
 CREATE TABLE attempts (
     seq bigint NOT NULL,
     target text COLLATE "C" NOT NULL,
-    number integer NOT NULL, -- among all of its delivery's, those that are not kept included
+    number integer NOT NULL, -- among all attempts of its delivery, deleted ones included
     size integer NOT NULL,
     at double precision NOT NULL,
     seconds double precision NOT NULL,
@@ -90,12 +91,13 @@ CREATE TABLE actions (
 );
 CREATE INDEX actions_by_time ON actions (at);
 
--- One row: the events up to that one count as spent.
+-- One row: events up to that seq have no credit.
 CREATE TABLE credit (spent_up_to bigint NOT NULL) WITH (fillfactor = 10);
 INSERT INTO credit VALUES (0);
 
--- What there is, kept by triggers: the events under '' and '', unsettled deliveries by target and
--- state. Every backend has rows of its own, so that no commit waits for another's; the sum counts.
+-- Sums that triggers keep: events under '' and '', unsettled deliveries by target and state. Each
+-- backend has rows of its own, so that no commit waits for another; the sum over all backends
+-- counts.
 CREATE TABLE usage (
     target text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL,
@@ -105,8 +107,8 @@ CREATE TABLE usage (
     PRIMARY KEY (target, state, backend)
 ) WITH (fillfactor = 20);
 
--- Rows come and go all the time: vacuum early, a little at a time, so that tables and indexes stay
--- as small as what they hold.
+-- Rows come and go all the time: vacuum early and a little at a time, so that tables and indexes
+-- stay small.
 ALTER TABLE events SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1
@@ -129,4 +131,23 @@ ALTER TABLE usage SET (
 );
 ALTER TABLE credit SET (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100
+);
+
+-- The processes that share the store: each writes its row every second. Not logged, so that no beat
+-- waits for a disk; after a crash of the server the next beats bring the rows back.
+
+CREATE UNLOGGED TABLE nodes (
+    node_id text COLLATE "C" PRIMARY KEY,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    address text NOT NULL,
+    version text NOT NULL,
+    config text NOT NULL,
+    started_at double precision NOT NULL,
+    seen_at double precision NOT NULL,
+    ready boolean NOT NULL,
+    figures jsonb NOT NULL,
+    troubles jsonb NOT NULL
+) WITH (
+    fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000
 );

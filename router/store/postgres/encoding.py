@@ -10,7 +10,6 @@ from typing import Any
 
 from router.model.event import FIELDS, Event, OutboundEvent
 from router.routing.index import Glob
-from router.store.listing import size_of as event_size
 from router.store.postgres.connection import Row
 from router.store.protocol import (
     COLUMNS,
@@ -24,10 +23,11 @@ from router.store.protocol import (
     Stage,
     State,
     StoreLimits,
-    is_kept,
-    size_of,
-    values,
+    attempt_size,
+    attempt_values,
+    has_attempt_room,
 )
+from router.store.queries import event_size
 
 #: One character: itself, or what stands for a backslash or a NUL.
 _ANY = r"(?:[^\\]|\\[\\0])"
@@ -94,12 +94,12 @@ def _members(left: str) -> Iterator[str]:
         left = left[3 if range_ else 1 :]
 
 
-def dumped(value: Any) -> str:
+def to_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
 def limits(of: StoreLimits) -> str:
-    return dumped(asdict(of))
+    return to_json(asdict(of))
 
 
 def addition(
@@ -151,7 +151,7 @@ def kept(row: Row) -> Kept:
 def record(columns: Sequence[Any]) -> Record:
     event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = columns
     times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
-    return Record(event_id, Stage(stage), *times, spent=spent)
+    return Record(event_id, Stage(stage), *times, credit_revoked=spent)
 
 
 def delivery_row(columns: Sequence[Any]) -> DeliveryRow:
@@ -188,9 +188,9 @@ def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
         "due_at": of.due_at,
         "retries": of.retries,
     }
-    if of.tried is not None and is_kept(full, of.target):
-        columns = dict(zip(COLUMNS, values(of.tried), strict=True))
-        asked["tried"] = {**columns, "size": size_of(of.tried), "last": LAST}
+    if of.tried is not None and has_attempt_room(full, of.target):
+        columns = dict(zip(COLUMNS, attempt_values(of.tried), strict=True))
+        asked["tried"] = {**columns, "size": attempt_size(of.tried), "last": LAST}
     return asked
 
 

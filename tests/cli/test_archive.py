@@ -1,4 +1,4 @@
-"""`archive list`, `export` and `replay` as people run them, on each kind of store."""
+"""`archive list`, `export` and `replay` on each kind of store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from router.archive.reading import Sources
 from router.archive.segments import SegmentStore
 from router.archive.trace.question import Question
 from router.archive.trace.replay import events, id_of, resend
-from router.model.event import OutboundEvent
 from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
 from tests.support.command import running
@@ -39,18 +38,11 @@ def replay(folder: Path, shop: Shop, *arguments: str | Path) -> Ran:
     return archive(folder, "replay", "--store", shop.option, *usual, *arguments)
 
 
-# What there is.
+# Listing.
 
 
-def test_alone_it_lists(tmp_path: Path) -> None:
-    """As `list` does."""
-    keep(tmp_path, told("one", ago=7200))
-    alone = ran("archive", "--archive", tmp_path)
-    assert (alone.code, alone.out) == (0, archive(tmp_path, "list").out)
-
-
-def test_list_says_what_there_is(tmp_path: Path) -> None:
-    """From when to when, how many requests, by what was told and by target."""
+def test_list_shows_times_and_counts(tmp_path: Path) -> None:
+    """By the code of the reply and by target; also without a verb."""
     keep(
         tmp_path,
         told("one", ago=7200),
@@ -65,24 +57,19 @@ def test_list_says_what_there_is(tmp_path: Path) -> None:
     assert found["targets"] == {"ledger": 3, "audit": 1}
     assert found["later"]["retried"] == 1
     assert found["first"] < found["last"]
-    assert "4, 3 with their bodies" in archive(tmp_path, "list").out
+    lines = archive(tmp_path, "list").lines
+    assert {"requests  4", "bodies    3", "targets   ledger 3, audit 1"} <= set(lines)
+    assert ran("archive", "--archive", tmp_path).lines == lines
 
 
-def test_there_may_be_no_archive(tmp_path: Path) -> None:
-    """An empty one is no fault; none at all is."""
+def test_an_archive_may_be_empty_but_not_missing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert archive(tmp_path / "empty", "list").lines == ["the archive is empty"]
     assert archive(tmp_path / "empty", "export").out == ""
-    nothing = archive(tmp_path / "nothing", "list")
-    assert (nothing.code, nothing.err.count("\n")) == (3, 1)
-
-
-def test_what_is_no_folder_is_none(tmp_path: Path) -> None:
-    """A file, a link to nothing or to itself, a place below a file: exit 3 and one line."""
     (tmp_path / "file").write_text("")
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for name in ("file", "dangling", "loop", "file/below"):
+    for name in ("nothing", "file", "dangling", "loop", "file/below"):
         for found in looked_into(tmp_path / name):
             said = f"ebaas-router: --archive: {tmp_path / name} is no folder\n"
             assert (found.code, found.out, found.err) == (3, "", said)
@@ -96,8 +83,7 @@ def looked_into(folder: Path) -> list[Ran]:
 
 @pytest.mark.parametrize("closed", ["archive", "."])
 def test_an_archive_that_is_closed_says_whose_it_is(closed: str) -> None:
-    """Its folder or the one that it is in: exit 3 and one line, who owns it and who we are; it is
-    not taken for one without such an event."""
+    """If its folder, or the one it is in, is closed to us: exit 3, and one line with its owner."""
     with reachable() as folder:
         keep(folder / "archive", told("one"))
         looked_into(folder / "archive")  # all that it imports may be root's alone
@@ -118,48 +104,40 @@ def test_an_archive_that_is_closed_says_whose_it_is(closed: str) -> None:
             assert found.err.count("\n") == 1
 
 
-def test_a_segment_that_cant_be_read_hides_no_other(tmp_path: Path) -> None:
-    """The segment is named and counted, and the exit code is 1."""
-    keep(tmp_path, told("one"))
-    bad = tmp_path / "20261126T120000000Z-20991126T120000000Z-0000000001-0123abcd.jsonl.zst"
-    bad.mkdir()
-    listed = archive(tmp_path, "list", "--format", "json")
-    assert (listed.code, listed.json["requests"], listed.json["cut"]) == (1, 1, 1)
-    exported = archive(tmp_path, "export")
-    assert (exported.code, len(exported.lines)) == (1, 1)
-    assert f"{bad.name} can't be read: is a directory" in exported.err
-
-
-def test_damage_is_told_with_a_count(tmp_path: Path, shop: Shop) -> None:
-    """A segment that is cut, one that is empty, and lines that are not the router's: every reader
-    names the segments, counts both, and ends with 1 after the rest is done."""
+def test_damage_is_counted(tmp_path: Path, shop: Shop) -> None:
+    """A segment that is cut, an empty one, a folder, and lines that are not the router's: every
+    reader names the segments, counts all, reads the rest, and ends with 1."""
     folder = tmp_path / "archive"
     keep(folder, *[told(f"event-{n}", ago=300 - n / 10) for n in range(2000)])
     SegmentStore(folder, 1 << 30, 30 * 86400.0).tidy()
     (segment,) = folder.iterdir()
     segment.write_bytes(segment.read_bytes()[: segment.stat().st_size // 2])
-    empty = folder / "20261126T120000000Z-20991126T120000000Z-0000000001-0123abcd.jsonl.zst"
+    empty, unreadable = (
+        folder / f"20261126T120000000Z-20991126T120000000Z-000000000{n}-0123abcd.jsonl.zst"
+        for n in (1, 2)
+    )
     empty.touch()
+    unreadable.mkdir()
     good = told("good")
     keep(folder, good, b"noise" + good, good[:60] + b"\n")
-    said = "the archive is damaged: 2 segments and 2 lines could not be read"
     exported = archive(folder, "export")
     assert exported.code == 1
     assert json.loads(exported.lines[-1])["changes"] == ["good"]
     done = replay(folder, shop, "--yes")
     assert (done.code, len(shop.states())) == (1, len(exported.lines))
     for found in (exported, done):
-        assert said in found.err
+        assert "the archive is damaged: 3 segments and 2 lines could not be read" in found.err
         assert f"{segment.name} is damaged: only " in found.err
         assert f"{empty.name} is damaged: only 0 bytes" in found.err
+        assert f"{unreadable.name} can't be read: is a directory" in found.err
     shown = replay(folder, shop, "--dry-run", "--format", "json")
-    assert (shown.code, shown.json["damaged_segments"], shown.json["damaged_lines"]) == (1, 2, 2)
-    listed = archive(folder, "list")
-    assert (listed.code, "2 segments could not be read" in listed.err) == (1, True)
+    assert (shown.code, shown.json["damaged_segments"], shown.json["damaged_lines"]) == (1, 3, 2)
+    listed = archive(folder, "list", "--format", "json")
+    assert (listed.code, listed.json["cut"]) == (1, 3)
 
 
-def test_a_replay_says_what_it_cant_know(tmp_path: Path, shop: Shop) -> None:
-    """Where a line's targets were cut, nobody knows whether ours was among them."""
+def test_a_replay_leaves_out_events_whose_targets_were_cut(tmp_path: Path, shop: Shop) -> None:
+    """Ours may have been among them, or not."""
     keep(tmp_path / "archive", told("good"), told("cut", targets="…", cut=["targets"]))
     assert (
         replay(tmp_path / "archive", shop, "--dry-run", "--format", "json").json["targets_cut"] == 1
@@ -169,11 +147,11 @@ def test_a_replay_says_what_it_cant_know(tmp_path: Path, shop: Shop) -> None:
     assert shop.states() == {"good ledger": "queued "}
 
 
-# Out of it.
+# Export.
 
 
 def test_export_writes_events_as_they_came(tmp_path: Path) -> None:
-    """Each once, one a line, the oldest first; what selects is as with trace."""
+    """Each once, one a line, the oldest first, selected as by trace."""
     pretty = json.dumps(json.loads(event(changes=["a\u2028b"])), indent=1, ensure_ascii=False)
     keep(
         tmp_path,
@@ -189,8 +167,7 @@ def test_export_writes_events_as_they_came(tmp_path: Path) -> None:
     assert len(archive(tmp_path, "export", "--limit", "1").lines) == 1
 
 
-def test_what_is_exported_is_read_by_diff_and_send(tmp_path: Path) -> None:
-    """So that a new routes.yaml is compared with what came."""
+def test_diff_and_send_read_exported_events(tmp_path: Path) -> None:
     keep(tmp_path / "archive", told("one"))
     out = archive(tmp_path / "archive", "export").out.encode()
     table = tmp_path / "routes.yaml"
@@ -203,11 +180,11 @@ def test_what_is_exported_is_read_by_diff_and_send(tmp_path: Path) -> None:
     assert [got.event for got in ledger.got] == ["one"]
 
 
-# Back from it.
+# Replay.
 
 
-def test_a_replay_queues_what_the_target_was_to_get(tmp_path: Path, shop: Shop) -> None:
-    """Under the same id and body, in order of time, each event once; others' events are not."""
+def test_a_replay_queues_the_targets_events(tmp_path: Path, shop: Shop) -> None:
+    """Under the same id and body, in order of time, each event once."""
     keep(
         tmp_path / "archive",
         told("two", ago=80, code="500"),
@@ -229,44 +206,28 @@ def test_a_replay_queues_what_the_target_was_to_get(tmp_path: Path, shop: Shop) 
     assert "@" in who
 
 
-def test_a_replayed_key_is_the_bodys(tmp_path: Path, shop: Shop) -> None:
-    """The line's may be cut, or changed."""
-    key = "k" * 2000
-    keep(tmp_path / "archive", told("one", body=event(event_key=key), event_key=key[:1024] + "…"))
-    assert replay(tmp_path / "archive", shop).code == 0
-    assert letter_of(tmp_path / "archive").event.event_key == key
-
-
-def letter_of(folder: Path) -> OutboundEvent:
-    (told,) = events(Sources(folder), Question())
-    found = resend(
-        at=told.at,
-        event_id=id_of(told),
-        request_id=told.request_id,
-        number=told.number,
-        hops=told.hops,
-        body=told.body or "",
+def test_a_replayed_event_is_read_from_its_body(tmp_path: Path) -> None:
+    """The line's key may be cut. The trace of then is over, but hops count on: else a router that
+    sends events back would call every target again for each line of the loop."""
+    key, trace = "k" * 2000, "4bf92f3577b34da6a3ce929d0e0e4736"
+    body = event(event_key=key)
+    keep(tmp_path, told("one", body=body, event_key=key[:1024] + "…", hops=2, trace_id=trace))
+    (found,) = events(Sources(tmp_path), Question())
+    again = resend(
+        at=found.at,
+        event_id=id_of(found),
+        request_id=found.request_id,
+        number=found.number,
+        hops=found.hops,
+        body=found.body or "",
     )
-    assert found is not None
-    return found.letter
+    assert again is not None
+    assert again.letter.event.event_key == key
+    assert (again.letter.traceparent, again.letter.tracestate, again.letter.hops) == ("", "", 2)
 
 
-def test_a_replay_is_no_part_of_the_trace_of_then(tmp_path: Path) -> None:
-    """No `traceparent` goes with it, whatever the line says."""
-    keep(tmp_path, told("one", trace_id="4bf92f3577b34da6a3ce929d0e0e4736"))
-    assert (letter_of(tmp_path).traceparent, letter_of(tmp_path).tracestate) == ("", "")
-
-
-def test_a_replay_counts_on_from_where_the_event_had_come(tmp_path: Path) -> None:
-    """Else a replay to a router that sends events back would call every target once more for each
-    of the lines that the loop has left."""
-    keep(tmp_path / "one", told("one", hops=2))
-    keep(tmp_path / "two", told("two"))
-    assert [letter_of(tmp_path / name).hops for name in ("one", "two")] == [2, 0]
-
-
-def test_what_the_router_cant_have_written_is_left_out(tmp_path: Path, shop: Shop) -> None:
-    """Ids that would end a header, payloads that are no event or no text: counted, not queued."""
+def test_forged_lines_are_left_out(tmp_path: Path, shop: Shop) -> None:
+    """Ids that would end a header, payloads that are not an event: counted, not queued."""
     keep(
         tmp_path / "archive",
         told("good"),
@@ -298,9 +259,9 @@ def test_a_preview_changes_nothing(tmp_path: Path, shop: Shop) -> None:
     assert replay(tmp_path / "archive", shop, "--yes").lines[-1] == "11 deliveries replayed"
 
 
-def test_what_is_still_in_hand_is_left_alone(tmp_path: Path, shop: Shop) -> None:
-    """A delivery that EBaaS or the queue still retries. Every other delivery of the target is
-    queued again, whatever the event still waits for elsewhere."""
+def test_deliveries_that_are_still_retried_are_left_alone(tmp_path: Path, shop: Shop) -> None:
+    """By EBaaS or the queue. Any other delivery of the target is queued again, whatever the event
+    still waits for elsewhere."""
     ledger = DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged")
     shop.add("theirs", ledger, DeliveryRow("audit", State.AWAITING), stage=Stage.OPEN)
     shop.add("new", DeliveryRow("audit", State.AWAITING), stage=Stage.OPEN)
@@ -327,8 +288,8 @@ def test_what_is_still_in_hand_is_left_alone(tmp_path: Path, shop: Shop) -> None
     assert shop.query("SELECT max(retries) FROM deliveries") == [(3,)]
 
 
-def test_the_stores_own_count_stays_right(tmp_path: Path, shop: Shop) -> None:
-    """By which its limits go: what is unsettled, by target."""
+def test_the_stores_count_of_unsettled_rows_stays_right(tmp_path: Path, shop: Shop) -> None:
+    """The store's limits depend on it."""
     shop.add("done", DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged"), stage=Stage.CLOSED)
     shop.add("dead", dead())
     keep(tmp_path / "archive", told("done"), told("dead"), told("new"))
@@ -339,9 +300,8 @@ def test_the_stores_own_count_stays_right(tmp_path: Path, shop: Shop) -> None:
     assert [(state, int(rows)) for state, rows in used if rows] == [("queued", 3)]
 
 
-def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, shop: Shop) -> None:
-    """Killed in its midst and run again, it queues every event once; run once more, it is a new
-    one."""
+def test_a_killed_replay_continues(tmp_path: Path, shop: Shop) -> None:
+    """Run again, it queues every event once; run once more, it is a new replay."""
     keep(tmp_path / "archive", *[told(f"event-{n}", ago=90 - n / 10) for n in range(60)])
     options = ("--archive", str(tmp_path / "archive"), "--store", shop.option, "--yes")
     words = ("archive", "replay", "--target", "ledger", "--since", "1h", *options)
@@ -351,20 +311,19 @@ def test_a_replay_that_was_stopped_goes_on_where_it_was(tmp_path: Path, shop: Sh
         slow.wait()
     before = len(shop.states())
     assert 0 < before < 60
-    # What has been sent meanwhile, and is shown no more.
+    # As if they had been sent, and their time were over.
     shop.forget()
     again = ran(*words, "--rate", "1000/s")
-    assert "going on with what" in again.err
+    assert "continuing what" in again.err
     assert again.lines[-1] == f"{60 - before} deliveries replayed"
     assert len(shop.states()) == 60 - before
     anew = ran(*words, "--rate", "1000/s", "--dry-run")
     assert "60 deliveries would be replayed" in anew.lines
-    assert "has done the same at 20" in anew.err
+    assert "did the same at 20" in anew.err
 
 
-def test_a_target_that_joins_late_is_filled_up(tmp_path: Path, shop: Shop) -> None:
-    """--backfill means those that it was in no plan of, unmatched ones that got their 000 too; a
-    target that routes.yaml does not have is a mistake."""
+def test_a_backfill_replays_events_that_were_not_for_the_target(tmp_path: Path, shop: Shop) -> None:
+    """Also unmatched ones that got their 000. The target has to be in routes.yaml."""
     fields: dict[str, Any] = {"event_key": "a.gs.cert.1", "payload": event(changes=["x"]).decode()}
     keep(
         tmp_path / "archive",
@@ -386,8 +345,8 @@ def test_a_target_that_joins_late_is_filled_up(tmp_path: Path, shop: Shop) -> No
 
 @pytest.mark.parametrize("command", ["replay", "export", "trace"])
 def test_a_mistyped_target_is_an_error(tmp_path: Path, shop: Shop, command: str) -> None:
-    """In neither the archive nor routes.yaml: exit 2, and what may be meant. One that either has is
-    known, also where it is gone from routes.yaml; without that file it is only noted."""
+    """If neither the archive nor routes.yaml has it: exit 2, with a suggestion. Without routes.yaml
+    it is only noted."""
     keep(tmp_path / "archive", told("one", targets={"retired": ACKNOWLEDGED}))
     table = tmp_path / "routes.yaml"
     table.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:1/"})))
@@ -413,9 +372,8 @@ def test_a_mistyped_target_is_an_error(tmp_path: Path, shop: Shop, command: str)
     assert "did you mean retired? Whether it is a target can't be told" in unknown.err
 
 
-def test_a_replay_is_what_the_targets_own_log_says(tmp_path: Path) -> None:
-    """With a real router: after a replay the target has got again exactly the events that its own
-    log says it had acknowledged, whatever other targets have done with them."""
+def test_a_replay_sends_exactly_the_acknowledged_events(tmp_path: Path) -> None:
+    """By a real router: those in the target's own log, whatever other targets did with them."""
     names = [
         f"{kind}-{n}" for kind in ("both", "other", "ours", "neither", "late") for n in range(4)
     ]
@@ -458,7 +416,7 @@ def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
 
 
 def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
-    """It waits for room; a running router makes some as it delivers, and loses nothing of it."""
+    """It waits for room, which a running router makes as it delivers."""
     names = [f"event-{n}" for n in range(40)]
     # A quarter of the store has room for some twenty of them, half of it for all.
     bodies = [event(changes=[name, "x" * 11_000]) for name in names]
@@ -498,8 +456,7 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
         (["export", "--yes"], "--yes is for replay only"),
     ],
 )
-def test_what_cant_be_meant_says_why(tmp_path: Path, arguments: list[str], why: str) -> None:
-    """One line, exit 2."""
+def test_a_wrong_command_line_is_one_line(tmp_path: Path, arguments: list[str], why: str) -> None:
     keep(tmp_path, told("one"))
     SqliteShop(tmp_path / "store.db").close()
     found = ran("archive", *arguments, "--archive", tmp_path, "--store", tmp_path / "store.db")
@@ -508,21 +465,18 @@ def test_what_cant_be_meant_says_why(tmp_path: Path, arguments: list[str], why: 
     assert found.err.count("\n") == 1
 
 
-def test_the_first_moment_of_all_is_one(tmp_path: Path) -> None:
-    """Nothing was handled before it."""
+def test_nothing_was_handled_before_1970(tmp_path: Path) -> None:
+    """A time of 0 counts as a time."""
     keep(tmp_path, told("one"))
     SqliteShop(tmp_path / "store.db").close()
     until = ("--match", "*", "--until", "1970-01-01T00:00:00Z", "--dry-run", "--target", "ledger")
-    found = ran(
-        "archive", "replay", *until, "--archive", tmp_path, "--store", tmp_path / "store.db"
-    )
-    assert found.lines[-1] == "0 deliveries would be replayed"
+    store = ("--store", tmp_path / "store.db")
+    assert archive(tmp_path, "replay", *until, *store).lines[-1] == "0 deliveries would be replayed"
 
 
-def test_the_help_of_a_verb_is_about_it_alone() -> None:
-    """What it does, its options and its examples."""
+def test_the_help_of_a_verb_has_its_own_options() -> None:
     listed, replayed = ran("archive", "list", "--help").out, ran("archive", "replay", "--help").out
-    assert "how many requests it has" in listed
+    assert "from when to when the archive reaches" in listed
     assert "--archive DIR" in listed
     assert "--rate RATE" in replayed
     for other in ("--rate", "--since", "--code", "archive replay", "archive export", "queues"):

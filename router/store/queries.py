@@ -11,7 +11,7 @@ from typing import Any
 
 from router.model.event import SUCCESS, Event
 from router.routing.index import Glob
-from router.store.admin import Action, Count, Entry, Later, Selection, Verb
+from router.store.admin import Action, Count, Entry, Later, ReplayPlace, Selection, Verb
 from router.store.protocol import (
     COLUMNS,
     DeliveryRow,
@@ -19,8 +19,8 @@ from router.store.protocol import (
     StoreLimits,
     Tried,
     Usage,
-    said_by,
-    tried,
+    attempt_of,
+    receiver_text,
 )
 
 _LATER = {
@@ -33,7 +33,7 @@ _ENTRIES = """
 SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
     d.target, d.state, d.reason, d.due_at, d.retries, d.was_state, d.was_reason, d.later_event,
     d.lease <> '', t.code, t.msg, t.detail,
-    a.action_id, a.verb, a.who, a.what, a.at, a.deliveries
+    {actions}
 FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
 LEFT JOIN {schema}attempts t ON t.seq = d.seq AND t.target = d.target AND t.number = (
     SELECT max(number) FROM {schema}attempts WHERE seq = d.seq AND target = d.target
@@ -53,10 +53,11 @@ WHERE seq = (SELECT seq FROM {{schema}}events WHERE event_id = {{event_id}})
 ORDER BY target, number
 """  # noqa: S608 - our own words
 
-_ACTIONS = """
-SELECT action_id, verb, who, what, at, deliveries FROM {schema}actions
-ORDER BY seq DESC LIMIT {size}
-"""
+#: The columns of an action, in the order of `action`.
+_ACTION = (
+    "a.action_id, a.verb, a.who, a.what, a.at, a.deliveries, a.since, a.place_at, a.place_event"
+)
+_ACTIONS = "SELECT {actions} FROM {schema}actions a ORDER BY a.seq DESC LIMIT {size}"
 
 
 #: That the event has such a row in a table, as a term.
@@ -109,6 +110,7 @@ class Dialect:
         values = Values()
         sql = _ENTRIES.format(
             key=self.key,
+            actions=_ACTION,
             tables=self.tables,
             schema=self.schema,
             seq=values.put(after[0]),
@@ -120,7 +122,8 @@ class Dialect:
 
     def actions(self, limit: int) -> Query:
         values = Values()
-        return Query(_ACTIONS.format(schema=self.schema, size=values.put(limit)), values)
+        sql = _ACTIONS.format(actions=_ACTION, schema=self.schema, size=values.put(limit))
+        return Query(sql, values)
 
     def attempts(self, event_id: str) -> Query:
         values = Values()
@@ -185,7 +188,7 @@ def entry(row: tuple[Any, ...]) -> Entry:
     by = later_event or ""
     return Entry(
         seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by,
-        bool(leased), said_by(code or "", msg or "", detail or ""),
+        bool(leased), receiver_text(code or "", msg or "", detail or ""),
     )  # fmt: skip
 
 
@@ -193,20 +196,21 @@ def attempts(rows: Iterable[tuple[Any, ...]]) -> dict[str, tuple[Tried, ...]]:
     """By target, in order."""
     by_target: dict[str, list[Tried]] = {}
     for target, *columns in rows:
-        by_target.setdefault(target, []).append(tried(columns))
+        by_target.setdefault(target, []).append(attempt_of(columns))
     return {target: tuple(each) for target, each in by_target.items()}
 
 
 def action(row: tuple[Any, ...]) -> Action:
-    action_id, verb, *rest = row
-    return Action(action_id, Verb(verb), *rest)
+    action_id, verb, who, what, at, deliveries, since, place_at, place_event = row
+    place = None if place_at is None else ReplayPlace(place_at, place_event)
+    return Action(action_id, Verb(verb), who, what, at, deliveries, since, place)
 
 
 #: What an event takes up besides its body and key, with its rows and index entries, in bytes.
 OVERHEAD = 1024
 
 
-def size_of(event: Event) -> int:
+def event_size(event: Event) -> int:
     """In bytes, as it counts for the limits."""
     return OVERHEAD + len(event.body) + len(event.event_key)
 

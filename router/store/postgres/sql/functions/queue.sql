@@ -1,8 +1,9 @@
--- The queue and the upkeep: what is due, leased, given back, ended, deleted, and how much there is.
+-- The queue and the upkeep: due deliveries, leases, ends, deletion, usage.
 
--- One step from a target to the next along the index, however many rows each has: by its order, and
--- not as a minimum, for which a plan that was made while the table was empty may read all of it.
-CREATE FUNCTION queue()
+-- One step from a target to the next along the index, however many rows each has. It goes by the
+-- order of the index: a plan for min() that was made while the table was empty may read all of
+-- it.
+CREATE OR REPLACE FUNCTION queue()
 RETURNS TABLE (target text, due_at double precision) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
@@ -20,12 +21,12 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION take_letters(
+CREATE OR REPLACE FUNCTION take_due(
     of text, now double precision, until double precision, most integer, new_lease text
 ) RETURNS TABLE (
     event_id text, target text, state text, reason text, due_at double precision, retries integer,
     digest bytea, request_id text, traceparent text, tracestate text,
-    event_source text, event_topic text,
+    hops integer, event_source text, event_topic text,
     event_type text, event_status text, event_key text, body bytea, replayed boolean
 ) LANGUAGE plpgsql AS $$
 BEGIN
@@ -41,16 +42,35 @@ BEGIN
         RETURNING d.seq, d.state, d.reason, due.due_at, d.retries, d.action
     )
     SELECT e.event_id, of, l.state, l.reason, l.due_at, l.retries, e.digest, m.request_id,
-        m.traceparent, m.tracestate,
+        m.traceparent, m.tracestate, m.hops,
         m.event_source, m.event_topic, m.event_type, m.event_status, m.event_key,
         m.body, l.action IS NOT NULL
     FROM leased l JOIN events e USING (seq) JOIN letters m USING (seq) ORDER BY l.due_at;
 END
 $$;
 
--- One row for each: whether it was leased still, or this has come to pass already, on a connection
--- that was lost. Whatever takes a delivery out of the queue ends its lease.
-CREATE FUNCTION finish(asks jsonb, limits jsonb)
+-- Nodes of 0.2.0 take by this one.
+CREATE OR REPLACE FUNCTION take_letters(
+    of text, now double precision, until double precision, most integer, new_lease text
+) RETURNS TABLE (
+    event_id text, target text, state text, reason text, due_at double precision, retries integer,
+    digest bytea, request_id text, traceparent text, tracestate text,
+    event_source text, event_topic text,
+    event_type text, event_status text, event_key text, body bytea, replayed boolean
+) LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY
+    SELECT t.event_id, t.target, t.state, t.reason, t.due_at, t.retries, t.digest, t.request_id,
+        t.traceparent, t.tracestate, t.event_source, t.event_topic, t.event_type, t.event_status,
+        t.event_key, t.body, t.replayed
+    FROM take_due(of, now, until, most, new_lease) AS t;
+END
+$$;
+
+-- One row for each delivery: whether it was still leased, or this very call was carried out
+-- before, on a connection that was lost. Every statement that takes a delivery out of the queue
+-- ends its lease.
+CREATE OR REPLACE FUNCTION finish(asks jsonb, limits jsonb)
 RETURNS TABLE (finished boolean) LANGUAGE plpgsql AS $$
 DECLARE
     ask record;
@@ -92,8 +112,8 @@ BEGIN
 END
 $$;
 
--- The dead letters are an object, by target: why the last attempt ended.
-CREATE FUNCTION end_over(now double precision, most integer, limits jsonb)
+-- The dead letters are an object: from the target to the reason of its last attempt.
+CREATE OR REPLACE FUNCTION end_over(now double precision, most integer, limits jsonb)
 RETURNS TABLE (event_id text, event_key text, requests integer, dead jsonb) LANGUAGE plpgsql AS $$
 DECLARE
     seqs bigint[];
@@ -119,8 +139,9 @@ BEGIN
 END
 $$;
 
--- How many events are gone; deliveries and letters go with them.
-CREATE FUNCTION prune(now double precision, most integer, limits jsonb)
+-- Delete expired events, their deliveries and letters with them, and return their number; also old
+-- actions, notices and pauses.
+CREATE OR REPLACE FUNCTION prune(now double precision, most integer, limits jsonb)
 RETURNS TABLE (pruned bigint) LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY
@@ -132,10 +153,12 @@ BEGIN
     )
     SELECT count(*) FROM gone;
     DELETE FROM actions WHERE at <= now - (limits->>'keep_dead')::double precision;
+    DELETE FROM notices WHERE at <= now - (limits->>'keep_dead')::double precision;
+    DELETE FROM pauses WHERE until <= now - (limits->>'keep_settled')::double precision;
 END
 $$;
 
-CREATE FUNCTION used() RETURNS TABLE (
+CREATE OR REPLACE FUNCTION used() RETURNS TABLE (
     target text, state text, rows bigint, bytes bigint, backends bigint, oldest double precision
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -143,5 +166,37 @@ BEGIN
     SELECT u.target, u.state, sum(u.rows)::bigint, sum(u.bytes)::bigint, count(*),
         (SELECT min(e.first_at) FROM events e WHERE e.expires_at IS NULL)
     FROM usage u GROUP BY u.target, u.state;
+END
+$$;
+
+-- For each target when its first awaited delivery is given up, with NULL for the retries; and for
+-- each target and number of retries when the first queued delivery is due.
+CREATE OR REPLACE FUNCTION firsts()
+RETURNS TABLE (target text, retries integer, at double precision) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE awaited (target, at) AS (
+        (SELECT d.target, d.ends_at FROM deliveries d WHERE d.ends_at IS NOT NULL
+         ORDER BY d.target, d.ends_at LIMIT 1)
+        UNION ALL
+        SELECT later.* FROM awaited, LATERAL (
+            SELECT d.target, d.ends_at FROM deliveries d
+            WHERE d.ends_at IS NOT NULL AND d.target > awaited.target
+            ORDER BY d.target, d.ends_at LIMIT 1
+        ) AS later
+    )
+    SELECT awaited.target, NULL::integer, awaited.at FROM awaited;
+    RETURN QUERY
+    WITH RECURSIVE queued (retries, target, at) AS (
+        (SELECT d.retries, d.target, d.due_at FROM deliveries d WHERE d.state = 'queued'
+         ORDER BY d.retries, d.target, d.due_at LIMIT 1)
+        UNION ALL
+        SELECT later.* FROM queued, LATERAL (
+            SELECT d.retries, d.target, d.due_at FROM deliveries d
+            WHERE d.state = 'queued' AND (d.retries, d.target) > (queued.retries, queued.target)
+            ORDER BY d.retries, d.target, d.due_at LIMIT 1
+        ) AS later
+    )
+    SELECT queued.target, queued.retries, queued.at FROM queued;
 END
 $$;

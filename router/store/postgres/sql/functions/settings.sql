@@ -1,7 +1,7 @@
--- What holds in every function that is called from outside, whatever the session's settings are:
--- sessions belong to poolers. The plan is the one for a full store, though tables are nearly empty
--- when it is made: by index, and never compiled. Who waits for a lock for longer than anybody waits
--- for him gives up.
+-- Settings of every function that nodes call, whatever those of the session are: a pooler shares
+-- sessions. Plans are those for a full store, by index and not compiled, although tables are
+-- nearly empty when they are made. A call that waits for a lock longer than its caller waits for
+-- it gives up.
 
 DO $$
 DECLARE
@@ -12,7 +12,8 @@ BEGIN
         WHERE pronamespace = current_schema::regnamespace AND proname IN (
             'find', 'add', 'fence', 'settle', 'supersede', 'acknowledge', 'missed', 'spend_all',
             'queue', 'take_letters', 'finish', 'end_over', 'prune', 'used', 'fold_usage',
-            'act', 'beat', 'leave', 'present'
+            'act', 'beat', 'leave', 'present', 'take_due', 'firsts',
+            'pauses', 'put_pause', 'end_pause', 'notice', 'notify_of'
         )
     LOOP
         EXECUTE format(

@@ -1,24 +1,7 @@
--- Who shares the store: a row for each process, which it writes every second. Not logged, so that
--- no beat waits for a disk: after a crash of the server the rows are back with the next one.
+-- Processes that share the store, and notices.
 
-CREATE UNLOGGED TABLE nodes (
-    node_id text COLLATE "C" PRIMARY KEY,
-    host text NOT NULL,
-    pid integer NOT NULL,
-    address text NOT NULL,
-    version text NOT NULL,
-    config text NOT NULL,
-    started_at double precision NOT NULL,
-    seen_at double precision NOT NULL,
-    ready boolean NOT NULL,
-    figures jsonb NOT NULL,
-    troubles jsonb NOT NULL
-) WITH (
-    fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000
-);
-
--- How many processes have said something since then, by configuration.
-CREATE FUNCTION beat(node jsonb, gone double precision, forgotten double precision)
+-- Write a process's row; return how many processes are alive, by configuration.
+CREATE OR REPLACE FUNCTION beat(node jsonb, gone double precision, forgotten double precision)
 RETURNS TABLE (config text, processes bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -42,13 +25,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION leave(of text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION leave(of text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM nodes WHERE node_id = of;
 END
 $$;
 
-CREATE FUNCTION present() RETURNS TABLE (node jsonb) LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION present() RETURNS TABLE (node jsonb) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
     SELECT to_jsonb(n) - '{started_at,seen_at}'::text[] || jsonb_build_object(
@@ -56,5 +39,27 @@ BEGIN
         'silent', extract(epoch FROM clock_timestamp())::double precision - n.seen_at
     )
     FROM nodes n;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION notice(of text) RETURNS TABLE (what text, at double precision)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY SELECT n.what, n.at FROM notices n WHERE n.name = of;
+END
+$$;
+
+-- `asked` is a name, the notice, and the notice that it replaces, if any. Sent twice, because a
+-- connection was lost, it returns the same.
+CREATE OR REPLACE FUNCTION notify_of(asked jsonb)
+RETURNS TABLE (is_first boolean) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM durable();
+    INSERT INTO notices AS n
+    SELECT asked->>0, asked->1->>0, (asked->1->>1)::double precision
+    ON CONFLICT (name) DO UPDATE SET what = excluded.what, at = excluded.at
+    WHERE (n.what, n.at) = (excluded.what, excluded.at)
+        OR (n.what, n.at) = (asked->2->>0, (asked->2->>1)::double precision);
+    RETURN QUERY SELECT FOUND;
 END
 $$;

@@ -1,4 +1,4 @@
-"""Who looks at the page: a real browser, in one language, theme and width."""
+"""A real browser with the page, in one language, theme and width."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
-#: How Debian's is started: alone, and calling nobody.
+#: How to start Debian's browser, without any requests of its own.
 CHROMIUM: dict[str, Any] = {
     "executable_path": "/usr/bin/chromium",
     "args": [
@@ -18,31 +18,31 @@ CHROMIUM: dict[str, Any] = {
     ],
 }
 
-#: How long something may take to be seen, in milliseconds.
+#: How long something may take to appear, in milliseconds.
 PATIENCE = 15_000
 
 _LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 
 
 class Visitor:
-    """One tab, and the page's own words in its language."""
+    """One tab, with the page's texts in its language."""
 
     def __init__(self, page: Page, url: str, language: str) -> None:
         self.page = page
         self.url = url
         self.language = language
-        #: What the browser had to complain of.
+        #: Errors and warnings in the browser's console.
         self.complaints: list[str] = []
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def _note(self, message: ConsoleMessage) -> None:
-        # That an answer was no 2xx, which the page deals with, the browser tells all the same.
+        # The browser also reports replies other than 2xx, which the page handles.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             self.complaints.append(message.text)
 
     def go(self, place: str) -> None:
-        """There, and wait until it is shown."""
+        """Go to a place, and wait until it is shown."""
         self.page.goto(f"{self.url}/{place}")
         self.settle()
 
@@ -50,10 +50,10 @@ class Visitor:
         expect(self.page.locator("main[aria-busy=false] h1")).to_be_visible()
 
     def word(self, key: str, **values: Any) -> str:
-        """What the page says for `key`, by its own code."""
-        say = "([key, values]) => import('/page/telling.js').then((it) => it.text(key, values))"
-        said: str = self.page.evaluate(say, [key, values])
-        return said
+        """Return the page's text for `key`, by its own code."""
+        say = "([key, values]) => import('/page/language.js').then((it) => it.text(key, values))"
+        found: str = self.page.evaluate(say, [key, values])
+        return found
 
     def button(self, key: str, **values: Any) -> Locator:
         return self.page.get_by_role("button", name=self.word(key, **values), exact=True)
@@ -66,15 +66,15 @@ class Visitor:
 
     @property
     def letters(self) -> Locator:
-        """The rows of deliveries that something can be done with."""
+        """Return the rows of deliveries with buttons."""
         return self.page.locator("tr:has(td.does button)")
 
     def row(self, text: str) -> Locator:
-        """The rows that have it."""
+        """Return the rows that contain it."""
         return self.page.locator("tbody tr").filter(has_text=text)
 
     def sees(self, key: str, **values: Any) -> None:
-        """Somewhere in the room."""
+        """Wait until the text of `key` is somewhere in the room."""
         self.sees_text(self.word(key, **values))
 
     def sees_text(self, text: str) -> None:
@@ -87,7 +87,7 @@ def visitor(
     browser: Browser, url: str, language: str = "en", *, token: str = "", dark: bool = False,
     width: int = 1280,
 ) -> Iterator[Visitor]:  # fmt: skip
-    """With the token entered already, where one is given."""
+    """Open a tab, signed in with a token if there is one."""
     with browser.new_context(
         locale=_LOCALES[language],
         color_scheme="dark" if dark else "light",
@@ -102,5 +102,5 @@ def visitor(
         try:
             yield Visitor(page, url, language)
         finally:
-            # An answer that a test is still changing would fail the test after it.
+            # A reply that a test still changes would fail the next test.
             page.unroute_all(behavior="wait")

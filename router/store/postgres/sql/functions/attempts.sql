@@ -1,7 +1,7 @@
--- What is kept of failed attempts.
+-- Failed attempts.
 
--- Keep one more, and of those after the first the `last` ones.
-CREATE FUNCTION keep(of bigint, of_target text, tried jsonb)
+-- Keep one more attempt; keep the first and the `last` latest ones.
+CREATE OR REPLACE FUNCTION keep(of bigint, of_target text, tried jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     added integer;
@@ -16,13 +16,14 @@ BEGIN
         detail text
     ) RETURNING number INTO added;
     DELETE FROM attempts a
-    WHERE a.seq = of AND a.target = of_target AND a.number BETWEEN 2 AND added - (tried->>'last')::integer;
+    WHERE a.seq = of AND a.target = of_target
+        AND a.number BETWEEN 2 AND added - (tried->>'last')::integer;
 END
 $$;
 
--- What has failed after its delivery's row was written. Asked twice, on a connection that was lost,
--- it is kept once.
-CREATE FUNCTION missed(asks jsonb, limits jsonb)
+-- Keep attempts that failed after the row of their delivery was written. If the statement is sent
+-- twice because a connection was lost, the attempt is kept once.
+CREATE OR REPLACE FUNCTION missed(asks jsonb, limits jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     ask record;

@@ -1,6 +1,6 @@
-// Says things in the reader's language.
+// Texts in the reader's language.
 
-import { PHRASES, PROBLEMS, WORDS } from './words.js';
+import { CAUSES, PROBLEMS, REFUSED, TITLES, WORDS } from './words.js';
 
 const KEPT = 'ebaas-router-language';
 const LANGUAGES = ['en', 'zh'];
@@ -17,7 +17,7 @@ export function languageNow() {
   return language;
 }
 
-export function speak(next) {
+export function setLanguage(next) {
   language = next;
   localStorage.setItem(KEPT, next);
 }
@@ -27,18 +27,18 @@ export function locale() {
   return language === 'zh' ? 'zh-CN' : 'en-GB';
 }
 
-/** Whether there are words for it: reasons may be newer than this page. */
+/** Whether there is a text for it: a reason may be newer than this page. */
 export function isKnown(key) {
   return key in WORDS;
 }
 
-/** The words of `key`, as text. `{n|letter|letters}` in them is chosen by whether n is one. */
+/** The text of `key`. `{n|letter|letters}` in it is chosen by whether n is one. */
 export function text(key, values = {}) {
-  return told(key, values).join('');
+  return textNodes(key, values).join('');
 }
 
 /** The same as a list for `h`, where a value may be an element, or a list of them. */
-export function told(key, values = {}) {
+export function textNodes(key, values = {}) {
   const pair = WORDS[key];
   if (!pair) return [key];
   const words = pair[LANGUAGES.indexOf(language)];
@@ -51,12 +51,23 @@ export function told(key, values = {}) {
   });
 }
 
-/** A sentence of the router's own, which it says in English. */
-export function translated(sentence) {
-  if (language === 'en') return sentence;
-  for (const [pattern, words] of [...PHRASES, ...PROBLEMS]) {
-    const found = pattern.exec(sentence);
-    if (found) return words.replace(/\$(\d)/g, (_, number) => found[number] ?? '');
-  }
-  return sentence;
+/** A cause of `/status`, in the reader's language. */
+export function causeText({ code, text: english, params }) {
+  const advice = REFUSED[params.code];
+  return ofRouter(CAUSES[code], { ...params, ...(advice && { advice }) }, english);
+}
+
+/** A problem of the API, likewise. */
+export function problemText({ code, params, detail, title }) {
+  return ofRouter(PROBLEMS[code], params ?? {}, detail || title);
+}
+
+export function problemTitle({ status, title }) {
+  return ofRouter(TITLES[status], {}, title);
+}
+
+/** The router's own sentence is English. */
+function ofRouter(chinese, params, english) {
+  if (language === 'en' || !chinese) return english;
+  return chinese.replace(/\{(\w+)\}/g, (_, name) => params[name] ?? '');
 }

@@ -1,11 +1,11 @@
--- Records: found by their bodies, added, settled, superseded, acknowledged, spent. Each function
--- takes what many requests ask at the same time, as a JSON array, and answers in the same order.
+-- Records: found by their bodies, added, settled, superseded, acknowledged, their credit revoked.
+-- Each function takes the calls of many requests as a JSON array, and answers in the same order.
 --
--- How locks are taken, so that nobody waits in a circle: first the rows of all events that will be
--- changed, in the order of seq; their deliveries only under that lock. `take` skips what is locked.
+-- Lock order, so that there is no deadlock: first the rows of all events that will be changed, in
+-- the order of seq, then their deliveries. `take_due` skips locked rows.
 
--- A commit is durable when it has returned, whatever the server's default is.
-CREATE FUNCTION durable() RETURNS void LANGUAGE plpgsql AS $$
+-- Make a commit durable before it returns, whatever the server's default is.
+CREATE OR REPLACE FUNCTION durable() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
@@ -13,8 +13,8 @@ BEGIN
 END
 $$;
 
--- Until when an event is shown; NULL while it is not settled.
-CREATE FUNCTION expiry(stage text, states text[], now double precision, limits jsonb)
+-- The time until which an event is kept; NULL while it is not settled.
+CREATE OR REPLACE FUNCTION expiry(stage text, states text[], now double precision, limits jsonb)
 RETURNS double precision LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
         WHEN stage = 'open' OR states && '{awaiting,queued}' THEN NULL
@@ -23,7 +23,7 @@ RETURNS double precision LANGUAGE sql IMMUTABLE AS $$
     END
 $$;
 
-CREATE FUNCTION touch(seqs bigint[], now double precision, limits jsonb)
+CREATE OR REPLACE FUNCTION touch(seqs bigint[], now double precision, limits jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE events e SET expires_at = expiry(
@@ -33,9 +33,9 @@ BEGIN
 END
 $$;
 
--- Those of the targets that are out of room for one event more of that size, as an array; '' is
--- the whole store. NULL where there is room for all.
-CREATE FUNCTION out_of_room(
+-- The targets that have no room for one more event of that size, as an array; '' is the whole
+-- store. NULL if all have room.
+CREATE OR REPLACE FUNCTION out_of_room(
     targets text[], size integer, part double precision, limits jsonb
 ) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -51,7 +51,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION put(of bigint, of_size integer, rows jsonb, now double precision)
+CREATE OR REPLACE FUNCTION put(of bigint, of_size integer, rows jsonb, now double precision)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO deliveries AS d (seq, size, target, state, reason, due_at, retries, changed_at)
@@ -69,13 +69,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION unsettled(rows jsonb) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION unsettled(rows jsonb) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(array_agg(r->>'target'), '{}') FROM jsonb_array_elements(rows) AS r
     WHERE r->>'state' IN ('awaiting', 'queued', 'dead')
 $$;
 
 -- The events of each body, open ones first; `asked` is the digest's place in the array, from 1.
-CREATE FUNCTION find(digests bytea[], most integer) RETURNS TABLE (
+CREATE OR REPLACE FUNCTION find(digests bytea[], most integer) RETURNS TABLE (
     asked bigint, event_id text, stage text, first_at double precision, requests integer,
     replied_at double precision, due_at double precision, credit_until double precision,
     ends_at double precision, spent boolean, deliveries jsonb
@@ -92,10 +92,11 @@ BEGIN
 END
 $$;
 
--- One row for each event to add: NULL where it is written, or the targets that are out of room, ''
--- for the whole store. What comes after its deadline is spent from the start. What is there
--- already was written by the same request, whose connection was lost, or must not be written.
-CREATE FUNCTION add(asks jsonb, bodies bytea[], limits jsonb)
+-- One row for each event to add: NULL if it is written, otherwise the targets that have no room,
+-- '' for the whole store. An event that is added after its deadline has no credit. An event_id
+-- that exists was written by the same request, whose connection was lost, or fenced, and must not
+-- be written.
+CREATE OR REPLACE FUNCTION add(asks jsonb, bodies bytea[], limits jsonb)
 RETURNS TABLE (out_of jsonb) LANGUAGE plpgsql AS $$
 DECLARE
     ask record;
@@ -108,8 +109,9 @@ BEGIN
             event_id text, digest bytea, stage text, first_at double precision, requests integer,
             replied_at double precision, due_at double precision, credit_until double precision,
             ends_at double precision, spent boolean, size integer, request_id text,
-            traceparent text, tracestate text, event_source text, event_topic text, event_type text,
-            event_status text, event_key text, rows jsonb, deadline double precision
+            traceparent text, tracestate text, hops integer,
+            event_source text, event_topic text, event_type text, event_status text,
+            event_key text, rows jsonb, deadline double precision
         ) ORDER BY a.n
     LOOP
         out_of := NULL;
@@ -140,7 +142,7 @@ BEGIN
                     INSERT INTO letters VALUES (
                         new_seq, ask.request_id, ask.traceparent, ask.event_source,
                         ask.event_topic, ask.event_type, ask.event_status, ask.event_key, ask.body,
-                        coalesce(ask.tracestate, '')
+                        coalesce(ask.tracestate, ''), coalesce(ask.hops, 0)
                     );
                     PERFORM put(new_seq, ask.size, ask.rows, ask.replied_at);
                 END IF;
@@ -151,9 +153,9 @@ BEGIN
 END
 $$;
 
--- Where it is not known whether an event was added, or when: it waits for who is adding it, and
--- spends it, or takes its place for a while if it is not there.
-CREATE FUNCTION fence(event_ids text[], now double precision, limits jsonb)
+-- Revoke the credit of events that may have been added, or may be added yet: wait for a transaction
+-- that is adding one; if there is no such event, take its event_id for a while.
+CREATE OR REPLACE FUNCTION fence(event_ids text[], now double precision, limits jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO events (
@@ -166,17 +168,18 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION mark_later(seqs bigint[], reached text[], now double precision, by_event text)
-RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION mark_later(
+    seqs bigint[], reached text[], now double precision, by_event text
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE deliveries SET acknowledged_later_at = now, later_event = by_event
     WHERE seq = ANY (seqs) AND target = ANY (reached) AND state IN ('awaiting', 'dead');
 END
 $$;
 
--- One row for each settlement: whether the record was open still, and NULL or what is out of room.
--- One that has come to pass already, on a connection that was lost, is told so.
-CREATE FUNCTION settle(asks jsonb, limits jsonb)
+-- One row for each settlement: whether the record was still open, and NULL or what has no room. A
+-- settlement that is sent twice, because a connection was lost, is recognised by its token.
+CREATE OR REPLACE FUNCTION settle(asks jsonb, limits jsonb)
 RETURNS TABLE (settled boolean, out_of jsonb) LANGUAGE plpgsql AS $$
 DECLARE
     ask record;
@@ -245,7 +248,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION supersede(asks jsonb, limits jsonb)
+CREATE OR REPLACE FUNCTION supersede(asks jsonb, limits jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     ask record;
@@ -279,8 +282,8 @@ BEGIN
 END
 $$;
 
--- One row for each: whether there is such a delivery.
-CREATE FUNCTION acknowledge(asks jsonb, limits jsonb)
+-- One row for each acknowledgement: whether there is such a delivery.
+CREATE OR REPLACE FUNCTION acknowledge(asks jsonb, limits jsonb)
 RETURNS TABLE (known boolean) LANGUAGE plpgsql AS $$
 DECLARE
     ask record;
@@ -310,8 +313,8 @@ BEGIN
 END
 $$;
 
--- The sequence also counts what is being added and can't be seen yet.
-CREATE FUNCTION spend_all()
+-- Revoke the credit of all records. The sequence also counts events whose transaction is not over.
+CREATE OR REPLACE FUNCTION spend_all()
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM durable();

@@ -1,5 +1,5 @@
-"""The store's methods as SQL on one connection: reading functions, and `Rows`, which writes inside
-the caller's transaction."""
+"""The store's methods as SQL on one connection: functions that read, and `Statements`, which
+writes inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from router.model.event import FIELDS, Event, OutboundEvent
-from router.store import listing as fullness
+from router.store import queries
 from router.store.protocol import (
     COLUMNS,
     LAST,
@@ -30,10 +30,10 @@ from router.store.protocol import (
     StoreLimits,
     Tried,
     Usage,
-    is_kept,
-    size_of,
+    attempt_size,
+    attempt_values,
+    has_attempt_room,
 )
-from router.store.protocol import values as values_of
 
 _FIND: Final = """
 SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at,
@@ -42,7 +42,7 @@ FROM events WHERE digest = ? ORDER BY stage DESC LIMIT ?
 """
 _DELIVERIES: Final = "SELECT target, state, reason, due_at, retries FROM deliveries WHERE seq = ?"
 
-#: One step from a target to the next along the index, however many rows each has.
+#: One step along the index from a target to the next, however many rows each has.
 _QUEUE: Final = """
 WITH RECURSIVE queued (target) AS (
     SELECT min(target) FROM deliveries WHERE state = 'queued'
@@ -55,13 +55,13 @@ SELECT target, (SELECT min(due_at) FROM deliveries d
 FROM queued WHERE target IS NOT NULL
 """
 
-#: The first of those that await their caller's retry, for the next target.
+#: The first awaited delivery of the next target.
 _NEXT_END: Final = """
 SELECT target, ends_at FROM deliveries WHERE ends_at IS NOT NULL AND target > ?
 ORDER BY target, ends_at LIMIT 1
 """
-#: The first queued one for the next number of retries and target: behind all of the one before,
-#: for SQLite would go through these.
+#: The first queued delivery of the next number of retries and target: `9e999` skips all rows of the
+#: one before, which SQLite would scan.
 _NEXT_DUE: Final = """
 SELECT retries, target, due_at FROM deliveries
 WHERE state = 'queued' AND (retries, target, due_at) > (?, ?, 9e999)
@@ -80,14 +80,14 @@ WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LI
 """
 
 
-#: Settled and dead ones expire; the index has no other.
+#: Only unsettled events do not expire; they have an index.
 _OLDEST: Final = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
 
 
 def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
-    """Every statement is read to its end: one that stays open would keep the log from being cut."""
-    found = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
-    return tuple(Kept(record(columns), _rows_of(connection, seq)) for seq, *columns in found)
+    # Every statement is read to its end: an open one would keep the log from being cut.
+    rows = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
+    return tuple(Kept(record(columns), _rows_of(connection, seq)) for seq, *columns in rows)
 
 
 def _rows_of(connection: sqlite3.Connection, seq: int) -> tuple[DeliveryRow, ...]:
@@ -99,11 +99,11 @@ def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
 
 
 def _firsts(connection: sqlite3.Connection, next_: str, start: tuple[Any, ...]) -> Iterator[Any]:
-    """The first row of each group: one step along an index from a group to the next."""
+    """Yield the first row of each group, by one step along an index for each."""
     after = start
-    while found := connection.execute(next_, after).fetchone():
-        yield found
-        after = found[:-1]
+    while row := connection.execute(next_, after).fetchone():
+        yield row
+        after = row[:-1]
 
 
 def pauses(connection: sqlite3.Connection) -> tuple[Pause, ...]:
@@ -111,13 +111,13 @@ def pauses(connection: sqlite3.Connection) -> tuple[Pause, ...]:
 
 
 def notice(connection: sqlite3.Connection, name: str) -> Notice | None:
-    found = connection.execute("SELECT what, at FROM notices WHERE name = ?", (name,)).fetchone()
-    return None if found is None else Notice(*found)
+    row = connection.execute("SELECT what, at FROM notices WHERE name = ?", (name,)).fetchone()
+    return None if row is None else Notice(*row)
 
 
 def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
     (oldest,) = connection.execute(_OLDEST).fetchone()
-    used = fullness.usage(connection.execute("SELECT * FROM usage"), oldest, limits)
+    used = queries.usage(connection.execute("SELECT * FROM usage"), oldest, limits)
     ends = dict(_firsts(connection, _NEXT_END, ("",)))
     due = {(of, made): at for made, of, at in _firsts(connection, _NEXT_DUE, (-1, ""))}
     return replace(used, first_ends=ends, first_due=due)
@@ -126,7 +126,7 @@ def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
 def record(row: Sequence[Any]) -> Record:
     event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = row
     times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
-    return Record(event_id, Stage(stage), *times, spent=bool(spent))
+    return Record(event_id, Stage(stage), *times, credit_revoked=bool(spent))
 
 
 def delivery_row(row: tuple[Any, ...]) -> DeliveryRow:
@@ -135,11 +135,8 @@ def delivery_row(row: tuple[Any, ...]) -> DeliveryRow:
 
 
 def due(row: tuple[Any, ...], lease: str) -> Due:
-    _, event_id, *delivery = row[:7]
-    *of_letter, replayed = row[7:]
-    return Due(
-        event_id, delivery_row(tuple(delivery)), letter(tuple(of_letter)), lease, bool(replayed)
-    )
+    _, event_id, *_, replayed = row
+    return Due(event_id, delivery_row(row[2:7]), letter(row[7:-1]), lease, bool(replayed))
 
 
 def letter(row: tuple[Any, ...]) -> OutboundEvent:
@@ -147,7 +144,7 @@ def letter(row: tuple[Any, ...]) -> OutboundEvent:
     return OutboundEvent(Event(*event), digest, request_id, traceparent, tracestate, hops=hops)
 
 
-#: Whatever it was: an acknowledged one is to be delivered again.
+#: Replaces a row in any state: a replay delivers an acknowledged one again.
 PUT = """
 INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -167,7 +164,7 @@ UPDATE events SET expires_at = CASE
 WHERE seq = :seq
 """
 
-#: The next one of a delivery, where that is there.
+#: Adds the next attempt of a delivery, if there is such a delivery.
 _KEEP = f"""
 INSERT INTO attempts (seq, target, number, size, {", ".join(COLUMNS)})
 SELECT seq, target, 1 + coalesce(
@@ -177,8 +174,8 @@ FROM deliveries d WHERE seq = ? AND target = ? RETURNING number
 """  # noqa: S608 - our own words
 
 
-class Rows:
-    """The writing methods. What returns False or None, or raises StoreFull, has written nothing."""
+class Statements:
+    """The methods that write. One that returns False or raises StoreFull has written nothing."""
 
     def __init__(
         self,
@@ -186,7 +183,7 @@ class Rows:
         limits: StoreLimits,
         full: Collection[str] = (),
     ) -> None:
-        """`full` is what has no room for attempts: targets, and `""` for the whole store."""
+        """`full` has the targets without room for attempts, `""` for the whole store."""
         self._connection = connection
         self._execute = connection.execute
         self._executemany = connection.executemany
@@ -195,7 +192,7 @@ class Rows:
 
     def add(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
         event = letter.event
-        size = fullness.size_of(event)
+        size = queries.event_size(event)
         self._check_room(size, (row.target for row in rows if row.state in UNSETTLED), new=True)
         columns = {
             "event_id": record.event_id,
@@ -221,16 +218,16 @@ class Rows:
     def settle(self, settlement: Settlement) -> bool:
         record, now = settlement.record, settlement.at
         closing = record.stage is Stage.CLOSED
-        found = self._execute(
+        row = self._execute(
             "SELECT seq, size, spent OR seq <= (SELECT spent_up_to FROM credit) FROM events "
             "WHERE event_id = ? AND stage = 'open'",
             (record.event_id,),
         ).fetchone()
-        if found is None:
+        if row is None:
             return False
-        seq, size, spent = found
+        seq, size, revoked = row
         self._check_room(size, self._new_unsettled(seq, settlement.rows), new=False)
-        columns = {**record.columns(), "spent": spent or record.spent}
+        columns = {**record.columns(), "spent": revoked or record.credit_revoked}
         self._execute(
             f"UPDATE events SET {', '.join(f'{name} = ?' for name in columns)} WHERE seq = ?",  # noqa: S608
             (*columns.values(), seq),
@@ -238,22 +235,21 @@ class Rows:
         self._put(seq, settlement.rows, now)
         self.touch([seq], now)
         if closing:
-            self._spend_others(seq, settlement)
+            self._revoke_others(seq, settlement)
         return True
 
     def supersede(
         self, event_ids: Collection[str], reached: Collection[str], now: float, by: str = ""
     ) -> None:
         for seq, stage in self._seqs(event_ids):
-            for target in reached:
-                if stage == Stage.OPEN:
-                    self._execute(
-                        "UPDATE deliveries SET state = 'superseded', changed_at = ?, lease = '', "
-                        "later_event = ? "
-                        "WHERE seq = ? AND target = ? AND state IN ('awaiting', 'queued')",
-                        (now, by, seq, target),
-                    )
-                self._mark_later(seq, target, now, by)
+            if stage == Stage.OPEN:
+                self._executemany(
+                    "UPDATE deliveries SET state = 'superseded', changed_at = ?, lease = '', "
+                    "later_event = ? "
+                    "WHERE seq = ? AND target = ? AND state IN ('awaiting', 'queued')",
+                    [(now, by, seq, target) for target in reached],
+                )
+            self._mark_later(seq, reached, now, by)
             self._execute(
                 "UPDATE events SET spent = 1, stage = CASE WHEN stage = 'open' AND NOT EXISTS ("
                 "SELECT 1 FROM deliveries d WHERE d.seq = events.seq AND d.state = 'awaiting') "
@@ -271,11 +267,10 @@ class Rows:
             )
             self._keep(seq, DeliveryRow(target, State.QUEUED, reason, tried=tried))
 
-    def spend(self, event_id: str) -> None:
-        """Let a record's acknowledgements count no more."""
+    def revoke_credit(self, event_id: str) -> None:
         self._execute("UPDATE events SET spent = 1 WHERE event_id = ?", (event_id,))
 
-    def spend_all(self) -> None:
+    def revoke_all_credit(self) -> None:
         self._execute("UPDATE credit SET spent_up_to = coalesce((SELECT max(seq) FROM events), 0)")
 
     def acknowledge(self, event_id: str, target: str, now: float) -> bool:
@@ -290,12 +285,12 @@ class Rows:
 
     def take(self, target: str, now: float, until: float, limit: int) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
-        found = self._execute(TAKE, (target, now, limit)).fetchall()
+        rows = self._execute(TAKE, (target, now, limit)).fetchall()
         self._executemany(
             "UPDATE deliveries SET lease = ?, due_at = ? WHERE seq = ? AND target = ?",
-            [(lease, until, row[0], target) for row in found],
+            [(lease, until, row[0], target) for row in rows],
         )
-        return tuple(due(row, lease) for row in found)
+        return tuple(due(row, lease) for row in rows)
 
     def finish(self, due: Due, row: DeliveryRow, now: float) -> bool:
         changed = self._execute(
@@ -312,26 +307,26 @@ class Rows:
         return bool(changed)
 
     def end(self, now: float, limit: int) -> tuple[Ended, ...]:
-        over = self._execute(
+        rows = self._execute(
             "SELECT seq, event_id, event_key, requests FROM events "
             "WHERE stage = 'open' AND ends_at <= ? ORDER BY ends_at LIMIT ?",
             (now, limit),
         ).fetchall()
-        return tuple(self._end(now, *row) for row in over)
+        return tuple(self._end(now, *row) for row in rows)
 
     def prune(self, now: float, limit: int) -> list[bytes]:
-        """The digests of the events that were deleted."""
-        over = self._execute(
+        """Return the digests of the events that were deleted."""
+        expired = self._execute(
             "SELECT seq, digest FROM events WHERE expires_at <= ? ORDER BY expires_at LIMIT ?",
             (now, limit),
         ).fetchall()
         for table in ("deliveries", "bodies", "events"):
-            seqs = [(seq,) for seq, _ in over]
+            seqs = [(seq,) for seq, _ in expired]
             self._executemany(f"DELETE FROM {table} WHERE seq = ?", seqs)  # noqa: S608 - ours
         self._execute("DELETE FROM actions WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM notices WHERE at <= ?", (now - self._limits.keep_dead,))
         self._execute("DELETE FROM pauses WHERE until <= ?", (now - self._limits.keep_settled,))
-        return [digest for _, digest in over]
+        return [digest for _, digest in expired]
 
     def notify(self, name: str, new: Notice, before: Notice | None) -> bool:
         if notice(self._connection, name) not in (None, before, new):
@@ -361,10 +356,10 @@ class Rows:
             self._keep(seq, row)
 
     def _keep(self, seq: int, row: DeliveryRow) -> None:
-        """Keep the attempt that a row brings, and let go of what is too many by it."""
-        if row.tried is None or not is_kept(self._full, row.target):
+        """Keep the attempt of a row, and delete the oldest but one if there are too many."""
+        if row.tried is None or not has_attempt_room(self._full, row.target):
             return
-        values = (size_of(row.tried), *values_of(row.tried), seq, row.target)
+        values = (attempt_size(row.tried), *attempt_values(row.tried), seq, row.target)
         for (number,) in self._execute(_KEEP, values).fetchall():
             self._execute(
                 "DELETE FROM attempts WHERE seq = ? AND target = ? AND number BETWEEN 2 AND ?",
@@ -372,31 +367,29 @@ class Rows:
             )
 
     def touch(self, seqs: Iterable[int], now: float) -> None:
-        """Note from when on the events need not be shown any more."""
+        """Set when the events expire."""
         keep = {"keep_dead": self._limits.keep_dead, "keep_settled": self._limits.keep_settled}
         self._executemany(_TOUCH, [{"seq": seq, "now": now, **keep} for seq in seqs])
 
-    def _spend_others(self, seq: int, settlement: Settlement) -> None:
+    def _revoke_others(self, seq: int, settlement: Settlement) -> None:
         others = self._execute(
             "UPDATE events SET spent = 1 WHERE digest = ? AND stage = 'open' AND seq <> ? "
             "RETURNING seq",
             (settlement.digest, seq),
         ).fetchall()
         for (other,) in others:
-            for target in settlement.reached:
-                self._mark_later(other, target, settlement.at, settlement.record.event_id)
+            self._mark_later(other, settlement.reached, settlement.at, settlement.record.event_id)
 
-    def _mark_later(self, seq: int, target: str, now: float, by: str) -> None:
-        self._execute(
+    def _mark_later(self, seq: int, reached: Iterable[str], now: float, by: str) -> None:
+        self._executemany(
             "UPDATE deliveries SET acknowledged_later_at = ?, later_event = ? "
             "WHERE seq = ? AND target = ? AND state IN ('awaiting', 'dead')",
-            (now, by, seq, target),
+            [(now, by, seq, target) for target in reached],
         )
 
     def _seqs(self, event_ids: Iterable[str]) -> list[tuple[int, str]]:
         query = "SELECT seq, stage FROM events WHERE event_id = ?"
-        found = (self._execute(query, (event_id,)).fetchone() for event_id in event_ids)
-        return [row for row in found if row is not None]
+        return [row for name in event_ids for row in self._execute(query, (name,)).fetchall()]
 
     def _new_unsettled(self, seq: int, rows: Iterable[DeliveryRow]) -> list[str]:
         query = "SELECT 1 FROM deliveries WHERE seq = ? AND target = ?"
@@ -416,7 +409,7 @@ class Rows:
         return rows + 1 <= limits.max_rows * share and used + size <= limits.max_bytes * share
 
     def used(self, target: str) -> tuple[int, int]:
-        """The rows and bytes that a target's unsettled deliveries take up; `""` is the whole."""
+        """Return the rows and bytes of a target's unsettled deliveries, `""` for all events."""
         rows, used = self._execute(
             "SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM usage WHERE target = ?",
             (target,),

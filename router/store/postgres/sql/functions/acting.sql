@@ -1,7 +1,10 @@
--- A person's action on deliveries: one step of it, with the action's own row. Only what still
--- stands as it was looked at changes; a lease is taken away, and its holder comes too late.
+-- People's actions, and pauses.
 
-CREATE FUNCTION act(
+-- One step of an action on deliveries, with the action's own row. A delivery changes only if its
+-- state is still the one that the person saw. Its lease ends, so that an attempt in flight
+-- changes nothing.
+
+CREATE OR REPLACE FUNCTION act(
     action jsonb, changes jsonb, now double precision, limits jsonb
 ) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
@@ -32,12 +35,39 @@ BEGIN
         AND d.acknowledged_later_at IS NOT DISTINCT FROM c.later;
     GET DIAGNOSTICS fresh = ROW_COUNT;
     UPDATE actions SET deliveries = deliveries + fresh WHERE seq = action_seq;
-    -- With what this step has changed on a connection that was lost.
+    -- Includes deliveries that this step has changed before, on a connection that was lost.
     SELECT coalesce(array_agg(d.seq), '{}') INTO seqs
     FROM deliveries d JOIN jsonb_to_recordset(changes) AS c (seq bigint, target text)
         ON d.seq = c.seq AND d.target = c.target
     WHERE d.action = action_seq AND d.changed_at = now;
     PERFORM touch(seqs, now, limits);
     RETURN cardinality(seqs);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pauses() RETURNS SETOF pauses LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM pauses;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION put_pause(pause jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM durable();
+    INSERT INTO pauses SELECT * FROM jsonb_populate_record(NULL::pauses, pause)
+    ON CONFLICT (target) DO UPDATE SET since = excluded.since, until = excluded.until,
+        because = excluded.because, who = excluded.who, resumed_by = excluded.resumed_by;
+END
+$$;
+
+-- Sent twice, because a connection was lost, it returns the pause both times.
+CREATE OR REPLACE FUNCTION end_pause(of text, by_whom text, now double precision)
+RETURNS SETOF pauses LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM durable();
+    RETURN QUERY
+    UPDATE pauses p SET until = now, resumed_by = by_whom
+    WHERE p.target = of AND (p.until > now OR (p.until = now AND p.resumed_by = by_whom))
+    RETURNING p.*;
 END
 $$;
