@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from router.net.loops import Batching, RestingReader, batching_of
+from router.net.loops import Batching, batching_of
+from router.net.reader import RestingReader
 from tests.support.loops import BOTH, on
 
 pytestmark = pytest.mark.anyio
