@@ -58,7 +58,7 @@ class BlindReply(NamedTuple):
 
 
 class RequestMemory:
-    """What one request knows of its body. Mutable: it changes until the request is decided."""
+    """One request's knowledge of its body. Mutable: it changes until the request is decided."""
 
     __slots__ = (
         *("blind", "cause", "dead", "event_id", "first_at", "is_new", "just_ended", "kept"),
@@ -97,7 +97,7 @@ class RequestMemory:
 
     @property
     def requests(self) -> int:
-        """Which request of the event this is, from 1."""
+        """The number of this request among those of the event, from 1."""
         return 1 if self.record is None else self.record.requests
 
     def claim(self, kept: Kept) -> None:
@@ -189,7 +189,7 @@ class Outcome:
 
 
 class Memory:
-    """What requests recall and leave. One per process; it owns the attempts in flight."""
+    """The memory of requests. One per process; it owns the attempts in flight."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -36,7 +36,7 @@ class InForce:
 
 
 class Cause(StrEnum):
-    """Why a target may see an event again."""
+    """A cause for which a target may see an event again."""
 
     #: An acknowledgement died with its process.
     CRASH = "crash"
@@ -85,7 +85,7 @@ class Delivery:
 
     @property
     def needed(self) -> bool:
-        """Whether this request, which holds the claim, calls the target."""
+        """Return whether this request, which holds the claim, calls the target."""
         row = self.row
         if row is None:
             return True
@@ -125,7 +125,8 @@ class Delivery:
 
 
 def has_credit(record: Record, now: float) -> bool:
-    """Whether its acknowledgements still count: a stale one must not stand in for a new event."""
+    """Return whether its acknowledgements still count: a stale one must not stand in for a new
+    event."""
     return not record.credit_revoked and now <= record.credit_until
 
 

@@ -56,8 +56,8 @@ SOUND = ("resets_after", "closes_after", "http_1_0", "informational", "chunked",
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_target_is_a_500_with_its_reason(name: str) -> None:
-    """Whatever a required target does instead of acknowledging, the reply is 500, the reason is one
-    word, the request is sent once, and a good target beside it gets the event."""
+    """If a required target does anything but acknowledge, the reply is 500, the reason is one word,
+    the request is sent once, and a good target beside it gets the event."""
     reason, seen = HOSTILE[name]
     async with hostile(name) as bad, hostile("answers") as good:
         # Short if it has to pass, otherwise long enough for a busy machine.

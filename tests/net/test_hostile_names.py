@@ -43,8 +43,8 @@ EXPECTED = {
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network of its own")
 def test_names_that_lead_astray(tmp_path: Path) -> None:
-    """Whatever a name's addresses and however an address is written, no forbidden one gets a
-    connection from either engine; and twelve names that hang do not delay others."""
+    """No forbidden address gets a connection from either engine, in any notation and among any
+    others; and twelve names that hang do not delay others."""
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:1\n")
     (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
     script = _SETUP.format(folder=shlex.quote(str(tmp_path)), python=shlex.quote(sys.executable))

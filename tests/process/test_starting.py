@@ -65,15 +65,15 @@ def serve(*options: str) -> tuple[str, ...]:
 
 
 def handles(process: Started, number: int, how: str) -> bool:
-    """Whether a process catches (`SigCgt`) or ignores (`SigIgn`) a signal."""
+    """Return whether a process catches (`SigCgt`) or ignores (`SigIgn`) a signal."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     (mask,) = (line.split()[1] for line in lines if line.startswith(how))
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def is_ours(process: Started) -> bool:
-    """Whether Python, which has started, has left Ctrl-C to the router; if that moment was missed,
-    the router handles both signals."""
+    """Return whether Python, which has started, has left Ctrl-C to the router; if that moment was
+    missed, the router handles both signals."""
     left = not handles(process, signal.SIGINT, "SigCgt")
     return left or handles(process, signal.SIGTERM, "SigCgt")
 

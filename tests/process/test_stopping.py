@@ -243,7 +243,7 @@ def test_a_stop_before_it_serves_is_a_stop(tmp_path: Path) -> None:
 
 
 def is_read(pipe: Path, stack: ExitStack) -> bool:
-    """Whether a process reads the pipe; then it has nothing to read until the stack ends."""
+    """Return whether a process reads the pipe; then it has nothing to read until the stack ends."""
     try:
         stack.callback(os.close, os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
     except OSError:
@@ -252,7 +252,7 @@ def is_read(pipe: Path, stack: ExitStack) -> bool:
 
 
 def is_waiting(pid: int) -> bool:
-    """Whether a process sleeps."""
+    """Return whether a process sleeps."""
     state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state == "S"
 
@@ -326,7 +326,7 @@ class Caller(threading.Thread):
 
 
 def is_open(connection: socket.socket) -> bool:
-    """Whether nothing has come on an idle connection, not even its end."""
+    """Return whether nothing has come on an idle connection, not even its end."""
     readable, _, _ = select.select([connection], [], [], 0)
     return not readable
 

@@ -256,7 +256,7 @@ async def test_a_failure_is_a_value(
 
 
 async def _has(target: Hostile, seen: int) -> bool:
-    """Whether that many requests have come, or come within a moment."""
+    """Return whether that many requests have come, or come within a moment."""
     with suppress(TimeoutError):
         await until(lambda: len(target.requests) == seen, 1.0)
     return len(target.requests) == seen
@@ -417,7 +417,7 @@ async def test_a_connection_is_kept(engine: Engine, behaviour: str) -> None:
     ],
 )
 async def test_a_spent_connection_is_replaced(engine: Engine, behaviour: str) -> None:
-    """Whatever follows an answer, an end or forged bytes, does not touch the next request."""
+    """Bytes after an answer, an end or forged ones, do not touch the next request."""
     async with hostile(behaviour) as target, opened(engine, target.url) as pool:
         first = await post(pool)
         forged = len(FORGED) if behaviour == "speaks_unasked" else 0
