@@ -1,4 +1,4 @@
-"""Closed-loop load by wrk: so many connections, each with its next event as soon as it may."""
+"""Closed-loop load by wrk: each connection sends its next event after the reply."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw."""
+    """The figures of wrk."""
 
     events: int
-    #: Events that were not answered with a 2xx, or not at all.
+    #: Events without a 2xx reply.
     failures: int
     per_second: float
     #: In milliseconds.
@@ -26,7 +26,7 @@ class Load:
 
 
 def wrk(url: str, connections: int, seconds: int, core: int, changes: int = 2) -> Load:
-    """Drive `url` for so long, with events of so many ids."""
+    """Drive `url` for so many seconds with events of so many ids."""
     ran = subprocess.run(
         [
             *("taskset", "-c", str(core), "wrk", "--latency", "-t1", f"-c{connections}"),

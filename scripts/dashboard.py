@@ -1,7 +1,7 @@
 """Grafana's dashboard, deploy/grafana/ebaas-router.json, which `make docs` writes.
 
-It has three rows, for the three questions of who is on duty. What is by target asks for series that
-deploy/prometheus/rules.yml records, or joins with them: so it has an owner to be chosen by.
+It has three rows, for the three questions of the engineer on duty. Panels by target use series
+recorded by deploy/prometheus/rules.yml, or join with them, so that owners can be selected.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from scripts.grafana import (
     variable,
 )
 
-#: The service, and the targets that the variables choose, as selectors.
+#: Selectors for the service, and for the targets that the variables choose.
 JOB = 'job="$job"'
 CHOSEN = f'{JOB}, owner=~"$owner", target=~"$target"'
 
-#: Requests of events that are told no 000, and attempts that are not acknowledged.
+#: Events that did not get 000, and attempts that were not acknowledged.
 FAILED = 'code!="000"'
 UNACKNOWLEDGED = 'reason!="acknowledged"'
 
@@ -31,15 +31,15 @@ UNACKNOWLEDGED = 'reason!="acknowledged"'
 ALERTS = 'alertname=~"EbaasRouter.*"'
 FIRING = 'alertstate="firing"'
 
-#: Joins a value by target with whose it is, and drops what is not chosen.
+#: Joins a value by target with its owner, and drops targets that are not chosen.
 OWNED = f"* on (job, target) group_left (owner, role) ebaas_router:target_info{{{CHOSEN}}}"
 
-#: Of a table of targets.
+#: Columns of a table of targets.
 LABELS = ("target", "owner", "role")
 
 
 def of(metric: str, *more: str) -> str:
-    """The service's series of that metric."""
+    """Return the service's series of a metric."""
     return f"ebaas_router_{metric}{{{', '.join([JOB, *more])}}}"
 
 
@@ -52,12 +52,12 @@ def part(metric: str, whole: str) -> str:
 
 
 def chosen(record: str, *more: str) -> str:
-    """What rules.yml records, of the targets that are chosen."""
+    """Return a recorded series of the chosen targets."""
     return f"ebaas_router:{record}{{{', '.join([CHOSEN, *more])}}}"
 
 
 def owned(how: str, metric: str, *more: str) -> str:
-    """What is not 0 of a metric, by chosen target."""
+    """Return the values other than 0 of a metric, by chosen target."""
     return f"({how} by (job, target) ({of(metric, *more)}) > 0) {OWNED}"
 
 
@@ -70,7 +70,7 @@ def quantile(share: float, window: str) -> str:
     return f"histogram_quantile({share}, {buckets})"
 
 
-#: When each began that still fires, in seconds.
+#: The start of each firing alert, in seconds.
 SINCE = f"{alerts('ALERTS_FOR_STATE', CHOSEN)} and ignoring (alertstate) {alerts('ALERTS', FIRING)}"
 
 IS_IT_WELL = [

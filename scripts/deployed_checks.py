@@ -1,10 +1,10 @@
-"""What deploy/ makes of the image: started by docker-compose, and its pod by podman.
+"""Check the files in deploy/: start Compose by docker-compose, and a pod by podman.
 
     python -m scripts.deployed_checks IMAGE NETWORK
 
-scripts/container-test makes them possible, after scripts/deploy-check has built what they start. In
-the network namespace NETWORK published ports are at 10.213.77.2. Each check prints one line; the
-first that fails ends it with 1.
+scripts/container-test makes the environment, after scripts/deploy-check has built the files. In the
+network namespace NETWORK, published ports are at 10.213.77.2. Each check prints one line; the first
+failure ends it with exit code 1.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ THERE = "10.213.77.2"
 BUILT = Path(".tools/deploy/built")
 TOKEN = "a-token-of-these-checks"
 
-#: How long a check waits for a condition before it fails, in seconds.
+#: Seconds that a check waits for a condition before it fails.
 PATIENCE = 60.0
 
 
 class Asked:
-    """The router's answer to one request; status 0 where nobody answers."""
+    """Return the router's answer to a request; status 0 without an answer."""
 
     def __init__(self, method: str, path: str, port: int = 8080, body: bytes = b"") -> None:
         connection = http.client.HTTPConnection(THERE, port, timeout=5)
@@ -64,7 +64,8 @@ def output(command: list[str], **environ: str) -> str:
 
 
 def compose(image: str, network: str, room: Path) -> str:
-    """docker-compose up: the router has its secrets, sends the stand-in an event, stops in time"""
+    """docker-compose up: the router has its secrets, sends an event to the stand-in, and stops in
+    time"""
     services: dict[str, Any] = {
         name: {"image": image, "pull_policy": "never"} for name in ("router", "receiver")
     }
@@ -100,7 +101,7 @@ def compose(image: str, network: str, room: Path) -> str:
 
 @contextmanager
 def engine(network: str, room: Path) -> Iterator[Path]:
-    """podman in Docker's place, as docker-compose finds it by a socket."""
+    """Run podman in place of Docker, on a socket that docker-compose finds."""
     socket = room / "podman.sock"
     service = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
     running = subprocess.Popen(
@@ -115,13 +116,13 @@ def engine(network: str, room: Path) -> Iterator[Path]:
 
 
 def within(network: str) -> list[str]:
-    """Where its networks, which every container has, are no one else's."""
+    """Return an address range that none of the machine's networks uses."""
     return ["nsenter", f"--net=/run/netns/{network}"]
 
 
 def pod(image: str, network: str, room: Path) -> str:
-    """podman kube play: the pod of one node is ready, with ConfigMap, Secret and a volume; so is
-    its console"""
+    """podman kube play: the pod of one node is ready, with ConfigMap, Secret and a volume, and so
+    is its console"""
     file = room / "pod.yaml"
     file.write_text(yaml.safe_dump_all(playable(image)))
     play = [*within(network), "podman", "kube"]
@@ -137,8 +138,8 @@ def pod(image: str, network: str, room: Path) -> str:
 
 
 def playable(image: str) -> Iterator[Any]:
-    """The objects of one node as podman knows them: a Deployment, with a claim; and no fsGroup, by
-    which Kubernetes lets the pod read a Secret that is not for everybody."""
+    """Convert the objects of one node for podman: a Deployment with a claim, and without the
+    fsGroup by which Kubernetes lets the pod read a private Secret."""
     objects = yaml.safe_load_all((BUILT / "one-node.yaml").read_text())
     by_kind = {each["kind"]: each for each in objects}
     [claim] = by_kind["StatefulSet"]["spec"].pop("volumeClaimTemplates")

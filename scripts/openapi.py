@@ -15,7 +15,7 @@ HEAD = """\
 # Made by `make docs`; a test fails if it is stale. The wording follows docs/reference/contract.md.
 """
 
-#: The platform's page's own example.
+#: The example of the platform's page.
 SAMPLE = {
     "event_source": "a",
     "event_topic": "gs",
@@ -76,7 +76,7 @@ WHEN = {
     ),
 }
 
-#: What a receiver gets besides the body: is it always there, and what it is.
+#: The headers of a request to a target: whether each is always present, and its meaning.
 HEADERS = {
     "webhook-id": (True, "The event's id: the same over all attempts at it. Dedupe by it."),
     "webhook-timestamp": (True, "When this attempt was made, in seconds since 1970."),

@@ -1,4 +1,4 @@
-"""Who may use the ops port: tokens, hosts, and protection against other sites."""
+"""Access to the ops port: tokens, hosts, and protection against other sites."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MAX_FILE = 64 * 1024
 
 
 class OpsTokens:
-    """The tokens of the ops port and their holders. Without a file nobody needs one."""
+    """The tokens of the ops port and their holders. Without a file, none is needed."""
 
     def __init__(
         self,
@@ -127,17 +127,17 @@ refuse = partial(refusal, more=SAFE)
 #: A name or an address, IPv6 in brackets, and a port.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
-#: How many wrong tokens of one address are checked, and within how many seconds.
+#: The number of wrong tokens of one address that are checked, and within how many seconds.
 MOST_WRONG, WRONG_WITHIN = 10, 60.0
 
-#: How many addresses are remembered; the oldest goes.
+#: The number of addresses that are remembered; the oldest goes.
 _ADDRESSES = 1024
 
 
 class Barred(NamedTuple):
     """The refusal of a request."""
 
-    #: By the contract, and as a problem for the API and the page.
+    #: The refusal by the contract, and the problem for the API and the page.
     reply: Reply
     problem: str
     #: For the log; `""` if a flood of such requests would only fill it.

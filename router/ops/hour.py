@@ -12,7 +12,7 @@ from router.model.event import SUCCESS, Reason
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import PROCESS, TARGET, Metrics
 
-#: How many minutes are kept, the current one included; and the seconds of one.
+#: The number of minutes that are kept, the current one included; and the seconds of one.
 HOUR, MINUTE = 60, 60
 
 #: The upper bounds of the buckets of time, in seconds.
@@ -61,9 +61,9 @@ class HourSums(TypedDict):
 class Counted:
     """Numbers of events, or of attempts at a target."""
 
-    #: By the code of the reply, or by the reason.
+    #: Numbers by the code of the reply, or by the reason.
     ends: Counter[str] = field(default_factory=Counter)
-    #: By the number of the bucket of time.
+    #: Numbers by the index of the bucket of time.
     seconds: Counter[int] = field(default_factory=Counter)
 
     @property

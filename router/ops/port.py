@@ -39,7 +39,7 @@ from router.telemetry.scrape import render
 OPS_RESERVE = 8
 CONNECTIONS = OPS - OPS_RESERVE
 
-#: How long a peer may take to read a reply, which may have megabytes, in seconds.
+#: The longest time for a peer to read a reply, which may have megabytes, in seconds.
 REPLY = 60.0
 
 PAGE_FOLDER = Path(__file__).parent / "page"

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from starlette.responses import Response
 
-#: By code. A sentence names what is wrong and, where that helps, what to do; `{}` are parameters.
+#: Statuses and sentences by code. A sentence names the fault and, if possible, the remedy.
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "bodies_limit": (400, "limit: with bodies it is at most {most}"),
     "broken_body": (400, "the body is not whole"),

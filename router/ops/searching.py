@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired, TypedDict
 
@@ -28,7 +28,7 @@ from router.telemetry.log.lines import utc
 #: Receives a line about a search.
 Note = Callable[[str], None]
 
-#: How many characters the bodies of one page have at most, without its last.
+#: The most characters of the bodies of one page, without its last.
 _PAGE_BYTES = 4 * 1024 * 1024
 
 #: Its niceness above the router's: callbacks come first.
@@ -46,7 +46,7 @@ class AgainFor(TypedDict):
     backfill: bool
     #: The time and the id of the last event that was taken.
     after: tuple[float, str] | None
-    #: How many events to return; 0 to count all of them.
+    #: The number of events to return; 0 to count all of them.
     page: int
 
 
@@ -69,7 +69,7 @@ class AgainFound(TypedDict):
     #: When the first and the last of them arrived, Unix time; None for none.
     first: float | None
     last: float | None
-    #: How many lines were left out, by the reason.
+    #: The number of lines that were left out, by the reason.
     left_out: dict[str, int]
     #: Parts that could not be read; `""` for none.
     damage: str
@@ -79,11 +79,11 @@ class AgainFound(TypedDict):
 class SearchedFor(TypedDict, total=False):
     """A question about events; a list that is empty fits all. Or one of the last two members."""
 
-    what: list[str]
-    targets: list[str]
+    what: Sequence[str]
+    targets: Sequence[str]
     #: All targets that are visible.
-    seen: list[str]
-    codes: list[str]
+    seen: Sequence[str]
+    codes: Sequence[str]
     since: float | None
     until: float | None
     failed: bool

@@ -14,7 +14,7 @@ from router.store.protocol import ADVICE
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import RECENT_GAP, REMOVED, Metrics, Recent, TargetMetrics
 
-#: How long the store, or the archive, counts as degraded after its last error, in seconds.
+#: The seconds for which the store, or the archive, is degraded after its last error.
 STORE_RECOVERED = 60.0
 
 #: The store is degraded if it has used this part of its limits.
@@ -23,7 +23,7 @@ STORE_FULL = 0.5
 #: The process is degraded if its loop lagged longer than this, in seconds.
 LAG = 0.25
 
-#: How long nodes may run different configurations, in seconds: a roll-out takes its time.
+#: The seconds for which nodes may run different configurations, as in a roll-out.
 ROLL_OUT = 60.0
 
 #: How many problems of a refused configuration are shown at most.
@@ -168,7 +168,7 @@ def _callbacks(metrics: Metrics, now: float) -> _Check:
     """Check for events without a route and refused callbacks, which EBaaS retries in vain."""
     unmatched, last = _recent(metrics.unmatched_lately, now), metrics.last_unmatched
     refused: dict[str, Any] = {}
-    check = _Check("callbacks", unmatched=_recent_view(unmatched), refused=refused)
+    check = _Check("callbacks", unmatched=_counted(unmatched), refused=refused)
     if unmatched.count:
         key = shown(last.event_key if last else "")
         check.add("unmatched", key=key, **_counted(unmatched))
@@ -176,7 +176,7 @@ def _callbacks(metrics: Metrics, now: float) -> _Check:
         is_short = code in _PASSING or (code in _DENIED and metrics.last_event > each.last)
         recent = _recent(each, now, _PASSED if is_short else RECENT_GAP)
         if recent.count:
-            refused[code] = _recent_view(recent)
+            refused[code] = _counted(recent)
             advice = REFUSED.get(code, "the log lines `refused` say why")
             check.add("callbacks_refused", code=code, advice=advice, **_counted(recent))
     return check
@@ -188,12 +188,8 @@ def _recent(recent: Recent, now: float, counts_for: float = RECENT_GAP) -> Recen
 
 
 def _counted(recent: Recent) -> dict[str, Any]:
-    return {"count": _Count(recent.count), "since": utc(recent.since), "last": utc(recent.last)}
-
-
-def _recent_view(recent: Recent) -> dict[str, Any]:
     since, last = utc_or_none(recent.since), utc_or_none(recent.last)
-    return {"count": recent.count, "since": since, "last": last}
+    return {"count": _Count(recent.count), "since": since, "last": last}
 
 
 def _store(report: Report, now: float) -> _Check:

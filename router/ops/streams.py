@@ -30,13 +30,13 @@ STREAMS, TEAM_STREAMS = 16, 4
 #: Seconds between two fetches of the log's new lines.
 FETCH_EVERY = 0.25
 
-#: How many lines are handled before the loop has another turn.
+#: The number of lines that are handled before the loop has another turn.
 AT_ONCE = 4
 
-#: How many seconds pass without a line before a stream sends a beat.
+#: The seconds without a line after which a stream sends a beat.
 BEAT_EVERY = 15.0
 
-#: How many bytes may wait for a slow client.
+#: The most bytes that wait for a slow client.
 STREAM_BOUND = 1024 * 1024
 
 
@@ -49,7 +49,7 @@ class StreamFilter:
     #: The event's key fits any of them.
     keys: tuple[Glob, ...] = ()
     failed: bool = False
-    #: Whether to include the bodies of events.
+    #: True to include the bodies of events.
     bodies: bool = False
 
 
@@ -171,20 +171,16 @@ class _Line:
         self.fields: dict[str, Any] = json.loads(line)
         #: The event that it is about, if any.
         self.event: EventLine | None = parse_line(line)
-        self._chunks: dict[tuple[str, bool], bytes] = {}
 
     def chunk_for(self, wanted: StreamFilter, owner_of: Callable[[str], str]) -> bytes | None:
         """Return its chunk; None if the filter or the holder excludes it."""
         seen = [name for name in self._targets if wanted.holder.sees(owner_of(name))]
         if not self._fits(wanted, seen) or (wanted.holder.owner and not seen):
             return None
-        kind = (wanted.holder.owner, wanted.bodies)
-        if kind not in self._chunks:
-            fields: Mapping[str, Any] = self.fields
-            if self.event is not None:
-                fields = match_view(_visible(self.event, seen), body=wanted.bodies)
-            self._chunks[kind] = chunk_of(self.fields["happening"], fields)
-        return self._chunks[kind]
+        fields: Mapping[str, Any] = self.fields
+        if self.event is not None:
+            fields = match_view(_visible(self.event, seen), body=wanted.bodies)
+        return chunk_of(self.fields["happening"], fields)
 
     def _fits(self, wanted: StreamFilter, seen: Sequence[str]) -> bool:
         if wanted.targets and not any(name in wanted.targets for name in seen):

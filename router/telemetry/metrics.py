@@ -299,7 +299,7 @@ class TargetMetrics:
 
     @property
     def failing(self) -> bool:
-        """Whether its last attempt failed, apart from those that the router held back."""
+        """True if its last attempt failed, apart from those that the router held back."""
         return self.failure is not None and self.failure.at > self.last_acknowledged
 
     def attempt(self, attempt: Attempt) -> None:

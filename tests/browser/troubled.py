@@ -1,4 +1,4 @@
-"""A router with its ops port open to tokens, a target that fails and one that has dead letters."""
+"""A router with an ops port, a target that fails, and a target with dead letters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Troubled:
     port: int
     config: Path
     serve: Serving
-    #: By name: `certificates` acknowledges, `ledger` is required and `audit` optional; both fail.
+    #: Targets by name: `certificates` acknowledges; the required `ledger` and the optional `audit`
+    #: fail.
     targets: dict[str, Target]
     ops_token: str = OPS_TOKEN
     ledger_token: str = LEDGER_TOKEN

@@ -17,9 +17,9 @@ from router.config.settings import Settings
 from router.contract.schedule import parse_duration
 from router.ops.guard import OpsTokens
 from router.store.url import Database
+from tests.deploy.variables import longest_stop, settings_of
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
-from tests.support.variables import longest_stop, settings_of
 
 BUILT = os.environ.get("DEPLOY_BUILT")
 DEPLOY = ROOT / "deploy"

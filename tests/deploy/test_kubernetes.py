@@ -19,9 +19,9 @@ import yaml
 from router.config.settings import Settings
 from router.ops.guard import OpsTokens
 from router.store.url import Database
+from tests.deploy.variables import longest_stop, settings_of
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
-from tests.support.variables import longest_stop, settings_of
 
 KUBERNETES = ROOT / "deploy/kubernetes"
 BUILT = os.environ.get("DEPLOY_BUILT")

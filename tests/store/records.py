@@ -1,4 +1,4 @@
-"""Records and deliveries as a test of a store puts them there, and finds them again."""
+"""Records and deliveries for tests of stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMITS = StoreLimits(
     max_bytes=64 * 1024 * 1024, max_rows=100_000, keep_settled=60.0, keep_dead=600.0
 )
 
-#: More than any call here needs, in seconds.
+#: Seconds, more than any call needs.
 T = 20.0
 NOW = 1_000_000.0
 
@@ -82,7 +82,7 @@ async def states(store: Store, of: Record, body: bytes = b"{}") -> dict[str, Sta
 
 
 async def steps_of(store: SqliteStore, ask: Callable[[], Awaitable[T_]]) -> tuple[int, T_]:
-    """How many steps SQLite takes for a question to the store, and the answer."""
+    """Return the number of steps that SQLite takes for a call of the store, and its result."""
     taken = 0
 
     def step() -> None:

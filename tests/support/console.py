@@ -49,7 +49,6 @@ class Console:
     """A running router, and a client with tokens."""
 
     router: Serving
-    #: Its routes.yaml.
     config: Path
     url: str
     http: httpx.Client

@@ -1,4 +1,4 @@
-"""A router whose store something befalls, and what then has to hold whatever it is."""
+"""A router whose store has a fault, and the checks that hold for every fault."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.rows import Store
 from tests.support.serving import SOON, Code, Serving, Target, serving, states, target, unsettled
 from tests.support.waiting import wait_until
 
-#: Short: a failure waits for the store while that is stuck, at most for a second.
+#: Short, because a failure waits for the store, for at most a second.
 REPLY_WITHIN: dict[str, Any] = {"ebaas": {"reply_within": "2s"}}
 
 
 class Scene(NamedTuple):
-    """A router with three targets, which answer 500 to some events until they are `healed`:
-    `weak`, which is required, to `fails-…`, and `aside`, which is optional, to `queues-…`."""
+    """A router with three targets. Until they are `healed`, the required `weak` fails at `fails-…`,
+    and the optional `aside` at `queues-…`."""
 
     router: Serving
     store: Store
@@ -39,8 +39,9 @@ def scene(folder: Path, store: Store, *options: str) -> Iterator[Scene]:
         return lambda name, _: "500" if name.startswith(prefix) and not healed.is_set() else "000"
 
     def after_aside(name: str, _: str) -> str:
-        # An optional target that is slower than the required ones has to be queued for, which is
-        # no failure of a healthy event only where the store works.
+        # Otherwise an optional target that is slower than the required ones would have to be
+        # queued,
+        # for which a healthy event needs the store.
         if name.startswith("healthy"):
             wait_until(lambda: aside.of(name))
         return "000"
@@ -63,7 +64,7 @@ def scene(folder: Path, store: Store, *options: str) -> Iterator[Scene]:
 
 
 def during(at: Scene, words: set[str]) -> None:
-    """No words: what fails is kept all the same."""
+    """Check the router during the fault. No words mean that failures can still be recorded."""
     assert at.router.post("healthy") == "000"
     codes = at_once(at.router, "fails-meanwhile", "queues-meanwhile", "healthy-beside")
     assert codes == ["500", "500" if words else "000", "000"], codes
@@ -76,26 +77,26 @@ def during(at: Scene, words: set[str]) -> None:
 
 
 def after(at: Scene) -> None:
-    # What could not be kept comes back with the caller's retries, which succeed once it can be.
+    # Unrecorded events come back with EBaaS's retries, which succeed once the store works.
     wait_until(lambda: at.router.post("queues-meanwhile") == "000")
     wait_until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
     at.healed.set()
     for name in ("fails-before", "fails-meanwhile", "fails-after"):
         assert at.router.post(name) == "000"
-    # What was taken from the queue as the store went away is tried again when its lease is over.
+    # Deliveries taken from the queue before the fault are tried again when their leases end.
     wait_until(lambda: not unsettled(at.store), LEASE_MARGIN + PATIENCE)
     for name in ("queues-before", "queues-meanwhile"):
         assert at.aside.of(name)[-1].code == "000"
 
 
 def at_once(router: Serving, *names: str) -> list[str]:
-    """The codes of events that are posted at the same time."""
+    """Post events at the same time, and return their codes."""
     with ThreadPoolExecutor(len(names)) as threads:
         return list(threads.map(router.post, names))
 
 
 def line_of(router: Serving, code: str, number: int) -> dict[str, Any]:
-    """The log line of the `number`-th event that was told this code."""
+    """Return the log line of the `number`-th event with this reply."""
 
     def found() -> list[dict[str, Any]]:
         return [line for line in router.lines("event") if line["code"] == code]

@@ -63,7 +63,7 @@ class Peer:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the target's first connection."""
+        """True for the target's first connection."""
         return self._target.peers[0] is self
 
     @property

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, where a test does to connections what networks do."""
+"""A TCP proxy in front of a server, which simulates failures of the network."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tests.support.sockets import HOST, HeldPort, reset
 
 
 class Loss(Enum):
-    """When a connection breaks at a message."""
+    """The moment at which a connection breaks."""
 
-    #: Before the server gets it.
+    #: Before the server gets the message.
     ASKING = auto()
-    #: When the server has answered, and before its client knows.
+    #: After the server has answered, and before the client gets the answer.
     ANSWERING = auto()
 
 
 @dataclass(eq=False, slots=True)
 class _Link:
-    """One connection's two ends."""
+    """The two ends of one connection."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
-    #: It breaks with the server's next answer.
+    #: Whether it breaks at the server's next answer.
     doomed: bool = False
     #: The server's next answer waits for this.
     gate: asyncio.Event | None = None
@@ -40,14 +40,14 @@ class _Link:
 
 
 class Proxy:
-    """Listens at a port of its own, in a thread of its own; its methods are for the test's."""
+    """A proxy on a port and in a thread of its own."""
 
     def __init__(self, to: int) -> None:
-        #: The port of this machine that new connections are taken to.
+        #: The local port to which new connections go.
         self.to = to
         self._held = HeldPort()
         self.port = self._held.number
-        #: How many connections have been lost with a message.
+        #: The number of connections broken at a message.
         self.lost = 0
         #: How many answers have been held up.
         self.held = 0
@@ -66,17 +66,17 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._links)
 
     def cut(self) -> None:
-        """Reset every connection; new ones are taken."""
+        """Reset every connection; new ones are accepted."""
         self._do(self._cut())
 
     @contextmanager
     def losing(self, message: bytes, loss: Loss, *, once: bool = False) -> Iterator[None]:
-        """Every connection breaks on which something is sent that has this in it, or only the
-        first one."""
+        """Break every connection, or only the first, on which something with this message is
+        sent."""
         self._losing, self._once = (message, loss), once
         try:
             yield
@@ -96,14 +96,14 @@ class Proxy:
 
     @contextmanager
     def cutting(self) -> Iterator[None]:
-        """Every connection is reset, a new one as soon as something is sent on it."""
+        """Reset every connection, and each new one as soon as something is sent on it."""
         with self.losing(b"", Loss.ASKING):
             self.cut()
             yield
 
     @contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
-        """While the block runs, each message to the server is held up for so long."""
+        """Delay each message to the server."""
         self._delay = seconds
         try:
             yield
@@ -112,7 +112,7 @@ class Proxy:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Nothing gets through, and nobody is told: what a network does that drops packets."""
+        """Let nothing through, like a network that drops packets."""
         self._do(self._hang())
         try:
             yield
@@ -121,7 +121,7 @@ class Proxy:
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Every connection is reset, and new ones are refused."""
+        """Reset every connection, and refuse new ones."""
         self._do(self._refuse())
         try:
             yield
@@ -219,7 +219,7 @@ class Proxy:
 
 @contextmanager
 def proxy(to: int) -> Iterator[Proxy]:
-    """To that port of this machine."""
+    """Run a proxy to a local port."""
     started = Proxy(to)
     try:
         yield started

@@ -1,4 +1,4 @@
-"""The queue on a real store, with targets and a clock that a test has in hand."""
+"""The queue on a real store, with targets and a clock that a test controls."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Scene:
     the_queue: Queue = field(init=False)
     time: float = 1_000_000.0
     targets: dict[str, Target] = field(default_factory=dict)
-    #: What each target answers; one that has none hangs until `released`.
+    #: The answer of each target; one without an answer hangs until `released`.
     answers: dict[str, Attempt] = field(default_factory=dict)
-    #: How many more attempts a target may have; those that are not here, any number.
+    #: The number of attempts that a target may still have; unlimited if missing.
     rooms: dict[str, int] = field(default_factory=dict)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[tuple[str, OutboundEvent]] = field(default_factory=list)
@@ -131,12 +131,12 @@ class Scene:
         await self.store.add(record, letter, [row], T)
 
     async def begun(self) -> None:
-        """Begin what is due; its first attempt is in flight."""
+        """Begin the due retries, and wait until the first is in flight."""
         await self.the_queue.send_due()
         await until(lambda: self.sent)
 
     async def until(self, count: int) -> None:
-        """Look at what is due until so many retries are over."""
+        """Send due retries until so many have ended."""
         async with asyncio.timeout(T):
             while len(self.retries) < count:
                 await self.the_queue.send_due()

@@ -1,4 +1,4 @@
-"""A Sender on an engine, and one letter that it sends."""
+"""A Sender with an engine, and one letter."""
 
 from __future__ import annotations
 

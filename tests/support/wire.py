@@ -1,4 +1,4 @@
-"""Raw bytes to a router and back: the router on the loop it has in production, in a thread."""
+"""Raw bytes to a router and back. The router runs on its production loop, in a thread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
 
 
 def post(*headers: bytes, body: bytes = SAMPLE, target: bytes = b"/callback") -> bytes:
-    """A callback with these headers besides its host and length."""
+    """Return a callback with these headers besides its host and length."""
     length = b"Content-Length: %d" % len(body)
     lines = [b"POST " + target + b" HTTP/1.1", b"Host: x", length, *headers]
     return b"\r\n".join([*lines, b"", body])
@@ -49,7 +49,7 @@ def head(*lines: bytes) -> bytes:
 
 
 def chunked(*parts: bytes, line: bytes = b"Transfer-Encoding: chunked") -> bytes:
-    """A callback whose body is these bytes as they are."""
+    """Return a callback with exactly these bytes as its chunked body."""
     top = head(b"POST /callback HTTP/1.1", b"Host: x", line)
     return top + b"".join(parts)
 
@@ -63,7 +63,7 @@ PROBE = head(b"GET /livez HTTP/1.1", b"Host: x")
 
 @dataclass
 class Answer:
-    """One reply as it came."""
+    """One reply."""
 
     status: int
     headers: dict[str, str]
@@ -71,12 +71,12 @@ class Answer:
 
     @property
     def ends(self) -> bool:
-        """Whether it says that the connection closes."""
+        """True if it announces the end of the connection."""
         return self.headers.get("connection") == "close"
 
     @property
     def says(self) -> dict[str, str]:
-        """Its body, which is the contract's whatever the status."""
+        """Its body, which has the form of the contract for every status."""
         said: dict[str, str] = json.loads(self.body)
         assert list(said) == ["request_id", "code", "msg"]
         assert all(isinstance(value, str) and value for value in said.values())
@@ -86,7 +86,7 @@ class Answer:
 
 
 class Line:
-    """One connection to a router, and what came back on it."""
+    """One connection to a router."""
 
     def __init__(
         self, port: int, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
@@ -115,7 +115,7 @@ class Line:
         for packet in packets:
             self.socket.sendall(packet)
             if len(packets) > 1:
-                time.sleep(pause)  # so that they come apart
+                time.sleep(pause)  # so that they arrive separately
 
     def half_close(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
@@ -125,7 +125,7 @@ class Line:
         self.socket.close()
 
     def hear(self) -> Answer | None:
-        """The next answer, None where the connection ends before one. Half an answer is none."""
+        """Return the next answer; None if the connection ends before it. Fails within an answer."""
         if not self._come_to(b"\r\n\r\n"):
             assert self._come == b""
             return None
@@ -147,18 +147,18 @@ class Line:
         return True
 
     def come(self) -> bool:
-        """Wait for more of an answer. False where the connection has ended."""
+        """Wait for more bytes. Return False if the connection has ended."""
         more = self.socket.recv(65536)
         self._come += more
         return more != b""
 
     def hear_all(self) -> list[Answer]:
-        """Every answer until the connection ends."""
+        """Return every answer until the connection ends."""
         return list(iter(self.hear, None))
 
 
 def heard(line: Line) -> Answer:
-    """The next answer, which there has to be."""
+    """Return the next answer, which must exist."""
     answer = line.hear()
     assert answer is not None
     return answer
@@ -166,14 +166,14 @@ def heard(line: Line) -> Answer:
 
 @dataclass
 class Running:
-    """A router that accepts every event, all of them at one stand-in target."""
+    """A router that accepts every event and sends it to one stand-in target."""
 
     port: int
     server: Server
     loop: asyncio.AbstractEventLoop
-    #: What the target got.
+    #: The requests of the target.
     events: list[Received] = field(default_factory=list)
-    #: What was logged as an error, or by a library at all.
+    #: Log lines that are errors or come from a library.
     troubles: list[str] = field(default_factory=list)
     _stopped: bool = False
 
@@ -181,13 +181,13 @@ class Running:
         return Line(self.port, **options)
 
     def ask(self, *packets: bytes) -> Answer:
-        """One answer on a connection of its own."""
+        """Send packets on a new connection, and return the answer."""
         with self.line() as line:
             line.say(*packets)
             return heard(line)
 
     def stop(self) -> None:
-        """Once; by the second time the loop may be gone."""
+        """Stop the server once; later the loop may be closed."""
         if not self._stopped:
             self._stopped = True
             self.loop.call_soon_threadsafe(self.server.stop)
@@ -218,9 +218,9 @@ def running(
     ebaas: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
-    """A router and its target, which answers after `delay` seconds, until the block ends.
+    """Run a router and its target, which answers after `delay` seconds.
 
-    Its store is its own: another one with the same bodies must not claim its events.
+    The store is a new one, because another with the same bodies would claim events.
     """
     up = threading.Event()
     events: list[Received] = []

@@ -81,7 +81,7 @@ class CallerInfo:
 
     @property
     def failed(self) -> bool:
-        """Whether the reply was not `000`, or an attempt failed."""
+        """True if the reply was not `000`, or an attempt failed."""
         return self.code != SUCCESS or any(result.failed for result in self.targets)
 
 

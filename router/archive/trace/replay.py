@@ -57,16 +57,16 @@ class Again:
     after: ReplayPlace | None = None
 
     def had_it(self, request: CallerInfo) -> bool:
-        """Whether the line says that the target was in the plan."""
+        """Return whether the line says that the target was in the plan."""
         return any(result.target == self.target for result in request.targets)
 
     def is_unknown(self, request: CallerInfo) -> bool:
-        """Whether the line lacks some of its targets, and ours may be one of them."""
+        """Return whether the line lacks some of its targets, and ours may be one of them."""
         return "targets" in request.cut and not self.had_it(request)
 
     def concerns(self, request: CallerInfo) -> bool:
-        """Whether the replay depends on this request: of an event whose plan changed between two
-        requests, a request that had the target."""
+        """Return whether the replay depends on this request. If an event's plan changed between
+        two requests, it depends on one that had the target."""
         return self.backfill or self.had_it(request) or self.is_unknown(request)
 
     def choose(self, sources: Sources) -> Iterator[CallerInfo]:

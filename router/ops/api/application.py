@@ -217,7 +217,7 @@ def _path_parameter(name: str) -> dict[str, Any]:
 
 
 def _parameter(param: Param) -> dict[str, Any]:
-    about = {"description": param.about, "schema": param.full_schema}
+    about = {"description": param.about, "schema": param.schema}
     return {"name": param.name, "in": "query", **about}
 
 

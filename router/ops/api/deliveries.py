@@ -11,16 +11,16 @@ from typing import Any, TypedDict
 from router.config.holders import Permission
 from router.model.event import new_id
 from router.ops.api.endpoint import (
+    FLAG,
+    MARK,
+    PATTERN,
+    SPAN,
+    TEXT,
     ApiCall,
+    Param,
     endpoint,
-    flag,
-    marked,
     number,
-    patterns,
-    span,
-    text,
-    texts,
-    words,
+    word,
 )
 from router.ops.api.view import View
 from router.ops.problems import Rejected
@@ -49,30 +49,24 @@ from router.store.views import (
     entry_view,
 )
 
-#: How many deliveries are on a page by default, and at most.
+#: The deliveries on a page, by default and at most.
 _LIMIT, _MOST = 50, 500
 
-#: How many of the last actions are listed; how many are searched for a team's own, or for one that
-#: goes on.
+#: The number of actions that are listed, and that are searched for a team's own or a current one.
 _ACTIONS, _SEARCHED_ACTIONS = 20, 500
 
-#: How long one request replays, discards or restores, in seconds. Another one continues.
+#: The seconds for which one request acts. The next one continues.
 _ACT_TIME = 5.0
 
 #: The filters of a list and of an action.
 FILTERS = (
-    words("state", "In these states", [str(state) for state in State]),
-    texts("target", "Of these targets"),
-    patterns("match", "Of events whose key matches a pattern, as in routes.yaml"),
-    texts("event", "Of these events"),
-    span("older_than", "Of events that arrived longer ago"),
-    span("newer_than", "Of events that arrived less long ago"),
-    words(
-        "acknowledged_later",
-        "Deliveries that were acknowledged later, by another event with the same body",
-        [str(each) for each in Later],
-        many=False,
-    ),
+    Param("state", "In these states", word(State), many=True),
+    Param("target", "Of these targets", TEXT, many=True),
+    Param("match", "Of events whose key matches a pattern, as in routes.yaml", PATTERN, many=True),
+    Param("event", "Of these events", TEXT, many=True),
+    Param("older_than", "Of events that arrived longer ago", SPAN),
+    Param("newer_than", "Of events that arrived less long ago", SPAN),
+    Param("acknowledged_later", "Deliveries acknowledged later, by another event", word(Later)),
 )
 
 
@@ -97,8 +91,8 @@ class ActionsView(TypedDict):
     "/deliveries",
     params=(
         *FILTERS,
-        number("limit", f"How many; {_LIMIT} by default", _MOST),
-        text("after", "The `next` of the previous page"),
+        Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
+        Param("after", "The `next` of the previous page", TEXT),
     ),
     problems=(404, 410, 503),
 )
@@ -154,7 +148,7 @@ async def actions(call: ApiCall) -> ActionsView:
 @endpoint(
     "GET",
     "/deliveries/{id}",
-    params=(flag("body", "With its body", needs="bodies"),),
+    params=(Param("body", "With its body", FLAG, needs="bodies"),),
     problems=(404, 503),
 )
 async def dossier(call: ApiCall) -> DossierView:
@@ -180,11 +174,11 @@ class PreviewView(TypedDict):
 
     token: str
     verb: Verb
-    #: As it will be recorded.
+    #: The action as it will be recorded.
     action: ActionView
     number: int
     counts: list[CountView]
-    #: How many more were acknowledged later, by another event with the same body.
+    #: Further deliveries, which were acknowledged later by another event with the same body.
     left_out: int
     #: If the number is 0: the state of each delivery of the events that were asked for.
     why: list[str]
@@ -194,17 +188,17 @@ class DoneView(TypedDict):
     """The progress of an action."""
 
     action: ActionView
-    #: By this request.
+    #: The number of deliveries that this request changed.
     changed: int
     #: Deliveries of the preview that have changed since and stay as they are, or are still to do.
     left: int
-    #: Whether to send the token again for the rest.
+    #: True if the token has to be sent again for the rest.
     more: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    #: As it will be recorded, with the time of the preview on the store's clock.
+    #: The action as it will be recorded, with the time of the preview on the store's clock.
     action: Action
     selection: Selection
     number: int
@@ -294,8 +288,8 @@ ACTS = tuple(
         may=may,
         takes=(
             *FILTERS,
-            marked("dry_run", "Preview the action"),
-            text("token", "The token of a preview, to act on its deliveries"),
+            Param("dry_run", "Preview the action", MARK),
+            Param("token", "The token of a preview, to act on its deliveries", TEXT),
         ),
         problems=(404, 409, 503),
     )(acting(verb))

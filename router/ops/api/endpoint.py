@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from itertools import islice
@@ -93,34 +93,41 @@ def _object(kind: Any, named: dict[str, JsonSchema]) -> JsonSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of parameters."""
+
+    #: For the code of a problem: `invalid_…`.
+    name: str
+    schema: JsonSchema
+    #: Parses a text; raises ValueError or GlobInvalid with a text for people.
+    read: Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Param:
     """A parameter of a query, or a member of a body."""
 
     name: str
     about: str
-    schema: JsonSchema
-    #: Parses its text; raises ValueError with a text for people.
-    read: Callable[[str], Any] = str
-    #: The code of the problem if `read` raises ValueError.
-    invalid: str = "invalid_text"
-    #: Whether there may be several.
+    kind: Kind
+    #: True if there may be several.
     many: bool = False
     is_required: bool = False
     #: A further permission if it is given and not false.
     needs: Permission | None = None
 
     @property
-    def full_schema(self) -> JsonSchema:
-        return {"type": "array", "items": self.schema} if self.many else self.schema
+    def schema(self) -> JsonSchema:
+        return {"type": "array", "items": self.kind.schema} if self.many else self.kind.schema
 
     def parse(self, value: Any) -> Any:
         """Parse a value, if it is a text. Raises Rejected."""
         if not isinstance(value, str):
             return value
         try:
-            return self.read(value)
-        except ValueError as error:
-            raise Rejected(self.invalid, name=self.name, why=str(error)) from None
+            return self.kind.read(value)
+        except (ValueError, GlobInvalid) as error:
+            raise Rejected(f"invalid_{self.kind.name}", name=self.name, why=str(error)) from None
 
     def value_of(self, values: Sequence[Any]) -> Any:
         """Return all of the values if there may be several, else the only one or None."""
@@ -184,7 +191,7 @@ class Endpoint:
             "type": "object",
             "properties": {
                 member.name: {
-                    **member.full_schema,
+                    **member.schema,
                     **({"maxItems": _MOST_MEMBERS} if member.many else {}),
                     "description": member.about,
                 }
@@ -261,15 +268,6 @@ _WHY = {
 LONGEST_TEXT = 1024
 
 
-def text(name: str, about: str, *, is_required: bool = False) -> Param:
-    schema = {"type": "string", "minLength": 1}
-    return Param(name, about, schema, read_text, is_required=is_required)
-
-
-def texts(name: str, about: str) -> Param:
-    return replace(text(name, about), many=True)
-
-
 def read_text(text: str) -> str:
     if not text:
         raise ValueError("is empty")
@@ -280,77 +278,62 @@ def read_text(text: str) -> str:
     return text
 
 
-def words(name: str, about: str, known: Sequence[str], *, many: bool = True) -> Param:
-    """One or several of a few words."""
+def _reader(read: Callable[[str], Any], why: str) -> Callable[[str], Any]:
+    """Give a parser an error of our own."""
 
-    def read(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"is none of {', '.join(known)}")
-        return text
+    def reader(text: str) -> Any:
+        try:
+            return read(text)
+        except (KeyError, ValueError):
+            raise ValueError(why) from None
 
-    return Param(name, about, {"enum": list(known)}, read, "invalid_word", many)
-
-
-def flag(name: str, about: str, *, needs: Permission | None = None) -> Param:
-    def read(text: str) -> bool:
-        if text not in ("true", "false"):
-            raise ValueError("is neither true nor false")
-        return text == "true"
-
-    return Param(name, about, {"type": "boolean"}, read, "invalid_flag", needs=needs)
+    return reader
 
 
-def marked(name: str, about: str) -> Param:
-    """A member that is true if it is there."""
-    return Param(name, about, {"enum": [True]})
+def word(known: Iterable[str]) -> Kind:
+    """One of a few words."""
+    words = {each: each for each in map(str, known)}
+    why = f"is none of {', '.join(words)}"
+    return Kind("word", {"enum": [*words]}, _reader(words.__getitem__, why))
 
 
-def number(name: str, about: str, most: int) -> Param:
-    def read(text: str) -> int:
-        if not re.fullmatch("[1-9][0-9]{0,8}", text) or int(text) > most:
-            raise ValueError(f"is not a whole number from 1 to {most}")
-        return int(text)
-
+def number(most: int) -> Kind:
     schema = {"type": "integer", "minimum": 1, "maximum": most}
-    return Param(name, about, schema, read, "invalid_number")
+    numbers = {str(each): each for each in range(1, most + 1)}
+    why = f"is not a whole number from 1 to {most}"
+    return Kind("number", schema, _reader(numbers.__getitem__, why))
 
 
-def span(name: str, about: str) -> Param:
-    """A duration, in seconds."""
+TEXT = Kind("text", {"type": "string", "minLength": 1}, read_text)
 
-    def read(text: str) -> float:
-        try:
-            return parse_duration(text)
-        except ValueError:
-            raise ValueError("is not a time span like 90s, 3h") from None
+#: A text that the endpoint checks.
+ANY_TEXT = Kind("text", {"type": "string"}, str)
 
-    schema = {"type": "string", "examples": ["90s", "3h"]}
-    return Param(name, about, schema, read, "invalid_span")
+FLAG = Kind(
+    "flag",
+    {"type": "boolean"},
+    _reader({"true": True, "false": False}.__getitem__, "is neither true nor false"),
+)
 
+#: A member that is true if it is there.
+MARK = Kind("flag", {"enum": [True]}, str)
 
-def moment(name: str, about: str) -> Param:
-    """A point in time, as Unix time: so long ago, or ISO 8601 (in UTC if it has no zone)."""
+#: A duration, in seconds.
+SPAN = Kind(
+    "span",
+    {"type": "string", "examples": ["90s", "3h"]},
+    _reader(parse_duration, "is not a time span like 90s, 3h"),
+)
 
-    def read(text: str) -> float:
-        try:
-            return parse_time(text, time.time())
-        except ValueError:
-            raise ValueError(
-                "is neither a time ago like 3h nor one like 2026-11-26T13:00:00Z"
-            ) from None
+#: A point in time, as Unix time: a time ago, or ISO 8601 (in UTC if it has no zone).
+MOMENT = Kind(
+    "moment",
+    {"type": "string", "examples": ["3h", "2026-11-26T13:00:00Z"]},
+    _reader(
+        lambda text: parse_time(text, time.time()),
+        "is neither a time ago like 3h nor one like 2026-11-26T13:00:00Z",
+    ),
+)
 
-    schema = {"type": "string", "examples": ["3h", "2026-11-26T13:00:00Z"]}
-    return Param(name, about, schema, read, "invalid_moment")
-
-
-def patterns(name: str, about: str) -> Param:
-    """Patterns of keys."""
-
-    def read(text: str) -> Glob:
-        try:
-            return Glob(read_text(text))
-        except GlobInvalid as error:
-            raise ValueError(str(error)) from None
-
-    schema = {"type": "string", "minLength": 1}
-    return Param(name, about, schema, read, "invalid_pattern", many=True)
+#: A pattern of keys.
+PATTERN = Kind("pattern", {"type": "string", "minLength": 1}, lambda text: Glob(read_text(text)))

@@ -8,21 +8,28 @@ from typing import TypedDict
 from router.archive.reading import InventoryView
 from router.archive.trace.views import MatchView, StoryView
 from router.ops.api.endpoint import (
+    FLAG,
+    MOMENT,
+    PATTERN,
+    TEXT,
     ApiCall,
     EventStream,
+    Param,
     endpoint,
-    flag,
-    moment,
     number,
-    patterns,
-    texts,
 )
 from router.ops.problems import Rejected
 from router.ops.searching import LookedInView, SearchedFor
 from router.ops.streams import StreamFilter, Streams
 
-#: How many events a search returns by default, at most, and at most with bodies of up to 1 MiB.
+#: The events of a search: by default, at most, and at most with bodies of up to 1 MiB.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
+
+
+_WHAT = (
+    "An event's id, its request's or trace's id, its key or a pattern of keys, an id in its "
+    "changes, or the beginning of its body's SHA-256"
+)
 
 
 class EventsView(TypedDict):
@@ -38,18 +45,14 @@ class EventsView(TypedDict):
     "GET",
     "/events",
     params=(
-        texts(
-            "what",
-            "An event's id, its request's or trace's id, its key or a pattern of keys, an id in "
-            "its changes, or the beginning of its body's SHA-256",
-        ),
-        moment("since", "Not older than this: a time, or a time ago"),
-        moment("until", "Older than this"),
-        texts("target", "Of these targets"),
-        texts("code", "With this code in the reply or a receiver's answer, or this HTTP status"),
-        flag("failed", "Without 000, or with a failed attempt"),
-        number("limit", f"How many; {_LIMIT} by default", _MOST),
-        flag("body", f"With their bodies; then at most {_MOST_BODIES} events", needs="bodies"),
+        Param("what", _WHAT, TEXT, many=True),
+        Param("since", "Not older than this: a time, or a time ago", MOMENT),
+        Param("until", "Older than this", MOMENT),
+        Param("target", "Of these targets", TEXT, many=True),
+        Param("code", "With this code for EBaaS or of a receiver, or HTTP status", TEXT, many=True),
+        Param("failed", "Without 000, or with a failed attempt", FLAG),
+        Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
+        Param("body", f"With bodies; then at most {_MOST_BODIES} events", FLAG, needs="bodies"),
     ),
     problems=(503,),
 )
@@ -60,10 +63,10 @@ async def events(call: ApiCall) -> EventsView:
     if body and limit > _MOST_BODIES:
         raise Rejected("bodies_limit", most=_MOST_BODIES)
     question = SearchedFor(
-        what=[*query["what"]],
-        targets=[*(view.among(query["target"]) or ())],
-        seen=[*(view.among(()) or ())],
-        codes=[*query["code"]],
+        what=query["what"],
+        targets=view.among(query["target"]) or (),
+        seen=view.among(()) or (),
+        codes=query["code"],
         since=query["since"],
         until=query["until"],
         failed=bool(query["failed"]),
@@ -71,25 +74,22 @@ async def events(call: ApiCall) -> EventsView:
         body=body,
     )
     found = await call.parts.search.run(question, call.holder.owner)
-    return EventsView(
-        events=[match for each in found["events"] if (match := view.match(each)) is not None],
-        more=found["more"],
-        looked_in=found["looked_in"],
-        skipped=found["skipped"],
-    )
+    visible = [match for each in found["events"] if (match := view.match(each)) is not None]
+    more, looked_in, skipped = found["more"], found["looked_in"], found["skipped"]
+    return EventsView(events=visible, more=more, looked_in=looked_in, skipped=skipped)
 
 
 @endpoint(
     "GET",
     "/events/{id}",
-    params=(flag("body", "With its body", needs="bodies"),),
+    params=(Param("body", "With its body", FLAG, needs="bodies"),),
     problems=(404, 503),
 )
 async def event(call: ApiCall) -> StoryView:
     """One event: each request, each attempt, and what comes next"""
     view, body = call.view(), bool(call.query["body"])
     # A search for another team's event takes as long as one for an event that does not exist.
-    own = [*(view.among(()) or ())]
+    own = view.among(()) or ()
     question = SearchedFor(targets=own, seen=own, limit=1, event=call.path["id"], body=body)
     story = (await call.parts.search.run(question, call.holder.owner))["story"]
     visible = story and view.story(story)
@@ -112,10 +112,10 @@ async def archive(call: ApiCall) -> InventoryView:
     "GET",
     "/stream",
     params=(
-        texts("target", "About these targets"),
-        patterns("match", "Events whose key matches a pattern, as in routes.yaml"),
-        flag("failed", "Without 000, with a failed attempt, or another problem"),
-        flag("bodies", "With the events' bodies", needs="bodies"),
+        Param("target", "About these targets", TEXT, many=True),
+        Param("match", "Events whose key matches, as in routes.yaml", PATTERN, many=True),
+        Param("failed", "Without 000, with a failed attempt, or another problem", FLAG),
+        Param("bodies", "With the events' bodies", FLAG, needs="bodies"),
     ),
     problems=(503,),
     replies=EventStream,
@@ -126,16 +126,9 @@ async def stream(call: ApiCall) -> AsyncGenerator[bytes]:
     query, streams = call.query, call.parts.streams
     if count := streams.full_for(call.holder):
         raise Rejected("streams_full", count=count)
-    reading = _read(
-        streams,
-        StreamFilter(
-            call.holder,
-            targets=query["target"],
-            keys=query["match"],
-            failed=bool(query["failed"]),
-            bodies=bool(query["bodies"]),
-        ),
-    )
+    failed, bodies = bool(query["failed"]), bool(query["bodies"])
+    wanted = StreamFilter(call.holder, query["target"], query["match"], failed, bodies)
+    reading = _read(streams, wanted)
     await anext(reading)  # takes the place at once, before another request can check for one
     return reading
 

@@ -25,7 +25,7 @@ from router.store.admin import Admin
 from router.store.protocol import StoreFailed
 from router.telemetry.log import Log
 
-#: How long one question to a running router's store may take, in seconds.
+#: The longest question to a running router's store, in seconds.
 STORE_TIMEOUT = 10.0
 
 
@@ -70,7 +70,7 @@ class Stored:
             await self._admin.close()
 
 
-#: How many searches run at a time, and how long each may take, in seconds, its wait included.
+#: The number of searches at a time, and the longest one in seconds, its wait included.
 SEARCHES, SEARCH_TIMEOUT = 2, 10.0
 
 
@@ -143,7 +143,7 @@ class SearchHere(Search):
             return await search_in(self._archive, admin, question, *self._reports)
 
 
-#: How many previews of one holder are kept; the oldest goes.
+#: The number of previews of one holder that are kept; the oldest goes.
 MAX_PREVIEWS = 32
 
 P = TypeVar("P")
@@ -153,7 +153,7 @@ class Previews:
     """Previews by their tokens, for as long as the process runs."""
 
     def __init__(self) -> None:
-        #: By who made them, and by token.
+        #: By the holder who made them, and by token.
         self._kept: dict[str, dict[str, Any]] = {}
 
     def put(self, who: str, preview: object) -> str:

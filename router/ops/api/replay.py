@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from router.archive.trace.replay import resend
 from router.model.event import new_id
-from router.ops.api.endpoint import ApiCall, Param, endpoint, marked, moment, patterns, text
+from router.ops.api.endpoint import MARK, MOMENT, PATTERN, TEXT, ApiCall, Kind, Param, endpoint
 from router.ops.problems import Rejected
 from router.ops.searching import AgainFor, AgainFound
 from router.store.admin import STEP, Action, Admin, Resend, Verb
@@ -18,14 +18,14 @@ from router.store.protocol import StoreFull
 from router.store.views import ActionView, action_view
 from router.telemetry.log.lines import stamp, utc
 
-#: How long a replay that was stopped can be resumed, in seconds; and among how many of the last
-#: actions it is searched for.
+#: The seconds within which a stopped replay can be resumed, and the number of actions that are
+#: searched for it.
 _RESUMABLE, _SEARCHED_ACTIONS = 86400.0, 1000
 
-#: How old a line is, in seconds, before it is sure to be in the archive.
+#: The age in seconds after which a line is certain to be in the archive.
 _WRITTEN = 1.0
 
-#: How long the archive may be searched for the first event, or to count all, in seconds.
+#: The longest search for the first event, or count of all, in seconds.
 _COUNT_TIMEOUT = 600.0
 
 
@@ -38,7 +38,7 @@ class ReplayPreview(TypedDict):
     #: When the first and the last of them arrived.
     first: str | None
     last: str | None
-    #: How many lines are left out, by the reason.
+    #: The number of lines that are left out, by the reason.
     left_out: dict[str, int]
     #: Parts that could not be read; empty for none.
     damage: str
@@ -50,7 +50,7 @@ class ReplayStep(TypedDict):
     """The progress by one request."""
 
     taken: int
-    #: How many of them were queued; the others are still being retried, or were queued before.
+    #: The number of them that were queued; the others are still retried, or were queued before.
     changed: int
     more: bool
     #: The target's share of the store is full.
@@ -64,7 +64,7 @@ class ReplayState:
     action: Action
     #: The events that are left.
     again: AgainFor
-    #: Who continues it; `action` has who began it.
+    #: The holder who continues it; `action` has the one who began it.
     who: str
     #: Events that have been read, and are queued next.
     pending: list[Resend] = field(default_factory=list)
@@ -78,15 +78,15 @@ class ReplayState:
     "/archive/replay",
     may=("replay",),
     takes=(
-        text("target", "The target to send to"),
-        patterns("match", "Events whose key matches a pattern"),
-        text("since", "Not older than this: a time, or a time ago"),
-        text("until", "Older than this"),
-        marked("backfill", "The events whose plan did not have the target, instead of the others"),
-        marked("anew", "Do not resume a replay with the same filters that was stopped"),
-        marked("dry_run", "Preview the replay"),
-        text("token", "The token of a preview, to queue the next of its events"),
-        Param("most", "At most this many with this request", {"type": "integer"}),
+        Param("target", "The target to send to", TEXT),
+        Param("match", "Events whose key matches a pattern", PATTERN, many=True),
+        Param("since", "Not older than this: a time, or a time ago", TEXT),
+        Param("until", "Older than this", TEXT),
+        Param("backfill", "The events whose plan did not have the target, not the others", MARK),
+        Param("anew", "Do not resume a replay with the same filters that was stopped", MARK),
+        Param("dry_run", "Preview the replay", MARK),
+        Param("token", "The token of a preview, to queue the next of its events", TEXT),
+        Param("most", "At most this many at once", Kind("number", {"type": "integer"}, int)),
     ),
     problems=(404, 409, 503),
 )
@@ -163,7 +163,7 @@ def _text(words: str, since: float | None) -> str:
 
 def _moment(body: Mapping[str, Any], name: str) -> float | None:
     given: str | None = body[name]
-    return None if given is None else moment(name, "").parse(given)
+    return None if given is None else Param(name, "", MOMENT).parse(given)
 
 
 def _words(body: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from router import __version__
 from router.config.explaining import Explained, RefusedEvent
 from router.config.holders import DEEDS, Permission
 from router.model.event import FIELDS
-from router.ops.api.endpoint import LONGEST_TEXT, ApiCall, Param, Time, endpoint, marked, text
+from router.ops.api.endpoint import LONGEST_TEXT, MARK, TEXT, ApiCall, Kind, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
 from router.ops.hour import EventsHour, Hour
 from router.ops.problems import Rejected
@@ -20,12 +20,12 @@ from router.telemetry.log.lines import utc
 
 
 class YouView(TypedDict):
-    """Who asks, and their permissions."""
+    """The holder of the token, and their permissions."""
 
     name: str | None
     owner: str | None
     may: list[Permission]
-    #: Whether this router has tokens.
+    #: True if this router has tokens.
     tokens: bool
     version: str
 
@@ -51,7 +51,7 @@ class NodesView(TypedDict):
 
 @endpoint("GET", "/you", may=DEEDS)
 async def you(call: ApiCall) -> YouView:
-    """Who asks, and their permissions"""
+    """The holder of the token, and their permissions"""
     holder = call.holder
     return YouView(
         name=holder.name,
@@ -81,7 +81,7 @@ async def minutes(call: ApiCall) -> EventsHour:
 
 @endpoint("GET", "/status", replies=StatusView)
 async def status(call: ApiCall) -> dict[str, Any]:
-    """How the service does, and what is wrong, as in /status"""
+    """The status of the service, with the reasons if it is degraded, as in /status"""
     view = call.view()
     report = status_of(view.report(), time.time())
     if view.is_whole:
@@ -121,19 +121,17 @@ class RoutesView(TypedDict):
 
     hash: str
     since: Time
-    #: What happens to an event that no route matches.
+    #: The treatment of an event that no route matches.
     unmatched: str
-    #: How many requests EBaaS makes for an event.
+    #: The number of requests that EBaaS makes for an event.
     requests: int
     routes: list[RouteFacts]
     reloads: list[ReloadView]
 
 
 #: An event with short texts: each route that it matches repeats them.
-_EVENT = {
-    "type": "object",
-    "properties": {name: {"maxLength": LONGEST_TEXT} for name in FIELDS},
-}
+_SHORT = {name: {"maxLength": LONGEST_TEXT} for name in FIELDS}
+_EVENT = Kind("body", {"type": "object", "properties": _SHORT}, str)
 
 
 @endpoint("GET", "/routes")
@@ -165,9 +163,9 @@ async def routes(call: ApiCall) -> RoutesView:
     "POST",
     "/explain",
     takes=(
-        text("key", "An event's key, without the event"),
+        Param("key", "An event's key, without the event", TEXT),
         Param("event", "A whole event", _EVENT),
-        marked("all", "Return all routes, not only the nearest of those that do not match"),
+        Param("all", "All routes, not only the nearest of those that do not match", MARK),
     ),
 )
 async def explain(call: ApiCall) -> Explained | RefusedEvent:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict, cast, get_args
 
 from router.model.event import Attempt
 from router.model.secret import MASK
-from router.ops.api.endpoint import ApiCall, Param, Time, endpoint
+from router.ops.api.endpoint import ANY_TEXT, ApiCall, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.insight import Report, utc_or_none
@@ -31,7 +31,7 @@ Role = Literal["required", "optional"]
 
 
 class BreakerView(TypedDict):
-    """How many processes have the target's breaker in each state."""
+    """The number of processes with the target's breaker in each state."""
 
     closed: int
     open: int
@@ -39,7 +39,7 @@ class BreakerView(TypedDict):
 
 
 class RateFacts(TypedDict):
-    """How often each process of the router may call a target."""
+    """The rate at which each process of the router may call a target."""
 
     per_second: float
     burst: int
@@ -244,27 +244,17 @@ def _paused(
     target: Target | None, pause: Mapping[str, Any] | None
 ) -> PausedByPerson | PausedByRoutes | None:
     if pause is not None:
-        return PausedByPerson(
-            by="person",
-            until=utc(pause["until"]),
-            because=pause["because"],
-            who=pause["who"],
-            since=utc(pause["since"]),
-        )
+        since, until = utc(pause["since"]), utc(pause["until"])
+        because, who = pause["because"], pause["who"]
+        return PausedByPerson(by="person", until=until, because=because, who=who, since=since)
     return PausedByRoutes(by="routes.yaml") if target and target.paused else None
 
 
 def _last_failure(attempt: Attempt | None) -> LastFailure | None:
     if attempt is None:
         return None
-    return LastFailure(
-        at=utc(attempt.at),
-        reason=attempt.reason,
-        status=attempt.status,
-        code=attempt.code,
-        msg=attempt.msg,
-        detail=attempt.detail,
-    )
+    words = {name: getattr(attempt, name) for name in ("reason", "status", "code", "msg", "detail")}
+    return cast("LastFailure", {"at": utc(attempt.at), **words})
 
 
 class PausedView(TypedDict):
@@ -295,10 +285,8 @@ async def pauses(call: ApiCall) -> PausesView:
     "/targets/{name}/pause",
     may=("pause",),
     takes=(
-        Param(
-            "until", "A time from now, like 10m, or a time", {"type": "string"}, is_required=True
-        ),
-        Param("because", "The reason, for all who see it", {"type": "string"}, is_required=True),
+        Param("until", "A time from now, like 10m, or a time", ANY_TEXT, is_required=True),
+        Param("because", "The reason, for all who see it", ANY_TEXT, is_required=True),
     ),
     problems=(404,),
 )

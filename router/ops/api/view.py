@@ -97,7 +97,7 @@ class View:
         return {route["name"] for route in self.routes()}
 
     def has(self, target: str) -> bool:
-        """Whether the target is visible. It may be in no configuration any more."""
+        """Return whether a target is visible. It may be in no configuration any more."""
         return self.is_whole or target in self.targets
 
     def among(self, targets: Collection[str]) -> tuple[str, ...] | None:

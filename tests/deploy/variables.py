@@ -1,4 +1,4 @@
-"""What a deployment's files tell the router, read as the router reads it."""
+"""The variables of a deployment's files, read like the router reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def settings_of(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def longest_stop(settings: Mapping[str, Any]) -> float:
-    """Seconds: the drain's delay, its timeout, and what the last replies may take."""
+    """Return the seconds of the drain's delay, its timeout, and the last replies together."""
     defaults = Settings()
     delay: float = settings.get("drain_delay", defaults.drain_delay)
     timeout: float = settings.get("drain_timeout", defaults.drain_timeout)
