@@ -85,7 +85,7 @@ def _own_keys(target: Shape) -> Shape:
 
 
 def _keys(title: str, shape: Shape, about: str = "") -> list[str]:
-    required = (shape.fixed or {}).get("required", ())
+    required = shape.fixed.get("required", ())
     rows = [
         (
             f"`{key}`",
@@ -373,11 +373,26 @@ def codes(language: int) -> str:
 
 # All of it.
 
-_DERIVED: tuple[Name, ...] = ("routes.common", "routes.team")
+#: The schemas of a folder's files, by the keys that each may have.
+_DERIVED: Mapping[Name, tuple[str, ...]] = {
+    "routes.common": (*document("routes")["properties"], "share"),
+    "routes.team": ("version", "owner", "targets", "routes"),
+}
 
 
 def _schema(name: Name) -> Callable[[], str]:
-    return lambda: json.dumps(document(name), indent=2, ensure_ascii=False) + "\n"
+    """Make the schema of a sort of file. Only `version` is required: the rest may be elsewhere."""
+    schema = document("routes")
+    every = {**schema["definitions"], **schema["properties"]}
+    derived = {
+        **schema,
+        "$id": f"urn:ebaas-router:{name}.yaml",
+        "title": f"ebaas-router {name}.yaml",
+        "$comment": "Made of routes.schema.json by make docs.",
+        "required": ["version"],
+        "properties": {key: every[key] for key in _DERIVED[name]},
+    }
+    return lambda: json.dumps(derived, indent=2, ensure_ascii=False) + "\n"
 
 
 #: Every file that is made from code, and its maker.
