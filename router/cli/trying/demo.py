@@ -213,8 +213,8 @@ class _Story:
     async def _show_first(self) -> Mapping[str, Any]:
         reply, line = await self._send(SAMPLE)
         say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
-        for route in line["routes"]:
-            say(f"  {'route':<14} {route}")
+        for number, route in enumerate(line["routes"]):
+            say(f"  {'' if number else 'matched by':<14} {route}")
         _print(line, reply)
         return line
 
