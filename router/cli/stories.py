@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from router.archive.trace.lines import AtTargetView, LateView, RequestView
 from router.archive.trace.views import (
-    AtTargetView,
     LateMatch,
-    LateView,
     MatchView,
     MissedView,
     NextView,
     RequestMatch,
-    RequestView,
     StepView,
     StoryView,
 )

@@ -223,8 +223,8 @@ def test_a_replayed_event_is_read_from_its_body(tmp_path: Path) -> None:
     again = resend(
         at=found.at,
         event_id=id_of(found),
-        request_id=found.request_id,
-        number=found.number,
+        request_id=found.view["request_id"],
+        number=found.view["request"],
         hops=found.hops,
         body=found.body or "",
     )
