@@ -29,7 +29,7 @@ from router.cli.options import (
     heed_ctrl_c,
 )
 from router.cli.printing import note, say, say_as, say_json, say_lines
-from router.cli.remote import Remote, add_router, opened, part
+from router.cli.remote import Remote, RemoteProblem, add_router, opened, part
 from router.config.settings import parse_count
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
@@ -183,8 +183,11 @@ def _show(router: Remote, args: argparse.Namespace) -> int:
     from router.cli.stories import format_story
 
     event, query = part(args.event_id), [("body", "true")] if args.body else []
-    dossier = router.find(f"/deliveries/{event}", query)
-    if dossier is None:
+    try:
+        dossier = router.get(f"/deliveries/{event}", query)
+    except RemoteProblem as error:
+        if error.status != 404:
+            raise
         note(
             f"no such event: {args.event_id!r} was never kept, or is over for long enough, or is "
             "another id of it, by which `trace` finds it"

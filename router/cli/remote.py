@@ -123,15 +123,6 @@ class Remote:
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         return self._request(self._timeout, "GET", path, params=[*query])
 
-    def find(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        """Return what is at the path, or None if nothing is."""
-        try:
-            return self.get(path, query)
-        except RemoteProblem as error:
-            if error.status == 404:
-                return None
-            raise
-
     def post(self, path: str, body: Mapping[str, Any], within: float = 0.0) -> Any:
         """A response may take `within` seconds if that is longer than usual."""
         timeout = self._timeout and max(self._timeout, within)
