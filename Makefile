@@ -203,11 +203,11 @@ receivers: dev-environment ## run the receivers of docs/receivers/, each in its 
 
 .PHONY: torture
 
-torture: dev-environment ## random bytes from callers and targets, the worst JSON, and files with payloads: CORPUS=folder
+torture: dev-environment ## many random bytes from callers and targets, and the worst JSON of each bound
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
-	@CORPUS="$(abspath $(CORPUS))" $(python) -m pytest -n 4 tests/whole/test_corpus.py
+	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/whole/test_worst_bodies.py
 
 .PHONY: bench growth profile
 
