@@ -80,7 +80,7 @@ def _check_target(part: Part, name: str, target: Mapping[str, Any], egress: Egre
     if address is not None and (refusal := egress.refusal(str(address))):
         part.report((*path, "url"), f"{host} is {refusal}, and egress allows no other")
     if "tls" in target and url.startswith("http:"):
-        part.report((*path, "tls"), "says nothing to a target that is called by http://")
+        part.report((*path, "tls"), "has no effect on a target that is called by http://")
     if part.owner and target.get("owner") not in (None, part.owner):
         message = f"the file belongs to {shown(part.owner)}, and so do its targets"
         part.report((*path, "owner"), message)
@@ -127,7 +127,7 @@ def _check_own(part: Part, at: int, route: Mapping[str, Any]) -> None:
     patterns = patterns_of(route).get("event_key") or ()
     own = any(pattern is not None and pattern.startswith(OWN_KEYS) for pattern in patterns)
     if own and route.get("required"):
-        message = f"nobody waits for events of {OWN_SOURCE}: their targets are optional"
+        message = f"no reply waits for events of {OWN_SOURCE}: their targets are optional"
         part.report(("routes", at, "required"), message)
 
 

@@ -79,7 +79,9 @@ def _warn_tls(part: Part, path: tuple[str, ...], tls: Tls) -> None:
         message = "its certificate is not verified: whoever is on the way can read and answer"
         part.warn((*path, "insecure_skip_verify"), message)
     if tls.vouches_for_itself and tls.ca_ends > time.time():
-        message = "a certificate in it is no authority's: another that it signed is refused"
+        message = (
+            "a certificate in it is not an authority's: certificates that it signed are refused"
+        )
         part.warn((*path, "ca"), message)
     for key, ends in (("ca", tls.ca_ends), ("cert", tls.cert_ends)):
         left = ends - time.time()
@@ -114,7 +116,7 @@ def _warn_callers(common: Part, ebaas: Mapping[str, Any]) -> None:
             message = f"{network} is every IPv{network.version} address there is"
             common.warn(_item(common, ("ebaas", "allow_from"), at), message)
     if "token_header" in written and not ebaas["token"]:
-        common.warn(("ebaas", "token_header"), "says nothing without ebaas.token")
+        common.warn(("ebaas", "token_header"), "has no effect without ebaas.token")
 
 
 def _item(part: Part, path: tuple[str | int, ...], at: int) -> tuple[str | int, ...]:

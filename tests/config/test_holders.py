@@ -82,7 +82,7 @@ def test_holders_and_their_tokens(tmp_path: Path) -> None:
         ),
         (
             f"{{name: a, sha256: {sha256().hexdigest()}, may: read}}",
-            "2:5: tokens[0]: has the SHA-256 of nothing, no token's",
+            "2:5: tokens[0]: is the SHA-256 of an empty text, not of a token",
         ),
         (
             f"{{name: a, sha256: {sha256(b'test').hexdigest()}, may: read}}",
