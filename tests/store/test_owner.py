@@ -42,8 +42,8 @@ def offline(store: Path) -> Finished:
     return run("deliveries", "list", "--store", str(store))
 
 
-def refusal(router: Serving, ops: int) -> str:
-    url = f"http://{HOST}:{ops}"
+def refusal(router: Serving, port: int) -> str:
+    url = f"http://{HOST}:{port}"
     who = f"ebaas-router (pid {router.process.pid}, ops port {url})"
     return f"it is in use by {who}: ask that router with --url {url}"
 
@@ -51,14 +51,14 @@ def refusal(router: Serving, ops: int) -> str:
 def test_a_second_router_and_an_offline_command_are_refused(tmp_path: Path) -> None:
     """Both end with exit code 3 and one line, which names the process and its URL; the first router
     goes on. After its stop the command works."""
-    ops, store = free_port(), tmp_path / "store.db"
+    port, store = free_port(), tmp_path / "store.db"
     with target() as ledger:
-        with serving(tmp_path, {"ledger": ledger}, options=["--ops-port", str(ops)]) as first:
+        with serving(tmp_path, {"ledger": ledger}, options=["--ops-port", str(port)]) as first:
             config = ["--config", str(tmp_path / "routes.yaml"), "--store", str(store)]
             second = run("serve", *config, "--port", "0")
             for refused in (second, offline(store)):
                 assert refused.returncode == 3
-                assert refusal(first, ops) in one_line(refused.stderr)
+                assert refusal(first, port) in one_line(refused.stderr)
             assert first.post("a") == "000"
             assert first.interrupt(signal.SIGTERM) == 0
         assert offline(store).returncode == 0
@@ -270,12 +270,12 @@ async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> No
     """The same process adds it to the file, beside the store."""
     path = tmp_path / "store.db"
     store = await SqliteStore.open(path, LIMITS)
-    ops = await SqliteAdmin.open(path, LIMITS)
+    admin = await SqliteAdmin.open(path, LIMITS)
     again = record(stage=Stage.CLOSED)
     action = Action("again", Verb.REPLAY, "ops", "", NOW)
-    await ops.resend(action, "one", [Resend(again, letter(b"archived"))])
+    await admin.resend(action, "one", [Resend(again, letter(b"archived"))])
     assert await found(store, b"archived") == {again.event_id: again}
-    await ops.close()
+    await admin.close()
     await store.close()
 
 
