@@ -1,4 +1,4 @@
-"""File systems of a test's own, which only root may mount, and the power cut of one."""
+"""File systems for tests, which only root may mount, and their power cuts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """A folder whose fsyncs cost nothing, where the machine has one: for what is not about disks,
-    so that whatever else the disk has to do can't make a commit late."""
+    """A folder in memory if there is one, whose fsyncs cost nothing: for tests that are not about
+    disks, so that other work of the disk cannot make a commit late."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 class Disks:
-    """Mounts below one folder. Where the machine can't, the test is skipped and says why."""
+    """Mounts below one folder. If the machine cannot mount, the test is skipped with the reason."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,14 +41,14 @@ class Disks:
         return self._mount(self._place("memory"), options)
 
     def ext4(self, megabytes: int) -> Path:
-        """One for each Disks."""
+        """Mount an ext4; one for each Disks."""
         with self._image.open("wb") as file:
             file.truncate(megabytes << 20)
         self._need("mkfs.ext4", "-q", "-F", str(self._image))
         return self._mount(self._place("disk"), ["-o", "loop", str(self._image)])
 
     def cut_power(self, place: Path) -> None:
-        """From now on the ext4 answers no more, and what no fsync has written is gone."""
+        """Stop the ext4: writes without an fsync are lost."""
         folder = os.open(place, os.O_RDONLY)
         try:
             fcntl.ioctl(folder, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
@@ -58,10 +58,8 @@ class Disks:
             os.close(folder)
 
     def restore_power(self, place: Path) -> None:
-        """What is on the disk is mounted there again.
-
-        It is a copy: the kernel would mount the dead file system anew if anybody still had it.
-        """
+        """Mount the contents of the disk there again. It is a copy, since the kernel would mount
+        the dead file system again if any process still used it."""
         _unmount(place)
         dead = self._image.replace(self._image.with_suffix(".cut"))
         shutil.copyfile(dead, self._image)
@@ -102,5 +100,5 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 def _unmount(place: Path) -> None:
-    """Also where somebody still has something open there."""
+    """Unmount it, also while files are open there."""
     subprocess.run(["umount", "-l", place], check=True)

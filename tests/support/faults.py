@@ -1,4 +1,4 @@
-"""A router whose store something befalls, and what then has to hold whatever it is."""
+"""A router whose store has a fault, and the promises that hold during any fault and after it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ REPLY_WITHIN: dict[str, Any] = {"ebaas": {"reply_within": "2s"}}
 
 
 class Scene(NamedTuple):
-    """A router with three targets, which answer 500 to some events until they are `healed`:
-    `weak`, which is required, to `fails-…`, and `aside`, which is optional, to `queues-…`."""
+    """A router with three targets, which answer 500 to some events until they are `healed`: `weak`,
+    which is required, to `fails-…`, and `aside`, which is optional, to `queues-…`."""
 
     router: Serving
     store: Store
@@ -63,7 +63,7 @@ def scene(folder: Path, store: Store, *options: str) -> Iterator[Scene]:
 
 
 def during(at: Scene, words: set[str]) -> None:
-    """No words: what fails is kept all the same."""
+    """Check a router during a fault. Without words, failures are recorded all the same."""
     assert at.router.post("healthy") == "000"
     codes = at_once(at.router, "fails-meanwhile", "queues-meanwhile", "healthy-beside")
     assert codes == ["500", "500" if words else "000", "000"], codes
@@ -89,13 +89,13 @@ def after(at: Scene) -> None:
 
 
 def at_once(router: Serving, *names: str) -> list[str]:
-    """The codes of events that are posted at the same time."""
+    """Post events at the same time, and return their codes."""
     with ThreadPoolExecutor(len(names)) as threads:
         return list(threads.map(router.post, names))
 
 
 def line_of(router: Serving, code: str, number: int) -> dict[str, Any]:
-    """The log line of the `number`-th event that was told this code."""
+    """Return the log line of the `number`-th event that was answered with this code."""
 
     def found() -> list[dict[str, Any]]:
         return [line for line in router.lines("event") if line["code"] == code]

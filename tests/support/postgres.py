@@ -1,5 +1,5 @@
-"""A real PostgreSQL server of a test session's own, and pgbouncer: the tests start them, break
-them and end them. scripts/postgresql installs what is missing."""
+"""A real PostgreSQL server for a test session, and pgbouncer: tests start, break and stop them.
+scripts/postgresql installs missing programs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class NoServer(Exception):
 
 
 def programs() -> Path:
-    """The folder of the server's programs. Raises NoServer."""
+    """Return the folder of the server's programs. Raises NoServer."""
     script = ROOT / "scripts/postgresql"
     found = subprocess.run([script, "--programs"], capture_output=True, text=True, check=False)
     if found.returncode:
@@ -65,7 +65,7 @@ def programs() -> Path:
 
 
 def _as_server(*command: str | Path) -> list[str]:
-    """The command as a user that PostgreSQL agrees to run as; it ends with the test's process."""
+    """Return the command as a user that PostgreSQL accepts; it ends with the test's process."""
     identity: list[str] = []
     if os.geteuid() == 0:
         identity = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
@@ -73,7 +73,7 @@ def _as_server(*command: str | Path) -> list[str]:
 
 
 def _folder() -> Path:
-    """One that whoever the server runs as may write to."""
+    """Make a folder that the server may write to."""
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     if os.geteuid() == 0:
         try:
@@ -85,12 +85,12 @@ def _folder() -> Path:
 
 
 def _copied(source: Path, destination: Path) -> None:
-    """With owners and modes as they are."""
+    """Copy with owners and modes."""
     subprocess.run(["cp", "-a", source, destination], check=True)
 
 
 class Database:
-    """One database of a server; `dsn` is what a router is given."""
+    """A database of a server; `dsn` is the URL for a router."""
 
     def __init__(self, server: Server, name: str, port: int | None = None) -> None:
         self.server = server
@@ -98,7 +98,7 @@ class Database:
         self.dsn = f"postgresql://{USER}:{_QUOTED}@{HOST}:{port or server.port}/{name}"
 
     def through(self, port: int) -> Database:
-        """The same, behind another port."""
+        """Return the same database at another port."""
         return Database(self.server, self.name, port)
 
     def rows(self, sql: str) -> list[tuple[str, ...]]:
@@ -130,7 +130,7 @@ class Server:
             raise
 
     def _make(self, wal: Path | None) -> None:
-        """What initdb makes in seconds is made once, and from then on copied."""
+        """Copy the result of initdb, which takes seconds and runs once."""
         version, user = self._programs.parent.name, self.folder.owner()
         made = ROOT / ".tools/postgresql" / f"{version}-{user}"
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ class Server:
             file.write("include_if_exists 'test.conf'\n")
 
     def start(self) -> None:
-        """Return once it takes connections. It has been stopped, or has ended itself."""
+        """Return once it accepts connections. It must not be running."""
         assert self._process is None or self._process.poll() is not None
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -178,7 +178,7 @@ class Server:
             time.sleep(0.02)
 
     def stop(self, *, immediately: bool = False) -> None:
-        """Connections are ended and transactions rolled back; `immediately` is a crash."""
+        """End connections and roll transactions back; `immediately` is a crash."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT if immediately else signal.SIGINT)
@@ -186,7 +186,7 @@ class Server:
 
     @contextmanager
     def down(self, *, immediately: bool = False) -> Iterator[None]:
-        """It is not there while the block runs."""
+        """Stop it while the block runs."""
         self.stop(immediately=immediately)
         try:
             yield
@@ -199,7 +199,7 @@ class Server:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """While the block runs none of its processes does anything."""
+        """Stop all of its processes while the block runs."""
         assert self._process is not None
         # First the one that makes the others.
         pids = [self._process.pid]
@@ -213,7 +213,7 @@ class Server:
 
     @contextmanager
     def configured(self, **config: str) -> Iterator[None]:
-        """Started anew with these settings, and after the block without them."""
+        """Restart it with these settings, and after the block without them."""
         self._set(config)
         self.restart()
         try:
@@ -224,7 +224,7 @@ class Server:
 
     @contextmanager
     def reloaded(self, **config: str) -> Iterator[None]:
-        """These settings are in force while the block runs; for those that need no new start."""
+        """Use these settings while the block runs; only for settings that need no restart."""
         before = {name: self.rows(f"SHOW {name}") for name in config}
         self._set(config)
         self._reload({name: [(value,)] for name, value in config.items()})
@@ -236,7 +236,7 @@ class Server:
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[Database]:
-        """A new database, a copy of the `template`; gone with the block."""
+        """Make a database, a copy of the `template`, and drop it after the block."""
         name = f"test_{os.getpid()}_{next(_numbers)}"
         self.rows(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE {template}")
         try:
@@ -257,7 +257,7 @@ class Server:
         return about.st_uid, about.st_gid
 
     def give(self, name: str, content: str) -> Path:
-        """A file in its folder that nobody else may read."""
+        """Write a file into its folder that only the server may read."""
         path = self.folder / name
         path.write_text(content)
         path.chmod(0o600)
@@ -269,7 +269,7 @@ class Server:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def processes(self) -> list[int]:
-        """The server's own, one for each connection among them."""
+        """Return the server's processes, one for each connection among them."""
         assert self._process is not None
         return [self._process.pid, *self._children()]
 
@@ -330,7 +330,7 @@ class Server:
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """A server that is up. Raises NoServer where there is none on this machine."""
+    """Start a server. Raises NoServer."""
     server = Server()
     try:
         server.start()
@@ -341,8 +341,7 @@ def running() -> Iterator[Server]:
 
 @contextmanager
 def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
-    """The same database through pgbouncer, which gives each transaction any of so many connections
-    to the server."""
+    """Start pgbouncer for a database: it gives each transaction any of so many connections."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         raise NoServer("no pgbouncer on this machine: scripts/postgresql installs it")

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, where a test does to connections what networks do."""
+"""A TCP proxy in front of a server, with the faults of networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.sockets import HOST, HeldPort, reset
 
 
 class Loss(Enum):
-    """When a connection breaks at a message."""
+    """The moment at which a connection breaks."""
 
     #: Before the server gets it.
     ASKING = auto()
@@ -24,7 +24,7 @@ class Loss(Enum):
 
 @dataclass(eq=False, slots=True)
 class _Link:
-    """One connection's two ends."""
+    """The two ends of a connection."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
@@ -40,7 +40,7 @@ class _Link:
 
 
 class Proxy:
-    """Listens at a port of its own, in a thread of its own; its methods are for the test's."""
+    """Listens on a port of its own, in a thread of its own; tests call its methods."""
 
     def __init__(self, to: int) -> None:
         #: The port of this machine that new connections are taken to.
@@ -66,17 +66,16 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._links)
 
     def cut(self) -> None:
-        """Reset every connection; new ones are taken."""
+        """Reset every connection; new ones are accepted."""
         self._do(self._cut())
 
     @contextmanager
     def losing(self, message: bytes, loss: Loss, *, once: bool = False) -> Iterator[None]:
-        """Every connection breaks on which something is sent that has this in it, or only the
-        first one."""
+        """Break every connection that carries this, or only the first one."""
         self._losing, self._once = (message, loss), once
         try:
             yield
@@ -96,14 +95,14 @@ class Proxy:
 
     @contextmanager
     def cutting(self) -> Iterator[None]:
-        """Every connection is reset, a new one as soon as something is sent on it."""
+        """Reset every connection, and each new one at its first message."""
         with self.losing(b"", Loss.ASKING):
             self.cut()
             yield
 
     @contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
-        """While the block runs, each message to the server is held up for so long."""
+        """Delay each message to the server by so many seconds, while the block runs."""
         self._delay = seconds
         try:
             yield
@@ -112,7 +111,7 @@ class Proxy:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Nothing gets through, and nobody is told: what a network does that drops packets."""
+        """Drop everything, without closing, as a network that drops packets."""
         self._do(self._hang())
         try:
             yield
@@ -121,7 +120,7 @@ class Proxy:
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Every connection is reset, and new ones are refused."""
+        """Reset every connection, and refuse new ones."""
         self._do(self._refuse())
         try:
             yield
@@ -219,7 +218,7 @@ class Proxy:
 
 @contextmanager
 def proxy(to: int) -> Iterator[Proxy]:
-    """To that port of this machine."""
+    """Start a proxy to that port of this machine."""
     started = Proxy(to)
     try:
         yield started

@@ -1,4 +1,4 @@
-"""Records and deliveries as a test of a store puts them there, and finds them again."""
+"""Records and deliveries for tests of a store."""
 
 from __future__ import annotations
 
