@@ -1,14 +1,14 @@
-/* Open-loop load: events arrive when they are due, whether or not earlier ones are answered.
+/* Open-loop load: events arrive on schedule, whether or not earlier ones are answered.
  *
  *   arrivals HOST PORT PATH KEY PER_SECOND WARM SECONDS
  *
- * Arrivals are a Poisson process. An event's latency begins when it was due, so that a slow server
- * is not waited for; one that finds no free connection gets a new one, up to CONNECTIONS, and
- * beyond them it stands in a line, its clock running. Good is what is answered with a body that has
- * "000". For WARM seconds connections are made and caches get warm: that is not counted.
+ * Arrivals are a Poisson process. An event's latency begins at its scheduled time, so a slow server
+ * does not slow down the load. Without a free connection, an event gets a new one, up to
+ * CONNECTIONS; beyond them it waits in a queue. An event is good if its answer's body has "000".
+ * The first WARM seconds are not counted.
  *
- * On stdout: how many failed, and which part of a core this program took; then a line for each good
- * event with when it was due, in Unix time, how late that was noticed, and its latency: in seconds.
+ * Prints the number of failures and this program's share of a core, then a line for each good event:
+ * its scheduled time in Unix time, the delay of this program, and its latency, in seconds.
  */
 
 #define _GNU_SOURCE
@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 enum { CONNECTIONS = 512, ANSWER = 16384, REQUEST = 2048 };
-static const double PATIENCE = 10.0; /* for what is unanswered at the end */
+static const double PATIENCE = 10.0; /* for unanswered events at the end */
 
 typedef struct {
     double due, late, latency; /* seconds; `due` by the monotonic clock */
@@ -48,15 +48,15 @@ static const char *host, *path, *source, *topic, *kind, *status;
 static int port, epoll;
 
 static Caller callers[CONNECTIONS];
-static Caller *idle[CONNECTIONS]; /* the one that was used last is used next */
+static Caller *idle[CONNECTIONS]; /* the last one used is used next */
 static int opened, idles;
 
-static Event *line; /* that wait for a connection */
+static Event *line; /* events that wait for a connection */
 static size_t head, tail;
 
-static Event *answered; /* only those that are counted */
+static Event *answered; /* without the warm-up */
 static size_t answers, failures, unanswered;
-static double begin; /* what is due earlier is not counted */
+static double begin; /* earlier events are not counted */
 
 static double clock_now(clockid_t which) {
     struct timespec now;
@@ -94,7 +94,7 @@ static void watch(Caller *caller, int how, uint32_t events) {
     if (epoll_ctl(epoll, how, caller->fd, &wanted) < 0) die("epoll_ctl");
 }
 
-/* Its connection is gone, and the event that it had with it. */
+/* The connection has failed, and so has its event. */
 static void lose(Caller *caller) {
     if (caller->busy) failures++, unanswered--;
     for (int i = 0; i < idles; i++)
@@ -107,7 +107,7 @@ static void lose(Caller *caller) {
 
 static void push(Caller *caller) {
     ssize_t sent = send(caller->fd, caller->request, caller->size, MSG_NOSIGNAL);
-    if (sent != (ssize_t)caller->size) lose(caller); /* so little always fits, or it is broken */
+    if (sent != (ssize_t)caller->size) lose(caller); /* so little always fits, unless it is broken */
 }
 
 static void give(Caller *caller, Event event) {
@@ -127,7 +127,7 @@ static Caller *dial(void) {
     setsockopt(caller->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     caller->connecting = true;
     opened++;
-    /* What it comes to, epoll tells. */
+    /* epoll reports the result. */
     (void)!connect(caller->fd, (struct sockaddr *)&address, sizeof address);
     watch(caller, EPOLL_CTL_ADD, EPOLLIN | EPOLLOUT);
     return caller;
@@ -141,7 +141,7 @@ static void arrive(double due) {
     else line[tail++] = event;
 }
 
-/* The body, once the answer is whole; NULL before. */
+/* Return the body of a complete answer, otherwise NULL. */
 static const char *body_of(Caller *caller) {
     caller->answer[caller->got] = 0;
     char *end = strstr(caller->answer, "\r\n\r\n");
@@ -165,7 +165,7 @@ static void hear(Caller *caller) {
     size_t room = ANSWER - 1 - caller->got;
     ssize_t got = recv(caller->fd, caller->answer + caller->got, room, 0);
     if (got < 0 && errno == EAGAIN) return;
-    if (got <= 0 || !caller->busy) { /* its end, or an answer that nobody asked for */
+    if (got <= 0 || !caller->busy) { /* its end, or an unexpected answer */
         lose(caller);
         return;
     }
@@ -175,12 +175,12 @@ static void hear(Caller *caller) {
     else if (caller->got == ANSWER - 1) lose(caller);
 }
 
-/* Events that wait get the connections that others have lost. */
+/* Give connections to waiting events. */
 static void serve_line(void) {
     while (head < tail && opened < CONNECTIONS) give(dial(), line[head++]);
 }
 
-/* Wait for answers until then, or take those that are there. */
+/* Wait for answers until then, or handle those that are there. */
 static void listen_until(double until) {
     struct epoll_event found[64];
     double left = fmax(0.0, until - clock_now(CLOCK_MONOTONIC));
@@ -237,7 +237,7 @@ int main(int count, char **words) {
     if (line == NULL || answered == NULL) die("calloc");
     for (int i = 0; i < CONNECTIONS; i++) callers[i].fd = -1;
     if ((epoll = epoll_create1(EPOLL_CLOEXEC)) < 0) die("epoll_create1");
-    /* It wakes when it means to, and before the targets, which share its core: where it may. */
+    /* If permitted, wake exactly on time, and before the targets, which share the core. */
     prctl(PR_SET_TIMERSLACK, 1);
     sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 2});
     srand48(1);
@@ -246,7 +246,7 @@ int main(int count, char **words) {
     begin = due + warm;
     for (size_t sent = 0; due < begin + seconds && sent < most; ) {
         listen_until(due);
-        /* A late wake-up sends all that have become due meanwhile. */
+        /* After a late wake-up, all due events are sent. */
         for (; due <= clock_now(CLOCK_MONOTONIC) && sent < most; sent++) {
             arrive(due);
             due += -log(1.0 - drand48()) / per_second;

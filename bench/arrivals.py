@@ -1,8 +1,9 @@
-"""Open-loop load by arrivals.c: events arrive when they are due, answered or not.
+"""Open-loop load by arrivals.c: events arrive on schedule, whether or not earlier ones are
+answered.
 
-A closed loop waits with a slow server, and so leaves out just the moments that count. Here an
-event's latency begins when it was due. That the figures are the server's and not the generator's,
-its own are beside them: how late it noticed events, and which part of its core it took.
+A closed loop waits for a slow server, and so omits the moments that matter. Here the latency of an
+event begins at its scheduled time. The generator's own delay and CPU time are reported too, to show
+that the figures are the server's.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from urllib.parse import urlsplit
 SOURCE = Path(__file__).with_name("arrivals.c")
 PROGRAM = Path(__file__).parent.parent / ".tools" / "arrivals"
 
-#: The key of events that every target of the bench gets.
+#: The key of all events of the bench.
 KEY = "a.gs.cert.1"
 
 
 @dataclass(frozen=True)
 class Latency:
-    """In milliseconds, over the events that were answered `000`."""
+    """Latencies in milliseconds, of events that got `000`."""
 
     events: int
     failures: int
@@ -32,15 +33,15 @@ class Latency:
     p90: float
     p99: float
     most: float
-    #: How late the generator noticed events: it sends them then, if a connection is free.
+    #: The delay of the generator. It sends at once then, if a connection is free.
     late_p99: float
 
 
 def arrivals(
     url: str, per_second: float, seconds: float, core: int, key: str = KEY, *, warm: float = 1.0
 ) -> Latency:
-    """Send events of that key at that rate, from a process of its own on that core; `seconds`
-    count, and not those before that it is warming up."""
+    """Send events with this key at this rate from a process on this core. `seconds` are measured
+    after a warm-up."""
     parts = urlsplit(url)
     where = (parts.hostname or "", str(parts.port or 80), parts.path)
     rate = map(str, (per_second, warm, seconds))
@@ -50,23 +51,23 @@ def arrivals(
 
 
 def program() -> Path:
-    """The generator, compiled where it is missing or older than its source."""
+    """Return the generator, compiled if it is missing or older than its source."""
     if not PROGRAM.exists() or PROGRAM.stat().st_mtime < SOURCE.stat().st_mtime:
         if shutil.which("cc") is None:
             raise SystemExit("a C compiler is missing; on Debian: apt-get install gcc libc6-dev")
         PROGRAM.parent.mkdir(exist_ok=True)
-        # Under a name of its own, for two may do so at once.
+        # Under a name of its own, because two processes may compile at once.
         made = PROGRAM.with_name(f"{PROGRAM.name}.{os.getpid()}")
         subprocess.run(["cc", "-O2", "-o", made, SOURCE, "-lm"], check=True)
         made.rename(PROGRAM)
     return PROGRAM
 
 
-def read(said: str) -> Latency:
-    """What the generator said: its failures and its share of a core, then a line an event."""
-    first, *lines = said.splitlines()
+def read(output: str) -> Latency:
+    """The generator's output: its failures and its share of a core, then a line for each event."""
+    first, *lines = output.splitlines()
     failures, _ = first.split()
-    # When each was due, how late the generator noticed it, and its latency, in seconds.
+    # For each event: its scheduled time, the generator's delay, and its latency, in seconds.
     events = [[float(word) * 1000 for word in line.split()] for line in lines]
     latencies = sorted(latency for _, _, latency in events)
     lates = sorted(late for _, late, _ in events)
@@ -82,5 +83,5 @@ def read(said: str) -> Latency:
 
 
 def percentile(share: float, ordered: Sequence[float]) -> float:
-    """The value below which that share of them is; 0 where there is none."""
+    """Return a percentile; 0 without values."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0

@@ -1,4 +1,4 @@
-"""One caller of the router: a connection that is kept where it can be, and a request at a time."""
+"""A caller of the router, which sends one request at a time and keeps its connection."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import json
 from collections.abc import Sequence
 
-#: How long a caller waits for one reply, in seconds.
+#: Seconds to wait for a reply.
 PATIENCE = 30.0
 
 
 class Caller:
-    """Speaks plain HTTP/1.1 to one port of this machine."""
+    """An HTTP/1.1 client for one local port."""
 
     def __init__(self, port: int, path: str = "/callback") -> None:
         self._port = port
@@ -20,11 +20,11 @@ class Caller:
         self._writer: asyncio.StreamWriter | None = None
 
     async def post(self, body: bytes) -> str:
-        """The code of the reply; what went wrong, in brackets, where none came."""
+        """Return the code of the reply, or the error in brackets."""
         return await self.say(request(self._path, body))
 
     async def say(self, *pieces: bytes, pause: float = 0.0) -> str:
-        """The code of the reply to these bytes, said one after the other; as `post` else."""
+        """Send these pieces one after another, and return like `post`."""
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._connect()
@@ -35,7 +35,7 @@ class Caller:
             return f"({type(error).__name__})"
 
     async def hang_up(self, *pieces: bytes, after: float) -> str:
-        """Say these bytes and go away without waiting for a reply."""
+        """Send bytes and disconnect without waiting for a reply."""
         try:
             await self._connect()
             await self._write(pieces, 0.0)
@@ -81,7 +81,7 @@ def request(path: str, body: bytes, *headers: bytes) -> bytes:
 
 
 def event(kind: str, *changes: str) -> bytes:
-    """An event with the key `a.gs.KIND.1`; what it changes makes it like no other."""
+    """Return an event with the key `a.gs.KIND.1` and an id of its own in `changes`."""
     members = {
         "event_source": "a",
         "event_topic": "gs",

@@ -1,10 +1,10 @@
-"""The router beside what one would run in its place: python -m bench.compare [--quick]
+"""The router beside alternatives: python -m bench.compare [--quick]
 
-Each gets the same events over the same fifty routes to the same three targets, keep-alive on both
-sides; what a peer leaves out is told. They run side by side, one core each side: what is measured
-on one, the load and the targets on the other. Rounds are interleaved, so that a busy moment hits
-all alike; the figures are medians over the rounds, with the lowest and the highest. CPU is user and
-system time of the whole process tree, by answered event.
+All peers get the same events over the same fifty routes to the same three targets, with keep-alive
+on both sides; features that a peer lacks are listed. Peers run on one core; load and targets on the
+other. Rounds are interleaved, so that a busy moment affects all of them. Figures are medians over
+the rounds, with the minimum and maximum. CPU is user and system time of the process tree per
+answered event.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROUTES, TARGETS, CONNECTIONS = 50, 3, 32
 #: The names of the two routers.
 COMPILED, PURE = "router, compiled", "router"
 
-#: Of the best rate, for arrivals.
+#: Rates of arrivals, as fractions of the best rate.
 PARTS = (0.25, 0.5, 0.75, 0.9)
 
 
@@ -68,14 +68,13 @@ def main() -> int:
         waits = {} if args.quick else opened(started, runs, seconds)
     if waits:
         print("", waits_table(waits), sep="\n")
-    # What the others fail at is shown, and is not this project's matter.
+    # Failures of the others are shown, but are not ours.
     failed = sum(run["failures"] for name in (COMPILED, PURE) for run in runs.get(name, ()))
     return 1 if failed else 0
 
 
 def peers(*, with_compiled: bool) -> list[Peer]:
-    """All that are compared. Node.js is left out where its packages can't be fetched, which its
-    absence from the table shows."""
+    """Return all peers. Node.js is missing if its packages cannot be fetched."""
     compiled = [router(COMPILED, folder=compiled_tree())] if with_compiled else []
     node = [NODE] if (HERE / "node" / "node_modules").is_dir() else []
     return [*compiled, router(PURE), NGINX, *node, OBVIOUS]
@@ -87,7 +86,7 @@ Runs = dict[str, list[dict[str, Any]]]
 def closed(
     started: Sequence[Started], everybody: Sequence[Peer], rounds: int, seconds: int
 ) -> Runs:
-    """Callers that wait for their replies: the figures of every round, by peer."""
+    """Run a closed loop, and return the figures of every round by peer."""
     runs: Runs = {each.name: [] for each in started}
     callers = {}
     for each, peer in zip(started, everybody, strict=True):
@@ -95,20 +94,20 @@ def closed(
         callers[each.name] = best_callers(each, peer.callers)
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        # Each round in another order.
+        # A different order in each round.
         for each in [*started[number % len(started) :], *started[: number % len(started)]]:
             runs[each.name].append(measured(each, callers[each.name], seconds))
     return runs
 
 
 def best_callers(each: Started, numbers: Sequence[int]) -> int:
-    """With how many callers at a time, of these, it answers most; the usual number of none."""
+    """Return the number of callers with the highest rate; the default without a choice."""
     done = {number: measured(each, number, 1)["per_second"] for number in numbers}
     return max(done, key=done.__getitem__, default=CONNECTIONS)
 
 
 def opened(started: Sequence[Started], runs: Runs, seconds: int) -> Runs:
-    """Callers that don't: latencies at parts of the rate that each had at its best, by peer."""
+    """Run an open loop at fractions of each peer's best rate, and return the latencies by peer."""
     waits: Runs = {each.name: [] for each in started}
     for part in PARTS:
         print(f"arrivals at {part:.0%} of the best rate", file=sys.stderr)
@@ -120,7 +119,7 @@ def opened(started: Sequence[Started], runs: Runs, seconds: int) -> Runs:
     return waits
 
 
-#: What is measured has one core for itself.
+#: The peers have one core for themselves.
 CORE, WRK_CORE = 0, min(1, (os.cpu_count() or 1) - 1)
 
 
@@ -128,7 +127,7 @@ CORE, WRK_CORE = 0, min(1, (os.cpu_count() or 1) - 1)
 def running(
     peers: Sequence[Peer], routes: int, targets: int, cores: Sequence[int] = (CORE,)
 ) -> Iterator[list[Started]]:
-    """All of them, and their targets, until the block ends; each may use those cores."""
+    """Run all peers and their targets on these cores until the block ends."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         scene = Scene(Path(folder), [free_port() for _ in range(targets)], routes)
         scene.write()
@@ -142,13 +141,13 @@ def running(
 
 
 def warm(each: Started) -> None:
-    """Let it make its connections and compile what it compiles; no figure comes of it."""
+    """Warm up a peer: connections, compilation. The figures are discarded."""
     wrk(each.url, CONNECTIONS, 1, WRK_CORE)
     each.rest()
 
 
 def measured(each: Started, connections: int, seconds: int, changes: int = 2) -> dict[str, Any]:
-    """One run: what it cost, and how it went."""
+    """Run once, and return the cost and the rates."""
     before = each.cpu_seconds
     load: Load = wrk(each.url, connections, seconds, WRK_CORE, changes)
     spent = each.cpu_seconds - before
@@ -166,7 +165,7 @@ def measured(each: Started, connections: int, seconds: int, changes: int = 2) ->
 
 
 def arriving(each: Started, rate: float, seconds: float) -> dict[str, Any]:
-    """The same of events that arrive at that rate, answered or not."""
+    """Run once with events at a rate."""
     before = each.cpu_seconds
     latency = arrivals(each.url, rate, seconds, WRK_CORE, warm=0.0)
     spent = each.cpu_seconds - before
@@ -179,7 +178,7 @@ def arriving(each: Started, rate: float, seconds: float) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """What the figures were measured on, and with."""
+    """Return a description of the machine and the versions."""
     model = next(
         (
             line.partition(":")[2].strip()

@@ -1,4 +1,4 @@
-"""The compiled router: what scripts/compiled-tree makes, where there is none of these sources."""
+"""The compiled router from scripts/compiled-tree, made if it is missing or out of date."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TREE = ROOT / ".tools" / "compiled"
 
 
 def compiled_tree() -> Path:
-    """The folder that a compiled router runs in; it takes a minute where it has to be made."""
+    """Return the folder of a compiled router; making it takes a minute."""
     if not (_is_of_these_sources(_TREE) and _is_compiled(_TREE)):
         print("making the compiled router in .tools/compiled: a minute of CPU", file=sys.stderr)
         made = subprocess.run(
@@ -30,7 +30,7 @@ def compiled_tree() -> Path:
 
 
 def _is_of_these_sources(tree: Path) -> bool:
-    """Whether what is compiled, and what says what that is, is in there as it is here."""
+    """Return whether the compiled sources are those here."""
     return _sources(tree) == _sources(ROOT)
 
 
@@ -40,8 +40,8 @@ def _sources(tree: Path) -> dict[str, bytes]:
 
 
 def _is_compiled(tree: Path) -> bool:
-    """By this Python: another one would run the sources instead, and say nothing."""
-    said = subprocess.run(
+    """Return the command for this Python: another version would silently run the sources."""
+    output = subprocess.run(
         [sys.executable, "-m", "router", "--version"], cwd=tree, capture_output=True, text=True
     )
-    return ", compiled, " in said.stdout
+    return ", compiled, " in output.stdout

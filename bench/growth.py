@@ -1,8 +1,8 @@
-"""How the cost of an event grows: python -m bench.growth [--quick] [CURVE…]
+"""The growth of an event's cost: python -m bench.growth [--quick] [CURVE…]
 
-CPU µs per event of the whole process tree, at 32 connections unless the curve says otherwise, and
-the memory that it has after that, as a table. All points of a curve, with both routers and nginx +
-Lua at each, run side by side, and their runs are interleaved. Figures are medians over the rounds.
+Prints CPU µs per event of the process tree, by default at 32 connections, and the memory
+afterwards. All points of a curve, with both routers and nginx + Lua at each, run side by side, and
+their runs are interleaved. Figures are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ from bench.processes import (
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """What differs from the usual run."""
+    """The differences to a usual run."""
 
     at: float
     routes: int = ROUTES
     targets: int = TARGETS
     connections: int = CONNECTIONS
     changes: int = 2
-    #: Events that arrive in a second, answered or not; 0: as many as the callers get answered.
+    #: Arrivals per second; 0 for a closed loop.
     rate: int = 0
     unsettled: int = 0
-    #: Whether nginx is measured beside the routers.
+    #: Whether nginx is measured too.
     nginx: bool = True
 
     def scene(self, folder: Path) -> Scene:
@@ -71,7 +71,7 @@ class Point:
         return [*peers, NGINX] if self.nginx else peers
 
     def run(self, each: Started, seconds: int) -> dict[str, Any]:
-        """One run, after a short one: connections that nobody used meanwhile are not there."""
+        """Run once after a short run, which renews connections closed meanwhile."""
         if self.rate:
             return arriving(each, self.rate, seconds)
         for length in (1, seconds):
@@ -81,7 +81,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one peer at one point: CPU per event, and memory."""
+    """CPU per event and memory of one peer at one point."""
 
     at: float
     micros: float
@@ -97,19 +97,19 @@ class Curve:
     points: Sequence[Point]
 
 
-#: The size of an event of the bench with two ids, and of each further one, in bytes.
+#: Bytes of an event with two ids, and of each further id.
 _LEAST, _ID = 174, 39
 
 
 def _ids(size: int) -> int:
-    """How many make an event of that size, or just less."""
+    """Return the number of ids of an event of at most this size."""
     return 2 + (size - _LEAST) // _ID
 
 
 CURVES: Mapping[str, Curve] = {
     "routes": Curve(
         "Routes in the table",
-        # nginx looks at each in turn, and is left out where that takes seconds.
+        # nginx tries every route, and is left out if that takes seconds.
         [Point(n, routes=n, nginx=n <= 1_000) for n in (10, 1_000, 10_000, 100_000)],
     ),
     "targets": Curve(
@@ -162,7 +162,7 @@ Lines = dict[str, list[Figures]]
 
 
 def measure(curve: Curve, compiled: Path | None, rounds: int, seconds: int) -> tuple[Lines, int]:
-    """The figures at each of a curve's points, by peer; and how many events failed."""
+    """Return the figures at each point by peer, and the number of failed events."""
     with precedence(), ExitStack() as stack:
         started = [
             (point, each) for point in curve.points for each in _started(point, compiled, stack)
@@ -177,7 +177,7 @@ def measure(curve: Curve, compiled: Path | None, rounds: int, seconds: int) -> t
 
 
 def _started(point: Point, compiled: Path | None, stack: ExitStack) -> list[Started]:
-    """What is compared at a point, with its targets."""
+    """Yield the peers at a point, with their targets."""
     scene = point.scene(Path(stack.enter_context(tempfile.TemporaryDirectory())))
     scene.write()
     stack.callback(start_targets(scene, WRK_CORE).stop)

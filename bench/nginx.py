@@ -1,4 +1,4 @@
-"""nginx as a peer, and as all targets: what makes configurations of bench/peers/nginx/."""
+"""nginx as a peer and as the targets, with the configurations in bench/peers/nginx/."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 _TEMPLATES = Path(__file__).parent / "peers" / "nginx"
 _MODULES = "/usr/lib/nginx/modules"
 
-#: What a request to a target says of itself, besides its body.
+#: The headers of a request to a target.
 _HEADERS = "\n            proxy_set_header X-Request-Id $request_id;"
 _HEADERS += "\n            proxy_set_header Webhook-Id $request_id;"
 
 
 def nginx(template: str, folder: Path, port: int, target_ports: Sequence[int]) -> list[str]:
-    """Fill the template in, into that folder; the command that runs it."""
+    """Fill the template in a folder, and return the command that runs it."""
     words = {
         "DIR": str(folder),
         "HERE": str(_TEMPLATES),

@@ -1,4 +1,4 @@
-"""The processes of a bench: the targets, the router, and what one would run in its place."""
+"""The processes of a bench: the targets, the router, and its peers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.support.filled import fill
 HERE = Path(__file__).parent / "peers"
 SCHEMA = Path(__file__).parent.parent / "schemas" / "callback.schema.json"
 
-#: How long a process may take to start, in seconds.
+#: Seconds for the start of a process.
 PATIENCE = 20.0
 
-#: Seconds between two looks at whether a process is at rest, and the part of a core that counts
-#: as rest.
+#: Seconds between two checks whether a process is idle, and the share of a core that counts as
+#: idle.
 _GLANCE, _IDLE = 0.25, 0.05
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -31,7 +31,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Scene:
-    """What all that are compared have in common: where they send to, and by which routes."""
+    """The routes and targets that all peers have in common."""
 
     folder: Path
     target_ports: Sequence[int]
@@ -43,12 +43,12 @@ class Scene:
 
     @property
     def table(self) -> list[tuple[str, list[str]]]:
-        """Patterns and URLs: one that the bench's events match, for all targets, among others."""
+        """Return patterns and URLs: one pattern, among others, matches the bench's events."""
         others = [(f"b.t{number}.*", self.urls[:1]) for number in range(1, self.routes)]
         return [*others, ("a.gs.*", self.urls)]
 
     def write(self) -> None:
-        """Put the routes where the peers read them, each in its own words; JSON is YAML."""
+        """Write the routes in the format of each peer; JSON is YAML."""
         plain = [{"match": match, "targets": urls} for match, urls in self.table]
         (self.folder / "routes.json").write_text(json.dumps(plain))
         names = {url: f"t{number}" for number, url in enumerate(self.urls)}
@@ -63,21 +63,21 @@ class Scene:
 
 @dataclass(frozen=True)
 class Peer:
-    """One thing that is compared."""
+    """One peer."""
 
     name: str
-    #: Its command line, by the scene and its port.
+    #: Returns its command line, for the scene and its port.
     command: Callable[[Scene, int], Sequence[str]]
-    #: What the router does, and it does not.
+    #: Features of the router that it lacks.
     lacks: str = ""
-    #: The folder that it runs in, where that matters.
+    #: The folder that it runs in, if it matters.
     folder: Path | None = None
-    #: Numbers of callers, of which it is driven by the best for it; empty: it takes any number.
+    #: Numbers of callers, of which the best is used; empty for any number.
     callers: Sequence[int] = ()
 
 
 class Started:
-    """A running process and those that it has started."""
+    """A running process and its children."""
 
     def __init__(
         self,
@@ -101,24 +101,24 @@ class Started:
 
     @property
     def cpu_seconds(self) -> float:
-        """User and system time of the whole tree so far."""
+        """User and system time of the process tree."""
         return sum(_cpu_of(pid) for pid in _tree(self._process.pid))
 
     @property
     def memory(self) -> int:
-        """Resident bytes of the whole tree."""
+        """Resident bytes of the process tree."""
         pages = (
             int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in _tree(self._process.pid)
         )
         return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def memory_at_rest(self) -> int:
-        """The same, once it has done with what it does at its start."""
+        """Wait until the start is over, then return the resident bytes."""
         self.rest()
         return self.memory
 
     def rest(self) -> None:
-        """Wait until it has done with what is over, so that it takes no core from the next one."""
+        """Wait until it is idle, so that it takes no CPU time from the next run."""
         until, spent = time.monotonic() + PATIENCE, -1.0
         while time.monotonic() < until and self.cpu_seconds - spent > _IDLE * _GLANCE:
             spent = self.cpu_seconds
@@ -130,7 +130,7 @@ class Started:
 
 
 def router(name: str, *, unsettled: int = 0, folder: Path | None = None) -> Peer:
-    """The router as shipped, all on: store, metrics, log, limits; the one of that folder."""
+    """The router in a folder, with all defaults: store, metrics, log, limits."""
 
     def command(scene: Scene, port: int) -> list[str]:
         store = scene.folder / f"{name}.db"
@@ -183,9 +183,9 @@ def start_targets(scene: Scene, core: int) -> Started:
 
 @contextlib.contextmanager
 def precedence() -> Iterator[None]:
-    """Run before all else on this machine, with all that is started from here, where that may be:
-    what others do meanwhile is no part of the figures."""
-    # With autogroups a process has precedence within its session only, and each session its own.
+    """Raise the priority of this process and its children, if permitted, so that other processes do
+    not affect the figures."""
+    # With autogroups, a priority applies within a session only, and each session has its own.
     session = Path("/proc/self/autogroup")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)

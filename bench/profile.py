@@ -1,11 +1,10 @@
-"""What each hop of an event's path costs: python -m bench.profile
+"""The cost of each part of an event's path: python -m bench.profile
 
-The router runs in this process as `serve` runs it, store and all, beside real targets and wrk. A
-timer of CPU time interrupts it again and again, and whoever of the path is innermost then has spent
-that time. So the shares are a sample; the sum is measured. Work that C code does for a hop,
-a system call say, counts as that hop's. What is compiled has no frames, and its time is that of
-whoever calls it: of a compiled router the sum alone tells. OTEL_EXPORTER_OTLP_ENDPOINT and the like
-turn traces on.
+The router runs in this process like in `serve`, with its store, beside real targets and wrk. A
+timer of CPU time interrupts it; the tick counts for the innermost function on the path. So the
+shares are a sample, and the sum is measured. C code, such as a system call, counts for its caller.
+Compiled code has no frames, so a compiled router only has the sum. OTEL_EXPORTER_OTLP_ENDPOINT and
+others turn traces on.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.tracing import tracing_by
 
-#: Seconds of CPU time between two looks.
+#: Seconds of CPU time between two ticks.
 _TICK = 0.001
 
-#: Whose time a place in the code is: the first that fits. What is in none of these, but below one
-#: of them, is that one's.
+#: The parts of the path: a place in the code belongs to the first that fits. Code in none of
+#: them counts for its nearest caller in one of them.
 HOPS: Mapping[str, tuple[str, ...]] = {
     "traces": ("router/delivery/traced", "router/telemetry/spans", "opentelemetry/"),
     "receive and reply": (
@@ -57,7 +56,7 @@ HOPS: Mapping[str, tuple[str, ...]] = {
 
 
 class Sample:
-    """Whose code was running, tick by tick."""
+    """Counts ticks by the part of the code that was running."""
 
     def __init__(self) -> None:
         self.ticks: Counter[str] = Counter()
@@ -98,12 +97,12 @@ def main() -> int:
 
 
 def profile(scene: Scene, seconds: int, archive: str) -> str:
-    """A table in Markdown: CPU µs per event, by hop."""
+    """Return a Markdown table of CPU µs per event by part."""
     loaded = loading.load(scene.folder / "routes.yaml", {}, None)
     settings = Settings(store=scene.folder / "profile.db", archive=parse_archive(archive))
     with (scene.folder / "log").open("w") as stream:
         app = App(settings, loaded, Log(stream, "json"), tracing=tracing_by(os.environ))
-        serving = Server(app.entry, listen("127.0.0.1", 0))
+        serving = Server(app.entry, listen("127.0.0.1", 0), lifespan=app.lifespan)
         sample, figures = Sample(), {}
 
         async def drive() -> None:

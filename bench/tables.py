@@ -1,4 +1,4 @@
-"""What bench.compare prints: Markdown of the figures of runs."""
+"""The output of bench.compare: figures as Markdown."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from bench.processes import Peer
 
-#: The figures of each run, by who was measured.
+#: The figures of each run, by peer.
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
-#: From which lateness on, in milliseconds, the generator is the one that is measured.
+#: Milliseconds of the generator's delay from which on it limits the result.
 _LATE = 0.5
 
 
 def table(runs: Runs, at_rest: Mapping[str, int], own_names: Sequence[str]) -> str:
-    """Markdown: what an event costs each, and what part of that it costs the routers."""
+    """Return the cost of an event by peer, and relative to the routers."""
     own = {name: _median(runs[name], "cpu_us") for name in own_names if name in runs}
     titles = [
         *("", "CPU µs per event", *(f"{name} is" for name in own)),
@@ -39,19 +39,19 @@ def table(runs: Runs, at_rest: Mapping[str, int], own_names: Sequence[str]) -> s
 
 
 def beside(cost: float, of: float) -> str:
-    """One cost beside another, as one says it."""
+    """Format one cost relative to another."""
     return f"{cost / of:.2f} of it" if cost * 10 > of else f"1/{of / cost:.0f} of it"
 
 
 def lacks_table(peers: Sequence[Peer]) -> str:
-    """Markdown: what the router does, and its peers don't."""
+    """Return the features that the peers lack."""
     rows = [f"| {each.name} | {each.lacks} |" for each in peers if each.lacks]
     return "\n".join(["| | does without |", "| --- | --- |", *rows])
 
 
 def waits_table(waits: Runs) -> str:
-    """Markdown: the median and the 99th percentile, by how near its best rate each is driven; and
-    where it is the generator that was late."""
+    """Return the median and the 99th percentile by peer and fraction of its best rate, and where
+    the generator was late."""
     first = next(iter(waits.values()))
     titles = " | ".join(f"{w['part']:.0%} of its best rate" for w in first)
     lines = [f"| p50 / p99, ms | {titles} |", "| --- |" + " --- |" * len(first)]

@@ -1,4 +1,4 @@
-"""Closed-loop load by wrk: so many connections, each with its next event as soon as it may."""
+"""Closed-loop load by wrk: each connection sends its next event after the reply."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw."""
+    """The figures of wrk."""
 
     events: int
-    #: Events that were not answered with a 2xx, or not at all.
+    #: Events without a 2xx reply.
     failures: int
     per_second: float
     #: In milliseconds.
@@ -26,7 +26,7 @@ class Load:
 
 
 def wrk(url: str, connections: int, seconds: int, core: int, changes: int = 2) -> Load:
-    """Drive `url` for so long, with events of so many ids."""
+    """Drive `url` for so many seconds with events of so many ids."""
     ran = subprocess.run(
         [
             *("taskset", "-c", str(core), "wrk", "--latency", "-t1", f"-c{connections}"),
@@ -37,23 +37,23 @@ def wrk(url: str, connections: int, seconds: int, core: int, changes: int = 2) -
         text=True,
         env={**os.environ, "CHANGES": str(changes)},
     )
-    said = ran.stdout
-    events = int(_found(r"(\d+) requests in", said))
-    bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
-    bad += sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", said))
+    output = ran.stdout
+    events = int(_found(r"(\d+) requests in", output))
+    bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", output))
+    bad += sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", output))
     return Load(
         events,
         bad,
-        float(_found(r"Requests/sec:\s+([\d.]+)", said)),
-        _milliseconds(_found(r"^ +50%\s+(\S+)", said)),
-        _milliseconds(_found(r"^ +99%\s+(\S+)", said)),
+        float(_found(r"Requests/sec:\s+([\d.]+)", output)),
+        _milliseconds(_found(r"^ +50%\s+(\S+)", output)),
+        _milliseconds(_found(r"^ +99%\s+(\S+)", output)),
     )
 
 
 def _found(pattern: str, text: str) -> str:
     found = re.search(pattern, text, re.MULTILINE)
     if found is None:
-        raise SystemExit(f"wrk said something unknown: {text}")
+        raise SystemExit(f"unexpected output of wrk: {text}")
     return found[1]
 
 

@@ -7,11 +7,11 @@ import sys
 
 
 def main() -> int:
-    """Run the command line of this process; its exit code.
+    """Run the command line of this process; return its exit code.
 
-    Ctrl-C ends it as the system does, while modules are imported and at its very end: a
-    KeyboardInterrupt there is a traceback, a crash in somebody's C code, or is lost. In between
-    whoever has something to finish heeds it: see `heed_ctrl_c`, and running.py.
+    While modules are imported and at the very end, Ctrl-C kills the process: a KeyboardInterrupt
+    there would be a traceback, a crash in C code, or lost. In between, commands that have something
+    to finish handle it: see `heed_ctrl_c`, and running.py.
     """
     _die_of_ctrl_c()
     from router.cli import main
@@ -23,7 +23,7 @@ def main() -> int:
 
 
 def _die_of_ctrl_c() -> None:
-    """But for one who ignores it, a shell's background job, say."""
+    """Let SIGINT kill the process, unless it is ignored as in a shell's background job."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -1,5 +1,8 @@
-"""The only place that joins the parts. `RouterParts` makes them of each other. `App` is the
-Starlette application of the callback port; its lifespan opens and closes the rest."""
+"""The only place that joins the parts of a router.
+
+`RouterParts` makes them. `App` is the Starlette application of the callback port. `_Life` opens and
+closes the store and everything that works beside requests.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,12 @@ from router.config.reload import Reload, Standing
 from router.config.settings import AUTO, Settings, archive_folder
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
-from router.delivery.happenings import Happenings, OwnEvents
 from router.delivery.memory import Memory
+from router.delivery.notifications import Notifications
 from router.delivery.observer import Observer
-from router.delivery.pausing import Pausing
 from router.delivery.queue import Queue
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
-from router.delivery.traced import TracedSender
 from router.model.errors import ConfigInvalid, RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
@@ -56,13 +57,13 @@ from router.transport.engine import Engine
 from router.transport.native import NativePool
 from router.web.callbacks import Callbacks, Probes, Refusals, Straight, routes
 
-#: The part of all requests in flight that one target may hold.
+#: One target may hold this part of all requests in flight: one in so many.
 SHARE = 2
 
-#: How long a stop may take to spend what is owed no more, in seconds.
+#: How long a stop may take to write revoked acknowledgements, in seconds.
 SPEND_TIMEOUT = 1.0
 
-#: What is said of a store beside which there is no folder for an archive.
+#: The warning that there is no archive beside a PostgreSQL store.
 NO_ARCHIVE = (
     "the archive is off, as by default with PostgreSQL: trace shows nothing of events that were "
     "acknowledged, and only the failed attempts of others; --archive FOLDER turns it on"
@@ -71,14 +72,14 @@ NO_ARCHIVE = (
 #: How long a stop waits for the archive's last lines, in seconds.
 ARCHIVE_TIME = 2.0
 
-#: And for a collector to take the last spans.
+#: How long a stop waits for a collector to receive the last spans, in seconds.
 SPANS_TIME = 1.0
 
 _EXPOSED = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
 
 class RouterParts:
-    """The parts of one router. Each is made when it is first asked for, of those that it names."""
+    """The parts of one router, each made of those above it."""
 
     def __init__(
         self,
@@ -88,129 +89,74 @@ class RouterParts:
         watched: tuple[Source, Look] | None = None,
         tracing: Tracing = NO_TRACES,
     ) -> None:
+        """Raises StartFailed for a schema that cannot be used."""
         self.settings = settings
         self.log = log
         self.tracing = tracing
         self.standing = Standing(config, since=time.time(), tried=time.time())
-        self._watched = watched
-        #: What this process says of itself to the others that share the store.
+        #: How other nodes on the same store see this process.
         self.identity = Identity()
         self.probes = Probes()
-        self.metrics = Metrics(requests_limit=settings.max_requests)
-        _count(self.metrics, config.table)
+        metrics = self.metrics = Metrics(requests_limit=settings.max_requests)
+        _count(metrics, config.table)
+        self.archive = _archive(settings, log)
+        self.notifications = Notifications(self.in_force, metrics, log)
+        spans = tracing.spans
+        observer = self.observer = Observer(
+            log, metrics, self.notifications, self.archive, traced=spans is not None
+        )
+        targets, share = config.table.targets.values(), max(1, settings.max_requests // SHARE)
+        self.sender = Sender(targets, _engine(settings), share, metrics, observer, spans)
+        self.intake = Intake.of(settings.schema)
+        self.callbacks = Callbacks(
+            config,
+            _access(settings, config),
+            self.intake,
+            observer,
+            max_requests=settings.max_requests,
+        )
+        self.reload = Reload(
+            watched,
+            self.standing,
+            self.take,
+            self.sender.sweep,
+            log,
+            metrics,
+            on_reload=lambda of: self.notifications.reloaded(of.hash, of.changes, of.problems),
+        )
+        self.history = History(metrics, time.time())
+        self.watchdog = Watchdog(metrics, log, self.history.look)
+        #: What the ops port reads of this process.
+        self.insight = Insight(
+            self.report, self.describe, self.standing, self.intake, self.history, log
+        )
 
     def in_force(self) -> InForce:
         config = self.callbacks.config
         return InForce(config.table, config.terms)
 
     @cached_property
-    def archive(self) -> Archive | None:
-        settings = self.settings
-        folder = archive_folder(settings.archive, settings.store)
-        if folder is None:
-            return None
-
-        def warn(count: int, why: str) -> None:
-            self.log.warning("archive_lost", count=count, why=why, archive=str(folder))
-
-        shelf = SegmentStore(folder, settings.archive_max_bytes, settings.archive_keep)
-        return Archive(shelf, warn, bodies=settings.archive_bodies)
-
-    @cached_property
-    def own_events(self) -> OwnEvents:
-        return OwnEvents(self.in_force, self.metrics, self.log)
-
-    @cached_property
-    def happenings(self) -> Happenings:
-        return Happenings(self.own_events.tell)
-
-    @cached_property
-    def observer(self) -> Observer:
-        return Observer(
-            self.log,
-            self.metrics,
-            self.happenings,
-            self.archive,
-            traced=self.tracing.spans is not None,
-        )
-
-    @cached_property
-    def sender(self) -> Sender:
-        targets = self.standing.config.table.targets.values()
-        share = max(1, self.settings.max_requests // SHARE)
-        return Sender(targets, _engine(self.settings), share, self.metrics, self.observer)
-
-    @cached_property
-    def sends(self) -> Sender | TracedSender:
-        """What makes attempts."""
-        spans = self.tracing.spans
-        return self.sender if spans is None else TracedSender(self.sender, spans)
-
-    @cached_property
-    def intake(self) -> Intake:
-        """Raises StartFailed for a schema that cannot be used."""
-        return Intake.of(self.settings.schema)
-
-    @cached_property
-    def callbacks(self) -> Callbacks:
-        return Callbacks(
-            self.standing.config,
-            _access(self.settings, self.standing.config),
-            self.intake,
-            self.observer,
-            max_body=self.settings.max_body,
-            max_requests=self.settings.max_requests,
-        )
-
-    @cached_property
     def endpoint(self) -> ASGIApp:
-        """What callbacks are handed to."""
+        """The application for callbacks, which makes spans if there are traces."""
         spans = self.tracing.spans
         if spans is None:
             return self.callbacks
         return spans.around(self.callbacks, str(self.settings.path))
 
-    @cached_property
-    def reload(self) -> Reload:
-        return Reload(
-            self._watched,
-            self.standing,
-            self.take,
-            self.sender.sweep,
-            self.log,
-            self.metrics,
-            on_reload=lambda of: self.happenings.reloaded(of.hash, of.changes, of.problems),
-        )
-
-    @cached_property
-    def history(self) -> History:
-        return History(self.metrics, time.time())
-
-    @cached_property
-    def watchdog(self) -> Watchdog:
-        return Watchdog(self.metrics, self.log, self.history.look)
-
-    @cached_property
-    def insight(self) -> Insight:
-        """What the ops port reads of this process."""
-        return Insight(
-            self.report, self.describe, self.standing, self.intake, self.history, self.log
-        )
-
     def report(self) -> Report:
-        """How this process does."""
+        """The health of this process."""
         ready, lag = self.probes.ready, self.watchdog.worst
         store = kind_of(self.settings.store)
         return report_of(self.metrics, self.standing, ready=ready, store=store, lag=lag)
 
     def describe(self) -> Node:
-        """This process for the others that share the store."""
+        """This process as other nodes on the same store see it."""
         ready, lag = self.probes.ready, self.watchdog.worst
         self.measure()
         return described(self.identity, self.metrics, self.standing, ready=ready, lag=lag)
 
     def measure(self) -> None:
-        """Bring up to date what the metrics read rather than count."""
+        """Update the gauges."""
         self.metrics.requests_in_flight = self.callbacks.in_flight
         self.metrics.log_lines_lost = self.log.lost
         if self.archive is not None:
@@ -219,8 +165,7 @@ class RouterParts:
             self.metrics.archive_failed_at = self.archive.failed_at
 
     def take(self, config: Config) -> list[str]:
-        """Swap the configuration, between two requests. A request that has begun keeps its own.
-        Returns what is suspicious about the new one."""
+        """Use this configuration for all requests that begin from now on; return its warnings."""
         metrics = self.metrics
         _count(metrics, config.table)
         unmatched = metrics.last_unmatched
@@ -232,17 +177,16 @@ class RouterParts:
         return self.warnings(config)
 
     def warnings(self, config: Config) -> list[str]:
-        """What is suspicious about this configuration in this process."""
+        """The warnings about this configuration, and about the settings of this process."""
         settings = self.settings
         warnings = [str(problem) for problem in config.warnings]
         if _access(settings, config).is_open and not is_loopback(settings.host):
             warnings.append(_EXPOSED)
         if self.tracing.problem:
             warnings.append(self.tracing.problem)
-        kept = {"the store": settings.store, "its password": settings.store_password_file}
-        for what, path in kept.items():
-            if isinstance(path, Path) and is_exposed(path):
-                warnings.append(f"everybody on this machine can read {what}: chmod 600 {path}")
+        store = settings.store
+        if isinstance(store, Path) and is_exposed(store):
+            warnings.append(f"everybody on this machine can read the store: chmod 600 {store}")
         archive = archive_folder(settings.archive, settings.store)
         if archive and may(archive, os.F_OK) and not archive.is_dir():
             warnings.append(f"the archive {archive} can't be used: it is a file")
@@ -253,10 +197,22 @@ class RouterParts:
         return warnings
 
 
+def _archive(settings: Settings, log: Log) -> Archive | None:
+    folder = archive_folder(settings.archive, settings.store)
+    if folder is None:
+        return None
+
+    def warn(count: int, why: str) -> None:
+        log.warning("archive_lost", count=count, why=why, archive=str(folder))
+
+    segments = SegmentStore(folder, settings.archive_max_bytes, settings.archive_keep)
+    return Archive(segments, warn, bodies=settings.archive_bodies)
+
+
 def _engine(settings: Settings) -> Engine:
     if settings.engine == "native":
         return NativePool
-    # It takes a tenth of a second to import, which only those who chose it wait for.
+    # Importing it takes a tenth of a second.
     from router.transport.httpx_engine import HttpxPool
 
     return HttpxPool
@@ -269,7 +225,7 @@ def _access(settings: Settings, config: Config) -> Access:
 
 
 def _count(metrics: Metrics, table: RouteTable) -> None:
-    """Count for the targets of the table, and say what they are."""
+    """Make the metrics of the targets in the table."""
     metrics.adopt(table.targets)
     for name, target in table.targets.items():
         metrics.of(name).about = {"owner": target.owner, "role": table.role_of(name)}
@@ -288,7 +244,7 @@ class App(Starlette):
         middleware: Sequence[Middleware] = (),
         tracing: Tracing = NO_TRACES,
     ) -> None:
-        """`watched` is where `config` came from and the look it was read at: then it reloads.
+        """With `watched`, the source of `config` and the look that read it, it reloads.
 
         Raises StartFailed for a schema that cannot be used.
         """
@@ -307,7 +263,7 @@ class App(Starlette):
 
     @classmethod
     def loaded(cls, settings: Settings, log: Log, middleware: Sequence[Middleware] = ()) -> App:
-        """By routes.yaml as it is now, which it then watches. Raises RouterError."""
+        """A router with the current routes.yaml, which it watches. Raises RouterError."""
         source = Source(settings.config, os.environ, settings.secrets_dir)
         look = source.look()
         if look.problems:
@@ -317,7 +273,7 @@ class App(Starlette):
         return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Starlette's, with a way of their own for callbacks, inside of all middleware."""
+        """Starlette's stack, with a shortcut for callbacks inside of all middleware."""
         if not self.user_middleware:
             return self._straight(super().build_middleware_stack())
         self.user_middleware.append(Middleware(self._straight))
@@ -325,37 +281,38 @@ class App(Starlette):
 
     @property
     def entry(self) -> ASGIApp:
-        """What a server of our own calls: callbacks take that way before Starlette's first step,
-        where there is no middleware."""
+        """The application for our own server: without middleware, the shortcut comes first."""
         return self if self.user_middleware else self._straight(self)
 
     def _straight(self, app: ASGIApp) -> Straight:
         return Straight(app, self.parts.settings.path.reveal(), self.parts.endpoint)
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Opens the store and all that works beside requests, and closes it. Raises StartFailed."""
+        """Open the store and everything that works beside requests, and close it at the end.
+
+        Raises StartFailed."""
         return self._life.lived()
 
     def drain(self) -> None:
-        """Be ready no more, and take nothing more from the queue; requests are still handled."""
+        """Report not ready and stop the queue; requests are still handled."""
         self._life.drain()
 
     async def hurry(self) -> None:
-        """End the attempts in flight: every request is then decided, recorded and answered."""
+        """Abort the attempts in flight, so that every request is decided, recorded and answered."""
         await self.parts.sender.close()
 
 
 class _Life:
-    """What works beside requests, from the start to the stop."""
+    """Everything that works beside requests, from the start to the stop."""
 
     def __init__(self, parts: RouterParts) -> None:
         self._parts = parts
         self._stopping = asyncio.Event()
         self._store: Store | None = None
         self._memory: Memory | None = None
-        #: What goes on until the store is closed.
+        #: Tasks that use the store until it is closed.
         self._beside: list[asyncio.Task[None]] = []
-        #: Why the store could not be opened when it was last tried.
+        #: Why the last attempt to open the store failed.
         self._awaited = ""
 
     def drain(self) -> None:
@@ -366,10 +323,10 @@ class _Life:
 
     @asynccontextmanager
     async def lived(self) -> AsyncIterator[None]:
-        """Everything is closed, whatever fails. A database that is away is opened once it can be
-        reached."""
+        """Run everything, and close it even if something fails. Without its database the router
+        starts, and opens the store once it can be reached."""
         parts = self._parts
-        async with AsyncExitStack() as closing:  # the last is closed first
+        async with AsyncExitStack() as closing:  # closes in reverse order
             if (spans := parts.tracing.spans) is not None:
                 closing.push_async_callback(asyncio.to_thread, spans.close, SPANS_TIME)
             if parts.archive is not None:
@@ -391,13 +348,12 @@ class _Life:
             yield
 
     async def _work(self, tried: asyncio.Event) -> None:
-        """Open the store; from then until the stop be ready, and work at the queue. `tried` is set
-        once the store is open or known to be away. Raises StartFailed."""
+        """Open the store, report ready, and run the queue until the stop. Sets `tried` once the
+        store is open or cannot be reached. Raises StartFailed."""
         parts, settings = self._parts, self._parts.settings
         away = partial(self._away, tried)
         limits = StoreLimits(settings.store_max_bytes)
-        password = settings.store_password_file
-        opening = partial(open_store, settings.store, limits, password, parts.identity.door)
+        opening = partial(open_store, settings.store, limits, parts.identity.door)
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return
@@ -406,9 +362,8 @@ class _Life:
             parts.log.info("store_opened", store=str(settings.store))
         queue = self._join(store)
         if store.remembers:
-            pausing = Pausing(store, parts.sender.hold, parts.observer)
-            await pausing.look()  # before the first event
-            self._beside.append(self._go_on(pausing.run))
+            await parts.sender.read_pauses(store)  # before the first event
+            self._beside.append(self._go_on(partial(parts.sender.follow_pauses, store)))
         parts.probes.opening = False
         parts.probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
@@ -418,19 +373,19 @@ class _Life:
         await queue.run(self._stopping)
 
     def _join(self, store: Store) -> Queue:
-        """Everything that needs the store."""
+        """Make the parts that need the store."""
         parts = self._parts
         if isinstance(store, SqliteStore):
             store.watch_commits(parts.metrics.store_commit.observe)
         memory = self._memory = Memory(store)
-        parts.callbacks.forwarder = Forwarder(parts.sends, memory, store.now)
+        parts.callbacks.forwarder = Forwarder(parts.sender, memory, store.now)
         return Queue(
             store,
             memory,
-            parts.sends,
+            parts.sender,
             parts.in_force,
             parts.observer,
-            parts.own_events,
+            parts.notifications,
             Random(),
         )
 
@@ -442,7 +397,7 @@ class _Life:
         self._parts.log.info("store_opening", store=store, seconds=round(seconds))
 
     def _away(self, tried: asyncio.Event, error: RouterError) -> None:
-        """Log one line for as long as the reason is the same."""
+        """Log that the store cannot be reached, once for each reason."""
         why = str(error)
         if why != self._awaited:
             fields = {"store": str(self._parts.settings.store), "error": why}
@@ -457,7 +412,7 @@ class _Life:
     async def _leave(self) -> None:
         try:
             if self._memory is not None:
-                # Nobody else knows that what was recorded before a `000` may be owed no more.
+                # Only this process knows which recorded acknowledgements were revoked.
                 with suppress(StoreFailed):
                     await self._memory.write_pending(SPEND_TIMEOUT)
         finally:

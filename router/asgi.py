@@ -12,13 +12,13 @@ from starlette.middleware import Middleware
 from starlette.types import Message, Receive, Scope, Send
 
 from router.app import App
-from router.config.settings import SETTINGS, Settings
+from router.config.settings import settings_from
 from router.model.errors import RouterError
 from router.telemetry.log import Log
 
 
 class _Hosted(App):
-    """Under a server that shows what it is told of a start that fails."""
+    """An App for servers that log why a start failed."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -27,35 +27,34 @@ class _Hosted(App):
             await super().__call__(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Starlette would tell it the traceback, with our paths, and raise what it has told."""
-        told = False
+        """Replace Starlette's traceback, which contains our paths, by one line."""
+        logged = False
 
-        async def tell(message: Message) -> None:
-            nonlocal told
+        async def report(message: Message) -> None:
+            nonlocal logged
             error = sys.exc_info()[1]
             if message["type"] == "lifespan.startup.failed" and isinstance(error, RouterError):
                 message["message"] = f"ebaas-router: {error}"
-                told = True
+                logged = True
             await send(message)
 
         try:
-            await super().__call__(scope, receive, tell)
+            await super().__call__(scope, receive, report)
         except RouterError:
-            if not told:
+            if not logged:
                 raise
 
 
 def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
-    """The callback port's application, by the variables of `serve`; the first middleware is the
-    outermost. What a server has to say of addresses, limits and a stop is that server's own.
+    """The application of the callback port, with the variables of `serve`; the first middleware is
+    the outermost. Addresses, limits and the stop are up to the server. There is no ops port.
 
-    The ops port is no part of it: that is `serve`'s. A configuration that can't be used ends the
-    process with its problems on stderr.
+    An invalid configuration ends the process with its problems on stderr.
     """
     try:
-        settings = Settings(**{name: each.read_from(os.environ) for name, each in SETTINGS.items()})
-        log = Log(format=settings.log_format, verbose=settings.verbose)
-        # Who reaches the server is not known here: as if everybody did.
+        settings = settings_from(os.environ, {})
+        log = Log(format=settings.log_format)
+        # It is not known here who can reach the server: assume everybody.
         app = _Hosted.loaded(replace(settings, host="0.0.0.0"), log, middleware)
     except RouterError as error:
         sys.exit(f"ebaas-router: {error}")

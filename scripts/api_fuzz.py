@@ -1,9 +1,9 @@
-"""Schemathesis against a real router's API, by the description that it serves itself: every answer
-has to be one that is described, and nothing that is sent may be a fault of the router's.
+"""Run Schemathesis against a real router's API, by the description that the router serves. Every
+answer must be described, and no request may cause a fault.
 
     python -m scripts.api_fuzz FOLDER [ARGUMENTS OF st run]
 
-FOLDER is the environment that has Schemathesis.
+FOLDER is an environment with Schemathesis.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from tests.support.console import Console, bearer, console
 from tests.support.serving import always
 
-#: What is left out: to show wrong tokens bars the address, as it should; what has the right type
-#: may still be refused for what it means; TRACE is refused before anybody knows the path.
+#: Checks left out: wrong tokens bar the address, as intended; a value of the right type may be
+#: refused for its meaning; TRACE is refused before the path is known.
 LEFT_OUT = "ignored_auth,positive_data_acceptance,unsupported_method"
 
 
@@ -41,7 +41,7 @@ def main(environment: Path, *arguments: str) -> int:
 
 
 def filled(router: Console) -> None:
-    """Something of everything that can be asked for."""
+    """Create something of every kind that the API returns."""
     for name in ("ledger", "auditors"):
         router.targets[name].code = always("700")
     for key in ("l.x.fuzz.1", "u.x.fuzz.1", "b.x.fuzz.1"):

@@ -1,9 +1,10 @@
-"""What an image has to do, tried on real containers; scripts/container-test makes them possible.
+"""Check an image with real containers, in the environment that scripts/container-test makes.
 
     python -m scripts.container_checks IMAGE NETWORK BASE
 
-In the network namespace NETWORK containers are 10.213.77.2, and this machine is 10.213.77.1; BASE
-is what IMAGE begins with. Each check prints one line; the first that fails ends it with 1.
+In the network namespace NETWORK, containers are 10.213.77.2 and this machine is 10.213.77.1. BASE
+is the image that IMAGE is built from. Each check prints one line; the first failure ends it with
+exit code 1.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ HERE, THERE = "10.213.77.1", "10.213.77.2"
 IMAGE, NETWORK, BASE = sys.argv[1:]
 USER = 10001
 
-#: How long a check waits for a condition before it fails, in seconds.
+#: Seconds that a check waits for a condition before it fails.
 PATIENCE = 30.0
 
-#: As strict as a container gets. By default podman would put writable folders into a read-only one.
+#: The strictest options. By default, podman adds writable folders to a read-only root.
 STRICT = (
     "--read-only",
     "--read-only-tmpfs=false",
@@ -40,7 +41,7 @@ STRICT = (
     "--security-opt=no-new-privileges",
 )
 
-#: What podman itself writes: places to mount at, and a name for the user.
+#: Files that podman itself writes: mount points, and a name for the user.
 ENGINES_OWN = {
     "/data",
     "/etc",
@@ -60,7 +61,7 @@ def podman(*arguments: str) -> str:
 
 
 def once(*arguments: str, entrypoint: str = "") -> str:
-    """What the image's command, or another, prints."""
+    """Run the image's command, or another one, and return its output."""
     instead = [f"--entrypoint={entrypoint}"] if entrypoint else []
     return podman("run", "--rm", "--network=none", *STRICT, *instead, IMAGE, *arguments)
 
@@ -73,8 +74,8 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 
 class ConfigMap:
-    """A folder as Kubernetes mounts a ConfigMap: its files are links through `..data`, which is
-    swapped as a whole for another folder."""
+    """A folder like a ConfigMap that Kubernetes mounts: its files are links through `..data`, which
+    is swapped for another folder."""
 
     def __init__(self, folder: Path, content: Any) -> None:
         self.folder = folder
@@ -114,16 +115,16 @@ class Container:
         self.start = time.monotonic() - began
 
     def get(self, path: str, port: int = 8080) -> int:
-        """The status, 0 where nobody answers."""
+        """Return the status; 0 without an answer."""
         try:
             return self._ask("GET", path, port=port)[0]
         except OSError:
             return 0
 
     def post(self, body: bytes = SAMPLE) -> str:
-        """The code of the reply."""
-        said: str = json.loads(self._ask("POST", "/callback", body)[1])["code"]
-        return said
+        """Send an event and return the code of the reply."""
+        code: str = json.loads(self._ask("POST", "/callback", body)[1])["code"]
+        return code
 
     def _ask(
         self, method: str, path: str, body: bytes = b"", port: int = 8080
@@ -147,7 +148,7 @@ class Container:
         return done.stdout + done.stderr
 
     def stop(self) -> str:
-        """The exit code."""
+        """Stop the container and return the exit code."""
         podman("stop", f"--time={PATIENCE:.0f}", self.name)
         return self.state("ExitCode")
 
@@ -156,11 +157,11 @@ class Container:
 
 
 class Scene:
-    """A folder for data and a ConfigMap, and what runs for one check."""
+    """The folders and processes of one check."""
 
     def __init__(self, room: Path) -> None:
         self._room = room
-        # As a volume of Kubernetes with `fsGroup` is: the group may write.
+        # Like a volume of Kubernetes with `fsGroup`, the group may write.
         self.data = room / "data"
         self.data.mkdir()
         os.chown(self.data, 0, USER)
@@ -205,11 +206,11 @@ def scene() -> Iterator[Scene]:
             played.leave()
 
 
-# The checks. Each returns what it has measured, if anything.
+# The checks. Each returns its measurements, if any.
 
 
 def says_what_it_is(_: Scene) -> str:
-    """labels, both ports, a volume, a user that is not root, SIGTERM to stop, a health check"""
+    """labels, both ports, a volume, an unprivileged user, SIGTERM to stop, a health check"""
     image = json.loads(podman("inspect", IMAGE))[0]
     config, health = image["Config"], image["Healthcheck"]
     labels = {name.rpartition(".")[2]: text for name, text in config["Labels"].items()}
@@ -231,7 +232,7 @@ def _added(image: dict[str, Any]) -> str:
 
 
 def keeps_dependencies_apart(_: Scene) -> str:
-    """the router is a small layer above that of its dependencies, which new code does not change"""
+    """the router is a small layer above its dependencies, which new code does not change"""
     history = json.loads(podman("history", "--format=json", IMAGE))
     copied = [step["size"] for step in history if " COPY " in step["CreatedBy"]]
     router, dependencies = copied
@@ -259,7 +260,7 @@ def has_what_is_locked(_: Scene) -> str:
 
 
 def has_no_tools(_: Scene) -> str:
-    """no pip, no compiler, no cache, nothing of the build"""
+    """no pip, no compiler, no cache, no build files"""
     found = once(
         "-c",
         "command -v pip pip3 gcc cc make curl; ls -d /build /root/.cache /tmp/* 2>/dev/null;"
@@ -272,8 +273,8 @@ def has_no_tools(_: Scene) -> str:
 
 
 def starts_as_it_is(_: Scene) -> str:
-    """the program's first process is the router, not a shell; without a configuration it ends
-    with 3 and one line"""
+    """the first process is the router, not a shell; without a configuration it prints one line and
+    exits with 3"""
     began = time.monotonic()
     assert "ebaas-router" in once("--help")
     took = time.monotonic() - began
@@ -289,7 +290,7 @@ def starts_as_it_is(_: Scene) -> str:
 
 
 def serves(scene: Scene) -> str:
-    """an event goes through with a read-only root, no capability and a volume for data"""
+    """an event is forwarded with a read-only root, no capabilities and a volume for data"""
     ledger = scene.receiver()
     scene.config.put(routes({"ledger": ledger.url}))
     router = scene.container()
@@ -312,7 +313,7 @@ def shows_metrics(scene: Scene) -> str:
 
 
 def is_healthy(scene: Scene) -> str:
-    """HEALTHCHECK says yes, and no where nobody listens"""
+    """HEALTHCHECK succeeds, and fails if nobody listens"""
     router = scene.container()
     podman("healthcheck", "run", router.name)
     began = time.monotonic()
@@ -324,7 +325,7 @@ def is_healthy(scene: Scene) -> str:
 
 
 def reloads(scene: Scene) -> str:
-    """a swapped ConfigMap is taken; one that is wrong changes nothing; SIGHUP asks at once"""
+    """a swapped ConfigMap is loaded; a faulty one changes nothing; SIGHUP reloads at once"""
     ledger, audit = scene.receiver(), scene.receiver()
     scene.config.put(routes({"ledger": ledger.url}))
     router = scene.container()
@@ -349,7 +350,7 @@ def reloads(scene: Scene) -> str:
 
 
 def drains(scene: Scene) -> str:
-    """SIGTERM: what is in flight gets its 000, and the exit code is 0"""
+    """on SIGTERM, requests in flight get 000, and the exit code is 0"""
     slow = scene.receiver("--delay", "2s")
     scene.config.put(routes({"slow": slow.url}))
     router = scene.container()
@@ -372,7 +373,7 @@ def drains(scene: Scene) -> str:
 
 
 def stops_idle(scene: Scene) -> str:
-    """SIGTERM with nothing in flight: it is gone at once, and Ctrl-C does the same"""
+    """on SIGTERM or Ctrl-C without requests, the container stops at once"""
     router = scene.container()
     began = time.monotonic()
     assert router.stop() == "0"
@@ -385,7 +386,7 @@ def stops_idle(scene: Scene) -> str:
 
 
 def remembers(scene: Scene) -> str:
-    """a new container on the same volume goes on with what the old one has recorded"""
+    """a new container on the same volume continues with the recorded events"""
     healthy, failing = scene.receiver(), scene.receiver("--fail-first", "1")
     scene.config.put(routes({"healthy": healthy.url, "failing": failing.url}))
     name = f"{NETWORK}-data"
@@ -404,7 +405,7 @@ def remembers(scene: Scene) -> str:
 
 
 def writes_nowhere_else(scene: Scene) -> str:
-    """with a root that could be written to, nothing but the volume is"""
+    """with a writable root, only the volume is written to"""
     router = scene.container(strict=False)
     assert router.post() == "500"
     podman("exec", router.name, "ebaas-router", "health")
@@ -415,7 +416,7 @@ def writes_nowhere_else(scene: Scene) -> str:
 
 
 def refuses_a_foreign_volume(scene: Scene) -> str:
-    """a volume that its user can't write to is a start that failed: one line and 3"""
+    """a volume that is not writable prevents the start: one line and exit code 3"""
     os.chown(scene.data, 0, 0)
     scene.data.chmod(0o755)
     volumes = (f"--volume={scene.data}:/data", f"--volume={scene.config.folder}:/etc/ebaas-router")

@@ -1,12 +1,10 @@
-"""Print Grafana's dashboard, deploy/grafana/ebaas-router.json: python -m scripts.dashboard
+"""Grafana's dashboard, deploy/grafana/ebaas-router.json, which `make docs` writes.
 
-It has three rows, for the three questions of who is on duty. What is by target asks for series that
-deploy/prometheus/rules.yml records, or joins with them: so it has an owner to be chosen by.
+It has three rows, for the three questions of the engineer on duty. Panels by target use series
+recorded by deploy/prometheus/rules.yml, or join with them, so that owners can be selected.
 """
 
 from __future__ import annotations
-
-import sys
 
 from scripts.grafana import (
     HALF,
@@ -21,11 +19,11 @@ from scripts.grafana import (
     variable,
 )
 
-#: The service, and the targets that the variables choose, as selectors.
+#: Selectors for the service, and for the targets that the variables choose.
 JOB = 'job="$job"'
 CHOSEN = f'{JOB}, owner=~"$owner", target=~"$target"'
 
-#: Requests of events that are told no 000, and attempts that are not acknowledged.
+#: Events that did not get 000, and attempts that were not acknowledged.
 FAILED = 'code!="000"'
 UNACKNOWLEDGED = 'reason!="acknowledged"'
 
@@ -33,15 +31,15 @@ UNACKNOWLEDGED = 'reason!="acknowledged"'
 ALERTS = 'alertname=~"EbaasRouter.*"'
 FIRING = 'alertstate="firing"'
 
-#: Joins a value by target with whose it is, and drops what is not chosen.
+#: Joins a value by target with its owner, and drops targets that are not chosen.
 OWNED = f"* on (job, target) group_left (owner, role) ebaas_router:target_info{{{CHOSEN}}}"
 
-#: Of a table of targets.
+#: Columns of a table of targets.
 LABELS = ("target", "owner", "role")
 
 
 def of(metric: str, *more: str) -> str:
-    """The service's series of that metric."""
+    """Return the service's series of a metric."""
     return f"ebaas_router_{metric}{{{', '.join([JOB, *more])}}}"
 
 
@@ -54,12 +52,12 @@ def part(metric: str, whole: str) -> str:
 
 
 def chosen(record: str, *more: str) -> str:
-    """What rules.yml records, of the targets that are chosen."""
+    """Return a recorded series of the chosen targets."""
     return f"ebaas_router:{record}{{{', '.join([CHOSEN, *more])}}}"
 
 
 def owned(how: str, metric: str, *more: str) -> str:
-    """What is not 0 of a metric, by chosen target."""
+    """Return the values other than 0 of a metric, by chosen target."""
     return f"({how} by (job, target) ({of(metric, *more)}) > 0) {OWNED}"
 
 
@@ -72,19 +70,19 @@ def quantile(share: float, window: str) -> str:
     return f"histogram_quantile({share}, {buckets})"
 
 
-#: When each began that still fires, in seconds.
+#: The start of each firing alert, in seconds.
 SINCE = f"{alerts('ALERTS_FOR_STATE', CHOSEN)} and ignoring (alertstate) {alerts('ALERTS', FIRING)}"
 
 IS_IT_WELL = [
     stat(
         "Alerts firing",
-        "Of all targets. docs/alerts.md says what each means, and what to do.",
+        "Of all targets. docs/how-to/alerts.md says what each means, and what to do.",
         "short",
         f"count({alerts('ALERTS', JOB, FIRING)}) or vector(0)",
         (1, "red"),
     ),
     stat(
-        "Requests not told 000",
+        "Requests without 000",
         "EBaaS sends those events again.",
         "percentunit",
         rate("job", "events_total", FAILED, window="5m")
@@ -152,7 +150,7 @@ IS_IT_WELL = [
     ),
     table(
         "Firing alerts",
-        "Of the chosen owners and targets. docs/alerts.md has a section for each.",
+        "Of the chosen owners and targets. docs/how-to/alerts.md has a section for each.",
         ("alertname", "severity", "target", "owner", "reason", "file"),
         {"since": ("dateTimeFromNow", f"1000 * {SINCE}")},
     ),
@@ -179,7 +177,7 @@ WHICH_TARGET = [
     graph(
         "Failed attempts a second, and why",
         HALF,
-        "Each reason is explained in docs/ops.md.",
+        "docs/reference/codes.md explains each reason.",
         "reqps",
         {
             "{{target}} {{reason}}": "sum by (target, reason) "
@@ -264,5 +262,6 @@ DASHBOARD: Json = {
     ),
 }
 
-if __name__ == "__main__":
-    sys.stdout.write(legible(DASHBOARD) + "\n")
+
+def text() -> str:
+    return legible(DASHBOARD) + "\n"

@@ -1,10 +1,10 @@
-"""What deploy/ makes of the image: started by docker-compose, and its pod by podman.
+"""Check the files in deploy/: start Compose by docker-compose, and a pod by podman.
 
     python -m scripts.deployed_checks IMAGE NETWORK
 
-scripts/container-test makes them possible, after scripts/deploy-check has built what they start. In
-the network namespace NETWORK published ports are at 10.213.77.2. Each check prints one line; the
-first that fails ends it with 1.
+scripts/container-test makes the environment, after scripts/deploy-check has built the files. In the
+network namespace NETWORK, published ports are at 10.213.77.2. Each check prints one line; the first
+failure ends it with exit code 1.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ THERE = "10.213.77.2"
 BUILT = Path(".tools/deploy/built")
 TOKEN = "a-token-of-these-checks"
 
-#: How long a check waits for a condition before it fails, in seconds.
+#: Seconds that a check waits for a condition before it fails.
 PATIENCE = 60.0
 
 
 class Asked:
-    """The router's answer to one request; status 0 where nobody answers."""
+    """Return the router's answer to a request; status 0 without an answer."""
 
     def __init__(self, method: str, path: str, port: int = 8080, body: bytes = b"") -> None:
         connection = http.client.HTTPConnection(THERE, port, timeout=5)
@@ -64,12 +64,13 @@ def output(command: list[str], **environ: str) -> str:
 
 
 def compose(image: str, network: str, room: Path) -> str:
-    """docker-compose up: the router has its secrets, sends the stand-in an event, stops in time"""
+    """docker-compose up: the router has its secrets, sends an event to the stand-in, and stops in
+    time"""
     services: dict[str, Any] = {
         name: {"image": image, "pull_policy": "never"} for name in ("router", "receiver")
     }
     secrets = {}
-    for name in ("ebaas-token", "ops-token", "console-token", "store-password"):
+    for name in ("ebaas-token", "ops-token", "console-token"):
         (room / name).write_text(TOKEN if name == "ebaas-token" else f"{name}-{TOKEN}")
         secrets[name] = {"file": str(room / name)}
     override = room / "override.json"
@@ -78,29 +79,29 @@ def compose(image: str, network: str, room: Path) -> str:
     program = ["docker-compose", "--project-name", network, *files]
     with engine(network, room) as socket:
 
-        def said(*arguments: str) -> str:
+        def compose(*arguments: str) -> str:
             return output([*program, *arguments], DOCKER_HOST=f"unix://{socket}")
 
         try:
-            said("up", "--detach", "--no-build", "router", "receiver")
+            compose("up", "--detach", "--no-build", "router", "receiver")
             wait_until(lambda: Asked("GET", "/readyz").status == 200, "the router is ready")
             reply = Asked("POST", "/callback", body=SAMPLE)
             assert json.loads(reply.body)["code"] == "000", reply.body
-            assert "a.gs.cert.1" in said("logs", "receiver")
+            assert "a.gs.cert.1" in compose("logs", "receiver")
             asked = ["podman", "exec", f"{network}-router-1", "ebaas-router", "status"]
             assert output(asked).startswith("ok: ebaas-router ")
             began = time.monotonic()
-            said("stop", "router")
+            compose("stop", "router")
             took = time.monotonic() - began
         finally:
-            said("down", "--volumes")
+            compose("down", "--volumes")
     assert took < 10
     return f"stopped after {took:.1f} s"
 
 
 @contextmanager
 def engine(network: str, room: Path) -> Iterator[Path]:
-    """podman in Docker's place, as docker-compose finds it by a socket."""
+    """Run podman in place of Docker, on a socket that docker-compose finds."""
     socket = room / "podman.sock"
     service = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
     running = subprocess.Popen(
@@ -115,13 +116,13 @@ def engine(network: str, room: Path) -> Iterator[Path]:
 
 
 def within(network: str) -> list[str]:
-    """Where its networks, which every container has, are no one else's."""
+    """Return an address range that none of the machine's networks uses."""
     return ["nsenter", f"--net=/run/netns/{network}"]
 
 
 def pod(image: str, network: str, room: Path) -> str:
-    """podman kube play: the pod of one node is ready, with ConfigMap, Secret and a volume; so is
-    its console"""
+    """podman kube play: the pod of one node is ready, with ConfigMap, Secret and a volume, and so
+    is its console"""
     file = room / "pod.yaml"
     file.write_text(yaml.safe_dump_all(playable(image)))
     play = [*within(network), "podman", "kube"]
@@ -137,8 +138,8 @@ def pod(image: str, network: str, room: Path) -> str:
 
 
 def playable(image: str) -> Iterator[Any]:
-    """The objects of one node as podman knows them: a Deployment, with a claim; and no fsGroup, by
-    which Kubernetes lets the pod read a Secret that is not for everybody."""
+    """Convert the objects of one node for podman: a Deployment with a claim, and without the
+    fsGroup by which Kubernetes lets the pod read a private Secret."""
     objects = yaml.safe_load_all((BUILT / "one-node.yaml").read_text())
     by_kind = {each["kind"]: each for each in objects}
     [claim] = by_kind["StatefulSet"]["spec"].pop("volumeClaimTemplates")

@@ -1,7 +1,7 @@
-"""Run a command as the terminal's foreground job: Ctrl-C then ends it, and not make as well.
+"""Run a command as the terminal's foreground job, so that Ctrl-C ends it and not make.
 
-make would say "Interrupt" and fail. Without a terminal, or in the background, the command simply
-takes this process's place; with one, this process passes on what make tells it.
+make would print "Interrupt" and fail. Without a terminal, or in the background, the command
+replaces this process. With a terminal, this process forwards make's signals.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import sys
 
 
 def hand_over(terminal: int, group: int) -> None:
-    with contextlib.suppress(OSError):  # the terminal may be gone by now
+    with contextlib.suppress(OSError):  # the terminal may be gone
         os.tcsetpgrp(terminal, group)
 
 
 def run_in_foreground(terminal: int, command: list[str]) -> int:
-    """The command's exit status. While it is stopped (Ctrl-Z), so are this process and make."""
+    """Return the command's exit status. While it is stopped (Ctrl-Z), this process and make are
+    stopped too."""
     group = os.getpgrp()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     job = subprocess.Popen(command, process_group=0)

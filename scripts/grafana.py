@@ -1,4 +1,4 @@
-"""What Grafana calls a dashboard, as JSON: panels, their places, variables, and the file's text."""
+"""Grafana's JSON for a dashboard: panels, their positions, variables, and the text of the file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Json = dict[str, Any]
 
 SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 
-#: A panel's width and height: a row of the dashboard has 24 columns.
+#: The width and height of a panel. A dashboard has 24 columns.
 COLUMNS = 24
 WIDE, HALF, THIRD, SIXTH = (24, 8), (12, 8), (8, 8), (4, 4)
 
-#: How wide the file's lines may get before a list or an object has a line for each of its parts.
+#: The length of the file's lines up to which a list or an object stays on one line.
 LINE = 110
 
 
@@ -23,7 +23,8 @@ def row(title: str) -> Json:
 
 
 def stat(title: str, about: str, unit: str, expr: str, *steps: tuple[float, str]) -> Json:
-    """One number. Its colour is green, or that of the highest step that it reaches."""
+    """Return a panel with one number. It is green, or has the colour of the highest step
+    reached."""
     colors: list[Json] = [{"color": "green", "value": None}]
     colors += [{"color": color, "value": value} for value, color in steps]
     defaults = {"unit": unit, "noValue": "-", "thresholds": {"mode": "absolute", "steps": colors}}
@@ -38,7 +39,7 @@ def stat(title: str, about: str, unit: str, expr: str, *steps: tuple[float, str]
 def graph(
     title: str, size: tuple[int, int], about: str, unit: str, lines: Mapping[str, str]
 ) -> Json:
-    """Queries over time, by their legends."""
+    """Return a panel of queries over time, by legend."""
     defaults = {"unit": unit, "min": 0, "custom": {"fillOpacity": 10}}
     return _panel(
         *("timeseries", title, size, about),
@@ -54,8 +55,8 @@ def graph(
 def table(
     title: str, about: str, labels: Sequence[str], columns: Mapping[str, tuple[str, str]]
 ) -> Json:
-    """A row for each set of labels. A column for each label that is named, and for each query, by
-    its title, with its unit; the first query sorts the rows."""
+    """Return a table with a row for each set of labels, a column for each named label, and one for
+    each query, with its title and unit. The first query sorts the rows."""
     refs = dict(zip(columns, "ABCDEFGH", strict=False))
     values = {name: f"Value #{ref}" if len(refs) > 1 else "Value" for name, ref in refs.items()}
     fields = [*labels, *values.values()]
@@ -68,7 +69,7 @@ def table(
             for name, (_, expr) in columns.items()
         ],
         transformations=[
-            # First, since rows are merged where all other fields are the same.
+            # First, because rows are merged if all other fields are equal.
             {"id": "filterFieldsByName", "options": {"include": {"names": fields}}},
             {"id": "merge", "options": {}},
             {"id": "organize", "options": {"indexByName": order, "renameByName": names}},
@@ -88,19 +89,20 @@ def table(
 
 
 def variable(name: str, query: str, *, many: bool = False) -> Json:
-    """Its values are asked for; where there may be many, all are chosen at first."""
+    """Return a variable whose values are queried. If there may be many values, all are chosen at
+    first."""
     asked = {"query": query, "refId": "StandardVariableQuery"}
     found: Json = {"name": name, "type": "query", "datasource": SOURCE, "query": asked}
     found |= {"refresh": 2, "sort": 1}
     if many:
-        # `.*`, since a target may have no owner.
+        # `.*`, because a target may have no owner.
         found |= {"multi": True, "includeAll": True, "allValue": ".*"}
         found |= {"current": {"text": "All", "value": "$__all"}}
     return found
 
 
 def placed(panels: Sequence[Json]) -> list[Json]:
-    """Each with its number and its place: from left to right, then below."""
+    """Number the panels, and place them from left to right, then below."""
     x = y = height = 0
     found = []
     for number, panel in enumerate(panels, 1):
@@ -113,7 +115,7 @@ def placed(panels: Sequence[Json]) -> list[Json]:
 
 
 def legible(value: Any, indent: str = "") -> str:
-    """As JSON; what fits into a line has one."""
+    """Format JSON; values that fit on a line stay on one."""
     line = json.dumps(value)
     if len(indent) + len(line) <= LINE or not isinstance(value, dict | list):
         return line

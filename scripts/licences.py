@@ -1,7 +1,7 @@
-"""The licences of what the router is run with, extras too: python -m scripts.licences, in dev's
-environment.
+"""Print the licences of the router's dependencies, including extras: python -m scripts.licences, in
+the environment of dev.
 
-A table on stdout; exit code 1 where one is unknown, or not among those that allow any use.
+The exit code is 1 if a licence is unknown, or not permissive.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 LOCK = Path(__file__).parent.parent / "requirements" / "otel.txt"
 
-#: Those that ask for no more than to be named. MPL-2.0 and the LGPL bind changes to the library
-#: itself alone; it is installed beside the router, and anybody can put another in its place.
+#: Permissive licences. MPL-2.0 and the LGPL only bind changes to the library itself, which is
+#: installed beside the router and can be replaced.
 ALLOWED = (
     *("MIT", "BSD", "Apache", "PSF", "Python Software Foundation", "ISC"),
     *("MPL", "Mozilla", "LGPL"),
@@ -26,7 +26,7 @@ def main() -> int:
     wrong = 0
     for name, version, marker in _PINNED.findall(LOCK.read_text()):
         if "win32" in marker and "!=" not in marker:
-            continue  # for a system that is not this one
+            continue  # for another system
         found = licence(distribution(name))
         wrong += not allowed(found)
         print(f"{name:<40}{version:<14}{found or 'unknown'}{'' if allowed(found) else '  <--'}")
@@ -34,16 +34,16 @@ def main() -> int:
 
 
 def licence(package: Distribution) -> str:
-    """What a package says of its own, in the newest of the three ways to say it."""
+    """Return a package's licence, from the newest of the three ways to declare it."""
 
-    def said(name: str) -> list[str]:
+    def declared(name: str) -> list[str]:
         return package.metadata.get_all(name) or []
 
     classifiers = [
-        c.rpartition(" :: ")[2] for c in said("Classifier") if c.startswith("License ::")
+        c.rpartition(" :: ")[2] for c in declared("Classifier") if c.startswith("License ::")
     ]
-    old = [text.partition("\n")[0] for text in said("License")]
-    return ", ".join(said("License-Expression") or classifiers or old)
+    old = [text.partition("\n")[0] for text in declared("License")]
+    return ", ".join(declared("License-Expression") or classifiers or old)
 
 
 def allowed(text: str) -> bool:

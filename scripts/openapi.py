@@ -1,10 +1,8 @@
-"""Print schemas/openapi.yaml, made of the callback's schema and the table of replies:
-python -m scripts.openapi"""
+"""schemas/openapi.yaml, made of the callback's schema and the table of replies by `make docs`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import yaml
@@ -14,10 +12,10 @@ from router.contract import replies
 from router.contract.schema import shipped_schema
 
 HEAD = """\
-# Made by `make docs`; a test fails where it is stale. The words are those of docs/contract.md.
+# Made by `make docs`; a test fails if it is stale. The wording follows docs/reference/contract.md.
 """
 
-#: The platform's page's own example.
+#: The example of the platform's page.
 SAMPLE = {
     "event_source": "a",
     "event_topic": "gs",
@@ -29,26 +27,56 @@ SAMPLE = {
 
 REQUEST_ID = "b372be68-6fa6-4590-b927-a4096e6a05e6"
 
-#: When the router answers so; README.md has the same table.
+#: When the router sends each reply, by its HTTP status: in English and in Chinese.
 WHEN = {
-    "200": "Every required target has acknowledged the event.",
-    "400": "The callback breaks the contract; the message names the first faulty field.",
-    "401": "No good token, where routes.yaml wants one (`ebaas.token`).",
-    "403": "Not from one of `ebaas.allow_from`.",
-    "404": "Another path.",
-    "405": "Another method.",
-    "408": "The request took too long to arrive.",
-    "413": "A body over `--max-body`.",
-    "414": "Too long a path.",
-    "415": "A compressed body.",
-    "417": "An `expect` that is not served.",
-    "431": "Too large a head.",
-    "500": "A required target has not acknowledged it in time, or no route matches. Send it again.",
-    "503": "Too many requests or connections, or the router is stopping. Send it again.",
-    "508": "It has come through more than three routers: a target is a router that sends it back.",
+    "200": (
+        "Every required target acknowledged the event.",
+        "所有必达业务端都已确认该事件。",
+    ),
+    "400": (
+        "The callback breaks the contract (the message names the first faulty field) or HTTP.",
+        "回调不符合约定（应答信息指出第一个有误的字段），或不是有效的 HTTP。",
+    ),
+    "401": (
+        "The token (`ebaas.token`) is missing or wrong.",
+        "缺少令牌或令牌无效（`ebaas.token`）。",
+    ),
+    "403": (
+        "The caller's address is not in `ebaas.allow_from`.",
+        "来源地址不在 `ebaas.allow_from` 之内。",
+    ),
+    "404": ("Wrong path.", "路径错误。"),
+    "405": ("Wrong method.", "方法错误。"),
+    "408": ("The request took too long to arrive.", "请求到达太慢。"),
+    "413": ("The body is larger than 1 MiB.", "请求体超过 1 MiB。"),
+    "414": ("The path is too long.", "路径过长。"),
+    "415": ("The body is compressed.", "请求体被压缩。"),
+    "417": ("The `expect` header is not supported.", "不支持该 `expect` 请求头。"),
+    "431": ("The header block is too large.", "请求头过大。"),
+    "500": (
+        (
+            "A required target did not acknowledge within `reply_within`, an optional delivery "
+            "could not be queued, or no route matches (`unmatched: reject`). Send the event again."
+        ),
+        (
+            "有必达业务端在 `reply_within` 之内没有确认，有可选投递无法入队，"
+            "或没有匹配的路由（`unmatched: reject`）。请重发。"
+        ),
+    ),
+    "503": (
+        (
+            "Too many requests or connections, more events than the router can keep up with, a "
+            "store that has not been opened yet, or a router that is stopping. Send it again."
+        ),
+        "请求或连接过多，事件多到处理不过来，存储尚未打开，或路由服务正在停止。请重发。",
+    ),
+    "508": (
+        "The event has come through over three routers: a target is a router that sends it back.",
+        "事件已经过三个以上的路由服务：某个业务端是会把事件再发回来的路由服务。",
+    ),
 }
 
-#: What a receiver gets besides the body: is it always there, and what it is.
+#: The headers of a request to a target: whether each is always present, and its meaning.
 HEADERS = {
     "webhook-id": (True, "The event's id: the same over all attempts at it. Dedupe by it."),
     "webhook-timestamp": (True, "When this attempt was made, in seconds since 1970."),
@@ -70,7 +98,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "EBaaS callbacks",
-            "version": __version__,
+            "version": __version__.partition("+")[0],
             "summary": "What EBaaS says to the router, and the router to every receiver.",
             "description": "Both sides speak the same contract. The operation is what the router "
             "answers; the webhook is what a receiver has to answer.",
@@ -93,7 +121,9 @@ def document() -> dict[str, Any]:
                         _header("tracestate", "Likewise, with a valid traceparent."),
                     ],
                     "requestBody": _body(),
-                    "responses": {status: _answer(status, when) for status, when in WHEN.items()},
+                    "responses": {
+                        status: _answer(status, when) for status, (when, _) in WHEN.items()
+                    },
                 }
             }
         },
@@ -143,8 +173,8 @@ _REPLY = {
 
 
 def _header(name: str, about: str, *, required: bool = False) -> dict[str, Any]:
-    said = {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
-    return {**said, "required": True} if required else said
+    parameter = {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
+    return {**parameter, "required": True} if required else parameter
 
 
 def _body() -> dict[str, Any]:
@@ -153,12 +183,16 @@ def _body() -> dict[str, Any]:
 
 
 def _answer(status: str, when: str) -> dict[str, Any]:
-    if status == "200":
-        return _reply(when, replies.ACKNOWLEDGED)
+    code = "000" if status == "200" else status
+    return _reply(when, replies.Reply(code, message(status)))
+
+
+def message(status: str) -> str:
+    """The `msg` of the reply with this HTTP status, or an example of it."""
     if status == "400":
-        return _reply(when, replies.Reply("400", "参数event_source不能为空"))
+        return "参数event_source不能为空"
     known = (each for each in vars(replies).values() if isinstance(each, replies.Reply))
-    return _reply(when, next(each for each in known if each.code == status))
+    return next(each.msg for each in known if str(each.status) == status)
 
 
 def _reply(about: str, reply: replies.Reply) -> dict[str, Any]:
@@ -176,7 +210,3 @@ def text() -> str:
     options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 100}
     made: str = yaml.dump(document(), Dumper=_Dumper, **options)
     return HEAD + made
-
-
-if __name__ == "__main__":
-    sys.stdout.write(text())

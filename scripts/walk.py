@@ -1,10 +1,10 @@
-"""Which files one event passes: python -m scripts.walk
+"""List the files that one event passes: python -m scripts.walk
 
 The application serves in this process, on a real socket, beside three required targets that
-acknowledge. Once a few events have warmed it up, some more are watched one by one, and the shortest
-walk is printed: now and then a timer has its turn in between. A file is passed when one of its
-functions is called on the loop's thread; the log's writer has a thread of its own. That something
-is made there (`__init__`) does not count: one reads on where one was.
+acknowledge. After some events for warming up, some more are traced one by one, and the shortest
+walk is printed, because a timer may interrupt a walk. A file is passed when one of its functions is
+called on the loop's thread; the log's writer is on another thread. Constructors (`__init__`) do not
+count.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROUTER = str(Path(__file__).parent.parent / "router") + "/"
 
 
 class Answering(asyncio.Protocol):
-    """Acknowledges whatever comes."""
+    """Acknowledge every event."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -55,7 +55,7 @@ class Answering(asyncio.Protocol):
 
 
 class Walk:
-    """The files of the router that are passed, each as often as it is come to."""
+    """The router's files that are passed, with their visits in order."""
 
     def __init__(self) -> None:
         self.files: list[str] = []
@@ -75,12 +75,12 @@ class Walk:
 
     @property
     def passed(self) -> list[str]:
-        """Each file once, in the order in which they are first come to."""
+        """Return each file once, in the order of the first visit."""
         return list(dict.fromkeys(self.files))
 
     @property
     def changes(self) -> int:
-        """How often the next function is in another file than the one before."""
+        """Return how often a function calls into another file."""
         return sum(one != other for one, other in itertools.pairwise(self.files))
 
 
@@ -92,11 +92,11 @@ def main() -> None:
 
 
 def walks_of(folder: Path) -> list[Walk]:
-    """One for each event that is watched."""
+    """One for each traced event."""
     walks: list[Walk] = []
     listeners = [listen("127.0.0.1", 0) for _ in range(TARGETS)]
     app = App(Settings(store=folder / "walk.db"), routes_to(listeners), Log(io.StringIO(), "json"))
-    serving = Server(app, listen("127.0.0.1", 0))
+    serving = Server(app, listen("127.0.0.1", 0), lifespan=app.lifespan)
 
     async def drive() -> None:
         loop = asyncio.get_running_loop()
@@ -104,7 +104,7 @@ def walks_of(folder: Path) -> list[Walk]:
         caller = await asyncio.open_connection(*serving.listener.getsockname())
         for _ in range(WARM):
             await send(*caller)
-        # Tasks of their own: who awaits here is not on the event's path.
+        # Tasks of their own: their awaits are not on the event's path.
         walks.extend([await asyncio.create_task(watched(*caller)) for _ in range(WATCHED)])
         caller[1].close()
         for target in targets:
@@ -116,7 +116,7 @@ def walks_of(folder: Path) -> list[Walk]:
 
 
 def routes_to(listeners: Sequence[socket.socket]) -> Config:
-    """Every event to all of them."""
+    """Return routes that send every event to all targets."""
     ports = [each.getsockname()[1] for each in listeners]
     targets = {f"t{port}": {"url": f"http://127.0.0.1:{port}/callback"} for port in ports}
     routes = [{"name": "all", "match": "*", "required": list(targets)}]
@@ -131,7 +131,7 @@ async def watched(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One event, until its reply has come and its line is written."""
+    """Send one event, and wait for its reply and its log line."""
     writer.write(REQUEST)
     head = await reader.readuntil(b"\r\n\r\n")
     assert b" 200 " in head, head

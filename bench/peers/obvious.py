@@ -1,4 +1,4 @@
-"""The obvious build: Starlette, httpx and jsonschema, as one would write it in an hour."""
+"""The obvious solution with Starlette, httpx and jsonschema, written in an hour."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A long run of mixed load against a real `serve`: python -m bench.soak --minutes 30
 
-Rounds of load with a rest after each, at which what the router holds is looked at: nobody is
-connected then, and nothing is in flight, so what is still there is there for good. It ends with 1
-if something grows, or if any caller got what it should not. What counts as growth: samples.Bound.
+Each round of load is followed by a rest without connections or requests in flight, after which the
+router's resources are measured: anything left then stays. The exit code is 1 if something grows
+(samples.Bound), or if a caller got a wrong reply.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ import uvloop
 
 from bench.processes import free_port
 from bench.soak import targets
-from bench.soak.callers import MAX_BODY, RECEIVE, Callers, status
+from bench.soak.callers import Callers, status
 from bench.soak.configuration import Configuration
 from bench.soak.samples import Growth, Meter, Sample, growths
 from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
+from router.process.server import Server
 from router.transport.engine import KEEP_ALIVE
 from tests.support.servers import served
 
 PATIENCE = 30.0
 
-#: Errors that belong to a soak: a refused edit, and what nobody asks for again after a hang-up.
+#: Errors that a soak expects: refused edits, and events that nobody sends again after a hang-up.
 EXPECTED = (b"reload", b"dead_letter")
 
-#: Seconds of a rest: whatever outlives its request, what waits for the queue's next turn, and the
-#: connections to targets that are kept for a next request. What is open then is open for good.
+#: Seconds of a rest. Longer than late attempts, the queue's interval, and idle connections to
+#: targets, so that anything still open is never closed.
 REST = KEEP_ALIVE + 1.0
 
-#: The most bytes of the store's files for each event in them, and besides. An hour is kept.
+#: Bytes of the store's files for each event, and in addition. Events are kept for an hour.
 STORE_EACH, STORE_BESIDES = 4096, 8_000_000
 
 
 class Router:
-    """A `serve` process, and how many lines it has logged of each level."""
+    """A `serve` process, with counts of its log lines by level."""
 
     def __init__(self, folder: Path, configuration: Configuration) -> None:
         self.store = folder / "store" / "store.db"
         self.port, self.ops_port = free_port(), free_port()
         self.levels: Counter[str] = Counter()
-        #: Lines that no soak should see.
+        #: Log lines that a soak must not have.
         self.faults: list[bytes] = []
         self._configuration = configuration
 
@@ -60,7 +60,6 @@ class Router:
             *(sys.executable, "-m", "router", "serve", "--log-format", "json"),
             *("--config", str(self._configuration.path), "--store", str(self.store)),
             *("--port", str(self.port), "--ops-port", str(self.ops_port)),
-            *("--max-body", str(MAX_BODY), "--receive-timeout", f"{RECEIVE}s"),
             stdout=asyncio.subprocess.PIPE,
             limit=1024 * 1024,
         )
@@ -79,7 +78,7 @@ class Router:
                 self.faults.append(line)
 
     async def stop(self) -> int:
-        """The exit code."""
+        """Stop the router and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
             code = await self.process.wait()
@@ -97,7 +96,7 @@ class Run:
         self._samples: list[Sample] = []
 
     async def run(self, folder: Path) -> bool:
-        """Whether all is well."""
+        """Return whether the soak has passed."""
         endpoints = targets.by_path(
             {
                 "well": targets.well(),
@@ -106,9 +105,9 @@ class Run:
                 "flapping": targets.flapping(),
             }
         )
-        # It would tell of each answer that breaks off, as it was ordered to.
+        # The stand-in would log each answer that it breaks off, as ordered.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        async with served(AsgiServer(endpoints, listen("127.0.0.1", 0))) as serving:
+        async with served(Server(endpoints, listen("127.0.0.1", 0))) as serving:
             configuration = Configuration(folder / "routes.yaml", serving.url)
             router = Router(folder, configuration)
             await router.start()

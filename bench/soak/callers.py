@@ -1,4 +1,4 @@
-"""Who calls in a soak: honest callers, and every kind of the others. Each reply is judged."""
+"""The callers of a soak, honest and faulty ones. Each reply is checked."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from collections.abc import Awaitable, Callable
 
 from bench.caller import Caller, event, request
 from bench.soak.configuration import Configuration, hang_up
+from router.net.http.lifetime import Limits
+from router.web.callbacks import MAX_BODY
 
-#: The router's limits in a soak, in bytes and seconds.
-MAX_BODY, RECEIVE = 64 * 1024, 2.0
+#: How long a request may take to arrive, in seconds.
+RECEIVE = Limits().receive
 
-#: How often EBaaS sends an event before a soak calls it lost.
+#: The number of requests after which an event counts as lost.
 TRIES = 60
 
 
 class Callers:
-    """Everything that happens to the router from outside, and what came of it."""
+    """Everything that happens to the router from outside, and the results."""
 
     def __init__(self, port: int, ops_port: int, pid: int, configuration: Configuration) -> None:
         self._port = port
@@ -27,15 +29,15 @@ class Callers:
         self._pid = pid
         self._configuration = configuration
         self._number = itertools.count()
-        #: How often each kind of caller got each result.
+        #: Results by kind of caller.
         self.results: Counter[tuple[str, str]] = Counter()
-        #: The same for what no caller of that kind should get.
+        #: Wrong results by kind of caller.
         self.wrong: Counter[tuple[str, str]] = Counter()
 
     async def round(self, seconds: float, rate: float) -> None:
-        """Let them all call for that long; the plain ones `rate` times a second altogether.
+        """Run all callers for `seconds`; the plain ones send `rate` events a second together.
 
-        Returns when every reply is in, and every event of an honest caller has got its 000.
+        Returns when every reply is in and every event of an honest caller has its 000.
         """
         over = asyncio.Event()
         asyncio.get_running_loop().call_later(seconds, over.set)
@@ -67,10 +69,10 @@ class Callers:
     def _event(self, kind: str) -> bytes:
         return event(kind, f"{next(self._number)}")
 
-    # Honest ones.
+    # Honest callers.
 
     async def _honest(self, over: asyncio.Event, kind: str, pause: float) -> None:
-        """Sends events of one kind on kept connections, each until it gets its 000."""
+        """Send events of one kind on kept connections, each until it gets 000."""
         idle: list[Caller] = []
         async with asyncio.TaskGroup() as group:
             while not over.is_set():
@@ -82,7 +84,7 @@ class Callers:
     async def _send(self, kind: str, idle: list[Caller]) -> None:
         caller = idle.pop() if idle else Caller(self._port)
         body = self._event(kind)
-        # A failure is right where a required target fails, or a slow disk can't queue in time.
+        # A failure is right if a required target fails, or if a slow disk cannot queue in time.
         may = ("000", "500") if kind in ("flaps", "queues") else ("000",)
         for _ in range(TRIES):
             code = await caller.post(body)
@@ -94,7 +96,7 @@ class Callers:
         idle.append(caller)
 
     async def _has_a_twin(self) -> None:
-        """Two events with identical bodies at the same time."""
+        """Send two events with identical bodies at the same time."""
         body = self._event("both")
         pair = Caller(self._port), Caller(self._port)
         for code in await asyncio.gather(*(caller.post(body) for caller in pair)):
@@ -103,36 +105,36 @@ class Callers:
             caller.close()
 
     async def _trickles(self) -> None:
-        """Slow, but in time."""
+        """Send a request slowly, but in time."""
         whole = request("/callback", self._event("plain"))
         pieces = [whole[at : at + 60] for at in range(0, len(whole), 60)]
         await self._once("slow body", pieces, "000", pause=RECEIVE / 4 / len(pieces))
 
-    # The others.
+    # Other callers.
 
     async def _hangs_up(self) -> None:
         after = random.choice((0.0, 0.01, 0.1))
-        said = request("/callback", self._event(random.choice(("both", "flaps", "queues"))))
-        got = await Caller(self._port).hang_up(said, after=after)
+        sent = request("/callback", self._event(random.choice(("both", "flaps", "queues"))))
+        got = await Caller(self._port).hang_up(sent, after=after)
         self._judge("hang-up", got, "gone")
-        half = said[: len(said) // 2]
+        half = sent[: len(sent) // 2]
         self._judge("half", await Caller(self._port).hang_up(half, after=after), "gone")
 
     async def _is_too_slow(self) -> None:
-        """Says the half, and then nothing."""
-        said = request("/callback", self._event("plain"))
-        await self._once("too slow", [said[:-20]], "408")
+        """Send half of a request, and then nothing."""
+        sent = request("/callback", self._event("plain"))
+        await self._once("too slow", [sent[:-20]], "408")
 
     async def _says_too_much(self) -> None:
         large = event("plain", "x" * MAX_BODY)
         await self._once("oversize", [request("/callback", large)], "413")
         head = b"POST /callback HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
-        chunks = [b"%x\r\n" % 16384 + b" " * 16384 + b"\r\n"] * 5
+        chunks = [b"%x\r\n" % 16384 + b" " * 16384 + b"\r\n"] * (MAX_BODY // 16384 + 1)
         await self._once("oversize", [head, *chunks, b"0\r\n\r\n"], "413")
 
     async def _is_invalid(self) -> None:
-        # All of them each time: what the router loads for its first one (jsonschema, 4 MB) is
-        # loaded in the first round, and is no growth of a later one.
+        # All of them each time: jsonschema, 4 MB, is loaded for the first one, which must not look
+        # like growth in a later round.
         for body in (b"", b"{", b"[]", b'{"event_source":""}', b'{"a":NaN}', b"\xff"):
             await self._once("invalid", [request("/callback", body)], "400")
 
@@ -141,12 +143,12 @@ class Callers:
 
     async def _speaks_no_http(self) -> None:
         twice = request("/callback", b"{}", b"transfer-encoding: chunked")
-        said = random.choice((b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET\r\n\r\n", twice))
-        await self._once("wrong HTTP", [said], "400")
+        sent = random.choice((b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET\r\n\r\n", twice))
+        await self._once("wrong HTTP", [sent], "400")
         await self._once("wrong path", [request("/nowhere", b"{}")], "404")
 
     async def _comes_and_goes(self) -> None:
-        """Connections on which nothing is said."""
+        """Open connections without sending anything."""
         for _ in range(20):
             self._judge("silent", await Caller(self._port).hang_up(after=0.0), "gone")
 
@@ -166,7 +168,7 @@ class Callers:
     # The configuration.
 
     async def _edits(self) -> None:
-        """A guest comes, a wrong edit changes nothing, the guest goes; some by SIGHUP."""
+        """Add a guest, make a wrong edit, remove the guest; some edits are followed by SIGHUP."""
         self._configuration.write(guest=True, spare=200, in_flight=32)
         hang_up(self._pid)
         await self._until("guest", "000")
@@ -177,7 +179,7 @@ class Callers:
         await self._until("guest", "500")
 
     async def _until(self, kind: str, right: str) -> None:
-        """Send events of that kind until a reply is right."""
+        """Send events of a kind until a reply is right."""
         caller = Caller(self._port)
         for _ in range(100):
             code = await caller.post(self._event(kind))
@@ -189,12 +191,12 @@ class Callers:
 
 
 async def status(port: int, path: str) -> str:
-    """The HTTP status of a GET, as text."""
+    """Return the HTTP status of a GET, as text."""
     return (await get(port, path))[0]
 
 
 async def get(port: int, path: str) -> tuple[str, bytes]:
-    """The HTTP status of a GET, as text, and the body; what went wrong, in brackets."""
+    """Return the HTTP status of a GET, as text, and the body, or the error in brackets."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""routes.yaml as it is edited in a soak: rightly and wrongly, with targets that come and go."""
+"""The edits of routes.yaml in a soak: valid and invalid ones, with targets that come and go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.soak.targets import TIMEOUT
 
-#: Waits that a soak can sit out. A retry of EBaaS never comes too late here.
+#: Short schedules. A retry of EBaaS never comes too late.
 SOON = {"retries": 100, "waits": ["1s"], "grace": "60s"}
 
 
@@ -18,13 +18,13 @@ class Configuration:
     """The file that a router watches."""
 
     def __init__(self, path: Path, targets: str) -> None:
-        """`targets` is the URL of all of them, without a path."""
+        """`targets` is the base URL of all targets."""
         self.path = path
         self._targets = targets
         self.write()
 
     def write(self, *, guest: bool = False, spare: int = 0, in_flight: int = 64) -> None:
-        """A right one: with a target that is a guest or not, and some more routes."""
+        """Write a valid configuration, with or without a guest, and with additional routes."""
         targets: dict[str, Any] = {
             "well": {"url": f"{self._targets}/well", "max_in_flight": in_flight},
             "slow": {"url": f"{self._targets}/slow"},
@@ -48,7 +48,7 @@ class Configuration:
         for number in range(spare):
             match = f"b.spare{number}.*"
             routes.append({"name": f"spare {number}", "match": match, "required": ["well"]})
-        defaults = {"timeout": "9s"}  # a target of this machine is late where that is busy
+        defaults = {"timeout": "9s"}  # a local target is late on a busy machine
         queue = {"retries": 100, "waits": ["1s"]}
         ebaas = {**SOON, "reply_within": "10s"}
         self._put(
@@ -63,16 +63,16 @@ class Configuration:
         )
 
     def spoil(self) -> None:
-        """A wrong one: changes nothing but the alarm."""
+        """Write an invalid configuration, which changes nothing but the alarm."""
         self._put({"version": 1, "targets": {"well": {"ulr": 1}}, "routes": [{"match": 2}]})
 
     def _put(self, content: Any) -> None:
-        """As an editor does: a new file takes the old one's name."""
+        """Replace the file by a new one, like an editor."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(content))
         fresh.replace(self.path)
 
 
 def hang_up(pid: int) -> None:
-    """SIGHUP: look at the configuration now."""
+    """Reload by SIGHUP."""
     os.kill(pid, signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""What a router holds, looked at again and again, and whether that grows."""
+"""Samples of a router's resources, and whether they grow."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Sample:
-    """At one moment of rest. `tasks` is what the router says of itself, None where it does not."""
+    """The resources at one moment of rest. `tasks` is the router's own figure; None if it has
+    none."""
 
-    #: Seconds since the start, and CPU seconds till then.
+    #: Seconds and CPU seconds since the start.
     at: float
     cpu: float
     #: In bytes.
@@ -33,7 +34,7 @@ class Sample:
 
 
 class Meter:
-    """Looks at one process and its store."""
+    """Takes samples of one process and its store."""
 
     def __init__(self, pid: int, store: Path, ops_port: int) -> None:
         self._proc = Path(f"/proc/{pid}")
@@ -53,7 +54,7 @@ class Meter:
         )
 
     async def _tasks(self) -> int | None:
-        """The asyncio tasks of the router, from `/status`."""
+        """Return the number of asyncio tasks, from `/status`."""
         status, body = await get(self._ops_port, "/status")
         if status != "200":
             return None
@@ -63,17 +64,17 @@ class Meter:
 
 @dataclass(frozen=True)
 class Bound:
-    """How much of something counts as growth: over the last two thirds of the samples the slope
-    (Theil and Sen's: no single peak bends it) must not lead further than `share` of the median or
-    `some`, whichever is more; and the largest must not be beyond 1.3 medians and `peak`."""
+    """The growth that fails a soak. Over the last two thirds of the samples, the slope by Theil and
+    Sen must not lead further than `share` of the median or `some`, whichever is more, and the
+    maximum must not exceed 1.3 medians and `peak`."""
 
     share: float
     some: float
     peak: float
 
 
-#: Files are the connections of what the queue tries during a rest, too: a few. The store keeps
-#: what is settled for an hour, so it is judged by what it holds: see `Run`.
+#: Files include the queue's connections during a rest. The store keeps settled events for an hour,
+#: so its size is judged by its events: see `Run`.
 BOUNDS = {
     "memory": Bound(0.03, 1.5e6, 0),
     "files": Bound(0.05, 6, 16),
@@ -84,12 +85,12 @@ BOUNDS = {
 
 @dataclass(frozen=True)
 class Growth:
-    """How one thing went over the last two thirds."""
+    """The trend of one resource over the last two thirds."""
 
     name: str
     median: float
     most: float
-    #: Where the slope leads from the first to the last of them.
+    #: The rise of the slope from the first to the last sample.
     growth: float
     grows: bool
 

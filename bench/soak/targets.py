@@ -1,4 +1,4 @@
-"""The business endpoints of a soak: one that is well, and some that are not."""
+"""The business endpoints of a soak: a healthy one, and faulty ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from router.cli.trying.standin import StandIn
 _Message = MutableMapping[str, Any]
 _App = Callable[[_Message, Any, Any], Awaitable[None]]
 
-#: Seconds of a target's ups and downs, and what one attempt may take there.
+#: Seconds of a target's phases, and the timeout of an attempt to it.
 CYCLE, TIMEOUT = 9.0, 0.5
 
 
@@ -25,12 +25,12 @@ def slow() -> _App:
 
 
 def mostly() -> _App:
-    """Fails three times in ten."""
+    """Fail three times in ten."""
     return StandIn(fail_rate=0.3, seed=1)
 
 
 def flapping() -> _App:
-    """Well for a while, then failing in one way after the other."""
+    """Be healthy for a while, then fail in one way after another."""
     good, bad = StandIn(), StandIn(code="500", status=500)
     hanging, garbled = StandIn(delay=4 * TIMEOUT), _garbled
 
@@ -43,7 +43,7 @@ def flapping() -> _App:
 
 
 async def _garbled(scope: _Message, receive: Any, send: Any) -> None:
-    """No contract: a web server's page, or a connection that breaks off."""
+    """Violate the contract by a web server's page or a broken connection."""
     await receive()
     headers = [(b"content-type", b"text/html"), (b"content-length", b"9")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -53,7 +53,7 @@ async def _garbled(scope: _Message, receive: Any, send: Any) -> None:
 
 
 def by_path(apps: Mapping[str, _App]) -> _App:
-    """All of them on one port, each at the path of its name."""
+    """Run all of them on one port, each at the path of its name."""
 
     async def app(scope: _Message, receive: Any, send: Any) -> None:
         await apps[scope["path"].removeprefix("/")](scope, receive, send)

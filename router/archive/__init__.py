@@ -1,1 +1,1 @@
-"""What was handled, kept for a while, a line each. Nothing that is promised depends on it."""
+"""The archive: a line for each handled event, kept for a while. No promise depends on it."""

@@ -24,19 +24,20 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-#: The lowest: on lines that are much alike it saves as much as higher ones, at a gigabyte a second.
+#: The lowest level. The lines are so similar that higher levels save hardly more, and this one
+#: compresses a gigabyte a second.
 _LEVEL = 1
 
-#: How much is compressed at a time, in bytes. Between pieces the thread asks for its turn again,
-#: which takes the loop longer than the piece takes zstd if pieces are small.
+#: Bytes compressed at a time. Between pieces the thread waits for the interpreter, which takes the
+#: loop longer than the compression if pieces are small.
 _PIECE = 1024 * 1024
 
-#: How much is expanded at a time, in bytes, so that what comes before a garbled place is not lost.
+#: Bytes of a damaged segment expanded at a time, so that the text before the damage is not lost.
 _PART = 256 * 1024
 
 
 def compress(text: FileIO, into: IO[bytes]) -> None:
-    """All that `text` has. Raises OSError."""
+    """Compress a file. Raises OSError."""
     compressor = zstd.ZstdCompressor(_LEVEL)
     piece = memoryview(bytearray(_PIECE))
     while size := text.readinto(piece):
@@ -45,7 +46,7 @@ def compress(text: FileIO, into: IO[bytes]) -> None:
 
 
 def expanded(data: bytes) -> tuple[bytes, bool]:
-    """The text, and whether that is all: of what is cut or garbled, as much as can be read."""
+    """Return the text that can be expanded, and whether that is all of it."""
     with suppress(zstd.ZstdError):
         return zstd.decompress(data), data != b""
     reader = zstd.ZstdDecompressor()
@@ -56,18 +57,18 @@ def expanded(data: bytes) -> tuple[bytes, bool]:
     return bytes(text), False
 
 
-#: Where a line has its time, and what comes before that.
+#: Position of the time in a line, and the text before it.
 _TIME, _BEFORE = slice(9, 33), b'{"time":"'
 
 
 def time_of(line: bytes) -> bytes:
-    """As the line has it; nothing for one that is cut."""
+    """Return the time of a line, as written; `b""` if the line is cut."""
     return line[_TIME] if line.startswith(_BEFORE) else b""
 
 
 def span(lines: Sequence[bytes]) -> tuple[float, float] | None:
-    """The earliest and the latest time of the lines, which a clock that jumps puts in no order;
-    None where none has one."""
+    """Return the earliest and the latest time of the lines; None if none of them has a time. The
+    lines need not be in order, because the clock may jump."""
     times = [at for line in lines if (at := time_of(line))]
     with suppress(ValueError):
         return (_seconds(min(times)), _seconds(max(times)))
@@ -80,79 +81,81 @@ def _seconds(at: bytes) -> float:
 
 _NAME = re.compile(
     r"([0-9]{8}T[0-9]{9}Z)-(?:([0-9]{8}T[0-9]{9}Z)-)?"
-    r"((?:[0-9]{10}-)?[0-9a-f]{8})\.jsonl(\.zst)?"
+    r"([0-9]{10}-[0-9a-f]{8})\.jsonl(\.zst)?"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file as it was found. Times are Unix time, in seconds."""
+    """One file of the archive. Times are Unix time, in seconds."""
 
     path: Path
     token: str
     #: No line is older.
     first: float
-    #: No line is younger; None where more may come.
+    #: No line is younger; None for an open segment.
     last: float | None
 
     @property
     def number(self) -> int:
-        """Its place in the order in which segments were begun; 0 where it has none."""
-        number, has_one, _ = self.token.partition("-")
-        return int(number) if has_one else 0
+        """Its place in the order in which segments were begun."""
+        return int(self.token.partition("-")[0])
 
     @property
     def newest(self) -> float:
-        """When its last line was written, at the latest."""
+        """An upper bound for the time of its last line."""
         with suppress(FileNotFoundError):
             return self.path.stat().st_mtime if self.last is None else self.last
         return self.first
 
     @property
     def size(self) -> int:
-        """On the disk, in bytes."""
+        """Bytes on the disk."""
         with suppress(FileNotFoundError):
             return self.path.stat().st_size
         return 0
 
-    def read(self, tell: Callable[[str], None] = lambda why: None) -> tuple[bytes, bool]:
-        """Its lines, and whether that is all of it; nothing where it has been deleted meanwhile.
-        `tell` is told what is wrong where it is not."""
+    def read(self, note: Callable[[str], None] = lambda why: None) -> tuple[bytes, bool]:
+        """Return its lines, and whether they are complete; no lines if it has been deleted since.
+        `note` is called with the reason if they are incomplete."""
         try:
             text, is_whole = self._read()
         except OSError as error:
-            tell(f"{self.path.name} can't be read: {why_not(self.path, error)}")
+            note(f"{self.path.name} can't be read: {why_not(self.path, error)}")
             return b"", False
         if not is_whole:
-            tell(f"{self.path.name} is damaged: only {len(text):,} bytes of its text can be read")
+            note(f"{self.path.name} is damaged: only {len(text):,} bytes of its text can be read")
         return text, is_whole
 
     def _read(self) -> tuple[bytes, bool]:
         path = self.path
         if self.last is None:
             with suppress(FileNotFoundError):
-                text = path.read_bytes()
-                # A line without its end is being written; the next look has it.
-                return text[: text.rfind(b"\n") + 1], True
+                # A line without its end is still being written.
+                return _whole_lines(path.read_bytes()), True
             # It has been finished since it was found.
             path = next(path.parent.glob(f"*-{self.token}.jsonl.zst"), path)
         try:
             text, is_whole = expanded(path.read_bytes())
         except FileNotFoundError:
             return b"", True
-        return text if is_whole else text[: text.rfind(b"\n") + 1], is_whole
+        return text if is_whole else _whole_lines(text), is_whole
+
+
+def _whole_lines(text: bytes) -> bytes:
+    return text[: text.rfind(b"\n") + 1]
 
 
 def found(folder: Path) -> list[Segment]:
-    """Every segment, the one with the newest lines first. Raises OSError where it can't be looked
-    into; a folder that is not there has none."""
-    # By token, for a crash may leave a finished one beside what it was made of.
+    """Return every segment, the one with the newest lines first; none if there is no folder.
+    Raises OSError."""
+    # By token, because a crash may leave a finished segment beside the open one it was made of.
     segments = {segment.token: segment for segment in every_file(folder)}
     return sorted(segments.values(), key=_newest, reverse=True)
 
 
 def every_file(folder: Path) -> Iterator[Segment]:
-    """In no order; what a crash has left twice is there twice."""
+    """Yield the segments in no order. After a crash one may come twice, open and finished."""
     paths: list[Path] = []
     with suppress(FileNotFoundError):
         paths.extend(folder.iterdir())
@@ -169,35 +172,22 @@ def _newest(segment: Segment) -> tuple[float, float]:
     return (float("inf") if segment.last is None else segment.last, segment.first)
 
 
-def new_token(folder: Path) -> str:
-    """Behind all that are there. Two processes may take the same number at the same time."""
-    number = max((segment.number for segment in every_file(folder)), default=0) + 1
-    return f"{number:010}-{token_hex(4)}"
-
-
 def written(segments: Iterable[Segment], now: float) -> list[tuple[Segment, float]]:
-    """The finished ones, the last one written first, and until when each was written. A date in
-    the future comes from a clock that was wrong: it counts as that of the next one, or as now."""
-    finished = [(each, each.last) for each in segments if each.last is not None]
+    """Return the finished segments, the last one written first, each with the time of its end.
+
+    A time in the future comes from a clock that was wrong: it counts as the end of the segment
+    written after it, or as now."""
+    finished = [(segment, segment.last) for segment in segments if segment.last is not None]
     finished.sort(key=lambda pair: (pair[0].number, pair[1]), reverse=True)
-    found, latest = [], now
+    dated, latest = [], now
     for segment, last in finished:
         latest = last if last <= now else latest
-        found.append((segment, latest))
-    return found
-
-
-def open_name(first: float, token: str) -> str:
-    return f"{_stamp(first)}-{token}.jsonl"
-
-
-def finished_name(first: float, last: float, token: str) -> str:
-    """`last` is rounded up: no line is younger."""
-    return f"{_stamp(first)}-{_stamp(last + 0.002)}-{token}.jsonl.zst"
+        dated.append((segment, latest))
+    return dated
 
 
 def _stamp(at: float) -> str:
-    """To the millisecond, and in the order of time: what is deleted first depends on it."""
+    """Format a time to the millisecond, so that names sort by time."""
     return f"{datetime.fromtimestamp(at, UTC):%Y%m%dT%H%M%S%f}"[:-3] + "Z"
 
 
@@ -205,32 +195,36 @@ def _time(stamp: str) -> float:
     return datetime.strptime(f"{stamp[:-1]}000+0000", "%Y%m%dT%H%M%S%f%z").timestamp()
 
 
-#: The size of a segment that is full, in bytes, and the least that it is made smaller to.
+#: The size at which a segment is full, in bytes, and the lower bound for it on a small disk.
 FULL, LEAST_BYTES = 16 * 1024 * 1024, 64 * 1024
 
-#: What compressing may add to lines that don't compress, in bytes.
+#: Bytes that compression may add to lines that do not compress.
 _FRAME = 4096
 
-#: The longest time that a segment may span, in seconds; a tenth of what is kept if that is shorter.
+#: The longest time that a segment spans, in seconds: this, or a tenth of the time that lines are
+#: kept, but no less than the second number.
 SPAN, LEAST_SPAN = 3600.0, 60.0
 
-#: Bytes of its disk that the archive leaves free: a tenth of it, within these bounds, and no more
-#: than half. The store may be on the same disk, and is full where 16 MiB are left.
+#: Bytes of its disk that the archive leaves free: a tenth of the disk, within these bounds, and at
+#: most half of it. The store may be on the same disk, and is full when 16 MiB are left.
 LEAST_RESERVE, RESERVE = 64 * 1024 * 1024, 512 * 1024 * 1024
 
-#: No segment is more than such a part of its disk.
+#: A segment is at most this fraction of its disk.
 _PARTS = 64
 
-#: Seconds between two looks at how much of the disk is free.
+#: Seconds between two checks of the free space.
 _LOOK = 0.25
 
-#: After how many seconds a file that was to become a segment is taken for a dead process's.
+#: Seconds after which an unfinished `.part` file counts as left by a dead process.
 _ABANDONED = 3600.0
 
 
 class SegmentStore:
-    """One process's part in a folder that several may share. Every method may raise OSError; none
-    leaves a line that is cut where it could be helped."""
+    """One process's part in a folder that several processes may share.
+
+    Every method may raise OSError. A write that fails leaves no partial line behind, unless the
+    file cannot be truncated either.
+    """
 
     def __init__(
         self,
@@ -239,30 +233,30 @@ class SegmentStore:
         keep: float,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`max_bytes` and `keep`, in seconds, bound what all processes together leave."""
+        """Set the limits for all processes together: `max_bytes`, and `keep` in seconds."""
         self._folder = folder
         self._now = now
         self._keep = keep
         self._span = min(SPAN, max(LEAST_SPAN, keep / 10))
         self._full = max(LEAST_BYTES, min(FULL, max_bytes // 8))
-        #: What finished ones may take up: beside them is the one that is written to, and for a
-        #: moment the same one compressed, which may be hardly smaller.
+        #: Bytes that finished segments may take. The rest is for the open segment, and for its
+        #: compressed copy, which may be as large and for a moment exists beside it.
         self._room = max_bytes - (2 * self._full + _FRAME)
-        #: The segment that is written to; -1 where there is none.
+        #: The open segment; the descriptor is -1 if there is none.
         self._fd = -1
         self._segment: Segment
-        #: By which the system knows its file.
+        #: Device and inode of its file.
         self._identity = (0, 0)
         self._size = self._lines = 0
         self._last = 0.0
-        #: Lines that were written, and are gone with the segment that was written to.
+        #: Lines that were written and have disappeared with the open segment.
         self.lost = 0
-        #: When the disk is looked at next, by the monotonic clock; how much has been written since
-        #: the last look; and whether it was too full then.
+        #: Time of the next check of the disk, by the monotonic clock; bytes written since the last
+        #: one; and whether the disk was too full then.
         self._look_at = 0.0
         self._unseen = 0
         self._is_low = False
-        #: How large a segment is finished: on a small disk sooner.
+        #: The size at which a segment is finished: smaller on a small disk.
         self._turn_at = self._full
 
     def append(self, lines: Sequence[bytes]) -> None:
@@ -271,24 +265,27 @@ class SegmentStore:
         first, last = span(lines) or (now, now)
         text = b"".join(lines)
         self._check_place()
-        # No line is older than its segment: the clock may have jumped back.
+        # No line may be older than its segment, but the clock may have jumped back.
         if self._fd >= 0 and (self._size + len(text) > self._full or first < self._segment.first):
-            with suppress(OSError):  # `tidy` tries it again, and says why
-                self.turn()
+            self._try_to_turn()
         self._write(text, len(lines), first)
         self._last = max(self._last, last)
         if not self._is_in_place():
-            # Removed at this very moment: what was in it before is lost, these lines need not be.
+            # The folder was removed during the write: write these lines again.
             self._check_place(without=len(lines))
             self._write(text, len(lines), first)
             self._last = last
         if self._size >= self._turn_at:
-            with suppress(OSError):  # the lines are there; `tidy` tries it again, and says why
-                self.turn()
+            self._try_to_turn()
+
+    def _try_to_turn(self) -> None:
+        """Finish the open segment if possible; if not, `tidy` tries again and reports the error."""
+        with suppress(OSError):
+            self.turn()
 
     def _write(self, text: bytes, lines: int, first: float) -> None:
         if self._fd < 0:
-            # Not its parent: a folder that is away, a disk unmounted say, is not made in its place.
+            # Without parents: the mount point of a missing disk must not get an archive.
             self._folder.mkdir(mode=0o700, exist_ok=True)
         self._check_disk(len(text))
         if len(text) > self._full:
@@ -307,7 +304,7 @@ class SegmentStore:
         self._lines += lines
 
     def tidy(self) -> None:
-        """Finish what is over, and delete what is too much or too old."""
+        """Finish segments that are over, and delete what is too much or too old."""
         self._check_place()
         if self._fd >= 0 and self._now() // self._span != self._segment.first // self._span:
             self.turn()
@@ -316,7 +313,7 @@ class SegmentStore:
             if segment.last is None and (self._fd < 0 or segment.token != self._segment.token):
                 try:
                     self._finish_abandoned(segment)
-                except OSError as error:  # one that can't be read keeps no other from its end
+                except OSError as error:  # an unreadable segment must not keep the others open
                     failed.append(error)
         self._delete()
         self._look_at = 0.0
@@ -326,7 +323,7 @@ class SegmentStore:
             raise failed[0]
 
     def turn(self) -> None:
-        """Finish the segment in hand. Where that can't be done it stays as it is, and readable."""
+        """Finish the open segment. If that fails, the segment stays readable as it is."""
         if self._fd < 0:
             return
         try:
@@ -336,29 +333,29 @@ class SegmentStore:
         self._delete()
 
     def close(self) -> None:
-        """Let go of the segment in hand; the next process to come finishes it."""
+        """Release the open segment; the next process finishes it."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _is_in_place(self) -> bool:
-        """Whether what is written can be found: a folder may be removed, moved or unmounted while
-        a file in it is open, and no write fails."""
+        """Return whether the open segment can still be found under its path. If its folder is
+        removed, moved or unmounted, writes to the open file do not fail."""
         with suppress(OSError):
-            found = self._segment.path.stat()
-            return (found.st_dev, found.st_ino) == self._identity
+            there = self._segment.path.stat()
+            return (there.st_dev, there.st_ino) == self._identity
         return False
 
     def _check_place(self, without: int = 0) -> None:
-        """Begin anew where the segment that is written to is not in its place any more: its lines
-        are lost, but so many of them."""
+        """Release the open segment if it is no longer in place. Its lines are lost, except the last
+        `without`, which are written again."""
         if self._fd >= 0 and not self._is_in_place():
             self.lost += self._lines - without
             self.close()
 
     def _check_disk(self, size: int) -> None:
-        """Raises OSError where so much may not be written: less than the reserve would be free, and
-        there is no finished segment to delete any more."""
+        """Raise OSError if a write of this size would leave less than the reserve free, and there
+        is no finished segment left to delete."""
         self._unseen += size
         is_due = time.monotonic() >= self._look_at or self._unseen > self._turn_at // 4
         if is_due or self._is_low:
@@ -366,15 +363,15 @@ class SegmentStore:
             disk = os.statvfs(self._folder)
             free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
             self._turn_at = min(self._full, max(LEAST_BYTES, whole // _PARTS))
-            # Until the next look there are more lines, and a segment is perhaps compressed.
+            # Until the next check more lines come, and perhaps a segment is compressed.
             lacking = _reserve(whole) + 2 * max(size, self._turn_at) - free
             self._is_low = lacking > 0 and self._free(lacking) < lacking
         if self._is_low:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _free(self, lacking: int) -> int:
-        """Delete finished segments until so much is free; how much that was. It is added up: some
-        file systems take their time."""
+        """Delete the oldest finished segments until so many bytes are free, and return the sum of
+        their sizes: some file systems report freed space late."""
         freed = 0
         for segment, _ in reversed(written(every_file(self._folder), self._now())):
             if freed >= lacking:
@@ -386,64 +383,69 @@ class SegmentStore:
         return freed
 
     def _make_room_for(self, size: int) -> None:
-        """Lines that are more than a segment have one for themselves, and more deleted for it."""
+        """Make room for a batch of lines larger than a segment: it gets a segment of its own."""
         more = 2 * (size - self._full)
         if more > self._room:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         self._delete(more)
 
     def _begin(self, first: float) -> None:
-        token = new_token(self._folder)
-        path = self._folder / open_name(first, token)
+        # Two processes may take the same number at once.
+        number = max((segment.number for segment in every_file(self._folder)), default=0) + 1
+        token = f"{number:010}-{token_hex(4)}"
+        path = self._folder / f"{_stamp(first)}-{token}.jsonl"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.fstat(fd).st_nlink == 0:
-                raise FileNotFoundError(path)  # taken for an abandoned one before it had its lock
+            file = os.fstat(fd)
+            if file.st_nlink == 0:
+                # Another process took it for an abandoned one before it was locked.
+                raise FileNotFoundError(path)
         except OSError:
             os.close(fd)
             raise
         self._fd, self._size, self._lines, self._last = fd, 0, 0, first
-        held = os.fstat(fd)
-        self._identity = (held.st_dev, held.st_ino)
+        self._identity = (file.st_dev, file.st_ino)
         self._segment = Segment(path, token, first, None)
 
     def _finish_abandoned(self, segment: Segment) -> None:
-        """Finish a segment whose process is gone."""
+        """Finish a segment whose process has ended."""
         with suppress(FileNotFoundError):
             fd = os.open(segment.path, os.O_RDONLY)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._finish(segment)
             except BlockingIOError:
-                pass  # it lives
+                pass  # its process is alive
             finally:
                 os.close(fd)
 
     def _finish(self, segment: Segment, last: float | None = None) -> None:
-        """Compress it under its new name; only then is the old one deleted. Without `last` its
-        lines say from when to when it reaches."""
+        """Compress a segment under its new name, then delete the open one. Without `last`, its
+        lines are read for their times."""
         path, first = segment.path, segment.first
         is_done = any(self._folder.glob(f"*-{segment.token}.jsonl.zst"))
         if not is_done and path.stat().st_size:
             if last is None:
                 lines = path.read_bytes().split(b"\n")
                 first, last = span(lines) or (first, max(first, path.stat().st_mtime))
-            name = self._folder / finished_name(first, last, segment.token)
-            part = name.with_suffix(".part")
+            # The last time is rounded up: no line is younger.
+            name = f"{_stamp(first)}-{_stamp(last + 0.002)}-{segment.token}.jsonl.zst"
+            finished = self._folder / name
+            part = finished.with_suffix(".part")
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 with os.fdopen(fd, "wb") as file, path.open("rb", buffering=0) as text:
                     compress(text, file)
-                part.rename(name)
+                part.rename(finished)
             except OSError:
                 part.unlink(missing_ok=True)
                 raise
         path.unlink(missing_ok=True)
 
     def _delete(self, more: int = 0) -> None:
-        """Those written first, until what is left has room beside so much more; and all that is too
-        old."""
+        """Delete segments that are too old, and those written first until the rest has room beside
+        `more` bytes."""
         now, used = self._now(), more
         for segment, at in written(every_file(self._folder), now):
             with suppress(FileNotFoundError):
@@ -457,5 +459,5 @@ class SegmentStore:
 
 
 def _reserve(whole: int) -> int:
-    """Of a disk of so many bytes."""
+    """Return the reserve of a disk of this size."""
     return min(whole // 2, max(LEAST_RESERVE, min(RESERVE, whole // 10)))

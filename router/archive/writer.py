@@ -1,4 +1,4 @@
-"""What was handled, one line each, written after the reply: nobody ever waits for it."""
+"""The writer of the archive: lines of handled events, written after the reply by a thread."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from typing import Final, NamedTuple
 from router.archive.segments import SegmentStore
 from router.telemetry.log.lines import Fields, Level, Lines, with_payload
 
-#: How much may wait to be written, in bytes: a disk that hangs costs no more memory than that.
+#: Bytes that may wait to be written: the memory that a hanging disk costs.
 ARCHIVE_BOUND: Final = 32 * 1024 * 1024
 
-#: What a line takes besides its event's body, about; for the bound.
+#: The approximate size of a line without its event's body, in bytes, to compute the bound.
 _LINE: Final = 1536
 
-#: The longest line besides its event's body, in bytes: no collector is to take it, and what is cut
-#: here nobody finds again.
+#: The longest line without its event's body, in bytes. It may be longer than a line of the log,
+#: because no collector reads it.
 _MAX_LINE: Final = 1024 * 1024
 
-#: Seconds that lines are gathered, unless they are many. What a kill -9 loses is no more than
-#: these, as long as the disk keeps up. Each time the thread wakes costs some 200 µs by itself.
+#: Seconds for which lines are gathered, unless they are many. A kill -9 loses only these, as long
+#: as the disk keeps up. Waking the thread costs some 200 µs each time.
 ARCHIVE_GATHER: Final = 0.1
 
-#: How many bytes are made ready at a time: some tenths of a millisecond.
+#: Bytes rendered at a time, which takes some tenths of a millisecond.
 _BATCH: Final = 128 * 1024
 
-#: Seconds between two looks at what is over, or too old; and between two words about a loss.
-TIDY, TELL = 60.0, 10.0
+#: Seconds between two calls of `SegmentStore.tidy`, and between two reports of lost lines.
+TIDY, REPORT = 60.0, 10.0
 
-#: The word for what a disk refuses; any other is `io`.
+#: The word for each error of a disk; `io` for any other.
 _WORDS: Final = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
@@ -47,60 +47,60 @@ _WORDS: Final = {
 
 
 class Unmade(NamedTuple):
-    """What a line is to be made of, where the log has made none of JSON, or has cut it."""
+    """A line to be rendered, because the log's line is not JSON or was cut."""
 
     at: float
     level: Level
     happening: str
-    #: Not changed any more.
+    #: Not changed after this point.
     fields: Fields
 
 
 class Archive:
-    """Takes lines from one thread, the loop's; a thread of its own writes them."""
+    """Takes lines from the event loop's thread, and writes them in a thread of its own."""
 
     def __init__(
         self,
-        shelf: SegmentStore,
-        tell: Callable[[int, str], None],
+        segments: SegmentStore,
+        note: Callable[[int, str], None],
         *,
         bodies: bool = True,
         gather: float = ARCHIVE_GATHER,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`tell` is called by the thread that writes: so many lines were lost, and why."""
-        self._shelf = shelf
-        self._tell = tell
+        """`note` is called by the writing thread with the number of lost lines and the reason."""
+        self._segments = segments
+        self._note = note
         self._bodies = bodies
         self._gather = gather
         self._clock = clock
         self._lines = Lines("json", max_line=_MAX_LINE, max_text=_MAX_LINE)
-        #: Lines and bodies. No fields where there is a line: so much memory at a time, all of it
-        #: touched once, would cost the loop 10 µs for each event.
+        #: Lines and bodies. If there is a line its fields are not kept: holding that much memory
+        #: would cost the loop 10 µs for each event.
         self._waiting: deque[tuple[bytes | Unmade, bytes]] = deque()
-        # Each of these is counted by one thread alone, and so needs no lock.
+        # Each number is written by one thread only, so it needs no lock.
         self._put = self._refused = 0
         self._taken = self._unwritten = 0
-        self._told = 0
-        #: Why lines were lost last, `""` where none was; and when, by Unix time.
+        self._reported = 0
+        #: Reason and Unix time of the last loss; `""` if no line was lost.
         self.why, self.failed_at = "", 0.0
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._came = Flag()
-        #: Whether `_came` is set, which takes longer to ask.
+        #: Whether `_came` is set; asking the flag itself takes longer.
         self._is_called = False
-        #: Nothing more is gathered.
+        #: Set to stop gathering.
         self._hurry = Flag()
         self._is_closed = False
         self._writing = Thread(target=self._run, name="archive", daemon=True)
 
     def start(self) -> None:
-        """Begin to write; what was put before waits for it."""
+        """Start writing, including the lines put before."""
         self._writing.start()
 
     @property
     def lost(self) -> int:
-        """Lines that were not written, or are gone with the segment that was written to."""
-        return self._refused + self._unwritten + self._shelf.lost
+        """The number of lines not written, or gone with the open segment."""
+        return self._refused + self._unwritten + self._segments.lost
 
     def put(
         self,
@@ -110,7 +110,7 @@ class Archive:
         line: bytes | None = None,
         body: bytes = b"",
     ) -> None:
-        """Have a line written, and the body with it. Returns at once."""
+        """Queue a line and its event's body. Returns at once."""
         kept = body if self._bodies else b""
         size = _LINE + len(kept)
         waiting = self._put - self._taken + size
@@ -119,8 +119,7 @@ class Archive:
             self.why, self.failed_at = "slow", self._clock()
             return
         self._put += size
-        told = line or Unmade(self._clock(), level, happening, fields)
-        self._waiting.append((told, kept))
+        self._waiting.append((line or Unmade(self._clock(), level, happening, fields), kept))
         if not self._is_called:
             self._is_called = True
             self._came.set()
@@ -128,7 +127,7 @@ class Archive:
             self._hurry.set()
 
     def close(self, timeout: float) -> None:
-        """Take no more, and wait until all is written, `timeout` seconds at most."""
+        """Refuse further lines, and wait up to `timeout` seconds until the rest is written."""
         self._is_closed = True
         self._hurry.set()
         self._came.set()
@@ -143,58 +142,53 @@ class Archive:
                 self._hurry.wait(self._gather)
                 self._came.clear()
                 self._hurry.clear()
-                self._is_called = False  # what comes from here on calls again
+                self._is_called = False  # lines put from here on set the flag again
                 self._write(len(self._waiting))
             if time.monotonic() - tidied >= TIDY:
                 tidied = time.monotonic()
                 self._tidy()
-            self._tell_of_losses()
-        self._shelf.close()
+            self._report_losses()
+        self._segments.close()
 
     def _write(self, count: int) -> None:
-        """Write so many of the lines that wait."""
+        """Write the first `count` waiting lines."""
         while count:
             count -= self._write_batch(count)
 
     def _write_batch(self, count: int) -> int:
-        """A batch of so many lines at most: all of it, or nothing. How many they were."""
+        """Write up to `count` lines, all of the batch or none, and return their number."""
         batch: list[bytes] = []
         taken = size = 0
         while len(batch) < count and size < _BATCH:
-            told, body = self._waiting.popleft()
-            line = told if isinstance(told, bytes) else self._lines.line(*told)
+            line, body = self._waiting.popleft()
+            text = line if isinstance(line, bytes) else self._lines.line(*line)
             if body:
-                line = with_payload(line, body)
-            batch.append(line)
-            size += len(line)
+                text = with_payload(text, body)
+            batch.append(text)
+            size += len(text)
             taken += _LINE + len(body)
-        gone = self._shelf.lost
-        try:
-            self._shelf.append(batch)
-        except OSError as error:
+        if not self._succeeds(lambda: self._segments.append(batch)):
             self._unwritten += len(batch)
-            self._failed(error)
-        self._check_gone(gone)
         self._taken += taken
         return len(batch)
 
     def _tidy(self) -> None:
-        gone = self._shelf.lost
+        self._succeeds(self._segments.tidy)
+
+    def _succeeds(self, work: Callable[[], None]) -> bool:
+        """Do something with the files, and note the reason of a failure or of a loss."""
+        gone, is_done = self._segments.lost, True
         try:
-            self._shelf.tidy()
+            work()
         except OSError as error:
-            self._failed(error)
-        self._check_gone(gone)
-
-    def _check_gone(self, before: int) -> None:
-        if self._shelf.lost > before:
+            self.why, self.failed_at = _WORDS.get(error.errno or 0, "io"), self._clock()
+            is_done = False
+        if self._segments.lost > gone:
             self.why, self.failed_at = "gone", self._clock()
+        return is_done
 
-    def _failed(self, error: OSError) -> None:
-        self.why, self.failed_at = _WORDS.get(error.errno or 0, "io"), self._clock()
-
-    def _tell_of_losses(self) -> None:
+    def _report_losses(self) -> None:
         lost, now = self.lost, time.monotonic()
-        if lost > self._told and (now - self._told_at >= TELL or self._is_closed):
-            count, self._told, self._told_at = lost - self._told, lost, now
-            self._tell(count, self.why)
+        if lost > self._reported and (now - self._reported_at >= REPORT or self._is_closed):
+            count, self._reported, self._reported_at = lost - self._reported, lost, now
+            self._note(count, self.why)

@@ -1,8 +1,8 @@
-"""The command line: finds the command, runs it, and turns what went wrong into one line.
+"""The command line: finds the command, runs it, and turns an error into one line.
 
 A command is a module below this package with `HELP`, `configure(parser)` and `run(args) -> int`,
-which raises RouterError where there is one line to say instead. It imports at its top only what its
-help needs; what does the work is imported by `run`, so that `--help` and `health` are quick.
+which raises RouterError for an error that is one line. At its top it imports only what its help
+needs. The rest is imported by `run`, so that `--help` and `health` are quick.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -24,51 +24,30 @@ from router.cli.options import (
     Parser,
     nearest_of,
 )
-from router.cli.printing import NAME, abandon_stdout, flush, note, prepare_streams, say_lines
+from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say_lines
 from router.model.errors import RouterError, SettingInvalid, why_not
 
-#: Each command's module, below this package, and its line in the list.
+#: Each command's module below this package, and its line in the list.
 COMMANDS = {
     "serve": ("serve", "run the router"),
-    "demo": ("trying.demo", "the router, stand-in targets and one sample event: see it work"),
-    "check": ("routes.check", "check a routes.yaml: every fault at once, each with its place"),
-    "explain": (
-        "routes.explain",
-        "say which routes an event matches, why the others don't, and its plan",
-    ),
-    "test": (
-        "routes.test",
-        "run the cases of routes.test.yaml, and say which routes none has tried",
-    ),
-    "diff": (
-        "routes.diff",
-        "say whose plan changes between two routes.yaml, by cases or by real traffic",
-    ),
+    "demo": ("trying.demo", "run the router with stand-in targets and send it sample events"),
+    "check": ("routes.check", "check a routes.yaml: every fault at once, each with its line"),
+    "explain": ("routes.explain", "show which routes an event matches, why others don't, its plan"),
+    "test": ("routes.test", "run the cases of routes.test.yaml, and list routes that none tries"),
+    "diff": ("routes.diff", "show which plans change between two routes.yaml"),
     "init": ("routes.init", "write a first routes.yaml, its tests and the editors' schemas"),
-    "send": (
-        "trying.send",
-        "play EBaaS: send an event, once, by its retry schedule, or many times",
-    ),
+    "send": ("trying.send", "play EBaaS: send an event, once or by its retry schedule"),
     "receive": ("trying.receive", "play a business endpoint: answer to order, print what comes"),
-    "listen": (
-        "trying.listen",
-        "show a running router's events as they come, and copy them to your machine",
-    ),
-    "probe": ("trying.probe.probe", "check whether an endpoint keeps the contract, by real events"),
-    "deliveries": (
-        "deliveries.deliveries",
-        "list, show, replay, discard or restore what could not be delivered at once",
-    ),
-    "pause": ("deliveries.pause", "hold a target back for a while, with a reason and an end"),
-    "resume": ("deliveries.resume", "end a pause of a target before its time"),
-    "trace": ("history.trace", "tell what became of an event, by any id of it"),
-    "archive": (
-        "history.archive",
-        "list or export what was handled lately, or deliver it to a target again",
-    ),
-    "resend": ("trying.resend", "POST a copy of one event that was handled to a URL of your own"),
+    "listen": ("trying.listen", "show a router's events as they come, and copy them to a URL"),
+    "probe": ("trying.probe", "check by real events whether an endpoint keeps the contract"),
+    "deliveries": ("deliveries", "list, show, replay, discard or restore unsettled deliveries"),
+    "pause": ("pause", "hold a target back for a while, with a reason and an end"),
+    "resume": ("resume", "end a pause of a target before its time"),
+    "trace": ("trace", "show what became of an event, by any id of it"),
+    "archive": ("archive", "list or export past events, or deliver them to a target again"),
+    "resend": ("trying.resend", "POST a copy of one past event to a URL of your own"),
     "health": ("health", "ask a running router whether it is ready"),
-    "status": ("status", "show how a running router, its targets and its nodes do"),
+    "status": ("status", "show the health of a running router, its targets and its nodes"),
 }
 
 _OVERVIEW = """\
@@ -81,8 +60,7 @@ commands:
 {commands}
 
 `{name} COMMAND --help` explains a command, with examples; `{name} --version`
-prints the version, and `{name} --completion bash` (or zsh, fish) a script by which
-the shell completes all this."""
+prints the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_streams()
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)
-        flush()
+        sys.stdout.flush()  # a broken pipe or a full disk is met here, not at the end
         return code
     except RouterError as error:
         for line in str(error).splitlines():
@@ -103,11 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNREAD
     except OSError as error:
         if isinstance(error, PermissionError) and isinstance(error.filename, str):
-            note(f"what is needed can't be read: {why_not(Path(error.filename), error)}")
+            note(why_not(Path(error.filename), error))
             return NOT_STARTED
         note(error.strerror or "the system refused")
         abandon_stdout()
         return BAD
+    except UnicodeEncodeError:
+        note("an argument is not UTF-8")
+        return USAGE
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
         from router.telemetry.log.foreign import place_of
 
@@ -116,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         from asyncio import CancelledError
 
-        # Ctrl-C in the moment in which a runner of Python 3.11 begins.
+        # Ctrl-C while a runner of Python 3.11 starts.
         if not isinstance(error, CancelledError):
             raise
         return INTERRUPTED
@@ -127,44 +108,56 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
-        return _show_overview()
+        print(_overview())
+        return GOOD
     if name == "--version":
-        return _show_version()
-    if name == "--completion":
-        from router.cli.completion import completion
-
-        say_lines(completion(rest))
+        say_lines(_version())
         return GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
         raise SettingInvalid(f"{name!r} is not a command{near} See {NAME} --help")
     parser = Parser(name)
-    found = configured(name, parser)
+    command = configured(name, parser)
     try:
         args = parser.read(rest)
     except SystemExit:
-        # argparse's own end, after --help; what is wrong with the arguments is raised by Parser.
+        # argparse ends so after --help. For wrong arguments Parser raises SettingInvalid.
         return GOOD
-    code: int = found.run(args)
+    code: int = command.run(args)
     return code
 
 
 def configured(name: str, parser: Parser) -> ModuleType:
-    """One of COMMANDS, by its name; the parser knows its arguments and its help."""
-    found = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
-    found.HELP.teach(parser)
-    found.configure(parser)
-    return found
+    """Return the module of a command; the parser gets its arguments and its help."""
+    command = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
+    command.HELP.apply(parser)
+    command.configure(parser)
+    return command
 
 
-def _show_overview() -> int:
+def _overview() -> str:
     commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
-    print(_OVERVIEW.format(name=NAME, commands=commands))
-    return GOOD
+    return _OVERVIEW.format(name=NAME, commands=commands)
 
 
-def _show_version() -> int:
-    from router.cli.version import format_version
+def _version() -> Iterator[str]:
+    """Yield what a report of a fault should say of this installation: the router's own version
+    first, alone on its line."""
+    import platform
+    import sqlite3
+    from importlib.metadata import PackageNotFoundError, version
 
-    say_lines(format_version())
-    return GOOD
+    from router import __version__
+    from router.model.build import COMPILED
+
+    yield f"{NAME} {__version__}"
+    libc = " ".join(filter(None, platform.libc_ver()))
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    build = "compiled" if COMPILED else "pure Python"
+    yield ", ".join(filter(None, (python, build, system, libc)))
+    try:
+        psycopg = version("psycopg")
+    except PackageNotFoundError:
+        psycopg = "not installed"
+    yield f"SQLite {sqlite3.sqlite_version}, psycopg {psycopg}"

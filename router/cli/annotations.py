@@ -1,4 +1,4 @@
-"""What a command found, as CI systems show it beside the lines it is about."""
+"""Problems as CI systems show them, beside the lines they are about."""
 
 from __future__ import annotations
 
@@ -20,45 +20,42 @@ _SEVERITY = {"error": "major", "warning": "minor", "notice": "info"}
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One thing found."""
-
-    #: Only an error fails what it is found in.
+    #: Only an error fails the file it is in.
     level: Literal["error", "warning", "notice"]
     message: str
-    #: As it was given; `""` where it is about no file.
+    #: As it was given; `""` if it is about no file.
     file: str = ""
-    #: From 1; 0 where the file as a whole is meant.
+    #: From 1; 0 if the file as a whole is meant.
     line: int = 0
     column: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One thing that was looked at, and all that was found."""
+    """A file that was checked, or the like, with all its annotations."""
 
     annotations: Sequence[Annotation] = ()
-    #: How it went.
+    #: The result in a line, for the job's log.
     said: str = ""
 
 
 def say_checked(format: str, command: str, checked: Sequence[Checked]) -> None:
     """Print them in one of `CI_FORMATS`."""
-    found = [each for one in checked for each in one.annotations]
-    say_lines(_github(checked) if format == "github" else _gitlab(command, found))
+    every = [annotation for each in checked for annotation in each.annotations]
+    say_lines(_github(checked) if format == "github" else _gitlab(command, every))
 
 
 def _github(checked: Sequence[Checked]) -> Iterator[str]:
-    """A line for each annotation; what is good is a line of the job's log."""
     for each in checked:
-        yield from map(_command, each.annotations)
+        yield from map(_workflow_command, each.annotations)
         if each.said:
             yield each.said
 
 
-def _command(found: Annotation) -> str:
-    place = {"file": _path(found.file), "line": found.line, "col": found.column}
-    said = [f"{name}={_property(str(value))}" for name, value in place.items() if value]
-    return f"::{found.level} {','.join(said)}::{_data(found.message)}"
+def _workflow_command(annotation: Annotation) -> str:
+    place = {"file": _path(annotation.file), "line": annotation.line, "col": annotation.column}
+    properties = [f"{name}={_property(str(value))}" for name, value in place.items() if value]
+    return f"::{annotation.level} {','.join(properties)}::{_data(annotation.message)}"
 
 
 def _data(text: str) -> str:
@@ -69,27 +66,27 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _gitlab(command: str, found: Sequence[Annotation]) -> Iterator[str]:
-    """An array. What is said twice of one file is told apart by its number, so that a line put
-    in above makes nothing new."""
+def _gitlab(command: str, annotations: Sequence[Annotation]) -> Iterator[str]:
+    """A message that a file has twice gets a number in its fingerprint: a line number would make a
+    new issue of it whenever a line is added above."""
     alike: Counter[tuple[str, str]] = Counter()
     issues = []
-    for each in found:
-        path = _path(each.file) or NAME
-        alike[path, each.message] += 1
-        mark = "\0".join((command, path, each.message, str(alike[path, each.message])))
+    for annotation in annotations:
+        path, message = _path(annotation.file) or NAME, annotation.message
+        alike[path, message] += 1
+        mark = "\0".join((command, path, message, str(alike[path, message])))
         issues.append(
             {
-                "description": each.message,
+                "description": message,
                 "check_name": f"{NAME} {command}",
                 "fingerprint": hashlib.sha256(mark.encode("utf-8", "replace")).hexdigest(),
-                "severity": _SEVERITY[each.level],
-                "location": {"path": path, "lines": {"begin": max(1, each.line)}},
+                "severity": _SEVERITY[annotation.level],
+                "location": {"path": path, "lines": {"begin": max(1, annotation.line)}},
             }
         )
     yield json.dumps(issues, ensure_ascii=False)
 
 
 def _path(file: str) -> str:
-    """A path as these systems know it: `./routes.yaml` is `routes.yaml` to them."""
+    """Return a path as these systems know it: `routes.yaml`, not `./routes.yaml`."""
     return str(PurePath(file)) if file else ""

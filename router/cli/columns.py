@@ -14,7 +14,7 @@ from router.contract.schedule import parse_time
 from router.model.errors import SettingInvalid
 from router.telemetry.log.lines import printable
 
-#: A column is padded up to this many cells; one text that is longer does not move all the others.
+#: A column is padded up to so many cells. A longer text does not move all the others.
 _WIDEST = 40
 
 #: How many texts of a list are shown.
@@ -22,7 +22,7 @@ _FEW = 5
 
 
 def columns(rows: Sequence[Sequence[str]], indent: int = 0) -> Iterator[str]:
-    """Lines with each cell below its like; the last column is as long as it is."""
+    """Yield lines with aligned cells; the last column is not padded."""
     widths = [
         max((width(cell) for cell in column if width(cell) <= _WIDEST), default=0)
         for column in zip(*(row[:-1] for row in rows), strict=True)
@@ -34,12 +34,12 @@ def columns(rows: Sequence[Sequence[str]], indent: int = 0) -> Iterator[str]:
 
 
 def width(text: str) -> int:
-    """How many cells a terminal needs for it."""
+    """Return how many cells a terminal needs."""
     return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in printable(text))
 
 
 def clipped(text: str, cells: int) -> str:
-    """As much of it as goes into so many cells, and `…` where something is left out."""
+    """Return as much as fits into so many cells, with `…` if something is left out."""
     if width(text) <= cells:
         return text
     while width(text) > cells - 1:
@@ -48,29 +48,30 @@ def clipped(text: str, cells: int) -> str:
 
 
 def few(texts: Sequence[str], join: str = ", ") -> str:
-    """The first of them, and how many there are besides."""
+    """Return the first of them, and how many more there are."""
     left = len(texts) - _FEW
     return join.join([*texts[:_FEW], f"{left:,} more"] if left > 0 else texts)
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Names that may have blanks and commas in them."""
+    """Join names that may have blanks and commas in them."""
     return few([shown(name) for name in names])
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 route`, `2 routes`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    """Return `1 route`, `2 routes`, `2 deliveries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
-#: What is late by no more than so many seconds is on its way.
+#: A retry that is late by no more than so many seconds is not overdue.
 _PROMPT = 5.0
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def age(seconds: float) -> str:
-    """`40s`, `2h 5m`, `3d 4h`: the two largest units."""
+    """Return `40s`, `2h 5m`, `3d 4h`: the two largest units."""
     left = max(int(seconds), 0)
     parts: list[str] = []
     for unit, size in _UNITS:
@@ -81,17 +82,16 @@ def age(seconds: float) -> str:
 
 
 def seconds(at: str) -> float:
-    """Unix time, of a time as JSON has it."""
+    """Return the Unix time of a time in JSON."""
     return datetime.fromisoformat(at).timestamp()
 
 
 def since(at: str, now: float) -> str:
-    """How long ago a time was."""
     return age(now - seconds(at))
 
 
 def when(at: str, now: float) -> str:
-    """How far ahead it is, or for how long it has been overdue."""
+    """Return how far ahead a time is, or for how long it has been overdue."""
     left = seconds(at) - now
     if left > 0:
         return f"in {age(left)}"
@@ -99,14 +99,14 @@ def when(at: str, now: float) -> str:
 
 
 class Moment(float):
-    """Unix time, and the words that it was given in."""
+    """A Unix time with the words that it was given in."""
 
     words: str
 
 
 def parse_moment(text: str) -> Moment:
-    """`3h`, which is so long ago, or a time in ISO 8601, in UTC where it has no zone. ValueError
-    for anything else."""
+    """Read `3h`, which is so long ago, or a time in ISO 8601, in UTC if it has no zone. Raises
+    ValueError."""
     try:
         moment = Moment(parse_time(text, time.time()))
     except ValueError:
@@ -118,7 +118,6 @@ def parse_moment(text: str) -> Moment:
 
 
 def add_times(parser: argparse._ArgumentGroup) -> None:
-    """From when to when."""
     parser.add_argument(
         "--since", type=value(parse_moment), metavar="TIME", help="3h ago, or 2026-11-26T13:00:00Z"
     )
@@ -126,7 +125,7 @@ def add_times(parser: argparse._ArgumentGroup) -> None:
 
 
 def check_times(args: argparse.Namespace) -> None:
-    """Raises SettingInvalid where nothing can be between the two."""
+    """Raises SettingInvalid if nothing can be between the two."""
     since, until = args.since, args.until
     if since is not None and until is not None and since >= until:
         raise SettingInvalid(f"--since {since.words} is not before --until {until.words}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import http.client
 import ssl
 from functools import partial
 from urllib.parse import urlsplit
 
-from router.cli.asking import RemoteProblem, add_ca, ask, context_of, own_url, refuse_here
 from router.cli.options import (
     BAD,
     GOOD,
@@ -19,9 +20,19 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import say
+from router.cli.remote import (
+    RemoteProblem,
+    add_ca,
+    context_of,
+    no_response,
+    own_url,
+    refuse_local,
+    why_unreachable,
+)
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
 from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS
+from router.net.tls import Tls
 
 HELP = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
@@ -37,8 +48,8 @@ HELP = Help(
     exit_codes={GOOD: "ready", BAD: "not ready, or not reachable"},
 )
 
-#: The most that is read of an answer, in bytes; the router's own are under 200.
-_MAX_ANSWER = 64 * 1024
+#: The largest response that is read, in bytes; the router's own are under 200.
+_MAX_RESPONSE = 64 * 1024
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=value(partial(parse_url, like="http://127.0.0.1:8080")),
         help="the router's address, instead of --host and --port",
     )
-    add_timeout(parser, "the whole question", "2s")
+    add_timeout(parser, "the connection, and then each part of the response,", "2s")
     add_settings(
         parser,
         host="the address where it listens",
@@ -62,45 +73,51 @@ def run(args: argparse.Namespace) -> int:
     if args.url is None:
         if args.ca is not None:
             raise SettingInvalid("--ca is for a router that --url names")
-        url = _own_url(args)
-        context = _no_questions() if urlsplit(url).scheme == "https" else None
+        is_tls = read_setting(args, "tls_cert") is not None
+        url = own_url(args, "host", "port", "https" if is_tls else "http")
+        # The certificate is for another name than this machine's, and the router gets no secret.
+        context = Tls.of(verify=False).trust if is_tls else None
     else:
-        refuse_here(args)
+        refuse_local(args)
         url, context = args.url, context_of(args.url, args)
     try:
-        status, body = ask(url, "/readyz", args.timeout, context, _MAX_ANSWER)
+        status, body = _response(url, args.timeout, context)
     except RemoteProblem as error:
         say(f"not reachable: {error}")
         return BAD
+    why = _why_not_ready(url, status, body)
+    say(f"not ready: {why}" if why else "ready")
+    return BAD if why else GOOD
+
+
+def _why_not_ready(url: str, status: int, body: bytes) -> str:
     if status == 404:
-        say(f"not ready: {url} has no /readyz (HTTP 404): it is for the callback port")
-        return BAD
-    code, msg = _reply(body)
-    if status == 200 and code != SUCCESS:
-        say(f"not ready: what answers at {url} is not the router")
-        return BAD
-    say("ready" if status == 200 else f"not ready: HTTP {status} {msg}".rstrip())
-    return GOOD if status == 200 else BAD
-
-
-def _own_url(args: argparse.Namespace) -> str:
-    scheme = "http" if read_setting(args, "tls_cert") is None else "https"
-    return own_url(args, "host", "port", scheme)
-
-
-def _no_questions() -> ssl.SSLContext:
-    """For this machine's own router: its certificate is for another name, and it is told nothing
-    that is a secret."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _reply(body: bytes) -> tuple[str, str]:
-    """The code and the message, where it is the contract's."""
-    try:
+        return f"{url} has no /readyz (HTTP 404): it is for the callback port"
+    code = msg = ""
+    with contextlib.suppress(Unreadable, LookupError, TypeError):
         reply = parse_json(body, ANSWER)
-        return str(reply["code"]), str(reply["msg"])
-    except (Unreadable, LookupError, TypeError):
-        return "", ""
+        code, msg = str(reply["code"]), str(reply["msg"])
+    if status == 200:
+        return "" if code == SUCCESS else f"the server at {url} is not the router"
+    return f"HTTP {status} {msg}".rstrip()
+
+
+def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple[int, bytes]:
+    """Return status and body; a path in the URL takes the place of /readyz. Raises
+    RemoteProblem."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, port, timeout=timeout)
+    )
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
+            response = connection.getresponse()
+            return response.status, response.read(_MAX_RESPONSE)
+    except TimeoutError:
+        raise no_response(url, timeout) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise RemoteProblem(f"{url}: {why_unreachable(error)}") from None

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, messages on stderr, nothing a terminal would obey."""
+"""Output of commands: results on stdout, messages on stderr, nothing that a terminal obeys."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ from router.telemetry.log.lines import printable
 
 NAME = "ebaas-router"
 
-#: After how many seconds it is told how far something is, or that somebody has not answered; and
-#: how often.
+#: Seconds until a note says how far something is, or that a router has not answered; and between
+#: such notes.
 PROGRESS_EVERY = 2.0
 
 
 def say(text: str) -> None:
-    """A result, one line, at once: also where stdout is a pipe or a file."""
+    """Print a line of the result at once, also to a pipe or a file."""
     print(printable(text), flush=True)
 
 
 def say_lines(texts: Iterable[str]) -> None:
-    """A result of several, each at once."""
     for text in texts:
         say(text)
 
 
 def say_json(value: Any) -> None:
-    """A result as one line of JSON, in which every script stays readable."""
+    """Print one line of JSON, in which every script stays readable."""
     say(json.dumps(value, ensure_ascii=False))
 
 
 def say_as(format: str, values: Iterable[Any], texts: Iterable[str]) -> None:
-    """A result in the format asked for: as JSON these values, a line each, else these texts. The
-    others are not looked at."""
+    """Print the result in the format asked for: these values as JSON, a line each, or these texts.
+    The others are not evaluated."""
     if format == "json":
         for value in values:
             say_json(value)
@@ -47,21 +46,35 @@ def say_as(format: str, values: Iterable[Any], texts: Iterable[str]) -> None:
 
 
 def note(text: str) -> None:
-    """A message, one line, behind the program's name. No message is worth a failure of its own."""
+    """Print a message. If that fails, the command goes on."""
     with contextlib.suppress(OSError):
         print(f"{NAME}: {printable(text)}", file=sys.stderr, flush=True)
 
 
+class Progress:
+    """Reports on stderr how far something slow is."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._reported_at = time.monotonic()
+
+    def __call__(self, how_far: str) -> None:
+        now = time.monotonic()
+        if now - self._reported_at >= PROGRESS_EVERY:
+            self._reported_at = now
+            note(f"{self._doing} {how_far}")
+
+
 @contextlib.contextmanager
-def told_while_slow(who: str) -> Iterator[None]:
-    """While the block waits for somebody who does not answer, that is said."""
+def note_while_slow(name: str) -> Iterator[None]:
+    """Note every two seconds that `name` has not answered, until the block ends."""
     over, began = threading.Event(), time.monotonic()
 
-    def tell() -> None:
+    def note_each() -> None:
         while not over.wait(PROGRESS_EVERY):
-            note(f"{who} has not answered for {time.monotonic() - began:.0f} s")
+            note(f"{name} has not answered for {time.monotonic() - began:.0f} s")
 
-    threading.Thread(target=tell, daemon=True).start()
+    threading.Thread(target=note_each, daemon=True).start()
     try:
         yield
     finally:
@@ -69,38 +82,30 @@ def told_while_slow(who: str) -> Iterator[None]:
 
 
 def milliseconds(seconds: float) -> float:
-    """To a tenth, which is as good as one look at the clock."""
+    """Round to a tenth, which is as precise as one look at the clock."""
     return round(seconds * 1000, 1)
 
 
 def prepare_streams() -> None:
-    """Have all three, and let no locale make a reply unprintable: what its encoding lacks is
-    escaped."""
-    _fill_gaps()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    """Make sure that all three streams are open, and that no locale makes a text unprintable.
 
-
-def _fill_gaps() -> None:
-    """/dev/null for what was closed at the start: a socket that came to its number would get what
-    is printed. A stdin that is missing stays None, so that whoever wants to read it can say so."""
+    A closed one becomes /dev/null: else a socket would get its number, and the output. A missing
+    `sys.stdin` stays None, so that a command that wants to read it can say so.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - till the end
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - until the end
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-
-
-def flush() -> None:
-    """Meet a broken pipe or a full disk now, not when the interpreter ends."""
-    sys.stdout.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def abandon_stdout() -> None:
-    """Stdout can't be written to any more: what it still holds must not complain at the end."""
+    """Drop what stdout still holds: it can't be written any more, and must not fail at the end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,8 +1,8 @@
-"""The API of a router, as commands ask it: one that runs, or the same application in-process.
+"""The API of a router as commands use it: a router that runs, or the same application in-process.
 
-Nothing else of the command line imports httpx. A command that finds no router, or that is given a
-store or an archive, runs the API over that store itself: there is one implementation of whatever
-an operator can do.
+A command that finds no router, or is given a store or an archive, runs the API over that store: an
+operator's action is implemented once. Nothing else of the command line imports httpx. It is
+imported when it is needed, for that takes longer than all that `health` does.
 """
 
 from __future__ import annotations
@@ -12,30 +12,38 @@ import contextlib
 import getpass
 import os
 import socket
+import ssl
+import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from router import __version__
-from router.cli.asking import (
-    TOKEN_VARIABLE,
-    URL_VARIABLE,
-    RemoteProblem,
-    add_ca,
-    context_of,
-    no_answer,
-    own_url,
-    refuse_here,
-    why_unreachable,
+from router.cli.options import (
+    REMOTE_VARIABLES,
+    Parser,
+    add_format,
+    add_settings,
+    note_password,
+    parse_url,
+    read_setting,
+    value,
 )
-from router.cli.options import add_settings, parse_url, read_setting, require_password, value
-from router.cli.printing import NAME, PROGRESS_EVERY, note, told_while_slow
-from router.config.settings import SETTINGS, archive_folder, parse_file
+from router.cli.printing import NAME, Progress, note, note_while_slow
+from router.config.settings import (
+    REMOVED_OPTIONS,
+    SETTINGS,
+    VARIABLE_PREFIX,
+    archive_folder,
+    parse_file,
+)
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.model.errors import RouterError, SettingInvalid, StartFailed
+from router.model.errors import RouterError, SettingInvalid, StartFailed, why_not
+from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,69 +53,92 @@ if TYPE_CHECKING:
     from router.ops.api.parts import ApiParts
     from router.store.admin import Admin
 
-#: The most that is read of an answer, in bytes.
-_MAX_ANSWER = 64 * 1024 * 1024
+#: The variables that name a router and the file of a token for it.
+URL_VARIABLE, TOKEN_VARIABLE = (VARIABLE_PREFIX + name for name in REMOTE_VARIABLES)
 
-#: Seconds for one question; and until a stream that says nothing is cut off, which beats each 15 s.
+#: Seconds for one request; and until a silent stream is cut off, which has a heartbeat each 15 s.
 _TIMEOUT, _SILENCE = 30.0, 45.0
 
 #: Seconds to find out whether a router listens on this machine.
-_LOOK = 1.0
+_CONNECT = 1.0
+
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+#: The options that mean nothing to a running router, and why.
+_LOCAL = {
+    **dict.fromkeys(
+        ("store", "archive", "config", "schema", "secrets_dir"), "that is the router's own"
+    ),
+    **dict.fromkeys(("host", "port", "tls_cert"), "both say where it is"),
+    "who": "who acts is the token's name",
+}
 
 
+class RemoteProblem(RouterError):
+    """An error response of the router, in its own words; or the reason why no response came."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        #: 0 if no response came.
+        self.status = status
+
+
+@dataclass(slots=True)
 class Remote:
-    """One router's API. Every method raises RemoteProblem, and SettingInvalid where the router says
-    that what was asked for can't be meant."""
+    """The API of one router. Every method raises RemoteProblem, or SettingInvalid if the router
+    finds the arguments wrong."""
 
-    def __init__(
-        self,
-        runner: asyncio.Runner,
-        client: httpx.AsyncClient,
-        name: str,
-        timeout: float | None,
-        config: Path | None = None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """`name` says who is asked; `config` is its routes.yaml if no router runs, and `now` its
-        clock."""
-        self._runner = runner
-        self._client = client
-        self._name = name
-        self._timeout = timeout
-        self._config = config
-        self._now = now
-        self._ahead = 0.0
+    _runner: asyncio.Runner
+    _client: httpx.AsyncClient
+    #: The router's name in messages.
+    _name: str
+    _timeout: float | None
+    #: Its routes.yaml, if no router runs.
+    _config: Path | None = None
+    _clock: Callable[[], float] = time.time
+    #: How far a running router's clock is ahead of this machine's, in seconds.
+    _ahead: float = 0.0
 
     @property
     def is_running(self) -> bool:
-        """Whether a router answers, and not its store and archive alone."""
+        """True if a router responds, and not its store and archive alone."""
         return self._config is None
 
     @property
     def routes(self) -> str:
-        """How its routes.yaml is called."""
+        """The name of its routes.yaml in messages."""
         return "the router's routes.yaml" if self._config is None else str(self._config)
 
     def now(self) -> float:
-        """By the clock of who answers; of a running router to the second, once it has answered."""
-        return self._now() + self._ahead
+        """Return the time by the router's clock: to the second, once a running one has responded.
+        A store has its own."""
+        return self._clock() + self._ahead
 
     def targets(self) -> set[str] | None:
-        """Those of its routes.yaml; None where that can't be read."""
+        """Return the targets of its routes.yaml; None if that can't be read."""
         if self._config is not None:
             return targets_of(self._config)
-        return {each["name"] for each in self.get("/targets")["targets"]}
+        return {target["name"] for target in self.get("/targets")["targets"]}
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        return self._ask("GET", path, query, None, self._timeout)
+        return self._request(self._timeout, "GET", path, params=[*query])
 
-    def post(self, path: str, body: Mapping[str, Any], within: float | None = None) -> Any:
-        """`within` so many seconds, if that is longer than usual."""
-        timeout = self._timeout and max(self._timeout, within or 0.0)
-        return self._ask("POST", path, (), body, timeout)
+    def find(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+        """Return what is at the path, or None if nothing is."""
+        try:
+            return self.get(path, query)
+        except RemoteProblem as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def post(self, path: str, body: Mapping[str, Any], within: float = 0.0) -> Any:
+        """A response may take `within` seconds if that is longer than usual."""
+        timeout = self._timeout and max(self._timeout, within)
+        return self._request(timeout, "POST", path, json=body)
 
     def stream(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
-        """Server-sent events, by their names and data, until the router ends them."""
+        """Yield server-sent events, by their names and data, until the router ends them."""
         lines = self._lines(path, query)
 
         async def following() -> str | None:
@@ -116,63 +147,44 @@ class Remote:
         name = ""
         try:
             while (line := self._runner.run(following())) is not None:
-                field, _, said = line.partition(": ")
+                field, _, text = line.partition(": ")
                 if field == "event":
-                    name = said
+                    name = text
                 elif field == "data":
-                    yield name, _read(said.encode())
+                    yield name, _parsed(text.encode())
         finally:
             self._runner.run(lines.aclose())
 
     async def _lines(self, path: str, query: Sequence[tuple[str, str]]) -> AsyncGenerator[str]:
-        with _answering(self._name, _SILENCE):
-            asked = self._client.stream("GET", path, params=[*query], timeout=_SILENCE)
-            async with asked as answer:
-                if answer.status_code != 200:
-                    raise self._problem(answer.status_code, await answer.aread())
-                async for line in answer.aiter_lines():
+        with _translated(self._name, _SILENCE):
+            opening = self._client.stream("GET", path, params=[*query], timeout=_SILENCE)
+            async with opening as response:
+                if response.status_code != 200:
+                    raise self._problem(response.status_code, await response.aread())
+                async for line in response.aiter_lines():
                     yield line
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        query: Sequence[tuple[str, str]],
-        body: Any,
-        timeout: float | None,
-    ) -> Any:
-        request = self._client.build_request(method, path, params=[*query], json=body)
-        with told_while_slow(self._name):
-            status, content, date = self._runner.run(self._answer(request, timeout))
-        with contextlib.suppress(ValueError):
-            self._ahead = parsedate_to_datetime(date).timestamp() - time.time()
-        if status != 200:
-            raise self._problem(status, content)
-        return _read(content)
-
-    async def _answer(
-        self, request: httpx.Request, timeout: float | None
-    ) -> tuple[int, bytes, str]:
+    def _request(self, timeout: float | None, method: str, path: str, **content: Any) -> Any:
         import asyncio
 
-        content = bytearray()
-        with _answering(self._name, timeout):
-            async with asyncio.timeout(timeout):
-                answer = await self._client.send(request, stream=True)
-                async with contextlib.aclosing(answer):
-                    async for part in answer.aiter_raw():
-                        content += part
-                        if len(content) > _MAX_ANSWER:
-                            break
-        return answer.status_code, bytes(content), answer.headers.get("date", "")
+        # httpx's own timeout starts anew with each part of a response.
+        with note_while_slow(self._name), _translated(self._name, timeout):
+            asking = self._client.request(method, path, **content)
+            response = self._runner.run(asyncio.wait_for(asking, timeout))
+        with contextlib.suppress(ValueError):
+            date = response.headers.get("date", "")
+            self._ahead = parsedate_to_datetime(date).timestamp() - time.time()
+        if response.status_code != 200:
+            raise self._problem(response.status_code, response.content)
+        return _parsed(response.content)
 
-    def _problem(self, status: int, content: bytes) -> RouterError:
+    def _problem(self, status: int, body: bytes) -> RouterError:
         try:
-            detail = parse_json(content, ROUTER)["detail"]
+            detail = parse_json(body, ROUTER)["detail"]
         except (Unreadable, KeyError, TypeError):
             return RemoteProblem(
-                f"what answers at {self._name} is no router's ops port (HTTP {status}); "
-                "--url is for that one, not for the callback port"
+                f"the server at {self._name} is not a router's ops port (HTTP {status}); "
+                "--url names the ops port, not the callback port"
             )
         if status == 400:
             return SettingInvalid(detail)
@@ -180,15 +192,18 @@ class Remote:
         return RemoteProblem(f"{detail}{more}", status)
 
 
+# Errors.
+
+
 @contextlib.contextmanager
-def _answering(url: str, timeout: float | None) -> Iterator[None]:
-    """Raises RemoteProblem for what goes wrong on the way, and once the time is over."""
+def _translated(url: str, timeout: float | None) -> Iterator[None]:
+    """Raises RemoteProblem for an error of httpx, and once the time is over."""
     import httpx
 
     try:
         yield
     except (TimeoutError, httpx.TimeoutException):
-        raise no_answer(url, timeout or 0.0) from None
+        raise no_response(url, timeout or 0.0) from None
     except httpx.RemoteProtocolError as error:
         why = why_unreachable(OSError() if "disconnected" in str(error) else error)
         raise RemoteProblem(f"{url}: {why}") from None
@@ -197,49 +212,110 @@ def _answering(url: str, timeout: float | None) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What the system has said, below what httpx and anyio make of it."""
-    while True:
-        if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        below = error.__cause__ or error.__context__
-        if below is None or (isinstance(error, OSError) and error.strerror):
-            return error
-        error = below
+    """Return the system's error below those of httpx and anyio."""
+    if isinstance(error, BaseExceptionGroup):
+        return _cause(error.exceptions[0])
+    below = error.__cause__ or error.__context__
+    is_systems = isinstance(error, OSError) and error.strerror
+    return error if below is None or is_systems else _cause(below)
 
 
-def _read(content: bytes) -> Any:
+def no_response(url: str, timeout: float) -> RemoteProblem:
+    return RemoteProblem(f"no answer from {url} within {timeout:g} s")
+
+
+def why_unreachable(error: BaseException) -> str:
+    """Return why a connection failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "the server there does not speak TLS"
+    if isinstance(error, OSError):
+        number = error.errno or 0
+        return (os.strerror(number) if number > 0 else error.strerror) or "the connection failed"
+    return "the server there does not speak HTTP"
+
+
+def _parsed(content: bytes) -> Any:
     try:
         return parse_json(content, ROUTER)
     except Unreadable:
-        raise RemoteProblem("the answer is no JSON: that is no router") from None
+        raise RemoteProblem("the response is not JSON: the server is not a router") from None
+
+
+# Options.
 
 
 def add_remote(parser: argparse.ArgumentParser) -> None:
-    """The options that name a running router."""
-    remote = parser.add_argument_group("a running router")
-    remote.add_argument(
+    """Add the options that name a running router."""
+    group = parser.add_argument_group("a running router")
+    group.add_argument(
         "--url",
         type=value(_parse_url),
         help="ask the router whose ops port is there, like http://router:8081 "
         f"(default the one of this machine; variable {URL_VARIABLE})",
     )
-    remote.add_argument(
+    group.add_argument(
         "--token-file",
         type=value(parse_file),
         metavar="FILE",
         help=f"has the token for it (variable {TOKEN_VARIABLE})",
     )
-    add_ca(remote)
+    add_ca(group)
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """The options that name a store here."""
+def add_store(parser: Parser) -> None:
+    parser.removed = {gone: REMOVED_OPTIONS[gone] for gone in ("--store-password-file",)}
     add_settings(parser, store="the store of a router that does not run")
-    add_settings(parser, "store_password_file")
+
+
+def add_router(parser: Parser) -> None:
+    """Add the options of a command that asks a running router or works on a store, and its
+    format."""
+    add_store(parser)
+    add_settings(parser, "config")
+    add_remote(parser)
+    add_format(parser)
 
 
 def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     add_settings(parser, archive="the router's archive")
+
+
+def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the option that `trust` reads."""
+    parser.add_argument(
+        "--ca",
+        type=value(parse_file),
+        metavar="FILE",
+        help="for an https URL: trust whom these certificates (PEM) vouch for, and nobody else "
+        "(default whom the system trusts)",
+    )
+
+
+def trust(args: argparse.Namespace) -> Tls:
+    """Raises SettingInvalid for a file of no use."""
+    path: Path | None = args.ca
+    if path is None:
+        return USUAL
+    try:
+        ca = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        problem = f"--ca: {str(path)!r} can't be read: {why_not(path, error)}"
+        raise SettingInvalid(problem) from None
+    if not certificates_in(ca):
+        raise SettingInvalid(f"--ca: {str(path)!r} has no certificate in PEM in it")
+    try:
+        return Tls.of(ca)
+    except BadCertificate as error:
+        raise SettingInvalid(f"--ca: {str(path)!r}: {error}") from None
+
+
+def context_of(url: str, args: argparse.Namespace) -> ssl.SSLContext | None:
+    """Return the TLS context for an https URL, None for http. Raises SettingInvalid for a --ca of
+    no use, even if none is needed."""
+    tls = trust(args)
+    return tls.trust if urlsplit(url).scheme == "https" else None
 
 
 def _parse_url(text: str) -> str:
@@ -247,7 +323,7 @@ def _parse_url(text: str) -> str:
 
 
 def read_url(args: argparse.Namespace) -> str | None:
-    """The option's, or the variable's. Raises SettingInvalid."""
+    """Return the option's, or the variable's. Raises SettingInvalid."""
     if args.url is not None or not (text := os.environ.get(URL_VARIABLE)):
         url: str | None = args.url
         return url
@@ -257,76 +333,123 @@ def read_url(args: argparse.Namespace) -> str | None:
         raise SettingInvalid(f"{URL_VARIABLE}: {error}") from None
 
 
+def own_url(args: argparse.Namespace, host: str, port: str, scheme: str = "http") -> str:
+    """Return the address at which a `serve` with these settings listens."""
+    name = read_setting(args, host)
+    name = _EVERY_ADDRESS.get(name, name)
+    name = f"[{name}]" if ":" in name else name
+    return f"{scheme}://{name}:{read_setting(args, port)}"
+
+
+def refuse_local(args: argparse.Namespace, named_by: str = "--url") -> None:
+    """Raises SettingInvalid for an option that means nothing to a running router."""
+    # Secrets that sign the command's own requests are of this machine.
+    own = {"secrets_dir"} if getattr(args, "sign", None) is not None else set()
+    for name, why in _LOCAL.items():
+        if name not in own and getattr(args, name, None) is not None:
+            option = "--as" if name == "who" else f"--{name.replace('_', '-')}"
+            raise SettingInvalid(f"{option} can't be given with {named_by}: {why}")
+
+
+# Which router.
+
+
 @contextlib.contextmanager
 def opened(
     args: argparse.Namespace,
     *,
     needs: Literal["store", "archive", "either", "both"] = "store",
     timeout: float = _TIMEOUT,
-    is_here: bool | None = None,
+    must_run: bool = False,
 ) -> Iterator[Remote]:
-    """The router that the options name; without any, the one that runs on this machine, or else its
-    store and archive, of which the command needs these. `is_here` says that no router, or only a
-    running one, is meant. Raises RouterError and OSError."""
+    """Open the router that the options name. By default it is the one that runs on this machine,
+    or else, unless it must run, its store and archive, of which the command `needs` these.
+
+    Raises RouterError and OSError.
+    """
     import asyncio
 
-    if is_here is None:
-        is_here = _is_here(args)
+    place = _running_router(args, must_run)
     with asyncio.Runner() as runner:
-        if is_here:
-            with _here(args, runner, needs) as remote:
+        if place is None:
+            with here(args, runner, needs) as remote:
                 yield remote
             return
-        with _running(args, runner, timeout) as remote:
+        with _running(args, runner, *place, timeout) as remote:
             try:
                 yield remote
             except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                said = f": {error} is missing" if isinstance(error, KeyError) else ""
+                missing = f": {error} is missing" if isinstance(error, KeyError) else ""
                 raise RemoteProblem(
-                    f"the router is of another version than this command{said}"
+                    f"the router is of another version than this command{missing}"
                 ) from None
 
 
-def _is_here(args: argparse.Namespace) -> bool:
-    """Whether no running router is meant. Raises SettingInvalid for options of both kinds."""
-    if read_url(args) is not None:
-        refuse_here(args, URL_VARIABLE if args.url is None else "--url")
-        return False
-    given = [name for name in ("store", "archive") if getattr(args, name, None) is not None]
-    if given and args.token_file is not None:
-        raise SettingInvalid(f"--token-file is for a running router, and not for --{given[0]}")
+def _running_router(args: argparse.Namespace, must_run: bool) -> tuple[str, str] | None:
+    """Return the URL of the running router that is meant and the token for it (`""` for none), or
+    None for the store and archive of this machine. Raises SettingInvalid for options of both kinds,
+    StartFailed for a token that can't be read."""
+    if url := read_url(args):
+        refuse_local(args, URL_VARIABLE if args.url is None else "--url")
+        return url, _token(args)
+    local = [name for name in ("store", "archive") if getattr(args, name, None) is not None]
+    if local and args.token_file is not None:
+        raise SettingInvalid(f"--token-file is for a running router, and not for --{local[0]}")
+    port = read_setting(args, "ops_port")
     url = own_url(args, "ops_host", "ops_port")
-    if given or (args.token_file is None and not _listens(url)):
-        return True
-    refuse_here(args, f"the router that runs here, {url}")
-    return False
+    if not must_run:
+        if local or (args.token_file is None and not (port and _listens(url))):
+            return None
+        refuse_local(args, f"the router that runs here, {url}")
+    if port == 0:
+        raise SettingInvalid("the router of this machine has no ops port: see --url")
+    return url, _token(args) or _key_of_this_machine(args, port)
 
 
 def _listens(url: str) -> bool:
     parts = urlsplit(url)
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 0), _LOOK).close()
+        socket.create_connection((parts.hostname or "", parts.port or 0), _CONNECT).close()
     except OSError:
         return False
     return True
 
 
+def _token(args: argparse.Namespace) -> str:
+    """Raises StartFailed."""
+    from router.ops.guard import secrets_in
+
+    text = os.environ.get(TOKEN_VARIABLE)
+    path = args.token_file or (Path(text) if text else None)
+    return secrets_in(path, "--token-file")[0].reveal() if path is not None else ""
+
+
+def _key_of_this_machine(args: argparse.Namespace, port: int) -> str:
+    """Return the token in the lock file of the settings' store, if its router has this ops port:
+    whoever may use the file may use the router that holds it. `""` for none."""
+    from router.store.sqlite.file import door_of
+
+    store = read_setting(args, "store")
+    if not isinstance(store, Path):
+        return ""
+    door = door_of(store)
+    return door.key.reveal() if urlsplit(door.url).port == port else ""
+
+
 @contextlib.contextmanager
-def _running(args: argparse.Namespace, runner: asyncio.Runner, timeout: float) -> Iterator[Remote]:
+def _running(
+    args: argparse.Namespace, runner: asyncio.Runner, url: str, token: str, timeout: float
+) -> Iterator[Remote]:
     import httpx
 
-    url = read_url(args)
-    if url is None and read_setting(args, "ops_port") == 0:
-        raise SettingInvalid("the router of this machine has no ops port: see --url")
-    url = url or own_url(args, "ops_host", "ops_port")
     headers = {"user-agent": f"{NAME}/{__version__}", "accept-encoding": "identity"}
-    if token := _token(args) or _key_of_this_machine(args, url):
+    if token:
         headers["authorization"] = f"Bearer {token}"
     client = httpx.AsyncClient(
         base_url=f"{url.rstrip('/')}/api/v1",
         headers=headers,
         verify=context_of(url, args) or False,
-        timeout=None,  # noqa: S113 - `_answering` has one
+        timeout=None,  # noqa: S113 - `_translated` has one
         trust_env=False,
     )
     try:
@@ -335,30 +458,9 @@ def _running(args: argparse.Namespace, runner: asyncio.Runner, timeout: float) -
         runner.run(client.aclose())
 
 
-def _token(args: argparse.Namespace) -> str:
-    """`""` for none. Raises StartFailed."""
-    from router.ops.guard import secrets_in
-
-    text = os.environ.get(TOKEN_VARIABLE)
-    path = args.token_file or (Path(text) if text else None)
-    return secrets_in(path, "--token-file")[0].reveal() if path is not None else ""
-
-
-def _key_of_this_machine(args: argparse.Namespace, url: str) -> str:
-    """Return the token in the lock file of the settings' store, if its router's ops port is meant:
-    whoever may use the file may use the router that holds it. `""` for none."""
-    from router.store.sqlite.file import door_of
-
-    store = read_setting(args, "store")
-    if read_url(args) is not None or not isinstance(store, Path):
-        return ""
-    door = door_of(store)
-    return door.key.reveal() if urlsplit(door.url).port == urlsplit(url).port else ""
-
-
 @contextlib.contextmanager
-def _here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterator[Remote]:
-    """The same application, over a store and an archive that this machine reaches."""
+def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterator[Remote]:
+    """Run the API in this process, over a store and an archive that this machine reaches."""
     import httpx
 
     from router.config.holders import DEEDS, TokenHolder
@@ -369,14 +471,16 @@ def _here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Itera
         raise StartFailed("there is no archive: see --archive")
     ops = None
     if needs != "archive":
-        ops = runner.run(open_store(args, is_needed=needs in ("store", "both")))
+        ops = runner.run(_open_store(args, is_needed=needs != "either"))
     try:
         if ops is None and folder is None:
             raise StartFailed(
                 "there is nowhere to look, neither an archive nor a store: "
                 "see --archive, --store, or --url for a running router"
             )
-        holder = TokenHolder(getattr(args, "who", None) or whoever(), frozenset(DEEDS))
+        who = getattr(args, "who", None) or whoever()
+        who.encode()  # raises UnicodeEncodeError here, not in the API
+        holder = TokenHolder(who, frozenset(DEEDS))
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
             base_url=f"http://localhost{PREFIX}",
@@ -403,13 +507,13 @@ def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> 
     return ApiParts(None, None, stored, search, is_shared=is_shared)
 
 
-async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | None:
-    """The store of the settings; if it is not needed, and was not named, None where it is not
-    there. Makes no file and no table. Raises StartFailed."""
+async def _open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | None:
+    """Open the store of the settings, which makes no file and no table. If it is missing, was not
+    named, and is not needed, return None. Raises StartFailed."""
     from router.store.opening import look_into
     from router.store.protocol import StoreLimits
 
-    require_password(args)
+    note_password(args)
     store = read_setting(args, "store")
     if store is None:
         if is_needed:
@@ -418,69 +522,51 @@ async def open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | No
                 "`paused` of routes.yaml needs no store"
             )
         return None
-    limits = StoreLimits(read_setting(args, "store_max_bytes"))
     try:
-        return await look_into(store, limits, read_setting(args, "store_password_file"))
+        return await look_into(store, StoreLimits(read_setting(args, "store_max_bytes")))
     except StartFailed:
-        is_named = args.store is not None or os.environ.get(SETTINGS["store"].variable)
-        if is_needed or is_named:
+        if is_needed or args.store is not None or os.environ.get(SETTINGS["store"].variable):
             raise
         return None
 
 
 def read_archive(args: argparse.Namespace) -> Path | None:
-    """The archive's folder; None where there is none. StartFailed where one that was named is not
-    there, PermissionError where nobody lets us see."""
+    """Return the archive's folder; None if there is none. Raises StartFailed if one that was named
+    is missing, PermissionError if it is closed to us."""
     folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
-    if folder is None or _is_there(folder):
+    if folder is None or _is_folder(folder):
         return folder
     if getattr(args, "archive", None) is not None:
         raise StartFailed(f"--archive: {folder} is no folder")
     return None
 
 
-def _is_there(folder: Path) -> bool:
+def _is_folder(path: Path) -> bool:
     try:
-        folder.stat()
-        return folder.is_dir()
+        return stat.S_ISDIR(path.stat().st_mode)
     except PermissionError:
         raise
     except OSError:
         return False
 
 
-class Progress:
-    """Tells on stderr how far something is that takes its time."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._told_at = time.monotonic()
-
-    def __call__(self, how_far: str) -> None:
-        now = time.monotonic()
-        if now - self._told_at >= PROGRESS_EVERY:
-            self._told_at = now
-            note(f"{self._doing} {how_far}")
-
-
 def targets_of(path: Path) -> set[str] | None:
-    """Those of a routes.yaml, or of a folder of them, for which neither variables nor secrets are
-    needed; None where it can't be read."""
+    """Return the targets of a routes.yaml, or of a folder of them; None if it can't be read. This
+    needs neither its variables nor its secrets."""
     from router.config.document import parse_document
     from router.config.files import read
     from router.model.errors import ConfigInvalid
 
     try:
-        trees = [parse_document(each.content, each.name) for each in read(path)]
+        trees = [parse_document(file.content, file.name) for file in read(path)]
     except ConfigInvalid:
         return None
-    sections = (tree.entries(tree.root).get("targets") for tree in trees)
-    found = zip(trees, sections, strict=True)
-    return {name for tree, entry in found if entry for name in tree.entries(entry[1])}
+    sections = [(tree, tree.entries(tree.root).get("targets")) for tree in trees]
+    return {name for tree, entry in sections if entry for name in tree.entries(entry[1])}
 
 
 def whoever() -> str:
-    """Whoever runs this, as far as the system knows."""
+    """Return the user who runs this command, as far as the system knows."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -489,5 +575,5 @@ def whoever() -> str:
 
 
 def part(name: str) -> str:
-    """A name as a part of a path."""
+    """Quote a name as one part of a path."""
     return quote(name, safe="")

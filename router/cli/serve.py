@@ -1,4 +1,4 @@
-"""`serve`: the router itself, until it is told to stop."""
+"""`serve`: the router itself, until it is stopped."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 import asyncio
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,20 +16,21 @@ from router.cli.options import (
     GOOD,
     NOT_STARTED,
     Help,
+    Parser,
     add_settings,
-    read_setting,
     read_settings,
     serve_command,
 )
-from router.config.settings import SETTINGS, Settings
-from router.model.errors import SettingInvalid
+from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings, settings_from
 from router.net.listening import take_inherited
 
 if TYPE_CHECKING:
-    from router.net.listening import Callers, Inherited
+    from router.config.loading import Config
+    from router.net.http.lifetime import Limits
+    from router.net.listening import Inherited
+    from router.net.tls import ListenerTls
     from router.process.running import Service
     from router.process.server import Notifier, Server
-    from router.routing.target import Target
     from router.telemetry.log import Log
 
 HELP = Help(
@@ -45,7 +45,6 @@ HELP = Help(
         "ebaas-router serve",
         "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",
         "EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000",
-        "ebaas-router serve --drain-delay 5s --drain-timeout 20s",
     ),
     exit_codes={
         GOOD: "stopped when told to",
@@ -54,18 +53,23 @@ HELP = Help(
     },
 )
 
-
-#: Who listens at all addresses.
-_EVERY = {"0.0.0.0", "::"}
+#: The options that matter most, and come first in the help.
+_FIRST = (
+    *("config", "host", "port", "path", "store", "secrets_dir", "tls_cert", "tls_key"),
+    *("ops_tokens", "log_format"),
+)
 
 #: Open files of a store: a file with its log and the log's index for each connection; a database
 #: takes fewer.
 _STORE_FILES = 16
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser)
-    # For a search of the console, from whoever owns the ops port.
+def configure(parser: Parser) -> None:
+    parser.removed = REMOVED_OPTIONS
+    add_settings(parser, *_FIRST)
+    rest = parser.add_argument_group("further options")
+    add_settings(rest, *(name for name in SETTINGS if name not in _FIRST))
+    # For a search of the console, which `serve` starts as a process of its own.
     parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -74,179 +78,137 @@ def run(args: argparse.Namespace) -> int:
         from router.ops.searching import search
 
         # Without the notes of read_settings: its parent has made them.
-        search(Settings(**{name: read_setting(args, name) for name in SETTINGS}))
+        search(settings_from(os.environ, vars(args)))
         return GOOD
-    _heed_early_signals()
-    settings = read_settings(args)
-    handed = take_inherited(os.environ)
-    settings = _at(settings, handed)
-    if handed.ops is None:
-        _mind_ports(settings)
-    return _serve(settings, handed, serve_command(args))
+    _end_on_early_signals()
+    inherited = take_inherited(os.environ)
+    settings = _at(read_settings(args), inherited)
+    return _serve(settings, inherited, [*serve_command(args), "--as-search"])
 
 
-def _at(settings: Settings, handed: Inherited) -> Settings:
-    """With the addresses of the sockets that were handed over: those asked for are not used."""
-    for prefix, listener in (("", handed.callbacks), ("ops_", handed.ops)):
+def _at(settings: Settings, inherited: Inherited) -> Settings:
+    """Return the settings with the addresses of inherited sockets in place of their own."""
+    for prefix, listener in (("", inherited.callbacks), ("ops_", inherited.ops)):
         if listener is not None:
             host, port = listener.getsockname()[:2]
             settings = replace(settings, **{f"{prefix}host": host, f"{prefix}port": port})
     return settings
 
 
-def _mind_ports(settings: Settings) -> None:
-    """Raises SettingInvalid where both are one: whoever listens first would be told of as another
-    program that has taken it."""
-    one = settings.host == settings.ops_host or _EVERY & {settings.host, settings.ops_host}
-    if one and settings.port == settings.ops_port != 0:
-        raise SettingInvalid(
-            f"--ops-port: {settings.ops_port} is that of --port, and has to differ"
-        )
-
-
-def _heed_early_signals() -> None:
-    """Until the loop heeds them. As a container's first process nothing would end this one. At
-    once: there is nothing to finish yet, and no import or C code is to be broken off half-way."""
+def _end_on_early_signals() -> None:
+    """End at once on a signal that comes before the loop handles them: there is nothing to finish.
+    The first process of a container has no default that would end it, and an exception would break
+    off an import or C code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: os._exit(GOOD))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-class _Router:
-    """The router of this process, ready to be served."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Raises RouterError."""
-        from router.app import App
-        from router.net.tls import listener_tls, listener_warnings, pair_of
-
-        self.log = _log(settings)
-        self._settings = settings
-        self.app = App.loaded(settings, self.log)
-        loaded = self.app.reload.standing.config
-        pair = self._pair = pair_of(settings.tls_cert, settings.tls_key)
-        self._tls = listener_tls(pair) if pair else None
-        self.warnings = self.app.warnings(loaded)
-        self.warnings += listener_warnings(pair, time.time()) if pair else ()
-        self._callers = self._share_out(loaded.table.targets.values())
-        self.facts = {
-            "routes": len(loaded.table.routes),
-            "targets": len(loaded.table.targets),
-            "config": loaded.hash,
-        }
-
-    def _share_out(self, targets: Iterable[Target]) -> Callers:
-        """What callers may have of what the system allows. Raises StartFailed."""
-        from router.net.http.lifetime import Limits
-        from router.net.listening import (
-            Callers,
-            files_allowed,
-            memory_limit,
-            memory_note,
-            share_out,
-        )
-
-        settings = self._settings
-        callers = share_out(
-            files_allowed(),
-            Callers(settings.max_connections, Limits().reserve),
-            targets=sum(target.max_in_flight for target in targets),
-            store=_STORE_FILES,
-        )
-        memory = memory_note(memory_limit(), settings.max_requests, settings.max_body)
-        self.warnings += [note for note in (callers.note, memory) if note]
-        return callers
-
-    def server(self, listener: socket.socket, *, inherited: bool) -> Server:
-        from router.process.running import caller_limits
-        from router.process.server import Server
-
-        settings, metrics = self._settings, self.app.metrics
-        server = Server(
-            self.app.entry,
-            listener,
-            limits=replace(
-                caller_limits(settings),
-                connections=self._callers.connections,
-                reserve=self._callers.reserve,
-            ),
-            tls=self._tls.context if self._tls else None,
-            inherited=inherited,
-            drain_delay=settings.drain_delay,
-            drain_timeout=settings.drain_timeout,
-            on_drain=self.app.drain,
-            on_hurry=self.app.hurry,
-        )
-        self.app.identity.address = f"{server.url}{settings.path}"
-        metrics.readings.append(lambda: server.measure(metrics))
-        return server
-
-    def watches(self, server: Server) -> list[Service]:
-        """What takes a new certificate, where there is one."""
-        from router.net.tls import listener_tls
-        from router.process.running import Watch
-
-        pair, tls = self._pair, self._tls
-        if pair is None or tls is None:
-            return []
-        read = partial(listener_tls, pair)
-        return [Watch("--tls-cert", tls, read, lambda new: server.renew(new.context), self.log)]
-
-
-def _serve(settings: Settings, handed: Inherited, command: list[str]) -> int:
+def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
+    """Serve until a signal. `search` is the command of a search. Raises RouterError."""
+    from router.app import App
     from router.net.listening import listen
+    from router.net.tls import listener_tls, listener_warnings, pair_of
     from router.process import running
-    from router.process.server import Notifier, ops_services
+    from router.process.server import Notifier, Server, ops_services
 
-    router, notifier = _Router(settings), Notifier(os.environ)
-    listener = handed.callbacks or listen(
+    log = _log(settings)
+    app = App.loaded(settings, log)
+    config = app.reload.standing.config
+    pair = pair_of(settings.tls_cert, settings.tls_key)
+    tls = listener_tls(pair) if pair else None
+    warnings = [*app.warnings(config), *(listener_warnings(pair, time.time()) if pair else ())]
+    limits = _limits(settings, config, warnings)
+    listener = inherited.callbacks or listen(
         settings.host, settings.port, reuse_port=settings.reuse_port
     )
-    serving = router.server(listener, inherited=listener is handed.callbacks)
-    search = [*command, "--as-search"]
-    key = router.app.identity.ops_key
-    ops, ops_url = ops_services(settings, search, router.app.insight, router.log, key, handed.ops)
-    router.app.identity.ops_url = ops_url
+    server = Server(
+        app.entry,
+        listener,
+        lifespan=app.lifespan,
+        limits=limits,
+        tls=tls.context if tls else None,
+        inherited=listener is inherited.callbacks,
+        drain_delay=settings.drain_delay,
+        drain_timeout=settings.drain_timeout,
+        on_drain=app.drain,
+        on_hurry=app.hurry,
+    )
+    url = f"{server.url}{settings.path}"
+    app.identity.address = url
+    app.metrics.readings.append(lambda: server.measure(app.metrics))
+    watches: list[Service] = []
+    if pair and tls:
+        read = partial(listener_tls, pair)
+        watches.append(running.Watch("--tls-cert", tls, read, partial(_renew, server), log))
+    key = app.identity.ops_key
+    ops, ops_url = ops_services(settings, search, app.insight, log, key, inherited.ops)
+    app.identity.ops_url = ops_url
+    notifier = Notifier(os.environ)
 
     async def announce() -> None:
-        router.app.reload.on_look = notifier.reloaded
-        _on_hang_up(router.app.reload.ask, notifier)
-        url, more = f"{serving.url}{settings.path}", _around(settings, ops_url)
-        _announce(router.log, url, router.facts, router.warnings, **more)
+        app.reload.on_look = notifier.reloaded
+        _reload_on_hang_up(app.reload.ask, notifier)
+        for problem in warnings:
+            log.warning("config", problem=problem)
+        log.info("serving", url=url, **_facts(settings, config, ops_url))
         notifier.ready(url)
 
-    running.run(*ops, *router.watches(serving), serving, notifier, then=announce)
-    router.log.info("stopped")
+    running.run(*ops, *watches, server, notifier, then=announce)
+    log.info("stopped")
     return GOOD
+
+
+def _renew(server: Server, tls: ListenerTls) -> None:
+    server.renew(tls.context)
 
 
 def _log(settings: Settings) -> Log:
     from router.telemetry.log import Log
     from router.telemetry.log.foreign import take_library_lines
 
-    log = Log(format=settings.log_format, verbose=settings.verbose)
+    log = Log(format=settings.log_format)
     take_library_lines(log)
     return log
 
 
-def _around(settings: Settings, ops: str) -> dict[str, Any]:
-    """Which store it is, as /status has it; and where the ops port is, if there is one."""
+def _limits(settings: Settings, config: Config, warnings: list[str]) -> Limits:
+    """Return what callers may use up. If the system allows too little, add a warning. Raises
+    StartFailed."""
+    from router.net.listening import Callers, files_allowed, memory_limit, memory_note, share_out
+    from router.process.running import caller_limits
+    from router.web.callbacks import MAX_BODY
+
+    limits = caller_limits(settings)
+    callers = share_out(
+        files_allowed(),
+        Callers(limits.connections, limits.reserve),
+        targets=sum(target.max_in_flight for target in config.table.targets.values()),
+        store=_STORE_FILES,
+    )
+    memory = memory_note(memory_limit(), settings.max_requests, MAX_BODY)
+    warnings += filter(None, [callers.note, memory])
+    return replace(limits, connections=callers.connections, reserve=callers.reserve)
+
+
+def _facts(settings: Settings, config: Config, ops_url: str) -> dict[str, Any]:
+    """Return the fields of the line `serving`; the store is as /status has it."""
     from router.store.opening import kind_of
 
     kind, where = kind_of(settings.store)
-    return {"store": where or kind, **({"ops": ops} if ops else {})}
+    return {
+        "routes": len(config.table.routes),
+        "targets": len(config.table.targets),
+        "config": config.hash,
+        "store": where or kind,
+        **({"ops": ops_url} if ops_url else {}),
+    }
 
 
-def _on_hang_up(reload: Callable[[], None], notifier: Notifier) -> None:
-    def heed() -> None:
+def _reload_on_hang_up(reload: Callable[[], None], notifier: Notifier) -> None:
+    def handle() -> None:
         notifier.reloading()
         reload()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heed)
-
-
-def _announce(log: Log, url: str, facts: dict[str, Any], warnings: list[str], **more: Any) -> None:
-    for problem in warnings:
-        log.warning("config", problem=problem)
-    log.info("serving", url=url, **facts, **more)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle)

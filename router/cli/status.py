@@ -1,4 +1,4 @@
-"""`status`: how a running router does, in a table that fits a terminal."""
+"""`status`: the health of a running router, its targets and its nodes, to fit a terminal."""
 
 from __future__ import annotations
 
@@ -6,58 +6,53 @@ import argparse
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
-from router.cli.asking import RemoteProblem
 from router.cli.columns import age, clipped, columns, counted, seconds
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_format, add_timeout
-from router.cli.printing import note, say_json, say_lines
-from router.cli.remote import Remote, add_remote, add_store, opened, read_url
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_format, add_timeout
+from router.cli.printing import note, say_as
+from router.cli.remote import Remote, RemoteProblem, add_remote, add_store, opened
 from router.contract.replies import why_failed
 from router.model.errors import StartFailed
 
 HELP = Help(
-    about="""Asks the router that runs on this machine, or the one at --url, and prints what is
-    wrong, and a line for each target, the worst first: since when it fails, how many attempts are
-    in flight of how many, how many deliveries wait for a retry, how many are dead letters, and why
-    the last attempt failed. If routers share a store in PostgreSQL, the nodes follow: where each
-    takes callbacks, its version, the hash of its configuration (`check --print` shows that of a
-    file), what it has done since its start, and its last trouble. A node that was silent for 10 s
-    is gone: it crashed, or is cut off from the database. With --store the nodes alone are listed,
-    as the store has them.""",
+    about="""Asks the router that runs on this machine, or the one at --url. Prints what is wrong,
+    and a line for each target, the worst first: since when it fails, attempts in flight and their
+    limit, deliveries that wait for a retry, dead letters, and why the last attempt failed. If
+    routers share a store in PostgreSQL, a line for each node follows: its address, version, the
+    hash of its configuration (`check --print` shows that of a file), its counts since its start,
+    and its last trouble. A node that was silent for 10 s is gone: it crashed, or is cut off from
+    the database. With --store the nodes alone are listed, as the store has them.""",
     examples=(
         "ebaas-router status",
         "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
-        "watch -n 2 ebaas-router status",
         "ebaas-router status --store postgresql://router@db.example/ebaas",
         "ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'",
     ),
     exit_codes={
         GOOD: "all is well",
         BAD: "something is wrong, or it is not reachable; a node is gone, not ready, or differs",
-        NOT_STARTED: "the file of the token is of no use, or the store can't be used",
+        NOT_STARTED: "the token's file or the store can't be used",
     },
 )
 
-#: How much of a configuration's hash is shown; JSON has all of it.
-_DIGITS = 12
+#: How many digits of a configuration's hash, and cells of a target's name, are shown; JSON has all.
+_DIGITS, _MAX_NAME = 12, 24
 
-#: The most of a target's name that is shown, in cells; JSON has all of it.
-_MAX_NAME = 24
-
-#: The cells and lines of what is no terminal.
+#: The cells and lines of an output that is not a terminal.
 _UNBOUNDED = (10**6, 24)
 
 _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
 
-#: What is said of a state, where that is not its own name.
+#: The words for states that are not shown by their names.
 _WORDS = {"failing": "fails", "unused": "no attempts"}
 
-Said = Mapping[str, Any]
+Json = Mapping[str, Any]
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     add_store(parser)
     add_remote(parser)
     add_timeout(parser, "the whole question", "5s")
@@ -65,122 +60,104 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    is_here = None if args.store is not None or read_url(args) is not None else False
     try:
-        with opened(args, timeout=args.timeout, is_here=is_here) as router:
-            said, nodes = _ask(router)
+        with opened(args, timeout=args.timeout, must_run=args.store is None) as router:
+            status, nodes = _ask(router)
             cells = shutil.get_terminal_size(_UNBOUNDED).columns
-            lines = (
-                [] if args.format == "json" else [*_told(said, cells), *_format_nodes(nodes, said)]
-            )
+            lines, table = [*_format_status(status, cells)], [*_format_nodes(nodes)]
     except RemoteProblem as error:
         note(str(error))
         return BAD
-    if args.format == "json":
-        say_json({**said, "nodes": nodes})
-    say_lines(lines)
-    is_well = said.get("status", "ok") == "ok" and not any(_wrong(node, nodes) for node in nodes)
+    gap = [""] if lines and table else []
+    say_as(args.format, [{**status, "nodes": nodes}], [*lines, *gap, *table])
+    is_well = status.get("status", "ok") == "ok" and not any(_wrong(node, nodes) for node in nodes)
     return GOOD if is_well else BAD
 
 
 def _ask(router: Remote) -> tuple[dict[str, Any], list[Any]]:
-    """How the router does, of which a store alone knows nothing, and the nodes that share its
+    """Return the router's status, which a store alone does not have, and the nodes that share its
     store."""
-    said = router.get("/status") if router.is_running else {}
+    status = router.get("/status") if router.is_running else {}
     try:
         found = router.get("/nodes")
     except RemoteProblem as error:
-        if error.status == 404 and said:
-            return said, []  # for a team
+        if error.status == 404 and status:
+            return status, []  # for a team
         if error.status == 409:
             raise StartFailed("one router alone has this store: ask it by --url") from None
         raise
     nodes = found["nodes"] if found["shared"] else []
-    return said, sorted(nodes, key=lambda node: (node["host"], node["address"], node["pid"]))
+    return status, sorted(nodes, key=itemgetter("host", "address", "pid"))
 
 
-def _told(said: Said, cells: int) -> Iterator[str]:
-    """Lines of at most so many cells."""
-    if not said:
+def _format_status(status: Json, cells: int) -> Iterator[str]:
+    """Yield lines of at most so many cells."""
+    if not status:
         return
-    targets = said["targets"].get("each", {})
-    rows = sorted(_row(name, each, said.get("at")) for name, each in targets.items())
-    troubles = list(_troubles(said, targets))
-    if said["reasons"] and not troubles:
-        yield clipped(_cause(said["reasons"]), cells)
-        yield _summary(said)
-    else:
-        yield f"{said['status']}: {_summary(said)}"
-    for why in troubles:
+    yield f"{status['status']}: ebaas-router {status['version']}{_load(status)}"
+    targets = status["targets"].get("each", {})
+    for why in _troubles(status, targets):
         yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
+    rows = sorted(_row(name, target, status.get("at")) for name, target in targets.items())
     if rows:
         yield ""
         yield from (clipped(line, cells) for line in columns([_HEAD, *(row for _, row in rows)]))
 
 
-def _summary(said: Said) -> str:
-    if "requests" not in said:  # not for a team
-        return f"ebaas-router {said['version']}"
-    requests = said["requests"]
-    in_flight = (
-        f"{requests['in_flight']:,.0f} of {counted(int(requests['limit']), 'request')} in flight"
-    )
-    return f"ebaas-router {said['version']}, {in_flight}"
+def _load(status: Json) -> str:
+    if "requests" not in status:  # not for a team
+        return ""
+    requests = status["requests"]
+    limit = counted(int(requests["limit"]), "request")
+    return f", {requests['in_flight']:,.0f} of {limit} in flight"
 
 
-def _cause(reasons: Sequence[str]) -> str:
-    """Where targets alone are why: what the table has not in so many words."""
-    first, more = reasons[0].removeprefix("targets: "), len(reasons) - 1
-    return f"degraded: {first}" + (f", and {counted(more, 'reason')} more" if more else "")
-
-
-def _troubles(said: Said, targets: Said) -> Iterator[str]:
-    """What is wrong but for what the table has."""
-    tabled = tuple(f"targets: {name} " for name in targets)
-    for why in said["reasons"]:
-        if not why.startswith(tabled):
+def _troubles(status: Json, targets: Json) -> Iterator[str]:
+    """Yield what is wrong, except for targets whose row in the table says so."""
+    bad = [name for name, target in targets.items() if target["state"] not in ("well", "unused")]
+    in_table = tuple(f"targets: {name} " for name in bad)
+    for why in status["reasons"]:
+        if not why.startswith(in_table):
             yield why
-    yield from said.get("configuration", {}).get("last_reload", {}).get("problems", ())
+    yield from status.get("configuration", {}).get("last_reload", {}).get("problems", ())
 
 
-def _row(name: str, told: Said, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """What a target is sorted by, and its line."""
+def _row(name: str, target: Json, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """Return the sort key of a target, and its row."""
     from router.ops.api.targets import WORST
 
-    unsettled, pause = told.get("unsettled", {}), told.get("pause")
+    unsettled, pause = target.get("unsettled", {}), target.get("pause")
     dead = unsettled.get("dead", 0)
     waiting = unsettled.get("queued", 0) + unsettled.get("awaiting", 0)
-    rank = WORST.index(told["state"])
-    failure = told.get("last_failure") if rank < WORST.index("waiting") else None
+    rank = WORST.index(target["state"])
+    failure = target.get("last_failure") if rank < WORST.index("waiting") else None
     cells = (
         clipped(name, _MAX_NAME),
-        _state(told, now),
-        f"{told['in_flight']:,.0f}/{told['limit']:,.0f}",
+        _state(target, now),
+        f"{target['in_flight']:,.0f}/{target['limit']:,.0f}",
         f"{waiting:,.0f}",
         f"{dead:,.0f}",
         f"paused by {pause['who']}: {pause['because']}" if pause else why_failed(failure or {}),
     )
-    return (rank, told.get("failing_since") or "~", -dead, -waiting, name), cells
+    return (rank, target.get("failing_since") or "~", -dead, -waiting, name), cells
 
 
-def _state(told: Said, now: str | None) -> str:
-    """The word for it, and for how long it is so where that is known."""
-    state, pause, since = told["state"], told.get("pause"), told.get("failing_since")
-    said: str = _WORDS.get(state, state.replace("_", " "))
+def _state(target: Json, now: str | None) -> str:
+    """Return the state, and for how long it is so, if that is known."""
+    state, pause, since = target["state"], target.get("pause"), target.get("failing_since")
+    words = str(_WORDS.get(state, state.replace("_", " ")))
     if state == "paused" and pause and now:
-        said += f" {age(seconds(pause['until']) - seconds(now))} more"
+        words += f" {age(seconds(pause['until']) - seconds(now))} more"
     if state == "failing" and since and now:
-        said += f" {age(seconds(now) - seconds(since))}"
-    if state == "failing" and told.get("breaker", {}).keys() & {"open", "half_open"}:
-        said += ", breaker open"
-    return said
+        words += f" {age(seconds(now) - seconds(since))}"
+    if state == "failing" and target.get("breaker", {}).keys() & {"open", "half_open"}:
+        words += ", breaker open"
+    return words
 
 
-def _format_nodes(nodes: Sequence[Said], said: Said) -> Iterator[str]:
+def _format_nodes(nodes: Sequence[Json]) -> Iterator[str]:
     if not nodes:
         return
-    if said:
-        yield ""
     rows: list[tuple[str, ...]]
     rows = [("node", "address", "version", "config", "up", "events", "failed", "in flight", "")]
     rows += [
@@ -197,27 +174,25 @@ def _format_nodes(nodes: Sequence[Said], said: Said) -> Iterator[str]:
     ]
     yield from columns(rows)
     gone = sum(node["gone"] for node in nodes)
-    yield ""
     yield counted(len(nodes), "node") + (f", {gone} of them gone" if gone else "")
 
 
-def _wrong(node: Said, nodes: Sequence[Said]) -> list[str]:
-    """What is not as it should be."""
+def _wrong(node: Json, nodes: Sequence[Json]) -> list[str]:
     if node["gone"]:
         return [f"gone, silent for {age(node['silent_seconds'])}"]
     checks = {
         "not ready": not node["ready"],
-        "another configuration": node["config"] != _most(nodes, lambda each: each["config"]),
-        "another version": node["version"] != _most(nodes, lambda each: each["version"]),
+        "another configuration": node["config"] != _most_common("config", nodes),
+        "another version": node["version"] != _most_common("version", nodes),
     }
-    return [what for what, is_so in checks.items() if is_so]
+    return [problem for problem, is_so in checks.items() if is_so]
 
 
-def _most(nodes: Sequence[Said], what: Callable[[Said], str]) -> str:
-    """What most of those have that are not gone; of two, the one that comes first in the list."""
-    ((said, _),) = Counter(what(node) for node in nodes if not node["gone"]).most_common(1)
-    return said
+def _most_common(name: str, nodes: Sequence[Json]) -> str:
+    """Return the most common value; of two, the first in the list."""
+    ((value, _),) = Counter(str(node[name]) for node in nodes if not node["gone"]).most_common(1)
+    return value
 
 
-def _last_trouble(node: Said) -> list[str]:
-    return [f"{each['what']}, {each['at']}" for each in node["troubles"][:1]]
+def _last_trouble(node: Json) -> list[str]:
+    return [f"{trouble['what']}, {trouble['at']}" for trouble in node["troubles"][:1]]

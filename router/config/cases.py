@@ -1,5 +1,4 @@
-"""The tests file of a routes.yaml: events, the plan that each must lead to, and what each got
-instead."""
+"""The tests file of a routes.yaml: events with the plans they must lead to, and the differences."""
 
 from __future__ import annotations
 
@@ -10,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from router.config.checks import check_once, named
-from router.config.document import Guesses, Problems, did_you_mean, parse_document, shown
+from router.config.document import (
+    Guesses,
+    Problems,
+    did_you_mean,
+    parse_document,
+    path_of,
+    shown,
+)
 from router.config.files import files_of
-from router.config.parts import Part
+from router.config.parts import Part, readable
 from router.config.schema import Reader
 from router.config.variables import Variables
 from router.model.errors import Problem
@@ -23,45 +29,45 @@ from router.routing.table import Plan, Role, Route, RouteTable
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An event, and what its plan must be."""
+    """An event, and the plan that it must lead to."""
 
-    #: What it is about; its key where the file does not say.
+    #: The event's key if the file gives no name.
     name: str
     event: Event
-    #: What each target has to be, by name. None at all: the event is unmatched.
+    #: The role of each target, by name. Empty: the event must be unmatched.
     expected: Mapping[str, Role]
-    #: Whether the plan may have no other targets.
+    #: True if the plan may have no other targets.
     exact: bool
-    #: The file's path as it was given, and where in it the case begins.
+    #: The file's path as it was given, and the case's line in it.
     file: str
     line: int
-    #: By target, where it is named: the path in the document, the line and the column.
+    #: Where each target is named: the path in the document, the line and the column.
     places: Mapping[str, tuple[str, int, int]] = field(default_factory=dict, compare=False)
 
 
 def beside(config: Path) -> Path:
-    """Where the tests file of a configuration's file is: `routes.test.yaml` beside routes.yaml."""
+    """Return the path of a file's tests file: `routes.test.yaml` beside routes.yaml."""
     return config.parent / f"{config.stem}.test{config.suffix}"
 
 
 def tests_of(config: Path) -> list[Path]:
-    """The tests files that are there: beside a configuration's file, or each of a folder's.
-    Raises ConfigInvalid where the folder is no configuration."""
-    return [found for each in files_of(config) if (found := beside(each)).exists()]
+    """Return the tests files that exist beside a file, or beside each file of a folder.
+    Raises ConfigInvalid if the folder is not a configuration."""
+    return [tests for file in files_of(config) if (tests := beside(file)).exists()]
 
 
 def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
-    """The cases in a tests file, in its order. Raises ConfigInvalid with every problem there is."""
+    """Parse the cases of a tests file. Raises ConfigInvalid with every problem."""
     problems = Problems(name)
     reader = Reader("routes.test", problems, _NoVariables({}, None), Problems(name))
     tree = parse_document(content, name, problems)
     keys = tree.entries(tree.root).keys()
     if "cases" not in keys and keys & {"targets", "routes"}:
-        part = Part(name, reader, tree)
-        part.report((), "is a routes.yaml, and no tests file: --config names that")
+        message = "is a routes.yaml, and no tests file: --config names that"
+        Part(name, reader, tree).report((), message)
         raise problems.stop()
     part = Part(name, reader, tree, reader.read(tree))
-    cases = [(at, case) for at, case in enumerate(part.said.get("cases") or ()) if case is not None]
+    cases = list(readable(part.values.get("cases")))
     for at, case in cases:
         _check(part, at, case)
     if problems:
@@ -70,14 +76,14 @@ def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
 
 
 class _NoVariables(Variables):
-    """A tests file says what it says, wherever it is read: a `$` is a character like any other."""
+    """In a tests file a `$` is a character like any other."""
 
     def resolve(self, text: str, *, may_be_secret: bool = False) -> str:
         return text
 
 
 def _check(part: Part, at: int, case: Mapping[str, Any]) -> None:
-    """Report what the parts of a case have wrong together."""
+    """Report contradictions between the keys of a case."""
     for message in (_event_fault(case), _expectation_fault(case)):
         if message:
             part.report(("cases", at), message)
@@ -103,21 +109,21 @@ def _expectation_fault(case: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _case(part: Part, at: int, said: Mapping[str, Any]) -> Case:
-    event = Event.of(said.get("event") or {"event_key": said["key"]})
+def _case(part: Part, at: int, values: Mapping[str, Any]) -> Case:
+    event = Event.of(values.get("event") or {"event_key": values["key"]})
     expected: dict[str, Role] = {}
     places: dict[str, tuple[str, int, int]] = {}
-    for key, position, name in named(said):
-        role: Role = "required" if key == "required" else "optional"
-        expected[name] = role
-        places[name] = part.place(("cases", at, key), position)
-    name = said.get("name") or event.event_key
+    for key, position, target in named(values):
+        path = ("cases", at, key)
+        expected[target] = "required" if key == "required" else "optional"
+        places[target] = path_of(path), *part.spot((*path, position))
+    name = values.get("name") or event.event_key
     line = part.line("cases", at)
-    return Case(name, event, expected, said.get("exact", True), part.name, line, places)
+    return Case(name, event, expected, values.get("exact", True), part.name, line, places)
 
 
 def unknown_targets(cases: Iterable[Case], targets: Collection[str]) -> Iterator[Problem]:
-    """Warn of each target that a case expects and that is not there: the case can't hold."""
+    """Warn of each target that a case expects and that does not exist: the case cannot hold."""
     guesses = Guesses()
     for case in cases:
         for name, (path, line, column) in case.places.items():
@@ -129,23 +135,22 @@ def unknown_targets(cases: Iterable[Case], targets: Collection[str]) -> Iterator
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A target that is not to a plan what it should be."""
+    """A target whose role in a plan is not as expected; None: it is not in the plan."""
 
     target: str
-    #: None: it must not be in the plan, or isn't.
     expected: Role | None
     actual: Role | None
-    #: The matching routes that give it what it is.
+    #: The matching routes that give it its role.
     routes: tuple[Route, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one case went."""
+    """The result of one case, which holds if nothing differs."""
 
     case: Case
     plan: Plan
-    #: By target; none where the case holds.
+    #: By target.
     differences: tuple[Difference, ...]
 
     @property
@@ -155,10 +160,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Which of a table's routes the events of some cases match."""
+    """The share of a table's routes that match the event of some case."""
 
     total: int
-    #: Those that none matches, in the file's order.
+    #: The other routes, in the file's order.
     missed: tuple[Route, ...]
 
     @property
@@ -186,28 +191,27 @@ def coverage(table: RouteTable, verdicts: Iterable[Verdict]) -> Coverage:
 
 
 class CaseBlind:
-    """A table to which upper and lower case are one: what a pattern may have been meant for."""
+    """A table that ignores the case of letters: it finds the routes that were perhaps meant."""
 
     def __init__(self, table: RouteTable) -> None:
-        self._given = table
-        self._routes = {route.name: route for route in table.routes}
+        self._table = table
 
     @cached_property
     def _folded(self) -> RouteTable:
-        """Made for the first who asks: of a hundred thousand patterns it takes seconds."""
-        folded = [each for route in self._given.routes if (each := _folded(route)) is not None]
-        return RouteTable(folded, self._given.targets)
+        """Made when first needed: for a hundred thousand patterns it takes seconds."""
+        routes = [folded for route in self._table.routes if (folded := _folded(route))]
+        return RouteTable(routes, self._table.targets)
 
     def missed(self, event: Event, plan: Plan) -> list[Route]:
-        """The routes that are not in the event's plan for upper and lower case alone."""
-        there = {route.name for route in plan.routes}
+        """Return the routes that are not in the event's plan because of upper and lower case."""
+        matched = {route.name for route in plan.routes}
         lower = {name: getattr(event, name).lower() for name in FIELDS}
-        blind = self._folded.match(event.replace(**lower))
-        return [self._routes[route.name] for route in blind.routes if route.name not in there]
+        names = {route.name for route in self._folded.match(event.replace(**lower)).routes}
+        return [route for route in self._table.routes if route.name in names - matched]
 
 
 def _folded(route: Route) -> Route | None:
-    """None for one that has a set which means nothing in lower case."""
+    """Return a route in lower case; None if a set in it means nothing then."""
     match = {field: tuple(map(str.lower, patterns)) for field, patterns in route.match.items()}
     try:
         for pattern in {pattern for patterns in match.values() for pattern in patterns}:

@@ -1,4 +1,4 @@
-"""What the parts of a configuration must have to do with each other. What breaks it is an error."""
+"""The rules between the parts of a configuration. Breaking one is an error."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from router.model.event import OWN_KEYS, OWN_SOURCE
 from router.net.egress import Egress
 from router.net.tls import USUAL, BadCertificate, Tls
 
-#: Instead of an owner: all of them, and files of nobody.
+#: In `share`: every owner, and the files without one.
 EVERYBODY = "everybody"
 
 
 def check(parts: Parts, egress: Egress) -> None:
-    """Report every contradiction within what could be read."""
+    """Report every contradiction between the values that could be read."""
     defined = _defined(parts)
-    share = parts.common.said.get("share") or {}
     _check_names(parts)
-    _check_share(parts, share, defined)
+    _check_share(parts, defined)
     for part in parts:
         for name, target in part.targets.items():
             _check_target(part, name, target, egress)
@@ -33,11 +32,11 @@ def check(parts: Parts, egress: Egress) -> None:
             check_once(part, ("routes", at), route)
             _check_own(part, at, route)
             if part is not parts.common:
-                _check_leave(parts, part, (at, route), share, defined)
+                _check_leave(parts, part, at, route, defined)
 
 
 def named(route: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
-    """Every target that a route names: under which key, at which position."""
+    """Iterate over the targets that a route names: the key, the position, the name."""
     for key in ("required", "optional"):
         for at, name in enumerate(route.get(key) or ()):
             if name is not None:
@@ -45,14 +44,14 @@ def named(route: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
 
 
 def _defined(parts: Parts) -> dict[str, Part]:
-    """Every target's name, and where it is. A name counts, whatever is wrong with what it stands
-    for; within one file the document tells of a key that is there twice."""
+    """Return the name of every target, and the file it is in. A name counts even if its target
+    could not be read."""
     defined: dict[str, Part] = {}
     for part in parts:
-        for name in part.target_keys:
-            there = defined.setdefault(name, part)
-            if there is not part:
-                message = f"{there.name} has a target of this name already"
+        for name in part.target_names:
+            first = defined.setdefault(name, part)
+            if first is not part:
+                message = f"{first.name} has a target of this name already"
                 part.report(("targets", name), message, key=True)
     return defined
 
@@ -64,50 +63,48 @@ def _check_names(parts: Parts) -> None:
             if (name := route.get("name")) is None:
                 continue
             if name in places:
-                there, other = places[name]
-                line = there.line("routes", other, "name")
-                where = f"line {line}" if there is part else f"{there.name}:{line}"
+                other, position = places[name]
+                line = other.line("routes", position, "name")
+                where = f"line {line}" if other is part else f"{other.name}:{line}"
                 message = f"the route in {where} has this name already"
                 part.report(("routes", at, "name"), message)
             places.setdefault(name, (part, at))
 
 
 def _check_target(part: Part, name: str, target: Mapping[str, Any], egress: Egress) -> None:
-    """Report a target whose URL has an address that egress rules out, and one that is told how to
-    speak TLS, and then does not. Names are looked up later."""
-    url = target.get("url") or ""
+    """Report an address that egress rules out, TLS options that have no effect or are wrong, and
+    another owner than the file's. Names are looked up later."""
+    path, url = ("targets", name), target.get("url") or ""
     host = (urlsplit(url).hostname or "").rstrip(".")
     address = literal(host)
     if address is not None and (refusal := egress.refusal(str(address))):
-        message = f"{host} is {refusal}, and egress allows no other"
-        part.report(("targets", name, "url"), message)
+        part.report((*path, "url"), f"{host} is {refusal}, and egress allows no other")
     if "tls" in target and url.startswith("http:"):
-        message = "says nothing to a target that is called by http://"
-        part.report(("targets", name, "tls"), message)
+        part.report((*path, "tls"), "says nothing to a target that is called by http://")
     if part.owner and target.get("owner") not in (None, part.owner):
         message = f"the file belongs to {shown(part.owner)}, and so do its targets"
-        part.report(("targets", name, "owner"), message)
+        part.report((*path, "owner"), message)
     try:
         tls_of(target)
     except BadCertificate as error:
-        at = str(error).partition(" ")[0]  # each begins with the text that it is about
-        part.report(("targets", name, "tls", at), str(error))
+        key = str(error).partition(" ")[0]  # each message begins with its key
+        part.report((*path, "tls", key), str(error))
 
 
 def tls_of(target: Mapping[str, Any]) -> Tls:
-    """Raises BadCertificate."""
-    said = target.get("tls") or {}
-    ca, cert = (said[name].reveal() if said.get(name) else "" for name in ("ca", "cert"))
-    verify = not said.get("insecure_skip_verify")
-    key, name = said.get("key"), said.get("server_name") or ""
-    return Tls.of(ca, cert, key, name, verify=verify) if said else USUAL
+    """Return how a target is called by TLS. Raises BadCertificate."""
+    tls = target.get("tls") or {}
+    ca, cert = (tls[name].reveal() if tls.get(name) else "" for name in ("ca", "cert"))
+    verify = not tls.get("insecure_skip_verify")
+    key, name = tls.get("key"), tls.get("server_name") or ""
+    return Tls.of(ca, cert, key, name, verify=verify) if tls else USUAL
 
 
 def _check_defined(part: Part, at: int, route: Mapping[str, Any], defined: Collection[str]) -> None:
-    told = set()
+    reported = set()
     for key, position, name in named(route):
-        if name not in defined and name not in told:
-            told.add(name)
+        if name not in defined and name not in reported:
+            reported.add(name)
             likely = did_you_mean(part.reader.likely(name, defined))
             path = ("routes", at, key)
             message = f"no target {shown(part.written(*path, position))}{likely}"
@@ -115,7 +112,7 @@ def _check_defined(part: Part, at: int, route: Mapping[str, Any], defined: Colle
 
 
 def check_once(part: Part, path: tuple[str | int, ...], route: Mapping[str, Any]) -> None:
-    """Report each target that is named once more; those that are required come first."""
+    """Report each target that a route or a case names again."""
     seen: dict[str, str] = {}
     for key, position, name in named(route):
         if name in seen:
@@ -126,7 +123,7 @@ def check_once(part: Part, path: tuple[str | int, ...], route: Mapping[str, Any]
 
 
 def _check_own(part: Part, at: int, route: Mapping[str, Any]) -> None:
-    """The router's own events are told to whoever wants them; nobody waits for it."""
+    """Report a route that requires targets for the router's own events: no reply waits for them."""
     patterns = patterns_of(route).get("event_key") or ()
     own = any(pattern is not None and pattern.startswith(OWN_KEYS) for pattern in patterns)
     if own and route.get("required"):
@@ -135,38 +132,36 @@ def _check_own(part: Part, at: int, route: Mapping[str, Any]) -> None:
 
 
 def patterns_of(route: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
-    """By field what a route matches; a pattern without a field is for the key."""
+    """Return the patterns of a route by field; a pattern without a field is for the key."""
     match = route.get("match") or {}
     return match if isinstance(match, dict) else {"event_key": match}
 
 
+def _share(parts: Parts) -> Mapping[str, tuple[str, ...]]:
+    return parts.common.values.get("share") or {}
+
+
 def _check_leave(
-    parts: Parts,
-    part: Part,
-    route: tuple[int, Mapping[str, Any]],
-    share: Mapping[str, tuple[str, ...]],
-    defined: Mapping[str, Part],
+    parts: Parts, part: Part, at: int, route: Mapping[str, Any], defined: Mapping[str, Part]
 ) -> None:
-    """Report who names another's target without leave. Routes in the common file need none."""
-    for key, position, name in named(route[1]):
+    """Report targets of another owner whose use `share` does not allow."""
+    for key, position, name in named(route):
         owner = defined[name].owner if name in defined else ""
-        allowed = {owner, *(share.get(name) or ())}
+        allowed = {owner, *(_share(parts).get(name) or ())}
         if owner and not allowed & {part.owner, EVERYBODY}:
-            path = ("routes", route[0], key)
-            me = shown(part.owner) if part.owner else "a file without an owner"
+            path = ("routes", at, key)
+            user = shown(part.owner) if part.owner else "a file without an owner"
             message = (
                 f"{shown(part.written(*path, position))} is the target of {shown(owner)}: "
-                f"`share` in {parts.common.name} can let {me} use it"
+                f"`share` in {parts.common.name} can let {user} use it"
             )
             part.report(path, message, at=(position,))
 
 
-def _check_share(
-    parts: Parts, share: Mapping[str, tuple[str, ...]], defined: Mapping[str, Part]
-) -> None:
-    """Report a target that needs no leave, or is not there; warn of an owner that has no file."""
+def _check_share(parts: Parts, defined: Mapping[str, Part]) -> None:
+    """Report a target that does not exist or needs no `share`; warn of an unknown owner."""
     common, owners = parts.common, {part.owner for part in parts} | {EVERYBODY}
-    for name, others in share.items():
+    for name, others in _share(parts).items():
         path = ("share", name)
         if name not in defined:
             likely = did_you_mean(common.reader.likely(name, defined))

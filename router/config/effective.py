@@ -1,130 +1,128 @@
 """A Config in the words of routes.yaml, every default filled in.
 
-Secrets are Secrets in it, so that two configurations can be compared; `plain` masks them.
+Secrets stay Secrets, so that two configurations can be compared; `plain` masks them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from router.contract.schedule import Schedule
+from router.config.schema import Shape, shape_of
 from router.model.secret import MASK, Secret
 from router.net.egress import Egress
 from router.net.tls import USUAL, Tls
 from router.routing.table import Route
-from router.routing.target import BreakerPolicy, Target
+from router.routing.target import Target
 
 if TYPE_CHECKING:
     from router.config.loading import Caller, Config
 
 
 def effective_of(config: Config) -> dict[str, Any]:
-    """The whole of it as plain data. Written to a file, it is a routes.yaml of the same meaning,
-    but for what is masked. Targets and routes are in the files' order."""
-    said: dict[str, Any] = {
-        "version": config.version,
-        "unmatched": config.unmatched,
-        "ebaas": caller(config.ebaas),
-        "queue": queue(config.queue),
-        **egress(config.egress),
-        "targets": {name: target(each) for name, each in config.table.targets.items()},
-        "routes": [{"name": each.name, **route(each)} for each in config.table.routes_as_written],
-    }
-    masked: dict[str, Any] = plain(said)
-    return masked
+    """Return all of it as plain data. As a file it is a routes.yaml of the same meaning, but for
+    the masked values. Targets and routes are in the files' order."""
+    effective: dict[str, Any] = plain(
+        {
+            **settings(config),
+            "targets": {name: target(one) for name, one in config.table.targets.items()},
+            "routes": [{"name": one.name, **route(one)} for one in config.table.routes_as_written],
+        }
+    )
+    return effective
 
 
 def plain(value: Any) -> Any:
-    """A value as it may be printed."""
+    """Return a value as it may be printed."""
     if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
+        return {name: plain(below) for name, below in value.items()}
     if isinstance(value, list):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Secret) else value
 
 
-def caller(ebaas: Caller) -> dict[str, Any]:
-    said = {
-        "reply_within": duration(ebaas.reply_within),
-        **queue(ebaas.schedule),
-        "grace": duration(ebaas.grace),
-        "http_status": ebaas.http_status,
+def settings(config: Config) -> dict[str, Any]:
+    """Return everything besides targets and routes."""
+    values = {
+        "version": config.version,
+        "unmatched": config.unmatched,
+        "ebaas": _caller(config.ebaas),
+        "queue": config.queue,
+        "egress": _egress(config.egress),
     }
-    if ebaas.token:
-        said |= {"token": list(ebaas.token), "token_header": ebaas.token_header}
-    if ebaas.allow_from:
-        said["allow_from"] = list(map(str, ebaas.allow_from))
-    if ebaas.silent_after is not None:
-        said["silent_after"] = duration(ebaas.silent_after)
-    return said
-
-
-def queue(schedule: Schedule) -> dict[str, Any]:
-    return {"retries": schedule.retries, "waits": [duration(wait) for wait in schedule.waits]}
-
-
-def egress(egress: Egress) -> dict[str, Any]:
-    """Nothing where it narrows nothing."""
-    said = [*(["public"] if egress.public else []), *map(str, egress.networks)]
-    return {"egress": said} if said else {}
-
-
-def tls(tls: Tls) -> dict[str, Any]:
-    pem = {"ca": tls.ca, "cert": tls.cert, "key": tls.key.reveal()}
-    said: dict[str, Any] = {name: Secret(text) for name, text in pem.items() if text}
-    if tls.server_name:
-        said["server_name"] = tls.server_name
-    return said if tls.verify else {**said, "insecure_skip_verify": True}
+    words: dict[str, Any] = _words(values, shape_of("routes"))
+    return words
 
 
 def target(target: Target) -> dict[str, Any]:
-    """Without its name."""
-    said: dict[str, Any] = {
+    """Return a target without its name."""
+    values = {
+        **_fields(target),
         "url": Secret(target.url, target.public_url or MASK),
-        "timeout": duration(target.timeout),
-        "acknowledge": target.acknowledge,
-        "max_in_flight": target.max_in_flight,
+        "headers": dict(target.headers),
+        "tls": _tls(target.tls) if target.tls != USUAL else None,
     }
-    if target.headers:
-        said["headers"] = dict(target.headers)
-    if target.secret:
-        said["secret"] = list(target.secret)
-    if target.breaker is not None:
-        said["breaker"] = _breaker(target.breaker)
-    if target.rate is not None:
-        said["rate"] = {"per_second": _number(target.rate.per_second), "burst": target.rate.burst}
-    if target.paused:
-        said["paused"] = True
-    if target.owner:
-        said["owner"] = target.owner
-    if target.tls != USUAL:
-        said["tls"] = tls(target.tls)
-    return said
-
-
-def _breaker(policy: BreakerPolicy) -> dict[str, Any]:
-    return {
-        "failures": f"{policy.failures:.0%}",
-        "of_at_least": policy.of_at_least,
-        "within": duration(policy.within),
-        "pause": duration(policy.pause),
-        "refusals": policy.refusals,
-    }
+    words: dict[str, Any] = _words(values, shape_of("routes").at(("targets", "")))
+    return words
 
 
 def route(route: Route) -> dict[str, Any]:
-    """Without its name."""
-    fields = {field: _alone(patterns) for field, patterns in route.match.items()}
-    said: dict[str, Any] = {"match": fields["event_key"] if [*fields] == ["event_key"] else fields}
-    if route.required:
-        said["required"] = list(route.required)
-    if route.optional:
-        said["optional"] = list(route.optional)
-    return said
+    """Return a route without its name."""
+    match = {field: _alone(list(patterns)) for field, patterns in route.match.items()}
+    only_key = [*match] == ["event_key"]
+    targets = {"required": list(route.required), "optional": list(route.optional)}
+    return {
+        "match": match["event_key"] if only_key else match,
+        **{role: names for role, names in targets.items() if names},
+    }
+
+
+def _caller(ebaas: Caller) -> dict[str, Any]:
+    header = ebaas.token_header if ebaas.token else None
+    return {**_fields(ebaas.schedule), **_fields(ebaas), "token_header": header}
+
+
+def _egress(egress: Egress) -> list[Any]:
+    return [*(["public"] if egress.public else []), *egress.networks]
+
+
+def _tls(tls: Tls) -> dict[str, Any]:
+    pem = {"ca": tls.ca, "cert": tls.cert, "key": tls.key.reveal()}
+    return {
+        **{name: Secret(text) for name, text in pem.items() if text},
+        "server_name": tls.server_name,
+        "insecure_skip_verify": not tls.verify,
+    }
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, as they are."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _words(value: Any, shape: Shape) -> Any:
+    """Return a value as its schema has it; values that are off or empty are left out."""
+    if is_dataclass(value) and shape.keys:
+        value = _fields(value)
+    if isinstance(value, dict):
+        return {
+            key: _words(one, below)
+            for key, one in value.items()
+            if (below := shape.keys.get(key, shape.rest)) and not _is_off(one)
+        }
+    if isinstance(value, tuple | list):
+        return [_words(item, shape.item or shape) for item in value]
+    kind = shape.leaf["x-kind"] if shape.leaf else ""
+    return _FORMATS[kind](value) if kind in _FORMATS else value
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or value is False or value in ("", (), [], {})
 
 
 def duration(seconds: float) -> str:
-    """`8s`, `1500ms`: what parse_duration reads."""
+    """Format `8s`, `1500ms`: what parse_duration reads."""
     rounded = round(seconds, 9)
     if rounded == int(rounded):
         return f"{int(rounded)}s"
@@ -132,9 +130,19 @@ def duration(seconds: float) -> str:
 
 
 def _number(value: float) -> int | float:
-    """`5` for 5.0, as one writes it."""
+    """Return 5 for 5.0, as people write it."""
     return int(value) if value == int(value) else value
 
 
-def _alone(patterns: tuple[str, ...]) -> str | list[str]:
-    return patterns[0] if len(patterns) == 1 else list(patterns)
+#: By x-kind.
+_FORMATS: dict[str, Callable[[Any], Any]] = {
+    "duration": duration,
+    "share": "{:.0%}".format,
+    "number": _number,
+    "network": str,
+    "destination": str,
+}
+
+
+def _alone(items: list[str]) -> str | list[str]:
+    return items[0] if len(items) == 1 else items

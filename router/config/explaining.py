@@ -1,4 +1,4 @@
-"""What the router would do with an event, and why, as JSON has it. Pure."""
+"""The explanation of an event: what the router would do with it, and why, as JSON has it. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from router.model.errors import Refused
 from router.model.event import FIELDS, Event
 from router.routing.table import RouteMatch, nearest_routes
 
-#: How many of the routes that don't match are told.
+#: The number of routes shown that do not match.
 NEAREST = 3
 
 
@@ -21,8 +21,8 @@ class ExplainedPlan(TypedDict):
 
 
 class ExplainedTarget(TypedDict):
-    """A target of the plan, and the routes that name it, by name: those with it as optional also
-    where another one requires it."""
+    """A target of the plan, and the names of the routes that name it: with `optional_by` also where
+    another route requires it."""
 
     name: str
     required_by: list[str]
@@ -31,7 +31,7 @@ class ExplainedTarget(TypedDict):
 
 
 class ExplainedField(TypedDict):
-    """A field that a route names: what the event has there, the patterns, and which one fits."""
+    """A field that a route names: the event's value, the patterns, and the one that matches."""
 
     field: str
     value: str
@@ -51,21 +51,21 @@ class ExplainedRoute(TypedDict):
 
 @final
 class Explained(TypedDict):
-    """What the router does with an event."""
+    """The plan for an event, and the reasons."""
 
     event: dict[str, str]
     plan: ExplainedPlan
-    #: What an event gets that no route matches; None where one does.
+    #: The reply if no route matches; None if one does.
     unmatched: Literal["reject", "accept"] | None
     targets: list[ExplainedTarget]
-    #: Those that match come first.
+    #: Matching ones first.
     routes: list[ExplainedRoute]
-    #: How many more there are that do not match.
+    #: The number of other routes that do not match.
     left: int
 
 
 class RefusalView(TypedDict):
-    """What EBaaS would get for a callback that is no event, and why."""
+    """The reply to a callback that is not an event, and the reason."""
 
     code: str
     msg: str
@@ -74,18 +74,18 @@ class RefusalView(TypedDict):
 
 @final
 class RefusedEvent(TypedDict):
-    """What would become of a callback that is no event."""
+    """A callback that is not an event."""
 
     refused: RefusalView
 
 
 def explained(event: Event, config: Config, *, whole: bool) -> Explained:
-    """Why it goes where; of the routes that don't match, all or a few of the nearest."""
+    """Explain an event; with `whole`, by every route that does not match instead of the nearest."""
     explanation = config.table.explain(event)
     plan = explanation.plan
-    nearest = len(explanation.routes) if whole else NEAREST
     matching = [route for route in explanation.routes if route.matched]
-    others = nearest_routes(explanation.routes, nearest)
+    others = nearest_routes(explanation.routes, len(explanation.routes) if whole else NEAREST)
+    targets = sorted(plan.required + plan.optional, key=lambda target: target.name)
     return Explained(
         event={name: getattr(event, name) for name in FIELDS},
         plan=ExplainedPlan(
@@ -96,31 +96,29 @@ def explained(event: Event, config: Config, *, whole: bool) -> Explained:
         targets=[
             ExplainedTarget(
                 name=target.name,
-                required_by=[each.name for each in plan.routes if target.name in each.required],
-                optional_by=[each.name for each in plan.routes if target.name in each.optional],
+                required_by=[one.name for one in plan.routes if target.name in one.required],
+                optional_by=[one.name for one in plan.routes if target.name in one.optional],
                 paused=target.paused,
             )
-            for target in sorted(plan.required + plan.optional, key=lambda each: each.name)
+            for target in targets
         ],
-        routes=[_route(each) for each in (*matching, *others)],
+        routes=[_route(match) for match in (*matching, *others)],
         left=len(explanation.routes) - len(matching) - len(others),
     )
 
 
 def _route(match: RouteMatch) -> ExplainedRoute:
+    route = match.route
     return ExplainedRoute(
-        name=match.route.name,
-        file=match.route.file,
-        line=match.route.line,
+        name=route.name,
+        file=route.file,
+        line=route.line,
         matched=match.matched,
         fields=[
             ExplainedField(
-                field=each.field,
-                value=each.value,
-                patterns=list(each.patterns),
-                pattern=each.pattern,
+                field=one.field, value=one.value, patterns=list(one.patterns), pattern=one.pattern
             )
-            for each in match.fields
+            for one in match.fields
         ],
     )
 

@@ -1,5 +1,5 @@
-"""The files that a configuration is made of: one; or a folder's routes.yaml, which is everybody's,
-and what teams have below its routes.d."""
+"""The files of a configuration: one file, or a folder's routes.yaml with the teams' files below its
+routes.d."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from router.config.document import MAX_SIZE
 from router.config.settings import SETTINGS
 from router.model.errors import ConfigInvalid, Problem, why_not
 
-#: In a folder: the file that is everybody's, and the folder of all others.
+#: In a folder: the common file, and the folder of the teams' files.
 COMMON, TEAMS = "routes.yaml", "routes.d"
 
 #: The most files that a folder may have.
@@ -21,52 +21,52 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 class Written(NamedTuple):
-    """A file as it was found."""
+    """A file's contents."""
 
-    #: Its path, as it was given or as the folder's was.
+    #: Its path, relative as it was given.
     name: str
     content: bytes
 
 
 def read(path: Path) -> tuple[Written, ...]:
-    """What the file or the folder says now: of a file at most a byte more than `parse_files`
-    allows, of a folder no more than one file may have. Raises ConfigInvalid."""
-    found: list[Written] = []
+    """Read the file or the folder. A file may come with a byte more than `parse_files` allows; the
+    files of a folder together have no more than one file may have. Raises ConfigInvalid."""
+    files: list[Written] = []
     left = MAX_SIZE
-    for each in files_of(path):
-        found.append(Written(str(each), read_file(each)))
-        left -= len(found[-1].content)
-        if left < 0 and len(found) > 1:
+    for file in files_of(path):
+        files.append(Written(str(file), read_file(file)))
+        left -= len(files[-1].content)
+        if left < 0 and len(files) > 1:
             raise _unreadable(path, f"is larger than {MAX_SIZE // 2**20} MiB, all files together")
-    return tuple(found)
+    return tuple(files)
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file, or those of the folder: routes.yaml first, then what is in routes.d and in the
-    folders that are there, by their names. Names that begin with a dot, which kubelet and editors
-    give to what they put beside, are left out, and tests files. Raises ConfigInvalid."""
+    """Return the file, or the files of the folder: routes.yaml first, then those in routes.d and in
+    its folders, by name. Tests files are left out, and names that begin with a dot, which kubelet
+    and editors use. Raises ConfigInvalid."""
     try:
         if not path.is_dir():
             return [path]
         if not (path / COMMON).exists():
             raise _unreadable(path, f"is a folder without a {COMMON}")
-        found = [path / COMMON, *sorted(_below(path / TEAMS))]
+        files = [path / COMMON, *sorted(_below(path / TEAMS))]
     except OSError as error:
-        looked_for = Path(error.filename or path)
-        raise _unreadable(looked_for, f"can't be read: {why_not(looked_for, error)}") from None
-    if len(found) > MAX_FILES:
+        failed = Path(error.filename or path)
+        raise _unreadable(failed, f"can't be read: {why_not(failed, error)}") from None
+    if len(files) > MAX_FILES:
         raise _unreadable(path, f"has more than {MAX_FILES:,} files")
-    return found
+    return files
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """No deeper, so that links in a circle do no harm."""
-    for each in _entries(folder) if folder.exists() else ():
-        yield from filter(_is_ours, _entries(each) if each.is_dir() else [each])
+    """Go one folder deep, so that links in a circle do no harm."""
+    for path in _entries(folder) if folder.exists() else ():
+        yield from filter(_is_ours, _entries(path) if path.is_dir() else [path])
 
 
 def _entries(folder: Path) -> list[Path]:
-    return [each for each in folder.iterdir() if not each.name.startswith(".")]
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def _is_ours(path: Path) -> bool:
@@ -74,7 +74,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def read_file(path: Path) -> bytes:
-    """A file's bytes, at most one more than it may have. Raises ConfigInvalid."""
+    """Return a file's bytes, at most one more than it may have. Raises ConfigInvalid."""
     try:
         # A pipe or a device might never end.
         if path.exists() and not (path.is_file() or path.is_dir()):

@@ -1,4 +1,4 @@
-"""routes.yaml, and what is below routes.d: files to a Config, whole or not at all."""
+"""Loads routes.yaml, or a folder with one and a routes.d, into a Config: whole or not at all."""
 
 from __future__ import annotations
 
@@ -32,45 +32,45 @@ _SECRET_FILE = re.compile(rb"\$\{file:([^{}\n]{1,255})\}")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """EBaaS, and how it retries."""
+    """The settings of EBaaS, and its retry schedule. Times are in seconds."""
 
-    #: In seconds: it always has its reply by then.
+    #: A reply is sent within this time.
     reply_within: float = 8.0
     schedule: Schedule = PLATFORM
-    #: In seconds: how much later than its schedule a retry may come.
+    #: A retry may come this much later than its schedule.
     grace: float = 60.0
     #: The HTTP status of replies: the code's own, or always 200.
     http_status: Literal["mirror", "ok"] = "mirror"
-    #: Any of them lets it in; with none it needs none.
+    #: Any of these lets a caller in; if there are none, a caller needs none.
     token: tuple[Secret, ...] = ()
-    #: Which header has it; in lower case.
+    #: The header of the token, in lower case.
     token_header: str = AUTHORIZATION
-    #: Where it may call from; empty for anywhere.
+    #: The networks of callers; empty for any.
     allow_from: tuple[Network, ...] = ()
-    #: In seconds: for how long it may send nothing before that is told; None: for ever.
+    #: Silence for this long is reported; None: never.
     silent_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What one routes.yaml says, checked as a whole."""
+    """A whole configuration that passed every check."""
 
     version: int
-    #: What an event gets that no route matches: a failure, or `000`.
+    #: The reply to an event that no route matches: a failure, or `000`.
     unmatched: Literal["reject", "accept"]
     ebaas: Caller
-    #: How the router itself retries optional targets.
+    #: The router's own retries of optional targets.
     queue: Schedule
     #: Where events may go; every target has it too.
     egress: Egress
     table: RouteTable
-    #: SHA-256 in hex over the files and what their variables and secret files had in them; `""`
-    #: where placeholders stood for some.
+    #: SHA-256 in hex over the files, and the values of their variables and secret files; `""` if
+    #: placeholders stood for some.
     hash: str
     warnings: tuple[Problem, ...]
-    #: By their names the files that it was made of, and the SHA-256 of each.
+    #: The SHA-256 of each file, by its name.
     files: Mapping[str, bytes] = field(default_factory=dict, compare=False)
-    #: `ebaas` and `queue` as delivery memory asks for them.
+    #: `ebaas` and `queue` as delivery memory needs them.
     terms: Terms = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,14 +82,14 @@ class Config:
 
 
 def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:
-    """The configuration in a file or a folder. Raises ConfigInvalid, also if it can't be read."""
+    """Load a file or a folder. Raises ConfigInvalid, also if it cannot be read."""
     return parse_files(read(path), environ, secrets_dir)
 
 
 def parse(
     content: bytes, name: str, environ: Mapping[str, str], secrets_dir: Path | None
 ) -> Config:
-    """The configuration that one file is, as `parse_files` has it."""
+    """Parse a configuration of one file."""
     return parse_files([Written(name, content)], environ, secrets_dir)
 
 
@@ -100,11 +100,11 @@ def parse_files(
     *,
     placeholders: bool = False,
 ) -> Config:
-    """The configuration that the files are; problems name them as they are named.
+    """Parse the files of a configuration.
 
-    With `placeholders` something stands for secrets that are not there: nothing that runs may have
-    that, and it has no hash. Raises ConfigInvalid with every problem there is. No value of a
-    variable is in any of them.
+    With `placeholders`, something stands for each secret that is missing; such a configuration has
+    no hash, and must not run. Raises ConfigInvalid with every problem; no problem has the value of
+    a variable in it.
     """
     with _without_collections():
         return _parsed(files, Variables(environ, secrets_dir, placeholders=placeholders))
@@ -125,8 +125,9 @@ def _without_collections() -> Iterator[None]:
 
 def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     parts = read_parts(files, variables)
-    egress = _egress(parts.common.said.get("egress") or ())
-    # What a file without a tree defines is not known: the others may be right.
+    values, shape = parts.common.values, parts.common.reader.shape
+    egress = _egress(values.get("egress") or ())
+    # The targets of a file without a tree are unknown: other files may name them rightly.
     if all(part.tree for part in parts):
         check(parts, egress)
     if any(part.problems for part in parts):
@@ -134,36 +135,31 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
     targets = _targets(parts, egress)
     warn(parts, routes, targets)
-    shape, said = parts.common.reader.shape, parts.common.said
     config = Config(
-        version=said["version"],
-        unmatched=said.get("unmatched", shape.default("unmatched")),
+        version=values["version"],
+        unmatched=values.get("unmatched", shape.default("unmatched")),
         ebaas=_caller(parts.section("ebaas")),
-        queue=_schedule(parts.section("queue")),
+        queue=Schedule(**parts.section("queue")),
         egress=egress,
         table=RouteTable(routes, targets),
-        hash="" if variables.missing else variables.digest(*(each.content for each in files)),
+        hash="" if variables.missing else variables.digest(*(file.content for file in files)),
         warnings=parts.warnings(),
-        files={each.name: hashlib.sha256(each.content).digest() for each in files},
+        files={file.name: hashlib.sha256(file.content).digest() for file in files},
     )
     for part in parts:
         part.release()
     return config
 
 
-def _egress(said: Sequence[Any]) -> Egress:
-    networks = tuple(each for each in said if isinstance(each, Network))
-    return Egress("public" in said, networks)
+def _egress(values: Sequence[Any]) -> Egress:
+    networks = tuple(value for value in values if isinstance(value, Network))
+    return Egress("public" in values, networks)
 
 
-def _caller(said: dict[str, Any]) -> Caller:
-    schedule = _schedule(said)
-    own = {key: said[key] for key in said.keys() - {"retries", "waits"} if said[key] is not None}
+def _caller(values: dict[str, Any]) -> Caller:
+    schedule = Schedule(values.pop("waits"), values.pop("retries"))
+    own = {key: value for key, value in values.items() if value is not None}
     return Caller(schedule=schedule, **own)
-
-
-def _schedule(said: Mapping[str, Any]) -> Schedule:
-    return Schedule(said["waits"], said["retries"])
 
 
 def _targets(parts: Parts, egress: Egress) -> dict[str, Target]:
@@ -175,43 +171,42 @@ def _targets(parts: Parts, egress: Egress) -> dict[str, Target]:
     }
 
 
-def _target(name: str, said: Mapping[str, Any], part: Part, egress: Egress) -> Target:
-    rate = said.get("rate")
+def _target(name: str, values: Mapping[str, Any], part: Part, egress: Egress) -> Target:
+    rate = values.get("rate")
     return Target(
         name,
-        said["url"],
-        timeout=said["timeout"],
-        acknowledge=said["acknowledge"],
-        max_in_flight=said["max_in_flight"],
-        headers=tuple(said.get("headers", {}).items()),
-        secret=said.get("secret", ()),
-        breaker=_breaker(said["breaker"], part),
+        values["url"],
+        timeout=values["timeout"],
+        acknowledge=values["acknowledge"],
+        max_in_flight=values["max_in_flight"],
+        headers=tuple(values.get("headers", {}).items()),
+        secret=values.get("secret", ()),
+        breaker=_breaker(values["breaker"], part),
         rate=Rate(rate["per_second"], rate.get("burst") or ceil(rate["per_second"]))
         if rate
         else None,
-        paused=said.get("paused", False),
-        owner=said.get("owner") or part.owner,
-        tls=tls_of(said),
+        paused=values.get("paused", False),
+        owner=values.get("owner") or part.owner,
+        tls=tls_of(values),
         egress=egress,
-        public_url=redacted(said["url"], part.written("targets", name, "url")),
+        public_url=redacted(values["url"], part.written("targets", name, "url")),
     )
 
 
-def _breaker(said: Mapping[str, Any] | bool | None, part: Part) -> BreakerPolicy | None:
-    """`true` has all as it is by default."""
-    if said is None or said is False:
+def _breaker(values: Mapping[str, Any] | bool | None, part: Part) -> BreakerPolicy | None:
+    """Return the policy; `true` is every default."""
+    if values is None or values is False:
         return None
     shape = part.reader.shape.at(("targets", "", "breaker"))
-    assert shape is not None
-    return BreakerPolicy(**shape.filled({} if said is True else said))
+    return BreakerPolicy(**shape.filled({} if values is True else values))
 
 
-def _route(part: Part, at: int, said: Mapping[str, Any]) -> Route:
+def _route(part: Part, at: int, values: Mapping[str, Any]) -> Route:
     return Route(
-        said["name"],
-        patterns_of(said),
-        said.get("required", ()),
-        said.get("optional", ()),
+        values["name"],
+        patterns_of(values),
+        values.get("required", ()),
+        values.get("optional", ()),
         part.line("routes", at),
         part.name,
     )
@@ -219,14 +214,14 @@ def _route(part: Part, at: int, said: Mapping[str, Any]) -> Route:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file or a folder, and what its variables and secret files are looked up in."""
+    """A file or a folder, with the environment and the secrets directory to load it with."""
 
     path: Path
     environ: Mapping[str, str]
     secrets_dir: Path | None
 
     def look(self) -> Look:
-        """What is there now: the files and the secret files that they name."""
+        """Read the files and the secret files that they name."""
         try:
             files = read(self.path)
         except ConfigInvalid as error:
@@ -247,7 +242,7 @@ class Source:
         return mark.hexdigest()
 
     def _secret(self, name: bytes) -> bytes:
-        """Enough of a secret file to see that it changed; whether it may be read is load's say."""
+        """Return enough of a secret file to see a change; `load` says whether it can be used."""
         if self.secrets_dir is None:
             return b""
         try:
@@ -258,9 +253,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a Source. Two looks with one mark saw the same."""
+    """One look at a Source. Two looks with the same mark saw the same contents."""
 
     files: tuple[Written, ...]
     mark: str
-    #: Why they could not even be read.
+    #: Why the files could not be read.
     problems: tuple[Problem, ...]

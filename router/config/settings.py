@@ -1,7 +1,7 @@
-"""What `serve` is told at its start. Each setting is declared once; a restart changes it.
+"""The settings of `serve`, each declared once. Changing one needs a restart; routes.yaml reloads.
 
-What reloads is in routes.yaml; what is here is an option or a variable. A declaration's name gives
-both: `max_body` is `--max-body` and `EBAAS_ROUTER_MAX_BODY`.
+A declaration's name gives its option and its variable: `max_requests` is `--max-requests` and
+`EBAAS_ROUTER_MAX_REQUESTS`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from router.telemetry.log.lines import Format
 VARIABLE_PREFIX = "EBAAS_ROUTER_"
 
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-#: A database that was meant without its scheme, or in libpq's other notation: no file of that name
-#: shall be made, and a password be in it.
+#: A database without its scheme, or in libpq's other notation. It must not become a file's name,
+#: which might have a password in it.
 _ALMOST_A_URL = re.compile(r"[=@]|:[0-9]+(/|$)")
 _SIZE = re.compile(r"([0-9]{1,15})(|KiB|MiB|GiB)")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
-#: Literal path characters only: nothing that has to be decoded, no parameter of a routing pattern.
+#: Literal path characters: no escapes, and no parameters of a routing pattern.
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 _PROBES = ("/livez", "/readyz")
 
-#: The archive that follows from the store.
+#: The archive beside the store.
 AUTO: Final = "auto"
 
 
-# Each parser returns the value or raises ValueError with a sentence's second half.
+# Each parser raises ValueError with the second half of a sentence.
 
 
 def parse_file(text: str) -> Path:
@@ -61,10 +61,8 @@ def parse_port(text: str) -> int:
 
 
 def parse_path(text: str) -> Secret:
-    """A path whose first segment may be shown: what is behind it may be a secret.
-
-    So a caller that can send no header has something to know. It is not repeated.
-    """
+    """A path whose further segments may be a secret, for callers that can't send a header. Only
+    the first segment is ever shown."""
     if not text.startswith("/"):
         raise ValueError("a path starts with '/'")
     if not _PATH.fullmatch(text):
@@ -90,7 +88,7 @@ def _network(text: str) -> Network:
 def parse_store(text: str) -> Path | Database | None:
     """The store's file or database; None for `none`."""
     if "://" in text:
-        # Not repeated where it is wrong: a URL may carry a password.
+        # A wrong URL is not repeated: it may have a password.
         return parse_database(text)
     if _ALMOST_A_URL.search(text):
         raise ValueError("a store is a file's name, a URL (postgresql://USER@HOST/NAME), or 'none'")
@@ -112,7 +110,7 @@ def parse_archive(text: str) -> Path | Literal["auto"] | None:
 def archive_folder(
     archive: Path | Literal["auto"] | None, store: Path | Database | None
 ) -> Path | None:
-    """Where the archive is, beside that store; None where there is none."""
+    """Return the archive's folder; None if there is none."""
     if archive != AUTO:
         return archive
     return store.with_name(f"{store.name}-archive") if isinstance(store, Path) else None
@@ -136,8 +134,7 @@ def parse_count(text: str) -> int:
 
 
 def at_least(least: str, parse: Callable[[str], float]) -> Callable[[str], Any]:
-    """`parse`, which refuses what is so little that nothing would work by it: a unit was forgotten,
-    say."""
+    """Return `parse` with a lower limit: a smaller value has probably lost its unit."""
     floor = parse(least)
 
     def parse_enough(text: str) -> float:
@@ -149,12 +146,12 @@ def at_least(least: str, parse: Callable[[str], float]) -> Callable[[str], Any]:
     return parse_enough
 
 
-def one_of(word: str, other: str) -> Callable[[str], str]:
-    """What takes either of two words."""
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a parser that takes one of these words."""
 
     def parse(text: str) -> str:
-        if text not in (word, other):
-            raise ValueError(f"{text!r} is neither {word!r} nor {other!r}")
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
         return text
 
     return parse
@@ -164,19 +161,15 @@ def parse_switch(text: str) -> bool:
     return one_of("on", "off")(text) == "on"
 
 
-def setting(
-    parse: Callable[[str], Any], default: str | None, metavar: str, about: str, short: str = ""
-) -> Any:
-    """Declare a field of Settings. The default is written as a user would; None is none."""
+def setting(parse: Callable[[str], Any], default: str | None, metavar: str, about: str) -> Any:
+    """Declare a field of Settings, its default written as by a user."""
     declared = {"parse": parse, "default": default, "metavar": metavar, "about": about}
-    return field(
-        default=None if default is None else parse(default), metadata={**declared, "short": short}
-    )
+    return field(default=None if default is None else parse(default), metadata=declared)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting of `serve`, checked one by one; whether files and addresses exist is not."""
+    """Every setting of `serve`. The files and addresses may not exist."""
 
     config: Path = setting(
         parse_file,
@@ -231,12 +224,6 @@ class Settings:
         "postgresql://USER@HOST/NAME, for several nodes; or 'none', which remembers nothing: every "
         "retry goes to every target, optional targets get one attempt",
     )
-    store_password_file: Path | None = setting(
-        parse_file,
-        None,
-        "FILE",
-        "the password for a store in PostgreSQL, read anew for each connection",
-    )
     #: In bytes.
     store_max_bytes: int = setting(
         at_least("1MiB", parse_size),
@@ -270,34 +257,12 @@ class Settings:
         "on|off",
         "'off': the archive keeps no bodies, and nothing can be replayed from it",
     )
-    #: In bytes.
-    max_body: int = setting(
-        at_least("1KiB", parse_size), "1MiB", "SIZE", "the largest callback; a larger one gets 413"
-    )
     max_requests: int = setting(
-        parse_count, "1024", "N", "callbacks in flight at a time; one more gets 503"
-    )
-    max_connections: int = setting(
         parse_count,
-        "4096",
+        "1024",
         "N",
-        "connections at a time; on one more only probes are answered, callbacks get 503",
-    )
-    #: In seconds.
-    receive_timeout: float = setting(
-        at_least("100ms", parse_duration),
-        "10s",
-        "TIME",
-        "how long a whole request may take from its first byte to its last, or else gets 408, "
-        "and how long a new connection may say nothing",
-    )
-    #: In seconds.
-    keep_alive: float = setting(
-        at_least("100ms", parse_duration),
-        "75s",
-        "TIME",
-        "how long an idle connection stays open; longer than what is in front of the router "
-        "keeps it",
+        "callbacks in flight at a time; one more gets 503. Callers may have four times as many "
+        "connections",
     )
     engine: Literal["native", "httpx"] = setting(
         one_of("native", "httpx"),
@@ -309,14 +274,11 @@ class Settings:
         parse_file, None, "DIR", "the folder that ${file:NAME} in routes.yaml reads from"
     )
     log_format: Format = setting(
-        one_of("console", "json"), "console", "FORMAT", "'console' for people, or 'json'"
-    )
-    verbose: bool = setting(
-        parse_switch,
-        "off",
-        "on|off",
-        "have in an event's line for people all that json has; the option alone means on",
-        short="-v",
+        one_of("console", "detailed", "json"),
+        "console",
+        "FORMAT",
+        "'console' for people; 'detailed', in which an event's line has all that json has; or "
+        "'json'",
     )
     ops_host: str = setting(
         parse_host,
@@ -352,20 +314,18 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How one setting is given and read."""
+    """One setting, as users give it."""
 
     name: str
     parse: Callable[[str], Any]
-    #: As a user would write it; None is none.
+    #: As a user would write it; None if there is none.
     default: str | None
     metavar: str
     about: str
-    #: Its other option; `""` is none.
-    short: str
 
     @property
     def is_switch(self) -> bool:
-        """Whether the option alone means on."""
+        """True if the option alone means on."""
         return self.default == "off"
 
     @property
@@ -377,20 +337,55 @@ class Setting:
         return VARIABLE_PREFIX + self.name.upper()
 
     def read(self, source: str, text: str) -> Any:
-        """Its value; SettingInvalid where the text at that source has none."""
+        """Parse a text from an option or variable. Raises SettingInvalid."""
         try:
             return self.parse(text)
         except ValueError as error:
             raise SettingInvalid(f"{source}: {error}") from None
 
-    def read_from(self, environ: Mapping[str, str]) -> Any:
-        """Its variable, or else its default. A variable that is empty counts as absent."""
+    def value(self, environ: Mapping[str, str], given: Mapping[str, str | None]) -> Any:
+        """Return the value of the option in `given`, else of the variable, else the default.
+
+        An empty variable counts as absent."""
+        if (text := given.get(self.name)) is not None:
+            return self.read(self.option, text)
         if text := environ.get(self.variable):
             return self.read(self.variable, text)
         return getattr(Settings(), self.name)
 
 
-#: Every setting by its name, in the order that help lists them.
+#: Every setting by its name, in the order of the help.
 SETTINGS = {
     declared.name: Setting(declared.name, **declared.metadata) for declared in fields(Settings)
 }
+
+#: Options that `serve` had in earlier versions, and what replaces each.
+REMOVED_OPTIONS = {
+    "--keep-alive": "an idle connection stays open for 620 s",
+    "--log-changes": "the log always has an event's first 20 changes",
+    "--max-body": "a body may have 1 MiB",
+    "--max-connections": "callers may have four connections for each of --max-requests",
+    "--max-head": "a head may have 16 KiB",
+    "--max-headers": "a request may have 100 headers",
+    "--ops-token-file": "put the token into the file of --ops-tokens",
+    "--receive-timeout": "a request has 10 s to arrive",
+    "--store-connections": "a router opens at most four connections to PostgreSQL",
+    "--store-max-rows": "use --store-max-bytes",
+    "--store-password-file": "use ?passfile=FILE in the URL of --store, or PGPASSWORD",
+    "--verbose": "use --log-format detailed",
+    "--workers": "use several nodes on PostgreSQL",
+    "-v": "use --log-format detailed",
+}
+
+
+def settings_from(environ: Mapping[str, str], given: Mapping[str, str | None]) -> Settings:
+    """Return every setting: the option in `given`, else its variable, else its default.
+
+    An empty variable counts as absent. Raises SettingInvalid, also for the variable of an option
+    that was removed: to ignore it would change what the router does without a word.
+    """
+    for option, instead in REMOVED_OPTIONS.items():
+        variable = VARIABLE_PREFIX + option.strip("-").replace("-", "_").upper()
+        if environ.get(variable):
+            raise SettingInvalid(f"{variable} is not a setting any more: {instead}")
+    return Settings(**{name: each.value(environ, given) for name, each in SETTINGS.items()})

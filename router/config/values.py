@@ -1,5 +1,4 @@
-"""The values of routes.yaml: each x-kind of the schema is parsed, and refused in words, by a
-function here."""
+"""Parsers for the values of routes.yaml: a function for each x-kind of the schema."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from router.config.document import Node, Scalar, did_you_mean, is_plain, shown, what
-from router.config.patterns import oddity
 from router.config.variables import is_placeholder
 from router.contract.schedule import parse_duration
 from router.contract.signing import key_of
@@ -23,16 +21,16 @@ from router.routing.index import Glob, GlobInvalid
 #: A fragment of JSON Schema.
 Schema = dict[str, Any]
 
-#: A value's text with its variables replaced, the scalar as it was written, which alone may be
-#: repeated, and its schema.
+#: Takes a value's text with its variables replaced, the scalar as it was written, and its schema.
+#: Problems may repeat the scalar alone.
 Parser = Callable[[str, Scalar, Schema], Any]
 
 
 class Fault(Exception):
-    """Why a scalar is not what is meant; the text is a problem's message.
+    """A scalar that cannot be used; the text is a problem's message.
 
-    Where `word`, as it is written, is none of a few `words`, one of them may have been meant.
-    `once`: only the first of the places that it is true of is told.
+    If `word` is not one of a few `words`, a near one is suggested. With `once`, only the first
+    place with this message is reported.
     """
 
     def __init__(
@@ -45,14 +43,14 @@ class Fault(Exception):
 
 
 def mismatch(node: Node, expected: str) -> Fault:
-    """The fault of a node that is not even of the sort that is meant."""
+    """Return the fault of a node of another sort."""
     if what(node) == "nothing" or (isinstance(node, Scalar) and not node.value):
         return Fault(f"is empty: {expected} is meant, or the key can be left out")
     return Fault(f"{expected} is meant, not {what(node)}")
 
 
 def expected(schema: Schema) -> str:
-    """What a scalar is to be, in words."""
+    """Describe the scalar that a schema expects."""
     if "x-what" in schema:
         return str(schema["x-what"])
     first = schema["anyOf"][0]
@@ -83,7 +81,7 @@ def _owner(text: str, node: Scalar, schema: Schema) -> str:
 
 
 def _secret(text: str, node: Scalar, schema: Schema) -> Secret:
-    """A string on one line that nothing prints, problems included."""
+    """A string on one line that is never printed, not even by problems."""
     if text == MASK:
         raise Fault(f"{MASK} stands for a secret that was not printed")
     return Secret(_text(text, node, schema))
@@ -98,22 +96,18 @@ def _signing_secret(text: str, node: Scalar, schema: Schema) -> Secret:
     return secret
 
 
-def _certificate(text: str, node: Scalar, schema: Schema) -> Secret:
-    return _pem(text, schema, "-----BEGIN CERTIFICATE-----")
+def _pem(mark: str) -> Parser:
+    """A text in PEM, from a file of the secrets directory."""
 
+    def parse(text: str, node: Scalar, schema: Schema) -> Secret:
+        if is_placeholder(text):
+            return Secret("")
+        if mark not in text:
+            message = f"{expected(schema)} is meant, as ${{file:NAME}} from the secrets directory"
+            raise Fault(message)
+        return Secret(text)
 
-def _private_key(text: str, node: Scalar, schema: Schema) -> Secret:
-    return _pem(text, schema, "PRIVATE KEY-----")
-
-
-def _pem(text: str, schema: Schema, mark: str) -> Secret:
-    """A text in PEM, which is a file of the secrets directory."""
-    if is_placeholder(text):
-        return Secret("")
-    if mark not in text:
-        message = f"{expected(schema)} is meant, as ${{file:NAME}} from the secrets directory"
-        raise Fault(message)
-    return Secret(text)
+    return parse
 
 
 def _unquoted(text: str, node: Scalar, expected: str) -> None:
@@ -123,18 +117,16 @@ def _unquoted(text: str, node: Scalar, expected: str) -> None:
 
 def _integer(text: str, node: Scalar, schema: Schema) -> int:
     """A whole number, in plain digits."""
-    _unquoted(text, node, "a number")
-    number = int(text) if re.fullmatch("0|[1-9][0-9]{0,8}", text) else -1
-    bounds = schema["anyOf"][0]
-    if not bounds["minimum"] <= number <= bounds["maximum"]:
-        raise Fault(f"{shown(node.value)} is not {expected(schema)}")
-    return number
+    return int(_bounded(text, node, schema, "0|[1-9][0-9]{0,8}"))
 
 
 def _number(text: str, node: Scalar, schema: Schema) -> float:
+    return _bounded(text, node, schema, r"(0|[1-9][0-9]{0,4})(\.[0-9]{1,3})?")
+
+
+def _bounded(text: str, node: Scalar, schema: Schema, form: str) -> float:
     _unquoted(text, node, "a number")
-    plain = re.fullmatch(r"(0|[1-9][0-9]{0,4})(\.[0-9]{1,3})?", text)
-    number, bounds = float(text) if plain else 0.0, schema["anyOf"][0]
+    number, bounds = float(text) if re.fullmatch(form, text) else -1, schema["anyOf"][0]
     if not bounds["minimum"] <= number <= bounds["maximum"]:
         raise Fault(f"{shown(node.value)} is not {expected(schema)}")
     return number
@@ -164,7 +156,7 @@ def _seconds(duration: str) -> float:
 def _duration(text: str, node: Scalar, schema: Schema) -> float:
     """A time span with its unit; the value is in seconds."""
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        # Four digits and more are milliseconds to whoever writes no unit.
+        # People who omit the unit mean milliseconds by four digits and more.
         unit = "ms" if float(text) >= 1000 else "s"
         likely = shown(f"{node.value}{unit}")
         raise Fault(f"{shown(node.value)} has no unit, did you mean {likely}?")
@@ -190,7 +182,7 @@ def _share(text: str, node: Scalar, schema: Schema) -> float:
 
 
 def _header_name(text: str, node: Scalar, schema: Schema) -> str:
-    """The name of a header in lower case; the schema's pattern rules some out."""
+    """The name of a header, in lower case; the schema's pattern excludes some."""
     name = _text(text, node, {**schema, "pattern": _HEADER})
     if not re.search(schema["pattern"], name):
         raise Fault(f"{shown(node.value)} {schema['x-says']['pattern']}")
@@ -211,14 +203,21 @@ def _pattern(text: str, node: Scalar, schema: Schema) -> str:
     return pattern
 
 
+NO_REGEX = "a pattern is a glob for the whole value, not a regular expression"
+
+
 def anchored(text: str) -> Fault | None:
-    """Of a pattern that ends as regular expressions do, which is no variable gone wrong."""
+    """Return the fault of a pattern whose $ ends a regular expression, and begins no variable."""
     if not re.search(r"(?<!\$)\$$", text):
         return None
-    found = oddity(text)
-    meant = found[1] if found else []
-    likely = did_you_mean(meant[0] if len(meant) == 1 else None)
-    return Fault(f"a pattern is a glob for the whole value, and no regular expression{likely}")
+    likely = did_you_mean(as_glob(text))
+    return Fault(f"{NO_REGEX}{likely}")
+
+
+def as_glob(expression: str) -> str:
+    """Return the glob that a simple regular expression stands for."""
+    glob = expression.replace("[^", "[!").removeprefix("^").removesuffix("$")
+    return re.sub(r"\\(.)|\.\*", lambda at: at[1] or "*", glob) if "\\" in glob else glob
 
 
 # Networks, and where events may go.
@@ -229,7 +228,7 @@ def _network(text: str, node: Scalar, schema: Schema) -> Network:
     try:
         return network_of(text)
     except NotANetwork as error:
-        # What a variable brings in is not repeated.
+        # The value of a variable is not repeated.
         likely = error.likely if text == node.value else ""
         raise Fault(f"{shown(node.value)} {error}{did_you_mean(likely)}") from None
 
@@ -245,12 +244,12 @@ def _destination(text: str, node: Scalar, schema: Schema) -> Network | Literal["
 
 # URLs, as far as the text alone can tell. Nothing is looked up.
 
-#: The names of what is refused by its address, whatever they are looked up as.
+#: The names of services whose addresses are refused.
 _METADATA_NAMES = {"metadata", "metadata.google.internal", "metadata.goog", "instance-data"}
 
 _URL = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
-#: The one reading of where a URL leads to. What somebody might read another host or port out of
-#: does not fit, and is refused.
+#: The only form of a URL's scheme, host and port. Forms that another program might read differently
+#: do not fit, and are refused.
 _PLACE = re.compile(
     r"https?://(\[[0-9A-Fa-f:.]+]|[A-Za-z0-9._-]+)(?::(0|[1-9][0-9]{0,4}))?(?=[/?]|$)"
 )
@@ -258,12 +257,12 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _DIGITS = re.compile("[0-9]+|0x[0-9a-f]*")
 
-#: Names that don't leave the house, by their last labels.
+#: The last labels of names within the local network.
 _LOCAL_NAMES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".home.arpa")
 
 
 def _url(text: str, node: Scalar, schema: Schema) -> str:
-    """An http(s) URL to POST to. It may hold a secret: a problem repeats its host at most."""
+    """An http(s) URL to POST to. It may hold a secret: problems repeat its host at most."""
     if is_placeholder(text):
         return f"https://{text}.invalid/"
     if len(text) > 2000 or not _URL.fullmatch(text):
@@ -290,15 +289,16 @@ def _url(text: str, node: Scalar, schema: Schema) -> str:
 
 
 def _check_host(written: str) -> None:
-    """Raises Fault for a host that can't be, or must never be called; an IPv6 one has brackets."""
+    """Raises Fault for an invalid host, and for one that must never be called. An IPv6 address has
+    brackets."""
     host = written.strip("[]").removesuffix(".").lower()
     address = literal(host)
     if address is None:
         labels = host.split(".")
-        # Whoever takes a last number for an address' end does not look such a name up.
+        # Programs that take a last number for the end of an address do not look such a name up.
         named = all(map(_LABEL.fullmatch, labels)) and not _DIGITS.fullmatch(labels[-1])
         if not named or len(host) > 253:
-            raise Fault(f"{shown(host)} is no host's name or address")
+            raise Fault(f"{shown(host)} is not a host's name or address")
         if host in _METADATA_NAMES:
             raise Fault(f"{host} is a cloud's metadata service, which must never be called")
         return
@@ -309,7 +309,7 @@ def _check_host(written: str) -> None:
 
 
 def literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that `host` is, in any of the notations that connecting understands."""
+    """Return the address that `host` is, in any notation that `connect` understands."""
     try:
         return ip_address(host)
     except ValueError:
@@ -321,7 +321,7 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is the machine or in the house, where plain http is no surprise."""
+    """True if a host is this machine or in the local network, where plain http is usual."""
     host = host.rstrip(".")
     address = literal(host)
     if address is not None:
@@ -330,10 +330,10 @@ def is_local(host: str) -> bool:
 
 
 def redacted(url: str, written: str) -> str:
-    """A URL as it may be printed; `written` is it as the file has it.
+    """Return a URL as it may be printed; `written` is its text in the file.
 
-    A query may be a secret, and so may a path that the file does not spell out: a variable's value
-    has a part in it. Host and port are shown: whom the router calls is no secret.
+    A query may be a secret, and so may a path that a variable has a part in. Host and port are
+    shown: the router's targets are not secret.
     """
     parts = urlsplit(url)
     path = parts.path if parts.path in written else "/***"
@@ -343,7 +343,7 @@ def redacted(url: str, written: str) -> str:
 #: By x-kind.
 PARSERS: dict[str, Parser] = {
     "boolean": _boolean,
-    "certificate": _certificate,
+    "certificate": _pem("-----BEGIN CERTIFICATE-----"),
     "choice": _choice,
     "destination": _destination,
     "duration": _duration,
@@ -353,7 +353,7 @@ PARSERS: dict[str, Parser] = {
     "number": _number,
     "owner": _owner,
     "pattern": _pattern,
-    "private_key": _private_key,
+    "private_key": _pem("PRIVATE KEY-----"),
     "secret": _secret,
     "share": _share,
     "signing_secret": _signing_secret,

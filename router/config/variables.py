@@ -1,4 +1,4 @@
-"""`${NAME}`, `${NAME:-default}`, `${file:NAME}` and `$$`, replaced inside of one value's text."""
+"""Replaces `${NAME}`, `${NAME:-default}`, `${file:NAME}` and `$$` in a value's text."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from router.config.document import shown
 from router.model.errors import why_not
 from router.model.secret import is_exposed
 
-#: The largest secret file, in bytes: all authorities of a system are a quarter of that.
+#: The largest secret file, in bytes: the certificates of all authorities are a quarter of it.
 MAX_SECRET = 1024 * 1024
 
 _DOLLAR = re.compile(r"\$(?:(\$)|\{([^{}]*)\}|)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _FORMS = "${NAME}, ${NAME:-default} and ${file:NAME}"
 
-
-#: Begins what stands for a secret that is not there. In all it is 36 letters and digits, the same
-#: for the same name: enough for a token, base64 where that is meant, and a part of a host's name.
+#: The beginning of a placeholder for a missing secret. A placeholder has 36 letters and digits, the
+#: same for the same name: it passes for a token, for base64, and for a part of a host's name.
 _PLACEHOLDER = "placeholder0"
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether nothing but a placeholder is left of a value."""
+    """True if a value is a placeholder and nothing else."""
     return re.fullmatch(f"{_PLACEHOLDER}[0-9a-f]{{24}}", text) is not None
 
 
 class Unresolved(Exception):
-    """A variable that has no value; the text says why and never has a value in it.
+    """A variable without a value. The text says why, and has no value in it.
 
-    `once`: that is so for every other of its sort too, and enough to be told once.
+    With `once` the reason holds for all variables of its sort, and is reported once.
     """
 
     def __init__(self, why: str, *, once: bool = False) -> None:
@@ -42,37 +41,36 @@ class Unresolved(Exception):
 
 
 class Unset(Unresolved):
-    """One that has no value here and now, and may have one where the router runs."""
+    """A variable without a value here; it may have one where the router runs."""
 
 
 class Variables:
-    """Where variables and secret files get their values, and which of them were used."""
+    """The values of variables and secret files, and the names that were used."""
 
     def __init__(
         self, environ: Mapping[str, str], secrets_dir: Path | None, *, placeholders: bool = False
     ) -> None:
-        """With `placeholders` a secret that is not there is no fault: a placeholder stands for
-        it."""
+        """With `placeholders`, something stands for a missing secret, which is not a fault then."""
         self._environ = environ
         self._secrets_dir = secrets_dir
         self._placeholders = placeholders
         self._used: dict[str, str] = {}
-        #: The variables and files that a placeholder stands for.
+        #: The names that a placeholder stands for.
         self.missing: set[str] = set()
-        #: The secret files that were used and can be read by everybody on this machine.
+        #: The secret files in use that everybody on this machine can read.
         self.exposed: set[str] = set()
 
     def resolve(self, text: str, *, may_be_secret: bool = False) -> str:
-        """`text` with every variable replaced, once: a value is never looked into again."""
+        """Replace every variable once: values are not searched for variables."""
         return _DOLLAR.sub(lambda match: self._replace(match, may_be_secret), text)
 
     def digest(self, content: bytes, *others: bytes) -> str:
-        """The SHA-256 of the files' contents and of all that was resolved for them, in hex."""
-        used = [
+        """Return the SHA-256 of the files' contents and of all values in use, in hex."""
+        used = (
             part.encode("utf-8", "surrogatepass")
             for pair in sorted(self._used.items())
             for part in pair
-        ]
+        )
         digest = hashlib.sha256(content)
         for part in (*others, *used):
             digest.update(b"\n%d:%b" % (len(part), part))
@@ -102,8 +100,8 @@ class Variables:
             return self._secret(name)
         match = _VARIABLE.fullmatch(inner)
         if match is None:
-            # It is not repeated: `${NAME:default}` has a value in it.
-            raise Unresolved(f"what is within ${{…}} is no variable: there are {_FORMS}")
+            # Not repeated: `${NAME:default}` has a value in it.
+            raise Unresolved(f"this ${{…}} is not a variable: there are {_FORMS}")
         variable, default = match.groups()
         value = self._environ.get(variable)
         if default is not None:
@@ -113,7 +111,7 @@ class Variables:
         return value
 
     def _secret(self, name: str) -> str:
-        """The text of a file below the secrets directory, one line end at its end taken off."""
+        """Return the text of a secret file without the line end at its end."""
         if self._secrets_dir is None:
             why = "there is no secrets directory to read a file from: see --secrets-dir"
             raise Unset(why, once=True)
@@ -122,14 +120,13 @@ class Variables:
             if is_exposed(self._secrets_dir / name) and not _is_public(content):
                 self.exposed.add(name)
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, links in a circle
-            why = f"there is no secret file {shown(name)} that can be read"
-            gone = isinstance(error, FileNotFoundError) and not self._secrets_dir.is_dir()
-            if gone:
+            if isinstance(error, FileNotFoundError) and not self._secrets_dir.is_dir():
                 why = "the folder that --secrets-dir names is not there"
+                raise Unset(why, once=True) from None
             if isinstance(error, PermissionError):
                 closed = why_not(self._secrets_dir / name, error)
-                why = f"the secret file {shown(name)} can't be read: {closed}"
-            raise Unset(why, once=gone) from None
+                raise Unset(f"the secret file {shown(name)} can't be read: {closed}") from None
+            raise Unset(f"there is no secret file {shown(name)} that can be read") from None
         if len(content) > MAX_SECRET:
             raise Unresolved(f"the secret file {shown(name)} is over {MAX_SECRET // 1024} KiB")
         try:
@@ -139,12 +136,12 @@ class Variables:
 
 
 def _is_public(content: bytes) -> bool:
-    """Whether a file has certificates, which everybody may read, and no key."""
+    """True if a file has certificates, which everybody may read, but not a key."""
     return b"-----BEGIN CERTIFICATE-----" in content and b"PRIVATE KEY-----" not in content
 
 
 def read_below(folder: Path, name: str) -> bytes:
-    """A regular file's content, and no more than a byte over what is allowed."""
+    """Return a regular file's contents, at most a byte more than it may have."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise Unresolved(f"{shown(name)} leads out of the secrets directory")

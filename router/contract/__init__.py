@@ -1,1 +1,1 @@
-"""The platform's contract, both ways: callbacks read, replies made, waits, signatures."""
+"""The platform's contract: callbacks, replies, the retry schedule, signatures."""

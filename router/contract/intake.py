@@ -1,8 +1,7 @@
-"""Bytes → Event: the contract's own schema first and always, then the operator's."""
+"""The intake: from the bytes of a callback to an Event."""
 
 from __future__ import annotations
 
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +17,10 @@ from router.contract.strictjson import (
 from router.model.errors import Refused
 from router.model.event import FIELDS, MAX_CHANGES, OWN_KEYS, OWN_SOURCE, Event
 
-#: The order of the platform's page: of several faulty fields the first one is named.
+#: The order of the platform's page: the reply names the first faulty field.
 _PAGE_ORDER: Final = {name: place for place, name in enumerate((*FIELDS, "changes"))}
 
-#: The page's message is the one of `absent`; the others speak in its voice.
+#: `absent` is the platform page's message; the others are worded like it.
 _MESSAGES: Final = {
     "absent": "参数{field}不能为空",
     "type": "参数{field}类型错误，应为{expected}",
@@ -54,58 +53,50 @@ _WHOLE_BODY: Final = "请求体不符合要求"
 
 _FOUR: Final = itemgetter(*FIELDS[:4])
 
-#: The longest name of a field that is repeated to the caller; it may come from the body.
+#: The longest field name that is repeated to the caller, who may have chosen it, in characters.
 _MAX_NAME: Final = 64
 
-#: The most faults that are looked at: a list of 1 MiB may have 250,000, which take 5 s to find.
-_MAX_FAULTS: Final = 1000
+# Bounds on the loop's work for one event: docs/explanation/security.md has the table.
 
-# What one event may take of the loop. docs/security.md has the table of every step's bound.
-
-#: The most characters that the fields which routes match have together: these are matched, encoded
-#: and logged on the loop. 16 KiB take up to 7 ms of it; real ones have under 1 KiB.
+#: The longest that the fields which routes match may be together, in characters. They are matched,
+#: encoded and logged on the loop: 16 KiB take up to 7 ms. Real ones have less than 1 KiB.
 MAX_NAMES: Final = 16 * 1024
 
-#: Bodies up to this size, in bytes, are read on the loop, whatever is wrong with them: 5 ms for
-#: 500 ids of which an operator's schema allows none.
+#: Bodies up to this size, in bytes, are always read on the loop: 5 ms for 500 ids that an
+#: operator's schema does not allow.
 SMALL: Final = 1024
 
-#: Bodies up to this size are read on the loop where the quick validator finds nothing wrong: 1 ms.
+#: Valid bodies up to this size, in bytes, are read on the loop: 1 ms.
 LARGE: Final = 16 * 1024
 
 
 class Intake:
-    """Reads callbacks by the contract's schema and, where there are more, by each of those."""
+    """Reads callbacks, which must be valid by each of its schemas."""
 
     def __init__(self, *schemas: Schema) -> None:
         self._schemas = schemas
 
     @classmethod
     def of(cls, own: Path | None) -> Intake:
-        """By the contract's schema always; an operator's `own` adds to it and can't take away.
+        """By the contract's schema and an operator's `own`, which can only add rules.
 
-        Raises StartFailed for a schema that can't be used."""
+        Raises StartFailed for a schema that cannot be used."""
         return cls(Schema.shipped(), *([] if own is None else [Schema.load(own)]))
 
     def read(self, body: bytes) -> Event:
-        """The event in a callback's body. Raises Refused (code 400) for any other bytes.
+        """Return the event in a callback's body. Raises Refused (code 400) for any other bytes.
 
-        The reply names the first faulty field in the order of the platform's page, whatever its
-        fault, of the first thousand faults; fields that the page does not have come after those. It
-        may take seconds: where others wait, only what `read_at_once` leaves is for this, in a
-        thread.
+        The reply names the first faulty field in the order of the platform's page; other fields
+        come after those. It may take long: on the loop, use `read_at_once`.
         """
         callback = _parsed(body)
         for schema in self._schemas:
             if not schema.passes(callback):
-                faults = islice(schema.faults(callback), _MAX_FAULTS)
-                fault = min(faults, key=_order, default=None)
-                if fault is not None:
-                    raise _refusal(fault)
+                raise _refusal(min(schema.faults(callback), key=_order))
         return _event(callback, body)
 
     def read_at_once(self, body: bytes) -> Event | None:
-        """The same, where it takes but milliseconds; None where it may take longer."""
+        """Return the same within milliseconds, or None if it may take longer."""
         if len(body) <= SMALL:
             return self.read(body)
         if len(body) > LARGE:
@@ -129,7 +120,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 def _event(callback: dict[str, Any], body: bytes) -> Event:
     source, topic, kind, status = _FOUR(callback)
-    # A shorter body can't have longer names: a character is a byte of it at the least.
+    # In a shorter body the names are short enough: a character has at least one byte.
     if len(body) > MAX_NAMES:
         _check_names({name: callback.get(name) or "" for name in FIELDS})
     key = callback.get("event_key") or f"{source}.{topic}.{kind}.{status}"
@@ -139,13 +130,13 @@ def _event(callback: dict[str, Any], body: bytes) -> Event:
 
 
 def _forged(field: str) -> Refused:
-    """Events of the router's own come from nobody else."""
+    """Refuse a callback that poses as the router's own event."""
     why = f"{field}: {OWN_SOURCE} is the router itself"
     return Refused("400", _MESSAGES["value"].format(field=field), why, field)
 
 
 def _check_names(names: dict[str, str]) -> None:
-    """Raises Refused, which names the longest, for names that are too long together."""
+    """Raises Refused, which names the longest field, if the names are too long together."""
     if sum(map(len, names.values())) > MAX_NAMES:
         field = max(names, key=lambda name: len(names[name]))
         why = f"{field}: the fields that routes match have more than {MAX_NAMES} characters"
@@ -153,7 +144,7 @@ def _check_names(names: dict[str, str]) -> None:
 
 
 def _order(fault: SchemaFault) -> tuple[int, int]:
-    """Its field's place on the page; deeper faults of one field come after shallower ones."""
+    """Sort key: by the field's position on the page, then by depth."""
     unlisted = len(_PAGE_ORDER)
     if not fault.path:
         return unlisted + 1, 0
@@ -174,6 +165,6 @@ def _refusal(fault: SchemaFault) -> Refused:
 
 
 def _name(path: tuple[str | int, ...]) -> str:
-    """`changes[3].id`; it may come from the body: cut short, and without control characters."""
+    """A path like `changes[3].id`, cut short and without control characters."""
     name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
     return "".join(c if c.isprintable() else "?" for c in name)[:_MAX_NAME]

@@ -1,4 +1,4 @@
-"""Replies of the contract: codes, messages, bodies, and the words for a failure."""
+"""Replies of the contract: codes, messages and bodies; and the texts in answers of targets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a caller is told: the contract's code and message. The HTTP status mirrors the code."""
+    """The contract's code and message for a caller. The HTTP status mirrors the code."""
 
     code: str
     msg: str
-    #: What both come to in a body, behind the request id: most replies are among the few below.
+    #: The body after the request id, made once: most replies are constants below.
     rest: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class Reply:
         return 200 if self.code == SUCCESS else int(self.code)
 
 
-# The messages of 000 and 500 are the platform's page's; the others speak in its voice.
+# The messages of 000 and 500 are the platform page's; the others are worded like them.
 ACKNOWLEDGED: Final = Reply(SUCCESS, "成功")
 BAD_HTTP: Final = Reply("400", "请求不是有效的HTTP")
 NO_TOKEN: Final = Reply("401", "身份验证失败")
@@ -54,10 +54,10 @@ NOT_OPEN: Final = Reply("503", "存储尚未连接，请稍后再试")
 LOOPING: Final = Reply("508", "事件在路由服务之间循环转发")
 
 
-#: What a server says in the application's place, by its status.
+#: Replies that the server gives instead of the application, by status.
 _REFUSALS: Final = {
-    each.status: each
-    for each in (
+    reply.status: reply
+    for reply in (
         BAD_HTTP,
         WRONG_METHOD,
         TOO_SLOW,
@@ -74,25 +74,25 @@ def reply_to_refused(refused: Refused) -> Reply:
     return Reply(refused.code, refused.msg)
 
 
-#: A caller's x-request-id that is kept: anything else could break a log line or a header.
+#: An x-request-id that can be kept: anything else could break a log line or a header.
 _SANE_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 def is_sane(token: bytes) -> bool:
-    """Whether it can stand in a header and in a log line as it is."""
+    """Return whether it can be put into a header and a log line unchanged."""
     return _SANE_REQUEST_ID.fullmatch(token) is not None
 
 
 def request_id_from(given: bytes | None) -> str:
-    """The caller's own request id where it is a sane token, else a new UUID."""
+    """The caller's request id if it is a sane token, otherwise a new UUID."""
     if given is not None and is_sane(given):
         return given.decode("ascii")
     return new_id()
 
 
 def body_of(reply: Reply, request_id: str) -> bytes:
-    """The contract's JSON, in the order of the page's sample. A request id, a sane token, has
-    nothing in it that JSON would escape."""
+    """The contract's JSON, in the order of the page's sample. The request id is a sane token, which
+    JSON need not escape."""
     return f'{{"request_id":"{request_id}",{reply.rest}'.encode()
 
 
@@ -111,7 +111,7 @@ def response_of(reply: Reply, request_id: str) -> tuple[Headers, bytes]:
 
 
 def lines_and_body(reply: Reply, request_id: str) -> tuple[bytes, bytes]:
-    """The same, with the headers as the lines that they go out in."""
+    """The header lines and the body of a reply."""
     body = body_of(reply, request_id)
     lines = b"%bcontent-length: %d\r\n" % (_JSON_LINE, len(body))
     return (lines + _line(_CHALLENGE) if reply.code == NO_TOKEN.code else lines), body
@@ -124,37 +124,38 @@ def _line(header: tuple[bytes, bytes]) -> bytes:
 def refusal(
     status: int, given: bytes | None, more: Iterable[tuple[bytes, bytes]] = ()
 ) -> tuple[bytes, bytes]:
-    """Header lines and body of what a server says in an application's place, for the request id
-    that its caller gave; with `more` headers where all answers of that port have them."""
+    """The header lines, with `more` headers, and the body of a reply that the server gives instead
+    of the application. `given` is the caller's request id."""
     lines, body = lines_and_body(_REFUSALS[status], request_id_from(given))
     return b"".join([lines, *map(_line, more)]), body
 
 
-#: The most that is kept of an answer's message and of its code, in characters.
+#: The longest message and code of a target's answer that are kept, in characters.
 MAX_MSG, MAX_CODE = 200, 32
 
-#: How much of an answer that is no contract answer is looked at, in bytes.
+#: How much is read of an answer that does not follow the contract, in bytes.
 _LOOKED_AT = 4096
 
-#: The shortest part of a secret that is looked for; shorter ones are words that anybody says.
+#: The shortest part of a secret that is masked; shorter ones are ordinary words.
 _SHORTEST_SECRET = 6
 
-#: What stands for a character that has no business on a screen.
+#: Replaces a character that cannot be printed.
 _STRANGE = "\N{REPLACEMENT CHARACTER}"
 
 _BLANKS = re.compile(r"\s+")
 
 
 class Words(NamedTuple):
-    #: The contract answer's `code`; `""` where the answer is none.
+    """The texts in a target's answer, harmless and without secrets."""
+
+    #: The answer's `code`; `""` if the answer does not follow the contract.
     code: str = ""
-    #: Its `msg`; of an answer that is no contract answer the beginning of its text.
+    #: Its `msg`, or the beginning of the text of any other answer.
     msg: str = ""
 
 
 def words_of(body: bytes, secrets: Sequence[Secret] = ()) -> Words:
-    """What the body of an answer says. A target's own `secrets` may come back in it: they are
-    masked."""
+    """The texts in the body of an answer; `secrets` that it repeats are masked."""
     try:
         reply = parse_json(body, ANSWER)
     except Unreadable:
@@ -163,21 +164,20 @@ def words_of(body: bytes, secrets: Sequence[Secret] = ()) -> Words:
 
 
 def words_in(reply: object, body: bytes, secrets: Sequence[Secret] = ()) -> Words:
-    """The same of a body whose JSON has been read; None where it has none."""
+    """The texts in a body whose JSON has been read; `reply` is None if it is not JSON."""
     code, msg = (masked(text, secrets) for text in _said(reply, body))
     return Words(harmless(code, MAX_CODE), harmless(msg, MAX_MSG))
 
 
 def why_failed(attempt: Mapping[str, object]) -> str:
-    """`status (503)`: the reason that an attempt has as JSON, and what more is known; `""` of
-    none."""
-    more = [str(each) for each in (attempt.get("status"), attempt.get("detail")) if each]
+    """The reason of an attempt, given as JSON, with its status and detail: `status (503)`."""
+    more = [str(fact) for fact in (attempt.get("status"), attempt.get("detail")) if fact]
     reason = str(attempt.get("reason", ""))
     return f"{reason} ({', '.join(more)})" if more else reason
 
 
 def masked(text: str, secrets: Iterable[Secret]) -> str:
-    """The text with a mask for each word of these secrets, in upper or lower case."""
+    """The text with each word of these secrets masked, in upper or lower case."""
     for secret in secrets:
         for part in secret.reveal().split():
             if len(part) >= _SHORTEST_SECRET:
@@ -186,8 +186,8 @@ def masked(text: str, secrets: Iterable[Secret]) -> str:
 
 
 def harmless(text: str, most: int) -> str:
-    """One line of at most so many characters, fit for a terminal, a log and a page's text: no
-    control character, escape, bidi mark, NUL or half a character is left in it."""
+    """One line of at most so many characters that is safe in a terminal, a log and a page: without
+    control characters, escapes, bidi marks, NUL or lone surrogates."""
     line = _BLANKS.sub(" ", text[: 8 * most]).strip()
     if not line.isprintable():
         line = "".join([c if c.isprintable() else _STRANGE for c in line])

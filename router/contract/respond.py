@@ -1,4 +1,4 @@
-"""The contract's replies as Starlette has responses, and what its own errors come to."""
+"""The contract's replies as Starlette responses, also for Starlette's own errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from router.contract.replies import (
     response_of,
 )
 
-#: What Starlette's router refuses.
+#: The replies to requests that Starlette's router refuses.
 _REFUSED = {404: NOT_FOUND, 405: WRONG_METHOD}
 
 
@@ -24,7 +24,7 @@ def request_id_of(request: Request) -> str:
 
 
 def respond(reply: Reply, request_id: str) -> Response:
-    """A reply of the contract."""
+    """The response of a reply."""
     headers, body = response_of(reply, request_id)
     response = Response(body, reply.status)
     response.raw_headers = headers
@@ -36,9 +36,9 @@ def reply_to_error(error: HTTPException) -> Reply:
 
 
 def respond_to_error(error: HTTPException, request_id: str) -> Response:
-    """What Starlette or a middleware refuses, with its headers."""
+    """The response to a request that Starlette or a middleware refuses, with its headers."""
     response = respond(reply_to_error(error), request_id)
     for name, value in (error.headers or {}).items():
-        # Starlette lists methods in any order.
+        # Starlette lists methods in no fixed order.
         response.headers[name] = ", ".join(sorted(value.split(", ")))
     return response

@@ -1,4 +1,4 @@
-"""Waits and retries: when the next request or attempt is due."""
+"""Durations and retry schedules."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
 
 
 def parse_duration(text: str) -> float:
-    """The seconds in `1500ms`, `8s`, `1.5s`, `2m` or `1h`; ValueError for anything else.
-
-    The error's text is a sentence's second half: `'8' is not a duration (like 500ms, 8s, 2m, 1h)`.
-    """
+    """The seconds in `1500ms`, `8s`, `1.5s`, `2m` or `1h`. Raises ValueError for anything else."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a duration (like 500ms, 8s, 2m, 1h)")
@@ -24,7 +21,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_age(text: str) -> float:
-    """The same, and days as well: `7d`."""
+    """The seconds of a duration, which may also be in days: `7d`."""
     days = re.fullmatch(r"([0-9]{1,5})d", text)
     if days is not None:
         return int(days[1]) * 86400.0
@@ -35,8 +32,8 @@ def parse_age(text: str) -> float:
 
 
 def parse_time(text: str, now: float, *, ahead: bool = False) -> float:
-    """Unix time of a time in ISO 8601, in UTC where it has no zone, or of one so long before `now`
-    as `3h` says (`ahead`: so long after it). ValueError for anything else."""
+    """The Unix time of an ISO 8601 time, by default in UTC, or of an age like `3h` before `now`
+    (`ahead`: after it). Raises ValueError for anything else."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -53,22 +50,22 @@ class Schedule:
     retries: int
 
     def wait(self, made: int) -> float | None:
-        """The delay before retry number `made` + 1, or None when all `retries` are made."""
+        """The delay before retry number `made` + 1, or None if there is no further retry."""
         if made >= self.retries:
             return None
         return self.waits[min(made, len(self.waits) - 1)]
 
     def total(self) -> float:
-        """The whole schedule's length, from the first request to the last."""
+        """The time from the first request to the last, in seconds."""
         return sum(self.all_waits())
 
     def all_waits(self) -> tuple[float, ...]:
-        """Every delay in turn, `retries` of them."""
+        """Every delay in order, `retries` of them."""
         repeated = self.retries - len(self.waits)
         return (self.waits + (self.waits[-1],) * max(repeated, 0))[: self.retries]
 
     def due(self) -> tuple[float, ...]:
-        """When each retry is due, counted from the first request."""
+        """The time of each retry after the first request, in seconds."""
         return tuple(accumulate(self.all_waits()))
 
 
@@ -78,15 +75,15 @@ PLATFORM = Schedule(waits=(1.0, 3.0, 7.0, 30.0, 60.0, 300.0, 3600.0), retries=20
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How the caller and the queue retry; a request keeps those it started with."""
+    """The retry schedules of EBaaS and of the queue. A request keeps those it started with."""
 
-    #: How the caller retries.
+    #: How EBaaS retries.
     ebaas: Schedule
-    #: How much later than scheduled its retries may come, in seconds.
+    #: How much later than scheduled a retry of EBaaS may come, in seconds.
     grace: float
-    #: The longest that one of its requests takes, in seconds.
+    #: The longest time before a request is answered, in seconds.
     reply_within: float
     #: How the router retries.
     queue: Schedule
-    #: For how long the caller may send nothing before that is told; None: for ever.
+    #: How long EBaaS may send nothing before that is reported, in seconds; None: for ever.
     silent_after: float | None = None

@@ -1,12 +1,11 @@
-"""JSON that every parser reads alike: anything that two parsers could read differently is refused.
+"""Strict JSON: a text that two parsers could read differently is refused.
 
-A scan comes first and bounds the work: parsers hold the interpreter's lock, and a MiB of nested
-lists takes them half a second. What passes is small enough for any parser.
+First, a scan bounds the work: parsers hold the interpreter's lock, and a MiB of nested lists takes
+them half a second.
 
-The standard library's parser is the base; what it lets through is closed here: NaN and Infinity,
-numbers beyond a float, duplicate keys, lone surrogates. It has the last word, and words what is
-wrong. orjson takes less than half the time; what it reads counts where it writes the same text of
-it.
+Then the standard library's parser decides, made stricter: it also refuses NaN and Infinity, numbers
+beyond a float, duplicate keys and lone surrogates. orjson takes less than half the time; its value
+is used if orjson writes the same text from it.
 """
 
 from __future__ import annotations
@@ -22,37 +21,36 @@ import orjson
 
 
 class Bounds(NamedTuple):
-    """How much a JSON text may have, each more than the one before. docs/security.md has the table
-    of them."""
+    """The most that a JSON text may contain. docs/explanation/security.md explains the numbers."""
 
-    #: Lists and objects within each other.
+    #: Lists and objects nested in each other.
     depth: int
-    #: Lists and objects together: each costs a parser as much as ten other values.
+    #: Lists and objects in all: each costs a parser as much as ten other values.
     lists: int
-    #: Values of every kind. They are counted by commas and opening brackets.
+    #: Values of every kind, counted by commas and opening brackets.
     values: int
 
 
-#: A callback: a full MiB of ids, or of objects with a UUID each. A parser takes 10 ms, and 45 ms
-#: in steps where numbers are written in a rare way.
+#: A callback: a full MiB of ids, or of objects with a UUID each. A parser takes 10 ms, or 45 ms
+#: in steps for numbers in a rare notation.
 CALLBACK: Final = Bounds(32, 25_000, 200_000)
 
-#: A target's answer, of which `code` and `msg` are needed. A parser takes 1 ms.
+#: A target's answer, which needs only `code` and `msg`. A parser takes 1 ms.
 ANSWER: Final = Bounds(8, 1_000, 5_000)
 
-#: A request to the API, which may have a callback in it.
+#: A request to the API, which may contain a callback.
 REQUEST: Final = Bounds(64, CALLBACK.lists + 100, CALLBACK.values + 100)
 
-#: What a router says to a command: lists of 100,000 targets, and more.
+#: A router's answer to a command: lists of 100,000 targets, and more.
 ROUTER: Final = Bounds(64, 5_000_000, 50_000_000)
 
 
 class Unreadable(ValueError):
-    """Not strict JSON. The text says why and where, with nothing of the input in it."""
+    """Not strict JSON. The text says why and where, and repeats nothing of the input."""
 
 
 class TooMuch(Unreadable):
-    """More than a text may have. It names the bound."""
+    """A text that exceeds one of its bounds."""
 
     def __init__(self, kind: Literal["depth", "lists", "values"], most: int) -> None:
         super().__init__(_TOO_MUCH[kind].format(most=most))
@@ -68,30 +66,29 @@ _TOO_MUCH: Final = {
 
 
 def parse_json(text: bytes, bounds: Bounds) -> Any:
-    """The value of a UTF-8 JSON text. Raises Unreadable, and nothing else, for any bytes."""
+    """Return the value of a UTF-8 JSON text. Raises Unreadable, and nothing else."""
     check_bounds(text, bounds)
     try:
         value = orjson.loads(text)
         if is_all_of(text, orjson.dumps(value)):
             return value
-    except (ValueError, TypeError):  # no JSON; deeper than orjson writes
+    except (ValueError, TypeError):  # not JSON, or deeper than orjson writes
         pass
     return parse_strictly(text)
 
 
 def is_all_of(text: bytes, again: bytes) -> bool:
-    """Whether `again`, which was written from what was read of a text, has all that the text has.
+    """Return whether nothing of a text is missing in `again`, which was written from its value.
 
-    Of a key that is there twice one value would be missing, and a number that was read in another
-    way would be written in another. Blanks may be left out where no string has one. What is written
-    differently in any other way may be as good, and is not taken.
+    A duplicate key would be missing, and a number that was read differently would be written
+    differently. Only blanks between the values may differ. Other spellings of the same value are
+    left to the strict parser.
     """
     return again == text or again == text.translate(None, _BLANK_BYTES)
 
 
 def parse_strictly(text: bytes) -> Any:
-    """What `parse_json` promises, by the standard library's parser alone, of a text within
-    bounds."""
+    """Parse a text within bounds with the standard library's parser. Raises Unreadable."""
     try:
         value = _decoded(text.decode("utf-8"))
         if _SURROGATE_ESCAPE.search(text):
@@ -113,10 +110,11 @@ def parse_strictly(text: bytes) -> Any:
 
 
 def check_bounds(text: bytes, bounds: Bounds) -> None:
-    """Raises TooMuch for a text that is more than it may be, if it is JSON at all.
+    """Raises TooMuch for a JSON text that exceeds its bounds.
 
     Every step is linear and done in C. Most texts pass by counts alone, which include brackets and
-    commas in strings: fewer brackets than the depth can't be deeper, and every value has a byte.
+    commas in strings: with fewer brackets than the depth it cannot be deeper, and every value has
+    at least one byte.
     """
     opens = text.count(b"[") + text.count(b"{")
     if opens <= bounds.depth and (
@@ -125,7 +123,7 @@ def check_bounds(text: bytes, bounds: Bounds) -> None:
         return
     structure = _structure(text)
     opens = structure.count(b"[") + structure.count(b"{")
-    # JSON has as many closing brackets as opening ones: a parser has stopped before any others.
+    # JSON has as many closing brackets as opening ones: a parser stops before any further ones.
     steps = structure.translate(_STEPS, b",")[: 2 * min(opens, bounds.lists)]
     if max(accumulate(memoryview(steps).cast("b")), default=0) > bounds.depth:
         raise TooMuch("depth", bounds.depth)
@@ -136,23 +134,23 @@ def check_bounds(text: bytes, bounds: Bounds) -> None:
 
 
 def _structure(text: bytes) -> bytes:
-    """The brackets and commas of a JSON text that are in no string."""
+    """The brackets and commas of a JSON text that are not in strings."""
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Two quotes with nothing between may be one string or the border of two: either way all others
-    # still are where a string begins or ends.
+    # Two adjacent quotes are an empty string or the border of two strings. Without them, all other
+    # quotes still begin or end a string.
     parts = text.translate(None, _UNSTRUCTURED).replace(b'""', b"").split(b'"')
     return b"".join(parts[::2])
 
 
 def begins_with_a_mark(text: bytes) -> bool:
-    """Whether a UTF-8 byte order mark is before it: editors show none, and JSON has none."""
+    """Return whether it begins with a UTF-8 byte order mark, which JSON forbids."""
     return text.startswith(codecs.BOM_UTF8)
 
 
 def _decoded(text: str) -> Any:
-    """What `JSONDecoder.decode` gives, which looks for blanks with two patterns: here that is a
-    quarter of the time, and an event and its answers are read here."""
+    """Decode as `JSONDecoder.decode` does, but without its two patterns for blanks, which take a
+    quarter of the time."""
     start = len(text) - len(text.lstrip(_BLANKS))
     value, end = _DECODER.raw_decode(text, start)
     if text[end:].strip(_BLANKS):
@@ -169,7 +167,7 @@ _UNSTRUCTURED: Final = bytes({*range(256)} - {*b'"[]{},'})
 #: One deeper with each opening bracket, one less deep with each closing one, as signed bytes.
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
-#: The escapes that may leave half a character; only a text that has one needs the closer look.
+#: Escapes that may be a lone surrogate: only such texts need to be encoded again.
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -181,7 +179,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise Unreadable(f"{name} is no JSON number")
+    raise Unreadable(f"{name} is not a JSON number")
 
 
 def _finite(digits: str) -> float:

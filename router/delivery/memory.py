@@ -1,4 +1,4 @@
-"""Delivery memory at work: a request recalls what is known of its body, and leaves word."""
+"""Delivery memory: what a request knows of its body, and what it leaves for the next request."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, OutboundEvent, new_id
+from router.routing.table import Plan
 from router.store.protocol import (
     DeliveryRow,
     Kept,
@@ -39,6 +40,14 @@ MAX_OWED = 50_000
 _STEP: Final = 64
 
 
+class DeliveryKey(NamedTuple):
+    """An event at a target; the digest of its body says which requests may ask for it."""
+
+    event_id: str
+    target: str
+    digest: bytes
+
+
 class BlindReply(NamedTuple):
     """A `000` that was given while the records of its body were unknown or out of reach."""
 
@@ -48,39 +57,12 @@ class BlindReply(NamedTuple):
     at: float
 
 
-class Account:
-    """What a request has come to, and the configuration that it has come to it under."""
-
-    __slots__ = ("deliveries", "targets", "terms")
-
-    def __init__(
-        self, deliveries: Sequence[Delivery], targets: Collection[str], terms: Terms
-    ) -> None:
-        #: One for each target of the plan.
-        self.deliveries = deliveries
-        #: Every target that there is, in the plan or not.
-        self.targets = targets
-        self.terms = terms
-
-    @property
-    def settled(self) -> bool:
-        """Nothing keeps the `000` back, where every required target has acknowledged."""
-        for delivery in self.deliveries:  # noqa: SIM110 - all() takes three times as long
-            if not (delivery.required or delivery.settled):
-                return False
-        return True
-
-    @property
-    def reached(self) -> list[str]:
-        return [delivery.target.name for delivery in self.deliveries if delivery.acknowledged]
-
-
 class RequestMemory:
-    """What one request knows of its body. Not frozen: it lives as long as its request."""
+    """One request's knowledge of its body. Mutable: it changes until the request is decided."""
 
     __slots__ = (
-        *("blind", "cause", "dead", "event_id", "first_at", "is_new", "kept", "letter", "others"),
-        *("overtaken", "record", "rows", "trouble", "unsuperseded"),
+        *("blind", "cause", "dead", "event_id", "first_at", "is_new", "just_ended", "kept"),
+        *("letter", "others", "overtaken", "record", "rows", "trouble", "unsuperseded"),
     )
 
     def __init__(self, letter: OutboundEvent, first_at: float, event_id: str) -> None:
@@ -88,35 +70,38 @@ class RequestMemory:
         #: When the request came.
         self.first_at = first_at
         self.event_id = event_id
-        #: The record it has claimed, and its deliveries then.
+        #: The record that the request has claimed, and its deliveries at that time.
         self.record: Record | None = None
         self.rows: Mapping[str, DeliveryRow] = _NO_ROWS
-        #: Events of the same body that it has not claimed, by id.
+        #: The ids of events with the same body that it has not claimed.
         self.others: tuple[str, ...] = ()
         #: The store could not be asked.
         self.blind = False
-        #: Why, where that is the store's own error and no consequence of an earlier one.
+        #: The store's own error; `""` if the request is blind because of an earlier one.
         self.trouble = ""
-        #: Records of the body may await what its targets acknowledge, and could not be told.
+        #: Records of the body may await targets that have acknowledged now, and the store could
+        #: not be told.
         self.unsuperseded = False
         #: The deliveries that this request has left as dead letters.
         self.dead: tuple[DeliveryRow, ...] = ()
-        #: Why its targets may see the event again though nothing was claimed.
+        #: Why its targets may see the event again although nothing was claimed.
         self.cause: Cause | None = None
-        #: Another request with this body has got its `000` meanwhile.
+        #: Another request with this body got its `000` in the meantime.
         self.overtaken = False
-        #: The event is in the store, or may get there yet.
+        #: The event is in the store, or may still get there.
         self.kept = False
-        #: It goes on with no record.
+        #: It has claimed no record.
         self.is_new = True
+        #: Attempts that were released since the look-up began: its rows may be older than they are.
+        self.just_ended: dict[DeliveryKey, Flight] | None = None
 
     @property
     def requests(self) -> int:
-        """Which request of the event this is, from 1."""
+        """The number of this request among those of the event, from 1."""
         return 1 if self.record is None else self.record.requests
 
     def claim(self, kept: Kept) -> None:
-        """Go on with a record. Nothing is written: the claim is held by being undecided."""
+        """Continue a record. Nothing is written: an undecided request holds its claim."""
         self.record = replace(kept.record, requests=kept.record.requests + 1)
         self.is_new = False
         self.event_id = kept.record.event_id
@@ -124,52 +109,144 @@ class RequestMemory:
         self.kept = True
 
 
+class Outcome:
+    """One request: all its deliveries, and how they went."""
+
+    def __init__(
+        self,
+        letter: OutboundEvent,
+        plan: Plan,
+        recalled: RequestMemory,
+        targets: Collection[str],
+        terms: Terms,
+        *,
+        remembered: bool,
+    ) -> None:
+        self.letter = letter
+        self.recalled = recalled
+        #: The names of all configured targets, and the terms, when the request came.
+        self.targets = targets
+        self.terms = terms
+        #: Whether there is a memory at all.
+        self.remembered = remembered
+        row_of = recalled.rows.get
+        self.deliveries = [
+            *[Delivery(target, True, row_of(target.name)) for target in plan.required],
+            *[Delivery(target, False, row_of(target.name)) for target in plan.optional],
+        ]
+        #: The event may get its `000`. The reply depends on this alone.
+        self.settled = False
+        #: An optional delivery found no room in the store, so the reply is a failure.
+        self.unqueued = False
+        #: Why nothing is remembered of the event although it should be; `""` if all is well.
+        self.unrecorded = ""
+        #: A fault of the router itself while the reply was decided.
+        self.fault: Exception | None = None
+
+    @property
+    def acknowledged(self) -> bool:
+        """Every required target has acknowledged; without that there is no `000`."""
+        for delivery in self.deliveries:  # all() takes three times as long
+            if delivery.required and not delivery.acknowledged:
+                return False
+        return True
+
+    @property
+    def has_optional_left(self) -> bool:
+        """Some optional delivery is neither acknowledged nor queued yet."""
+        for delivery in self.deliveries:  # noqa: SIM110 - any() takes three times as long
+            if not (delivery.required or delivery.settled):
+                return True
+        return False
+
+    @property
+    def reached(self) -> list[str]:
+        """The names of the targets that have acknowledged."""
+        return [delivery.target.name for delivery in self.deliveries if delivery.acknowledged]
+
+    @property
+    def lost(self) -> list[Delivery]:
+        """Optional deliveries of a settled event that nobody tries again, as there is no memory."""
+        if self.remembered or not self.settled:
+            return []
+        return [d for d in self.deliveries if not d.required and not d.acknowledged]
+
+    @property
+    def have_become_required(self) -> list[Delivery]:
+        """Deliveries that were queued when their targets were still optional."""
+        if self.recalled.is_new:
+            return []
+        return [delivery for delivery in self.deliveries if delivery.has_become_required]
+
+    def update(self) -> None:
+        """Take the results of the attempts that have ended."""
+        for delivery in self.deliveries:
+            delivery.update()
+
+    def key_of(self, delivery: Delivery) -> DeliveryKey:
+        """Return the key by which other requests find an attempt of this delivery."""
+        return DeliveryKey(self.recalled.event_id, delivery.target.name, self.letter.digest)
+
+
 class Memory:
-    """What requests recall and leave. One for the process; it owns the attempts in flight."""
+    """The memory of requests. One per process; it owns the attempts in flight."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         #: Whether there is a store to remember by.
         self.remembers = store.remembers
-        #: The attempts in flight, by event and target, and those the store has yet to learn of.
-        self.attempts: dict[tuple[str, str], Flight] = {}
-        #: The requests that are not decided yet, by body.
+        #: Attempts in flight, and those whose result the store does not have yet.
+        self.attempts: dict[DeliveryKey, Flight] = {}
+        #: The undecided requests, by body.
         self._live: dict[bytes, list[RequestMemory]] = {}
-        #: `000`s that were given while the store could not be asked, and are not made good yet.
+        #: `000`s given while the store could not be asked, for which no credit was revoked yet.
         self._blindly = 0
-        #: What the store has to learn of once it is back: the `000`s, by body, and when deliveries
-        #: were acknowledged, by event and target.
+        #: What is written once the store is back: those `000`s, by body, and when deliveries were
+        #: acknowledged.
         self._stand_ins: dict[bytes, BlindReply] = {}
-        self._acknowledged: dict[tuple[str, str], float] = {}
-        #: How many of these were written, and how many found no room, since somebody asked.
+        self._acknowledged: dict[DeliveryKey, float] = {}
+        #: How many of these were written, and how many found no room, since the last question.
         self._made_good = self._left_out = 0
 
-    def to_join(self, key: tuple[str, str]) -> Flight | None:
-        """The attempt that a retry joins, instead of repeating it: one in flight, or one that has
-        acknowledged. Where it has failed already, who comes now tries again."""
+    def to_join(self, key: DeliveryKey, recalled: RequestMemory | None = None) -> Flight | None:
+        """Return the attempt that a retry joins instead of repeating it.
+
+        It is in flight, or it was acknowledged and the retry may not have read that yet. After a
+        failed attempt the retry makes one of its own.
+        """
         flight = self.attempts.get(key)
+        if flight is None and recalled is not None and recalled.just_ended is not None:
+            flight = recalled.just_ended.get(key)
         if flight is None or not flight.is_over:
             return flight
         attempt = flight.value
         return flight if attempt is not None and attempt.acknowledged else None
 
-    def release(self, key: tuple[str, str], flight: Flight) -> None:
-        """Nobody has to join this attempt any more; another one at the same target stays."""
+    def release(self, key: DeliveryKey, flight: Flight) -> None:
+        """The store has the result of this attempt: a look-up that begins now need not join it.
+
+        A request for the same body whose look-up began earlier may have read the row as it was
+        before, so it keeps the attempt. A later attempt at the same target stays.
+        """
         if self.attempts.get(key) is flight:
             del self.attempts[key]
+        for recalled in self._live.get(key.digest, ()):
+            if recalled.just_ended is None:
+                recalled.just_ended = {}
+            recalled.just_ended[key] = flight
 
     async def recall(self, letter: OutboundEvent, timeout: float) -> RequestMemory:
-        """What is known of this body: a claimed record, or a new event. Never raises StoreFailed.
+        """Look up this body: a claimed record, or a new event. Never raises StoreFailed.
 
-        The request has to `leave` once it is decided.
+        Call `leave` once the request is decided.
         """
         digest = letter.digest
         recalled = RequestMemory(letter, self._store.now(), new_id())
         self._live.setdefault(digest, []).append(recalled)
         try:
-            found = await self._store.find(digest, timeout)
-            if found or self._blindly:
-                self._recognise(recalled, found)
+            records = await self._store.find(digest, timeout)
+            if records or self._blindly:
+                self._recognise(recalled, records)
         except StoreFailed as error:
             recalled.blind = recalled.unsuperseded = True
             recalled.trouble = str(error)
@@ -186,79 +263,86 @@ class Memory:
         if not live:
             del self._live[recalled.letter.digest]
 
-    async def answer(self, recalled: RequestMemory, account: Account, timeout: float) -> bool:
-        """Make it durable that the event may get its `000`; False where it must not.
+    async def answer(self, outcome: Outcome, timeout: float) -> bool:
+        """Commit all that has to be durable before the event gets its `000`; every required target
+        has acknowledged.
 
-        Every required target has acknowledged. Where nothing is left to remember, nothing is
-        written. Raises StoreFailed where what is left could not be.
+        Nothing is written if nothing is left to remember. False if another process has ended the
+        record. Raises StoreFailed.
         """
+        recalled = outcome.recalled
         # A new event of which all is settled leaves nothing to remember.
-        is_plain = recalled.is_new and not recalled.others and account.settled
+        is_plain = recalled.is_new and not recalled.others and not outcome.has_optional_left
         must_commit = self.remembers and not is_plain
-        if must_commit and not await self._commit(recalled, account, timeout):
+        if must_commit and not await self._commit(outcome, timeout):
             return False
         if recalled.blind:
             self._blindly += 1
         if recalled.unsuperseded:
-            self._owe_stand_in(recalled, account)
-        # Whoever else has this body in hand can't tell its event from this one any more.
+            self._owe_stand_in(outcome)
+        # The other requests with this body can't tell their event from this one any more.
         for other in self._others(recalled):
             other.overtaken = True
         return True
 
-    async def record(self, recalled: RequestMemory, account: Account, timeout: float) -> bool:
-        """Keep a failed event for its caller's retry, within `timeout` seconds. False where nothing
-        is remembered, or the claim was lost. Raises StoreFailed where it was not recorded."""
+    async def record(self, outcome: Outcome, timeout: float) -> bool:
+        """Record a failed event for its caller's retry, within `timeout` seconds.
+
+        False if nothing is remembered, or the claim was lost. Raises StoreFailed.
+        """
         if not self.remembers:
             return False
-        clock = asyncio.get_running_loop().time
+        recalled, clock = outcome.recalled, asyncio.get_running_loop().time
         ends = clock() + timeout
-        # Whoever of these gets its `000` has, for all one can tell, stood in for this event too.
+        # If one of these gets its `000`, it may have stood in for this event too.
         for other in self._others(recalled):
             other.others = (*other.others, recalled.event_id)
         overtaken = recalled.overtaken
-        left = self._failed(recalled, account.terms)
-        rows = self._rows(recalled, account, left)
+        left = self._failed(recalled, outcome.terms)
+        rows = self._rows(outcome, left)
         try:
-            kept = await self._keep(recalled, account, left, rows, timeout)
+            kept = await self._keep(outcome, left, rows, timeout)
         except StoreFull as full:
             if not full.targets:
                 raise
-            # Without those it can still be recorded: the retry will call them again.
+            # Without these rows it can still be recorded: the retry will call those targets again.
             rows = [row for row in rows if row.target not in full.targets]
-            kept = await self._keep(recalled, account, left, rows, max(0.0, ends - clock()))
+            kept = await self._keep(outcome, left, rows, max(0.0, ends - clock()))
         if recalled.overtaken and not overtaken:
             more = max(0.0, ends - clock())
             await self._store.supersede([left.event_id], (), self._store.now(), more)
         return kept
 
-    async def late(self, recalled: RequestMemory, target: str, attempt: Attempt) -> None:
-        """An attempt that has outlived its request has ended: written where the event is kept."""
-        event_id = recalled.event_id
+    async def late(self, outcome: Outcome, target: str, attempt: Attempt) -> None:
+        """Write the result of an attempt that has outlived its request, if the event is kept."""
+        recalled = outcome.recalled
         if not recalled.kept:
             return
         if not attempt.acknowledged:
             tried = Tried(attempt, request=recalled.requests)
-            await self._store.missed(event_id, target, tried, LATE_TIMEOUT)
+            await self._store.missed(recalled.event_id, target, tried, LATE_TIMEOUT)
         else:
-            await self.acknowledge((event_id, target), attempt, LATE_TIMEOUT)
+            key = DeliveryKey(recalled.event_id, target, recalled.letter.digest)
+            await self.acknowledge(key, attempt, LATE_TIMEOUT)
 
-    async def acknowledge(self, key: tuple[str, str], attempt: Attempt, timeout: float) -> None:
-        """Write that a delivery is acknowledged, whatever has become of it. Raises StoreFailed;
-        then it is written once the store is back."""
+    async def acknowledge(self, key: DeliveryKey, attempt: Attempt, timeout: float) -> None:
+        """Write that a delivery is acknowledged, whatever state its record has by now.
+
+        Raises StoreFailed; it is then written once the store is back.
+        """
         now = self._store.now()
         try:
-            await self._store.acknowledge(*key, now, timeout)
+            await self._store.acknowledge(key.event_id, key.target, now, timeout)
         except StoreFailed:
             self._owe(key, attempt, now)
             raise
 
     async def write_pending(self, timeout: float) -> None:
-        """Once the store can be asked again, write what it should have learnt meanwhile.
+        """Write what an outage of the store has kept from being written. Raises StoreFailed; what
+        is written by then stays written.
 
-        First spend what was recorded before the `000`s that were given blindly: until then every
-        look-up counts as blind. Then write the acknowledgements. Raises StoreFailed; what is
-        written by then stays written.
+        First revoke the credit of all that was recorded before the `000`s that were given blindly:
+        until then every look-up counts as blind. Then write the acknowledgements.
         """
         clock = asyncio.get_running_loop().time
         ends = clock() + timeout
@@ -268,46 +352,46 @@ class Memory:
             self._blindly -= blindly
         while self._stand_ins:
             some = list(islice(self._stand_ins.items(), _STEP))
-            await _all(self._write_stand_in(*each, ends - clock()) for each in some)
+            await _all(self._write_stand_in(*pair, ends - clock()) for pair in some)
         while self._acknowledged:
             keys = list(islice(self._acknowledged, _STEP))
             await _all(self._write_acknowledged(key, ends - clock()) for key in keys)
 
     def made_good(self) -> int:
-        """How many acknowledgements have been made good since this was last asked."""
+        """Return how many pending acknowledgements were written since the last call."""
         made_good, self._made_good = self._made_good, 0
         return made_good
 
     def left_out(self) -> int:
-        """How many more never will be: there was no room to keep them."""
+        """Return how many never will be, for want of room, since the last call."""
         left_out, self._left_out = self._left_out, 0
         return left_out
 
-    def _owe(self, key: tuple[str, str], attempt: Attempt, now: float) -> None:
+    def _owe(self, key: DeliveryKey, attempt: Attempt, now: float) -> None:
         if len(self._acknowledged) >= MAX_OWED and key not in self._acknowledged:
             self._left_out += 1
             return
         self._acknowledged[key] = now
-        # To be joined until then; not the attempt's own flight, which keeps its body in memory.
+        # Retries join this until it is written. Not the attempt's own flight, which holds its body.
         flight = self.attempts[key] = TargetExchange(as_it_came)
         flight.end(attempt)
 
-    def _owe_stand_in(self, recalled: RequestMemory, account: Account) -> None:
-        digest, reached = recalled.letter.digest, account.reached
+    def _owe_stand_in(self, outcome: Outcome) -> None:
+        digest, reached = outcome.letter.digest, outcome.reached
         before = self._stand_ins.get(digest)
         if before is not None:
             reached += [name for name in before.reached if name not in reached]
         elif len(self._stand_ins) >= MAX_OWED:
             self._left_out += 1
             return
-        self._stand_ins[digest] = BlindReply(recalled.event_id, tuple(reached), self._store.now())
+        event_id, now = outcome.recalled.event_id, self._store.now()
+        self._stand_ins[digest] = BlindReply(event_id, tuple(reached), now)
 
     async def _write_stand_in(self, digest: bytes, given: BlindReply, timeout: float) -> None:
-        """Supersede what records of the body await that were left before the `000`."""
-        found = await self._store.find(digest, timeout)
-        before = [kept.record for kept in found if kept.record.replied_at <= given.at]
-        if before:
-            ids = [record.event_id for record in before]
+        """Supersede the deliveries of this body's records that are older than the `000`."""
+        records = await self._store.find(digest, timeout)
+        ids = [kept.record.event_id for kept in records if kept.record.replied_at <= given.at]
+        if ids:
             await self._store.supersede(
                 ids, given.reached, self._store.now(), timeout, given.event_id
             )
@@ -315,121 +399,110 @@ class Memory:
         if self._stand_ins.get(digest) is given:
             del self._stand_ins[digest]
 
-    async def _write_acknowledged(self, key: tuple[str, str], timeout: float) -> None:
+    async def _write_acknowledged(self, key: DeliveryKey, timeout: float) -> None:
         at = self._acknowledged[key]
-        self._made_good += await self._store.acknowledge(*key, at, timeout)
+        self._made_good += await self._store.acknowledge(key.event_id, key.target, at, timeout)
         del self._acknowledged[key]
         flight = self.attempts.get(key)
         if flight is not None and flight.is_over:
             self.release(key, flight)
 
-    def _recognise(self, recalled: RequestMemory, found: Sequence[Kept]) -> None:
+    def _recognise(self, recalled: RequestMemory, records: Sequence[Kept]) -> None:
         """Claim one of the records of this body, or none of them."""
         if self._blindly:
-            # Their credit is in doubt; that a `000` makes them needless is not.
-            recalled.others = tuple(kept.record.event_id for kept in found)
+            # Their credit is in doubt, but a `000` makes them superfluous all the same.
+            recalled.others = tuple(kept.record.event_id for kept in records)
             recalled.blind = True
             recalled.cause = Cause.STORE
             return
-        # Beside another request with this body there is no telling whose record is whose.
+        # Beside another request with this body nobody can tell which record is whose.
         alone = not self._others(recalled)
-        claimed = rules.nearest(found, self._store.now()) if alone else None
+        claimed = rules.nearest(records, self._store.now()) if alone else None
         if claimed is None:
-            recalled.cause = rules.cause(found, alone=alone)
+            recalled.cause = rules.cause(records, alone=alone)
         else:
             recalled.claim(claimed)
-        others = (kept.record.event_id for kept in found if kept is not claimed)
+        others = (kept.record.event_id for kept in records if kept is not claimed)
         recalled.others = tuple(others)
 
-    async def _commit(self, recalled: RequestMemory, account: Account, timeout: float) -> bool:
-        """What has to be durable before a `000`."""
-        now = self._store.now()
+    async def _commit(self, outcome: Outcome, timeout: float) -> bool:
+        recalled, now = outcome.recalled, self._store.now()
         if recalled.record is not None:
             left = rules.closed(recalled.record, now)
-            rows = self._rows(recalled, account, left)
-            return await self._keep(recalled, account, left, rows, timeout)
+            return await self._keep(outcome, left, self._rows(outcome, left), timeout)
         if recalled.others:
             timeout /= 2
-        if not account.settled:
+        if outcome.has_optional_left:
             left = rules.answered(recalled.event_id, recalled.first_at, now)
-            rows = rules.rows_after(account.deliveries, left, now, account.terms)
+            rows = rules.rows_after(outcome.deliveries, left, now, outcome.terms)
             unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]
-            await self._keep(recalled, account, left, unsettled, timeout)
+            await self._keep(outcome, left, unsettled, timeout)
         if recalled.others:
-            await self._supersede(recalled, account, timeout)
+            await self._supersede(outcome, timeout)
         return True
 
-    async def _supersede(self, recalled: RequestMemory, account: Account, timeout: float) -> None:
-        """No `000` has to wait for it, but if it fails, their credit has to go another way."""
-        others, reached = recalled.others, account.reached
+    async def _supersede(self, outcome: Outcome, timeout: float) -> None:
+        """The `000` need not wait for this. If it fails, the credit is revoked another way."""
+        recalled, now = outcome.recalled, self._store.now()
         try:
             await self._store.supersede(
-                others, reached, self._store.now(), timeout, recalled.event_id
+                recalled.others, outcome.reached, now, timeout, recalled.event_id
             )
         except StoreFailed:
             recalled.blind = recalled.unsuperseded = True
 
     async def _keep(
-        self,
-        recalled: RequestMemory,
-        account: Account,
-        left: Record,
-        rows: Sequence[DeliveryRow],
-        timeout: float,
+        self, outcome: Outcome, left: Record, rows: Sequence[DeliveryRow], timeout: float
     ) -> bool:
+        recalled = outcome.recalled
         if recalled.record is None:
             recalled.kept = True
             await self._store.add(left, recalled.letter, rows, timeout)
             recalled.dead = _dead(rows)
             return True
-        settlement = Settlement(
-            left,
-            rows,
-            recalled.letter.digest,
-            account.reached,
-            self._store.now(),
-        )
+        digest = recalled.letter.digest
+        settlement = Settlement(left, rows, digest, outcome.reached, self._store.now())
         try:
             settled = await self._store.settle(settlement, timeout)
         except StoreFailed:
-            self._owe_rows(recalled, account)
+            self._owe_rows(outcome)
             raise
         if settled:
             recalled.dead = _dead(rows)
         else:
-            # Another process has closed or ended it, and does not know of these.
-            self._owe_rows(recalled, account)
+            # Another process has closed or ended the record, and does not know of these.
+            self._owe_rows(outcome)
         return settled
 
-    def _owe_rows(self, recalled: RequestMemory, account: Account) -> None:
-        """What this request has achieved for a record that could not be written."""
+    def _owe_rows(self, outcome: Outcome) -> None:
+        """Keep the acknowledgements of a request whose record could not be written."""
         now = self._store.now()
-        for delivery in account.deliveries:
+        for delivery in outcome.deliveries:
             attempt = delivery.attempt
             if attempt is not None and attempt.acknowledged:
-                self._owe((recalled.event_id, delivery.target.name), attempt, now)
+                self._owe(outcome.key_of(delivery), attempt, now)
 
     def _others(self, recalled: RequestMemory) -> list[RequestMemory]:
-        """The undecided requests with the same body."""
+        """Return the other undecided requests with the same body."""
         live = self._live[recalled.letter.digest]
         return [other for other in live if other is not recalled] if len(live) > 1 else []
 
     def _failed(self, recalled: RequestMemory, terms: Terms) -> Record:
-        now, spent = self._store.now(), recalled.overtaken
+        now, revoked = self._store.now(), recalled.overtaken
         if recalled.record is not None:
-            return rules.failed(recalled.record, now, terms, spent=spent)
+            return rules.failed(recalled.record, now, terms, credit_revoked=revoked)
         first_at = recalled.first_at
-        return rules.opened(recalled.event_id, first_at, now, terms, spent=spent)
+        return rules.opened(recalled.event_id, first_at, now, terms, credit_revoked=revoked)
 
-    def _rows(self, recalled: RequestMemory, account: Account, left: Record) -> list[DeliveryRow]:
-        """Every row that changes, those of targets that are in the plan no more included."""
-        rows = rules.rows_after(account.deliveries, left, self._store.now(), account.terms)
-        plan = {delivery.target.name for delivery in account.deliveries}
-        return rows + rules.left_behind(recalled.rows, plan, account.targets)
+    def _rows(self, outcome: Outcome, left: Record) -> list[DeliveryRow]:
+        """Return every row that changes, those of targets that left the plan included."""
+        rows = rules.rows_after(outcome.deliveries, left, self._store.now(), outcome.terms)
+        plan = {delivery.target.name for delivery in outcome.deliveries}
+        return rows + rules.left_behind(outcome.recalled.rows, plan, outcome.targets)
 
 
 async def _all(writes: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Let each of them end, then raise the first error."""
+    """Wait for all writes, then raise the first error."""
     for error in await asyncio.gather(*writes, return_exceptions=True):
         if error is not None:
             raise error

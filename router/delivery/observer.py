@@ -1,5 +1,4 @@
-"""What happened, told once and in one place: each event's line, what becomes of it later, and what
-is counted of both."""
+"""Observer: logs, counts and archives each event, its later attempts, and changes of targets."""
 
 from __future__ import annotations
 
@@ -8,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from router.archive.writer import Archive
-from router.contract.schedule import Terms
-from router.delivery.forwarder import Outcome
-from router.delivery.happenings import Happenings
-from router.delivery.memory import MAX_OWED
+from router.delivery.memory import MAX_OWED, Outcome
+from router.delivery.notifications import Notifications
 from router.delivery.queue import Retry
 from router.delivery.rules import Delivery
 from router.delivery.target.gate import BreakerState, Failing
@@ -26,21 +23,21 @@ from router.telemetry.log.foreign import place_of
 from router.telemetry.log.lines import Level, utc
 from router.telemetry.metrics import Metrics
 
-#: The longest id that a line has, in characters.
+#: The longest id in a line, in characters.
 _MAX_ID: Final = 64
 
-#: In a larger body, in bytes, an id that is an object is not looked into.
+#: In a larger body, in bytes, ids that are objects are not looked into.
 _MAX_SHOWN: Final = 16 * 1024
 
 
 class ReplyInfo:
-    """What a caller was told."""
+    """A reply, as it is logged and counted."""
 
     __slots__ = ("code", "request_id", "seconds")
 
     def __init__(self, request_id: str, code: str, seconds: float) -> None:
         self.request_id = request_id
-        #: The contract's code; `""` where the caller was gone.
+        #: The contract's code; `""` if the caller was gone.
         self.code = code
         #: From the request's first byte until the reply.
         self.seconds = seconds
@@ -51,61 +48,62 @@ class ReplyInfo:
 
 
 class Observer:
-    """Tells the log and the metrics. It watches the queue, the targets and the pauses as well."""
+    """The one place that writes to the log, the metrics and the archive. It watches requests, the
+    queue, the targets and the pauses."""
 
     def __init__(
         self,
         log: Log,
         metrics: Metrics,
-        happenings: Happenings,
+        notifications: Notifications,
         archive: Archive | None = None,
         *,
         traced: bool = False,
     ) -> None:
-        """`traced`: whether a letter's trace context is a span of the router's own."""
+        """`traced`: an event's trace context is a span of the router's own."""
         self._traced = traced
         self._log = log
         self._archive = archive
-        self._happenings = happenings
+        self._notifications = notifications
         self._metrics = metrics
         self._alarm = Alarm()
 
     # Requests.
 
-    def refused(self, told: ReplyInfo, error: Refused) -> None:
-        """A request that is no callback, or a callback that the contract does not allow."""
-        self._metrics.refuse(told.code)
-        if told.code == "400":
+    def refused(self, info: ReplyInfo, error: Refused) -> None:
+        """A request that is not a callback, or one that the contract does not allow."""
+        self._metrics.refuse(info.code)
+        if info.code == "400":
             self._metrics.invalid_at(error.field)
         caller = {"caller": error.caller} if error.caller else {}
-        self._log.warning("refused", **told.fields, why=str(error), **caller)
+        self._log.warning("refused", **info.fields, why=str(error), **caller)
 
     def hung_up(self, request_id: str) -> None:
         """A caller that went away before its request was whole."""
         self._metrics.hung_up += 1
         self._log.warning("hung_up", request_id=request_id)
 
-    def unmatched(self, told: ReplyInfo, event: Event) -> None:
+    def unmatched(self, info: ReplyInfo, event: Event) -> None:
         """An event that no route matches."""
-        self._metrics.no_route(told.code, event)
-        self._metrics.event(told.code, told.seconds)
-        fields = told.fields
+        self._metrics.no_route(info.code, event)
+        self._metrics.event(info.code, info.seconds)
+        fields = info.fields
         self._add_event(fields, event)
-        self._keep("warning", "unmatched", fields, event.body)
+        self._write("warning", "unmatched", fields, event.body)
 
     def fault(self, request_id: str, error: BaseException) -> None:
         """A fault of the router's own."""
         self._metrics.faults += 1
         self._log.error("fault", request_id=request_id, at=place_of(error))
 
-    def event(self, told: ReplyInfo, plan: Plan, outcome: Outcome, terms: Terms) -> None:
-        """An event whose last attempt has ended; with no memory, what it has lost as well."""
-        self._metrics.event(told.code, told.seconds)
+    def event(self, info: ReplyInfo, plan: Plan, outcome: Outcome) -> None:
+        """An event whose last attempt has ended; without memory, also the deliveries it lost."""
+        self._metrics.event(info.code, info.seconds)
         self._count_memory(outcome)
-        letter, fields = outcome.letter, told.fields
+        letter, fields = outcome.letter, info.fields
         fields["event_id"] = letter.event_id
         if outcome.remembered:
-            _add_memory(fields, outcome, terms)
+            _add_memory(fields, outcome)
         fields["targets"] = {d.target.name: _delivery_fields(d) for d in outcome.deliveries}
         fields["routes"] = [route.name for route in plan.routes]
         event = letter.event
@@ -118,12 +116,12 @@ class Observer:
             if self._traced:
                 fields["span_id"] = letter.traceparent[36:52]
         lost = outcome.lost
-        self._keep(_level(told.code, lost), "event", fields, event.body)
+        self._write(_level(info.code, lost), "event", fields, event.body)
         for delivery in lost:
             target = delivery.target
             self._metrics.of(target.name).lost += 1
             about = {"event_id": letter.event_id, "target": target.name, "owner": target.owner}
-            self._keep("error", "lost", about)
+            self._write("error", "lost", about)
         recalled = outcome.recalled
         if recalled.dead:
             dead = {row.target: row.reason for row in recalled.dead}
@@ -157,20 +155,19 @@ class Observer:
             if error:
                 metrics.store_failed(error)
 
-    def _dead_letters(self, of: Ended) -> None:
-        fields = {"event_id": of.event_id, "event_key": of.event_key, "requests": of.requests}
-        for target, reason in of.dead.items():
+    def _dead_letters(self, ended: Ended) -> None:
+        about = {"event_id": ended.event_id, "event_key": ended.event_key}
+        for target, reason in ended.dead.items():
             self._metrics.of(target).dead_letters[reason or "unknown"] += 1
-            self._keep("error", "dead_letter", {"target": target, "reason": reason, **fields})
-            self._happenings.dead(target, reason, of.event_id, of.event_key)
+            fields = {"target": target, "reason": reason, **about, "requests": ended.requests}
+            self._write("error", "dead_letter", fields)
+            self._notifications.dead(target, reason, **about)
 
-    def _keep(
-        self, level: Level, happening: str, fields: dict[str, Any], body: bytes = b""
-    ) -> None:
-        """Tell what is about one event: in the log, and in the archive, which has its body too."""
-        line = self._log.write(level, happening, fields, body)
+    def _write(self, level: Level, kind: str, fields: dict[str, Any], body: bytes = b"") -> None:
+        """Write a line about one event to the log, and to the archive with the event's body."""
+        line = self._log.write(level, kind, fields, body)
         if self._archive is not None:
-            self._archive.put(level, happening, fields, line, body)
+            self._archive.put(level, kind, fields, line, body)
 
     # The queue.
 
@@ -194,46 +191,10 @@ class Observer:
             fields["unrecorded"] = retry.unrecorded
         if row.state is State.DEAD and not retry.unrecorded:
             numbers.dead_letters[row.reason] += 1
-            self._keep("error", "dead_letter", fields)
-            self._happenings.dead(row.target, row.reason, due.event_id, fields["event_key"])
+            self._write("error", "dead_letter", fields)
+            self._notifications.dead(row.target, row.reason, due.event_id, fields["event_key"])
         else:
-            self._keep("info", "retried", fields)
-
-    # Targets.
-
-    def breaker(self, target: Target, state: BreakerState) -> None:
-        """A target's breaker has another state."""
-        fields = {"target": target.name, "owner": target.owner, "state": str(state)}
-        if state is BreakerState.OPEN:
-            self._metrics.of(target.name).breaker_opened += 1
-            self._log.warning("breaker", **fields)
-        else:
-            self._log.info("breaker", **fields)
-
-    def paused(self, pause: Pause) -> None:
-        """A person holds a target back."""
-        self._log.warning("target_paused", **_pause_fields(pause), until=utc(pause.until))
-
-    def resumed(self, pause: Pause) -> None:
-        """A person's pause is over, or somebody has ended it."""
-        self._log.info("target_resumed", **_pause_fields(pause), resumed_by=pause.resumed_by)
-
-    def failing(self, target: Target, failing: Failing) -> None:
-        """A target acknowledges nothing, or does again."""
-        over = failing.last.acknowledged
-        fields: dict[str, Any] = {
-            "target": target.name,
-            "owner": target.owner,
-            "since": utc(failing.since),
-            "attempts": failing.attempts,
-            "reason": str(failing.last.reason),
-        }
-        _add_attempt(fields, failing.last)
-        if over:
-            self._log.info("recovered", **fields)
-        else:
-            self._log.warning("failing", **fields)
-        self._happenings.failing(target, failing)
+            self._write("info", "retried", fields)
 
     def ended(self, ended: Ended) -> None:
         if ended.requests == 1:
@@ -247,7 +208,7 @@ class Observer:
         self._metrics.store_failed(str(error))
         detail = ADVICE.get(str(error)) or error.detail
         self._log.warning("store", error=str(error), **({"detail": detail} if detail else {}))
-        self._happenings.store_failed(error)
+        self._notifications.store_failed(error)
 
     def left_out(self, count: int) -> None:
         self._metrics.not_made_good += count
@@ -256,11 +217,11 @@ class Observer:
 
     def back(self, seconds: float, made_good: int) -> None:
         self._log.info("store_back", seconds=round(seconds, 1), made_good=made_good)
-        self._happenings.store_back(seconds)
+        self._notifications.store_back(seconds)
 
-    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
-        """What the store holds at that time, on its own clock, and when the first event of each
-        target is given up."""
+    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None:
+        """The store's contents at that time, on its own clock, and by target when its first event
+        expires."""
         metrics = self._metrics
         metrics.store_events, metrics.store_bytes = usage.rows, usage.bytes
         metrics.store_fullness = usage.fullest
@@ -270,10 +231,10 @@ class Observer:
             numbers.gives_up = None
         for (target, state), count in usage.deliveries.items():
             metrics.of(target).unsettled[state] += count
-        for target, at in gives_up.items():
+        for target, at in expires_at.items():
             numbers = metrics.of(target)
             numbers.gives_up = min(at, numbers.gives_up or at)
-        self._happenings.gives_up(gives_up, now)
+        self._notifications.expires_at(expires_at, now)
         if passed := self._alarm.look(usage.fullest):
             self._log.warning(
                 "store_fuller" if passed.rising else "store_emptier",
@@ -284,16 +245,51 @@ class Observer:
                 bytes=usage.bytes,
             )
 
+    # Targets.
+
+    def breaker(self, target: Target, state: BreakerState) -> None:
+        """A target's breaker has changed its state."""
+        fields = {"target": target.name, "owner": target.owner, "state": str(state)}
+        if state is BreakerState.OPEN:
+            self._metrics.of(target.name).breaker_opened += 1
+            self._log.warning("breaker", **fields)
+        else:
+            self._log.info("breaker", **fields)
+
+    def paused(self, pause: Pause) -> None:
+        """A person has paused a target."""
+        self._log.warning("target_paused", **_pause_fields(pause), until=utc(pause.until))
+
+    def resumed(self, pause: Pause) -> None:
+        """A person's pause is over, or somebody has ended it."""
+        self._log.info("target_resumed", **_pause_fields(pause), resumed_by=pause.resumed_by)
+
+    def failing(self, target: Target, failing: Failing) -> None:
+        """A target has acknowledged nothing for a while, or does again."""
+        fields: dict[str, Any] = {
+            "target": target.name,
+            "owner": target.owner,
+            "since": utc(failing.since),
+            "attempts": failing.attempts,
+            "reason": str(failing.last.reason),
+        }
+        _add_attempt(fields, failing.last)
+        if failing.last.acknowledged:
+            self._log.info("recovered", **fields)
+        else:
+            self._log.warning("failing", **fields)
+        self._notifications.failing(target, failing)
+
 
 def _pause_fields(pause: Pause) -> dict[str, Any]:
     return {"target": pause.target, "because": pause.because, "who": pause.who}
 
 
-def _add_memory(fields: dict[str, Any], outcome: Outcome, terms: Terms) -> None:
-    """Which request of the event it was, and what there is to say of its record."""
+def _add_memory(fields: dict[str, Any], outcome: Outcome) -> None:
+    """Add which request of the event it was, and what is unusual about its record."""
     recalled = outcome.recalled
     fields["request"] = recalled.requests
-    fields["of"] = 1 + terms.ebaas.retries
+    fields["of"] = 1 + outcome.terms.ebaas.retries
     if recalled.cause is not None:
         fields["cause"] = str(recalled.cause)
     if outcome.unqueued:
@@ -303,14 +299,14 @@ def _add_memory(fields: dict[str, Any], outcome: Outcome, terms: Terms) -> None:
 
 
 def _level(code: str, lost: list[Delivery]) -> Level:
-    """Who watches levels alone sees what was not told `000`, and what nobody tries again."""
+    """An operator who watches levels alone sees every reply but `000`, and every lost delivery."""
     if lost:
         return "error"
     return "info" if code == SUCCESS else "warning"
 
 
 def _id(change: Any, event: Event) -> str:
-    """What has changed, in a few characters: ids are texts, and may be anything."""
+    """Format an id in a few characters; ids are texts, but may be anything."""
     if type(change) is str:
         return change if len(change) <= _MAX_ID else change[:_MAX_ID]
     if isinstance(change, dict | list) and len(event.body) > _MAX_SHOWN:
@@ -322,7 +318,7 @@ def _delivery_fields(delivery: Delivery) -> Mapping[str, Any]:
     fields: dict[str, Any] = {"as": "required" if delivery.required else "optional"}
     attempt = delivery.attempt
     if delivery.flight is None:
-        # What an earlier request has come to, and this one did not repeat.
+        # The state that an earlier request left, and this one did not change.
         fields["skipped"] = delivery.row.state if delivery.row else "hung_up"
     elif attempt is None:
         fields["reason"] = "fault"
@@ -349,5 +345,5 @@ def _add_attempt(fields: dict[str, Any], attempt: Attempt) -> None:
 
 
 def _ms(seconds: float) -> float:
-    """Milliseconds, to a tenth; `round` takes three times as long."""
+    """Return milliseconds, to a tenth; `round` takes three times as long."""
     return int(seconds * 10_000 + 0.5) / 10

@@ -1,4 +1,4 @@
-"""The queue: due deliveries sent again, records that are over ended, and what is old deleted."""
+"""The queue: sends due deliveries again, ends records, and deletes old rows."""
 
 from __future__ import annotations
 
@@ -12,74 +12,64 @@ from random import Random
 from typing import Final, Protocol
 
 from router.contract.schedule import Terms
-from router.delivery.happenings import OwnEvents
-from router.delivery.memory import Memory
-from router.delivery.rules import TARGET_REMOVED, Cause, InForce, gives_up, retried
-from router.delivery.target.lane import PLACE_WAIT
-from router.delivery.target.sender import Flight, addressed
-from router.model.event import SELF_INFLICTED, Attempt, OutboundEvent
+from router.delivery.memory import DeliveryKey, Memory
+from router.delivery.notifications import Notifications
+from router.delivery.rules import TARGET_REMOVED, Cause, InForce, expires_at, retried
+from router.delivery.target.lane import SLOT_WAIT
+from router.delivery.target.sender import AnySender, addressed
+from router.model.event import SELF_INFLICTED, Attempt
 from router.routing.target import Target
 from router.store.protocol import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
 
-#: How long a look for due work is from the next one at least, in seconds.
+#: The shortest time between two looks for due work, in seconds.
 PAUSE: Final = 0.02
 
 #: The most attempts of the queue in flight, in all and to one target.
 MAX_IN_FLIGHT, MAX_PER_TARGET = 64, 8
 
-#: For how long a target has to be unknown here before what is queued for it is given up, in
-#: seconds: while a routes.yaml is rolled out, another process or node knows it already.
+#: How long a target has to be unknown here before its queued deliveries are given up, in seconds:
+#: while a routes.yaml is rolled out, another node knows it already.
 REMOVED_AFTER: Final = 600.0
 
 #: How much longer than any attempt a lease lasts, in seconds.
 LEASE_MARGIN = 30.0
 
-#: Why an attempt is not recorded: its delivery was taken over, or settled or acted on, meanwhile.
+#: Why an attempt is not recorded: its delivery was taken over, settled or acted on meanwhile.
 LEASE_OVER: Final = "lease_over"
 
-#: The most that is ended or deleted in one step, so that no commit is long.
+#: The most records that are ended or deleted in one step, so that no commit takes long.
 END_STEP: Final = 200
 
 #: How far retries are spread: up to this part of a wait is added to it.
 JITTER: Final = 0.2
 
-#: How long each call of the store may take, in seconds. Nobody waits for the queue.
+#: The time limit of each call of the store, in seconds. Nobody waits for the queue.
 CALL_TIMEOUT: Final = 10.0
 
-#: What it does again and again.
+#: The two rounds.
 _SENDING, _TIDYING = "sending", "tidying"
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """One attempt of the queue, after it ended: what came of it."""
+    """An attempt of the queue that has ended, and its result."""
 
     due: Due
-    #: None where the target is in no configuration any more.
+    #: None if the target is no longer configured.
     attempt: Attempt | None
     #: The delivery from now on, unless `unrecorded`.
     row: DeliveryRow
-    #: Why the store does not have it: its own word, or LEASE_OVER.
+    #: Why the store does not have it: the store's own error, or LEASE_OVER.
     unrecorded: str = ""
 
     @property
     def cause(self) -> Cause | None:
-        """Why the target sees the event again, where that was not the router's own retrying."""
+        """The cause for which the target sees the event again, if not the router's own retrying."""
         return Cause.REPLAY if self.due.replayed else None
 
 
-class QueueSender(Protocol):
-    """The part of a Sender that the queue needs."""
-
-    def send(self, target: Target, letter: OutboundEvent, patience: float) -> Flight: ...
-
-    def room(self, target: Target) -> int:
-        """How many attempts at it could begin now, or after a short wait."""
-        ...
-
-
 class QueueWatcher(Protocol):
-    """Is told what the queue does, for logs and metrics."""
+    """Receives all that the queue does, for logs and metrics."""
 
     def retried(self, retry: Retry) -> None: ...
 
@@ -88,62 +78,62 @@ class QueueWatcher(Protocol):
     def failed(self, error: StoreFailed) -> None: ...
 
     def back(self, seconds: float, made_good: int) -> None:
-        """The store works again, so long after it last did, and has learnt of so many
-        acknowledgements late."""
+        """The store works again after so many seconds; so many pending acknowledgements were
+        written."""
         ...
 
     def left_out(self, count: int) -> None:
-        """So many acknowledgements can't wait for the store: too many do."""
+        """So many acknowledgements are not kept for the store, which has too many pending."""
         ...
 
     def broken(self, error: Exception) -> None: ...
 
-    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
-        """What the store holds, and when the first event of each target is given up."""
+    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None:
+        """The store's contents, and by target when its first event expires."""
         ...
 
 
 class Outage:
-    """Begins with a failure, and is over once each of the rounds has gone well since: one that
-    only reads may go well all along. Times are seconds on any steady clock."""
+    """An outage of the store. It begins with a failure, and ends once every round has succeeded
+    since: a round that only reads may succeed all along. Times are seconds on any steady clock."""
 
     def __init__(self, rounds: Iterable[str], now: float) -> None:
-        #: When each round last went well. What goes well in an outage does not count.
-        self._well = dict.fromkeys(rounds, now)
-        #: The rounds that have to go well until it is over; none while there is no outage.
-        self._owed: set[str] = set()
+        #: When each round last succeeded, outside of an outage.
+        self._succeeded = dict.fromkeys(rounds, now)
+        #: The rounds that have to succeed until the outage is over; none if there is no outage.
+        self._missing: set[str] = set()
 
     def begin(self) -> None:
-        """Something failed; also while it lasts."""
-        self._owed = set(self._well)
+        """Something failed; also called while the outage lasts."""
+        self._missing = set(self._succeeded)
 
-    def went_well(self, name: str, now: float) -> float | None:
-        """A round went well: how long the outage was that is over with it, if one is."""
-        if not self._owed:
-            self._well[name] = now
+    def succeed(self, name: str, now: float) -> float | None:
+        """A round succeeded; return how long the outage was if it is over with that."""
+        if not self._missing:
+            self._succeeded[name] = now
             return None
-        self._owed.discard(name)
-        if self._owed:
+        self._missing.discard(name)
+        if self._missing:
             return None
-        seconds = now - min(self._well.values())
-        self._well = dict.fromkeys(self._well, now)
+        seconds = now - min(self._succeeded.values())
+        self._succeeded = dict.fromkeys(self._succeeded, now)
         return seconds
 
 
 class Queue:
     """Every process has one; leases keep them apart."""
 
-    #: How often due work is looked for when there is none, in seconds.
+    #: How often to look for due work if there is none, in seconds.
     poll = 1.0
 
     def __init__(
         self,
         store: Store,
         memory: Memory,
-        sender: QueueSender,
+        sender: AnySender,
         in_force: Callable[[], InForce],
         watcher: QueueWatcher,
-        own_events: OwnEvents,
+        notifications: Notifications,
         random: Random,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -152,16 +142,16 @@ class Queue:
         self._sender = sender
         self._in_force = in_force
         self._watcher = watcher
-        self._own_events = own_events
+        self._notifications = notifications
         self._random = random
         self._monotonic = monotonic
         self._in_flight: dict[asyncio.Task[None], str] = {}
-        #: Since when something has been due for a target that is unknown here.
+        #: Unknown targets that have something due, and since when.
         self._unknown: dict[str, float] = {}
         self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until `stopping` is set; then what is in flight is finished."""
+        """Work until `stopping` is set; then finish the attempts in flight."""
         stop = asyncio.create_task(stopping.wait())
         try:
             await asyncio.gather(self._keep_sending(stop), self._keep_tidy(stop))
@@ -174,7 +164,7 @@ class Queue:
         while not stop.done():
             with self._reported(_SENDING):
                 await self.send_due()
-            # Those of before the pause: one that ends in it has made room for what else is due.
+            # An attempt that ends within the pause has made room for more, so it counts.
             waiting = {stop, *self._in_flight}
             await asyncio.wait({stop}, timeout=PAUSE)
             await asyncio.wait(waiting, timeout=self.poll, return_when=asyncio.FIRST_COMPLETED)
@@ -185,14 +175,14 @@ class Queue:
             with self._reported(_TIDYING):
                 more = await self.tidy()
             with self._reported():
-                await self._own_events.hand_over(self._store, self._sender.send)
+                await self._notifications.hand_over(self._store, self._sender.send)
             if left_out := self._memory.left_out():
                 self._watcher.left_out(left_out)
             await asyncio.wait({stop}, timeout=PAUSE if more else self.poll)
 
     @contextmanager
     def _reported(self, name: str = "") -> Iterator[None]:
-        """`name` is that of a round; what is done between rounds begins an outage and ends none."""
+        """`name` is a round's; work between rounds can begin an outage, but not end one."""
         try:
             yield
         except StoreFailed as error:
@@ -201,23 +191,23 @@ class Queue:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the queue
             self._watcher.broken(error)
         else:
-            away = self._outage.went_well(name, time.monotonic()) if name else None
+            away = self._outage.succeed(name, time.monotonic()) if name else None
             if away is not None:
                 self._watcher.back(away, self._memory.made_good())
 
     async def tidy(self) -> bool:
-        """End what is over, delete what is old, in one small step; whether there is more."""
+        """End expired records and delete old rows in a small step; return whether there is more."""
         await self._memory.write_pending(CALL_TIMEOUT)
         now = self._store.now()
         ended = await self._store.end(now, END_STEP, CALL_TIMEOUT)
         for record in ended:
             self._watcher.ended(record)
         usage = await self._store.usage(CALL_TIMEOUT)
-        self._watcher.usage(usage, gives_up(usage, self._in_force().terms.queue, now), now)
+        self._watcher.usage(usage, expires_at(usage, self._in_force().terms.queue, now), now)
         return END_STEP in (len(ended), await self._store.prune(now, END_STEP, CALL_TIMEOUT))
 
     async def send_due(self) -> None:
-        """Start what is due, as far as there is room."""
+        """Start due deliveries as far as there is room."""
         now = self._store.now()
         queued = await self._store.queue(CALL_TIMEOUT)
         in_force = self._in_force()
@@ -233,30 +223,30 @@ class Queue:
             await self._take(target, room, in_force)
 
     def _unknown_for_now(self, names: Iterable[str]) -> set[str]:
-        """Which of these unknown targets may still be ones of a routes.yaml that is to come."""
+        """Return the unknown targets that a routes.yaml may still bring."""
         now = self._monotonic()
         self._unknown = {name: self._unknown.get(name, now) for name in names}
         return {name for name, since in self._unknown.items() if now - since < REMOVED_AFTER}
 
     def _most(self, target: Target | None, in_flight: int) -> int:
-        """The most attempts of the queue that a target may have now, with those it has. One that is
-        full, paused or has its breaker open gets none, and what waits for it is not even taken."""
+        """Return the most attempts of the queue that a target may have now. If it is full or paused
+        or its breaker is open, nothing more is even taken from the store."""
         if target is None:
             return MAX_PER_TARGET
         return min(MAX_PER_TARGET, target.max_in_flight, in_flight + self._sender.room(target))
 
-    async def _take(self, target: str, room: int, in_force: InForce) -> None:
+    async def _take(self, name: str, room: int, in_force: InForce) -> None:
         now = self._store.now()
-        longest = max((each.timeout for each in in_force.targets.values()), default=0.0)
+        longest = max((target.timeout for target in in_force.targets.values()), default=0.0)
         until = now + longest + LEASE_MARGIN
-        for due in await self._store.take(target, now, until, room, CALL_TIMEOUT):
+        for due in await self._store.take(name, now, until, room, CALL_TIMEOUT):
             task = asyncio.create_task(self._retry(due, in_force))
-            self._in_flight[task] = target
+            self._in_flight[task] = name
             task.add_done_callback(self._in_flight.pop)
 
     async def _retry(self, due: Due, in_force: InForce) -> None:
         target = in_force.targets.get(due.row.target)
-        # Where the store fails the lease runs out, and it is tried again.
+        # If the store fails, the lease expires and the delivery is taken again.
         with self._reported():
             if target is None:
                 row = replace(due.row, state=State.DEAD, reason=TARGET_REMOVED)
@@ -265,18 +255,17 @@ class Queue:
                 await self._attempt(due, target, in_force.terms)
 
     async def _attempt(self, due: Due, target: Target, terms: Terms) -> None:
-        key = (due.event_id, target.name)
+        key = DeliveryKey(due.event_id, target.name, due.letter.digest)
         flight = self._memory.to_join(key)
         joined = flight is not None
         if flight is None:
-            flight = self._sender.send(target, addressed(due.letter, due.event_id), PLACE_WAIT)
+            flight = self._sender.send(target, addressed(due.letter, due.event_id), SLOT_WAIT)
             self._memory.attempts[key] = flight
         try:
             attempt = await flight
             await self._finish(self._retried(due, attempt, joined, terms))
         finally:
-            # An acknowledgement that is not in the store yet is still to be joined; one of a
-            # request is that request's to let go.
+            # An acknowledgement that is not in the store yet stays, and a request releases its own.
             if not joined:
                 self._memory.release(key, flight)
 
@@ -286,7 +275,7 @@ class Queue:
             made = replace(made, retries=made.retries + 1)
         jitter = self._random.uniform(0.0, JITTER)
         row = retried(made, attempt, now, terms.queue, jitter)
-        # One that was not begun costs no retry and says nothing; a request's own it keeps itself.
+        # An attempt that was not begun costs no retry; a joined one is recorded by its request.
         if not (attempt.acknowledged or attempt.reason in SELF_INFLICTED or joined):
             row = replace(row, tried=Tried(attempt, retry=made.retries))
         return Retry(due, attempt, row)
@@ -295,29 +284,30 @@ class Queue:
         try:
             unrecorded = "" if await self._recorded(retry) else LEASE_OVER
         except StoreFailed as error:
-            self._tell(replace(retry, unrecorded=str(error)))
+            self._report(replace(retry, unrecorded=str(error)))
             raise
-        self._tell(replace(retry, unrecorded=unrecorded))
+        self._report(replace(retry, unrecorded=unrecorded))
 
     async def _recorded(self, retry: Retry) -> bool:
         due, row, attempt = retry.due, retry.row, retry.attempt
         if attempt is not None and attempt.acknowledged:
-            # Whatever has become of the delivery: even a lost lease does not unsay it.
-            await self._memory.acknowledge((due.event_id, row.target), attempt, CALL_TIMEOUT)
+            # It counts whatever state the delivery has by now, even if the lease is lost.
+            key = DeliveryKey(due.event_id, row.target, due.letter.digest)
+            await self._memory.acknowledge(key, attempt, CALL_TIMEOUT)
             return True
         return await self._store.finish(due, row, self._store.now(), CALL_TIMEOUT)
 
-    def _tell(self, retry: Retry) -> None:
-        """An attempt is told of whatever has become of its record: its target may have seen it."""
+    def _report(self, retry: Retry) -> None:
+        """An attempt is reported whether or not it is recorded: its target may have seen it."""
         if retry.attempt is not None or not retry.unrecorded:
             self._watcher.retried(retry)
 
 
 def shares(most: Mapping[str, int], in_flight: Mapping[str, int]) -> dict[str, int]:
-    """How many more attempts each target gets now; `most` has how many it may have at a time. The
-    next goes to the one that has fewest.
+    """Return how many more attempts each target gets now; `most` has the most that each may have.
 
-    So a target that hangs holds its own few, and the others' next ones are not behind its.
+    The next attempt goes to the target that has fewest. So a target that hangs holds its own few,
+    and does not delay the others.
     """
     has = {name: in_flight.get(name, 0) for name in sorted(most)}
     rooms: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """The rules of delivery memory, as decisions: given rows and a time, what follows. Pure.
 
-docs/memory.md numbers the rules and says why each is there. What is decided here is done in
-memory.py for requests and in queue.py for the queue.
+docs/internals/memory.md numbers the rules and gives the reason for each. memory.py applies these
+decisions to requests, queue.py to the queue.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from router.routing.target import Target
 from router.store.admin import DISCARDED
 from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Tried, Usage
 
-#: The reason of a dead letter whose target is in no configuration any more.
+#: The reason of a dead letter whose target is no longer configured.
 TARGET_REMOVED: Final = "target_removed"
 
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What works beside requests needs of the configuration in force."""
+    """The part of the configuration in force that background work needs."""
 
     table: RouteTable
     terms: Terms
@@ -36,7 +36,7 @@ class InForce:
 
 
 class Cause(StrEnum):
-    """Why a target may see an event again."""
+    """A cause for which a target may see an event again."""
 
     #: An acknowledgement died with its process.
     CRASH = "crash"
@@ -57,7 +57,7 @@ class Cause(StrEnum):
 
 
 class Delivery:
-    """One event to one target, as one request sees it. Not frozen: its attempt begins and ends."""
+    """One event to one target, as one request sees it. Mutable: its attempt begins and ends."""
 
     __slots__ = ("attempt", "flight", "joined", "late", "over_at", "required", "row", "target")
 
@@ -70,28 +70,28 @@ class Delivery:
     ) -> None:
         self.target = target
         self.required = required
-        #: None while the attempt is in flight, and where none was made.
+        #: None while the attempt is in flight, and if none was made.
         self.attempt = attempt
-        #: Where it stood when the request claimed the record; None where it has no row.
+        #: Its row when the request claimed the record; None if it has none.
         self.row = row
-        #: When an attempt in flight will be over at the latest.
+        #: The latest moment at which an attempt in flight ends.
         self.over_at = 0.0
-        #: None where this request makes no attempt.
+        #: None if this request makes no attempt.
         self.flight: Flight | None = None
-        #: The attempt is an earlier request's, which keeps it.
+        #: The attempt belongs to an earlier request, which records it.
         self.joined = False
         #: The attempt outlived the decision about the reply.
         self.late = False
 
     @property
-    def wanted(self) -> bool:
-        """Whether this request, which holds the claim, calls the target."""
+    def needed(self) -> bool:
+        """Return whether this request, which holds the claim, calls the target."""
         row = self.row
         if row is None:
             return True
         if row.state is State.ACKNOWLEDGED:
             return False
-        return self.required or not (row.state is State.QUEUED or _discarded(row))
+        return self.required or not (row.state is State.QUEUED or _is_discarded(row))
 
     @property
     def acknowledged(self) -> bool:
@@ -101,31 +101,32 @@ class Delivery:
 
     @property
     def settled(self) -> bool:
-        """It can't keep the `000` back: acknowledged, or an optional one that is queued already."""
-        return self.acknowledged or (self.attempt is None and not self.wanted)
+        """It does not keep the `000` back: acknowledged, or optional and queued already."""
+        return self.acknowledged or (self.attempt is None and not self.needed)
 
     @property
     def has_become_required(self) -> bool:
-        """It was queued for an optional target, which the table now in force requires."""
+        """It was queued for an optional target, which the table in force requires."""
         return self.required and self.row is not None and self.row.state is State.QUEUED
 
     @property
     def spared(self) -> bool:
-        """With no memory the target would have got the event once more."""
+        """Without memory the target would have received the event once more."""
         return self.joined or (self.flight is None and self.row is not None)
 
-    def look(self) -> None:
-        """See whether its attempt has ended, and how. One that raised has come to nothing, and
-        `wait_for_late_attempts` raises it."""
+    def update(self) -> None:
+        """Take the result of the attempt if it has ended; None if it raised, which
+        `wait_for_late_attempts` raises again."""
         if self.flight is not None and self.flight.is_over:
             self.attempt = self.flight.value
 
 
-# Rules 1, 4 and 8: what a request may claim.
+# Rules 1, 4 and 8: the record that a request may claim.
 
 
 def has_credit(record: Record, now: float) -> bool:
-    """Whether its acknowledgements still count: a stale one must not stand in for a new event."""
+    """Return whether its acknowledgements still count: a stale one must not stand in for a new
+    event."""
     return not record.credit_revoked and now <= record.credit_until
 
 
@@ -133,36 +134,42 @@ def claimable(record: Record, now: float) -> bool:
     return record.stage is Stage.OPEN and has_credit(record, now)
 
 
-def nearest(found: Iterable[Kept], now: float) -> Kept | None:
-    """The record that a request claims: the one whose retry is due nearest to now."""
-    claimables = [kept for kept in found if claimable(kept.record, now)]
+def nearest(records: Iterable[Kept], now: float) -> Kept | None:
+    """Return the record that a request claims: the one whose retry is due nearest to now."""
+    claimables = [kept for kept in records if claimable(kept.record, now)]
     return min(claimables, key=lambda kept: abs(kept.record.due_at - now), default=None)
 
 
-def cause(found: Iterable[Kept], *, alone: bool) -> Cause | None:
-    """Why a request that claims none of these may be a repetition; None where it can't be one.
-    `alone`: no other request with its body is undecided."""
-    if not any(kept.record.stage is Stage.OPEN for kept in found):
+def cause(records: Iterable[Kept], *, alone: bool) -> Cause | None:
+    """Return why a request that claims none of these may be a repetition; None if it can't be.
+
+    `alone`: no other request with its body is undecided.
+    """
+    if not any(kept.record.stage is Stage.OPEN for kept in records):
         return None
     return Cause.EXPIRED if alone else Cause.OVERLAP
 
 
-def _discarded(row: DeliveryRow) -> bool:
-    """A person has decided that it need not be made; an optional one is left at that."""
+def _is_discarded(row: DeliveryRow) -> bool:
+    """A person has discarded it; if it is optional, it is not sent again."""
     return row.state is State.SUPERSEDED and row.reason == DISCARDED
 
 
-# Rules 3, 8 and 10: what a failed request leaves.
+# Rules 3, 8 and 10: the record and the rows that a request leaves.
 
 
-def opened(event_id: str, first_at: float, now: float, terms: Terms, *, spent: bool) -> Record:
-    """The record of a new event whose first request has failed."""
-    new = Record(event_id, Stage.OPEN, first_at, 1, now, now, now, now, credit_revoked=spent)
-    return failed(new, now, terms, spent=spent)
+def opened(
+    event_id: str, first_at: float, now: float, terms: Terms, *, credit_revoked: bool
+) -> Record:
+    """Return the record of a new event whose first request has failed."""
+    new = Record(
+        event_id, Stage.OPEN, first_at, 1, now, now, now, now, credit_revoked=credit_revoked
+    )
+    return failed(new, now, terms, credit_revoked=credit_revoked)
 
 
-def failed(record: Record, now: float, terms: Terms, *, spent: bool) -> Record:
-    """The record after another failure; ENDED where the caller makes no further request."""
+def failed(record: Record, now: float, terms: Terms, *, credit_revoked: bool) -> Record:
+    """Return the record after another failure; ENDED if the caller makes no further request."""
     wait = terms.ebaas.wait(record.requests - 1)
     return replace(
         record,
@@ -171,30 +178,30 @@ def failed(record: Record, now: float, terms: Terms, *, spent: bool) -> Record:
         due_at=now + (wait or 0.0),
         credit_until=now + 2 * (wait or 0.0) + terms.grace,
         ends_at=ends_at(record.first_at, terms),
-        credit_revoked=record.credit_revoked or spent,
+        credit_revoked=record.credit_revoked or credit_revoked,
     )
 
 
 def ends_at(first_at: float, terms: Terms) -> float:
-    """When the caller has surely made its last request: each one takes its time as well."""
+    """Return when the caller has surely made its last request; each request takes time as well."""
     requests = 1 + terms.ebaas.retries
     return first_at + terms.ebaas.total() + requests * terms.reply_within + terms.grace
 
 
 def closed(record: Record, now: float) -> Record:
-    """The record once its caller gets the `000`."""
+    """Return the record once its caller gets the `000`."""
     return replace(record, stage=Stage.CLOSED, replied_at=now)
 
 
 def answered(event_id: str, first_at: float, now: float) -> Record:
-    """A new event that gets its `000` at once, and has deliveries to queue."""
+    """Return the record of a new event that gets its `000` at once, and has deliveries to queue."""
     return Record(event_id, Stage.CLOSED, first_at, 1, now, now, now, now)
 
 
 def rows_after(
     deliveries: Iterable[Delivery], record: Record, now: float, terms: Terms
 ) -> list[DeliveryRow]:
-    """The rows that a request changes; `record` is what it leaves."""
+    """Return the rows that a request changes; `record` is the one that it leaves."""
     rows = []
     for delivery in deliveries:
         row, attempt = _row_after(delivery, record.stage, now, terms), delivery.attempt
@@ -218,7 +225,7 @@ def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> De
     if delivery.required:
         state = State.AWAITING if stage is Stage.OPEN else State.DEAD
         return DeliveryRow(delivery.target.name, state, reason)
-    if before is not None and (before.state in (State.QUEUED, State.DEAD) or _discarded(before)):
+    if before is not None and (before.state in (State.QUEUED, State.DEAD) or _is_discarded(before)):
         return None
     fresh = DeliveryRow(delivery.target.name, State.QUEUED, reason, due_at=delivery.over_at)
     return fresh if attempt is None else retried(fresh, attempt, now, terms.queue)
@@ -227,9 +234,9 @@ def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> De
 def left_behind(
     rows: Mapping[str, DeliveryRow], plan: Collection[str], targets: Collection[str]
 ) -> list[DeliveryRow]:
-    """What becomes of the deliveries that are in the plan no more; `targets` are all there are.
+    """Return the rows of deliveries that are no longer in the plan; `targets` are all configured.
 
-    A queued one whose target is none of these stays: the queue ends it, once that has lasted.
+    A queued row whose target is not configured stays: the queue ends it after a while.
     """
     return [
         replace(row, state=State.SUPERSEDED)
@@ -245,11 +252,11 @@ def left_behind(
 def retried(
     row: DeliveryRow, attempt: Attempt, now: float, queue: Schedule, jitter: float = 0.0
 ) -> DeliveryRow:
-    """A queued delivery after an attempt: acknowledged, due again, or a dead letter.
+    """Return a queued delivery after an attempt: acknowledged, due again, or a dead letter.
 
     `jitter` is the part of the wait that is added to it. A target's `Retry-After` is honoured up
     to the longest wait. An event that goes round in a loop is a dead letter at once: each retry
-    would come to the same end, after calling all other targets on its way again.
+    would end the same way, after calling all other targets on its way again.
     """
     if attempt.acknowledged:
         return replace(row, state=State.ACKNOWLEDGED, reason=attempt.reason)
@@ -263,10 +270,10 @@ def retried(
     return replace(row, state=State.QUEUED, reason=attempt.reason, due_at=due_at)
 
 
-def gives_up(usage: Usage, queue: Schedule, now: float) -> dict[str, float]:
-    """By target, the earliest moment at which an event that still needs it is given up: by its
-    caller, or by the queue once the last retry of a delivery fails. What is due and is not taken,
-    because it is held back, is no nearer to its end for that."""
+def expires_at(usage: Usage, queue: Schedule, now: float) -> dict[str, float]:
+    """Return by target when the first event that still needs it expires: after its caller's last
+    request, or once the queue's last retry fails. A due delivery that is held back is no closer to
+    its end for that."""
     earliest = dict(usage.first_ends)
     for (target, made), due_at in usage.first_due.items():
         at = max(due_at, now) + sum(queue.all_waits()[made + 1 :])

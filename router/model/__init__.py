@@ -1,1 +1,1 @@
-"""The nouns: an event, an attempt to deliver it, a secret, and what goes wrong."""
+"""Events, attempts to deliver them, secrets and errors."""

@@ -1,6 +1,6 @@
-"""What of the router runs: its Python, or the same compiled."""
+"""The build: pure Python or compiled."""
 
 from router.model import event
 
-#: Whether the modules that an event passes are C here, made of the same source by a build hook.
+#: Whether the modules on the path of an event are compiled to C (hatch_build.py).
 COMPILED = not event.__file__.endswith(".py")

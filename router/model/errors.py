@@ -1,4 +1,4 @@
-"""Errors that are for people, and the words for what is wrong with a file."""
+"""Errors whose text is for people, and why a file cannot be used."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from stat import S_IMODE, S_ISDIR
 
 
 class RouterError(Exception):
-    """The base of every error that the router raises on purpose; its text is for people."""
+    """The base of every error that the router raises on purpose."""
 
 
 class Refused(RouterError):
-    """A callback that the contract does not allow; nothing of it is forwarded."""
+    """A callback that is not accepted; nothing of it is forwarded."""
 
     def __init__(self, code: str, msg: str, why: str, field: str = "", caller: str = "") -> None:
         super().__init__(why)
         #: The contract code of the reply, which is its HTTP status too.
         self.code = code
-        #: What the caller is told, in the voice of the platform's page.
+        #: The message of the reply, worded like the platform's page.
         self.msg = msg
-        #: The same for the log, in English, with nothing of the body in it.
+        #: The cause for the log, in English, with nothing of the body.
         self.why = why
-        #: The faulty field, where one field is at fault.
+        #: The faulty field, if it is one field.
         self.field = field
-        #: The caller's address, where it was denied access.
+        #: The caller's address, if it was denied access.
         self.caller = caller
 
 
 class StartFailed(RouterError):
-    """The router can't start: a taken port, a broken schema file (exit code 3)."""
+    """The router cannot start: a port in use, a broken schema file (exit code 3)."""
 
 
 class SettingInvalid(RouterError):
-    """A setting on the command line or in the environment that can't be used (exit code 2)."""
+    """An invalid setting on the command line or in the environment (exit code 2)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong, or dubious, in a file, with its place. Problems sort by place."""
+    """An error or a warning about a file. Problems sort by their position in it."""
 
     #: The file's path as the user gave it.
     file: str
-    #: From 1; 0 where the file as a whole is meant.
+    #: From 1; 0 for the file as a whole.
     line: int
     column: int
     #: Where in the document's structure, for instance `routes[2].required`; may be empty.
     path: str
-    #: What is wrong and, where one is likely, what was meant. Never a secret's value.
+    #: What is wrong and, if it can be guessed, what was meant. It never contains a secret.
     message: str
-    #: Who answers for the file, where it says so.
+    #: The owner of the file, if it names one.
     owner: str = ""
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Problem:
 
 
 class ConfigInvalid(RouterError):
-    """A configuration that can't be used; it has every problem, sorted by place."""
+    """A configuration that cannot be used, with every problem in it, sorted by position."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems))
@@ -70,36 +70,34 @@ class ConfigInvalid(RouterError):
 
 
 def why_not(path: Path, error: OSError) -> str:
-    """What `error` says, and of a file or folder that is closed to us who may enter it."""
+    """The system's own words and, if permission is denied, owner and mode of the file or folder."""
     why = (error.strerror or "the system refused").lower()
     return f"{why}: {closed(path)}" if isinstance(error, PermissionError) else why
 
 
 def may(path: Path, what: int) -> bool:
-    """Whether we may do to it what `what` says, as `os.access` has it."""
+    """Return whether this process may do that to it; `what` is as for `os.access`."""
     return os.access(path, what, effective_ids=True)
 
 
 def there(path: Path) -> Path:
-    """The path, or the folder that it would be in, as far as we may see."""
-    return next((each for each in (path, *path.parents) if may(each, os.F_OK)), path)
+    """The path, or the nearest folder above it that exists and can be seen."""
+    return next((place for place in (path, *path.parents) if may(place, os.F_OK)), path)
 
 
 def closed(path: Path) -> str:
-    """Whose it is, by numbers, which mean the same outside of a container, and who we are.
-
-    Of what can't be seen, or is not there, the folder is told that it would be in.
-    """
-    each = there(path)
+    """Owner and mode of a file or folder, and the user of this process, as numbers, which mean the
+    same outside of a container. If it cannot be seen, those of the folder above it."""
+    place = there(path)
     try:
-        found = each.stat()
-        is_read_only = os.statvfs(each).f_flag & os.ST_RDONLY
+        status = place.stat()
+        is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
     except OSError:
         return "none of its folders can be seen"
-    sort = "folder" if S_ISDIR(found.st_mode) else "file"
-    if is_read_only and may(each, os.R_OK):
-        return f"the {sort} {str(each)!r} is on a read-only file system"
+    sort = "folder" if S_ISDIR(status.st_mode) else "file"
+    if is_read_only and may(place, os.R_OK):
+        return f"the {sort} {str(place)!r} is on a read-only file system"
     return (
-        f"the {sort} {str(each)!r} has owner {found.st_uid}:{found.st_gid} and mode "
-        f"{S_IMODE(found.st_mode):04o}, and this process is {os.geteuid()}:{os.getegid()}"
+        f"the {sort} {str(place)!r} has owner {status.st_uid}:{status.st_gid} and mode "
+        f"{S_IMODE(status.st_mode):04o}, and this process is {os.geteuid()}:{os.getegid()}"
     )

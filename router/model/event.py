@@ -1,4 +1,4 @@
-"""The nouns: an event, an attempt, a delivery, and how each ended."""
+"""Events, attempts to deliver them, and the reasons for which attempts end."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, ClassVar, Final, Self
 
 
 class Value:
-    """Equal to what is of its class and has the same attributes; nobody changes them.
+    """An immutable value: equal to another of its class with the same attributes.
 
-    A class of its own with an `__init__` for what every event makes: it is made in 0.1 µs, and in
-    0.03 where it is compiled. A NamedTuple takes 0.18 and 0.14, a frozen dataclass more.
+    For objects that every event makes: one takes 0.1 µs, or 0.03 compiled. A NamedTuple takes 0.18
+    or 0.14, a frozen dataclass more.
     """
 
     __slots__ = ()
 
-    #: Its attributes, in the order of the arguments of its `__init__`.
+    #: The attributes, in the order of the arguments of `__init__`.
     NAMES: ClassVar[tuple[str, ...]] = ()
 
     def values(self) -> tuple[Any, ...]:
         return tuple([getattr(self, name) for name in self.NAMES])
 
     def replace(self, **other: Any) -> Self:
-        """The same with some attributes other than its own."""
+        """A copy with some other attributes."""
         own = dict(zip(self.NAMES, self.values(), strict=True))
         return type(self)(**{**own, **other})
 
@@ -42,8 +42,8 @@ class Value:
         return type(self), self.values()
 
     def __repr__(self) -> str:
-        said = zip(self.NAMES, self.values(), strict=True)
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in said)})"
+        members = zip(self.NAMES, self.values(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in members)})"
 
 
 #: The fields of an event that a route can match, in the order of the platform's page.
@@ -55,13 +55,13 @@ FIELDS: Final[tuple[str, ...]] = (
     "event_key",
 )
 
-#: How many ids of what an event has changed are told.
+#: The most ids of `changes` that are logged.
 MAX_CHANGES: Final = 20
 
-#: Whose events are the router's own: what happens to it. Nobody else's come from there.
+#: The source of the router's own events, which no callback may have.
 OWN_SOURCE: Final = "ebaas-router"
 
-#: How the keys of its events begin, and every pattern that is meant for them.
+#: The prefix of the keys of these events, and of every pattern for them.
 OWN_KEYS: Final = f"{OWN_SOURCE}."
 
 #: The code that acknowledges, in both directions of the contract.
@@ -69,7 +69,7 @@ SUCCESS: Final = "000"
 
 
 def new_id() -> str:
-    """A random UUID (RFC 9562, version 4) as text, at a third of what `uuid.uuid4` costs."""
+    """A random UUID (RFC 9562, version 4), in a third of the time of `uuid.uuid4`."""
     digits = urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
@@ -91,9 +91,8 @@ class Event(Value):
         body: bytes,
         changes: Sequence[Any] = (),
     ) -> None:
-        """`body` is what arrived, byte for byte, and what every target gets. `event_key` is the
-        given key, or where none was given the four other fields joined by dots. `changes` are the
-        first ids of what has changed, as they came, for the log."""
+        """`body` is what arrived and what every target gets, byte for byte. `event_key` is given or
+        derived: the four other fields joined by dots. `changes` are the first ids, for the log."""
         self.event_source = event_source
         self.event_topic = event_topic
         self.event_type = event_type
@@ -104,10 +103,10 @@ class Event(Value):
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> Event:
-        """The event that some of its fields tell of; it has no body.
+        """An event of which only these fields are known; it has no body.
 
-        A key that is missing is what the four others make. One of those that is missing is the
-        key's part, where the key has four; else it is unknown, and empty.
+        A missing key is derived from the four other fields. A missing field is taken from the key,
+        if that has four parts, or else is empty.
         """
         key = fields.get("event_key") or ""
         parts = key.split(".") if key.count(".") == 3 else ("",) * 4
@@ -117,17 +116,17 @@ class Event(Value):
 
     @property
     def derived_key(self) -> str:
-        """The key that the four fields make; the given one may differ from it."""
+        """The four fields joined by dots; the given key may differ."""
         return f"{self.event_source}.{self.event_topic}.{self.event_type}.{self.event_status}"
 
 
 def digest_of(body: bytes) -> bytes:
-    """What a body is known by: the caller gives no id, and is taken to resend the same bytes."""
+    """The identity of a body: EBaaS sends no id, and its retries have the same bytes."""
     return sha256(body).digest()
 
 
 class OutboundEvent(Value):
-    """An event as its targets get it, from the callback's last byte to each of its attempts."""
+    """An event on its way to its targets, with the headers that they get."""
 
     NAMES: ClassVar[tuple[str, ...]] = (
         *("event", "digest", "request_id", "traceparent", "tracestate", "event_id", "head", "hops"),
@@ -149,15 +148,15 @@ class OutboundEvent(Value):
         #: The body's SHA-256.
         self.digest = digest
         self.request_id = request_id
-        #: The caller's W3C trace context; both `""` where it sent none that is valid.
+        #: The caller's W3C trace context; both `""` if it sent no valid one.
         self.traceparent = traceparent
         self.tracestate = tracestate
-        #: The same over all attempts; targets see it as `webhook-id`. Empty until it is known.
+        #: The same for all attempts: the `webhook-id`. Empty until it is known.
         self.event_id = event_id
-        #: The header lines that all its targets get, made with the id.
+        #: The header lines that are the same for all targets, made with the id.
         self.head = head
-        #: The number of routers that it came through. It is kept in the store with the event, so
-        #: that a router which is its own target does not send it forever.
+        #: The number of routers that it came through, also kept in the store, so that a router
+        #: which is its own target does not send it for ever.
         self.hops = hops
 
     @classmethod
@@ -174,60 +173,60 @@ class OutboundEvent(Value):
 
 
 class Reason(StrEnum):
-    """Why an attempt ended as it did: a closed set, one word for logs, metrics and pages."""
+    """The reason for which an attempt ended: one word for logs, metrics and pages."""
 
-    #: The target said so: its code is `000`, or any 2xx where it has `acknowledge: status`.
+    #: A 2xx with the code `000`, or any 2xx if the target has `acknowledge: status`.
     ACKNOWLEDGED = "acknowledged"
-    #: A contract answer with any other code.
+    #: An answer of the contract with any other code.
     CODE = "code"
-    #: An HTTP status that is not 2xx, whatever its body says.
+    #: An HTTP status that is not 2xx, regardless of the body.
     STATUS = "status"
-    #: HTTP status 508: the target is a router, and the event has come through too many of them.
+    #: HTTP status 508: the target is a router, and the event came through too many of them.
     LOOPING = "looping"
-    #: A redirect (301, 302, 303, 307, 308); none is followed.
+    #: A redirect (301, 302, 303, 307, 308), which is not followed.
     REDIRECT = "redirect"
     #: A 2xx without a body.
     EMPTY = "empty"
-    #: A 2xx whose body is no JSON object that can be read in one way only.
+    #: A 2xx whose body is not a JSON object in strict JSON.
     NOT_JSON = "not_json"
-    #: A 2xx whose body is compressed, which was not asked for.
+    #: A 2xx with a compressed body, which was not requested.
     ENCODED = "encoded"
     #: An answer larger than the limit for answers.
     TOO_LARGE = "too_large"
-    #: Something that is not an HTTP answer.
+    #: Not valid HTTP.
     PROTOCOL = "protocol"
     #: Nobody listens at the address.
     CONNECT_REFUSED = "connect_refused"
     #: No connection within the attempt's timeout.
     CONNECT_TIMEOUT = "connect_timeout"
-    #: The address can't be reached for any other cause.
+    #: No connection to the address for any other cause.
     UNREACHABLE = "unreachable"
-    #: The address is one that events may not go to.
+    #: Events may not go to the address (`egress`).
     FORBIDDEN = "forbidden"
-    #: The host's name has no address, or none was found in time.
+    #: No address for the host's name, or none in time.
     DNS = "dns"
-    #: The TLS handshake failed: its certificate is not trusted, say.
+    #: The TLS handshake failed, for example because the certificate is not trusted.
     TLS = "tls"
-    #: No whole answer within the attempt's timeout.
+    #: No complete answer within the attempt's timeout.
     TIMEOUT = "timeout"
-    #: The connection ended before the answer was whole.
+    #: The connection ended before the answer was complete.
     RESET = "reset"
-    #: The target has its fill of attempts in flight, and its waiting line is full or did not move.
+    #: The target has as many attempts in flight as it may, and no slot became free in time.
     SATURATED = "saturated"
-    #: The target's breaker is open: too many of its attempts had failed, and it is left in peace.
+    #: The target's circuit breaker is open after repeated failures.
     BREAKER_OPEN = "breaker_open"
-    #: The target's `rate` is used up, and its turn would not have come in time.
+    #: The target's `rate` allows no attempt in time.
     RATE_LIMITED = "rate_limited"
-    #: The router may open no more files, and a connection is one.
+    #: The router may not open more files, and thus no connection.
     OUT_OF_FILES = "out_of_files"
-    #: The target is paused, in routes.yaml or by a person.
+    #: The target is paused, in routes.yaml or by an operator.
     PAUSED = "paused"
-    #: The router itself broke the attempt off while it was stopping.
+    #: The router stopped, and aborted the attempt.
     STOPPED = "stopped"
 
 
-#: What comes to nothing by the router's own doing: it says nothing of the target, and costs a
-#: delivery no retry.
+#: Reasons that the router itself causes: they do not count against the target, and a delivery does
+#: not lose a retry.
 SELF_INFLICTED: Final = frozenset(
     {
         Reason.SATURATED,
@@ -265,21 +264,21 @@ class Attempt(Value):
         msg: str = "",
     ) -> None:
         self.reason = reason
-        #: False only where it is certain that the target saw no whole request.
+        #: False only if the target certainly did not get a complete request.
         self.delivered = delivered
-        #: From the decision to send until the end, the wait for a place included. A wait for the
-        #: target's rate counts only where the attempt was not begun.
+        #: From the decision to send until the end, including the wait for a slot. A wait for the
+        #: target's rate counts only if the attempt did not begin.
         self.seconds = seconds
-        #: The answer's HTTP status, where one came.
+        #: The HTTP status, if there was an answer.
         self.status = status
-        #: What came instead of an acknowledgement, in a few words for people; never a secret.
+        #: The cause of a failure, in a few words for people; never a secret.
         self.detail = detail
-        #: How long a 429 or 503 asked to be left alone, in seconds.
+        #: The `Retry-After` of a 429 or 503, in seconds.
         self.retry_after = retry_after
         #: When it ended, Unix time on this machine's clock.
         self.at = at
-        #: The receiver's own words, where it has not acknowledged: the answer's code, and its
-        #: message or the beginning of its text; harmless, as words.py makes them.
+        #: The target's code, and its message or the beginning of its text, if it did not
+        #: acknowledge; made harmless by `words_of`.
         self.code = code
         self.msg = msg
         self.acknowledged = reason is _ACKNOWLEDGED

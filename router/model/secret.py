@@ -1,4 +1,4 @@
-"""Secret: a text that nothing prints; and who can read the file that one is in."""
+"""Secret: a text that nothing prints."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from pathlib import Path
 from stat import S_IROTH, S_IXOTH
 from typing import NoReturn
 
-#: What stands for a secret.
+#: Printed instead of a secret.
 MASK = "***"
 
 
 class Secret:
-    """A text that `reveal` alone gives away: no print, log line, page, traceback or pickle has it.
+    """A text that only `reveal` returns: no print, log line, page, traceback or pickle contains it.
 
-    Texts that are equal are equal secrets, found out in a time that does not depend on where they
-    differ. JSON refuses one, as it does every object that is no plain data.
+    Two secrets are compared in constant time. JSON refuses a secret like any other object.
     """
 
     __slots__ = ("_hash", "_shown", "_text")
 
     def __init__(self, text: str, shown: str = MASK) -> None:
-        """`shown` is what is printed in its stead."""
+        """`shown` is printed instead."""
         self._text = text
         self._shown = shown
-        # Targets are looked up by what they are, their secrets included, with every attempt.
+        # Computed once: secrets are parts of values that are looked up with every attempt.
         self._hash = hash((Secret, text))
 
     def reveal(self) -> str:
-        """The text, for whoever it is meant for."""
+        """The text."""
         return self._text
 
     def __str__(self) -> str:
@@ -64,10 +63,10 @@ def _bytes(text: str) -> bytes:
 
 
 def is_exposed(path: Path) -> bool:
-    """Whether everybody on this machine can read a file that is this user's own.
+    """Return whether everybody on this machine can read a file of this user.
 
-    What belongs to others, as a container's secrets often do, is theirs to protect; and behind a
-    folder that is closed nobody gets at anything. False where there is no such file.
+    False for the files of others, as a container's secrets often are, in a folder that others
+    cannot enter, and if there is no such file.
     """
     try:
         file, folder = path.stat(), path.parent.stat()

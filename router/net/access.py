@@ -1,4 +1,4 @@
-"""Who may come in: by a token, by the address that a request comes from, by both, or anybody."""
+"""Access: callers are admitted by a token, by their address, by both, or always."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Final
 from router.model.secret import Secret
 from router.net.egress import Address, Networks, address_of
 
-#: The header in which a token comes as `Bearer TOKEN`; in any other it is the whole value.
+#: The header that has a token as `Bearer TOKEN`; in any other header it is the whole value.
 AUTHORIZATION: Final = "authorization"
 
-#: The shortest token that is not warned about, in characters: 16 of base64 are 96 random bits.
+#: The shortest token without a warning, in characters: 16 of base64 are 96 random bits.
 SHORT: Final = 16
 
 _FORWARDED: Final = b"x-forwarded-for"
 
-#: An address as proxies write it: some with its port, IPv6 in brackets then.
+#: An address as proxies write it: with or without a port, IPv6 in brackets before a port.
 _ENTRY: Final = re.compile(
     r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)"
 )
@@ -29,7 +29,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Denial(StrEnum):
-    """What a request did not get past, as the log says it."""
+    """The reason for which a request is not admitted, in the log's words."""
 
     ADDRESS = "an address that ebaas.allow_from does not have"
     UNKNOWN = "an address that x-forwarded-for does not tell"
@@ -42,7 +42,7 @@ class Denial(StrEnum):
 
 
 class Tokens:
-    """The tokens that are good. While one replaces another there are several."""
+    """The valid tokens: several while one replaces another."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Tokens:
         header: str = AUTHORIZATION,
         digests: Sequence[bytes] = (),
     ) -> None:
-        """`digests` are SHA-256 of further ones, which nobody here has to know."""
+        """`digests` are the SHA-256 of further tokens, which need not be known here."""
         self._digests = [*(_digest(token.reveal().encode()) for token in tokens), *digests]
         self._header = header.encode("ascii")
         self._is_bearer = header == AUTHORIZATION
@@ -59,20 +59,20 @@ class Tokens:
         return bool(self._digests)
 
     def denial(self, headers: Headers) -> Denial | None:
-        """What keeps a request with these headers out; names are in lower case."""
-        found = self.find(headers)
-        return found if isinstance(found, Denial) else None
+        """Return why a request with these headers is denied, if it is; names are in lower case."""
+        result = self.find(headers)
+        return result if isinstance(result, Denial) else None
 
     def find(self, headers: Headers) -> int | Denial:
-        """Which token a request with these headers has, counted from 0; or what keeps it out."""
+        """Return the index of the token that a request with these headers has, or its denial."""
         given = [value for name, value in headers if name == self._header]
         if not given:
             return Denial.MISSING
-        # Of two, a proxy may have looked at the other one.
+        # Of two headers, a proxy may have checked the other one.
         token = self._token(given[0]) if len(given) == 1 else None
-        # None at all is never good, not even by the digest of nothing.
-        at = self._place_of(token) if token else None
-        return Denial.WRONG if at is None else at
+        # An empty token is never valid, not even by the digest of nothing.
+        index = self._index_of(token) if token else None
+        return Denial.WRONG if index is None else index
 
     def _token(self, value: bytes) -> bytes | None:
         if not self._is_bearer:
@@ -80,15 +80,15 @@ class Tokens:
         scheme, _, token = value.strip(b" \t").partition(b" ")
         return token.strip(b" ") if scheme.lower() == b"bearer" else None
 
-    def _place_of(self, token: bytes) -> int | None:
-        """In a time that tells neither how much of a token was right, nor which of them it was."""
+    def _index_of(self, token: bytes) -> int | None:
+        """The time that this takes reveals neither how much of a token is right, nor which."""
         given = _digest(token)
-        good = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return good.index(True) if any(good) else None
+        equal = [hmac.compare_digest(given, digest) for digest in self._digests]
+        return equal.index(True) if any(equal) else None
 
 
 class Access:
-    """What stands before a listener: networks to come from, then tokens. Either may be none."""
+    """The access rules of a listener: networks to come from, then tokens. Either may be missing."""
 
     def __init__(
         self,
@@ -96,19 +96,18 @@ class Access:
         allowed: Networks | None = None,
         trusted: Networks | None = None,
     ) -> None:
-        """`allowed` is None for anybody; `trusted` are the proxies whose word on it counts."""
+        """`allowed` is None for every address; `trusted` are the proxies whose word counts."""
         self._tokens = tokens
         self._allowed = allowed
         self._trusted = trusted or Networks()
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may come in."""
+        """Return whether every request is admitted."""
         return not self._tokens and self._allowed is None
 
     def denial(self, peer: str, headers: Headers) -> Denial | None:
-        """What keeps a request out, None where nothing does. It costs some microseconds, and needs
-        nothing of the body."""
+        """Return why a request is denied, if it is, without its body."""
         if self._allowed is not None:
             address = self.caller(peer, headers)
             if address is None:
@@ -118,23 +117,22 @@ class Access:
         return self._tokens.denial(headers) if self._tokens else None
 
     def caller(self, peer: str, headers: Headers) -> Address | None:
-        """Where a request comes from, None where that can't be told."""
+        """Return the address that a request comes from, None if it is unknown."""
         forwarded = [value for name, value in headers if name == _FORWARDED]
         return caller_of(peer, forwarded, self._trusted)
 
 
 def _digest(token: bytes) -> bytes:
-    """Of one length whatever the token's: comparing tells nothing of that either."""
+    """Hashed, so that the comparison does not reveal the length either."""
     return sha256(token).digest()
 
 
 def caller_of(peer: str, forwarded: Sequence[bytes], trusted: Networks) -> Address | None:
-    """The address of who sent a request to the first proxy that is trusted; None where that can't
-    be told.
+    """Return the address that sent a request to the first trusted proxy; None if it is unknown.
 
-    `peer` is who is connected, `forwarded` every `x-forwarded-for` in the order they came. Each
-    proxy adds whom it heard from at the right end; what is left of an address that is not trusted
-    is that caller's own claim, and never read.
+    `peer` is the connected address, `forwarded` every `x-forwarded-for` in their order. Each proxy
+    adds the address of its own peer at the right end. Entries to the left of an address that is not
+    trusted are that caller's claims, and never read.
     """
     address = address_of(peer)
     if not forwarded:

@@ -20,22 +20,22 @@ Network = IPv4Network | IPv6Network
 
 _NETWORK = re.compile(r"([0-9A-Fa-f.:]{2,45})(?:/([0-9]{1,3}))?")
 
-#: What IPv4 addresses look like where a socket speaks IPv6.
+#: IPv4 addresses as IPv6 sockets write them.
 MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 class NotANetwork(ValueError):
-    """A text that names no network; it may say which one was likely meant."""
+    """A text that is not a network, and the network that was probably meant."""
 
     def __init__(self, why: str, likely: str = "") -> None:
         super().__init__(why)
         self.likely = likely
 
 
-# The same few callers come again and again, and to read an address takes microseconds.
+# The same few callers come again and again, and parsing takes microseconds.
 @lru_cache(4096)
 def address_of(text: str) -> Address | None:
-    """The address that `text` is, without its zone, and as IPv4 where it is a mapped one."""
+    """Parse an address without its zone; a mapped one becomes IPv4."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -44,10 +44,7 @@ def address_of(text: str) -> Address | None:
 
 
 def network_of(text: str) -> Network:
-    """The network that a CIDR like `10.0.0.0/8` names; an address is a network of one.
-
-    Raises NotANetwork.
-    """
+    """Parse a CIDR like `10.0.0.0/8`; an address is a network of one. Raises NotANetwork."""
     match = _NETWORK.fullmatch(text)
     try:
         network = ip_network(text, strict=False) if match else None
@@ -57,31 +54,31 @@ def network_of(text: str) -> Network:
         raise NotANetwork("is not a network (like 10.0.0.0/8, 192.0.2.7, 2001:db8::/32)")
     if isinstance(network, IPv6Network) and network.subnet_of(MAPPED):
         inner = IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
-        raise NotANetwork("is an IPv4 network written as IPv6", likely=_written(inner))
+        raise NotANetwork("is an IPv4 network written as IPv6", likely=_formatted(inner))
     if network.network_address != ip_address(match[1]):
         why = f"is an address within a network: /{match[2]} leaves bits of it over"
-        raise NotANetwork(why, likely=_written(network))
+        raise NotANetwork(why, likely=_formatted(network))
     return network
 
 
-def _written(network: Network) -> str:
-    """As a person would write it: one address without its `/32`."""
+def _formatted(network: Network) -> str:
+    """Format a network as people write it: a single address without its `/32`."""
     whole = network.prefixlen == network.max_prefixlen
     return str(network.network_address if whole else network)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there. Of names `localhost` alone is known."""
+    """Return whether only this machine reaches that host. `localhost` is the only name that
+    counts."""
     address = address_of(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 class Networks:
-    """A set of networks. A look-up costs by how many lengths of prefix there are, not by how many
-    networks."""
+    """A set of networks. A look-up costs one step for each prefix length, not for each network."""
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
-        #: By IP version: the bits behind each prefix, and all prefixes of that length.
+        #: By IP version and by the number of bits behind the prefix: the prefixes.
         self._prefixes: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
         for network in networks:
             rest = network.max_prefixlen - network.prefixlen
@@ -100,10 +97,10 @@ def _networks(*texts: str) -> tuple[Network, ...]:
     return tuple(map(ip_network, texts))
 
 
-#: What no event is ever sent to, by what it is called; the first that fits.
+#: Where no event is ever sent, with a name; the first that fits.
 _NEVER = (
-    # Where clouds answer with credentials, beside the link-local ones, as their manuals say: Amazon
-    # (all of its block for services), Google, Oracle (and its Classic), Alibaba, Azure (its
+    # Addresses where clouds give out credentials, by their manuals, besides link-local ones: Amazon
+    # (its whole block for services), Google, Oracle (and Oracle Classic), Alibaba, Azure (its
     # WireServer), Scaleway, Linode.
     ("a cloud metadata address", _networks(
         "169.254.169.254", "fd00:ec2::/32", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "192.0.0.192",
@@ -111,29 +108,29 @@ _NEVER = (
     )),
     ("a link-local address", _networks("169.254.0.0/16", "fe80::/10")),
     ("a multicast address", _networks("224.0.0.0/4", "ff00::/8")),
-    # Linux takes 0.0.0.0 and :: for the machine itself.
+    # On Linux 0.0.0.0 and :: are the machine itself.
     ("no host's address", _networks("0.0.0.0/8", "::/128")),
     ("a reserved address", _networks("240.0.0.0/4")),
 )  # fmt: skip
 
-#: What is not public: all that is not "Globally Reachable" in IANA's two registries of
-#: special-purpose addresses (RFC 6890, as of November 2026), and what is above. Blocks count whole,
-#: also where a single address of theirs is an anycast one.
+#: Not public, besides the networks above: all that is not "Globally Reachable" in IANA's two
+#: registries of special-purpose addresses (RFC 6890, as of November 2026). Blocks count whole, even
+#: if one of their addresses is an anycast address.
 _NOT_PUBLIC = _networks(
     "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
     "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
     "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 )  # fmt: skip
 
-#: Of IPv6, the only addresses that are public at all: what IANA assigns from (RFC 4291), and
-#: NAT64's, which stand for IPv4 ones.
+#: The only public IPv6 addresses: those that IANA assigns (RFC 4291), and those of NAT64, which
+#: stand for IPv4 addresses.
 _GLOBAL_UNICAST = _networks("2000::/3", "64:ff9b::/96")
 
 (_NAT64,) = _networks("64:ff9b::/96")
-#: Where the last four bytes are an IPv4 address: what Linux takes for one, what NAT64 makes one of
-#: (RFC 6052), SIIT's (RFC 2765), and the first drawing of IPv6 (RFC 4291).
+#: Networks whose last four bytes are an IPv4 address: mapped ones, NAT64 (RFC 6052), SIIT
+#: (RFC 2765), and IPv4-compatible ones (RFC 4291).
 _ENDS_IN_IPV4 = (MAPPED, _NAT64, *_networks("::ffff:0:0:0/96", "::/96"))
-#: NAT64 within a network (RFC 8215), which may use a prefix of any of these lengths.
+#: NAT64 within a network (RFC 8215), with a prefix of any of these lengths.
 (_LOCAL_NAT64,) = _networks("64:ff9b:1::/48")
 _LOCAL_NAT64_PREFIXES = (48, 56, 64, 96)
 _SIX_TO_FOUR, _TEREDO = _networks("2002::/16", "2001::/32")
@@ -141,17 +138,17 @@ _SIX_TO_FOUR, _TEREDO = _networks("2002::/16", "2001::/32")
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """Where events may go. It narrows what is allowed; what is never allowed stays so."""
+    """The addresses that events may go to. Some are never allowed, whatever is configured."""
 
     #: Public addresses alone, and `networks`.
     public: bool = False
-    #: These alone, and public ones where `public` says so.
+    #: Only these, and public ones if `public` is set.
     networks: tuple[Network, ...] = ()
 
     def refusal(self, address: str) -> str:
-        """What speaks against connecting to an address, as `is …`; nothing is said where it may be.
+        """Return what is wrong with an address, in words that follow `is`; `""` if it is allowed.
 
-        An address of IPv6 that stands for an IPv4 one is refused for either.
+        An IPv6 address that stands for an IPv4 one is checked as both.
         """
         try:
             connected = plain(ip_address(address))
@@ -167,21 +164,21 @@ class Egress:
         return "in no network that egress allows"
 
 
-#: Everywhere but where events never go.
+#: Every address except those that are never allowed.
 ANYWHERE = Egress()
 
 
 def never(address: Address) -> str:
-    """What an address is that no event is ever sent to, such as `a link-local address`."""
-    for each in meanings(address):
+    """Return the name of an address that is never allowed, such as `a link-local address`."""
+    for meaning in meanings(address):
         for name, networks in _NEVER:
-            if _within(each, networks):
+            if _within(meaning, networks):
                 return name
     return ""
 
 
 def is_public(address: Address) -> bool:
-    """Whether the whole Internet has it in common, and what it stands for as well."""
+    """Return whether it is public, and so is the address that it stands for."""
     return all(map(_is_public, meanings(address)))
 
 
@@ -192,13 +189,13 @@ def _is_public(address: Address) -> bool:
 
 
 def meanings(address: Address) -> list[Address]:
-    """The address, and the IPv4 ones that somebody on the way may take it for."""
+    """Return the address, and the IPv4 addresses that a translator may take it for."""
     address = plain(address)
     return [address, *_inside(address)] if isinstance(address, IPv6Address) else [address]
 
 
 def plain(address: Address) -> Address:
-    """The address that the system connects to: a mapped one is IPv4, a zone is no part of it."""
+    """Return the address that the system connects to: a mapped one as IPv4, without a zone."""
     if isinstance(address, IPv4Address):
         return address
     return address.ipv4_mapped or IPv6Address(int(address))
@@ -208,11 +205,11 @@ def _inside(address: IPv6Address) -> Iterator[IPv4Address]:
     value = int(address)
     if address in _SIX_TO_FOUR:  # RFC 3056
         yield _ipv4(value >> 80)
-    elif address in _TEREDO:  # RFC 4380: the server, and the client in disguise
+    elif address in _TEREDO:  # RFC 4380: the server, and the inverted client
         yield _ipv4(value >> 64)
         yield _ipv4(~value)
     elif address in _LOCAL_NAT64:
-        # Nobody can tell which prefix is meant. One that makes no host's address is not.
+        # The length of the prefix is unknown. One that leads to 0.0.0.0/8 is not meant.
         behind = (_behind(prefix, value) for prefix in _LOCAL_NAT64_PREFIXES)
         yield from (each for each in behind if int(each) >> 24)
     elif _within(address, _ENDS_IN_IPV4) and value > 1:  # those are `::` and `::1`
@@ -220,7 +217,7 @@ def _inside(address: IPv6Address) -> Iterator[IPv4Address]:
 
 
 def _behind(prefix: int, value: int) -> IPv4Address:
-    """The IPv4 address behind a NAT64 prefix, which leaves out bits 64 to 71 (RFC 6052)."""
+    """Return the IPv4 address behind a NAT64 prefix; bits 64 to 71 are skipped (RFC 6052)."""
     if prefix == 96:
         return _ipv4(value)
     without = (value >> 64) << 56 | value & (1 << 56) - 1
@@ -240,10 +237,10 @@ SocketAddress = tuple[socket.AddressFamily, socket.SocketKind, int, str, SocketP
 
 
 def look_up(name: bytes | str, port: int) -> asyncio.Future[Sequence[SocketAddress]]:
-    """What the system's resolver says, with all that it goes by: /etc/hosts, search domains.
+    """Ask the system's resolver, which also uses /etc/hosts and search domains.
 
-    It takes a thread of its own for however long it takes, so that no name waits for another's. A
-    daemon: the process does not wait for it either.
+    Each look-up has a thread of its own, so that no name waits for another. The thread is a daemon,
+    so that the process does not wait for it.
     """
     import asyncio  # `health` reads addresses too, and needs no loop
 
@@ -252,13 +249,13 @@ def look_up(name: bytes | str, port: int) -> asyncio.Future[Sequence[SocketAddre
 
     def ask() -> None:
         try:
-            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            addresses = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         except (OSError, ValueError) as error:
-            tell = partial(looked_up.set_exception, error)
+            end = partial(looked_up.set_exception, error)
         else:
-            tell = partial(looked_up.set_result, found)
+            end = partial(looked_up.set_result, addresses)
         with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(end)
 
     try:
         Thread(target=ask, name="look-up", daemon=True).start()

@@ -20,23 +20,23 @@ from router.model.errors import StartFailed
 #: Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 BACKLOG = 2048
 
-#: What the kernel keeps of replies that a peer doesn't read, in bytes per connection; a reply has a
-#: few hundred, and by itself it would keep megabytes.
+#: How much of unread replies the kernel keeps, in bytes per connection; a reply has a few hundred,
+#: and by default it would keep megabytes.
 SEND_BUFFER = 32 * 1024
 
 #: From Linux's headers; Python has no name for it.
 _SO_ATTACH_FILTER = 26
 
-#: A packet filter (see Linux's filter.txt) that drops what asks for a new connection, SYN without
-#: ACK, and lets everything else through: byte 13 of a TCP header has its flags.
+#: A packet filter (see Linux's filter.txt) that drops requests for a new connection, SYN without
+#: ACK, and accepts everything else: byte 13 of a TCP header has the flags.
 _NO_NEW_CONNECTIONS = b"".join(
     struct.pack("HBBI", *step)
     for step in (
         (0x30, 0, 0, 13),  # load byte 13
         (0x54, 0, 0, 0x12),  # keep SYN and ACK of it
-        (0x15, 0, 1, 0x02),  # where that is SYN alone,
+        (0x15, 0, 1, 0x02),  # if that is SYN alone,
         (0x06, 0, 0, 0),  # drop the packet,
-        (0x06, 0, 0, 0xFFFFFFFF),  # else take it
+        (0x06, 0, 0, 0xFFFFFFFF),  # otherwise accept it
     )
 )
 
@@ -44,11 +44,10 @@ _NO_NEW_CONNECTIONS = b"".join(
 def listen(
     host: str, port: int, option: str = "--port", *, reuse_port: bool = False
 ) -> socket.socket:
-    """A listening TCP socket, so that a taken port is known before anything else starts.
+    """Return a listening TCP socket; port 0 is any free one.
 
-    Port 0 takes any free one. Raises StartFailed with one clear line; `option` is what names the
-    port. With `reuse_port` other processes of the same user may listen there the same way, and the
-    kernel spreads new connections over them.
+    With `reuse_port`, other processes of the same user may listen there as well, and the kernel
+    spreads new connections over them. Raises StartFailed with one line; `option` names the port.
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
@@ -63,7 +62,7 @@ def listen(
         if reuse_port:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        # Listening here, not only in the server: two processes may both bind, but not both listen.
+        # Not only in the server: two processes may both bind, but not both listen.
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -77,13 +76,13 @@ def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def bar(listener: socket.socket) -> None:
-    """Let nobody new in, and everybody who is half way in.
+def refuse_new_connections(listener: socket.socket) -> None:
+    """Drop requests for new connections, but complete those under way; only Linux can do that.
 
-    Closing a listening socket resets connections that the peer has for made: those that wait to be
-    accepted, and those whose last packet is on its way. After this there are soon none. Who comes
-    too late is left without an answer and asks again after a second, when the socket is closed or
-    a successor listens. Where the system can't do it nothing happens.
+    Closing a listening socket resets connections that count as made for the peer: those that wait
+    to be accepted, and those whose last packet is on its way. After this call there are soon none.
+    A later caller gets no answer and tries again after a second, when the socket is closed or a
+    successor listens.
     """
     if sys.platform != "linux":
         return
@@ -97,8 +96,7 @@ def bar(listener: socket.socket) -> None:
 
 
 def waiting(listener: socket.socket) -> Iterator[socket.socket]:
-    """The connections that wait to be accepted, accepted. Raises OSError where there is no file
-    descriptor for one."""
+    """Accept all connections that wait. Raises OSError if there is no file descriptor for one."""
     listener.setblocking(False)
     while True:
         try:
@@ -123,26 +121,26 @@ def _why(error: OSError, option: str) -> str:
             return error.strerror or "the system refused"
 
 
-#: The number of the first one; the others follow it.
+#: The file descriptor of the first inherited socket; the others follow it.
 _FIRST = 3
 
-#: How the ops port's is called; the other one may have any name.
+#: The name of the ops port's socket; the other one may have any name.
 _OPS = "ops"
 
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What was handed over. Each socket outlives this process: who waits there waits for
-    whoever accepts next."""
+    """Sockets that were handed over. They outlive this process: connections that wait there are
+    accepted by the next one."""
 
-    #: Where callbacks come; None where that is ours to open.
+    #: For callbacks; None if we have to open it.
     callbacks: socket.socket | None = None
     ops: socket.socket | None = None
 
 
 def take_inherited(environ: MutableMapping[str, str]) -> Inherited:
-    """The sockets that are meant for this process. The variables are taken away: no child of it
-    shall think that they are meant for itself. Raises StartFailed."""
+    """Return the sockets that are meant for this process, and remove the variables, which are not
+    for child processes. Raises StartFailed."""
     given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     if given["LISTEN_PID"] != str(os.getpid()):
         return Inherited()
@@ -166,7 +164,7 @@ def _only(numbers: list[int], what: str) -> socket.socket | None:
 
 
 def _taken(number: int) -> socket.socket:
-    """The socket of that number, which no program that this one runs is to have."""
+    """Return the socket of a file descriptor, which child processes do not inherit."""
     try:
         os.set_inheritable(number, False)
         listener = socket.socket(fileno=number)
@@ -179,40 +177,40 @@ def _taken(number: int) -> socket.socket:
     return listener
 
 
-#: Open files that a process may have, where the system lets it have as many.
+#: The limit of open files that a process asks for.
 FILES = 65536
 
-#: Files that a process has open beside its connections: its loop, its log, what a reload and a
-#: look-up of names read; and the connections at the ops port.
+#: Open files beside the connections: the loop, the log, files of a reload and of name look-ups; and
+#: the connections at the ops port.
 SPARE, OPS = 64, 64
 
-#: The fewest connections that callers can do with.
+#: The fewest connections for callers.
 LEAST = 32
 
 _MIB = 1024 * 1024
 
 
 class Callers(NamedTuple):
-    """How many connections callers may have."""
+    """The number of connections for callers."""
 
     connections: int
-    #: Beyond those, for probes and for who is told that the house is full.
+    #: Further ones, for probes and for refusals.
     reserve: int
-    #: Where these are fewer than were asked for: why, in one line.
+    #: Why these are fewer than the settings say, in one line.
     note: str = ""
 
 
 def files_allowed() -> int:
-    """What `run` raises this process's limit of open files to."""
+    """Return the limit of open files that `run` sets for this process."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
 
 
 def share_out(files: int, asked: Callers, targets: int, store: int) -> Callers:
-    """How many of so many files callers may have, where targets and the store want as many as that.
+    """Share out the open files among callers, targets and the store, which want that many.
 
-    Targets have what they want up to half of what is there: they shall not fail for the number of
-    those who call. Raises StartFailed where too few are left.
+    Targets get all they want up to half of the files, so that they do not fail for the number of
+    callers. Raises StartFailed if too few are left.
     """
     rest = files - SPARE - OPS - store
     callers = rest - min(targets, rest // 2)
@@ -227,21 +225,21 @@ def share_out(files: int, asked: Callers, targets: int, store: int) -> Callers:
     if connections == asked.connections:
         return Callers(connections, reserve)
     note = (
-        f"--max-connections: {connections} and not {asked.connections}: the system allows {files} "
-        f"open files, of which targets get {rest - callers}, the store {store}, and "
+        f"callers have {connections} connections and not {asked.connections}: the system allows "
+        f"{files} open files, of which targets get {rest - callers}, the store {store}, and "
         f"{SPARE + OPS + reserve} are kept back: raise that (ulimit -n, LimitNOFILE)"
     )
     return Callers(connections, reserve, note)
 
 
 def memory_note(limit: int | None, requests: int, max_body: int) -> str:
-    """What is to be said of so many callbacks in so much memory; `""` where they fit."""
+    """Return a warning if callbacks in flight may not fit into memory, else `""`."""
     needed = requests * max_body
     if limit is None or needed <= limit:
         return ""
     return (
-        f"--max-requests x --max-body: callbacks in flight may take {_mib(needed)}, and "
-        f"the limit of memory is {_mib(limit)}: lower one of them"
+        f"--max-requests: callbacks in flight may take {_mib(needed)}, and the limit of memory is "
+        f"{_mib(limit)}: lower the first or raise the second"
     )
 
 
@@ -252,26 +250,16 @@ def _mib(size: int) -> str:
 def memory_limit(
     groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """The least limit of the control groups that this process is in, in bytes; None without one."""
-    found = []
-    for path in _limits(groups, root):
-        with suppress(OSError, ValueError):  # not there, or `max`
-            found.append(int(path.read_text()))
-    return min(found, default=None)
+    """Return the lowest memory limit of this process's control groups (version 2) in bytes, if any.
 
-
-def _limits(groups: Path, root: Path) -> Iterator[Path]:
-    """The files that may have a limit. Within a container its own group may be the root."""
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, kinds, place = line.split(":", 2)
-        top, name = root, "memory.max"
-        if "memory" in kinds.split(","):
-            top, name = root / "memory", "memory.limit_in_bytes"
-        elif kinds:
-            continue
-        group = Path(place.lstrip("/"))
-        yield from (top / each / name for each in (group, *group.parents))
+    Within a container the process's own group may be the root.
+    """
+    limits = []
+    with suppress(OSError):
+        for line in groups.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            group = Path(path.lstrip("/"))
+            for folder in () if controllers else (group, *group.parents):
+                with suppress(OSError, ValueError):  # not there, or `max`
+                    limits.append(int((root / folder / "memory.max").read_text()))
+    return min(limits, default=None)

@@ -1,42 +1,33 @@
-"""Tools for the event loop: callbacks, hang-ups, deadlines, and writes that are sent together."""
+"""Tools for the event loop: callbacks, and batched writes."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-
-def call_back(told: Callable[[Any], object], what: Any) -> None:
-    """Call `told(what)`; what that raises is told as that of any callback of the loop."""
-    try:
-        told(what)
-    except Exception as error:  # noqa: BLE001 - whatever it is
-        tell_fault(told, error)
-
-
-def tell_fault(told: Callable[[Any], object], error: Exception) -> None:
-    """As that of any callback of the loop; for whom one call more for each is too many."""
-    about = {"message": f"{told!r} failed", "exception": error}
-    asyncio.get_running_loop().call_exception_handler(about)
-
-
 #: Done once the caller has hung up.
 Gone = asyncio.Future[None]
 
-#: What a timer may be early by, in seconds: uvloop's are in whole milliseconds.
-TICK: Final = 0.001
+
+def call_back(callback: Callable[[Any], object], argument: Any) -> None:
+    """Call `callback(argument)`; its errors are handled as those of any callback of the loop."""
+    try:
+        callback(argument)
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        report_fault(callback, error)
 
 
-def _nobody() -> None:
-    """Whom an ended timer rings."""
+def report_fault(callback: Callable[[Any], object], error: Exception) -> None:
+    """Handle an error like that of any callback of the loop."""
+    about = {"message": f"{callback!r} failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(about)
 
 
 async def happens(event: asyncio.Event, within: float) -> bool:
-    """Wait for it, at most for so many seconds; whether it is set."""
+    """Wait for an event for at most so many seconds; return whether it is set."""
     try:
         async with asyncio.timeout(within):
             return await event.wait()
@@ -44,84 +35,42 @@ async def happens(event: asyncio.Event, within: float) -> bool:
         return event.is_set()
 
 
-class Timer:
-    """Calls `ring` once `due` has come, by `clock`, in seconds: one of the loop's serves all."""
+#: How early a timer may come, in seconds: uvloop's are in whole milliseconds.
+TICK: Final = 0.001
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        ring: Callable[[], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self._loop = loop
-        self._ring = ring
-        self._clock = clock
-        #: When to ring; infinite while there is no deadline. It may be put off at no cost.
-        self.due = math.inf
-        #: The loop's own timer: it may come too early, and never too late.
-        self._handle: asyncio.TimerHandle | None = None
-        self._comes_at = math.inf
-
-    def set(self, due: float) -> None:
-        self.due = due
-        if due < self._comes_at:
-            if self._handle is not None:
-                self._handle.cancel()
-            self._comes_at = due
-            self._handle = self._loop.call_later(max(due - self._clock(), 0.0), self._look)
-
-    def end(self) -> None:
-        """Ring no more, and let go of who would be rung for: it may have this timer."""
-        if self._handle is not None:
-            self._handle.cancel()
-        self._handle, self.due, self._comes_at = None, math.inf, math.inf
-        self._ring = _nobody
-
-    def _look(self) -> None:
-        due = self.due
-        self._handle, self.due, self._comes_at = None, math.inf, math.inf
-        if due <= self._clock() + TICK:
-            self._ring()
-        elif due < math.inf:
-            self.set(due)
-
-
-#: With more than so many in hand it pays to wait for the end of the turn.
+#: With more than this many requests in hand, it pays to batch writes until the end of the turn.
 COMPANY: Final = 4
 
 
 class Batching:
-    """One loop's. What is put is sent in the order in which it came, a turn of the loop later at
-    the latest."""
+    """Batches the writes of one loop: they leave in their order, one turn later at the latest."""
 
     def __init__(self) -> None:
-        # It does not know its loop, which would then never be forgotten: see `_batchings`.
-        self._waiting = deque[tuple[Callable[[Any], object], Any]]()
+        # Without a reference to its loop, which would then never be freed: see `_batchings`.
+        self.waiting = deque[tuple[Callable[[Any], object], Any]]()
 
-    def put(self, send: Callable[[Any], object], what: Any) -> None:
-        """Have `send(what)` called when this turn is over.
-
-        What must not be sent before it, and can't wait, is sent after a `flush`.
-        """
-        if not self._waiting:
+    def put(self, send: Callable[[Any], object], argument: Any) -> None:
+        """Call `send(argument)` when this turn is over. Call `flush` before a write that must come
+        after it and can't wait."""
+        if not self.waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append((send, what))
+        self.waiting.append((send, argument))
 
     def flush(self) -> None:
-        """Send what waits, now. One that raises costs the others nothing."""
-        while self._waiting:
-            send, what = self._waiting.popleft()
+        """Send now. A write that raises does not affect the others."""
+        while self.waiting:
+            send, argument = self.waiting.popleft()
             try:
-                send(what)
+                send(argument)
             except Exception as error:  # noqa: BLE001 - whatever it is
-                tell_fault(send, error)
+                report_fault(send, error)
 
 
 _batchings: WeakKeyDictionary[asyncio.AbstractEventLoop, Batching] = WeakKeyDictionary()
 
 
 def batching_of(loop: asyncio.AbstractEventLoop) -> Batching:
-    found = _batchings.get(loop)
-    if found is None:
-        found = _batchings[loop] = Batching()
-    return found
+    batching = _batchings.get(loop)
+    if batching is None:
+        batching = _batchings[loop] = Batching()
+    return batching

@@ -1,4 +1,4 @@
-"""TLS: certificates and keys out of files, TLS to one target, TLS at a listener."""
+"""TLS: certificates and keys, contexts for targets, contexts for listeners."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pathlib import Path
 from router.model.errors import SettingInvalid, StartFailed, why_not
 from router.model.secret import Secret, is_exposed
 
-#: The most that is read of a file to see what it is, in bytes: some hundred certificates.
+#: The most that is read of a file to check its kind, in bytes: some hundred certificates.
 _MAX_FILE = 1024 * 1024
 
-#: What is said of a pair that OpenSSL does not take, by its own word for it.
+#: Messages for pairs that OpenSSL refuses, by its own reason.
 _WHY = {
     "KEY_VALUES_MISMATCH": "{key} is not the key of {cert}",
     "EE_KEY_TOO_SMALL": "{cert} has a key that is too short",
@@ -29,20 +29,20 @@ _WHY = {
 
 
 class BadCertificate(Exception):
-    """A certificate or key that can't be used; the text is for people."""
+    """A certificate or key that can't be used; the message is for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A file with a certificate and those that vouch for it, and a file with its key; both PEM."""
+    """A file with a certificate chain and a file with its key, both in PEM."""
 
     cert: Path
     key: Path
-    #: What they are called in errors, where that is not their paths.
+    #: Their names in errors, if not their paths.
     names: tuple[str, str] | None = None
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Have connections show this certificate. Raises BadCertificate."""
+        """Use this certificate for connections. Raises BadCertificate."""
         cert, key = self._called
         _check(self.cert, cert, b"-----BEGIN CERTIFICATE-----", "certificate")
         _check(self.key, key, b"PRIVATE KEY-----", "key")
@@ -57,9 +57,9 @@ class Pair:
             raise BadCertificate(f"{cert} or {key} can't be read any more") from None
 
     def validity(self) -> tuple[float, float]:
-        """From when until when the certificate is good; Unix time. Raises BadCertificate."""
+        """Return the start and the end of the validity, in Unix time. Raises BadCertificate."""
         try:
-            # The standard library's own reader, which has no public name.
+            # The standard library's own parser, which has no public name.
             read = ssl._ssl._test_decode_cert(self.cert)  # type: ignore[attr-defined]
         except OSError:
             raise BadCertificate(f"{self._called[0]} is no certificate in PEM") from None
@@ -75,12 +75,11 @@ class Pair:
 
 
 def day(at: float) -> str:
-    """When a certificate ends, or begins, as people are told it."""
+    """Format the start or the end of a validity for people."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-class _HasPassword(Exception):
-    """A key is encrypted."""
+class _HasPassword(Exception): ...
 
 
 def _no_password() -> str:
@@ -89,7 +88,7 @@ def _no_password() -> str:
 
 
 def _check(path: Path, name: str, mark: bytes, what: str) -> None:
-    """Raises BadCertificate where the file can't be read, or is of another sort."""
+    """Raises BadCertificate if the file can't be read, or is of another kind."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE)
@@ -101,29 +100,28 @@ def _check(path: Path, name: str, mark: bytes, what: str) -> None:
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
-#: All that HTTP clients here speak.
+#: The only protocol that is spoken here.
 _PROTOCOLS = ["http/1.1"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Two are equal that were made of the same. `of` makes one."""
+    """TLS to one target; made by `of`. Equal if made of equal parts."""
 
-    #: Who may vouch for the target, in PEM; where it is empty, whom the system trusts.
+    #: Certificates to trust, in PEM; if empty, those that the system trusts.
     ca: str = field(default="", repr=False)
-    #: What is shown to a target that asks who is calling, in PEM: a certificate, followed by those
-    #: that vouch for it, and its key.
+    #: The client certificate in PEM, followed by the rest of its chain, and its key.
     cert: str = field(default="", repr=False)
     key: Secret = field(default=Secret(""), repr=False)
-    #: The name that the target's certificate has to have; where it is empty, the URL's host.
+    #: The name that the target's certificate has to have; if empty, the URL's host.
     server_name: str = ""
-    #: Whether the target's certificate is looked at at all.
+    #: Whether the target's certificate is verified.
     verify: bool = True
-    #: When the last certificate of `ca` ends, since old ones stay in such a file, and when the
-    #: first one of `cert` does; in Unix time, 0 where there is none.
+    #: When the last certificate of `ca` expires, since old ones stay in such files, and when the
+    #: first one of `cert` does; in Unix time, 0 for none.
     ca_ends: float = field(default=0.0, compare=False)
     cert_ends: float = field(default=0.0, compare=False)
-    #: None for what is the same for every target: see `trust`.
+    #: None for the context that targets share: see `trust`.
     _context: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -149,28 +147,29 @@ class Tls:
 
     @property
     def expires(self) -> float:
-        """When the first of the two ends, in Unix time; 0 where there is none."""
+        """The first expiry of the two, in Unix time; 0 for none."""
         return min(filter(None, (self.ca_ends, self.cert_ends)), default=0.0)
 
     @property
     def vouches_for_itself(self) -> bool:
-        """Whether a certificate in `ca` is no authority's: what others it signed are refused."""
+        """Return whether a certificate in `ca` is not an authority's: those that it signed are
+        refused."""
         stored = self.trust.cert_store_stats() if self.ca else {"x509": 0, "x509_ca": 0}
         return stored["x509_ca"] < stored["x509"]
 
     @property
     def trust(self) -> ssl.SSLContext:
-        """What connections to the target are made with."""
+        """The context for connections to the target."""
         return self._context or system_trust()
 
 
-#: How TLS is spoken to whoever has nothing of its own said about it.
+#: TLS to targets without settings of their own.
 USUAL = Tls()
 
 
 @cache
 def system_trust() -> ssl.SSLContext:
-    """Trusts whom the system trusts, or who is named by `SSL_CERT_FILE`; one for the process.
+    """Return the process's one context with the certificates of the system or of `SSL_CERT_FILE`.
 
     It is made on first use, since reading some hundred certificates takes milliseconds.
     """
@@ -178,17 +177,17 @@ def system_trust() -> ssl.SSLContext:
 
 
 def certificates_in(pem: str) -> list[str]:
-    """Every certificate of a text, whatever stands around them."""
+    """Return all certificates in a text."""
     return _CERTIFICATE.findall(pem)
 
 
 def _vouching(ca: str) -> str:
-    """The certificates of a text alone. None of them is left out because it can't be read: fewer
-    would be trusted then, or for want of any, all that the system trusts."""
-    found = certificates_in(ca)
-    if len(found) != max(bool(ca), ca.count("-----BEGIN CERTIFICATE-----")):
+    """Return the certificates of a text alone. An unreadable one is an error: without it fewer
+    would be trusted, or if it was the only one, all that the system trusts."""
+    certificates = certificates_in(ca)
+    if len(certificates) != max(bool(ca), ca.count("-----BEGIN CERTIFICATE-----")):
         raise BadCertificate("ca has a certificate that can't be read")
-    return "\n".join(found)
+    return "\n".join(certificates)
 
 
 def _context(ca: str, verify: bool) -> ssl.SSLContext:
@@ -196,9 +195,9 @@ def _context(ca: str, verify: bool) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=ca or None)
     except ssl.SSLError:
         raise BadCertificate("ca has a certificate that can't be read") from None
-    # Alike on every Python, whose own choice changed with 3.13: RFC 5280 to the letter is not asked
-    # for, since a plain `openssl req -x509` makes no such authority; and whoever is in `ca` is
-    # trusted, with or without who vouches for them in turn.
+    # The same on every Python, whose defaults changed with 3.13. Strict RFC 5280 is not required,
+    # since a plain `openssl req -x509` does not meet it; and every certificate in `ca` is trusted,
+    # with or without its own issuer.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # some systems' Pythons leave it open
@@ -210,7 +209,7 @@ def _context(ca: str, verify: bool) -> ssl.SSLContext:
 
 
 def _ends(pem: str, name: str) -> Iterator[float]:
-    """When each certificate of a text ends, in Unix time."""
+    """Yield when each certificate of a text expires, in Unix time."""
     for certificate in certificates_in(pem):
         with _in_memory(certificate) as path:
             yield Pair(path, path, names=(name, name)).validity()[1]
@@ -218,7 +217,7 @@ def _ends(pem: str, name: str) -> Iterator[float]:
 
 @contextmanager
 def _in_memory(text: str) -> Iterator[Path]:
-    """A file for OpenSSL, which takes keys from files alone; it is on no disk, and gone after."""
+    """Make a temporary file in memory for OpenSSL, which reads keys from files alone."""
     with ExitStack() as stack:
         descriptor = os.memfd_create("pem")
         stack.callback(os.close, descriptor)
@@ -226,12 +225,12 @@ def _in_memory(text: str) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{descriptor}")
 
 
-#: From how long before its end a certificate is warned about, in seconds: a fortnight.
+#: How long before its end a certificate causes a warning, in seconds: two weeks.
 SOON_AT_LISTENER = 14 * 24 * 3600.0
 
 
 def pair_of(cert: Path | None, key: Path | None) -> Pair | None:
-    """The pair to serve with, where there is one. Raises SettingInvalid for half of one."""
+    """Return the pair to serve with, if any. Raises SettingInvalid for half of one."""
     if cert is None and key is None:
         return None
     if cert is None or key is None:
@@ -242,14 +241,26 @@ def pair_of(cert: Path | None, key: Path | None) -> Pair | None:
     return Pair(cert, key)
 
 
-def server_context(pair: Pair) -> ssl.SSLContext:
-    """What a listener speaks TLS by: 1.2 or newer, HTTP/1.1 only.
+@dataclass(frozen=True, slots=True)
+class ListenerTls:
+    """TLS of a listener. Equal for the same contents of files."""
 
-    Raises StartFailed with one clear line for a pair that no caller could or should trust.
+    mark: bytes
+    context: ssl.SSLContext = field(compare=False)
+
+
+def listener_tls(pair: Pair) -> ListenerTls:
+    """Return a listener's TLS for the pair as it is now: 1.2 or newer, HTTP/1.1 only.
+
+    Raises StartFailed with one line for a pair that callers could not trust.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # some systems' Pythons leave it open
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(_PROTOCOLS)
+    try:
+        mark = sha256(b"\0".join(path.read_bytes() for path in (pair.cert, pair.key))).digest()
+    except OSError:
+        mark = b""  # `load_into` raises
     try:
         pair.load_into(context)
         first, last = pair.validity()
@@ -260,32 +271,15 @@ def server_context(pair: Pair) -> ssl.SSLContext:
         raise StartFailed(f"--tls-cert: {pair.cert} has expired on {day(last)}")
     if now < first:
         raise StartFailed(f"--tls-cert: {pair.cert} is not valid before {day(first)}")
-    return context
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerTls:
-    """What a listener speaks TLS by. Two of the same files' contents are equal."""
-
-    mark: bytes
-    context: ssl.SSLContext = field(compare=False)
-
-
-def listener_tls(pair: Pair) -> ListenerTls:
-    """By the pair as it is now. Raises StartFailed, as `server_context` does."""
-    try:
-        mark = sha256(b"\0".join(path.read_bytes() for path in (pair.cert, pair.key))).digest()
-    except OSError:
-        mark = b""  # what is wrong is said below
-    return ListenerTls(mark, server_context(pair))
+    return ListenerTls(mark, context)
 
 
 def listener_warnings(pair: Pair, now: float) -> list[str]:
-    """What is dubious about a pair that can be used."""
-    found = []
+    """Return what is suspicious about a usable pair."""
+    warnings = []
     if is_exposed(pair.key):
-        found.append(f"--tls-key: everybody on this machine can read {pair.key}: chmod 600")
+        warnings.append(f"--tls-key: everybody on this machine can read {pair.key}: chmod 600")
     last = pair.validity()[1]
     if last - now < SOON_AT_LISTENER:
-        found.append(f"--tls-cert: {pair.cert} expires on {day(last)}")
-    return found
+        warnings.append(f"--tls-cert: {pair.cert} expires on {day(last)}")
+    return warnings

@@ -1,8 +1,7 @@
-"""Who may use the ops port: tokens, hosts, and protection against other sites."""
+"""Access to the ops port: tokens, hosts, and protection against other sites."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -22,13 +21,13 @@ from router.model.errors import StartFailed, why_not
 from router.model.secret import Secret
 from router.net.access import AUTHORIZATION, Denial, Tokens
 from router.net.egress import address_of, is_loopback
-from router.ops.api.endpoint import Rejected
+from router.ops.problems import problem
 from router.telemetry.log import Log
 
-#: What is read without any token, where that is allowed: nothing of what is in events.
+#: Anybody without a token, if the router has no tokens. May not see what is in events.
 ANYBODY = TokenHolder(None, frozenset({"read"}))
 
-#: Whoever may read the store's lock file, by the key in it.
+#: A command on this machine, which has the key in the store's lock file.
 THIS_MACHINE = TokenHolder("this machine", frozenset(DEEDS))
 
 #: The most that is read of a file of tokens, in bytes.
@@ -36,7 +35,7 @@ _MAX_FILE = 64 * 1024
 
 
 class OpsTokens:
-    """Who has which token. With no file nobody needs one."""
+    """The tokens of the ops port and their holders. Without a file, none is needed."""
 
     def __init__(
         self,
@@ -45,8 +44,8 @@ class OpsTokens:
         secrets_dir: Path | None,
         key: Secret | None = None,
     ) -> None:
-        """`key` is the token of commands on this machine, which needs no file and may do all.
-        Raises RouterError for a file that can't be used."""
+        """`key` is the token of commands on this machine, which may do everything. Raises
+        RouterError for a file that can't be used."""
         self._key = [] if key is None else [key]
         self._file = tokens
         self._environ = environ
@@ -57,18 +56,18 @@ class OpsTokens:
         return self._file is not None
 
     def read(self) -> Holders:
-        """Return what the file says now. Raises RouterError."""
+        """Read the file. Raises RouterError."""
         if self._file is None:
             return Holders((), "")
         return load_holders(self._file, self._environ, self._secrets_dir)
 
     def take(self, holders: Holders) -> None:
-        """From now on these are good, and no others."""
+        """Replace the tokens."""
         self.holders = holders
         self._tokens = Tokens(self._key, AUTHORIZATION, [digest for digest, _ in holders.tokens])
 
     def find(self, headers: Iterable[tuple[bytes, bytes]]) -> TokenHolder | Denial:
-        """Who has the token that a request with these headers brings."""
+        """Return the holder of the token in a request's headers."""
         found = self._tokens.find(headers)
         if isinstance(found, Denial):
             return found
@@ -77,23 +76,20 @@ class OpsTokens:
 
 
 def secrets_in(path: Path, option: str) -> list[Secret]:
-    """Return a file's tokens, one on each line that is not blank; `option` has named it.
+    """Return a file's tokens, one on each line that is not blank. `option` named the file.
 
-    Raises StartFailed with one clear line where it has none that can be used.
+    Raises StartFailed with one line if it has no usable token.
     """
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_FILE).decode("ascii")
+            lines = file.read(_MAX_FILE).decode("latin-1").splitlines()
     except OSError as error:
-        problem = f"{option}: {path} can't be read: {why_not(path, error)}"
-        raise StartFailed(problem) from None
-    except UnicodeDecodeError:
-        raise StartFailed(f"{option}: {path} has more than ASCII in it") from None
-    tokens = [line.strip() for line in text.splitlines() if line.strip()]
-    if not tokens:
-        raise StartFailed(f"{option}: {path} has no token in it")
-    if not all(token.isprintable() and " " not in token for token in tokens):
-        raise StartFailed(f"{option}: a token in {path} has a blank in it")
+        raise StartFailed(f"{option}: {path} can't be read: {why_not(path, error)}") from None
+    tokens = [token for line in lines if (token := line.strip(" \t"))]
+    if not tokens or not all(re.fullmatch("[!-~]+", token) for token in tokens):
+        raise StartFailed(
+            f"{option}: {path} needs a token on a line, in ASCII and without blanks in it"
+        )
     return [Secret(token) for token in tokens]
 
 
@@ -105,8 +101,8 @@ _NO_SNIFFING = (
     (b"x-content-type-options", b"nosniff"),
 )
 
-#: Nothing that is answered runs, is framed, is stored, or is taken for another type. No header lets
-#: another site's page read it.
+#: A reply does not run, is not framed or stored, and keeps its type. No header lets a page of
+#: another site read it.
 SAFE = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -118,50 +114,43 @@ _PAGE_POLICY = (
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-#: The page's files run, and have nothing but what comes from here.
+#: The page's files run, but load nothing from elsewhere.
 SAFE_PAGE = (
     (b"cache-control", b"no-cache"),
     (b"content-security-policy", _PAGE_POLICY),
     *_NO_SNIFFING,
 )
 
-#: How the server of the ops port speaks in the application's place.
+#: Makes the replies that the server of the ops port sends without the application.
 refuse = partial(refusal, more=SAFE)
-
-#: What is said to who comes without a token where none is known.
-_CLOSED = (
-    "without tokens the console is open on this machine alone, by the name localhost or its "
-    "address; see --ops-tokens"
-)
-
 
 #: A name or an address, IPv6 in brackets, and a port.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
-#: So many wrong tokens of one address within so many seconds are looked at.
+#: The number of wrong tokens of one address that are checked, and within how many seconds.
 MOST_WRONG, WRONG_WITHIN = 10, 60.0
 
-#: Addresses that are remembered; beyond them the one that began first is forgotten.
+#: The number of addresses that are remembered; the oldest goes.
 _ADDRESSES = 1024
 
 
 class Barred(NamedTuple):
-    """Why a request does not get in."""
+    """The refusal of a request."""
 
+    #: The refusal by the contract, and the problem for the API and the page.
     reply: Reply
-    #: What to do about it.
-    detail: str
-    #: For the log; `""` where a line for each would only help who floods it.
+    problem: str
+    #: For the log; `""` if a flood of such requests would only fill it.
     why: str
     #: Seconds to wait before another try.
     wait: float = 0.0
 
 
 class Guard:
-    """An ASGI application behind tokens. Who asks is in its requests' state, as `holder`.
+    """An ASGI application behind tokens. The holder is in the state of its requests.
 
-    `/metrics` and `/status` need a token where there are any, one that sees everything. The page's
-    files need none: there is no data in them.
+    If there are tokens, `/metrics` and `/status` need one that sees everything. The page's files
+    need none: they have no data.
     """
 
     def __init__(self, app: ASGIApp, tokens: OpsTokens, log: Log, *, local: bool) -> None:
@@ -184,55 +173,58 @@ class Guard:
                 message["headers"] = [*message["headers"], *safe]
             await send(message)
 
-        found = self._admit(scope, is_page=is_page)
-        if isinstance(found, TokenHolder):
-            scope["state"] = {**scope.get("state", {}), "holder": found}
+        holder = self._admit(scope, is_page=is_page)
+        if isinstance(holder, TokenHolder):
+            scope["state"] = {**scope.get("state", {}), "holder": holder}
             await self._app(scope, receive, send_safely)
             return
-        if found.why:
-            self._log.warning("refused", code=found.reply.code, why=f"at the ops port: {found.why}")
-        await _refusal(scope, found)(scope, receive, send_safely)
+        if holder.why:
+            self._log.warning(
+                "refused", code=holder.reply.code, why=f"at the ops port: {holder.why}"
+            )
+        await _refusal(scope, holder)(scope, receive, send_safely)
 
     def _admit(self, scope: Scope, *, is_page: bool) -> TokenHolder | Barred:
-        is_new = is_page or scope["path"].startswith(API)
+        is_console = is_page or scope["path"].startswith(API)
         if not self._tokens:
-            if is_new and self._tokens.find(scope["headers"]) is THIS_MACHINE:
+            if is_console and self._tokens.find(scope["headers"]) is THIS_MACHINE:
                 return THIS_MACHINE
-            named = not is_new or (self._local and is_loopback(_host(scope)))
-            return ANYBODY if named else Barred(FORBIDDEN, _CLOSED, "no tokens are known")
+            is_open = not is_console or (self._local and is_loopback(_host(scope)))
+            return ANYBODY if is_open else Barred(FORBIDDEN, "local_only", "no tokens are known")
         if is_page:
             return ANYBODY
         found = self._find(scope)
-        if is_new or not isinstance(found, TokenHolder) or found.sees_all:
+        if is_console or not isinstance(found, TokenHolder) or found.sees_all:
             return found
-        return Barred(NOT_FOUND, "", f"the token of {found.name} may not read everything")
+        why = f"the token of {found.name} may not read everything"
+        return Barred(NOT_FOUND, "no_endpoint", why)
 
     def _find(self, scope: Scope) -> TokenHolder | Barred:
         now = time.monotonic()
         peer = scope["client"][0] if scope.get("client") else ""
         if wait := self._failures.wait(peer, now):
-            return Barred(BUSY, "too many wrong tokens came from this address", "", wait)
+            return Barred(BUSY, "too_many_tokens", "", wait)
         found = self._tokens.find(scope["headers"])
         if isinstance(found, TokenHolder):
             return found
         if found is Denial.WRONG:
-            self._failures.note(peer, _given(scope, b"authorization"), now)
-        return Barred(NO_TOKEN, f"{found}: send authorization: Bearer TOKEN", found)
+            self._failures.note(peer, _header(scope, b"authorization"), now)
+        return Barred(NO_TOKEN, "wrong_token", found)
 
 
 def _host(scope: Scope) -> str:
-    """The name that the request was sent to, without its port."""
-    match = _HOST.fullmatch(_given(scope, b"host").decode("latin-1"))
+    """Return the host of the request, without its port."""
+    match = _HOST.fullmatch(_header(scope, b"host").decode("latin-1"))
     return (match[1] or match[2]) if match else ""
 
 
-def _given(scope: Scope, header: bytes) -> bytes:
-    return b",".join(value for name, value in scope["headers"] if name == header)
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return b",".join(value for name, value in scope["headers"] if name == wanted)
 
 
 def _refusal(scope: Scope, barred: Barred) -> Response:
     if scope["path"].startswith((API, PAGE[1])) or scope["path"] == PAGE[0]:
-        response = problem(Rejected(429 if barred.wait else barred.reply.status, barred.detail))
+        response = problem(barred.problem, **({"why": barred.why} if barred.why else {}))
         if barred.reply is NO_TOKEN:
             response.headers["www-authenticate"] = "Bearer"
     else:
@@ -242,31 +234,25 @@ def _refusal(scope: Scope, barred: Barred) -> Response:
     return response
 
 
-def problem(rejected: Rejected) -> Response:
-    """A problem document."""
-    content = json.dumps(rejected.document)
-    return Response(content, rejected.status, media_type="application/problem+json")
-
-
 class Failures:
-    """How many wrong tokens an address has shown: who guesses is soon not listened to. An IPv6
-    address stands for its network of 64 bits, which one guest has.
+    """Wrong tokens by address: an address that guesses is refused for a while. An IPv6 address
+    stands for its network of 64 bits.
 
-    A token that comes again is no other guess: it counts once. So what goes on with an outdated
-    one, a scrape or an open page, keeps out nobody who has its address too.
+    The same wrong token counts once, so that a scrape or an open page with an outdated token does
+    not keep out others with its address.
     """
 
     def __init__(self) -> None:
-        #: When an address began to fail, and the wrong tokens since, by what `hash` makes of them.
+        #: When an address began to fail, and the hashes of its wrong tokens since.
         self._known: dict[str, tuple[float, set[int]]] = {}
 
     def wait(self, peer: str, now: float) -> float:
-        """For how many seconds no token of this address is looked at."""
+        """Return for how many seconds tokens of this address are refused unread."""
         began, wrong = self._known.get(_key(peer), (now, ()))
         return max(0.0, began + WRONG_WITHIN - now) if len(wrong) >= MOST_WRONG else 0.0
 
     def note(self, peer: str, token: bytes, now: float) -> None:
-        """A wrong token, as it came."""
+        """Count a wrong token."""
         key = _key(peer)
         began, wrong = self._known.pop(key, (now, set[int]()))
         if now - began >= WRONG_WITHIN:

@@ -1,5 +1,5 @@
-"""This process among those that share its store: it says every second what it runs, and hears
-whether they all run the same."""
+"""This process among those that share its store: every second it writes its state, and learns
+whether all run the same configuration."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from router.model.secret import Secret
 from router.store.protocol import BEAT, Door, Node, Nodes, StoreFailed, Trouble
 from router.telemetry.metrics import Metrics
 
-#: How long a beat may take, in seconds. Nobody waits for it.
+#: How long a beat may take, in seconds.
 BEAT_TIMEOUT = 5.0
 
-#: How long a stop waits until the row is gone, in seconds; without it the process is shown as gone.
+#: How long a stop waits until the row is deleted, in seconds. A row that stays is shown as gone.
 LEAVE_TIMEOUT = 1.0
 
-#: The most troubles that a row has.
+#: How many troubles a row has at most.
 MAX_TROUBLES = 5
 
 
 @dataclass(slots=True)
 class Identity:
-    """What a process is, from its start to its end."""
+    """The identity of a process, from its start to its end."""
 
-    #: Where it takes callbacks; known once it listens.
+    #: Where it accepts callbacks; known once it listens.
     address: str = ""
     #: Where its ops port is; `""` for none.
     ops_url: str = ""
-    #: Good at the ops port for whoever may read the store's lock file: see `Door`.
+    #: A token for the ops port, for anybody who may read the store's lock file: see `Door`.
     ops_key: Secret = field(default_factory=lambda: Secret(token_urlsafe(24)))
     node_id: str = field(default_factory=new_id)
     host: str = field(default_factory=socket.gethostname)
@@ -45,13 +45,13 @@ class Identity:
 
     @property
     def door(self) -> Door:
-        """The way in for commands on this machine."""
+        """The address and key for commands on this machine."""
         return Door(self.ops_url, self.ops_key)
 
 
 class Heartbeat:
-    """Beats for as long as it runs. A store that is away is told of elsewhere: here it only means
-    that nothing is heard."""
+    """Beats for as long as it runs. A failing store is reported elsewhere; here it only means that
+    nothing is learned."""
 
     def __init__(
         self, nodes: Nodes, describe: Callable[[], Node], metrics: Metrics, beat: float = BEAT
@@ -64,24 +64,24 @@ class Heartbeat:
         self._differ_since: float | None = None
 
     async def run(self) -> None:
-        """Until it is cancelled; then the row goes, once no beat can bring it back."""
-        beat = asyncio.create_task(self._say())
+        """Beat until cancelled. Then delete the row, once no beat can write it again."""
+        beat = asyncio.create_task(self._send())
         try:
             while True:
                 await asyncio.shield(beat)
                 await asyncio.sleep(self._beat)
-                beat = asyncio.create_task(self._say())
+                beat = asyncio.create_task(self._send())
         finally:
             await asyncio.wait({beat}, timeout=LEAVE_TIMEOUT)
             beat.cancel()
             with contextlib.suppress(StoreFailed):
                 await self._nodes.leave(self._describe().node_id, LEAVE_TIMEOUT)
 
-    async def _say(self) -> None:
+    async def _send(self) -> None:
         with contextlib.suppress(StoreFailed):
-            self._hear(await self._nodes.beat(self._describe(), BEAT_TIMEOUT))
+            self._receive(await self._nodes.beat(self._describe(), BEAT_TIMEOUT))
 
-    def _hear(self, configurations: Mapping[str, int]) -> None:
+    def _receive(self, configurations: Mapping[str, int]) -> None:
         now = time.monotonic()
         if len(configurations) <= 1:
             self._differ_since = None
@@ -94,7 +94,8 @@ class Heartbeat:
 def described(
     identity: Identity, metrics: Metrics, standing: Standing, *, ready: bool, lag: float
 ) -> Node:
-    """This process as it is now; `lag` is the loop's worst of the last minute, in seconds."""
+    """Return the current state of this process; `lag` is the loop's worst of the last minute, in
+    seconds."""
     return Node(
         node_id=identity.node_id,
         host=identity.host,
@@ -124,7 +125,7 @@ def _troubles(metrics: Metrics, standing: Standing) -> tuple[Trouble, ...]:
     if metrics.store_failed_at:
         troubles.append(Trouble(metrics.store_failed_at, f"store: {metrics.store_error}"))
     if not standing.successful:
-        count = len(standing.problems)
-        file = standing.problems[0].file
-        troubles.append(Trouble(standing.tried, f"configuration refused: {count} wrong in {file}"))
+        count, file = len(standing.problems), standing.problems[0].file
+        why = f"refused, {count} problem{'' if count == 1 else 's'} in {file}"
+        troubles.append(Trouble(standing.tried, f"configuration: {why}"))
     return tuple(sorted(troubles, key=lambda each: -each.at)[:MAX_TROUBLES])

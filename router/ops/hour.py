@@ -1,5 +1,5 @@
-"""The last hour by the minute, for pages. Events cost nothing for it: a minute is what the metrics'
-own numbers have grown by."""
+"""The last hour by the minute. A minute's counts are the growth of the metrics, so events cost
+nothing for it."""
 
 from __future__ import annotations
 
@@ -10,72 +10,61 @@ from typing import TypedDict
 
 from router.model.event import SUCCESS, Reason
 from router.telemetry.log.lines import utc
-from router.telemetry.metrics import PROCESS, TARGET, Counts, Histogram, Metrics
+from router.telemetry.metrics import PROCESS, TARGET, Metrics
 
-#: How many minutes are kept, the current one included.
-HOUR = 60
-
-#: Seconds of a minute.
-MINUTE = 60
+#: The number of minutes that are kept, the current one included; and the seconds of one.
+HOUR, MINUTE = 60, 60
 
 #: The upper bounds of the buckets of time, in seconds.
 EVENT_BOUNDS = PROCESS["event_seconds"].buckets
 ATTEMPT_BOUNDS = TARGET["attempt_seconds"].buckets
 
-#: Stands for all events, among the names of targets.
+#: The key of all events, among the names of targets.
 ALL_EVENTS = ""
 
 
-class EventsHour(TypedDict):
-    """All events by the minute, the oldest first; the last minute is not over."""
-
+class _MinutesView(TypedDict):
     #: When the first of the minutes began.
     at: str
-    events: list[int]
-    #: Those that were not told `000`.
     failed: list[int]
-    #: Within how many milliseconds half of them were answered, and 99 in 100; null without any.
+    #: The latency in milliseconds of half of them, and of 99 in 100; null if there are none.
     p50_ms: list[float | None]
     p99_ms: list[float | None]
 
 
-class AttemptsHour(TypedDict):
+class EventsHour(_MinutesView):
+    """All events by the minute, the oldest first; the last minute is not over. Those without `000`
+    failed."""
+
+    events: list[int]
+
+
+class AttemptsHour(_MinutesView):
     """The attempts at a target, or at several, by the minute, likewise."""
 
-    at: str
     attempts: list[int]
-    failed: list[int]
-    p50_ms: list[float | None]
-    p99_ms: list[float | None]
 
 
 class HourSums(TypedDict):
-    """The attempts at a target over the whole hour."""
+    """The attempts at a target in the whole hour."""
 
     attempts: int
     acknowledged: int
     failed: int
     p50_ms: float | None
     p99_ms: float | None
-    #: Of those that failed.
+    #: The failed ones by their reason.
     reasons: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A number of events, or of attempts at a target."""
+    """Numbers of events, or of attempts at a target."""
 
-    #: By the code of the reply, or by the reason.
+    #: Numbers by the code of the reply, or by the reason.
     ends: Counter[str] = field(default_factory=Counter)
-    #: By the number of the bucket of time.
+    #: Numbers by the index of the bucket of time.
     seconds: Counter[int] = field(default_factory=Counter)
-
-    @classmethod
-    def of(cls, ends: Counts, seconds: Histogram) -> Counted:
-        return cls(
-            Counter({end: int(count) for end, count in ends.items()}),
-            Counter(dict(enumerate(seconds.counts))),
-        )
 
     @property
     def count(self) -> int:
@@ -85,66 +74,59 @@ class Counted:
         return Counted(self.ends + other.ends, self.seconds + other.seconds)
 
     def __sub__(self, other: Counted) -> Counted:
-        """Never less than zero: a target that was removed and came back begins anew."""
+        """Subtract, but not below zero: a target that was removed and added again begins anew."""
         return Counted(self.ends - other.ends, self.seconds - other.seconds)
 
     def quantile_ms(self, part: float, bounds: Sequence[float]) -> float | None:
         return quantile(part, [self.seconds[each] for each in range(len(bounds) + 1)], bounds)
 
 
-#: What was counted in a minute, of ALL_EVENTS and of each target that had an attempt.
+#: The counts of a minute: of ALL_EVENTS, and of each target that had an attempt.
 Minute = dict[str, Counted]
 
 _NOTHING = Counted()
 
 
 class History:
-    """The minutes of the last hour. It belongs to the event loop."""
+    """The minutes of the last hour. It is used on the event loop."""
 
     def __init__(self, metrics: Metrics, now: float) -> None:
         """`now` is Unix time, in seconds, here and below."""
         self._metrics = metrics
         self._at = int(now // MINUTE)
         self._before = _reading(metrics)
-        #: By the number of the minute, in Unix time; those that are over.
+        #: Minutes that are over, by their number in Unix time.
         self._over: dict[int, Minute] = {}
 
     def look(self, now: float) -> None:
-        """Close the current minute if it is over; called several times in each."""
+        """Close the current minute if it is over. It is called several times a minute."""
         at = int(now // MINUTE)
         if at == self._at:
             return
         self._over[self._at] = self._current()
         self._at, self._before = at, _reading(self._metrics)
-        # Minutes ahead were counted before the clock was set back.
-        kept = range(at - HOUR + 1, at + HOUR)
-        self._over = {each: minute for each, minute in self._over.items() if each in kept}
+        self._over = {each: minute for each, minute in self._over.items() if each > at - HOUR}
 
     def minutes(self) -> dict[int, Minute]:
         """Return the minutes by their number, the current one included."""
         return {**self._over, self._at: self._current()}
 
     def _current(self) -> Minute:
-        # A clock that was set back is in a minute that was over already.
-        before = self._over.get(self._at, {})
         grown = {
             name: each - self._before.get(name, _NOTHING)
             for name, each in _reading(self._metrics).items()
         }
-        return {
-            name: total
-            for name in {**before, **grown}
-            if (total := before.get(name, _NOTHING) + grown.get(name, _NOTHING)).ends
-        }
+        return {name: counted for name, counted in grown.items() if counted.ends}
 
 
 def _reading(metrics: Metrics) -> Minute:
-    """All that was counted so far."""
-    targets = {
-        name: Counted.of(each.attempts, each.attempt_seconds)
-        for name, each in metrics.targets.items()
+    """Return the counts since the start."""
+    counts = {name: (each.attempts, each.attempt_seconds) for name, each in metrics.targets.items()}
+    counts[ALL_EVENTS] = metrics.events, metrics.event_seconds
+    return {
+        name: Counted(Counter(ends), Counter(dict(enumerate(seconds.counts))))
+        for name, (ends, seconds) in counts.items()
     }
-    return {ALL_EVENTS: Counted.of(metrics.events, metrics.event_seconds), **targets}
 
 
 class Hour:
@@ -158,22 +140,27 @@ class Hour:
     def events(self) -> EventsHour:
         each = [minute.get(ALL_EVENTS, _NOTHING) for minute in self._minutes]
         return EventsHour(
-            at=self._at,
-            events=[minute.count for minute in each],
-            failed=[minute.count - minute.ends[SUCCESS] for minute in each],
-            p50_ms=[minute.quantile_ms(0.5, EVENT_BOUNDS) for minute in each],
-            p99_ms=[minute.quantile_ms(0.99, EVENT_BOUNDS) for minute in each],
+            events=[minute.count for minute in each], **self._view(each, SUCCESS, EVENT_BOUNDS)
         )
 
     def attempts(self, targets: Collection[str]) -> AttemptsHour:
-        """The attempts at these targets, together."""
-        each = [_sum(had[name] for name in targets if name in had) for had in self._minutes]
+        """Return the attempts at these targets, together."""
+        each = [
+            _sum(minute[name] for name in targets if name in minute) for minute in self._minutes
+        ]
         return AttemptsHour(
-            at=self._at,
             attempts=[minute.count for minute in each],
-            failed=[minute.count - minute.ends[Reason.ACKNOWLEDGED] for minute in each],
-            p50_ms=[minute.quantile_ms(0.5, ATTEMPT_BOUNDS) for minute in each],
-            p99_ms=[minute.quantile_ms(0.99, ATTEMPT_BOUNDS) for minute in each],
+            **self._view(each, Reason.ACKNOWLEDGED, ATTEMPT_BOUNDS),
+        )
+
+    def _view(
+        self, minutes: Sequence[Counted], success: str, bounds: Sequence[float]
+    ) -> _MinutesView:
+        return _MinutesView(
+            at=self._at,
+            failed=[minute.count - minute.ends[success] for minute in minutes],
+            p50_ms=[minute.quantile_ms(0.5, bounds) for minute in minutes],
+            p99_ms=[minute.quantile_ms(0.99, bounds) for minute in minutes],
         )
 
     def sums(self, target: str) -> HourSums:
@@ -194,14 +181,14 @@ def _sum(counted: Iterable[Counted]) -> Counted:
 
 
 def quantile(part: float, counts: Sequence[int], bounds: Sequence[float]) -> float | None:
-    """Within how many milliseconds that part of them was, interpolated within its bucket as
-    Prometheus does it; None without any. What is above all bounds counts as the last of them."""
-    wanted = part * sum(counts)
-    if not wanted:
+    """Return a quantile in milliseconds, interpolated within its bucket as Prometheus does it; None
+    for no counts. Counts above all bounds count as the last bound."""
+    rank = part * sum(counts)
+    if not rank:
         return None
     below, lower = 0, 0.0
     for count, upper in zip(counts, bounds, strict=False):
-        if below + count >= wanted:
-            return round(1000 * (lower + (upper - lower) * (wanted - below) / count), 1)
+        if below + count >= rank:
+            return round(1000 * (lower + (upper - lower) * (rank - below) / count), 1)
         below, lower = below + count, upper
     return round(1000 * bounds[-1], 1)

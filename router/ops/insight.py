@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from router.config.explaining import Explained, RefusedEvent, explained, refused
 from router.config.reload import Standing
 from router.model.errors import Refused
 from router.model.event import Event
-from router.ops.hour import History, Minute
+from router.ops.hour import History
 from router.store.protocol import Node
 from router.store.views import NodeView, node_view
 from router.telemetry.log import Log
@@ -29,7 +29,7 @@ STARTED = time.time()
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How the process does at one moment. It never changes, so any thread may read it."""
+    """The state of the process at one moment. It never changes, so any thread may read it."""
 
     #: A copy.
     metrics: Metrics
@@ -39,7 +39,7 @@ class Report:
     store: tuple[str, str]
     #: The loop's worst lag of the last minute, in seconds.
     lag: float
-    #: Asyncio tasks: their number grows where something is never finished.
+    #: Asyncio tasks: their number grows if some never finish.
     tasks: int
 
 
@@ -51,7 +51,7 @@ def report_of(
 
 
 def utc_or_none(at: float | None) -> str | None:
-    """ISO 8601 in UTC, to the second; None for 0, which is never."""
+    """Return a time as ISO 8601 in UTC, to the second; None for 0, which means never."""
     return utc(at) if at else None
 
 
@@ -67,36 +67,34 @@ class Insight:
         history: History,
         log: Log,
     ) -> None:
-        #: How the router does now.
+        #: Returns the state of the process.
         self.report = report
         self._describe = describe
         self.standing = standing
         self._intake = intake
-        #: The counts of each minute of the last hour, by the minute's number.
-        self.minutes: Callable[[], dict[int, Minute]] = history.minutes
+        #: Returns the counts of each minute of the last hour, by the minute's number.
+        self.minutes = history.minutes
         self.log = log
 
     def owner_of(self, target: str) -> str:
-        """`""` for one that is not in the configuration."""
-        found = self.standing.config.table.targets.get(target)
-        return "" if found is None else found.owner
+        """Return a target's owner, `""` if it is not in the configuration."""
+        known = self.standing.config.table.targets.get(target)
+        return "" if known is None else known.owner
 
     def node(self) -> NodeView:
-        """This process, as a node of those that share a store."""
+        """Return this process as one of the nodes that share a store."""
         return node_view(self._describe())
 
-    def reloads(self) -> list[dict[str, Any]]:
-        """How the last reloads went."""
-        return [asdict(each) for each in self.standing.reloads]
-
-    def explain(self, what: Any) -> Explained | RefusedEvent:
-        """Explain a key, or a whole event, which is validated as EBaaS's would be. With many routes
-        it takes milliseconds: call it in a thread."""
+    def explain(
+        self, key: str | None, content: Mapping[str, Any] | None, *, whole: bool
+    ) -> Explained | RefusedEvent:
+        """Explain a key, or an event, which is validated as EBaaS's would be. Call it in a thread:
+        with many routes it takes milliseconds."""
         try:
-            if "key" in what:
-                event = Event.of({"event_key": what["key"]})
+            if key is not None:
+                event = Event.of({"event_key": key})
             else:
-                event = self._intake.read(json.dumps(what["event"]).encode())
+                event = self._intake.read(json.dumps(content).encode())
         except Refused as error:
             return refused(error)
-        return explained(event, self.standing.config, whole="all" in what)
+        return explained(event, self.standing.config, whole=whole)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 
 from router.config.settings import Settings
 from router.contract.replies import FAILED
@@ -24,10 +24,10 @@ from router.contract.respond import request_id_of, respond, respond_to_error
 from router.net.http.lifetime import Limits
 from router.net.listening import OPS
 from router.ops.api.application import ENDPOINTS, PREFIX, api_routes
-from router.ops.api.endpoint import Rejected
 from router.ops.api.parts import ApiParts, Search, Stored
-from router.ops.guard import API, Guard, OpsTokens, problem
+from router.ops.guard import API, Guard, OpsTokens
 from router.ops.insight import Insight
+from router.ops.problems import problem
 from router.ops.status import status_of
 from router.store.opening import look_into
 from router.store.protocol import StoreLimits
@@ -35,41 +35,17 @@ from router.store.url import Database
 from router.telemetry.log import Log
 from router.telemetry.scrape import render
 
-#: Connections beyond those that are served, which are told so; few watch a router.
+#: Connections beyond those that are served; these get a 503.
 OPS_RESERVE = 8
 CONNECTIONS = OPS - OPS_RESERVE
 
-#: Seconds until a peer has taken an answer, which may have megabytes here.
+#: The longest time for a peer to read a reply, which may have megabytes, in seconds.
 REPLY = 60.0
 
-_FOLDER = Path(__file__).parent / "page"
+PAGE_FOLDER = Path(__file__).parent / "page"
 
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".txt": "text/plain; charset=utf-8",
-}
-
-#: What is answered for the page itself.
+#: The page itself.
 INDEX = "index.html"
-
-
-def page_files() -> dict[str, Response]:
-    """All of the page, by paths below its folder: read once. Nothing else can be asked for."""
-    return {
-        str(path.relative_to(_FOLDER)): _file(path)
-        for path in sorted(_FOLDER.rglob("*"))
-        if path.suffix in _TYPES and path.is_file()
-    }
-
-
-def _file(path: Path) -> Response:
-    content = path.read_bytes()
-    etag = f'"{sha256(content).hexdigest()[:32]}"'
-    return Response(content, headers={"content-type": _TYPES[path.suffix], "etag": etag})
 
 
 class OpsPort:
@@ -77,34 +53,31 @@ class OpsPort:
 
     def __init__(self, insight: Insight) -> None:
         self._insight = insight
-        self._files = page_files()
+        # Installers may link files to a cache.
+        self._files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
 
     async def metrics(self, request: Request) -> Response:
-        """Rendered in a thread: with a hundred targets it takes some 40 ms."""
+        """Render the metrics in a thread: a hundred targets take some 40 ms."""
         metrics = self._insight.report().metrics
         accept = request.headers.get("accept", "")
         content_type, body = await asyncio.to_thread(render, metrics, accept)
-        # Not as `media_type`: the charset is in it already.
+        # Not as `media_type`, which would add a charset.
         return Response(body, headers={"content-type": content_type})
 
     async def status(self, request: Request) -> Response:
-        """Always 200: it is a report. Whoever wants a verdict asks `/readyz`, or reads `status`."""
-        said = status_of(self._insight.report(), time.time())
-        body = json.dumps(said, ensure_ascii=True, indent=2) + "\n"
+        """Return the report, always with 200. For a verdict ask `/readyz`, or read `status`."""
+        report = status_of(self._insight.report(), time.time())
+        body = json.dumps(report, ensure_ascii=True, indent=2) + "\n"
         return Response(body, media_type="application/json")
 
     async def page(self, request: Request) -> Response:
-        """One of the page's files; the page itself where none is named."""
-        file = self._files.get(request.path_params.get("file", INDEX))
-        if file is None:
-            raise HTTPException(404)
-        etag = file.headers["etag"]
-        is_known = request.headers.get("if-none-match") == etag
-        return Response(status_code=304, headers={"etag": etag}) if is_known else file
+        """Return one of the page's files, or the page itself."""
+        name = request.path_params.get("file", INDEX)
+        return await self._files.get_response(name, request.scope)
 
 
 def limits_of(callbacks: Limits) -> Limits:
-    """The ops port's, by those of the callback port."""
+    """Return the limits of the ops port, made of those of the callback port."""
     return replace(callbacks, connections=CONNECTIONS, reserve=OPS_RESERVE, reply=REPLY, exempt=())
 
 
@@ -115,20 +88,20 @@ def api_parts(
     search: Sequence[str],
     log: Log,
 ) -> ApiParts:
-    """What the API draws upon; `search` is the command of a search."""
+    """Return the parts of the API; `search` is the command of a search."""
     store, opening = settings.store, None
     if store is not None:
         limits = StoreLimits(settings.store_max_bytes)
-        opening = partial(look_into, store, limits, settings.store_password_file)
+        opening = partial(look_into, store, limits)
     stored, is_shared = Stored(opening, log), isinstance(store, Database)
     return ApiParts(insight, tokens, stored, Search(search, log), is_shared=is_shared)
 
 
 def ops_app(parts: ApiParts, log: Log, *, local: bool) -> Guard:
-    """The ops port's application; `local` where only this machine reaches it.
+    """Return the ops port's application; `local`: only this machine reaches the port.
 
-    Without tokens anybody who reaches the port has numbers and the names of targets, and on this
-    machine alone what may be read of the rest. What changes anything needs a token.
+    Without tokens, anybody who reaches the port may read figures and the names of targets, and
+    this machine alone may read the rest. A change always needs a token.
     """
     ops = OpsPort(parts.insight)
     app = Starlette(
@@ -148,19 +121,17 @@ def ops_app(parts: ApiParts, log: Log, *, local: bool) -> Guard:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if request.url.path.startswith(API):
-        allowed = (error.headers or {}).get("Allow", "")
-        more = {"allow": ", ".join(sorted(allowed.split(", ")))} if allowed else {}
-        is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-        why = "it has no such method" if is_method else "there is no such endpoint"
-        response = problem(Rejected(error.status_code, why))
-        response.headers.update(more)
-        return response
-    return respond_to_error(error, request_id_of(request))
+    if not request.url.path.startswith(API):
+        return respond_to_error(error, request_id_of(request))
+    is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    response = problem("no_method" if is_method else "no_endpoint")
+    if allowed := (error.headers or {}).get("Allow"):
+        response.headers["allow"] = ", ".join(sorted(allowed.split(", ")))
+    return response
 
 
 async def _fail(request: Request, _: Exception) -> Response:
-    """A fault of the router's own; Starlette raises it on, and the server has it logged."""
+    """Reply to a request that met a fault of ours. Starlette raises it again; it is logged."""
     if request.url.path.startswith(API):
-        return problem(Rejected(500, "the router has failed: its log says where"))
+        return problem("failed")
     return respond(FAILED, request_id_of(request))

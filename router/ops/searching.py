@@ -1,5 +1,5 @@
-"""A search of the archive and the store, as a process of its own: a scan takes seconds, and would
-keep the interpreter's lock from callbacks."""
+"""A search of the archive and the store. It runs in a process of its own: a scan takes seconds,
+and would keep the interpreter from callbacks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
-from router.archive.reading import (
-    Damage,
-    InventoryView,
-    Sources,
-    inventory,
-    inventory_shape,
-)
-from router.archive.trace.finding import Match, matches, name_of, rows, story_of
+from router.archive.reading import InventoryView, Sources
+from router.archive.trace.finding import matches, name_of, rows
+from router.archive.trace.lines import CallerInfo
 from router.archive.trace.question import Question, Word
-from router.archive.trace.story import Again, id_of, resend
-from router.archive.trace.views import MatchView, StoryView, row_view, story_view
+from router.archive.trace.replay import Again, id_of, resend
+from router.archive.trace.views import MatchView, StoryView, row_view, story_of
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
@@ -30,18 +25,18 @@ from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from router.telemetry.log.lines import utc
 
-#: Takes a line about how a search goes.
-Tell = Callable[[str], None]
+#: Receives a line about a search.
+Note = Callable[[str], None]
 
-#: The most that the bodies of one page have, in characters, before its last.
+#: The most characters of the bodies of one page, without its last.
 _PAGE_BYTES = 4 * 1024 * 1024
 
-#: How much nicer than the router it is: callbacks come first.
+#: Its niceness above the router's: callbacks come first.
 _NICENESS = 5
 
 
-class AgainFor(TypedDict):
-    """Which events are to be delivered to a target again."""
+class ReplayQuestion(TypedDict):
+    """The events to replay to a target."""
 
     target: str
     #: Patterns of keys.
@@ -49,14 +44,14 @@ class AgainFor(TypedDict):
     since: float | None
     until: float
     backfill: bool
-    #: The time and the id of the last event that was taken before.
+    #: The time and the id of the last event that was taken.
     after: tuple[float, str] | None
-    #: How many events are wanted; 0 to count all of them.
+    #: The number of events to return; 0 to count all of them.
     page: int
 
 
-class ResendFound(TypedDict):
-    """An event to be delivered again, as its line has it."""
+class ReplayEvent(TypedDict):
+    """An event to replay, as its line has it."""
 
     at: float
     event_id: str
@@ -66,212 +61,186 @@ class ResendFound(TypedDict):
     body: str
 
 
-class AgainFound(TypedDict):
-    """What there is to be delivered again."""
+class ReplayAnswer(TypedDict):
+    """The events to replay that the archive has."""
 
-    events: list[ResendFound]
+    events: list[ReplayEvent]
     number: int
-    #: When the first and the last of them came, Unix time; None where there is none.
+    #: When the first and the last of them arrived, Unix time; None for none.
     first: float | None
     last: float | None
-    #: Lines that were left out: why, and how many.
+    #: The number of lines that were left out, by the reason.
     left_out: dict[str, int]
-    #: What could not be read, in words; `""` for nothing.
+    #: Parts that could not be read; `""` for none.
     damage: str
     more: bool
 
 
-class SearchedFor(TypedDict):
-    """What is looked for; lists that are empty fit all."""
+class SearchQuestion(TypedDict, total=False):
+    """A question about events; a list that is empty fits all. Or one of the last two members."""
 
-    what: list[str]
-    targets: list[str]
-    #: All that there are for who asks.
-    seen: list[str]
-    codes: list[str]
+    what: Sequence[str]
+    targets: Sequence[str]
+    #: All targets that are visible.
+    seen: Sequence[str]
+    codes: Sequence[str]
     since: float | None
     until: float | None
     failed: bool
     limit: int
     #: With bodies.
     body: bool
-    #: The id of the only one to be told whole.
-    event: NotRequired[str]
-    #: Nothing but what the archive has.
-    inventory: NotRequired[bool]
-    #: Nothing but what is to be delivered again.
-    again: NotRequired[AgainFor]
+    #: The id of the only event, for its story.
+    event: str
+    inventory: Literal[True]
+    again: ReplayQuestion
 
 
 class LookedInView(TypedDict):
-    """Where was looked, and how far back it reaches."""
+    """A place that was searched, and how far back it reaches."""
 
     name: str
-    #: Null where nothing is there, or all of what is not settled.
+    #: Null if it has nothing, or everything that is not settled.
     back_to: Annotated[str, ("format", "date-time")] | None
 
 
-class Found(TypedDict):
-    """What came of a search."""
+class SearchAnswer(TypedDict):
+    """The answer to a question."""
 
     events: list[MatchView]
-    #: There are more than were asked for.
+    #: There are more than the limit.
     more: bool
     looked_in: list[LookedInView]
     #: Lines that could not be read.
     skipped: int
     story: StoryView | None
-    #: None where there is no archive, or it was not asked for.
+    #: None if there is no archive.
     inventory: NotRequired[InventoryView | None]
-    again: NotRequired[AgainFound]
+    again: NotRequired[ReplayAnswer]
 
 
 def search(settings: Settings) -> None:
-    """Look for what is asked on stdin, say on stdout what was found. Raises RouterError."""
+    """Read a question from stdin, and write the answer to stdout. Raises RouterError."""
     os.nice(_NICENESS)
-    asked: SearchedFor = json.load(sys.stdin)
-    json.dump(asyncio.run(_found(settings, asked)), sys.stdout)
+    question: SearchQuestion = json.load(sys.stdin)
+    json.dump(asyncio.run(_search(settings, question)), sys.stdout)
 
 
-async def _found(settings: Settings, asked: SearchedFor) -> Found:
+async def _search(settings: Settings, question: SearchQuestion) -> SearchAnswer:
     folder = archive_folder(settings.archive, settings.store)
     if folder is not None and not folder.is_dir():
         folder = None
-    is_archive_alone = "again" in asked or asked.get("inventory")
-    ops = None if is_archive_alone else await _ops(settings)
+    is_archive_alone = "again" in question or "inventory" in question
+    admin = None if is_archive_alone else await _store(settings)
     try:
-        return await search_in(folder, ops, asked, _nobody, _nobody)
+        return await search_in(folder, admin, question, lambda _: None, lambda _: None)
     finally:
-        if ops is not None:
-            await ops.close()
+        if admin is not None:
+            await admin.close()
 
 
-def _nobody(_: str) -> None:
-    """Nobody is there to read how far it is."""
-
-
-async def search_in(
-    folder: Path | None, ops: Admin | None, asked: SearchedFor, progress: Tell, note: Tell
-) -> Found:
-    """What is asked for, of an archive and a store. Raises OSError and StoreFailed."""
-    sources = Sources(folder, progress, note)
-    if asked.get("inventory"):
-        counted = None if folder is None else inventory(folder, progress, note)
-        found = _told([], sources, None, None, more=False)
-        found["inventory"] = None if counted is None else inventory_shape(counted)
-        return found
-    if "again" in asked:
-        found = _told([], sources, None, None, more=False)
-        if folder is not None:
-            found["again"] = _again(folder, asked["again"], progress, note)
-        return found
-    question = _question(asked)
-    limit = asked["limit"]
-    if "event" in asked:
-        matching = await matches(question, limit + 1, sources, ops)
-        story = await _story(matching, sources, ops, asked)
-        return _told([], sources, ops, story, more=False)
-    table = await rows(question, limit, sources, ops)
-    told = [row_view(each, body=asked["body"]) for each in table]
-    return _told(told, sources, ops, None, more=table.more)
-
-
-async def _story(
-    found: Iterator[Match], sources: Sources, ops: Admin | None, asked: SearchedFor
-) -> StoryView | None:
-    for match in found:
-        if asked["event"] == name_of(match):
-            story = await story_of(match, sources, ops)
-            return story_view(story, body=asked["body"])
-    return None
-
-
-def _told(
-    events: list[MatchView],
-    sources: Sources,
-    ops: Admin | None,
-    story: StoryView | None,
-    *,
-    more: bool,
-) -> Found:
-    looked_in = [
-        LookedInView(name=name, back_to=None if since is None else utc(since))
-        for name, since in sources.reach.items()
-    ]
-    if ops is not None:
-        looked_in.append(LookedInView(name="store", back_to=None))
-    return Found(
-        events=events,
-        more=more,
-        looked_in=looked_in,
-        skipped=sources.skipped,
-        story=story,
-    )
-
-
-def _again(folder: Path, asked: AgainFor, progress: Tell, note: Tell) -> AgainFound:
-    """Each event once, in order of time: one page, or the number of all."""
-    question = Question(
-        keys=tuple(map(Glob, asked["match"])), since=asked["since"], until=asked["until"]
-    )
-    after = asked["after"] and ReplayPlace(*asked["after"])
-    again = Again(asked["target"], question, asked["backfill"], after)
-    damage, size = Damage(), 0
-    left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
-    found = AgainFound(
-        events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
-    )
-    for told in again.choose(folder, progress, note, damage):
-        if again.is_unknown(told):
-            left_out["targets_cut"] += 1
-            continue
-        if told.body is None:
-            left_out["without_body"] += 1
-            continue
-        each = ResendFound(
-            at=told.at,
-            event_id=id_of(told),
-            request_id=told.request_id,
-            number=told.number,
-            hops=told.hops,
-            body=told.body,
-        )
-        if resend(**each) is None:
-            left_out["no_event"] += 1
-            continue
-        found["number"] += 1
-        found["first"] = told.at if found["first"] is None else found["first"]
-        found["last"] = told.at
-        if asked["page"]:
-            found["events"].append(each)
-            size += len(told.body)
-            if found["number"] >= asked["page"] or size > _PAGE_BYTES:
-                found["more"] = True
-                break
-    left_out |= {"damaged_segments": damage.segments, "damaged_lines": damage.lines}
-    found["damage"] = str(damage) if damage else ""
-    return found
-
-
-def _question(asked: SearchedFor) -> Question:
-    return Question(
-        words=tuple(map(Word, asked["what"])),
-        event_id=asked.get("event", ""),
-        since=asked["since"],
-        until=asked["until"],
-        targets=tuple(asked["targets"]),
-        seen=tuple(asked["seen"]),
-        codes=tuple(asked["codes"]),
-        failed=asked["failed"],
-    )
-
-
-async def _ops(settings: Settings) -> Admin | None:
-    """The store, where it is there."""
+async def _store(settings: Settings) -> Admin | None:
+    """Open the store, if it can be opened."""
     if settings.store is None:
         return None
     limits = StoreLimits(settings.store_max_bytes)
     try:
-        return await look_into(settings.store, limits, settings.store_password_file, read_only=True)
+        return await look_into(settings.store, limits, read_only=True)
     except StartFailed:
         return None
+
+
+async def search_in(
+    folder: Path | None, admin: Admin | None, question: SearchQuestion, progress: Note, note: Note
+) -> SearchAnswer:
+    """Answer a question from an archive and a store. Raises OSError and StoreFailed."""
+    sources = Sources(folder, progress, note)
+    answer = SearchAnswer(events=[], more=False, looked_in=[], skipped=0, story=None)
+    if "inventory" in question:
+        answer["inventory"] = sources.inventory()
+    elif "again" in question:
+        if folder is not None:
+            answer["again"] = _again(sources, question["again"])
+    elif "event" in question:
+        answer["story"] = await _story(question, sources, admin)
+    else:
+        limit = question["limit"]
+        newest = await matches(_parsed(question), limit + 1, sources, admin)
+        table, answer["more"] = rows(newest, limit)
+        answer["events"] = [row_view(row, body=question["body"]) for row in table]
+    answer["looked_in"] = [
+        LookedInView(name=name, back_to=None if since is None else utc(since))
+        for name, since in sources.reach.items()
+    ]
+    if admin is not None:
+        answer["looked_in"].append(LookedInView(name="store", back_to=None))
+    answer["skipped"] = sources.skipped
+    return answer
+
+
+def _parsed(question: SearchQuestion) -> Question:
+    return Question(
+        words=tuple(map(Word, question.get("what", ()))),
+        event_id=question.get("event", ""),
+        since=question.get("since"),
+        until=question.get("until"),
+        targets=tuple(question.get("targets", ())),
+        seen=tuple(question.get("seen", ())),
+        codes=tuple(question.get("codes", ())),
+        failed=question.get("failed", False),
+    )
+
+
+async def _story(
+    question: SearchQuestion, sources: Sources, admin: Admin | None
+) -> StoryView | None:
+    for match in await matches(_parsed(question), question["limit"] + 1, sources, admin):
+        if question["event"] == name_of(match):
+            return await story_of(match, sources, admin, body=question["body"])
+    return None
+
+
+def _again(sources: Sources, replay: ReplayQuestion) -> ReplayAnswer:
+    """Return one page of events in order of time, each once, or the number of all."""
+    question = Question(
+        keys=tuple(map(Glob, replay["match"])), since=replay["since"], until=replay["until"]
+    )
+    after = replay["after"] and ReplayPlace(*replay["after"])
+    again = Again(replay["target"], question, replay["backfill"], after)
+    size, damage = 0, sources.damage
+    left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
+    answer = ReplayAnswer(
+        events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
+    )
+    for line in again.choose(sources):
+        event = None if line.body is None else _replay_event(line, line.body)
+        if again.is_unknown(line):
+            left_out["targets_cut"] += 1
+        elif event is None:
+            left_out["without_body"] += 1
+        elif resend(**event) is None:
+            left_out["no_event"] += 1
+        else:
+            answer["number"] += 1
+            answer["first"] = line.at if answer["first"] is None else answer["first"]
+            answer["last"] = line.at
+            if replay["page"]:
+                answer["events"].append(event)
+                size += len(event["body"])
+                if answer["number"] >= replay["page"] or size > _PAGE_BYTES:
+                    answer["more"] = True
+                    break
+    left_out |= {"damaged_segments": damage.segments, "damaged_lines": damage.lines}
+    answer["damage"] = str(damage) if damage else ""
+    return answer
+
+
+def _replay_event(line: CallerInfo, body: str) -> ReplayEvent:
+    return ReplayEvent(
+        at=line.at,
+        event_id=id_of(line),
+        request_id=line.view["request_id"],
+        number=line.view["request"],
+        hops=line.hops,
+        body=body,
+    )

@@ -1,10 +1,10 @@
-"""`/status`: how the router does, from its report."""
+"""`/status`: the checks of a report, and the causes for which the service is degraded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from router.config.document import shown
 from router.contract.replies import why_failed
@@ -14,87 +14,137 @@ from router.store.protocol import ADVICE
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import RECENT_GAP, REMOVED, Metrics, Recent, TargetMetrics
 
-#: How long after its last error the store, or the archive, counts as degraded, in seconds.
+#: The seconds for which the store, or the archive, is degraded after its last error.
 STORE_RECOVERED = 60.0
 
-#: From which part of its limits on the store is degraded.
+#: The store is degraded if it has used this part of its limits.
 STORE_FULL = 0.5
 
-#: From which lag of the loop on a process is degraded, in seconds.
+#: The process is degraded if its loop lagged longer than this, in seconds.
 LAG = 0.25
 
-#: For how long the nodes may run different configurations, in seconds: a roll-out takes its time.
+#: The seconds for which nodes may run different configurations, as in a roll-out.
 ROLL_OUT = 60.0
 
-#: The most problems of a refused configuration that are repeated.
+#: How many problems of a refused configuration are shown at most.
 MAX_SHOWN_PROBLEMS = 20
 
+#: The sentence of each cause, by its code. `{}` are parameters. The page has them in Chinese.
+CAUSES: Mapping[str, str] = {
+    "not_ready": "not ready",
+    "file_refused": "the file was refused at {at}: {count:problem}",
+    "nodes_differ": "nodes have run different configurations for {seconds} s",
+    "unmatched": "{count:event} matched no route since {since}, last at {last}: "
+    "`ebaas-router explain` says why for the last one's key, {key}",
+    "callbacks_refused": "{count:callback} refused with {code} since {since}, last at {last}: "
+    "{advice}",
+    "store_failed": "{error}, last at {last}",
+    "store_gone": "{error} ({advice}), last at {last}",
+    "store_full": "{percent}% full",
+    "archive_failed": "{error}, last at {last}; lines lost: {lost}",
+    "loop_blocked": "blocked for {seconds} s in the last minute",
+    "dead_letters": "{target} has {count:dead letter}",
+    "queued": "{target} has {count} queued",
+    "paused_by": "{target} is paused until {until} by {who}: {because}",
+    "paused": "{target} is paused",
+    "breaker_open": "{target} has its breaker open",
+    "failing": "{target} is failing: {failure} at {at}",
+}
+
 #: What to do about callbacks that are refused with a code.
-_REFUSED: Mapping[str, str] = {
+REFUSED: Mapping[str, str] = {
     "400": "the log lines `refused` say what is wrong with each body",
     "401": "compare the token that EBaaS sends with ebaas.token in routes.yaml",
     "403": "the log lines `refused` name the caller, which ebaas.allow_from does not have",
     "408": "the requests arrive too slowly: check the network and the proxies on the way",
-    "413": "the bodies are larger than --max-body",
+    "413": "the bodies are larger than 1 MiB",
     "415": "the bodies are compressed: turn that off at the caller or the proxy",
     "503": "the store is not open, or more callbacks are in flight than --max-requests allows",
     "508": "a target sends its events back to this router: compare the URLs in routes.yaml",
 }
 
-#: A refusal counts until the next retry of EBaaS must have come. It counts only this long, in
-#: seconds, if a retry usually gets past it, or if the router has let in a callback since.
+#: A refusal counts until EBaaS must have sent its next retry. It counts only this long, in
+#: seconds, if a retry usually succeeds, or if the router has accepted a callback since.
 _PASSED = 300.0
 _PASSING = ("408", "503")
 _DENIED = ("401", "403")
 
-Check = dict[str, Any]
+
+class CauseView(TypedDict):
+    """A reason why the service is degraded, as data."""
+
+    check: str
+    code: str
+    #: The sentence of the code, and its parameters.
+    text: str
+    params: dict[str, Any]
+
+
+class _Count(int):
+    """A number of things. Its format is a noun: `3 events` for `event`."""
+
+    def __format__(self, noun: str) -> str:
+        return f"{int(self)} {noun}{'' if self == 1 else 's'}" if noun else str(int(self))
+
+
+class _Check:
+    """A check: its causes, and the figures behind it."""
+
+    def __init__(self, name: str, **figures: Any) -> None:
+        self.name = name
+        self.causes: list[CauseView] = []
+        self._figures = figures
+
+    def add(self, cause: str, **params: Any) -> None:
+        text = CAUSES[cause].format(**params)
+        self.causes.append({"check": self.name, "code": cause, "text": text, "params": params})
+
+    @property
+    def view(self) -> dict[str, Any]:
+        reasons = [cause["text"] for cause in self.causes]
+        return {"ok": not reasons, "reasons": reasons, **self._figures}
 
 
 def status_of(report: Report, now: float) -> dict[str, Any]:
-    """`ok`, or `degraded` with every reason for it, and each check with what is behind it."""
+    """Return `ok`, or `degraded` with every reason, and each check with its figures."""
     metrics = report.metrics
-    checks = {
-        "process": _process(report),
-        "configuration": _configuration(report),
-        "callbacks": _callbacks(metrics, now),
-        "store": _store(report, now),
-        "archive": _archive(metrics, now),
-        "loop": _loop(report.lag),
-        "targets": _targets(metrics),
-    }
-    reasons = [f"{name}: {why}" for name, check in checks.items() for why in check["reasons"]]
+    checks = [
+        _process(report),
+        _configuration(report),
+        _callbacks(metrics, now),
+        _store(report, now),
+        _archive(metrics, now),
+        _loop(report.lag),
+        _targets(metrics),
+    ]
+    causes = [cause for check in checks for cause in check.causes]
     return {
-        "status": "degraded" if reasons else "ok",
-        "reasons": reasons,
+        "status": "degraded" if causes else "ok",
+        "reasons": [f"{cause['check']}: {cause['text']}" for cause in causes],
+        "causes": causes,
         "at": utc(now),
         "version": metrics.build["version"],
         "compiled": metrics.build["compiled"] == "yes",
         "requests": {"in_flight": metrics.requests_in_flight, "limit": metrics.requests_limit},
-        **checks,
+        **{check.name: check.view for check in checks},
     }
 
 
-def _process(report: Report) -> Check:
-    return _check(
-        [] if report.ready else ["it is not ready"],
-        pid=os.getpid(),
-        ready=report.ready,
-        started=utc(STARTED),
-        tasks=report.tasks,
+def _process(report: Report) -> _Check:
+    check = _Check(
+        "process", pid=os.getpid(), ready=report.ready, started=utc(STARTED), tasks=report.tasks
     )
+    if not report.ready:
+        check.add("not_ready")
+    return check
 
 
-def _configuration(report: Report) -> Check:
-    """The configuration in force, and the last reload."""
-    standing, reasons = report.standing, []
+def _configuration(report: Report) -> _Check:
+    """Check the configuration in force and the last reload."""
+    standing, differ = report.standing, report.metrics.configurations_differ
     problems, tried = standing.problems, utc(standing.tried)
-    if not standing.successful:
-        reasons.append(f"the file's content was refused at {tried}: {len(problems)} wrong")
-    differ = report.metrics.configurations_differ
-    if differ > ROLL_OUT:
-        reasons.append(f"the nodes have run different ones for {differ:.0f} s")
-    return _check(
-        reasons,
+    check = _Check(
+        "configuration",
         hash=standing.config.hash,
         since=utc(standing.since),
         routes=len(standing.config.table.routes),
@@ -102,120 +152,110 @@ def _configuration(report: Report) -> Check:
         last_reload={
             "at": tried,
             "successful": standing.successful,
-            # In the loader's words: with their places, without any secret.
+            # In the loader's words: with their positions, without any secret.
             "problems": [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]],
             "more": max(0, len(problems) - MAX_SHOWN_PROBLEMS),
         },
     )
+    if not standing.successful:
+        check.add("file_refused", at=tried, count=_Count(len(problems)))
+    if differ > ROLL_OUT:
+        check.add("nodes_differ", seconds=round(differ))
+    return check
 
 
-def _callbacks(metrics: Metrics, now: float) -> Check:
-    """Events that match no route and callbacks that are refused. EBaaS resends both in vain."""
-    reasons = []
-    unmatched, last = _lately(metrics.unmatched_lately, now), metrics.last_unmatched
-    if unmatched.count:
-        reasons.append(
-            f"{_count(unmatched.count, 'event')} matched no route {_when(unmatched)}: "
-            "`ebaas-router explain` says why for the last one's key, "
-            f"{shown(last.event_key if last else '')}"
-        )
+def _callbacks(metrics: Metrics, now: float) -> _Check:
+    """Check for events without a route and refused callbacks, which EBaaS retries in vain."""
+    unmatched, last = _recent(metrics.unmatched_lately, now), metrics.last_unmatched
     refused: dict[str, Any] = {}
-    for code, recent in sorted(metrics.refused_lately.items()):
-        let_in = metrics.last_event > recent.last
-        is_short = code in _PASSING or (code in _DENIED and let_in)
-        lately = _lately(recent, now, _PASSED if is_short else RECENT_GAP)
-        if lately.count:
-            refused[code] = _recent(lately)
-            advice = _REFUSED.get(code, "the log lines `refused` say why")
-            count = _count(lately.count, "callback")
-            reasons.append(f"{count} refused with {code} {_when(lately)}: {advice}")
-    return _check(reasons, unmatched=_recent(unmatched), refused=refused)
+    check = _Check("callbacks", unmatched=_counted(unmatched), refused=refused)
+    if unmatched.count:
+        key = shown(last.event_key if last else "")
+        check.add("unmatched", key=key, **_counted(unmatched))
+    for code, each in sorted(metrics.refused_lately.items()):
+        is_short = code in _PASSING or (code in _DENIED and metrics.last_event > each.last)
+        recent = _recent(each, now, _PASSED if is_short else RECENT_GAP)
+        if recent.count:
+            refused[code] = _counted(recent)
+            advice = REFUSED.get(code, "the log lines `refused` say why")
+            check.add("callbacks_refused", code=code, advice=advice, **_counted(recent))
+    return check
 
 
-def _lately(recent: Recent, now: float, counts_for: float = RECENT_GAP) -> Recent:
+def _recent(recent: Recent, now: float, counts_for: float = RECENT_GAP) -> Recent:
     """Return it, or an empty one if it is over."""
     return recent if recent.count and now - recent.last < counts_for else Recent()
 
 
-def _when(recent: Recent) -> str:
-    return f"since {utc(recent.since)}, last at {utc(recent.last)}"
-
-
-def _recent(recent: Recent) -> dict[str, Any]:
+def _counted(recent: Recent) -> dict[str, Any]:
     since, last = utc_or_none(recent.since), utc_or_none(recent.last)
-    return {"count": recent.count, "since": since, "last": last}
+    return {"count": _Count(recent.count), "since": since, "last": last}
 
 
-def _store(report: Report, now: float) -> Check:
+def _store(report: Report, now: float) -> _Check:
     metrics, (kind, where) = report.metrics, report.store
-    error, fullness = metrics.store_error, metrics.store_fullness
-    failed_at = utc_or_none(metrics.store_failed_at)
-    reasons = []
-    if now - metrics.store_failed_at < STORE_RECOVERED:
-        advice = ADVICE.get(error)
-        why = f"{error} ({advice})" if advice else error
-        reasons.append(f"{why}, last at {failed_at}")
-    if fullness >= STORE_FULL:
-        reasons.append(f"{fullness:.0%} full")
-    return _check(
-        reasons,
+    error, failed_at = metrics.store_error, utc_or_none(metrics.store_failed_at)
+    check = _Check(
+        "store",
         kind=kind,
         where=where,
         error=error,
         failed_at=failed_at,
         events=metrics.store_events,
         bytes=metrics.store_bytes,
-        fullness=round(fullness, 3),
+        fullness=round(metrics.store_fullness, 3),
         oldest_unsettled_seconds=round(metrics.oldest_unsettled, 1),
     )
+    if now - metrics.store_failed_at < STORE_RECOVERED:
+        cause = "store_gone" if error in ADVICE else "store_failed"
+        check.add(cause, error=error, advice=ADVICE.get(error, ""), last=failed_at)
+    if metrics.store_fullness >= STORE_FULL:
+        check.add("store_full", percent=round(100 * metrics.store_fullness))
+    return check
 
 
-def _archive(metrics: Metrics, now: float) -> Check:
+def _archive(metrics: Metrics, now: float) -> _Check:
     lost, error = metrics.archive_lines_lost, metrics.archive_error
     failed_at = utc_or_none(metrics.archive_failed_at)
-    reasons = []
+    check = _Check("archive", lines_lost=lost, error=error, failed_at=failed_at)
     if now - metrics.archive_failed_at < STORE_RECOVERED:
-        reasons.append(f"{error}, last at {failed_at}; lines lost: {lost}")
-    return _check(reasons, lines_lost=lost, error=error, failed_at=failed_at)
+        check.add("archive_failed", error=error, last=failed_at, lost=lost)
+    return check
 
 
-def _loop(lag: float) -> Check:
-    reasons = [f"it was blocked for {lag:.2f} s in the last minute"] if lag > LAG else []
-    return _check(reasons, worst_lag_seconds=round(lag, 4))
+def _loop(lag: float) -> _Check:
+    check = _Check("loop", worst_lag_seconds=round(lag, 4))
+    if lag > LAG:
+        check.add("loop_blocked", seconds=round(lag, 2))
+    return check
 
 
-def _targets(metrics: Metrics) -> Check:
-    reasons = []
-    each = {}
+def _targets(metrics: Metrics) -> _Check:
+    each: dict[str, Any] = {}
+    check = _Check("targets", each=each)
     for name, numbers in metrics.targets.items():
         if dead := numbers.unsettled["dead"]:
-            reasons.append(f"{name} has {_count(dead, 'dead letter')}")
+            check.add("dead_letters", target=name, count=_Count(dead))
         if name == REMOVED:
-            # No target of the configuration is shown that would tell of its queue.
+            # The targets of the configuration show their own queues.
             if queued := numbers.unsettled["queued"]:
-                reasons.append(f"{name} has {queued:.0f} queued")
+                check.add("queued", target=name, count=int(queued))
             continue
-        each[name] = _target(numbers)
-        reasons += [f"{name} {why}" for why in _contained(numbers, each[name]["pause"])]
+        each[name] = view = _target(numbers)
+        if pause := view["pause"]:
+            check.add("paused_by", target=name, **pause)
+        elif numbers.paused:
+            check.add("paused", target=name)
+        if numbers.breaker["open"] or numbers.breaker["half_open"]:
+            check.add("breaker_open", target=name)
         if numbers.failing:
-            failure = each[name]["last_failure"]
-            reasons.append(f"{name} fails: {why_failed(failure)} at {failure['at']}")
-    return _check(reasons, each=each)
-
-
-def _contained(numbers: TargetMetrics, pause: dict[str, Any] | None) -> Iterator[str]:
-    """Why it gets fewer attempts than there are events for it."""
-    if pause is not None:
-        yield f"is paused until {pause['until']} by {pause['who']}: {pause['because']}"
-    elif numbers.paused:
-        yield "is paused"
-    if numbers.breaker["open"] or numbers.breaker["half_open"]:
-        yield "has its breaker open"
+            failure = view["last_failure"]
+            check.add("failing", target=name, failure=why_failed(failure), at=failure["at"])
+    return check
 
 
 def _target(numbers: TargetMetrics) -> dict[str, Any]:
-    """As the API has it, without what the target said in its own words: who asks may have no
-    token."""
+    """Return a target as the API has it, without its own words: /status may need no token."""
     now = target_now(numbers)
     failure, pause = now["last_failure"], numbers.pause
     return {
@@ -233,12 +273,3 @@ def _target(numbers: TargetMetrics) -> dict[str, Any]:
         },
         "breaker": {state: count for state, count in numbers.breaker.items() if count},
     }
-
-
-def _check(reasons: Iterable[str], **details: Any) -> Check:
-    reasons = list(reasons)
-    return {"ok": not reasons, "reasons": reasons, **details}
-
-
-def _count(number: float, noun: str) -> str:
-    return f"{number:.0f} {noun}{'' if number == 1 else 's'}"

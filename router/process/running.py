@@ -24,9 +24,9 @@ from router.net.loops import happens
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
 
-#: How long the loop waits for the interpreter while another thread has it, in seconds: one that
-#: reads a configuration, renders metrics or makes rows ready. Python's own 0.005 is more than all
-#: of an event takes, and it may be waited for at each of the loop's steps.
+#: How long the loop waits for the interpreter while another thread has it, in seconds, such as one
+#: that reads a configuration or renders metrics. Python's default of 0.005 is more than an event
+#: takes in all, and each step of the loop might wait for it.
 _TURN = 0.0005
 
 #: The signals that stop services.
@@ -34,58 +34,70 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Service(Protocol):
-    """What `run` runs."""
+    """A service that `run` runs."""
 
     async def serve(self) -> None:
-        """Serve until stopped. Raises StartFailed when it could not start."""
+        """Serve until stopped. Raises StartFailed if it can't start."""
 
     async def up(self) -> None:
         """Return once it serves, or has failed to."""
 
     def stop(self) -> None:
-        """Take no more, finish what is in flight, and return from `serve`."""
+        """Take no more, finish the work in flight, and return from `serve`."""
 
     def hurry(self) -> None:
-        """Stop, and don't wait for what is in flight."""
+        """Stop, and don't wait for the work in flight."""
+
+
+class BackgroundService:
+    """A Service that is up at once, and stops at once."""
+
+    def __init__(self) -> None:
+        self._stopped = asyncio.Event()
+
+    async def serve(self) -> None:
+        await self._stopped.wait()
+
+    async def up(self) -> None: ...
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def hurry(self) -> None:
+        self.stop()
 
 
 def run(*services: Service, then: Callable[[], Awaitable[Any]] | None = None) -> None:
-    """Start the services one after the other; stop them in the reverse order, each once the one
-    after it is done.
+    """Start the services one after the other; stop them in reverse order, each once the one after
+    it is done.
 
     They are stopped by SIGINT or SIGTERM, a second of which hurries, and when one of them ends.
-    `then` runs once all are up; when it raises, they are stopped and it is raised on. Raises
-    StartFailed when one of them does not start.
+    `then` runs once all are up; if it raises, they are stopped and the error is raised. Raises
+    StartFailed if one of them does not start.
     """
-    _allow_files()
-    _keep_to_itself()
-    _spare_the_collector()
+    _raise_file_limit()
+    os.umask(0o077)  # files are for this user alone
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
+    _tune_collector()
     sys.setswitchinterval(_TURN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Run(services).run(then))
-    for number in STOPS:  # it has stopped: no further signal makes that a failure
+    for number in STOPS:  # a signal after the stop does not make it a failure
         signal.signal(number, signal.SIG_IGN)
 
 
-def _allow_files() -> None:
-    """Go to the limit of open files that the system allows; many start a service with 1,024."""
+def _raise_file_limit() -> None:
+    """Raise the limit of open files as far as the system allows; services often get 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = files_allowed()
     if allowed > soft != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def _keep_to_itself() -> None:
-    """What it writes is for its own user alone; and a crash leaves no memory, which holds secrets,
-    in a file."""
-    os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _spare_the_collector() -> None:
-    """What the start has made stays: it is not looked through again and again. And an event makes
-    some 150 objects, of which hardly any is garbage in a cycle, so that looking each 5,000 and not
-    each 700 is enough. Together some 5 % of an event's CPU, in runs of `make profile` by turns."""
+def _tune_collector() -> None:
+    """Exclude the objects of the start from collections, and collect every 5,000 new objects, not
+    every 700: an event makes some 150, of which hardly any is garbage in a cycle. Together this
+    saves some 5 % of an event's CPU time, in alternating runs of `make profile`."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 10, 10)
@@ -96,13 +108,13 @@ class _Run:
 
     def __init__(self, services: tuple[Service, ...]) -> None:
         self._services = services
-        #: Those that were started, in that order.
+        #: The services that were started, in that order.
         self._serving: list[tuple[Service, asyncio.Task[None]]] = []
         self._over = asyncio.Event()
 
     async def run(self, then: Callable[[], Awaitable[Any]] | None) -> None:
         for number in STOPS:
-            asyncio.get_running_loop().add_signal_handler(number, self._heed)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         starting = asyncio.create_task(self._start(then))
         await self._over.wait()
         starting.cancel()
@@ -114,7 +126,7 @@ class _Run:
         with contextlib.suppress(asyncio.CancelledError):
             await starting
 
-    def _heed(self) -> None:
+    def _on_signal(self) -> None:
         if self._over.is_set():
             for service, _ in self._serving:
                 service.hurry()
@@ -137,25 +149,24 @@ class _Run:
 
 
 def caller_limits(settings: Settings) -> Limits:
-    """What callers of the callback port may use up."""
-    return Limits(
-        connections=settings.max_connections,
-        first_byte=settings.receive_timeout,
-        receive=settings.receive_timeout,
-        keep_alive=settings.keep_alive,
-    )
+    """Return the limits of the callback port: callers that keep connections open, as balancers
+    do, have room for more of them than there may be requests."""
+    return Limits(connections=4 * settings.max_requests)
 
 
 T = TypeVar("T")
 
-#: Seconds after which what can't be used is complained of again.
+#: How often files that can't be used are reported again, in seconds.
 REMIND_EVERY = 300.0
 
 
-class Watch(Generic[T]):
-    """A Service: what files say is taken once it has changed and can be used; until then the last
-    that could stays in force. Two looks in a row have to agree: a file that is being written is
-    often valid up to where its writer has come, and a certificate is written beside its key."""
+class Watch(BackgroundService, Generic[T]):
+    """A Service that takes the contents of files once they have changed and can be used; until then
+    the last good ones stay in force.
+
+    Two looks in a row have to agree: a file that is being written is often valid up to the point
+    its writer has reached, and a certificate is written beside its key.
+    """
 
     def __init__(
         self,
@@ -166,37 +177,28 @@ class Watch(Generic[T]):
         log: Log,
         every: float = LOOK_EVERY,
     ) -> None:
-        """`known` is in force. `read` is called in a thread, and raises RouterError for what can't
-        be used; two results that are equal say the same."""
+        """`known` is in force. `read` is called in a thread, and raises RouterError for contents
+        that can't be used; equal results mean the same contents."""
+        super().__init__()
         self._option = option
         self._read = read
         self._take = take
         self._log = log
         self._every = every
-        self._stopped = asyncio.Event()
-        #: What was last taken, or why it was refused.
+        #: The contents that were last taken, or why they were refused.
         self._seen: T | str = known
-        self._complained = float("-inf")
+        self._reported_at = float("-inf")
 
     async def serve(self) -> None:
         before = self._seen
         while not await happens(self._stopped, self._every):
-            found = await asyncio.to_thread(self._look)
-            if found == before:
-                self._heed(found)
-            before = found
-
-    async def up(self) -> None:
-        """At once."""
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def hurry(self) -> None:
-        self.stop()
+            contents = await asyncio.to_thread(self._look)
+            if contents == before:
+                self._handle(contents)
+            before = contents
 
     def _look(self) -> T | str:
-        """What they say, or in words why that can't be used."""
+        """Return the contents, or why they can't be used."""
         try:
             return self._read()
         except RouterError as error:
@@ -204,15 +206,14 @@ class Watch(Generic[T]):
         except Exception as error:  # noqa: BLE001 - a service that ends stops all others
             return f"a fault of the router: {place_of(error)}"
 
-    def _heed(self, found: T | str) -> None:
-        is_new = found != self._seen
-        self._seen = found
-        if isinstance(found, str):
-            if is_new or time.monotonic() - self._complained > REMIND_EVERY:
-                self._complained = time.monotonic()
-                self._log.error(
-                    "reread", what=self._option, result="refused", problems=found.split("\n")
-                )
+    def _handle(self, contents: T | str) -> None:
+        is_new = contents != self._seen
+        self._seen = contents
+        if isinstance(contents, str):
+            if is_new or time.monotonic() - self._reported_at > REMIND_EVERY:
+                self._reported_at = time.monotonic()
+                problems = contents.split("\n")
+                self._log.error("reread", what=self._option, result="refused", problems=problems)
         elif is_new:
-            self._take(found)
+            self._take(contents)
             self._log.info("reread", what=self._option, result="taken")

@@ -8,8 +8,8 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from email.utils import formatdate
 from functools import partial
 from typing import Any, cast
@@ -23,40 +23,39 @@ from router.net.egress import is_loopback
 from router.net.http.connection import Connection
 from router.net.http.deadlines import Handshakes, sweep
 from router.net.http.lifetime import Limits, Refusal, Tally
-from router.net.listening import BACKLOG, bar, listen, url_of, waiting
+from router.net.listening import BACKLOG, listen, refuse_new_connections, url_of, waiting
 from router.net.loops import happens
 from router.ops.guard import OpsTokens, refuse
 from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
-from router.process.running import Service, Watch, caller_limits
+from router.process.running import BackgroundService, Service, Watch, caller_limits
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
-DEFAULT_LIMITS = Limits()
-
-#: Seconds between the last new connection and the closing of the socket: for those that are half
-#: way in, whose last packet is still in the network.
+#: How long after the last new connection the socket is closed, in seconds: the last packet of a
+#: connection that is being made may still be in the network.
 HALF_WAY = 0.1
 
-#: Seconds that are granted once time is up: for requests to be decided, for replies to be read, for
-#: what is cancelled to end.
+#: How long each step takes at most once time is up, in seconds: requests are decided, replies are
+#: read, cancelled tasks end.
 GRACE = 2.0
 
-#: Seconds between two looks at what is still in flight.
+#: The time between two looks at the work in flight, in seconds.
 _LOOK_EVERY = 0.02
 
 
 class Server(uvicorn.Server):
-    """A Service (see running.py). uvicorn does all but what is said here."""
+    """A Service: uvicorn, with connections, limits and a stop of our own."""
 
     def __init__(
         self,
         app: Asgi,
         listener: socket.socket,
         *,
-        limits: Limits = DEFAULT_LIMITS,
+        lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+        limits: Limits | None = None,
         refusal: Refusal = refusal,
         tls: ssl.SSLContext | None = None,
         inherited: bool = False,
@@ -65,20 +64,21 @@ class Server(uvicorn.Server):
         on_drain: Callable[[], None] | None = None,
         on_hurry: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`refusal` is how it speaks in the application's place. With `tls` the socket speaks it,
-        and nothing else. An `inherited` socket outlives this process, and others may accept there.
+        """It serves within `lifespan`. `refusal` makes the replies in the application's place. An
+        `inherited` socket outlives this process, and others may accept there.
 
-        A stop calls `on_drain` at once and still takes callers for `drain_delay` seconds; then
-        what is in flight has `drain_timeout` seconds. `on_hurry` is called when that is over, to
-        have every request decided; who still has no reply after it is told 503."""
+        A stop calls `on_drain` at once and still accepts callers for `drain_delay` seconds; then
+        requests in flight have `drain_timeout` seconds. After that `on_hurry` is called, to have
+        every request decided; a caller still without a reply gets 503."""
+        limits = limits or Limits()
         super().__init__(
             uvicorn.Config(
                 app,
                 interface="asgi3",
                 http=cast("Any", partial(Connection, limits, refusal)),
                 ws="none",
-                lifespan="off",  # it is run here, so that what it raises is raised on
-                workers=1,  # else a variable, WEB_CONCURRENCY, is read
+                lifespan="off",  # `lifespan` raises its errors, which uvicorn would log
+                workers=1,  # otherwise a variable, WEB_CONCURRENCY, is read
                 backlog=BACKLOG,
                 log_config=None,
                 access_log=False,
@@ -89,7 +89,7 @@ class Server(uvicorn.Server):
         self.server_state = cast("Any", self.tally)
         self.listener = listener
         self.url = url_of(listener, tls=tls is not None)
-        self._app = app
+        self._lifespan = lifespan
         self._limits = limits
         self._tls = tls
         self._inherited = inherited
@@ -97,8 +97,6 @@ class Server(uvicorn.Server):
         self._drain_timeout = drain_timeout
         self._on_drain = on_drain
         self._on_hurry = on_hurry
-        #: What the lifespan gives to requests.
-        self._state: dict[str, Any] = {}
         self._handshakes: Handshakes | None = None
         self._up = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -109,7 +107,7 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._sweep()
         try:
-            async with lifespan(self._app, self._state):
+            async with self._lifespan():
                 await super().serve(sockets or [self.listener])
         finally:
             self._sweeping.cancel()
@@ -134,13 +132,13 @@ class Server(uvicorn.Server):
         self._hurried.set()
 
     def renew(self, tls: ssl.SSLContext) -> None:
-        """Speak TLS by this from the next handshake on."""
+        """Use this for TLS from the next handshake on."""
         self._tls = tls
         if self._handshakes is not None:
             self._handshakes.context = tls
 
     def measure(self, metrics: Metrics) -> None:
-        """Bring up to date what the metrics say of the connections."""
+        """Update the metrics of the connections."""
         metrics.connections = len(self.tally.connections)
         metrics.connections_limit = self._limits.connections
         metrics.connections_cut.update(self.tally.refused)
@@ -149,11 +147,10 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are running.py's."""
+        """Leave signals to running.py."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self.lifespan.state = self._state
         await super().startup([] if self._tls else sockets)
         if self._tls is not None:
             self._handshakes = Handshakes(
@@ -171,25 +168,23 @@ class Server(uvicorn.Server):
             await self._give_up()
 
     def _connection(self) -> asyncio.Protocol:
-        """One more, as uvicorn makes them."""
+        """Make a connection as uvicorn does."""
         config = self.config
-        return config.http_protocol_class(
-            config=config, server_state=self.tally, app_state=self._state
-        )  # type: ignore[call-arg]
+        return config.http_protocol_class(config=config, server_state=self.tally, app_state={})  # type: ignore[call-arg]
 
     # The stop, step by step.
 
     async def _close(self) -> None:
-        """Close the socket, once everybody who was let in has been accepted. Who waits at an
-        inherited one has not been let in yet: that is for whoever accepts there next."""
+        """Close the socket once every connection that was made is accepted. Those that wait at an
+        inherited one are left to the next process that accepts there."""
         with self.listener.dup() as listener:
             if not self._inherited:
-                bar(listener)
+                refuse_new_connections(listener)
                 await asyncio.sleep(HALF_WAY)
             for listening in (*self.servers, self._handshakes):
                 if listening is not None:
                     listening.close()
-            # Whom the loop has accepted in this turn becomes a connection in one of the next.
+            # A socket that the loop has accepted becomes a connection in one of its next turns.
             await asyncio.sleep(_LOOK_EVERY)
             if not self._inherited:
                 await self._let_in(waiting(listener))
@@ -205,10 +200,10 @@ class Server(uvicorn.Server):
                     await loop.connect_accepted_socket(self._connection, connection)
 
     async def _finished(self, seconds: float, unless: asyncio.Event | None = None) -> bool:
-        """Wait until nothing is in flight; whether that came about in time."""
+        """Wait until nothing is in flight; False if that takes longer than `seconds`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        # A task that was cancelled before its first step is in there for ever.
+        # A task that was cancelled before its first step stays in the set for ever.
         while self.tally.connections or any(not task.done() for task in self.tally.tasks):
             if loop.time() > deadline or (unless is not None and unless.is_set()):
                 return False
@@ -216,7 +211,7 @@ class Server(uvicorn.Server):
         return True
 
     async def _give_up(self) -> None:
-        """See that every caller is told how it stands, and end what goes on after that."""
+        """Answer every caller, then cut the rest off."""
         if self._on_hurry is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GRACE):
@@ -239,36 +234,13 @@ class Server(uvicorn.Server):
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        # Armed first: no fault on one connection may end the deadlines of all.
+        # Set first: a fault on one connection must not end the deadlines of all.
         self._sweeping = loop.call_later(self._limits.tick, self._sweep)
         self.tally.date = b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")
         sweep(self.tally, self._limits, loop.time())
 
 
-@asynccontextmanager
-async def lifespan(app: Asgi, state: dict[str, Any]) -> AsyncIterator[None]:
-    """An ASGI application's lifespan. Raises what the application does."""
-    asked, told = asyncio.Queue[Any](), asyncio.Queue[Any]()
-    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
-
-    async def run() -> None:
-        try:
-            await app(scope, asked.get, told.put)
-        finally:
-            told.put_nowait({"type": "over"})
-
-    running = asyncio.create_task(run())
-    asked.put_nowait({"type": "lifespan.startup"})
-    if (await told.get())["type"] != "lifespan.startup.complete":
-        await running
-    try:
-        yield
-    finally:
-        asked.put_nowait({"type": "lifespan.shutdown"})
-        await running
-
-
-#: Seconds that a stop leaves what is in flight at the ops port.
+#: How long a stop waits for requests at the ops port, in seconds.
 _DRAIN = 2
 
 _OPEN = (
@@ -285,9 +257,10 @@ def ops_services(
     key: Secret,
     inherited: socket.socket | None = None,
 ) -> tuple[list[Service], str]:
-    """The ops port's server and what looks after its tokens, and its URL; none where there is to be
-    none. `search` is the command of a search, `key` the token of commands on this machine,
-    `inherited` a socket that was handed over. Raises RouterError."""
+    """Make the ops port's services; return them and its URL, none if the port is off.
+
+    `search` is the command of a search, `key` the token of commands on this machine, `inherited` a
+    socket that was handed over. Raises RouterError."""
     if settings.ops_port == 0:
         return [], ""
     tokens = OpsTokens(settings.ops_tokens, os.environ, settings.secrets_dir, key)
@@ -299,6 +272,7 @@ def ops_services(
     server = Server(
         ops_app(parts, log, local=local),
         listener,
+        lifespan=parts.lifespan,
         limits=limits_of(caller_limits(settings)),
         refusal=refuse,
         inherited=inherited is not None,
@@ -311,85 +285,72 @@ def ops_services(
     return services, server.url
 
 
-#: Seconds that one message may wait for a manager that does not read.
+#: How long one message waits for a manager that does not read, in seconds.
 _WAIT = 1.0
 
 
-class Notifier:
-    """A Service (see running.py) that is started as the last one, and so stopped as the first.
+class Notifier(BackgroundService):
+    """A Service that reports to the service manager; it is started last, and so stopped first.
 
-    Without a manager it says nothing. A manager that can't be reached stops nobody's work.
+    Without a manager it does nothing, and an unreachable manager delays nothing.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
-        """The variables are taken away: nobody but this process is to speak for the service."""
+        """Remove the variables: no child process may report for the service."""
+        super().__init__()
         self._address = _address(environ.pop("NOTIFY_SOCKET", ""))
         #: After how long a silence the manager restarts the service, in seconds; None is never.
         self.watchdog = _watchdog(environ)
-        self._about = ""
-        self._stopped = asyncio.Event()
-
-    # A Service.
+        self._status = ""
 
     async def serve(self) -> None:
-        """Feed the manager's watchdog from the loop, so that one that is blocked is found out. That
-        goes on after a stop, to the loop's end."""
+        """Feed the manager's watchdog from the loop, so that a blocked loop is noticed. This goes
+        on after a stop, to the loop's end."""
         if self.watchdog is not None:
             self._feed(self.watchdog / 2)
         await self._stopped.wait()
-        self._say("STOPPING=1", "STATUS=Stopping: what is in flight is finished first")
-
-    async def up(self) -> None:
-        """At once: whether the service is ready is for others to say."""
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def hurry(self) -> None:
-        self.stop()
-
-    # What happens in between.
+        self._send("STOPPING=1", "STATUS=Stopping: what is in flight is finished first")
 
     def ready(self, url: str) -> None:
         """The service serves there."""
-        self._about = f"Serving {url}"
-        self._say("READY=1", f"STATUS={self._about}")
+        self._status = f"Serving {url}"
+        self._send("READY=1", f"STATUS={self._status}")
 
     def reloading(self) -> None:
-        """A reload was asked for; `reloaded` is the end of it."""
+        """A reload was requested; `reloaded` ends it."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._say("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reading routes.yaml")
+        self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reading routes.yaml")
 
     def reloaded(self, successful: bool) -> None:
-        """Whether what routes.yaml says now is in force."""
+        """routes.yaml was taken into force, or refused."""
         refused = "" if successful else "; routes.yaml was refused, the log says why"
         if not self._stopped.is_set():
-            self._say("READY=1", f"STATUS={self._about}{refused}")
+            self._send("READY=1", f"STATUS={self._status}{refused}")
 
     def _feed(self, every: float) -> None:
         asyncio.get_running_loop().call_later(every, self._feed, every)
-        self._say("WATCHDOG=1")
+        self._send("WATCHDOG=1")
 
-    def _say(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> None:
         if not self._address:
             return
         with (
             contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaking,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
         ):
-            speaking.settimeout(_WAIT)
-            speaking.sendto("\n".join(lines).encode(), self._address)
+            manager.settimeout(_WAIT)
+            manager.sendto("\n".join(lines).encode(), self._address)
 
 
 def _address(text: str) -> str:
-    """The socket's file, or its abstract name; `""` for what is neither."""
+    """Return the socket's file or abstract name; `""` if it is neither."""
     if text.startswith("@"):
         return "\0" + text[1:]
     return text if text.startswith("/") else ""
 
 
 def _watchdog(environ: MutableMapping[str, str]) -> float | None:
-    """Seconds, where the manager waits for this process."""
+    """Return the watchdog's seconds if the manager watches this process."""
     text, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
     is_ours = pid in ("", str(os.getpid()))
     return int(text) / 1e6 if is_ours and text.isdecimal() and int(text) > 0 else None

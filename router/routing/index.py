@@ -1,23 +1,24 @@
-"""Patterns, and an index of them that finds all that match a key."""
+"""Glob patterns, and an index that finds the rules which may match an event."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import translate
+from functools import partial
 from math import inf
 from typing import Final, Literal, NamedTuple
 
 from router.model.errors import RouterError
 
-#: Up to so many rules of one anchor are simply tried one by one.
+#: Up to this many rules with the same anchor are tried one by one.
 _FEW: Final = 8
 
-#: So many anchors deep a rule is filed, at the most.
+#: The deepest that a rule is filed, in anchors.
 _DEPTH: Final = 4
 
-#: So many characters of a literal inside a value are looked up before all of them are.
+#: How many characters of a literal inside a value are looked up first.
 _STEM: Final = 4
 
 Place = Literal["whole", "start", "end", "inside"]
@@ -31,7 +32,7 @@ class Anchor(NamedTuple):
     text: str
 
 
-#: Anchors which an event must all have; where there are none, every event will do.
+#: Anchors all of which an event must have; any event, if there are none.
 Way = tuple[Anchor, ...]
 #: Any one of these ways.
 Clause = Sequence[Way]
@@ -40,11 +41,11 @@ Rule = Sequence[Clause]
 
 
 class Index:
-    """Rules, known by their position, each filed under the rarest anchor of each of its ways.
+    """Rules by number, each filed under the rarest anchor of each of its ways.
 
-    Where many rules share an anchor, they are filed again below it, under the rarest of what else
-    they ask for. So an event meets only rules that share all the literals they are filed under,
-    and a look-up costs the same with ten rules as with a hundred thousand.
+    If many rules share an anchor, they are filed again below it, under the rarest of their other
+    anchors. So an event meets only rules that share all the literals they are filed under, and a
+    look-up costs the same with ten rules as with a hundred thousand.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -55,15 +56,15 @@ class Index:
         self._root = _Node([(number, way) for number, clause in ways for way in clause], _DEPTH)
 
     def candidates(self, values: Mapping[str, str]) -> set[int]:
-        """The positions of all rules that can match, and of few that don't; values by field."""
+        """The numbers of all rules that can match, and of few others. `values` are by field."""
         return self._root.candidates(values)
 
 
 def _ways(rule: Rule, counts: Mapping[Anchor, int]) -> Clause:
     """Ways to file the rule under: every event that it matches has one of them.
 
-    Of the clauses that have several ways the best one is made use of, and only where the others
-    ask for nothing rare: lists never multiply.
+    At most one clause with several ways is used, the best one, and only if the clauses with one way
+    have no rare anchor: lists never multiply.
     """
     certain = tuple(anchor for clause in rule if len(clause) == 1 for anchor in clause[0])
     lists = [[way + certain for way in clause] for clause in rule if len(clause) != 1]
@@ -77,7 +78,9 @@ def _ways(rule: Rule, counts: Mapping[Anchor, int]) -> Clause:
 
 
 class _Node:
-    __slots__ = ("_always", "_tables")
+    """Rules that are always candidates, and others by the anchors of an event."""
+
+    __slots__ = ("_always", "_lookups")
 
     def __init__(self, entries: Sequence[tuple[int, Way]], depth: int) -> None:
         counts = Counter(anchor for _, way in entries for anchor in way)
@@ -89,138 +92,112 @@ class _Node:
                 filed[rarest].append((number, tuple(a for a in way if a != rarest)))
             else:
                 self._always.append(number)
-        self._tables = _tables(filed, depth)
+        self._lookups = _lookups(filed, depth)
 
     def candidates(self, values: Mapping[str, str]) -> set[int]:
-        found = set(self._always)
-        for field, table in self._tables:
-            for bucket in table.hits(values[field]):
-                found.update(bucket.candidates(values) if isinstance(bucket, _Node) else bucket)
-        return found
+        hits = set(self._always)
+        for field, lookup in self._lookups:
+            for bucket in lookup(values[field]):
+                hits.update(bucket.candidates(values) if isinstance(bucket, _Node) else bucket)
+        return hits
 
 
-#: What is filed under one anchor: few rules, or many that are filed again.
+#: The rules under one anchor: a few, or many that are filed again.
 _Bucket = tuple[int, ...] | _Node
 
+#: Returns the buckets whose text a value has at its place, each once.
+_Lookup = Callable[[str], Iterable[_Bucket]]
 
-def _tables(
+
+def _lookups(
     filed: Mapping[Anchor, Sequence[tuple[int, Way]]], depth: int
-) -> Sequence[tuple[str, _Table]]:
+) -> Sequence[tuple[str, _Lookup]]:
     buckets: defaultdict[tuple[str, Place], dict[str, _Bucket]] = defaultdict(dict)
     for (field, place, text), entries in filed.items():
         few = len(entries) <= _FEW or depth == 1
         buckets[field, place][text] = (
             tuple(number for number, _ in entries) if few else _Node(entries, depth - 1)
         )
-    return [(field, _TABLES[place](texts)) for (field, place), texts in buckets.items()]
+    return [(field, _LOOKUPS[place](texts)) for (field, place), texts in buckets.items()]
 
 
-class _Table:
-    """The buckets of one field and place, by text."""
-
-    __slots__ = ("_buckets",)
-
-    def __init__(self, buckets: Mapping[str, _Bucket]) -> None:
-        self._buckets = buckets
-
-    def hits(self, value: str) -> Iterable[_Bucket]:
-        """The buckets whose text is the whole value."""
-        bucket = self._buckets.get(value)
-        return () if bucket is None else (bucket,)
+def _whole(buckets: Mapping[str, _Bucket]) -> _Lookup:
+    return lambda value: (buckets[value],) if value in buckets else ()
 
 
-class _Starts(_Table):
-    __slots__ = ("_lengths",)
+def _starts(buckets: Mapping[str, _Bucket], *, at_end: bool = False) -> _Lookup:
+    lengths = sorted({len(text) for text in buckets})
 
-    def __init__(self, buckets: Mapping[str, _Bucket]) -> None:
-        super().__init__(buckets)
-        self._lengths = sorted({len(text) for text in buckets})
-
-    def hits(self, value: str) -> Iterator[_Bucket]:
-        """The buckets whose text the value starts with."""
-        for length in self._lengths:
+    def hits(value: str) -> Iterator[_Bucket]:
+        for length in lengths:
             if length > len(value):
                 return
-            if (bucket := self._buckets.get(value[:length])) is not None:
-                yield bucket
+            text = value[-length:] if at_end else value[:length]
+            if text in buckets:
+                yield buckets[text]
+
+    return hits
 
 
-class _Ends(_Starts):
-    __slots__ = ()
+def _insides(buckets: Mapping[str, _Bucket]) -> _Lookup:
+    #: The lengths of texts by their beginning.
+    stems: defaultdict[str, set[int]] = defaultdict(set)
+    for text in buckets:
+        stems[text[:_STEM]].add(len(text))
+    sizes = sorted({len(stem) for stem in stems})
 
-    def hits(self, value: str) -> Iterator[_Bucket]:
-        """The buckets whose text the value ends with."""
-        for length in self._lengths:
-            if length > len(value):
-                return
-            if (bucket := self._buckets.get(value[-length:])) is not None:
-                yield bucket
-
-
-class _Insides(_Table):
-    __slots__ = ("_stem_lengths", "_stems")
-
-    def __init__(self, buckets: Mapping[str, _Bucket]) -> None:
-        super().__init__(buckets)
-        stems: defaultdict[str, set[int]] = defaultdict(set)
-        for text in buckets:
-            stems[text[:_STEM]].add(len(text))
-        #: How texts begin, and how long those are that begin so.
-        self._stems = {stem: sorted(lengths) for stem, lengths in stems.items()}
-        self._stem_lengths = sorted({len(stem) for stem in stems})
-
-    def hits(self, value: str) -> Collection[_Bucket]:
-        """The buckets whose text is somewhere in the value, each once."""
-        found: dict[str, _Bucket] = {}
-        for size in self._stem_lengths:
+    def hits(value: str) -> Iterable[_Bucket]:
+        texts: dict[str, _Bucket] = {}
+        for size in sizes:
             for at in range(len(value) - size + 1):
-                for length in self._stems.get(value[at : at + size], ()):
+                for length in stems.get(value[at : at + size], ()):
                     text = value[at : at + length]
-                    if (bucket := self._buckets.get(text)) is not None:
-                        found[text] = bucket
-        return found.values()
+                    if text in buckets:
+                        texts[text] = buckets[text]
+        return texts.values()
+
+    return hits
 
 
-_TABLES: Final[Mapping[Place, type[_Table]]] = {
-    "whole": _Table,
-    "start": _Starts,
-    "end": _Ends,
-    "inside": _Insides,
+_LOOKUPS: Final[Mapping[Place, Callable[[Mapping[str, _Bucket]], _Lookup]]] = {
+    "whole": _whole,
+    "start": _starts,
+    "end": partial(_starts, at_end=True),
+    "inside": _insides,
 }
 
 
-#: A wildcard: a run of stars, one character, a set. What opens a set and never closes it runs to
-#: the end. A set's first member may be `]`, so `[]` and `[!]` are still open.
+#: A wildcard: a run of stars, one character, or a set. A set without an end runs to the end of the
+#: pattern. Its first member may be `]`, so `[]` and `[!]` have no end.
 _WILDCARD: Final = re.compile(r"(\*+|\?|\[!?.[^]]*]|\[.*)", re.DOTALL)
 _RANGE: Final = re.compile("(.)-(.)", re.DOTALL)
 
 
 class GlobInvalid(RouterError):
-    """A pattern that can't be meant: a set without its end, a range that runs backwards."""
+    """A pattern with a set without an end, or a range that runs backwards."""
 
 
 class Glob:
-    """A pattern over a whole value, case-sensitive.
+    """A case-sensitive pattern for a whole value, as in the standard library's `fnmatch`.
 
-    `*` is any run of characters, dots and line ends included, or nothing; `?` is exactly one;
-    `[abc]`, `[a-z]` and `[!a]` are one of a set, as in the standard library's `fnmatch`. Any other
-    character is itself; `[*]`, `[?]` and `[[]` are the special ones taken literally.
+    `*` matches any characters, also dots and line ends, or nothing; `?` exactly one; `[abc]`,
+    `[a-z]` and `[!a]` one of a set. Any other character matches itself; `[*]`, `[?]` and `[[]`
+    match the special ones.
     """
 
     __slots__ = ("_regex", "_stars_only", "literals", "parts", "pattern")
 
     def __init__(self, pattern: str) -> None:
         """Raises GlobInvalid."""
-        #: Literal texts and wildcards by turns; the first and the last are texts.
+        #: Literal texts and wildcards alternately; the first and the last are texts.
         self.parts = tuple(_WILDCARD.split(pattern))
         for wildcard in self.parts[1::2]:
             if wildcard[0] == "[":
                 _check_set(wildcard)
-        #: The pattern as it was written.
         self.pattern = pattern
-        #: The text around the wildcards: what matches starts with the first, ends with the last,
-        #: and has the others between them, in this order, none overlapping. If there is only one,
-        #: it is the whole value. Any but that one may be empty in a pattern that isn't.
+        #: The texts around the wildcards, some of them empty. A value that matches starts with the
+        #: first, ends with the last, and has the others between them, in order, none overlapping.
+        #: A single one is the whole value.
         self.literals = self.parts[::2]
         self._stars_only = "?" not in pattern and "[" not in pattern
         self._regex: re.Pattern[str] | None = None
@@ -229,12 +206,12 @@ class Glob:
         return f"Glob({self.pattern!r})"
 
     def matches(self, value: str) -> bool:
-        """Whether the whole value fits. No value makes it go back and try again."""
+        """Return whether the whole value matches. It never backtracks."""
         return self._has_literals(value) and (self._stars_only or self._fits(value))
 
     def _has_literals(self, value: str) -> bool:
-        # To take each literal as early as it comes is right: it leaves the most to the others.
-        # Where every wildcard is a star, nothing else is asked.
+        # The earliest occurrence of each literal leaves the most to the others. If every wildcard
+        # is a star, this is the whole match.
         first, last = self.literals[0], self.literals[-1]
         if len(self.literals) == 1:
             return value == first
@@ -249,8 +226,8 @@ class Glob:
         return True
 
     def _fits(self, value: str) -> bool:
-        # Compiled when it is first needed: a hundred thousand would take half a minute. What
-        # fnmatch makes has an atomic group for each star, so it never goes back.
+        # Compiled when it is first needed: a hundred thousand patterns would take half a minute.
+        # fnmatch makes an atomic group of each star, so it never backtracks.
         if self._regex is None:
             self._regex = re.compile(translate(self.pattern))
         return self._regex.match(value) is not None

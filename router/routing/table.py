@@ -1,4 +1,4 @@
-"""The route table: an event's key leads to a plan."""
+"""The route table: finds the plan for an event."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from router.model.event import FIELDS, OWN_KEYS, Event
 from router.routing.index import Anchor, Glob, Index, Rule, Way
 from router.routing.target import Target
 
-#: What a target is to a plan.
+#: The role of a target in a plan.
 Role = Literal["required", "optional"]
 
-#: How many plans a table remembers.
+#: The most plans that a table caches.
 _REMEMBERED = 4096
 
-#: What is larger is not remembered, nor matched at once: characters of the five fields together,
-#: and routes that match, or may. So a memory that someone fills on purpose stays below some 30 MB.
+#: Plans of longer events, or with more routes, are neither cached nor found at once: characters of
+#: the five fields together, and routes. So nobody can make the cache larger than about 30 MB.
 _CHARACTERS, _ROUTES = 1024, 256
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One rule: what it matches, and which targets are then required or optional."""
+    """A rule: the events that it matches, and their required and optional targets."""
 
     name: str
-    #: Field name to glob patterns: every field named has to match, by any of its patterns. So
-    #: a route that names no field matches every event, and a field without patterns none.
+    #: Glob patterns by field: every field given here must match one of its patterns. So a route
+    #: without fields matches every event, and one with an empty list matches none.
     match: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    #: Its line in its file, 0 where it has none; and the file's path, as it was given.
+    #: Its line in its file, 0 if it has none, and the file's path as it was given.
     line: int = field(default=0, compare=False)
     file: str = field(default="", compare=False)
 
     @property
     def place(self) -> tuple[str, int]:
-        """What puts routes into the order that people read them in."""
+        """Sort key: the order in the files."""
         return self.file, self.line
 
     @property
@@ -51,35 +51,33 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an event leads to: its required and its optional targets, each once, by name."""
+    """The required and the optional targets of an event, each once, by name."""
 
     required: tuple[Target, ...]
     optional: tuple[Target, ...]
-    #: The routes that matched, by name. None matched: the event is unmatched.
+    #: The routes that match, by name. If there are none, the event is unmatched.
     routes: tuple[Route, ...]
 
     @property
     def roles(self) -> dict[str, Role]:
-        """What each target is to it, by the target's name."""
+        """The role of each target, by its name."""
         roles: dict[str, Role] = {target.name: "required" for target in self.required}
         return roles | {target.name: "optional" for target in self.optional}
 
     def giving(self, target: str) -> tuple[Route, ...]:
-        """The routes that make a target required, or if none does, optional; by its name."""
+        """The routes that require a target, or else those that have it as optional."""
         requiring = [route for route in self.routes if target in route.required]
         return tuple(requiring or [route for route in self.routes if target in route.optional])
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMatch:
-    """What became of one field that a route names."""
+    """A field of an event, and the pattern of a route that it matches."""
 
     field: str
-    #: The event's value.
     value: str
-    #: The route's patterns for it.
     patterns: tuple[str, ...]
-    #: The first of them that matches; None where none does.
+    #: The first pattern that matches, if any.
     pattern: str | None
 
     @property
@@ -89,7 +87,7 @@ class FieldMatch:
 
 @dataclass(frozen=True, slots=True)
 class RouteMatch:
-    """What became of one route, field by field in the order of FIELDS."""
+    """A route, and the matches of its fields in the order of FIELDS."""
 
     route: Route
     fields: tuple[FieldMatch, ...]
@@ -101,7 +99,7 @@ class RouteMatch:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why an event leads to its plan."""
+    """The plan of an event, and the reasons for it."""
 
     plan: Plan
     #: Every route of the table, by name.
@@ -109,15 +107,15 @@ class Explanation:
 
 
 class RouteTable:
-    """All routes and targets of one configuration. The order they are given in means nothing.
+    """All routes and targets of one configuration. Their order has no meaning.
 
-    An event of the router's own fits only patterns of keys that begin as its key does: whoever
-    wants all events of EBaaS gets no others.
+    The router's own events match only patterns that begin like their keys: a route for all events
+    of EBaaS does not get them.
     """
 
     def __init__(self, routes: Sequence[Route], targets: Mapping[str, Target]) -> None:
-        """`targets` is by name. Raises GlobInvalid for a pattern that can't be read, and
-        ValueError for a name used twice, and for a field or a target that does not exist."""
+        """`targets` is by name. Raises GlobInvalid for an invalid pattern, and ValueError for a
+        duplicate name and an unknown field or target."""
         #: Every route, by name.
         self.routes = tuple(sorted(routes, key=lambda route: route.name))
         #: Every target, used or not.
@@ -130,15 +128,15 @@ class RouteTable:
 
     @property
     def routes_as_written(self) -> list[Route]:
-        """Every route, in the files' order."""
+        """Every route, in the order of the files."""
         return sorted(self.routes, key=lambda route: route.place)
 
     def match(self, event: Event) -> Plan:
-        """What the event leads to.
+        """Return the plan for an event.
 
-        It costs the same whether there are ten routes or a hundred thousand, but for those that
-        match it or share all their literals with it. The time grows with the values' length: a key
-        of 10,000 digits has the literals of 10,000 routes like `*0123*4567*`, and takes 70 ms.
+        It costs the same with ten routes as with a hundred thousand, except for routes that match
+        or share all their literals with the event. The time grows with the length of the fields: a
+        key of 10,000 digits has the literals of 10,000 routes like `*0123*4567*`, and takes 70 ms.
         Any thread may call it.
         """
         values = _values(event)
@@ -146,7 +144,7 @@ class RouteTable:
         return plan if plan is not None else self._matched(values, self._candidates(values))
 
     def match_at_once(self, event: Event) -> Plan | None:
-        """The same, where it takes but a millisecond or two; None where it may take longer."""
+        """Return the same within two milliseconds, or None if it may take longer."""
         values = _values(event)
         plan = self._plans.get(values)
         if plan is not None:
@@ -157,17 +155,17 @@ class RouteTable:
         return None if len(candidates) > _ROUTES else self._matched(values, candidates)
 
     def role_of(self, target: str) -> Role:
-        """What a target is to this table, by its name: required where some route requires it."""
+        """The role of a target, by its name: required if any route requires it."""
         return "required" if target in self._required else "optional"
 
     def explain(self, event: Event) -> Explanation:
-        """Why `match` gives what it gives; it looks at every route, and finds the plan anew."""
+        """Explain the result of `match`. It looks at every route."""
         values = dict(zip(FIELDS, _values(event), strict=True))
         routes = tuple(self._explained(route, values) for route in self.routes)
-        return Explanation(self._plan([each.route for each in routes if each.matched]), routes)
+        return Explanation(self._plan([match.route for match in routes if match.matched]), routes)
 
     def _candidates(self, values: tuple[str, ...]) -> set[int]:
-        """The positions of all routes that can match."""
+        """The numbers of all routes that can match."""
         return self._index.candidates(dict(zip(FIELDS, values, strict=True)))
 
     def _matched(self, values: tuple[str, ...], candidates: Iterable[int]) -> Plan:
@@ -203,7 +201,7 @@ class RouteTable:
     def _remember(self, values: tuple[str, ...], plan: Plan) -> None:
         if sum(map(len, values)) <= _CHARACTERS and len(plan.routes) <= _ROUTES:
             if len(self._plans) >= _REMEMBERED:
-                self._plans.clear()  # what is still in use comes back with its next event
+                self._plans.clear()  # plans in use come back with their next event
             self._plans[values] = plan
 
     def _explained(self, route: Route, values: Mapping[str, str]) -> RouteMatch:
@@ -235,7 +233,7 @@ class RouteTable:
 
 
 def _is_own(text: str) -> bool:
-    """A key of the router's own events, or a pattern that is meant for them."""
+    """Return whether it is a key of the router's own events, or a pattern for them."""
     return text.startswith(OWN_KEYS)
 
 
@@ -264,20 +262,17 @@ def _anchors(name: str, glob: Glob) -> Way:
     return tuple(anchor for anchor in anchors if anchor.text)
 
 
-#: The most of a value or pattern that is compared, in characters.
+#: The longest part of a value or a pattern that is compared, in characters.
 _COMPARED = 64
 
 
 def nearest_routes(routes: Iterable[RouteMatch], count: int) -> list[RouteMatch]:
-    """Of the routes that don't match, the `count` that were probably meant, likeliest first.
-
-    A field that matches speaks for its route, and so does likeness where one doesn't.
-    """
+    """The `count` routes that do not match but were probably meant, likeliest first."""
     return nlargest(count, (route for route in routes if not route.matched), key=_nearness)
 
 
 def _nearness(route: RouteMatch) -> float:
-    """From 0 to 1."""
+    """A likeness from 0 to 1."""
     return sum(map(_likeness, route.fields)) / len(route.fields)
 
 

@@ -128,12 +128,10 @@ def kind_of(store: Path | Database | None) -> tuple[str, str]:
 async def open_store(
     store: Path | Database | None,
     limits: StoreLimits,
-    password: Path | None,
     door: Door = NO_DOOR,
 ) -> Store:
-    """Open the router's store. `password` is the file with a database's password; `door` is for
-    other processes that want the same file. Raises StartFailed, and StoreFailed if the database is
-    unreachable."""
+    """Open the router's store. `door` is for other processes that want the same file. Raises
+    StartFailed, and StoreFailed if the database is unreachable."""
     match store:
         case None:
             return NoStore()
@@ -142,8 +140,7 @@ async def open_store(
             from router.store.postgres.connection import DatabaseAddress
             from router.store.postgres.store import PostgresStore
 
-            address = DatabaseAddress.of(database, password)
-            return await PostgresStore.open(address, limits)
+            return await PostgresStore.open(DatabaseAddress.of(database), limits)
         case path:
             from router.store.sqlite.store import SqliteStore
 
@@ -153,7 +150,6 @@ async def open_store(
 async def look_into(
     store: Path | Database,
     limits: StoreLimits,
-    password: Path | None,
     *,
     read_only: bool = False,
 ) -> Admin:
@@ -163,7 +159,7 @@ async def look_into(
         from router.store.postgres.admin import PostgresAdmin
         from router.store.postgres.connection import DatabaseAddress
 
-        return await PostgresAdmin.open(DatabaseAddress.of(store, password), limits)
+        return await PostgresAdmin.open(DatabaseAddress.of(store), limits)
     from router.store.sqlite.admin import SqliteAdmin
 
     return await SqliteAdmin.open(store, limits, read_only=read_only)

@@ -83,7 +83,7 @@ def _check_servers(servers: str, parameters: dict[str, str]) -> None:
 def _check_parameters(parameters: dict[str, str]) -> None:
     for name in parameters:
         if name == "password":
-            raise ValueError("a password belongs before the @, or into a file of its own")
+            raise ValueError("a password has its place before the @, or in a file: passfile=FILE")
         if name not in PARAMETERS:
             near = get_close_matches(name, PARAMETERS, n=1)
             meant = f", did you mean {near[0]}?" if near else f": {', '.join(PARAMETERS)}"

@@ -1,1 +1,1 @@
-"""What the router tells of itself: log lines, metrics, traces, marks, the loop's lag."""
+"""The router's output about itself: log, metrics, traces, alarms, the loop's lag."""

@@ -1,4 +1,4 @@
-"""The event loop's health: how late it runs, alarms, and tasks that run beside it."""
+"""The event loop's health: how late it runs, alarms, and tasks that outlive their faults."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
 from router.telemetry.metrics import Metrics
 
-#: How often the lag is measured, in seconds.
-PERIOD = 0.25
+#: Seconds between two measurements, and the lag in seconds from which on a line is logged.
+PERIOD, SLOW = 0.25, 0.25
 
-#: From which lag on it is complained of, in seconds.
-SLOW = 0.25
-
-#: How many measurements `worst` looks back: a minute.
-_LATELY = round(60 / PERIOD)
+#: The number of measurements in a minute.
+_A_MINUTE = round(60 / PERIOD)
 
 
 class Watchdog:
-    """A timer on the loop, and how late each of its calls comes.
+    """A timer on the loop that measures how late it is called.
 
-    Whoever blocks the loop delays the timer as well, so that a long block is seen once it ends. A
-    process that was stopped, or got no processor, looks the same: its callers waited as long.
+    A blocked loop delays the timer too, so a long block is measured when it ends. A process that
+    was stopped or got no processor looks the same: its callers have waited as long.
     """
 
     def __init__(
@@ -42,17 +39,17 @@ class Watchdog:
         self._log = log
         self._look = look
         self._period = period
-        self._lately: deque[float] = deque(maxlen=_LATELY)
+        self._lags: deque[float] = deque(maxlen=_A_MINUTE)
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def worst(self) -> float:
         """The worst lag of the last minute, in seconds."""
-        return max(self._lately, default=0.0)
+        return max(self._lags, default=0.0)
 
     def start(self) -> None:
-        """Watch the running loop, until `stop`."""
+        """Measure the running loop, until `stop`."""
         self._arm(asyncio.get_running_loop())
 
     def stop(self) -> None:
@@ -64,45 +61,45 @@ class Watchdog:
         self._timer = loop.call_at(self._due, self._measure, loop)
 
     def _measure(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        lag = max(0.0, now - self._due)
+        lag = max(0.0, loop.time() - self._due)
         self._arm(loop)
         self.note(lag)
         self._look(time.time())
 
     def note(self, lag: float) -> None:
-        """Take one measurement."""
+        """Record one measurement."""
         self._metrics.loop_lag.observe(lag)
-        self._lately.append(lag)
+        self._lags.append(lag)
         if lag > SLOW:
             self._log.warning("loop_lag", ms=round(lag * 1000))
 
 
-#: In rising order. From half on there is something to be done; the others say that nobody has.
+#: The marks of a level, in rising order. Somebody should act at the first; the others mean that
+#: nobody has.
 MARKS = (0.5, 0.75, 0.9)
 
-#: How far a level has to fall below a mark until that is over, so that one which swings about a
-#: mark is told once.
+#: How far below a mark a level has to fall before the mark is left, so that a level that swings
+#: about it causes one alarm.
 SLACK = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A mark that a level has passed: upwards the highest one, downwards the lowest."""
+    """The highest mark passed by a rising level, or the lowest by a falling one."""
 
     mark: float
     rising: bool
 
 
 class Alarm:
-    """Follows one level; says when it passes a mark, and nothing while it stays between two."""
+    """Follows one level and reports the marks that it passes."""
 
     def __init__(self) -> None:
-        #: How many marks, from the lowest, are passed.
+        #: The number of marks passed.
         self._passed = 0
 
     def look(self, level: float) -> Passed | None:
-        """What the new level has passed; after a start, what it is above already."""
+        """Return the mark that the new level has passed, if any."""
         before = self._passed
         above = sum(level >= mark for mark in MARKS)
         not_below = sum(level > mark - SLACK for mark in MARKS)
@@ -114,12 +111,13 @@ class Alarm:
         return None
 
 
-#: Seconds after which what a fault has ended begins anew.
+#: Seconds after which work that has failed is started again.
 AGAIN_AFTER = 1.0
 
 
 async def lasting(work: Callable[[], Awaitable[None]], log: Log) -> None:
-    """Until it returns or is cancelled; a fault on its way out does not begin it anew."""
+    """Run `work` until it returns or is cancelled. After a fault it is logged and started again,
+    unless the fault occurred during the cancellation."""
     task = asyncio.current_task()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The door to prometheus_client: all metrics as one collector."""
+"""All metrics as one collector of prometheus_client."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from router.telemetry.metrics import PROCESS, TARGET, Metric, Metrics
 
 
 def render(metrics: Metrics, accept: str) -> tuple[str, bytes]:
-    """Return the content type and the body of a scrape, in the format that its `Accept` asks for.
-    The metrics are a copy."""
+    """Return the content type and the body of a scrape, in the format of its `Accept` header.
+    `metrics` must be a copy."""
     try:
         encode, content_type = choose_encoder(accept)
-    except TypeError:  # it compares a version that is not a number with one that is
+    except TypeError:  # raised for a version that is not a number
         encode, content_type = choose_encoder("")
     return content_type, encode(_Numbers(metrics))
 
@@ -40,26 +40,28 @@ class _Numbers(Collector):
             yield _family(metric, (), {(): getattr(self._metrics, name)})
         for name, metric in TARGET.items():
             targets = self._metrics.targets.items()
-            yield _family(metric, ("target",), {(t,): getattr(each, name) for t, each in targets})
+            yield _family(
+                metric, ("target",), {(t,): getattr(numbers, name) for t, numbers in targets}
+            )
 
 
 def _family(metric: Metric, names: tuple[str, ...], held: dict[tuple[str, ...], Any]) -> Family:
-    """A metric with all its series; `held` has what holds their numbers, by the labels' values."""
+    """Return a metric with all its series. `held` has their values, by those of the labels."""
     if metric.label is not None:
         names = (*names, metric.label.name)
     about = metric.full_name, metric.help
     if metric.kind == "info":
         info = InfoMetricFamily(about[0].removesuffix("_info"), metric.help, labels=names)
-        for labels, said in held.items():
-            if said:
-                info.add_metric(labels, said)
+        for labels, values in held.items():
+            if values:
+                info.add_metric(labels, values)
         return info
     if metric.kind == "histogram":
         histogram = HistogramMetricFamily(*about, labels=names, unit=metric.unit)
         bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
-        for labels, each in held.items():
-            buckets = [*zip(bounds, accumulate(each.counts), strict=True)]
-            histogram.add_metric(labels, buckets, each.sum)
+        for labels, counted in held.items():
+            buckets = [*zip(bounds, accumulate(counted.counts), strict=True)]
+            histogram.add_metric(labels, buckets, counted.sum)
         return histogram
     is_counter = metric.kind == "counter"
     plain = CounterMetricFamily if is_counter else GaugeMetricFamily

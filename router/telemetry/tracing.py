@@ -1,4 +1,4 @@
-"""Whether there are to be traces: OpenTelemetry's own variables say so, and nothing else does."""
+"""Traces, if OpenTelemetry's own variables enable them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from router.telemetry.spans import Spans
 
-#: Any of these asks for traces, unless OTEL_TRACES_EXPORTER says more.
+#: Variables that enable traces, unless OTEL_TRACES_EXPORTER disables them.
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
-#: The one way to a collector that there is.
+#: The supported exporter and protocol.
 _OTLP, _PROTOCOL = "otlp", "http/protobuf"
 
 
 class Tracing(NamedTuple):
-    """What became of the wish for traces."""
+    """The spans, or the reason why there are none."""
 
-    #: None where there are none.
     spans: Spans | None = None
-    #: Why there are none though they are asked for; `""` where they are not.
+    #: Why traces are enabled but impossible; `""` if they are not enabled.
     problem: str = ""
 
 
@@ -30,21 +29,21 @@ NO_TRACES = Tracing()
 
 
 def tracing_by(environ: Mapping[str, str]) -> Tracing:
-    """What these variables ask for. Nothing of OpenTelemetry is imported where they don't."""
-    asking = _asking(environ)
-    if not asking:
+    """Enable traces as the variables say. OpenTelemetry is imported only if they do."""
+    given = {name: value.strip() for name, value in environ.items() if value.strip()}
+    exporter = given.get("OTEL_TRACES_EXPORTER", "")
+    if given.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter == "none":
         return NO_TRACES
-    exporter = _said(environ, "OTEL_TRACES_EXPORTER") or _OTLP
-    if exporter != _OTLP:
+    asking = next((n for n in ("OTEL_TRACES_EXPORTER", *_ENDPOINTS) if n in given), None)
+    if asking is None:
+        return NO_TRACES
+    if exporter not in ("", _OTLP):
         return Tracing(problem="OTEL_TRACES_EXPORTER: no traces, for it is none of otlp, none")
-    for name in _PROTOCOLS:
-        protocol = _said(environ, name)
-        if protocol == _PROTOCOL:
-            break
-        if protocol:
-            return Tracing(problem=f"{name}: no traces, for they are sent by {_PROTOCOL} alone")
+    variable = next((name for name in _PROTOCOLS if name in given), "")
+    if given.get(variable, _PROTOCOL) != _PROTOCOL:
+        return Tracing(problem=f"{variable}: no traces, for they are sent by {_PROTOCOL} alone")
     try:
-        # An extra, and a third of a second, for those alone who want it.
+        # Imported late: it is an extra, and takes a third of a second.
         from router.telemetry.spans import Spans
 
         return Tracing(Spans.exported())
@@ -53,18 +52,3 @@ def tracing_by(environ: Mapping[str, str]) -> Tracing:
     except ValueError as error:
         why = f"OpenTelemetry can't use a variable of its own: {error}"
     return Tracing(problem=f"{asking}: no traces, for {why}")
-
-
-def _asking(environ: Mapping[str, str]) -> str:
-    """The variable that asks for traces; `""` where none does."""
-    exporter = _said(environ, "OTEL_TRACES_EXPORTER")
-    if _said(environ, "OTEL_SDK_DISABLED").lower() == "true" or exporter == "none":
-        return ""
-    if exporter:
-        return "OTEL_TRACES_EXPORTER"
-    return next((name for name in _ENDPOINTS if _said(environ, name)), "")
-
-
-def _said(environ: Mapping[str, str], name: str) -> str:
-    """To OpenTelemetry an empty variable is none."""
-    return environ.get(name, "").strip()

@@ -9,61 +9,59 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from ipaddress import IPv4Address, ip_address
 from typing import TypeVar
 
 from router.model.event import Reason
 from router.net.egress import ANYWHERE, Egress, SocketAddress, look_up
 
-#: How long the addresses of a name are good for, in seconds. Short, because no resolver tells how
-#: long they may be; long enough that a burst of new connections asks once.
+#: How long the addresses of a name are valid, in seconds. Short, because resolvers do not pass on
+#: the real time; long enough for a burst of new connections to ask once.
 TTL = 5.0
 
-#: How long they may still be used where the resolver does not answer, or answers that it can't
-#: tell, in seconds: a resolver that is down must not take the targets with it. It is not for ever,
-#: because an address may be given to somebody else.
+#: How long they may still be used while the resolver fails or hangs, in seconds: its outage must
+#: not become an outage of the targets. Limited, because an address may be reassigned.
 STALE = 300.0
 
-#: How long such an answer is waited for before they are, in seconds; once for each look-up.
+#: How long a look-up is waited for before stale addresses are used, in seconds.
 RESOLVER_WAIT = 1.0
 
-#: What `getaddrinfo` fails with where it can't tell; anything else is the name's own fault.
+#: The errors of `getaddrinfo` when the resolver fails; any other is the name's own fault.
 _CANNOT_TELL = (socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM)
 
 
 class Names:
-    """The addresses of one name: looked up again when they are old, by one look-up at a time."""
+    """The addresses of a name, renewed when they are old by one look-up at a time."""
 
     def __init__(self, name: str, port: int) -> None:
-        # As bytes: what is no name is an error of the look-up then, and not of an encoding.
+        # As bytes, so that an invalid name is an error of the look-up, and not of an encoding.
         self._name = name.encode("ascii")
         self._port = port
-        #: What is known, and when it was found, by the loop's clock. An address is its own, for
-        #: ever: it must not wait for a look-up.
+        #: The addresses, and when they were looked up, by the loop's clock. A literal address needs
+        #: no look-up, ever.
         self._known: Sequence[SocketAddress] = _literal(name, port)
-        self._found = math.inf if self._known else -math.inf
-        #: The look-up that is under way, and when it began.
+        self._known_at = math.inf if self._known else -math.inf
+        #: The look-up under way, and when it began.
         self._looking: asyncio.Future[Sequence[SocketAddress]] | None = None
         self._began = 0.0
-        #: The address that was connected to last: it is tried first.
+        #: The address of the last connection: it is tried first.
         self.good: SocketAddress | None = None
 
     @property
     def are_known(self) -> bool:
-        """Whether there are addresses that can be used, good ones or stale."""
+        """Return whether there are addresses to use, valid or stale."""
         return self._age() < STALE
 
     async def addresses(self) -> list[SocketAddress]:
-        """At least one. Raises socket.gaierror."""
+        """Return at least one address. Raises socket.gaierror."""
         if self._age() >= TTL:
             await self._renew()
         return sorted(self._known, key=lambda address: address != self.good)
 
     async def _renew(self) -> None:
-        """Wait for a look-up: for as long as it takes, but where there are stale addresses."""
+        """Wait for a look-up; with stale addresses at hand, only for a moment."""
         looking = self._looking or self._look_up()
         waited = asyncio.get_running_loop().time() - self._began
-        # Others wait for it too: who gives up does not end it.
+        # Others wait for it too, so a timeout does not cancel it.
         await asyncio.wait([looking], timeout=RESOLVER_WAIT - waited if self.are_known else None)
         if looking.done() and (error := looking.exception()) and not self.are_known:
             raise error
@@ -78,32 +76,27 @@ class Names:
         self._looking = None
         error = looked_up.exception()
         if error is None:
-            self._known, self._found = looked_up.result(), asyncio.get_running_loop().time()
+            self._known, self._known_at = looked_up.result(), asyncio.get_running_loop().time()
         elif not (isinstance(error, socket.gaierror) and error.errno in _CANNOT_TELL):
-            self._found = -math.inf
+            self._known_at = -math.inf
 
     def _age(self) -> float:
-        return asyncio.get_running_loop().time() - self._found
+        return asyncio.get_running_loop().time() - self._known_at
 
 
 def _literal(name: str, port: int) -> Sequence[SocketAddress]:
-    """What a look-up would find, where the name is an address itself; one with a zone is not."""
+    """Return the address that a name is itself, without a look-up."""
     try:
-        address = ip_address(name)
-    except ValueError:
+        return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, ValueError):
         return ()
-    if isinstance(address, IPv4Address):
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (name, port))]
-    if address.scope_id is not None:
-        return ()
-    return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (name, port, 0, 0))]
 
 
 class Forbidden(OSError):
-    """An address that may not be connected to; its `strerror` is what the address is."""
+    """An address that events may not go to; `strerror` has the kind of address."""
 
 
-#: What an error means while there is no connection yet; the first that applies.
+#: The reasons for errors before there is a connection; the first that applies.
 _CONNECT = (
     (socket.gaierror, Reason.DNS),
     (ConnectionRefusedError, Reason.CONNECT_REFUSED),
@@ -112,27 +105,27 @@ _CONNECT = (
     (OSError, Reason.UNREACHABLE),
 )
 
-#: What the system says where this process, or the machine, may open no more files.
+#: This process, or the machine, may open no more files.
 _NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
-#: Why there is no connection where the handshake did not come to an end in time.
+#: Why there is no connection if the handshake takes too long.
 LATE_HANDSHAKE = (Reason.CONNECT_TIMEOUT, "the TLS handshake did not end")
 
 
 def connect_cause(error: OSError) -> tuple[Reason, str]:
-    """Why no connection came about."""
+    """Return why there is no connection."""
     if error.errno in _NO_MORE_FILES and not isinstance(error, socket.gaierror):
         return Reason.OUT_OF_FILES, _words(error)
     return _CONNECT[_rank(error)][1], _words(error)
 
 
 def most_telling(errors: Sequence[OSError]) -> OSError:
-    """Of what several addresses came to, that which says most: one that was tried, if there is."""
+    """Return the error that says most, preferably of an address that was tried."""
     return min(errors, key=_rank)
 
 
 def tls_cause(error: Exception) -> tuple[Reason, str]:
-    """Why the peers found no common ground: the certificate's fault, or the alert's name."""
+    """Return why a handshake failed: the fault of the certificate, or the name of the alert."""
     for link in chain(error):
         if isinstance(link, ssl.SSLCertVerificationError):
             return Reason.TLS, link.verify_message.rstrip(".")
@@ -142,13 +135,13 @@ def tls_cause(error: Exception) -> tuple[Reason, str]:
 
 
 def system_error(error: Exception) -> OSError:
-    """The system's own error, whatever a library has wrapped it in."""
+    """Return the system's error that a library has wrapped."""
     links = (link for link in chain(error) if isinstance(link, OSError) and link.errno)
     return next(links, OSError())
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it."""
+    """Yield the error and its causes."""
     link: BaseException | None = error
     while link is not None:
         yield link
@@ -156,12 +149,12 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _rank(error: OSError) -> int:
-    """The place in `_CONNECT`."""
+    """Return the index in `_CONNECT`."""
     return next(at for at, (kind, _) in enumerate(_CONNECT) if isinstance(error, kind))
 
 
 def _words(error: OSError) -> str:
-    """The system's words. Not the error's own, in which asyncio names the address."""
+    """Return the system's words, not those of asyncio, which contain the address."""
     if isinstance(error, socket.gaierror | Forbidden) or error.errno is None:
         return error.strerror or ""
     return os.strerror(error.errno)
@@ -178,20 +171,20 @@ class Host:
         self._egress = egress
 
     async def connect(self, deadline: float) -> socket.socket:
-        """A connected socket to the first address that takes it; see `reach`."""
+        """Return a socket connected to the first address that accepts it; see `reach`."""
         return await self.reach(_connected, deadline)
 
     async def reach(self, connect: Callable[[SocketAddress], Awaitable[T]], deadline: float) -> T:
-        """What `connect` makes of the first address where it does not raise OSError.
+        """Return the result of `connect` for the first address for which it does not raise OSError.
 
-        Each has an even share of the time until `deadline`, by the loop's clock, but the last one,
-        whose time the caller has to limit. Raises the OSError that tells most.
+        Each address has an even share of the time until `deadline`, by the loop's clock; the caller
+        limits the time of the last. Raises the most telling OSError.
         """
         loop = asyncio.get_running_loop()
         try:
             addresses = await self._names.addresses()
         except socket.gaierror:
-            socket.socket().close()  # raises where no file is left: a resolver does not say so
+            socket.socket().close()  # raises if no file is left, which a resolver does not say
             raise
         errors: list[OSError] = []
         for left in range(len(addresses), 0, -1):
@@ -209,16 +202,16 @@ class Host:
         try:
             raise most_telling(errors)
         finally:
-            errors.clear()  # each has this frame, which would keep them
+            errors.clear()  # their tracebacks have this frame: a cycle
 
     def _check(self, address: SocketAddress) -> None:
-        """Raises Forbidden. This is the only way to any target: what is refused gets no packet."""
+        """Raises Forbidden. Every connection to a target comes through here, before any packet."""
         if refusal := self._egress.refusal(str(address[4][0])):
             raise Forbidden(errno.EACCES, refusal)
 
     @property
     def late(self) -> tuple[Reason, str]:
-        """Why there is no connection where `connect` has not come to an end in time."""
+        """The reason and the detail if `connect` takes too long."""
         if self._names.are_known:
             return Reason.CONNECT_TIMEOUT, ""
         return Reason.DNS, "no answer in time"

@@ -1,8 +1,8 @@
-"""The engine on httpx: the only module that knows it, and the border where its exceptions stop.
+"""The engine on httpx: its exceptions end in this module.
 
-httpx's own pool is left out. Cancelled at a bad moment it loses a place for ever, and its cost
-grows with the square of what is in flight. Here each connection is a transport of its own, and
-one whose exchange did not end well is closed whole.
+httpx's own pool is not used. Cancelled at a bad moment it loses a slot for ever, and its cost grows
+with the square of the requests in flight. Here each connection is a transport of its own, and is
+closed whole if an exchange does not end well.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
 class HttpxPool:
-    """The connections to one target, on httpx; see `Pool` for what is promised."""
+    """A Pool on httpx."""
 
     def __init__(self, url: str, tls: Tls = USUAL, egress: Egress = ANYWHERE) -> None:
         self._url = httpx.URL(url)
@@ -49,7 +49,7 @@ class HttpxPool:
         self._host = Host(self._url.raw_host.decode("ascii"), port, egress)
         #: Connections that wait for a request, in the order in which they became idle.
         self._idle: deque[_Connection] = deque()
-        #: One for each post that is running; brought forward, it breaks that one off.
+        #: One for each post in flight; brought forward, it breaks that one off.
         self._deadlines: set[asyncio.Timeout] = set()
         self._tasks: set[asyncio.Task[Answer | Failure]] = set()
         self._closed = False
@@ -121,7 +121,7 @@ class HttpxPool:
                 await connection.close()
 
     async def _take(self) -> _Connection:
-        """The connection that was used last, or a new one. Closes what was idle for too long."""
+        """Return the connection that was used last, or a new one; close those idle for too long."""
         while self._idle and self._idle[0].idle_for() > KEEP_ALIVE:
             await self._idle.popleft().close()
         return self._idle.pop() if self._idle else _Connection(self._host, self._trust())
@@ -137,19 +137,19 @@ class HttpxPool:
         return self._tls.trust
 
 
-#: For http: without a context httpx reads all authorities, for each transport again.
+#: For http: without a context httpx reads all certificate authorities for each transport.
 _NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-#: The most chunks, or reads, that an answer may come in. Each takes some microseconds, however
-#: small it is: 64 KiB in chunks of one byte would hold the loop for a third of a second.
+#: The most chunks, or reads, of an answer. Each takes some microseconds, however small it is:
+#: 64 KiB in chunks of one byte would block the loop for a third of a second.
 _MAX_PIECES = 1000
 
-#: How many turns of the loop to look for what came before the request: to begin, read, decrypt and
-#: say so; and some. No time: a loop that is held up would let it pass with nothing read.
+#: For how many turns of the loop to look for data that came before the request: to begin, read,
+#: decrypt and report it, and some more. Not a time: a blocked loop would let it pass unread.
 _GLANCE = 8
 
-#: What httpcore has read beyond an answer's end. It says so nowhere, and would take it for the
-#: beginning of the next answer: a target could acknowledge an event that it has yet to see.
+#: The data that httpcore has read beyond the end of an answer. It would take it for the start of
+#: the next answer: a target could acknowledge an event that it has yet to receive.
 _beyond = attrgetter("_httpcore_stream._stream._connection._h11_state.trailing_data")
 
 
@@ -163,14 +163,14 @@ class _Connection:
     def __init__(self, host: Host, trust: ssl.SSLContext) -> None:
         self._transport = httpx.AsyncHTTPTransport(verify=trust, trust_env=False)
         self._door = _Door(host)
-        # httpx has no argument for what its pool connects by.
+        # httpx has no argument for the network backend of its pool.
         self._transport._pool = httpcore.AsyncConnectionPool(
             ssl_context=trust, max_connections=1, network_backend=self._door
         )
-        #: The socket, from the moment it is connected; httpcore's own close forgets one whose
-        #: handshake was cancelled.
+        #: The socket, as soon as it is connected; httpcore's own close forgets one whose handshake
+        #: was cancelled.
         self._stream: Any = None
-        #: After which a new connection is ready for a request.
+        #: The step after which a new connection is ready for a request.
         self._last_step = "connection.connect_tcp" if trust is _NOBODY else "connection.start_tls"
         #: Whether the last exchange ended with a whole answer and nothing after it.
         self.reusable = False
@@ -201,7 +201,7 @@ class _Connection:
             await self._stream.aclose()
 
     async def _trace(self, progress: _Progress, event: str, info: Mapping[str, Any]) -> None:
-        """Hears from httpcore about each step of an exchange, before and after it."""
+        """Follow the steps of an exchange; httpcore calls this before and after each."""
         name, _, stage = event.rpartition(".")
         if name not in _BEFORE_SENDING:
             return
@@ -215,7 +215,7 @@ class _Connection:
 
 
 class _Door(httpcore.AsyncNetworkBackend):
-    """How httpcore connects: to where `Host` leads, whatever it asks for."""
+    """Connects httpcore to an address of `Host`, whatever it asks for."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -237,7 +237,7 @@ class _Door(httpcore.AsyncNetworkBackend):
 
 
 def _about(ask: Callable[[str], Any], what: str) -> Any:
-    """What is known of a connection; anyio looks into nothing where that was reset by now."""
+    """Return information on a connection; anyio fails if it was reset by now."""
     try:
         return ask(what)
     except AttributeError:
@@ -245,7 +245,7 @@ def _about(ask: Callable[[str], Any], what: str) -> Any:
 
 
 async def _check_silent(stream: Any) -> None:
-    """Raises where something has come before the request: it is no answer to it."""
+    """Raises if data has come before the request: it can't be an answer to it."""
     reading = asyncio.create_task(stream.read(1))
     try:
         turns = 0
@@ -261,7 +261,8 @@ async def _check_silent(stream: Any) -> None:
 
 
 def _ends_clean(response: httpx.Response) -> bool:
-    """Whether nothing came after the answer. Unknown counts as no: it only costs a connection."""
+    """Return whether nothing came after the answer. If unknown, no: that only costs a
+    connection."""
     try:
         return not _beyond(response.stream)[0]
     except AttributeError:
@@ -279,13 +280,13 @@ def _answer(response: httpx.Response, body: bytes) -> Answer:
 
 
 class _Step(Enum):
-    """What an exchange is waiting for."""
+    """The step that an exchange waits for."""
 
-    #: A connection that can be used.
+    #: A usable connection.
     BEGIN = auto()
     CONNECT = auto()
     HANDSHAKE = auto()
-    #: And whatever is not known to be one of the others: something may have been sent.
+    #: The answer, or anything unknown: the request may have been sent.
     ANSWER = auto()
 
 
@@ -294,7 +295,7 @@ _BEFORE_SENDING = {
     "connection.start_tls": _Step.HANDSHAKE,
 }
 
-#: Why an exchange failed whose deadline came in that step.
+#: Why an exchange failed if its deadline came in this step.
 _LATE = {
     _Step.BEGIN: (Reason.CONNECT_TIMEOUT, ""),
     _Step.HANDSHAKE: LATE_HANDSHAKE,
@@ -304,9 +305,9 @@ _LATE = {
 
 @dataclass(slots=True)
 class _Progress:
-    """How far an exchange has got. Mutable: it is read when an exception has ended the exchange."""
+    """The progress of an exchange. Mutable: it is read after an exception."""
 
-    #: When it has to be over, by the loop's clock.
+    #: By the loop's clock.
     deadline: float
     step: _Step = _Step.BEGIN
     status: int | None = None
@@ -316,13 +317,13 @@ class _Progress:
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Whether the system or a library below raised it. Anything else is a fault of our own."""
+    """Return whether the system or a library raised it. Anything else is a fault of our own."""
     library = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError) or library in ("httpx", "httpcore", "h11", "anyio")
 
 
 def _cause(error: Exception, step: _Step) -> tuple[Reason, str]:
-    """Why an exchange failed, with a few words about it; never the target's own."""
+    """Return why an exchange failed, and a few words about it that quote nothing."""
     if step is _Step.CONNECT and isinstance(error, OSError):
         return connect_cause(error)
     if step is _Step.HANDSHAKE or isinstance(error, ssl.SSLError):
@@ -334,5 +335,5 @@ def _cause(error: Exception, step: _Step) -> tuple[Reason, str]:
     return Reason.PROTOCOL, ""
 
 
-#: How httpcore and h11 say that the connection ended; they have no type for it.
+#: The messages of httpcore and h11 when a connection ends; they have no type for it.
 _ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed")

@@ -1,4 +1,4 @@
-"""The callback port: an event read, sent and answered; its paths, probes and refusals."""
+"""The callback port: callbacks, probes, paths and refusals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ from router.contract.replies import (
     response_of,
 )
 from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
-from router.delivery.forwarder import Forwarder, Outcome
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Outcome
 from router.delivery.observer import Observer, ReplyInfo
 from router.model.errors import Refused
 from router.model.event import Event, OutboundEvent
@@ -45,24 +46,23 @@ from router.net.loops import Gone
 from router.net.reader import RestingReader
 from router.routing.table import Plan
 
-#: The W3C trace context of version 00; an all-zero trace or parent is invalid.
+#: A W3C `traceparent` of version 00; an all-zero trace or parent is invalid.
 _TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
-#: Its state: a list for each tracing system. What is longer need not be passed on.
+#: A `tracestate`; a longer one need not be passed on.
 _STATE: Final = re.compile(rb"[\x20-\x7e]{0,512}")
 
-
-#: Its value is a small number; a header that is none counts as many routers.
+#: A valid `x-ebaas-hops`; any other value counts as too many.
 _HOPS: Final = re.compile(rb"[0-9]{1,2}")
 _MANY: Final = 100
 
 
 class HungUp(Exception):
-    """The caller has gone before its request was whole, or has been told why already."""
+    """The caller has gone, or was refused, before its request was complete."""
 
 
 class Call:
-    """A request and its reply, of which there is never more than one."""
+    """A request and its only reply."""
 
     __slots__ = (
         *("_exchange", "_listening", "_receive", "_send", "fields", "gone"),
@@ -73,28 +73,28 @@ class Call:
         self.started = time.monotonic()
         self._receive = receive
         self._send = send
-        #: The headers as they came; names in lower case.
+        #: The headers in their order; names in lower case.
         self.fields: list[tuple[bytes, bytes]] = scope["headers"]
-        #: The same by name: of several of one name the last.
+        #: The headers by name; the last one of several.
         self.named = dict(self.fields)
         client = scope.get("client")
-        #: The caller's address as its socket says it.
+        #: The address of the connection.
         self.peer: str = client[0] if client else ""
         self.request_id = request_id_from(self.named.get(b"x-request-id"))
-        #: How many routers the event has come through: each names the target that it calls.
+        #: The number of routers that the event came through; each sends `x-ebaas-target`.
         self.hops = _hops(self.named) if b"x-ebaas-target" in self.named else 0
-        #: What the caller was told, and how long after the head; None until then.
+        #: The reply, None until it is sent, and the time from the head to it, in seconds.
         self.replied: Reply | None = None
         self.seconds = 0.0
-        #: Listens for the hang-up, where the server does not tell it by itself.
+        #: Waits for the hang-up, if the server is not our own.
         self._listening: asyncio.Task[None] | None = None
-        #: The body, where it is there already and no middleware changes it.
+        #: The body, if it has arrived and no middleware changes it.
         self.whole: bytes | None = None
         exchange: Exchange | None = scope.get("extensions", {}).get(EXTENSION)
         self._exchange = exchange
         if exchange is not None:
             exchange.request_id = self.request_id
-            #: Is done once the caller has hung up.
+            #: Done once the caller has hung up.
             self.gone: Gone = exchange.gone
             if receive == exchange.receive:
                 self.whole = exchange.body
@@ -102,28 +102,26 @@ class Call:
             self.gone = asyncio.get_running_loop().create_future()
 
     @property
-    def told(self) -> ReplyInfo:
+    def reply_info(self) -> ReplyInfo:
         code = self.replied.code if self.replied else ""
         return ReplyInfo(self.request_id, code, self.seconds)
 
     @property
     def trace(self) -> tuple[str, str]:
-        """The caller's trace context, `traceparent` and `tracestate`; `""` for what it did not
-        send, or not rightly. Without the first there is no second."""
+        """The caller's `traceparent` and `tracestate`; `""` if missing or invalid, and both if the
+        first is."""
         given = self.named.get(b"traceparent")
         if not given or not _TRACEPARENT.fullmatch(given):
             return "", ""
         state = b""
         if b"tracestate" in self.named:
             state = b",".join(
-                [each for name, each in self.fields if name == b"tracestate" and each]
+                [value for name, value in self.fields if name == b"tracestate" and value]
             )
         return given.decode("ascii"), state.decode("ascii") if _STATE.fullmatch(state) else ""
 
     async def body(self, limit: int) -> bytes:
-        """The body as it comes: whole, or so much of it that it is longer than `limit`.
-
-        Raises HungUp."""
+        """Read the body, at most until it is longer than `limit`. Raises HungUp."""
         body, more = bytearray(), True
         while more and len(body) <= limit:
             message = await self._receive()
@@ -136,20 +134,20 @@ class Call:
         return bytes(body)
 
     async def _listen(self) -> None:
-        """The request is whole: what comes now is the hang-up."""
+        """Wait for the hang-up: the request is complete."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if not self.gone.done():
             self.gone.set_result(None)
 
     async def reply(self, reply: Reply, status: int) -> None:
-        """Send the contract's reply; a second is not sent."""
+        """Send the contract's reply, unless one was sent before."""
         if self.replied is not None:
             return
         self.close()
         self.replied = reply
         exchange = self._exchange
-        if exchange is not None and self._send == exchange.send:  # no middleware changes it
+        if exchange is not None and self._send == exchange.send:  # no middleware in between
             exchange.respond(status, *lines_and_body(reply, self.request_id))
         else:
             await self._send_both(status, *response_of(reply, self.request_id))
@@ -158,33 +156,36 @@ class Call:
     async def _send_both(
         self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> None:
-        with suppress(OSError):  # some servers raise it where nobody is there to be told any more
+        with suppress(OSError):  # some servers raise it if the caller has gone
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": body})
 
     def close(self) -> None:
-        """Listen for the caller no longer."""
+        """Stop waiting for the hang-up."""
         if self._listening is not None:
             self._listening.cancel()
 
 
 def _hops(named: dict[bytes, bytes]) -> int:
-    said = named.get(b"x-ebaas-hops", b"0")
-    return 1 + int(said) if _HOPS.fullmatch(said) else _MANY
+    value = named.get(b"x-ebaas-hops", b"0")
+    return 1 + int(value) if _HOPS.fullmatch(value) else _MANY
 
 
 def refused(reply: Reply, why: str) -> Refused:
     return Refused(reply.code, reply.msg, why)
 
 
-#: The most routers that an event may have come through: one may be the target of another, but one
-#: that is its own target, or that of its target, would send it for ever.
+#: The most routers that an event may have come through. A router may be the target of another, but
+#: in a circle they would send it for ever.
 MAX_HOPS = 3
+
+#: The largest body of a callback, in bytes. A larger one gets 413.
+MAX_BODY = 1024 * 1024
 
 
 class Callbacks:
-    """What POSTs to the callback path are handled by: an ASGI application, called when the head of
-    a request is there. What is refused by it has none of its body read."""
+    """The ASGI application for POSTs to the callback path, called once the head of a request is
+    complete. A request that its head alone refuses is refused without reading its body."""
 
     def __init__(
         self,
@@ -193,26 +194,25 @@ class Callbacks:
         intake: Intake,
         observer: Observer,
         *,
-        max_body: int,
         max_requests: int,
     ) -> None:
-        #: The configuration in force; a request keeps the one it started with.
+        #: The configuration for new requests; a request keeps the one it started with.
         self.config = config
         self.access = access
         self._intake = intake
-        #: Reads and matches what would hold up the loop.
+        #: Reads and matches in a thread what would block the loop.
         self._reader = RestingReader()
         #: None until the store has been opened.
         self.forwarder: Forwarder | None = None
         self._observer = observer
-        self.max_body = max_body
+        self.max_body = MAX_BODY
         self._max_requests = max_requests
-        #: Requests from their last byte on, until they are decided: bodies that trickle in take up
-        #: no place, and the connections bound what they may hold.
+        #: Complete requests that are not decided yet. Slow bodies do not count: the connections
+        #: bound those.
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one callback, and return when its last attempt is over and logged."""
+        """Answer one callback, and return when its last attempt has ended and is logged."""
         call, config = Call(scope, receive, send), self.config
         handled = await self._answer(call, config)
         if handled is None:
@@ -220,12 +220,12 @@ class Callbacks:
         plan, outcome = handled
         try:
             await self._opened.wait_for_late_attempts(outcome)
-        except Exception as error:  # noqa: BLE001 - its event still gets its line
+        except Exception as error:  # noqa: BLE001 - the event is logged all the same
             self._observer.fault(call.request_id, error)
-        self._observer.event(call.told, plan, outcome, config.terms)
+        self._observer.event(call.reply_info, plan, outcome)
 
     async def _answer(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
-        """Reply to one callback; None where nothing was forwarded."""
+        """Reply to one callback; return None if nothing was forwarded."""
         try:
             self._admit(call)
             body = call.whole
@@ -236,8 +236,8 @@ class Callbacks:
             self._observer.hung_up(call.request_id)
         except Refused as error:
             await _reply(call, reply_to_refused(error), config)
-            self._observer.refused(call.told, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            self._observer.refused(call.reply_info, error)
+        except Exception as error:  # noqa: BLE001 - any fault is logged and answered
             self._observer.fault(call.request_id, error)
             await _reply(call, FAILED, config)
         finally:
@@ -245,7 +245,7 @@ class Callbacks:
         return None
 
     def _admit(self, call: Call) -> None:
-        """Raises Refused for whom a request comes from, or for what is wrong with its head."""
+        """Raises Refused for a caller that is not admitted, or for a head that is not accepted."""
         denial = self.access.denial(call.peer, call.fields)
         if denial is not None:
             reply = NO_TOKEN if denial.is_token else FORBIDDEN
@@ -262,7 +262,7 @@ class Callbacks:
         return refused(TOO_LARGE, f"a body of more than {self.max_body} bytes")
 
     async def _take(self, call: Call, body: bytes, config: Config) -> tuple[Plan, Outcome] | None:
-        """Decide and reply. A callback takes up a place from its body's end until then."""
+        """Read, forward and reply to a complete callback."""
         self.in_flight += 1
         try:
             if self.in_flight > self._max_requests:
@@ -280,22 +280,22 @@ class Callbacks:
                 if not call.gone.done():
                     try:
                         await _reply(call, reply_to(outcome), config)
-                    except Exception as error:  # noqa: BLE001 - it is seen through all the same
-                        call.replied = None  # for all that is known
+                    except Exception as error:  # noqa: BLE001 - attempts still go on
+                        call.replied = None  # as far as is known
                         self._observer.fault(call.request_id, error)
                 return plan, outcome
             accepted = config.unmatched == "accept"
             await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
-            self._observer.unmatched(call.told, event)
+            self._observer.unmatched(call.reply_info, event)
             return None
         finally:
             self.in_flight -= 1
 
     def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Awaitable[Outcome]:
-        """Send it to all of its targets. Raises Refused where that must not begin."""
+        """Send the event to all of its targets. Raises Refused if it is too late for that."""
         deadline = call.started + config.ebaas.reply_within
         if time.monotonic() >= deadline:
-            # Targets would get it, and there is no time left to answer for it, or to record it.
+            # Targets would get it, but there would be no time to record it or to reply.
             raise refused(TOO_SLOW, "the request took longer than reply_within")
         return self._opened.forward(
             OutboundEvent.of(event, call.request_id, *call.trace, call.hops),
@@ -308,37 +308,37 @@ class Callbacks:
 
     @property
     def _opened(self) -> Forwarder:
-        """Raises Refused where the store has not been opened: who is owed what can't be known."""
+        """Raises Refused while the store is not open: earlier attempts are unknown."""
         if self.forwarder is None:
             raise refused(NOT_OPEN, "the store has not been opened yet")
         return self.forwarder
 
 
 def reply_to(outcome: Outcome) -> Reply:
-    """`000` only when every required target has acknowledged and nothing is left that is not
-    durable; targets are never named."""
+    """`000` only if every required target has acknowledged, and every other delivery is
+    acknowledged or durable. The reply names no target."""
     return ACKNOWLEDGED if outcome.settled else FAILED
 
 
 def _is_plain(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether no header says that the body is encoded."""
-    said = [value.lower() for name, value in fields if name == b"content-encoding"]
-    return all(each in (b"", b"identity") for each in said)
+    """Return whether the body is not encoded."""
+    values = [value.lower() for name, value in fields if name == b"content-encoding"]
+    return all(value in (b"", b"identity") for value in values)
 
 
 def _reply(call: Call, reply: Reply, config: Config) -> Awaitable[None]:
-    """`http_status: ok` is for callers that can't read a body beside an error status. A router can,
-    and has to know that it sends in a loop."""
+    """Send the reply; `http_status: ok` is for callers that read no body with an error status. A
+    router must see the status of a loop."""
     is_ok = config.ebaas.http_status == "ok" and reply != LOOPING
     return call.reply(reply, 200 if is_ok else reply.status)
 
 
 class Probes:
-    """`/livez`: the process answers. `/readyz`: it takes callbacks."""
+    """`/livez`: the process runs. `/readyz`: it accepts callbacks."""
 
     def __init__(self) -> None:
         self.ready = False
-        #: The store is not open yet.
+        #: Whether the store is still to be opened.
         self.opening = True
 
     async def live(self, request: Request) -> Response:
@@ -353,21 +353,21 @@ _WHY: Final = {404: "no such path", 405: "no such method there"}
 
 
 def routes(path: str, callbacks: ASGIApp, probes: Probes) -> list[Route]:
-    """Each path by its whole name: `/callback/` is another than `/callback`."""
+    """The routes, each for its exact path: `/callback/` is not `/callback`."""
     made = [
         Route(path, callbacks, methods=["POST"], name="callback"),
         Route("/livez", probes.live, methods=["GET"]),
         Route("/readyz", probes.readiness, methods=["GET"]),
     ]
     for route in made:
-        # Starlette's own ends with `$`, before which there may be a line break.
+        # Starlette's own pattern ends with `$`, which also matches before a line break.
         route.path_regex = re.compile(re.escape(route.path) + r"\Z")
     return made
 
 
 class Straight:
-    """A callback goes straight to its endpoint, past Starlette's router and exception handlers,
-    which it has no need of. They would cost it some 8 µs, one part in twenty."""
+    """Takes callbacks straight to their endpoint. Starlette's router and exception handlers would
+    cost 8 µs, one part in twenty."""
 
     def __init__(self, app: ASGIApp, path: str, callbacks: ASGIApp) -> None:
         self._app = app
@@ -382,7 +382,7 @@ class Straight:
 
 
 class Refusals:
-    """What is answered where Starlette would answer itself."""
+    """The contract's replies instead of Starlette's own."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -392,7 +392,7 @@ class Refusals:
         return {HTTPException: self._refuse, Exception: self._fail}
 
     async def _refuse(self, request: Request, error: Exception) -> Response:
-        # Neither path nor method is repeated: a path may hold a secret.
+        # Neither path nor method is repeated: a path may contain a secret.
         assert isinstance(error, HTTPException)
         reply, request_id = reply_to_error(error), request_id_of(request)
         why = _WHY.get(reply.status, f"status {reply.status}, by a middleware")
@@ -400,5 +400,5 @@ class Refusals:
         return respond_to_error(error, request_id)
 
     async def _fail(self, request: Request, _: Exception) -> Response:
-        """A fault in a middleware; Starlette raises it on, and the server has it logged."""
+        """Reply to a fault in a middleware; Starlette raises it, and the server logs it."""
         return respond(FAILED, request_id_of(request))

@@ -1,4 +1,4 @@
-"""What a replay takes from the archive: each event once, by time, wherever it was stopped."""
+"""The events of a replay: each once, in the order of time, even if it was stopped."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from random import Random
 
 import pytest
 
-from router.archive.reading import Damage
+from router.archive.reading import Sources
 from router.archive.segments import SegmentStore, found, time_of
 from router.archive.trace.question import Question
-from router.archive.trace.story import Again, place_of
+from router.archive.trace.replay import Again, id_of
+from router.store.admin import ReplayPlace
 from tests.support.archived import told
 
 AGAIN = Again("ledger", Question())
 
 
 def chosen(folder: Path, again: Again) -> list[str]:
-    found = again.choose(folder, lambda _: None, pytest.fail, Damage())
-    return [told.event_id for told in found]
+    return [event.event_id for event in again.choose(Sources(folder, note=pytest.fail))]
 
 
 def write(folder: Path, lines: list[bytes], random: Random) -> None:
-    """By a process that ends in the midst now and then, and each some seconds after its time."""
+    """Write each line some seconds after its time, with processes that end now and then."""
     clock = [0.0]
-    shelf = SegmentStore(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
+    store = SegmentStore(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
     for line in lines:
         clock[0] = datetime.fromisoformat(time_of(line).decode()).timestamp() + random.random() * 4
-        shelf.append([line])
+        store.append([line])
         if random.random() < 0.1:
-            shelf.close() if random.random() < 0.5 else shelf.turn()
-    shelf.close()
+            store.close() if random.random() < 0.5 else store.turn()
+    store.close()
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     tmp_path: Path, seed: int
 ) -> None:
-    """What it has taken is deleted or compressed meanwhile, in whichever order a clock that jumps
-    has had it written: none of the rest is skipped, and none taken twice."""
+    """Segments are deleted and compressed meanwhile, and the clock had jumped. No remaining event
+    is skipped, and none is taken twice."""
     random = Random(seed)
     times = [7200 - number * 10 + random.choice((0, 0, 0, 3600, -3600)) for number in range(200)]
     lines = [told(f"event-{n}", ago=ago) for n, ago in enumerate(times)]
@@ -50,10 +50,13 @@ def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     in_order = sorted(lines, key=lambda line: (time_of(line), json.loads(line)["event_id"]))
     assert every == [json.loads(line)["event_id"] for line in in_order]
     for stop in sorted(random.sample(range(200), 5)):
-        taken = list(AGAIN.choose(tmp_path, lambda _: None, pytest.fail, Damage()))
-        last = next(each for each in taken if each.event_id == every[stop])
+        taken = list(AGAIN.choose(Sources(tmp_path, note=pytest.fail)))
+        last = next(event for event in taken if event.event_id == every[stop])
         SegmentStore(tmp_path, 1 << 40, 30 * 86400.0).tidy()
         for segment in found(tmp_path):
             if segment.last is not None and segment.last < last.at:
                 segment.path.unlink()
-        assert chosen(tmp_path, replace(AGAIN, after=place_of(last))) == every[stop + 1 :]
+        assert (
+            chosen(tmp_path, replace(AGAIN, after=ReplayPlace(last.at, id_of(last))))
+            == every[stop + 1 :]
+        )

@@ -1,4 +1,4 @@
-"""The archive as it is written: by real routers, on disks that fill up, by clocks that jump."""
+"""Writing the archive: by real routers, on disks that fill up, with clocks that jump."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -45,14 +46,30 @@ def disks(tmp_path: Path) -> Iterator[Disks]:
     made.close()
 
 
-def lines_of(shelf_full: int, number: int = 0) -> bytes:
-    """Lines that together take up so many bytes, more or less, and don't compress."""
-    random = Random(number)
+def noise(size: int, seed: int = 0) -> list[bytes]:
+    """Return about `size` bytes of lines that do not compress."""
+    random, now = Random(seed), stamp(time.time()).encode()
     line = b'{"time":"%s","happening":"event","x":"%s"}\n'
-    now = stamp(time.time()).encode()
-    return b"".join(
-        line % (now, random.randbytes(500).hex().encode()) for _ in range(shelf_full // 1000)
-    )
+    return [line % (now, random.randbytes(500).hex().encode()) for _ in range(size // 1000)]
+
+
+def at(moment: float) -> bytes:
+    """Return a line of this time."""
+    return b'{"time":"%s"}\n' % stamp(moment).encode()
+
+
+def the_hour() -> float:
+    """Return the start of the current hour, so that no segment ends by chance."""
+    return float(int(time.time()) // 3600 * 3600)
+
+
+@contextmanager
+def writing(folder: Path, max_bytes: int = MIB, **options: Any) -> Iterator[Archive]:
+    """Run an archive in this folder, which must not lose a line, until the block ends."""
+    archive = Archive(SegmentStore(folder, max_bytes, 60.0), nobody, **options)
+    archive.start()
+    yield archive
+    archive.close(PATIENCE)
 
 
 def size_of(folder: Path) -> int:
@@ -69,30 +86,34 @@ def nobody(count: int, why: str) -> None:
     raise AssertionError(f"{count} lost: {why}")
 
 
-# What is in it.
+# Lines.
 
 
 def test_each_event_has_a_line_with_its_body_byte_for_byte(tmp_path: Path) -> None:
-    """All that the log's line says, and the body as it came."""
+    """The line has the fields of the log's line, and the body as received. It is whole even if the
+    log's line is cut."""
+    folder, long = tmp_path / "store.db-archive", "k" * 2000
     sent = (
         '{"event_source": "a", "event_topic":"库", "event_type":"t", "event_status":"1",\n'
         '\t"changes":["\\u0007\x7f\x9b\\ud83d\\ude00😀"]}'
     )
     with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
         assert router.ask("POST", "/callback", sent.encode())[1] == "000"
-        wait_until(lambda: archived(tmp_path / "store.db-archive"))
-        (line,) = archived(tmp_path / "store.db-archive")
-        assert line.pop("payload") == sent
-        assert line == router.lines("event")[0]
+        content = json.dumps({**json.loads(body("one")), "event_key": long})
+        assert router.ask("POST", "/callback", content.encode())[1] == "000"
+        wait_until(lambda: len(archived(folder)) == len(router.lines("event")) == 2)
+        first, second = archived(folder)
+        assert first.pop("payload") == sent
+        assert first == router.lines("event")[0]
+        assert router.lines("event")[1]["cut"] == ["event_key"]
+    assert ("cut" in second, second["event_key"]) == (False, long)
 
 
 def test_a_line_is_plain_ascii_whatever_a_body_has_in_it(tmp_path: Path) -> None:
-    """So that no body can end its line, or tell a terminal what to do."""
+    """A body cannot end its line, or send commands to a terminal."""
     hostile = "\x1b[2J\u202e\x00\x9b\r\n\u2028\x7f" * 10
-    archive = Archive(SegmentStore(tmp_path, MIB, 60.0), nobody)
-    archive.start()
-    archive.put("info", "event", {"msg": hostile}, body=hostile.encode())
-    archive.close(PATIENCE)
+    with writing(tmp_path) as archive:
+        archive.put("info", "event", {"msg": hostile}, body=hostile.encode())
     (segment,) = found(tmp_path)
     text, _ = segment.read()
     assert text.isascii()
@@ -101,41 +122,8 @@ def test_a_line_is_plain_ascii_whatever_a_body_has_in_it(tmp_path: Path) -> None
     assert json.loads(text)["payload"] == hostile
 
 
-def test_it_does_not_need_the_logs_format(tmp_path: Path) -> None:
-    """Where the log is for people, the line is what a log in JSON would have."""
-    archive = Archive(SegmentStore(tmp_path, MIB, 60.0), nobody, clock=lambda: 1000.0)
-    archive.start()
-    archive.put("info", "event", {"code": "000"})
-    archive.close(PATIENCE)
-    (segment,) = found(tmp_path)
-    assert segment.read()[0] == Lines("json").line(1000.0, "info", "event", {"code": "000"})
-
-
-def test_its_line_is_whole_where_the_logs_is_cut(tmp_path: Path) -> None:
-    """No collector's bound is the archive's."""
-    key = "k" * 2000
-    with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
-        sent = json.dumps({**json.loads(body("one")), "event_key": key})
-        assert router.ask("POST", "/callback", sent.encode())[1] == "000"
-        wait_until(lambda: archived(tmp_path / "store.db-archive") and router.lines("event"))
-        assert router.lines("event")[0]["cut"] == ["event_key"]
-    (line,) = archived(tmp_path / "store.db-archive")
-    assert ("cut" in line, line["event_key"]) == (False, key)
-
-
-def test_what_targets_said_is_kept_however_long(tmp_path: Path) -> None:
-    """A line of the archive may be longer than one of the log."""
-    said = {"reason": "code", "msg": "库存不足" * 100}
-    targets = {f"target-{number}": said for number in range(50)}
-    archive = Archive(SegmentStore(tmp_path, MIB, 60.0), nobody)
-    archive.start()
-    archive.put("warning", "event", {"targets": targets})
-    archive.close(PATIENCE)
-    assert archived(tmp_path)[0]["targets"] == targets
-
-
 def test_what_becomes_of_an_event_later_has_its_lines_too(tmp_path: Path) -> None:
-    """Retries of the queue, dead letters, and each event that no route matches."""
+    """The archive has retries of the queue, dead letters, and every unmatched event."""
     folder = tmp_path / "store.db-archive"
     queue = {"retries": 1, "waits": ["50ms"]}
     with target() as good, target(always("700")) as bad:
@@ -154,7 +142,7 @@ def test_what_becomes_of_an_event_later_has_its_lines_too(tmp_path: Path) -> Non
 
 
 def test_bodies_can_be_left_out(tmp_path: Path) -> None:
-    """`--archive-bodies off`, for who must not keep them."""
+    """`--archive-bodies off` leaves out the bodies of events."""
     with (
         target() as ledger,
         serving(tmp_path, {"ledger": ledger}, options=["--archive-bodies", "off"]) as router,
@@ -166,7 +154,7 @@ def test_bodies_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_no_header_and_no_secret_is_in_it(tmp_path: Path) -> None:
-    """What targets are sent besides the event, and who may call, stays out."""
+    """Headers and signatures for targets, query strings and tokens of callers are not archived."""
     with target() as ledger, target(always("700")) as audit:
         policy = {
             "url": f"{ledger.url}?key=canary-query",
@@ -193,14 +181,14 @@ def test_no_header_and_no_secret_is_in_it(tmp_path: Path) -> None:
     assert "Y2FuYXJ5" not in kept
 
 
-def test_it_is_its_users_alone(tmp_path: Path) -> None:
-    """0700 for the folder, 0600 for each file, whatever the umask says."""
+def test_only_its_user_may_read_it(tmp_path: Path) -> None:
+    """The folder has mode 0700 and each file 0600, independent of the umask."""
     before = os.umask(0)
     try:
-        shelf = SegmentStore(tmp_path / "archive", MIB, 60.0)
+        store = SegmentStore(tmp_path / "archive", MIB, 60.0)
         for number in range(3):
-            shelf.append(lines_of(MIB // 10, number).splitlines(keepends=True))
-        shelf.append([b"one more\n"])
+            store.append(noise(MIB // 10, number))
+        store.append([b"one more\n"])
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "archive").stat().st_mode) == 0o700
@@ -209,15 +197,15 @@ def test_it_is_its_users_alone(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-# How much it keeps, and for how long.
+# Limits of size and time.
 
 
 def test_full_segments_are_compressed(tmp_path: Path) -> None:
-    """The one in hand is as it was written; the others take up a part of that."""
-    shelf = SegmentStore(tmp_path, 4 * MIB, 60.0)
+    """The open segment is plain text; finished ones are compressed."""
+    store = SegmentStore(tmp_path, 4 * MIB, 60.0)
     lines = b'{"time":"%s","same":1}\n' % stamp(time.time()).encode() * 30_000
-    shelf.append(lines.splitlines(keepends=True))
-    shelf.append([b"one more\n"])
+    store.append(lines.splitlines(keepends=True))
+    store.append([b"one more\n"])
     newest, full = found(tmp_path)
     assert newest.path.suffix == ".jsonl"
     assert full.path.suffix == ".zst"
@@ -225,22 +213,11 @@ def test_full_segments_are_compressed(tmp_path: Path) -> None:
     assert full.read() == (lines, True)
 
 
-def test_it_never_takes_up_more_than_it_may(tmp_path: Path) -> None:
-    """The oldest goes first, and what is written to counts as if it were full."""
-    shelf = SegmentStore(tmp_path, 2 * MIB, 60.0)
-    for number in range(60):
-        last = lines_of(100_000, number)
-        shelf.append(last.splitlines(keepends=True))
-        assert size_of(tmp_path) <= 2 * MIB
-    assert size_of(tmp_path) > MIB
-    assert last in b"".join(segment.read()[0] for segment in found(tmp_path))
-
-
 def test_no_limit_is_passed_while_a_segment_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even for the moment in which a segment is there twice, and does not compress; nor by
-    lines that are more than a usual segment. The smallest limit there is."""
+    """The limit holds while a segment exists twice and does not compress, and for lines larger
+    than a segment. The newest line stays. The limit is the smallest allowed."""
     peaks = []
     rename = Path.rename
 
@@ -249,66 +226,54 @@ def test_no_limit_is_passed_while_a_segment_is_finished(
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", measured)
-    shelf = SegmentStore(tmp_path, MIB, 3600.0)
+    store = SegmentStore(tmp_path, MIB, 3600.0)
     for number in range(60):
-        noise = b64encode(Random(number).randbytes(200_000 if number % 10 == 9 else 40_000))
-        shelf.append([b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), noise)])
+        text = b64encode(Random(number).randbytes(200_000 if number % 10 == 9 else 40_000))
+        store.append([b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), text)])
         peaks.append(size_of(tmp_path))
     assert MIB // 2 < max(peaks) <= MIB
+    assert text in found(tmp_path)[0].read()[0]
 
 
 def test_no_line_is_kept_for_much_longer_than_it_may(tmp_path: Path) -> None:
-    """Also one of the segment that is written to, which is turned after a tenth of the time."""
-    clock = [float(int(time.time()) // 3600 * 3600)]
-    shelf = SegmentStore(tmp_path, 4 * MIB, 1000.0, now=lambda: clock[0])
+    """This includes the open segment, which is finished after a tenth of the time."""
+    clock = [the_hour()]
+    store = SegmentStore(tmp_path, 4 * MIB, 1000.0, now=lambda: clock[0])
     ages = []
     for _ in range(60):
-        shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
+        store.append([at(clock[0])])
         clock[0] += 60
-        shelf.tidy()
+        store.tidy()
         oldest = min(line["time"] for line in between(tmp_path, 0, clock[0]))
         ages.append(clock[0] - datetime.fromisoformat(oldest).timestamp())
     assert 1000 - 60 <= max(ages) <= 1000 + 100 + 2 * 60
 
 
 def test_the_age_of_a_segment_is_that_of_its_last_line(tmp_path: Path) -> None:
-    """It is deleted when that is too old, and its first line is kept until then."""
-    now = float(int(time.time()) // 3600 * 3600)
+    """A segment is kept until its last line is too old."""
+    now = the_hour()
     clock = [now]
-    shelf = SegmentStore(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
-    for at in (0, 3000):
-        clock[0] = now + at
-        shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
+    store = SegmentStore(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
+    for offset in (0, 3000):
+        clock[0] = now + offset
+        store.append([at(clock[0])])
     for later, left in ((37_000, 2), (38_900, 2), (39_100, 0)):
         clock[0] = now + later
-        shelf.tidy()
+        store.tidy()
         assert len(between(tmp_path, 0, clock[0])) == left
-
-
-def test_a_clock_that_is_set_back_a_little_hides_no_line(tmp_path: Path) -> None:
-    """A segment reaches to its youngest line, whichever was written last."""
-    now = time.time() // 3600 * 3600
-    clock = [now]
-    shelf = SegmentStore(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
-    for at in (0, 100, 50):
-        clock[0] = now + at
-        shelf.append([b'{"time":"%s"}\n' % stamp(clock[0]).encode()])
-    shelf.turn()
-    assert len(between(tmp_path, now + 90, now + 110)) == 1
 
 
 @pytest.mark.parametrize("keep", [30 * 86400.0, 7200.0])
 def test_a_clock_that_was_a_year_ahead_keeps_no_room(tmp_path: Path, keep: float) -> None:
-    """What it left is deleted in its turn, by how much there is and by its age, as if it had been
-    written when it was."""
-    now = float(int(time.time()) // 3600 * 3600)
+    """Segments dated in the future are deleted in the order of writing, by size and by age."""
+    now = the_hour()
     clock = [now]
-    shelf = SegmentStore(tmp_path, 2 * MIB, keep, now=lambda: clock[0])
+    store = SegmentStore(tmp_path, 2 * MIB, keep, now=lambda: clock[0])
 
     def write(number: int) -> None:
         line = b'{"time":"%s","number":%d,"x":"%s"}\n'
-        noise = Random(number).randbytes(50_000).hex().encode()
-        shelf.append([line % (stamp(clock[0]).encode(), number, noise)])
+        text = Random(number).randbytes(50_000).hex().encode()
+        store.append([line % (stamp(clock[0]).encode(), number, text)])
 
     for number in range(8):
         clock[0] = now + 365 * 86400 + number
@@ -316,9 +281,9 @@ def test_a_clock_that_was_a_year_ahead_keeps_no_room(tmp_path: Path, keep: float
     for number in range(8, 12 if keep < 86400 else 60):
         clock[0] = now + 600 * (number - 8)
         write(number)
-        shelf.tidy()
+        store.tidy()
     clock[0] += 6600
-    shelf.tidy()
+    store.tidy()
     left = [line["number"] for line in between(tmp_path, 0, now * 2)]
     assert left
     assert sorted(left) == list(range(min(left), max(left) + 1))
@@ -326,44 +291,30 @@ def test_a_clock_that_was_a_year_ahead_keeps_no_room(tmp_path: Path, keep: float
     assert max(left) == (11 if keep < 86400 else 59)
 
 
-def test_what_is_too_old_goes(tmp_path: Path) -> None:
-    """By when its last line was written."""
-    now = time.time()
-    clock = [now - 3 * 3600]
-    shelf = SegmentStore(tmp_path, 4 * MIB, 7200.0, now=lambda: clock[0])
-    shelf.append([b"old\n"])
-    clock[0] = now - 3600
-    shelf.tidy()
-    shelf.append([b"young\n"])
-    clock[0] = now
-    shelf.tidy()
-    assert [segment.read()[0] for segment in found(tmp_path)] == [b"young\n"]
-
-
 def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
-    """Back and forth by hours: each line is found by its own time."""
+    """The clock jumps back and forth by hours. Every line is found, in the order of time."""
     now = time.time()
     lines, clock = Lines("json"), [now]
-    shelf = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
+    store = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
     for number, jump in enumerate((0, -7200, 60, 86400, -86400, 5)):
         clock[0] = now + jump
-        shelf.append([lines.line(clock[0], "info", "event", {"number": number})])
+        store.append([lines.line(clock[0], "info", "event", {"number": number})])
         if number % 2:
-            shelf.tidy()
+            store.tidy()
     assert [line["number"] for line in archived(tmp_path)] == [4, 1, 0, 5, 2, 3]
 
 
 def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
-    """Whenever they were written, and by whichever clock: what looks by time finds each, in order,
-    those too that a process has left behind."""
+    """A search by time finds every line, whatever the clock said when it was written, before and
+    after another process has finished the segments."""
     now = float(int(time.time()))
     lines, clock = Lines("json"), [now]
-    shelf = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
+    store = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
     written = [(-10, 0), (-9, 1), (-3609, -3600), (-3608, -3600), (-8, 3), (-3607, -3598)]
     for told, at in written:
         clock[0] = now + at
-        shelf.append([lines.line(now + told, "info", "event", {"told": told})])
-    shelf.close()
+        store.append([lines.line(now + told, "info", "event", {"told": told})])
+    store.close()
     for _ in range(2):
         for told, _at in written:
             lines_then = between(tmp_path, now + told, now + told + 0.5)
@@ -373,20 +324,20 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
     assert all(segment.last is not None for segment in found(tmp_path))
 
 
-def test_a_segment_that_cant_be_read_keeps_nothing_from_going(tmp_path: Path) -> None:
-    """What is too old is deleted all the same."""
-    shelf = SegmentStore(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)
-    shelf.append([b"old\n"])
-    shelf.turn()
-    bad = tmp_path / "20261126T120000000Z-0123abcd.jsonl"
+def test_an_unreadable_segment_does_not_stop_deletion(tmp_path: Path) -> None:
+    """Other segments are still deleted when they are too old."""
+    store = SegmentStore(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)
+    store.append([b"old\n"])
+    store.turn()
+    bad = tmp_path / "20261126T120000000Z-0000000001-0123abcd.jsonl"
     bad.mkdir()
     with pytest.raises(IsADirectoryError):
         SegmentStore(tmp_path, 4 * MIB, 60.0).tidy()
     assert [path.name for path in tmp_path.iterdir()] == [bad.name]
 
 
-def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> None:
-    """And leaves alone what a living one writes to."""
+def test_the_next_process_finishes_abandoned_segments(tmp_path: Path) -> None:
+    """The open segment of a living process is left alone."""
     gone, living, next_one = (SegmentStore(tmp_path, 4 * MIB, 60.0) for _ in range(3))
     gone.append([b"gone\n"])
     gone.close()
@@ -400,23 +351,23 @@ def test_what_a_process_left_behind_the_next_one_finishes(tmp_path: Path) -> Non
 
 
 def test_a_crash_while_a_segment_is_finished_doubles_nothing(tmp_path: Path) -> None:
-    """Killed after the compressed one was made and before the other was deleted."""
-    shelf = SegmentStore(tmp_path, 4 * MIB, 60.0)
-    shelf.append([b"once\n"])
+    """The process is killed after compressing the segment and before deleting the open one."""
+    store = SegmentStore(tmp_path, 4 * MIB, 60.0)
+    store.append([b"once\n"])
     (segment,) = found(tmp_path)
     content = segment.path.read_bytes()
-    shelf.turn()
+    store.turn()
     segment.path.write_bytes(content)
     assert [each.read()[0] for each in found(tmp_path)] == [b"once\n"]
     SegmentStore(tmp_path, 4 * MIB, 60.0).tidy()
     assert len(list(tmp_path.iterdir())) == 1
 
 
-# What is lost, and what it costs others: nothing.
+# Losses, which never cost an event anything.
 
 
 def test_a_stop_loses_nothing(tmp_path: Path) -> None:
-    """Every event that was answered before SIGTERM has its line."""
+    """Every event that got its reply before SIGTERM has its line."""
     with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
         names = [f"event {number}" for number in range(100)]
         with ThreadPoolExecutor(8) as callers:
@@ -426,20 +377,8 @@ def test_a_stop_loses_nothing(tmp_path: Path) -> None:
     assert sorted(kept) == sorted(names)
 
 
-def test_what_was_put_before_the_close_is_written(tmp_path: Path) -> None:
-    """Even where the thread has hardly begun."""
-    for number in range(20):
-        folder = tmp_path / str(number)
-        archive = Archive(SegmentStore(folder, MIB, 60.0), nobody)
-        archive.start()
-        for _ in range(100):
-            archive.put("info", "event", {})
-        archive.close(PATIENCE)
-        assert len(archived(folder)) == 100
-
-
-def test_a_kill_loses_what_a_second_brought_at_most(tmp_path: Path) -> None:
-    """And leaves no line that is cut for the next router, which goes on."""
+def test_a_kill_loses_at_most_the_lines_of_a_second(tmp_path: Path) -> None:
+    """The next router reads no cut line, and continues."""
     folder = tmp_path / "store.db-archive"
     with target() as ledger:
         with serving(tmp_path, {"ledger": ledger}) as router:
@@ -460,7 +399,7 @@ def test_a_kill_loses_what_a_second_brought_at_most(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> None:
-    """They are counted, told, and make /status degraded; once there is room it goes on."""
+    """Lost lines are counted, logged, and make /status degraded. With room again, it continues."""
     disk = disks.tmpfs(2)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(2 * MIB - 64 * 1024))
@@ -495,8 +434,8 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
 
 @pytest.mark.parametrize("what", ["removed", "moved", "unmounted"])
 def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, disks: Disks, what: str) -> None:
-    """While the router runs: each line that is not there any more is counted, the log and /status
-    say why, and what comes later is written."""
+    """The folder goes away while the router runs: its lines are counted, the log and /status have
+    the reason, and later lines are written."""
     place = disks.tmpfs(64) if what == "unmounted" else tmp_path
     folder, ops = place / "archive", free_port()
     options = ["--archive", str(folder), "--ops-port", str(ops)]
@@ -524,18 +463,16 @@ def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, disks: Disks, wha
 
 
 def test_large_bodies_are_not_gathered_until_there_is_no_room(tmp_path: Path) -> None:
-    """A quarter of the room is enough to write at once."""
-    archive = Archive(SegmentStore(tmp_path, 1 << 30, 60.0), lambda *_: None, gather=PATIENCE * 10)
-    archive.start()
-    large = json.dumps("x" * MIB).encode()
-    for _ in range(ARCHIVE_BOUND // 4 // MIB + 1):
-        archive.put("info", "event", {}, body=large)
-    wait_until(lambda: len(archived(tmp_path)) == ARCHIVE_BOUND // 4 // MIB + 1)
-    archive.close(PATIENCE)
+    """A quarter of the bound is written at once."""
+    count, large = ARCHIVE_BOUND // 4 // MIB + 1, json.dumps("x" * MIB).encode()
+    with writing(tmp_path, 1 << 30, gather=PATIENCE * 10) as archive:
+        for _ in range(count):
+            archive.put("info", "event", {}, body=large)
+        wait_until(lambda: len(archived(tmp_path)) == count)
 
 
-def test_a_parent_that_goes_away_is_told(tmp_path: Path) -> None:
-    """Nothing is made in its place, where a disk may be missing: every line is counted."""
+def test_a_missing_parent_is_not_created(tmp_path: Path) -> None:
+    """A missing parent may be a missing disk: it is not created, and every line is lost."""
     place = tmp_path / "mounted"
     place.mkdir()
     told: list[tuple[int, str]] = []
@@ -548,36 +485,36 @@ def test_a_parent_that_goes_away_is_told(tmp_path: Path) -> None:
 
 
 def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks) -> None:
-    """The oldest segments go, one after another, for whoever else fills the disk; where there is
-    none left nothing is written, until there is room."""
+    """If others fill the disk, the oldest segments are deleted one by one. With none left, nothing
+    is written until there is room."""
     disk = disks.tmpfs(20)
-    shelf = SegmentStore(disk / "archive", 1 << 30, 60.0)
+    store = SegmentStore(disk / "archive", 1 << 30, 60.0)
     for number in range(300):
-        shelf.append(lines_of(MIB // 5, number).splitlines(keepends=True))
+        store.append(noise(MIB // 5, number))
         assert free(disk) >= 10 * MIB
     segments = found(disk / "archive")
     assert size_of(disk / "archive") > 6 * MIB
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(5 * MIB))
-    wait_until(lambda: appended(shelf, b"more\n"))
+    wait_until(lambda: appended(store, b"more\n"))
     assert free(disk) >= 10 * MIB
     assert segments[0] in found(disk / "archive")
     assert segments[-1] not in found(disk / "archive")
     while ballast.stat().st_size < 18 * MIB:
         with ballast.open("ab") as more:
             more.write(bytes(MIB))
-        appended(shelf, b"more\n")
-    wait_until(lambda: not appended(shelf, b"no more\n"))
+        appended(store, b"more\n")
+    wait_until(lambda: not appended(store, b"no more\n"))
     assert {segment.last for segment in found(disk / "archive")} <= {None}
     ballast.unlink()
-    wait_until(lambda: appended(shelf, b"once more\n"))
+    wait_until(lambda: appended(store, b"once more\n"))
 
 
-def appended(shelf: SegmentStore, lines: bytes) -> bool:
-    """Each time it is asked for."""
+def appended(store: SegmentStore, lines: bytes) -> bool:
+    """Return whether lines could be written."""
     with suppress(OSError):
-        shelf.tidy()
-        shelf.append(lines.splitlines(keepends=True))
+        store.tidy()
+        store.append(lines.splitlines(keepends=True))
         return True
     return False
 
@@ -588,8 +525,8 @@ def free(disk: Path) -> int:
 
 
 def test_the_archive_does_not_take_the_stores_room(tmp_path: Path, disks: Disks) -> None:
-    """On one disk, with more events than it has room for: an event that has something to queue gets
-    its `000` throughout, for the store is never out of room."""
+    """Archive and store share a disk that is too small for all events. Events with something to
+    queue still get `000`, because the store always has room."""
     disk, random = disks.tmpfs(64), Random(3)
 
     def of_audit(name: str, _: str) -> str:
@@ -612,7 +549,7 @@ def test_the_archive_does_not_take_the_stores_room(tmp_path: Path, disks: Disks)
 
 
 def test_lines_that_could_not_be_written_leave_their_place(tmp_path: Path) -> None:
-    """After more than the bound was lost to a folder that can't be made, the next are taken."""
+    """Lost lines do not count towards the bound: later lines are accepted."""
     (tmp_path / "archive").write_text("in the way")
     archive = Archive(SegmentStore(tmp_path / "archive", 256 * MIB, 60.0), lambda *_: None)
     archive.start()
@@ -632,7 +569,7 @@ def _has_lost(archive: Archive, lines: int) -> bool:
 
 
 def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:
-    """What comes beyond it is lost at once, and counted."""
+    """Lines beyond the bound are lost at once, and counted."""
     archive = Archive(
         SegmentStore(tmp_path, MIB, 60.0), lambda *_: None
     )  # not started: nothing is taken
@@ -644,7 +581,7 @@ def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
-    """A file is where the folder should be, which is told at the start."""
+    """If a file is in its place, a warning at the start says so, and lines are lost."""
     (tmp_path / "archive").write_text("in the way")
     options = ["--archive", str(tmp_path / "archive")]
     with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
@@ -655,8 +592,8 @@ def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
         assert router.lines("archive_lost")[0]["count"] == 1
 
 
-def test_nothing_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
-    """`--archive none`; the default beside a store in a file is a folder of its name."""
+def test_the_archive_can_be_switched_off(tmp_path: Path) -> None:
+    """`--archive none` keeps nothing."""
     options = ["--archive", "none"]
     with target() as ledger, serving(tmp_path, {"ledger": ledger}, options=options) as router:
         assert router.post("one") == "000"
@@ -664,25 +601,25 @@ def test_nothing_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
     assert not (tmp_path / "store.db-archive").exists()
 
 
-def test_a_line_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
-    """Whoever looks meanwhile sees those before it, and nothing that can't be read."""
+def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:
+    """A reader sees only the whole lines before it, without damage."""
     line = line_of("two")
     for end in (0, 1, 90, len(line) - 1, len(line)):
         folder = tmp_path / str(end)
-        shelf = SegmentStore(folder, 64 * MIB, 60.0)
-        shelf.append([line_of("one")])
+        store = SegmentStore(folder, 64 * MIB, 60.0)
+        store.append([line_of("one")])
         (segment,) = folder.iterdir()
         with segment.open("ab") as file:
             file.write(line[:end])
         assert len(archived(folder)) == (2 if end == len(line) else 1)
-        shelf.close()
+        store.close()
 
 
 def test_garbled_segments_are_read_as_far_as_they_go(tmp_path: Path) -> None:
-    """A finished one that is cut, and one that a bit was changed in."""
-    shelf = SegmentStore(tmp_path, 64 * MIB, 60.0)
-    shelf.append(lines_of(4 * MIB).splitlines(keepends=True))
-    shelf.turn()
+    """A finished segment is cut, and in another one a bit is flipped."""
+    store = SegmentStore(tmp_path, 64 * MIB, 60.0)
+    store.append(noise(4 * MIB))
+    store.turn()
     (segment,) = found(tmp_path)
     whole, content = segment.read()[0], segment.path.read_bytes()
     segment.path.write_bytes(content[: len(content) // 2])

@@ -1,4 +1,4 @@
-"""What a search finds in a store, which is the only source where there is no archive."""
+"""Searching a store, the only source if there is no archive."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class Known:
         return [row.tried.attempt for row in self.rows if row.tried is not None]
 
     def fits(self, question: Question) -> bool:
-        """As a reader of docs/trace.md would decide it."""
+        """Decide as docs/how-to/trace.md describes it."""
         reasons = {row.reason for row in self.rows} | {each.reason for each in self.tried}
-        told = "000" if self.stage is Stage.CLOSED else "500"
-        codes = {told, *(a.code for a in self.tried), *(str(a.status) for a in self.tried)}
+        reply = "000" if self.stage is Stage.CLOSED else "500"
+        codes = {reply, *(a.code for a in self.tried), *(str(a.status) for a in self.tried)}
         return (
             (not question.words or any(self._known_by(word.text) for word in question.words))
             and (not question.targets or any(row.target in question.targets for row in self.rows))
             and (not question.codes or not codes.isdisjoint(question.codes))
-            and (not question.failed or told != "000" or bool(reasons - {"", "acknowledged"}))
+            and (not question.failed or reply != "000" or bool(reasons - {"", "acknowledged"}))
             and (question.since is None or self.changed_at >= question.since)
             and (question.until is None or self.first_at < question.until)
         )
@@ -62,7 +62,7 @@ class Known:
 
 @st.composite
 def stores(draw: st.DrawFn) -> list[Known]:
-    """Events in the order of recording, no two of which were changed at one time."""
+    """Draw events in the order of recording. Each was changed at another time."""
     number = draw(st.integers(1, 12))
     changed = draw(st.permutations([1000.0 + 10 * n for n in range(number)]))
     return [_known(draw, n, changed[n]) for n in range(number)]
@@ -92,16 +92,10 @@ def _row(draw: st.DrawFn, target: str, at: float) -> DeliveryRow:
     return DeliveryRow(target, state, reason, due_at=at, tried=tried)
 
 
-#: With words by their number, since a digest has to be that of an event that is there.
+#: `digest` stands for the digest of the first event.
 WORDS = (
-    "event-0",
-    "of-event-1",
-    "a.gs.cert.1",
-    "a.gs.*",
-    "*.cert.1",
-    "digest",
-    "whole digest",
-    "cert",
+    *("event-0", "of-event-1", "a.gs.cert.1", "a.gs.*", "*.cert.1"),
+    *("digest", "whole digest", "cert"),
 )
 
 
@@ -131,14 +125,12 @@ def questions(draw: st.DrawFn) -> Question:
 def test_a_search_finds_what_a_naive_one_does(
     shop: Shop, known: list[Known], question: Question, limit: int
 ) -> None:
-    """Of all that fits the newest, as many as are asked for, whatever lies before and between."""
+    """The search returns the newest events that fit, up to the limit."""
     shop.forget()
-    for each in known:
-        put(shop, each)
-    fitting = sorted(
-        (each for each in known if each.fits(question)), key=lambda each: -each.changed_at
-    )
-    assert found(shop, question, limit) == [each.event_id for each in fitting[:limit]]
+    for one in known:
+        put(shop, one)
+    fitting = sorted((e for e in known if e.fits(question)), key=lambda e: -e.changed_at)
+    assert found(shop, question, limit) == [e.event_id for e in fitting[:limit]]
 
 
 def put(shop: Shop, known: Known) -> None:
@@ -154,7 +146,7 @@ def found(shop: Shop, question: Question, limit: int) -> list[str]:
     async def look() -> list[str]:
         store = parse_store(shop.option)
         assert store is not None
-        ops = await look_into(store, LIMITS, None)
+        ops = await look_into(store, LIMITS)
         try:
             return [each.event_id for each in await kept(ops, question, limit)]
         finally:
@@ -164,7 +156,7 @@ def found(shop: Shop, question: Question, limit: int) -> list[str]:
 
 
 def test_one_that_failed_is_found_before_many_that_did_not(shop: Shop) -> None:
-    """By `--failed` and by its receiver's code, without an archive; what it waits for is told."""
+    """`--failed` and the target's code find it, without an archive."""
     said = Attempt(Reason.CODE, True, 0.1, 200, at=1.0, code="700")
     bad = Tried(said, request=1)
     shop.add("bad", DeliveryRow("ledger", State.AWAITING, "code", tried=bad), stage=Stage.OPEN)

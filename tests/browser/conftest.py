@@ -1,4 +1,4 @@
-"""A browser, a router with something wrong, and who looks at it: `make browser`."""
+"""A browser, a router with problems, and a visitor of its page: `make browser`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from importlib.util import find_spec
 
 import pytest
 
-# The environment of all other tests has no browser's driver.
+# The environment of all other tests has no driver for browsers.
 collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 
 if find_spec("playwright"):
     from playwright.sync_api import Browser, sync_playwright
 
-    from tests.support.troubled import Troubled, troubled
-    from tests.support.visitor import CHROMIUM, Visitor, visitor
+    from tests.browser.troubled import Troubled, troubled
+    from tests.browser.visitor import CHROMIUM, Visitor, visitor
 
     @pytest.fixture(scope="session")
     def chromium() -> Iterator[Browser]:
@@ -25,7 +25,7 @@ if find_spec("playwright"):
 
     @pytest.fixture(scope="module")
     def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Troubled]:
-        """One for all tests of a module, which leave nothing behind that another one minds."""
+        """One for all tests of a module, which do not disturb each other."""
         with troubled(tmp_path_factory.mktemp("router")) as started:
             yield started
 
@@ -33,7 +33,7 @@ if find_spec("playwright"):
     def ops(
         request: pytest.FixtureRequest, chromium: Browser, router: Troubled
     ) -> Iterator[Visitor]:
-        """Who may do everything, in each language. The browser has had nothing to complain of."""
+        """A visitor with all permissions, in each language, without errors in the console."""
         with visitor(chromium, router.url, request.param, token=router.ops_token) as found:
             yield found
         assert found.complaints == []

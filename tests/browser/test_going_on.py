@@ -1,15 +1,15 @@
-"""The page over time: a router that goes and comes back, links, the keyboard, the choices kept."""
+"""The page over time: lost connections, links, the keyboard, stored choices."""
 
 from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.troubled import Troubled
-from tests.support.visitor import Visitor, visitor
+from tests.browser.troubled import Troubled
+from tests.browser.visitor import Visitor, visitor
 
 
-def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Troubled, ops: Visitor) -> None:
-    """Without a reload; what was there stays to be read."""
+def test_a_router_that_stops_and_returns_is_noticed(router: Troubled, ops: Visitor) -> None:
+    """Without a reload; the old data stays readable."""
     ops.go("")
     expect(ops.page.locator(".live.on")).to_be_visible()
     router.stop()
@@ -19,13 +19,13 @@ def test_it_says_so_when_the_router_is_gone_and_comes_back(router: Troubled, ops
     router.start()
     expect(ops.page.locator(".notice")).to_be_hidden()
     expect(ops.page.locator(".live.on")).to_be_visible()
-    ops.complaints.clear()  # the browser tells of each try
+    ops.complaints.clear()  # the browser logs each try
 
 
-def test_it_says_so_when_its_stream_is_silent_for_long(ops: Visitor) -> None:
-    """A connection can be cut without an end. After 40 s without even a beat the page says that it
-    is not live, and asks for another stream until there is one."""
-    ops.page.clock.install()  # the page's time; the router's goes on as it does
+def test_a_silent_stream_is_noticed(ops: Visitor) -> None:
+    """A connection can break without an end. After 40 s without a beat the page shows that it is
+    not live, and opens another stream."""
+    ops.page.clock.install()  # the page's time, not the router's
     ops.go("")
     expect(ops.page.locator(".live.on")).to_be_visible()
     ops.page.route("**/api/v1/stream**", lambda route: route.abort())
@@ -33,11 +33,11 @@ def test_it_says_so_when_its_stream_is_silent_for_long(ops: Visitor) -> None:
     expect(ops.page.locator(".live.off")).to_be_visible()
     ops.page.unroute("**/api/v1/stream**")
     expect(ops.page.locator(".live.on")).to_be_visible()
-    ops.complaints.clear()  # the browser tells of each try
+    ops.complaints.clear()  # the browser logs each try
 
 
-def test_what_is_no_answer_of_a_routers_is_asked_for_again(router: Troubled, ops: Visitor) -> None:
-    """Also JSON that has nothing of what is to be shown; and it says so meanwhile."""
+def test_an_unreadable_answer_is_requested_again(router: Troubled, ops: Visitor) -> None:
+    """With a notice meanwhile; also JSON without the expected members."""
     ops.go("")
     ops.page.route("**/api/v1/targets", lambda it: it.fulfill(json={}))
     expect(ops.page.locator(".notice")).to_be_visible()
@@ -46,11 +46,11 @@ def test_what_is_no_answer_of_a_routers_is_asked_for_again(router: Troubled, ops
     expect(ops.page.locator(".notice")).to_be_hidden()
     expect(ops.page.locator(".live.on")).to_be_visible()
     assert ops.complaints
-    ops.complaints.clear()  # the browser tells what could not be read
+    ops.complaints.clear()  # the browser logs what could not be read
 
 
-def test_a_place_that_is_none_leads_to_the_first_room(ops: Visitor) -> None:
-    """Whatever a link has come to be on its way."""
+def test_an_unknown_place_leads_to_the_first_room(ops: Visitor) -> None:
+    """For a link that was damaged."""
     ops.go("#/constructor")
     ops.sees("targets")
 
@@ -58,7 +58,7 @@ def test_a_place_that_is_none_leads_to_the_first_room(ops: Visitor) -> None:
 def test_a_link_shows_what_its_sender_sees(
     chromium: Browser, router: Troubled, ops: Visitor
 ) -> None:
-    """Filters are in it, from the moment that they are in force."""
+    """It contains the filters in force."""
     router.dead("linked")
     ops.go("#/dead")
     ops.field("target").fill("audit")
@@ -74,11 +74,11 @@ def test_a_link_shows_what_its_sender_sees(
 
 
 def test_the_keyboard_is_enough(router: Troubled, ops: Visitor) -> None:
-    """A dead letter is found and discarded without a pointer, and the focus is where one reads."""
+    """A dead letter is found and discarded without a pointer; the focus follows."""
     router.dead(f"typed-{ops.language}")
     ops.go("")
     ops.page.keyboard.press("3")
-    expect(ops.page.locator("h1")).to_have_text(ops.word("dead"))  # the room before has one, too
+    expect(ops.page.locator("h1")).to_have_text(ops.word("dead"))  # the previous room has one too
     expect(ops.page.locator("h1")).to_be_focused()
     ops.page.keyboard.press("/")
     expect(ops.field("dead.match")).to_be_focused()
@@ -93,8 +93,8 @@ def test_the_keyboard_is_enough(router: Troubled, ops: Visitor) -> None:
     ops.sees("did.discard", n=1)
 
 
-def test_language_and_theme_are_chosen_and_kept(router: Troubled, ops: Visitor) -> None:
-    """Both at once, and after a reload."""
+def test_language_and_theme_are_stored(router: Troubled, ops: Visitor) -> None:
+    """They apply at once, and after a reload."""
     ops.go("")
     before = ops.word("targets")
     ops.page.locator("header button[lang]").click()
@@ -110,8 +110,8 @@ def test_language_and_theme_are_chosen_and_kept(router: Troubled, ops: Visitor) 
     assert again == paper
 
 
-def test_what_a_form_says_is_what_is_shown(router: Troubled, ops: Visitor) -> None:
-    """Also where another way than the form leads there, whatever had been chosen or typed."""
+def test_a_form_shows_the_filters_in_force(router: Troubled, ops: Visitor) -> None:
+    """Also after a link, whatever was typed before."""
     ops.go("#/events")
     since = ops.page.locator("select[name=since]")
     since.select_option("1h")
@@ -126,8 +126,8 @@ def test_what_a_form_says_is_what_is_shown(router: Troubled, ops: Visitor) -> No
     expect(ops.field("events.failed")).not_to_be_checked()
 
 
-def test_a_part_that_does_not_arrive_is_asked_for_again(router: Troubled, ops: Visitor) -> None:
-    """The page is there in a moment, and no half of it before."""
+def test_a_module_that_does_not_arrive_is_requested_again(router: Troubled, ops: Visitor) -> None:
+    """The page appears whole, in a moment."""
     ops.page.route("**/rooms/now.js", lambda route: route.abort(), times=1)
     ops.go("")
     expect(ops.row("ledger")).to_have_count(1)

@@ -1,4 +1,4 @@
-"""What everybody can read: axe finds nothing, and a phone need not be moved sideways."""
+"""Accessibility: axe finds nothing, and a phone need not scroll sideways."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Route, expect
 
-from tests.support.troubled import Troubled
-from tests.support.visitor import Visitor, visitor
+from tests.browser.troubled import Troubled
+from tests.browser.visitor import Visitor, visitor
 
 ROOMS = {
     "now": "",
@@ -24,7 +24,7 @@ ROOMS = {
 
 @pytest.fixture(scope="module")
 def filled(router: Troubled) -> Troubled:
-    """A router that has something in every room."""
+    """A router with something in every room."""
     router.dead("read")
     return router
 
@@ -43,13 +43,13 @@ def reader(
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_axe_finds_nothing(reader: Visitor, room: str) -> None:
-    """And nothing is wider than the screen."""
+    """And no page is wider than the screen."""
     reader.go(ROOMS[room])
     check(reader)
 
 
-def test_long_words_of_receivers_leave_room_for_keys(reader: Visitor) -> None:
-    """A key and its id are on one line each, whatever stands beside them."""
+def test_long_answers_of_receivers_leave_room_for_keys(reader: Visitor) -> None:
+    """A key and its id stay on one line each."""
 
     def lengthen(route: Route) -> None:
         answer = route.fetch()
@@ -69,15 +69,15 @@ def test_long_words_of_receivers_leave_room_for_keys(reader: Visitor) -> None:
 
 
 def test_axe_finds_nothing_in_a_timeline(reader: Visitor) -> None:
-    """Likewise, of an event that has failed."""
+    """Of an event that has failed."""
     reader.go("#/events?since=1h")
     reader.page.locator("tbody a").first.click()
     reader.settle()
     check(reader)
 
 
-def test_axe_finds_nothing_where_a_token_is_wanted(chromium: Browser, filled: Troubled) -> None:
-    """Likewise."""
+def test_axe_finds_nothing_in_the_form_for_a_token(chromium: Browser, filled: Troubled) -> None:
+    """Nor is it too wide."""
     with visitor(chromium, filled.url) as found:
         found.go("")
         check(found)

@@ -1,4 +1,4 @@
-"""Each room's main deed, by clicking, in both languages."""
+"""The main action of each room, by clicking, in both languages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 
 from playwright.sync_api import Route, expect
 
+from tests.browser.troubled import Troubled
+from tests.browser.visitor import Visitor
 from tests.support.serving import always
-from tests.support.troubled import Troubled
-from tests.support.visitor import Visitor
 
 
-def test_now_says_what_is_wrong_and_leads_there(router: Troubled, ops: Visitor) -> None:
-    """Failing targets come first, with why in words; a click shows all of one."""
+def test_the_overview_shows_problems_and_leads_there(router: Troubled, ops: Visitor) -> None:
+    """Failing targets come first, with their reasons; a click opens one."""
     router.post("now")
     ops.go("")
     ops.sees("why.failing", reason=ops.word("reason.code"))
@@ -22,16 +22,17 @@ def test_now_says_what_is_wrong_and_leads_there(router: Troubled, ops: Visitor) 
     ops.sees_text("everything under gs")
 
 
-def test_now_has_what_no_target_there_is_has(ops: Visitor) -> None:
-    """Dead letters of targets that are in no configuration any more: nothing else tells of them."""
+def test_the_overview_shows_dead_letters_of_removed_targets(ops: Visitor) -> None:
+    """No other room shows that there are some."""
 
     def quiet(route: Route) -> None:
         route.fulfill(json={"targets": []})
 
     def removed(route: Route) -> None:
         answer = route.fetch()
-        reasons = ["targets: (removed) has 3 dead letters"]
-        route.fulfill(response=answer, json={**answer.json(), "reasons": reasons})
+        cause = {"check": "targets", "code": "dead_letters", "text": "(removed) has dead letters",
+                 "params": {"target": "(removed)", "count": 3}}  # fmt: skip
+        route.fulfill(response=answer, json={**answer.json(), "causes": [cause]})
 
     ops.page.route("**/api/v1/targets", quiet)
     ops.page.route("**/api/v1/status", removed)
@@ -40,8 +41,8 @@ def test_now_has_what_no_target_there_is_has(ops: Visitor) -> None:
     ops.sees("do.check.targets")
 
 
-def test_a_long_list_of_wrongs_is_not_in_the_way(router: Troubled, ops: Visitor) -> None:
-    """What does not fit is there once it is wanted; and what is overdue is not over."""
+def test_a_long_list_of_problems_is_folded(router: Troubled, ops: Visitor) -> None:
+    """A click unfolds it. A delivery that is overdue has not expired yet."""
 
     def multiply(route: Route) -> None:
         answer = route.fetch()
@@ -60,8 +61,8 @@ def test_a_long_list_of_wrongs_is_not_in_the_way(router: Troubled, ops: Visitor)
     expect(last).to_be_visible()
 
 
-def test_a_chart_is_told_minute_by_minute(router: Troubled, ops: Visitor) -> None:
-    """By the arrow keys: the last minute has the event."""
+def test_a_chart_is_read_by_the_keyboard(router: Troubled, ops: Visitor) -> None:
+    """Minute by minute: the last one has the event."""
     router.post("charted")
     ops.go("")
     chart = ops.page.locator("figure").first
@@ -71,7 +72,7 @@ def test_a_chart_is_told_minute_by_minute(router: Troubled, ops: Visitor) -> Non
 
 
 def test_a_target_is_paused_and_resumed(router: Troubled, ops: Visitor) -> None:
-    """With why and by whom, as the room then says; and it is offered to resume it."""
+    """The room then shows the reason and the holder, and offers to resume it."""
     ops.go("#/targets/certificates")
     ops.page.locator("summary", has_text=ops.word("pause")).click()
     ops.field("pause.because").fill("database upgrade")
@@ -84,8 +85,8 @@ def test_a_target_is_paused_and_resumed(router: Troubled, ops: Visitor) -> None:
     expect(ops.button("resume")).to_be_hidden()
 
 
-def test_events_appear_as_they_come(router: Troubled, ops: Visitor) -> None:
-    """Without a reload, with what EBaaS was told and who failed; held still, none moves."""
+def test_events_appear_live(router: Troubled, ops: Visitor) -> None:
+    """Without a reload, with the code for EBaaS and failed targets; not in a frozen list."""
     ops.go("#/events")
     expect(ops.page.locator(".live.on")).to_be_visible()
     router.post("live")
@@ -98,8 +99,8 @@ def test_events_appear_as_they_come(router: Troubled, ops: Visitor) -> None:
     assert ops.page.locator("tbody tr").count() == before
 
 
-def test_an_event_is_found_by_an_id_of_its_business(router: Troubled, ops: Visitor) -> None:
-    """And shown as a timeline: each attempt in the receiver's words, what comes next."""
+def test_an_event_is_found_by_an_id_in_its_changes(router: Troubled, ops: Visitor) -> None:
+    """And shown as a timeline, with each attempt and what comes next."""
     name = f"order-{ops.language}"
     router.post(name)
     ops.go("#/events")
@@ -114,15 +115,15 @@ def test_an_event_is_found_by_an_id_of_its_business(router: Troubled, ops: Visit
     expect(ops.page.locator("pre")).to_contain_text(f'"{name}"')
 
 
-def test_what_is_no_pattern_is_not_followed(ops: Visitor) -> None:
-    """It is looked for as it is written; nothing says that more would come."""
+def test_an_invalid_pattern_is_not_followed(ops: Visitor) -> None:
+    """It is searched for as a text."""
     ops.go("#/events?what=a.%5B")
     ops.sees("events.none")
     expect(ops.page.locator(".live.on")).to_be_visible()
 
 
 def test_a_dead_letter_is_replayed(router: Troubled, ops: Visitor) -> None:
-    """First it is shown what would be, then it is done, and told where it was asked for."""
+    """After a preview, with the result in the place of the row."""
     name = f"replayed-{ops.language}"
     router.dead(name)
     router.targets["audit"].code = always("000")
@@ -138,7 +139,7 @@ def test_a_dead_letter_is_replayed(router: Troubled, ops: Visitor) -> None:
 
 
 def test_a_double_click_acts_once(router: Troubled, ops: Visitor) -> None:
-    """The second click comes while the first one's request is on its way, and sends none."""
+    """The second click sends no request while the first one's is under way."""
     router.dead(f"clicked-{ops.language}")
     ops.go("#/dead?target=audit&match=a.gs.*")
     expect(ops.letters.first).to_be_visible()
@@ -147,16 +148,16 @@ def test_a_double_click_acts_once(router: Troubled, ops: Visitor) -> None:
     held: list[Route] = []
     ops.page.route("**/api/v1/deliveries/discard", lambda route: held.append(route))
     ops.button("do.discard", n=count).dblclick()
-    ops.sees("would.discard", n=count)  # a round trip to the page: all that was sent is held
+    ops.sees("would.discard", n=count)  # a round trip to the page: all requests are held
     for each in held:
-        # The router never gets it: other tests count what is discarded.
+        # The router never gets it: other tests count discarded deliveries.
         each.fulfill(json={"changed": count, "left": 0, "more": False})
     ops.sees("did.discard", n=count)
     assert len(held) == 1
 
 
-def test_a_discard_is_taken_back(router: Troubled, ops: Visitor) -> None:
-    """All that a filter shows is discarded, and restored by what is offered there."""
+def test_a_discard_is_undone(router: Troubled, ops: Visitor) -> None:
+    """All filtered deliveries are discarded, and restored by the button of the result."""
     router.dead(f"discarded-{ops.language}")
     ops.go("#/dead?target=audit&match=a.gs.*")
     expect(ops.letters.first).to_be_visible()
@@ -172,7 +173,7 @@ def test_a_discard_is_taken_back(router: Troubled, ops: Visitor) -> None:
 
 
 def test_a_key_is_explained(router: Troubled, ops: Visitor) -> None:
-    """Who would get it and by which routes; and what stops the nearest other one."""
+    """With its targets and routes, and the field by which the nearest other route fails."""
     ops.go("#/routes")
     ops.field("explain.what").fill("a.gs.cert.1")
     ops.button("explain.do").click()
@@ -182,8 +183,8 @@ def test_a_key_is_explained(router: Troubled, ops: Visitor) -> None:
     expect(ops.page.locator("tbody tr")).to_have_count(1)
 
 
-def test_a_refused_file_is_told_with_its_line(router: Troubled, ops: Visitor) -> None:
-    """In the room, and among what is wrong; it is over with the next good one."""
+def test_a_refused_file_is_shown_with_its_line(router: Troubled, ops: Visitor) -> None:
+    """In its room and in the overview, until the next valid file."""
     good = router.config.read_text()
     router.config.write_text(json.dumps({**json.loads(good), "tragets": {}}))
     try:
@@ -203,13 +204,13 @@ def test_nodes_are_listed(router: Troubled, ops: Visitor) -> None:
     expect(row).to_contain_text(ops.word("nodes.ready"))
 
 
-def test_what_is_not_there_is_told_in_the_readers_words(ops: Visitor) -> None:
-    """As the router has it in English, and what that means in Chinese."""
-    told = {
+def test_a_missing_page_is_explained_in_the_readers_language(ops: Visitor) -> None:
+    """A problem of the API has its Chinese by its code."""
+    sentences = {
         "#/targets/none": ("there is no such target", "没有这个业务端"),
         "#/events/none": ("there is no such event", "没有这个事件"),
     }
-    for place, words in told.items():
+    for place, words in sentences.items():
         ops.page.goto(f"{ops.url}/{place}")
         ops.sees_text(words[ops.language == "zh"])
         expect(ops.page.locator(".live")).to_have_count(0)

@@ -1,16 +1,16 @@
-"""Who is let in, what is offered to whom, and what strangers' words can't do."""
+"""Access by tokens, offers by permission, and hostile texts."""
 
 from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
+from tests.browser.troubled import HOSTILE, Troubled
+from tests.browser.visitor import Visitor, visitor
 from tests.support.house import event
-from tests.support.troubled import HOSTILE, Troubled
-from tests.support.visitor import Visitor, visitor
 
 
-def test_a_token_is_asked_for(chromium: Browser, router: Troubled) -> None:
-    """A wrong one is told so; the right one shows the room that was asked for, until one leaves."""
+def test_a_token_is_required(chromium: Browser, router: Troubled) -> None:
+    """A wrong one is refused; the right one opens the room, until the reader signs out."""
     with visitor(chromium, router.url) as found:
         found.go("#/nodes")
         for wrong in ("a wrong one", "打错了"):
@@ -26,8 +26,8 @@ def test_a_token_is_asked_for(chromium: Browser, router: Troubled) -> None:
         found.sees("token.wanted")
 
 
-def test_a_good_token_outlives_what_is_no_fault_of_its(chromium: Browser, router: Troubled) -> None:
-    """Where no token is looked at for a while, because of who guesses from the same address."""
+def test_a_valid_token_outlives_a_refused_address(chromium: Browser, router: Troubled) -> None:
+    """Which is refused for a while, because somebody guesses tokens from it."""
     busy = {"title": "Too Many Requests", "detail": "too many wrong tokens"}
     with visitor(chromium, router.url, token=router.ops_token) as found:
         found.page.route(
@@ -40,8 +40,8 @@ def test_a_good_token_outlives_what_is_no_fault_of_its(chromium: Browser, router
         expect(found.row("ledger")).to_have_count(1)
 
 
-def test_what_a_token_may_not_do_is_not_offered(chromium: Browser, router: Troubled) -> None:
-    """A team that may only read sees its own target, no other, and nothing to do."""
+def test_only_permitted_actions_are_offered(chromium: Browser, router: Troubled) -> None:
+    """A team that may only read sees its own target alone, and no buttons."""
     router.dead("not for ledger")
     with visitor(chromium, router.url, token=router.ledger_token) as found:
         found.go("")
@@ -57,8 +57,8 @@ def test_what_a_token_may_not_do_is_not_offered(chromium: Browser, router: Troub
     assert found.complaints == []
 
 
-def test_hostile_words_stay_text(router: Troubled, ops: Visitor) -> None:
-    """A receiver's answer and an event's key are shown as they are, in every room that has them."""
+def test_hostile_texts_stay_text(router: Troubled, ops: Visitor) -> None:
+    """In every room: a receiver's answer and an event's key."""
     key = f"a.gs.{HOSTILE}.1"
     router.serve.ask("POST", "/callback", event(event_type=HOSTILE, event_key=key))
     for place in ("", "#/targets/ledger", "#/events?since=1h", "#/dead?state=awaiting"):

@@ -38,7 +38,7 @@ def target() -> Iterator[Receiver]:
 
 
 def sent(target: Receiver, *arguments: str, stdin: bytes = b"") -> dict[str, Any]:
-    """What the receiver got from a `send` with these arguments."""
+    """The request that the receiver got from a `send` with these arguments."""
     before = len(target.stdout)
     finished = quick("send", *arguments, "--url", target.url + "/callback", stdin=stdin)
     assert finished.returncode == 0, finished.stderr
@@ -47,7 +47,7 @@ def sent(target: Receiver, *arguments: str, stdin: bytes = b"") -> dict[str, Any
     return line
 
 
-def told(finished: Finished) -> list[dict[str, Any]]:
+def results(finished: Finished) -> list[dict[str, Any]]:
     """The lines of a run with `--format json`."""
     return [json.loads(line) for line in finished.stdout.splitlines()]
 
@@ -63,9 +63,9 @@ def test_it_prints_the_reply(target: Receiver) -> None:
 
 
 def test_json_has_the_same(target: Receiver) -> None:
-    """With `--format json` the reply is one object."""
+    """The reply is one object with `--format json`."""
     finished = quick("send", target.url, "--header", "x-request-id: r-1", "--format", "json")
-    (line,) = told(finished)
+    (line,) = results(finished)
     assert line.pop("ms") > 0
     assert line == {
         "request": 1,
@@ -94,7 +94,7 @@ def test_without_options_the_event_is_the_page_s_sample(target: Receiver) -> Non
 
 
 def test_the_event_from_options(target: Receiver) -> None:
-    """Each field has its option; the key follows the four unless it is given."""
+    """Every field has an option; the key is derived unless it is given."""
     four = ("--source", "b", "--topic", "t", "--type", "证书", "--status", "3")
     event = json.loads(sent(target, *four, "--change", "7", "--change", "8")["body"])
     assert event == {
@@ -106,16 +106,6 @@ def test_the_event_from_options(target: Receiver) -> None:
         "changes": ["7", "8"],
     }
     assert json.loads(sent(target, "--key", "other")["body"])["event_key"] == "other"
-
-
-def test_an_empty_key_is_left_out(target: Receiver) -> None:
-    """`--key ''` sends an event without a key."""
-    assert "event_key" not in json.loads(sent(target, "--key", "")["body"])
-
-
-def test_an_empty_field_is_sent_empty(target: Receiver) -> None:
-    """An empty option is an empty field, not the sample's: what it is refused with can be seen."""
-    assert json.loads(sent(target, "--topic", "")["body"])["event_topic"] == ""
 
 
 def test_a_file_is_sent_byte_for_byte(target: Receiver, tmp_path: Path) -> None:
@@ -157,7 +147,7 @@ def test_a_secret_may_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_header_s_variables_are_replaced(
     target: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As those of every other option: a token need not be in the command line."""
+    """A token need not be in the command line."""
     monkeypatch.setenv("TOKEN", "hush-1")
     (tmp_path / "token").write_text("hush-2\n")
     headers = ("authorization: Bearer ${TOKEN}", "x-token: ${file:token}", "x-price: 5$$")
@@ -168,24 +158,24 @@ def test_a_header_s_variables_are_replaced(
 
 
 def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused by the header's name."""
+    """The message has the header's name alone."""
     monkeypatch.setenv("TOKEN", "hush\r\nx: y")
     finished = quick("send", "http://127.0.0.1:1/", "--header", "x-token: ${TOKEN}")
     assert finished.returncode == 2
-    said = one_line(finished.stderr)
-    assert said == "ebaas-router: --header: x-token has a control character in its value"
+    message = one_line(finished.stderr)
+    assert message == "ebaas-router: --header: x-token has a control character in its value"
 
 
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        ((), "--sign SECRET; for a token, --header 'authorization: Bearer ${NAME}'"),
-        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is --sign the secret by which"),
+        ((), "--sign SECRET, or --header 'authorization: Bearer ${NAME}'"),
+        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is --sign the receiver's secret"),
         (("--header", "authorization: Bearer x"), "is the token of --header the one"),
     ],
 )
 def test_after_a_401_it_says_how_to_be_trusted(options: tuple[str, ...], hint: str) -> None:
-    """By what was not given, or by what was and is not right."""
+    """The hint depends on the credentials that were given."""
     for status, code in (("401 Unauthorized", "7"), ("200 OK", "401")):
         with answering(http_answer(f'{{"code":"{code}"}}', status)) as url:
             finished = quick("send", url, *options)
@@ -196,7 +186,7 @@ def test_after_a_401_it_says_how_to_be_trusted(options: tuple[str, ...], hint: s
 def test_without_a_url_it_goes_to_the_router_of_the_variables(
     target: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its host, its port and its path, which is secret; what cannot be sent to says so."""
+    """The URL has the host, the port and the secret path of `serve`; port 0 is an error."""
     port = target.url.rsplit(":", 1)[1].strip("/")
     monkeypatch.setenv("EBAAS_ROUTER_HOST", "0.0.0.0")
     monkeypatch.setenv("EBAAS_ROUTER_PORT", port)
@@ -209,15 +199,7 @@ def test_without_a_url_it_goes_to_the_router_of_the_variables(
     monkeypatch.setenv("EBAAS_ROUTER_PORT", str(free_port()))
     assert b"7a1c" not in quick("send").stdout
     monkeypatch.setenv("EBAAS_ROUTER_PORT", "0")
-    assert b"EBAAS_ROUTER_PORT: 0 is no port to send to" in quick("send").stderr
-
-
-def test_any_other_code_is_bad() -> None:
-    """A code but 000 is exit code 1, whatever the HTTP status says."""
-    with answering(http_answer('{"code":"0"}')) as url:
-        finished = quick("send", url)
-    assert finished.returncode == 1
-    assert one_line(finished.stdout).startswith("code 0, ")
+    assert b"EBAAS_ROUTER_PORT: 0 is not a port to send to" in quick("send").stderr
 
 
 def test_the_code_decides() -> None:
@@ -233,7 +215,7 @@ def test_the_code_decides() -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "reset", ""),
         (b"220 mail.example ESMTP\r\n\r\n", "protocol", ""),
         (http_answer("<html>", "502 Bad Gateway"), "not_json", "not JSON"),
-        (http_answer('["000"]'), "not_json", "no JSON object"),
+        (http_answer('["000"]'), "not_json", "not a JSON object"),
         (http_answer("[" * 60000), "not_json", "nested more than 8 deep"),
         (http_answer('{"code":0}'), "code", "no code that is a string"),
         (http_answer('{"code":500}'), "code", "no code that is a string"),
@@ -244,11 +226,11 @@ def test_the_code_decides() -> None:
     ],
 )
 def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> None:
-    """What is no contract reply is told by its reason, exit code 1."""
+    """Any other answer is shown with its reason; exit code 1."""
     with answering(answer) as url:
         finished = quick("send", url, "--format", "json")
     assert (finished.returncode, finished.stderr) == (1, b"")
-    (line,) = told(finished)
+    (line,) = results(finished)
     assert (line["code"], line["reason"]) == (None, reason)
     assert detail in (line["detail"] or "")
 
@@ -263,7 +245,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_reply_can_not_write_on_the_terminal() -> None:
-    """What a reply says is escaped and cut, so that it stays one line."""
+    """The texts of a reply are escaped and cut, so that it stays one line."""
     reply = {"code": "\x1b[2J", "msg": "a\nb\r\u202e" + "x" * 9999, "request_id": "\x00"}
     with answering(http_answer(json.dumps(reply))) as url:
         finished = quick("send", url)
@@ -273,20 +255,13 @@ def test_a_reply_can_not_write_on_the_terminal() -> None:
     assert len(line) < 400
 
 
-def test_no_locale_makes_a_reply_unprintable(target: Receiver) -> None:
-    """Where stdout's encoding lacks a character, it is escaped."""
-    finished = run("send", target.url, environ={"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"})
-    assert finished.returncode == 0
-    assert one_line(finished.stdout).startswith("code 000, \\u6210\\u529f, ")
-
-
 def test_the_timeout_ends_a_request() -> None:
     """`--timeout` is the longest that a request takes, also where an answer has begun."""
     with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", then="hold") as url:
         started = time.monotonic()
         finished = quick("send", url, "--timeout", "2s", "--format", "json")
         assert time.monotonic() - started < 30
-    assert told(finished)[0]["reason"] == "timeout"
+    assert results(finished)[0]["reason"] == "timeout"
 
 
 def test_retry_goes_on_until_it_succeeds() -> None:
@@ -306,22 +281,13 @@ def test_retry_goes_on_until_it_succeeds() -> None:
 
 
 def test_retry_gives_up_after_its_retries() -> None:
-    """When all retries are made the exit code is 1; the last wait repeats."""
+    """The exit code is 1 after the last retry; the last wait repeats."""
     with answering(http_answer('{"code":"500"}')) as url:
         finished = quick("send", url, "--waits", "1ms", "--retries", "3", "--format", "json")
     assert finished.returncode == 1
-    assert [(line["request"], line["of"]) for line in told(finished)] == [
+    assert [(line["request"], line["of"]) for line in results(finished)] == [
         (number, 4) for number in (1, 2, 3, 4)
     ]
-
-
-def test_a_retry_sends_the_same_bytes() -> None:
-    """A retry is the same event, byte for byte, as EBaaS would send it."""
-    with receiver("--fail-first", "1", "--format", "json") as target:
-        quick("send", target.url, "--waits", "1ms")
-        target.wait_for(lambda: len(target.stdout) == 2)
-        first, second = (json.loads(line)["body"] for line in target.stdout)
-    assert first == second
 
 
 def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
@@ -359,7 +325,7 @@ def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...], start: str) -> None:
-    """What can't be sent is one line that says why, exit code 2."""
+    """A mistake is one line that says why; exit code 2."""
     finished = quick("send", *arguments)
     assert finished.returncode == 2
     assert one_line(finished.stderr).startswith(f"ebaas-router: {start}")

@@ -74,7 +74,7 @@ def test_who_has_which_token(tmp_path: Path) -> None:
         ),
         (
             f"{{name: a, token: {CANARY}, may: read}}\n  - {{name: a, token: b, may: read}}",
-            "3:12: tokens[1].name: is here twice: who acted could not be told",
+            "3:12: tokens[1].name: is here twice: the log could not tell who acted",
         ),
         (
             f"{{name: a, token: {CANARY}, may: read}}\n  - {{name: b, token: {CANARY}, may: read}}",

@@ -7,7 +7,6 @@ import json
 import jsonschema
 import yaml
 
-from scripts import routes_reference
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
 
@@ -29,12 +28,6 @@ def test_nothing_about_it_is_dubious() -> None:
         f"{CONFIG} is good",
         f"{CONFIG.with_name('routes.test.yaml')} is good",
     ]
-
-
-def test_the_page_of_every_key_is_up_to_date() -> None:
-    """docs/routes-reference.md is what `make docs` makes of the schema."""
-    written = (ROOT / "docs/routes-reference.md").read_text(encoding="utf-8")
-    assert written == routes_reference.page()
 
 
 def test_the_shipped_tests_file_meets_the_schema() -> None:

@@ -1,10 +1,8 @@
-"""schemas/openapi.yaml: valid, up to date, and what real traffic looks like."""
+"""schemas/openapi.yaml: valid, and what real traffic looks like."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from email.message import Message
 from http.client import HTTPConnection
@@ -38,16 +36,8 @@ def operation(kind: str, name: str) -> dict[str, Any]:
     return found
 
 
-def test_the_document_is_what_the_code_makes_it() -> None:
-    """`make docs` would change nothing."""
-    made = subprocess.run(
-        [sys.executable, "-m", "scripts.openapi"], cwd=ROOT, capture_output=True, check=True
-    )
-    assert FILE.read_text("utf-8") == made.stdout.decode()
-
-
 def test_the_document_is_openapi() -> None:
-    """By OpenAPI's own schema of 3.1, its references and examples included."""
+    """The document is valid by the schema of OpenAPI 3.1, with its references and examples."""
     # Large, and imported where it is used: each process of a test run imports this file.
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -74,7 +64,7 @@ class Receiver(ThreadingHTTPServer):
             self.wfile.write(b'{"code": "000"}')
 
         def log_message(self, *_: Any) -> None:
-            """Nothing to say."""
+            """Log nothing."""
 
 
 @pytest.fixture
@@ -96,8 +86,8 @@ def replied(port: int, body: bytes, headers: Mapping[str, str]) -> tuple[str, An
 
 
 def test_real_traffic_fits(receiver: Receiver, tmp_path: Path) -> None:
-    """What a receiver gets has every header that is always there, and none that is not described;
-    replies are of a status and a form that are."""
+    """A receiver gets every header that is described as required, and only described ones; replies
+    have a described status and form."""
     trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "a=b"}
     bodies = {"200": SAMPLE, "400": b"{}", "500": event(event_key="no.route.fits.it")}
     with serving(tmp_path, {"ledger": receiver}, match="a.gs.*") as router:  # type: ignore[dict-item]

@@ -1,4 +1,4 @@
-"""What callers are told, as headers and as the lines that these go out in."""
+"""Replies, as headers and as header lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from router.contract.replies import (
 
 @pytest.mark.parametrize("reply", [ACKNOWLEDGED, FAILED, NO_TOKEN, Reply("400", '"\u4e0d"')])
 def test_both_ways_say_the_same(reply: Reply) -> None:
-    """Whatever server it is that a reply goes out by."""
+    """A reply is the same from any server."""
     headers, body = response_of(reply, "request")
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     assert lines_and_body(reply, "request") == (lines, body)

@@ -1,4 +1,4 @@
-"""How long a schedule of retries is."""
+"""The length of a retry schedule."""
 
 from __future__ import annotations
 

@@ -1,26 +1,20 @@
-"""The quick validator never lets pass what the reference refuses."""
+"""Schemas: our validator agrees with the reference implementation, and takes linear time."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft7Validator, Draft201909Validator, Draft202012Validator
+from jsonschema import Draft202012Validator
 
 from router.contract.schema import Schema, shipped_schema
-from router.contract.schema.quick import SchemaFault
 from router.model.errors import StartFailed
-from tests.support.command import ROOT
 from tests.support.effort import examples
-from tests.support.house import SAMPLE
-
-SEVEN, OLD = (each.META_SCHEMA["$schema"] for each in (Draft7Validator, Draft201909Validator))
+from tests.support.receivers import serving, tells
 
 NAMES = ("a", "event_key", "changes", "é")
 TYPES = ("string", "null", "boolean", "integer", "number", "array", "object")
@@ -78,7 +72,7 @@ schemas = st.recursive(st.booleans(), _keywords, max_leaves=5)
 @examples(100)
 @given(schemas, values)
 def test_the_two_validators_agree(document: Any, value: Any) -> None:
-    """Whatever schema an operator writes, and whatever comes: both let the same things pass."""
+    """Our validator and the reference agree about any schema and value."""
     faults = list(Schema(document, "s.json").faults(value))
     assert (faults == []) is Draft202012Validator(document).is_valid(value)
 
@@ -92,51 +86,6 @@ def test_they_agree_on_the_contract(value: dict[str, Any]) -> None:
     value = {**usual, "changes": [], **value}
     expected = Draft202012Validator(json.loads(path.read_text())).is_valid(value)
     assert (list(Schema.load(path).faults(value)) == []) is expected
-
-
-@pytest.mark.parametrize(
-    ("document", "value"),
-    [
-        ({"properties": {"a": {"format": "date"}}}, {}),
-        ({"items": {"multipleOf": 0.1}}, []),
-        ({"anyOf": [True, {"minimum": 1}]}, 2),
-        ({"$defs": {"x": {"type": "string"}}, "$ref": "#/$defs/x"}, "x"),
-        ({"$schema": "http://json-schema.org/draft-07/schema#", "type": "string"}, "x"),
-    ],
-)
-def test_where_they_may_differ_the_reference_alone_decides(
-    document: dict[str, Any], value: Any
-) -> None:
-    """Formats, arithmetic, references and older dialects."""
-    schema = Schema(document, "s.json")
-    assert not schema.passes(value)
-    assert list(schema.faults(value)) == []
-
-
-#: A process that reads the contract's schema and events by it.
-READER = """
-import sys
-from router.contract.intake import Intake
-intake = Intake.of(None)
-intake.read(sys.argv[1].encode())
-print("jsonschema" in sys.modules)
-"""
-
-
-def test_one_of_ours_that_is_none_is_found_at_once() -> None:
-    """Somebody has edited it: a start says so, and not the first event."""
-    with pytest.raises(StartFailed, match=r"^s\.json: at /type: no valid schema: "):
-        Schema({"type": 5}, "s.json", is_ours=True)
-
-
-def test_the_contract_is_read_by_the_quick_one_alone() -> None:
-    """Good events need no reference, which takes 5 MB and 30 ms; nor does our own schema."""
-    schema = shipped_schema("callback.schema.json")
-    assert Schema(json.loads(schema.read_text()), "s.json").passes(json.loads(SAMPLE))
-    ran = subprocess.run(
-        [sys.executable, "-c", READER, SAMPLE.decode()], capture_output=True, check=True, cwd=ROOT
-    )
-    assert ran.stdout == b"False\n"
 
 
 #: Python's own expressions would take longer for it than there are years.
@@ -161,89 +110,62 @@ SLOW = "a" * 50 + "b"
     ],
 )
 def test_no_value_makes_a_rule_take_long(document: dict[str, Any], value: Any) -> None:
-    """What backtracks, or compares each with each, would take minutes at the least."""
+    """Backtracking would take minutes at least."""
     assert faults_at_once(document, value)
 
 
 def test_many_items_do_not_make_a_rule_take_long() -> None:
-    """Nor do so many, of which none is like another."""
+    """Comparing each item with each other would."""
     many = [0, *(x for n in range(50_000) for x in (n, str(n), [n]))]
     assert faults_at_once({"uniqueItems": True}, many)
 
 
 def test_a_schema_may_refer_to_itself_further_down() -> None:
-    """As one of a tree does."""
+    """A schema may be recursive, as for a tree."""
     tree = Schema({"properties": {"next": {"$ref": "#"}, "name": {"type": "string"}}}, "s.json")
     assert [*tree.faults({"next": {"next": {"name": "a"}}})] == []
     (fault,) = tree.faults({"next": {"next": {"name": 1}}})
     assert fault.path == ("next", "next", "name")
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"$schema": SEVEN, "items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"type": "string"}}},
-        {"items": {"$ref": "#/shared/a"}, "shared": {"a": {"type": "string"}}},
-        {
-            "$schema": SEVEN,
-            "items": {"$ref": "#/definitions/a", "not": {"$ref": "#/items"}},
-            "definitions": {"a": {"type": "string"}},
-        },
-        {"items": {"type": "string", "then": {"$ref": "#/items"}}},
-    ],
-)
-def test_what_is_only_found_by_a_reference_is_a_schema_too(document: dict[str, Any]) -> None:
-    """Wherever it stands; and a cycle is none where its dialect passes it over."""
-    schema = Schema(document, "s.json")
-    assert [*schema.faults(["a"])] == []
-    assert [fault.path for fault in schema.faults([1])] == [(0,)]
-
-
-def test_what_is_nested_too_deeply_for_a_rule_is_a_fault() -> None:
-    """Wherever Python is at its end: in Rust it is a panic, which is no Exception."""
-    schema, value = Schema({"properties": {"a": {"if": {"$ref": "#"}}}}, "s.json"), dict[str, Any]()
-    for _ in range(600):
-        value = {"a": value}
-
-    def from_deeper(frames: int) -> list[SchemaFault]:
-        return from_deeper(frames - 1) if frames else [*schema.faults(value)]
-
-    for frames in range(40):
-        assert [fault.keyword for fault in from_deeper(frames)] == ["not computable"]
-
-
 def faults_at_once(document: dict[str, Any], value: Any) -> bool:
     began = time.thread_time()
     found = list(Schema(document, "s.json").faults(value))
-    return bool(found) and time.thread_time() - began < 5
+    return bool(found) and time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ({"pattern": "(?=a)b"}, 's.json: at /: the pattern "(?=a)b" can\'t'),
-        ({"items": {"pattern": r"(a)\1"}}, "s.json: at /items: the pattern"),
-        ({"patternProperties": {"(?!a)": {}}}, "s.json: at /: the pattern"),
-        ({"items": {"$id": "x", "$schema": Draft202012Validator.META_SCHEMA["$id"]}}, "at /items"),
-        ({"patternProperties": {"a": {}}, "not": {"unevaluatedProperties": False}}, "in one"),
-        ({"$ref": "#"}, "s.json: at /: what it refers to refers to it"),
-        ({"$defs": {"a": {"anyOf": [True, {"$ref": "#/$defs/a"}]}}}, "at /$defs/a"),
-        ({"dependentSchemas": {"a": {"not": {"$ref": "#"}}}}, "what it refers to refers to it"),
-        ({"properties": {"a": {"$ref": "#/required"}}, "required": []}, "at /properties/a: $ref"),
-        ({"items": {"$ref": "#/x"}, "x": {"type": 5}}, "or to no schema in it"),
-        ({"items": {"$ref": "#/x"}, "x": {"pattern": "(?=a)b"}}, "at /x: the pattern"),
-        ({"$schema": OLD, "$recursiveRef": "#"}, "what it refers to refers to it"),
-        ({"items": {"$ref": "#/type"}, "type": "object"}, "or to no schema in it"),
-        ({"items": {"$ref": "#/allOf/x"}, "allOf": [{}]}, "or to no schema in it"),
+        ({"pattern": "(?=a)b"}, "s.json: at /pattern: not a valid schema: "),
+        ({"items": {"pattern": r"(a)\1"}}, "patterns cannot have look-around or back-references"),
+        ({"items": {"$ref": "other.json"}}, "put the referenced schema under $defs"),
+        ({"items": {"$ref": "#/x"}, "x": {"type": 5}}, "s.json: at /x/type: "),
         ({"$schema": 5}, "at /$schema: an unknown dialect"),
-        ({"$schema": []}, "at /$schema: an unknown dialect"),
-        ({"$schema": "http://["}, "at /$schema: an unknown dialect"),
-        ({"$id": "urn:a", "items": {"$id": "http://["}}, "an $id or a reference in it is no URI"),
+        ({"$schema": "http://json-schema.org/draft-03/schema#"}, "an unknown dialect"),
+        ({"$id": "urn:a", "items": {"$id": "http://["}}, "Invalid URI"),
     ],
 )
-def test_what_can_not_be_judged_by_ends_the_start(document: dict[str, Any], says: str) -> None:
-    """Rules that nothing can check in a time that grows with the value alone, or that lead nowhere,
-    or back to themselves, are refused."""
+def test_a_schema_that_cannot_be_used_ends_the_start(document: dict[str, Any], says: str) -> None:
+    """The message has the place, and what to do."""
     with pytest.raises(StartFailed) as refused:
         Schema(document, "s.json")
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("many", [{"changes": [1] * 200_000}, {str(n): 1 for n in range(200_000)}])
+def test_a_body_full_of_faults_is_refused_quickly(many: dict[str, Any]) -> None:
+    """A fault behind the part that is searched is found, too."""
+    strings = {"type": "string"}
+    document = {"additionalProperties": strings, "properties": {"changes": {"items": strings}}}
+    assert faults_at_once(document, many)
+    late = Schema({"properties": {"changes": {"items": strings, "minItems": 50}}}, "s.json")
+    value = {"changes": [*("x" * 100), 1]}
+    assert [fault.path for fault in late.faults(value)] == [("changes", 100)]
+    assert list(late.faults({"changes": ["x"] * 100})) == []
+
+
+def test_nothing_is_fetched() -> None:
+    """A reference to another place is refused without a request to it."""
+    with serving(tells({})) as url, pytest.raises(StartFailed, match="nothing is fetched"):
+        Schema({"items": {"$ref": url}}, "s.json")

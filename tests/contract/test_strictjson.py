@@ -49,14 +49,14 @@ _values = st.recursive(
 
 @given(_values)
 def test_every_json_value_comes_through_unchanged(value: object) -> None:
-    """What the standard library writes is read back as the same value."""
+    """A text that the standard library writes is read as the same value."""
     for escaped in (True, False):
         assert parse_json(json.dumps(value, ensure_ascii=escaped).encode()) == value
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
-    """No bytes make it raise anything else."""
+    """Unreadable is the only exception, for any bytes."""
     with suppress(Unreadable):
         parse_json(text)
 
@@ -66,9 +66,12 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
     [
         (b"", "not JSON at line 1 column 1"),
         (b"[1,\n2", "not JSON at line 2 column 2"),
+        (b"{}{}", "not JSON at line 1 column 3"),
+        (b'"\n"', "not JSON at line 1 column 2"),
+        (b'"\xc0\xaf"', "not UTF-8 at byte 1"),
         (b"\xef\xbb\xbf{}", "a UTF-8 byte order mark at its start"),
-        (b"[NaN]", "NaN is no JSON number"),
-        (b"[-Infinity]", "-Infinity is no JSON number"),
+        (b"[NaN]", "NaN is not a JSON number"),
+        (b"[-Infinity]", "-Infinity is not a JSON number"),
         (b"[1e999]", "a number out of range"),
         (b"9" * 5000, "a number with too many digits"),
         (b'{"a":1,"a":1}', "a key twice in one object"),
@@ -82,7 +85,7 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
     ],
 )
 def test_what_can_be_read_in_two_ways_is_refused(text: bytes, why: str) -> None:
-    """Each trap is named, and nothing of the input is repeated."""
+    """The error names the cause and repeats nothing of the input."""
     with pytest.raises(Unreadable, match=f"^{why}$"):
         parse_json(text)
 
@@ -101,7 +104,7 @@ def refused(text: bytes, bounds: Bounds) -> str:
 def test_depth_has_one_bound_whatever_the_version_of_python(
     bounds: Bounds, opens: bytes, closes: bytes
 ) -> None:
-    """It is of what is open at a time, no bracket within a string counts, and it is named."""
+    """Only open brackets count, and none in strings; the error names the bound."""
     deep = opens * bounds.depth + b"1" + closes * bounds.depth
     within = deep[len(opens) : -len(closes)]
     strictjson.parse_json(deep, bounds)
@@ -121,7 +124,7 @@ def test_lists_and_objects_have_one_bound(bounds: Bounds) -> None:
 
 @EVERY
 def test_values_have_one_bound(bounds: Bounds) -> None:
-    """Of every kind, and the list around them is one of them; commas in strings are none."""
+    """Values of every kind count, with the list around them; commas in strings do not."""
     for one in (b"1", b'"a"', b"1e2", b"null", b'",["'):
         strictjson.parse_json(b"[%b]" % b",".join([one] * (bounds.values - 1)), bounds)
         text = b"[%b]" % b",".join([one] * bounds.values)
@@ -129,7 +132,7 @@ def test_values_have_one_bound(bounds: Bounds) -> None:
 
 
 def test_a_mib_of_ids_is_within_bounds() -> None:
-    """Whatever a callback of the largest size has in ids, or in objects with a UUID each."""
+    """The largest callback passes, with ids or with objects that have a UUID each."""
     many = json.dumps({"changes": ["12345678"] * 100_000}, separators=(",", ":"))
     objects = json.dumps({"changes": [{"id": "0" * 36}] * 22_000})
     for text in (many, objects, json.dumps(["id"] * 170_000)):
@@ -137,14 +140,14 @@ def test_a_mib_of_ids_is_within_bounds() -> None:
 
 
 def test_a_request_may_have_the_largest_callback_in_it() -> None:
-    """So whatever is accepted can be asked about."""
+    """`explain` can be asked about any callback that is accepted."""
     assert REQUEST.depth > CALLBACK.depth
     assert min(REQUEST.lists - CALLBACK.lists, REQUEST.values - CALLBACK.values) >= 10
     assert all(most > least for most, least in zip(ROUTER[1:], REQUEST[1:], strict=True))
 
 
 def _within(value: Any, bounds: Bounds) -> bool:
-    """By counting what was read."""
+    """Count the values that were read."""
     depth, level, lists, values = 0, [value], 0, 0
     while level:
         inner = [each for each in level if isinstance(each, list | dict)]
@@ -166,7 +169,7 @@ _hard_values = st.recursive(
 @settings(max_examples=MANY, deadline=None)
 @given(_hard_values, st.builds(Bounds, st.integers(1, 5), st.integers(5, 10), st.integers(10, 20)))
 def test_the_scan_counts_what_a_parser_reads(value: object, bounds: Bounds) -> None:
-    """Whatever is in strings: a text is refused if it has more than it may have, and else read."""
+    """A text is refused if and only if it exceeds a bound, whatever is in its strings."""
     for how in ({"separators": (",", ":")}, {"indent": 1}):
         text = json.dumps(value, **how).encode()
         try:
@@ -178,7 +181,7 @@ def test_the_scan_counts_what_a_parser_reads(value: object, bounds: Bounds) -> N
 
 
 def test_most_texts_pass_the_scan_by_counts_alone() -> None:
-    """Nothing is taken apart of an event with few brackets, or of a long one with few commas."""
+    """The scan is skipped for few brackets, and for few commas in a long text."""
     sizes: list[int] = []
 
     class Text(bytes):
@@ -192,14 +195,14 @@ def test_most_texts_pass_the_scan_by_counts_alone() -> None:
 
 
 def _blank_or_not(*inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """One text of several, mostly without blanks between them."""
+    """Join texts, mostly without blanks between them."""
     between = st.sampled_from(["", "", "", " ", "\n", "\t\r", "\f", "\u00a0"])
     parts = [part for one in inner for part in (between, one)]
     return st.tuples(*parts, between).map("".join)
 
 
 def _object(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """With names so few that some are there twice, written in one way or in two."""
+    """An object with few possible names, so that some are duplicates."""
     name = st.sampled_from(['"a"', '"b"', '"\\u0061"', '"é"', '""', '"a,b"', '": "'])
     return st.lists(_blank_or_not(name, st.just(":"), inner), max_size=4).map(
         lambda members: "{" + ",".join(members) + "}"
@@ -242,7 +245,7 @@ def _damaged(draw: st.DrawFn) -> bytes:
 
 
 def _read(read: Callable[[bytes], object], text: bytes) -> str:
-    """What comes of a text; 1, 1.0 and True are not the same, nor are 0.0 and -0.0."""
+    """The value of a text, or the error; 1, 1.0 and True differ, as do 0.0 and -0.0."""
     try:
         return repr(read(text))
     except Unreadable as error:
@@ -252,13 +255,13 @@ def _read(read: Callable[[bytes], object], text: bytes) -> str:
 @settings(max_examples=MANY, deadline=None)
 @given(_texts.map(str.encode) | _damaged() | _values.map(json.dumps).map(str.encode))
 def test_the_quick_reading_is_the_strict_one(text: bytes) -> None:
-    """Whatever comes: both give the same value, of the same types, or the same reason."""
+    """Both give the same value, of the same types, or the same reason."""
     assert _read(parse_json, text) == _read(parse_strictly, text)
 
 
 @pytest.mark.parametrize("depth", [2, 250, 254, 255, 500])
 def test_deep_ones_are_read_alike(depth: int) -> None:
-    """What is too deep for the quick reading is left to the strict one."""
+    """Texts too deep for the quick parser are left to the strict one."""
     for text in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
         assert _read(parse_json, text) == _read(parse_strictly, text)
         assert not _read(parse_json, text).startswith("Unreadable")
@@ -266,7 +269,7 @@ def test_deep_ones_are_read_alike(depth: int) -> None:
 
 @pytest.mark.parametrize("how", [{"separators": (",", ":")}, {}, {"indent": 2}])
 def test_usual_events_are_read_quickly(how: dict[str, Any]) -> None:
-    """However usual writers lay it out, an event needs no second reading."""
+    """A usual event is parsed once, however it is laid out."""
     event = {"event_source": "a", "event_key": "a.gs.证书.1", "changes": ["1", 2, 2.5, None]}
     text = json.dumps(event, ensure_ascii=False, **how).encode()
     assert is_all_of(text, orjson.dumps(orjson.loads(text)))

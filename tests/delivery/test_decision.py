@@ -1,15 +1,14 @@
-"""When a reply is decided: attempts that end, deadlines, callers that are gone."""
+"""The wait for a reply: attempts that end, deadlines, callers that hang up."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections.abc import Callable
 
 import pytest
 
-from router.delivery.forwarder import Decision
+from router.delivery.forwarder import Countdown
 from router.model.event import Attempt, Reason
 from router.transport.engine import Answer, Failure, TargetExchange
 
@@ -26,18 +25,6 @@ def flight() -> TargetExchange[Attempt]:
     return TargetExchange(read)
 
 
-def decision(patience: float = LONG, worth: bool = True) -> Decision:
-    return Decision(patience, lambda: worth)
-
-
-async def made(
-    one: Decision, gone: asyncio.Future[None] | None = None, within: float = LONG
-) -> None:
-    gone = gone or asyncio.get_running_loop().create_future()
-    async with asyncio.timeout(LONG):
-        await one.made(time.monotonic() + within, gone)
-
-
 ENDS: dict[str, Callable[[TargetExchange[Attempt]], object]] = {
     "answered": lambda flight: flight.end(Answer(200, b"")),
     "failed": lambda flight: flight.fail(ZeroDivisionError()),
@@ -46,51 +33,32 @@ ENDS: dict[str, Callable[[TargetExchange[Attempt]], object]] = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-async def test_an_exchange_is_heard_of_in_the_moment_it_ends(how: str) -> None:
-    """However it ends, once, and before the loop has had a turn."""
-    heard: list[TargetExchange[Attempt]] = []
+async def test_an_end_reaches_every_listener_at_once_and_once(how: str) -> None:
+    """In their order, before the loop has had a turn, and a late listener immediately. One that
+    fails is reported as any callback is; the others are called, and the exchange is stopped."""
+    faults: list[BaseException] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    calls: list[str] = []
     one = flight()
-    one.listen(heard.append)
+    one.stop = lambda: calls.append("stopped")
+    one.listen(lambda _: calls.append("first"))
+    one.listen(lambda _: 1 // 0)
+    one.listen(lambda _: calls.append("second"))
     ENDS[how](one)
-    assert heard == [one]
+    expected = ["first", "second", *(["stopped"] if how == "cancelled" else [])]
+    assert calls == expected
     one.end(Answer(200, b""))
-    assert heard == [one]
+    one.listen(lambda _: 1 // 0)
+    one.listen(lambda _: calls.append("late"))
+    assert calls == [*expected, "late"]
+    assert [type(error) for error in faults] == [ZeroDivisionError] * 2
     assert one.is_over
     assert one.error or one.result()
 
 
-async def test_everybody_who_listens_hears_it() -> None:
-    """In the order in which they came, and who comes late at once."""
-    heard: list[str] = []
-    one = flight()
-    one.listen(lambda _: heard.append("first"))
-    one.listen(lambda _: heard.append("second"))
-    one.end(Answer(200, b""))
-    assert heard == ["first", "second"]
-    one.listen(lambda _: heard.append("late"))
-    assert heard == ["first", "second", "late"]
-
-
 @pytest.mark.parametrize("how", ENDS)
-async def test_a_listener_that_fails_costs_nobody_else_anything(how: str) -> None:
-    """It is told as any callback's failure; the others hear, and what it has come to is stopped."""
-    told: list[BaseException] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
-    heard: list[str] = []
-    one = flight()
-    one.stop = lambda: heard.append("stopped")
-    one.listen(lambda _: 1 // 0)
-    one.listen(lambda _: heard.append("heard"))
-    ENDS[how](one)
-    one.listen(lambda _: 1 // 0)
-    assert heard == ["heard", *(["stopped"] if how == "cancelled" else [])]
-    assert [type(error) for error in told] == [ZeroDivisionError] * 2
-
-
-@pytest.mark.parametrize("how", ENDS)
-async def test_who_waits_for_an_exchange_hears_what_came_of_it(how: str) -> None:
-    """Be it a value, a fault or that it was cancelled; before its end as well as after."""
+async def test_an_exchange_can_be_awaited_before_and_after_its_end(how: str) -> None:
     one = flight()
     waiting = asyncio.gather(one, return_exceptions=True)
     await asyncio.sleep(0)
@@ -102,8 +70,7 @@ async def test_who_waits_for_an_exchange_hears_what_came_of_it(how: str) -> None
     assert (type(came), type(later)) == (expected, expected)
 
 
-async def test_who_is_cancelled_while_waiting_cancels_the_exchange() -> None:
-    """As of any future; what it has come to is broken off."""
+async def test_cancelling_a_wait_cancels_the_exchange() -> None:
     stopped: list[str] = []
     one = flight()
     one.stop = lambda: stopped.append("stopped")
@@ -120,12 +87,17 @@ async def test_who_is_cancelled_while_waiting_cancels_the_exchange() -> None:
     assert stopped == ["stopped"]
 
 
-async def test_it_is_made_when_every_required_attempt_has_ended() -> None:
-    """Not at the first."""
-    first, second, one = flight(), flight(), decision()
-    for each in (first, second):
-        one.watch(each, required=True)
-    waiting = asyncio.create_task(made(one))
+def nobody_gone() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+async def test_a_wait_ends_with_the_last_attempt() -> None:
+    """Attempts that ended before, or were not made, do not count."""
+    first, second, over = flight(), flight(), flight()
+    over.end(Answer(200, b""))
+    await Countdown([over, None]).wait(LONG, nobody_gone())
+    waiting = asyncio.create_task(Countdown([first, over, second]).wait(LONG, nobody_gone()))
+    await asyncio.sleep(0)
     first.end(Answer(200, b""))
     await asyncio.sleep(SHORT)
     assert not waiting.done()
@@ -133,73 +105,29 @@ async def test_it_is_made_when_every_required_attempt_has_ended() -> None:
     await waiting
 
 
-async def test_what_had_ended_before_is_not_waited_for() -> None:
-    """A target whose attempt ended as it began holds nobody up."""
-    ended, one = flight(), decision()
-    ended.end(Answer(200, b""))
-    one.watch(ended, required=True)
-    await made(one)
+async def test_a_wait_ends_in_time_or_with_the_caller() -> None:
+    hung, ended, gone = flight(), list[str](), nobody_gone()
 
-
-@pytest.mark.parametrize("late", ["required", "optional"])
-async def test_optional_attempts_are_waited_for_as_well(late: str) -> None:
-    """For a while, in which the last of all attempts makes it, required or not."""
-    required, optional, one = flight(), flight(), decision()
-    one.watch(required, required=True)
-    one.watch(optional, required=False)
-    waiting = asyncio.create_task(made(one))
-    await asyncio.sleep(0)
-    first, last = (optional, required) if late == "required" else (required, optional)
-    first.end(Answer(200, b""))
-    await asyncio.sleep(SHORT)
-    assert not waiting.done()
-    last.end(Answer(200, b""))
-    await waiting
-
-
-@pytest.mark.parametrize(("patience", "worth"), [(LONG, False), (0.0, True), (SHORT, True)])
-async def test_optional_attempts_are_not_waited_for_in_vain(patience: float, worth: bool) -> None:
-    """Not for a reply that fails anyhow, not without a memory, and not beyond the patience."""
-    hung = flight()
-    for all_required in ([flight()], []):
-        one = decision(patience=patience, worth=worth)
-        one.watch(hung, required=False)
-        for each in all_required:
-            one.watch(each, required=True)
-            asyncio.get_running_loop().call_soon(each.end, Answer(200, b""))
-        await made(one)
-
-
-async def test_it_is_made_at_its_deadline() -> None:
-    """Each at its own."""
-    hung = flight()
-    ended: list[str] = []
-
-    async def wait(name: str, seconds: float) -> None:
-        one = decision()
-        one.watch(hung, required=True)
-        await made(one, within=seconds)
+    async def wait(name: str, seconds: float, gone: asyncio.Future[None]) -> None:
+        await Countdown([hung]).wait(seconds, gone)
         ended.append(name)
 
-    await asyncio.gather(wait("late", 0.2), wait("early", SHORT), wait("past", -1.0))
-    assert ended == ["past", "early", "late"]
+    asyncio.get_running_loop().call_later(0.3, gone.set_result, None)
+    await asyncio.gather(
+        wait("late", 0.2, nobody_gone()),
+        wait("early", SHORT, nobody_gone()),
+        wait("past", -1.0, nobody_gone()),
+        wait("gone", LONG, gone),
+    )
+    assert ended == ["past", "early", "late", "gone"]
 
 
-async def test_it_is_made_once_its_caller_is_gone() -> None:
-    """Whatever is still in flight."""
-    gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    hung, one = flight(), decision()
-    one.watch(hung, required=True)
-    asyncio.get_running_loop().call_later(SHORT, gone.set_result, None)
-    await made(one, gone)
-
-
-async def test_nothing_is_kept_of_one_that_is_made(no_collections: None) -> None:
-    """And nobody has to look for a cycle to find that."""
-    one, its = flight(), decision()
-    its.watch(one, required=True)
+async def test_a_wait_that_is_over_is_freed_at_once(no_collections: None) -> None:
+    """Without a cycle that the collector would have to find."""
+    one = flight()
+    countdown = Countdown([one])
     asyncio.get_running_loop().call_soon(one.end, Answer(200, b""))
-    await made(its)
-    remains = weakref.ref(its._is_worth_waiting)
-    del its
+    await countdown.wait(LONG, nobody_gone())
+    remains = weakref.ref(countdown)
+    del countdown
     assert remains() is None

@@ -1,4 +1,4 @@
-"""The queue at work on a real store: what is due is sent, by its waits, fair among targets."""
+"""The queue on a real store: due deliveries are sent, by its waits, fairly among targets."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import hashlib
 import io
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.happenings import Happenings
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Outcome
 from router.delivery.observer import Observer
 from router.delivery.queue import (
     LEASE_MARGIN,
@@ -29,32 +28,16 @@ from router.delivery.queue import (
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent
-from router.net.loops import Gone
 from router.routing.table import Plan, RouteTable
-from router.routing.target import Target
 from router.store.protocol import DeliveryRow, Record, Stage, State
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
-from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
+from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
+from tests.support.sending import no_notifications
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-
-@dataclass
-class Direct:
-    """What a Forwarder sends by: the same targets, for requests."""
-
-    scene: Scene
-
-    def send(
-        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
-    ) -> Flight:
-        return self.scene.send(target, letter, patience)
-
-    def is_swamped(self, targets: Iterable[Target]) -> bool:
-        return False
 
 
 @pytest.fixture
@@ -64,8 +47,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 async def states(scene: Scene, body: bytes = b"{}") -> list[DeliveryRow]:
-    found = await scene.store.find(hashlib.sha256(body).digest(), T)
-    return [row for kept in found for row in kept.rows]
+    records = await scene.store.find(hashlib.sha256(body).digest(), T)
+    return [row for kept in records for row in kept.rows]
 
 
 async def test_what_is_due_is_sent_as_it_was(scene: Scene) -> None:
@@ -95,22 +78,9 @@ async def test_a_failure_is_due_again_after_its_wait(scene: Scene) -> None:
     await scene.until(2)
 
 
-async def test_what_runs_out_of_retries_is_a_dead_letter(scene: Scene) -> None:
-    """With the reason of its last attempt."""
-    scene.answers["one"] = NO
-    await scene.queue("event", "one")
-    for count in (1, 2):
-        await scene.until(count)
-        scene.time += 100
-    (row,) = await states(scene)
-    assert (row.state, row.reason, row.retries) == (State.DEAD, "connect_refused", 2)
-    await scene.the_queue.send_due()
-    assert len(scene.sent) == 2
-
-
 async def test_a_removed_targets_deliveries_are_dead_letters(scene: Scene) -> None:
-    """Once it has been away for long, and not before: another process may know it already. They
-    are not sent anywhere, and say why."""
+    """Only after a while, since another process may know the target already. They are sent nowhere,
+    and their reason says why."""
     await scene.queue("event", "gone")
     await scene.the_queue.send_due()
     scene.time += REMOVED_AFTER - 1
@@ -124,7 +94,8 @@ async def test_a_removed_targets_deliveries_are_dead_letters(scene: Scene) -> No
 
 
 async def test_a_target_that_comes_later_gets_what_waits(scene: Scene) -> None:
-    """What another process has queued by a newer routes.yaml; and being unknown is counted anew."""
+    """Another process has queued it by a newer routes.yaml. The time of being unknown starts
+    anew."""
     gone = scene.targets.pop("one")
     await scene.queue("event", "one")
     await scene.the_queue.send_due()
@@ -139,7 +110,7 @@ async def test_a_target_that_comes_later_gets_what_waits(scene: Scene) -> None:
 
 
 async def test_a_target_that_hangs_delays_nobody_else(tmp_path: Path) -> None:
-    """Two thousand of its deliveries are due before anybody's; the others' go out at once."""
+    """Two thousand of its deliveries are due before those of the others, which are sent at once."""
     others = [f"other{n}" for n in range(5)]
     async with opened(tmp_path, "dead", *others) as scene:
         await asyncio.gather(*(scene.queue(f"dead-{n}", "dead") for n in range(2000)))
@@ -165,8 +136,8 @@ async def test_what_is_in_flight_is_bounded(tmp_path: Path) -> None:
         assert set(scene.busy) == set(names)
 
 
-def test_the_next_place_goes_to_whoever_has_fewest() -> None:
-    """Places are dealt one by one, each target up to its own bound."""
+def test_the_next_attempt_goes_to_the_target_with_fewest() -> None:
+    """Attempts are shared out one by one, up to each target's limit."""
     assert shares({"a": 8, "b": 8}, {"a": 3}) == {"a": 5, "b": 8}
     assert shares({"a": 8, "b": 2}, {"a": 8}) == {"b": 2}
     assert shares({"a": 8, "b": 8, "c": 8}, {"d": MAX_IN_FLIGHT - 2}) == {"a": 1, "b": 1}
@@ -175,7 +146,7 @@ def test_the_next_place_goes_to_whoever_has_fewest() -> None:
 
 
 async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
-    """What a process took before it died is sent by another, once no attempt can be in flight."""
+    """Another process sends what a dead process had taken, once no attempt can be in flight."""
     async with opened(tmp_path, "one") as dead, opened(tmp_path, "one") as other:
         await dead.queue("event", "one")
         await dead.the_queue.send_due()
@@ -190,8 +161,8 @@ async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("attempt", [YES, NO])
-async def test_an_attempt_that_is_not_recorded_is_told(tmp_path: Path, attempt: Attempt) -> None:
-    """Its target has seen the event, and the store's own word says why nothing is known of it."""
+async def test_an_unrecorded_attempt_is_reported(tmp_path: Path, attempt: Attempt) -> None:
+    """Its target has seen the event, and the store's own error says why it is not recorded."""
     async with opened(tmp_path, "one") as scene:
         await scene.queue("event", "one")
         await scene.begun()
@@ -205,8 +176,8 @@ async def test_an_attempt_that_is_not_recorded_is_told(tmp_path: Path, attempt: 
         assert [retry.unrecorded] == [str(error) for error in scene.troubles]
 
 
-async def test_an_attempt_that_outlives_its_lease_is_told(tmp_path: Path) -> None:
-    """It is no dead letter, though it was the last one: another process has the delivery now."""
+async def test_an_attempt_that_outlives_its_lease_is_reported(tmp_path: Path) -> None:
+    """It is not a dead letter, even after the last retry: another process has the delivery now."""
     async with opened(tmp_path, "one") as slow, opened(tmp_path, "one") as other:
         terms = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0,), 1))
         slow.the_queue._in_force = lambda: InForce(RouteTable([], slow.targets), terms)
@@ -220,17 +191,17 @@ async def test_an_attempt_that_outlives_its_lease_is_told(tmp_path: Path) -> Non
         (retry,) = slow.retries
         assert (retry.row.state, retry.unrecorded) == (State.DEAD, LEASE_OVER)
         metrics = Metrics()
-        said = io.StringIO()
-        Observer(Log(said), metrics, Happenings(lambda *_: None)).retried(retry)
-        assert " retried event_id=event " in said.getvalue()
-        assert f"unrecorded={LEASE_OVER}" in said.getvalue()
+        log = io.StringIO()
+        Observer(Log(log), metrics, no_notifications()).retried(retry)
+        assert " retried event_id=event " in log.getvalue()
+        assert f"unrecorded={LEASE_OVER}" in log.getvalue()
         assert sum(metrics.of("one").dead_letters.values()) == 0
         assert [row.state for row in await states(slow)] == [State.QUEUED]
 
 
 async def test_an_acknowledgement_outlives_its_lease(tmp_path: Path) -> None:
-    """Another process has taken the delivery meanwhile, and is refused by the target, for the last
-    time: it is acknowledged all the same, and no dead letter."""
+    """Another process has taken the delivery, and its last attempt failed: it is acknowledged all
+    the same, and not a dead letter."""
     async with opened(tmp_path, "one") as slow, opened(tmp_path, "one") as other:
         terms = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0,), 1))
         other.the_queue._in_force = lambda: InForce(RouteTable([], other.targets), terms)
@@ -248,27 +219,29 @@ async def test_an_acknowledgement_outlives_its_lease(tmp_path: Path) -> None:
 
 
 async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
-    """A request that is just calling that target for the same event is not repeated."""
+    """The queue does not repeat an attempt that a request is making for the same event."""
     ending = asyncio.create_task(asyncio.sleep(0.01, YES))
     flight: Flight = TargetExchange.by(ending, as_it_came)
-    scene.memory.attempts["event", "one"] = flight
+    scene.memory.attempts[key_of("event", "one")] = flight
     await scene.queue("event", "one")
     await scene.until(1)
     assert scene.sent == []
     assert [row.state for row in await states(scene)] == [State.ACKNOWLEDGED]
-    assert scene.memory.attempts["event", "one"] is flight  # until the request has written it too
+    assert (
+        scene.memory.attempts[key_of("event", "one")] is flight
+    )  # until the request has written it too
 
 
 @pytest.mark.parametrize(("attempt", "is_joined"), [(YES, True), (NO, False)])
 async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
     tmp_path: Path, attempt: Attempt, is_joined: bool
 ) -> None:
-    """A request that comes meanwhile does not call the target again. One that failed is not
-    joined: who comes then tries again."""
+    """A request that comes in the meantime does not call the target again. A failed attempt is not
+    joined: the request makes its own."""
     async with opened(tmp_path, "one") as scene:
         await scene.queue("event", "one")
         await scene.begun()
-        flight = scene.memory.attempts["event", "one"]
+        flight = scene.memory.attempts[key_of("event", "one")]
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             scene.answers["one"] = attempt
@@ -276,17 +249,17 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
             await flight
             for _ in range(10):
                 await asyncio.sleep(0)
-            assert (scene.memory.to_join(("event", "one")) is flight) == is_joined
+            assert (scene.memory.to_join(key_of("event", "one")) is flight) == is_joined
             other.execute("ROLLBACK")
         await until(lambda: not scene.the_queue._in_flight)
         assert scene.memory.attempts == {}
 
 
 async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> None:
-    """Though the store has yet to learn of it."""
+    """Even if the store does not have the failure yet."""
     async with opened(tmp_path, "one") as scene:
         one = scene.targets["one"]
-        forwarder = Forwarder(Direct(scene), scene.memory, scene.now)
+        forwarder = Forwarder(scene, scene.memory, scene.now)
         letter = OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
 
         async def request(seconds: float) -> Outcome:
@@ -313,14 +286,14 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
         assert [name for name, _ in scene.sent] == ["one", "one"]
 
 
-async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scene: Scene) -> None:
-    """A request for a target that was queued when it was optional: the queue's attempt goes on,
-    and the next request joins it."""
+async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: Scene) -> None:
+    """A target that was optional when its delivery was queued is required now: the queue's attempt
+    goes on, and the next request joins it."""
     await scene.queue("event", "one", stage=Stage.OPEN)
     await scene.begun()
-    flight = scene.memory.attempts["event", "one"]
+    flight = scene.memory.attempts[key_of("event", "one")]
     one = scene.targets["one"]
-    forwarder = Forwarder(Direct(scene), scene.memory, scene.now)
+    forwarder = Forwarder(scene, scene.memory, scene.now)
     event = Event("a", "b", "c", "1", "a.b.c.1", b"{}")
 
     async def forward(gone: asyncio.Future[None]) -> Outcome:
@@ -332,7 +305,7 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
     await forward(gone)
     for _ in range(3):
         await asyncio.sleep(0)
-    assert scene.memory.attempts["event", "one"] is flight
+    assert scene.memory.attempts[key_of("event", "one")] is flight
     scene.answers["one"] = YES
     scene.released.set()
     outcome = await forward(asyncio.get_running_loop().create_future())
@@ -340,8 +313,8 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
     assert [name for name, _ in scene.sent] == ["one"]
 
 
-async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:
-    """What they await becomes a dead letter."""
+async def test_expired_records_are_ended_and_reported(scene: Scene) -> None:
+    """Deliveries that awaited a retry become dead letters."""
     record = Record("event", Stage.OPEN, 0.0, 1, 0.0, 0.0, 0.0, scene.time)
     letter = OutboundEvent(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), b"digest", "request")
     await scene.store.add(record, letter, [DeliveryRow("one", State.AWAITING, "code")], T)
@@ -350,8 +323,8 @@ async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:
 
 
 async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
-    """However seldom the queue is looked at when there is nothing to do; a target that hangs
-    holds nobody back."""
+    """However rarely an idle queue looks for work; a target that hangs does not delay the
+    others."""
     scene.answers["one"] = YES
     await asyncio.gather(*(scene.queue(f"one-{n}", "one") for n in range(5 * MAX_PER_TARGET)))
     await scene.queue("two-0", "two")
@@ -382,17 +355,17 @@ async def test_a_stop_finishes_what_is_in_flight(scene: Scene) -> None:
     assert len(scene.sent) == 1
 
 
-async def test_when_the_first_event_is_given_up_is_told(scene: Scene) -> None:
+async def test_the_first_expiry_is_reported(scene: Scene) -> None:
     """By the store's clock and the waits in force, retry by retry until it is over."""
     scene.answers["one"] = NO
     await scene.queue("event", "one")
     await scene.the_queue.tidy()
-    assert scene.gives_up == {"one": scene.time + 20.0}
+    assert scene.expires_at == {"one": scene.time + 20.0}
     await scene.until(1)
     await scene.the_queue.tidy()
     due_at = scene.retries[0].row.due_at
-    assert scene.gives_up == {"one": due_at}
+    assert scene.expires_at == {"one": due_at}
     scene.time = due_at
     await scene.until(2)
     await scene.the_queue.tidy()
-    assert scene.gives_up == {}
+    assert scene.expires_at == {}

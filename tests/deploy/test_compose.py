@@ -17,9 +17,9 @@ from router.config.settings import Settings
 from router.contract.schedule import parse_duration
 from router.ops.guard import OpsTokens
 from router.store.url import Database
+from tests.deploy.variables import longest_stop, settings_of
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
-from tests.support.variables import longest_stop, settings_of
 
 BUILT = os.environ.get("DEPLOY_BUILT")
 DEPLOY = ROOT / "deploy"
@@ -71,16 +71,13 @@ def test_the_router_takes_its_variables_and_is_given_the_files_they_name(compose
     """A wrong name would do nothing, a wrong value end the start."""
     router = compose["services"]["router"]
     settings = settings_of(router["environment"])
-    given = {Path("/run/secrets") / secret["source"] for secret in router["secrets"]}
     mounted = {volume["target"]: Path(volume.get("source", "")) for volume in router["volumes"]}
     file = settings["ops_tokens"]
     assert (mounted[str(file.parent)] / file.name).exists()
     if "postgresql" in compose["services"]:
         assert isinstance(settings["store"], Database)
-        assert settings["store_password_file"] in given
     else:
         assert settings["store"] == Path("/data/ebaas-router.db")
-        assert "store_password_file" not in settings
 
 
 def test_a_stop_is_waited_for(compose: Any) -> None:
@@ -97,7 +94,7 @@ def test_the_database_is_the_one_that_the_router_asks_for() -> None:
     is_told, asks = server["environment"], router["environment"]
     address = f"postgresql://{is_told['POSTGRES_USER']}@postgresql/{is_told['POSTGRES_DB']}"
     assert asks["EBAAS_ROUTER_STORE"] == address
-    assert asks["EBAAS_ROUTER_STORE_PASSWORD_FILE"] == is_told["POSTGRES_PASSWORD_FILE"]
+    assert "PGPASSWORD" in asks
     given = [f"/run/secrets/{secret['source']}" for secret in server["secrets"]]
     assert given == [is_told["POSTGRES_PASSWORD_FILE"]]
     assert set(server["networks"]) <= set(router["networks"])

@@ -7,6 +7,7 @@ it the base alone is read, which is one router whole.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from router import __version__
 from router.config.settings import Settings
 from router.ops.guard import OpsTokens
 from router.store.url import Database
+from tests.deploy.variables import longest_stop, settings_of
 from tests.support.command import ROOT
 from tests.support.inprocess import ran
-from tests.support.variables import longest_stop, settings_of
 
 KUBERNETES = ROOT / "deploy/kubernetes"
 BUILT = os.environ.get("DEPLOY_BUILT")
@@ -54,7 +54,7 @@ class Build:
         self.labels = self.set["spec"]["template"]["metadata"]["labels"]
         self.pod = self.set["spec"]["template"]["spec"]
         [self.container] = self.pod["containers"]
-        self.environ = {each["name"]: each["value"] for each in self.container["env"]}
+        self.environ = {each["name"]: each.get("value") for each in self.container["env"]}
         self.settings = settings_of(self.environ)
         self.mounts = {each["name"]: each["mountPath"] for each in self.container["volumeMounts"]}
 
@@ -136,14 +136,16 @@ def test_every_variable_is_a_setting_and_every_file_is_mounted(build: Build) -> 
     assert str(settings["secrets_dir"]) == build.mounts["secrets"]
     assert str(settings["ops_tokens"].parent) == build.mounts["config"]
     assert settings["ops_tokens"].name in build.one("ConfigMap")["data"]
-    files = [settings.get("store_password_file")]
     store = build.environ.get("EBAAS_ROUTER_STORE", "")
-    files += [Path(file) for file in parse_qs(urlsplit(store).query).get("sslrootcert", [])]
-    for file in files:
-        assert file is None or (str(file.parent), file.name in SECRET["stringData"]) == (
+    for file in map(Path, parse_qs(urlsplit(store).query).get("sslrootcert", [])):
+        assert (str(file.parent), file.name in SECRET["stringData"]) == (
             build.mounts["secrets"],
             True,
         )
+    for each in build.container["env"]:
+        if "valueFrom" in each:
+            key = each["valueFrom"]["secretKeyRef"]
+            assert (key["name"], key["key"] in SECRET["stringData"]) == ("ebaas-router", True)
     archive = settings.get("archive", Path("/data/archive"))
     assert archive.is_relative_to(build.mounts["data"])
 
@@ -156,7 +158,7 @@ def test_nodes_share_a_database_and_one_alone_has_a_volume(build: Build) -> None
         assert build.set["spec"]["volumeClaimTemplates"]
     else:
         assert isinstance(settings["store"], Database)
-        assert settings["store_password_file"]
+        assert "PGPASSWORD" in build.environ
         let_out = build.one("NetworkPolicy")["spec"]["egress"]
         assert {"port": 5432} in [port for rule in let_out for port in rule["ports"]]
 
@@ -187,12 +189,12 @@ def test_the_routes_are_good_with_the_secret_beside_them(build: Build, tmp_path:
     OpsTokens(tmp_path / "ops-tokens.yaml", {}, tmp_path)
 
 
-def test_the_image_is_of_this_version(build: Build) -> None:
-    """An overlay names one, so that nobody runs another by chance."""
+def test_the_image_is_of_the_last_release(build: Build) -> None:
+    """An overlay pins a version that exists."""
+    newest = re.search(r"^## \[(\d[^]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest
     expected = (
-        "ebaas-router"
-        if build.name == "base"
-        else f"registry.example.com/ebaas-router:{__version__}"
+        "ebaas-router" if build.name == "base" else f"registry.example.com/ebaas-router:{newest[1]}"
     )
     assert build.container["image"] == expected
 

@@ -1,4 +1,4 @@
-"""What must hold of a history, told from what really happened."""
+"""The promises, checked against what really happened in a history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.model.world import TERMS, Answered, Sent, Source, World
 
 
 def credit(requests: int) -> float:
-    """How long acknowledgements may count after the last of so many requests."""
+    """The time for which acknowledgements count after the last of so many requests."""
     waits = (TERMS.ebaas.wait(made) or 0.0 for made in range(requests))
     return 2 * max(waits, default=0.0) + TERMS.grace
 
@@ -95,7 +95,7 @@ class _Group:
         return int(count)
 
     def false_answers(self) -> list[str]:
-        """Each `000` has an acknowledgement of its own from every required target."""
+        """A `000` without an acknowledgement of its own from every required target."""
         return [
             f"{target} acknowledged {self.body!r} {len(self.acknowledged(target))} times for "
             f"{count} 000s"
@@ -104,7 +104,7 @@ class _Group:
         ]
 
     def stale_answers(self) -> list[str]:
-        """And none that stands for an event which was over before this one came."""
+        """A `000` by an acknowledgement for an event that was over before this one came."""
         if self.body in self.world.unknowable:
             return []
         broken = []
@@ -140,7 +140,7 @@ class _Group:
         return broken
 
     def lost_records(self) -> list[str]:
-        """What was recorded is acknowledged, superseded or dead in the end.
+        """A record ends as acknowledged, superseded or a dead letter.
 
         An event whose caller fell silent may have been taken for another one's retry.
         """
@@ -156,7 +156,7 @@ class _Group:
         return broken
 
     def false_alarms(self) -> list[str]:
-        """What was acknowledged in the end leaves no dead letter, or one that says so."""
+        """An acknowledged event leaves no dead letter, or one that says so."""
         if self.causes - {"crash", "expired", "late", "store"} or {"crash", "store"} <= self.causes:
             return []
         if not all(source.answered for source in self.sources):
@@ -176,8 +176,7 @@ class _Group:
         ]
 
     def unsaid(self) -> list[str]:
-        """No delivery is a dead letter whose own acknowledgement has reached a router that lived
-        on."""
+        """A dead letter whose acknowledgement reached a router that lived on."""
         if "crash" in self.causes:
             return []
         query = (
@@ -193,8 +192,8 @@ class _Group:
         ]
 
     def early_deaths(self) -> list[str]:
-        """What the router itself did not send costs no retry: an optional delivery is given up only
-        once its target has had so many attempts."""
+        """An attempt that the router itself holds back costs no retry: an optional delivery is
+        given up only once its target has had so many attempts."""
         if self.world.weather.changes:
             return []
         query = (
@@ -211,14 +210,14 @@ class _Group:
         ]
 
     def new_names(self) -> list[str]:
-        """Where nothing went wrong, all attempts for an event have one id."""
+        """Without faults, all attempts for an event have one id."""
         ids = {sent.event_id for sent in self.sent}
         if self.causes or len(ids) <= len(self.sources):
             return []
         return [f"{self.body!r} went by {len(ids)} ids"]
 
     def duplicates(self) -> dict[str, int]:
-        """How often more than there are events each target has acted."""
+        """The number of duplicates at each target."""
         came = sum(source.arrived is not None for source in self.sources)
         acted = Counter(sent.target for sent in self.sent if sent.acted)
         return {target: count - came for target, count in acted.items() if count > came}
@@ -229,7 +228,7 @@ def _counts(sides: object) -> Counter[str]:
 
 
 def _matched(sources: list[Source], sent: list[Sent], may: object) -> bool:
-    """Whether each source can have one of them for its own (Kuhn's algorithm)."""
+    """Return whether each source can have one of its own (Kuhn's algorithm)."""
     owner: dict[int, Source] = {}
 
     def place(source: Source, seen: set[int]) -> bool:

@@ -136,7 +136,7 @@ async def _caller(world: World, source: Source, start: float) -> None:
 
 
 async def _request(world: World, source: Source) -> bool:
-    """One request; whether the caller has read a `000`."""
+    """Make one request; return whether the caller has read a `000`."""
     given = world.weather
     alive = [process for process in world.processes if process.alive]
     if world.happens(given.request_lost) or not alive:
@@ -189,7 +189,7 @@ def _unread(world: World, request: Request) -> None:
 
 
 def _note_arrival(world: World, request: Request) -> None:
-    """What a router can't tell by itself: a retry that overlaps its request, or comes too late."""
+    """Note a retry that overlaps its request, or comes too late: a router cannot recognize it."""
     source, now = request.source, world.loop.time()
     if source.arrived is None:
         source.arrived = now

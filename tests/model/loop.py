@@ -25,14 +25,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now += seconds
 
     def _process_events(self, event_list: Any) -> None:
-        """There are none."""
+        """Do nothing: there is no I/O."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps."""
+        """Do nothing: nothing sleeps."""
 
 
 class _Jump:
-    """Where a loop waits for I/O."""
+    """The point at which a loop waits for I/O."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop

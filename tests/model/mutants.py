@@ -12,7 +12,7 @@ import pytest
 
 from router.delivery import queue, rules
 from router.delivery.forwarder import Forwarder
-from router.delivery.memory import Memory, RequestMemory
+from router.delivery.memory import Memory, Outcome, RequestMemory
 from router.delivery.queue import Queue
 from router.delivery.rules import Delivery
 from router.store.protocol import DeliveryRow, Due, Settlement, State, StoreFailed
@@ -24,7 +24,7 @@ Patch = pytest.MonkeyPatch
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One rule left out."""
+    """A change that leaves one rule out."""
 
     #: The rule's number, and what is left out of it.
     rule: str
@@ -66,14 +66,14 @@ def late_write_gives_credit(patch: Patch) -> None:
 
 
 def all_called_again(patch: Patch) -> None:
-    patch.setattr(Delivery, "wanted", property(lambda self: True))
+    patch.setattr(Delivery, "needed", property(lambda self: True))
 
 
 def queued_called_again(patch: Patch) -> None:
-    def wanted(self: Delivery) -> bool:
+    def needed(self: Delivery) -> bool:
         return self.row is None or self.row.state is not State.ACKNOWLEDGED
 
-    patch.setattr(Delivery, "wanted", property(wanted))
+    patch.setattr(Delivery, "needed", property(needed))
 
 
 def queued_counts_as_acknowledged(patch: Patch) -> None:
@@ -82,10 +82,10 @@ def queued_counts_as_acknowledged(patch: Patch) -> None:
             return self.attempt.acknowledged
         return self.row is not None and self.row.state in (State.ACKNOWLEDGED, State.QUEUED)
 
-    def wanted(self: Delivery) -> bool:
+    def needed(self: Delivery) -> bool:
         return self.row is None or self.row.state is State.AWAITING
 
-    patch.setattr(Delivery, "wanted", property(wanted))
+    patch.setattr(Delivery, "needed", property(needed))
     patch.setattr(Delivery, "acknowledged", property(acknowledged))
 
 
@@ -127,14 +127,14 @@ def closed_without_looking(patch: Patch) -> None:
 def closed_after_the_reply(patch: Patch) -> None:
     real = Memory.answer
 
-    async def answer(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
-        if recalled.record is None:
-            return await real(self, recalled, *rest)
+    async def answer(self: Memory, outcome: Outcome, timeout: float) -> bool:
+        if outcome.recalled.record is None:
+            return await real(self, outcome, timeout)
 
         async def later() -> None:
             await asyncio.sleep(2.0)
             with suppress(StoreFailed):
-                await self._commit(recalled, *rest)
+                await self._commit(outcome, timeout)
 
         asyncio.create_task(later())  # noqa: RUF006
         return True
@@ -166,8 +166,8 @@ def blind_answers_forgotten(patch: Patch) -> None:
     patch.setattr(Memory, "write_pending", _nothing)
     real = Memory.answer
 
-    async def answer(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
-        result = await real(self, recalled, *rest)
+    async def answer(self: Memory, outcome: Outcome, timeout: float) -> bool:
+        result = await real(self, outcome, timeout)
         self._blindly = 0
         return result
 
@@ -193,9 +193,9 @@ def overtaken_keeps_its_credit(patch: Patch) -> None:
 def recorded_beside_others(patch: Patch) -> None:
     real = Memory.record
 
-    async def record(self: Memory, recalled: RequestMemory, *rest: Any) -> bool:
-        before = [(other, other.others) for other in self._others(recalled)]
-        work = asyncio.ensure_future(real(self, recalled, *rest))
+    async def record(self: Memory, outcome: Outcome, timeout: float) -> bool:
+        before = [(other, other.others) for other in self._others(outcome.recalled)]
+        work = asyncio.ensure_future(real(self, outcome, timeout))
         await asyncio.sleep(0)
         for other, others in before:
             other.others = others

@@ -1,4 +1,4 @@
-"""What the system does not give us: whose it is, its mode, and who we are."""
+"""Messages about files without permission: owner, mode, and the user of the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from router.config.loading import load
 from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
-from router.model.errors import RouterError, StartFailed
+from router.model.errors import RouterError
 from router.ops.guard import secrets_in
 from router.store.sqlite.file import open_existing, open_file
 from router.telemetry.log import Log
@@ -33,8 +33,8 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-def said_by(act: Callable[[], object], kind: type[Exception] = RouterError) -> str:
-    """What somebody is told who is refused."""
+def refusal_of(act: Callable[[], object], kind: type[Exception] = RouterError) -> str:
+    """The message for a user without permission."""
     with as_somebody():
         with pytest.raises(kind) as raised:
             act()
@@ -44,9 +44,9 @@ def said_by(act: Callable[[], object], kind: type[Exception] = RouterError) -> s
     return text.removesuffix(f", {who}")
 
 
-def told(sort: str, path: Path, mode: str) -> str:
-    found = path.stat()
-    return f"the {sort} '{path}' has owner {found.st_uid}:{found.st_gid} and mode {mode}"
+def described(sort: str, path: Path, mode: str) -> str:
+    status = path.stat()
+    return f"the {sort} '{path}' has owner {status.st_uid}:{status.st_gid} and mode {mode}"
 
 
 def file(folder: Path, mode: int = 0, name: str = "a") -> Path:
@@ -59,20 +59,10 @@ def file(folder: Path, mode: int = 0, name: str = "a") -> Path:
 def test_a_closed_secret(folder: Path) -> None:
     """A secret that is root's alone is there, and closed: that is another thing than missing."""
     path = file(folder)
-    said = said_by(lambda: Variables({}, folder).resolve("${file:a}"), Unresolved)
-    assert said == (
-        "the secret file 'a' can't be read: permission denied: " + told("file", path, "0000")
+    words = refusal_of(lambda: Variables({}, folder).resolve("${file:a}"), Unresolved)
+    assert words == (
+        "the secret file 'a' can't be read: permission denied: " + described("file", path, "0000")
     )
-
-
-def test_a_secret_in_a_closed_folder(folder: Path) -> None:
-    """Where the folder is what is closed, that is told."""
-    secrets = folder / "secrets"
-    secrets.mkdir()
-    file(secrets)
-    secrets.chmod(0)
-    said = said_by(lambda: Variables({}, secrets).resolve("${file:a}"), Unresolved)
-    assert said.endswith(told("folder", secrets, "0000"))
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -84,14 +74,14 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_closed_file(reader: str, folder: Path) -> None:
-    """Whatever file it is that we were given, it is told in the same words."""
+    """The words are the same for every file."""
     path = file(folder)
-    said = said_by(lambda: READERS[reader](path))
-    assert said.endswith("can't be read: permission denied: " + told("file", path, "0000"))
+    words = refusal_of(lambda: READERS[reader](path))
+    assert words.endswith("can't be read: permission denied: " + described("file", path, "0000"))
 
 
 def test_a_file_in_a_closed_folder_is_a_problem_among_others(folder: Path) -> None:
-    """For `check` and its like, which tell all that is wrong at once."""
+    """`check` lists it with all other problems."""
     closed = folder / "closed"
     closed.mkdir()
     path = file(closed, 0o644)
@@ -104,14 +94,14 @@ def test_a_file_in_a_closed_folder_is_a_problem_among_others(folder: Path) -> No
 
 
 def test_a_closed_folder_for_the_store(folder: Path) -> None:
-    """Where no file can be made, the folder is told; also the one that its folder would be in."""
+    """The message is about the folder, or the nearest one above it."""
     closed = folder / "data"
     closed.mkdir()
     closed.chmod(0o555)
     for path in (closed / "x.db", closed / "deep" / "x.db"):
-        said = said_by(partial(open_file, path))
-        why = told("folder", closed, "0555")
-        assert said == f"can't use the store {path}: permission denied: {why}"
+        words = refusal_of(partial(open_file, path))
+        why = described("folder", closed, "0555")
+        assert words == f"can't use the store {path}: permission denied: {why}"
 
 
 @pytest.mark.parametrize("opened", [open_file, open_existing])
@@ -120,21 +110,10 @@ def test_a_store_of_somebody_else(opened: Callable[[Path], object], folder: Path
     path = folder / "x.db"
     fill(path, 0)
     path.chmod(0o400)
-    said = said_by(lambda: opened(path))
-    assert said == f"can't use the store {path}: it can't be written to: " + told(
+    words = refusal_of(lambda: opened(path))
+    assert words == f"can't use the store {path}: it can't be written to: " + described(
         "file", path, "0400"
     )
-
-
-def test_a_store_in_a_closed_folder(folder: Path) -> None:
-    """For a command beside the router: whether it is there can't be seen."""
-    closed = folder / "data"
-    closed.mkdir()
-    closed.chmod(0)
-    path = closed / "x.db"
-    said = said_by(partial(open_existing, path))
-    why = told("folder", closed, "0000")
-    assert said == f"can't use the store {path}: permission denied: {why}"
 
 
 def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
@@ -145,8 +124,8 @@ def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
     fill(path, 0)
     path.chmod(0o666)
     data.chmod(0o555)
-    said = said_by(lambda: open_file(path))
-    assert said.endswith(told("folder", data, "0555"))
+    words = refusal_of(lambda: open_file(path))
+    assert words.endswith(described("folder", data, "0555"))
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o555])
@@ -164,20 +143,8 @@ def test_an_archive_below_a_closed_folder(folder: Path, mode: int) -> None:
         with as_somebody():
             return app.warnings(loaded)
 
-    said = asyncio.run(warned())
+    words = asyncio.run(warned())
     with as_somebody():
         who = f"this process is {os.geteuid()}:{os.getegid()}"
-    why = f"{told('folder', closed, f'{mode:04o}')}, and {who}"
-    assert f"the archive {settings.archive} can't be written: {why}" in said
-
-
-def test_a_folder_in_which_no_file_can_be_made() -> None:
-    """The folder is there; it only takes no files."""
-    with pytest.raises(StartFailed, match="no file can be made in '/proc'"):
-        open_file(Path("/proc/x.db"))
-
-
-def test_a_folder_that_is_not_there(folder: Path) -> None:
-    """Only the last folder of a path is made."""
-    with pytest.raises(StartFailed, match=f"there is no folder '{folder}/a' to make 'b' in"):
-        open_file(folder / "a" / "b" / "x.db")
+    why = f"{described('folder', closed, f'{mode:04o}')}, and {who}"
+    assert f"the archive {settings.archive} can't be written: {why}" in words

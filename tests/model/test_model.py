@@ -28,7 +28,7 @@ SEARCH = 2000
 
 @pytest.mark.parametrize("part", range(4))
 def test_no_history_breaks_a_promise(part: int) -> None:
-    """No `000` without its acknowledgements, nothing lost, no duplicate without a cause."""
+    """No `000` without its acknowledgements, no loss, no duplicate without a cause."""
     broken = {
         seed: verdict.violations
         for seed in range(part, HISTORIES, 4)
@@ -39,7 +39,7 @@ def test_no_history_breaks_a_promise(part: int) -> None:
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_no_scene_breaks_a_promise(scene: str) -> None:
-    """Where several things have to meet that a random history hardly ever brings together."""
+    """Scenes combine events that a random history hardly ever brings together."""
     seeds = {*range(SEEDS), *(mutant.seed for mutant in ALL if mutant.scene == scene)}
     broken = {seed: play(seed, SCENES[scene]).violations for seed in seeds}
     assert {seed: found for seed, found in broken.items() if found} == {}

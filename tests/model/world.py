@@ -12,9 +12,9 @@ from random import Random
 from typing import Any, TypeVar
 
 from router.contract.schedule import Schedule, Terms
-from router.delivery.forwarder import Forwarder, Outcome
-from router.delivery.happenings import OwnEvents
-from router.delivery.memory import Memory
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Memory, Outcome
+from router.delivery.notifications import Notifications
 from router.delivery.queue import Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
@@ -186,7 +186,7 @@ class World:
         await asyncio.sleep(self.random.uniform(0.0, longest))
 
     def boundary(self, process: Process) -> None:
-        """Between two effects: here a process may die."""
+        """A point between two effects, at which a process may die."""
         if not process.alive:
             raise asyncio.CancelledError
         self.effects += 1
@@ -209,7 +209,7 @@ class World:
             self.required = self.required or {min(self.targets)} if self.targets else set()
 
     def note(self, cause: str, source: Source | None = None) -> None:
-        """It concerns that event's body, or all that are under way."""
+        """Note a cause for duplicates of this body, or of all events in flight."""
         concerned = [source] if source else [s for s in self.sources if s.arrived is not None]
         self.causes |= {(each.event.body, cause) for each in concerned}
 
@@ -227,9 +227,9 @@ class Process:
         self.memory = Memory(store)
         self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
         in_force = lambda: InForce(RouteTable([], world.targets), TERMS)  # noqa: E731
-        own_events = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
+        notifications = Notifications(in_force, Metrics(), Log(io.StringIO()))
         self.worker = Queue(
-            *(store, self.memory, sender, in_force, self, own_events, world.random),
+            *(store, self.memory, sender, in_force, self, notifications, world.random),
             monotonic=world.loop.time,
         )
         self.worker.poll = 5.0
@@ -252,7 +252,7 @@ class Process:
         self.down.set_result(None)
 
     async def handle(self, request: Request) -> None:
-        """What the callback path does with an event."""
+        """The callback path for one event."""
         world, source = self.world, request.source
         _REQUEST.set(request)
         plan = world.plan()
@@ -307,7 +307,7 @@ class Process:
     def broken(self, error: Exception) -> None:
         raise error
 
-    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None: ...
+    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None: ...
 
 
 class SimulatedSender:
@@ -407,7 +407,7 @@ class SimulatedStore:
         await self._write(lambda r: r.add(record, letter, rows), timeout, late)
 
     def too_late(self, record: Record) -> Record:
-        """What becomes of a record whose write has missed its timeout."""
+        """The fate of a record whose write missed its timeout."""
         return replace(record, credit_revoked=True)
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
@@ -427,7 +427,7 @@ class SimulatedStore:
         return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
-        """No rule asks for it; so it is no effect that a history is made of."""
+        """Note an effect that no rule asks for."""
         self._world.rows.missed(event_id, target, tried)
 
     async def revoke_all_credit(self, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""Who guesses tokens is not listened to for a while."""
+"""An address that guesses tokens is refused for a while."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from router.ops.guard import MOST_WRONG, WRONG_WITHIN, Failures
         ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
     ],
 )
-def test_an_address_waits_for_itself_alone(peer: str, same: str, other: str) -> None:
-    """However it is written; an IPv6 one with all of its network. Then it begins anew."""
+def test_an_address_is_refused_for_a_while(peer: str, same: str, other: str) -> None:
+    """However it is written; an IPv6 address with its whole network. Then it begins anew."""
     failures = Failures()
     for second in range(MOST_WRONG):
         assert failures.wait(peer, 100.0 + second) == 0
@@ -28,16 +28,16 @@ def test_an_address_waits_for_itself_alone(peer: str, same: str, other: str) -> 
     assert failures.wait(peer, later) == 0
 
 
-def test_a_token_that_comes_again_is_no_other_guess() -> None:
-    """A scrape with an outdated one does not keep out who shares its address."""
+def test_the_same_wrong_token_counts_once() -> None:
+    """A scrape with an outdated token does not keep out others with its address."""
     failures = Failures()
     for second in range(59):
         failures.note("192.0.2.1", b"outdated %d" % (second % (MOST_WRONG - 1)), 100.0 + second)
     assert failures.wait("192.0.2.1", 159.0) == 0
 
 
-def test_it_remembers_only_so_many() -> None:
-    """Thousands of addresses take no more room."""
+def test_few_addresses_are_remembered() -> None:
+    """Thousands of them take no more memory."""
     failures = Failures()
     for number in range(5_000):
         failures.note(f"10.0.{number // 256}.{number % 256}", b"guess", 1.0)

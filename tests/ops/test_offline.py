@@ -1,4 +1,4 @@
-"""The API without a running router, as commands use it: over a store alone."""
+"""The API without a running router, as commands use it: over a store."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from tests.support.shop import SqliteShop
 
-#: What is asked for an event that is not there, and for what only a router knows.
+#: The statuses for an event that does not exist, and for what only a router can answer.
 NOT_THERE, NO_ROUTER = 404, 409
 
 
-def test_what_only_a_router_knows_says_so(tmp_path: Path) -> None:
-    """Whatever is asked, it is answered from the store, or with one sentence; nothing fails."""
+def test_every_endpoint_replies_without_a_router(tmp_path: Path) -> None:
+    """From the store, or with a problem; none fails."""
     store = tmp_path / "store.db"
     SqliteShop(store).close()
     assert asyncio.run(answers(store)) == {
@@ -44,8 +44,8 @@ def test_what_only_a_router_knows_says_so(tmp_path: Path) -> None:
 
 
 async def answers(path: Path) -> dict[str, int]:
-    """The status of each thing that can be asked for."""
-    ops = await look_into(path, StoreLimits(1 << 40, 1 << 40), None)
+    """Return the status of each GET endpoint."""
+    ops = await look_into(path, StoreLimits(1 << 40, 1 << 40))
 
     async def opening() -> Admin:
         return ops
@@ -55,11 +55,11 @@ async def answers(path: Path) -> dict[str, int]:
     parts = ApiParts(None, None, stored, search, is_shared=False)
     app = app_for(TokenHolder("ops", frozenset(DEEDS)), parts)
     transport = httpx.ASGITransport(app)
-    said = {}
+    statuses = {}
     async with httpx.AsyncClient(transport=transport, base_url=f"http://localhost{PREFIX}") as http:
         for each in ENDPOINTS:
             if each.method == "GET":
                 answer = await http.get(each.path.replace("{", "").replace("}", ""))
-                said[each.path] = answer.status_code
+                statuses[each.path] = answer.status_code
     await ops.close()
-    return said
+    return statuses

@@ -1,4 +1,4 @@
-"""The description of the console's API: valid, whole, and what its types say."""
+"""The OpenAPI description of the API."""
 
 from __future__ import annotations
 
@@ -19,19 +19,16 @@ class Small(TypedDict):
     more: NotRequired[list[int]]
 
 
-def test_it_is_valid() -> None:
-    """By the validator of the specification's own working group."""
-    OpenAPIV31SpecValidator(described(ENDPOINTS, PREFIX)).validate()
-
-
 def test_every_endpoint_is_described() -> None:
-    """With its summary, its parameters, and the problems that it may have."""
-    paths = described(ENDPOINTS, PREFIX)["paths"]
+    """With its summary, its parameters and its problems; the document is valid."""
+    document = described(ENDPOINTS, PREFIX)
+    OpenAPIV31SpecValidator(document).validate()
+    paths = document["paths"]
     for endpoint in ENDPOINTS:
         operation = paths[PREFIX + endpoint.path][endpoint.method.lower()]
         assert operation["summary"], endpoint.path
-        told = [each["name"] for each in operation["parameters"]]
-        assert told == [*endpoint.names, *(param.name for param in endpoint.params)]
+        names = [each["name"] for each in operation["parameters"]]
+        assert names == [*endpoint.names, *(param.name for param in endpoint.params)]
         assert {"200", "401", "403"} <= operation["responses"].keys()
         assert ("requestBody" in operation) == (endpoint.takes is not None)
     names = [each["operationId"] for path in paths.values() for each in path.values()]
@@ -48,28 +45,20 @@ def test_every_endpoint_is_described() -> None:
         (Literal["a", "b"], {"enum": ["a", "b"]}),
         (State, {"enum": ["acknowledged", "awaiting", "queued", "superseded", "dead"]}),
         (Annotated[str, ("format", "date-time")], {"type": "string", "format": "date-time"}),
-        (
-            Small,
-            {
-                "type": "object",
-                "description": "A small thing.",
-                "properties": {
-                    "name": {"type": "string"},
-                    "more": {"type": "array", "items": {"type": "integer"}},
-                },
-                "required": ["name"],
-                "additionalProperties": False,
-            },
-        ),
+        (Small, {"$ref": "#/components/schemas/Small"}),
     ],
 )
-def test_a_type_is_its_schema(kind: Any, schema: Any) -> None:
-    """TypedDicts and what they are made of."""
-    assert schema_of(kind) == schema
-
-
-def test_a_named_type_is_referred_to() -> None:
-    """Once in the document; a client goes on working where an answer gets new members."""
+def test_the_schema_of_a_type(kind: Any, schema: Any) -> None:
+    """A TypedDict is referred to by its name, and allows further members."""
     named: dict[str, Any] = {}
-    assert schema_of(list[Small], named)["items"] == {"$ref": "#/components/schemas/Small"}
-    assert "additionalProperties" not in named["Small"]
+    assert schema_of(kind, named) == schema
+    if kind is Small:
+        assert named["Small"] == {
+            "type": "object",
+            "description": "A small thing.",
+            "properties": {
+                "name": {"type": "string"},
+                "more": {"type": "array", "items": {"type": "integer"}},
+            },
+            "required": ["name"],
+        }

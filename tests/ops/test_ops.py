@@ -1,4 +1,4 @@
-"""The ops port over real HTTP: what it shows of the service, and of what is wrong with it."""
+"""The ops port over real HTTP: metrics, status, tokens, limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,8 @@ from router.ops.heartbeat import Identity, described
 from router.ops.hour import History
 from router.ops.insight import Insight, Report, report_of
 from router.ops.port import api_parts, limits_of, ops_app
-from router.ops.status import MAX_SHOWN_PROBLEMS
-from router.process.server import DEFAULT_LIMITS, Server
+from router.ops.status import MAX_SHOWN_PROBLEMS, status_of
+from router.process.server import Server
 from router.store.protocol import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import RECENT_GAP, Metrics
@@ -64,7 +64,7 @@ def configured(**top: Any) -> Config:
 
 
 class Process:
-    """The router, as far as it reports."""
+    """The parts of a router that the ops port reads."""
 
     def __init__(self, **top: Any) -> None:
         self.standing = Standing(configured(**top), since=1000.0, tried=1000.0)
@@ -80,6 +80,20 @@ class Process:
         store = ("sqlite", "")
         return report_of(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
 
+    def status(self) -> dict[str, Any]:
+        return status_of(self.report(), time.time())
+
+    def reasons(self) -> list[str]:
+        """Return why the service is degraded; `status`, the causes and the checks agree with it."""
+        status = self.status()
+        reasons: list[str] = status["reasons"]
+        assert status["status"] == ("degraded" if reasons else "ok")
+        assert reasons == [f"{each['check']}: {each['text']}" for each in status["causes"]]
+        checks = {name: check for name, check in status.items() if isinstance(check, Mapping)}
+        bad = [name for name, check in checks.items() if not check.get("ok", True)]
+        assert bad == list(dict.fromkeys(why.partition(":")[0] for why in reasons))
+        return reasons
+
     def insight(self, log: Log) -> Insight:
         def describe() -> Node:
             ready, lag = self.ready, self.lag
@@ -89,9 +103,13 @@ class Process:
         return Insight(self.report, describe, self.standing, Intake.of(None), history, log)
 
 
+#: Changes something about a router.
+Change = Callable[[Process], object]
+
+
 @dataclass
 class Ops:
-    """A running ops port, and whom it asks."""
+    """A running ops port, its client, and its log."""
 
     url: str
     http: httpx.AsyncClient
@@ -100,34 +118,24 @@ class Ops:
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.http.get(self.url + path, **options)
 
-    async def status(self) -> dict[str, Any]:
-        response = await self.get("/status")
-        assert response.status_code == 200
-        said: dict[str, Any] = response.json()
-        return said
-
-    async def reasons(self) -> list[str]:
-        """Why the service is degraded; `status` and the checks agree with it."""
-        said = await self.status()
-        assert said["status"] == ("degraded" if said["reasons"] else "ok")
-        checks = {name: check for name, check in said.items() if isinstance(check, Mapping)}
-        bad = [name for name, check in checks.items() if not check.get("ok", True)]
-        assert bad == list(dict.fromkeys(why.partition(":")[0] for why in said["reasons"]))
-        reasons: list[str] = said["reasons"]
-        return reasons
-
 
 @asynccontextmanager
 async def serving(
-    process: Process, tokens: OpsTokens = NONE, limits: Limits = DEFAULT_LIMITS
+    process: Process, tokens: OpsTokens = NONE, limits: Limits | None = None
 ) -> AsyncIterator[Ops]:
-    """The ops port of this router."""
+    """Serve the ops port of this router."""
     stream = io.StringIO()
 
     log = Log(stream, "json")
     parts = api_parts(Settings(store=None), process.insight(log), tokens, [], log)
     app = ops_app(parts, log, local=True)
-    server = Server(app, listen("127.0.0.1", 0), limits=limits_of(limits), refusal=refuse)
+    server = Server(
+        app,
+        listen("127.0.0.1", 0),
+        lifespan=parts.lifespan,
+        limits=limits_of(limits or Limits()),
+        refusal=refuse,
+    )
     async with served(server), httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
         ops = Ops(server.url, client, stream)
         yield ops
@@ -136,227 +144,183 @@ async def serving(
 # /metrics.
 
 
-async def test_a_scrape_has_what_was_counted() -> None:
-    """`/metrics` in the text format of Prometheus."""
+@pytest.mark.parametrize(
+    ("accept", "kind", "end"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8", "\n"),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3",
+            "application/openmetrics-text; version=1",
+            "# EOF\n",
+        ),
+    ],
+)
+async def test_a_scrape_has_the_format_that_it_asks_for(accept: str, kind: str, end: str) -> None:
+    """The text format of Prometheus, unless `Accept` prefers OpenMetrics."""
     process = Process()
     process.metrics.event("000", 0.1)
     async with serving(process) as ops:
-        response = await ops.get("/metrics")
-    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    lines = response.text.splitlines()
-    assert 'ebaas_router_events_total{code="000"} 1.0' in lines
-
-
-async def test_a_scraper_gets_the_format_it_asks_for() -> None:
-    """`Accept` decides, as Prometheus sends it."""
-    accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
-    async with serving(Process()) as ops:
         response = await ops.get("/metrics", headers={"accept": accept})
-    assert response.headers["content-type"].startswith("application/openmetrics-text; version=1")
-    assert response.text.endswith("# EOF\n")
+    assert response.headers["content-type"].startswith(kind)
+    assert response.text.endswith(end)
+    assert 'ebaas_router_events_total{code="000"} 1.0' in response.text.splitlines()
 
 
 # /status.
 
 
-async def test_all_is_well() -> None:
-    """A healthy service is `ok`, without a reason, and shows the configuration in force."""
-    async with serving(Process()) as ops:
-        assert await ops.reasons() == []
-        said = await ops.status()
-    assert said["configuration"]["hash"] == configured().hash
-    assert said["configuration"]["since"] == "1970-01-01T00:16:40Z"
-    assert said["process"]["ready"]
-    assert said["store"]["kind"] == "sqlite"
-    assert said["targets"]["each"]["ledger"]["owner"] == "payments"
-    assert said["targets"]["each"]["audit"]["last_acknowledged"] is None
+async def test_a_healthy_router_is_ok() -> None:
+    """Without a reason, and with its version and the configuration in force."""
+    process = Process()
+    assert process.reasons() == []
+    status = process.status()
+    assert (status["version"], status["compiled"]) == (__version__, COMPILED)
+    assert status["configuration"]["hash"] == configured().hash
+    assert status["configuration"]["since"] == "1970-01-01T00:16:40Z"
+    assert status["process"]["ready"]
+    assert status["store"]["kind"] == "sqlite"
+    assert status["targets"]["each"]["ledger"]["owner"] == "payments"
+    assert status["targets"]["each"]["audit"]["last_acknowledged"] is None
+
+
+def differ(seconds: float) -> Change:
+    return lambda process: setattr(process.metrics, "configurations_differ", seconds)
+
+
+def full(part: float) -> Change:
+    return lambda process: setattr(process.metrics, "store_fullness", part)
+
+
+def dead_letters(process: Process) -> None:
+    """Also of a target that is in no configuration any more."""
+    process.metrics.of("ledger").unsettled["dead"] = 1
+    process.metrics.of("gone").unsettled.update(dead=2, queued=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        (differ(59.0), []),  # a roll-out
+        (differ(75.0), ["configuration: nodes have run different configurations for 75 s"]),
+        (full(0.49), []),
+        (full(0.5), ["store: 50% full"]),
+        (lambda process: setattr(process, "lag", 1.25),
+         ["loop: blocked for 1.25 s in the last minute"]),
+        (lambda process: setattr(process, "ready", False), ["process: not ready"]),
+        (dead_letters, ["targets: ledger has 1 dead letter",
+                        "targets: (removed) has 2 dead letters",
+                        "targets: (removed) has 3 queued"]),
+        # Strangers ask for other paths all day.
+        (lambda process: process.metrics.refuse("404"), []),
+        (lambda process: process.metrics.refuse("405"), []),
+    ],
+)  # fmt: skip
+async def test_reasons_to_be_degraded(change: Change, reasons: list[str]) -> None:
+    """Each names its check; its cause is there as data too."""
+    process = Process()
+    change(process)
+    assert process.reasons() == reasons
 
 
 async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
-    """`/status` says that the last reload was refused, and what the loader said; at most so many
-    problems, and how many there are besides."""
+    """With some of its problems, and the number of the others."""
     process = Process()
     problems = [Problem("routes.yaml", line, 3, "targets", "wrong") for line in range(1, 31)]
     process.standing.successful, process.standing.problems = False, tuple(problems)
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        shown = (await ops.status())["configuration"]["last_reload"]
-    assert reason.endswith("30 wrong")
+    (reason,) = process.reasons()
+    shown = process.status()["configuration"]["last_reload"]
+    assert reason.endswith("30 problems")
     assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
     assert (len(shown["problems"]), shown["more"]) == (MAX_SHOWN_PROBLEMS, 30 - MAX_SHOWN_PROBLEMS)
 
 
-async def test_status_says_what_runs() -> None:
-    """Which version, and whether it is compiled."""
-    async with serving(Process()) as ops:
-        said = await ops.status()
-    assert (said["version"], said["compiled"]) == (__version__, COMPILED)
-
-
-async def test_nodes_that_differ_for_long_are_seen() -> None:
-    """For a minute it is a roll-out, after that a node that was forgotten."""
+async def test_a_failing_target_is_named_with_its_reason() -> None:
+    """Until it acknowledges an attempt."""
     process = Process()
-    process.metrics.configurations_differ = 59.0
-    async with serving(process) as ops:
-        assert await ops.reasons() == []
-        process.metrics.configurations_differ = 75.0
-        assert await ops.reasons() == ["configuration: the nodes have run different ones for 75 s"]
-
-
-async def test_a_target_that_fails_is_named_with_its_reason() -> None:
-    """A target whose last attempt failed is failing, until it acknowledges; with what is known of
-    the failure beside its reason."""
-    process = Process()
-    process.metrics.of("ledger").attempt(
-        Attempt(Reason.CODE, True, 5.0, 200, "code '200'", at=time.time())
-    )
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        assert reason.startswith("targets: ledger fails: code (200, code '200') at 2")
-        process.metrics.of("ledger").attempt(
-            Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time())
-        )
-        assert await ops.reasons() == []
-        ledger = (await ops.status())["targets"]["each"]["ledger"]
+    attempt = process.metrics.of("ledger").attempt
+    attempt(Attempt(Reason.CODE, True, 5.0, 200, "code '200'", at=time.time()))
+    (reason,) = process.reasons()
+    assert reason.startswith("targets: ledger is failing: code (200, code '200') at 2")
+    attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time()))
+    assert process.reasons() == []
+    ledger = process.status()["targets"]["each"]["ledger"]
     failure = ledger["last_failure"]
-    said = (failure["reason"], failure["status"], failure["detail"])
-    assert said == ("code", 200, "code '200'")
+    assert [failure[each] for each in ("reason", "status", "detail")] == ["code", 200, "code '200'"]
     assert ledger["last_acknowledged"] is not None
 
 
 @pytest.mark.parametrize("what", ["waiting", "waiting_for_rate"])
 async def test_a_target_whose_attempts_wait_is_waiting(what: str) -> None:
-    """For a place or for its rate: it is not unused, though none has ended yet."""
+    """For a slot or for its rate, even before the first attempt has ended."""
     process = Process()
     setattr(process.metrics.of("ledger"), what, 5)
-    async with serving(process) as ops:
-        assert (await ops.status())["targets"]["each"]["ledger"]["state"] == "waiting"
-
-
-async def test_dead_letters_wait_for_a_person() -> None:
-    """A dead letter is a reason, also one whose target is in no configuration any more."""
-    process = Process()
-    process.metrics.of("ledger").unsettled["dead"] = 1
-    process.metrics.of("gone").unsettled.update(dead=2, queued=3)
-    async with serving(process) as ops:
-        reasons = await ops.reasons()
-    assert reasons == [
-        "targets: ledger has 1 dead letter",
-        "targets: (removed) has 2 dead letters",
-        "targets: (removed) has 3 queued",
-    ]
+    assert process.status()["targets"]["each"]["ledger"]["state"] == "waiting"
 
 
 async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
-    """The store's last error counts for a minute."""
+    """Its last error counts for a minute."""
     process = Process()
     process.metrics.store_failed("disk_full")
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        assert reason.startswith("store: disk_full, last at ")
-        process.metrics.store_failed_at = time.time() - 120
-        assert await ops.reasons() == []
-        assert (await ops.status())["store"]["error"] == "disk_full"
-        process.metrics.store_failed("gone")
-        (reason,) = await ops.reasons()
-        advice = "its file was deleted or replaced: restart the router"
-        assert reason.startswith(f"store: gone ({advice}), last at ")
+    (reason,) = process.reasons()
+    assert reason.startswith("store: disk_full, last at ")
+    process.metrics.store_failed_at = time.time() - 120
+    assert process.reasons() == []
+    assert process.status()["store"]["error"] == "disk_full"
+    process.metrics.store_failed("gone")
+    (reason,) = process.reasons()
+    advice = "its file was deleted or replaced: restart the router"
+    assert reason.startswith(f"store: gone ({advice}), last at ")
 
 
-async def test_events_that_match_no_route_are_counted_until_their_retries_end() -> None:
-    """They make the service degraded, with their count, the last one's key and what to do. After
-    more than an hour without one it is `ok` again, and the next one starts a new count."""
+async def test_events_without_a_route_are_counted_until_their_retries_end() -> None:
+    """With the last one's key, and what to do. After an hour without one the count begins anew."""
     process = Process()
     for _ in range(3):
         process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
     process.metrics.no_route("000", Event.of({"event_key": "accepted.b.c.d"}))
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        assert reason.startswith("callbacks: 3 events matched no route since 2")
-        assert "`ebaas-router explain`" in reason
-        assert reason.endswith("'a.b.c.d'")
-        assert (await ops.status())["callbacks"]["unmatched"]["count"] == 3
-        process.metrics.unmatched_lately.last -= RECENT_GAP
-        assert await ops.reasons() == []
-        assert (await ops.status())["callbacks"]["unmatched"]["count"] == 0
-        process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
-        (reason,) = await ops.reasons()
-        assert reason.startswith("callbacks: 1 event matched no route since 2")
+    (reason,) = process.reasons()
+    assert reason.startswith("callbacks: 3 events matched no route since 2")
+    assert "`ebaas-router explain`" in reason
+    assert reason.endswith("'a.b.c.d'")
+    assert process.status()["callbacks"]["unmatched"]["count"] == 3
+    process.metrics.unmatched_lately.last -= RECENT_GAP
+    assert process.reasons() == []
+    assert process.status()["callbacks"]["unmatched"]["count"] == 0
+    process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
+    (reason,) = process.reasons()
+    assert reason.startswith("callbacks: 1 event matched no route since 2")
 
 
 @pytest.mark.parametrize(
-    ("code", "advice"),
+    ("code", "advice", "accepted", "seconds"),
     [
-        ("400", "`refused`"),
-        ("401", "ebaas.token"),
-        ("403", "ebaas.allow_from"),
-        ("413", "--max-body"),
-        ("418", "`refused`"),
+        ("400", "`refused`", False, RECENT_GAP),
+        ("401", "ebaas.token", False, RECENT_GAP),
+        ("401", "ebaas.token", True, 301.0),  # the token of EBaaS is right after all
+        ("413", "1 MiB", False, RECENT_GAP),
+        ("418", "`refused`", False, RECENT_GAP),
+        ("503", "--max-requests", False, 301.0),  # an overload ends soon
     ],
 )
-async def test_refused_callbacks_are_counted_with_what_to_do(code: str, advice: str) -> None:
-    """They are counted by the code of the reply, until EBaaS must have sent its next retry."""
+async def test_refused_callbacks_are_counted_with_what_to_do(
+    code: str, advice: str, accepted: bool, seconds: float
+) -> None:
+    """By the code of the reply, until EBaaS must have sent its next retry."""
     process = Process()
     process.metrics.refuse(code)
     process.metrics.refuse(code)
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        assert reason.startswith(f"callbacks: 2 callbacks refused with {code} since 2")
-        assert advice in reason.partition("Z: ")[2]
-        assert (await ops.status())["callbacks"]["refused"][code]["count"] == 2
-        process.metrics.refused_lately[code].last -= RECENT_GAP
-        assert await ops.reasons() == []
+    if accepted:
+        process.metrics.event("000", 0.1)
+    (reason,) = process.reasons()
+    assert reason.startswith(f"callbacks: 2 callbacks refused with {code} since 2")
+    assert advice in reason.partition("Z: ")[2]
+    assert process.status()["callbacks"]["refused"][code]["count"] == 2
+    process.metrics.refused_lately[code].last -= seconds
+    assert process.reasons() == []
 
 
-@pytest.mark.parametrize("code", ["404", "405"])
-async def test_what_is_no_callback_is_not_told_as_refused(code: str) -> None:
-    """A request for another path degrades nothing: strangers send them all day."""
-    process = Process()
-    process.metrics.refuse(code)
-    async with serving(process) as ops:
-        assert await ops.reasons() == []
-
-
-@pytest.mark.parametrize("code", ["401", "503"])
-async def test_a_refusal_that_is_got_past_counts_for_minutes(code: str) -> None:
-    """Overload ends soon; and after a callback was let in, the token of EBaaS is right."""
-    process = Process()
-    process.metrics.refuse(code)
-    process.metrics.event("000", 0.1)
-    async with serving(process) as ops:
-        assert len(await ops.reasons()) == 1
-        process.metrics.refused_lately[code].last -= 301
-        assert await ops.reasons() == []
-
-
-async def test_a_store_is_degraded_from_half_full_on() -> None:
-    """The alarm comes while there is still room."""
-    process = Process()
-    process.metrics.store_fullness = 0.49
-    async with serving(process) as ops:
-        assert await ops.reasons() == []
-        process.metrics.store_fullness = 0.5
-        assert await ops.reasons() == ["store: 50% full"]
-
-
-async def test_a_blocked_loop_is_told() -> None:
-    """A router whose loop was blocked lately is degraded."""
-    process = Process()
-    process.lag = 1.25
-    async with serving(process) as ops:
-        assert await ops.reasons() == ["loop: it was blocked for 1.25 s in the last minute"]
-
-
-async def test_a_router_that_is_not_ready_is_degraded() -> None:
-    """A router that drains says so."""
-    process = Process()
-    process.ready = False
-    async with serving(process) as ops:
-        assert await ops.reasons() == ["process: it is not ready"]
-
-
-async def test_nothing_secret_is_shown() -> None:
-    """No address of a target, no header's value: neither in the status nor in the metrics."""
+async def test_no_secret_is_shown() -> None:
+    """No address of a target and no value of a header, in the status or in the metrics."""
     process = Process()
     process.metrics.of("ledger").attempt(Attempt(Reason.DNS, True, 0.1, at=time.time()))
     async with serving(process) as ops:
@@ -371,17 +335,12 @@ async def test_nothing_secret_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "code"),
-    [
-        ("GET", "/metrics/", "404"),
-        ("GET", "/callback", "404"),
-        ("POST", "/metrics", "405"),
-        ("DELETE", "/status", "405"),
-    ],
+    [("GET", "/metrics/", "404"), ("GET", "/callback", "404"), ("POST", "/metrics", "405")],
 )
-async def test_what_is_not_there_is_refused_in_the_contracts_json(
+async def test_other_requests_are_refused_in_the_contracts_json(
     method: str, path: str, code: str
 ) -> None:
-    """Beside the console there are two paths, to be read only; errors are the contract's JSON."""
+    """Unless they are for the API: its errors are problem documents."""
     async with serving(Process()) as ops:
         response = await ops.http.request(method, ops.url + path)
     assert response.status_code == int(code)
@@ -390,7 +349,7 @@ async def test_what_is_not_there_is_refused_in_the_contracts_json(
 
 
 async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever asked gets the contract's JSON, the log the fault."""
+    """In the contract's JSON; the fault is logged."""
     process = Process()
     async with serving(process) as ops:
         process.metrics = None  # type: ignore[assignment]
@@ -404,8 +363,8 @@ async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_the_page_is_served(tmp_path: Path) -> None:
-    """Without a token, for there is no data in it; each file with its type and its mark, to be
-    asked for anew, and allowed nothing from elsewhere."""
+    """Without a token, since it has no data. A browser revalidates each file, and loads nothing
+    from elsewhere."""
     async with serving(Process(), tokens=in_file(tmp_path, "an-ops-token")) as ops:
         page = await ops.get("/")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -415,9 +374,9 @@ async def test_the_page_is_served(tmp_path: Path) -> None:
         assert "unsafe" not in str(policy)
         again = await ops.get("/", headers={"if-none-match": page.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
-        for name, kind in (("api.js", "text/javascript"), ("page.css", "text/css")):
+        for name, kind in (("api.js", "javascript"), ("page.css", "css")):
             file = await ops.get(f"/page/{name}")
-            assert file.headers["content-type"] == f"{kind}; charset=utf-8"
+            assert kind in file.headers["content-type"]
             assert file.headers["x-content-type-options"] == "nosniff"
         for path in ("/page/", "/page/../port.py", "/page/%2e%2e/port.py", "/page//etc/passwd"):
             assert (await ops.get(path)).status_code in (401, 404), path
@@ -439,8 +398,8 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_with_a_token_nothing_answers_without_it(path: str, tmp_path: Path) -> None:
-    """Whatever is asked for is a 401 in the contract's JSON; with the token it is what it is."""
+async def test_with_tokens_a_request_needs_one(path: str, tmp_path: Path) -> None:
+    """Without it the reply is a 401 in the contract's JSON, for any path."""
     tokens = in_file(tmp_path, "old-ops-token", "new-ops-token")
     async with serving(Process(), tokens=tokens) as ops:
         for headers in ({}, bearer("another"), {"authorization": "Basic old-ops-token"}):
@@ -461,7 +420,7 @@ async def test_with_a_token_nothing_answers_without_it(path: str, tmp_path: Path
 
 @pytest.mark.parametrize("tokens", [(), ("an-ops-token",)])
 async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
-    """No answer may be stored, framed, run or read by another site's page; none tells a version."""
+    """No reply may be stored, framed, run or read by another site's page, or shows a version."""
     known = in_file(tmp_path, *tokens) if tokens else NONE
     async with serving(Process(), tokens=known) as ops:
         for path in PATHS:
@@ -471,19 +430,15 @@ async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
             assert answer.headers["content-security-policy"].startswith("default-src 'none';")
             assert not [name for name in answer.headers if name.startswith("access-control-")]
             assert not answer.headers.keys() & {"server", "x-powered-by", "via"}
-
-
-async def test_a_preflight_is_refused() -> None:
-    """Another site's page gets no permission to ask."""
-    async with serving(Process()) as ops:
+        # Nor does a preflight give permission.
         asked = {"origin": "https://elsewhere.example.com", "access-control-request-method": "GET"}
         answer = await ops.http.options(ops.url + "/status", headers=asked)
-        assert answer.status_code == 405
+        assert answer.status_code in (401, 405)
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
 def test_a_file_of_tokens(tmp_path: Path) -> None:
-    """Each token of a holder's list is good, and an empty one is not."""
+    """Each token of a holder's list is valid, and an empty one is not."""
     tokens = in_file(tmp_path, "first-token", "second-token")
     for token in ("first-token", "second-token"):
         found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
@@ -496,34 +451,32 @@ def test_a_file_of_tokens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (None, "tokens can't be read: no such file or directory"),
-        (b"", "tokens has no token in it"),
-        (b" \n\n", "tokens has no token in it"),
-        (b"canary two\n", "a token in tokens has a blank in it"),
-        (b"canary\x00\n", "a token in tokens has a blank in it"),
-        (b"canary\xff\n", "tokens has more than ASCII in it"),
+        (None, "can't be read: no such file or directory"),
+        (b" \n\n", "needs a token on a line, in ASCII and without blanks in it"),
+        (b"canary two\n", "needs a token on a line, in ASCII and without blanks in it"),
+        (b"canary\xff\n", "needs a token on a line, in ASCII and without blanks in it"),
     ],
 )
-def test_a_file_that_has_no_usable_token(
+def test_a_file_without_a_usable_token(
     tmp_path: Path, content: bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start ends with one line, which names the file as it was given, and no token."""
+    """One line names the file as it was given, and no token."""
     monkeypatch.chdir(tmp_path)
     path = Path("tokens")
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(StartFailed) as caught:
         secrets_in(path, "--token-file")
-    assert str(caught.value) == f"--token-file: {why}"
+    assert str(caught.value) == f"--token-file: tokens {why}"
 
 
-# What its callers may use up.
+# Limits of its clients.
 
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
 
 
-async def said(ops: Ops, *packets: bytes) -> bytes:
-    """All that comes back on one connection."""
+async def reply_to(ops: Ops, *packets: bytes) -> bytes:
+    """Return everything that arrives on one connection."""
     reader, writer = await asyncio.open_connection(*ops.url.removeprefix("http://").split(":"))
     for packet in packets:
         with suppress(ConnectionError):
@@ -543,38 +496,29 @@ TOP = b"GET /status HTTP/1.1\r\nHost: x\r\n"
     ("packets", "status"),
     [
         ([TOP] + [b"A: b\r\n" * 2_000] * 100, b"431"),
-        ([TOP, b"A: " + b"x" * 1_000_000], b"431"),
-        ([b"GET /" + b"x" * 1_000_000], b"414"),
         ([b"nonsense\r\n\r\n"], b"400"),
-        ([TOP + b"Host: y\r\n\r\n"], b"400"),
         ([TOP], b"408"),
     ],
-    ids=["headers without end", "a large header", "a large target", "no HTTP", "two", "slow"],
+    ids=["headers without end", "no HTTP", "slow"],
 )
-async def test_its_callers_are_bounded(packets: list[bytes], status: bytes) -> None:
-    """A head has the callback port's bounds in size and time, and what is said then has the headers
-    of all its answers."""
+async def test_requests_are_bounded(packets: list[bytes], status: bytes) -> None:
+    """By the limits of the callback port (tests/net/http). The refusals have the headers of all
+    replies."""
     async with serving(Process(), limits=SOON) as ops:
-        answer = await said(ops, *packets)
+        answer = await reply_to(ops, *packets)
     assert answer.startswith(b"HTTP/1.1 %b " % status)
     for name, value in SAFE:
         assert b"\r\n%b: %b\r\n" % (name, value) in answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == status.decode()
 
 
-async def test_who_says_nothing_is_closed() -> None:
-    """It holds no connection for longer than at the callback port."""
-    async with serving(Process(), limits=SOON) as ops:
-        assert await said(ops) == b""
-
-
 async def test_its_connections_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond them each is told 503, with the headers of all its answers."""
+    """Further ones get 503, with the headers of all replies."""
     monkeypatch.setattr(ops_module, "CONNECTIONS", 2)
     async with serving(Process()) as ops:
         address = ops.url.removeprefix("http://").split(":")
         held = [await asyncio.open_connection(*address) for _ in range(2)]
-        answer = await said(ops, TOP + b"\r\n")
+        answer = await reply_to(ops, TOP + b"\r\n")
         for _, writer in held:
             writer.close()
     assert answer.startswith(b"HTTP/1.1 503 ")

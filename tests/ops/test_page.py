@@ -1,25 +1,19 @@
-"""The page's files: small, from here alone, and in two languages that say the same."""
+"""The page's files: small, without links to other hosts, and in two languages."""
 
 from __future__ import annotations
 
-import ast
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
-from router.config import loading
-from router.config.reload import Standing
-from router.model.event import Event, Reason
-from router.ops.insight import Report, report_of
-from router.ops.port import page_files
-from router.ops.status import status_of
-from router.telemetry.metrics import Metrics
+from router.model.event import Reason
+from router.ops.problems import PROBLEMS
+from router.ops.status import CAUSES, REFUSED
 from tests.support.command import ROOT
-from tests.support.house import routes
 
 PAGE = ROOT / "router" / "ops" / "page"
 
@@ -34,7 +28,7 @@ _VALUE = re.compile(r"\{(\w+)(?:\|[^}]*)?\}")
 
 @cache
 def words() -> dict[str, tuple[str, str]]:
-    """What the page says, by its keys: in English and in Chinese."""
+    """Return the texts of the page by their keys, in English and in Chinese."""
     text = (PAGE / "words.js").read_text()
     table = text.partition("export const WORDS = {\n")[2].partition("\n};")[0]
     found = [_LINE.match(line) for line in table.splitlines() if line]
@@ -44,10 +38,9 @@ def words() -> dict[str, tuple[str, str]]:
     return dict(pairs)
 
 
-def test_both_languages_say_all_of_it() -> None:
-    """Each key has both, with the same values in them, and Chinese is Chinese."""
-    for key, said in words().items():
-        english, chinese = said
+def test_both_languages_have_every_text() -> None:
+    """With the same values in them."""
+    for key, (english, chinese) in words().items():
         assert english, key
         assert chinese.strip() or not english.strip(), key
         # A word that English chooses by a number has no place in Chinese.
@@ -57,10 +50,10 @@ def test_both_languages_say_all_of_it() -> None:
         assert set(_VALUE.findall(chinese)) <= shown | chosen, key
 
 
-def test_each_word_is_used_and_each_that_is_used_is_there() -> None:
-    """By its key, or by how a key begins that ends in what the API says."""
+def test_every_text_is_used_and_every_used_text_exists() -> None:
+    """By its key, or by a part of a key that ends with a value of the API."""
     code = "\n".join(each.read_text() for each in MODULES if each.name != "words.js")
-    used = set(re.findall(r"\b(?:text|told)\('([\w.]+)'", code))
+    used = set(re.findall(r"\b(?:text|textNodes)\('([\w.]+)'", code))
     assert used - words().keys() == set()
     quoted = set(re.findall(r"'([\w.]+)'", code))
     begun = tuple(re.findall(r"`([a-z_.]+\.)\$\{", code))
@@ -69,68 +62,34 @@ def test_each_word_is_used_and_each_that_is_used_is_there() -> None:
     assert left - quoted == set()
 
 
-def test_every_reason_is_told_with_what_to_do() -> None:
-    """In words; but for the two that nobody has to do anything about."""
+def test_every_reason_has_an_advice() -> None:
+    """Except for the two that need no action."""
     for reason in Reason:
         assert f"reason.{reason}" in words()
         assert reason in (Reason.ACKNOWLEDGED, Reason.PAUSED) or f"do.{reason}" in words()
 
 
-@pytest.mark.anyio
-async def test_what_is_wrong_with_the_service_is_told_in_chinese() -> None:
-    """Each sentence of `/status`, but for those about a target, which is told by its figures."""
-    phrases = translated("PHRASES")
-    first = ill()
-    now = first.metrics.store_failed_at
-    said = [status_of(first, now)]
-    first.metrics.store_error = "gone"
-    said.append(status_of(first, now))
-    reasons = [why.partition(": ")[2] for each in said for why in each["reasons"]]
-    assert len(reasons) >= len(phrases)
-    assert [why for why in reasons if not any(each.match(why) for each in phrases)] == []
-    assert [each for each in phrases if not any(map(each.match, reasons))] == []
+@pytest.mark.parametrize(
+    ("table", "sentences"),
+    [
+        ("CAUSES", CAUSES),
+        ("REFUSED", REFUSED),
+        ("PROBLEMS", {code: sentence for code, (_, sentence) in PROBLEMS.items()}),
+    ],
+)
+def test_the_routers_sentences_exist_in_chinese(table: str, sentences: Mapping[str, str]) -> None:
+    """For each code of a cause or problem, with parameters that the router sends."""
+    found = (PAGE / "words.js").read_text().partition(f"export const {table} = {{\n")[2]
+    chinese = json.loads(f"{{{found.partition('};')[0].strip().rstrip(',')}}}")
+    assert chinese.keys() == sentences.keys()
+    for code, sentence in chinese.items():
+        fields = set(re.findall(r"{(\w+)", sentences[code]))
+        assert set(_VALUE.findall(sentence)) <= fields, code
 
 
-def test_what_cant_be_done_is_told_in_chinese() -> None:
-    """By sentences that the API does say."""
-    said = {status.phrase for status in HTTPStatus}
-    for file in PAGE.parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                said |= {node.value, f"there is no {node.value}"}
-            elif isinstance(node, ast.JoinedStr):
-                parts = (
-                    each.value if isinstance(each, ast.Constant) else "1" for each in node.values
-                )
-                said.add("".join(map(str, parts)))
-    assert [each for each in translated("PROBLEMS") if not any(map(each.match, said))] == []
-
-
-def translated(table: str) -> list[re.Pattern[str]]:
-    """What is looked for in a table of sentences."""
-    found = (PAGE / "words.js").read_text().partition(f"export const {table} = [\n")[2]
-    lines = found.partition("\n];")[0]
-    return [re.compile(each) for each in re.findall(r"^  \[/(.+)/,(?: |$)", lines, re.MULTILINE)]
-
-
-def ill() -> Report:
-    """A router with which all is wrong."""
-    content = json.dumps(routes({"ledger": "http://127.0.0.1/"})).encode()
-    standing = Standing(loading.parse(content, "routes.yaml", {}, None), 1.0, 1.0)
-    metrics = Metrics()
-    metrics.store_error, metrics.store_failed_at = "disk full", 1000.0
-    metrics.archive_error, metrics.archive_failed_at = "disk full", 1000.0
-    metrics.no_route("500", Event.of({"event_key": "a.gs.cert.1"}))
-    metrics.refuse("401")
-    metrics.of("gone").unsettled.update(dead=2, queued=1)
-    metrics.store_fullness, metrics.configurations_differ = 0.9, 100.0
-    standing.successful = False
-    return report_of(metrics, standing, ready=False, store=("sqlite", ""), lag=1.0)
-
-
-def test_it_is_small_and_from_here_alone() -> None:
-    """Under 150 KB in all; no other host is named, and nothing stands in the page itself."""
-    files = {name: bytes(each.body).decode() for name, each in page_files().items()}
+def test_the_page_is_small_and_needs_no_other_host() -> None:
+    """Under 150 KB; and it has no inline scripts or styles."""
+    files = {each.name: each.read_text() for each in PAGE.rglob("*.*") if each.is_file()}
     assert sum(len(each.encode()) for each in files.values()) < 150_000
     for name, text in files.items():
         hosts = re.findall(r"\bhttps?://[\w.]+", text)
@@ -140,8 +99,8 @@ def test_it_is_small_and_from_here_alone() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PAGE)))
-def test_text_is_only_ever_text(module: Path) -> None:
-    """Nothing reads HTML, and what a module imports is there."""
+def test_text_is_never_parsed_as_html(module: Path) -> None:
+    """No module parses HTML or code, and all imports exist."""
     code = module.read_text()
     ways = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function"
     assert re.search(ways, code) is None
@@ -149,8 +108,8 @@ def test_text_is_only_ever_text(module: Path) -> None:
         assert (module.parent / name).is_file(), name
 
 
-def test_nothing_is_left_over() -> None:
-    """Whatever a module imports it uses, and whatever it exports another one imports."""
+def test_no_import_or_export_is_unused() -> None:
+    """A module uses its imports, and another one imports its exports."""
     code = {path: path.read_text() for path in MODULES}
     imported = {
         path: [name.strip().split(" as ") for names in found for name in names.split(",")]

@@ -1,4 +1,5 @@
-"""Searches as processes of their own: bounded in time, in number, and in what they may break."""
+"""Searches, each a process of its own with bounds in time and number; and questions to the
+store."""
 
 from __future__ import annotations
 
@@ -13,81 +14,28 @@ from typing import Any
 import pytest
 
 from router.ops.api import parts as module
-from router.ops.api.endpoint import Rejected
-from router.ops.api.parts import SEARCHES, Search
-from router.ops.searching import SearchedFor
+from router.ops.api.parts import SEARCHES, Search, Stored
+from router.ops.problems import Rejected
+from router.ops.searching import SearchQuestion
+from router.store.protocol import StoreLimits
+from router.store.sqlite.admin import SqliteAdmin
+from router.store.sqlite.store import SqliteStore
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-ASKED = SearchedFor(
-    what=["x"], targets=[], seen=[], codes=[], since=None, until=None, failed=False, limit=1,
-    body=False,
-)  # fmt: skip
+QUESTION = SearchQuestion(what=["x"], limit=1)
 
-#: Says who it is, and stays.
+#: Writes its id and its question as names of files, and stays.
 STAYS = """
-import os, pathlib, sys, time
-pathlib.Path(sys.argv[1], str(os.getpid())).touch()
+import json, os, pathlib, sys, time
+pathlib.Path(sys.argv[1], json.load(sys.stdin)["what"][0]).write_text(str(os.getpid()))
 time.sleep(60)
 """
 
-
-#: Says what it was asked for, and stays.
-STAYS_NAMED = """
-import json, pathlib, sys, time
-pathlib.Path(sys.argv[1], json.load(sys.stdin)["what"][0]).touch()
-time.sleep(60)
-"""
-
-
-def search(code: str, *arguments: str) -> tuple[Search, io.StringIO]:
-    stream = io.StringIO()
-    return Search([sys.executable, "-c", code, *arguments], Log(stream, "json")), stream
-
-
-async def test_what_is_asked_is_answered() -> None:
-    """The question goes in as JSON, the answer comes out so."""
-    echo, _ = search("import json, sys; json.dump({'asked': json.load(sys.stdin)}, sys.stdout)")
-    found: Any = await echo.run(ASKED)
-    assert found == {"asked": ASKED}
-
-
-async def test_one_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asked is told what to ask instead."""
-    monkeypatch.setattr(module, "SEARCH_WITHIN", 0.05)
-    slow, _ = search("import time; time.sleep(60)")
-    with pytest.raises(Rejected, match="say since") as caught:
-        await slow.run(ASKED)
-    assert caught.value.status == 503
-
-
-async def test_a_team_keeps_no_other_from_searching(tmp_path: Path) -> None:
-    """However many of its own are under way."""
-    slow, _ = search(STAYS_NAMED, str(tmp_path))
-    own = [asyncio.create_task(slow.run(ASKED, "team ledger")) for _ in range(2 * SEARCHES)]
-    await asyncio.sleep(0)
-    other = asyncio.create_task(slow.run({**ASKED, "what": ["others"]}, "team audit"))
-    await until((tmp_path / "others").exists)
-    for each in (*own, other):
-        each.cancel()
-    await asyncio.wait([*own, other])
-
-
-async def test_one_that_is_given_up_is_ended(tmp_path: Path) -> None:
-    """No process is left of it."""
-    slow, _ = search(STAYS, str(tmp_path))
-    running = asyncio.create_task(slow.run(ASKED))
-    begun = await until(lambda: list(tmp_path.iterdir()))
-    running.cancel()
-    await asyncio.wait({running})
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(begun[0].name), 0)
-
-
-#: Fails where too many others are there.
+#: Fails if there are too many others.
 COUNTS = """
 import os, pathlib, sys, time
 own = pathlib.Path(sys.argv[1], str(os.getpid()))
@@ -99,18 +47,73 @@ sys.exit(0 if others <= int(sys.argv[2]) and not print("{}") else "too many")
 """
 
 
-async def test_few_run_at_a_time(tmp_path: Path) -> None:
-    """The others wait for their turn."""
+def search(code: str, *arguments: str) -> tuple[Search, io.StringIO]:
+    stream = io.StringIO()
+    return Search([sys.executable, "-c", code, *arguments], Log(stream, "json")), stream
+
+
+async def test_a_question_is_answered() -> None:
+    """Both are JSON."""
+    echo, _ = search("import json, sys; json.dump({'question': json.load(sys.stdin)}, sys.stdout)")
+    found: Any = await echo.run(QUESTION)
+    assert found == {"question": QUESTION}
+
+
+async def test_a_slow_search_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The problem suggests another question, and no process is left."""
+    monkeypatch.setattr(module, "SEARCH_TIMEOUT", 1.0)
+    slow, _ = search(STAYS, str(tmp_path))
+    with pytest.raises(Rejected, match="add since") as caught:
+        await slow.run(QUESTION)
+    assert caught.value.status == 503
+    if (begun := tmp_path / "x").exists():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(begun.read_text()), 0)
+
+
+async def test_a_team_leaves_searches_for_others(tmp_path: Path) -> None:
+    """However many of its own are under way."""
+    slow, _ = search(STAYS, str(tmp_path))
+    own = [asyncio.create_task(slow.run(QUESTION, "team ledger")) for _ in range(2 * SEARCHES)]
+    await asyncio.sleep(0)
+    other = asyncio.create_task(slow.run({**QUESTION, "what": ["others"]}, "team audit"))
+    await until((tmp_path / "others").exists)
+    for each in (*own, other):
+        each.cancel()
+    await asyncio.wait([*own, other])
+
+
+async def test_few_searches_run_at_a_time(tmp_path: Path) -> None:
+    """The others wait."""
     counting, stream = search(COUNTS, str(tmp_path), str(SEARCHES))
     async with asyncio.timeout(PATIENCE):
-        found = await asyncio.gather(*(counting.run(ASKED) for _ in range(3 * SEARCHES)))
+        found = await asyncio.gather(*(counting.run(QUESTION) for _ in range(3 * SEARCHES)))
     assert (len(found), stream.getvalue()) == (3 * SEARCHES, "")
 
 
-async def test_one_that_fails_is_told_in_the_log() -> None:
-    """Whoever asked is told that it has failed, and not how; the log has its last word."""
+async def test_a_search_that_fails_is_logged() -> None:
+    """With its last line, which the problem does not have."""
     broken, stream = search("import sys; sys.exit('no such archive')")
-    with pytest.raises(Rejected, match="has failed"):
-        await broken.run(ASKED)
+    with pytest.raises(Rejected, match="the search failed"):
+        await broken.run(QUESTION)
     (line,) = (json.loads(line) for line in stream.getvalue().splitlines())
     assert (line["happening"], line["why"]) == ("search_failed", "no such archive")
+
+
+async def test_the_store_gets_one_question_at_a_time(tmp_path: Path) -> None:
+    """Cancelling a question interrupts the store, which must then be busy with that question."""
+    path, limits = tmp_path / "store.db", StoreLimits(1 << 30)
+    store = await SqliteStore.open(path, limits)
+    stored = Stored(lambda: SqliteAdmin.open(path, limits), Log(io.StringIO()))
+
+    async def ask() -> None:
+        async with stored.question() as admin:
+            await admin.actions(1)
+
+    async with stored.question():
+        second = asyncio.create_task(ask())
+        done, _ = await asyncio.wait({second}, timeout=0.2)
+        assert not done
+    await second
+    await stored.close()
+    await store.close()

@@ -1,12 +1,16 @@
-"""What happens, as it happens, for who has a stream open."""
+"""Live streams: which lines of the log a client of the API gets."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextlib import closing as closed
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +20,15 @@ from starlette.requests import ClientDisconnect
 from router.config.holders import TokenHolder
 from router.ops import streams as module
 from router.ops.api.application import api_routes
-from router.ops.api.endpoint import Asked, Rejected
-from router.ops.api.events import STREAM, stream
-from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, Streams, Wanted
+from router.ops.api.endpoint import ApiCall
+from router.ops.api.events import stream
+from router.ops.problems import Rejected
+from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, StreamFilter, Streams
 from router.routing.index import Glob
 from router.telemetry.log import Log
 from tests.support.house import PATIENCE
+from tests.support.serving import Serving, serving, target
+from tests.support.sockets import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -29,8 +36,8 @@ OPS = TokenHolder("ops", frozenset({"read", "bodies"}))
 LEDGER = TokenHolder("ledger", frozenset({"read"}), owner="team ledger")
 OWNERS = {"ledger": "team ledger", "audit": "team audit"}
 
-#: An event's line, as the observer has it told.
-EVENT = {
+#: The fields of an event's line, as the observer logs them.
+EVENT: dict[str, Any] = {
     "code": "500",
     "ms": 1.5,
     "request_id": "r-1",
@@ -45,11 +52,11 @@ EVENT = {
 
 
 class Listened:
-    """A log that is listened to."""
+    """A log, and the streams of its lines."""
 
     def __init__(self) -> None:
         self.log = Log(io.StringIO(), "json")
-        insight: Any = SimpleNamespace(owner_of=lambda name: OWNERS.get(name, ""), log=self.log)
+        insight: Any = SimpleNamespace(owner_of=OWNERS.__getitem__, log=self.log)
         self.streams = Streams(insight)
 
     def event(self, **more: Any) -> None:
@@ -58,7 +65,7 @@ class Listened:
 
 @pytest.fixture
 async def listened(monkeypatch: pytest.MonkeyPatch) -> Listened:
-    monkeypatch.setattr(module, "ASK_EVERY", 0.01)
+    monkeypatch.setattr(module, "FETCH_EVERY", 0.01)
     return Listened()
 
 
@@ -74,100 +81,91 @@ class Reader:
             while not self._read:
                 chunk = await anext(self._chunks)
                 for each in chunk.decode().split("\n\n")[:-1]:
-                    what, data = each.split("\n")
-                    said = json.loads(data.removeprefix("data: "))
-                    self._read.append((what.removeprefix("event: "), said))
+                    name, data = each.split("\n")
+                    fields = json.loads(data.removeprefix("data: "))
+                    self._read.append((name.removeprefix("event: "), fields))
         return self._read.pop(0)
 
+    async def begin(self) -> None:
+        """Wait until no line is missed any more."""
+        assert (await self.next())[0] == "beat"
 
-async def begun(reader: Reader) -> None:
-    """Once it misses nothing any more."""
-    assert (await reader.next())[0] == "beat"
 
-
-async def test_an_event_comes_as_it_is_handled(listened: Listened) -> None:
-    """With what each target said, as `trace` has it."""
-    with listened.streams.open(Wanted(OPS)) as stream:
+@pytest.mark.parametrize("bodies", [False, True])
+async def test_an_event_arrives_as_it_is_handled(listened: Listened, bodies: bool) -> None:
+    """With each target's answer, and with its body if the client asks for bodies."""
+    with listened.streams.open(StreamFilter(OPS, bodies=bodies)) as stream:
         reader = Reader(stream)
-        await begun(reader)
+        await reader.begin()
         listened.event()
-        what, said = await reader.next()
+        name, event = await reader.next()
+    assert name == "event"
+    assert [event[each] for each in ("event_id", "code", "routes")] == [
+        *("e-1", "500", EVENT["routes"])
+    ]
+    assert {each["target"] for each in event["targets"]} == set(OWNERS)
+    assert event.get("body") == ('{"event_key": "a.gs.cert.1"}' if bodies else None)
 
-    assert what == "event"
-    assert (said["event_id"], said["code"], said["routes"]) == ("e-1", "500", EVENT["routes"])
-    assert {each["target"] for each in said["targets"]} == set(OWNERS)
-    assert "body" not in said
 
-
-async def test_bodies_come_where_they_are_asked_for(listened: Listened) -> None:
-    """As text, byte for byte."""
-    with listened.streams.open(Wanted(OPS, bodies=True)) as stream:
+async def test_a_team_gets_only_lines_about_its_targets(listened: Listened) -> None:
+    """Of an event its own part."""
+    with listened.streams.open(StreamFilter(LEDGER)) as stream:
         reader = Reader(stream)
-        await begun(reader)
-        listened.event()
-        _, said = await reader.next()
-
-    assert said["body"] == '{"event_key": "a.gs.cert.1"}'
-
-
-async def test_a_team_hears_only_what_concerns_its_targets(listened: Listened) -> None:
-    """Of an event its own part; of what is about no target of its own, nothing."""
-    with listened.streams.open(Wanted(LEDGER)) as stream:
-        reader = Reader(stream)
-        await begun(reader)
+        await reader.begin()
         listened.log.info("config", hash="abc")
         listened.log.warning("failing", target="audit", owner="team audit")
-        listened.event(targets={"audit": EVENT["targets"]["audit"]})  # type: ignore[index]
+        listened.event(targets={"audit": EVENT["targets"]["audit"]})
         listened.event()
         listened.log.warning("failing", target="ledger", owner="team ledger")
-        said = [await reader.next(), await reader.next()]
-
-    assert [what for what, _ in said] == ["event", "failing"]
-    assert "audit" not in json.dumps(said)
+        lines = [await reader.next(), await reader.next()]
+    assert [name for name, _ in lines] == ["event", "failing"]
+    assert "audit" not in json.dumps(lines)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "comes"),
+    ("wanted", "arrives"),
     [
-        (Wanted(OPS, targets=("audit",)), True),
-        (Wanted(OPS, targets=("mail",)), False),
-        (Wanted(OPS, keys=(Glob("a.gs.*"),)), True),
-        (Wanted(OPS, keys=(Glob("b.*"),)), False),
-        (Wanted(OPS, failed=True), True),
-        (Wanted(LEDGER, targets=("audit",)), False),
+        (StreamFilter(OPS, targets=("audit",)), True),
+        (StreamFilter(OPS, targets=("mail",)), False),
+        (StreamFilter(OPS, keys=(Glob("a.gs.*"),)), True),
+        (StreamFilter(OPS, keys=(Glob("b.*"),)), False),
+        (StreamFilter(OPS, failed=True), True),
+        (StreamFilter(LEDGER, targets=("audit",)), False),
     ],
 )
-async def test_filters_choose(listened: Listened, wanted: Wanted, comes: bool) -> None:
-    """An event comes where every filter fits; a team can't ask for another's target."""
-    with listened.streams.open(Wanted(OPS)) as all_of_it, listened.streams.open(wanted) as stream:
-        reader, everything = Reader(stream), Reader(all_of_it)
-        await begun(everything)
-        assert (await reader.next())[0] == "beat"
+async def test_every_filter_has_to_fit(
+    listened: Listened, wanted: StreamFilter, arrives: bool
+) -> None:
+    """A team can't ask for another team's target."""
+    with listened.streams.open(StreamFilter(OPS)) as whole, listened.streams.open(wanted) as part:
+        reader, everything = Reader(part), Reader(whole)
+        await everything.begin()
+        await reader.begin()
         listened.event()
         assert (await everything.next())[0] == "event"
-        assert bool(stream._waiting) == comes
+        assert bool(part._waiting) == arrives
 
 
 async def test_a_team_leaves_streams_for_others(listened: Listened) -> None:
-    """Whatever of them it has opened."""
+    """Even if it has opened as many as it may."""
     with ExitStack() as opened:
         for _ in range(TEAM_STREAMS):
             assert not listened.streams.full_for(LEDGER)
-            opened.enter_context(listened.streams.open(Wanted(LEDGER)))
+            opened.enter_context(listened.streams.open(StreamFilter(LEDGER)))
         assert listened.streams.full_for(LEDGER) == TEAM_STREAMS
         for _ in range(STREAMS - TEAM_STREAMS):
             assert not listened.streams.full_for(OPS)
-            opened.enter_context(listened.streams.open(Wanted(OPS)))
+            opened.enter_context(listened.streams.open(StreamFilter(OPS)))
         assert listened.streams.full_for(OPS) == STREAMS
 
 
-async def test_those_who_ask_at_once_are_bounded_too(listened: Listened) -> None:
-    """A place is taken with the answer, not with the first chunk; and given back by whoever goes
-    away before that."""
+async def test_simultaneous_requests_are_bounded_too(listened: Listened) -> None:
+    """A request takes its place at once, not with the first chunk, and returns it if its client is
+    gone before that."""
     parts: Any = SimpleNamespace(streams=listened.streams)
     query = {"target": (), "match": (), "failed": None, "bodies": None}
-    asked = Asked(parts, OPS, {}, query)
-    answers = [asyncio.create_task(stream(asked)) for _ in range(STREAMS + 1)]
+    call = ApiCall(parts, OPS, {}, query, {})
+    answers = [asyncio.create_task(stream.answer(call)) for _ in range(STREAMS + 1)]
     await asyncio.wait(answers)
     with pytest.raises(Rejected, match=f"{STREAMS} streams are open already"):
         answers.pop().result()
@@ -175,7 +173,7 @@ async def test_those_who_ask_at_once_are_bounded_too(listened: Listened) -> None
     async def gone(*_: object) -> Any:
         raise OSError
 
-    [route] = api_routes(STREAM, "", parts)
+    [route] = api_routes([stream], "", parts)
     for each in answers:
         await each.result().aclose()
     assert not listened.streams.full_for(OPS)
@@ -189,70 +187,112 @@ async def test_those_who_ask_at_once_are_bounded_too(listened: Listened) -> None
     assert not listened.streams._open
 
 
-async def test_a_slow_reader_loses_and_is_told(listened: Listened) -> None:
-    """What finds no room is dropped and counted; nobody waits for it."""
-    stream = Stream(Wanted(OPS))
-    for _ in range(3):
-        stream.put(b"x" * (STREAM_BOUND // 2))
-    stream.begin()
-    chunks = stream.chunks()
-    await anext(chunks)
-
-    assert (await anext(chunks)).endswith(b'event: dropped\ndata: {"count": 1}\n\n')
-
-
-async def test_a_reader_that_keeps_up_loses_nothing(listened: Listened) -> None:
-    """However much has come in all: the bound is for what waits."""
-    stream = Stream(Wanted(OPS))
+async def test_only_what_waits_is_bounded() -> None:
+    """A client that keeps up gets everything. One that is too slow loses lines, and gets their
+    number."""
+    stream, chunk = Stream(StreamFilter(OPS)), b"x" * (STREAM_BOUND // 2)
     stream.begin()
     chunks = stream.chunks()
     await anext(chunks)
     for _ in range(4):
-        stream.put(b"x" * (STREAM_BOUND // 2))
-        assert await anext(chunks) == b"x" * (STREAM_BOUND // 2)
+        stream.put(chunk)
+        assert await anext(chunks) == chunk
+    for _ in range(3):
+        stream.put(chunk)
+    assert await anext(chunks) == 2 * chunk + b'event: dropped\ndata: {"count": 1}\n\n'
 
 
-async def test_a_stream_that_nothing_happens_on_says_that_it_lives(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """So that its reader, and what stands between, know it from one that is cut off."""
+async def test_an_idle_stream_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that its client, and proxies, can tell it from a broken connection."""
     monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
-    stream = Stream(Wanted(OPS))
+    stream = Stream(StreamFilter(OPS))
     stream.begin()
     reader = Reader(stream)
-
     assert [(await reader.next())[0] for _ in range(3)] == ["beat"] * 3
 
 
-async def test_a_stop_ends_every_stream(listened: Listened) -> None:
-    """At once, whatever its reader does."""
-
-    async def read(chunks: AsyncIterator[bytes]) -> None:
-        async for _ in chunks:
-            pass
-
-    with listened.streams.open(Wanted(OPS)) as stream:
-        reading = asyncio.create_task(read(stream.chunks()))
-        listened.streams.end()
-        async with asyncio.timeout(PATIENCE):
-            await reading
-
-
-async def test_a_fault_of_ours_ends_the_streams() -> None:
-    """One that only beats would look as if nothing happened."""
-
-    def owner_of(_: str) -> str:
-        raise ValueError
-
-    log = Log(io.StringIO(), "json")
-    insight: Any = SimpleNamespace(owner_of=owner_of, log=log)
-    streams = Streams(insight)
-    with streams.open(Wanted(LEDGER)) as stream:
+async def test_a_fault_of_ours_ends_the_streams(listened: Listened) -> None:
+    """A stream with beats alone would look as if nothing happened."""
+    with listened.streams.open(StreamFilter(LEDGER)) as stream:
         chunks = stream.chunks()
         async with asyncio.timeout(PATIENCE):
             await anext(chunks)
-            log.write("warning", "event", EVENT)
+            listened.log.warning("failing", target="nobody's")
             assert [chunk async for chunk in chunks]
-    assert isinstance(streams._asking, asyncio.Task)
-    assert isinstance(streams._asking.exception(), ValueError)
-    assert log.tap is None
+    assert isinstance(listened.streams._fetching, asyncio.Task)
+    assert isinstance(listened.streams._fetching.exception(), KeyError)
+    assert listened.log.tap is None
+
+
+# Of a real router.
+
+
+@contextmanager
+def router(folder: Path) -> Iterator[tuple[Serving, int]]:
+    """A router with one target, and its ops port."""
+    port = free_port()
+    options = ("--ops-port", str(port))
+    with target() as ledger, serving(folder, {"ledger": ledger}, options=options) as started:
+        yield started, port
+
+
+@contextmanager
+def connected(port: int, query: str = "") -> Iterator[HTTPResponse]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", f"/api/v1/stream{query}")
+    answer = connection.getresponse()
+    try:
+        yield answer
+    finally:
+        answer.close()
+        connection.close()
+
+
+def next_of(answer: HTTPResponse, wanted: str) -> dict[str, Any]:
+    """Return the data of the next server-sent event of that name."""
+    while line := answer.readline():
+        name = line.decode().removeprefix("event: ").strip()
+        data = answer.readline().decode().removeprefix("data: ")
+        answer.readline()
+        if name == wanted:
+            found: dict[str, Any] = json.loads(data)
+            return found
+    raise AssertionError("the stream has ended")
+
+
+def test_events_arrive_as_they_are_handled(tmp_path: Path) -> None:
+    """As server-sent events."""
+    with router(tmp_path) as (started, port), connected(port) as answer:
+        assert answer.getheader("content-type", "").startswith("text/event-stream")
+        next_of(answer, "beat")
+        assert started.post("first") == "000"
+        event = next_of(answer, "event")
+        assert (event["code"], event["targets"][0]["target"]) == ("000", "ledger")
+
+
+def test_a_client_that_disconnects_frees_its_place(tmp_path: Path) -> None:
+    """And a HEAD request takes none."""
+    with router(tmp_path) as (_, port), ExitStack() as closing:
+        for _ in range(STREAMS + 4):
+            with connected(port) as answer:
+                if answer.status == 200:
+                    next_of(answer, "beat")
+        for _ in range(STREAMS):
+            connection = closing.enter_context(
+                closed(HTTPConnection("127.0.0.1", port, timeout=20))
+            )
+            connection.request("HEAD", "/api/v1/stream")
+            answer = connection.getresponse()
+            assert answer.getheader("content-type", "").startswith("text/event-stream")
+        with connected(port) as opened:
+            assert opened.status == 200
+
+
+def test_a_stop_does_not_wait_for_streams(tmp_path: Path) -> None:
+    """The streams end, and the process exits."""
+    with router(tmp_path) as (started, port), connected(port) as answer:
+        next_of(answer, "beat")
+        started.process.send_signal(signal.SIGTERM)
+        while answer.readline():
+            pass
+        assert started.process.wait(20) == 0

@@ -9,7 +9,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from router.routing.index import Glob, GlobInvalid
-from tests.support import naive
 
 #: Text in which every character means something to a pattern, or nearly so.
 _soup = st.text("ab.1*?[]!", max_size=9)
@@ -38,68 +37,36 @@ def _glob(pattern: str) -> Glob:
     [
         ("a.gs.cert.1", "a.gs.cert.1", True),
         ("a.gs.cert.1", "a.gs.cert.10", False),
-        ("a.gs.cert.1", "b.a.gs.cert.1", False),
         ("a.gs.*", "a.gs.cert.1", True),
-        ("a.gs.*", "a.gs.", True),
         ("a.gs.*", "a.gs", False),
-        ("a.gs.*", "a.gsx.cert.1", False),
         ("*.revoked", "a.gs.cert.revoked", True),
-        ("*.revoked", "a.gs.cert.revoked.", False),
         ("*.revoked", "revoked", False),
         ("*.cert123.*", "a.gs.cert123.1", True),
-        ("*.cert123.*", "a.gs.cert1234.1", False),
-        ("*.cert123.*", ".cert123.", True),
         ("a.*.cert.*", "a.x.y.cert.1", True),
-        ("a.*.cert.*", "a.cert.1", False),
         ("a.*.a", "a.a", False),
-        ("a.*.a", "a..a", True),
         ("*ab*ab*", "abab", True),
-        ("*ab*ab*", "ab", False),
-        ("aa*aa", "aaa", False),
         ("*aa*aa", "aaa", False),
-        ("**", "", True),
         ("*", "", True),
         ("*", "two\nlines", True),
-        ("a*c", "a\nc", True),
         ("a?c", "a\nc", True),
         ("", "", True),
         ("", "a", False),
         ("?", "", False),
         ("?", "a", True),
-        ("?", "ab", False),
-        ("?*", "", False),
-        ("*?", "a", True),
-        ("a.?.*", "a..*", False),
-        ("a.?.*", "a.b.", True),
         ("[34]", "3", True),
         ("[34]", "5", False),
-        ("[34]", "34", False),
         ("[3-5]", "4", True),
-        ("[3-5]", "-", False),
-        ("[35-]", "-", True),
         ("[!3-5]", "4", False),
-        ("[!3-5]", "6", True),
-        ("[!3]", "", False),
-        ("[!- ]", "x", True),
-        ("[!- ]", "-", False),
-        ("[!3]", "\n", True),
         ("[]]", "]", True),
         ("[!]]", "]", False),
-        ("[!]]", "a", True),
         ("[*]", "*", True),
-        ("[*]", "a", False),
         ("a[[]b[?]", "a[b?", True),
-        ("a]", "a]", True),
         ("[^a]", "^", True),
-        ("[^a]", "b", False),
         ("[a!]", "!", True),
         ("a.gs", "A.gs", False),
-        ("a.GS.*", "a.gs.1", False),
-        ("[a-z]", "A", False),
         (r"a\d", "a1", False),
         (r"a\*", r"a\b", True),
         ("(a|b)+$", "(a|b)+$", True),
-        ("a.b", "axb", False),
         ("证书.?", "证书.吊", True),
         ("?", "😀", True),
         ("?", "e\u0301", False),
@@ -113,7 +80,7 @@ def test_a_pattern_is_held_against_the_whole_value(pattern: str, value: str, mat
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "message"),
     [
         ("[", "'['"),
         ("[]", "'[]'"),
@@ -129,12 +96,12 @@ def test_a_pattern_is_held_against_the_whole_value(pattern: str, value: str, mat
         ("[" * 100_000, "…"),
     ],
 )
-def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, told: str) -> None:
+def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, message: str) -> None:
     """A set without an end and a range that runs backwards are named, in a line of text."""
     with pytest.raises(GlobInvalid) as refused:
         Glob(pattern)
     text = str(refused.value)
-    assert told in text
+    assert message in text
     assert text.isprintable()
     assert len(text) < 120
 
@@ -161,33 +128,11 @@ def test_a_hostile_value_is_answered_at_once(pattern: str, end: str, matches: bo
     assert Glob(pattern).matches("a" * 100_000 + end) is matches
 
 
-@given(_any_pair)
-def test_it_means_what_the_naive_reading_means(pair: tuple[str, str]) -> None:
-    """Any text is either refused or matches just what the plainest reading does."""
-    pattern, value = pair
-    try:
-        glob = Glob(pattern)
-    except GlobInvalid:
-        with pytest.raises(ValueError):  # noqa: PT011  the reference says no more
-            naive.matches(pattern, value)
-    else:
-        assert glob.matches(value) is naive.matches(pattern, value)
-
-
 @given(_any_pair | st.tuples(_ranges, _values))
 def test_it_means_what_fnmatch_means(pair: tuple[str, str]) -> None:
-    """What isn't refused matches as in the standard library."""
+    """Every valid pattern matches as in the standard library."""
     pattern, value = pair
     assert _glob(pattern).matches(value) is fnmatchcase(value, pattern)
-
-
-@given(st.text())
-def test_text_without_special_characters_matches_itself_alone(text: str) -> None:
-    """A literal pattern is an equality, and a set makes a literal of a special character."""
-    escaped = "".join(f"[{character}]" if character in "*?[" else character for character in text)
-    assert Glob(escaped).matches(text)
-    assert not Glob(escaped).matches(text + "a")
-    assert not Glob(escaped).matches("a" + text + "b")
 
 
 @given(_fitted)

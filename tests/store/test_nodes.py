@@ -18,7 +18,6 @@ from router.ops.heartbeat import Heartbeat
 from router.store.postgres.connection import SCHEMA, DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import FORGOTTEN, GONE, Node, StoreLimits, Trouble
-from router.store.url import parse_database
 from router.telemetry.metrics import Metrics
 from tests.support.command import one_line, run
 from tests.support.inprocess import Ran, ran
@@ -271,16 +270,29 @@ def test_what_waiting_cannot_mend_ends_the_start(tmp_path: Path, database: Datab
 
 
 @pytest.mark.anyio
-async def test_the_password_may_be_in_a_file(tmp_path: Path, database: Database) -> None:
-    """The file is read for each connection, so that a new password needs no restart."""
-    file = tmp_path / "password"
-    file.write_text(f"{PASSWORD}\n")
+async def test_the_password_may_be_in_a_passfile(tmp_path: Path, database: Database) -> None:
+    """It is read for each connection, so a new password needs no restart. A file that libpq would
+    ignore without a word is refused, and no message has the password or the file's name."""
+    file = tmp_path / "pgpass"
+    file.touch(0o600)
     url = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
-    address = DatabaseAddress.of(parse_database(url), file)
+    address = DatabaseAddress.parse(f"{url}?passfile={file}")
+
+    async def refused(why: str) -> None:
+        with pytest.raises(StartFailed, match=why) as raised:
+            await PostgresStore.open(address, LIMITS)
+        assert "hunter2" not in str(raised.value)
+        assert str(file) not in str(raised.value)
+
+    file.write_text(f"*:*:*:*:{PASSWORD}\n")
     await (await PostgresStore.open(address, LIMITS)).close()
-    file.write_text("another")
-    with pytest.raises(StartFailed, match="password authentication failed"):
-        await PostgresStore.open(address, LIMITS)
+    file.write_text("*:*:*:*:hunter2\n")
+    await refused("password authentication failed")
+    file.write_text("hunter2\n")
+    await refused("no password supplied")
+    file.chmod(0o640)
+    await refused("passfile: others than its owner have access to it: chmod 600")
     file.unlink()
-    with pytest.raises(StartFailed, match="--store-password-file: there is no such file"):
-        await PostgresStore.open(address, LIMITS)
+    await refused("passfile: no such file or directory")
+    file.mkdir()
+    await refused("passfile: it is not a file")

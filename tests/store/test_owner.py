@@ -29,9 +29,9 @@ from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.file import Known, Owner, door_of, lock_of, own
 from router.store.sqlite.store import SqliteStore
+from tests.store.records import LIMITS, NOW, T, add, awaiting, found, letter, record
 from tests.support.command import ROOT, Finished, one_line, run
 from tests.support.disks import Disks, filled
-from tests.support.records import LIMITS, NOW, T, add, awaiting, found, letter, record
 from tests.support.serving import Serving, serving, target, with_door
 from tests.support.sockets import HOST, free_port
 from tests.support.waiting import until

@@ -26,10 +26,7 @@ from router.store.postgres.pool import ENOUGH, SIZE, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
-from tests.support.command import PATIENCE
-from tests.support.postgres import PASSWORD, Database, Server
-from tests.support.proxy import Loss, proxy
-from tests.support.records import (
+from tests.store.records import (
     LIMITS,
     NOW,
     T,
@@ -42,6 +39,9 @@ from tests.support.records import (
     record,
     settlement,
 )
+from tests.support.command import PATIENCE
+from tests.support.postgres import PASSWORD, Database, Server
+from tests.support.proxy import Loss, proxy
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio

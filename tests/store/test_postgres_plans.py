@@ -13,9 +13,7 @@ from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import Stage, Tried
-from tests.support.effort import LONG
-from tests.support.postgres import Database, Server
-from tests.support.records import (
+from tests.store.records import (
     LIMITS,
     NOW,
     T,
@@ -26,6 +24,8 @@ from tests.support.records import (
     queued,
     settlement,
 )
+from tests.support.effort import LONG
+from tests.support.postgres import Database, Server
 
 pytestmark = [
     pytest.mark.anyio,

@@ -25,8 +25,8 @@ from router.store.protocol import (
 )
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
+from tests.store.records import LIMITS, NOW, T, awaiting, letter, record
 from tests.support.disks import Disks
-from tests.support.records import LIMITS, NOW, T, awaiting, letter, record
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -56,10 +56,7 @@ from router.store.queries import fitting
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from router.telemetry.log.lines import stamp
-from tests.support.command import PATIENCE
-from tests.support.effort import long
-from tests.support.postgres import Database, Server, pgbouncer
-from tests.support.records import (
+from tests.store.records import (
     LIMITS,
     NOW,
     T,
@@ -73,6 +70,9 @@ from tests.support.records import (
     settlement,
     states,
 )
+from tests.support.command import PATIENCE
+from tests.support.effort import long
+from tests.support.postgres import Database, Server, pgbouncer
 
 pytestmark = pytest.mark.anyio
 

@@ -31,10 +31,10 @@ from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION
 from router.store.sqlite.store import SqliteStore
 from tests.chaos.boundaries import COMMITS
+from tests.store.records import letter, queued, record
 from tests.support.command import ROOT, environment
 from tests.support.effort import LONG
 from tests.support.postgres import Database, Server
-from tests.support.records import letter, queued, record
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +164,7 @@ async def test_a_start_that_takes_long_says_so(second: Path) -> None:
         if len(lasted) == 3:
             told.set()
 
-    opening = partial(open_store, second, LIMITS, None)
+    opening = partial(open_store, second, LIMITS)
     with closing(sqlite3.connect(second, isolation_level=None)) as holder:
         holder.execute("PRAGMA journal_mode = WAL")
         holder.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""What is in an archive, as a test looks at it, and what a test puts in one."""
+"""Reading an archive, and making one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from router.archive.reading import Scan
+from router.archive.reading import Sources
 from router.archive.segments import SegmentStore, time_of
 from router.telemetry.log.lines import Lines
 from tests.support.house import event
@@ -21,25 +21,21 @@ ACKNOWLEDGED = {"as": "required", "reason": "acknowledged", "ms": 1.5, "status":
 REFUSED = {**ACKNOWLEDGED, "reason": "code", "code": "700", "msg": "库存不足"}
 
 
-def _nobody(told: str) -> None:
-    """Nobody is told."""
-
-
 def between(folder: Path, since: float, until: float) -> list[dict[str, Any]]:
-    """The lines from then until then."""
-    return [*map(json.loads, Scan(folder, (), since, until, _nobody, _nobody))]
+    """Return the lines of a span of time."""
+    return [*map(json.loads, Sources(folder).lines(since=since, until=until))]
 
 
 def archived(folder: Path, happening: str = "event") -> list[dict[str, Any]]:
-    """The lines of one kind, the oldest first; all of them can be read."""
-    scan = Scan(folder, (), None, None, _nobody, _nobody, oldest_first=True)
-    lines = [json.loads(line) for line in scan]
-    assert not scan.damage
+    """Return the lines of one kind, the oldest first; all lines must be readable."""
+    sources = Sources(folder)
+    lines = [json.loads(line) for line in sources.lines(oldest_first=True)]
+    assert not sources.damage
     return [line for line in lines if line["happening"] == happening]
 
 
 def told(event_id: str, ago: float = 60.0, body: bytes | None = None, **fields: Any) -> bytes:
-    """The line of an event that was told so many seconds ago; its id is in its `changes`."""
+    """Return the line of an event handled `ago` seconds ago, whose id is in its `changes`."""
     sent = event(changes=[event_id]) if body is None else body
     usual = {
         "code": "000",
@@ -60,13 +56,13 @@ def told(event_id: str, ago: float = 60.0, body: bytes | None = None, **fields: 
 
 
 def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
-    """One that may be longer than a log's."""
+    """Return a line of any length."""
     members = {"time": _LINES.stamp(time.time() - ago), "level": "info", "happening": happening}
     return json.dumps({**members, **fields}, separators=(",", ":")).encode() + b"\n"
 
 
 def keep(folder: Path, *lines: bytes) -> Path:
-    """Put a segment with these into an archive, each written at its own time."""
+    """Add a segment with these lines, each written at its own time."""
     clock = [time.time()]
     shelf = SegmentStore(folder, 1 << 30, 30 * 86400.0, now=lambda: clock[0])
     for each in lines:

@@ -1,4 +1,4 @@
-"""Certificates in files, as a router is given them."""
+"""Certificates in files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from router.net.tls import Pair
 
 
 def issued(folder: Path, name: str = "cert", days: float = 90, since: float = -1) -> Pair:
-    """A certificate for 127.0.0.1 of an authority of its own, in files, good for so many days."""
+    """Write a certificate for 127.0.0.1, and the one of its own authority, valid for so many
+    days."""
     now = datetime.now(UTC)
     first, last = now + timedelta(days=since), now + timedelta(days=days)
     authority = trustme.CA()
@@ -26,12 +27,12 @@ def issued(folder: Path, name: str = "cert", days: float = 90, since: float = -1
 
 
 def dateless(certificate: trustme.Blob) -> str:
-    """One that ends in a thirteenth month, which OpenSSL takes all the same."""
+    """Return a certificate that ends in a thirteenth month, which OpenSSL accepts."""
     der = ssl.PEM_cert_to_DER_cert(certificate.bytes().decode())
-    assert der.count(b"30000101000000Z") == 1  # when trustme's end
+    assert der.count(b"30000101000000Z") == 1  # the end that trustme sets
     return ssl.DER_cert_to_PEM_cert(der.replace(b"30000101000000Z", b"30001301000000Z"))
 
 
 def trusting(folder: Path, name: str = "cert") -> ssl.SSLContext:
-    """A caller that trusts whom `issued` has asked."""
+    """Return the context of a client that trusts the authority of `issued`."""
     return ssl.create_default_context(cafile=folder / f"{name}.ca")

@@ -1,4 +1,4 @@
-"""The command line as a test runs it: real processes, whose output is waited for."""
+"""The command line in real processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-#: How long a test waits for a process before it fails, in seconds.
+#: Seconds that a test waits for a process before it fails.
 PATIENCE = 20.0
 
 _WAITS = re.compile(
@@ -31,14 +31,14 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The test's own, but for what changes how a router behaves, and what `given` adds."""
+    """Return the test's environment without variables that change a router, plus `given`."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("EBAAS_ROUTER_", "PYTHON"))}
     fixed = {"COLUMNS": "100", "PYTHONUTF8": "1", "EBAAS_ROUTER_OPS_PORT": "0"}
     return {**own, **fixed, **(given or {})}
 
 
 def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None) -> Finished:
-    """A whole run of `ebaas-router`; that it had to wait for somebody is left out."""
+    """Run `ebaas-router` to its end. Messages about waiting are removed from stderr."""
     finished = subprocess.run(
         command(*arguments),
         input=stdin,
@@ -53,13 +53,13 @@ def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None =
 
 
 def without_waits(stderr: bytes) -> bytes:
-    """Without what a command says while something takes long: on a busy machine anything may."""
+    """Remove the messages about slow work, which a busy machine may cause."""
     return _WAITS.sub(b"", stderr)
 
 
 def drawn_on(terminal: int) -> str:
-    """All that a terminal got whose other end nobody has any more; it is closed. A single read has
-    but a part of that now and then."""
+    """Read everything from a terminal whose other end is closed, and close it. A single read may
+    return only a part."""
     drawn = b""
     with os.fdopen(terminal, "rb", buffering=0) as screen, suppress(OSError):
         while more := screen.read(65536):
@@ -68,17 +68,17 @@ def drawn_on(terminal: int) -> str:
 
 
 def one_line(stream: bytes) -> str:
-    """The only line of a stream."""
+    """Return the only line of a stream."""
     lines = stream.decode().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
 
 
 class Running:
-    """A command that runs until it is told to stop, and what it has printed so far."""
+    """A command that runs until it is stopped, with its output so far."""
 
     def __init__(self, *arguments: str, handed: Mapping[str, socket.socket] | None = None) -> None:
-        """`handed` are sockets that it inherits, by name, as from systemd."""
+        """`handed` are sockets that it inherits by name, as from systemd."""
         handing, descriptors = _handing(handed or {})
         self.process = subprocess.Popen(
             [*handing, *command(*arguments)],
@@ -109,18 +109,18 @@ class Running:
                 self._changed.notify_all()
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        """Return once the condition holds; it is looked at anew with every line."""
+        """Wait for a condition, which is checked after each line of output."""
         with self._changed:
             held = self._changed.wait_for(condition, PATIENCE)
         assert held, (self.stdout, self.stderr)
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Ctrl-C; the exit code."""
+        """Send a signal, by default Ctrl-C, and return the exit code."""
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """The exit code, once the process has ended and its output is read."""
+        """Return the exit code, once the process has ended and its output is read."""
         code = self.process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
@@ -135,8 +135,8 @@ class Running:
 
 
 def _handing(handed: Mapping[str, socket.socket]) -> tuple[list[str], list[int]]:
-    """What goes before a command that inherits these sockets, and their descriptors: high ones,
-    which are none of those that it finds them at."""
+    """Return the words before a command that inherits these sockets, and their descriptors. These
+    are high, so that they do not collide with the numbers that the command expects."""
     if not handed:
         return [], []
     high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 100) for each in handed.values()]
@@ -146,7 +146,7 @@ def _handing(handed: Mapping[str, socket.socket]) -> tuple[list[str], list[int]]
 
 
 def _heed_ctrl_c() -> None:
-    """Also where the tests run in a shell's background, which ignores it."""
+    """Handle Ctrl-C even if the tests run in a shell's background, which ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -181,9 +181,9 @@ def receiver(*arguments: str) -> Iterator[Receiver]:
 
 @contextmanager
 def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Iterator[str]:
-    """A server that reads a request and sends these bytes; its URL.
+    """Run a server that reads a request and sends these bytes; yields its URL.
 
-    `then` it closes the connection, or, with `hold`, leaves it open.
+    Afterwards it closes the connection, or leaves it open if `then` is `hold`.
     """
     make = answer if callable(answer) else lambda: answer
     listener = socket.create_server(("127.0.0.1", 0))
@@ -215,7 +215,8 @@ def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Itera
 
 
 def _read_request(connection: socket.socket) -> None:
-    """All of it: what a close leaves unread resets the connection, and the answer is lost."""
+    """Read the whole request. If a part were unread, closing would reset the connection, and the
+    answer would be lost."""
     with connection.makefile("rb") as stream:
         size = 0
         while (line := stream.readline()) not in (b"\r\n", b""):
@@ -225,8 +226,8 @@ def _read_request(connection: socket.socket) -> None:
 
 
 def http_answer(body: str, status: str = "200 OK") -> bytes:
-    """A whole HTTP answer with this body, after which its connection is closed, and which says so:
-    else a next request might be on its way there already."""
+    """Return an HTTP answer that announces the end of its connection, so that no further request is
+    sent on it."""
     content = body.encode()
     head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content

@@ -1,4 +1,4 @@
-"""A router with the console's port, and teams that have tokens there."""
+"""A router with an ops port, and tokens of several teams."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.support.serving import Serving, Target, target
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
-#: Who has which token; each is the name, written so often that it can't be guessed.
+#: The holders of tokens. A token is its holder's name, repeated.
 HOLDERS: dict[str, dict[str, Any]] = {
     "ops": {"may": ["read", "replay", "discard", "pause", "bodies"]},
     "reader": {"may": ["read"]},
     "ledger": {"may": ["read", "replay", "discard", "pause"], "owner": "team ledger"},
     "audit": {"may": ["read"], "owner": "team audit"},
-    # One holder for each deed.
-    **{f"only-{deed}": {"may": [deed]} for deed in DEEDS},
+    # One holder for each permission.
+    **{f"only-{each}": {"may": [each]} for each in DEEDS},
 }
 
-#: The targets, and who answers for each.
+#: The targets and their owners.
 OWNERS = {"ledger": "team ledger", "auditors": "team audit", "billing": ""}
 
-#: Two retries of the router's own, soon over.
+#: One retry of the router's own, so that a failing delivery is soon a dead letter.
 SHORT = {"retries": 1, "waits": ["10ms"]}
 
 
@@ -46,10 +46,9 @@ def bearer(name: str) -> dict[str, str]:
 
 @dataclass
 class Console:
-    """A running router, as those see it who have tokens."""
+    """A running router, and a client with tokens."""
 
     router: Serving
-    #: Its routes.yaml.
     config: Path
     url: str
     http: httpx.Client
@@ -72,7 +71,7 @@ class Console:
         return answer.json()
 
     def send(self, key: str, name: str) -> str:
-        """An event of that key; the code of its reply."""
+        """Send an event of that key, and return the code of the reply."""
         source, topic, kind, status = key.split(".")
         content = event(
             event_source=source, event_topic=topic, event_type=kind, event_status=status,
@@ -81,21 +80,21 @@ class Console:
         return self.router.ask("POST", "/callback", content)[1]
 
     def wait_for(self, state: str, count: int, target: str, *match: str) -> None:
-        """Until a target has so many deliveries of these keys in that state."""
+        """Wait until a target has so many deliveries of these keys in that state."""
 
-        def is_so() -> bool:
+        def is_reached() -> bool:
             found = self.get("/deliveries", target=target, state=state, match=match)["counts"]
             return bool(sum(each["deliveries"] for each in found) == count)
 
-        wait_until(is_so)
+        wait_until(is_reached)
 
 
 @contextmanager
 def console(
     folder: Path, *options: str, tokens: bool = True, store: Store | None = None
 ) -> Iterator[Console]:
-    """`l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to billing; none
-    of them is required, so that what fails is soon a dead letter. Its files are in `folder`."""
+    """Start a router. `l.*` goes to the ledger, `u.*` to the auditors, `b.*` to both, `p.*` to
+    billing, all as optional targets. Its files are in `folder`."""
     with ExitStack() as closing:
         targets = {name: closing.enter_context(target()) for name in OWNERS}
         config = folder / "routes.yaml"

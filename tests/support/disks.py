@@ -1,4 +1,4 @@
-"""File systems for tests, which only root may mount, and their power cuts."""
+"""File systems for tests, which only root may mount, and a power cut."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-#: FS_IOC_SHUTDOWN, and its NOLOGFLUSH: the file system stops as it is on the disk, and what no
-#: fsync has written is gone.
+#: FS_IOC_SHUTDOWN with NOLOGFLUSH: the file system stops, and everything not synced is lost.
 _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
 
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """A folder in memory if there is one, whose fsyncs cost nothing: for tests that are not about
-    disks, so that other work of the disk cannot make a commit late."""
+    """Return a folder in memory, if possible, so that a slow disk does not delay commits in tests
+    that are not about disks."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 class Disks:
-    """Mounts below one folder. If the machine cannot mount, the test is skipped with the reason."""
+    """Mounts below one folder. If they are impossible on this machine, the test is skipped."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,14 +40,14 @@ class Disks:
         return self._mount(self._place("memory"), options)
 
     def ext4(self, megabytes: int) -> Path:
-        """Mount an ext4; one for each Disks."""
+        """Mount an ext4 file system, at most one for each Disks."""
         with self._image.open("wb") as file:
             file.truncate(megabytes << 20)
         self._need("mkfs.ext4", "-q", "-F", str(self._image))
         return self._mount(self._place("disk"), ["-o", "loop", str(self._image)])
 
     def cut_power(self, place: Path) -> None:
-        """Stop the ext4: writes without an fsync are lost."""
+        """Stop the ext4 file system, and lose everything not synced."""
         folder = os.open(place, os.O_RDONLY)
         try:
             fcntl.ioctl(folder, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
@@ -58,8 +57,10 @@ class Disks:
             os.close(folder)
 
     def restore_power(self, place: Path) -> None:
-        """Mount the contents of the disk there again. It is a copy, since the kernel would mount
-        the dead file system again if any process still used it."""
+        """Mount the content of the disk again.
+
+        It is a copy, because the kernel would reuse the dead file system if it were still open.
+        """
         _unmount(place)
         dead = self._image.replace(self._image.with_suffix(".cut"))
         shutil.copyfile(dead, self._image)
@@ -100,5 +101,5 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 def _unmount(place: Path) -> None:
-    """Unmount it, also while files are open there."""
+    """Unmount a folder, even if files in it are open."""
     subprocess.run(["umount", "-l", place], check=True)

@@ -1,13 +1,15 @@
-"""Heads of which no two parsers make the same."""
+"""Malformed requests: ambiguous heads, and random damage drawn by Hypothesis."""
 
 from __future__ import annotations
 
+from hypothesis import strategies as st
+
 from tests.support.house import SAMPLE
-from tests.support.wire import chunk, chunked, head
+from tests.support.wire import PROBE, chunk, chunked, head, post
 
 
 def bare(*lines: bytes) -> bytes:
-    """A callback with no header that isn't given."""
+    """Return a callback with these headers and no others."""
     return head(b"POST /callback HTTP/1.1", *lines) + SAMPLE
 
 
@@ -16,7 +18,7 @@ LENGTH = b"Content-Length: %d" % len(SAMPLE)
 ALL = chunk(SAMPLE)
 END = b"0\r\n\r\n"
 
-#: Headers of which no two parsers make the same.
+#: Heads that two parsers may read differently.
 DISPUTED = {
     "two hosts": bare(b"Host: x", b"Host: y", LENGTH),
     "one host twice": bare(b"Host: x", b"Host: x", LENGTH),
@@ -74,3 +76,28 @@ DISPUTED = {
     .replace(b"\n", b"\r\n", 1),
     "bare CRs throughout": bare(b"Host: x", LENGTH).replace(b"\r\n", b"\r"),
 }
+
+HEADERS = [
+    *(b"Host: x\r\n", b"A: b\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\n"),
+    *(b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Upgrade: h2c\r\n"),
+    *(b"Expect: 100-continue\r\n", b"Content-Encoding: identity\r\n", b"Upgrade: websocket\r\n"),
+]
+
+PIECES = [
+    *(bytes([byte]) for byte in b"\r\n\t :,;0\x00\xff"),
+    *(b"\r\n\r\n", b"http://x", b"HTTP/1.0", b"GET /livez HTTP/1.1\r\n"),
+    *(b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n", b"ffffffffffffffff\r\n"),
+]
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> bytes:
+    """Draw a request with additional headers, or with bytes removed and inserted."""
+    raw = draw(st.sampled_from([post(), post(), chunked(ALL, END), PROBE, b""]))
+    line, end, rest = raw.partition(b"\r\n")
+    raw = line + end + b"".join(draw(st.lists(st.sampled_from(HEADERS), max_size=3))) + rest
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(raw)))
+        until = draw(st.integers(at, min(len(raw), at + 9)))
+        raw = raw[:at] + draw(st.sampled_from(PIECES) | st.binary(max_size=8)) + raw[until:]
+    return raw

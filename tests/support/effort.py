@@ -1,4 +1,4 @@
-"""How much a test does: all there is with LONG=1, which `make test-long` and its like set."""
+"""The effort of tests: everything with LONG=1, which `make test-long` and others set."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ LONG = "LONG" in os.environ
 
 long = pytest.mark.skipif(not LONG, reason="a long one: make faults")
 
-#: How many times as many examples: `make torture` sets it, and rolls the dice anew each time. The
-#: same examples again are what everybody else gets: no gate fails who has changed nothing.
+#: Multiplies the number of examples, and makes them random. `make torture` sets it. Otherwise each
+#: run has the same examples, so that a check does not fail by chance.
 TORTURE = int(os.environ.get("TORTURE", "0"))
 
 
 def many(count: int) -> int:
-    """The first third is enough where not all there is is tried."""
+    """Return the number of examples: a third of them, all with LONG=1, or a multiple."""
     return count * TORTURE if TORTURE else count if LONG else count // 3
 
 
 def examples(count: int) -> settings:
-    """So many examples of a test, a third of it, or a multiple of it."""
+    """Return Hypothesis's settings for that number of examples."""
     return settings(max_examples=many(count))

@@ -1,4 +1,4 @@
-"""The engines under test, a pool of one of them, and what their suites wait for."""
+"""The engines under test, and their pools."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from router.transport.native import NativePool
 
 Engine = Callable[..., Pool]
 
-#: Every engine runs every row.
 ENGINES: dict[str, Engine] = {"native": NativePool, "httpx": HttpxPool}
 
 HEADERS = [(b"content-type", b"application/json"), (b"x-request-id", b"7")]
 BODY = b'{"changes":["id1"]}'
 
-#: For what has to come in time, however loaded the machine is; and for what never comes.
+#: Seconds for results that must come, even on a busy machine, and for results that must not.
 LONG, SHORT = 10.0, 0.3
 
 AUTHORITY = trustme.CA()
@@ -54,14 +53,14 @@ def begun(
 def certified(
     name: str = "127.0.0.1", *, by: trustme.CA = AUTHORITY, ends: datetime | None = None
 ) -> ssl.SSLContext:
-    """What a target needs to speak TLS under that name."""
+    """Return the context of a target that speaks TLS under this name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     by.issue_cert(name, not_after=ends).configure_cert(context)
     return context
 
 
 def trusting(**more: Any) -> Tls:
-    """Trusts AUTHORITY and nobody else."""
+    """Return the settings of a target that trusts only AUTHORITY."""
     return Tls.of(pem(AUTHORITY), **more)
 
 

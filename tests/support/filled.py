@@ -1,4 +1,4 @@
-"""A store's file with as many unsettled events as are asked for, by SQL in one go."""
+"""An SQLite store filled with many unsettled events at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from router.store.protocol import StoreLimits
 from router.store.sqlite.file import connect
 from router.store.sqlite.store import SqliteStore
 
-#: More than any test puts into a file.
+#: No limits that a test can reach.
 NO_LIMITS = StoreLimits(max_bytes=1 << 50, max_rows=1 << 50)
 
 _EVENTS = """
@@ -38,26 +38,11 @@ def fill(
     wait: float = 86400.0,
     targets: tuple[str, str] = ("strong", "aside"),
 ) -> None:
-    """Make the file, with `count` open events: the first target is awaited, the other is queued,
-    and all of it is due `wait` seconds from now."""
+    """Make a file with `count` open events. The first target is awaited, the second is queued, and
+    everything is due in `wait` seconds."""
     asyncio.run(_make(path))
-    put_in(path, count, wait, targets)
-
-
-def put_in(
-    path: Path,
-    count: int,
-    wait: float = 86400.0,
-    targets: tuple[str, str] = ("strong", "aside"),
-) -> None:
-    """The same into a file that is there, of whichever version."""
     now = time.time()
-    values = {
-        "count": count,
-        "now": now,
-        "due_at": now + wait,
-        "targets": json.dumps(targets),
-    }
+    values = {"count": count, "now": now, "due_at": now + wait, "targets": json.dumps(targets)}
     connection = connect(path)
     try:
         connection.execute("BEGIN IMMEDIATE")

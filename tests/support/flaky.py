@@ -1,4 +1,4 @@
-"""A target that fails as often as it is told to, and a caller that goes away."""
+"""A target that fails a number of times, and a caller that disconnects."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 from tests.support.house import SAMPLE, House
 from tests.support.waiting import until
 
-#: Retries of the queue come soon enough to be waited for.
+#: A queue whose retries come soon.
 SOON = {"queue": {"retries": 3, "waits": ["100ms"]}}
 
 
 class Flaky:
-    """A target that fails as often as it is told to, or so often for each event, and acknowledges
-    from then on."""
+    """A target that fails a number of times, in total or for each event, and then acknowledges."""
 
     def __init__(self, failures: int, *, for_each: bool = False) -> None:
         self.failures = failures
         self.for_each = for_each
-        #: The ids that it was called with, one for each request.
+        #: The event ids of its requests.
         self.ids: list[str] = []
-        #: It answers nobody before this is set.
+        #: Answers wait until this is set.
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -46,7 +45,8 @@ async def served(flaky: Flaky) -> tuple[asyncio.Server, str]:
 
 
 async def hang_up(router: House, slow: Any, half: bool = False) -> None:
-    """POST the sample, and go away once the slow target has it; or say only that no more comes."""
+    """Post the sample and disconnect once the slow target has it, or with `half` only close the
+    sending side."""
     host, port = router.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SAMPLE)}\r\n\r\n"

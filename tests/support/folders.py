@@ -1,4 +1,4 @@
-"""Folders with a routes.yaml and a routes.d: right ones, and each way to get one wrong."""
+"""Folders with a routes.yaml and a routes.d: valid ones, and one for each fault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ routes:
   - {name: certificates, match: a.gs.cert.*, required: [certs], optional: [audit]}
 """
 
-#: Two teams' files, and everybody's.
+#: The files of two teams, and the common one.
 GOOD: Files = {
     "routes.yaml": COMMON,
     "routes.d/certs.yaml": CERTS,
@@ -46,12 +46,12 @@ _AT_LEDGER = "routes.d/certs.yaml:6:64: routes[0].required: 'ledger' is the targ
 
 
 def _with(**changed: str) -> Files:
-    """GOOD with other texts: `common`, `certs`, `ledger`."""
+    """Return GOOD with other texts for `common`, `certs` or `ledger`."""
     names = dict(zip(("common", "certs", "ledger"), GOOD, strict=True))
     return {**GOOD, **{names[name]: text for name, text in changed.items()}}
 
 
-#: What is wrong, and how it is told where the folder is `config`, but for that name.
+#: The faulty files, and the message without the name of the folder, `config`.
 FAULTS: dict[str, tuple[Files, str]] = {
     "undefined": (
         _with(certs=CERTS.replace("[audit]", "[adit]")),
@@ -140,7 +140,7 @@ FAULTS: dict[str, tuple[Files, str]] = {
 
 
 def written(files: Files, folder: Path) -> Path:
-    """The folder, once its files are there."""
+    """Write the files, and return the folder."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")

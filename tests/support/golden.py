@@ -1,4 +1,4 @@
-"""Texts that are kept as they should be, and compared with what is made now."""
+"""Golden files: texts that are compared with what the code generates."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 from tests.support.command import ROOT
 
-#: Whether the texts are to be made anew.
+#: Whether to rewrite the files.
 UPDATING = "UPDATE_GOLDEN" in os.environ
 
-#: What to do where a text differs.
+#: Advice for a difference.
 HOW = "if the change is meant, `make golden` writes it anew: read the difference"
 
 
 def check_golden(file: Path, made: str) -> None:
-    """Fail where the file does not have this text; `make golden` writes it there instead."""
+    """Fail if the file does not have this text; `make golden` writes it instead."""
     if UPDATING:
         file.write_text(made, encoding="utf-8")
         return

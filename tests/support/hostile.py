@@ -1,10 +1,10 @@
-"""A target that misbehaves, over real sockets: one named behaviour for each way to do it.
+"""Targets that misbehave, on real sockets: one named behaviour for each way to do it.
 
     async with hostile("says_nothing") as target:
         ...  # POST to target.url
         assert len(target.requests) == 1
 
-A behaviour runs once for each connection; when it returns, the connection is closed in order.
+A behaviour runs once for each connection. When it returns, the connection is closed in order.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 YES = '{"code":"000","msg":"成功"}'.encode()
 
 
 @dataclass
 class Hostile:
-    """What a test sees of the target: its URL, and what has reached it so far."""
+    """A running target, as a test sees it."""
 
     port: int
     scheme: str = "http"
-    #: Each whole request, byte for byte, in the order of their ends.
+    #: Whole requests, byte for byte, in the order of their ends.
     requests: list[bytes] = field(default_factory=list)
-    #: Connections accepted, those open now, and the most that were open at once.
+    #: Connections accepted, those open now, and the maximum open at once.
     accepted: int = 0
     open: int = 0
     connections: int = 0
-    #: Every connection accepted, in that order.
+    #: Every connection accepted, in order.
     peers: list[Peer] = field(default_factory=list)
-    #: Bytes that were handed to the system for sending.
+    #: Bytes given to the system for sending.
     sent: int = 0
 
     @property
@@ -47,7 +47,7 @@ class Hostile:
 
     @property
     def https(self) -> str:
-        """The URL of a target that ought to speak TLS, whether it does or not."""
+        """The URL with TLS, whether or not the target speaks it."""
         return f"https://127.0.0.1:{self.port}/callback"
 
 
@@ -63,7 +63,7 @@ class Peer:
 
     @property
     def is_first(self) -> bool:
-        """Whether no other connection came before it."""
+        """True for the target's first connection."""
         return self._target.peers[0] is self
 
     @property
@@ -72,11 +72,11 @@ class Peer:
         return found
 
     async def request(self) -> None:
-        """Reads one whole request and records it."""
+        """Read one whole request and record it."""
         await self.body(await self.head())
 
     async def body(self, head: bytes) -> None:
-        """Reads the body that the head tells of, and records both."""
+        """Read the body that belongs to a head, and record both."""
         length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
         body = await self._reader.readexactly(int(length[1]) if length else 0)
         self._target.requests.append(head + body)
@@ -93,29 +93,30 @@ class Peer:
         self._target.sent += len(data)
 
     def say(self, data: bytes) -> None:
-        """Hands data to the system in this very moment, before the loop turns again."""
+        """Send data at once, before the loop's next turn."""
         self._writer.write(data)
         self._target.sent += len(data)
 
     async def gone(self) -> None:
-        """Returns when the client has closed the connection; drops what it sends until then."""
+        """Discard what the client sends until it has closed the connection."""
         while await self._reader.read(65536):
             pass
 
     def reset(self) -> None:
-        """Ends the connection with a reset instead of an orderly close."""
+        """Reset the connection."""
         raw = self._writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK", version: str = "1.1") -> bytes:
-    """A well-formed HTTP answer."""
+    """Return a well-formed HTTP answer."""
     lines = [f"HTTP/{version} {status}", *headers, f"content-length: {len(body)}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 FORGED = answer(b'{"code":"000","msg":"forged"}')
 
 Behaviour = Callable[..., Awaitable[None]]
@@ -129,13 +130,13 @@ def behaviour(function: Behaviour) -> Behaviour:
 
 @behaviour
 async def answers(peer: Peer, answer: bytes = answer(YES)) -> None:
-    """Keeps the contract, or answers what it was given to answer, on a kept-alive connection."""
+    """Send the same answer to every request, by default an acknowledgement."""
     while True:
         await peer.request()
         await peer.send(answer)
 
 
-#: Answers that are sound as HTTP; whether they acknowledge is another question.
+#: Answers that are valid HTTP, with and without an acknowledgement.
 ANSWERS = {
     "status_500": answer(YES, status="500 Internal Server Error"),
     "status_503": answer(b"later", "Retry-After: 120", status="503 Service Unavailable"),
@@ -149,7 +150,7 @@ ANSWERS = {
     "gzip": answer(gzip.compress(YES, mtime=0), "Content-Encoding: GZIP"),
     "identity": answer(YES, "Content-Encoding: identity"),
     "cookie": answer(YES, "Set-Cookie: seen=1; Path=/"),
-    # The next two say that the connection ends, and leave that to the client.
+    # The next two announce the end of the connection, and leave it to the client.
     "http_1_0_kept": answer(YES, "Connection: keep-alive", version="1.0"),
     "says_close_only": answer(YES, "Connection: x, Close"),
     "no_content": b"HTTP/1.1 204 No Content\r\n\r\n",
@@ -159,14 +160,61 @@ ANSWERS = {
     "temporary": answer(YES, "Location: /elsewhere", status="307 Temporary Redirect"),
     "moved_nowhere": answer(YES, "Location: http://[", status="301 Moved Permanently"),
     "chunked": HEAD
-    + b"transfer-encoding: chunked\r\n\r\n"
+    + CHUNKED
     + b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in YES)
     + b"0\r\nx-trailer: 1\r\n\r\n",
     "informational": b"HTTP/1.1 100 Continue\r\n\r\n"
     b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + answer(YES),
 }
 
-BEHAVIOURS.update({name: partial(answers, answer=sent) for name, sent in ANSWERS.items()})
+#: Answers that are followed by what looks like another one.
+SURPLUS = {
+    "goes_beyond": answer(YES) + FORGED,
+    "goes_beyond_chunks": ANSWERS["chunked"] + FORGED[:10],
+    "goes_beyond_chunks_whole": ANSWERS["chunked"] + FORGED,
+    "goes_beyond_no_content": ANSWERS["no_content"] + FORGED,
+}
+
+BEHAVIOURS.update(
+    {name: partial(answers, answer=sent) for name, sent in {**ANSWERS, **SURPLUS}.items()}
+)
+
+_TOO_LONG = HEAD + b"content-length: 100\r\n\r\n" + YES
+
+#: Behaviours that read one request: what they send then, and how they end the connection. `waits`
+#: leaves that to the client.
+SCRIPTS: dict[str, tuple[bytes, Literal["closes", "resets", "waits"]]] = {
+    "says_nothing": (b"", "waits"),
+    "resets_before": (b"", "resets"),
+    "closes_before": (b"", "closes"),
+    "resets_within_headers": (HEAD, "resets"),
+    "closes_within_headers": (HEAD, "closes"),
+    "resets_within_body": (_TOO_LONG, "resets"),
+    "closes_within_body": (_TOO_LONG, "closes"),
+    "closes_within_chunks": (HEAD + CHUNKED + b"%x\r\n%b\r\n" % (len(YES), YES), "closes"),
+    "resets_after": (answer(YES), "resets"),
+    "closes_after": (answer(YES), "closes"),
+    "says_close": (answer(YES, "Connection: close"), "closes"),
+    "http_1_0": (b"HTTP/1.0 200 OK\r\n\r\n" + YES, "closes"),
+    "two_lengths": (HEAD + b"content-length: 28\r\ncontent-length: 2\r\n\r\n" + YES, "waits"),
+    "bad_chunk": (HEAD + CHUNKED + b"many\r\n", "waits"),
+    "switches_protocol": (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", "waits"),
+}
+
+
+async def follows(peer: Peer, sent: bytes, end: str) -> None:
+    """Follow a script."""
+    await peer.request()
+    await peer.send(sent)
+    if end == "resets":
+        peer.reset()
+    elif end == "waits":
+        await peer.gone()
+
+
+BEHAVIOURS.update(
+    {name: partial(follows, sent=sent, end=end) for name, (sent, end) in SCRIPTS.items()}
+)
 
 
 # Silence and slowness.
@@ -174,20 +222,13 @@ BEHAVIOURS.update({name: partial(answers, answer=sent) for name, sent in ANSWERS
 
 @behaviour
 async def hangs(peer: Peer) -> None:
-    """Accepts the connection and reads nothing."""
+    """Accept the connection and read nothing."""
     await asyncio.Event().wait()
 
 
 @behaviour
-async def says_nothing(peer: Peer) -> None:
-    """Reads the request and never answers."""
-    await peer.request()
-    await peer.gone()
-
-
-@behaviour
 async def answers_late(peer: Peer, seconds: float = 60.0) -> None:
-    """Keeps the contract, but takes its time."""
+    """Acknowledge after a delay."""
     while True:
         await peer.request()
         await asyncio.sleep(seconds)
@@ -196,7 +237,7 @@ async def answers_late(peer: Peer, seconds: float = 60.0) -> None:
 
 @behaviour
 async def drips(peer: Peer, seconds: float = 1.0) -> None:
-    """Sends an answer's body byte by byte, never pausing for longer than that."""
+    """Send an answer's body byte by byte, with this pause."""
     await peer.request()
     await peer.send(HEAD + b"content-length: 60000\r\n\r\n")
     await _drip(peer, seconds)
@@ -204,7 +245,7 @@ async def drips(peer: Peer, seconds: float = 1.0) -> None:
 
 @behaviour
 async def drips_headers(peer: Peer, seconds: float = 1.0) -> None:
-    """Sends an answer's header section byte by byte."""
+    """Send an answer's header section byte by byte."""
     await peer.request()
     await peer.send(HEAD + b"x-drip: ")
     await _drip(peer, seconds)
@@ -221,105 +262,26 @@ async def _drip(peer: Peer, seconds: float) -> None:
 
 @behaviour
 async def resets_at_once(peer: Peer) -> None:
-    """Resets the connection as soon as it is there."""
+    """Reset the connection at once."""
     peer.reset()
 
 
 @behaviour
 async def closes_at_once(peer: Peer) -> None:
-    """Closes the connection as soon as it is there."""
-
-
-@behaviour
-async def resets_before(peer: Peer) -> None:
-    """Reads the request and resets the connection."""
-    await peer.request()
-    peer.reset()
-
-
-@behaviour
-async def closes_before(peer: Peer) -> None:
-    """Reads the request and closes the connection."""
-    await peer.request()
-
-
-@behaviour
-async def resets_within_headers(peer: Peer) -> None:
-    """Resets the connection within the answer's header section."""
-    await peer.request()
-    await peer.send(HEAD)
-    peer.reset()
-
-
-@behaviour
-async def closes_within_headers(peer: Peer) -> None:
-    """Closes the connection within the answer's header section."""
-    await peer.request()
-    await peer.send(HEAD)
-
-
-@behaviour
-async def resets_within_body(peer: Peer) -> None:
-    """Resets the connection within the answer's body."""
-    await peer.request()
-    await peer.send(HEAD + b"content-length: 100\r\n\r\n" + YES)
-    peer.reset()
-
-
-@behaviour
-async def closes_within_body(peer: Peer) -> None:
-    """Says a content-length that is too long, and closes the connection after the body."""
-    await peer.request()
-    await peer.send(HEAD + b"content-length: 100\r\n\r\n" + YES)
-
-
-@behaviour
-async def closes_within_chunks(peer: Peer) -> None:
-    """Closes the connection before the last chunk."""
-    await peer.request()
-    await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(YES), YES))
-
-
-@behaviour
-async def resets_after(peer: Peer) -> None:
-    """Answers and then resets the connection."""
-    await peer.request()
-    await peer.send(answer(YES))
-    peer.reset()
-
-
-@behaviour
-async def closes_after(peer: Peer) -> None:
-    """Answers as if it kept the connection alive, and closes it."""
-    await peer.request()
-    await peer.send(answer(YES))
+    """Close the connection at once."""
 
 
 @behaviour
 async def closes_on_the_next(peer: Peer) -> None:
-    """Answers once; then reads the next request and closes without an answer."""
+    """Answer once, then read the next request and close."""
     await peer.request()
     await peer.send(answer(YES))
     await peer.request()
 
 
 @behaviour
-async def says_close(peer: Peer) -> None:
-    """Answers with `connection: close`, and closes."""
-    await peer.request()
-    await peer.send(answer(YES, "Connection: close"))
-
-
-@behaviour
-async def http_1_0(peer: Peer) -> None:
-    """Speaks HTTP/1.0: no length, the body ends with the connection."""
-    await peer.request()
-    await peer.send(b"HTTP/1.0 200 OK\r\n\r\n" + YES)
-
-
-@behaviour
 async def refuses_early(peer: Peer) -> None:
-    """Answers after the header section, and reads the rest only to close in order."""
+    """Refuse after the header section, and read the rest only to close in order."""
     await peer.head()
     await peer.send(answer(b"", "Connection: close", status="413 Content Too Large"))
     await peer.gone()
@@ -327,7 +289,7 @@ async def refuses_early(peer: Peer) -> None:
 
 @behaviour
 async def refuses_unread(peer: Peer) -> None:
-    """Answers after the header section that it won't have it, and reads no more."""
+    """Refuse after the header section, and read no more."""
     await peer.head()
     await peer.send(answer(b"", status="413 Content Too Large"))
     await asyncio.Event().wait()
@@ -335,7 +297,7 @@ async def refuses_unread(peer: Peer) -> None:
 
 @behaviour
 async def accepts_early(peer: Peer) -> None:
-    """Acknowledges after the header section, and then reads the body."""
+    """Acknowledge after the header section, then read the body."""
     head = await peer.head()
     await peer.send(answer(YES))
     await peer.body(head)
@@ -344,7 +306,7 @@ async def accepts_early(peer: Peer) -> None:
 
 @behaviour
 async def accepts_unread(peer: Peer) -> None:
-    """Acknowledges after the header section, and closes without reading the body."""
+    """Acknowledge after the header section, and close without reading the body."""
     await peer.head()
     await peer.send(answer(YES))
 
@@ -353,18 +315,17 @@ async def accepts_unread(peer: Peer) -> None:
 
 
 async def goes_on(peer: Peer, begin: bytes, more: bytes) -> None:
-    """Begins an answer, and goes on with it without end."""
+    """Send an endless answer."""
     await peer.request()
     await peer.send(HEAD + begin)
     while True:
         await peer.send(more)
-        await asyncio.sleep(0)  # over TLS that has been reset, sending never waits nor fails
+        await asyncio.sleep(0)  # on a reset TLS connection, sending neither waits nor fails
 
 
-CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 MANY = b" " * 65536
 
-#: What an answer begins with, and goes on with for ever.
+#: The beginning of an answer, and its endless rest.
 ENDLESS = {
     "endless_headers": (b"", b"x-more: %b\r\n" % (b"m" * 1000)),
     "endless_header_line": (b"x-more: ", b"m" * 1000),
@@ -383,33 +344,33 @@ BEHAVIOURS.update(
 
 @behaviour
 async def endless_informational(peer: Peer) -> None:
-    """Sends 1xx answers without end, and never the real one."""
+    """Send 1xx answers without end."""
     await peer.request()
     while True:
         await peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
         await asyncio.sleep(0.001)
 
 
-# What is no HTTP, or not the answer to this request.
+# Not HTTP, or not the answer to this request.
 
 
 @behaviour
 async def speaks_smtp(peer: Peer) -> None:
-    """Speaks another protocol, in lines."""
+    """Speak another protocol."""
     await peer.send(b"220 target.example ESMTP\r\n\r\n")
     await peer.gone()
 
 
 @behaviour
 async def speaks_http_2(peer: Peer) -> None:
-    """Speaks HTTP/2 only, and takes leave in it."""
+    """Speak only HTTP/2, and close the connection in it."""
     await peer.send(b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x08\7\0\0\0\0\0" + b"\0\0\0\0\0\0\0\1")
     await peer.gone()
 
 
 @behaviour
 async def speaks_tls(peer: Peer) -> None:
-    """Says by a TLS alert that a plain request is none of its business."""
+    """Answer a plain request by a TLS alert."""
     await peer.head()
     await peer.send(b"\x15\x03\x01\0\2\2\x46")
     await peer.gone()
@@ -417,7 +378,7 @@ async def speaks_tls(peer: Peer) -> None:
 
 @behaviour
 async def wants_certificate(peer: Peer, context: ssl.SSLContext) -> None:
-    """Breaks TLS off by an alert once the client has sent its request but no certificate."""
+    """End TLS by an alert, because the client has sent its request without a certificate."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = context.wrap_bio(incoming, outgoing, server_side=True)
     while True:
@@ -435,64 +396,8 @@ async def wants_certificate(peer: Peer, context: ssl.SSLContext) -> None:
 
 
 @behaviour
-async def two_lengths(peer: Peer) -> None:
-    """Says two different content-lengths."""
-    await peer.request()
-    await peer.send(HEAD + b"content-length: 28\r\ncontent-length: 2\r\n\r\n" + YES)
-    await peer.gone()
-
-
-@behaviour
-async def bad_chunk(peer: Peer) -> None:
-    """Says a chunk size that is no number."""
-    await peer.request()
-    await peer.send(HEAD + b"transfer-encoding: chunked\r\n\r\nmany\r\n")
-    await peer.gone()
-
-
-@behaviour
-async def switches_protocol(peer: Peer) -> None:
-    """Answers 101 to a request that asked for no other protocol."""
-    await peer.request()
-    await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n")
-    await peer.gone()
-
-
-@behaviour
-async def goes_beyond(peer: Peer) -> None:
-    """Says a content-length that is too short: what follows looks like one more answer."""
-    while True:
-        await peer.request()
-        await peer.send(answer(YES) + FORGED)
-
-
-@behaviour
-async def goes_beyond_chunks(peer: Peer) -> None:
-    """Sends the beginning of one more answer after the last chunk."""
-    while True:
-        await peer.request()
-        await peer.send(ANSWERS["chunked"] + FORGED[:10])
-
-
-@behaviour
-async def goes_beyond_chunks_whole(peer: Peer) -> None:
-    """Sends a whole answer more after the last chunk."""
-    while True:
-        await peer.request()
-        await peer.send(ANSWERS["chunked"] + FORGED)
-
-
-@behaviour
-async def goes_beyond_no_content(peer: Peer) -> None:
-    """Sends a body after a 204, which has none; it looks like one more answer."""
-    while True:
-        await peer.request()
-        await peer.send(ANSWERS["no_content"] + FORGED)
-
-
-@behaviour
 async def speaks_unasked(peer: Peer) -> None:
-    """Sends one more answer when the first has long been read."""
+    """Send another answer after the first one has been read."""
     await peer.request()
     await peer.send(answer(YES))
     await asyncio.sleep(0.1)
@@ -502,9 +407,9 @@ async def speaks_unasked(peer: Peer) -> None:
 
 @behaviour
 async def says(peer: Peer, pieces: Sequence[bytes], ends: str = "orderly") -> None:
-    """Answers in these pieces, and then ends the connection, `orderly` or by a `reset`.
+    """Answer in these pieces, then end the connection, `orderly` or by a `reset`.
 
-    The loop turns between two pieces, so that a client on it reads them apart.
+    The loop turns between two pieces, so that a client on it reads them separately.
     """
     await peer.request()
     for piece in pieces:
@@ -517,7 +422,7 @@ async def says(peer: Peer, pieces: Sequence[bytes], ends: str = "orderly") -> No
 
 @behaviour
 async def says_more(peer: Peer, pieces: Sequence[bytes]) -> None:
-    """Says these pieces to the first request. What comes after it is never acknowledged."""
+    """Answer the first request with these pieces, and refuse later ones."""
     if peer.is_first:
         await peer.request()
         for piece in pieces:
@@ -529,9 +434,9 @@ async def says_more(peer: Peer, pieces: Sequence[bytes]) -> None:
 async def hostile(
     name: str, *, tls: ssl.SSLContext | None = None, **order: Any
 ) -> AsyncIterator[Hostile]:
-    """A target with the behaviour of that name; all it does ends with the context.
+    """Run a target with the named behaviour until the block ends.
 
-    With `tls` it speaks TLS; `order` goes to the behaviour, `seconds` to those that are slow, say.
+    `order` has arguments of the behaviour, such as `seconds`.
     """
     if name in ABSENT:
         with ABSENT[name]() as port:
@@ -551,7 +456,7 @@ async def hostile(
         try:
             await behave(peer, **order)
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, RuntimeError):
-            pass  # the client has gone; RuntimeError is uvloop's word for that
+            pass  # the client has gone, for which uvloop raises RuntimeError
         except asyncio.CancelledError:
             writer.transport.abort()  # the context has ended
         writer.close()
@@ -576,12 +481,12 @@ def _current_task() -> asyncio.Task[None]:
     return task
 
 
-# Targets to which no connection comes about.
+# Targets that accept no connection.
 
 
 @contextmanager
 def refuses() -> Iterator[int]:
-    """A port that nobody listens at, kept from being taken."""
+    """Reserve a port on which nobody listens."""
     with socket.socket() as kept:
         kept.bind(("127.0.0.1", 0))
         yield kept.getsockname()[1]
@@ -589,7 +494,7 @@ def refuses() -> Iterator[int]:
 
 @contextmanager
 def never_accepts(address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
-    """A port whose listener has its queue full: what comes next is not answered at all."""
+    """Listen on a port with a full queue: further connections get no answer."""
     with socket.socket() as listener:
         listener.bind((address, port))
         listener.listen(0)

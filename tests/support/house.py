@@ -1,4 +1,4 @@
-"""The router as a test runs it: the real application on a real server and real sockets."""
+"""The router in a test: the real application on a real server and real sockets."""
 
 from __future__ import annotations
 
@@ -19,41 +19,40 @@ from router.config import loading
 from router.config.settings import Settings
 from router.delivery.queue import Queue
 from router.net.listening import listen, url_of
-from router.process.asgi_server import AsgiServer
+from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.tracing import NO_TRACES, Tracing
+from router.web.callbacks import MAX_BODY
+from tests.support.command import PATIENCE as PATIENCE
 from tests.support.servers import OWN, served, served_by
 from tests.support.sockets import PLAIN
 from tests.support.waiting import until
 
-#: The sample of the platform's page, byte for byte an event of its own.
+#: The sample of the platform's page, byte for byte.
 SAMPLE = (
     b'{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1",'
     b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
 )
 
-#: The server that houses have, which a suite may change for itself.
+#: The server that runs routers. A suite may change it for itself.
 SERVER = [OWN]
 
-#: How long a test waits for a condition before it fails, in seconds.
-PATIENCE = 20.0
-
-#: How often its queue looks for what is due, in seconds: sooner than elsewhere, for tests wait.
+#: Seconds between two looks of the queue. Short, because tests wait for it.
 QUEUE_POLL = 0.05
 
 
 def event(**fields: Any) -> bytes:
-    """The sample with other fields; a field that is `...` is left out."""
+    """Return the sample with other fields; `...` leaves a field out."""
     members = {**json.loads(SAMPLE), **fields}
     return json.dumps({k: v for k, v in members.items() if v is not ...}).encode()
 
 
 @dataclass
 class House:
-    """A running router and what it said."""
+    """A running router and its log."""
 
     url: str
-    #: Where it is reached, host and port.
+    #: Host and port.
     address: tuple[str, int]
     http: httpx.AsyncClient
     app: App
@@ -64,12 +63,12 @@ class House:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Its log, but for what it says of the machine: a loaded one is no test's matter."""
+        """The lines of its log, except those about a slow machine."""
         lines = [json.loads(line) for line in self.stream.getvalue().splitlines()]
         return [line for line in lines if line["happening"] != "loop_lag"]
 
     async def line(self, happening: str, count: int = 1) -> dict[str, Any]:
-        """The `count`-th log line of that happening, as soon as it is there."""
+        """Wait for the `count`-th log line of a happening."""
         await until(lambda: len(self._of(happening)) >= count)
         return self._of(happening)[count - 1]
 
@@ -84,14 +83,15 @@ async def house(
     host: str = "127.0.0.1",
     tracing: Tracing = NO_TRACES,
     listener: socket.socket | None = None,
+    max_body: int = MAX_BODY,
     **settings: Any,
 ) -> AsyncIterator[House]:
-    """A router with this routes.yaml (JSON is YAML), on a free port or by a listener that there is,
-    until the block ends."""
+    """Run a router with this routes.yaml (JSON is YAML), on a free port or a given listener."""
     stream = io.StringIO()
     settings.setdefault("store", None)
     loaded = loading.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"), tracing=tracing)
+    app.parts.callbacks.max_body = max_body
     listener = listener or listen(host, 0)
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
     with patch.object(Queue, "poll", QUEUE_POLL):
@@ -104,10 +104,10 @@ async def house(
 
 @asynccontextmanager
 async def stand_in(**options: Any) -> AsyncIterator[tuple[str, list[Received]]]:
-    """A business endpoint: its URL and the requests it got."""
+    """Run a business endpoint; yields its URL and its requests."""
     seen: list[Received] = []
     endpoint = StandIn(on_request=seen.append, **options)
-    async with served(AsgiServer(endpoint, listen("127.0.0.1", 0))) as server:
+    async with served(Server(endpoint, listen("127.0.0.1", 0))) as server:
         yield server.url + "/callback", seen
 
 
@@ -117,7 +117,7 @@ def routes(
     match: Any = "*",
     **top: Any,
 ) -> dict[str, Any]:
-    """A routes.yaml with one route; targets by name are a URL or a mapping of their policy."""
+    """Return a routes.yaml with one route. Targets by name are a URL or a mapping."""
     both = {**(required or {}), **(optional or {})}
     targets = {name: {"url": t} if isinstance(t, str) else t for name, t in both.items()}
     route: dict[str, Any] = {"name": "all", "match": match}

@@ -1,4 +1,4 @@
-"""Callers who send one event after the other, each counting on a reply to every one."""
+"""Callers that send one event after another."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tests.support.wire import Line, post
 
 
 class Load:
-    """Callers that send one event after the other, and what was replied to each."""
+    """Callers that send one event after another, and their replies."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
         self._tls = tls
         self._over = threading.Event()
-        #: The replies' codes, or what came instead of one.
+        #: The codes of replies, and the errors instead of replies.
         self.replies: Counter[str] = Counter()
-        #: The events that were answered 000.
+        #: The events that got 000.
         self.acknowledged: list[str] = []
-        #: How many requests went over a connection that had served one before.
+        #: The number of requests on reused connections.
         self.kept = 0
 
     @contextmanager
     def running(self, callers: int = 8) -> Iterator[None]:
-        """Half of the callers keep their connections for as long as they may."""
+        """Send events until the block ends. Half of the callers reuse their connections."""
         threads = [
             threading.Thread(target=self._call, args=(number, number % 2 == 0))
             for number in range(callers)
@@ -46,7 +46,7 @@ class Load:
                 thread.join(PATIENCE)
 
     def go_on(self) -> None:
-        """Return once a hundred replies more have come."""
+        """Wait for a hundred more replies."""
         seen = self.replies.total()
         wait_until(lambda: self.replies.total() > seen + 100)
 
@@ -76,5 +76,6 @@ class Load:
 
 
 def _has_ended(line: Line) -> bool:
-    """Whether the other side has closed an idle connection, as any caller looks before it sends."""
+    """Return whether the other side has closed an idle connection. Every caller checks this
+    first."""
     return bool(select.select([line.socket], [], [], 0)[0])

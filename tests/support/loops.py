@@ -1,4 +1,4 @@
-"""The loops that a suite runs on: `anyio_backend = on(BOTH)`."""
+"""The event loops of a suite: `anyio_backend = on(BOTH)`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.effort import LONG
 
-#: The standard library's own, and the one that serves.
+#: The loop of the standard library, and the one of `serve`.
 BOTH = {"asyncio": False, "uvloop": True}
 
-#: The one that serves, and the other one as well with LONG=1, which `make test-long` sets.
+#: The loop of `serve`, and with LONG=1 the other one as well.
 LOOPS = {"uvloop": True, **({"asyncio": False} if LONG else {})}
 
 

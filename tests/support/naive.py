@@ -1,4 +1,4 @@
-"""What a glob means, in the plainest words there are; far too slow for anything but tests."""
+"""A naive implementation of globs, far too slow for anything but tests."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _Takes = Callable[[str], bool]
 
 @cache
 def matches(pattern: str, value: str) -> bool:
-    """Whether the whole value fits. Raises ValueError for a set that has no end."""
+    """Return whether the whole value matches. Raises ValueError for an unclosed set."""
     if pattern == "":
         return value == ""
     if pattern[0] == "*":
         return any(matches(pattern[1:], value[taken:]) for taken in range(len(value) + 1))
     takes, rest = _first(pattern)
-    matches(rest, "")  # a set without an end is found, whatever the value
+    matches(rest, "")  # to find an unclosed set, whatever the value is
     return value != "" and takes(value[0]) and matches(rest, value[1:])
 
 
 def _first(pattern: str) -> tuple[_Takes, str]:
-    """Which characters the pattern's first element takes, and the rest of the pattern."""
+    """Return a predicate for the characters of the first element, and the rest of the pattern."""
     first, rest = pattern[0], pattern[1:]
     if first == "?":
         return lambda _: True, rest

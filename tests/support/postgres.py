@@ -1,5 +1,5 @@
-"""A real PostgreSQL server for a test session, and pgbouncer: tests start, break and stop them.
-scripts/postgresql installs missing programs."""
+"""A real PostgreSQL server for a test session, and pgbouncer. scripts/postgresql installs what is
+missing."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.support.command import PATIENCE, ROOT
 from tests.support.sockets import HOST, HeldPort, listens
 from tests.support.waiting import wait_until
 
-#: Whether what needs a server is to run: `make postgresql` sets it, and installs one.
+#: Whether tests that need a server must run: `make postgresql` sets it.
 REQUIRED = "POSTGRESQL" in os.environ
 
-#: Who the router is to the server: no superuser, so that what it may do is what users grant.
+#: The router's role on the server. It is not a superuser, like the role of a real router.
 USER, PASSWORD = "router", "not/so@secret"
 _QUOTED = "not%2Fso%40secret"
 
-#: What every server starts with. A crash of the server alone loses nothing that was written, synced
-#: or not, so that only a test of power cuts needs fsync.
+#: The settings of every server. Without fsync, a crash of the server loses nothing: only a test of
+#: power cuts would need it.
 _CONFIG = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -45,7 +45,7 @@ _INITDB = (
     *("--auth-local=trust", "--auth-host=scram-sha-256"),
 )
 
-#: How long one of the server's programs may take, in seconds; a busy machine is slow to start one.
+#: Seconds for one of the server's programs, which a busy machine starts slowly.
 _PATIENCE = 60.0
 
 _numbers = itertools.count()
@@ -65,7 +65,7 @@ def programs() -> Path:
 
 
 def _as_server(*command: str | Path) -> list[str]:
-    """Return the command as a user that PostgreSQL accepts; it ends with the test's process."""
+    """Return a command that runs as a user PostgreSQL accepts, and ends with the test's process."""
     identity: list[str] = []
     if os.geteuid() == 0:
         identity = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
@@ -73,7 +73,7 @@ def _as_server(*command: str | Path) -> list[str]:
 
 
 def _folder() -> Path:
-    """Make a folder that the server may write to."""
+    """Return a folder that the server's user may write to."""
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     if os.geteuid() == 0:
         try:
@@ -85,12 +85,12 @@ def _folder() -> Path:
 
 
 def _copied(source: Path, destination: Path) -> None:
-    """Copy with owners and modes."""
+    """Copy a folder with its owners and modes."""
     subprocess.run(["cp", "-a", source, destination], check=True)
 
 
 class Database:
-    """A database of a server; `dsn` is the URL for a router."""
+    """A database of a server, with its `dsn`."""
 
     def __init__(self, server: Server, name: str, port: int | None = None) -> None:
         self.server = server
@@ -98,20 +98,20 @@ class Database:
         self.dsn = f"postgresql://{USER}:{_QUOTED}@{HOST}:{port or server.port}/{name}"
 
     def through(self, port: int) -> Database:
-        """Return the same database at another port."""
+        """Return the same database behind another port."""
         return Database(self.server, self.name, port)
 
     def rows(self, sql: str) -> list[tuple[str, ...]]:
-        """What a query gives, as text, asked past every proxy and pool."""
+        """Run a query, past every proxy and pool, and return its rows as text."""
         return self.server.rows(sql, self.name)
 
 
 class Server:
-    """A PostgreSQL server in a temporary folder, at a port of its own; not started yet."""
+    """A PostgreSQL server in a temporary folder, on a reserved port, not started."""
 
     def __init__(self, wal: Path | None = None, primary: Server | None = None) -> None:
-        """`wal` is a folder for its log of changes, if that has one of its own. It is a standby of
-        the `primary`, if there is one, which is up. Raises NoServer."""
+        """`wal` is a separate folder for its write-ahead log. With a running `primary`, the server
+        is its standby. Raises NoServer."""
         self._programs = programs()
         self._port = HeldPort()
         self.port = self._port.number
@@ -130,7 +130,7 @@ class Server:
             raise
 
     def _make(self, wal: Path | None) -> None:
-        """Copy the result of initdb, which takes seconds and runs once."""
+        """Copy a prepared data folder, because initdb takes seconds. It is made once."""
         version, user = self._programs.parent.name, self.folder.owner()
         made = ROOT / ".tools/postgresql" / f"{version}-{user}"
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ class Server:
             file.write("include_if_exists 'test.conf'\n")
 
     def start(self) -> None:
-        """Return once it accepts connections. It must not be running."""
+        """Start the server, and return when it accepts connections."""
         assert self._process is None or self._process.poll() is not None
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -178,7 +178,7 @@ class Server:
             time.sleep(0.02)
 
     def stop(self, *, immediately: bool = False) -> None:
-        """End connections and roll transactions back; `immediately` is a crash."""
+        """End connections and roll back transactions; `immediately` is a crash."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT if immediately else signal.SIGINT)
@@ -186,7 +186,7 @@ class Server:
 
     @contextmanager
     def down(self, *, immediately: bool = False) -> Iterator[None]:
-        """Stop it while the block runs."""
+        """Stop the server while the block runs."""
         self.stop(immediately=immediately)
         try:
             yield
@@ -199,9 +199,9 @@ class Server:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Stop all of its processes while the block runs."""
+        """Suspend all of its processes while the block runs."""
         assert self._process is not None
-        # First the one that makes the others.
+        # First the process that starts the others.
         pids = [self._process.pid]
         self._signal(pids, signal.SIGSTOP)
         pids += self._children()
@@ -213,7 +213,7 @@ class Server:
 
     @contextmanager
     def configured(self, **config: str) -> Iterator[None]:
-        """Restart it with these settings, and after the block without them."""
+        """Restart the server with these settings, and after the block without them."""
         self._set(config)
         self.restart()
         try:
@@ -224,7 +224,7 @@ class Server:
 
     @contextmanager
     def reloaded(self, **config: str) -> Iterator[None]:
-        """Use these settings while the block runs; only for settings that need no restart."""
+        """Apply settings that need no restart while the block runs."""
         before = {name: self.rows(f"SHOW {name}") for name in config}
         self._set(config)
         self._reload({name: [(value,)] for name, value in config.items()})
@@ -236,7 +236,7 @@ class Server:
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[Database]:
-        """Make a database, a copy of the `template`, and drop it after the block."""
+        """Create a database from a template, and drop it after the block."""
         name = f"test_{os.getpid()}_{next(_numbers)}"
         self.rows(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE {template}")
         try:
@@ -246,18 +246,18 @@ class Server:
                 self.rows(f"DROP DATABASE {name} WITH (FORCE)")
 
     def rows(self, sql: str, database: str = "postgres") -> list[tuple[str, ...]]:
-        """What a query of the server's own administrator gives, as text."""
+        """Run a query as the server's administrator, and return its rows as text."""
         found = self._psql(sql, database)
         return [tuple(line.split("\x1f")) for line in found.stdout.splitlines()]
 
     @property
     def owner(self) -> tuple[int, int]:
-        """The user and group that it runs as."""
+        """The user and group that the server runs as."""
         about = self.folder.stat()
         return about.st_uid, about.st_gid
 
     def give(self, name: str, content: str) -> Path:
-        """Write a file into its folder that only the server may read."""
+        """Write a private file in the server's folder."""
         path = self.folder / name
         path.write_text(content)
         path.chmod(0o600)
@@ -269,7 +269,7 @@ class Server:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def processes(self) -> list[int]:
-        """Return the server's processes, one for each connection among them."""
+        """Return the server's processes, including one for each connection."""
         assert self._process is not None
         return [self._process.pid, *self._children()]
 
@@ -330,7 +330,7 @@ class Server:
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """Start a server. Raises NoServer."""
+    """Run a server. Raises NoServer if there is none on this machine."""
     server = Server()
     try:
         server.start()
@@ -341,7 +341,7 @@ def running() -> Iterator[Server]:
 
 @contextmanager
 def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
-    """Start pgbouncer for a database: it gives each transaction any of so many connections."""
+    """Run pgbouncer in front of a database; each transaction uses any of so many connections."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         raise NoServer("no pgbouncer on this machine: scripts/postgresql installs it")
@@ -356,7 +356,7 @@ def pgbouncer(database: Database, connections: int = 5) -> Iterator[Database]:
         f"default_pool_size = {connections}\nmax_client_conn = 200\n",
     )
     for file in (users, settings):
-        file.chmod(0o644)  # whoever the server runs as reads them
+        file.chmod(0o644)  # the server's user reads them
     with settings.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(
             _as_server(program, settings), cwd=server.folder, stdout=log, stderr=log

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, with the faults of networks."""
+"""A TCP proxy in front of a server, which simulates failures of the network."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tests.support.sockets import HOST, HeldPort, reset
 class Loss(Enum):
     """The moment at which a connection breaks."""
 
-    #: Before the server gets it.
+    #: Before the server gets the message.
     ASKING = auto()
-    #: When the server has answered, and before its client knows.
+    #: After the server has answered, and before the client gets the answer.
     ANSWERING = auto()
 
 
 @dataclass(eq=False, slots=True)
 class _Link:
-    """The two ends of a connection."""
+    """The two ends of one connection."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
-    #: It breaks with the server's next answer.
+    #: Whether it breaks at the server's next answer.
     doomed: bool = False
     #: The server's next answer waits for this.
     gate: asyncio.Event | None = None
@@ -40,14 +40,14 @@ class _Link:
 
 
 class Proxy:
-    """Listens on a port of its own, in a thread of its own; tests call its methods."""
+    """A proxy on a port and in a thread of its own."""
 
     def __init__(self, to: int) -> None:
-        #: The port of this machine that new connections are taken to.
+        #: The local port to which new connections go.
         self.to = to
         self._held = HeldPort()
         self.port = self._held.number
-        #: How many connections have been lost with a message.
+        #: The number of connections broken at a message.
         self.lost = 0
         #: How many answers have been held up.
         self.held = 0
@@ -75,7 +75,8 @@ class Proxy:
 
     @contextmanager
     def losing(self, message: bytes, loss: Loss, *, once: bool = False) -> Iterator[None]:
-        """Break every connection that carries this, or only the first one."""
+        """Break every connection, or only the first, on which something with this message is
+        sent."""
         self._losing, self._once = (message, loss), once
         try:
             yield
@@ -95,14 +96,14 @@ class Proxy:
 
     @contextmanager
     def cutting(self) -> Iterator[None]:
-        """Reset every connection, and each new one at its first message."""
+        """Reset every connection, and each new one as soon as something is sent on it."""
         with self.losing(b"", Loss.ASKING):
             self.cut()
             yield
 
     @contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
-        """Delay each message to the server by so many seconds, while the block runs."""
+        """Delay each message to the server."""
         self._delay = seconds
         try:
             yield
@@ -111,7 +112,7 @@ class Proxy:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Drop everything, without closing, as a network that drops packets."""
+        """Let nothing through, like a network that drops packets."""
         self._do(self._hang())
         try:
             yield
@@ -218,7 +219,7 @@ class Proxy:
 
 @contextmanager
 def proxy(to: int) -> Iterator[Proxy]:
-    """Start a proxy to that port of this machine."""
+    """Run a proxy to a local port."""
     started = Proxy(to)
     try:
         yield started

@@ -1,4 +1,4 @@
-"""The queue on a real store, with targets and a clock that a test has in hand."""
+"""The queue on a real store, with targets and a clock that a test controls."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import asyncio
 import hashlib
 import io
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.delivery.happenings import OwnEvents
-from router.delivery.memory import Memory
+from router.delivery.memory import DeliveryKey, Memory
+from router.delivery.notifications import Notifications
 from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent, Reason
+from router.net.loops import Gone
 from router.routing.table import RouteTable
 from router.routing.target import Target
 from router.store.protocol import (
@@ -45,6 +46,11 @@ YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
 NO = Attempt(Reason.CONNECT_REFUSED, False, 0.1)
 
 
+def key_of(event_id: str, target: str, body: bytes = b"{}") -> DeliveryKey:
+    """Return the key by which an attempt of this delivery is joined."""
+    return DeliveryKey(event_id, target, hashlib.sha256(body).digest())
+
+
 @dataclass
 class Scene:
     """A queue, its store, its targets, and a clock that the test moves."""
@@ -54,9 +60,9 @@ class Scene:
     the_queue: Queue = field(init=False)
     time: float = 1_000_000.0
     targets: dict[str, Target] = field(default_factory=dict)
-    #: What each target answers; one that has none hangs until `released`.
+    #: The answer of each target; one without an answer hangs until `released`.
     answers: dict[str, Attempt] = field(default_factory=dict)
-    #: How many more attempts a target may have; those that are not here, any number.
+    #: The number of attempts that a target may still have; unlimited if missing.
     rooms: dict[str, int] = field(default_factory=dict)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[tuple[str, OutboundEvent]] = field(default_factory=list)
@@ -69,8 +75,13 @@ class Scene:
     def now(self) -> float:
         return self.time
 
-    def send(self, target: Target, letter: OutboundEvent, patience: float) -> Flight:
+    def send(
+        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
+    ) -> Flight:
         return TargetExchange.by(asyncio.create_task(self._send(target, letter)), as_it_came)
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool:
+        return False
 
     def room(self, target: Target) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
@@ -101,13 +112,13 @@ class Scene:
         self.troubles.append(error)
 
     def back(self, seconds: float, made_good: int) -> None:
-        """What ends is told by test_faults.py."""
+        """The end of an outage is tested in test_faults.py."""
 
     def left_out(self, count: int) -> None:
-        """How many is told by test_memory.py."""
+        """The count is tested in test_memory.py."""
 
-    def usage(self, usage: Usage, gives_up: Mapping[str, float], now: float) -> None:
-        self.used, self.gives_up = usage, gives_up
+    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None:
+        self.used, self.expires_at = usage, expires_at
 
     async def queue(
         self, event_id: str, target: str, body: bytes = b"{}", stage: Stage = Stage.CLOSED
@@ -120,12 +131,12 @@ class Scene:
         await self.store.add(record, letter, [row], T)
 
     async def begun(self) -> None:
-        """Begin what is due; its first attempt is in flight."""
+        """Begin the due retries, and wait until the first is in flight."""
         await self.the_queue.send_due()
         await until(lambda: self.sent)
 
     async def until(self, count: int) -> None:
-        """Look at what is due until so many retries are over."""
+        """Send due retries until so many have ended."""
         async with asyncio.timeout(T):
             while len(self.retries) < count:
                 await self.the_queue.send_due()
@@ -140,9 +151,9 @@ async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
     scene.store = await SqliteStore.open(path / "store.db", limits, now=scene.now)
     scene.memory = Memory(scene.store)
     in_force = lambda: InForce(RouteTable([], scene.targets), TERMS)  # noqa: E731
-    own = OwnEvents(in_force, Metrics(), Log(io.StringIO()))
+    notifications = Notifications(in_force, Metrics(), Log(io.StringIO()))
     scene.the_queue = Queue(
-        scene.store, scene.memory, scene, in_force, scene, own, Random(1), scene.now
+        scene.store, scene.memory, scene, in_force, scene, notifications, Random(1), scene.now
     )
     scene.the_queue.poll = 0.01
     try:

@@ -1,4 +1,4 @@
-"""The rows of a store, whichever it is, asked beside whoever writes, in one SQL for all."""
+"""The rows of any store, read beside its writer by the same SQL."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tests.support.command import PATIENCE
 
 
 class Database(Protocol):
-    """One of a PostgreSQL server."""
+    """A database of a PostgreSQL server."""
 
     dsn: str
 
     def rows(self, sql: str) -> Sequence[tuple[Any, ...]]: ...
 
 
-#: A file of SQLite's, or a database.
+#: A file of SQLite, or a database.
 Store = Path | Database
 
 
 def option(store: Store) -> str:
-    """What `--store` is given."""
+    """Return the value of `--store`."""
     return str(store) if isinstance(store, Path) else store.dsn
 
 
 def query(store: Store, sql: str) -> Sequence[tuple[Any, ...]]:
-    """All rows. Events' bodies are in `letters`, `encode` makes text of bytes; PostgreSQL's values
-    come as text."""
+    """Return all rows. `letters` has the bodies of events, and `encode` makes text of bytes. Values
+    of PostgreSQL are texts."""
     if not isinstance(store, Path):
         return store.rows(sql)
     connection = sqlite3.connect(f"{store.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE)

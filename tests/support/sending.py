@@ -1,4 +1,4 @@
-"""A Sender on an engine, and one letter that it sends."""
+"""A Sender with an engine, and one letter."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from router.delivery.happenings import Happenings
+from router.contract.schedule import PLATFORM, Terms
+from router.delivery.notifications import Notifications
 from router.delivery.observer import Observer
+from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight, Sender, addressed
 from router.model.event import Event, OutboundEvent
+from router.routing.table import RouteTable
 from router.routing.target import Target
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
@@ -18,6 +21,12 @@ from tests.support.engines import Engine
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
 LETTER = addressed(OutboundEvent.of(EVENT, "request"), "id")
+
+
+def no_notifications() -> Notifications:
+    """No route is meant for any."""
+    in_force = InForce(RouteTable([], {}), Terms(PLATFORM, 60.0, 8.0, PLATFORM))
+    return Notifications(lambda: in_force, Metrics(), Log(io.StringIO()))
 
 
 def send(
@@ -32,7 +41,7 @@ def send(
 @asynccontextmanager
 async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender, Metrics]]:
     metrics = Metrics()
-    observer = Observer(Log(io.StringIO()), metrics, Happenings(lambda *_: None))
+    observer = Observer(Log(io.StringIO()), metrics, no_notifications())
     sender = Sender([target], engine, 100, metrics, observer)
     try:
         yield sender, metrics

@@ -1,6 +1,6 @@
-"""The ASGI servers that the router is tried under: `serve`'s own, and what others run.
+"""The ASGI servers that run the router in tests: `serve`'s own, and others.
 
-Each of the others is imported where it is started: most tests need none of them.
+The others are imported when they are started, because most tests need none of them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import uvicorn
@@ -21,10 +22,10 @@ from router.process.server import Server
 OWN = "serve"
 FOREIGN = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "granian")
 
-#: Seconds that a stop has.
+#: Seconds for a stop.
 _STOP = 1
 
-#: What `serve` waits for is short enough for a test.
+#: Short, so that tests need not wait.
 _LIMITS = Limits(receive=1.0)
 
 
@@ -33,7 +34,7 @@ S = TypeVar("S", bound=Service)
 
 @asynccontextmanager
 async def served(service: S) -> AsyncIterator[S]:
-    """One that is up, until the block ends."""
+    """Run a service until the block ends."""
     serving = asyncio.create_task(service.serve())
     await service.up()
     try:
@@ -45,9 +46,12 @@ async def served(service: S) -> AsyncIterator[S]:
 
 @asynccontextmanager
 async def served_by(name: str, app: Any, listener: socket.socket) -> AsyncIterator[Server | None]:
-    """The application at this socket's address, until the block ends; our own server, if it is."""
+    """Run the application on this socket until the block ends; yields the server if it is our
+    own."""
     if name == OWN:
-        async with served(Server(app, listener, limits=_LIMITS, drain_timeout=_STOP)) as own:
+        lifespan = partial(app.router.lifespan_context, app)
+        own = Server(app, listener, lifespan=lifespan, limits=_LIMITS, drain_timeout=_STOP)
+        async with served(own):
             yield own
         return
     address = listener.getsockname()[:2]
@@ -104,7 +108,7 @@ def _hypercorn(app: Any, listener: socket.socket, _: str) -> Started:
 
 
 def _granian(app: Any, listener: socket.socket, _: str) -> Started:
-    """It takes no socket, so that another process might take the port in between."""
+    """Run granian, which does not take a socket. Another process could take the port in between."""
     from granian.constants import Interfaces
     from granian.server.embed import Server as Granian
 

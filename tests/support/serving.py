@@ -1,4 +1,4 @@
-"""A real `serve` process with a store, its targets beside it, and EBaaS as it meets them."""
+"""A real `serve` process with a store and its targets, called like EBaaS calls it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.house import event, routes
 from tests.support.rows import Store, option, query
 from tests.support.sockets import free_port, serving_in_a_thread
 
-#: Waits that a test can sit out.
+#: A schedule that a test can wait for.
 SOON = {"retries": 20, "waits": ["200ms"]}
 
 
 def body(name: str) -> bytes:
-    """An event like no other."""
+    """Return an event with this name."""
     return event(changes=[name])
 
 
@@ -40,7 +40,7 @@ class Got(NamedTuple):
     code: str
 
 
-#: What a target answers, by the event's name and its `webhook-id`; `lost` breaks the connection.
+#: Returns a target's answer for an event's name and `webhook-id`; `lost` breaks the connection.
 Code = Callable[[str, str], str]
 
 
@@ -60,21 +60,21 @@ class Target(ThreadingHTTPServer):
     def __init__(self, code: Code) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.code = code
-        #: What has come, in the order in which it was answered.
+        #: The requests, in the order of their answers.
         self.got: list[Got] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}/callback"
 
     def of(self, name: str) -> list[Got]:
-        """What has come of one event."""
+        """Return the requests of one event."""
         return [each for each in self.got if each.event == name]
 
     def handle_error(self, *_: Any) -> None:
-        """A router that was killed in the midst of a request."""
+        """Ignore a router that was killed during a request."""
 
 
 class _Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Head and body are two writes: together with a delayed acknowledgement that would cost 40 ms.
+    # Head and body are two writes. With a delayed acknowledgement they would take 40 ms.
     disable_nagle_algorithm = True
     server: Target
 
@@ -82,7 +82,7 @@ class _Answer(BaseHTTPRequestHandler):
         name = name_of(self.rfile.read(int(self.headers["content-length"])))
         webhook_id = self.headers["webhook-id"]
         code = self.server.code(name, webhook_id)
-        # Before the answer: whoever has that may look here.
+        # Before the answer, because a caller that has the answer may look here.
         self.server.got.append(Got(name, webhook_id, code))
         if code == "lost":
             self.close_connection = True
@@ -94,7 +94,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing to say."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -130,20 +130,20 @@ class Serving(Running):
         self.port = int(url.rsplit(":", 1)[1].split("/")[0])
 
     def lines(self, happening: str) -> list[dict[str, Any]]:
-        """The log lines of one kind."""
+        """Return the log lines of one happening."""
         each = (json.loads(line) for line in list(self.stdout))
         return [line for line in each if line["happening"] == happening]
 
     def post(self, name: str) -> str:
-        """The code of the reply to one request of an event; `""` where none came."""
+        """Send an event and return the code of the reply; `""` if there was none."""
         return self.ask("POST", "/callback", body(name))[1]
 
     def ready(self) -> int:
-        """What `/readyz` says."""
+        """Return the status of `/readyz`."""
         return self.ask("GET", "/readyz")[0]
 
     def ask(self, method: str, path: str, content: bytes = b"") -> tuple[int, str]:
-        """The status and the code of a reply; 0 and `""` where none came."""
+        """Return the status and the code of the reply; 0 and `""` if there was none."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         with closing(connection):
             try:
@@ -166,7 +166,7 @@ def serving(
     handed: Mapping[str, socket.socket] | None = None,
     **top: Any,
 ) -> Iterator[Serving]:
-    """A router of these targets; its files are in `folder`."""
+    """Run a router with these targets and with its files in `folder`."""
     table = routes(_urls(required), _urls(optional or {}), **top)
     config = folder / "routes.yaml"
     config.write_text(json.dumps(table))
@@ -178,8 +178,8 @@ def serving(
 
 
 def with_door(folder: Path) -> tuple[list[str], list[str]]:
-    """What `serve` is told so that its ops port lets one token do everything, and what commands are
-    told that come with it."""
+    """Return options of `serve` for an ops port with one token for everything, and the options of
+    commands that use it."""
     port, tokens, token = free_port(), folder / "door.yaml", folder / "door"
     token.write_text("the-token-of-this-door")
     may = "[read, replay, discard, pause, bodies]"
@@ -198,7 +198,7 @@ def _urls(targets: Mapping[str, Target]) -> dict[str, str]:
 
 
 def states(store: Store) -> dict[str, dict[str, str]]:
-    """What the store holds: each event's name, and where its deliveries stand, by target."""
+    """Return the state of each delivery in the store, by event name and target."""
     found: dict[str, dict[str, str]] = {}
     for content, target, state in query(store, _DELIVERIES):
         found.setdefault(name_of(bytes.fromhex(content)), {})[target] = state
@@ -206,7 +206,7 @@ def states(store: Store) -> dict[str, dict[str, str]]:
 
 
 def unsettled(store: Store) -> list[tuple[str, str]]:
-    """The events' names and the targets that something is still to be done for."""
+    """Return the event names and the targets of unsettled deliveries."""
     found = query(store, f"{_DELIVERIES} WHERE state IN ('awaiting', 'queued')")
     return [(name_of(bytes.fromhex(content)), target) for content, target, _ in found]
 

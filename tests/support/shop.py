@@ -1,4 +1,4 @@
-"""A store that the tests of `deliveries` put events into and look into, of each kind."""
+"""A store of each kind, which tests of commands fill and inspect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.sockets import HOST
 
 LIMITS = StoreLimits(max_bytes=1 << 40, max_rows=1 << 40, share=1.0)
 
-#: The schema that the router makes unless told otherwise.
+#: The schema that the router creates by default.
 SCHEMA = "ebaas_router"
 
 
@@ -35,13 +35,13 @@ def dead(target: str = "ledger", reason: str = "timeout") -> DeliveryRow:
 
 
 class Shop(ABC):
-    """A store, and what a test puts in it."""
+    """A store, and methods to fill it."""
 
-    #: What `--store` is given.
+    #: The value of `--store`.
     option: str
-    #: What holds events, in the order in which they can be emptied.
+    #: The tables with events, in the order in which they can be emptied.
     tables: Sequence[str]
-    #: How many deliveries take several steps, and still no time.
+    #: A number of deliveries that takes several steps, but hardly any time.
     many: int
 
     def add(
@@ -53,7 +53,7 @@ class Shop(ABC):
         ago: float = 60.0,
         stage: Stage = Stage.ENDED,
     ) -> None:
-        """An event whose first request came so long ago."""
+        """Add an event whose first request came `ago` seconds ago."""
         at = time.time() - ago
         record = Record(event_id, stage, at, 21, at, at, at, at + 1e6)
         letter = OutboundEvent(
@@ -72,7 +72,7 @@ class Shop(ABC):
     @abstractmethod
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """What is put in meanwhile is one commit."""
+        """Commit everything added in the block at once."""
         yield
 
     @abstractmethod
@@ -81,25 +81,25 @@ class Shop(ABC):
     @abstractmethod
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else can write meanwhile."""
+        """Lock out other writers."""
         yield
 
     def is_alone(self) -> bool:
-        """Nobody else is at work in it, not even for somebody who is gone."""
+        """Return whether no other connection is open, not even one of a client that has gone."""
         return True
 
     @abstractmethod
     def query(self, sql: str) -> list[tuple[Any, ...]]: ...
 
     def states(self) -> dict[str, str]:
-        """State and reason of every delivery, by event and target."""
+        """Return the state and reason of every delivery, by event and target."""
         found = self.query(
             "SELECT event_id, target, state, reason FROM deliveries JOIN events USING (seq)"
         )
         return {f"{event} {target}": f"{state} {reason}" for event, target, state, reason in found}
 
     def forget(self) -> None:
-        """Delete every event, as after its time."""
+        """Delete every event."""
         for table in self.tables:
             self.query(f"DELETE FROM {table} RETURNING 1")
 
@@ -114,7 +114,7 @@ class Shop(ABC):
         return ran("deliveries", *arguments, "--store", self.option)
 
     def lines(self, *arguments: str) -> list[Any]:
-        """What a command that ends well prints as JSON."""
+        """Run a command that must succeed, and return its JSON."""
         finished = self.run(*arguments, "--format", "json")
         assert (finished.code, finished.err) == (0, "")
         return [json.loads(line) for line in finished.lines]
@@ -164,7 +164,7 @@ class PostgresShop(Shop):
     many = 1000
 
     def __init__(self, database: Database) -> None:
-        # The password is in the environment: nobody is warned of that.
+        # The password is in the environment, which is not warned about.
         self.option = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
         self._connection = psycopg.connect(database.dsn, autocommit=True)
         self._limits = encoding.limits(LIMITS)
@@ -180,7 +180,7 @@ class PostgresShop(Shop):
         self._connection.execute(migration(0, SCHEMA))
 
     def clear(self) -> None:
-        """As it was made."""
+        """Empty all tables."""
         self._connection.execute("TRUNCATE events, actions, pauses, usage CASCADE")
 
     def put(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
@@ -214,7 +214,7 @@ class PostgresShop(Shop):
 
     @contextmanager
     def unreadable(self) -> Iterator[None]:
-        """Who reads waits."""
+        """Make readers wait."""
         with self._locked("ACCESS EXCLUSIVE"):
             yield
 

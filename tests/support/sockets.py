@@ -1,4 +1,4 @@
-"""Ports that are a test's own, also while nobody listens there, and connections that break."""
+"""Ports reserved for a test, and connections that break."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from tests.support.command import PATIENCE
 
 HOST = "127.0.0.1"
 
-#: How a client of a test's speaks plain HTTP: through no proxy, and without having read whom TLS
-#: would trust, which takes ten milliseconds.
+#: Options of an HTTP client without a proxy and without certificates, whose loading takes 10 ms.
 PLAIN: Any = {"trust_env": False, "verify": False}
 
-#: No seed of a test's makes it give what another process has just got.
+#: Random in each process, so that two processes do not choose the same port.
 _RANDOM = random.SystemRandom()
 
 
 class HeldPort:
-    """Whoever may share an address (SO_REUSEADDR) can listen there, again and again; nobody else
-    is given it meanwhile, and while nobody listens connections are refused."""
+    """A reserved port. Sockets that share addresses (SO_REUSEADDR) can listen on it again and
+    again; no other process is given it, and without a listener connections are refused."""
 
     def __init__(self) -> None:
         self._holder = socket.socket()
@@ -42,14 +41,14 @@ class HeldPort:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody takes connections there."""
+    """Return whether a port accepts connections."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
 
 @contextmanager
 def serving_in_a_thread(server: BaseServer) -> Iterator[None]:
-    """Until the block ends."""
+    """Run a server until the block ends."""
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -61,7 +60,7 @@ def serving_in_a_thread(server: BaseServer) -> Iterator[None]:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Break the connection at once, and let the other side know."""
+    """Reset a connection."""
     connection = writer.get_extra_info("socket")
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -69,7 +68,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 def free_port() -> int:
-    """A port that no connection gets by itself: those are above 32767."""
+    """Return a free port below 32768, the lowest one that a connection is given automatically."""
     while listens(port := _RANDOM.randrange(20_000, 30_000)):
         pass
     return port

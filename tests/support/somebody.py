@@ -1,4 +1,4 @@
-"""Somebody who is not root, as in the container: for root nothing is closed."""
+"""Running tests without root's rights, as in the container."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: The user's number and the group's.
+#: The number of the user and the group.
 SOMEBODY = 65534
 
 
 @contextmanager
 def as_somebody() -> Iterator[None]:
-    """A test that root runs is somebody for a while; any other stays who it is.
+    """Run the block as an unprivileged user, if the tests run as root.
 
-    The checkout and Python itself may be below a folder that is root's alone: a test has what it
-    needs loaded before.
+    The checkout and Python may be unreadable to that user, so a test imports what it needs before.
     """
     root = os.geteuid() == 0
     if root:
@@ -33,7 +32,7 @@ def as_somebody() -> Iterator[None]:
 
 @contextmanager
 def reachable() -> Iterator[Path]:
-    """A folder that somebody reaches, where those of pytest are root's alone."""
+    """Return a folder that this user can reach, unlike pytest's."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
         yield Path(made)

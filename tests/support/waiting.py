@@ -1,4 +1,4 @@
-"""Waiting for what real things do, with an end to it."""
+"""Waiting for conditions, with a timeout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def until(condition: Callable[[], T], patience: float = PATIENCE) -> T:
-    """What the condition gives, once it holds; the loop goes on meanwhile."""
+    """Wait in the event loop until a condition holds, and return its value."""
     async with asyncio.timeout(patience):
         while not (found := condition()):
             await asyncio.sleep(0.005)
@@ -21,7 +21,7 @@ async def until(condition: Callable[[], T], patience: float = PATIENCE) -> T:
 
 
 def wait_until(condition: Callable[[], T], patience: float = PATIENCE) -> T:
-    """The same where no loop has to go on: for threads and processes."""
+    """Wait in a thread until a condition holds, and return its value."""
     deadline = time.monotonic() + patience
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"

@@ -1,4 +1,4 @@
-"""Raw bytes to a router and back: the router on the loop it has in production, in a thread."""
+"""Raw bytes to a router and back. The router runs on its production loop, in a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +27,9 @@ from router.config import loading
 from router.config.settings import Settings
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
 from router.process.server import Server
 from router.telemetry.log import Log
+from router.web.callbacks import MAX_BODY
 from tests.support.house import PATIENCE, SAMPLE, routes
 from tests.support.servers import served
 from tests.support.waiting import wait_until
@@ -38,7 +38,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
 
 
 def post(*headers: bytes, body: bytes = SAMPLE, target: bytes = b"/callback") -> bytes:
-    """A callback with these headers besides its host and length."""
+    """Return a callback with these headers besides its host and length."""
     length = b"Content-Length: %d" % len(body)
     lines = [b"POST " + target + b" HTTP/1.1", b"Host: x", length, *headers]
     return b"\r\n".join([*lines, b"", body])
@@ -49,7 +49,7 @@ def head(*lines: bytes) -> bytes:
 
 
 def chunked(*parts: bytes, line: bytes = b"Transfer-Encoding: chunked") -> bytes:
-    """A callback whose body is these bytes as they are."""
+    """Return a callback with exactly these bytes as its chunked body."""
     top = head(b"POST /callback HTTP/1.1", b"Host: x", line)
     return top + b"".join(parts)
 
@@ -63,7 +63,7 @@ PROBE = head(b"GET /livez HTTP/1.1", b"Host: x")
 
 @dataclass
 class Answer:
-    """One reply as it came."""
+    """One reply."""
 
     status: int
     headers: dict[str, str]
@@ -71,22 +71,22 @@ class Answer:
 
     @property
     def ends(self) -> bool:
-        """Whether it says that the connection closes."""
+        """True if it announces the end of the connection."""
         return self.headers.get("connection") == "close"
 
     @property
     def says(self) -> dict[str, str]:
-        """Its body, which is the contract's whatever the status."""
-        said: dict[str, str] = json.loads(self.body)
-        assert list(said) == ["request_id", "code", "msg"]
-        assert all(isinstance(value, str) and value for value in said.values())
-        assert said["code"] == ("000" if self.status == 200 else str(self.status))
+        """Its body, which has the form of the contract for every status."""
+        content: dict[str, str] = json.loads(self.body)
+        assert list(content) == ["request_id", "code", "msg"]
+        assert all(isinstance(value, str) and value for value in content.values())
+        assert content["code"] == ("000" if self.status == 200 else str(self.status))
         assert self.headers["content-type"] == "application/json"
-        return said
+        return content
 
 
 class Line:
-    """One connection to a router, and what came back on it."""
+    """One connection to a router."""
 
     def __init__(
         self, port: int, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
@@ -115,7 +115,7 @@ class Line:
         for packet in packets:
             self.socket.sendall(packet)
             if len(packets) > 1:
-                time.sleep(pause)  # so that they come apart
+                time.sleep(pause)  # so that they arrive separately
 
     def half_close(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
@@ -125,7 +125,7 @@ class Line:
         self.socket.close()
 
     def hear(self) -> Answer | None:
-        """The next answer, None where the connection ends before one. Half an answer is none."""
+        """Return the next answer; None if the connection ends before it. Fails within an answer."""
         if not self._come_to(b"\r\n\r\n"):
             assert self._come == b""
             return None
@@ -147,18 +147,18 @@ class Line:
         return True
 
     def come(self) -> bool:
-        """Wait for more of an answer. False where the connection has ended."""
+        """Wait for more bytes. Return False if the connection has ended."""
         more = self.socket.recv(65536)
         self._come += more
         return more != b""
 
     def hear_all(self) -> list[Answer]:
-        """Every answer until the connection ends."""
+        """Return every answer until the connection ends."""
         return list(iter(self.hear, None))
 
 
 def heard(line: Line) -> Answer:
-    """The next answer, which there has to be."""
+    """Return the next answer, which must exist."""
     answer = line.hear()
     assert answer is not None
     return answer
@@ -166,14 +166,14 @@ def heard(line: Line) -> Answer:
 
 @dataclass
 class Running:
-    """A router that accepts every event, all of them at one stand-in target."""
+    """A router that accepts every event and sends it to one stand-in target."""
 
     port: int
     server: Server
     loop: asyncio.AbstractEventLoop
-    #: What the target got.
+    #: The requests of the target.
     events: list[Received] = field(default_factory=list)
-    #: What was logged as an error, or by a library at all.
+    #: Log lines that are errors or come from a library.
     troubles: list[str] = field(default_factory=list)
     _stopped: bool = False
 
@@ -181,13 +181,13 @@ class Running:
         return Line(self.port, **options)
 
     def ask(self, *packets: bytes) -> Answer:
-        """One answer on a connection of its own."""
+        """Send packets on a new connection, and return the answer."""
         with self.line() as line:
             line.say(*packets)
             return heard(line)
 
     def stop(self) -> None:
-        """Once; by the second time the loop may be gone."""
+        """Stop the server once; later the loop may be closed."""
         if not self._stopped:
             self._stopped = True
             self.loop.call_soon_threadsafe(self.server.stop)
@@ -214,11 +214,13 @@ def running(
     delay: float = 0.0,
     send_buffer: int = 0,
     tls: ssl.SSLContext | None = None,
+    max_body: int = MAX_BODY,
+    ebaas: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
-    """A router and its target, which answers after `delay` seconds, until the block ends.
+    """Run a router and its target, which answers after `delay` seconds.
 
-    Its store is its own: another one with the same bodies must not claim its events.
+    The store is a new one, because another with the same bodies would claim events.
     """
     up = threading.Event()
     events: list[Received] = []
@@ -228,14 +230,17 @@ def running(
 
     async def serve() -> None:
         stand_in = StandIn(on_request=events.append, delay=delay)
-        target = AsgiServer(stand_in, listen("127.0.0.1", 0))
-        table = routes({"target": target.url + "/callback"})
+        target = Server(stand_in, listen("127.0.0.1", 0))
+        table = routes({"target": target.url + "/callback"}, ebaas=ebaas or {})
         loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
         listener = listen("127.0.0.1", 0)
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**{"store": store, **settings}), loaded, Log(stream, "json"))
-        router = Server(app, listener, drain_timeout=10, limits=limits, tls=tls)
+        app.parts.callbacks.max_body = max_body
+        router = Server(
+            app, listener, lifespan=app.lifespan, drain_timeout=10, limits=limits, tls=tls
+        )
         port = listener.getsockname()[1]
         made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
         async with served(target):

@@ -1,4 +1,4 @@
-"""What the whole router counts of what happens to it, as its own report and scrape show it."""
+"""The metrics of a whole router."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import asyncio
 import io
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,37 +32,57 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
 
 
+@asynccontextmanager
+async def running(
+    required: str = "answers", optional: str = "", match: str = "*", **settings: Any
+) -> AsyncIterator[House]:
+    """Run a router whose targets have these behaviours: the required one is named `good`, the
+    optional one `bad`. Settings named like keys of routes.yaml go there."""
+    top = {key: settings.pop(key) for key in ("ebaas", "queue") if key in settings}
+    async with AsyncExitStack() as stack:
+        behaviours = {"good": required, "bad": optional}
+        url = {
+            name: (await stack.enter_async_context(hostile(behaviour))).url
+            for name, behaviour in behaviours.items()
+            if behaviour
+        }
+        good, bad = ({name: url[name]} if name in url else {} for name in behaviours)
+        table = routes(good, bad, match, **top)
+        yield await stack.enter_async_context(house(table, **settings))
+
+
 def counted(router: House) -> Metrics:
-    """The router's numbers, those that are read included."""
+    """Return the router's numbers, including those that are read."""
     router.app.metrics.copy()
     return router.app.metrics
 
 
 def some(counts: dict[str, float]) -> dict[str, float]:
-    """The numbers that are not 0."""
-    return {word: number for word, number in counts.items() if number}
+    """Return the numbers other than 0."""
+    return {label: number for label, number in counts.items() if number}
 
 
 async def test_an_event_is_counted_once_and_each_of_its_attempts() -> None:
-    """One reply, one duration; one attempt at each target, and nothing is left in flight."""
-    async with (
-        hostile("answers") as good,
-        hostile("code_500") as bad,
-        house(routes({"good": good.url}, {"bad": bad.url})) as router,
-    ):
+    """It has one reply, one duration and one attempt at each target; nothing stays in flight. An
+    unmatched event is counted too."""
+    async with running("answers", "code_500", match="a.*") as router:
+        started = counted(router).last_event
         await router.post()
         await router.line("event")
+        await router.post(event(event_key="b"))
+        await until(lambda: sum(router.app.metrics.loop_lag.counts))
         metrics = counted(router)
-    assert some(metrics.events) == {"000": 1}
-    assert sum(metrics.event_seconds.counts) == 1
+    assert (some(metrics.events), metrics.unmatched) == ({"000": 1, "500": 1}, 1)
+    assert metrics.last_event > started
+    assert sum(metrics.event_seconds.counts) == 2
     assert some(metrics.of("good").attempts) == {"acknowledged": 1}
     assert some(metrics.of("bad").attempts) == {"code": 1}
     assert sum(metrics.of("bad").attempt_seconds.counts) == 1
     assert (metrics.requests_in_flight, metrics.of("good").in_flight) == (0, 0)
 
 
-async def test_what_is_in_flight_is_read_when_somebody_asks() -> None:
-    """While a target works on an event, the request and the attempt are in flight."""
+async def test_numbers_in_flight() -> None:
+    """The request and the attempt are in flight while a target works on an event."""
     async with (
         hostile("answers_late", seconds=1.0) as slow,
         house(routes({"slow": slow.url})) as router,
@@ -72,9 +95,15 @@ async def test_what_is_in_flight_is_read_when_somebody_asks() -> None:
         await asking
 
 
-async def test_what_is_no_event_is_counted_by_what_it_was_told() -> None:
-    """Refused callbacks have their code and their field; a wrong path and method have theirs."""
-    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+async def test_refused_requests_are_counted() -> None:
+    """They are counted by the code of the reply and by the faulty field. A caller that disconnects
+    within its request is counted by itself."""
+    async with running() as router:
+        _, writer = await asyncio.open_connection(*router.address)
+        writer.write(b"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        await until(lambda: router.app.metrics.hung_up)
         await router.post(event(event_topic=""))
         await router.post(b"[]")
         await router.post(path="/elsewhere")
@@ -85,19 +114,8 @@ async def test_what_is_no_event_is_counted_by_what_it_was_told() -> None:
     assert some(metrics.events) == {}
 
 
-async def test_an_event_that_no_route_matches_is_counted() -> None:
-    """It is an event, and has its reply."""
-    async with (
-        hostile("answers") as good,
-        house(routes({"good": good.url}, match="other.*")) as router,
-    ):
-        await router.post()
-        metrics = counted(router)
-    assert (metrics.unmatched, some(metrics.events)) == (1, {"500": 1})
-
-
-async def test_a_retry_counts_whom_it_spares(store: Path) -> None:
-    """It claims its record, and each target that it leaves in peace is a duplicate avoided."""
+async def test_avoided_duplicates_are_counted(store: Path) -> None:
+    """A retry claims its record and avoids a duplicate at each target that has acknowledged."""
     flaky = Flaky(1)
     server, url = await served(flaky)
     async with server, hostile("answers") as steady:
@@ -113,22 +131,9 @@ async def test_a_retry_counts_whom_it_spares(store: Path) -> None:
     assert sum(metrics.store_commit.counts) >= 2
 
 
-async def test_an_event_leaves_its_time() -> None:
-    """The start is its first."""
-    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
-        started = counted(router).last_event
-        await router.post()
-        await router.line("event")
-        metrics = counted(router)
-    assert metrics.last_event > started
-
-
 async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
-    """What is queued is shown with its age, each retry by its reason, and then the dead letter."""
-    async with (
-        hostile("code_500") as bad,
-        house(routes(optional={"bad": bad.url}, **SOON), store=store) as router,
-    ):
+    """Queued deliveries, retries by their reason, and the dead letter are counted."""
+    async with running("", "code_500", store=store, queue=SOON["queue"]) as router:
         await router.post()
         metrics = router.app.metrics
         await until(lambda: metrics.of("bad").unsettled["queued"] == 1)
@@ -148,38 +153,20 @@ async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
         assert metrics.of("bad").gives_up is None
 
 
-async def test_what_the_caller_gives_up_on_is_a_dead_letter(store: Path) -> None:
-    """When the last request of the schedule fails, its required delivery is a dead letter at once,
-    and is told and counted as one."""
-    async with hostile("code_500") as bad:
-        table = routes({"bad": bad.url}, ebaas={"retries": 0})
-        async with house(table, store=store) as router:
-            await router.post()
-            line = await router.line("dead_letter")
-            metrics = counted(router)
-    assert (line["target"], line["reason"]) == ("bad", "code")
-    assert some(metrics.of("bad").dead_letters) == {"code": 1}
-
-
 async def test_a_record_that_nobody_claims_is_counted_when_it_ends(store: Path) -> None:
-    """A caller that does not come back with the same bytes shows."""
-    async with hostile("code_500") as bad:
-        ebaas = {"retries": 1, "waits": ["100ms"], "grace": "100ms", "reply_within": "1s"}
-        async with house(routes({"bad": bad.url}, ebaas=ebaas), store=store) as router:
-            await router.post()
-            await router.line("dead_letter")
-            metrics = counted(router)
+    """A metric shows a caller that does not retry with the same bytes."""
+    ebaas = {"retries": 1, "waits": ["100ms"], "grace": "100ms", "reply_within": "1s"}
+    async with running("code_500", ebaas=ebaas, store=store) as router:
+        await router.post()
+        await router.line("dead_letter")
+        metrics = counted(router)
     assert metrics.never_claimed == 1
-    assert some(metrics.of("bad").dead_letters) == {"code": 1}
+    assert some(metrics.of("good").dead_letters) == {"code": 1}
 
 
 async def test_a_failure_without_a_record_is_counted(store: Path) -> None:
-    """Where the store is full, the event fails all the same, and the metric says why it left no
-    record."""
-    async with (
-        hostile("code_500") as bad,
-        house(routes({"bad": bad.url}), store=store, store_max_bytes=2 * 1024) as router,
-    ):
+    """If the store is full, the metric has the reason why an event left no record."""
+    async with running("code_500", store=store, store_max_bytes=2 * 1024) as router:
         for key in ("a.gs.cert.1", "a.gs.cert.2"):
             await router.post(event(event_key=key))
         await router.line("event", 2)
@@ -190,7 +177,7 @@ async def test_a_failure_without_a_record_is_counted(store: Path) -> None:
 
 
 async def test_a_caller_that_is_gone_is_counted_without_a_duration(store: Path) -> None:
-    """Nobody waited for that reply."""
+    """Its event has no reply, and so no duration."""
     async with (
         hostile("answers_late", seconds=0.5) as slow,
         house(routes({"slow": slow.url}), store=store) as router,
@@ -202,53 +189,28 @@ async def test_a_caller_that_is_gone_is_counted_without_a_duration(store: Path) 
     assert sum(metrics.event_seconds.counts) == 0
 
 
-async def test_without_a_store_what_is_lost_is_counted() -> None:
-    """An optional delivery that nobody retries shows at its target."""
-    async with (
-        hostile("answers") as good,
-        hostile("code_500") as bad,
-        house(routes({"good": good.url}, {"bad": bad.url})) as router,
-    ):
+async def test_lost_deliveries_are_counted() -> None:
+    """Without a store, a failed optional delivery is lost."""
+    async with running("answers", "code_500") as router:
         await router.post()
         await router.line("lost")
         metrics = counted(router)
     assert (metrics.of("bad").lost, metrics.of("good").lost) == (1, 0)
 
 
-async def test_a_router_reports_how_it_does(store: Path) -> None:
-    """A fresh router is well: ready, its configuration, its store."""
-    async with (
-        hostile("answers") as good,
-        house(routes({"good": good.url}), store=store) as router,
-    ):
-        said = status_of(router.app.report(), time.time())
-    # How fast the machine is does not matter here.
-    assert [why for why in said["reasons"] if not why.startswith("loop: ")] == []
-    assert said["store"]["kind"] == "sqlite"
-    assert said["configuration"]["targets"] == 1
+async def test_the_report_of_a_fresh_router(store: Path) -> None:
+    """It has no reasons to be degraded, its store, and its configuration."""
+    async with running(store=store) as router:
+        report = status_of(router.app.report(), time.time())
+    # The machine may be slow.
+    assert [why for why in report["reasons"] if not why.startswith("loop: ")] == []
+    assert report["store"]["kind"] == "sqlite"
+    assert report["configuration"]["targets"] == 1
 
 
-async def test_a_caller_that_gives_up_half_way_is_counted() -> None:
-    """Its request never became whole; it is no event."""
-    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
-        host, port = router.url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{")
-        await writer.drain()
-        writer.close()
-        await until(lambda: router.app.metrics.hung_up)
-    assert some(router.app.metrics.events) == {}
-
-
-async def test_an_event_that_could_not_be_queued_is_counted(store: Path) -> None:
-    """All required targets have acknowledged, and there is no room for an optional one."""
-    async with (
-        hostile("answers") as good,
-        hostile("code_500") as bad,
-        house(
-            routes({"good": good.url}, {"bad": bad.url}), store=store, store_max_bytes=6 * 1024
-        ) as router,
-    ):
+async def test_an_event_that_cannot_be_queued_is_counted(store: Path) -> None:
+    """All required targets acknowledge, but the store has no room for the optional one."""
+    async with running("answers", "code_500", store=store, store_max_bytes=6 * 1024) as router:
         for key in ("a.gs.cert.1", "a.gs.cert.2"):
             await router.post(event(event_key=key))
         await router.line("event", 2)
@@ -258,7 +220,7 @@ async def test_an_event_that_could_not_be_queued_is_counted(store: Path) -> None
 
 
 async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
-    """Beside another request with the same body there is no telling whose record is whose."""
+    """Of two simultaneous requests with the same body, one cannot claim the record."""
     flaky, answered = Flaky(10), asyncio.Event()
     flaky.may_answer = answered
     server, url = await served(flaky)
@@ -277,25 +239,19 @@ async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
 
 
 async def test_a_fault_of_the_router_is_counted() -> None:
-    """An exception that nobody expected is a number, besides a line in the log."""
-    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+    """An unexpected exception is counted, and the caller gets 500."""
+    async with running() as router:
         router.app.parts.callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
         assert (await router.post()).status_code == 500
         metrics = counted(router)
     assert metrics.faults == 1
 
 
-async def test_the_loop_is_watched_while_the_router_runs() -> None:
-    """Its lag is measured from the start."""
-    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
-        await until(lambda: sum(router.app.metrics.loop_lag.counts))
-
-
-async def test_reloads_are_counted_and_show_what_is_in_force(tmp_path: Path) -> None:
-    """A refused file changes nothing but the alarm, a good one the targets whose series there
-    are."""
+async def test_reloads_are_counted(tmp_path: Path) -> None:
+    """A refused file changes only the result and the status; an accepted one changes the targets
+    that have series."""
     file = tmp_path / "routes.yaml"
-    old, new = ({"url": "http://127.0.0.1:9/", "owner": each} for each in ("payments", "audit"))
+    old, new = ({"url": "http://127.0.0.1:9/", "owner": owner} for owner in ("payments", "audit"))
     file.write_text(json.dumps(routes({"old": old})))
     source = Source(file, {}, None)
     look = source.look()

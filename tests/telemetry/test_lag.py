@@ -1,4 +1,4 @@
-"""The watchdog: how late the loop runs is counted, and said once it is too late."""
+"""The watchdog of the loop, alarms at the marks of a level, and work that outlives its faults."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from router.telemetry.lag import SLOW, Watchdog
+from router.telemetry.lag import MARKS, SLACK, SLOW, Alarm, Passed, Watchdog, lasting
 from router.telemetry.log import Log
 from router.telemetry.log.writer import FIRST
 from router.telemetry.metrics import Metrics
+from tests.support.command import PATIENCE
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-#: Longer than what is complained of.
+#: Longer than the lag that is logged.
 BLOCK = SLOW + 0.1
 
 
 @dataclass
 class Watched:
-    """A loop with a watchdog, and what that has said."""
+    """The metrics and the log of a watchdog."""
 
     metrics: Metrics = field(default_factory=Metrics)
     stream: io.StringIO = field(default_factory=io.StringIO)
@@ -42,18 +46,18 @@ class Watched:
 
     @property
     def slow(self) -> int:
-        """How many lags were too long."""
+        """The number of lags that were too long."""
         histogram = self.metrics.loop_lag
         return sum(histogram.counts[histogram.bounds.index(SLOW) + 1 :])
 
     async def block(self) -> None:
         """Block the loop, and wait until the watchdog has measured it."""
         before = self.slow
-        time.sleep(BLOCK)  # noqa: ASYNC251 - that is what is watched for
+        time.sleep(BLOCK)  # noqa: ASYNC251 - the watchdog must notice
         await until(lambda: self.slow != before)
 
-    async def said(self, count: int) -> dict[str, Any]:
-        """The `count`-th line, as soon as it is there."""
+    async def line(self, count: int) -> dict[str, Any]:
+        """Wait for the `count`-th line."""
         await until(lambda: len(self.lines) >= count)
         return self.lines[count - 1]
 
@@ -73,19 +77,18 @@ async def watched() -> AsyncIterator[tuple[Watched, Watchdog]]:
         watching.stop()
 
 
-async def test_a_blocked_loop_is_counted_and_complained_of() -> None:
-    """A block is in the histogram, in what the status shows, and in one warning that says how
-    long it was."""
+async def test_a_blocked_loop_is_counted_and_logged() -> None:
+    """The lag is in the histogram, in the status, and in one warning."""
     async with watched() as (loop, watching):
         await loop.block()
-        line = await loop.said(1)
+        line = await loop.line(1)
         assert watching.worst > SLOW
     assert (line["happening"], line["level"]) == ("loop_lag", "warning")
     assert line["ms"] >= SLOW * 1000
 
 
 async def test_a_loop_that_runs_is_measured_until_the_watchdog_is_stopped() -> None:
-    """The watchdog measures all the time, whether something is wrong or not."""
+    """It measures all the time, not only when the loop is slow."""
     async with watched() as (loop, _):
         await until(lambda: loop.measured >= 5)
     measured = loop.measured
@@ -94,7 +97,7 @@ async def test_a_loop_that_runs_is_measured_until_the_watchdog_is_stopped() -> N
 
 
 async def test_many_blocks_do_not_flood_the_log() -> None:
-    """The first few are told one by one, what comes beyond in the same minute as one line."""
+    """After the first few, the others of the same minute are one line."""
     loop = Watched()
     log = Log(loop.stream, "json")
     watching = Watchdog(loop.metrics, log)
@@ -106,11 +109,112 @@ async def test_many_blocks_do_not_flood_the_log() -> None:
     assert loop.lines[-1]["count"] == 7
 
 
-async def test_a_lag_that_nobody_feels_is_no_complaint() -> None:
-    """Up to a quarter of a second is counted, and not complained of."""
+async def test_a_short_lag_is_not_logged() -> None:
+    """A lag of up to a quarter of a second is only counted."""
     loop = Watched()
     watching = watchdog(loop)
     watching.note(SLOW)
     assert (loop.lines, watching.worst) == ([], SLOW)
     watching.note(SLOW + 0.001)
     assert len(loop.lines) == 1
+
+
+# Alarms.
+
+
+def passed(*levels: float) -> list[Passed | None]:
+    alarm = Alarm()
+    return [alarm.look(level) for level in levels]
+
+
+def test_each_mark_is_passed_once_on_the_way_up() -> None:
+    """A level between two marks causes no alarm."""
+    assert passed(0.49, 0.5, 0.6, 0.75, 0.8, 0.95, 1.2) == [
+        None,
+        Passed(0.5, rising=True),
+        None,
+        Passed(0.75, rising=True),
+        None,
+        Passed(0.9, rising=True),
+        None,
+    ]
+
+
+def test_a_jump_passes_the_highest_mark() -> None:
+    """A fall passes the lowest one."""
+    assert passed(0.92, 0.1) == [Passed(0.9, rising=True), Passed(0.5, rising=False)]
+
+
+def test_a_level_that_swings_causes_one_alarm() -> None:
+    """It has to fall well below a mark before it can pass it again."""
+    assert passed(0.5, 0.46, 0.5, 0.45, 0.5) == [
+        Passed(0.5, rising=True),
+        None,
+        None,
+        Passed(0.5, rising=False),
+        Passed(0.5, rising=True),
+    ]
+
+
+@given(st.lists(st.floats(0.0, 1.5)))
+def test_alarms_describe_the_level(levels: list[float]) -> None:
+    """The alarms so far tell which marks the level is above, except for the slack."""
+    alarm, marks = Alarm(), set[float]()
+    for level in levels:
+        if change := alarm.look(level):
+            if change.rising:
+                marks |= {mark for mark in MARKS if mark <= change.mark}
+            else:
+                marks -= {mark for mark in MARKS if mark >= change.mark}
+        assert {mark for mark in MARKS if level >= mark} <= marks
+        assert marks <= {mark for mark in MARKS if level > mark - SLACK}
+
+
+# Lasting work.
+
+
+async def test_work_is_started_again_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault is logged with its place; the work may end by itself."""
+    monkeypatch.setattr("router.telemetry.lag.AGAIN_AFTER", 0.0)
+    stream, begun = io.StringIO(), list[int]()
+
+    async def work() -> None:
+        begun.append(len(begun))
+        if len(begun) < 2:
+            raise ZeroDivisionError("canary")
+
+    await lasting(work, Log(stream, "json"))
+    assert begun == [0, 1]
+    line = json.loads(stream.getvalue())
+    assert (line["level"], line["happening"]) == ("error", "fault")
+    assert line["at"].startswith("ZeroDivisionError in work, test_lag.py line ")
+    assert "canary" not in stream.getvalue()
+
+
+async def test_work_can_be_cancelled() -> None:
+    """A cancellation is not a fault."""
+    stream = io.StringIO()
+    task = asyncio.create_task(lasting(partial(asyncio.sleep, 60), Log(stream, "json")))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stream.getvalue() == ""
+
+
+async def test_a_fault_during_cancellation_ends_the_work() -> None:
+    """The fault is logged, and the work is not started again."""
+    stream = io.StringIO()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ZeroDivisionError
+
+    task = asyncio.create_task(lasting(work, Log(stream, "json")))
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(PATIENCE):
+        await task
+    assert stream.getvalue().count('"fault"') == 1

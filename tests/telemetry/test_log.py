@@ -1,4 +1,4 @@
-"""Log lines: what one looks like, that none holds anybody up, and what repeats is summed up."""
+"""The log: its lines, sums of repeated lines, and streams that cannot be written to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -37,7 +38,7 @@ NOON = 1795608000.0
 
 
 class Clock:
-    """A time that the test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -47,12 +48,12 @@ class Clock:
 
 
 class Kept:
-    """A log in memory, and its lines."""
+    """A log in memory."""
 
-    def __init__(self, format: Format = "json", *, verbose: bool = False) -> None:
+    def __init__(self, format: Format = "json") -> None:
         self.clock = Clock()
         self._stream = io.StringIO()
-        self.log = Log(self._stream, format, verbose=verbose, clock=self.clock)
+        self.log = Log(self._stream, format, clock=self.clock)
 
     @property
     def text(self) -> str:
@@ -63,11 +64,11 @@ class Kept:
         return [json.loads(line) for line in self.text.splitlines()]
 
 
-# What a line looks like.
+# Lines.
 
 
 def test_a_json_line() -> None:
-    """Time, level and happening come first, then the fields as they were given, in ASCII."""
+    """Time, level and happening come first, then the fields in their order, in ASCII."""
     kept = Kept()
     kept.log.info("event", event_key="a.证书.1", targets={"ledger": {"ms": 1.5}}, routes=["all"])
     assert kept.text == (
@@ -77,7 +78,7 @@ def test_a_json_line() -> None:
 
 
 def test_a_console_line() -> None:
-    """People get names and values, quoted where they have to be, and nothing that is empty."""
+    """Values are quoted if necessary; empty ones are left out."""
     kept = Kept("console")
     kept.log.warning("lost", target="ledger", owner="", why='a "b"', at=["证书", "x=y"], n=None)
     assert kept.text == (
@@ -86,7 +87,7 @@ def test_a_console_line() -> None:
     )
 
 
-#: An event's fields, as they come.
+#: The fields of an event.
 EVENT: dict[str, Any] = {
     "code": "500",
     "ms": 31.2,
@@ -110,20 +111,38 @@ FIRST_WORDS = "2026-11-25T12:00:00.000Z info    event a.gs.cert.1"
 OWING = "ledger code 200 \"code '200'\" 3.1 ms; audit (optional) queued"
 
 
-def told(*, verbose: bool = False, **fields: Any) -> str:
-    kept = Kept("console", verbose=verbose)
+def shown(format: Format = "console", **fields: Any) -> str:
+    """Return the line of EVENT, with other fields, on a console."""
+    kept = Kept(format)
     kept.log.info("event", **EVENT | fields)
     return kept.text.removesuffix("\n")
 
 
-def test_an_event_for_people() -> None:
-    """An event is its key, what was told, how long it took, and who did not acknowledge and why."""
-    assert told() == f"{FIRST_WORDS} 500 in 31.2 ms, request 2 of 21: {OWING}"
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, f"500 in 31.2 ms, request 2 of 21: {OWING}"),
+        (
+            {"code": "000", "request": 1, "targets": {"search": EVENT["targets"]["search"]}},
+            "000 in 31.2 ms",
+        ),
+        ({"code": "", "targets": {}}, "hung up in 31.2 ms, request 2 of 21"),
+        (
+            {"unrecorded": "full", "unqueued": True, "targets": {}},
+            "500 in 31.2 ms, request 2 of 21 unrecorded=full unqueued=True",
+        ),
+    ],
+    ids=["failure", "success", "hung up", "trouble"],
+)
+def test_an_event_on_a_console(fields: dict[str, Any], expected: str) -> None:
+    """It is a sentence with the key, the reply, the time, and the targets that did not acknowledge;
+    trouble with the store is always shown."""
+    assert shown(**fields) == f"{FIRST_WORDS} {expected}"
 
 
 @pytest.mark.parametrize("happening", ["retried", "dead_letter"])
 def test_a_line_about_an_attempt_has_its_target(happening: str) -> None:
-    """A target's own code does not make its line one of what a caller was told."""
+    """Its `code` is the target's, so it is not shown as the reply to a caller."""
     kept = Kept("console")
     kept.log.info(
         happening, event_key="a.gs.cert.1", target="ledger", reason="status", code="000", ms=1.0
@@ -132,39 +151,22 @@ def test_a_line_about_an_attempt_has_its_target(happening: str) -> None:
     assert " in 1.0 ms" not in kept.text
 
 
-def test_an_event_that_went_well() -> None:
-    """Where all is well nothing is said of targets."""
-    targets = {"search": EVENT["targets"]["search"]}
-    assert told(code="000", request=1, targets=targets) == f"{FIRST_WORDS} 000 in 31.2 ms"
-
-
-def test_an_event_whose_caller_was_gone() -> None:
-    """Who was told nothing had hung up."""
-    assert told(code="", targets={}) == f"{FIRST_WORDS} hung up in 31.2 ms, request 2 of 21"
-
-
-def test_what_is_wrong_with_an_event_is_always_told() -> None:
-    """That it has left no record, say, is no detail."""
-    line = told(unrecorded="full", unqueued=True, targets={})
-    assert line.endswith("request 2 of 21 unrecorded=full unqueued=True")
-
-
-def test_all_of_an_event_for_people() -> None:
-    """`verbose` has the few words and every other field."""
-    line = told(verbose=True)
+def test_a_detailed_event_on_a_console() -> None:
+    """`detailed` shows the sentence and all other fields."""
+    line = shown("detailed")
     assert line.startswith(f"{FIRST_WORDS} 500 in 31.2 ms, request 2 of 21: {OWING} request_id=r-1")
     assert 'routes=["everything under gs"] event_source=a' in line
     assert "search={as=required reason=acknowledged ms=2.0 status=200}" in line
 
 
-@pytest.mark.parametrize("verbose", [False, True])
-def test_values_in_an_events_words_stay_in_their_line(verbose: bool) -> None:
-    """What a caller or a target sent does not end the line, nor reach the terminal."""
+@pytest.mark.parametrize("format", ["console", "detailed"])
+def test_values_in_a_sentence_stay_in_its_line(format: Format) -> None:
+    """Text of a caller or a target cannot end the line or control the terminal."""
     bad = "".join(HOSTILE)
     attempt = {"as": "optional", "reason": bad, "detail": bad, "ms": 1.0, "status": bad}
-    line = told(verbose=verbose, event_key=bad, code=bad, request=bad, targets={bad: attempt})
+    line = shown(format, event_key=bad, code=bad, request=bad, targets={bad: attempt})
     assert line.isprintable()
-    assert told(targets=bad, verbose=verbose).isprintable()
+    assert shown(format, targets=bad).isprintable()
 
 
 TERMINALS = [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
@@ -174,7 +176,7 @@ TERMINALS = [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
 def test_colours_are_for_terminals(
     variables: dict[str, str], colored: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A terminal gets colours for levels and codes, unless NO_COLOR or TERM=dumb is set."""
+    """Levels and codes are coloured on a terminal, unless NO_COLOR or TERM=dumb is set."""
     for name, value in ({"NO_COLOR": "", "TERM": "xterm"} | variables).items():
         monkeypatch.setenv(name, value)
     reader, writer = os.openpty()
@@ -188,19 +190,8 @@ def test_colours_are_for_terminals(
     assert ("\x1b" in text) == colored
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_line_without_fields(format: Format) -> None:
-    """A happening may have nothing more to say."""
-    kept = Kept(format)
-    kept.log.info("stopped")
-    assert kept.text in (
-        '{"time":"2026-11-25T12:00:00.000Z","level":"info","happening":"stopped"}\n',
-        "2026-11-25T12:00:00.000Z info    stopped\n",
-    )
-
-
 def test_the_time_goes_on() -> None:
-    """Each line has its own time, to the millisecond, forwards and back."""
+    """Each line has its own time, to the millisecond, even if the clock is set back."""
     kept = Kept()
     for offset in (0.0, 0.25, 1.5, 86400.75, -0.5):
         kept.clock.now = NOON + offset
@@ -222,8 +213,8 @@ HOSTILE = (
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_no_value_ends_a_line_or_reaches_the_terminal(format: Format, text: str) -> None:
-    """Whatever a value has in it, and wherever, the line stays one line of visible characters."""
+def test_no_value_ends_a_line_or_controls_a_terminal(format: Format, text: str) -> None:
+    """With any value in any place, the line is one line of visible characters."""
     kept = Kept(format)
     kept.log.info("event", key=f"a{text}b", members=[text, {text: text}], targets={text: 1})
     line = kept.text.removesuffix("\n")
@@ -234,14 +225,14 @@ def test_no_value_ends_a_line_or_reaches_the_terminal(format: Format, text: str)
 
 @given(st.text() | st.text('\x00\x1f \x7f"\\a'))
 def test_a_body_is_printable_in_its_line(body: str) -> None:
-    """Whatever is in it: its line has one end, and it is read again as it was."""
+    """Its line has one end, and is parsed to the same body."""
     line = with_payload(b'{"a":1}\n', body.encode())
     assert line[:-1].decode("ascii").isprintable()
     assert json.loads(line) == {"a": 1, "payload": body}
 
 
-def test_fields_cannot_pose_as_the_lines_own() -> None:
-    """A field that is named as one of the line's own gets another name."""
+def test_reserved_names_are_changed() -> None:
+    """A field cannot replace the line's own time, level or happening."""
     kept = Kept()
     kept.log.write("info", "event", {"time": "never", "level": "none", "happening": "x", "cut": 1})
     (line,) = kept.lines
@@ -264,7 +255,7 @@ def test_fields_cannot_pose_as_the_lines_own() -> None:
     ids=["text", "wide text", "escaped text", "list", "mapping", "deep list"],
 )
 def test_a_huge_value_is_cut(format: Format, huge: Any) -> None:
-    """A line has a bound, and says what had to go."""
+    """The length of a line is bounded, and `cut` names the fields that were cut."""
     kept = Kept(format)
     kept.log.info("event", ms=1.5, event_key=huge, event_id="e-1")
     assert len(kept.text.encode()) <= MAX_LINE
@@ -276,21 +267,21 @@ def test_a_huge_value_is_cut(format: Format, huge: Any) -> None:
         assert "cut=[event_key]" in kept.text
 
 
-def test_what_targets_said_goes_before_what_came_of_them() -> None:
-    """However long their messages are, the line has every target's name and reason."""
-    said = {"as": "required", "reason": "code", "msg": "库存不足" * 64, "detail": "d"}
+def test_the_words_of_targets_are_cut_before_their_results() -> None:
+    """The line has every target's name and reason, however long the messages are."""
+    result = {"as": "required", "reason": "code", "msg": "库存不足" * 64, "detail": "d"}
     kept = Kept()
-    kept.log.info("event", targets={f"target-{n}": said for n in range(100)}, event_key="a.b.c.d")
+    kept.log.info("event", targets={f"target-{n}": result for n in range(100)}, event_key="a.b.c.d")
     (line,) = kept.lines
     assert line["targets"] == {
         f"target-{n}": {"as": "required", "reason": "code"} for n in range(100)
     }
-    assert line["cut"] == ["targets.msg", "targets.detail"]
+    assert line["cut"] == ["targets"]
     assert line["event_key"] == "a.b.c.d"
 
 
 def test_a_long_text_is_cut_to_its_beginning() -> None:
-    """What is shown of a text is how it begins."""
+    """Its beginning is shown."""
     kept = Kept()
     kept.log.info("event", fits="x" * MAX_TEXT, long="y" * (MAX_TEXT + 1))
     (line,) = kept.lines
@@ -300,8 +291,8 @@ def test_a_long_text_is_cut_to_its_beginning() -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_values_that_are_no_plain_data(format: Format) -> None:
-    """Of an object there is its kind, for its text may be a secret; and no line is missing."""
+def test_values_without_a_type_in_json(format: Format) -> None:
+    """An object is shown by its kind, because its text may be secret; no line is lost."""
     kept = Kept(format)
     kept.log.info("one", error=ValueError("the-secret"), at=[Path("/secret")])
     kept.log.info("two", ms=float("nan"))
@@ -313,7 +304,7 @@ def test_values_that_are_no_plain_data(format: Format) -> None:
         assert kept.lines[1]["ms"] is None
 
 
-# What repeats.
+# Sums.
 
 
 def refuse(log: Log, times: int, why: str = "event_type: required") -> None:
@@ -321,8 +312,8 @@ def refuse(log: Log, times: int, why: str = "event_type: required") -> None:
         log.warning("refused", code="400", ms=0.1, request_id=f"r{number}", why=why)
 
 
-def test_repeated_trouble_is_summed_up() -> None:
-    """The first lines of a kind are written; the rest is one line that says how many and when."""
+def test_repeated_lines_are_summed_up() -> None:
+    """The first lines of a kind are written, the others counted in one line."""
     kept = Kept()
     refuse(kept.log, FIRST)
     kept.clock.now += 10
@@ -347,8 +338,8 @@ def test_repeated_trouble_is_summed_up() -> None:
     ]
 
 
-def test_each_window_begins_anew() -> None:
-    """Trouble that goes on is some lines and a sum in each window."""
+def test_each_window_has_its_own_sums() -> None:
+    """Every window has the first lines and a sum."""
     kept = Kept()
     for _ in range(3):
         refuse(kept.log, FIRST + 7)
@@ -358,8 +349,8 @@ def test_each_window_begins_anew() -> None:
     assert [line["count"] for line in kept.lines if "count" in line] == [7, 7, 7]
 
 
-def test_kinds_are_told_apart() -> None:
-    """One kind's many lines don't hide another's first."""
+def test_kinds_are_counted_separately() -> None:
+    """Many lines of one kind do not hide the first line of another."""
     kept = Kept()
     refuse(kept.log, 100)
     refuse(kept.log, 1, why="changes: type")
@@ -367,7 +358,7 @@ def test_kinds_are_told_apart() -> None:
 
 
 def test_a_flood_of_kinds_is_bounded() -> None:
-    """However many kinds come, so many are told apart, and the others are counted together."""
+    """Beyond a number of kinds, all others are counted together."""
     kept = Kept()
     for number in range(10_000):
         refuse(kept.log, 1, why=f"{number}" + "x" * 1_000)
@@ -378,7 +369,7 @@ def test_a_flood_of_kinds_is_bounded() -> None:
 
 
 def test_events_are_never_summed_up() -> None:
-    """What becomes of an event is always its own line, a dead letter no less."""
+    """Every event and every dead letter has its line."""
     kept = Kept()
     for _ in range(100):
         kept.log.info("event", event_id="e")
@@ -387,7 +378,7 @@ def test_events_are_never_summed_up() -> None:
 
 
 def test_a_clock_that_is_set_back_ends_the_window() -> None:
-    """No sum waits for a time that comes twice."""
+    """A sum does not wait until the clock reaches the end of the window again."""
     kept = Kept()
     refuse(kept.log, FIRST + 3)
     kept.clock.now -= 3600
@@ -395,8 +386,8 @@ def test_a_clock_that_is_set_back_ends_the_window() -> None:
     assert kept.lines[FIRST]["count"] == 3
 
 
-def test_a_sum_comes_by_itself(tmp_path: Path) -> None:
-    """A sum is written when its window is over, though nothing more happens."""
+def test_a_sum_is_written_without_another_line(tmp_path: Path) -> None:
+    """It is written when its window is over."""
     clock = Clock()
     with (tmp_path / "log").open("w") as stream:
         log = Log(stream, "json", clock=clock)
@@ -406,18 +397,18 @@ def test_a_sum_comes_by_itself(tmp_path: Path) -> None:
     log.close()
 
 
-# What can't be written.
+# Streams that cannot be written to.
 
 
 class Pipe:
-    """A pipe that a log writes to, and that is read when the test says so."""
+    """A pipe that a log writes to, and that the test reads."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
         self.stream = os.fdopen(self._writer, "w")
 
     def read(self) -> list[dict[str, Any]]:
-        """Every line until the last one who can write has closed."""
+        """Return all lines, once the last writer has closed the pipe."""
         self.stream.close()
         with os.fdopen(self.reader, "rb") as stream:
             return [json.loads(line) for line in stream]
@@ -428,9 +419,9 @@ def fill(log: Log, count: int, size: int = 1_000) -> None:
         log.info("event", number=number, text="x" * size)
 
 
-def test_a_full_pipe_holds_nobody_up() -> None:
-    """Where nobody reads, lines wait up to the bound and are then lost; what is read later is
-    whole, in order, and says how many there were besides."""
+def test_a_full_pipe_does_not_block() -> None:
+    """Lines wait up to the bound, then they are lost. Lines read later are whole and in order, and
+    one of them has the number of lost ones."""
     pipe = Pipe()
     log = Log(pipe.stream, "json")
     count = 2 * BOUND // 1_000
@@ -440,7 +431,7 @@ def test_a_full_pipe_holds_nobody_up() -> None:
     pipe.stream.close()
     lines = _read_until(pipe.reader, "lines_lost")
     numbers = [line["number"] for line in lines if line["happening"] == "event"]
-    # A write that was under way may have made room for some of the last.
+    # A write in progress may have made room for some of the last lines.
     assert numbers == sorted(set(numbers))
     assert len(numbers) == count - lost
     assert [line["count"] for line in lines if line["happening"] == "lines_lost"] == [lost]
@@ -458,8 +449,8 @@ def _read_until(descriptor: int, happening: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in read.splitlines()]
 
 
-def test_closing_does_not_wait_for_ever() -> None:
-    """A log whose pipe is stuck gives up in time."""
+def test_closing_a_stuck_log_times_out() -> None:
+    """Closing waits only for the given time."""
     pipe = Pipe()
     log = Log(pipe.stream, "json")
     fill(log, 1_000)
@@ -469,20 +460,21 @@ def test_closing_does_not_wait_for_ever() -> None:
     assert len(pipe.read()) == 1_000
 
 
-def test_a_closed_reader_costs_lines_alone() -> None:
-    """Nobody reads any more: lines are lost and counted, and nothing is raised."""
+@pytest.mark.parametrize("stream", ["closed reader", "full disk"])
+def test_a_stream_that_fails_only_loses_lines(stream: str) -> None:
+    """The lines are counted, and nothing is raised."""
     pipe = Pipe()
     os.close(pipe.reader)
-    log = Log(pipe.stream, "json")
+    with pipe.stream, Path("/dev/full").open("w") as full:
+        log = Log(full if stream == "full disk" else pipe.stream, "json")
     fill(log, 100)
     wait_until(lambda: log.lost == 100)
     log.close()
     assert log.lost == 100
-    pipe.stream.close()
 
 
-def test_a_reader_that_comes_back_is_told(tmp_path: Path) -> None:
-    """Once somebody reads again, a line says how many were lost."""
+def test_lost_lines_are_reported_to_the_next_reader(tmp_path: Path) -> None:
+    """Once lines can be written again, one of them has the number of lost ones."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -504,8 +496,8 @@ def has_lost(log: Log, count: int) -> bool:
     return log.lost == count
 
 
-def test_a_log_goes_on_however_much_was_lost(tmp_path: Path) -> None:
-    """Lines that could not be written take up no room: once they can be again, they are."""
+def test_lost_lines_do_not_count_towards_the_bound(tmp_path: Path) -> None:
+    """After more than the bound was lost, lines are written again."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -526,17 +518,8 @@ def test_a_log_goes_on_however_much_was_lost(tmp_path: Path) -> None:
     os.close(second)
 
 
-def test_a_full_disk_costs_lines_alone() -> None:
-    """/dev/full refuses all: lines are lost and counted."""
-    with Path("/dev/full").open("w") as stream:
-        log = Log(stream, "json")
-    fill(log, 100)
-    wait_until(lambda: log.lost == 100)
-    log.close()
-
-
 def test_a_non_blocking_pipe_loses_nothing() -> None:
-    """Somebody may have made stdout non-blocking, for it is shared: all lines arrive."""
+    """Another process may have made the shared stdout non-blocking: all lines arrive."""
     pipe = Pipe()
     os.set_blocking(pipe.stream.fileno(), False)
     log = Log(pipe.stream, "json")
@@ -551,8 +534,8 @@ def test_a_non_blocking_pipe_loses_nothing() -> None:
     os.close(pipe.reader)
 
 
-def test_no_stream_at_all() -> None:
-    """A process without stdout loses its lines."""
+def test_a_process_without_stdout() -> None:
+    """Its lines are lost."""
     stdout, sys.stdout = sys.stdout, None
     try:
         log = Log()
@@ -562,7 +545,7 @@ def test_no_stream_at_all() -> None:
     assert log.lost == 1
 
 
-# What needs a process of its own.
+# Processes.
 
 
 def script(
@@ -579,8 +562,8 @@ def script(
     )
 
 
-def test_a_line_that_was_torn_is_ended(tmp_path: Path) -> None:
-    """Where a file took half a line, the next one does not continue it."""
+def test_a_torn_line_is_ended(tmp_path: Path) -> None:
+    """If a file took only half of a line, the next line starts on a new one."""
     path = tmp_path / "log"
     with path.open("w") as stream:
         done = script(
@@ -614,7 +597,7 @@ def test_a_line_that_was_torn_is_ended(tmp_path: Path) -> None:
 
 
 def test_the_last_lines_are_written_at_the_end() -> None:
-    """A process that just ends has written all its lines, sums included, also on an exception."""
+    """A process that ends, even by an exception, has written all lines and sums."""
     done = script(
         """
         from router.telemetry.log import Log
@@ -637,7 +620,7 @@ def test_the_last_lines_are_written_at_the_end() -> None:
 
 
 def test_processes_that_share_a_pipe_keep_their_lines_whole() -> None:
-    """Lines that fit into PIPE_BUF stay whole, however full the pipe."""
+    """Lines of up to PIPE_BUF bytes are never mixed, even if the pipe is full."""
     code = (
         "import os\n"
         "from router.telemetry.log import Log\n"
@@ -668,7 +651,7 @@ def test_processes_that_share_a_pipe_keep_their_lines_whole() -> None:
     assert len([json.loads(line) for line in lines]) == 3_000
 
 
-# What others say.
+# Libraries.
 
 
 def record(message: object, *args: object, level: int = logging.WARNING) -> logging.LogRecord:
@@ -693,14 +676,14 @@ def record(message: object, *args: object, level: int = logging.WARNING) -> logg
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_of_a_foreign_message_there_are_its_own_words(given: logging.LogRecord, shown: str) -> None:
-    """A library's own words are repeated, and the numbers; nothing else that it was given."""
+def test_only_the_own_words_of_a_library_are_logged(given: logging.LogRecord, shown: str) -> None:
+    """Its words and numbers are repeated, but no other argument."""
     assert own_words(given) == shown
     assert "SECRET" not in shown
 
 
 def test_a_place_has_no_path_and_no_text() -> None:
-    """An exception is told by its kind and where it was raised."""
+    """An exception is named by its kind and the place where it was raised."""
     with pytest.raises(ValueError, match="Expecting") as caught:
         json.loads("{the-secret")
     assert place_of(caught.value).startswith("JSONDecodeError in raw_decode, decoder.py line ")
@@ -708,8 +691,8 @@ def test_a_place_has_no_path_and_no_text() -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_all_that_is_foreign_comes_as_lines(format: Format) -> None:
-    """Libraries, warnings, exceptions that nobody caught: lines alone, and no secret in them."""
+def test_messages_of_libraries_and_python_are_lines(format: Format) -> None:
+    """Messages, warnings and uncaught exceptions become lines without secrets."""
     done = script(
         f"""
         import asyncio, gc, logging, threading, warnings
@@ -768,101 +751,77 @@ def test_all_that_is_foreign_comes_as_lines(format: Format) -> None:
         ]
 
 
-# A whole router.
+# Routers.
 
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    path = tmp_path / "routes.yaml"
-    path.write_text(json.dumps(routes({"nobody": "http://127.0.0.1:9/"})))
-    return path
+@contextmanager
+def serving(folder: Path, stdout: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run `serve` with this stdout, none if it is -1; yields its URL and the process."""
+    table = folder / "routes.yaml"
+    table.write_text(json.dumps(routes({"nobody": "http://127.0.0.1:9/"})))
+    url = f"http://127.0.0.1:{free_port()}"
+    options = ["--log-format", "json", "--port", url.rpartition(":")[2], "--config", str(table)]
+    process = subprocess.Popen(
+        command("serve", "--store", "none", "--ops-port", "0", *options),
+        stdout=None if stdout < 0 else stdout,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        preexec_fn=partial(os.close, 1) if stdout < 0 else None,
+    )
 
-
-class Serving:
-    """`serve` with a stdout of the test's choice."""
-
-    def __init__(self, table: Path, stdout: int | None, *, close: bool = False) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
-        arguments = ["--port", self.url.rpartition(":")[2], "--config", str(table)]
-        own = {"EBAAS_ROUTER_STORE": "none", "EBAAS_ROUTER_OPS_PORT": "0"}
-        self.process = subprocess.Popen(
-            command("serve", "--log-format", "json", *arguments),
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            cwd=ROOT,
-            env=environment(own),
-            preexec_fn=(lambda: os.close(1)) if close else None,
-        )
-        wait_until(self._is_up)
-
-    def _is_up(self) -> bool:
-        assert self.process.poll() is None
+    def is_up() -> bool:
+        assert process.poll() is None
         try:
-            return httpx.get(self.url + "/readyz", **PLAIN).status_code == 200
+            return httpx.get(url + "/readyz", **PLAIN).status_code == 200
         except httpx.TransportError:
             return False
 
-    def post(self) -> str:
-        reply = httpx.post(self.url + "/callback", content=SAMPLE, timeout=PATIENCE, **PLAIN)
-        return str(reply.json()["code"])
-
-    def stop(self) -> tuple[int, bytes]:
-        """The exit code and what was said on stderr."""
-        self.process.send_signal(signal.SIGTERM)
-        _, said = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, said
+    try:
+        wait_until(is_up)
+        yield url, process
+    finally:
+        process.kill()
+        process.communicate()
 
 
-@pytest.fixture
-def started() -> Iterator[list[Serving]]:
-    """Routers that are ended with the test, whatever becomes of it."""
-    every: list[Serving] = []
-    yield every
-    for each in every:
-        each.process.kill()
-        each.process.communicate()
+def post(url: str) -> str:
+    reply = httpx.post(url + "/callback", content=SAMPLE, timeout=PATIENCE, **PLAIN)
+    return str(reply.json()["code"])
 
 
-def test_sigterm_leaves_no_line_behind(table: Path, started: list[Serving]) -> None:
-    """A router that is told to stop writes the lines of all its events, and that it stopped."""
-    reader, writer = os.pipe()
-    started.append(router := Serving(table, writer))
-    os.close(writer)
-    assert [router.post() for _ in range(20)] == ["500"] * 20
-    assert router.stop() == (0, b"")
-    with os.fdopen(reader, "rb") as stream:
-        happenings = [json.loads(line)["happening"] for line in stream]
+def stop(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
+    """Return the exit code and stderr."""
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=PATIENCE)
+    return process.returncode, stderr
+
+
+def test_sigterm_writes_all_lines(tmp_path: Path) -> None:
+    """After SIGTERM, the log has the lines of all events, and `stopped`."""
+    pipe = Pipe()
+    with serving(tmp_path, pipe.stream.fileno()) as (url, process):
+        assert [post(url) for _ in range(20)] == ["500"] * 20
+        assert stop(process) == (0, b"")
+    happenings = [line["happening"] for line in pipe.read()]
     assert happenings.count("event") == 20
     assert happenings[-1] == "stopped"
 
 
-def test_a_router_whose_log_nobody_reads_serves_and_stops(
-    table: Path, started: list[Serving]
-) -> None:
-    """A full pipe keeps no event from its reply, and the process from its end only for a moment."""
-    reader, writer = os.pipe()
-    os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))
-    started.append(router := Serving(table, writer))
-    os.close(writer)
-    assert router.post() == "500"
-    assert router.stop() == (0, b"")
-    os.close(reader)
-
-
-@pytest.mark.parametrize("stdout", ["closed", "full", "unread"])
-def test_a_router_without_a_log_serves(stdout: str, table: Path, started: list[Serving]) -> None:
-    """No stdout, a full disk, a reader that has gone: events go on, and stderr stays empty."""
-    if stdout == "closed":
-        router = Serving(table, None, close=True)
-    elif stdout == "full":
-        full = os.open("/dev/full", os.O_WRONLY)
-        router = Serving(table, full)
-        os.close(full)
-    else:
-        reader, writer = os.pipe()
-        os.close(reader)
-        router = Serving(table, writer)
-        os.close(writer)
-    started.append(router)
-    assert [router.post(), router.post()] == ["500", "500"]
-    assert router.stop() == (0, b"")
+@pytest.mark.parametrize("stdout", ["closed", "full disk", "closed reader", "stuck"])
+def test_a_router_whose_log_fails_serves_and_stops(stdout: str, tmp_path: Path) -> None:
+    """Events get their replies, stderr is empty, and the end is not delayed for long."""
+    pipe = Pipe()
+    descriptor = pipe.stream.fileno()
+    if stdout == "stuck":
+        os.write(descriptor, b"x" * fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ))
+    elif stdout == "closed reader":
+        os.close(pipe.reader)
+    with Path("/dev/full").open("w") as full:
+        streams = {"closed": -1, "full disk": full.fileno()}
+        with serving(tmp_path, streams.get(stdout, descriptor)) as (url, process):
+            assert [post(url), post(url)] == ["500", "500"]
+            assert stop(process) == (0, b"")
+    pipe.stream.close()
+    if stdout != "closed reader":
+        os.close(pipe.reader)

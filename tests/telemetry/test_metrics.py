@@ -1,11 +1,9 @@
-"""What is counted, and what a scrape shows of it."""
+"""Counting, and the output of a scrape."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -31,7 +29,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def series(copy: Metrics) -> Series:
-    """Every sample of a scrape, by its name and labels."""
+    """Return every sample of a scrape, by name and labels."""
     families = parse_text(render(copy, "")[1].decode())
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -51,7 +49,7 @@ def counting(*targets: str) -> Metrics:
 
 
 def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, frozenset[object]]]:
-    """The samples that a metric has from the start for these labels."""
+    """Yield the samples that a metric has from the start for these labels."""
     name = metric.full_name
     if metric.kind == "histogram":
         bounds = [f"{float(bound)}" for bound in metric.buckets] + ["+Inf"]
@@ -63,15 +61,15 @@ def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, froz
     elif metric.label is None:
         yield name, frozenset(labels.items())
     else:
-        for word in metric.label.values:
-            yield name, frozenset({**labels, metric.label.name: word}.items())
+        for value in metric.label.values:
+            yield name, frozenset({**labels, metric.label.name: value}.items())
 
 
-# What a scrape shows.
+# Scrapes.
 
 
-def test_every_series_is_there_from_the_start() -> None:
-    """A fresh process shows every number of the table at 0, for every target and every reason."""
+def test_every_series_exists_from_the_start() -> None:
+    """A scrape of a fresh process has every series with the value 0, with few exceptions."""
     shown = series(counting("ledger", "audit").copy())
     wanted = {
         sample
@@ -93,8 +91,8 @@ def test_every_series_is_there_from_the_start() -> None:
     }
 
 
-def test_what_may_be_absent_has_no_series_until_there_is_something_to_say() -> None:
-    """There is no series while nothing waits."""
+def test_an_absent_number_has_no_series() -> None:
+    """A target that no event waits for has no time of giving up."""
 
     def shown(at: float | None) -> float | None:
         metrics = counting("ledger")
@@ -106,19 +104,19 @@ def test_what_may_be_absent_has_no_series_until_there_is_something_to_say() -> N
     assert shown(NOW) == NOW
 
 
-def test_a_targets_owner_and_role_can_be_joined_by() -> None:
-    """One series for each target, always 1."""
+def test_target_info() -> None:
+    """Each target has one series with its owner and role, whose value is 1."""
     metrics = counting("ledger", "audit")
     metrics.of("ledger").about = {"owner": "payments", "role": "required"}
     copy = metrics.copy()
     found = {labels: n for (name, labels), n in series(copy).items() if "target_info" in name}
     ledger = {"target": "ledger", "owner": "payments", "role": "required"}
-    nobodys = {"target": REMOVED, "owner": "", "role": "optional"}
-    assert found == {frozenset(each.items()): 1.0 for each in (ledger, nobodys)}
+    removed = {"target": REMOVED, "owner": "", "role": "optional"}
+    assert found == {frozenset(about.items()): 1.0 for about in (ledger, removed)}
 
 
-def test_before_the_first_event_the_start_counts() -> None:
-    """Before the first one it is the start, so that a silence after a restart is seen."""
+def test_the_last_event_begins_with_the_start() -> None:
+    """The time of the start stands for it, so that silence after a restart is noticed."""
     metrics = counting()
     started = metrics.last_event
     assert time.time() - 60 < started <= time.time()
@@ -127,7 +125,7 @@ def test_before_the_first_event_the_start_counts() -> None:
 
 
 def test_a_scraper_may_ask_for_openmetrics() -> None:
-    """`Accept` chooses the format; both show the same samples."""
+    """`Accept` selects the format; both have the same samples."""
     metrics = counting("ledger")
     metrics.configuration = {"hash": "abc"}
     copy = metrics.copy()
@@ -142,9 +140,11 @@ def test_a_scraper_may_ask_for_openmetrics() -> None:
     assert render(copy, "*/*")[0].startswith("text/plain")
 
 
-def test_every_name_keeps_the_conventions() -> None:
-    """Counters end in `_total`, durations in `_seconds`, and nothing else does."""
-    for metric in [*PROCESS.values(), *TARGET.values()]:
+def test_names_follow_the_conventions() -> None:
+    """Names are unique; counters, and only they, end in `_total`, and durations in `_seconds`."""
+    metrics = [*PROCESS.values(), *TARGET.values()]
+    assert len({metric.name for metric in metrics}) == len(metrics)
+    for metric in metrics:
         assert re.fullmatch("[a-z]+(_[a-z]+)*", metric.name)
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.name.endswith("_info") == (metric.kind == "info")
@@ -154,17 +154,11 @@ def test_every_name_keeps_the_conventions() -> None:
         assert list(metric.buckets) == sorted(set(metric.buckets))
 
 
-def test_every_name_is_there_once() -> None:
-    """No two lines of the table share a name."""
-    names = [metric.name for metric in [*PROCESS.values(), *TARGET.values()]]
-    assert len(names) == len(set(names))
-
-
 # Counting.
 
 
 def test_an_attempt_is_counted_by_its_reason_and_its_time() -> None:
-    """An attempt adds one to its target's reason, and its seconds to the right bucket."""
+    """An attempt counts for its target and reason, and its time for the right bucket."""
     metrics = counting("ledger", "audit")
     metrics.of("ledger").attempt(Attempt(Reason.TIMEOUT, True, 4.7, at=NOW))
     copy = metrics.copy()
@@ -179,7 +173,7 @@ def test_an_attempt_is_counted_by_its_reason_and_its_time() -> None:
 
 @pytest.mark.parametrize(("seconds", "bound"), [(8.0, "8.0"), (8.01, "9.0"), (99.0, "+Inf")])
 def test_a_bucket_ends_with_its_bound(seconds: float, bound: str) -> None:
-    """A time that is a bucket's bound is within it; what is above all bounds is in the last."""
+    """A value equal to a bound is below it; values above all bounds are in the last bucket."""
     metrics = counting()
     metrics.event("000", seconds)
     buckets = {
@@ -190,8 +184,8 @@ def test_a_bucket_ends_with_its_bound(seconds: float, bound: str) -> None:
     assert next(le for le, number in buckets.items() if number) == bound
 
 
-def test_an_acknowledgement_and_a_failure_leave_their_times() -> None:
-    """A target's last acknowledgement is shown with its time, and a failure does not change it."""
+def test_a_target_has_its_last_acknowledgement_and_failure() -> None:
+    """A failure does not change the time of the last acknowledgement."""
     ledger = counting("ledger").of("ledger")
     ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
     assert ledger.last_acknowledged == NOW
@@ -202,8 +196,8 @@ def test_an_acknowledgement_and_a_failure_leave_their_times() -> None:
     assert (ledger.failure.reason, ledger.failure.at) == (Reason.DNS, NOW + 1)
 
 
-def test_what_is_not_counted_is_read_for_each_copy() -> None:
-    """A reading is taken when somebody asks, not before."""
+def test_readings_are_taken_for_each_copy() -> None:
+    """A number in flight is current at each copy."""
     metrics, in_flight = counting("ledger"), [0]
 
     def read() -> None:
@@ -227,15 +221,15 @@ def test_what_is_not_counted_is_read_for_each_copy() -> None:
     ],
 )
 def test_an_invalid_callback_is_counted_at_its_field(place: str, field: str) -> None:
-    """The field is one of the contract's; whatever else a body has in it is `other`."""
+    """Names outside the contract are counted as `other`."""
     metrics = counting()
     metrics.invalid_at(place)
     assert {name for name, number in metrics.invalid.items() if number} == {field}
 
 
 @given(st.text())
-def test_no_body_makes_a_series(place: str) -> None:
-    """Nobody can make the number of series grow from outside."""
+def test_no_body_creates_a_series(place: str) -> None:
+    """The number of series does not depend on any input."""
     metrics = counting()
     before = set(series(metrics.copy()))
     metrics.invalid_at(place)
@@ -246,7 +240,7 @@ def test_no_body_makes_a_series(place: str) -> None:
 
 
 def test_a_target_that_stays_keeps_its_numbers() -> None:
-    """A reload neither loses what was counted for a target that stays, nor its prepared numbers."""
+    """After a reload, its numbers go on."""
     metrics = counting("ledger")
     ledger = metrics.of("ledger")
     ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
@@ -256,8 +250,8 @@ def test_a_target_that_stays_keeps_its_numbers() -> None:
     assert value(metrics.copy(), name, target="ledger", reason="acknowledged") == 2
 
 
-def test_the_series_of_a_removed_target_go() -> None:
-    """No series names a target that is in no configuration; should it come back it begins at 0."""
+def test_the_series_of_a_removed_target_disappear() -> None:
+    """If the target comes back, it starts at 0."""
     metrics = counting("ledger", "audit")
     metrics.of("audit").attempt(Attempt(Reason.DNS, True, 0.1, at=NOW))
     metrics.adopt(["ledger"])
@@ -266,8 +260,8 @@ def test_the_series_of_a_removed_target_go() -> None:
     assert value(metrics.copy(), "attempts_total", target="audit", reason="dns") == 0
 
 
-def test_what_happens_to_a_removed_target_is_still_counted() -> None:
-    """It is counted together for all of them."""
+def test_removed_targets_are_counted_together() -> None:
+    """A dead letter of a removed target counts for REMOVED."""
     metrics = counting("ledger", "audit")
     metrics.adopt(["ledger"])
     metrics.of("audit").dead_letters["target_removed"] += 1
@@ -275,20 +269,20 @@ def test_what_happens_to_a_removed_target_is_still_counted() -> None:
     assert value(metrics.copy(), name, target=REMOVED, reason="target_removed") == 1
 
 
-def test_a_copy_does_not_change_any_more() -> None:
-    """What is counted later is in the next one."""
+def test_a_copy_does_not_change() -> None:
+    """Later counts are not in it."""
     metrics = counting("ledger")
     metrics.refuse("400")
     before = metrics.copy()
-    said = repr(series(before)), repr(before.refused_lately)
+    shown = repr(series(before)), repr(before.refused_lately)
     metrics.event("000", 0.1)
     metrics.refuse("400")
     metrics.of("ledger").attempt(Attempt(Reason.DNS, True, 1.0, at=NOW))
     metrics.of("ledger").unsettled["dead"] += 1
-    assert (repr(series(before)), repr(before.refused_lately)) == said
+    assert (repr(series(before)), repr(before.refused_lately)) == shown
 
 
-# The words, and the pages.
+# Labels, and pages.
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -297,8 +291,8 @@ def words(name: str) -> tuple[str, ...]:
     return label.values
 
 
-def test_the_words_are_those_of_the_code() -> None:
-    """Labels are the words that logs and the code have, all of them and no other."""
+def test_labels_agree_with_the_code() -> None:
+    """Their values are exactly those of the code and of logs."""
     assert set(words("attempts")) == set(Reason)
     assert set(words("repeats")) == set(Cause)
     assert set(words("unsettled")) == set(UNSETTLED)
@@ -308,20 +302,16 @@ def test_the_words_are_those_of_the_code() -> None:
     assert set(FIELDS) < set(words("invalid"))
 
 
-def test_the_page_is_up_to_date() -> None:
-    """docs/metrics.md is what the table makes it: `make docs`."""
-    made = subprocess.run(
-        [sys.executable, "-m", "scripts.metrics_page"], capture_output=True, cwd=ROOT, check=True
-    )
-    assert (ROOT / "docs/metrics.md").read_text("utf-8") == made.stdout.decode()
-
-
 @pytest.mark.parametrize(
     "page",
-    ["docs/ops.md", "deploy/prometheus/rules.yml", "deploy/prometheus/rules.test.yml"],
+    [
+        "docs/how-to/monitoring.md",
+        "deploy/prometheus/rules.yml",
+        "deploy/prometheus/rules.test.yml",
+    ],
 )
-def test_the_pages_ask_for_what_there_is(page: str) -> None:
-    """Every query names a metric, a label and a reason that a scrape has."""
+def test_queries_name_existing_metrics(page: str) -> None:
+    """Every query on a page uses metrics and buckets that a scrape has."""
     text = (ROOT / page).read_text("utf-8")
     metrics = counting("ledger")
     metrics.configuration, metrics.of("ledger").about = {"hash": "abc"}, {"owner": "payments"}

@@ -1,4 +1,4 @@
-"""Spans of a real router on real sockets, as the SDK's own exporter in memory has them."""
+"""The spans of a real router, from OpenTelemetry's exporter in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SOON = {"queue": {"retries": 3, "waits": ["100ms"]}}
 
 
 class Seen:
-    """What was exported."""
+    """The exported spans."""
 
     def __init__(self, sampler: Sampler = DEFAULT_ON) -> None:
         self._exporter = InMemorySpanExporter()
@@ -46,14 +46,14 @@ class Seen:
         return [*self._exporter.get_finished_spans()]
 
     def _of(self, kind: SpanKind) -> list[ReadableSpan]:
-        return [each for each in self.all if each.kind is kind]
+        return [span for span in self.all if span.kind is kind]
 
     async def of(self, kind: SpanKind, count: int = 1) -> list[ReadableSpan]:
-        """So many spans of a kind, in the order in which they ended."""
+        """Wait for the spans of a kind, in the order in which they ended."""
         await until(lambda: len(self._of(kind)) >= count)
-        found = self._of(kind)
-        assert len(found) == count
-        return found
+        spans = self._of(kind)
+        assert len(spans) == count
+        return spans
 
 
 @asynccontextmanager
@@ -80,13 +80,13 @@ def parent_id(span: ReadableSpan) -> str:
     return format_span_id(span.parent.span_id)
 
 
-def said(span: ReadableSpan) -> dict[str, Any]:
+def attributes(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
 async def test_a_callback_and_its_attempts_are_one_tree() -> None:
-    """The caller's span, below it the callback's, below that one for each attempt; each target gets
-    its own attempt's as its trace context, and the log has the callback's."""
+    """The callback's span is a child of the caller's, and the attempts' are children of it. Each
+    target gets its attempt's span as trace context, and the log has the callback's."""
     async with (
         stand_in() as (one, at_one),
         stand_in() as (two, at_two),
@@ -104,8 +104,8 @@ async def test_a_callback_and_its_attempts_are_one_tree() -> None:
         assert got.headers["traceparent"] == f"00-{TRACE}-{sent[f'send {name}']}-01"
 
 
-async def test_spans_say_what_happened_in_the_conventions_words() -> None:
-    """Those for HTTP and for messaging; the reason and the key have names of our own."""
+async def test_attributes_follow_the_conventions() -> None:
+    """Attributes have the names for HTTP and messaging; the reason and the key have our own."""
     async with stand_in(code="700") as (url, _), traced(routes({"ledger": url})) as (router, seen):
         await router.post()
         line = await router.line("event")
@@ -117,7 +117,7 @@ async def test_spans_say_what_happened_in_the_conventions_words() -> None:
         "messaging.message.body.size": len(SAMPLE),
         "ebaas_router.event_key": "a.gs.cert.1",
     }
-    assert said(attempt) == message | {
+    assert attributes(attempt) == message | {
         "http.request.method": "POST",
         "http.response.status_code": 200,
         "url.full": url,
@@ -133,9 +133,9 @@ async def test_spans_say_what_happened_in_the_conventions_words() -> None:
     assert attempt.status.status_code is StatusCode.ERROR
     assert callback.name == "POST /callback"
     assert callback.status.status_code is StatusCode.ERROR
-    assert said(callback).items() >= message.items()
+    assert attributes(callback).items() >= message.items()
     assert (
-        said(callback).items()
+        attributes(callback).items()
         >= {
             "http.request.method": "POST",
             "http.response.status_code": 500,
@@ -149,9 +149,9 @@ async def test_spans_say_what_happened_in_the_conventions_words() -> None:
 @pytest.mark.parametrize(
     ("sampler", "caller"), [(ALWAYS_OFF, ""), (DEFAULT_ON, CALLER[:-2] + "00")]
 )
-async def test_what_is_not_sampled_is_passed_on_as_that(sampler: Sampler, caller: str) -> None:
-    """By the sampler, or because the caller's own is not: targets get a span's id and the flag that
-    says so, nothing is exported, and lines have their ids all the same."""
+async def test_unsampled_traces_are_passed_on(sampler: Sampler, caller: str) -> None:
+    """If the sampler or the caller does not sample, targets get a span's id without the flag, lines
+    have their ids, and nothing is exported."""
     given = {"traceparent": caller} if caller else {}
     async with stand_in() as (url, got), traced(routes({"one": url}), sampler) as (router, seen):
         await router.post(headers=given)
@@ -164,7 +164,7 @@ async def test_what_is_not_sampled_is_passed_on_as_that(sampler: Sampler, caller
 
 
 class Noting(Sampler):
-    """Takes everything, and notes which traces it was asked about."""
+    """Samples everything, and keeps the traces that it was asked about."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -174,24 +174,23 @@ class Noting(Sampler):
         return ALWAYS_ON.should_sample(parent_context, trace_id, *rest)
 
     def get_description(self) -> str:
-        return "takes everything"
+        return "samples everything"
 
 
-async def test_a_share_of_the_traces_is_that_share() -> None:
-    """Which goes by a trace's id: whenever the sampler is asked about a request, it is about the
-    trace that then comes of it."""
+async def test_the_sampler_decides_by_the_trace() -> None:
+    """For every span of a request, the sampler is asked about the same trace."""
     sampler = Noting()
     async with stand_in() as (url, _), traced(routes({"one": url}), sampler) as (router, seen):
         for _ in range(2):
             await router.post()
         callbacks = await seen.of(SpanKind.SERVER, 2)
     first, second = (int(trace_id(span), 16) for span in callbacks)
-    assert sampler.asked == [first] * 3 + [second] * 3
+    assert sampler.asked == [first] * 2 + [second] * 2
 
 
-async def test_a_state_goes_with_its_trace_and_with_no_other() -> None:
-    """Where the caller's context is none, a new trace begins, and its state is left behind; so is
-    one that is too long for targets."""
+async def test_a_state_stays_with_its_trace() -> None:
+    """If the caller's context is invalid, a new trace begins without its state. A state that is too
+    long is dropped."""
     state = {"tracestate": "a=1,b=2"}
     async with stand_in() as (url, got), traced(routes({"one": url})) as (router, _):
         await router.post(headers={"traceparent": CALLER, **state})
@@ -203,8 +202,8 @@ async def test_a_state_goes_with_its_trace_and_with_no_other() -> None:
 
 
 async def test_a_retry_of_the_queue_is_linked_to_its_callback(tmp_path: Path) -> None:
-    """Each in the trace of the request that the event came with, which is over by then; a state of
-    no valid trace does not come to it either."""
+    """Each retry is in the trace of the event's request, which has ended by then. A state without a
+    valid trace is dropped."""
     stray = {"traceparent": f"00-{'0' * 32}-{'1' * 16}-01", "tracestate": "a=1"}
     async with stand_in(fail_first=2) as (url, got):
         table = routes(optional={"slow": url}, **SOON)
@@ -220,33 +219,33 @@ async def test_a_retry_of_the_queue_is_linked_to_its_callback(tmp_path: Path) ->
         assert format_span_id(link.context.span_id) == span_id(callback) == parent_id(retry)
         assert trace_id(retry) == trace_id(callback)
         assert span_id(retry) == request.headers["traceparent"][36:52]
-    reasons = [said(span)["ebaas_router.reason"] for span in (first, *retries)]
+    reasons = [attributes(span)["ebaas_router.reason"] for span in (first, *retries)]
     assert reasons == ["status", "status", "acknowledged"]
 
 
-async def test_an_attempt_that_is_not_begun_has_its_reason() -> None:
-    """A target that is paused is sent nothing, and the trace says so."""
+async def test_an_attempt_that_is_not_sent_has_its_reason() -> None:
+    """The span of an attempt to a paused target has the reason."""
     async with stand_in() as (url, got):
         table = routes({"one": {"url": url, "paused": True}})
         async with traced(table) as (router, seen):
             await router.post()
             (attempt,) = await seen.of(SpanKind.CLIENT)
     assert got == []
-    assert said(attempt)["error.type"] == "paused"
+    assert attributes(attempt)["error.type"] == "paused"
 
 
-async def test_a_callback_that_is_refused_has_its_span() -> None:
-    """With the status that it was told."""
+async def test_a_refused_callback_has_a_span() -> None:
+    """The span has the status of the reply. Probes have no span."""
     async with traced(routes({"one": "http://127.0.0.1:9/"})) as (router, seen):
         await router.post(b"{}")
         (callback,) = await seen.of(SpanKind.SERVER)
         assert (await router.http.get(router.url + "/livez")).status_code == 200
-    assert said(callback)["http.response.status_code"] == 400
+    assert attributes(callback)["http.response.status_code"] == 400
     assert len(seen.all) == 1
 
 
 async def test_no_header_makes_an_event_fail() -> None:
-    """Whatever HTTP lets through: it gets its 000, as it would without traces."""
+    """An event gets its 000 with any header that HTTP allows."""
     names = (b"user-agent", b"traceparent", b"tracestate", b"baggage")
     values = (b"\xff\\x", b"\\ud800\xff", b"\\ud800", b"", b"=;,%ff" * 99, b"\xed\xa0\x80")
     async with stand_in() as (url, got), traced(routes({"one": url})) as (router, seen):
@@ -258,8 +257,7 @@ async def test_no_header_makes_an_event_fail() -> None:
 
 
 async def test_no_secret_is_in_a_span() -> None:
-    """Neither a header of a target's nor of the caller's, nor what a URL or the path may hide, nor
-    the body."""
+    """Spans contain neither headers, nor secret parts of URLs and paths, nor bodies."""
     secrets = ["hidden-header", "hidden-query", "hidden-path", "hidden-token", "hidden-id"]
     async with stand_in() as (url, got):
         policy = {"url": f"{url}?key=hidden-query", "headers": {"Authorization": "hidden-header"}}
@@ -271,6 +269,6 @@ async def test_no_secret_is_in_a_span() -> None:
             await seen.of(SpanKind.SERVER)
             await seen.of(SpanKind.CLIENT)
     assert len(got) == 1
-    told = "".join(span.to_json() for span in seen.all)
-    assert [secret for secret in secrets if secret in told] == []
-    assert "/callback/***" in told
+    text = "".join(span.to_json() for span in seen.all)
+    assert [secret for secret in secrets if secret in text] == []
+    assert "/callback/***" in text

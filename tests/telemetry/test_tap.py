@@ -1,4 +1,4 @@
-"""Open streams get copies of the log's lines, and never hold anybody up."""
+"""The tap: copies of the log's lines for open streams."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def read(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def test_a_tap_gets_what_comes_from_then_on(log: Log) -> None:
-    """Each line once, as the log has it, and none once it is taken away."""
+def test_a_tap_gets_the_lines_while_it_is_open(log: Log) -> None:
+    """It has each line once."""
     log.info("before")
     tap = log.tap = Tap()
     log.warning("refused_something", why="a reason")
@@ -33,17 +33,12 @@ def test_a_tap_gets_what_comes_from_then_on(log: Log) -> None:
     lines, dropped = tap.take(bodies=False)
 
     assert dropped == 0
-    (line,) = read(lines)
-    assert (line["level"], line["happening"], line["why"]) == (
-        "warning",
-        "refused_something",
-        "a reason",
-    )
+    assert [line["why"] for line in read(lines)] == ["a reason"]
     assert tap.take(bodies=False) == ([], 0)
 
 
-def test_bodies_are_for_those_who_asked_for_them(log: Log) -> None:
-    """Byte for byte, as text; nobody else gets them."""
+def test_bodies_are_kept_on_request(log: Log) -> None:
+    """The body is a text of the line, byte for byte."""
     body = '{"event_key": "a.gs.名.1"}'
     tap = log.tap = Tap()
     log.write("info", "event", {"event_key": "a"}, body.encode())
@@ -55,8 +50,8 @@ def test_bodies_are_for_those_who_asked_for_them(log: Log) -> None:
     assert with_it["payload"] == body
 
 
-def test_what_finds_no_room_is_dropped_and_counted() -> None:
-    """The newest lines are kept, as many as may wait."""
+def test_lines_beyond_the_bound_are_dropped_and_counted() -> None:
+    """The newest lines are kept."""
     tap = Tap()
     for number in range(TAP_LINES + 3):
         tap.put(0.0, "info", "event", {"number": number}, b"")
@@ -67,8 +62,8 @@ def test_what_finds_no_room_is_dropped_and_counted() -> None:
     assert [line["number"] for line in read(lines)] == [*range(3, TAP_LINES + 3)]
 
 
-def test_a_line_that_is_dropped_takes_no_room_from_bodies() -> None:
-    """However many have come before, the newest lines have theirs."""
+def test_dropped_lines_release_the_room_of_their_bodies() -> None:
+    """The newest lines have their bodies."""
     tap, body = Tap(), b"x" * (TAP_BODIES // (2 * TAP_LINES))
     tap.take(bodies=True)
     for _ in range(4 * TAP_LINES):
@@ -80,7 +75,7 @@ def test_a_line_that_is_dropped_takes_no_room_from_bodies() -> None:
 
 
 def test_bodies_take_bounded_memory() -> None:
-    """A body that finds no room is left out of its line; the line stays."""
+    """A body without room is left out of its line."""
     tap = Tap()
     tap.take(bodies=True)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Whether there are traces: what OpenTelemetry's own variables ask for."""
+"""OpenTelemetry's variables enable traces."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ASKED = {"OTEL_EXPORTER_OTLP_ENDPOINT": URL}
         {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": URL},
     ],
 )
-def test_nobody_asks(environ: dict[str, str]) -> None:
-    """No traces, and nothing to say about it."""
+def test_traces_are_off(environ: dict[str, str]) -> None:
+    """There are no traces and no problem."""
     assert tracing_by(environ) == NO_TRACES
 
 
@@ -43,8 +43,8 @@ def test_nobody_asks(environ: dict[str, str]) -> None:
         {**ASKED, "OTEL_SDK_DISABLED": "false"},
     ],
 )
-def test_somebody_asks(environ: dict[str, str]) -> None:
-    """An endpoint is enough, and so is the exporter."""
+def test_traces_are_on(environ: dict[str, str]) -> None:
+    """An endpoint or the exporter is enough."""
     spans, problem = tracing_by(environ)
     assert problem == ""
     assert spans is not None
@@ -62,8 +62,8 @@ def test_somebody_asks(environ: dict[str, str]) -> None:
         ),
     ],
 )
-def test_what_can_not_be_had_is_told(name: str, value: str, why: str) -> None:
-    """By the variable's name."""
+def test_unsupported_values_are_named(name: str, value: str, why: str) -> None:
+    """The problem names the variable."""
     assert tracing_by({**ASKED, name: value}) == (None, f"{name}: no traces, for {why}")
 
 
@@ -75,22 +75,22 @@ def test_what_can_not_be_had_is_told(name: str, value: str, why: str) -> None:
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000"),
     ],
 )
-def test_what_opentelemetry_refuses_is_told(name: str, value: str) -> None:
-    """In its own words, as a warning: the router serves without traces."""
+def test_values_that_opentelemetry_refuses(name: str, value: str) -> None:
+    """The problem is in OpenTelemetry's words, and there are no traces."""
     code = (
         "import os; from router.telemetry.tracing import tracing_by; print(tracing_by(os.environ))"
     )
-    said = _python(code, {**ASKED, name: value})
-    assert "spans=None" in said
-    assert "no traces, for OpenTelemetry can't use a variable of its own: " in said
+    output = _python(code, {**ASKED, name: value})
+    assert "spans=None" in output
+    assert "no traces, for OpenTelemetry can't use a variable of its own: " in output
 
 
-#: OpenTelemetry is not there to be imported.
+#: Makes the import of OpenTelemetry fail.
 _WITHOUT = "import sys; sys.modules['opentelemetry'] = None; "
 
 
-def test_what_is_not_installed_is_told_in_one_line() -> None:
-    """With what to install."""
+def test_opentelemetry_is_not_installed() -> None:
+    """The problem says what to install."""
     code = (
         "from router.telemetry.tracing import tracing_by; import os; "
         "print(tracing_by(os.environ).problem)"
@@ -101,8 +101,8 @@ def test_what_is_not_installed_is_told_in_one_line() -> None:
     )
 
 
-def test_where_nobody_asks_nothing_is_imported() -> None:
-    """The whole application without any module of OpenTelemetry's."""
+def test_nothing_is_imported_without_traces() -> None:
+    """The application does not import any module of OpenTelemetry."""
     code = (
         "import sys, io; from router.app import App; "
         "from router.config.loading import parse; from router.config.settings import Settings; "

@@ -18,7 +18,6 @@ import pytest
 from tests.support.command import PATIENCE
 from tests.support.house import SAMPLE, House, house, routes, stand_in
 from tests.support.serving import Serving, body, serving, target
-from tests.support.sockets import free_port
 from tests.support.wire import chunk, chunked, post
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +39,7 @@ async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House
 
 
 async def code(router: House, **headers: str) -> str:
-    """What a callback with these headers is told; the HTTP status says the same."""
+    """The code for a callback with these headers; the HTTP status agrees."""
     reply = await router.post(headers=headers)
     said = reply.json()
     assert list(said) == ["request_id", "code", "msg"]
@@ -50,7 +49,7 @@ async def code(router: House, **headers: str) -> str:
 
 
 async def raw(router: House, data: bytes) -> bytes:
-    """All that comes back for these bytes, of a caller that says no more and waits for the end."""
+    """The whole answer to these bytes."""
     reader, writer = await asyncio.open_connection(*router.address)
     writer.write(data)
     async with asyncio.timeout(PATIENCE):
@@ -60,11 +59,11 @@ async def raw(router: House, data: bytes) -> bytes:
 
 
 async def test_a_token() -> None:
-    """With it an event goes through, without it there is a 401, and no target hears of it."""
+    """A request without a valid token gets 401, and reaches no target."""
     async with behind(token=["an-older-token-here", TOKEN]) as router:
         assert await code(router, **BEARER) == "000"
         assert await code(router, authorization="Bearer an-older-token-here") == "000"
-        assert await code(router) == "401"
+        assert (await router.post()).headers["www-authenticate"] == "Bearer"
         assert await code(router, authorization=f"Bearer {TOKEN}x") == "401"
         await router.line("refused", 2)
         events = [line for line in router.lines if line["happening"] == "event"]
@@ -74,19 +73,12 @@ async def test_a_token() -> None:
     assert router.app.metrics.refused["401"] == 2
 
 
-async def test_a_token_in_another_header() -> None:
-    """The operator may name one; then `authorization` is not looked at."""
-    async with behind(token=TOKEN, token_header="X-EBaaS-Token") as router:
-        assert await code(router, **{"x-ebaas-token": TOKEN}) == "000"
-        assert await code(router, **BEARER) == "401"
-
-
 PACKETS = {"sized": post(), "in chunks": chunked(chunk(SAMPLE), b"0\r\n\r\n")}
 
 
 @pytest.mark.parametrize("packet", PACKETS.values(), ids=PACKETS)
 async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: bytes) -> None:
-    """In one packet with it, whatever says its size."""
+    """The body is dropped, even in the same packet."""
     async with behind(token=TOKEN) as router:
         reader, writer = await asyncio.open_connection(*router.address)
         with closing(writer):
@@ -98,16 +90,9 @@ async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: byte
     assert [event["request_id"] for event in events] == ["let-in"]
 
 
-async def test_the_401_says_how() -> None:
-    """As RFC 9110 wants it."""
-    async with behind(token=TOKEN) as router:
-        assert (await router.post()).headers["www-authenticate"] == "Bearer"
-        assert "www-authenticate" not in (await router.post(headers=BEARER)).headers
-
-
 @pytest.mark.parametrize(
     ("allowed", "expected"),
-    [("127.0.0.0/8", "000"), ("127.0.0.1", "000"), ("10.0.0.0/8", "403"), ("::1", "403")],
+    [("127.0.0.0/8", "000"), ("10.0.0.0/8", "403")],
 )
 async def test_networks(allowed: str, expected: str) -> None:
     """The peer's address is what counts, whatever it says of itself."""
@@ -124,10 +109,8 @@ async def test_networks(allowed: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("host", "allowed", "expected"),
     [
-        ("::1", "::1", "000"),
         ("::1", "127.0.0.1", "403"),
         ("::", "127.0.0.1", "000"),
-        ("::", "::/0", "403"),
     ],
 )
 async def test_networks_over_ipv6(host: str, allowed: str, expected: str) -> None:
@@ -139,13 +122,9 @@ async def test_networks_over_ipv6(host: str, allowed: str, expected: str) -> Non
 @pytest.mark.parametrize(
     ("forwarded", "expected"),
     [
-        ("192.0.2.7", "000"),
         ("10.9.9.9, 192.0.2.7", "000"),
-        ("192.0.2.7, 127.0.0.2", "000"),
         ("192.0.2.7, 198.51.100.1", "403"),
-        ("198.51.100.1", "403"),
         ("192.0.2.7, nonsense", "403"),
-        ("", "403"),
     ],
 )
 async def test_behind_proxies(forwarded: str, expected: str) -> None:
@@ -250,7 +229,6 @@ def test_a_reload_swaps_who_may_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "access", "warnings"),
     [
-        ("127.0.0.1", {}, []),
         ("localhost", {}, []),
         ("0.0.0.0", {}, [OPEN]),
         ("0.0.0.0", {"allow_from": "127.0.0.1"}, []),
@@ -260,7 +238,7 @@ def test_a_reload_swaps_who_may_call(tmp_path: Path) -> None:
 def test_starting_wide_open(
     tmp_path: Path, host: str, access: dict[str, Any], warnings: list[str]
 ) -> None:
-    """On an address that others reach one line says that anybody may call."""
+    """The start warns if others can reach the port without a token."""
     with (
         target() as one,
         serving(tmp_path, {"one": one}, options=("--host", host), ebaas=access) as router,
@@ -268,42 +246,8 @@ def test_starting_wide_open(
         assert warned(router) == warnings
 
 
-def test_a_file_of_ops_tokens_that_everybody_can_read(tmp_path: Path) -> None:
-    """It is warned about at the start, by its path."""
-    tokens = ops_tokens(tmp_path, "a-token-of-the-ops-port")
-    tokens.chmod(0o644)
-    tmp_path.chmod(0o755)
-    options = ("--ops-tokens", str(tokens), "--ops-port", str(free_port()))
-    with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
-        assert warned(router) == [
-            f"everybody on this machine can read the tokens in {tokens}: chmod 600"
-        ]
-
-
-def test_an_ops_token_that_can_be_guessed(tmp_path: Path) -> None:
-    """It is warned about at the start, as one of the callbacks' is; the line that tells of the
-    serving has the store and the ops port, where the token is asked for."""
-    tokens, port = ops_tokens(tmp_path, "fifteen-letters"), free_port()
-    options = ("--ops-tokens", str(tokens), "--ops-port", str(port))
-    with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
-        assert warned(router) == [
-            f"{tokens}:1:29: tokens[0].token: is shorter than 16 characters: it can be guessed"
-        ]
-        (line,) = router.lines("serving")
-        assert line["store"].endswith("store.db")
-        assert line["ops"] == f"http://127.0.0.1:{port}"
-
-
-def ops_tokens(folder: Path, token: str) -> Path:
-    """A file that lets one holder read."""
-    path = folder / "ops.yaml"
-    path.write_text(f"tokens: [{{name: ops, token: {token}, may: read}}]")
-    path.chmod(0o600)
-    return path
-
-
 def test_no_header_tells_what_answers(tmp_path: Path) -> None:
-    """Neither a product nor a version, whatever the reply."""
+    """No reply names a product or a version."""
     with target() as one, serving(tmp_path, {"one": one}, ebaas={"token": TOKEN}) as router:
         asked = [
             ("POST", "/callback", BEARER),
@@ -323,7 +267,7 @@ def test_no_header_tells_what_answers(tmp_path: Path) -> None:
 
 
 def test_a_secret_path(tmp_path: Path) -> None:
-    """For a caller that can send no header: its path is a secret, and nothing prints it."""
+    """A secret path admits callers that can send no header; nothing prints it."""
     options = ("--path", "/callback/s3cret-segment")
     with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
         assert told(router, "/callback/s3cret-segment") == "000"

@@ -19,10 +19,9 @@ from hypothesis import given
 from router.net.http.connection import Connection
 from router.net.http.head import Head, read
 from router.net.http.lifetime import Limits
-from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare
+from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, spoilt
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
-from tests.support.spoilt import spoilt
 from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
 
@@ -50,7 +49,7 @@ def hasty() -> Iterator[Running]:
 
 
 class Row(NamedTuple):
-    """What is said on one connection, in one packet or several, and what comes of it."""
+    """The packets on one connection, and their results."""
 
     packets: bytes | tuple[bytes, ...]
     #: Every status that comes back, in order.
@@ -62,17 +61,17 @@ class Row(NamedTuple):
 
 
 def good(*packets: bytes) -> Row:
-    """One callback, delivered."""
+    """A callback that is delivered."""
     return Row(packets, (200,), stays=True, events=1)
 
 
 def last(status: int, *packets: bytes, events: int = 0) -> Row:
-    """One answer, and the connection closes."""
+    """Packets with one answer, after which the connection closes."""
     return Row(packets, (status,), stays=False, events=events)
 
 
 def bad(*packets: bytes) -> Row:
-    """What is answered once, with 400, and goes no further."""
+    """Packets that get one 400 and go no further."""
     return last(400, *packets)
 
 
@@ -276,7 +275,7 @@ TABLE = {
 
 @pytest.mark.parametrize("name", TABLE)
 def test_raw_bytes(router: Running, name: str) -> None:
-    """Each row has exactly its answers, the connection ends or serves on, its events arrive."""
+    """Every row has exactly its answers and events, and the connection stays or closes."""
     row = TABLE[name]
     packets = row.packets if isinstance(row.packets, tuple) else (row.packets,)
     before = len(router.events)
@@ -300,13 +299,13 @@ def test_raw_bytes(router: Running, name: str) -> None:
 
 @pytest.mark.parametrize("name", DISPUTED)
 def test_no_parser_is_trusted_with_a_disputed_head(name: str) -> None:
-    """What is in dispute is refused before httptools sees it, which refuses some of it too."""
+    """A disputed head is refused before httptools sees it."""
     top, end, _ = DISPUTED[name].partition(b"\r\n\r\n")
     assert read(top + end) == 400
 
 
 def test_known_heads_take_little_memory() -> None:
-    """However many heads come, and however large they are: of those that differ few are kept."""
+    """The cache of heads is bounded, however many and large they are."""
     tracemalloc.start()
     try:
         for size in (10, 160):
@@ -366,7 +365,7 @@ def test_an_early_refusal_keeps_the_request_id(router: Running, raw: bytes, stat
 
 @pytest.mark.parametrize("part", [post()[:9], post()[:60], post()[:-9], chunked(ALL)], ids=range(4))
 def test_a_request_that_ends_early_is_no_request(router: Running, part: bytes) -> None:
-    """Whoever stops speaking within a request is told so; nothing is forwarded."""
+    """A half request gets 400, and nothing is forwarded."""
     before = len(router.events)
     with router.line() as line:
         line.say(part)
@@ -415,7 +414,7 @@ def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None
 
 
 def test_a_request_that_comes_while_another_is_answered_is_not_served() -> None:
-    """What is pipelined in a packet of its own gets no answer, and the first one still does."""
+    """A pipelined request gets no answer, but the first one does."""
     with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
         line.say(post(), SMUGGLED, SMUGGLED, pause=0.05)
         assert [answer.status for answer in line.hear_all()] == [200]
@@ -497,8 +496,7 @@ def test_a_body_that_trickles_gets_408(hasty: Running, chunks: bool) -> None:
 
 
 def test_an_idle_connection_is_closed() -> None:
-    """From its reply on the next request has `keep_alive` seconds to begin; blank lines win
-    none."""
+    """The next request must begin within `keep_alive` seconds; blank lines do not count."""
     with running(SOON, delay=0.3) as router, router.line() as line:
         line.say(post())
         assert line.hear()
@@ -519,7 +517,7 @@ def test_each_request_has_its_own_deadline(hasty: Running) -> None:
 
 
 def test_an_answer_that_takes_long_is_no_fault_of_the_caller() -> None:
-    """While the targets work, no deadline of the connection's runs."""
+    """No deadline of the connection runs while targets work."""
     with running(SOON, delay=3 * SOON.receive) as router:
         assert router.ask(post()).status == 200
 
@@ -540,7 +538,7 @@ def test_a_peer_that_never_reads_is_reset() -> None:
 
 
 def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
-    """After its refusal a connection lingers for `linger` seconds, whatever still comes."""
+    """A connection lingers for `linger` seconds after a refusal."""
     with hasty.line() as line:
         line.say(b"\x00")
         answer = line.hear()
@@ -556,7 +554,7 @@ def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
 
 
 def test_one_connection_too_many_gets_503_but_for_probes() -> None:
-    """Beyond the limit callbacks are told to come again and probes are answered."""
+    """Callbacks beyond the limit get 503; probes are answered."""
     with running(Limits(connections=2, reserve=1, linger=5.0)) as router:
         with router.line() as first, router.line() as second:
             router.wait_for_connections(2)
@@ -576,7 +574,7 @@ def test_one_connection_too_many_gets_503_but_for_probes() -> None:
 
 
 def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
-    """Where even the reserve is taken nothing is read: 503, and closed, so that there are never
+    """Without even a reserve, nothing is read: 503, and closed, so that there are never
     more than the two together."""
     limits = Limits(connections=1, reserve=2, linger=5.0)
     with running(limits) as router, router.line(), router.line(), router.line():
@@ -588,7 +586,7 @@ def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
 
 
 def test_in_a_full_house_the_silent_make_room() -> None:
-    """When there is no room, whoever has nothing to say for `linger` seconds goes, long before
+    """Without room, a connection that is silent for `linger` seconds is closed, long before
     the usual deadlines."""
     with (
         running(Limits(connections=2, reserve=2, linger=0.4)) as router,
@@ -606,8 +604,7 @@ def test_in_a_full_house_the_silent_make_room() -> None:
 
 
 def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
-    """While the house stays full a caller that is slow gets 503, and so does one that was too
-    many and has said nothing."""
+    """Slow and silent callers get 503 while all connections are in use."""
     with (
         running(Limits(connections=2, reserve=2, linger=0.4), delay=2.0) as router,
         router.line() as answered,
@@ -625,7 +622,7 @@ def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
 
 
 def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
-    """Of many half sent bodies those beyond the bound get 503; whole and small ones never do."""
+    """Half sent bodies beyond the bound get 503; complete and small ones never do."""
     with ExitStack() as stack:
         router = stack.enter_context(running(Limits(unfinished=80_100), max_body=200_000))
         lines = [stack.enter_context(router.line()) for _ in range(4)]
@@ -651,7 +648,7 @@ def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
 
 
 def test_a_body_whose_caller_vanishes_is_held_no_more(router: Running) -> None:
-    """What a connection that is reset had brought counts no more."""
+    """The bytes of a connection that was reset no longer count."""
     with router.line() as line:
         line.say(post(body=b" " * 50_000)[:40_000])
         wait_until(lambda: router.server.tally.unfinished > 0)
@@ -702,8 +699,7 @@ def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
 @examples(100)
 @given(raw=spoilt())
 def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) -> None:
-    """Any bytes in one packet get at most one answer, the contract's, and make one event at most;
-    the router serves on."""
+    """Any packet gets at most one answer and makes at most one event."""
     before = len(router.events)
     with router.line() as line:
         line.say(raw)
@@ -726,7 +722,7 @@ def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) ->
 @examples(300)
 @given(raw=spoilt())
 def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
-    """Of a head that passes, httptools and h11 read the same line and headers as we do."""
+    """httptools and h11 read an accepted head as we do."""
     top = raw[: raw.find(b"\r\n\r\n") + 4]
     passed = read(top)
     if isinstance(passed, Head):
@@ -771,7 +767,7 @@ def path_in(target: bytes) -> str:
 def test_a_connection_that_is_over_is_no_cycle(
     router: Running, no_collections: None, said: bytes
 ) -> None:
-    """Nothing is left of it that a garbage collector would have to look for."""
+    """A closed connection leaves nothing to the garbage collector."""
     for _ in range(3):
         with router.line() as line:
             line.say(said)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
-from router.process.server import DEFAULT_LIMITS, Server
+from router.process.server import Server
 from tests.support.servers import served
 from tests.support.waiting import until
 
@@ -35,8 +34,6 @@ class Application:
         self.errors: list[BaseException] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            return
         self.scopes.append(scope)
         try:
             await self._answer(receive, send)
@@ -47,9 +44,9 @@ class Application:
 
 @asynccontextmanager
 async def reached(
-    application: Any, limits: Limits = DEFAULT_LIMITS
+    application: Any, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """And one connection to it."""
+    """A server with this application, and a connection to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
     async with served(server):
         reader, writer = await asyncio.open_connection(*server.listener.getsockname())
@@ -105,7 +102,7 @@ ROWS = {
 
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_body(name: str) -> None:
-    """Whatever is said in whichever parts: the peer can tell where it ends."""
+    """The peer can tell where a body ends, however it was sent."""
     asked, messages, said, stays = ROWS[name]
     async with reached(Application(saying(*messages))) as (_, reader, writer):
         for _ in range(2 if stays else 1):
@@ -122,7 +119,7 @@ async def test_a_body(name: str) -> None:
 
 
 async def test_a_scope_is_asgis() -> None:
-    """With everything that the specification asks for, and nothing that is shared with others."""
+    """A scope has everything that ASGI requires, and shares nothing with others."""
     application = Application(saying(start(LENGTH), body(b"abcdef")))
     raw = b"POST /a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n"
     async with reached(application) as (server, reader, writer):
@@ -180,7 +177,7 @@ async def test_a_stream_is_seen_as_it_is_said() -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
-    """Whether what is pipelined comes with the request or after it, the application hears at once
+    """With pipelined bytes in the request or after it, the application hears at once
     that its caller has gone."""
     heard: list[dict[str, Any]] = []
     begun = asyncio.Event()
@@ -201,7 +198,7 @@ async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
 
 
 async def test_a_surplus_is_read_up_to_a_bound() -> None:
-    """Who sends on and on behind a request fills the network's buffers and no more."""
+    """A caller that never stops sending fills only the network's buffers."""
     over = asyncio.Event()
 
     async def answer(_: Any, send: Any) -> None:
@@ -270,7 +267,7 @@ async def test_what_is_no_response_is_a_500(
 
 
 async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever has some of it sees that the rest is missing."""
+    """The caller sees that the rest is missing."""
 
     async def answer(_: Any, send: Any) -> None:
         await send(start())
@@ -285,7 +282,7 @@ async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def whatever(reader: asyncio.StreamReader) -> bytes:
-    """All that comes until the connection ends, or is reset."""
+    """Read until the connection ends or is reset."""
     come = b""
     try:
         while more := await reader.read(1_000):
@@ -346,31 +343,8 @@ async def test_a_body_is_not_read_before_it_is_wanted() -> None:
     assert len(got) == size
 
 
-async def test_the_state_of_a_lifespan_is_each_requests_own() -> None:
-    """What the lifespan leaves in it, every scope has."""
-    seen: list[Any] = []
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            scope["state"]["answer"] = 42
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            return
-        seen.append(scope["state"])
-        scope["state"]["more"] = 1
-        await saying(start(LENGTH), body(b"abcdef"))(receive, send)
-
-    async with reached(application) as (_, reader, writer):
-        for _ in range(2):
-            writer.write(GET)
-            await reader.readuntil(b"abcdef")
-    assert seen == [{"answer": 42, "more": 1}] * 2
-    assert seen[0] is not seen[1]
-
-
 async def test_no_second_response_is_begun_within_one() -> None:
-    """By whatever way the first was begun."""
+    """A second response is an error of the application."""
 
     async def twice(_: Any, send: Any) -> None:
         await send(start())
@@ -395,20 +369,3 @@ async def test_whatever_an_application_raises_is_told_of(caplog: pytest.LogCaptu
             writer.write(GET)
             assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
     assert "Exception in ASGI application" in caplog.text
-
-
-async def test_an_idle_connection_keeps_no_task() -> None:
-    """A finished one, with all that its coroutine had, would be half a kilobyte for each."""
-    begun: list[weakref.ref[asyncio.Task[Any]]] = []
-
-    async def answer(_: Any, send: Any) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        begun.append(weakref.ref(task))
-        for message in ROWS["in one"][1]:
-            await send(dict(message))
-
-    async with reached(Application(answer)) as (_, reader, writer):
-        writer.write(GET)
-        assert (await reader.readuntil(b"abcdef")).startswith(b"HTTP/1.1 200")
-        await until(lambda: begun[0]() is None)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from router.net.http.lifetime import Limits
-from router.net.tls import Pair, server_context
+from router.net.tls import Pair, listener_tls
 from tests.support.certificates import issued, trusting
 from tests.support.command import one_line, run
 from tests.support.inprocess import quick
 from tests.support.serving import Target, serving, target
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Running, head, post, running
+from tests.support.wire import PROBE, Running, post, running
 
 #: Deadlines that a test can sit out.
 SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)
@@ -26,7 +26,7 @@ SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a certificate, its key, and the authority that callers trust."""
+    """A folder with a certificate, its key and its authority."""
     made = tmp_path_factory.mktemp("tls")
     issued(made)
     return made
@@ -39,13 +39,13 @@ def pair(folder: Path) -> Pair:
 
 @contextmanager
 def secured(pair: Pair, limits: Limits = Limits(), **options: Any) -> Iterator[Running]:  # noqa: B008 - frozen
-    with running(limits, tls=server_context(pair), **options) as router:
+    with running(limits, tls=listener_tls(pair).context, **options) as router:
         yield router
     assert router.troubles == []
 
 
 def test_callbacks(folder: Path, pair: Pair) -> None:
-    """One connection serves one request after the other."""
+    """A connection serves several requests."""
     with secured(pair) as router, router.line(tls=trusting(folder)) as line:
         for _ in range(3):
             line.say(post())
@@ -56,26 +56,14 @@ def test_callbacks(folder: Path, pair: Pair) -> None:
     assert len(router.events) == 3
 
 
-def test_a_large_body(folder: Path, pair: Pair) -> None:
-    """A body of many packets comes whole; one that is too large gets its 413, and no reset."""
-    with secured(pair, max_body=100_000) as router:
-        for size, code in ((90_000, "400"), (150_000, "413"), (900_000, "413")):
-            with router.line(tls=trusting(folder)) as line:
-                line.say(post(body=b" " * size))
-                answer = line.hear()
-                assert answer is not None
-                assert answer.says["code"] == code
-                assert not answer.ends or code == "413"
-
-
 def test_only_what_is_current(pair: Pair) -> None:
     """TLS 1.2 is the oldest, HTTP/1.1 the only thing spoken over it."""
-    context = server_context(pair)
+    context = listener_tls(pair).context
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_a_peer_that_says_nothing_is_cut(folder: Path, pair: Pair) -> None:
-    """By the time that a request has to arrive; an honest caller notices nothing of it."""
+    """A handshake has as much time as a request."""
     with secured(pair, SOON) as router, router.line() as silent, router.line() as slow:
         slow.say(b"\x16\x03\x01")
         with router.line(tls=trusting(folder)) as honest:
@@ -87,7 +75,7 @@ def test_a_peer_that_says_nothing_is_cut(folder: Path, pair: Pair) -> None:
 
 
 def test_plain_http_is_cut(pair: Pair) -> None:
-    """Nothing is said in plain text on a port that speaks TLS."""
+    """A TLS port never answers in plain text."""
     with secured(pair) as router, router.line() as line:
         line.say(PROBE)
         assert line.hear() is None
@@ -95,8 +83,7 @@ def test_plain_http_is_cut(pair: Pair) -> None:
 
 
 def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
-    """They count as connections do: beyond the limit they have a moment, beyond the reserve none,
-    and then there is room again."""
+    """Handshakes count as connections."""
     limits = Limits(connections=2, reserve=1, first_byte=60, receive=60, linger=0.25)
     with secured(pair, limits) as router:
         held = [router.line() for _ in range(3)]
@@ -114,28 +101,20 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
+    ("sent", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
 )
-def test_deadlines_hold(folder: Path, pair: Pair, said: bytes, code: str | None) -> None:
-    """Who has shaken hands and then says nothing, or not enough, is cut as anybody is."""
+def test_deadlines_hold(folder: Path, pair: Pair, sent: bytes, code: str | None) -> None:
+    """After its handshake, a silent or slow caller is cut like any other."""
     with secured(pair, SOON) as router, router.line(tls=trusting(folder)) as line:
-        if said:
-            line.say(said)
+        if sent:
+            line.say(sent)
         answer = line.hear()
         assert (answer.says["code"] if answer else None) == code
         assert line.hear_all() == []
 
 
-def test_wrong_http_is_answered_once(folder: Path, pair: Pair) -> None:
-    """In the contract's JSON, and then the connection ends as TLS has it: no cut."""
-    with secured(pair) as router, router.line(tls=trusting(folder)) as line:
-        line.say(head(b"POST /callback HTTP/1.1", b"Host: x", b"Host: y"))
-        answers = line.hear_all()
-    assert [answer.says["code"] for answer in answers] == ["400"]
-
-
 def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
-    """What is in flight is finished; who is still silent does not hold the stop up."""
+    """Requests in flight are finished; silent connections do not delay the stop."""
     with secured(pair, SOON, delay=0.5) as router, router.line() as silent:
         with router.line(tls=trusting(folder)) as line:
             line.say(post())
@@ -148,7 +127,7 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
 
 
 def test_a_stop_waits_a_moment_for_who_is_half_way_in(pair: Pair) -> None:
-    """Not for as long as a handshake may take."""
+    """A stop does not wait for the longest possible handshake."""
     limits = Limits(first_byte=60, receive=60, linger=0.25)
     with secured(pair, limits) as router, router.line() as silent:
         wait_until(lambda: len(router.server.tally.tasks) == 1)
@@ -195,27 +174,12 @@ def test_commands_speak_to_it(
         assert "000" in one_line(quick("send").stdout)
 
 
-def test_health_of_a_port_without_tls(tmp_path: Path, one: Target, pair: Pair) -> None:
-    """One line says what is wrong."""
-    with serving(tmp_path, {"one": one}) as router:
-        asked = quick("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
-    assert asked.returncode == 1
-    assert "does not speak TLS" in one_line(asked.stdout)
-
-
 def test_a_certificate_that_can_not_be_used(tmp_path: Path) -> None:
     """The start ends with one line and exit code 3."""
     expired = issued(tmp_path, "old", days=-0.5)
     done = run("serve", "--port", "0", *options(expired))
     assert done.returncode == 3
     assert "old.pem has expired on 20" in one_line(done.stderr)
-
-
-def test_half_a_pair() -> None:
-    """A certificate without its key is a mistake in the command line."""
-    done = quick("serve", "--tls-cert", "cert.pem")
-    assert done.returncode == 2
-    assert one_line(done.stderr).endswith("--tls-cert: needs --tls-key")
 
 
 def test_a_dubious_pair(tmp_path: Path, one: Target) -> None:
@@ -228,6 +192,21 @@ def test_a_dubious_pair(tmp_path: Path, one: Target) -> None:
     assert len(warned) == 2
     assert warned[0].endswith("cert.key: chmod 600")
     assert "cert.pem expires on 20" in warned[1]
+
+
+def test_health_of_a_port_without_tls(tmp_path: Path, one: Target, pair: Pair) -> None:
+    """The message is one line."""
+    with serving(tmp_path, {"one": one}) as router:
+        asked = quick("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
+    assert asked.returncode == 1
+    assert "does not speak TLS" in one_line(asked.stdout)
+
+
+def test_half_a_pair() -> None:
+    """A certificate without its key is a mistake in the command line."""
+    done = quick("serve", "--tls-cert", "cert.pem")
+    assert done.returncode == 2
+    assert one_line(done.stderr).endswith("--tls-cert: needs --tls-key")
 
 
 @pytest.mark.parametrize(

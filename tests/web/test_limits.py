@@ -1,119 +1,47 @@
-"""The limits on the callback port: a real process, and small ones where they are options."""
+"""The limits of the callback port that a caller meets, as they are without any setting."""
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.support.serving import Serving, serving, target
-from tests.support.wire import PROBE, Line, head, post
-
-OPTIONS = (
-    *("--max-body", "2KiB", "--max-connections", "4"),
-    *("--receive-timeout", "500ms", "--keep-alive", "800ms"),
-)
+from router.config.settings import Settings
+from router.net.http.lifetime import Limits
+from router.process.running import caller_limits
+from tests.support.wire import PROBE, heard, post, running
 
 
-@pytest.fixture(scope="module")
-def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with (
-        target() as one,
-        serving(tmp_path_factory.mktemp("router"), {"one": one}, options=OPTIONS) as router,
-    ):
-        yield router
+def test_a_body_may_have_a_mebibyte() -> None:
+    """A larger one gets 413."""
+    with running(Limits()) as router:
+        assert router.ask(post(body=b" " * 2**20)).status == 400
+        assert router.ask(post(body=b" " * (2**20 + 1))).status == 413
 
 
-def statuses(router: Serving, *packets: bytes) -> list[int]:
-    """All that comes back on a connection of its own until that is closed."""
-    with Line(router.port) as line:
-        line.say(*packets)
-        return [answer.status for answer in line.hear_all()]
+def test_times_and_connections() -> None:
+    """A request has 10 s to arrive; an idle connection outlives those of common balancers; and
+    callers have four connections for each request in flight."""
+    limits = caller_limits(Settings(max_requests=7))
+    assert (limits.first_byte, limits.receive, limits.keep_alive) == (10.0, 10.0, 620.0)
+    assert limits.connections == 28
 
 
-def test_max_body(router: Serving) -> None:
-    """A body beyond `--max-body` gets 413."""
-    assert statuses(router, post(body=b" " * 2049)) == [413]
-
-
-def test_max_head(router: Serving) -> None:
-    """A head of more than 16 KiB gets 431; one of half the size passes."""
-    half, whole = b"A: " + b"b" * 8 * 1024, b"A: " + b"b" * 16 * 1024
-    assert statuses(router, head(b"GET /livez HTTP/1.1", b"Host: x", half)) == [200]
-    assert statuses(router, head(b"GET /livez HTTP/1.1", b"Host: x", whole)) == [431]
-
-
-def test_max_headers(router: Serving) -> None:
-    """More than 100 headers get 431."""
-    some = [b"A: b"] * 99
-    assert statuses(router, head(b"GET /livez HTTP/1.1", b"Host: x", *some)) == [200]
-    assert statuses(router, head(b"GET /livez HTTP/1.1", b"Host: x", b"A: b", *some)) == [431]
-
-
-def test_receive_timeout_of_a_request(router: Serving) -> None:
-    """A request that is not whole after `--receive-timeout` gets 408."""
-    assert statuses(router, post()[:-1]) == [408]
-
-
-def test_a_request_that_takes_too_long_to_arrive_reaches_nobody(tmp_path: Path) -> None:
-    """Behind `reply_within` its caller has given it up: it gets 408, and no target is called."""
-    options = ("--receive-timeout", "10s")
+def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
+    """A request that is complete after `reply_within` gets 408, and reaches no target."""
     ebaas = {"reply_within": "300ms"}
-    with (
-        target() as one,
-        serving(tmp_path, {"one": one}, options=options, ebaas=ebaas) as router,
-        Line(router.port) as line,
-    ):
+    with running(Limits(), ebaas=ebaas) as router, router.line() as line:
         whole = post()
         line.say(whole[:-1])
         time.sleep(0.6)
         line.say(whole[-1:])
-        answer = line.hear()
-        assert answer is not None
-        assert answer.status == 408
-        assert one.got == []
+        assert heard(line).status == 408
+        assert router.events == []
 
 
-def test_receive_timeout_of_a_silent_connection(router: Serving) -> None:
-    """A connection that says nothing for `--receive-timeout` is closed."""
-    assert statuses(router) == []
-
-
-def test_keep_alive(router: Serving) -> None:
-    """A connection that is idle for `--keep-alive` is closed; until then it serves."""
-    with Line(router.port) as line:
-        for _ in range(2):
-            line.say(PROBE)
-            answer = line.hear()
-            assert answer is not None
-            assert not answer.ends
-        assert line.hear() is None
-
-
-def test_a_request_that_has_come_is_answered_though_keep_alive_is_over(router: Serving) -> None:
-    """A process that was held up looks at what has come before it closes what seems idle."""
-    with Line(router.port) as line:
+def test_a_request_that_has_come_is_answered_though_keep_alive_is_over() -> None:
+    """A loop that was held up looks at what has come before it closes what seems idle."""
+    with running(Limits(keep_alive=0.4)) as router, router.line() as line:
         line.say(PROBE)
-        assert line.hear()
-        router.process.send_signal(signal.SIGSTOP)
-        time.sleep(1.0)  # longer than --keep-alive
+        heard(line)
+        router.loop.call_soon_threadsafe(time.sleep, 1.0)
         line.say(post())
-        router.process.send_signal(signal.SIGCONT)
-        answer = line.hear()
-        assert answer is not None
-        assert answer.status == 200
-
-
-def test_max_connections(router: Serving) -> None:
-    """On a connection beyond `--max-connections` a callback gets 503, a probe its answer."""
-    lines = [Line(router.port) for _ in range(4)]
-    for line in lines:
-        line.say(PROBE)
-        assert line.hear()
-    assert statuses(router, post()) == [503]
-    assert statuses(router, PROBE) == [200]
-    for line in lines:
-        line.socket.close()
+        assert heard(line).status == 200

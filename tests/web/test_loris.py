@@ -55,7 +55,7 @@ def serve(ready: Connection) -> None:
     listener = listen("127.0.0.1", 0)
     # Small, so that replies that nobody reads are soon stuck.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    server = Server(app, listener, drain_timeout=1, limits=LIMITS)
+    server = Server(app, listener, lifespan=app.lifespan, drain_timeout=1, limits=LIMITS)
 
     async def announce() -> None:
         ready.send(listener.getsockname()[1])
@@ -72,7 +72,7 @@ def serve(ready: Connection) -> None:
 
 @contextmanager
 def router() -> Iterator[tuple[int, int]]:
-    """Its port and its process id."""
+    """The port and the process id."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs,))
@@ -130,7 +130,7 @@ KINDS = [
 
 
 class Slow:
-    """One slow connection after the other."""
+    """A series of slow connections."""
 
     def __init__(self, port: int, kind: int) -> None:
         self._port = port
@@ -197,14 +197,13 @@ class Honest(threading.Thread):
 
 
 def memory_of(process: int) -> int:
-    """What the process has in memory, in bytes."""
+    """The memory of the process, in bytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def test_slow_callers_cost_honest_ones_nothing() -> None:
-    """Among slow connections of every kind honest callers get their answers, 999 of 1,000 at
-    least; the slow ones are ended, and what they make the router hold is bounded."""
+    """Of 1,000 honest requests 999 succeed; slow connections end, and use bounded memory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < LORIS + 200:

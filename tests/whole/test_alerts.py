@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from itertools import combinations
 from typing import Any
 
 import pytest
 import yaml
 
 from scripts.dashboard import DASHBOARD
-from scripts.grafana import COLUMNS, legible
 from tests.support.command import ROOT
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 FILE = ROOT / "deploy/grafana/ebaas-router.json"
+FOLDERS = ("docs/how-to", "docs/zh-CN")
 
 [GROUP] = yaml.load((PROMETHEUS / "rules.yml").read_text("utf-8"), yaml.CSafeLoader)["groups"]
 ALERTS = {rule["alert"]: rule for rule in GROUP["rules"] if "alert" in rule}
@@ -29,24 +27,24 @@ TESTS = [
 
 
 def sections(folder: str) -> dict[str, str]:
-    """Of the alerts.md in that folder, by heading."""
+    """The sections of alerts.md in that folder, by heading."""
     page = (ROOT / folder / "alerts.md").read_text("utf-8")
-    found = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)[1:]
-    return dict(zip(found[::2], found[1::2], strict=True))
+    parts = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-@pytest.mark.parametrize("folder", ["docs", "docs/zh-CN"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_every_alert_has_its_section_and_every_section_its_alert(folder: str) -> None:
-    """In the order of the rules; the alert's annotation leads there."""
+    """Sections are in the order of the rules, and the alerts' annotations lead there."""
     assert list(sections(folder)) == list(ALERTS)
     for name, rule in ALERTS.items():
-        assert rule["annotations"]["runbook"] == f"docs/alerts.md#{name.lower()}"
+        assert rule["annotations"]["runbook"] == f"docs/how-to/alerts.md#{name.lower()}"
 
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_a_section_says_what_to_do_in_both_languages(name: str) -> None:
     """The same number of steps in each, in order."""
-    texts = [sections(folder)[name] for folder in ("docs", "docs/zh-CN")]
+    texts = [sections(folder)[name] for folder in FOLDERS]
     steps = [re.findall(r"^(\d)\. ", text, re.MULTILINE) for text in texts]
     assert steps[0] == steps[1] == [str(number + 1) for number in range(len(steps[0]))]
     assert steps[0]
@@ -54,12 +52,12 @@ def test_a_section_says_what_to_do_in_both_languages(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_is_tested_to_fire_not_sooner_and_not_for_ever(name: str) -> None:
-    """In one test, at three times one after the other."""
+    """One test of each alert looks before it, during it, and after it."""
     assert any(fires(test, name) == [False, True, False] for test in TESTS)
 
 
 def fires(test: dict[str, Any], name: str) -> list[bool]:
-    """Whether the alert is expected, each time that it is looked at; the first three times."""
+    """Return whether the alert is expected, for the first three times."""
     looks = [look for look in test.get("alert_rule_test", []) if look["alertname"] == name]
     return [bool(look.get("exp_alerts")) for look in looks][:3]
 
@@ -77,29 +75,8 @@ def test_no_optional_target_wakes_anybody() -> None:
 # The dashboard.
 
 
-def test_the_dashboard_is_up_to_date() -> None:
-    """deploy/grafana/ebaas-router.json is what scripts/dashboard.py makes: `make docs`."""
-    text = FILE.read_text("utf-8")
-    assert text == legible(DASHBOARD) + "\n"
-    assert json.loads(text) == DASHBOARD
-
-
-def test_every_panel_has_a_place_of_its_own() -> None:
-    """Within the columns, and none covers another."""
-    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
-    assert all(place["x"] + place["w"] <= COLUMNS for place in places)
-    for one, other in combinations(places, 2):
-        assert (
-            one["x"] + one["w"] <= other["x"]
-            or other["x"] + other["w"] <= one["x"]
-            or one["y"] + one["h"] <= other["y"]
-            or other["y"] + other["h"] <= one["y"]
-        )
-
-
 def test_the_dashboard_asks_for_what_it_has() -> None:
-    """Each variable that it uses is one of its own, each recorded series one of the rules', and a
-    panel's queries have names of their own."""
+    """Variables, recorded series and query names of the dashboard exist."""
     text = FILE.read_text("utf-8")
     variables = {each["name"] for each in DASHBOARD["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", text)) - {"__rate_interval", "__all"}
@@ -108,16 +85,3 @@ def test_the_dashboard_asks_for_what_it_has() -> None:
     for panel in DASHBOARD["panels"]:
         names = [query["refId"] for query in panel.get("targets", [])]
         assert len(names) == len(set(names))
-
-
-def test_the_columns_of_a_table_are_fields_of_its_queries() -> None:
-    """What is kept, ordered and renamed is there, by the names that Grafana gives."""
-    for panel in (each for each in DASHBOARD["panels"] if each["type"] == "table"):
-        kept, merged, named = panel["transformations"]
-        assert merged["id"] == "merge"
-        refs = [query["refId"] for query in panel["targets"]]
-        values = [f"Value #{ref}" for ref in refs] if len(refs) > 1 else ["Value"]
-        assert kept["options"]["include"]["names"][-len(values) :] == values
-        assert list(named["options"]["renameByName"]) == values
-        titles = [each["matcher"]["options"] for each in panel["fieldConfig"]["overrides"]]
-        assert list(named["options"]["renameByName"].values()) == titles

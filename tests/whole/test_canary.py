@@ -29,7 +29,6 @@ from tests.support.command import (
     answering,
     environment,
     http_answer,
-    run,
 )
 from tests.support.effort import LONG
 from tests.support.house import event
@@ -112,7 +111,7 @@ class Target:
                 self.wfile.write(answer)
 
             def log_message(self, *_: Any) -> None:
-                """Nothing: the test's own output is not what is searched."""
+                """Log nothing."""
 
         server = HTTPServer(("127.0.0.1", 0), Handler)
         with serving_in_a_thread(server):
@@ -209,15 +208,10 @@ def secrets(tmp_path: Path) -> Path:
     return folder
 
 
-def found(*outputs: bytes | str) -> set[str]:
+def leaks(*outputs: bytes | str) -> set[str]:
     """The canaries in there, and whatever else must not be."""
     text = "\n".join(each.decode() if isinstance(each, bytes) else each for each in outputs)
     return {*re.findall(rf"{MARK}[\w-]*|Traceback|{ROOT}", text)}
-
-
-def test_the_search_finds() -> None:
-    """What is looked for would be found."""
-    assert found(f"a {canary('x')}'", b"Traceback (most") == {canary("x"), "Traceback"}
 
 
 def commands(path: Path, secrets: Path, format: str) -> Iterator[tuple[str, ...]]:
@@ -235,7 +229,7 @@ def commands(path: Path, secrets: Path, format: str) -> Iterator[tuple[str, ...]
 def test_commands(
     format: str, tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What prints a configuration shows no secret, whether the file is right or wrong."""
+    """No command shows a secret, whether the file is right or wrong."""
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "routes.yaml"
@@ -245,23 +239,14 @@ def test_commands(
             for arguments in commands(path, secrets, format):
                 done = ran(*arguments)
                 assert (done.code == 0) == (edit == ""), (edit, arguments)
-                assert found(done.out, done.err) == set(), (edit, arguments)
+                assert leaks(done.out, done.err) == set(), (edit, arguments)
 
 
-def test_processes(tmp_path: Path, secrets: Path) -> None:
-    """The same holds for whole processes, with Python's debugging on."""
-    path = tmp_path / "routes.yaml"
-    store = ("--store", f"postgresql://u:{canary('store')}@h/d?sslmod=x")
-    with table(Target()) as right:
-        path.write_text(json.dumps(right))
-        for arguments in commands(path, secrets, "json"):
-            done = run(*arguments, environ=ENVIRON)
-            assert (done.returncode, found(done.stdout, done.stderr)) == (0, set())
-        path.write_text(broken(right)["missing"])
-        for arguments in (("serve", "--config", str(path)), ("serve", *store)):
-            done = run(*arguments, environ=ENVIRON)
-            assert done.returncode in (2, 3)
-            assert found(done.stdout, done.stderr) == set()
+def test_a_store_that_cannot_be_used() -> None:
+    """A wrong parameter is named, and the password beside it is not shown."""
+    done = ran("serve", "--store", f"postgresql://u:{canary('store')}@h/d?sslmod=x")
+    assert done.code in (2, 3)
+    assert leaks(done.out, done.err) == set()
 
 
 def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +263,7 @@ def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPat
         for format in ("text", "json"):
             done = ran("diff", str(old), str(new), *common, "--format", format)
             assert "ebaas.token" in done.out
-            assert found(done.out, done.err) == set()
+            assert leaks(done.out, done.err) == set()
 
 
 class Running:
@@ -409,8 +394,8 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
     # The log tells what targets say and, for machines, the ids of what has changed; nobody else is
     # told.
     ids = {canary("changes")} if format == "json" else set()
-    assert found(router.said) == {canary("answer")} | ids
-    assert found(*router.replies) == set()
+    assert leaks(router.said) == {canary("answer")} | ids
+    assert leaks(*router.replies) == set()
     if format == "json":
         assert all(json.loads(line) for line in router.said.splitlines())
 

@@ -20,11 +20,15 @@ from tests.support.golden import UPDATING
 
 CHINESE = ROOT / "docs/zh-CN"
 
+#: Where the English page of a Chinese one may be.
+FOLDERS = ("docs/how-to", "docs/reference", "docs")
+
 #: The English page of each Chinese one.
 ENGLISH = {
     ROOT / "README.zh-CN.md": ROOT / "README.md",
     **{
-        page: ROOT / "docs" / page.name
+        page: next(ROOT / each for each in FOLDERS if (ROOT / each / page.name).exists())
+        / page.name
         for page in sorted(CHINESE.glob("*.md"))
         if page.name != "README.md"
     },
@@ -138,9 +142,9 @@ def test_each_readme_leads_to_the_other_on_its_first_line() -> None:
 def test_every_word_has_one_in_chinese() -> None:
     """Each of ARCHITECTURE.md's is in docs/zh-CN/README.md, in the same order."""
     page = (CHINESE / "README.md").read_text("utf-8")
-    words = re.findall(r"^\| ([a-z ]+) \| [\u4e00-\u9fff]+ \|", page, re.MULTILINE)
+    words = re.findall(r"^\|([a-z ]+)\|[\u4e00-\u9fff]+\|", page, re.MULTILINE)
     section = (ROOT / "ARCHITECTURE.md").read_text("utf-8").split("\n## The words\n")[1]
-    _, *english = re.findall(r"^\| ([a-z ]+) \|", section.split("\n## ")[0], re.MULTILINE)
+    _, *english = re.findall(r"^\|([a-z ]+)\|", section.split("\n## ")[0], re.MULTILINE)
     missing = [word for word in english if word not in words]
     assert not missing, f"docs/zh-CN/README.md has no Chinese for {', '.join(missing)}"
     assert words[: len(english)] == english

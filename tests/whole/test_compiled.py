@@ -1,4 +1,4 @@
-"""What the compiled wheel is made of."""
+"""The modules of the compiled wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/contract.md: what it shows is sent to a real router, and the answers are those it shows."""
+"""The samples in docs/reference/contract.md, sent to a real router: its replies are those shown."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from router.net.listening import listen
-from router.process.asgi_server import AsgiServer
+from router.process.server import Server
 from tests.support.command import ROOT
 from tests.support.house import SAMPLE, House, house, routes
 from tests.support.servers import served
 
 pytestmark = pytest.mark.anyio
 
-PAGE = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
 
-#: What differs from one request to the next: made anew by whoever sends it.
-MADE_ANEW = {"host", "webhook-id", "webhook-timestamp"}
+#: Headers that differ from one request, or one version, to the next.
+MADE_ANEW = {"host", "user-agent", "webhook-id", "webhook-timestamp"}
 
 
 @dataclass
@@ -49,7 +49,7 @@ async def both() -> AsyncIterator[tuple[House, Endpoint]]:
     """A router with the page's one target."""
     endpoint = Endpoint()
     async with (
-        served(AsgiServer(endpoint, listen("127.0.0.1", 0))) as server,
+        served(Server(endpoint, listen("127.0.0.1", 0))) as server,
         house(routes({"certificates": server.url + "/callback"})) as router,
     ):
         yield router, endpoint
@@ -70,7 +70,7 @@ CALLBACK, SUCCESS, FAILURE, FORWARDED = messages()
 
 def rows(head: str) -> list[tuple[str, ...]]:
     """The rows of the table with this head; code without its backquotes."""
-    _, _, rest = PAGE.partition(f"| {head} |\n")
+    _, _, rest = PAGE.partition(f"|{head}|\n")
     table = rest.partition("\n\n")[0].splitlines()[1:]
     assert len(table) > 3
     return [tuple(cell.strip().strip("`") for cell in row[1:-1].split("|")) for row in table]
@@ -126,9 +126,9 @@ BODIES = {
 async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, Endpoint]) -> None:
     """What the sample may be changed to, and bytes that are refused."""
     router, _ = both
-    unlike = rows("a body that | code | `msg`")
+    unlike = rows("a body that|code|`msg`")
     assert [what for what, _, _ in unlike] == list(BODIES)
-    sent = [(changed(cell), code, msg) for cell, code, msg in rows("with | code | `msg`")]
+    sent = [(changed(cell), code, msg) for cell, code, msg in rows("with|code|`msg`")]
     for body, code, msg in sent + [(BODIES[what], code, msg) for what, code, msg in unlike]:
         said = (await router.post(body)).json()
         assert (said["code"], said["msg"]) == (code, msg), body[:200]
@@ -137,7 +137,7 @@ async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, Endpoi
 async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, Endpoint]) -> None:
     """And a target hears of one content type, whatever the callback said."""
     router, endpoint = both
-    for header, code, msg in rows("header | code | `msg`"):
+    for header, code, msg in rows("header|code|`msg`"):
         said = (await router.post(headers=[header.split(": ")])).json()
         assert (said["code"], said["msg"]) == (code, msg), header
     assert {headers["content-type"] for headers, _ in endpoint.got} == {"application/json"}
@@ -146,7 +146,7 @@ async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, Endpo
 async def test_every_answer_of_the_table_counts_as_it_says(both: tuple[House, Endpoint]) -> None:
     """By the reason in the log, and by what EBaaS is told."""
     router, endpoint = both
-    for status, answer, reason in rows("status | body | reason"):
+    for status, answer, reason in rows("status|body|reason"):
         endpoint.status, endpoint.answer = int(status), answer.encode()
         count = sum(line["happening"] == "event" for line in router.lines)
         told = (await router.post()).json()["code"]
@@ -158,6 +158,18 @@ async def test_every_answer_of_the_table_counts_as_it_says(both: tuple[House, En
 async def test_the_fields_are_the_schemas() -> None:
     """In the page's order, and required where the schema has them so."""
     schema = json.loads((ROOT / "schemas/callback.schema.json").read_text(encoding="utf-8"))
-    fields = rows("field | required | type | means")
+    fields = rows("field|required|type|means")
     assert [name for name, *_ in fields] == list(schema["properties"])
     assert [name for name, needed, *_ in fields if needed == "yes"] == schema["required"]
+
+
+async def test_every_field_of_an_event_is_in_the_logs_reference(
+    both: tuple[House, Endpoint],
+) -> None:
+    """An event that one target failed, with a key of its own."""
+    router, endpoint = both
+    endpoint.status = 500
+    await router.post(json.dumps({**json.loads(SAMPLE), "event_key": "of.its.own"}).encode())
+    page = (ROOT / "docs/reference/log.md").read_text(encoding="utf-8")
+    missing = (await router.line("event", 1)).keys() - set(re.findall(r"[a-z_]+", page))
+    assert missing == set()

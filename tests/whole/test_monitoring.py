@@ -1,11 +1,16 @@
-"""What deploy/ has for Prometheus, Alertmanager and Grafana: they watch a real router."""
+"""The configuration in deploy/ for Prometheus, Alertmanager and Grafana watches a real router."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from signal import SIGHUP
@@ -16,12 +21,124 @@ import pytest
 import yaml
 
 from scripts.dashboard import DASHBOARD, VARIABLES
-from tests.support.command import ROOT
+from tests.support.command import PATIENCE, ROOT
 from tests.support.house import event
 from tests.support.serving import Serving, Target, always, body, target
-from tests.support.sockets import PLAIN, free_port
+from tests.support.sockets import PLAIN, free_port, serving_in_a_thread
 from tests.support.waiting import wait_until
-from tests.support.watching import PROGRAMS, Inbox, Prometheus, inbox, program, started
+
+#: The folder of their programs; `make monitoring` sets it.
+PROGRAMS = os.environ.get("MONITORING", "")
+
+_LISTENING = re.compile(r'msg="Listening on" address=(127\.0\.0\.1:\d+)')
+
+
+def program(name: str, *arguments: str | Path, stdin: bytes = b"") -> str:
+    """Run a program, which must succeed, and return its output."""
+    done = subprocess.run(
+        [Path(PROGRAMS) / name, *arguments], input=stdin, capture_output=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    return done.stdout.decode()
+
+
+@contextmanager
+def started(name: str, folder: Path, *options: str) -> Iterator[str]:
+    """Run a program on a free port until the block ends; yields its address once it is ready."""
+    log = folder / f"{name}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [Path(PROGRAMS) / name, "--web.listen-address=127.0.0.1:0", *options],
+            cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        wait_until(lambda: _LISTENING.search(log.read_text()) or process.poll() is not None)
+        found = _LISTENING.search(log.read_text())
+        assert found, log.read_text()
+        wait_until(lambda: httpx.get(f"http://{found[1]}/-/ready", **PLAIN).is_success)
+        yield found[1]
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+class Prometheus:
+    def __init__(self, address: str) -> None:
+        self._api = f"http://{address}/api/v1/"
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        answer = httpx.get(self._api + path, params=parameters, **PLAIN)
+        assert answer.is_success, answer.text
+        return answer.json()["data"]
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        """Return the series of an expression, without those whose value is NaN."""
+        found: list[dict[str, Any]] = self.ask("query", query=expr)["result"]
+        return [series for series in found if series["value"][1] != "NaN"]
+
+    def unanswered(self, queries: Sequence[str]) -> list[str]:
+        """Return the queries without a result. They are repeated for a while, because a late scrape
+        leaves a gap."""
+        left, deadline = list(queries), time.monotonic() + PATIENCE
+        while left and time.monotonic() < deadline:
+            left = [query for query in left if not self.query(query)]
+            time.sleep(0.05 if left else 0)
+        return left
+
+    def values(self, label: str, match: str) -> set[str]:
+        """Return the values of a label, as Grafana asks for those of a variable."""
+        return set(self.ask(f"label/{label}/values", **{"match[]": match}))
+
+    def scraped(self) -> None:
+        """Return once two more scrapes have succeeded."""
+        for _ in range(2):
+            wait_until(partial(self._is_scraped_since, time.time()))
+
+    def _is_scraped_since(self, moment: float) -> bool:
+        # `up` itself, because the timestamp of an expression is the time of the query.
+        found = self.query("timestamp(up) and up == 1")
+        return any(float(each["value"][1]) > moment for each in found)
+
+
+class Inbox(ThreadingHTTPServer):
+    """The receiver of Alertmanager's notifications, in place of WeCom or a bridge."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Taking)
+        #: The path and the text of each request, in the order of arrival.
+        self.got: list[tuple[str, str]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Taking(BaseHTTPRequestHandler):
+    server: Inbox
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        text = self.rfile.read(int(self.headers["content-length"])).decode()
+        self.server.got.append((self.path.partition("?")[0], text))
+        self._answer()
+
+    def _answer(self) -> None:
+        """Answer like WeCom; the answer of a webhook is not read."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"errcode": 0, "access_token": "token", "expires_in": 7200}')
+
+    def log_message(self, *_: Any) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def inbox() -> Iterator[Inbox]:
+    server = Inbox()
+    with serving_in_a_thread(server):
+        yield server
+
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="make monitoring")
 
@@ -45,7 +162,7 @@ class Watched(NamedTuple):
 
 
 def routes_of(well: Target, bad: Target) -> dict[str, Any]:
-    """Each target is in a trouble of its own: what only shows in trouble has to show here."""
+    """A routes.yaml in which each target has a trouble of its own."""
     breaker = {"of_at_least": 5, "pause": "1h", "refusals": "count"}
     targets = {
         "ledger": {"url": well.url, "owner": "team ledger"},
@@ -133,26 +250,26 @@ def asked_by_panels() -> list[str]:
 
 
 def filled_in(query: str, owner: str = ".*") -> str:
-    """As Grafana asks it; `.*` is what stands for all."""
+    """The query as Grafana sends it; `.*` stands for all."""
     chosen = {"job": "ebaas-router", "owner": owner, "target": ".*", "__rate_interval": "1m"}
     return re.sub(r"\$(\w+)", lambda variable: chosen[variable[1]], query)
 
 
 def test_what_the_pages_ask_has_an_answer(watched: Watched) -> None:
-    """Each query of docs/ leads to series, whose values are numbers."""
+    """Every query of docs/ returns series of numbers."""
     assert len(asked_by_pages()) > 20
     assert watched.prometheus.unanswered(asked_by_pages()) == []
 
 
 def test_what_the_dashboard_asks_has_an_answer(watched: Watched) -> None:
-    """Each query of a panel leads to series, whose values are numbers."""
+    """Every query of a panel returns series of numbers."""
     queries = [filled_in(query) for query in asked_by_panels()]
     assert len(queries) > 30
     assert watched.prometheus.unanswered(queries) == []
 
 
 def test_the_dashboard_shows_the_targets_of_the_chosen_owner(watched: Watched) -> None:
-    """And no other's."""
+    """The dashboard shows no other owner's targets."""
     queries = [query for query in asked_by_panels() if "$owner" in query]
     found = [
         series["metric"].get("owner", series["metric"].get("target"))
@@ -181,14 +298,13 @@ def test_the_variables_have_values(watched: Watched) -> None:
 
 
 def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
-    """By the real rules and a real Alertmanager: dead letters of a target reach its owner's bridge,
-    and what has no owner reaches operations in WeCom, with what to do."""
+    """Dead letters of a target reach its owner's chat; alerts without an owner reach operations."""
 
     def said(path: str, word: str) -> list[str]:
         return [text for where, text in watched.inbox.got if where == path and word in text]
 
     wait_until(lambda: said("/feishu", "EbaasRouterDeadLetters"))
-    wait_until(lambda: said("/wecom/message/send", "docs/alerts.md#ebaasrouterlastchance"))
+    wait_until(lambda: said("/wecom/message/send", "docs/how-to/alerts.md#ebaasrouterlastchance"))
     assert not said("/dingtalk", "")
 
 
@@ -202,13 +318,13 @@ def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
     ],
 )
 def test_an_alert_goes_to_whom_it_concerns(labels: list[str], receivers: str) -> None:
-    """Its target's owner, else operations; a page to whoever is on duty too."""
+    """The target's owner, else operations; a page also goes to the person on duty."""
     routes_test = ("config", "routes", "test", f"--config.file={ALERTMANAGER}")
     assert program("amtool", *routes_test, *labels).strip() == receivers
 
 
 def test_what_is_shipped_is_sound(watched: Watched) -> None:
-    """So say the vendors' own checks; and each alert fires when it should, and not else."""
+    """The vendors' checks pass, and each alert fires exactly when it should."""
     program("amtool", "check-config", ALERTMANAGER)
     program("promtool", "check", "config", DEPLOY / "prometheus/prometheus.yml")
     program("promtool", "check", "metrics", stdin=watched.metrics.encode())

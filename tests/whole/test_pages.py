@@ -5,19 +5,23 @@ from __future__ import annotations
 import ast
 import json
 import re
+import runpy
+import shlex
 import shutil
 import sqlite3
 import subprocess
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from router.cli import COMMANDS, configured
+from router.cli.options import Parser
 from router.contract.signing import Signer
-from router.model.event import Reason
 from router.model.secret import Secret
 from tests.support.command import PATIENCE, ROOT, run
 from tests.support.inprocess import ran
@@ -26,6 +30,10 @@ from tests.support.sockets import serving_in_a_thread
 from tests.support.waiting import wait_until
 
 DOCS = ROOT / "docs"
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for page in DOCS.rglob("*.md") if "node_modules" not in page.parts),
+]
 
 _TEST = re.compile(r"`(?:(tests/[a-z_/]+\.py)(?:::)?)?(test_\w+)?(?:\[(\w+)\])?`")
 
@@ -43,7 +51,9 @@ def named_tests(page: str) -> list[tuple[str, str, str]]:
     return named
 
 
-@pytest.mark.parametrize("page", ["faults.md", "guarantees.md", "../SECURITY.md"])
+@pytest.mark.parametrize(
+    "page", ["explanation/faults.md", "explanation/guarantees.md", "../SECURITY.md"]
+)
 def test_every_test_that_a_page_names_exists(page: str) -> None:
     """With its parameter, where one is named."""
     named = named_tests(page)
@@ -57,6 +67,52 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
         }
         assert not function or function in names, (file, function)
         assert not parameter or f'"{parameter}"' in source, (file, parameter)
+
+
+def test_the_pages_are_no_longer_than_a_reader_has_time_for() -> None:
+    """As `wc` counts: all pages in both languages, the README, and the newest release's changes."""
+    assert sum(len(page.read_text("utf-8").split()) for page in PAGES) <= 34_000
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+    newest = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## ")[1]
+    assert len(newest.split()) <= 800
+
+
+def test_every_page_is_two_clicks_from_the_readme() -> None:
+    """At most; so a reader finds it."""
+    link = re.compile(r"\]\(([^)#:]+\.md)")
+
+    def linked(page: Path) -> set[Path]:
+        return {(page.parent / to).resolve() for to in link.findall(page.read_text("utf-8"))}
+
+    near = {ROOT / "README.md"} | linked(ROOT / "README.md")
+    assert {*PAGES} <= near.union(*map(linked, near))
+
+
+_COMMAND = re.compile(rf"\bebaas-router (?:{'|'.join(COMMANDS)})\b[^`\n]*")
+#: What a page puts in the place of a value.
+_PLACEHOLDERS = {"$port": "9001", "URL": "http://one"}
+_END = re.compile(r" +#| [>|&]|;|\"?\)")
+
+
+def shown(page: Path) -> Iterator[list[str]]:
+    """The command lines of a page that have options or arguments."""
+    for line in _COMMAND.findall(page.read_text("utf-8").replace("\\\n", " ")):
+        command = _END.split(line)[0]
+        if "…" not in command and "[" not in command:
+            words = shlex.split(command)[1:]
+            if len(words) > 1 and "COMMAND" not in words:
+                yield [_PLACEHOLDERS.get(word, word) for word in words]
+
+
+def test_every_command_that_a_page_shows_is_one() -> None:
+    """Its options and arguments are those of the command line."""
+    lines = [words for page in PAGES if page.name != "CHANGELOG.md" for words in shown(page)]
+    assert len(lines) > 100
+    for name, *arguments in lines:
+        parser = Parser(name)
+        configured(name, parser)
+        with suppress(SystemExit):  # --help
+            parser.read(arguments)
 
 
 def example(page: str) -> dict[str, Any]:
@@ -74,7 +130,7 @@ def blocks(page: str, language: str) -> list[str]:
 def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
     """Its answer is lost once: the retry comes under the same id, and is answered without doing the
     work again. The same content as a new event is done again."""
-    defined = example("receivers.md")
+    defined = example("how-to/receivers.md")
     done: list[dict[str, Any]] = []
     defined["work"] = lambda event, _: done.append(event)
 
@@ -96,29 +152,32 @@ def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
         assert len(done) == 2
 
 
-def test_the_whole_endpoint_of_the_page_serves(
+def test_the_receiver_without_a_framework_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does the work of what `send` signs by its secret, and refuses another's; `probe` finds
-    nothing."""
+    """It has the functions of the page, does the work of what `send` signs with its secret, and
+    refuses another's; `probe` finds nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", SECRET)
-    defined = example("receivers.md")
+    code = (DOCS / "receivers/plain_receiver.py").read_text()
+    for block in blocks("how-to/receivers.md", "python"):
+        assert block.partition("\n\n\n")[2].rstrip() in code
+    defined = runpy.run_path(str(DOCS / "receivers/plain_receiver.py"))
     done: list[dict[str, Any]] = []
-    defined["work"] = lambda event, _: done.append(event)
+    defined["handle"].__globals__["work"] = lambda event, _: done.append(event)
     server = defined["ThreadingHTTPServer"](("127.0.0.1", 0), defined["Endpoint"])
     with serving_in_a_thread(server):
         url = f"http://127.0.0.1:{server.server_address[1]}/callback"
         assert run("send", url, "--sign", SECRET).returncode == 0
         assert run("send", url, "--sign", "whsec_b2xkIHNlY3JldA==").returncode == 1
         assert [event["event_key"] for event in done] == ["a.gs.cert.1"]
-        probed = ran("probe", url, "--secret", SECRET, "--yes", "--idle", "50ms")
+        probed = ran("probe", url, "--secret", SECRET, "--yes")
         assert probed.code == 0, probed.out
 
 
 def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:
     """What the page's transaction began is undone, so that the retry does it."""
-    defined = example("receivers.md")
+    defined = example("how-to/receivers.md")
     tries: list[str] = []
 
     def work(_: object, database: sqlite3.Connection) -> None:
@@ -136,20 +195,14 @@ def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:
     assert len(tries) == 2
 
 
-def test_every_line_of_the_log_is_named() -> None:
-    """By the page for ops, as far as the code that writes it has its word as it is."""
-    page = (ROOT / "docs" / "ops.md").read_text()
+def test_every_line_of_the_log_is_in_its_reference() -> None:
+    """Each word that the code logs literally."""
+    page = (DOCS / "reference/log.md").read_text()
     written = re.compile(r"\.(?:info|warning|error)\(\s*\"(\w+)\"")
     code = [file.read_text() for file in (ROOT / "router").rglob("*.py")]
     words = {word for text in code for word in written.findall(text)}
     assert len(words) > 20
     assert [word for word in sorted(words) if f"`{word}`" not in page] == []
-
-
-def test_every_reason_is_explained() -> None:
-    """The page for ops has a row for each."""
-    page = (ROOT / "docs" / "ops.md").read_text()
-    assert [reason for reason in Reason if f"| `{reason}` |" not in page] == []
 
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -183,7 +236,7 @@ def requests() -> list[tuple[bool, dict[str, str], str]]:
 
 def test_the_python_of_the_page_trusts_only_what_is_signed() -> None:
     """By one of the router's signatures, for this body, now."""
-    trusted = example("receivers.md")["trusted"]
+    trusted = example("how-to/receivers.md")["trusted"]
     for right, headers, text in requests():
         assert trusted(SECRET, headers, text.encode()) is right, headers
 
@@ -191,7 +244,7 @@ def test_the_python_of_the_page_trusts_only_what_is_signed() -> None:
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node.js here: scripts/bench-tools has it")
 def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -> None:
     """The same requests, run by Node.js."""
-    [code] = blocks("receivers.md", "javascript")
+    [code] = blocks("how-to/receivers.md", "javascript")
     cases = json.dumps([[headers, text] for _, headers, text in requests()])
     script = tmp_path / "receiver.mjs"
     asked = f"trusted({json.dumps(SECRET)}, headers, Buffer.from(body))"
@@ -202,9 +255,9 @@ def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -
 
 
 def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
-    """By the statement of docs/bare-metal.md, in the midst of writes: what had been answered when
-    it began is in the copy, and nothing by halves."""
-    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "bare-metal.md").read_text())
+    """The documented statement copies a store under load: every event that was answered before the
+    copy began is in it, and the copy is consistent."""
+    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "how-to/bare-metal.md").read_text())
     answered: list[str] = []
     over = threading.Event()
 

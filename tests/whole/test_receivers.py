@@ -42,7 +42,7 @@ COMMANDS = {
 
 @contextmanager
 def started(name: str, folder: Path) -> Iterator[str]:
-    """Its URL, once it listens, and until the block ends; its database is in the folder."""
+    """Run a receiver, with its database in the folder; yield its URL."""
     port = HeldPort()
     environment = {
         "PATH": os.environ["PATH"],

@@ -1,7 +1,7 @@
-"""docs/routes.md and docs/gitops.md: their commands are run on the shipped files with the edit of
-the first, and say what they show.
+"""The commands in docs/how-to/routes.md and gitops.md, run on the shipped files with the edit from
+routes.md: they print what the pages show.
 
-After a change that is meant, `make golden` writes what they say anew.
+After an intended change, `make golden` updates the output in the pages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.command import ROOT
 from tests.support.golden import check_golden
 from tests.support.inprocess import ran
 
-PAGE, OPS, GITOPS = (ROOT / f"docs/{name}.md" for name in ("routes", "ops", "gitops"))
+PAGE, OPS, GITOPS = (ROOT / f"docs/how-to/{name}.md" for name in ("routes", "monitoring", "gitops"))
 SHIPPED = (ROOT / "config/routes.yaml").read_text(encoding="utf-8")
 
 #: A block with a command, and what it prints, which may have blocks of its own.

@@ -1,5 +1,5 @@
-"""What comes from outside stays what it is: a key that wants to be a header, an answer that wants
-to be a log line or a metric, a request in any pieces. Real sockets.
+"""Hostile input over real sockets: a key that wants to be a header, an answer that wants to be a
+log line or a metric, a request in any pieces.
 
 `make torture` takes many times as many examples, and others each time.
 """
@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from router.contract.replies import MAX_MSG
 from router.net.http.lifetime import Limits
 from router.telemetry.scrape import render
+from tests.support.disputed import spoilt
 from tests.support.effort import examples
 from tests.support.hostile import answer, hostile
 from tests.support.house import event, house, routes
-from tests.support.spoilt import spoilt
 from tests.support.wire import PROBE, Line, Running, running
 
 # What events carry towards targets.
@@ -46,8 +46,8 @@ KEYS = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", KEYS)
 async def test_no_key_becomes_a_header(name: str) -> None:
-    """Whatever an event's key is, a target gets the event once, with the headers it always gets and
-    no other; the key among them says what it was, or is not there where no server would take it."""
+    """A target gets an event with any key once, with its usual headers and no others. The key is
+    among them, unless it is longer than servers take."""
     key = KEYS[name]
     async with hostile("answers") as target, house(routes({"one": target.url})) as router:
         plain = await router.post(event(event_key="a.gs.cert.1"))
@@ -92,8 +92,8 @@ ANSWERS = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
-    """Whatever a target answers, an event has its one line with the fields it always has, nothing
-    of the answer but a short, harmless quotation, and the metrics have no series more."""
+    """An event has one log line with its usual fields and a short, harmless quotation of the
+    answer; the metrics have no further series."""
     async with (
         hostile("answers", answer=ANSWERS["msg"]) as usual,
         hostile("answers", answer=ANSWERS[name]) as odd,
@@ -135,8 +135,7 @@ def pieces(draw: st.DrawFn) -> list[bytes]:
 @examples(60)
 @given(packets=pieces())
 def test_a_request_in_pieces_is_the_request(router: Running, packets: list[bytes]) -> None:
-    """However the bytes of a request are cut, its answer is the one that the same bytes get in one
-    packet, and both are delivered, or neither; the router serves on."""
+    """A request gets the same answer in one packet and in pieces."""
     before = len(router.events)
     with router.line() as whole, router.line() as cut:
         whole.say(b"".join(packets))

@@ -1,3 +1,1 @@
-"""What became of an event, told out of the archive and the store: one timeline of all."""
-
-from __future__ import annotations
+"""Finding events, and telling what became of them, from the archive and the store together."""

@@ -1,30 +1,34 @@
-"""Finding events: in the archive and in the store, as one list, the newest first."""
+"""Finding events in the archive and in the store, as one list with the newest first."""
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from router.archive.reading import Sources
-from router.archive.trace.lines import AtTarget, CallerInfo, EventLine, LateAttempt
+from router.archive.trace import question as asking
+from router.archive.trace.lines import (
+    CallerInfo,
+    EventLine,
+    LateAttempt,
+    RequestView,
+    at_target,
+    has_failed,
+)
 from router.archive.trace.question import Question
-from router.archive.trace.story import Story, story
 from router.model.event import SUCCESS
-from router.store.admin import Admin, Dossier, Entry, Selection, paused
-from router.store.protocol import Pause, Stage, State
+from router.store.admin import Admin, Dossier, Entry, Selection
+from router.store.protocol import Stage, State
+from router.telemetry.log.lines import stamp
 
-#: How many deliveries are read at a time.
-_PAGE = 500
-
-#: How many events that may fit are held at a time.
-_CANDIDATES = 1000
+#: The number of deliveries read from the store at a time, and of candidates held at a time.
+_PAGE, _CANDIDATES = 500, 1000
 
 
 @dataclass(frozen=True, slots=True)
 class KeptStory:
-    """An event as the store has it, and the deliveries that fit."""
+    """An event in the store, with the deliveries that fit a question."""
 
     at: float
     event_id: str
@@ -32,26 +36,52 @@ class KeptStory:
     entries: tuple[Entry, ...]
 
 
+#: A line or an event that fits.
+Match = EventLine | KeptStory
+
+
+def name_of(match: Match) -> str:
+    """Return the event's id; the request's id if no route matched."""
+    return match.event_id if isinstance(match, KeptStory) else asking.name_of(match)
+
+
+async def matches(
+    question: Question, limit: int, sources: Sources, ops: Admin | None
+) -> Iterator[Match]:
+    """Return all that fits, the newest first: up to `limit` events of the store, and the lines of
+    the archive, which are read during the iteration. An event may come several times.
+
+    Raises StoreFailed; the iteration raises OSError."""
+    stored = await kept(ops, question, limit) if ops is not None else ()
+    return heapq.merge(sources.look(question), stored, key=lambda match: match.at, reverse=True)
+
+
+# The store.
+
+
 async def kept(ops: Admin, question: Question, limit: int) -> list[KeptStory]:
-    """The `limit` newest that fit, the newest first. Raises StoreFailed."""
+    """Return the newest events that fit, up to `limit`. Raises StoreFailed."""
     fitting: list[KeptStory] = []
-    waiting: list[KeptStory] = []
+    candidates: list[KeptStory] = []
     async for event in _candidates(ops, question):
-        waiting.append(event)
-        if len(waiting) == _CANDIDATES:
-            fitting = await _newest(ops, question, limit, fitting, waiting)
-            waiting = []
-    return await _newest(ops, question, limit, fitting, waiting)
+        candidates.append(event)
+        if len(candidates) == _CANDIDATES:
+            fitting = await _newest(ops, question, limit, fitting, candidates)
+            candidates = []
+    return await _newest(ops, question, limit, fitting, candidates)
 
 
 async def _newest(
-    ops: Admin, question: Question, limit: int, fitting: list[KeptStory], waiting: list[KeptStory]
+    ops: Admin,
+    question: Question,
+    limit: int,
+    fitting: list[KeptStory],
+    candidates: list[KeptStory],
 ) -> list[KeptStory]:
-    """The newest of those that are known to fit, and of those that may. An event is read whole only
-    if it is among the newest."""
+    """Return the newest of both lists. A candidate is read as a whole only if it is among them."""
     known = {event.event_id for event in fitting}
     newest: list[KeptStory] = []
-    for event in sorted([*fitting, *waiting], key=lambda event: event.at, reverse=True):
+    for event in sorted([*fitting, *candidates], key=lambda event: event.at, reverse=True):
         if len(newest) == limit:
             break
         if event.event_id in known or await _fits(ops, question, event):
@@ -60,7 +90,7 @@ async def _newest(
 
 
 async def _candidates(ops: Admin, question: Question) -> AsyncIterator[KeptStory]:
-    """All that may fit, in the order in which they were recorded."""
+    """Yield the events that may fit, in the order of recording."""
     entries: list[Entry] = []
     async for page in ops.pages(_selection(question), _PAGE):
         for entry in page:
@@ -73,7 +103,7 @@ async def _candidates(ops: Admin, question: Question) -> AsyncIterator[KeptStory
 
 
 def _selection(question: Question) -> Selection:
-    """What the store itself can decide: it may select too much, and never too little."""
+    """Return the part of the question that the store decides. It selects at least what fits."""
     return Selection(
         targets=question.targets,
         event_ids=(question.event_id,) if question.event_id else (),
@@ -92,157 +122,110 @@ def _event(entries: list[Entry]) -> KeptStory:
 
 
 async def _fits(ops: Admin, question: Question, event: KeptStory) -> bool:
-    """What the store has found by its bytes may be in another field, or of another target."""
+    """Check what the store cannot: which field the text is in, and which target's code it is."""
     dossier = await ops.dossier(event.event_id)
     return dossier is not None and question.fits(caller_info(dossier))
 
 
 def caller_info(dossier: Dossier) -> CallerInfo:
-    """What the store has of an event, as if one request had left it as its line."""
+    """Return an event of the store in the form of a line."""
     record, letter = dossier.record, dossier.letter
-    standing = (
-        AtTarget(entry.row.target, reason=entry.row.reason, skipped=entry.row.state)
+    results = [
+        at_target(entry.row.target, reason=entry.row.reason, skipped=entry.row.state)
         for entry in dossier.entries
-    )
-    failed = (
-        AtTarget(target, reason=a.reason, status=a.status, code=a.code)
+    ]
+    results += [
+        at_target(target, reason=a.reason, status=a.status, code=a.code)
         for target, attempts in dossier.attempts.items()
-        for a in (each.attempt for each in attempts)
-    )
+        for a in (tried.attempt for tried in attempts)
+    ]
+    view: RequestView = {
+        "what": "request",
+        "at": stamp(record.replied_at),
+        "event_key": letter.event.event_key,
+        "request_id": letter.request_id,
+        "code": SUCCESS if record.stage is Stage.CLOSED else "500",
+        "ms": None,
+        "request": record.requests,
+        "of": None,
+        "cause": "",
+        "unrecorded": "",
+        "unqueued": False,
+        "routes": [],
+        "targets": results,
+    }
     return CallerInfo(
-        at=record.replied_at,
-        event_id=record.event_id,
-        request_id=letter.request_id,
-        event_key=letter.event.event_key,
-        code=SUCCESS if record.stage is Stage.CLOSED else "500",
-        ms=None,
-        number=record.requests,
-        of=None,
-        cause="",
-        unrecorded="",
-        unqueued=False,
-        is_matched=True,
-        routes=(),
-        targets=(*standing, *failed),
-        trace_id=letter.traceparent[3:35],
+        record.replied_at,
+        record.event_id,
+        view,
         digest=letter.digest.hex(),
         bytes=len(letter.event.body),
-        changes=(),
         body=letter.event.body.decode("utf-8", "replace"),
+        trace_id=letter.traceparent[3:35],
         hops=letter.hops,
     )
 
 
-#: What is known of an event, and fits.
-Match = EventLine | KeptStory
+# Rows of a table.
 
-
-async def matches(
-    question: Question, limit: int, sources: Sources, ops: Admin | None
-) -> Iterator[Match]:
-    """All that fits, the newest first, of one event perhaps more than once: the store is asked for
-    `limit` events, the rest is looked for as it is read. Raises StoreFailed; reading them raises
-    OSError."""
-    stored = await kept(ops, question, limit) if ops is not None else ()
-    lines = sources.look(question)
-    return heapq.merge(lines, stored, key=lambda each: each.at, reverse=True)
-
-
-def name_of(match: Match) -> str:
-    """The event's id; its request's where no route has matched it."""
-    return match.event_id or (match.request_id if isinstance(match, CallerInfo) else "")
-
-
-async def story_of(match: Match, sources: Sources, ops: Admin | None) -> Story:
-    """Raises StoreFailed and OSError."""
-    dossier: Dossier | None = None
-    pauses: Sequence[Pause] = ()
-    if ops is not None and match.event_id:
-        dossier, pauses = await ops.dossier(match.event_id), await paused(ops)
-    return story(sources.whole(match), dossier, pauses)
-
-
-#: For how many more happenings a row waits for what it has not yet, so that one whose request was
-#: long ago holds up no table.
+#: The number of matches read, after a table is full, to complete its rows.
 _FURTHER = 5_000
 
-#: What a target's last line says of how it stands.
+#: The state of a delivery by the happening of its last line.
 _LATE = {"dead_letter": State.DEAD, "lost": "lost"}
 
-#: As it stands with a target that still needs something.
+#: States of deliveries that still need something, or have failed for good.
 _OPEN = {State.DEAD, State.QUEUED, State.AWAITING, "lost", "failed"}
 
 
 @dataclass(slots=True)
 class Row:
-    """It grows by older happenings of its event, until it is whole."""
+    """An event in a table, filled from its matches, the newest first."""
 
     newest: Match
-    #: The last of its requests; None where none that fits has been met.
-    told: CallerInfo | None = None
-    #: How it stands with each target, as far as is known.
-    _standing: dict[str, str] = field(default_factory=dict)
+    #: The last request that fits, once found.
+    request: CallerInfo | None = None
+    #: The state of its delivery to each target, as far as known.
+    _states: dict[str, str] = field(default_factory=dict)
 
-    def add(self, each: Match) -> None:
-        match each:
+    def add(self, match: Match) -> None:
+        match match:
             case CallerInfo():
-                self.told = self.told or each
-                for one in each.targets:
-                    said = "failed" if one.failed else one.skipped
-                    self._standing.setdefault(one.target, said)
+                self.request = self.request or match
+                for result in match.results:
+                    state = "failed" if has_failed(result) else result["skipped"]
+                    self._states.setdefault(result["target"], state)
             case LateAttempt():
-                failed = State.QUEUED if each.failed else State.ACKNOWLEDGED
-                self._standing.setdefault(each.tried.target, _LATE.get(each.happening, failed))
+                state = State.QUEUED if match.failed else State.ACKNOWLEDGED
+                state = _LATE.get(match.view["what"], state)
+                self._states.setdefault(match.view["target"], state)
             case KeptStory():
-                for entry in each.entries:
+                for entry in match.entries:
                     later = entry.acknowledged_later_at is not None
-                    self._standing[entry.row.target] = "" if later else entry.row.state
-
-    @property
-    def is_whole(self) -> bool:
-        return self.told is not None
+                    self._states[entry.row.target] = "" if later else entry.row.state
 
     @property
     def open(self) -> dict[str, str]:
-        """How it stands with the targets that still need something, or have failed for good."""
-        return {name: said for name, said in sorted(self._standing.items()) if said in _OPEN}
+        """The targets that still need the event, or have failed for good, with their states."""
+        return {name: state for name, state in sorted(self._states.items()) if state in _OPEN}
 
 
-class EventRows:
-    """So many at most, each event once, the newest first, as soon as they are whole."""
-
-    def __init__(self, newest: Iterator[Match], limit: int) -> None:
-        self._newest = newest
-        self._limit = limit
-        #: There are more; known once all have been read.
-        self.more = False
-
-    def __iter__(self) -> Iterator[Row]:
-        known: set[str] = set()
-        waiting: deque[tuple[int, str]] = deque()
-        unfinished: dict[str, Row] = {}
-        for number, each in enumerate(self._newest):
-            name = name_of(each)
-            if name not in known:
-                if len(known) == self._limit:
-                    self.more = True
-                else:
-                    known.add(name)
-                    unfinished[name] = Row(each)
-                    waiting.append((number, name))
-            if name in unfinished:
-                unfinished[name].add(each)
-            while waiting and _is_ready(unfinished[waiting[0][1]], number - waiting[0][0]):
-                yield unfinished.pop(waiting.popleft()[1])
-            if self.more and not waiting:
-                return
-        yield from (unfinished[name] for _, name in waiting)
-
-
-def _is_ready(row: Row, further: int) -> bool:
-    return row.is_whole or further >= _FURTHER
-
-
-async def rows(question: Question, limit: int, sources: Sources, ops: Admin | None) -> EventRows:
-    """Events that fit. Raises StoreFailed; reading them raises OSError."""
-    return EventRows(await matches(question, limit + 1, sources, ops), limit)
+def rows(newest: Iterable[Match], limit: int) -> tuple[list[Row], bool]:
+    """Return a row for each of the first `limit` events, and whether there are more events."""
+    table: dict[str, Row] = {}
+    incomplete: set[str] = set()
+    further = 0
+    for match in newest:
+        name = name_of(match)
+        if name not in table and len(table) < limit:
+            table[name] = Row(match)
+            incomplete.add(name)
+        elif name not in table or further:
+            further += 1
+        if name in table:
+            table[name].add(match)
+            if table[name].request is not None:
+                incomplete.discard(name)
+        if further >= _FURTHER or (further and not incomplete):
+            break
+    return list(table.values()), further > 0

@@ -1,4 +1,4 @@
-"""What is asked for: by which words an event is known, and which of its happenings count."""
+"""A search's question: which events, and which of their lines."""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from router.archive.trace.lines import AtTarget, CallerInfo, EventLine
+from router.archive.trace.lines import AtTargetView, CallerInfo, EventLine, has_failed
 from router.model.event import SUCCESS
 from router.routing.index import Glob, GlobInvalid
 
-if TYPE_CHECKING:
-    from router.archive.reading import Needle
+#: Bytes, or a pattern, that every line of interest contains.
+Needle = bytes | re.Pattern[bytes]
 
-#: The shortest beginning of a body's hash that is looked for.
-_SHORTEST = 6
+#: The shortest prefix of a body's hash that is searched for, and the length of it that a line has.
+_SHORTEST, _DIGEST = 6, 12
+
+#: Contained in every line that `failed` fits: a happening other than a success, or a reason of an
+#: attempt other than `acknowledged`, the only one that begins with an "a".
+_FAILED = (
+    re.compile(rb'"happening":"(?!(?:event|unmatched)","code":"000"|retried")'),
+    re.compile(rb'"reason":"[^a]'),
+)
 
 
 @dataclass(frozen=True)
 class Word:
-    """One WHAT: an event's id, its request's or its trace's, its key or a pattern of keys, an id in
-    `changes`, or how the SHA-256 of its body begins."""
+    """One WHAT: the id of an event, a request or a trace, a key or a pattern of keys, an id in
+    `changes`, or a prefix of the SHA-256 of the body."""
 
     text: str
 
     @cached_property
     def keys(self) -> Glob:
-        """The same as a pattern of keys; an id that can be none is the key that is spelled so."""
+        """The text as a pattern of keys; an invalid pattern stands for the key spelled like it."""
         try:
             return Glob(self.text)
         except GlobInvalid:
@@ -37,7 +44,7 @@ class Word:
 
     @cached_property
     def needle(self) -> bytes:
-        """Bytes that every line has that it fits; there may be none."""
+        """Bytes in every line that fits; may be empty."""
         if self._is_digest:
             return self.text[:_DIGEST].encode("ascii")
         return _needle_of(self.keys) if len(self.keys.parts) > 1 else _as_written(self.text)
@@ -46,31 +53,17 @@ class Word:
     def _is_digest(self) -> bool:
         return len(self.text) >= _SHORTEST and not set(self.text) - set("0123456789abcdef")
 
-    def fits(self, each: EventLine) -> bool:
-        known = self.text == each.event_id or self.keys.matches(each.event_key)
-        return known or (isinstance(each, CallerInfo) and self._fits_request(each))
+    def fits(self, line: EventLine) -> bool:
+        known = self.text == line.event_id or self.keys.matches(line.event_key)
+        return known or (isinstance(line, CallerInfo) and self._fits_request(line))
 
-    def _fits_request(self, told: CallerInfo) -> bool:
-        text = self.text
-        if text in (told.request_id, told.trace_id) or text in told.changes:
+    def _fits_request(self, request: CallerInfo) -> bool:
+        text, digest, body = self.text, request.digest, request.body
+        if text in (request.view["request_id"], request.trace_id) or text in request.changes:
             return True
-        if self._is_digest and told.digest and told.digest.startswith(text[: len(told.digest)]):
+        if self._is_digest and digest and digest.startswith(text[: len(digest)]):
             return True
-        return told.body is not None and text in told.body and text in set(ids_in(told.body))
-
-
-#: How much of a body's hash a line has, in characters.
-_DIGEST = 12
-
-#: What every line has that `failed` fits: a happening that does not go well by itself, or a reason
-#: of an attempt that no other begins like. Within a collector's line quotes are escaped.
-_FAILED = tuple(
-    re.compile(pattern.replace(b'"', rb'\\*"'))
-    for pattern in (
-        b'happening":"(?!(?:event|unmatched)","code":"000"|retried")',
-        rb'reason":"[^a\\]',
-    )
-)
+        return body is not None and text in body and text in set(ids_in(body))
 
 
 def _needle_of(keys: Glob) -> bytes:
@@ -78,37 +71,35 @@ def _needle_of(keys: Glob) -> bytes:
 
 
 def _as_written(text: str) -> bytes:
-    """What every line has that has this text in it: its longest part without an escape, which
-    collectors escape once more."""
+    """Return the longest part of a text that lines have unescaped."""
     return max(json.dumps(text)[1:-1].split("\\"), key=len).encode("ascii")
 
 
 @dataclass(frozen=True)
 class Question:
-    """Happenings that fit any of the words, and all of the rest; what is empty fits all."""
+    """Fits a line that meets every condition given. An empty field is no condition."""
 
+    #: Any of the words fits.
     words: tuple[Word, ...] = ()
-    #: The one event of this id; a request's id where no route has matched it. Empty for all.
+    #: The event's id, or the request's id if no route matched.
     event_id: str = ""
-    #: Its key fits any of them.
+    #: Any of the patterns matches the event's key.
     keys: tuple[Glob, ...] = ()
     since: float | None = None
     until: float | None = None
     targets: tuple[str, ...] = ()
-    #: The reply's, or a receiver's, or the HTTP status of its answer.
+    #: The reply's code, or a target's code or HTTP status.
     codes: tuple[str, ...] = ()
     failed: bool = False
-    #: What came of an event at other targets than these does not count for it; empty for all.
+    #: The only targets whose results count.
     seen: tuple[str, ...] = ()
 
     @property
     def needles(self) -> tuple[Needle, ...]:
-        """Every line that fits has one of them; none where all have to be looked at."""
-        # What has failed is rarer than what is of a target, or has a key.
-        return _FAILED if self.failed else self._named
-
-    @cached_property
-    def _named(self) -> tuple[bytes, ...]:
+        """Every line that fits contains one of these; none if all lines have to be read."""
+        if self.failed:
+            # Failures are rarer than lines of a target or with a key.
+            return _FAILED
         needles: tuple[bytes, ...]
         if self.event_id:
             needles = (_as_written(self.event_id),)
@@ -120,54 +111,51 @@ class Question:
             needles = tuple(map(_as_written, self.targets or self.codes))
         return needles if all(needles) else ()
 
-    def may_fit(self, line: bytes) -> bool:
-        """Of a line with any of the needles: false where it need not be read as JSON."""
-        return not (self.failed and self._named) or any(name in line for name in self._named)
-
-    def fits(self, each: EventLine) -> bool:
-        tried = each.targets if isinstance(each, CallerInfo) else (each.tried,)
+    def fits(self, line: EventLine) -> bool:
+        """Return whether a line fits, except for its time."""
+        results = line.results
         if self.seen:
-            tried = tuple(one for one in tried if one.target in self.seen)
+            results = [result for result in results if result["target"] in self.seen]
         return (
-            (not self.event_id or self.event_id == _name_of(each))
-            and (not self.words or any(word.fits(each) for word in self.words))
-            and (not self.keys or any(keys.matches(each.event_key) for keys in self.keys))
-            and (not self.targets or any(one.target in self.targets for one in tried))
-            and (not self.codes or self._has_code(each, tried))
-            and (not self.failed or _has_failed(each, tried))
+            (not self.event_id or self.event_id == name_of(line))
+            and (not self.words or any(word.fits(line) for word in self.words))
+            and (not self.keys or any(keys.matches(line.event_key) for keys in self.keys))
+            and (not self.targets or any(result["target"] in self.targets for result in results))
+            and (not self.codes or self._has_code(line, results))
+            and (not self.failed or _has_failed(line, results))
         )
 
-    def _has_code(self, each: EventLine, tried: tuple[AtTarget, ...]) -> bool:
-        said = {one.code for one in tried} | {str(one.status or "") for one in tried}
-        return not said.isdisjoint(self.codes) or (
-            isinstance(each, CallerInfo) and each.code in self.codes
-        )
+    def _has_code(self, line: EventLine, results: list[AtTargetView]) -> bool:
+        codes = {line.view["code"], *(result["code"] for result in results)}
+        codes.update(str(result["status"] or "") for result in results)
+        return not codes.isdisjoint(self.codes)
 
 
-def _name_of(each: EventLine) -> str:
-    return each.event_id or (each.request_id if isinstance(each, CallerInfo) else "")
+def name_of(line: EventLine) -> str:
+    """Return the event's id; the request's id if no route matched."""
+    return line.event_id or (line.view["request_id"] if isinstance(line, CallerInfo) else "")
 
 
-def _has_failed(each: EventLine, tried: tuple[AtTarget, ...]) -> bool:
-    if isinstance(each, CallerInfo):
-        return each.code != SUCCESS or any(one.failed for one in tried)
-    return each.failed
+def _has_failed(line: EventLine, results: list[AtTargetView]) -> bool:
+    if isinstance(line, CallerInfo):
+        return line.view["code"] != SUCCESS or any(map(has_failed, results))
+    return line.failed
 
 
 def ids_in(body: str) -> Iterator[str]:
-    """Whatever is named in a body's `changes`, however deep; none in a body that can't be read."""
+    """Yield every scalar in a body's `changes`, at any depth; nothing for an unreadable body."""
     try:
-        found = json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError):
         return
-    waiting: list[Any] = [found.get("changes")] if isinstance(found, dict) else []
+    waiting: list[Any] = [content.get("changes")] if isinstance(content, dict) else []
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            waiting += each.values()
-        elif isinstance(each, list):
-            waiting += each
-        elif isinstance(each, str):
-            yield each
-        elif each is not None:
-            yield json.dumps(each)
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str):
+            yield value
+        elif value is not None:
+            yield json.dumps(value)

@@ -1,68 +1,36 @@
-"""What became of events, as JSON: a TypedDict for each form, and what makes it.
+"""Events as JSON: a TypedDict for each form, and the functions that make them. The story of one
+event joins its steps in the archive and in the store.
 
-As in `store/views.py`, but times of matches and steps are to the millisecond, as the lines of the
-archive have them. `what` tells which form a match or a step has.
+Times of matches and steps are to the millisecond, as in the archive's lines. `what` tells which
+form a match or a step has. See also `store/views.py`.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NotRequired, TypedDict
 
-from router.archive.trace.finding import KeptStory, Match, Row
-from router.archive.trace.lines import AtTarget, CallerInfo, LateAttempt, LateKind
-from router.archive.trace.story import Acted, Missed, Step, Story
-from router.store.admin import Verb
-from router.store.protocol import Stage
+from router.archive.reading import Sources
+from router.archive.trace.finding import KeptStory, Match, Row, caller_info
+from router.archive.trace.lines import (
+    AtTargetView,
+    CallerInfo,
+    EventLine,
+    LateAttempt,
+    LateView,
+    RequestView,
+    at_target,
+)
+from router.archive.trace.question import Question
+from router.store.admin import Admin, Dossier, Entry, Verb, paused
+from router.store.protocol import Pause, Stage, State, Tried
 from router.store.views import EntryView, entry_view
 from router.telemetry.log.lines import stamp
 
-#: What one target came to. It is made so, since `as` is a word of Python's.
-AtTargetView = TypedDict(
-    "AtTargetView",
-    {
-        "target": str,
-        "as": str,
-        "reason": str,
-        "skipped": str,
-        "ms": float | None,
-        "status": int | None,
-        "code": str,
-        "msg": str,
-        "detail": str,
-        "joined": bool,
-        "late": bool,
-    },
-)
-
-
-class RequestView(TypedDict):
-    what: Literal["request", "unmatched"]
-    at: str
-    event_key: str
-    request_id: str
-    code: str
-    ms: float | None
-    request: int | None
-    of: int | None
-    cause: str
-    unrecorded: str
-    unqueued: bool
-    routes: list[str]
-    targets: list[AtTargetView]
-    #: Where it was asked for.
-    body: NotRequired[str | None]
-
-
-class LateView(AtTargetView):
-    what: LateKind
-    at: str
-    event_key: str
-    retry: int | None
-    cause: str
-    unrecorded: str
-
 
 class MissedView(AtTargetView):
+    """A failed attempt that is in the store and in no line."""
+
     what: Literal["attempt"]
     at: str
     request: int | None
@@ -70,7 +38,7 @@ class MissedView(AtTargetView):
 
 
 class ActedView(TypedDict):
-    """An action's, but that `words` has the selection."""
+    """A person's action on deliveries of the event. `words` has the selection."""
 
     what: Literal["acted"]
     at: str
@@ -93,16 +61,16 @@ class RequestMatch(RequestView):
 
 class StandingView(TypedDict):
     target: str
-    #: The store's, or `failed` or `lost` where only a line tells of it.
+    #: A state of the store; `failed` or `lost` if it is known from a line only.
     state: str
 
 
 class RowView(TypedDict):
-    """What a row of a table has besides its newest line."""
+    """The fields of a table's row besides its newest line."""
 
-    #: What EBaaS was told last, where that is known.
+    #: The code of the last reply to EBaaS, if known.
     told: NotRequired[str]
-    #: The targets that still need something, or have failed for good.
+    #: The targets that still need the event, or have failed for good.
     open: NotRequired[list[StandingView]]
 
 
@@ -125,12 +93,15 @@ MatchView = RequestMatch | LateMatch | KeptMatch
 
 
 class NextView(TypedDict):
+    """A step to come, unless something else happens first."""
+
+    #: `request`: EBaaS retries; `given_up`: EBaaS gives up; `retry`: the router's queue retries.
     what: Literal["request", "given_up", "retry"]
     at: str
     number: int
     target: str
-    #: Whether the target's pause has to end first, and whether that retry is in flight: then it has
-    #: until `at`. Not told by earlier versions.
+    #: Whether a pause delays the retry, and whether the retry is in flight, at most until `at`.
+    #: Missing in earlier versions.
     paused: NotRequired[bool]
     in_flight: NotRequired[bool]
 
@@ -148,16 +119,19 @@ class StoryView(TypedDict):
     stage: Stage | None
     deliveries: list[EntryView]
     next: list[NextView]
-    #: Where it was asked for.
+    #: Only if requested.
     body: NotRequired[str | None]
 
 
 def match_view(match: Match, *, body: bool) -> MatchView:
     match match:
         case CallerInfo():
-            return {"kind": "match", "event_id": match.event_id, **_request(match, body=body)}
+            view: RequestMatch = {"kind": "match", "event_id": match.event_id, **match.view}
+            if body:
+                view["body"] = match.body
+            return view
         case LateAttempt():
-            return {"kind": "match", "event_id": match.event_id, **_late(match), **RowView()}
+            return {"kind": "match", "event_id": match.event_id, **match.view, **RowView()}
         case KeptStory():
             return {
                 "kind": "match",
@@ -170,110 +144,137 @@ def match_view(match: Match, *, body: bool) -> MatchView:
 
 
 def row_view(row: Row, *, body: bool) -> MatchView:
-    """One of a table."""
-    shape = match_view(row.newest, body=body)
-    if shape["what"] == "request" or shape["what"] == "unmatched":
-        return shape
-    if row.told is not None:
-        shape["told"] = row.told.code
-    if shape["what"] != "kept":
-        shape["open"] = [
-            StandingView(target=target, state=state) for target, state in row.open.items()
-        ]
-    return shape
+    view = match_view(row.newest, body=body)
+    if view["what"] == "request" or view["what"] == "unmatched":
+        return view
+    if row.request is not None:
+        view["told"] = row.request.view["code"]
+    if view["what"] != "kept":
+        view["open"] = [{"target": name, "state": state} for name, state in row.open.items()]
+    return view
 
 
-def story_view(story: Story, *, body: bool) -> StoryView:
-    shape: StoryView = {
+# The story of one event.
+
+#: The largest difference between a retry's times in its line and in the store, in seconds. The
+#: number is not enough to recognise a retry, because a replay counts anew.
+_SAME = 30.0
+
+
+async def story_of(match: Match, sources: Sources, ops: Admin | None, *, body: bool) -> StoryView:
+    """Return the story of an event that was found. Raises StoreFailed and OSError."""
+    dossier: Dossier | None = None
+    pauses: Sequence[Pause] = ()
+    if ops is not None and match.event_id:
+        dossier, pauses = await ops.dossier(match.event_id), await paused(ops)
+    lines: list[EventLine] = [match] if isinstance(match, CallerInfo) else []
+    if match.event_id:
+        lines = [*sources.look(Question(event_id=match.event_id))][::-1]
+    return _story(lines, dossier, pauses, body=body)
+
+
+def _story(
+    lines: Sequence[EventLine], dossier: Dossier | None, pauses: Sequence[Pause], *, body: bool
+) -> StoryView:
+    """Make the story of an event from all of its lines, the oldest first, and from the store."""
+    steps: list[StepView] = [line.view for line in lines]
+    requests = [line for line in lines if isinstance(line, CallerInfo)]
+    if dossier is not None:
+        steps += [*_actions(dossier), *_missed(dossier, lines)]
+        requests.append(caller_info(dossier))
+    steps.sort(key=lambda step: step["at"])
+    first = requests[0] if requests else None
+    #: The store has the whole digest, a line only its first characters.
+    best = requests[-1] if dossier else first
+    view: StoryView = {
         "kind": "story",
-        "event_id": story.event_id,
-        "event_key": story.event_key,
-        "request_id": story.request_id,
-        "trace_id": story.trace_id,
-        "sha256": story.digest,
-        "bytes": story.bytes,
-        "changes": list(story.changes),
-        "steps": [_step(step) for step in story.steps],
-        "stage": story.stage,
-        "deliveries": [entry_view(entry) for entry in story.entries],
-        "next": [
-            {
-                "what": each.what,
-                "at": stamp(each.at),
-                "number": each.number,
-                "target": each.target,
-                "paused": each.is_paused,
-                "in_flight": each.is_in_flight,
-            }
-            for each in story.next
-        ],
+        "event_id": (lines or requests)[0].event_id,
+        "event_key": next((e.event_key for e in (*lines, *requests) if e.event_key), ""),
+        "request_id": first.view["request_id"] if first else "",
+        "trace_id": first.trace_id if first else "",
+        "sha256": best.digest if best else "",
+        "bytes": best.bytes if best else None,
+        "changes": list(first.changes) if first else [],
+        "steps": steps,
+        "stage": dossier.record.stage if dossier else None,
+        "deliveries": [entry_view(entry) for entry in dossier.entries] if dossier else [],
+        "next": [*_next(dossier, {pause.target: pause.until for pause in pauses})]
+        if dossier
+        else [],
     }
     if body:
-        shape["body"] = story.body
-    return shape
+        view["body"] = next((r.body for r in requests if r.body is not None), None)
+    return view
 
 
-def _step(step: Step) -> StepView:
-    match step:
-        case CallerInfo():
-            return _request(step, body=False)
-        case LateAttempt():
-            return _late(step)
-        case Missed():
-            return {
+def _actions(dossier: Dossier) -> Iterator[ActedView]:
+    """Yield each action once, with the deliveries whose last action it was."""
+    by_action: dict[str, list[Entry]] = {}
+    for entry in dossier.entries:
+        if entry.action is not None:
+            by_action.setdefault(entry.action.action_id, []).append(entry)
+    for entries in by_action.values():
+        action = entries[0].action
+        assert action is not None
+        yield {
+            "what": "acted",
+            "at": stamp(action.at),
+            "kind": "action",
+            "action_id": action.action_id,
+            "verb": action.verb,
+            "who": action.who,
+            "words": action.what,
+            "deliveries": action.deliveries,
+            "targets": [entry.row.target for entry in entries],
+        }
+
+
+def _missed(dossier: Dossier, lines: Sequence[EventLine]) -> Iterator[MissedView]:
+    """Yield the failed attempts that are in no line."""
+    for target, attempts in dossier.attempts.items():
+        for tried in attempts:
+            if any(_is_about(line, target, tried) for line in lines):
+                continue
+            a = tried.attempt
+            result = at_target(
+                target,
+                **{
+                    name: getattr(a, name) for name in ("reason", "status", "code", "msg", "detail")
+                },
+                ms=round(a.seconds * 1000, 1),
+            )
+            yield {
                 "what": "attempt",
-                "at": stamp(step.at),
-                "request": step.tried.request or None,
-                "retry": step.tried.retry or None,
-                **_at_target(step.each),
-            }
-        case Acted():
-            return {
-                "what": "acted",
-                "at": stamp(step.at),
-                "kind": "action",
-                "action_id": step.action.action_id,
-                "verb": step.action.verb,
-                "who": step.action.who,
-                "words": step.action.what,
-                "deliveries": step.action.deliveries,
-                "targets": list(step.targets),
+                "at": stamp(a.at),
+                "request": tried.request or None,
+                "retry": tried.retry or None,
+                **result,
             }
 
 
-def _request(told: CallerInfo, *, body: bool) -> RequestView:
-    shape: RequestView = {
-        "what": "request" if told.is_matched else "unmatched",
-        "at": stamp(told.at),
-        "event_key": told.event_key,
-        "request_id": told.request_id,
-        "code": told.code,
-        "ms": told.ms,
-        "request": told.number,
-        "of": told.of,
-        "cause": told.cause,
-        "unrecorded": told.unrecorded,
-        "unqueued": told.unqueued,
-        "routes": list(told.routes),
-        "targets": [_at_target(each) for each in told.targets],
-    }
-    if body:
-        shape["body"] = told.body
-    return shape
+def _is_about(line: EventLine, target: str, tried: Tried) -> bool:
+    if isinstance(line, CallerInfo):
+        is_same = line.view["request"] == tried.request
+        return is_same and any(result["target"] == target for result in line.results)
+    is_same = line.view["target"] == target and line.view["retry"] == tried.retry
+    return is_same and abs(line.at - tried.attempt.at) < _SAME
 
 
-def _late(late: LateAttempt) -> LateView:
-    return {
-        "what": late.happening,
-        "at": stamp(late.at),
-        "event_key": late.event_key,
-        "retry": late.retry,
-        "cause": late.cause,
-        "unrecorded": late.unrecorded,
-        **_at_target(late.tried),
-    }
+def _next(dossier: Dossier, paused_until: Mapping[str, float]) -> Iterator[NextView]:
+    record = dossier.record
+    if record.stage is Stage.OPEN:
+        yield _to_come("request", record.due_at, record.requests + 1)
+        yield _to_come("given_up", record.ends_at, 0)
+    for entry in dossier.entries:
+        row = entry.row
+        if row.state is State.QUEUED:
+            at = max(row.due_at, paused_until.get(row.target, 0.0))
+            retry = _to_come("retry", at, row.retries + 1, row.target)
+            yield {**retry, "paused": row.target in paused_until, "in_flight": entry.is_leased}
 
 
-def _at_target(each: AtTarget) -> AtTargetView:
-    named = (("as" if name == "role" else name, name) for name in AtTarget.__slots__)
-    return cast("AtTargetView", {shown: getattr(each, name) for shown, name in named})
+def _to_come(
+    what: Literal["request", "given_up", "retry"], at: float, number: int, target: str = ""
+) -> NextView:
+    step: NextView = {"what": what, "at": stamp(at), "number": number, "target": target}
+    return {**step, "paused": False, "in_flight": False}

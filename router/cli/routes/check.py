@@ -1,4 +1,4 @@
-"""`check`: every fault of a routes.yaml, or, with --print, what the router has of it."""
+"""`check`: every fault of a routes.yaml, or, with --print, the configuration that it makes."""
 
 from __future__ import annotations
 
@@ -10,60 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from router.cli.annotations import CI_FORMATS, Checked, say_checked
+from router.cli.columns import counted
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format
 from router.cli.printing import note, say_as, say_json, say_lines
 from router.cli.routes.inputs import (
     Input,
     add_config,
     add_without_secrets,
+    all_usable,
     annotated,
     config_names,
     problems_json,
     read_cases,
     read_config,
-    usable,
 )
 from router.model.errors import ConfigInvalid, Problem, SettingInvalid
 
 if TYPE_CHECKING:
     from router.config.cases import Case
     from router.config.loading import Config
-
-
-def say_effective(args: argparse.Namespace) -> int:
-    """Print the FILE as a routes.yaml of the same meaning, but for what is masked."""
-    from router.config.effective import effective_of
-
-    names = config_names(args)
-    if len(names) > 1:
-        raise SettingInvalid("--print takes one FILE")
-    if args.format in CI_FORMATS:
-        raise SettingInvalid(f"--print has no format {args.format!r}")
-    found = read_config(names[0], args)
-    loaded = usable(found, args.format)
-    if loaded is None:
-        return BAD
-    effective = effective_of(loaded)
-    shape = {"file": found.name, "hash": loaded.hash, **effective}
-    say_as(args.format, [shape], _lines(f"# {found.name}, hash {loaded.hash}", effective))
-    return GOOD
-
-
-def _lines(heading: str, effective: dict[str, Any]) -> Iterator[str]:
-    from router.config.document import write
-
-    yield heading
-    yield from write(_escaped(effective)).splitlines()
-
-
-def _escaped(value: Any) -> Any:
-    """With every `$` doubled, as a routes.yaml has to have it."""
-    if isinstance(value, dict):
-        return {name: _escaped(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_escaped(each) for each in value]
-    return value.replace("$", "$$") if isinstance(value, str) else value
-
 
 HELP = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
@@ -87,7 +52,7 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_config(parser, many=True)
+    add_config(parser)
     parser.add_argument(
         "--print",
         action="store_true",
@@ -99,24 +64,52 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.print:
-        return say_effective(args)
     names = config_names(args)
-    found = [_Found(read_config(name, args), _tests(name), args.strict) for name in names]
+    if args.print:
+        return _print(names, args)
+    files = [_File(read_config(name, args), _tests(name), args.strict) for name in names]
     _hint_at_folders(names)
     if args.format in CI_FORMATS:
-        say_checked(args.format, "check", [one for each in found for one in each.checked()])
-    for each in found:
+        say_checked(args.format, "check", [one for file in files for one in file.checked()])
+    for file in files:
         if args.format == "json":
-            say_json(each.as_json())
+            say_json(file.as_json())
         elif args.format == "text":
-            for text in each.told():
+            for text in file.texts():
                 say_lines(text.splitlines())
-    return GOOD if all(each.good for each in found) else BAD
+    return GOOD if all(file.good for file in files) else BAD
+
+
+def _print(names: Sequence[str], args: argparse.Namespace) -> int:
+    """Print the FILE as a routes.yaml of the same meaning, but for masked values."""
+    from router.config.document import write
+    from router.config.effective import effective_of
+
+    if len(names) > 1:
+        raise SettingInvalid("--print takes one FILE")
+    if args.format in CI_FORMATS:
+        raise SettingInvalid(f"--print has no format {args.format!r}")
+    file = read_config(names[0], args)
+    if not all_usable([file], args.format) or file.value is None:
+        return BAD
+    effective = effective_of(file.value)
+    shape = {"file": file.name, "hash": file.value.hash, **effective}
+    lines = write(_escaped(effective)).splitlines() if args.format == "text" else ()
+    say_as(args.format, [shape], [f"# {file.name}, hash {file.value.hash}", *lines])
+    return GOOD
+
+
+def _escaped(value: Any) -> Any:
+    """Double every `$`, as a routes.yaml has to have it."""
+    if isinstance(value, dict):
+        return {name: _escaped(below) for name, below in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def _hint_at_folders(names: Sequence[str]) -> None:
-    """Say of a routes.yaml beside a routes.d that the files below that are not checked."""
+    """Note that the files in a routes.d are not checked with the routes.yaml beside it."""
     from router.config.files import COMMON, TEAMS
 
     for path in map(Path, names):
@@ -125,97 +118,83 @@ def _hint_at_folders(names: Sequence[str]) -> None:
 
 
 def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
-    """The tests files of the configuration that are there."""
+    """Read the tests files that exist beside a configuration."""
     from router.config.cases import tests_of
 
     try:
-        return [] if name == STDIN else [read_cases(str(each)) for each in tests_of(Path(name))]
-    except ConfigInvalid:  # as the configuration's own problems say
+        return [] if name == STDIN else [read_cases(str(path)) for path in tests_of(Path(name))]
+    except ConfigInvalid:  # the configuration itself has the same problem
         return []
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """One routes.yaml, or a folder, and the tests files beside."""
+class _File:
+    """A routes.yaml, or a folder, and the tests files beside it."""
 
     routes: Input[Config]
     tests: list[Input[tuple[Case, ...]]]
     strict: bool
 
     @property
-    def warnings(self) -> tuple[Problem, ...]:
-        return self.routes.value.warnings if self.routes.value else ()
-
-    def unknown(self, tests: Input[tuple[Case, ...]]) -> list[Problem]:
-        """Warnings of a tests file: the targets in it that there are not."""
-        from router.config.cases import unknown_targets
-
-        config = self.routes.value
-        return [*unknown_targets(tests.value or (), config.table.targets)] if config else []
-
-    @property
-    def all_warnings(self) -> list[Problem]:
-        return [*self.warnings, *(problem for each in self.tests for problem in self.unknown(each))]
+    def problems(self) -> list[Problem]:
+        return [problem for file, _, _ in self._results() for problem in file.problems]
 
     @property
     def good(self) -> bool:
-        bad = self.routes.problems or any(each.problems for each in self.tests)
-        return not (bad or (self.strict and self.all_warnings))
+        return not (self.problems or (self.strict and self.all_warnings))
 
-    def told(self) -> Iterator[str]:
-        yield from self.routes.excerpts(self.routes.problems, sys.stdout)
-        excerpts = self.routes.excerpts(self.warnings, sys.stdout)
-        yield from (f"warning: {text}" for text in excerpts)
-        if self.routes.value is not None:
-            yield self._summary(self.routes.value)
-        for each in self.tests:
-            yield from each.excerpts(each.problems, sys.stdout)
-            excerpts = each.excerpts(self.unknown(each), sys.stdout)
-            yield from (f"warning: {text}" for text in excerpts)
-            if each.value:
-                yield _counted(each.name, each.value)
-        if self.strict and self.all_warnings:
-            yield f"{self.routes.name} has warnings, which --strict does not allow"
+    @property
+    def all_warnings(self) -> list[Problem]:
+        return [warning for _, warnings, _ in self._results() for warning in warnings]
 
-    def _summary(self, config: Config) -> str:
-        from router.cli.columns import counted
+    def _results(self) -> Iterator[tuple[Input[Any], Sequence[Problem], str]]:
+        """Iterate over the inputs, each with its warnings and, if it is good, a summary."""
+        from router.config.cases import unknown_targets
 
+        config = self.routes.value
+        yield self.routes, config.warnings if config else (), self._summary()
+        for tests in self.tests:
+            cases = tests.value or ()
+            warnings = [*unknown_targets(cases, config.table.targets)] if config else []
+            number = counted(len(cases), "case")
+            yield tests, warnings, f"{tests.name} is good: {number}" if cases else ""
+
+    def _summary(self) -> str:
+        config = self.routes.value
+        if config is None:
+            return ""
         table = config.table
         number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
         files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
-        what = config.hash[:12] or "without its secrets"
-        return f"{self.routes.name} is good: {number}{files}; {what}"
+        digest = config.hash[:12] or "without its secrets"
+        return f"{self.routes.name} is good: {number}{files}; {digest}"
+
+    def texts(self) -> Iterator[str]:
+        for file, warnings, summary in self._results():
+            yield from file.excerpts(file.problems, sys.stdout)
+            yield from (f"warning: {text}" for text in file.excerpts(warnings, sys.stdout))
+            if summary:
+                yield summary
+        if self.strict and self.all_warnings:
+            yield f"{self.routes.name} has warnings, which --strict does not allow"
 
     def checked(self) -> Iterator[Checked]:
-        """With --strict a warning is an error."""
+        """Return the annotations; with --strict a warning is an error."""
         level: Literal["error", "warning"] = "error" if self.strict else "warning"
-        config = self.routes.value
-        said = self._summary(config) if config else ""
-        found = [*annotated(self.routes.problems), *annotated(self.warnings, level)]
-        yield Checked(found, said)
-        for each in self.tests:
-            said = _counted(each.name, each.value) if each.value else ""
-            found = [*annotated(each.problems), *annotated(self.unknown(each), level)]
-            yield Checked(found, said)
+        for file, warnings, summary in self._results():
+            yield Checked([*annotated(file.problems), *annotated(warnings, level)], summary)
 
     def as_json(self) -> dict[str, Any]:
-        config, problems = self.routes.value, list(self.routes.problems)
-        cases = [case for each in self.tests for case in each.value or ()]
+        config = self.routes.value
         return {
             "good": self.good,
             "file": self.routes.name,
             "files": [file.name for file, _ in self.routes.files],
-            "problems": problems_json([*problems, *(p for t in self.tests for p in t.problems)]),
+            "problems": problems_json(self.problems),
             "warnings": problems_json(self.all_warnings),
             "routes": len(config.table.routes) if config else None,
             "targets": len(config.table.targets) if config else None,
             "hash": config.hash or None if config else None,
-            "tests": " ".join(each.name for each in self.tests) or None,
-            "cases": len(cases) or None,
+            "tests": " ".join(tests.name for tests in self.tests) or None,
+            "cases": sum(len(tests.value or ()) for tests in self.tests) or None,
         }
-
-
-def _counted(name: str, cases: tuple[Case, ...]) -> str:
-    from router.cli.columns import counted
-
-    return f"{name} is good: {counted(len(cases), 'case')}"

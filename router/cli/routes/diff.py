@@ -1,28 +1,29 @@
-"""`diff`: what a change of routes.yaml means for events."""
+"""`diff`: the effect of a change of routes.yaml on events."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from router.cli.annotations import CI_FORMATS, say_checked
+from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
 from router.cli.columns import columns, counted, few, quoted
 from router.cli.options import BAD, GOOD, STDIN, Help, add_format, add_settings, stdin
 from router.cli.printing import note, say_json, say_lines
 from router.cli.routes.inputs import (
     Input,
+    Traffic,
     add_without_secrets,
     all_usable,
     check_stdin,
     read_cases,
     read_config,
 )
-from router.config.comparison import Change, Comparison, Group, Move
+from router.config.comparison import Change, Comparison, Detail, Edit, Group, Move, edits_of
 from router.config.document import shown
-from router.config.edits import Detail, Edit
 from router.model.errors import SettingInvalid
 from router.routing.table import Route
 
@@ -72,8 +73,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config.comparison import Comparison
-
     check_stdin([args.old, args.new, *(args.events or ()), *(args.tests or ())])
     before, after = (read_config(name, args) for name in (args.old, args.new))
     cases = _cases(args, after)
@@ -86,25 +85,18 @@ def run(args: argparse.Namespace) -> int:
         compared.add(case.event)
     for name in args.events or ():
         _add_traffic(name, compared)
-    _tell(compared, old, new, args.format, after.name)
+    edits = edits_of(old, new)
+    if args.format == "json":
+        say_json(_as_json(compared, edits))
+    elif args.format in CI_FORMATS:
+        say_checked(args.format, "diff", list(_checked(compared, edits, after.name)))
+    else:
+        say_lines((_markdown if args.format == "markdown" else _text)(compared, edits))
     return BAD if compared.changed else GOOD
 
 
-def _tell(compared: Comparison, old: Config, new: Config, format: str, file: str) -> None:
-    from router.cli.routes.review import checked, review
-    from router.config.edits import edits_of
-
-    edits = edits_of(old, new)
-    if format == "json":
-        say_json(as_json(compared, edits))
-    elif format in CI_FORMATS:
-        say_checked(format, "diff", list(checked(compared, edits, file)))
-    else:
-        say_lines((review if format == "markdown" else told)(compared, edits))
-
-
 def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[Case, ...]]]:
-    """Those of --tests, or of the files beside NEW where nothing else is to be compared."""
+    """Read the tests files of --tests; without them and --events, those beside NEW."""
     from router.config.cases import beside, tests_of
 
     if args.tests is not None or args.events is not None:
@@ -112,16 +104,14 @@ def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[C
     path = Path(args.new)
     if not after.files:
         return []
-    found = [] if args.new == STDIN else tests_of(path)
-    if not found:
+    files = [] if args.new == STDIN else tests_of(path)
+    if not files:
         name = "" if args.new == STDIN or path.is_dir() else f" {beside(path)}"
         raise SettingInvalid(f"there is no tests file{name} beside NEW: give --tests or --events")
-    return [read_cases(str(each)) for each in found]
+    return [read_cases(str(file)) for file in files]
 
 
 def _add_traffic(name: str, compared: Comparison) -> None:
-    from router.cli.routes.inputs import Traffic
-
     before = compared.events
     with _opened(name) as stream:
         traffic = Traffic(stream)
@@ -146,10 +136,11 @@ def _opened(name: str) -> AbstractContextManager[IO[bytes]]:
         raise SettingInvalid(f"--events: {name!r} can't be read: {error.strerror}") from None
 
 
+# Words for all formats.
+
 _UNMATCHED = {"reject": "a failure (500)", "accept": "accepted (000)"}
 
-
-#: What a move does to an event: of many, of one.
+#: The effect of a move, of many events and of one.
 _EFFECTS = {
     ("required", "optional"): ("no longer require {}", "no longer requires {}"),
     ("required", None): ("lose {}", "loses {}"),
@@ -160,111 +151,95 @@ _EFFECTS = {
 }
 
 
-def told(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
-    for group in compared.groups():
-        yield from _group(group)
-        yield ""
-    yield from edited(edits)
-    if untried := untried_of(compared, edits):
-        yield untried
-    for move, events in compared.moves():
-        if move.is_loss:
-            yield effect(compared, move, events, move.target)
-    yield summary(compared)
-
-
-def summary(compared: Comparison) -> str:
+def _summary(compared: Comparison) -> str:
     total = counted(compared.events, "event")
     if compared.changed:
         return f"{compared.changed:,} of {total} would get another plan"
     return f"no plan changes: {total} compared"
 
 
-def effect(compared: Comparison, move: Move, events: int, name: str) -> str:
-    """What happens to a target, called `name`, over all events."""
-    what = _EFFECTS[move.before, move.after][events == 1].format(name)
-    return f"{events:,} of {counted(compared.events, 'event')} {what}"
+def _effect(compared: Comparison, move: Move, events: int, name: str) -> str:
+    """Format the change of a target, called `name`, over all events."""
+    effect = _EFFECTS[move.before, move.after][events == 1].format(name)
+    return f"{events:,} of {counted(compared.events, 'event')} {effect}"
 
 
-def edited(edits: Sequence[Edit]) -> Iterator[str]:
-    """What differs as such, by kind."""
-    for title, kind in (("targets", "target"), ("routes", "route"), ("settings", "settings")):
-        found = [edit for edit in edits if edit.kind == kind]
-        if found:
-            yield f"{title} that differ:"
-            yield from columns([row for edit in found for row in _edit(edit)], indent=2)
-            yield ""
-
-
-def untried_of(compared: Comparison, edits: Sequence[Edit]) -> str:
-    """The routes that differ and of which nothing is known; `""` where there is none."""
-    routes = [edit.name for edit in edits if edit.kind == "route"]
-    untried = [name for name in routes if name not in compared.matched]
-    return f"no event that was compared matches {quoted(untried)}" if untried else ""
-
-
-def _group(group: Group) -> Iterator[str]:
-    """Who is concerned, what changes, and why."""
-    yield f"{number(group)}: {heading(group.change)}"
-    yield from columns(list(effects_of(group.change)), indent=2)
-    yield f"  keys    {keys_of(group)}"
-    if because := why(group):
-        yield f"  routes  {because}"
-
-
-def keys_of(group: Group) -> str:
-    return few([f"{shown(key)}{_times(times)}" for key, times in group.keys.most_common()])
-
-
-def effects_of(change: Change) -> Iterator[tuple[str, str]]:
-    """Each target, and what it was and is."""
-    for move in change.moves:
-        yield move.target, f"{_role(move.before)} → {_role(move.after)}"
-
-
-def heading(change: Change) -> str:
+def _heading(change: Change) -> str:
     if change.newly_unmatched:
         return f"newly unmatched, {_UNMATCHED[change.after]}"
     if not change.moves:
         return f"unmatched as before, {_UNMATCHED[change.before]} → {_UNMATCHED[change.after]}"
     if change.before != change.after:
         return f"newly matched, was {_UNMATCHED[change.before]}"
-    worst = change.moves[0]
-    return f"{_role(worst.before)} → {_role(worst.after)}"
+    return _roles(change.moves[0])
 
 
-def number(group: Group) -> str:
+def _roles(move: Move) -> str:
+    absent = "not in the plan"
+    return f"{move.before or absent} → {move.after or absent}"
+
+
+def _number(group: Group) -> str:
     keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
     return f"{counted(group.events, 'event')} ({keys})"
 
 
-def _times(times: int) -> str:
-    return f" ({times:,} times)" if times > 1 else ""
+def _keys(group: Group) -> str:
+    return few(
+        [
+            shown(key) + (f" ({times:,} times)" if times > 1 else "")
+            for key, times in group.keys.most_common()
+        ]
+    )
 
 
-def _role(role: str | None) -> str:
-    return role or "not in the plan"
-
-
-def why(group: Group) -> str:
-    """The routes of the group's first event that come, go, or have other targets."""
-    old, new = ({route.name: route for route in each} for each in (group.before, group.after))
-    both = old.keys() & new.keys()
-    edited = [name for name in both if _targets(old[name]) != _targets(new[name])]
-    said = [
-        f"{verb} {quoted(sorted(names))}"
-        for verb, names in (
-            ("no longer", old.keys() - new.keys()),
-            ("now", new.keys() - old.keys()),
-            ("with other targets", edited),
-        )
-        if names
+def _why(group: Group) -> str:
+    """Format the routes of the group's first event that come, go, or have other targets."""
+    old, new = ({route.name: route for route in routes} for routes in (group.before, group.after))
+    edited = [
+        name for name in old.keys() & new.keys() if _targets(old[name]) != _targets(new[name])
     ]
-    return "; ".join(said)
+    reasons = (
+        ("no longer", old.keys() - new.keys()),
+        ("now", new.keys() - old.keys()),
+        ("with other targets", edited),
+    )
+    return "; ".join(f"{verb} {quoted(sorted(names))}" for verb, names in reasons if names)
 
 
 def _targets(route: Route) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(route.required), frozenset(route.optional)
+
+
+# As text.
+
+
+def _text(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
+    for group in compared.groups():
+        yield f"{_number(group)}: {_heading(group.change)}"
+        moves = [(move.target, _roles(move)) for move in group.change.moves]
+        yield from columns(moves, indent=2)
+        yield f"  keys    {_keys(group)}"
+        if why := _why(group):
+            yield f"  routes  {why}"
+        yield ""
+    yield from _edited(edits)
+    if untried := _untried(compared, edits):
+        yield untried
+    for move, events in compared.moves():
+        if move.is_loss:
+            yield _effect(compared, move, events, move.target)
+    yield _summary(compared)
+
+
+def _edited(edits: Sequence[Edit]) -> Iterator[str]:
+    """Format the edits, by kind."""
+    for title, kind in (("targets", "target"), ("routes", "route"), ("settings", "settings")):
+        rows = [row for edit in edits if edit.kind == kind for row in _edit(edit)]
+        if rows:
+            yield f"{title} that differ:"
+            yield from columns(rows, indent=2)
+            yield ""
 
 
 def _edit(edit: Edit) -> Iterator[tuple[str, ...]]:
@@ -287,22 +262,114 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_value(each)}" for name, each in value.items())
+        return ", ".join(f"{name}: {_value(below)}" for name, below in value.items())
     return few(value) if isinstance(value, list) else str(value)
 
 
-def as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
+def _untried(compared: Comparison, edits: Sequence[Edit]) -> str:
+    """Name the edited routes that no compared event matches; `""` if there are none."""
+    routes = [edit.name for edit in edits if edit.kind == "route"]
+    untried = [name for name in routes if name not in compared.matched]
+    return f"no event that was compared matches {quoted(untried)}" if untried else ""
+
+
+# As a comment of a review.
+
+#: The most groups and lines of a comment: GitHub takes 65,536 characters.
+_GROUPS, _LINES = 20, 100
+
+
+def _markdown(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
+    """Format Markdown. Texts of files and events are code in it: no mark-up, and no mentions."""
+    yield f"### Routing: {_summary(compared)}"
+    yield ""
+    if effects := [*_effects(compared)]:
+        yield from (*effects, "")
+    groups = compared.groups()
+    if groups:
+        yield "| events | what changes | targets | keys | routes |"
+        yield "| --- | --- | --- | --- | --- |"
+        yield from map(_row, groups[:_GROUPS])
+        yield ""
+    if len(groups) > _GROUPS:
+        yield f"And {counted(len(groups) - _GROUPS, 'group')} of events more."
+        yield ""
+    if edits:
+        yield from _folded(compared, edits)
+
+
+def _effects(compared: Comparison) -> Iterator[str]:
+    if unmatched := compared.newly_unmatched:
+        total = counted(compared.events, "event")
+        yield f"- {unmatched:,} of {total} would match **no route** any more"
+    for move, events in compared.moves():
+        owner = compared.owner(move.target)
+        name = _code(move.target) + (f" ({_code(owner)})" if owner else "")
+        yield f"- {_effect(compared, move, events, name)}"
+
+
+def _row(group: Group) -> str:
+    why = _why(group)
+    cells = [
+        _number(group),
+        _heading(group.change),
+        "<br>".join(f"{_code(move.target)} {_roles(move)}" for move in group.change.moves),
+        _code(_keys(group)),
+        _code(why) if why else "",
+    ]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _folded(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
+    lines = list(_edited(edits))[:-1]
+    if untried := _untried(compared, edits):
+        lines += ["", untried]
+    if len(lines) > _LINES:
+        lines = [*lines[:_LINES], f"and {len(lines) - _LINES:,} lines more"]
+    fence = _fence("\n".join(lines), 3)
+    yield f"<details><summary>What was edited: {counted(len(edits), 'difference')}</summary>"
+    yield ""
+    yield from (fence, *lines, fence)
+    yield ""
+    yield "</details>"
+
+
+def _code(text: str) -> str:
+    fence = _fence(text, 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _fence(text: str, least: int) -> str:
+    """Return more backticks than the text has in a row."""
+    return "`" * max([least, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
+
+
+# For CI systems and programs.
+
+
+def _checked(compared: Comparison, edits: Sequence[Edit], file: str) -> Iterator[Checked]:
+    """Annotate each group at the first of its routes that was edited; a loss is an error."""
+    names = {edit.name for edit in edits if edit.kind == "route"}
+    for group in compared.groups():
+        routes = sorted(group.after, key=lambda route: (route.name not in names, route.place))
+        place = routes[0].place if routes else (file, 0)
+        level: Literal["error", "notice"] = "error" if group.change.is_loss else "notice"
+        moves = [f"{move.target} {_roles(move)}" for move in group.change.moves]
+        why = [f"routes {why}"] if (why := _why(group)) else []
+        words = [f"{_number(group)}: {_heading(group.change)}", *moves]
+        message = "; ".join([*words, f"keys {_keys(group)}", *why])
+        yield Checked([Annotation(level, message, *place)])
+    if not compared.changed:
+        yield Checked(said=_summary(compared))
+
+
+def _as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
     return {
         "events": compared.events,
         "changed": compared.changed,
         "targets": [
-            {
-                "name": move.target,
-                "owner": compared.owner(move.target),
-                "before": move.before,
-                "after": move.after,
-                "events": events,
-            }
+            {**_move_json(move), "owner": compared.owner(move.target), "events": events}
             for move, events in compared.moves()
         ],
         "groups": [_group_json(group) for group in compared.groups()],
@@ -310,15 +377,15 @@ def as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
     }
 
 
+def _move_json(move: Move) -> dict[str, Any]:
+    return {"name": move.target, "before": move.before, "after": move.after}
+
+
 def _group_json(group: Group) -> dict[str, Any]:
-    change = group.change
     return {
-        "before": change.before,
-        "after": change.after,
-        "targets": [
-            {"name": move.target, "before": move.before, "after": move.after}
-            for move in change.moves
-        ],
+        "before": group.change.before,
+        "after": group.change.after,
+        "targets": [_move_json(move) for move in group.change.moves],
         "events": group.events,
         "keys": dict(group.keys.most_common()),
         "more_keys": group.more_keys,
@@ -328,7 +395,5 @@ def _group_json(group: Group) -> dict[str, Any]:
 
 
 def _edit_json(edit: Edit) -> dict[str, Any]:
-    details = {
-        detail.name: {"before": detail.before, "after": detail.after} for detail in edit.details
-    }
+    details = {name: {"before": before, "after": after} for name, before, after in edit.details}
     return {"kind": edit.kind, "name": edit.name, "what": edit.what, "details": details}

@@ -1,12 +1,15 @@
-"""`explain`: which routes match an event, and why."""
+"""`explain`: the routes that match an event, and why; or the events that a target gets."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from router.cli.columns import columns, counted, few, quoted
 from router.cli.options import (
@@ -22,9 +25,8 @@ from router.cli.options import (
     stdin,
     value,
 )
-from router.cli.printing import note, say_as
+from router.cli.printing import Progress, note, say_as
 from router.cli.remote import (
-    Progress,
     Remote,
     add_archive,
     add_remote,
@@ -32,16 +34,25 @@ from router.cli.remote import (
     read_archive,
     read_url,
 )
-from router.cli.routes.inputs import read_config, usable
+from router.cli.routes.inputs import all_usable, read_config
 from router.config.document import shown
-from router.config.explaining import Explained, ExplainedField, ExplainedRoute, ExplainedTarget
+from router.config.explaining import (
+    Explained,
+    ExplainedField,
+    ExplainedRoute,
+    ExplainedTarget,
+    RefusedEvent,
+    explained,
+    refused,
+)
 from router.config.settings import parse_count
 from router.model.errors import Refused, SettingInvalid, StartFailed
 from router.model.event import FIELDS, Event
+from router.routing.table import Role, Route
+from router.telemetry.log.lines import utc
 
 if TYPE_CHECKING:
-    from router.cli.routes.reaching import Reach
-    from router.config.explaining import RefusedEvent
+    from router.archive.trace.lines import CallerInfo
     from router.config.loading import Config
     from router.contract.intake import Intake
 
@@ -68,7 +79,7 @@ HELP = Help(
     },
 )
 
-#: How many of the last requests are looked at for a target, unless told otherwise.
+#: The number of archived requests looked at for a target, by default.
 _LAST = 10_000
 
 
@@ -98,83 +109,56 @@ def run(args: argparse.Namespace) -> int:
     _refuse_others(args)
     if read_url(args) is not None or args.token_file is not None:
         with opened(args) as router:
-            return _tell(_running(router, args), args)
-    found = read_config(str(read_setting(args, "config")), args)
-    loaded = usable(found, args.format)
-    if loaded is None:
+            return _say(_remotely(router, args), args)
+    config = read_config(str(read_setting(args, "config")), args)
+    if not all_usable([config], args.format) or config.value is None:
         return BAD
     if args.target is not None:
-        _tell_target(loaded, found.name, args)
+        _say_target(config.value, config.name, args)
         return GOOD
-    return _tell(_here(loaded, args), args)
+    return _say(_locally(config.value, args), args)
 
 
 def _refuse_others(args: argparse.Namespace) -> None:
-    """Raises SettingInvalid for an option that is for another way to ask."""
+    """Raises SettingInvalid for an option that needs another one."""
     for way, options in (("target", ("archive", "last")), ("event", ("schema",))):
         given = [option for option in options if getattr(args, option) is not None]
         if given and getattr(args, way) is None:
             raise SettingInvalid(f"--{given[0]} is for --{way} only")
 
 
-def _tell(said: Explained | RefusedEvent, args: argparse.Namespace) -> int:
-    if "refused" in said:
-        why = said["refused"]
-        refused = f"refused: EBaaS gets {why['code']} {why['msg']} ({why['why']})"
-        say_as(args.format, [said], [refused])
+def _say(result: Explained | RefusedEvent, args: argparse.Namespace) -> int:
+    if "refused" in result:
+        why = result["refused"]
+        line = f"refused: EBaaS gets {why['code']} {why['msg']} ({why['why']})"
+        say_as(args.format, [result], [line])
         return BAD
-
-    say_as(args.format, [said], told(said, by_key=args.event is None))
+    say_as(args.format, [result], _text(result, by_key=args.event is None))
     return GOOD
 
 
-def _here(loaded: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
-    from router.config.explaining import explained, refused
-
+def _locally(config: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
     try:
         event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
     except Refused as error:
         return refused(error)
-    return explained(event, loaded, whole=args.all)
+    return explained(event, config, whole=args.all)
 
 
-def _running(router: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
-    """What is no event is not sent: the router might read other bytes than these."""
-    from router.config.explaining import refused
-
+def _remotely(router: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
+    """Ask a running router. A refused event is not sent: the router might read other bytes."""
     if args.target is not None:
         raise SettingInvalid("--target is for a routes.yaml on this machine, and not for --url")
-    asked: dict[str, Any] = {"all": True} if args.all else {}
+    question: dict[str, Any] = {"all": True} if args.all else {}
     if args.key:
-        asked["key"] = args.key
+        question["key"] = args.key
     else:
         try:
-            asked["event"] = json.loads(_read_event(args).body)
+            question["event"] = json.loads(_read_event(args).body)
         except Refused as error:
             return refused(error)
-    said: Explained | RefusedEvent = router.post("/explain", asked)
-    return said
-
-
-def _tell_target(loaded: Config, file: str, args: argparse.Namespace) -> None:
-    from router.cli.routes.reaching import as_json, told
-
-    require_target(args.target, loaded.table.targets, file)
-    reach = _reach(loaded, args)
-    shape = as_json(args.target, loaded, reach)
-    say_as(args.format, [shape], told(args.target, loaded, reach))
-
-
-def _reach(loaded: Config, args: argparse.Namespace) -> Reach | None:
-    """None where there is nothing to look into."""
-    from router.archive.reading import Sources
-    from router.cli.routes.reaching import reach_of
-
-    archive = read_archive(args)
-    if archive is None:
-        return None
-    sources = Sources(archive, Progress("looked through"), note)
-    return reach_of(args.target, loaded, sources, args.last or _LAST)
+    answer: Explained | RefusedEvent = router.post("/explain", question)
+    return answer
 
 
 def _read_event(args: argparse.Namespace) -> Event:
@@ -201,8 +185,8 @@ _UNMATCHED = {
 }
 
 
-def told(explained: Explained, *, by_key: bool) -> Iterator[str]:
-    """`by_key` where no more than that was given."""
+def _text(explained: Explained, *, by_key: bool) -> Iterator[str]:
+    """Format an explanation; `by_key` if only the key was given."""
     matching = [route for route in explained["routes"] if route["matched"]]
     others = [route for route in explained["routes"] if not route["matched"]]
     yield from _event(explained["event"], by_key=by_key)
@@ -213,18 +197,19 @@ def told(explained: Explained, *, by_key: bool) -> Iterator[str]:
     yield from _matches(matching)
     if others:
         left = explained["left"]
+        nearest = f"; the nearest {len(others)}, --all shows every one" if left else ""
         yield ""
-        yield f"{_routes(len(others) + left, 'do')} not match{_which(len(others), left)}:"
+        yield f"{_routes(len(others) + left, 'do')} not match{nearest}:"
         yield from _matches(others)
     yield ""
     yield "plan:"
-    if explained["unmatched"] is None:
-        if not explained["targets"]:
-            yield "  nothing for a target of yours"
-        planned = sorted(explained["targets"], key=lambda target: not target["required_by"])
-        yield from columns([_planned(target) for target in planned], indent=2)
-    else:
+    if explained["unmatched"] is not None:
         yield f"  {_UNMATCHED[explained['unmatched']]}"
+        return
+    if not explained["targets"]:
+        yield "  nothing for a target of yours"
+    planned = sorted(explained["targets"], key=lambda target: not target["required_by"])
+    yield from columns([_planned(target) for target in planned], indent=2)
 
 
 def _event(event: Mapping[str, str], *, by_key: bool) -> Iterator[str]:
@@ -232,34 +217,34 @@ def _event(event: Mapping[str, str], *, by_key: bool) -> Iterator[str]:
     yield f"key     {shown(key)}"
     if not any(values):
         count = key.count(".") + 1
-        why = (
-            "its four parts are empty"
-            if count == 4
-            else f"it has {counted(count, 'part')}, not four"
-        )
+        parts = f"it has {counted(count, 'part')}, not four"
+        why = "its four parts are empty" if count == 4 else parts
         yield f"        {why}: the other fields are unknown, and taken as empty;"
         yield "        a whole event by --event has them"
         return
     names = (field.removeprefix("event_") for field in FIELDS)
-    said = ", ".join(f"{name} {shown(value)}" for name, value in zip(names, values, strict=False))
+    fields = ", ".join(f"{name} {shown(value)}" for name, value in zip(names, values, strict=False))
     origin = ", from the key's four parts" if by_key else ""
-    yield f"fields  {said}{origin}"
+    yield f"fields  {fields}{origin}"
     if (derived := ".".join(values)) != key:
         yield f"        they would make the key {shown(derived)}, but the given one counts"
 
 
 def _matches(routes: Sequence[ExplainedRoute]) -> Iterator[str]:
-    for each in routes:
-        yield f"  {shown(each['name'])}  {each['file']}:{each['line']}"
-        yield from columns([_field(field) for field in each["fields"]], indent=6)
+    for route in routes:
+        yield f"  {shown(route['name'])}  {route['file']}:{route['line']}"
+        yield from columns([_field(field) for field in route["fields"]], indent=6)
 
 
 def _field(field: ExplainedField) -> tuple[str, ...]:
     value = shown(field["value"]) if field["value"] else "(unknown)"
     if field["pattern"] is not None:
         return field["field"], value, f"matches {shown(field['pattern'])}"
-    patterns = few([shown(pattern) for pattern in field["patterns"]], " or ")
-    return field["field"], value, f"is not {patterns}   <-- this stops it"
+    return field["field"], value, f"is not {_alternatives(field['patterns'])}   <-- this stops it"
+
+
+def _alternatives(patterns: Sequence[str]) -> str:
+    return few([shown(pattern) for pattern in patterns], " or ")
 
 
 def _planned(target: ExplainedTarget) -> tuple[str, ...]:
@@ -272,10 +257,148 @@ def _planned(target: ExplainedTarget) -> tuple[str, ...]:
 
 
 def _routes(count: int, verb: str) -> str:
-    """`1 route matches`, `2 routes match`."""
+    """Format `1 route matches`, `2 routes match`."""
     plural = {"match": "matches", "do": "does"}
     return f"{counted(count, 'route')} {verb if count != 1 else plural[verb]}"
 
 
-def _which(count: int, left: int) -> str:
-    return f"; the nearest {count}, --all shows every one" if left else ""
+# The other way round: the routes and the last events of one target.
+
+#: The most events that are shown.
+_SHOWN = 10
+
+
+class _Reached(NamedTuple):
+    """An archived event that the configuration sends to the target."""
+
+    caller: CallerInfo
+    role: Role
+    routes: tuple[Route, ...]
+
+
+@dataclass(slots=True)
+class _Reach:
+    """The archived events that the target would get. It grows while the archive is read."""
+
+    looked_at: int = 0
+    #: The time of the oldest event looked at; Unix time, in seconds.
+    since: float | None = None
+    roles: Counter[Role] = field(default_factory=Counter)
+    #: The newest events.
+    newest: list[_Reached] = field(default_factory=list)
+
+
+def _say_target(config: Config, file: str, args: argparse.Namespace) -> None:
+    from router.config.effective import effective_of
+
+    require_target(args.target, config.table.targets, file)
+    reach = _reach(config, args)
+    target = {"name": args.target, **effective_of(config)["targets"][args.target]}
+    routes = [
+        (route, role)
+        for route in config.table.routes_as_written
+        if (role := _role(args.target, route))
+    ]
+    shape = {
+        "target": target,
+        "routes": [_route_json(route, role) for route, role in routes],
+        "events": _reach_json(reach) if reach else None,
+    }
+    say_as(args.format, [shape], _target_text(target, routes, reach))
+
+
+def _role(target: str, route: Route) -> Role | None:
+    if target in route.required:
+        return "required"
+    return "optional" if target in route.optional else None
+
+
+def _reach(config: Config, args: argparse.Namespace) -> _Reach | None:
+    """Match the last archived events; None without an archive. Raises OSError."""
+    from router.archive.reading import Sources
+    from router.archive.trace.lines import CallerInfo
+    from router.archive.trace.question import Question
+
+    archive = read_archive(args)
+    if archive is None:
+        return None
+    reach = _Reach()
+    lines = Sources(archive, Progress("looked through"), note).look(Question())
+    callers = (line for line in lines if isinstance(line, CallerInfo))
+    for caller in islice(callers, args.last or _LAST):
+        reach.looked_at += 1
+        reach.since = caller.at
+        plan = config.table.match(caller.event)
+        if role := plan.roles.get(args.target):
+            reach.roles[role] += 1
+            if len(reach.newest) < _SHOWN:
+                reach.newest.append(_Reached(caller, role, plan.giving(args.target)))
+    return reach
+
+
+def _target_text(
+    target: Mapping[str, Any], routes: Sequence[tuple[Route, Role]], reach: _Reach | None
+) -> Iterator[str]:
+    owner = f"  owner {target['owner']}" if "owner" in target else ""
+    yield f"{target['name']}  {target['url']}{owner}"
+    if target.get("paused"):
+        yield "the target is paused: it gets nothing"
+    yield ""
+    lead = "leads" if len(routes) == 1 else "lead"
+    yield f"{counted(len(routes), 'route')} {lead} to it:" if routes else "no route leads to it"
+    for route, role in routes:
+        yield f"  {shown(route.name)}  {route.where}  {role}"
+        rows = [(field, _alternatives(patterns)) for field, patterns in route.match.items()]
+        yield from columns(rows, indent=6)
+    yield ""
+    yield from _reach_text(reach)
+
+
+def _reach_text(reach: _Reach | None) -> Iterator[str]:
+    if reach is None or reach.since is None:
+        why = "nothing is archived yet" if reach else "there is no archive here"
+        yield f"no events to look at: {why}"
+        return
+    roles = ", ".join(f"{count:,} {role}" for role, count in sorted(reach.roles.items()))
+    number, total = f"{reach.roles.total():,}", counted(reach.looked_at, "request")
+    counts = f": {roles}" if roles else ""
+    yield f"it would get {number} of the last {total}, back to {utc(reach.since)}{counts}"
+    rows = [
+        (
+            utc(caller.at),
+            shown(caller.event_key),
+            role,
+            f"by {quoted([one.name for one in routes])}",
+        )
+        for caller, role, routes in reach.newest
+    ]
+    yield from columns(rows, indent=2)
+
+
+def _route_json(route: Route, role: Role) -> dict[str, Any]:
+    return {
+        "name": route.name,
+        "file": route.file,
+        "line": route.line,
+        "as": role,
+        "match": {field: list(patterns) for field, patterns in route.match.items()},
+    }
+
+
+def _reach_json(reach: _Reach) -> dict[str, Any]:
+    return {
+        "looked_at": reach.looked_at,
+        "since": utc(reach.since) if reach.since is not None else None,
+        "required": reach.roles["required"],
+        "optional": reach.roles["optional"],
+        "newest": [
+            {
+                "time": utc(caller.at),
+                "event_id": caller.event_id,
+                "event_key": caller.event_key,
+                "as": role,
+                "routes": [route.name for route in routes],
+            }
+            for caller, role, routes in reach.newest
+        ],
+    }

@@ -1,4 +1,4 @@
-"""`init`: a first routes.yaml, its tests and the editors' schemas, for a folder of one's own."""
+"""`init`: writes a first routes.yaml, its tests and the editors' schemas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
 from router.cli.printing import NAME, note, say
-from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, why_not
+from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, may, why_not
 
 HELP = Help(
     about="""Writes four files into FOLDER, which is made where it is missing: routes.yaml, in which
@@ -34,16 +34,13 @@ HELP = Help(
     },
 )
 
-#: Where events go unless told otherwise: `ebaas-router receive` listens there.
+#: The default target: `ebaas-router receive` listens there.
 _DEFAULT = "receiver=http://127.0.0.1:9001/callback"
 
-#: What is checked in place of a URL that has no value yet.
-_STAND_IN = "https://target.example.com/"
-
-#: The editors' schemas, which are written beside the files.
+#: The editors' schemas, written beside the files.
 _SCHEMAS = ("routes.schema.json", "routes.test.schema.json")
 
-#: What else there is for editors, for receivers and for other programs.
+#: More for editors, receivers and other programs.
 _OTHERS = (
     "routes.common.schema.json",
     "routes.team.schema.json",
@@ -96,7 +93,7 @@ cases:
 
 
 class NewTarget(NamedTuple):
-    """One that was named on the command line."""
+    """A target that the command line names."""
 
     name: str
     url: str
@@ -121,38 +118,32 @@ def run(args: argparse.Namespace) -> int:
     if args.schemas:
         if args.target:
             raise SettingInvalid("--target is for a routes.yaml, and not for --schemas")
-        files = _schemas((*_SCHEMAS, *_OTHERS))
-        _write(folder, files, "w")
-        say(f"written: {', '.join(str(folder / name) for name in files)}")
+        _write(folder, _schemas((*_SCHEMAS, *_OTHERS)), "w")
         return GOOD
     targets = [_target(text) for text in args.target or [_DEFAULT]]
-    files = {**_files(targets), **_schemas(_SCHEMAS)}
     _check(targets, read_setting(args, "secrets_dir"))
-    try:
-        _write(folder, files, "x")
-    except FileExistsError as error:
-        note(f"{error.filename} is there already; nothing was written")
-        return BAD
-    _tell(folder, files)
+    files = {**_files(targets), **_schemas(_SCHEMAS)}
+    for path in (folder / name for name in files):
+        if may(path, os.F_OK):
+            note(f"{path} is there already; nothing was written")
+            return BAD
+    _write(folder, files, "x")
+    say("")
+    say(f"  {NAME} check {folder / 'routes.yaml'}    # whether it is right; after each edit")
+    say(f"  {NAME} serve --config {folder / 'routes.yaml'}")
     return GOOD
 
 
 def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> None:
-    """Raises StartFailed; in mode `x`, FileExistsError before anything is written."""
+    """Raises StartFailed."""
     try:
-        for name in files if mode == "x" else ():
-            if (folder / name).exists():
-                raise FileExistsError(None, None, str(folder / name))
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             with (folder / name).open(mode, encoding="utf-8") as file:
                 file.write(text)
-    except FileExistsError as error:
-        if error.filename == str(folder):
-            raise StartFailed(f"{folder} can't be written: {why_not(folder, error)}") from None
-        raise
     except OSError as error:
         raise StartFailed(f"{folder} can't be written: {why_not(folder, error)}") from None
+    say(f"written: {', '.join(str(folder / name) for name in files)}")
 
 
 def _target(text: str) -> NewTarget:
@@ -163,64 +154,44 @@ def _target(text: str) -> NewTarget:
 
 
 def _files(targets: Sequence[NewTarget]) -> Mapping[str, str]:
-    """The two that people edit, by their names."""
+    """Return the two files that people edit, by their names."""
     from router.config.document import write
 
-    said = write({each.name: {"url": each.url} for each in targets})
-    names = [write({"name": each.name}).removeprefix("name: ").strip() for each in targets]
+    text = write({target.name: {"url": target.url} for target in targets})
+    names = [write({"name": target.name}).removeprefix("name: ").strip() for target in targets]
     required = f"required: [{', '.join(names)}]"
     return {
-        "routes.yaml": _ROUTES % {"targets": textwrap.indent(said, "  "), "required": required},
+        "routes.yaml": _ROUTES % {"targets": textwrap.indent(text, "  "), "required": required},
         "routes.test.yaml": _TESTS % {"required": required},
     }
 
 
 def _schemas(names: Iterable[str]) -> Mapping[str, str]:
-    """They stand beside the files that name them, so that any editor finds them."""
+    """Return the schemas, which stand beside the files that name them: any editor finds them."""
     from router.contract.schema import shipped_schema
 
     return {name: shipped_schema(name).read_text("utf-8") for name in names}
 
 
 def _check(targets: Sequence[NewTarget], secrets_dir: Path | None) -> None:
-    """Raises SettingInvalid for what the router would not take, and notes what it warns of, and
-    what has no value yet."""
-    from router.config.loading import parse
+    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted, and
+    variables that have no value yet."""
+    from router.config.files import Written
+    from router.config.loading import parse_files
 
-    named = [each.name for each in targets]
-    if twice := [name for name in named if named.count(name) > 1]:
+    names = [target.name for target in targets]
+    if twice := [name for name in names if names.count(name) > 1]:
         raise SettingInvalid(f"--target: {twice[0]!r} is given twice")
-    unset = _unset(targets, secrets_dir)
-    known = [NewTarget(each.name, _STAND_IN) if each in unset else each for each in targets]
-    routes = _files(known)["routes.yaml"]
+    files = [Written("routes.yaml", _files(targets)["routes.yaml"].encode())]
     try:
-        warnings = parse(routes.encode(), "routes.yaml", os.environ, secrets_dir).warnings
+        config = parse_files(files, os.environ, secrets_dir, placeholders=True)
     except ConfigInvalid as error:
-        wrong = [f"--target: {each.path}: {each.message}" for each in error.problems]
+        wrong = [f"--target: {problem.path}: {problem.message}" for problem in error.problems]
         raise SettingInvalid("\n".join(wrong)) from None
-    for each in warnings:
-        note(f"warning: {each.path}: {each.message}")
-    for target, why in unset.items():
-        note(f"targets.{target.name}.url: {why}; the router needs it")
-
-
-def _unset(targets: Iterable[NewTarget], secrets_dir: Path | None) -> dict[NewTarget, str]:
-    """Those whose URL has no value here, as a variable may, and why."""
-    from router.config.variables import Unresolved, Unset, Variables
-
-    variables, found = Variables(os.environ, secrets_dir), dict[NewTarget, str]()
-    for each in targets:
-        try:
-            variables.resolve(each.url)
-        except Unset as error:
-            found[each] = str(error)
-        except Unresolved:
-            continue  # the parser says where
-    return found
-
-
-def _tell(folder: Path, files: Iterable[str]) -> None:
-    say(f"written: {', '.join(str(folder / name) for name in files)}")
-    say("")
-    say(f"  {NAME} check {folder / 'routes.yaml'}    # whether it is right; after each edit")
-    say(f"  {NAME} serve --config {folder / 'routes.yaml'}")
+    for warning in config.warnings:
+        note(f"warning: {warning.path}: {warning.message}")
+    try:
+        parse_files(files, os.environ, secrets_dir)
+    except ConfigInvalid as error:
+        for problem in error.problems:
+            note(f"{problem.path}: {problem.message}; the router needs it")

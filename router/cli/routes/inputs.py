@@ -1,13 +1,11 @@
-"""Inputs of commands about routes: configurations, tests, and recorded events."""
+"""Inputs of the commands about routes: configurations, tests, and recorded events."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import os
-import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,18 +31,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Input(Generic[T]):
-    """A file as it was found: what it says, or why it can't be used."""
+    """A file or folder, and its value or its problems."""
 
-    #: As it was given, which is how problems have it.
+    #: As it was given, which is its name in problems.
     name: str
-    #: It, or the files of a folder, each with what it is to be.
+    #: The files and their formats.
     files: Sequence[tuple[Written, Name]]
-    #: None where there are problems.
+    #: None if there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
 
     def excerpts(self, problems: Collection[Problem], stream: IO[str]) -> Iterator[str]:
-        """Each problem, and where the stream is a terminal the line that it is about."""
+        """Format each problem; for a terminal with the line that it is about."""
         from router.config.schema import legible_source
 
         if not problems or not stream.isatty():
@@ -56,20 +54,18 @@ class Input(Generic[T]):
             if file.name in faulty
         }
         return (
-            sources[each.file].excerpt(each) if each.file in sources else str(each)
-            for each in problems
+            sources[one.file].excerpt(one) if one.file in sources else str(one) for one in problems
         )
 
 
-def add_config(parser: argparse.ArgumentParser, *, many: bool = False) -> None:
-    """What `config_names` reads."""
-    nargs = "*" if many else "?"
-    parser.add_argument("files", nargs=nargs, metavar="FILE", help="a routes.yaml, as --config")
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `config_names` reads."""
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a routes.yaml, as --config")
     add_settings(parser, "config", "secrets_dir")
 
 
 def add_without_secrets(parser: argparse.ArgumentParser) -> None:
-    """What `read_config` heeds: for who has no secrets, such as CI."""
+    """Add the option of `read_config` for places without secrets, such as CI."""
     parser.add_argument(
         "--without-secrets",
         action="store_true",
@@ -79,8 +75,8 @@ def add_without_secrets(parser: argparse.ArgumentParser) -> None:
 
 
 def config_names(args: argparse.Namespace) -> list[str]:
-    """The routes.yaml that are meant: each FILE, or what serve would take."""
-    given: list[str] = [args.files] if isinstance(args.files, str) else args.files or []
+    """Return each FILE, or the configuration that `serve` would load."""
+    given: list[str] = args.files or []
     if given and args.config is not None:
         raise SettingInvalid("FILE and --config are the same: one of them can be given")
     check_stdin(given)
@@ -88,13 +84,13 @@ def config_names(args: argparse.Namespace) -> list[str]:
 
 
 def check_stdin(files: Sequence[str]) -> None:
-    """Raises SettingInvalid where several are it."""
+    """Raises SettingInvalid if more than one file is stdin."""
     if files.count(STDIN) > 1:
         raise SettingInvalid("only one file can be '-', stdin")
 
 
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
-    """What the router would load with this environment."""
+    """Read what the router would load with this environment."""
     from router.config.loading import parse_files
     from router.config.parts import formats_of
 
@@ -115,24 +111,17 @@ def read_cases(name: str) -> Input[tuple[Case, ...]]:
     return _read(name, parse, lambda files: ["routes.test"] * len(files))
 
 
-def usable(found: Input[T], format: str) -> T | None:
-    """What the file says; where it can't be used, that is told as `all_usable` does."""
-    all_usable([found], format)
-    return found.value
-
-
-def all_usable(found: Sequence[Input[Any]], format: str, command: str = "check") -> bool:
-    """Whether they can be used; where some can't, that is told: as the result to a machine, else
-    as a message."""
-    bad = [each for each in found if each.value is None]
+def all_usable(inputs: Sequence[Input[Any]], format: str, command: str = "check") -> bool:
+    """True if all inputs can be used. Their problems are the result for a machine, and else
+    messages."""
+    bad = [one for one in inputs if one.value is None]
     if bad and format == "json":
-        say_json({"problems": problems_json(p for each in bad for p in each.problems)})
+        say_json({"problems": problems_json(p for one in bad for p in one.problems)})
     elif bad and format in CI_FORMATS:
-        checked = [Checked(annotated(each.problems)) for each in bad]
-        say_checked(format, command, checked)
+        say_checked(format, command, [Checked(annotated(one.problems)) for one in bad])
     elif bad:
         with contextlib.suppress(OSError):
-            for text in (text for each in bad for text in each.excerpts(each.problems, sys.stderr)):
+            for text in (text for one in bad for text in one.excerpts(one.problems, sys.stderr)):
                 print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
     return not bad
 
@@ -143,12 +132,12 @@ def annotated(
     return [
         Annotation(
             level,
-            f"{each.path}: {each.message}" if each.path else each.message,
-            each.file,
-            each.line,
-            each.column,
+            f"{one.path}: {one.message}" if one.path else one.message,
+            one.file,
+            one.line,
+            one.column,
         )
-        for each in problems
+        for one in problems
     ]
 
 
@@ -161,7 +150,6 @@ def _read(
     parse: Callable[[Sequence[Written]], T],
     formats: Callable[[Sequence[Written]], Sequence[Name]],
 ) -> Input[T]:
-    shown = "stdin" if name == STDIN else name
     files: Sequence[Written] = ()
     value: T | None = None
     problems: tuple[Problem, ...] = ()
@@ -170,6 +158,7 @@ def _read(
         value = parse(files)
     except ConfigInvalid as error:
         problems = error.problems
+    shown = "stdin" if name == STDIN else name
     return Input(shown, list(zip(files, formats(files), strict=True)), value, problems)
 
 
@@ -180,118 +169,68 @@ def _files(name: str) -> Sequence[Written]:
     if name == STDIN:
         return [Written("stdin", stdin().read(MAX_SIZE + 1))]
     path = Path(name)
-    if may(path, os.F_OK) and path.is_fifo():  # what a shell makes of <(...)
+    if may(path, os.F_OK) and path.is_fifo():  # a shell's <(...)
         with path.open("rb") as pipe:
             return [Written(name, pipe.read(MAX_SIZE + 1))]
     files = read(path)
     return files if path.is_dir() else [files[0]._replace(name=name)]
 
 
-#: The longest line that is looked at, in bytes; twice the largest callback by default.
+#: The longest line that is read, in bytes; twice the largest callback by default.
 MAX_EVENT_LINE = 2 * 1024 * 1024
-
-#: How many different events are held at a time, in number and in characters of their fields.
-_MAX_HELD, _MAX_CHARACTERS = 50_000, 16 * 1024 * 1024
-
-#: The lines of the router's log that are about an event.
-_HAPPENINGS = ("event", "unmatched")
-
-#: The fields as the log writes them, where nothing in them is escaped. Looking for these alone
-#: takes a fifth of the time that the whole line would.
-_LOGGED = re.compile(
-    rb'"happening":"(?:event|unmatched)",.*"event_key":"T","event_source":"T",'
-    rb'"event_topic":"T","event_type":"T","event_status":"T"'.replace(b"T", rb"([ !#-\[\]-~]+)")
-)
-
-#: A line of the log that stands for many alike.
-_SUM = re.compile(rb'"happening":"unmatched",.*"count":([0-9]{1,12}),"first":')
-
-_Values = tuple[str, ...]
 
 
 class Traffic:
-    """The events in a stream, each with how many times it came, in bounded memory.
+    """The events in a stream of lines, each with the number of times that it came.
 
     A line is an event as EBaaS sends it, a line of the router's log, or a key alone, as JSON or as
-    it is. Before a `{` there may be what collectors put there: a time, a container's name.
+    it is. A collector may have put a time or a container's name before a `{`.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        #: Lines that are none of these, by now. Blank ones and the log's others don't count.
+        #: Lines that are none of these, so far; blank lines and other lines of the log not counted.
         self.skipped = 0
 
     def __iter__(self) -> Iterator[tuple[Event, int]]:
-        """The same event may come again later, where there are many different ones."""
-        held: Counter[_Values] = Counter()
-        characters = 0
-        for values, times in self._read():
-            if values not in held:
-                characters += sum(map(len, values))
-            held[values] += times
-            if len(held) >= _MAX_HELD or characters >= _MAX_CHARACTERS:
-                yield from _events(held)
-                held.clear()
-                characters = 0
-        yield from _events(held)
-
-    def _read(self) -> Iterator[tuple[_Values, int]]:
         while line := self._stream.readline(MAX_EVENT_LINE):
-            if len(line) == MAX_EVENT_LINE and not line.endswith(b"\n"):
-                self._pass_over()
-                continue
-            values = _values(line)
-            if values:
-                summed = _SUM.search(line)
-                yield values, int(summed[1]) if summed else 1
-            elif values is None:
+            try:
+                if len(line) == MAX_EVENT_LINE and not line.endswith(b"\n"):
+                    self._skip_rest()
+                    raise Unreadable("too long")
+                fields = _fields(line)
+            except Unreadable:
                 self.skipped += 1
+            else:
+                # A line of the log may stand for many events that no route matched.
+                count = fields.get("count") if fields.get("happening") == "unmatched" else 1
+                if fields:
+                    yield Event.of(fields), count if isinstance(count, int) else 1
 
-    def _pass_over(self) -> None:
-        """The rest of a line that is too long."""
-        self.skipped += 1
+    def _skip_rest(self) -> None:
         while (rest := self._stream.readline(MAX_EVENT_LINE)) and not rest.endswith(b"\n"):
             pass
 
 
-def _events(held: Counter[_Values]) -> Iterator[tuple[Event, int]]:
-    for values, times in held.items():
-        yield Event.of(dict(zip(FIELDS, values, strict=True))), times
-
-
-def _values(line: bytes) -> _Values | None:
-    """An event's five fields, those that are not said empty; `()` where there is nothing to say
-    of the line, None where it is not understood."""
-    if logged := _LOGGED.search(line):
-        key, *four = logged.groups()
-        return (*(value.decode() for value in four), key.decode())
+def _fields(line: bytes) -> dict[str, Any]:
+    """Return the fields of an event, empty for a line about something else. Raises Unreadable."""
     start = line.find(b"{")
     if start < 0 or line.lstrip().startswith(b'"'):
-        return _key(line)
-    try:
-        said = parse_json(line[start:], ROUTER)
-    except Unreadable:
-        return None
-    if not isinstance(said, dict):
-        return None
-    if said.get("happening", "event") not in _HAPPENINGS:
-        return ()
-    values = tuple(said.get(name) or "" for name in FIELDS)
-    return values if _routable(values) else None
+        key = _key(line)
+        return {"event_key": key} if key else {}
+    fields = parse_json(line[start:], ROUTER)
+    if fields.get("happening", "event") not in ("event", "unmatched"):
+        return {}
+    values = [fields.get(name) or "" for name in FIELDS]
+    if all(isinstance(value, str) for value in values) and (values[4] or all(values[:4])):
+        return dict(fields)
+    raise Unreadable("no key")
 
 
-def _routable(values: tuple[Any, ...]) -> bool:
-    """Whether these are strings of which the key is known: its own, or by all four others."""
-    return all(isinstance(value, str) for value in values) and bool(values[4] or all(values[:4]))
-
-
-def _key(line: bytes) -> _Values | None:
+def _key(line: bytes) -> str:
     text = line.decode("utf-8", "replace").strip()
     if text.startswith('"'):
-        try:
-            text = parse_json(text.encode(), ROUTER)
-        except Unreadable:
-            return None
-    elif len(text.split()) > 1 or text.startswith("["):
-        return None
-    return ("", "", "", "", text) if text else ()
+        return str(parse_json(text.encode(), ROUTER))
+    if len(text.split()) > 1 or text.startswith("["):
+        raise Unreadable("no key")
+    return text

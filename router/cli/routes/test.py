@@ -1,4 +1,4 @@
-"""`test`: the cases of a tests file against a routes.yaml, and which routes no case has tried."""
+"""`test`: the cases of a tests file against a routes.yaml, and the routes that no case matches."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
+from router.cli.columns import columns, counted
 from router.cli.options import (
     BAD,
     GOOD,
@@ -30,6 +31,7 @@ from router.cli.routes.inputs import (
     read_cases,
     read_config,
 )
+from router.config.document import shown
 from router.model.errors import SettingInvalid
 from router.model.event import FIELDS
 
@@ -77,109 +79,95 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config.cases import coverage, judge
+    from router.config.cases import CaseBlind, coverage, judge
 
     check_stdin(args.files)
     path: Path = read_setting(args, "config")
-    found = read_config(str(path), args)
-    files = [read_cases(file) for file in args.files or _beside(path, found)]
-    usable = all_usable([found, *files], args.format, "test")
-    loaded = found.value
-    if loaded is None or not usable:
+    routes = read_config(str(path), args)
+    files = [read_cases(file) for file in args.files or _beside(path, routes)]
+    usable = all_usable([routes, *files], args.format, "test")
+    config = routes.value
+    if config is None or not usable:
         return BAD
     cases = [case for file in files for case in file.value or ()]
-    verdicts = [judge(case, loaded.table) for case in cases]
-    covered = coverage(loaded.table, verdicts)
-    enough = covered.percent >= args.fail_under
+    verdicts = [judge(case, config.table) for case in cases]
+    result = _Result(verdicts, coverage(config.table, verdicts), config, CaseBlind(config.table))
+    enough = result.covered.percent >= args.fail_under
     if args.format in CI_FORMATS:
-        checked = _checked(verdicts, covered, loaded, enough=enough)
-        say_checked(args.format, "test", list(checked))
+        say_checked(args.format, "test", list(_checked(result, enough=enough)))
     else:
         less = [] if enough else [f"that is under {args.fail_under:g} %"]
-        shape, told = _as_json(verdicts, covered, loaded), _told(verdicts, covered, loaded)
-        say_as(args.format, [shape], chain(told, less))
-    return GOOD if enough and all(verdict.holds for verdict in verdicts) else BAD
+        say_as(args.format, [_as_json(result)], chain(_text(result), less))
+    return GOOD if enough and not result.failed else BAD
 
 
-def _beside(path: Path, found: Input[Config]) -> list[str]:
-    """The tests files beside; of one file that is there it is told where it is missing."""
+def _beside(path: Path, routes: Input[Config]) -> list[str]:
+    """Return the tests files beside a configuration; for a single file also one that is missing."""
     from router.config.cases import beside, tests_of
 
-    if not found.files:
+    if not routes.files:
         return []
     if not path.is_dir():
         return [str(beside(path))]
-    names = [str(each) for each in tests_of(path)]
-    if found.value is not None and not names:
+    names = [str(tests) for tests in tests_of(path)]
+    if routes.value is not None and not names:
         raise SettingInvalid(f"no file of {path} has a tests file beside it: give FILE")
     return names
 
 
-def _told(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> Iterator[str]:
-    from router.cli.columns import columns, counted
-    from router.config.cases import CaseBlind
+class _Result(NamedTuple):
+    """The verdicts of all cases."""
 
-    failed = [verdict for verdict in verdicts if not verdict.holds]
-    blind = CaseBlind(loaded.table)
+    verdicts: Sequence[Verdict]
+    covered: Coverage
+    config: Config
+    blind: CaseBlind
+
+    @property
+    def failed(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if not verdict.holds]
+
+    def summary(self) -> str:
+        total, missed = self.covered.total, len(self.covered.missed)
+        # Rounded down: 100 is all of them.
+        percent = f"{math.floor(self.covered.percent * 10) / 10:g}"
+        return f"{total - missed:,} of {counted(total, 'route')} covered, {percent} %"
+
+    def missed_by_case(self, verdict: Verdict) -> list[Route]:
+        return self.blind.missed(verdict.case.event, verdict.plan)
+
+    def reasons(self, verdict: Verdict) -> Iterator[str]:
+        """Iterate over likely reasons for the differences."""
+        if not verdict.plan.routes:
+            yield "no route matches"
+        for route in self.missed_by_case(verdict):
+            name = f"{route.where}: {shown(route.name)}"
+            yield f"{name} would match if upper and lower case were one"
+
+    def difference(self, one: Difference) -> tuple[str, str, str]:
+        """Format a target, its expected role, and its role."""
+        expected = "expected " + (one.expected or "nothing")
+        if one.actual is not None:
+            places = ", ".join(route.where for route in one.routes[:3])
+            return one.target, expected, f"is {one.actual} by {places}"
+        targets = self.config.table.targets
+        unknown = f"; there is no such target{nearest_of(one.target, targets)}"
+        absent = "is not in the plan"
+        return one.target, expected, absent if one.target in targets else absent + unknown
+
+
+def _text(result: _Result) -> Iterator[str]:
+    failed = result.failed
     for verdict in failed:
-        yield _title(verdict.case)
-        rows = [_difference(each, loaded) for each in verdict.differences]
-        yield from columns(rows, indent=4)
-        yield from (f"    {why}" for why in _why(verdict, blind))
-    count = counted(len(verdicts), "case")
+        case = verdict.case
+        yield f"{case.file}:{case.line}: {_name(case)}"
+        yield from columns([result.difference(one) for one in verdict.differences], indent=4)
+        yield from (f"    {reason}" for reason in result.reasons(verdict))
+    count = counted(len(result.verdicts), "case")
     yield f"{count}: {len(failed):,} failed" if failed else f"{count}, every one holds"
-    for route in covered.missed:
+    for route in result.covered.missed:
         yield f"{route.where}: {_untried(route)}"
-    yield _summary(covered)
-
-
-def _why(verdict: Verdict, blind: CaseBlind) -> Iterator[str]:
-    """What may be behind the differences."""
-    from router.config.document import shown
-
-    if not verdict.plan.routes:
-        yield "no route matches"
-    for route in blind.missed(verdict.case.event, verdict.plan):
-        place = f"{route.where}: {shown(route.name)}"
-        yield f"{place} would match if upper and lower case were one"
-
-
-def _untried(route: Route) -> str:
-    from router.config.document import shown
-
-    return f"no case matches {shown(route.name)}"
-
-
-def _summary(covered: Coverage) -> str:
-    from router.cli.columns import counted
-
-    number = covered.total - len(covered.missed)
-    return f"{number:,} of {counted(covered.total, 'route')} covered, {_percent(covered)} %"
-
-
-def _checked(
-    verdicts: Sequence[Verdict], covered: Coverage, loaded: Config, *, enough: bool
-) -> Iterator[Checked]:
-    """Each case by itself; then the routes, where one that no case tries is an error if they are
-    too few that any does."""
-    from router.config.cases import CaseBlind
-
-    blind = CaseBlind(loaded.table)
-    for verdict in verdicts:
-        case, found = verdict.case, []
-        if not verdict.holds:
-            said = [" ".join(_difference(each, loaded)) for each in verdict.differences]
-            why = "".join(f"; {each}" for each in _why(verdict, blind))
-            message = f"{_name(case)}: {', '.join(said)}{why}"
-            found.append(Annotation("error", message, case.file, case.line))
-        yield Checked(found)
-    level: Literal["error", "notice"] = "notice" if enough else "error"
-    missed = [Annotation(level, _untried(each), each.file, each.line) for each in covered.missed]
-    yield Checked(missed, _summary(covered))
-
-
-def _title(case: Case) -> str:
-    return f"{case.file}:{case.line}: {_name(case)}"
+    yield result.summary()
 
 
 def _name(case: Case) -> str:
@@ -187,35 +175,31 @@ def _name(case: Case) -> str:
     return case.name if case.name == key else f"{case.name} ({key})"
 
 
-def _difference(difference: Difference, loaded: Config) -> tuple[str, str, str]:
-    """Target, what was expected, what is."""
-    expected = "expected " + (difference.expected or "nothing")
-    if difference.actual is None:
-        return difference.target, expected, f"is not in the plan{_unknown(difference, loaded)}"
-    places = ", ".join(route.where for route in difference.routes[:3])
-    return difference.target, expected, f"is {difference.actual} by {places}"
+def _untried(route: Route) -> str:
+    return f"no case matches {shown(route.name)}"
 
 
-def _unknown(difference: Difference, loaded: Config) -> str:
-    targets = loaded.table.targets
-    if difference.target in targets:
-        return ""
-    return f"; there is no such target{nearest_of(difference.target, targets)}"
+def _checked(result: _Result, *, enough: bool) -> Iterator[Checked]:
+    """Annotate each failed case, then each route that no case matches: an error if too few are
+    covered."""
+    for verdict in result.verdicts:
+        case, annotations = verdict.case, []
+        if not verdict.holds:
+            words = [" ".join(result.difference(one)) for one in verdict.differences]
+            message = "; ".join([f"{_name(case)}: {', '.join(words)}", *result.reasons(verdict)])
+            annotations.append(Annotation("error", message, case.file, case.line))
+        yield Checked(annotations)
+    level: Literal["error", "notice"] = "notice" if enough else "error"
+    missed = result.covered.missed
+    annotations = [Annotation(level, _untried(one), one.file, one.line) for one in missed]
+    yield Checked(annotations, result.summary())
 
 
-def _percent(covered: Coverage) -> str:
-    """Rounded down: 100 is all of them."""
-    return f"{math.floor(covered.percent * 10) / 10:g}"
-
-
-def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> dict[str, Any]:
-    from router.config.cases import CaseBlind
-
-    failed = [verdict for verdict in verdicts if not verdict.holds]
-    blind = CaseBlind(loaded.table)
+def _as_json(result: _Result) -> dict[str, Any]:
+    covered = result.covered
     return {
-        "cases": len(verdicts),
-        "failed": [_failed_json(verdict, blind) for verdict in failed],
+        "cases": len(result.verdicts),
+        "failed": [_failed_json(result, verdict) for verdict in result.failed],
         "routes": covered.total,
         "covered": covered.total - len(covered.missed),
         "percent": covered.percent,
@@ -225,7 +209,7 @@ def _as_json(verdicts: Sequence[Verdict], covered: Coverage, loaded: Config) -> 
     }
 
 
-def _failed_json(verdict: Verdict, blind: CaseBlind) -> dict[str, Any]:
+def _failed_json(result: _Result, verdict: Verdict) -> dict[str, Any]:
     case = verdict.case
     return {
         "file": case.file,
@@ -236,9 +220,9 @@ def _failed_json(verdict: Verdict, blind: CaseBlind) -> dict[str, Any]:
         "exact": case.exact,
         "actual": verdict.plan.roles,
         "routes": [route.name for route in verdict.plan.routes],
-        "but_for_case": [route.name for route in blind.missed(case.event, verdict.plan)],
+        "but_for_case": [route.name for route in result.missed_by_case(verdict)],
         "differences": [
-            {"target": each.target, "expected": each.expected, "actual": each.actual}
-            for each in verdict.differences
+            {"target": one.target, "expected": one.expected, "actual": one.actual}
+            for one in verdict.differences
         ],
     }

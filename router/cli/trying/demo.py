@@ -1,10 +1,9 @@
-"""`demo`: the router, stand-ins for its targets, one sample event, and what happened to it."""
+"""`demo`: the router with stand-ins for its targets, and a few events that show how it works."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import shlex
 import tempfile
@@ -24,10 +23,9 @@ from router.cli.options import (
     serve_command,
 )
 from router.cli.printing import say
-from router.config.settings import SETTINGS
-from router.model.errors import SettingInvalid, StartFailed
+from router.cli.trying.request import Request, Response, post
+from router.model.errors import StartFailed
 from router.model.event import SUCCESS
-from router.store.url import Database
 from router.telemetry.log import Log
 
 if TYPE_CHECKING:
@@ -38,9 +36,8 @@ if TYPE_CHECKING:
 
 HELP = Help(
     about="""Runs the router with stand-in business endpoints on the addresses of its targets, sends
-    it the sample event of the platform's page, tells what happened, and keeps serving until Ctrl-C.
-    It stands in for targets on this machine only, and calls nothing else. Its store is a file of
-    its own that goes with it, unless --store names one, or a database is set.""",
+    it the sample event of the platform's page, shows what happens, and keeps serving until Ctrl-C.
+    All targets must be on this machine; nothing else is called. Its store is a temporary file.""",
     examples=(
         "ebaas-router demo",
         "ebaas-router demo --port 9000",
@@ -48,160 +45,109 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "ended by Ctrl-C",
-        NOT_STARTED: "could not start: a taken port, a target that is elsewhere",
+        NOT_STARTED: "could not start: a taken port, a target on another machine",
     },
 )
 
-#: The request sample of the platform's page.
+#: The sample of the platform's page, and two other events: the body tells events apart.
 SAMPLE = (
     b'{"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"1",'
     b'"event_key":"a.gs.cert.1","changes":["id1","id2"]}'
 )
-
-#: Other events: what tells them apart is the body.
 SECOND, THIRD = SAMPLE.replace(b"id2", b"id3"), SAMPLE.replace(b"id2", b"id4")
 
-#: How often a target fails the third one: by the usual waits some hundred seconds long.
+#: How often a target fails the third event: about two minutes with the default waits.
 _FAILURES = 5
 
-#: In an installed package the shipped routes.yaml is here; in a checkout it is the default itself.
+#: The most requests for the second event, and the longest wait between two, in seconds.
+_REQUESTS, _LONGEST_WAIT = 5, 1.0
+
+#: The shipped routes.yaml of an installed package; in a checkout the default path is the file.
 _SHIPPED = Path(__file__).parents[2] / "shipped" / "routes.yaml"
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-#: How long the story may take, in seconds; stand-ins answer in milliseconds. And how long EBaaS may
-#: wait in it before it sends again.
-_PATIENCE, _LONGEST = 30.0, 20.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_settings(
         parser,
-        *("config", "host", "port", "path", "store_password_file", "secrets_dir"),
-        *("ops_host", "ops_port", "ops_tokens"),
-    )
-    parser.add_argument(
-        "--store",
-        metavar="STORE",
-        help="a store that outlives the demo: a file, or postgresql://USER@HOST/NAME (default a "
-        f"file of its own that goes with it, or {SETTINGS['store'].variable} where that names a "
-        "database)",
+        "config",
+        "host",
+        "port",
+        "path",
+        "secrets_dir",
+        "ops_host",
+        "ops_port",
+        "ops_tokens",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = read_settings(args)
-    if args.store and settings.store is None:
-        raise SettingInvalid("the demo's story is one of memory: it needs a store")
-    if args.store or isinstance(settings.store, Database):
-        _run(args, settings)
-        return GOOD
     with tempfile.TemporaryDirectory(prefix="ebaas-router-demo-") as folder:
-        # A file of its own, so that each demo tells the same story.
-        _run(args, replace(settings, store=Path(folder) / "demo.db"))
+        _run(args, replace(read_settings(args), store=Path(folder) / "demo.db"))
     return GOOD
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router.app import App
-    from router.config import loading
-    from router.config.files import read
     from router.net.listening import listen
     from router.process import running
-    from router.process.asgi_server import AsgiServer
     from router.process.server import Server, ops_services
     from router.telemetry.log.foreign import take_library_lines
 
-    path = settings.config if settings.config.exists() or args.config else _SHIPPED
-    name = path.name if path is _SHIPPED else str(path)
-    files = read(path)
-    if path is _SHIPPED:
-        files = (files[0]._replace(name=name),)
-    loaded = loading.parse_files(files, os.environ, settings.secrets_dir)
-    # Whoever plays with it is on this machine.
-    loaded = replace(loaded, ebaas=replace(loaded.ebaas, token=(), allow_from=()))
-    log, story = Log(), EventLines()
-    log.takes = story.take
+    name, config = _load(args, settings)
+    log, lines = Log(), EventLines()
+    log.takes = lines.take
     take_library_lines(log)
-    stand_ins = _stand_ins(loaded)
-    app = App(settings, loaded, log)
-    serving = Server(app.entry, listen(settings.host, settings.port))
-    ops, ops_url = ops_services(
-        settings,
-        [*serve_command(args, store=settings.store), "--as-search"],
-        app.insight,
-        log,
-        app.identity.ops_key,
-    )
-    url = serving.url + settings.path.reveal()
-    shown = f"{serving.url}{settings.path}"
-    option = f"its target's url in {name}"
-    served = [
-        AsgiServer(stand_in, listen(*address, option))
+    stand_ins = _stand_ins(config)
+    app = App(settings, config, log)
+    server = Server(app.entry, listen(settings.host, settings.port), lifespan=app.lifespan)
+    search = [*serve_command(args, store=settings.store), "--as-search"]
+    ops, ops_url = ops_services(settings, search, app.insight, log, app.identity.ops_key)
+    used_by = f"its target's url in {name}"
+    targets = [
+        Server(stand_in, listen(*address, used_by))
         for address, stand_in in sorted(stand_ins.items())
     ]
 
-    async def tell_story() -> None:
-        line, wait = await _tell_first(url, story), loaded.ebaas.schedule.waits[0]
-        if (failing := _last_required(line)) and wait > _LONGEST:
-            say("")
-            say(f"A retry is not shown: by `ebaas: waits` it would come after {wait:g} s.")
-        elif failing:
-            stand_ins[_address(loaded.table.targets[failing])].fail(SECOND, 1)
-            await _tell_retry(url, story, failing, wait)
-        if waiting := _optional(line):
-            stand_in = stand_ins[_address(loaded.table.targets[waiting])]
-            await _leave_waiting(url, story, waiting, stand_in)
-
-    async def tell() -> None:
+    async def show() -> None:
+        shown = f"{server.url}{settings.path}"
         say(f"EBaaS callback router on {shown}")
         if ops_url:
-            say(f"its page to watch it by: {ops_url}/")
-        say(f"{name}: {counted(len(loaded.table.routes), 'route')}")
-        for target in loaded.table.targets.values():
+            say(f"its page: {ops_url}/")
+        say(f"{name}: {counted(len(config.table.routes), 'route')}")
+        for target in config.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
-        say("")
-        say("The demo plays EBaaS, and sends the sample event of the platform's page.")
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await tell_story()
-        except TimeoutError:
-            say(f"  that goes on for more than {_PATIENCE:g} s; its end is left out")
+        await _Story(server.url + settings.path.reveal(), lines, config, stand_ins).show()
         log.takes = None
         say("")
         say("Send another:")
         say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
         say("Serving until Ctrl-C.")
 
-    running.run(*ops, *served, serving, then=tell)
+    running.run(*ops, *targets, server, then=show)
 
 
-class EventLines:
-    """Takes the events' lines from the log until it is over; other lines are printed."""
+def _load(args: argparse.Namespace, settings: Settings) -> tuple[str, Config]:
+    """The name of the routes.yaml, and what it says; but every caller is admitted."""
+    from router.config import loading
+    from router.config.files import read
 
-    def __init__(self) -> None:
-        self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-
-    def take(self, happening: str, fields: Mapping[str, Any]) -> bool:
-        if happening != "event":
-            return False
-        self._events.put_nowait(fields)
-        return True
-
-    async def event(self, reply: str) -> Mapping[str, Any]:
-        """The fields of the event that got this reply, once it is over; others' are passed over."""
-        request_id = json.loads(reply)["request_id"]
-        while (fields := await self._events.get())["request_id"] != request_id:
-            pass
-        return fields
+    path = settings.config if settings.config.exists() or args.config else _SHIPPED
+    files, name = read(path), str(path)
+    if path is _SHIPPED:
+        name = path.name
+        files = (files[0]._replace(name=name),)
+    config = loading.parse_files(files, os.environ, settings.secrets_dir)
+    return name, replace(config, ebaas=replace(config.ebaas, token=(), allow_from=()))
 
 
-def _stand_ins(loaded: Config) -> dict[tuple[str, int], StandIn]:
-    """One for each address that targets have. Raises StartFailed for one that is elsewhere."""
+def _stand_ins(config: Config) -> dict[tuple[str, int], StandIn]:
+    """A stand-in for each address of a target. Raises StartFailed for another machine's."""
     from router.cli.trying.standin import StandIn
 
     stand_ins: dict[tuple[str, int], StandIn] = {}
-    for target in loaded.table.targets.values():
+    for target in config.table.targets.values():
         url = urlsplit(target.url)
         if url.scheme != "http" or url.hostname not in _LOOPBACK:
             raise StartFailed(
@@ -217,65 +163,89 @@ def _address(target: Target) -> tuple[str, int]:
     return url.hostname or "", url.port or 80
 
 
-async def _send(url: str, body: bytes) -> str:
-    """Play EBaaS once; the reply's body as text."""
-    from router.transport.engine import Answer, as_it_came, lines_of
-    from router.transport.native import NativePool
+class EventLines:
+    """Takes the log lines of events; the log prints all others."""
 
-    pool = NativePool(url)
-    try:
-        lines = lines_of([(b"content-type", b"application/json")])
-        result = await pool.post(lines, body, _PATIENCE, as_it_came)
-    finally:
-        await pool.close()
-    if not isinstance(result, Answer):
-        raise StartFailed(f"the router did not answer its sample event: {result.reason}")
-    return result.body.decode("utf-8", "replace")
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
 
+    def take(self, kind: str, fields: Mapping[str, Any]) -> bool:
+        if kind != "event":
+            return False
+        self._events.put_nowait(fields)
+        return True
 
-async def _tell_first(url: str, story: EventLines) -> Mapping[str, Any]:
-    """The sample event and what became of it; its fields."""
-    reply = await _send(url, SAMPLE)
-    line = await story.event(reply)
-    say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
-    for number, route in enumerate(line["routes"]):
-        say(f"  {'matched by' if number == 0 else '':<14} {route}")
-    for name, delivery in line["targets"].items():
-        say(f"  {name:<14} {delivery['as']:<10} {_answer(delivery):<25} {delivery['ms']:>6.1f} ms")
-    say(f"  {'reply':<14} {reply}  {line['ms']:.1f} ms")
-    return line
+    async def of(self, request_id: str) -> Mapping[str, Any]:
+        """Wait for the line of this request, and drop those of others."""
+        while (fields := await self._events.get())["request_id"] != request_id:
+            pass
+        return fields
 
 
-def _optional(line: Mapping[str, Any]) -> str | None:
-    return next((name for name, each in line["targets"].items() if each["as"] == "optional"), None)
+class _Story:
+    """Plays EBaaS with three events: a good one, one that is retried, one that stays queued."""
 
+    def __init__(
+        self,
+        url: str,
+        lines: EventLines,
+        config: Config,
+        stand_ins: Mapping[tuple[str, int], StandIn],
+    ) -> None:
+        self._url = url
+        self._lines = lines
+        self._config = config
+        self._stand_ins = stand_ins
 
-async def _leave_waiting(url: str, story: EventLines, target: str, stand_in: StandIn) -> None:
-    """A third event, which a target that nobody waits for fails for a while: something to see."""
-    stand_in.fail(THIRD, _FAILURES)
-    await story.event(await _send(url, THIRD))
-    say("")
-    say(f"A third one, which {target} fails for some two minutes: the router retries it meanwhile.")
+    async def show(self) -> None:
+        say("")
+        say("The demo plays EBaaS, and sends the sample event of the platform's page.")
+        line = await self._show_first()
+        roles = {delivery["as"]: name for name, delivery in line["targets"].items()}
+        if target := roles.get("required"):
+            await self._show_retry(target)
+        if target := roles.get("optional"):
+            self._fail(target, THIRD, _FAILURES)
+            await self._send(THIRD)
+            say("")
+            say(f"A third event fails at {target} for about two minutes: the router retries it.")
 
-
-def _last_required(line: Mapping[str, Any]) -> str | None:
-    targets = line["targets"].items()
-    return next((name for name, each in reversed(targets) if each["as"] == "required"), None)
-
-
-async def _tell_retry(url: str, story: EventLines, failing: str, wait: float) -> None:
-    """A second event, which one target fails at first: whom its retry reaches."""
-    say("")
-    say(f"Another one, and {failing} fails at first. EBaaS sends again what gets no {SUCCESS}:")
-    while True:
-        line = await story.event(await _send(url, SECOND))
-        say(f"  request {line['request']} of {line['of']}")
+    async def _show_first(self) -> Mapping[str, Any]:
+        reply, line = await self._send(SAMPLE)
+        say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
+        for number, route in enumerate(line["routes"]):
+            say(f"  {'matched by' if number == 0 else '':<14} {route}")
         for name, delivery in line["targets"].items():
-            say(f"    {name:<14} {_answer(delivery)}")
-        say(f"    {'reply':<14} {line['code']}")
-        if line["code"] == SUCCESS:
-            return
-        await asyncio.sleep(wait)
+            answer = f"{delivery['as']:<10} {_answer(delivery):<25} {delivery['ms']:>6.1f} ms"
+            say(f"  {name:<14} {answer}")
+        say(f"  {'reply':<14} {reply}")
+        return line
+
+    async def _show_retry(self, target: str) -> None:
+        """Show that the retry of an event calls only the target that failed."""
+        self._fail(target, SECOND, 1)
+        say("")
+        say(f"Next, an event that {target} fails at first. EBaaS retries until it gets {SUCCESS}:")
+        for _ in range(_REQUESTS):
+            _, line = await self._send(SECOND)
+            say(f"  request {line['request']} of {line['of']}")
+            for name, delivery in line["targets"].items():
+                say(f"    {name:<14} {_answer(delivery)}")
+            say(f"    {'reply':<14} {line['code']}")
+            if line["code"] == SUCCESS:
+                return
+            await asyncio.sleep(min(self._config.ebaas.schedule.waits[0], _LONGEST_WAIT))
+
+    def _fail(self, target: str, body: bytes, times: int) -> None:
+        self._stand_ins[_address(self._config.table.targets[target])].fail(body, times)
+
+    async def _send(self, body: bytes) -> tuple[Response, Mapping[str, Any]]:
+        """Send an event: the reply, and the event's log line."""
+        headers = {b"content-type": b"application/json"}
+        reply = await post(Request(self._url, headers, body, timeout=30.0))
+        if not reply.request_id:
+            raise StartFailed(f"the router did not answer its sample event: {reply.reason}")
+        return reply, await self._lines.of(reply.request_id)
 
 
 def _answer(delivery: Mapping[str, Any]) -> str:

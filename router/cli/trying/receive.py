@@ -1,4 +1,4 @@
-"""`receive`: a stand-in receiver that prints what it gets."""
+"""`receive`: a stand-in receiver that prints each request."""
 
 from __future__ import annotations
 
@@ -20,29 +20,25 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say_as
 from router.cli.trying.request import read_secrets
-from router.cli.trying.standin import Received
-from router.cli.wording import Table, Wording, add_language, read_language
 from router.config.settings import parse_count, parse_host, parse_port
 from router.contract.schedule import parse_duration
 from router.model.event import SUCCESS
-from router.process.asgi_server import AsgiServer
 from router.telemetry.log.lines import stamp
 
 if TYPE_CHECKING:
-    from router.cli.trying.standin import Distrust
-
+    from router.cli.trying.standin import Distrust, Received
 
 HELP = Help(
     about="""Plays a business endpoint: answers every POST of JSON, on any path, with the contract's
     reply, and prints one line for each request. By default it acknowledges; --code and --status
-    make it refuse, --delay makes it slow, --fail-first and --fail-rate make it fail now and then
-    with code 500. With --verify a request has to be signed (Standard Webhooks): one that is not is
-    answered with 401, and its line says why. It goes on until Ctrl-C.""",
+    make it refuse, --delay makes it slow, --fail-first and --fail-rate make some requests fail with
+    code 500. With --verify a request must be signed (Standard Webhooks): otherwise it is answered
+    with 401, and its line says why. Ctrl-C ends it.""",
     examples=(
         "ebaas-router receive",
         "ebaas-router receive --port 9002 --delay 7s     # too slow for most timeouts",
         "ebaas-router receive --fail-first 2             # healthy from the third request on",
-        "ebaas-router receive --fail-rate 0.2 --seed 1   # the same luck every time",
+        "ebaas-router receive --fail-rate 0.2 --seed 1   # the same failures every time",
         "ebaas-router receive --verify '${LEDGER_SECRET}'",
         "ebaas-router receive --format json | jq .headers",
     ),
@@ -76,63 +72,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--port", type=value(parse_port), default="9001", help="0 takes any free one (default 9001)"
     )
-    _add_answer(parser)
-    _add_failures(parser)
-    _add_verify(parser)
-    about = "of the lines; json has the headers and the body too (default text)"
-    add_format(parser, about=about)
-    add_language(parser)
-
-
-def _add_answer(parser: argparse.ArgumentParser) -> None:
-    answer = parser.add_argument_group("the answer")
-    answer.add_argument(
-        "--code", type=value(parse_code), default=SUCCESS, help="the contract's code (default 000)"
-    )
-    answer.add_argument("--msg", default="", help="its message (default the platform page's)")
-    answer.add_argument(
-        "--status", type=value(parse_status), default="200", help="the HTTP status (default 200)"
-    )
-    answer.add_argument(
-        "--delay",
-        type=value(parse_duration),
-        default="0s",
-        metavar="TIME",
-        help="how long each answer takes (default 0s)",
-    )
-
-
-def _add_failures(parser: argparse.ArgumentParser) -> None:
-    failures = parser.add_argument_group("failures, with code and status 500")
-    failures.add_argument(
-        "--fail-first", type=value(parse_count), default=0, metavar="N", help="of the first N"
-    )
-    failures.add_argument(
-        "--fail-rate",
-        type=value(parse_share),
-        default="0",
-        metavar="SHARE",
-        help="of a random share, 0 to 1 (default 0)",
-    )
-    failures.add_argument(
-        "--seed", type=value(parse_count), metavar="N", help="makes the random ones repeatable"
-    )
-
-
-def _add_verify(parser: argparse.ArgumentParser) -> None:
+    _add_answer(parser.add_argument_group("the answer"))
+    _add_failures(parser.add_argument_group("failures, with code and status 500"))
     signatures = parser.add_argument_group("signatures")
     signatures.add_argument(
         "--verify",
         action="append",
         metavar="SECRET",
-        help="check them by this secret, written as in routes.yaml: whsec_…, or ${NAME} and "
-        "${file:NAME} that keep it out of the command line; twice for two that may be right",
+        help="verify them with this secret, which may be ${NAME} or ${file:NAME}, as in "
+        "routes.yaml; repeat it for two valid secrets",
     )
     add_settings(parser, "secrets_dir")
+    add_format(parser, about="of the lines; json adds headers and body (default text)")
+
+
+def _add_answer(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--code", type=value(parse_code), default=SUCCESS, help="the contract's code (default 000)"
+    )
+    group.add_argument("--msg", default="", help="its message (default the platform page's)")
+    group.add_argument(
+        "--status", type=value(parse_status), default="200", help="the HTTP status (default 200)"
+    )
+    about = "how long each answer takes (default 0s)"
+    group.add_argument(
+        "--delay", type=value(parse_duration), default="0s", metavar="TIME", help=about
+    )
+
+
+def _add_failures(group: argparse._ArgumentGroup) -> None:
+    count, share = value(parse_count), value(parse_share)
+    about = "of a random share, 0 to 1 (default 0)"
+    group.add_argument("--fail-first", type=count, default=0, metavar="N", help="of the first N")
+    group.add_argument("--fail-rate", type=share, default="0", metavar="SHARE", help=about)
+    group.add_argument("--seed", type=count, metavar="N", help="makes the share repeatable")
 
 
 def run(args: argparse.Namespace) -> int:
-    # Ctrl-C before the server is up; afterwards it is the server's.
+    # Ctrl-C before the server handles it.
     with contextlib.suppress(KeyboardInterrupt):
         _serve(args)
     return GOOD
@@ -140,41 +117,44 @@ def run(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> None:
     from router.cli.trying.standin import StandIn
+    from router.contract.replies import refusal
     from router.net.listening import listen
-    from router.process.asgi_server import AsgiServer
     from router.process.running import run
+    from router.process.server import Server
     from router.telemetry.log import Log
     from router.telemetry.log.foreign import take_library_lines
 
     take_library_lines(Log(sys.stderr))
-    words = Wording(RECEIVE_WORDS, read_language(args))
-    printer = ReceivedPrinter(args.format, words)
-    stand_in = StandIn(
-        code=args.code,
-        status=args.status,
-        msg=args.msg,
-        delay=args.delay,
-        fail_first=args.fail_first,
-        fail_rate=args.fail_rate,
-        seed=args.seed,
-        distrust=_distrust(args),
-        on_request=printer.show,
-    )
-    server = printer.server = AsgiServer(stand_in, listen(args.host, args.port))
+    failures: list[OSError] = []
+
+    def show(received: Received) -> None:
+        try:
+            say_as(args.format, map(_as_json, [received]), map(_as_text, [received]))
+        except OSError as error:  # the reader of stdout has gone
+            failures.append(error)
+            server.stop()
+
+    names = ("code", "status", "msg", "delay", "fail_first", "fail_rate", "seed")
+    chosen = {name: getattr(args, name) for name in names}
+    stand_in = StandIn(**chosen, distrust=_distrust(args), on_request=show)
+
+    def refuse(status: int, given: bytes | None) -> tuple[bytes, bytes]:
+        note(f"refused a request with HTTP {status}")
+        return refusal(status, given)
+
+    server = Server(stand_in, listen(args.host, args.port), refusal=refuse)
 
     async def announce() -> None:
-        note(words("receiving", url=server.url))
+        note(f"receiving on {server.url}, any path; Ctrl-C ends it")
 
     run(server, then=announce)
-    codes = ", ".join(f"{code} {times}" for code, times in stand_in.answered.items())
-    if printer.failure is not None:
-        raise printer.failure
-    number = stand_in.answered.total()
-    note(words("received", number=number, codes=codes or words("none")))
+    if failures:
+        raise failures[0]
+    codes = ", ".join(f"{code} {times}" for code, times in stand_in.answered.items()) or "none"
+    note(f"requests received: {stand_in.answered.total()}; answered: {codes}")
 
 
 def _distrust(args: argparse.Namespace) -> Distrust | None:
-    """What says whether a request is signed by one of the secrets; None where there are none."""
     if not args.verify:
         return None
     from router.contract.signing import Signer
@@ -183,72 +163,16 @@ def _distrust(args: argparse.Namespace) -> Distrust | None:
     return lambda headers, body: signer.why_not(headers, body, time.time())
 
 
-RECEIVE_WORDS: Table = {
-    "receiving": (
-        "receiving on {url}, any path; Ctrl-C ends it",
-        "正在 {url} 接收请求，路径不限；Ctrl-C 结束",
-    ),
-    "received": (
-        "received {number} {number|request|requests}; answered: {codes}",
-        "共收到 {number} 个请求；返回码：{codes}",
-    ),
-    "none": ("none", "无"),
-    "no key": ("(no event_key)", "（无 event_key）"),
-    "bytes": ("{number} bytes", "{number} 字节"),
-    "trusted": ("signature right", "签名正确"),
-    "distrusted": ("not trusted: {why}", "不可信：{why}"),
-    # As Signer.why_not has them.
-    "why.absent": ("there is no {header}", "没有 {header}"),
-    "why.no time": ("webhook-timestamp is no Unix time", "webhook-timestamp 不是 Unix 时间"),
-    "why.old": (
-        "webhook-timestamp is {seconds} s old, {most} are allowed",
-        "webhook-timestamp 是 {seconds} 秒之前的，最多允许 {most} 秒",
-    ),
-    "why.ahead": (
-        "webhook-timestamp is {seconds} s ahead of this clock, {most} are allowed",
-        "webhook-timestamp 比本机时钟快 {seconds} 秒，最多允许 {most} 秒",
-    ),
-    "why.wrong": (
-        "no signature is right: another secret, or a changed body",
-        "没有一个签名正确：密钥不同，或请求体被改动",
-    ),
-}
-
-
-class ReceivedPrinter:
-    """Prints each request, and stops the server once nobody reads that any more."""
-
-    def __init__(self, format: str, words: Wording) -> None:
-        self._format = format
-        self._words = words
-        self.server: AsgiServer | None = None
-        #: Why nothing can be printed any more.
-        self.failure: OSError | None = None
-
-    def show(self, received: Received) -> None:
-        try:
-            say_as(self._format, map(_as_json, [received]), map(self._line, [received]))
-        except OSError as error:
-            self.failure = error
-            if self.server is not None:
-                self.server.stop()
-
-    def _line(self, received: Received) -> str:
-        words = self._words
-        key = received.event_key or words("no key")
-        webhook_id = received.headers.get("webhook-id") or words("none")
-        size = words("bytes", number=str(len(received.body)))
-        return (
-            f"{stamp(time.time())}  {received.method} {received.path}  {key}  {size}  "
-            f"webhook-id {webhook_id}  -> {received.status} {received.code}{self._trust(received)}"
-        )
-
-    def _trust(self, received: Received) -> str:
-        if received.distrusted is None:
-            return ""
-        if not received.distrusted:
-            return f"  {self._words('trusted')}"
-        return f"  {self._words('distrusted', why=self._words.of(received.distrusted))}"
+def _as_text(received: Received) -> str:
+    key = received.event_key or "(no event_key)"
+    webhook_id = received.headers.get("webhook-id") or "none"
+    trust = {None: "", "": "  signature valid"}
+    why = trust.get(received.distrusted, f"  not trusted: {received.distrusted}")
+    return (
+        f"{stamp(time.time())}  {received.method} {received.path}  {key}  "
+        f"{len(received.body)} bytes  webhook-id {webhook_id}  "
+        f"-> {received.status} {received.code}{why}"
+    )
 
 
 def _as_json(received: Received) -> dict[str, Any]:

@@ -1,20 +1,18 @@
-"""`resend`: one event that was handled, once, as a copy to a URL of one's own."""
+"""`resend`: POSTs a copy of one event that was handled to a URL of one's own."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import Any
 
-from router.cli.asking import trust
 from router.cli.columns import counted
-from router.cli.history.finding import EventSearch, add_places
 from router.cli.options import (
     BAD,
     GOOD,
     NOT_STARTED,
     Help,
+    Parser,
     add_format,
     add_timeout,
     heed_ctrl_c,
@@ -23,20 +21,15 @@ from router.cli.options import (
 )
 from router.cli.printing import note, say_as
 from router.cli.remote import opened
-from router.cli.trying.request import add_sign, note_401, read_signer
-
-if TYPE_CHECKING:
-    from router.archive.trace.views import StoryView
-    from router.cli.trying.request import Response
-    from router.contract.signing import Signer
+from router.cli.trace import EventSearch, add_places
+from router.cli.trying.request import add_sign, copy_of, note_401, post, read_copies
 
 HELP = Help(
-    about="""Finds one event as `trace` does, by a running router or in its archive and its store,
-    and POSTs its body, byte for byte, to a URL: once, without a retry. It is a copy, with a
-    webhook-id that begins with copy_ and the header x-ebaas-copy: resend, so that nobody takes it
-    for the real event; no delivery is changed by it. --sign signs it. WHAT is any id of the event,
-    or its key where that is the only one with it. A body from afar needs a token that may
-    `bodies`.""",
+    about="""Finds one event as `trace` does, in a running router or in its archive and its store,
+    and POSTs its body, byte for byte, to a URL: once, without a retry. A copy differs from the real
+    event: its webhook-id begins with copy_, and it has the header x-ebaas-copy: resend. It changes
+    no delivery. --sign signs it. WHAT is any id of the event, or its key if no other event has it.
+    With --url the token needs the permission `bodies`.""",
     examples=(
         "ebaas-router resend order-4711 --to http://localhost:3000/callback",
         "ebaas-router resend order-4711 --to http://localhost:3000/ --sign '${LEDGER_SECRET}'",
@@ -45,65 +38,53 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "the code was 000",
-        BAD: "no such event, or several, or its body was not kept; any other code, or none",
-        NOT_STARTED: "what was to be looked into, or the router, is not there or can't be read",
+        BAD: "no such event, several, or its body was not kept; any other code, or none",
+        NOT_STARTED: "the router, the archive or the store is not there or can't be read",
     },
 )
 
-#: How many events that fit are counted.
+#: The most matching events that are counted.
 _COUNTED = 200
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="WHAT", help="by what the event is known")
+def configure(parser: Parser) -> None:
+    parser.add_argument("what", metavar="WHAT", help="an id of the event, or its key")
     parser.add_argument(
         "--to", type=value(parse_url), metavar="URL", required=True, help="where the copy goes"
     )
     add_sign(parser)
-    add_timeout(parser, "that")
+    add_timeout(parser, "the request")
     add_places(parser)
     add_format(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    signer = read_signer(args)
+    copies = read_copies(args.to, args)
     heed_ctrl_c()
-    story = _found(args)
-    if story is None:
+    event = _find(args)
+    if event is None:
         return BAD
-    body = story.get("body")
-    if body is None:
+    if event.get("body") is None:
         note("its body was not kept")
         return BAD
-    response = _sent(story, body, signer, args)
-    shape = {"kind": "copy", "event_id": story["event_id"], **response.as_json()}
-    say_as(args.format, [shape], [f"{story['event_id']} copied: {response}"])
+    response = asyncio.run(post(copy_of(copies, event, event["body"], "resend")))
+    result = {"kind": "copy", "event_id": event["event_id"], **response.as_json()}
+    say_as(args.format, [result], [f"{event['event_id']} copied: {response}"])
     note_401(response, args)
     return GOOD if response.success else BAD
 
 
-def _found(args: argparse.Namespace) -> StoryView | None:
-    """The only one; None, which is told, where that can't be."""
+def _find(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The only event that fits; None, after a message, if there are none or several."""
     with opened(args, needs="either") as router:
-        found = EventSearch(router, [("what", args.what)], _COUNTED)
-        if len(found.events) == 1 and not found.more:
-            story: StoryView = found.story(body=True)
-            return story
-        if found.events:
-            more = "more than " if found.more else ""
-            number = counted(len(found.events), "event")
+        search = EventSearch(router, [("what", args.what)], _COUNTED)
+        if len(search.events) == 1 and not search.more:
+            event: dict[str, Any] = search.story(body=True)
+            return event
+        if search.events:
+            more = "more than " if search.more else ""
+            number = counted(len(search.events), "event")
             note(f"{more}{number} fit; which one? `trace` has their ids")
         else:
-            note(f"no such event; {found.where}")
+            note(f"no such event; {search.where}")
         return None
-
-
-def _sent(story: StoryView, body: str, signer: Signer | None, args: argparse.Namespace) -> Response:
-    from router.cli.trying.listen import Copier, copy_of
-
-    copy = copy_of("resend", story["event_id"], story["event_key"], body)
-    with (
-        asyncio.Runner() as runner,
-        closing(Copier(args.to, trust(args), runner, signer)) as copier,
-    ):
-        return copier.send(copy, args.timeout)

@@ -27,7 +27,6 @@ from router.config.document.reading import (
     lines,
     parse_document,
     path_of,
-    plain,
     report,
     what,
     write,

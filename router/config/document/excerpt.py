@@ -1,8 +1,7 @@
-"""A problem with the line it is about and a caret below its place, for a terminal.
+"""A problem with its line and a caret below its place, for a terminal.
 
-Nobody can list what may be a secret, so it is the other way round: a line shows what YAML is made
-of, the keys that the format has, and the scalars that their reader calls harmless. All the rest
-is dots: of a text that is no tree, all but its form.
+Any text may be a secret. So a line shows only YAML's own characters, the keys of the format, and
+the scalars that their reader finds harmless; dots stand for the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from router.model.errors import Problem
 #: The most of a line that is shown, in characters.
 _WIDTH = 100
 
-#: What YAML is made of, or looks as if; a mark that begins a value; a variable, but not its
-#: default; a word before a colon; anything else.
+#: A character of YAML or its lookalike; a mark that begins a value; a variable without its default;
+#: a word before a colon; anything else.
 _PIECES = re.compile(
     rf"""(?P<form> [\s{{}}\[\],:"'{"".join(LOOKALIKES)}] | ^--- | (?<![^\s{{\[,])[-?&*!|>%@`\#]
     | \$\{{ (?: file:[\w./-]+ | \w+ ) (?: \}} | (?=:-) ) )
@@ -30,12 +29,12 @@ _PIECES = re.compile(
 
 
 class Shown:
-    """The lines of a document, as far as they may be shown."""
+    """The lines of a document, without what may be a secret."""
 
     def __init__(
         self, lines: Sequence[str], keys: Collection[str], harmless: Iterable[Scalar] = ()
     ) -> None:
-        """`keys` are those that the format has, `harmless` the scalars that may be shown."""
+        """Takes the format's keys, and the scalars that may be shown."""
         self._lines = lines
         self._keys = keys
         self._harmless: defaultdict[int, list[Scalar]] = defaultdict(list)
@@ -43,13 +42,13 @@ class Shown:
             self._harmless[node.start_mark.line + 1].append(node)
 
     def excerpt(self, problem: Problem) -> str:
-        """Three lines: the problem, the line, the caret. Only the first where there is no place."""
+        """Format three lines: the problem, its line, a caret; only the first if it has no line."""
         if not 1 <= problem.line <= len(self._lines):
             return str(problem)
         line = _printable(self.shown(problem.line))
         start = max(0, problem.column - 1 - _WIDTH // 2) if len(line) > _WIDTH else 0
         before = line[start : problem.column - 1]
-        # An ideographic space is as wide as what it stands below.
+        # An ideographic space is as wide as the character above.
         gap = "".join("\u3000" if east_asian_width(c) in "WF" else " " for c in before)
         return f"{problem}\n    {line[start : start + _WIDTH]}\n    {gap}^"
 
@@ -59,7 +58,7 @@ class Shown:
         for node in self._harmless.get(number, ()):
             start = node.start_mark.column
             for quote in ("'", '"') if node.style else ("",):
-                # As it was read, so not where it has escapes or goes over lines.
+                # Not if it has escapes or goes over lines: the line does not have its value then.
                 written = f"{quote}{node.value}{quote}"
                 if line.startswith(written, start):
                     shown = shown[:start] + written + shown[start + len(written) :]

@@ -1,25 +1,25 @@
-"""The problems of one file, collected: each once, sorted by place, and not without end."""
+"""The problems of one file: each once, sorted by place, and in bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from router.model.errors import ConfigInvalid, Problem
 
 #: The most problems that are kept of one file; the rest is counted.
 MAX_PROBLEMS = 1_000
 
-#: The most that is repeated of what the file says, in characters.
+#: The most that a problem repeats of the file's text, in characters.
 MAX_SHOWN = 64
 
-#: How many characters may be compared to find what was meant. Each costs up to 2 µs.
+#: The most characters that may be compared to guess names. Each costs up to 2 µs.
 MAX_COMPARED = 500_000
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(NamedTuple):
     """A place in a text: a line and a column from 1, in characters; both 0 for the whole file."""
 
     line: int
@@ -30,7 +30,7 @@ WHOLE_FILE = Spot(0, 0)
 
 
 def shown(text: str) -> str:
-    """A text as problems quote it: in quotes, on one line, with an end."""
+    """Quote a text for a problem: on one line, cut off if it is long."""
     short = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
     escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
     return f"'{escaped}'"
@@ -41,7 +41,7 @@ def did_you_mean(name: str | None) -> str:
 
 
 class Guesses:
-    """Finds what was meant by a word, up to `MAX_COMPARED` for all files of a configuration."""
+    """Guesses the name that was meant, up to `MAX_COMPARED` for all files of a configuration."""
 
     def __init__(self) -> None:
         self._compared = 0
@@ -59,15 +59,13 @@ def _place(problem: Problem) -> tuple[int, int]:
 
 
 class Problems:
-    """What is wrong with one file. The same thing at the same place is kept once.
-
-    Past `most` it only counts, so that no file can make a report without end.
-    """
+    """The problems of one file. The same message at the same place is kept once. Past `most` they
+    are only counted, so that no file makes an endless report."""
 
     def __init__(self, file: str, most: int = MAX_PROBLEMS) -> None:
         self.file = file
         self._most = most
-        #: Who answers for the file, once that has been read.
+        #: The owner of the file, once it has been read.
         self.owner = ""
         self._kept: dict[tuple[int, int, str], Problem] = {}
         self._more = 0
@@ -76,22 +74,22 @@ class Problems:
         return bool(self._kept)
 
     def add(self, spot: Spot, path: str, message: str, *, once: bool = False) -> None:
-        """`once`: of all places that this is said of, the first one in the file is kept."""
-        key = (0, 0, message) if once else (spot.line, spot.column, message)
+        """Add a problem; with `once`, only the first place in the file keeps the message."""
+        key = (0, 0, message) if once else (*spot, message)
         if key in self._kept or len(self._kept) < self._most:
-            problem = Problem(self.file, spot.line, spot.column, path, message)
+            problem = Problem(self.file, *spot, path, message)
             self._kept[key] = min(self._kept.get(key, problem), problem, key=_place)
         else:
             self._more += 1
 
     def in_order(self) -> tuple[Problem, ...]:
-        """All of them, sorted by place; where some were only counted, that comes first."""
-        problems = "problem" if self._more == 1 else "problems"
-        more = f"has {self._more} more {problems} than are listed here"
-        counted = [Problem(self.file, 0, 0, "", more)] if self._more else []
-        found = sorted([*counted, *self._kept.values()])
-        return tuple(replace(each, owner=self.owner) if self.owner else each for each in found)
+        """Return the problems by place, after one that counts the rest."""
+        noun = "problem" if self._more == 1 else "problems"
+        more = f"has {self._more} more {noun} than are listed here"
+        counted = [Problem(self.file, *WHOLE_FILE, "", more)] if self._more else []
+        problems = sorted([*counted, *self._kept.values()])
+        return tuple(replace(one, owner=self.owner) if self.owner else one for one in problems)
 
     def stop(self) -> ConfigInvalid:
-        """The error to raise, with all that was found."""
+        """Return the error to raise, with all problems."""
         return ConfigInvalid(self.in_order())

@@ -1,4 +1,4 @@
-"""From bytes to PyYAML's nodes, strictly, and from nodes to plain data and back to text."""
+"""From bytes to PyYAML's nodes, strictly, and from plain data back to text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from math import inf
 from typing import Any, NoReturn
 
 import yaml
+from yaml.resolver import Resolver
 
 from router.config.document.problems import WHOLE_FILE, Problems, Spot, shown
 from router.config.document.syntax import explain, hint, spot_of
@@ -18,7 +19,7 @@ Scalar = yaml.ScalarNode
 ListNode = yaml.SequenceNode
 MapNode = yaml.MappingNode
 
-#: Where in a document: keys and positions from its root.
+#: The keys and positions that lead to a node from the root.
 Path = Sequence[str | int]
 
 #: The largest text, in bytes. 100,000 routes take about 10 MB.
@@ -36,43 +37,30 @@ ALIAS_RATIO = 5
 
 _LINE_END = re.compile(r"\r\n?|\n")
 
-#: What YAML does not allow, and the line ends that only YAML takes for such.
+#: The characters that YAML does not allow, and the line ends that only YAML knows.
 _REFUSED = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-#: So many characters are looked through at a time.
+#: A search looks through this many characters at a time.
 _PIECE = 64 * 1024
 #: A tab before any comment; the parsers disagree on where one is allowed.
 _TAB = re.compile(r"^[^#\t\r\n]*+(?=\t)", re.MULTILINE)
 
-#: The next alias; a comment may have a star in it.
-_ALIAS = re.compile(r"(?:^|\s)#[^\n]*|(\*)", re.MULTILINE)
-
-#: What YAML reads a text without quotes as: all that 1.1 does, and the numbers that only 1.2 has,
-#: which editors go by.
-_READ_AS = re.compile(
-    r"""
-    (?P<nothing> ~ | null | )
-    | (?P<boolean> yes | no | true | false | on | off)
-    | (?P<date> [0-9]{4}-[0-9]{1,2}-[0-9]{1,2} ([t\s].*)?)
-    | (?P<number> \.nan | [-+]? (
-        \.inf | 0[xob][0-9a-f_]+ | ([0-9][0-9_:]* (\.[0-9_]*)? | \.[0-9][0-9_]*) (e[-+]?[0-9]+)?))
-    | (?P<mark> << | =)
-    """,
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
-)
+#: PyYAML's own resolver, which knows the types of YAML 1.1.
+_RESOLVER = Resolver()
 _NAMES = {
-    "nothing": "nothing",
-    "boolean": "a boolean",
-    "date": "a date",
-    "number": "a number",
-    "mark": "a mark of its own",
+    "null": "nothing",
+    "bool": "a boolean",
+    "timestamp": "a date",
+    "int": "a number",
+    "float": "a number",
+    "merge": "a mark of its own",
+    "value": "a mark of its own",
 }
-#: What any such text begins with.
-_FIRST = frozenset("0123456789.-+~nytofNYTOF<=")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,8})(\.[0-9]+)?")
+#: The numbers that only YAML 1.2 has, which editors go by.
+_NUMBER = re.compile(r"[-+]?(0o[0-7]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)")
 
-#: The tags of nodes that have none written.
+#: The tags of nodes without a written tag.
 _PLAIN, _QUOTED = "plain", "quoted"
 
 
@@ -109,8 +97,8 @@ class Tree:
         self.root = root
         self._entries: dict[int, dict[str, tuple[Scalar, Node]]] = {}
 
-    def entries(self, node: Node | None) -> dict[str, tuple[Scalar, Node]]:
-        """The keys and values of a mapping; of any other node none."""
+    def entries(self, node: Node) -> dict[str, tuple[Scalar, Node]]:
+        """Return the keys and values of a mapping; nothing for any other node."""
         if not isinstance(node, MapNode):
             return {}
         if id(node) not in self._entries:
@@ -128,167 +116,148 @@ class Tree:
 
 
 def path_of(path: Path) -> str:
-    """A path as problems have it, such as `routes[2].required`."""
+    """Format a path, such as `routes[2].required`."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{shown(step)[1:-1]}" for step in path)
     return "".join(steps).removeprefix(".")
 
 
 def is_plain(node: Node) -> bool:
-    """Whether a scalar was written without quotes, so that YAML may take it for another type."""
+    """True if a scalar was written without quotes, so that YAML may take it for another type."""
     return isinstance(node, Scalar) and not node.style
 
 
 def what(node: Node) -> str:
-    """What YAML reads it as: `a string`, unless it is plain and looks like another type."""
+    """Return the type that YAML reads: `a string`, unless the node is plain and looks like
+    another type."""
     if not isinstance(node, Scalar):
         return "a list" if isinstance(node, ListNode) else "a mapping"
-    if node.style or (node.value and node.value[0] not in _FIRST):
-        return "a string"
-    match = _READ_AS.fullmatch(node.value)
-    return _NAMES[match.lastgroup or ""] if match else "a string"
+    return "a string" if node.style else _read_as(node.value)
 
 
-def plain(node: Node) -> Any:
-    """A node as JSON has it; null stands for all that is neither a text nor plainly a value."""
-    if isinstance(node, Scalar):
-        text: str = node.value
-        if node.style or (text and text[0] not in _FIRST) or not _READ_AS.fullmatch(text):
-            return text
-        if text in ("true", "false"):
-            return text == "true"
-        number = _NUMBER.fullmatch(text)
-        return number and (float(text) if number[1] else int(text))
-    if isinstance(node, ListNode):
-        return [plain(each) for each in node.value]
-    return {key.value: plain(value) for key, value in node.value}
+def _read_as(text: str) -> str:
+    """Return the type that YAML 1.1 or 1.2 gives to a text without quotes."""
+    if _NUMBER.fullmatch(text):
+        return "a number"
+    tag: str = _RESOLVER.resolve(Scalar, text, (True, False))  # type: ignore[no-untyped-call]
+    return _NAMES.get(tag.rpartition(":")[2], "a string")
 
 
 def parse_document(text: bytes | str, file: str, problems: Problems | None = None) -> Tree:
-    """The tree of the one document in `text`; `file` is the name that problems carry.
+    """Parse the one document in `text`; `file` is its name in problems.
 
-    Raises ConfigInvalid. Faults that leave the tree whole (a key twice, a tag) go to `problems`
-    where that is given, so that a loader can report them together with its own.
+    Raises ConfigInvalid. Faults that leave the tree whole (a key twice, a tag) are added to
+    `problems` if given, so that a loader can report them together with its own.
     """
-    found = Problems(file) if problems is None else problems
-    text = readable(text, found)
-    root = _compose(text, found)
-    _Check(text, found).check(root)
-    if found and problems is None:
-        raise found.stop()
+    collected = Problems(file) if problems is None else problems
+    text = readable(text, collected)
+    root = _compose(text, collected)
+    _Check(collected).check(root, root.start_mark)
+    if collected and problems is None:
+        raise collected.stop()
     return Tree(root)
 
 
 def _compose(text: str, problems: Problems) -> Node:
     # libyaml takes a missing line end for one more line.
     text = text if text.endswith("\n") else f"{text}\n"
+    spot, message = WHOLE_FILE, "is empty"
     try:
         root: Node | None = yaml.compose(text, Loader=LOADER)
         if root is not None and not (is_plain(root) and not root.value):
             return root
-        problems.add(WHOLE_FILE, "", "is empty")
     except yaml.MarkedYAMLError as error:
-        spot, meaning = explain(error, text, LOADER)
-        problems.add(spot, "", meaning)
+        spot, message = explain(error, text, LOADER)
     except _TooMany:
-        problems.add(WHOLE_FILE, "", f"has more than {MAX_NODES} values")
+        message = f"has more than {MAX_NODES} values"
     except RecursionError:
-        problems.add(WHOLE_FILE, "", "is nested too deep")
+        message = "is nested too deep"
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML's own parser, at an escape or a version with an absurd number. It has no mark.
-        problems.add(WHOLE_FILE, "", "is not valid YAML")
+        message = "is not valid YAML"
+    problems.add(spot, "", message)
     raise problems.stop()
 
 
 class _Check:
-    """One walk through the nodes: what YAML allows and a configuration does not."""
+    """One walk through the nodes, aliases written out: refuses parts of YAML that a configuration
+    does not have."""
 
-    def __init__(self, text: str, problems: Problems) -> None:
-        self._text = text
+    def __init__(self, problems: Problems) -> None:
         self._problems = problems
-        #: By id: how many nodes each is with aliases written out, and how deep; 0 while it is open.
-        self._sizes: dict[int, int] = {}
-        self._depths: dict[int, int] = {}
+        #: The nodes seen so far, and the lists and mappings that the walk is in, by their ids.
+        self._seen: set[int] = set()
+        self._open: set[int] = set()
         self._written = 0
         self._aliased = 0
-        #: Where the walk is, in the structure.
+        #: Inside an alias, the mark of the key or list that has it: the alias itself has none.
+        self._alias: Any = None
         self._path: list[str | int] = []
-        #: The offset in the text that the walk has come to.
-        self._at = 0
 
-    def check(self, node: Node) -> int:
-        """Check a node; return how deep it is."""
-        if id(node) in self._sizes:
-            return self._alias(node)
+    def check(self, node: Node, holder: Any) -> None:
+        """Check a node and all below; `holder` is the mark of the key or list that has it."""
+        is_outermost = self._alias is None and id(node) in self._seen
+        if is_outermost:
+            self._alias = holder
+        self._count(node)
+        if not isinstance(node, Scalar):
+            if len(self._path) >= MAX_DEPTH:
+                self._stop(node, "is nested too deep")
+            self._open.add(id(node))
+            self._check_inside(node)
+            self._open.remove(id(node))
+        if is_outermost:
+            self._alias = None
+
+    def _count(self, node: Node) -> None:
+        """Count a node. No problem has the name of an anchor, which may be a secret that was
+        written without quotes."""
+        if id(node) in self._open:
+            self._stop(node, "this alias (*…) is inside of what it stands for")
+        if self._alias:
+            self._aliased += 1
+            if self._aliased > MAX_ALIASED + ALIAS_RATIO * self._written:
+                self._stop(node, "aliases repeat too much by here")
+            return
+        self._seen.add(id(node))
         self._written += 1
         if node.tag != (_QUOTED if isinstance(node, Scalar) and node.style else _PLAIN):
             message = "a tag (!…) means nothing here: write the value alone"
             self._report(node, self._path, message)
-        if isinstance(node, Scalar):
-            self._sizes[id(node)], self._depths[id(node)] = 1, 0
-            self._at = node.end_mark.index
-            return 0
-        self._sizes[id(node)] = 0
-        self._at = max(self._at, node.start_mark.index)
-        if len(self._path) >= MAX_DEPTH:
-            self._stop(spot_of(node.start_mark), "is nested too deep")
-        size, depth = 1, 0
+
+    def _check_inside(self, node: Node) -> None:
         if isinstance(node, ListNode):
             for at, item in enumerate(node.value):
-                depth = max(depth, self._below(at, item))
-                size += self._sizes[id(item)]
-        else:
-            for key, value in node.value:
+                self._check_below(at, item, node.start_mark)
+            return
+        for key, value in node.value:
+            if not self._alias:
                 self._check_key(key, value)
-                depth = max(depth, self._below(key.value, value))
-                size += 1 + self._sizes[id(value)]
+            self._check_below(key.value, value, key.start_mark)
+        if not self._alias:
             self._finish(node)
-        self._sizes[id(node)], self._depths[id(node)] = size, depth
-        return depth
 
-    def _below(self, step: str | int, node: Node) -> int:
+    def _check_below(self, step: str | int, node: Node, holder: Any) -> None:
         self._path.append(step)
-        depth = 1 + self.check(node)
+        self.check(node, holder)
         self._path.pop()
-        return depth
-
-    def _alias(self, node: Node) -> int:
-        """No problem has the name of the anchor, which may be a secret without quotes."""
-        if not self._sizes[id(node)]:
-            self._stop(self._spot(), "this alias (*…) is inside of what it stands for")
-        self._aliased += self._sizes[id(node)]
-        if self._aliased > MAX_ALIASED + ALIAS_RATIO * self._written:
-            self._stop(self._spot(), "aliases repeat too much by here")
-        if len(self._path) + self._depths[id(node)] > MAX_DEPTH:
-            self._stop(self._spot(), "is nested too deep")
-        self._at = self._star() + 1
-        return self._depths[id(node)]
-
-    def _star(self) -> int:
-        """Where the next alias is."""
-        stars = (match.start(1) for match in _ALIAS.finditer(self._text, self._at) if match[1])
-        return next(stars, self._at)
-
-    def _spot(self) -> Spot:
-        return spots(self._text)(self._star())
 
     def _check_key(self, key: Node, value: Node) -> None:
-        """Refuse what is a key by mistake, such as `b` in `{token: a,b}`: it is rather a part of a
-        secret, and so is in no problem."""
-        begin, end = key.start_mark, key.end_mark
-        if id(key) in self._sizes:
-            self._stop(self._spot(), "a key can't be an alias (*…)")
+        """Refuse a key that is a mistake, such as `b` in `{token: a,b}`: it is probably a part of a
+        secret, so no problem names it."""
+        if id(key) in self._seen:
+            self._stop(value, "a key can't be an alias (*…)")
         if not isinstance(key, Scalar):
-            self._stop(spot_of(begin), f"a key can't be {what(key)}")
-        if begin.line != end.line:
-            self._stop(spot_of(begin), "a key can't go over lines: is its ':' missing?")
-        if value.start_mark.index == value.end_mark.index == end.index:
+            self._stop(key, f"a key can't be {what(key)}")
+        if key.start_mark.line != key.end_mark.line:
+            self._stop(key, "a key can't go over lines: is its ':' missing?")
+        if value.start_mark.index == value.end_mark.index == key.end_mark.index:
             message = "has no ':' behind it: a value with a comma in it has to be in quotes"
-            self._stop(spot_of(begin), message)
-        self.check(key)
+            self._stop(key, message)
+        self.check(key, key.start_mark)
 
     def _finish(self, node: Node) -> None:
-        """Report keys that are here twice, and add what merge keys bring in: a key that is written
-        wins, then the first merged one."""
+        """Report keys that are written twice, and add merged ones: a written key wins, then the
+        first merged one."""
         first: dict[str, int] = {}
         merged: list[Node] = []
         for key, value in node.value:
@@ -308,8 +277,8 @@ class _Check:
         for value in merged:
             for source in value.value if isinstance(value, ListNode) else [value]:
                 if isinstance(source, MapNode):
-                    for key, each in source.value:
-                        entries.setdefault(key.value, (key, each))
+                    for key, below in source.value:
+                        entries.setdefault(key.value, (key, below))
                 else:
                     message = f"<< takes a mapping, not {what(source)}"
                     self._report(source, [*self._path, "<<"], message)
@@ -318,19 +287,20 @@ class _Check:
     def _report(self, node: Node, path: Path, message: str) -> None:
         report(self._problems, node, path_of(path), message)
 
-    def _stop(self, spot: Spot, message: str) -> NoReturn:
-        self._problems.add(spot, path_of(self._path), message)
+    def _stop(self, node: Node, message: str) -> NoReturn:
+        self._problems.add(spot_of(self._alias or node.start_mark), path_of(self._path), message)
         raise self._problems.stop()
 
 
 def report(problems: Problems, node: Node, path: str, message: str, *, once: bool = False) -> None:
-    """Add a problem at a node, with a hint where that has a character which only looks right."""
-    told = message + (hint(node.value) if is_plain(node) else "")
-    problems.add(spot_of(node.start_mark), path, told, once=once)
+    """Add a problem at a node, with a hint if it has a character that only looks right."""
+    message += hint(node.value) if is_plain(node) else ""
+    problems.add(spot_of(node.start_mark), path, message, once=once)
 
 
 def readable(text: bytes | str, problems: Problems) -> str:
-    """`text` as characters, without a byte order mark. Raises every reason why it can't be read."""
+    """Return `text` as characters, without a byte order mark. Raises ConfigInvalid with every
+    character that is not allowed."""
     if len(text) > MAX_SIZE:
         problems.add(WHOLE_FILE, "", f"is larger than {MAX_SIZE // 2**20} MiB")
         raise problems.stop()
@@ -343,7 +313,7 @@ def readable(text: bytes | str, problems: Problems) -> str:
         for match in _REFUSED.finditer(text, start, start + _PIECE):
             character = f"U+{ord(match[0]):04X}"
             problems.add(spot(match.start()), "", f"the character {character} is not allowed")
-    # Looked for only where there is one: it costs 8 ms in 10,000 routes.
+    # Only if there is one: the search costs 8 ms in 10,000 routes.
     for match in _TAB.finditer(text) if "\t" in text else ():
         problems.add(spot(match.end()), "", "a tab: use spaces")
     if problems:
@@ -352,7 +322,7 @@ def readable(text: bytes | str, problems: Problems) -> str:
 
 
 def lines(content: bytes | str) -> list[str]:
-    """The lines as positions count them, without their ends; never an error."""
+    """Return the lines as positions count them, without their ends. Never fails."""
     text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
     return _LINE_END.split(text.removeprefix("\ufeff"))
 
@@ -371,7 +341,7 @@ def _decoded(content: bytes, problems: Problems) -> str:
 
 
 def spots(text: str) -> Callable[[int], Spot]:
-    """What gives the place of an offset in `text`; the lines are looked for once, if ever."""
+    """Return a function from an offset in `text` to its place. The lines are split once."""
     starts: list[int] = []
 
     def spot(offset: int) -> Spot:
@@ -384,9 +354,9 @@ def spots(text: str) -> Callable[[int], Spot]:
 
 
 def write(value: Any) -> str:
-    """YAML for mappings, lists, strings, numbers and booleans, in the order that they have.
+    """Format mappings, lists, strings, numbers and booleans as YAML, in their order.
 
-    A list of single values is on one line, and a string that may be taken for anything else is in
+    A list of single values is on one line, and a string that may be taken for another type is in
     quotes.
     """
     style: dict[str, Any] = {"default_flow_style": None, "width": inf, "allow_unicode": True}
@@ -396,7 +366,7 @@ def write(value: Any) -> str:
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        """What is there twice is written twice: an alias would only puzzle."""
+        """Repeat equal values: an alias would only puzzle."""
         return True
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:
@@ -404,7 +374,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _string(dumper: _Dumper, text: str) -> Any:
-    style = "'" if _READ_AS.fullmatch(text) else None
+    style = None if _read_as(text) == "a string" else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 

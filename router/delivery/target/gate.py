@@ -1,4 +1,4 @@
-"""Gate: may the target be called now? Its pause, its breaker, its rate."""
+"""Gate: whether a target may be called now, by its pause, its breaker and its rate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from router.store.protocol import Pause
 
 
 class Waiters:
-    """Waiters in the order in which they came. What they wait for is its owner's: `admit` hands one
-    of it to the first."""
+    """Waiters, first come first served. Their owner has what they wait for, and calls `admit` when
+    it hands one of it to the first."""
 
     def __init__(self) -> None:
         self._turns: deque[asyncio.Future[bool]] = deque()
@@ -32,8 +32,10 @@ class Waiters:
         timeout: float | None = None,
         gone: Gone | None = None,
     ) -> bool:
-        """Wait to be admitted. False: not within `timeout` seconds, or `gone` is done, for whom it
-        was to be. What was handed over in the very moment of a cancellation is given back."""
+        """Wait to be admitted; False after `timeout` seconds, or if the caller is `gone`.
+
+        If the wait is cancelled at the very moment of being admitted, `give_back` is called.
+        """
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._turns.append(turn)
@@ -58,7 +60,7 @@ class Waiters:
                 gone.remove_done_callback(leave)
 
     def admit(self) -> bool:
-        """Let the first one go; False where nobody waits."""
+        """Admit the first waiter; False if nobody waits."""
         while self._turns:
             turn = self._turns.popleft()
             if not turn.done():
@@ -67,57 +69,31 @@ class Waiters:
         return False
 
     def _leave(self, turn: asyncio.Future[bool]) -> None:
-        """Leave with nothing, unless that is decided already."""
+        """Leave with nothing, unless the turn has been decided already."""
         if turn in self._turns:
             self._turns.remove(turn)
         if not turn.done():
             turn.set_result(False)
 
 
-#: What a token may lack by rounding, so that a timer which is on time finds one.
+#: A token may lack this much by rounding, so that a timer which is on time gets one.
 _ROUNDING: Final = 1e-6
 
 
-class Bucket:
-    """Tokens: `burst` at first and at most, `per_second` more each second. Pure but for its clock,
-    which is monotonic, in seconds."""
-
-    def __init__(self, rate: Rate, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._tokens = float(rate.burst)
-        self._at = clock()
-
-    def tokens(self, within: float = 0.0) -> float:
-        """How many can be taken now, and within so many seconds as they come."""
-        now, rate = self._clock(), self._rate
-        come = (now - self._at) * rate.per_second
-        self._tokens, self._at = min(self._tokens + come, float(rate.burst)), now
-        return self._tokens + within * rate.per_second
-
-    def take(self) -> bool:
-        if self.tokens() < 1.0 - _ROUNDING:
-            return False
-        self._tokens -= 1.0
-        return True
-
-    def give_back(self) -> None:
-        self._tokens += 1.0
-
-    def seconds_until(self, tokens: int) -> float:
-        """How long until so many can have been taken, as they come."""
-        return max(0.0, (tokens - self.tokens()) / self._rate.per_second)
-
-
 class Pace:
-    """Lets attempts begin at a rate, first come first served, with one timer for all who wait.
+    """Lets attempts begin at a rate, first come first served: a bucket with `burst` tokens at first
+    and at most, and `per_second` more each second.
 
-    The invariant: while anybody waits, a timer runs for the first of them, and nobody else gets a
+    The invariant: while anybody waits, one timer runs for the first waiter, and nobody else gets a
     token.
     """
 
     def __init__(self, rate: Rate, clock: Callable[[], float]) -> None:
-        self._bucket = Bucket(rate, clock)
+        """`clock` is monotonic, in seconds."""
+        self._rate = rate
+        self._clock = clock
+        self._tokens = float(rate.burst)
+        self._at = clock()
         self._waiters = Waiters()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -126,46 +102,63 @@ class Pace:
         return len(self._waiters)
 
     def room(self, within: float) -> int:
-        """How many more could begin within so many seconds."""
-        return max(0, int(self._bucket.tokens(within)) - len(self._waiters))
+        """Return how many more could begin within so many seconds."""
+        tokens = self._refill() + within * self._rate.per_second
+        return max(0, int(tokens) - len(self._waiters))
 
     def take_free(self) -> bool:
         """Take a token if there is one and nobody waits for it."""
-        return not self._waiters and self._bucket.take()
+        return not self._waiters and self._take()
 
     def give_back(self) -> None:
-        """A token that was taken is not used after all."""
-        self._bucket.give_back()
+        """Return a token that was not used after all."""
+        self._tokens += 1.0
 
     async def take(self, patience: float, most_waiting: int, gone: Gone | None = None) -> bool:
-        """Wait for a token for up to `patience` seconds, where fewer than `most_waiting` wait.
+        """Wait for a token for up to `patience` seconds.
 
-        False: it would not come in time, which is known at once, or `gone` is done, for whom it was
-        to be.
+        False at once if it would not come in time, or if `most_waiting` wait already; False later
+        if the caller is `gone`.
         """
         if self.take_free():
             return True
         waiting = len(self._waiters)
-        if waiting >= most_waiting or self._bucket.seconds_until(waiting + 1) > patience:
+        if waiting >= most_waiting or self._seconds_until(waiting + 1) > patience:
             return False
         self._set_timer()
-        return await self._waiters.wait(self._bucket.give_back, gone=gone)
+        return await self._waiters.wait(self.give_back, gone=gone)
+
+    def _refill(self) -> float:
+        now, rate = self._clock(), self._rate
+        come = (now - self._at) * rate.per_second
+        self._tokens, self._at = min(self._tokens + come, float(rate.burst)), now
+        return self._tokens
+
+    def _take(self) -> bool:
+        if self._refill() < 1.0 - _ROUNDING:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def _seconds_until(self, tokens: int) -> float:
+        """Return how long until so many can have been taken."""
+        return max(0.0, (tokens - self._refill()) / self._rate.per_second)
 
     def _set_timer(self) -> None:
         if self._timer is None:
-            wait = self._bucket.seconds_until(1)
+            wait = self._seconds_until(1)
             self._timer = asyncio.get_running_loop().call_later(wait, self._next)
 
     def _next(self) -> None:
         self._timer = None
-        while self._waiters and self._bucket.take():
+        while self._waiters and self._take():
             if not self._waiters.admit():
-                self._bucket.give_back()
+                self.give_back()
         if self._waiters:
             self._set_timer()
 
 
-#: Into how many parts the window is cut: it forgets what is old one part at a time.
+#: The number of slices of a breaker's window: old results are forgotten one slice at a time.
 SLICES: Final = 10
 
 
@@ -179,10 +172,10 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """Says whether an attempt may begin, and is told how it ended.
+    """Decides whether an attempt may begin, from how earlier ones ended.
 
-    The invariant: what began before the last change of state has no say after it. Each change
-    starts another turn, and an end counts only in the turn in which its attempt began.
+    The invariant: an attempt that began before the last change of state does not count after it.
+    Each change starts another turn, and an end counts only in the turn in which its attempt began.
     """
 
     def __init__(
@@ -195,7 +188,7 @@ class Breaker:
         self.state = BreakerState.CLOSED
         self._policy = policy
         self._clock = clock
-        #: Hears of every new state.
+        #: Called with every new state.
         self.changed = changed
         self._window = _Window(policy.within)
         self._turn = 0
@@ -210,7 +203,7 @@ class Breaker:
         return self._probing or self._clock() < self._probe_at
 
     def begin(self) -> int | None:
-        """Begin an attempt; the turn that it has to `end` with, or None where it may not."""
+        """Begin an attempt; return the turn to pass to `end`, None if the attempt is refused."""
         if self.refuses:
             return None
         if self.state is not BreakerState.CLOSED:
@@ -220,7 +213,7 @@ class Breaker:
         return self._turn
 
     def end(self, turn: int, failed: bool | None) -> None:
-        """An attempt has ended; None: it tells nothing of the target, it was cancelled, say."""
+        """An attempt has ended. `failed` is None if that says nothing of the target."""
         if turn != self._turn:
             return
         if self.state is BreakerState.HALF_OPEN:
@@ -254,16 +247,16 @@ class Breaker:
 
 
 class _Window:
-    """How many attempts have ended lately, and how many of them failed."""
+    """Counts the attempts that ended lately, and how many of them failed."""
 
     def __init__(self, within: float) -> None:
         self._width = within / SLICES
-        #: Each with its number, what ended in it, and what of that failed.
+        #: Lists of a slice's number, how many attempts ended in it, and how many of them failed.
         self._slices: deque[list[int]] = deque()
         self._ended = self._failed = 0
 
     def add(self, now: float, failed: bool) -> tuple[int, int]:
-        """Count one more end; what has ended in all, and what of that failed."""
+        """Count one more end; return how many there were in all, and how many failed."""
         number = int(now / self._width)
         while self._slices and self._slices[0][0] <= number - SLICES:
             _, ended, failures = self._slices.popleft()
@@ -278,25 +271,17 @@ class _Window:
         return self._ended, self._failed
 
 
-#: How long a streak of failures has to last until it is told, and after how long it is told again,
-#: in seconds.
-TOLD_AFTER, TOLD_AGAIN_AFTER = 300.0, 3600.0
-
-#: There is no such endpoint, or it is gone for good: that is told at once.
-_NOT_THERE: Final = frozenset({404, 410})
-
-#: More attempts than anybody would begin at a time.
+#: More attempts than would ever begin at a time.
 _ANY_NUMBER: Final = 1 << 30
 
-#: The 4xx that are no refusal of an event: too slow, and too many.
+#: The 4xx that do not mean that the target refuses the event: too slow, and too many.
 _NO_REFUSALS: Final = frozenset({408, 429})
 
 
 class Gate:
-    """Whether a target may be called now: its pause, breaker and rate.
+    """A target's pause, breaker and rate; always open if it has none of them.
 
-    A target that has none of these has a gate that is always open. State belongs to the target's
-    name: what its policy and its address leave as it was goes on.
+    State belongs to the target's name. A reload keeps the parts whose policy and address stay.
     """
 
     def __init__(
@@ -309,35 +294,34 @@ class Gate:
         """`before` is the gate that the target had before a reload; `clock` is monotonic."""
         self._target = target
         self._clock = clock
-        #: A person's pause, and when that is over.
+        #: A person's pause, and when it ends.
         self._held: Pause | None = None
         self._held_until = 0.0
-        #: Whether it has none of all these: nobody need ask it then.
         self.is_always_open = not (target.paused or target.breaker or target.rate)
-        self._breaker: Breaker | None = None
+        self.breaker: Breaker | None = None
         self._pace: Pace | None = None
         if target.breaker is not None:
-            kept = before._breaker if before is not None and before._agrees(target) else None
-            tell = partial(changed, target)
-            self._breaker = kept or Breaker(target.breaker, clock, tell)
-            self._breaker.changed = tell  # one that is kept told of the target before
+            kept = before.breaker if before is not None and before._agrees(target) else None
+            report = partial(changed, target)
+            self.breaker = kept or Breaker(target.breaker, clock, report)
+            self.breaker.changed = report  # a kept one reported the target as it was before
         if target.rate is not None:
             kept_pace = before is not None and before._target.rate == target.rate
             self._pace = before._pace if before and kept_pace else Pace(target.rate, clock)
 
     def _agrees(self, target: Target) -> bool:
-        """What its breaker knows holds for the target as well."""
+        """The results that its breaker counted hold for the target as well."""
         return (self._target.breaker, self._target.url) == (target.breaker, target.url)
 
     def hold(self, pause: Pause | None, left: float = 0.0) -> None:
-        """A person has paused it for so many seconds more; None: nobody has."""
+        """Pause the target for so many seconds more; with None, end a person's pause."""
         self._held, self._held_until = pause, self._clock() + left
         target = self._target
         self.is_always_open = not (pause or target.paused or target.breaker or target.rate)
 
     @property
     def pause(self) -> Pause | None:
-        """A person's, as long as it lasts."""
+        """A person's pause, as long as it lasts."""
         return self._held if self._held and self._clock() < self._held_until else None
 
     @property
@@ -346,61 +330,56 @@ class Gate:
 
     @property
     def refusal(self) -> Reason | None:
-        """Why nobody gets through now, however patient."""
+        """The reason why no attempt may begin now, however long it would wait."""
         if self.is_paused:
             return Reason.PAUSED
-        if self._breaker is not None and self._breaker.refuses:
+        if self.breaker is not None and self.breaker.refuses:
             return Reason.BREAKER_OPEN
         return None
 
     @property
     def state(self) -> BreakerState | None:
-        """None where there is no breaker."""
-        return None if self._breaker is None else self._breaker.state
+        """The breaker's; None without a breaker."""
+        return None if self.breaker is None else self.breaker.state
 
     @property
     def waiting(self) -> int:
-        """How many wait for the rate."""
+        """The number of attempts that wait for the rate."""
         return 0 if self._pace is None else self._pace.waiting
 
     def room(self, within: float) -> int:
-        """How many attempts could begin now, or within so many seconds by the rate."""
+        """Return how many attempts could begin now, or within so many seconds by the rate."""
         if self.refusal is not None:
             return 0
         room = _ANY_NUMBER if self._pace is None else self._pace.room(within)
         return room if self.state in (None, BreakerState.CLOSED) else min(room, 1)
 
     def take_free(self) -> bool:
-        """Take what the rate gives now."""
+        """Take a token of the rate if there is one now."""
         return self._pace is None or self._pace.take_free()
 
     async def take(self, patience: float, most_waiting: int, gone: Gone | None) -> bool:
-        """The same, waiting up to `patience` seconds, where fewer than `most_waiting` wait."""
+        """Wait for a token of the rate: see `Pace.take`."""
         return self._pace is None or await self._pace.take(patience, most_waiting, gone)
 
     def give_back(self) -> None:
-        """What was taken is not used after all."""
+        """Return a token that was not used after all."""
         if self._pace is not None:
             self._pace.give_back()
 
-    def begin(self) -> int:
-        """An attempt begins, which nothing refuses; what its `end` has to name."""
-        turn = 0 if self._breaker is None else self._breaker.begin()
-        assert turn is not None
-        return turn
-
     def end(self, turn: int, attempt: Attempt | None) -> None:
-        """An attempt has ended; None: it was broken off."""
-        breaker, policy = self._breaker, self._target.breaker
+        """Count the end of an attempt for the breaker; None if it was broken off."""
+        breaker, policy = self.breaker, self._target.breaker
         if breaker is not None and policy is not None:
             counts = policy.refusals == "count"
             breaker.end(turn, None if attempt is None else failed(attempt, refusals=counts))
 
 
 def failed(attempt: Attempt, *, refusals: bool) -> bool | None:
-    """What an attempt says of its target: that it fails, that it does not, or nothing.
+    """Return whether an attempt shows that its target fails; None if it shows nothing of the
+    target.
 
-    `refusals`: an answer that refuses the event counts as a failure.
+    With `refusals`, an answer that refuses the event counts as a failure.
     """
     if attempt.acknowledged:
         return False
@@ -410,7 +389,7 @@ def failed(attempt: Attempt, *, refusals: bool) -> bool | None:
 
 
 def _refuses(attempt: Attempt) -> bool:
-    """The target has understood the event and does not want it: it works."""
+    """The target works: it has understood the event and does not want it."""
     status = attempt.status or 0
     by_status = 400 <= status < 500 and status not in _NO_REFUSALS
     if attempt.reason in (Reason.CODE, Reason.LOOPING):
@@ -418,44 +397,52 @@ def _refuses(attempt: Attempt) -> bool:
     return attempt.reason is Reason.STATUS and by_status
 
 
+#: How long a streak of failures has to last before it is reported, and after how long it is
+#: reported again, in seconds.
+REPORT_AFTER, REPORT_AGAIN_AFTER = 300.0, 3600.0
+
+#: The endpoint does not exist, or is gone for good: this is reported at once.
+_NOT_THERE: Final = frozenset({404, 410})
+
+
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A streak, as it is told."""
+    """A streak of failures, as it is reported."""
 
     #: Unix time, in seconds.
     since: float
     attempts: int
-    #: The last attempt; an acknowledgement where it is over.
+    #: The last attempt; an acknowledgement if the streak is over.
     last: Attempt
 
 
 class Streak:
-    """Follows a target's attempts. Those that come to nothing by the router's own doing don't
-    count."""
+    """Follows a target's failures. Attempts that the router itself held back do not count."""
 
     def __init__(self) -> None:
-        #: When the first of the failures was; 0 while there are none.
+        #: The time of the first failure; 0 while there are none.
         self.since = 0.0
         self._attempts = 0
-        self._told = False
-        self._tell_at = 0.0
+        self._reported = False
+        self._report_at = 0.0
 
-    def look(self, attempt: Attempt, now: float) -> Failing | None:
-        """What is to be told now that an attempt has ended; Unix time, in seconds."""
+    def add(self, attempt: Attempt, now: float) -> Failing | None:
+        """Count an attempt that has ended; return what to report now, if anything is. `now` is
+        Unix time, in seconds."""
         if attempt.acknowledged:
-            return self._over(attempt) if self.since else None
+            return self._end(attempt) if self.since else None
         if attempt.reason in SELF_INFLICTED:
             return None
         if not self.since:
-            self.since, self._tell_at = now, now + TOLD_AFTER
+            self.since, self._report_at = now, now + REPORT_AFTER
         self._attempts += 1
-        at_once = attempt.status in _NOT_THERE and not self._told
-        if now < self._tell_at and not at_once:
+        at_once = attempt.status in _NOT_THERE and not self._reported
+        if now < self._report_at and not at_once:
             return None
-        self._told, self._tell_at = True, now + TOLD_AGAIN_AFTER
+        self._reported, self._report_at = True, now + REPORT_AGAIN_AFTER
         return Failing(self.since, self._attempts, attempt)
 
-    def _over(self, attempt: Attempt) -> Failing | None:
-        over = Failing(self.since, self._attempts, attempt) if self._told else None
-        self.since, self._attempts, self._told = 0.0, 0, False
+    def _end(self, attempt: Attempt) -> Failing | None:
+        over = Failing(self.since, self._attempts, attempt) if self._reported else None
+        self.since, self._attempts, self._reported = 0.0, 0, False
         return over

@@ -1,40 +1,47 @@
-"""One attempt to one target: its place, and its headers."""
+"""Sender: makes one attempt at one target, with its slot and its headers; pauses of targets."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote
 
-from router.delivery.target.gate import BreakerState
+from router.delivery.target.gate import BreakerState, Failing
 from router.delivery.target.judge import judge
-from router.delivery.target.lane import Lane, TargetWatcher, Turns
+from router.delivery.target.lane import Lane, Turns
 from router.model.event import Attempt, OutboundEvent, Reason
 from router.net.loops import Gone
 from router.routing.target import Target
-from router.store.protocol import Pause
+from router.store.protocol import Pause, Store, StoreFailed
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Engine, Failure, TargetExchange, as_it_came
 
+if TYPE_CHECKING:
+    from router.telemetry.spans import Spans
+
 #: The longest key, encoded, that is a header too: servers refuse heads beyond 8 KiB (nginx) or
-#: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body has it all the same.
+#: 16 KiB (Node.js), and no event shall be undeliverable by its key. The body always has it.
 MAX_KEY: Final = 4096
 
-#: What percent-encoding leaves as it is (RFC 3986): most keys, and to see that is quick.
+#: The characters that percent-encoding keeps (RFC 3986): most keys have no others.
 _UNRESERVED: Final = re.compile("[A-Za-z0-9._~-]*+")
 
+#: How often the store is asked for pauses, and how long it may take to answer, in seconds.
+PAUSES_EVERY, PAUSES_TIMEOUT = 0.5, 5.0
 
-#: An attempt in flight, from the decision to send it until what came of it is known.
+
+#: An attempt, from the decision to send it until its result is known.
 Flight = TargetExchange[Attempt]
 
 
 def addressed(letter: OutboundEvent, event_id: str) -> OutboundEvent:
-    """The letter under this id, with the header lines that depend on no target and no attempt."""
+    """Return the event under this id, with the header lines that are the same for all targets."""
     event, request_id = letter.event, letter.request_id
     traceparent, tracestate = letter.traceparent, letter.tracestate
     # Percent-encoded, so that no event can write a header of its own; the others are tokens.
@@ -58,8 +65,36 @@ def addressed(letter: OutboundEvent, event_id: str) -> OutboundEvent:
     return OutboundEvent(event, digest, request_id, traceparent, tracestate, event_id, head, hops)
 
 
+class AnySender(Protocol):
+    """A Sender, or the simulated one that the model of the delivery memory searches with."""
+
+    def send(
+        self,
+        target: Target,
+        letter: OutboundEvent,
+        patience: float,
+        gone: Gone | None = None,
+    ) -> Flight: ...
+
+    def is_swamped(self, targets: Iterable[Target]) -> bool: ...
+
+    def room(self, target: Target) -> int: ...
+
+
+class TargetWatcher(Protocol):
+    """Receives all that changes about a target, for logs and metrics."""
+
+    def breaker(self, target: Target, state: BreakerState) -> None: ...
+
+    def failing(self, target: Target, failing: Failing) -> None: ...
+
+    def paused(self, pause: Pause) -> None: ...
+
+    def resumed(self, pause: Pause) -> None: ...
+
+
 class Sender:
-    """Sends to targets; each has connections and places of its own.
+    """Sends to targets, each by its lane.
 
     `share` is the most requests that one target may hold, in flight and waiting together.
     """
@@ -71,49 +106,53 @@ class Sender:
         share: int,
         metrics: Metrics,
         watcher: TargetWatcher,
+        spans: Spans | None = None,
     ) -> None:
+        """With `spans` every attempt has a span, and carries it as its trace context."""
         self._engine = engine
         self._share = share
         self._metrics = metrics
         self._watcher = watcher
-        self._lanes: dict[Target, Lane] = {}
+        self._spans = spans
+        #: Lanes of the targets in force, by name.
+        self._lanes: dict[str, Lane] = {}
         self._turns = Turns()
         #: Lanes of targets that are no longer in force, for the requests that started with them.
         self._leaving: dict[Target, Lane] = {}
-        #: What people have paused, by target.
+        #: The pauses that people have set, by target.
         self._pauses: dict[str, Pause] = {}
         #: The store's clock, less time.monotonic.
         self._ahead = 0.0
         self.adopt(targets)
 
     def adopt(self, targets: Iterable[Target]) -> None:
-        """Take these targets into force. One that stays keeps its connections and its places; one
-        that goes is still there for requests that have it in their plan, until it is swept."""
-        known = [*self._leaving.values(), *self._lanes.values()]
-        before = {lane.target.name: lane for lane in known}
-        lanes = {
-            target: self._lanes.get(target)
-            or self._leaving.pop(target, None)
-            or self._new(target, before.get(target.name))
-            for target in targets
-        }
+        """Take these targets into force. A target that stays keeps its connections and its slots;
+        one that goes remains for the requests that have it in their plan, until it is swept."""
+        before = {lane.target.name: lane for lane in self._every_lane()}
+        lanes = dict[str, Lane]()
+        for target in targets:
+            lane = self._lanes.get(target.name)
+            if lane is None or lane.target != target:
+                lane = self._leaving.pop(target, None) or self._new(target, before.get(target.name))
+            lane.target = target
+            lanes[target.name] = lane
         for lane in lanes.values():
             lane.take_into_force()
-        for target, lane in self._lanes.items():
-            if target not in lanes:
+        for name, lane in self._lanes.items():
+            if lanes.get(name) is not lane:
                 lane.was_idle = False
-                self._leaving[target] = lane
+                self._leaving[lane.target] = lane
         self._lanes = lanes
 
     async def sweep(self) -> None:
-        """Close what targets no longer in force have left, once nothing of theirs is in flight.
+        """Close the pools of targets no longer in force, once nothing of theirs is in flight.
 
         Only at the second sweep that finds a lane idle: a request that has it in its plan may be
         about to begin. Sweeps are further apart than that takes.
         """
         for target, lane in list(self._leaving.items()):
             was_idle, lane.was_idle = lane.was_idle, not lane.in_use
-            # Another sweep, or a reload, may have come while this one was closing a pool.
+            # Another sweep or a reload may have come while this one closed a pool.
             is_left = self._leaving.get(target) is lane
             if is_left and was_idle and lane.was_idle:
                 del self._leaving[target]
@@ -121,7 +160,7 @@ class Sender:
                     await lane.pool.close()
 
     def _every_lane(self) -> list[Lane]:
-        return [*self._lanes.values(), *self._leaving.values()]
+        return [*self._leaving.values(), *self._lanes.values()]
 
     def send(
         self,
@@ -130,13 +169,24 @@ class Sender:
         patience: float,
         gone: Gone | None = None,
     ) -> Flight:
-        """Begin one attempt, which is over within the target's timeout. The letter is `addressed`.
+        """Begin one attempt, which is over within the target's timeout. `letter` is `addressed`.
 
-        Where nothing is in its way the request leaves within this turn of the loop. Else it waits:
-        for up to `patience` seconds for the target's rate, which its timeout does not count, and
-        then for a place. Should `gone` be done meanwhile it is not begun. What is not begun has a
-        reason of its own.
+        If the gate is open and a slot is free, the request leaves within this turn of the loop.
+        Otherwise it waits up to `patience` seconds for the target's rate, which its timeout does
+        not count, and then for a slot; it is not begun if the caller is `gone` by then. The
+        attempt's reason says why it was not begun.
         """
+        if self._spans is None:
+            return self._send(target, letter, patience, gone)
+        letter, end_span = self._spans.attempt(target.name, target.public_url, letter)
+        flight = self._send(target, addressed(letter, letter.event_id), patience, gone)
+        if end_span is not None:
+            flight.listen(end_span)
+        return flight
+
+    def _send(
+        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None
+    ) -> Flight:
         lane = self._lane(target)
         started = time.monotonic()
         if lane.take_free():
@@ -151,10 +201,10 @@ class Sender:
         return TargetExchange.by(waiting, as_it_came)
 
     def is_swamped(self, targets: Iterable[Target]) -> bool:
-        """Whether one of the targets would get no attempt now because the router itself is too slow
-        for all that comes: the target has had no time to answer.
+        """Return whether the router itself is too slow for one of these targets to get an attempt
+        now: the target has had no time to answer.
 
-        To be asked before each event is sent: this also measures the turns of the loop.
+        Call it before each event is sent, since it also measures the turns of the loop.
         """
         turn, now = self._turns.look(), time.monotonic()
         for target in targets:  # noqa: SIM110 - any() takes three times as long
@@ -163,16 +213,33 @@ class Sender:
         return False
 
     def room(self, target: Target) -> int:
-        """How many attempts of the queue could begin now, or after a short wait."""
+        """Return how many attempts of the queue could begin now, or after a short wait."""
         return self._lane(target).room()
 
-    def hold(self, pauses: Collection[Pause], now: float) -> None:
-        """These are the pauses in force now, on the store's clock; what they are about gets
-        nothing until they are over, whether it is among the targets yet or not."""
-        self._pauses = {pause.target: pause for pause in pauses}
+    async def follow_pauses(self, store: Store) -> None:
+        """Apply the pauses in the store again and again, until it is cancelled."""
+        while True:
+            await self.read_pauses(store)
+            await asyncio.sleep(PAUSES_EVERY)
+
+    async def read_pauses(self, store: Store) -> None:
+        """Apply the pauses in the store. While the store is away, the known pauses go on. They hold
+        for targets that a later reload brings, too."""
+        known = before = self._pauses
+        with suppress(StoreFailed):
+            pauses = await store.pauses(PAUSES_TIMEOUT)
+            known = {pause.target: pause for pause in pauses}
+        now = store.now()
+        in_force = self._pauses = {n: pause for n, pause in known.items() if pause.until > now}
         self._ahead = now - time.monotonic()
         for lane in self._every_lane():
             self._hold(lane)
+        for name, pause in before.items():
+            if name not in in_force:
+                self._watcher.resumed(known.get(name, pause))
+        for name, pause in in_force.items():
+            if pause != before.get(name):
+                self._watcher.paused(pause)
 
     def _hold(self, lane: Lane) -> None:
         pause = self._pauses.get(lane.target.name)
@@ -180,19 +247,18 @@ class Sender:
         lane.gate.hold(pause, left)
 
     def _new(self, target: Target, before: Lane | None) -> Lane:
-        lane = Lane(target, self._engine, self._share, before, self._watcher)
+        lane = Lane(target, self._engine, self._share, before, self._watcher.breaker)
         self._hold(lane)
         return lane
 
     def _lane(self, target: Target) -> Lane:
-        """Of a target that was swept already, for who has waited that long, one more."""
-        lane = self._lanes.get(target) or self._leaving.get(target)
-        if lane is None:
-            now = next((each for each in self._lanes if each.name == target.name), None)
-            before = None if now is None else self._lanes[now]
-            lane = self._new(target, before)
-            self._leaving[target] = lane
-        return lane
+        lane = self._lanes.get(target.name)
+        if lane is not None and (lane.target is target or lane.target == target):
+            return lane
+        left = self._leaving.get(target)
+        if left is None:  # swept already, although a request has waited that long
+            left = self._leaving[target] = self._new(target, lane)
+        return left
 
     async def _send_in_turn(
         self,
@@ -212,26 +278,28 @@ class Sender:
         return await self._begin(lane, letter, started)
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
-        """An attempt that is not begun."""
+        """Return the attempt that is not begun."""
         waited = time.monotonic() - came
         attempt = Attempt(reason, delivered=False, seconds=waited, at=time.time())
         return self._counted(lane, attempt)
 
     def _begin(self, lane: Lane, letter: OutboundEvent, started: float) -> Flight:
-        """Send to a target whose place is taken."""
+        """Send to a target whose slot is taken and whose gate is open."""
         stamp, body = int(time.time()), letter.event.body
         lines = b"%bwebhook-timestamp: %d\r\n%b" % (letter.head, stamp, lane.lines)
         if lane.signer is not None:
             event_id = letter.event_id.encode("ascii")
             signature = lane.signer.sign(event_id, b"%d" % stamp, body)
             lines += b"webhook-signature: %b\r\n" % signature
-        number, turn = lane.begin(started), lane.gate.begin()
+        number, breaker = lane.begin(started), lane.gate.breaker
+        turn = 0 if breaker is None else breaker.begin()
+        assert turn is not None
         left = lane.target.timeout - (time.monotonic() - started)
         try:
             return lane.pool.post(
                 lines, body, left, partial(self._end, lane, number, turn, started)
             )
-        except Exception as error:  # noqa: BLE001 - it is this attempt's alone, and told of by it
+        except Exception as error:  # noqa: BLE001 - it is this attempt's alone, which raises it
             lane.give_back(number)
             lane.gate.end(turn, None)
             failed: Flight = TargetExchange(as_it_came)
@@ -241,7 +309,7 @@ class Sender:
     def _end(
         self, lane: Lane, number: int, turn: int, started: float, result: Answer | Failure
     ) -> Attempt:
-        """What an exchange has come to. It is over, and so its place is the next one's."""
+        """Judge an exchange that has ended, and free its slot for the next."""
         lane.give_back(number)
         if lane.line:
             self._turns.look()
@@ -249,30 +317,32 @@ class Sender:
         try:
             attempt = judge(result, lane.target, time.monotonic() - started, time.time())
         finally:
-            lane.gate.end(turn, attempt)
+            if lane.gate.breaker is not None:
+                lane.gate.end(turn, attempt)
         return self._counted(lane, attempt)
 
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
         self._metrics.of(lane.target.name).attempt(attempt)
         # The usual one neither begins a streak of failures nor ends it.
         if lane.streak.since or not attempt.acknowledged:
-            lane.heard(attempt)
+            failing = lane.streak.add(attempt, attempt.at)
+            if failing is not None:
+                self._watcher.failing(lane.target, failing)
         return attempt
 
     def measure(self) -> None:
-        """Bring up to date what is read, not counted: attempts in flight and waiting."""
-        for target, lane in self._lanes.items():
-            numbers = self._metrics.of(target.name)
-            numbers.in_flight, numbers.waiting = lane.places.taken, lane.places.waiting
+        """Update the metrics that are read and not counted: attempts in flight and waiting."""
+        for name, lane in self._lanes.items():
+            numbers, gate = self._metrics.of(name), lane.gate
+            numbers.in_flight, numbers.waiting = lane.slots.taken, lane.slots.waiting
             numbers.limit = lane.limit
-            numbers.waiting_for_rate = lane.gate.waiting
+            numbers.waiting_for_rate = gate.waiting
             numbers.failing_since = lane.streak.since
-            numbers.paused = int(lane.gate.is_paused)
-            pause = lane.gate.pause
-            numbers.pause = None if pause is None else asdict(pause)
-            numbers.certificate_ends = target.tls.expires
+            numbers.paused = int(gate.is_paused)
+            numbers.pause = None if gate.pause is None else asdict(gate.pause)
+            numbers.certificate_ends = lane.target.tls.expires
             for state in BreakerState:
-                numbers.breaker[state] = int(state is lane.gate.state)
+                numbers.breaker[state] = int(state is gate.state)
 
     async def close(self) -> None:
         """Close all connections; attempts in flight end as `stopped`."""

@@ -1,9 +1,9 @@
-"""The hardened HTTP/1.1 connection, with a bound on all that its peer can make it hold.
+"""The hardened HTTP/1.1 connection, which limits all that its peer can make it hold.
 
-It is the protocol class that uvicorn makes one of for each connection. It serves one request at a
-time: its head comes, an ASGI application is called, its body comes, its response goes out. What is
-wrong with it is answered once, in the application's place: see lifetime.py. Nothing here knows what
-requests and responses mean.
+uvicorn makes one of this protocol class for each connection. It serves one request at a time: its
+head comes, an ASGI application is called, its body comes, its response goes out. A faulty request
+is answered once, in the application's place: see lifetime.py. Nothing here knows the meaning of
+requests and responses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from router.net.http.head import (
 from router.net.http.lifetime import INTERNAL_ERROR, UNAVAILABLE, Lifetime
 from router.net.loops import COMPANY
 
-#: So much of a body may come before somebody asks for it, in bytes.
+#: How much of a body may come before the application asks for it, in bytes.
 _AHEAD: Final = 64 * 1024
 
 
@@ -52,7 +52,7 @@ class Connection(Lifetime):
             self._read_surplus(data)
 
     def _read_head(self, data: bytes) -> None:
-        """Gather a head until it is whole. Blank lines before it count as nothing."""
+        """Gather a head until it is whole. Blank lines before it are ignored."""
         data = self._part + data
         if self._part in BLANK:
             data = without_blank_lines(data)
@@ -60,18 +60,18 @@ class Connection(Lifetime):
                 self._part = data
                 return
             self.since = self._loop.time()
-        found = data.find(END, max(0, len(self._part) - len(END)))
-        self._part = b"" if found >= 0 else data
-        size = found + len(END) if found >= 0 else len(data)
+        end = data.find(END, max(0, len(self._part) - len(END)))
+        self._part = b"" if end >= 0 else data
+        size = end + len(END) if end >= 0 else len(data)
         if wrong := oversized(data, size, self._limits):
             self.refuse(wrong, data[: self._limits.head])
-        elif found >= 0:
+        elif end >= 0:
             self._begin(data[:size], data[size:])
         elif is_hopeless(data):
             self.refuse(BAD_REQUEST)
 
     def _begin(self, raw: bytes, rest: bytes) -> None:
-        """Let the application have the request, with its body where that has come already."""
+        """Call the application, with the body if that has come already."""
         head = read(raw)
         if isinstance(head, int):
             self.refuse(head, raw)
@@ -89,11 +89,11 @@ class Connection(Lifetime):
 
     def _call(self, head: Head, body: bytes | None) -> Exchange:
         exchange = self._exchange = Exchange(self, head, body)
-        # A head's scope has a place for each of these: so many of them would let it grow twice.
+        # A head's scope has a key for each of these: so many new ones would let it grow twice.
         scope = head.scope.copy()
         scope.update(self._scope)
         scope["headers"] = list(head.fields)
-        scope["state"] = self._state.copy()
+        scope["state"] = {}
         scope["extensions"] = {EXTENSION: exchange}
         task = exchange.task = self._loop.create_task(exchange.run(self._application, scope))
         self._tally.tasks.add(task)
@@ -112,7 +112,7 @@ class Connection(Lifetime):
         exchange.wake()
 
     def _fits(self, body: Body, data: bytes, head: bytes = b"") -> bool:
-        """Add to the body what has come; False where that can't be."""
+        """Add data to the body; False if it is malformed, and refused."""
         try:
             body.feed(data)
         except Malformed:
@@ -125,8 +125,8 @@ class Connection(Lifetime):
         return True
 
     def _read_surplus(self, data: bytes) -> None:
-        """Drop what comes behind a request that is in hand; blank lines count as nothing. It is
-        read up to the size of a head, for a hang-up is noticed only where somebody reads."""
+        """Drop data that comes behind a request in hand; blank lines are ignored. It is read up to
+        the size of a head, since a hang-up is noticed only while reading."""
         if not self._surplus:
             data = self._part = without_blank_lines(self._part + data)
             if data in BLANK:
@@ -142,20 +142,20 @@ class Connection(Lifetime):
         if self._held > self._limits.head and self._tally.unfinished > self._limits.unfinished:
             self.refuse(UNAVAILABLE)
 
-    # What an exchange asks of its connection.
+    # The calls of an exchange.
 
     @property
     def stays(self) -> bool:
-        """Whether the connection outlives the reply to the request in hand."""
+        """Return whether the connection outlives the reply to the request in hand."""
         return not (self._last or self._surplus or self._body is not None)
 
     @property
     def date(self) -> bytes:
-        """The header line that says when a reply is made."""
+        """The `date` header line of a reply that is made now."""
         return self._tally.date
 
     def ask(self) -> None:
-        """Somebody waits for more of the body."""
+        """The application waits for more of the body."""
         if self._body is None or self.is_closing:
             return
         if self._waits:
@@ -163,8 +163,8 @@ class Connection(Lifetime):
             self._write_now(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.transport.resume_reading()
 
-    def say(self, data: bytes, *, more: bool, stays: bool) -> None:
-        """Send the reply's next bytes, or its last, with which the connection ends or stays."""
+    def send(self, data: bytes, *, more: bool, stays: bool) -> None:
+        """Send the reply's next bytes; after the last ones the connection ends or stays."""
         if self.is_leaving or self.transport.is_closing():
             return
         if more:
@@ -180,17 +180,18 @@ class Connection(Lifetime):
         else:
             self._write_now(data)
 
-    def over(self, task: asyncio.Task[None] | None, *, owed: bool) -> None:
-        """The application has returned; `owed` where it has not said all of a reply."""
+    def end_exchange(self, task: asyncio.Task[None] | None, *, unanswered: bool) -> None:
+        """The application has returned; `unanswered` without a whole reply."""
         if task is not None:
             self._tally.tasks.discard(task)
-        if owed and not self.is_closing:
+        if unanswered and not self.is_closing:
             self.refuse(INTERNAL_ERROR)
 
-    def _write_now(self, whole: bytes) -> None:
-        self._batching.flush()  # an earlier reply may be there
-        self.transport.write(whole)
+    def _write_now(self, data: bytes) -> None:
+        if self._batching.waiting:  # an earlier reply may be among them
+            self._batching.flush()
+        self.transport.write(data)
 
-    def _write(self, whole: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         if not self.transport.is_closing():
-            self.transport.write(whole)
+            self.transport.write(data)

@@ -14,7 +14,7 @@ from router.net.listening import BACKLOG, waiting
 
 
 def sweep(tally: Tally, limits: Limits, now: float) -> None:
-    """End what has taken too long, or too long for a full house."""
+    """End connections that take too long; with all connections in use, that is sooner."""
     every = list(tally.connections)
     full = len(every) >= limits.connections
     for connection in every:
@@ -56,21 +56,21 @@ def _patience(connection: Lifetime, limits: Limits, closed: bool) -> float:
 
 
 def _has_unread(connection: Lifetime) -> bool:
-    """Something has come that nobody has looked at yet, be it the connection's end."""
+    """Return whether data, or the connection's end, has come that was not read yet."""
     poll = select.poll()
     poll.register(connection.transport.get_extra_info("socket"), select.POLLIN)
     return bool(poll.poll(0))
 
 
-#: Seconds until the next try where nobody could be accepted: no file descriptor is left then.
+#: How long to wait after a failed accept, in seconds: no file descriptor is left then.
 _PAUSE = 1.0
 
 
 class Handshakes:
-    """Accepts connections at a listening socket; those whose handshake is over get a protocol.
+    """Accepts connections at a listening socket; they get a protocol after their handshake.
 
-    asyncio's own server would tell nobody of the ones in between: who says nothing could hold as
-    many as there are file descriptors.
+    asyncio's own server does not count connections during the handshake: silent peers could hold
+    every file descriptor.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Handshakes:
         tally: Tally,
     ) -> None:
         self._listener = listener
-        #: By which the next one is taken.
+        #: For the next handshake; `Server.renew` replaces it.
         self.context = context
         self._protocol = protocol
         self._limits = limits
@@ -94,14 +94,14 @@ class Handshakes:
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Accept nobody any more. Who is half way in has a moment to come through."""
+        """Accept no more. Handshakes under way have a moment to finish."""
         self._is_closed = True
         self._loop.remove_reader(self._listener)
         for task in self._pending:
             self._loop.call_later(self._limits.linger, task.cancel)
 
     def take(self, connection: socket.socket) -> None:
-        """Have this one go through its handshake, or close it where there are too many already."""
+        """Begin the handshake of a connection, or close it if there are too many already."""
         present = len(self._tally.connections) + len(self._pending)
         if present >= self._limits.connections + self._limits.reserve:
             self._tally.refused["503"] += 1
@@ -115,7 +115,7 @@ class Handshakes:
             task.add_done_callback(tasks.discard)
 
     def _accept(self) -> None:
-        # That nobody waits is usual: at a socket that processes share another one was quicker.
+        # Often nobody waits: at a shared socket another process was quicker.
         try:
             for connection in waiting(self._listener):
                 self.take(connection)

@@ -19,7 +19,7 @@ _STATUSES: Final = frozenset(HTTPStatus)
 
 
 class Framing:
-    """What the start of a response comes to."""
+    """The start of a response."""
 
     __slots__ = ("closes", "is_bare", "is_dated", "length", "lines")
 
@@ -34,40 +34,40 @@ class Framing:
     ) -> None:
         #: The status line, and whole lines of headers.
         self.lines = lines
-        #: The body's size in bytes, None where they don't say it.
+        #: The body's size in bytes, None if the lines don't have it.
         self.length = length
         #: Whether they say that the connection closes.
         self.closes = closes
-        #: Whether they say when it was made.
+        #: Whether they have a `date`.
         self.is_dated = is_dated
-        #: Whether there is no body, whatever they say.
+        #: Whether there is no body, whatever the lines say.
         self.is_bare = is_bare
 
 
 def framing_of(status: int, headers: Iterable[Iterable[bytes]]) -> Framing:
-    """Raises ValueError for what would be no header, or more than one."""
+    """Raises ValueError for a header that is malformed, or more than one."""
     return _framing_of(status, tuple(map(tuple, headers)))
 
 
 # Nearly all replies of an application have the same few headers.
 @lru_cache(256)
 def _framing_of(status: int, headers: tuple[tuple[bytes, ...], ...]) -> Framing:
-    lines, said = [status_line(status)], {}
+    lines, values = [status_line(status)], {}
     for name, value in headers:
         name = name.lower()
         if name == b"transfer-encoding":
-            continue  # how a body is told apart is the connection's to say
+            continue  # the connection decides on this
         line = b"%b: %b\r\n" % (name, value)
         if line.count(b"\r") + line.count(b"\n") != 2 or b":" in name or b"\0" in line:
             raise ValueError("a response's header has a line break in it")
         lines.append(line)
-        said[name] = value
-    length = said.get(b"content-length")
+        values[name] = value
+    length = values.get(b"content-length")
     return Framing(
         b"".join(lines),
         None if length is None else int(length),
-        closes=b"close" in said.get(b"connection", b"").lower(),
-        is_dated=b"date" in said,
+        closes=b"close" in values.get(b"connection", b"").lower(),
+        is_dated=b"date" in values,
         is_bare=status in _BARE,
     )
 
@@ -78,7 +78,7 @@ def status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
 
 
-#: What an Exchange is called among a scope's extensions. Who finds it there needs neither await
+#: The key of an Exchange among a scope's extensions. An application that uses it need not await
 #: `receive` for a body that has come, nor poll it for the caller's hang-up, and can `respond`.
 EXTENSION: Final = "ebaas_router.request"
 
@@ -89,20 +89,20 @@ _log = logging.getLogger("uvicorn.error")
 
 
 class Carrier(Protocol):
-    """What an exchange needs of its connection: see there."""
+    """The part of a Connection that an exchange uses; see there."""
 
     @property
     def stays(self) -> bool: ...
     @property
     def date(self) -> bytes: ...
     def ask(self) -> None: ...
-    def say(self, data: bytes, *, more: bool, stays: bool) -> None: ...
+    def send(self, data: bytes, *, more: bool, stays: bool) -> None: ...
     async def drained(self) -> None: ...
-    def over(self, task: asyncio.Task[None] | None, *, owed: bool) -> None: ...
+    def end_exchange(self, task: asyncio.Task[None] | None, *, unanswered: bool) -> None: ...
 
 
 class Exchange:
-    """A request in an application's hands. What is sent after its end goes nowhere."""
+    """A request that an application handles. Messages it sends after the end are dropped."""
 
     __slots__ = (
         *("_carrier", "_framing", "_head", "_is_bare", "_is_chunked", "_is_read", "_missing"),
@@ -113,22 +113,22 @@ class Exchange:
     def __init__(self, carrier: Carrier, head: Head, body: bytes | None) -> None:
         self._carrier = carrier
         self._head = head
-        #: The whole body where it was there before the application; else `receive` brings it.
+        #: The whole body if it came before the application was called; else `receive` brings it.
         self.body = body
-        #: Done once the caller has hung up, or has been refused in the application's place.
+        #: Done once the caller has hung up, or was refused in the application's place.
         self.gone: Gone = asyncio.get_running_loop().create_future()
-        #: What such a refusal names; the application may say.
+        #: The id that such a refusal names; the application may set it.
         self.request_id = ""
         #: The body that is coming.
         self.incoming: Body | None = None
-        #: In which the application runs; its connection says.
+        #: The application's task; the connection sets it.
         self.task: asyncio.Task[None] | None = None
         self.is_answered = False
-        #: Some of the response is out.
+        #: Some of the response has been sent.
         self.is_begun = False
-        #: The application has had the last of the body.
+        #: The application has the last of the body.
         self._is_read = False
-        #: Wakes who waits in `receive`; made by the first.
+        #: Wakes a waiting `receive`, which makes it.
         self._news: asyncio.Event | None = None
         #: None until the response is started.
         self._framing: Framing | None = None
@@ -140,7 +140,7 @@ class Exchange:
     # The application's calls.
 
     async def receive(self) -> Message:
-        """The body as it comes; then, once it can be told, that the request is over."""
+        """Return the body as it comes; then, when it is known, that the request is over."""
         while not self.is_over:
             if not self._is_read and (part := self._take()) is not None:
                 return part
@@ -162,8 +162,8 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": more}
 
     async def send(self, message: Message) -> None:
-        """Head and body leave in one go where the body's length is known; else the head at once.
-        Raises RuntimeError and ValueError for what is no response."""
+        """Send a part of the response: head and body in one go if the body's length is known, else
+        the head at once. Raises RuntimeError and ValueError for an invalid response."""
         if self.is_answered or self.gone.done():
             return
         kind, body, more = message["type"], b"", True
@@ -173,21 +173,20 @@ class Exchange:
         elif self._framing is not None and kind == "http.response.body":
             body, more = message.get("body", b""), message.get("more_body", False)
         else:
-            raise RuntimeError(f"{kind!r} is no ASGI message that is due now")
+            raise RuntimeError(f"{kind!r} is not an ASGI message that may come now")
         data = self._framed(body, more)
         if not self.is_begun:
             data = self._with_head(self._framing, data)
-        if not more:  # who sends the last waits for nothing
-            self._say_last(data)
+        if not more:  # the last message waits for nothing
+            self._send_last(data)
             return
-        self._carrier.say(data, more=True, stays=self._stays)
+        self._carrier.send(data, more=True, stays=self._stays)
         await self._carrier.drained()
 
     def respond(self, status: int, lines: bytes, body: bytes) -> None:
-        """The whole response at once, as `send` would have it in two messages and several steps.
+        """Send the whole response at once, in fewer steps than two messages take.
 
-        `lines` are whole lines of headers, the body's length among them; they say nothing of the
-        connection, and not when they were made.
+        `lines` are whole lines of headers with the body's length, without `connection` and `date`.
         """
         if self.is_answered or self.gone.done():
             return
@@ -195,15 +194,15 @@ class Exchange:
             raise RuntimeError("a response has been started already")
         framing = self._framing = Framing(status_line(status) + lines, len(body))
         self._is_chunked = False
-        self._say_last(self._with_head(framing, b"" if self._head.method == b"HEAD" else body))
+        self._send_last(self._with_head(framing, b"" if self._head.method == b"HEAD" else body))
 
-    def _say_last(self, data: bytes) -> None:
+    def _send_last(self, data: bytes) -> None:
         self.is_answered = True
         self.forget()
-        self._carrier.say(data, more=False, stays=self._stays)
+        self._carrier.send(data, more=False, stays=self._stays)
 
     def _start(self, status: int, headers: Iterable[Iterable[bytes]]) -> bool:
-        """Whether the head can wait for the body."""
+        """Start a response; return whether its head can wait for the body."""
         framing = self._framing = framing_of(status, headers)
         self._missing = framing.length
         self._is_bare = framing.is_bare or self._head.method == b"HEAD"
@@ -215,8 +214,8 @@ class Exchange:
         return framing.length is not None
 
     def _framed(self, body: bytes, more: bool) -> bytes:
-        """So much of a body as it is sent. One of no known length ends with the connection where
-        the caller speaks HTTP/1.0."""
+        """Return a part of the body as it is sent. A body of unknown length ends with the
+        connection if the caller speaks HTTP/1.0."""
         if self._is_bare:
             return b""
         if self._missing is not None:
@@ -241,7 +240,7 @@ class Exchange:
     # The connection's calls.
 
     def forget(self) -> None:
-        """The body is of no use any more: an idle connection holds none."""
+        """Drop the body, so that an idle connection holds none."""
         self.body = self.incoming = None
 
     def wake(self) -> None:
@@ -250,8 +249,8 @@ class Exchange:
             self._news.set()
 
     async def run(self, application: Application, scope: dict[str, Any]) -> None:
-        """Let an application have it; it may return long after its response. A fault of its own is
-        told of, and where nothing has been answered its caller hears 500."""
+        """Call an application, which may return long after its response. Its faults are logged; its
+        caller gets 500 if nothing has been answered."""
         try:
             await application(scope, self.receive, self.send)
             if not self.is_over:
@@ -264,4 +263,4 @@ class Exchange:
                 raise
         finally:
             task, self.task = self.task, None  # an idle connection keeps its last exchange
-            self._carrier.over(task, owed=not self.is_over)
+            self._carrier.end_exchange(task, unanswered=not self.is_over)

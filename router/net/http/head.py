@@ -14,27 +14,27 @@ from httptools import HttpParserError, HttpRequestParser
 if TYPE_CHECKING:
     from router.net.http.lifetime import Limits
 
-#: What the sender of a head that is none is told, as an HTTP status.
+#: The HTTP statuses for faulty heads.
 BAD_REQUEST, NOT_ALLOWED, URI_TOO_LONG, EXPECTATION_FAILED, HEAD_TOO_LARGE = 400, 405, 414, 417, 431
 
-#: What a head ends with.
+#: The end of a head.
 END: Final = b"\r\n\r\n"
 
-#: What may be left over of blank lines, and means nothing so far.
+#: Possible remains of blank lines, which mean nothing so far.
 BLANK: Final = (b"", b"\r")
 
-#: How many heads are known at a time, and the largest that is, in bytes. Together they take half a
-#: MiB where they are of the usual size, and no more than 5 MiB.
+#: How many parsed heads are cached, and the largest of them in bytes. Together they take half a MiB
+#: if they are of the usual size, and no more than 5 MiB.
 _KNOWN_HEADS, _KNOWN_SIZE = 256, 2048
 
-#: CONNECT and TRACE are not served anywhere here; of others nobody has heard.
+#: CONNECT and TRACE are not served, nor are unknown methods.
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 
 # Every quantifier is possessive, so that no head costs more than its length.
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 #: A visible target without a fragment; HTTP/1.1 or 1.0.
 _LINE: Final = rb"(" + _TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n"
-#: No control character but the tab, no line break but CRLF, no folded line, no blank at a name.
+#: No control character but the tab, no line break but CRLF, no folded line, no blank in a name.
 _FIELD: Final = _TOKEN + rb":[\t -~\x80-\xff]*+\r\n"
 
 _BLANK_LINES: Final = re.compile(rb"\A(?:\r\n)++")
@@ -43,7 +43,7 @@ _REQUEST_LINE: Final = re.compile(_LINE)
 _PART_OF_A_LINE: Final = re.compile(rb"[!-~][ -~]*+\r?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
 
-#: The headers that say whom a request is for and where it ends; each may be there once.
+#: The headers that decide on the host and on the end of a request; each may occur once.
 _DECISIVE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
 _HOST: Final = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
@@ -52,33 +52,33 @@ _REQUEST_ID: Final = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IG
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request's line and headers."""
+    """The request line and the headers."""
 
     method: bytes
     #: As they came; names in lower case, values without the blanks around them.
     fields: Sequence[tuple[bytes, bytes]]
-    #: The same by name: of several of one name the last.
+    #: The same by name; the last one counts.
     named: Mapping[bytes, bytes]
-    #: The body's size in bytes; None where it comes in chunks.
+    #: The body's size in bytes; None if it comes in chunks.
     length: int | None
-    #: Whether the body's sender waits to be asked for it.
+    #: Whether the caller waits for `100 Continue`.
     expects: bool
-    #: Whether the caller would send another request on the connection.
+    #: Whether the caller may send another request on the connection.
     keep_alive: bool
-    #: What an ASGI scope says of all this but the headers, of which each request has its own list;
-    #: with a place for what else belongs into one.
+    #: The ASGI scope, with keys for the parts that each request adds: its own list of headers, and
+    #: the connection's.
     scope: dict[str, Any]
 
 
 def without_blank_lines(data: bytes) -> bytes:
-    """What comes after the blank lines before a request, which count as nothing."""
+    """Strip the blank lines before a request, which are ignored."""
     return _BLANK_LINES.sub(b"", data, 1) if data.startswith(b"\r\n") else data
 
 
 def is_hopeless(part: bytes) -> bool:
-    """Whether what has come so far can't become a head.
+    """Return whether this part can't become a head.
 
-    Whoever greets with TLS, HTTP/0.9 or bare line feeds now waits for an answer and says no more.
+    A peer that speaks TLS, HTTP/0.9 or with bare line feeds now waits for an answer.
     """
     if b"\n" not in part:
         return _PART_OF_A_LINE.fullmatch(part) is None
@@ -86,7 +86,7 @@ def is_hopeless(part: bytes) -> bool:
 
 
 def oversized(data: bytes, size: int, limits: Limits) -> int | None:
-    """What is said to a head that is too large: of `data`, `size` bytes are head, whole or not."""
+    """Return the status for a head that is too large; `size` bytes of `data` belong to it."""
     line = data.find(b"\r\n", 0, limits.line)
     if line < 0 and size >= limits.line:
         return URI_TOO_LONG
@@ -96,7 +96,7 @@ def oversized(data: bytes, size: int, limits: Limits) -> int | None:
 
 
 def read(head: bytes) -> Head | int:
-    """A whole head, or what its sender is told."""
+    """Parse a whole head; return it, or the status for a faulty one."""
     return _read_known(head) if len(head) <= _KNOWN_SIZE else _read(head)
 
 
@@ -129,20 +129,20 @@ _read_known = lru_cache(_KNOWN_HEADS)(_read)
 
 
 def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
-    """The headers of a head that is well formed."""
+    """Return the headers of a well-formed head."""
     lines = head.split(b"\r\n")
     parts = [line.partition(b":") for line in lines[1:-2]]
     return [(name.lower(), value.strip(b" \t")) for name, _, value in parts]
 
 
 def _repeats(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a header is there twice that may be there once."""
+    """Return whether a header occurs twice that may occur once."""
     names = [name for name, _ in fields if name in _DECISIVE]
     return len(set(names)) < len(names)
 
 
 def _is_unambiguous(named: Mapping[bytes, bytes], minor: bytes) -> bool:
-    """Whether it is said once whom the request is for, and once where it ends."""
+    """Return whether the host and the end of the request are given once, and clearly."""
     length, coding = named.get(b"content-length"), named.get(b"transfer-encoding")
     if coding is not None and (coding.lower() != b"chunked" or length is not None or minor == b"0"):
         return False
@@ -154,13 +154,13 @@ def _is_unambiguous(named: Mapping[bytes, bytes], minor: bytes) -> bool:
 
 
 def _closes(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the caller says that the connection closes after this request."""
-    said = b",".join(value for name, value in fields if name == b"connection").lower()
-    return b"close" in [word.strip(b" \t") for word in said.split(b",")]
+    """Return whether the caller says that the connection closes after this request."""
+    values = b",".join(value for name, value in fields if name == b"connection").lower()
+    return b"close" in [word.strip(b" \t") for word in values.split(b",")]
 
 
 def _local(target: bytes, host: bytes | None) -> bytes:
-    """A target without its host; `b""` where it is another host's, or is none."""
+    """Return a request target without its host; `b""` if it is invalid or another host's."""
     if target.startswith(b"/"):
         return target
     match = _ABSOLUTE.fullmatch(target)
@@ -186,29 +186,29 @@ def _scope(method: bytes, minor: bytes, local: bytes) -> dict[str, Any]:
 
 
 def request_id_in(head: bytes) -> bytes | None:
-    """The caller's x-request-id, sane or not."""
+    """Return the caller's x-request-id, valid or not."""
     match = _REQUEST_ID.search(head)
     return None if match is None else match[1].strip(b" \t")
 
 
-#: What the parser is told before the first chunk, in place of the head that it has not read.
+#: A head for the parser, which has not read the real one.
 _CHUNK_HEAD: Final = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Malformed(Exception):
-    """Something that is no chunk, or too much around the chunks."""
+    """An invalid chunk, or too many bytes around the chunks."""
 
 
 class Body:
-    """A body of a size that is known."""
+    """A body of known size."""
 
-    #: Whether there was a `connection: close` after it.
+    #: Whether a trailer has `connection: close`.
     closes = False
 
     def __init__(self, size: int) -> None:
         self._missing = size
         self._data = bytearray()
-        #: What came after it.
+        #: Data that came after it.
         self.surplus = b""
 
     @property
@@ -217,28 +217,28 @@ class Body:
 
     @property
     def size(self) -> int:
-        """How many bytes of it have come."""
+        """The number of bytes that have come."""
         return len(self._data)
 
     def feed(self, data: bytes) -> None:
-        """Take what has come. Raises Malformed."""
+        """Add data. Raises Malformed."""
         part = data[: self._missing]
         self._data += part
         self._missing -= len(part)
         self.surplus = data[len(part) :]
 
     def take(self) -> bytes:
-        """What has come; it is held no longer."""
+        """Return and forget the data that has come."""
         data = bytes(self._data)
         self._data.clear()
         return data
 
 
 class Chunked(Body):
-    """A body in chunks. httptools reads them, and as strictly what is around them."""
+    """A body in chunks, which httptools parses strictly."""
 
     def __init__(self, slack: int) -> None:
-        """Around the chunks there may be as many bytes as there are in them, and `slack` more."""
+        """Around the chunks there may be as many bytes as in them, and `slack` more."""
         super().__init__(0)
         self._slack = slack
         self._whole = False

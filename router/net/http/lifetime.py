@@ -1,4 +1,4 @@
-"""A connection from its start to its end: its state, its limits, and every way in which it ends."""
+"""A connection from its start to its end: its state, its limits, and every way it ends."""
 
 from __future__ import annotations
 
@@ -15,72 +15,74 @@ from router.net.loops import batching_of
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes are bytes, times seconds. The defaults are safe for any caller that means well."""
+    """Sizes in bytes, times in seconds. The defaults suit every well-behaved caller."""
 
     #: The request line; a longer one gets 414.
     line: int = 8 * 1024
-    #: The request line and all headers; more gets 431. As much may be said around the chunks of a
-    #: body, and once more the body's own size.
+    #: The request line and all headers; more gets 431. Around the chunks of a body there may be as
+    #: much, and once more the body's own size.
     head: int = 16 * 1024
     #: Headers; more get 431.
     headers: int = 100
-    #: Bodies that have come in part, all together. Beyond it a request that has brought more than
+    #: All bodies that have come in part, together. Beyond this a request that has brought more than
     #: `head` gets 503; smaller ones, and bodies that come in one piece, never do.
     unfinished: int = 64 * 1024 * 1024
-    #: Connections; on one more only what begins like this is answered, anything else gets 503.
+    #: Connections; on further ones, requests that begin like this are answered, others get 503.
     connections: int = 4096
     exempt: tuple[bytes, ...] = (b"GET /livez ", b"GET /readyz ")
-    #: Connections beyond those, which are told so; any further one is told at once.
+    #: Connections beyond those, which may send a request first; any further one gets 503 at once.
     reserve: int = 256
-    #: Until a fresh connection's first byte; then it closes.
+    #: Until a new connection's first byte; then it closes.
     first_byte: float = 10.0
     #: From the first byte of a request to its last; then it gets 408.
     receive: float = 10.0
-    #: Between a reply and the next request; longer than what is in front of the router waits.
-    keep_alive: float = 75.0
+    #: Between a reply and the next request. A balancer has to close an idle connection before the
+    #: router does, or a callback is lost on the way. Google Cloud's keep one for 600 s and ask for
+    #: 620 s behind them (https://cloud.google.com/load-balancing/docs/https#timeouts_and_retries);
+    #: those of AWS and nginx keep one for 60 s.
+    keep_alive: float = 620.0
     #: Until the peer has taken its reply; then the connection is reset.
     reply: float = 10.0
-    #: For what is still on its way in after the last reply, so that the peer sees that reply and no
-    #: reset. In a full house no peer may keep us waiting for longer either.
+    #: For data still on its way in after the last reply, so that the peer sees that reply and not a
+    #: reset. With all connections in use, it also limits every other wait for a peer.
     linger: float = 1.0
 
     @property
     def tick(self) -> float:
-        """How often to sweep: a deadline is met at most that much late."""
+        """The time between two sweeps: no deadline is missed by more."""
         return min(1.0, min(self.first_byte, self.receive, self.reply, self.linger) / 4)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the connections of one server have in common."""
+    """State that the connections of one server share."""
 
-    #: All of them.
     connections: set[Any] = field(default_factory=set)
-    #: What applications do for their requests, after the replies too.
+    #: The tasks of applications, which may outlast their replies.
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     #: How many requests applications have answered.
     answered: int = 0
-    #: The header line that says when a reply was made.
+    #: The `date` header line.
     date: bytes = b""
-    #: What was answered here, by its code, and resets of peers that don't read, as `unread`.
+    #: Refusals by their status, and resets of peers that don't read, as `unread`.
     refused: Counter[str] = field(default_factory=Counter)
-    #: Bytes that have come of requests that are not whole.
+    #: Bytes of requests that have come in part.
     unfinished: int = 0
     #: The server is being stopped: every reply is the last of its connection.
     draining: bool = False
-    #: Nobody new is let in any more: a connection on which nothing happens for `linger` ends.
+    #: The socket is closed: a connection on which nothing happens for `linger` ends.
     closed: bool = False
 
 
-#: What is said in an application's place, besides what the head brings about.
+#: The statuses of refusals in an application's place, besides those for a faulty head.
 TIMED_OUT, INTERNAL_ERROR, UNAVAILABLE = 408, 500, 503
 
-#: The header lines and the body that go with a status, for the request id that the caller gave.
+#: Returns the header lines and the body for a status, and the request id that the caller gave.
 Refusal = Callable[[int, bytes | None], tuple[bytes, bytes]]
 
 
 class Lifetime(asyncio.Protocol):
-    """What a Connection is apart from its requests. Its peer is told why it ends, once."""
+    """A Connection apart from its requests. Its peer is sent the reason for its end, once."""
 
     transport: asyncio.Transport
 
@@ -91,44 +93,43 @@ class Lifetime(asyncio.Protocol):
         *,
         config: Any,
         server_state: Tally,
-        app_state: dict[str, Any],
+        app_state: object,
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """All but the first two are what uvicorn gives; its server's state is our tally."""
+        """All but the first two are uvicorn's arguments; its server's state is our tally."""
         self._application = config.loaded_app
         self._limits = limits
         self._refusal = refusal
         self._tally = server_state
-        self._state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._batching = batching_of(self._loop)
-        #: What every scope says of the connection.
+        #: The part of every scope that describes the connection.
         self._scope: dict[str, Any] = {}
-        #: The part of a head that has come; blank but while one is coming.
+        #: The part of a head that has come; blank while none is coming.
         self._part = b""
         #: The request in hand, or the last one; None before the first.
         self._exchange: Exchange | None = None
-        #: Its body, from its whole head until its last byte.
+        #: Its body, from the end of the head until the last byte.
         self._body: Body | None = None
         #: Whether its sender waits to be asked for it.
         self._waits = False
-        #: How many bytes have come behind it: with any, its reply is the last.
+        #: How many bytes have come behind it: if any have, its reply is the last.
         self._surplus = 0
-        #: Whether the connection ends with the reply to the request in hand, or else the next.
+        #: Whether the connection ends with the reply to the request in hand, or to the next one.
         self._last = False
-        #: What this connection has in `Tally.unfinished`.
+        #: This connection's part of `Tally.unfinished`.
         self._held = 0
-        #: Is done once the peer reads again; None while it does.
+        #: Done once the peer reads again; None while it reads.
         self._clogged: asyncio.Future[None] | None = None
-        #: Whether the connection was one too many when it was made.
+        #: Whether there were too many connections already when it was made.
         self.is_extra = False
-        #: Whether the last reply is out; what comes now is thrown away.
+        #: Whether the last reply has been sent; data that comes now is dropped.
         self.is_leaving = False
         #: When the present wait for the peer began, and when it was last known to have read all.
         self.since = self.caught_up = self._loop.time()
 
-    # Which of these a connection is decides how long it may stay so. A request that an application
-    # has begun with while its body is coming is both received and answered.
+    # These states decide on the deadline. A request that an application handles while its body is
+    # coming is both received and answered.
 
     @property
     def is_receiving(self) -> bool:
@@ -137,12 +138,12 @@ class Lifetime(asyncio.Protocol):
 
     @property
     def is_answering(self) -> bool:
-        """The application has a request and has not replied to it."""
+        """The application has not replied to a request."""
         return self._exchange is not None and not self._exchange.is_answered
 
     @property
     def has_served(self) -> bool:
-        """There was a whole request, and it was answered."""
+        """A whole request has come and was answered."""
         return self._exchange is not None
 
     @property
@@ -164,20 +165,20 @@ class Lifetime(asyncio.Protocol):
             transport.close()
 
     def eof_received(self) -> None:
-        """The peer says no more: it has hung up. One that half-closes is taken to have, too."""
+        """The peer has hung up; a half-close counts as that."""
         if self.is_receiving and not self.is_leaving:
             self.refuse(BAD_REQUEST)
-        self._batching.flush()  # the connection closes with this, and its reply may wait there
+        self._batching.flush()  # the connection closes now, and its reply may be waiting
 
     def connection_lost(self, _: Exception | None) -> None:
         self._tally.connections.discard(self)
         self._release()
         self._hang_up()
         self._unclog()
-        self._exchange = None  # which has this connection: who is done with both frees both
+        self._exchange = None  # it refers to this connection, and the cycle would outlast both
 
     def pause_writing(self) -> None:
-        """The peer does not read its replies: it gets no more of them."""
+        """The peer does not read its replies, so no further request is read."""
         self._clogged = self._loop.create_future()
         if not self.is_closing:
             self.transport.pause_reading()
@@ -194,28 +195,28 @@ class Lifetime(asyncio.Protocol):
         self._last = True
 
     def end(self) -> None:
-        """Tell whoever is still owed a reply to come again, and end the connection."""
+        """Refuse the request in hand, so that its caller tries again, and end the connection."""
         if self.is_closing:
             return
         if self.is_answering or self.is_receiving:
             self.refuse(UNAVAILABLE)
         else:
-            self._batching.flush()  # its reply may wait there
+            self._batching.flush()  # its reply may be waiting
             self.transport.close()
 
     def abort(self) -> None:
-        """End the connection at once; nothing is said."""
+        """End the connection at once, without a reply."""
         self.transport.abort()
 
     async def drained(self) -> None:
-        """Return once the peer has taken what was said, but for a little."""
+        """Wait until the peer has read nearly all that was sent."""
         if self._clogged is not None:
             await asyncio.shield(self._clogged)
 
     # The ways out.
 
     def refuse(self, status: int, head: bytes = b"") -> None:
-        """Reply in the application's place; where it has begun to, its reply is cut off."""
+        """Reply in the application's place; a reply that it has begun is cut off."""
         self._tally.refused[str(status)] += 1
         exchange = self._exchange if self.is_answering else None
         self._hang_up()
@@ -225,19 +226,19 @@ class Lifetime(asyncio.Protocol):
         known = exchange.request_id.encode() if exchange is not None else b""
         lines, body = self._refusal(status, known or request_id_in(head))
         top = (status_line(status), self._tally.date, lines, b"connection: close\r\n\r\n")
-        self._batching.flush()  # an earlier reply may be there
+        self._batching.flush()  # an earlier reply may be waiting
         self.transport.write(b"".join((*top, body)))
         self._linger()
 
     def _close(self) -> None:
-        """End the connection after what has been written."""
+        """End the connection after all that has been written."""
         if self._body is None and not self._surplus:
             self.transport.close()
         else:
             self._linger()
 
     def _hang_up(self) -> None:
-        # Who has its reply is not missed: what goes on for it now is the application's own.
+        # After the reply, the application's further work is not interrupted.
         exchange = self._exchange
         if exchange is not None and not exchange.is_over:
             exchange.gone.set_result(None)
@@ -250,7 +251,7 @@ class Lifetime(asyncio.Protocol):
         self._clogged = None
 
     def _linger(self) -> None:
-        """Say that nothing more will be said, and let what is on its way in run out."""
+        """Close the sending side, and drop data until the peer closes its own."""
         if self.is_closing:
             return
         self.is_leaving = True
@@ -261,7 +262,7 @@ class Lifetime(asyncio.Protocol):
         self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        else:  # TLS has a word for it, and waits as long for the peer's
+        else:  # TLS sends a closing alert, and waits as long for the peer's
             self.transport.close()
 
     def _release(self) -> None:
@@ -270,7 +271,7 @@ class Lifetime(asyncio.Protocol):
 
 
 def _scope(transport: asyncio.BaseTransport) -> dict[str, Any]:
-    """What an ASGI scope says of a connection."""
+    """Return the part of an ASGI scope that describes a connection."""
     peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     return {
         "scheme": "https" if transport.get_extra_info("sslcontext") else "http",

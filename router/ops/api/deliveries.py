@@ -3,188 +3,143 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Any, Literal, NotRequired, TypedDict
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 from router.config.holders import Permission
 from router.model.event import new_id
 from router.ops.api.endpoint import (
-    Asked,
-    Endpoint,
-    Rejected,
-    flag,
-    keys,
-    nothing_there,
+    FLAG,
+    MARK,
+    PATTERN,
+    SPAN,
+    TEXT,
+    ApiCall,
+    Param,
+    endpoint,
     number,
-    parse_span,
-    read_glob,
-    read_text,
-    span,
-    text,
-    texts,
-    words,
+    word,
 )
-from router.ops.api.parts import Previewed
-from router.ops.api.view import Concern, View
-from router.store.admin import (
-    START,
-    Action,
-    Admin,
-    Count,
-    Entry,
-    Filters,
-    Later,
-    Selection,
-    Verb,
-    acted_on,
-    carry_out,
-    filter_words,
-    selection_of,
-)
+from router.ops.api.view import View
+from router.ops.problems import Rejected
+from router.store import admin, views
+from router.store.admin import Later, Verb
 from router.store.protocol import State
-from router.store.views import (
-    ActionView,
-    CountView,
-    DossierView,
-    EntryView,
-    action_view,
-    count_views,
-    dossier_view,
-    entry_view,
-)
 
-#: How many deliveries a page has, and the most.
+#: The deliveries on a page, by default and at most.
 _LIMIT, _MOST = 50, 500
 
-#: How many of the last actions are told, and among how many a team's own are looked for.
-_ACTIONS, _LOOKED_AT = 20, 500
+#: The number of actions that are listed, and that are searched for a team's own or a current one.
+_ACTIONS, _SEARCHED_ACTIONS = 20, 500
+
+#: The seconds for which one request acts. The next one continues.
+_ACT_TIME = 5.0
+
+#: The filters of a list and of an action.
+FILTERS = (
+    Param("state", "In these states", word(State), many=True),
+    Param("target", "Of these targets", TEXT, many=True),
+    Param("match", "Of events whose key matches a pattern, as in routes.yaml", PATTERN, many=True),
+    Param("event", "Of these events", TEXT, many=True),
+    Param("older_than", "Of events that arrived longer ago", SPAN),
+    Param("newer_than", "Of events that arrived less long ago", SPAN),
+    Param("acknowledged_later", "Deliveries acknowledged later, by another event", word(Later)),
+)
 
 
 class DeliveriesView(TypedDict):
-    """One page of deliveries, in the order in which their events were recorded; with the first,
-    how many there are."""
+    """One page of deliveries in the order in which their events were recorded. The first page has
+    their counts."""
 
-    counts: list[CountView]
-    deliveries: list[EntryView]
-    #: Say it as `after` for the next page; null for the last.
+    counts: list[views.CountView]
+    deliveries: list[views.EntryView]
+    #: The `after` of the next page; null on the last page.
     next: str | None
 
 
 class ActionsView(TypedDict):
-    """What people did last, newest first."""
+    """The last actions of people, newest first."""
 
-    actions: list[ActionView]
-
-
-def filters_for(view: View, given: Filters) -> Filters | None:
-    """Of the targets that there are; None where nothing can fit."""
-    targets = view.among(given["target"])
-    return None if targets == () else {**given, "target": targets}
+    actions: list[views.ActionView]
 
 
-async def deliveries(asked: Asked) -> DeliveriesView:
-    """Deliveries that are not settled, or those in the states that are named"""
-    query, view = asked.query, asked.view()
-    concern = Concern(view)
-    filters = filters_for(view, query)
-    async with asked.parts.stored.asked() as ops:
-        if filters is None:
-            return DeliveriesView(counts=[], deliveries=[], next=None)
-        selection = selection_of(filters, ops.now())
-        limit, after = query["limit"] or _LIMIT, START
+@endpoint(
+    "GET",
+    "/deliveries",
+    params=(
+        *FILTERS,
+        Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
+        Param("after", "The `next` of the previous page", TEXT),
+    ),
+    problems=(404, 410, 503),
+)
+async def deliveries(call: ApiCall) -> DeliveriesView:
+    """Deliveries that are not settled, or those in the given states"""
+    query, view = call.query, call.view()
+    async with call.parts.stored.question() as store:
+        visible = {**query, "target": view.among(query["target"])}
+        selection = admin.selection_of(visible, store.now())
+        limit, after = query["limit"] or _LIMIT, admin.START
         if query["after"] is not None:
-            after = await _place(ops, query["after"], view)
-        counts = await ops.counts(selection) if after == START else ()
-        page = await _page(ops, selection, limit, after)
+            after = await _place(store, query["after"], view)
+        counts = await store.counts(selection) if after == admin.START else ()
+        page = await _page(store, selection, limit, after)
     last = page[-1] if len(page) == limit else None
     return DeliveriesView(
-        counts=count_views(counts),
-        deliveries=concern.entries(map(entry_view, page)),
+        counts=views.count_views(counts),
+        deliveries=view.entries(map(views.entry_view, page)),
         next=None if last is None else f"{last.event_id}~{last.row.target}",
     )
 
 
 async def _page(
-    ops: Admin, selection: Selection, size: int, after: tuple[int, str]
-) -> tuple[Entry, ...]:
-    async for page in ops.pages(selection, size, after):
+    store: admin.Admin, selection: admin.Selection, size: int, after: tuple[int, str]
+) -> tuple[admin.Entry, ...]:
+    async for page in store.pages(selection, size, after):
         return page
     return ()
 
 
-async def _place(ops: Admin, cursor: str, view: View) -> tuple[int, str]:
-    """Where a page ended: events' numbers tell how many there are, and stay here."""
+async def _place(store: admin.Admin, cursor: str, view: View) -> tuple[int, str]:
+    """Return the end of a page. A cursor has no numbers of events: these would tell a team how
+    many events others have."""
     event_id, _, target = cursor.rpartition("~")
-    # Of the holder's own targets: that another has the event is not told either.
-    own = Selection(targets=view.among(()) or (), event_ids=(event_id,))
-    found = await _page(ops, own, 1, START)
-    if not found or not view.has(target):
-        raise Rejected(410, "after: what stood there is gone; begin anew")
-    return found[0].seq, target
+    # Of the holder's own targets: it must not show that another target has the event.
+    own = admin.Selection(targets=view.among(()) or (), event_ids=(event_id,))
+    entries = await _page(store, own, 1, admin.START)
+    if not entries or not view.has(target):
+        raise Rejected("place_gone")
+    return entries[0].seq, target
 
 
-async def actions(asked: Asked) -> ActionsView:
-    """What people did last; a team is told its own"""
-    async with asked.parts.stored.asked() as ops:
-        found = await ops.actions(_LOOKED_AT if asked.holder.owner else _ACTIONS)
-    own = [each for each in found if not asked.holder.owner or each.who == asked.holder.name]
-    return ActionsView(actions=[*map(action_view, own[:_ACTIONS])])
+@endpoint("GET", "/deliveries/actions", problems=(404, 503))
+async def actions(call: ApiCall) -> ActionsView:
+    """The last actions of people; for a team, its own"""
+    holder = call.holder
+    async with call.parts.stored.question() as store:
+        last = await store.actions(_SEARCHED_ACTIONS if holder.owner else _ACTIONS)
+    own = [action for action in last if not holder.owner or action.who == holder.name]
+    return ActionsView(actions=[*map(views.action_view, own[:_ACTIONS])])
 
 
-async def dossier(asked: Asked) -> DossierView:
-    """All that the store has of one event"""
-    view, body = asked.view(), bool(asked.query["body"])
-    async with asked.parts.stored.asked() as ops:
-        found = await ops.dossier(asked.path["id"])
-    if found is not None:
-        shape = Concern(view).dossier(dossier_view(found, body=body))
-        if shape is not None:
-            return shape
-    raise nothing_there("such event, or no more")
+@endpoint(
+    "GET",
+    "/deliveries/{id}",
+    params=(Param("body", "With its body", FLAG, needs="bodies"),),
+    problems=(404, 503),
+)
+async def dossier(call: ApiCall) -> views.DossierView:
+    """Everything in the store about one event"""
+    async with call.parts.stored.question() as store:
+        stored = await store.dossier(call.path["id"])
+    if stored is not None:
+        visible = call.view().dossier(views.dossier_view(stored, body=bool(call.query["body"])))
+        if visible is not None:
+            return visible
+    raise Rejected("no_event")
 
-
-DELIVERIES = (
-    Endpoint(
-        "GET",
-        "/deliveries",
-        deliveries,
-        DeliveriesView,
-        params=(
-            words("state", "In these states", [str(state) for state in State]),
-            texts("target", "Of these targets"),
-            keys("match", "Of events whose key matches a pattern, as in routes.yaml"),
-            texts("event", "Of these events"),
-            span("older_than", "Of events that came longer ago"),
-            span("newer_than", "Of events that came less long ago"),
-            words("acknowledged_later", "Those that were acknowledged later, as another event's",
-                  [str(each) for each in Later], many=False),
-            number("limit", f"How many; {_LIMIT} unless it is said", _MOST),
-            text("after", "Behind this place: the `next` of the page before"),
-        ),
-        problems=(404, 410, 503),
-    ),
-    Endpoint("GET", "/deliveries/actions", actions, ActionsView, problems=(404, 503)),
-    Endpoint(
-        "GET",
-        "/deliveries/{id}",
-        dossier,
-        DossierView,
-        params=(flag("body", "With its body", needs="bodies"),),
-        problems=(404, 503),
-    ),
-)  # fmt: skip
-
-
-#: For how many seconds one request acts; what is left then takes another.
-_ACT_FOR = 5.0
-
-#: The most members of one list.
-_MOST_MEMBERS = 64
-
-#: Among how many of the last actions one that goes on is looked for.
-_ACTIONS_LOOKED_AT = 200
 
 _VERBS: dict[Verb, tuple[Permission, ...]] = {
     Verb.REPLAY: ("replay",),
@@ -193,183 +148,132 @@ _VERBS: dict[Verb, tuple[Permission, ...]] = {
 }
 
 
-class ActView(TypedDict):
-    """A preview, `dry_run`, of which deliveries; or the token of one, which acts on those."""
-
-    target: NotRequired[list[str]]
-    state: NotRequired[list[State]]
-    match: NotRequired[list[str]]
-    event: NotRequired[list[str]]
-    older_than: NotRequired[str]
-    newer_than: NotRequired[str]
-    acknowledged_later: NotRequired[Later]
-    dry_run: NotRequired[Literal[True]]
-    token: NotRequired[str]
-
-
 class PreviewView(TypedDict):
-    """What would be acted on. The token stands for exactly these, as they are now."""
+    """The deliveries that the token then acts on, exactly as they are now."""
 
     token: str
     verb: Verb
-    #: As it will be recorded.
-    action: ActionView
+    #: The action as it will be recorded.
+    action: views.ActionView
     number: int
-    counts: list[CountView]
-    #: How many more there are that were acknowledged later, as another event's.
+    counts: list[views.CountView]
+    #: Further deliveries, which were acknowledged later by another event with the same body.
     left_out: int
-    #: Where it is nothing: why.
+    #: If the number is 0: the state of each delivery of the events that were asked for.
     why: list[str]
 
 
 class DoneView(TypedDict):
-    """How far an action is."""
+    """The progress of an action."""
 
-    action: ActionView
-    #: By this request.
+    action: views.ActionView
+    #: The number of deliveries that this request changed.
     changed: int
-    #: Of those in the preview: what has changed since and stays as it is, or is still to be done.
+    #: Deliveries of the preview that have changed since and stay as they are, or are still to do.
     left: int
-    #: There is more to be done: send the token again.
+    #: True if the token has to be sent again for the rest.
     more: bool
 
 
-def acting(verb: Verb) -> Callable[[Asked], Awaitable[PreviewView | DoneView]]:
-    async def act(asked: Asked) -> PreviewView | DoneView:
-        view = asked.view()
-        if "token" not in asked.body:
-            return await _preview(asked, verb, view)
-        if len(asked.body) > 1:
-            raise Rejected(400, "token: says all, so that nothing else can be given with it")
-        return await _act(asked, verb, view)
+@dataclass(frozen=True, slots=True)
+class Preview:
+    #: The action as it will be recorded, with the time of the preview on the store's clock.
+    action: admin.Action
+    selection: admin.Selection
+    number: int
 
-    act.__doc__ = f"{verb.capitalize()} deliveries: a preview of which, then exactly those"
+
+def acting(verb: Verb) -> Callable[[ApiCall], Coroutine[Any, Any, PreviewView | DoneView]]:
+    async def act(call: ApiCall) -> PreviewView | DoneView:
+        if call.body["token"] is None:
+            return await _preview(call, verb)
+        if sum(map(bool, call.body.values())) > 1:
+            raise Rejected("token_alone")
+        return await _act(call, verb)
+
+    act.__doc__ = f"{verb.capitalize()} deliveries: first a preview, then exactly its deliveries"
     return act
 
 
-async def _preview(asked: Asked, verb: Verb, view: View) -> PreviewView:
-    if "dry_run" not in asked.body:
-        raise Rejected(400, "a preview comes first: dry_run, whose token then acts")
-    given = _read(asked.body)
-    if not any(value for name, value in given.items() if name != "acknowledged_later"):
-        raise Rejected(400, f"{verb} which deliveries? Say it, or match * for all")
-    filters = filters_for(view, given)
-    async with asked.parts.stored.asked() as ops:
-        action = Action(new_id(), verb, asked.holder.name or "", filter_words(given), ops.now())
-        selection = _selection(verb, given if filters is None else filters, action.at)
-        if filters is None:
-            return _told(asked, action, replace(selection, targets=("",)), (), 0, [])
-        counts = await ops.counts(selection)
-        left_out = 0
+async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
+    view, body = call.view(), call.body
+    if not body["dry_run"]:
+        raise Rejected("preview_first")
+    if not any(body[param.name] for param in FILTERS if param.name != "acknowledged_later"):
+        raise Rejected("no_selection", verb=verb)
+    async with call.parts.stored.question() as store:
+        who = call.holder.name or ""
+        action = admin.Action(new_id(), verb, who, admin.filter_words(body), store.now())
+        try:
+            visible = {**body, "target": view.among(body["target"])}
+            selection = admin.acted_on(verb, visible, action.at)
+        except ValueError as error:
+            raise Rejected("invalid_state", why=str(error)) from None
+        counts, left_out = await store.counts(selection), 0
         if selection.acknowledged_later is Later.EXCLUDE:
-            others = await ops.counts(replace(selection, acknowledged_later=Later.ONLY))
+            others = await store.counts(replace(selection, acknowledged_later=Later.ONLY))
             left_out = sum(count.deliveries for count in others)
-        why = [] if counts else await _why(ops, selection, view)
-    return _told(asked, action, selection, counts, left_out, why)
-
-
-def _read(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The filters as they are meant. Raises Rejected."""
-    given: dict[str, Any] = {"acknowledged_later": body.get("acknowledged_later")}
-    reads: dict[str, Callable[[str], Any]] = {
-        "target": read_text, "state": State, "match": read_glob, "event": read_text,
-    }  # fmt: skip
-    try:
-        for name, read in reads.items():
-            if len(texts := body.get(name, [])) > _MOST_MEMBERS:
-                raise ValueError(f"has more than {_MOST_MEMBERS} members")
-            given[name] = tuple(map(read, texts))
-        for name in ("older_than", "newer_than"):
-            given[name] = parse_span(body[name]) if name in body else None
-    except ValueError as error:
-        raise Rejected(400, f"{name}: {error}") from None
-    return given
-
-
-def _selection(verb: Verb, filters: Filters, moment: float) -> Selection:
-    """Raises Rejected for a state that the verb is not for."""
-    try:
-        return acted_on(verb, filters, moment)
-    except ValueError as error:
-        raise Rejected(400, f"state: {error}") from None
-
-
-async def _why(ops: Admin, selection: Selection, view: View) -> list[str]:
-    """Of the events that were asked for, why there is nothing to be done."""
-    said: list[str] = []
-    for event_id in selection.event_ids:
-        dossier = await ops.dossier(event_id)
-        entries = [e for e in dossier.entries if view.has(e.row.target)] if dossier else []
-        if not entries:
-            said.append(f"event {event_id}: never kept, or over for long enough")
-        said += [f"{entry.row.target}: {entry.row.state}" for entry in entries]
-    return said
-
-
-def _told(
-    asked: Asked,
-    action: Action,
-    selection: Selection,
-    counts: Sequence[Count],
-    left_out: int,
-    why: list[str],
-) -> PreviewView:
+        why = [] if counts else await _why(store, selection.event_ids, view)
     number = sum(count.deliveries for count in counts)
     return PreviewView(
-        token=asked.parts.previews.put(Previewed(action, selection, number)),
-        verb=action.verb,
-        action=action_view(action),
+        token=call.parts.previews.put(who, Preview(action, selection, number)),
+        verb=verb,
+        action=views.action_view(action),
         number=number,
-        counts=count_views(counts),
+        counts=views.count_views(counts),
         left_out=left_out,
         why=why,
     )
 
 
-async def _act(asked: Asked, verb: Verb, view: View) -> DoneView:
-    previewed = _previewed(asked, verb)
-    action, selection = replace(previewed.action, at=time.time()), previewed.selection
-    if not previewed.number:
-        return DoneView(action=action_view(action), changed=0, left=0, more=False)
-    # A holder that all were there for may be a team's by now.
-    if view.among(selection.targets) != (selection.targets or None):
-        raise Rejected(409, "token: a target is not there any more; preview again")
-    changed, more, ends = 0, False, time.monotonic() + _ACT_FOR
-    async with asked.parts.stored.asked() as ops:
-        action = replace(action, at=ops.now())
-        steps = carry_out(ops, action, selection, previewed.action.at)
+async def _why(store: admin.Admin, event_ids: Sequence[str], view: View) -> list[str]:
+    why: list[str] = []
+    for event_id in event_ids:
+        dossier = await store.dossier(event_id)
+        rows = [entry.row for entry in dossier.entries] if dossier else []
+        states = [f"{row.target}: {row.state}" for row in rows if view.has(row.target)]
+        why += states or [f"event {event_id}: never kept, or no longer"]
+    return why
+
+
+async def _act(call: ApiCall, verb: Verb) -> DoneView:
+    preview = call.parts.previews.get(call.body["token"], Preview)
+    action, selection = replace(preview.action, at=time.time()), preview.selection
+    if (action.verb, action.who) != (verb, call.holder.name):
+        raise Rejected("other_preview")
+    if not preview.number:
+        return DoneView(action=views.action_view(action), changed=0, left=0, more=False)
+    # The holder may have got an owner since the preview, or lost a target.
+    if call.view().among(selection.targets) != (selection.targets or None):
+        raise Rejected("target_gone")
+    changed, more, ends = 0, False, time.monotonic() + _ACT_TIME
+    async with call.parts.stored.question() as store:
+        action = replace(action, at=store.now())
+        steps = admin.carry_out(store, action, selection, preview.action.at)
         async with aclosing(steps):
             async for step in steps:
                 changed += step.changed
                 if more := time.monotonic() > ends:
                     break
-        known = await ops.actions(_ACTIONS_LOOKED_AT)
+        known = await store.actions(_SEARCHED_ACTIONS)
     done = next((each for each in known if each.action_id == action.action_id), action)
-    left = max(0, previewed.number - done.deliveries)
-    return DoneView(action=action_view(done), changed=changed, left=left, more=more and left > 0)
-
-
-def _previewed(asked: Asked, verb: Verb) -> Previewed:
-    """Raises Rejected for a token that is not of this verb and holder, or is not known any more."""
-    previewed = asked.parts.previews.get(asked.body["token"])
-    if previewed is None:
-        raise Rejected(
-            409, "token: is of no preview of this router's run, or of an old one; preview again"
-        )
-    if (previewed.action.verb, previewed.action.who) != (verb, asked.holder.name):
-        raise Rejected(409, "token: is of another preview; preview again")
-    return previewed
+    left = max(0, preview.number - done.deliveries)
+    return DoneView(
+        action=views.action_view(done), changed=changed, left=left, more=more and left > 0
+    )
 
 
 ACTS = tuple(
-    Endpoint(
+    endpoint(
         "POST",
         f"/deliveries/{verb}",
-        acting(verb),
-        PreviewView | DoneView,
         may=may,
-        takes=ActView,
+        takes=(
+            *FILTERS,
+            Param("dry_run", "Preview the action", MARK),
+            Param("token", "The token of a preview, to act on its deliveries", TEXT),
+        ),
         problems=(404, 409, 503),
-    )
+    )(acting(verb))
     for verb, may in _VERBS.items()
 )

@@ -1,14 +1,14 @@
-"""An endpoint: its parameters, its answer, and how a request is rejected."""
+"""An endpoint: its parameters, its answer, and their JSON Schemas."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from functools import cache
-from http import HTTPStatus
+from functools import cached_property
+from itertools import islice
 from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -16,7 +16,6 @@ from typing import (
     Any,
     Literal,
     NotRequired,
-    TypedDict,
     Union,
     get_args,
     get_origin,
@@ -25,8 +24,9 @@ from typing import (
 
 from router.config.holders import Permission, TokenHolder
 from router.contract.schedule import parse_duration, parse_time
-from router.contract.schema import Schema
+from router.contract.schema import Schema, SchemaFault
 from router.contract.strictjson import REQUEST, Unreadable, parse_json
+from router.ops.problems import Rejected
 from router.routing.index import Glob, GlobInvalid
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 JsonSchema = dict[str, Any]
 
-# What a type is annotated with is one more keyword of its schema.
-
-#: A time, as ISO 8601 has it, in UTC.
+#: A time in ISO 8601, in UTC. An annotation is one more keyword of the type's schema.
 Time = Annotated[str, ("format", "date-time")]
 
 #: Server-sent events.
@@ -53,12 +51,9 @@ _PLAIN: dict[Any, JsonSchema] = {
     Any: {},
 }
 
-#: Where an OpenAPI document keeps schemas that have names.
-_NAMED = "#/components/schemas/"
 
-
-def schema_of(kind: Any, named: dict[str, JsonSchema] | None = None) -> JsonSchema:
-    """With `named` a TypedDict is put there and referred to by its name; else it is written out."""
+def schema_of(kind: Any, named: dict[str, JsonSchema]) -> JsonSchema:
+    """Return the schema of a type. A TypedDict is added to `named` and referred to by its name."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return {**schema_of(parts[0], named), **dict(parts[1:])}
@@ -73,196 +68,200 @@ def schema_of(kind: Any, named: dict[str, JsonSchema] | None = None) -> JsonSche
     if origin is dict:
         return {"type": "object", "additionalProperties": schema_of(parts[1], named)}
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return {"enum": [each.value for each in kind]}
-    if named is None:
-        return _object(kind, None)
+        return {"enum": [member.value for member in kind]}
     if kind.__name__ not in named:
         named[kind.__name__] = {}  # it may refer to itself
         named[kind.__name__] = _object(kind, named)
-    return {"$ref": _NAMED + kind.__name__}
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
-def _object(kind: Any, named: dict[str, JsonSchema] | None) -> JsonSchema:
-    """Of a TypedDict. Nobody is promised that there is no more in an answer: clients go on working
-    when it gets new members; a request has no others."""
+def _object(kind: Any, named: dict[str, JsonSchema]) -> JsonSchema:
+    """Return the schema of a TypedDict. It allows further members: a later version may add some."""
     members = get_type_hints(kind, include_extras=True)
-    optional = {name for name, each in members.items() if get_origin(each) is NotRequired}
+    optional = {name for name, member in members.items() if get_origin(member) is NotRequired}
     schema: JsonSchema = {
         "type": "object",
         "properties": {
-            name: schema_of(get_args(each)[0] if name in optional else each, named)
-            for name, each in members.items()
+            name: schema_of(get_args(member)[0] if name in optional else member, named)
+            for name, member in members.items()
         },
         "required": [name for name in members if name not in optional],
     }
-    if named is None:
-        schema["additionalProperties"] = False
     if kind.__doc__:
         schema["description"] = " ".join(kind.__doc__.split())
     return schema
 
 
-class ProblemView(TypedDict):
-    """An error: what kind it is, and what can be done about it."""
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of parameters."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-
-
-class Rejected(Exception):
-    """The text says what is wrong and, where that helps, what to do; it names no other's target."""
-
-    def __init__(self, status: int, detail: str, **more: Any) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.more = more
-
-    @property
-    def document(self) -> dict[str, Any]:
-        shape = ProblemView(
-            type="about:blank",
-            title=HTTPStatus(self.status).phrase,
-            status=self.status,
-            detail=str(self),
-        )
-        return {**shape, **self.more}
-
-
-def nothing_there(what: str) -> Rejected:
-    """Also of what is there, but not for who asks: the two look alike."""
-    return Rejected(404, f"there is no {what}")
-
-
-#: The most members that are told of what a body has wrong.
-_MAX_FAULTS = 5
+    #: For the code of a problem: `invalid_…`.
+    name: str
+    schema: JsonSchema
+    #: Parses a text; raises ValueError or GlobInvalid with a text for people.
+    read: Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter of a query."""
+    """A parameter of a query, or a member of a body."""
 
     name: str
     about: str
-    schema: JsonSchema
-    #: Its value; raises ValueError, whose text is for people.
-    read: Callable[[str], Any] = str
-    #: It may be given more than once.
+    kind: Kind
+    #: True if there may be several.
     many: bool = False
-    #: What has to be allowed as well where it is given, and not false.
+    is_required: bool = False
+    #: A further permission if it is given and not false.
     needs: Permission | None = None
+
+    @property
+    def schema(self) -> JsonSchema:
+        return {"type": "array", "items": self.kind.schema} if self.many else self.kind.schema
+
+    def parse(self, values: Sequence[Any]) -> Any:
+        """Return all of the values if there may be several, else the only one or None. Raises
+        Rejected."""
+        parsed = [self._parse(value) if isinstance(value, str) else value for value in values]
+        return tuple(parsed) if self.many else next(iter(parsed), None)
+
+    def _parse(self, text: str) -> Any:
+        try:
+            return self.kind.read(text)
+        except (ValueError, GlobInvalid) as error:
+            raise Rejected(f"invalid_{self.kind.name}", name=self.name, why=str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that may be made, read and checked."""
+class ApiCall:
+    """A request that is allowed, parsed and validated."""
 
     parts: ApiParts
     holder: TokenHolder
-    #: What its path names.
+    #: The names in its path.
     path: Mapping[str, str]
-    #: Its query: a tuple of values where there may be many, else one, or None.
+    #: All parameters of its query: a tuple if there may be several, else a value or None.
     query: Mapping[str, Any]
-    #: Its body; None where there is none.
-    body: Any = None
+    #: All members of its body, likewise.
+    body: Mapping[str, Any]
 
     def view(self) -> View:
-        """What there is for who asks."""
+        """Return what the holder may see."""
         return self.parts.view(self.holder)
 
+    def require_no_team(self) -> None:
+        """Raise Rejected if the token is a team's: the answer would be about everybody's events."""
+        if self.holder.owner:
+            raise Rejected("not_for_teams")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Endpoint:
-    """What can be asked, and what is answered. Its description is the answer's docstring."""
+    """One path and method of the API, described by the docstring of its answer."""
 
     method: Literal["GET", "POST"]
     #: Below the API's prefix.
     path: str
-    answer: Callable[[Asked], Awaitable[Any]]
-    returns: Any
-    #: Any of these has to be allowed.
+    answer: Callable[[ApiCall], Coroutine[Any, Any, Any]]
+    #: Any of these permissions is enough.
     may: Sequence[Permission] = ("read",)
     params: Sequence[Param] = ()
-    #: What its body is; None for none.
-    takes: Any = None
-    #: The statuses of the problems that it has besides everybody's.
+    #: The members of its body; None if it takes no body.
+    takes: Sequence[Param] | None = None
+    #: The statuses of its problems besides those of every endpoint.
     problems: Sequence[int] = ()
+    #: The type of the reply if it is not the type that `answer` returns.
+    replies: Any = None
+
+    @property
+    def returns(self) -> Any:
+        return self.replies or get_type_hints(self.answer, include_extras=True)["return"]
 
     @property
     def names(self) -> list[str]:
-        """What its path names."""
+        """The names in its path."""
         return re.findall(r"{(\w+)}", self.path)
 
-    def read_query(self, given: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        """Raises Rejected for what it does not have or can't be read."""
-        known = {param.name: param for param in self.params}
-        found: dict[str, list[Any]] = {name: [] for name in known}
-        for name, text in given:
-            if name not in known:
-                there = f"; there are {', '.join(known)}" if known else ""
-                raise Rejected(400, f"no parameter is named {_shown(name)}{there}")
-            try:
-                found[name].append(known[name].read(text))
-            except ValueError as error:
-                raise Rejected(400, f"{name}: {error}") from None
-            if len(found[name]) > 1 and not known[name].many:
-                raise Rejected(400, f"{name}: is given twice")
+    @property
+    def body_schema(self) -> JsonSchema:
+        members = self.takes or ()
         return {
-            name: tuple(values) if known[name].many else next(iter(values), None)
-            for name, values in found.items()
+            "type": "object",
+            "properties": {
+                member.name: {
+                    **member.schema,
+                    **({"maxItems": _MOST_MEMBERS} if member.many else {}),
+                    "description": member.about,
+                }
+                for member in members
+            },
+            "required": [member.name for member in members if member.is_required],
+            "additionalProperties": False,
         }
 
-    def read_body(self, content: bytes) -> Any:
-        """Raises Rejected for one that is not what this endpoint takes."""
+    @cached_property
+    def _validator(self) -> Schema:
+        return Schema(self.body_schema, self.path)
+
+    def read_query(self, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """Parse a query. Raises Rejected."""
+        texts: dict[str, list[str]] = {param.name: [] for param in self.params}
+        for name, text in pairs:
+            if name not in texts:
+                known = ", ".join(texts) or "none"
+                raise Rejected("unknown_parameter", name=repr(name[:64]), known=known)
+            texts[name].append(text)
+        for param in self.params:
+            if len(texts[param.name]) > 1 and not param.many:
+                raise Rejected("given_twice", name=param.name)
+        return {param.name: param.parse(texts[param.name]) for param in self.params}
+
+    def read_body(self, content: bytes) -> dict[str, Any]:
+        """Parse and validate a body. Raises Rejected."""
         try:
             body = parse_json(content, REQUEST)
         except Unreadable as error:
-            raise Rejected(400, f"the body: {error}") from None
-        faults = [
-            f"{_place(fault.path)} {_WHY.get(fault.kind, fault.keyword)}"
-            + (f": {' or '.join(fault.expected)} is meant" if fault.expected else "")
-            for fault, _ in zip(
-                _check_of(self.takes).faults(body), range(_MAX_FAULTS), strict=False
+            raise Rejected("unreadable_body", why=str(error)) from None
+        faults = islice(self._validator.faults(body), _MAX_FAULTS)
+        if why := "; ".join(map(_sentence, faults)):
+            raise Rejected("invalid_body", why=why)
+        return {
+            member.name: member.parse(
+                body.get(member.name, []) if member.many else [body.get(member.name)]
             )
-        ]
-        if faults:
-            raise Rejected(400, "; ".join(faults))
-        return body
+            for member in self.takes or ()
+        }
 
 
-@cache
-def _check_of(kind: Any) -> Schema:
-    return Schema(schema_of(kind), kind.__name__, is_ours=True)
+def _sentence(fault: SchemaFault) -> str:
+    what = ".".join(map(str, fault.path)) or "the body"
+    why = _WHY.get(fault.kind) or _WHY.get(fault.keyword, fault.keyword)
+    return f"{what} {why}" + (f": expected {' or '.join(fault.expected)}" if fault.expected else "")
 
+
+def endpoint(
+    method: Literal["GET", "POST"], path: str, **options: Any
+) -> Callable[[Callable[[ApiCall], Coroutine[Any, Any, Any]]], Endpoint]:
+    """Make an endpoint of the function that answers it. The options are Endpoint's."""
+    return lambda answer: Endpoint(method, path, answer, **options)
+
+
+#: The most faults of a body that a problem names, and the most members of a list in a body.
+_MAX_FAULTS, _MOST_MEMBERS = 5, 64
 
 _WHY = {
     "absent": "is missing",
-    "type": "is of another type",
-    "value": "is none of the values that are allowed",
+    "type": "has the wrong type",
+    "value": "is not an allowed value",
     "unknown": "is not known",
-    "size": "is too long, too short or empty",
+    "maxLength": "is too long",
+    "minLength": "is empty",
+    "maxItems": "has too many items",
 }
-
-
-def _place(path: Sequence[str | int]) -> str:
-    return ".".join(map(str, path)) or "the body"
-
-
-def _shown(text: str) -> str:
-    return repr(text[:64])
-
 
 #: The longest text of a parameter, in characters.
 LONGEST_TEXT = 1024
-
-
-def text(name: str, about: str) -> Param:
-    return Param(name, about, {"type": "string", "minLength": 1}, read_text)
-
-
-def texts(name: str, about: str) -> Param:
-    return replace(text(name, about), many=True)
 
 
 def read_text(text: str) -> str:
@@ -271,75 +270,66 @@ def read_text(text: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"is longer than {LONGEST_TEXT} characters")
     if not text.isprintable():
-        raise ValueError("has a character in it that can't be seen")
+        raise ValueError("contains an invisible character")
     return text
 
 
-def words(name: str, about: str, known: Sequence[str], *, many: bool = True) -> Param:
-    """Some of a few words."""
+def _reader(read: Callable[[str], Any], why: str) -> Callable[[str], Any]:
+    """Give a parser an error of our own."""
 
-    def read(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"is none of {', '.join(known)}")
-        return text
+    def reader(text: str) -> Any:
+        try:
+            return read(text)
+        except (KeyError, ValueError):
+            raise ValueError(why) from None
 
-    return Param(name, about, {"enum": list(known)}, read, many=many)
-
-
-def flag(name: str, about: str, *, needs: Permission | None = None) -> Param:
-    def read(text: str) -> bool:
-        if text not in ("true", "false"):
-            raise ValueError("is neither true nor false")
-        return text == "true"
-
-    return Param(name, about, {"type": "boolean"}, read, needs=needs)
+    return reader
 
 
-def number(name: str, about: str, most: int) -> Param:
-    def read(text: str) -> int:
-        if not re.fullmatch("[1-9][0-9]{0,8}", text) or int(text) > most:
-            raise ValueError(f"is not a whole number from 1 to {most}")
-        return int(text)
-
-    return Param(name, about, {"type": "integer", "minimum": 1, "maximum": most}, read)
+def word(known: Iterable[str]) -> Kind:
+    """One of a few words."""
+    words = {each: each for each in map(str, known)}
+    why = f"is none of {', '.join(words)}"
+    return Kind("word", {"enum": [*words]}, _reader(words.__getitem__, why))
 
 
-def span(name: str, about: str) -> Param:
-    """A time span, in seconds."""
-    return Param(name, about, {"type": "string", "examples": ["90s", "3h"]}, parse_span)
+def number(most: int) -> Kind:
+    schema = {"type": "integer", "minimum": 1, "maximum": most}
+    numbers = {str(each): each for each in range(1, most + 1)}
+    why = f"is not a whole number from 1 to {most}"
+    return Kind("number", schema, _reader(numbers.__getitem__, why))
 
 
-def moment(name: str, about: str) -> Param:
-    """A point in time, as Unix time."""
-    return Param(
-        name, about, {"type": "string", "examples": ["3h", "2026-11-26T13:00:00Z"]}, parse_moment
-    )
+TEXT = Kind("text", {"type": "string", "minLength": 1}, read_text)
 
+#: A text that the endpoint checks.
+ANY_TEXT = Kind("text", {"type": "string"}, str)
 
-def keys(name: str, about: str) -> Param:
-    """Patterns of keys."""
-    return Param(name, about, {"type": "string", "minLength": 1}, read_glob, many=True)
+FLAG = Kind(
+    "flag",
+    {"type": "boolean"},
+    _reader({"true": True, "false": False}.__getitem__, "is neither true nor false"),
+)
 
+#: A member that is true if it is there.
+MARK = Kind("flag", {"enum": [True]}, str)
 
-def parse_span(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise ValueError("is not a time span like 90s, 3h") from None
+#: A duration, in seconds.
+SPAN = Kind(
+    "span",
+    {"type": "string", "examples": ["90s", "3h"]},
+    _reader(parse_duration, "is not a time span like 90s, 3h"),
+)
 
+#: A point in time, as Unix time: a time ago, or ISO 8601 (in UTC if it has no zone).
+MOMENT = Kind(
+    "moment",
+    {"type": "string", "examples": ["3h", "2026-11-26T13:00:00Z"]},
+    _reader(
+        lambda text: parse_time(text, time.time()),
+        "is neither a time ago like 3h nor one like 2026-11-26T13:00:00Z",
+    ),
+)
 
-def parse_moment(text: str) -> float:
-    """`3h`, which is so long ago, or a time in ISO 8601, in UTC where it has no zone."""
-    try:
-        return parse_time(text, time.time())
-    except ValueError:
-        raise ValueError(
-            "is neither a time ago like 3h nor one like 2026-11-26T13:00:00Z"
-        ) from None
-
-
-def read_glob(text: str) -> Glob:
-    try:
-        return Glob(read_text(text))
-    except GlobInvalid as error:
-        raise ValueError(str(error)) from None
+#: A pattern of keys.
+PATTERN = Kind("pattern", {"type": "string", "minLength": 1}, lambda text: Glob(read_text(text)))

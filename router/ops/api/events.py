@@ -1,4 +1,4 @@
-"""Endpoints for events: search, one event, the live stream."""
+"""Endpoints for events: search, one event, the archive, the live stream."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from typing import TypedDict
 from router.archive.reading import InventoryView
 from router.archive.trace.views import MatchView, StoryView
 from router.ops.api.endpoint import (
-    Asked,
-    Endpoint,
+    FLAG,
+    MOMENT,
+    PATTERN,
+    TEXT,
+    ApiCall,
     EventStream,
-    Rejected,
-    flag,
-    keys,
-    moment,
-    nothing_there,
+    Param,
+    endpoint,
     number,
-    texts,
 )
-from router.ops.api.view import Concern
-from router.ops.searching import LookedInView, SearchedFor
-from router.ops.streams import Streams, Wanted
+from router.ops.problems import Rejected
+from router.ops.searching import LookedInView, SearchQuestion
+from router.ops.streams import StreamFilter, Streams
 
-#: How many events a search gives, the most, and the most with their bodies, of 1 MiB each.
+#: The events of a search: by default, at most, and at most with bodies of up to 1 MiB.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
+
+
+_WHAT = (
+    "An event's id, its request's or trace's id, its key or a pattern of keys, an id in its "
+    "changes, or the beginning of its body's SHA-256"
+)
 
 
 class EventsView(TypedDict):
@@ -36,137 +41,101 @@ class EventsView(TypedDict):
     skipped: int
 
 
-async def events(asked: Asked) -> EventsView:
-    """Events by any id of them, or by what became of them"""
-    query, view, body = asked.query, asked.view(), bool(asked.query["body"])
+@endpoint(
+    "GET",
+    "/events",
+    params=(
+        Param("what", _WHAT, TEXT, many=True),
+        Param("since", "Not older than this: a time, or a time ago", MOMENT),
+        Param("until", "Older than this", MOMENT),
+        Param("target", "Of these targets", TEXT, many=True),
+        Param("code", "With this code for EBaaS or of a receiver, or HTTP status", TEXT, many=True),
+        Param("failed", "Without 000, or with a failed attempt", FLAG),
+        Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
+        Param("body", f"With bodies; then at most {_MOST_BODIES} events", FLAG, needs="bodies"),
+    ),
+    problems=(503,),
+)
+async def events(call: ApiCall) -> EventsView:
+    """Events by any of their ids, or by what became of them"""
+    query, view, body = call.query, call.view(), bool(call.query["body"])
     limit = query["limit"] or _LIMIT
     if body and limit > _MOST_BODIES:
-        raise Rejected(400, f"limit: with bodies it is at most {_MOST_BODIES}")
-    targets = view.among(query["target"])
-    if targets == ():
-        return EventsView(events=[], more=False, looked_in=[], skipped=0)
-    wanted = SearchedFor(
-        what=[*query["what"]],
-        targets=[*(targets or ())],
-        seen=[*(view.among(()) or ())],
-        codes=[*query["code"]],
+        raise Rejected("bodies_limit", most=_MOST_BODIES)
+    question = SearchQuestion(
+        what=query["what"],
+        targets=view.among(query["target"]) or (),
+        seen=view.among(()) or (),
+        codes=query["code"],
         since=query["since"],
         until=query["until"],
         failed=bool(query["failed"]),
         limit=limit,
         body=body,
     )
-    found = await asked.parts.search.run(wanted, asked.holder.owner)
-    concern = Concern(view)
-    return EventsView(
-        events=[m for each in found["events"] if (m := concern.match(each)) is not None],
-        more=found["more"],
-        looked_in=found["looked_in"],
-        skipped=found["skipped"],
-    )
+    answer = await call.parts.search.run(question, call.holder.owner)
+    visible = [match for each in answer["events"] if (match := view.match(each)) is not None]
+    more, looked_in, skipped = answer["more"], answer["looked_in"], answer["skipped"]
+    return EventsView(events=visible, more=more, looked_in=looked_in, skipped=skipped)
 
 
-async def event(asked: Asked) -> StoryView:
+@endpoint(
+    "GET",
+    "/events/{id}",
+    params=(Param("body", "With its body", FLAG, needs="bodies"),),
+    problems=(404, 503),
+)
+async def event(call: ApiCall) -> StoryView:
     """One event: each request, each attempt, and what comes next"""
-    view, name = asked.view(), asked.path["id"]
-    body, targets, story = bool(asked.query["body"]), view.among(()), None
-    if targets != ():
-        # Another's event is looked for as long as one that nobody has.
-        own = [*(targets or ())]
-        wanted = SearchedFor(
-            what=[], targets=own, seen=own, codes=[], since=None, until=None, failed=False, limit=1,
-            event=name, body=body,
-        )  # fmt: skip
-        told = (await asked.parts.search.run(wanted, asked.holder.owner))["story"]
-        story = told and Concern(view).story(told)
-    if story is None:
-        raise nothing_there("such event, or no more")
-    return story
+    view, body = call.view(), bool(call.query["body"])
+    # A search for another team's event takes as long as one for an event that does not exist.
+    own = view.among(()) or ()
+    question = SearchQuestion(targets=own, seen=own, limit=1, event=call.path["id"], body=body)
+    story = (await call.parts.search.run(question, call.holder.owner))["story"]
+    visible = story and view.story(story)
+    if visible is None:
+        raise Rejected("no_event")
+    return visible
 
 
-async def archive(asked: Asked) -> InventoryView:
-    """What the archive has; a team is not told: it has everybody's events"""
-    if asked.holder.owner:
-        raise nothing_there("such thing for a team")
-    wanted = SearchedFor(
-        what=[], targets=[], seen=[], codes=[], since=None, until=None, failed=False, limit=0,
-        body=False, inventory=True,
-    )  # fmt: skip
-    found = (await asked.parts.search.run(wanted)).get("inventory")
-    if found is None:
-        raise nothing_there("archive")
-    return found
+@endpoint("GET", "/archive", problems=(404, 503))
+async def archive(call: ApiCall) -> InventoryView:
+    """The contents of the archive; not for teams, since it has everybody's events"""
+    call.require_no_team()
+    inventory = (await call.parts.search.run({"inventory": True})).get("inventory")
+    if inventory is None:
+        raise Rejected("no_archive")
+    return inventory
 
 
-EVENTS = (
-    Endpoint("GET", "/archive", archive, InventoryView, problems=(404, 503)),
-    Endpoint(
-        "GET",
-        "/events",
-        events,
-        EventsView,
-        params=(
-            texts("what", "An event's id, its request's or its trace's, its key or a pattern of "
-                  "keys, an id in its changes, or how the SHA-256 of its body begins"),
-            moment("since", "No older ones: a time, or so long ago"),
-            moment("until", "And none since then"),
-            texts("target", "Of these targets"),
-            texts("code", "With the reply's code, a receiver's, or its HTTP status"),
-            flag("failed", "No 000, or a failed attempt"),
-            number("limit", f"How many; {_LIMIT} unless it is said", _MOST),
-            flag("body", f"With their bodies; {_MOST_BODIES} events at most then", needs="bodies"),
-        ),
-        problems=(503,),
+@endpoint(
+    "GET",
+    "/stream",
+    params=(
+        Param("target", "About these targets", TEXT, many=True),
+        Param("match", "Events whose key matches, as in routes.yaml", PATTERN, many=True),
+        Param("failed", "Without 000, with a failed attempt, or another problem", FLAG),
+        Param("bodies", "With the events' bodies", FLAG, needs="bodies"),
     ),
-    Endpoint(
-        "GET",
-        "/events/{id}",
-        event,
-        StoryView,
-        params=(flag("body", "With its body", needs="bodies"),),
-        problems=(404, 503),
-    ),
-)  # fmt: skip
-
-
-async def stream(asked: Asked) -> AsyncGenerator[bytes]:
-    """Happenings as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others as
-    the log names them; `beat` where nothing happens, `dropped` for a reader that is too slow"""
-    query, streams = asked.query, asked.parts.streams
-    if count := streams.full_for(asked.holder):
-        raise Rejected(503, f"{count} streams are open already")
-    wanted = Wanted(
-        asked.holder,
-        targets=query["target"],
-        keys=query["match"],
-        failed=bool(query["failed"]),
-        bodies=bool(query["bodies"]),
-    )
-    reading = _read(streams, wanted)
-    await anext(reading)  # with no turn of the loop in between, in which others would come
+    problems=(503,),
+    replies=EventStream,
+)
+async def stream(call: ApiCall) -> AsyncGenerator[bytes]:
+    """Log events as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others by
+    their names in the log; `beat` if nothing happens, `dropped` for a reader that is too slow"""
+    query, streams = call.query, call.parts.streams
+    if count := streams.full_for(call.holder):
+        raise Rejected("streams_full", count=count)
+    failed, bodies = bool(query["failed"]), bool(query["bodies"])
+    filter_ = StreamFilter(call.holder, query["target"], query["match"], failed, bodies)
+    reading = _read(streams, filter_)
+    await anext(reading)  # takes the place at once, before another request can check for one
     return reading
 
 
-async def _read(streams: Streams, wanted: Wanted) -> AsyncGenerator[bytes]:
-    """From its first step to its end it has its place."""
-    with streams.open(wanted) as open_one:
+async def _read(streams: Streams, filter_: StreamFilter) -> AsyncGenerator[bytes]:
+    """Read a stream, which is open from the first step of this generator to its end."""
+    with streams.open(filter_) as opened:
         yield b""
-        async for chunk in open_one.chunks():
+        async for chunk in opened.chunks():
             yield chunk
-
-
-STREAM = (
-    Endpoint(
-        "GET",
-        "/stream",
-        stream,
-        EventStream,
-        params=(
-            texts("target", "About these targets"),
-            keys("match", "Events whose key matches a pattern, as in routes.yaml"),
-            flag("failed", "No 000, a failed attempt, or another trouble"),
-            flag("bodies", "With the events' bodies", needs="bodies"),
-        ),
-        problems=(503,),
-    ),
-)

@@ -1,4 +1,4 @@
-"""Parts that endpoints share: the store, searches, previews."""
+"""Parts that endpoints share: the store, searches, previews, streams."""
 
 from __future__ import annotations
 
@@ -8,168 +8,112 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from router.config.holders import Holders, TokenHolder
 from router.model.errors import StartFailed
 from router.net.reader import RestingReader
-from router.ops.api.endpoint import Rejected, nothing_there
-from router.ops.api.view import View, required
+from router.ops.api.view import View, of_router
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight
-from router.ops.searching import AgainFor, Found, SearchedFor, Tell, search_in
+from router.ops.problems import Rejected
+from router.ops.searching import Note, SearchAnswer, SearchQuestion, search_in
 from router.ops.streams import Streams
-from router.store.admin import Action, Admin, Resend, Selection
+from router.store.admin import Admin
 from router.store.protocol import StoreFailed
 from router.telemetry.log import Log
 
-#: How long one question to a running router's store may take, in seconds.
-ASKED_WITHIN = 10.0
+#: The longest question to a running router's store, in seconds.
+STORE_TIMEOUT = 10.0
 
 
 class Stored:
-    """One question after another: one that is broken off interrupts what is in hand."""
+    """The store, for one question at a time: cancelling one interrupts the store's current work."""
 
     def __init__(
         self,
         open_: Callable[[], Awaitable[Admin]] | None,
         log: Log | None,
-        within: float | None = ASKED_WITHIN,
+        timeout: float | None = STORE_TIMEOUT,
     ) -> None:
-        """`open_` raises StartFailed, which goes to the log; None where nothing is remembered. A
-        question may take `within` seconds, its wait for its turn included."""
+        """`open_` raises StartFailed, which is logged; it is None if there is no store. A question
+        may take `timeout` seconds, its wait for its turn included."""
         self._open = open_
-        self._within = within
+        self._timeout = timeout
         self._log = log
-        self._ops: Admin | None = None
+        self._admin: Admin | None = None
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def asked(self) -> AsyncIterator[Admin]:
-        """The store, for one question. Raises Rejected where it has no answer in time."""
+    async def question(self) -> AsyncIterator[Admin]:
+        """Return the store for one question. Raises Rejected if it does not answer in time."""
         if self._open is None:
-            raise nothing_there("store: nothing is remembered")
+            raise Rejected("no_store")
         try:
-            async with asyncio.timeout(self._within), self._turn:
-                if self._ops is None:
-                    self._ops = await self._open()
-                yield self._ops
+            async with asyncio.timeout(self._timeout), self._turn:
+                if self._admin is None:
+                    self._admin = await self._open()
+                yield self._admin
         except TimeoutError:
-            why = f"the store had no answer within {self._within:.0f} s: ask for less, or again"
-            raise Rejected(503, why) from None
+            raise Rejected("store_slow", seconds=round(self._timeout or 0)) from None
         except StoreFailed as error:
-            raise Rejected(503, f"the store failed: {error.text}") from None
+            raise Rejected("store_failed", why=error.text) from None
         except StartFailed as error:
             if self._log is not None:
                 self._log.warning("store_awaited", error=str(error))
-            raise Rejected(
-                503, "the store can't be opened now: the router's log says why"
-            ) from None
+            raise Rejected("store_closed") from None
 
     async def close(self) -> None:
-        if self._ops is not None:
-            await self._ops.close()
+        if self._admin is not None:
+            await self._admin.close()
 
 
-#: How many are kept of one holder; the oldest goes.
-MOST_PREVIEWS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Previewed:
-    """Which deliveries, and what was seen of them."""
-
-    #: As it will be recorded; it is of the moment of the preview, on the store's clock.
-    action: Action
-    selection: Selection
-    number: int
-
-
-@dataclass(slots=True)
-class Replaying:
-    """A replay of the archive that is under way. Not frozen: it goes on."""
-
-    action: Action
-    #: Which events are left.
-    again: AgainFor
-    #: Who goes on with it, which another may have begun.
-    who: str
-    #: Those that have been read and are queued next.
-    pending: list[Resend]
-    has_more: bool = True
-    #: One step at a time.
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-P = TypeVar("P", Previewed, Replaying)
-
-
-class Previews(Generic[P]):
-    """They live as long as the process."""
-
-    def __init__(self) -> None:
-        #: By who made them, and by token.
-        self._kept: dict[str, dict[str, P]] = {}
-
-    def put(self, previewed: P) -> str:
-        """The token, which nobody guesses."""
-        token = secrets.token_urlsafe()
-        kept = self._kept.setdefault(previewed.action.who, {})
-        kept[token] = previewed
-        if len(kept) > MOST_PREVIEWS:
-            del kept[next(iter(kept))]
-        return token
-
-    def get(self, token: str) -> P | None:
-        return next((kept[token] for kept in self._kept.values() if token in kept), None)
-
-
-#: How many run at a time, and for how many seconds each may, its wait for a place included.
-SEARCHES, SEARCH_WITHIN = 2, 10.0
+#: The number of searches at a time, and the longest one in seconds, its wait included.
+SEARCHES, SEARCH_TIMEOUT = 2, 10.0
 
 
 class Search:
-    """Runs searches."""
+    """Searches, each in a process of its own."""
 
     def __init__(self, command: Sequence[str], log: Log) -> None:
-        """`command` reads what is asked on stdin and says on stdout what was found."""
+        """`command` reads the question from stdin and writes the answer to stdout, as JSON."""
         self._command = command
         self._log = log
-        self._places = asyncio.Semaphore(SEARCHES)
-        #: One search of each team at a time, however many it asks for: others come in between.
+        self._slots = asyncio.Semaphore(SEARCHES)
+        #: One search of each team at a time, so that others get their turn in between.
         self._teams: dict[str, asyncio.Lock] = {}
 
-    async def run(self, asked: SearchedFor, team: str = "", within: float | None = None) -> Found:
-        """Raises Rejected if nothing came of it in time; `team` is whose it is, if any's."""
-        within = within or SEARCH_WITHIN
+    async def run(
+        self, question: SearchQuestion, team: str = "", timeout: float | None = None
+    ) -> SearchAnswer:
+        """Run a search of a team, `""` for none. Raises Rejected if it fails or takes too long."""
+        timeout = timeout or SEARCH_TIMEOUT
         turn = self._teams.setdefault(team, asyncio.Lock()) if team else contextlib.nullcontext()
         try:
-            async with asyncio.timeout(within), turn, self._places:
-                said = await self._said(json.dumps(asked).encode())
+            async with asyncio.timeout(timeout), turn, self._slots:
+                output = await self._output(json.dumps(question).encode())
         except TimeoutError:
-            why = f"nothing was found within {within:.0f} s: say since, or which target"
-            if asked.get("inventory") or "again" in asked:
-                why = f"the archive could not be looked through within {within:.0f} s"
-            raise Rejected(503, why) from None
+            is_whole = "inventory" in question or "again" in question
+            code = "archive_slow" if is_whole else "search_slow"
+            raise Rejected(code, seconds=round(timeout)) from None
         except OSError as error:
-            raise Rejected(503, f"no search can be started: {error.strerror}") from None
-        if not said:
-            raise Rejected(503, "the search has failed: the archive or the store can't be read")
-        found: Found = json.loads(said)
-        return found
+            raise Rejected("search_unstarted", why=error.strerror) from None
+        if not output:
+            raise Rejected("search_failed")
+        answer: SearchAnswer = json.loads(output)
+        return answer
 
-    async def _said(self, asked: bytes) -> bytes:
+    async def _output(self, question: bytes) -> bytes:
         process = await asyncio.create_subprocess_exec(
             *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
         try:
-            said, trouble = await process.communicate(asked)
+            output, errors = await process.communicate(question)
             if process.returncode == 0:
-                return said
-            why = trouble.decode("utf-8", "replace").strip().rpartition("\n")[2]
+                return output
+            why = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
             self._log.warning("search_failed", why=why)
             return b""
         finally:
@@ -179,21 +123,54 @@ class Search:
 
 
 class SearchHere(Search):
-    """Searches in this process, with no limit: for a command that has nothing else to do."""
+    """Searches in this process, with no limit: for a command that does nothing else."""
 
     def __init__(
-        self, archive: Path | None, stored: Stored | None, progress: Tell, note: Tell
+        self, archive: Path | None, stored: Stored | None, progress: Note, note: Note
     ) -> None:
-        """`progress` is told how far a search is, and `note` what could not be read."""
+        """`progress` is called with the progress of a search, and `note` with what can't be
+        read."""
         self._archive = archive
         self._stored = stored
-        self._tell = progress, note
+        self._reports = progress, note
 
-    async def run(self, asked: SearchedFor, team: str = "", within: float | None = None) -> Found:
+    async def run(
+        self, question: SearchQuestion, team: str = "", timeout: float | None = None
+    ) -> SearchAnswer:
         if self._stored is None:
-            return await search_in(self._archive, None, asked, *self._tell)
-        async with self._stored.asked() as ops:
-            return await search_in(self._archive, ops, asked, *self._tell)
+            return await search_in(self._archive, None, question, *self._reports)
+        async with self._stored.question() as admin:
+            return await search_in(self._archive, admin, question, *self._reports)
+
+
+#: The number of previews of one holder that are kept; the oldest goes.
+MAX_PREVIEWS = 32
+
+P = TypeVar("P")
+
+
+class Previews:
+    """Previews by their tokens, for as long as the process runs."""
+
+    def __init__(self) -> None:
+        #: By the holder who made them, and by token.
+        self._kept: dict[str, dict[str, Any]] = {}
+
+    def put(self, who: str, preview: object) -> str:
+        """Keep a preview and return its token, which cannot be guessed."""
+        token = secrets.token_urlsafe()
+        kept = self._kept.setdefault(who, {})
+        kept[token] = preview
+        if len(kept) > MAX_PREVIEWS:
+            del kept[next(iter(kept))]
+        return token
+
+    def get(self, token: str, kind: type[P]) -> P:
+        """Return a preview of that kind. Raises Rejected."""
+        preview = next((kept[token] for kept in self._kept.values() if token in kept), None)
+        if not isinstance(preview, kind):
+            raise Rejected("preview_gone")
+        return preview
 
 
 class ApiParts:
@@ -208,17 +185,16 @@ class ApiParts:
         *,
         is_shared: bool,
     ) -> None:
-        """`insight` is None if no router runs, and `tokens` with it; `is_shared`: other routers
-        have the same store."""
+        """`insight` and `tokens` are None if no router runs; `is_shared`: other routers have the
+        same store."""
         self._insight = insight
         self._tokens = tokens
+        self._streams = None if insight is None else Streams(insight)
         self.stored = stored
         self.search = search
         self.is_shared = is_shared
-        self._streams = None if insight is None else Streams(insight)
-        self.previews = Previews[Previewed]()
-        self.replays = Previews[Replaying]()
-        #: Reads large bodies.
+        self.previews = Previews()
+        #: Parses bodies.
         self.reader = RestingReader()
 
     @property
@@ -229,15 +205,15 @@ class ApiParts:
 
     @property
     def insight(self) -> Insight:
-        return required(self._insight)
+        return of_router(self._insight)
 
     @property
     def tokens(self) -> OpsTokens:
-        return required(self._tokens)
+        return of_router(self._tokens)
 
     @property
     def streams(self) -> Streams:
-        return required(self._streams)
+        return of_router(self._streams)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -247,8 +223,7 @@ class ApiParts:
             await self.stored.close()
 
     def take(self, holders: Holders) -> None:
-        """From now on these tokens are good. Every stream ends: who may still have it comes again,
-        by a token that is good."""
+        """Replace the tokens. Every stream ends; readers with a valid token connect again."""
         self.tokens.take(holders)
         self.streams.end()
 

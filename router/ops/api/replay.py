@@ -1,156 +1,144 @@
-"""The endpoint that delivers archived events to a target again: counted, then step by step."""
+"""The endpoint that replays archived events to a target: first a preview, then step by step."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal, NotRequired, TypedDict
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict
 
-from router.archive.trace.story import resend
+from router.archive.trace.replay import resend
 from router.model.event import new_id
-from router.ops.api.endpoint import (
-    Asked,
-    Endpoint,
-    Rejected,
-    nothing_there,
-    parse_moment,
-    read_glob,
-    read_text,
-)
-from router.ops.api.parts import Replaying
-from router.ops.searching import AgainFor, AgainFound, SearchedFor
-from router.store.admin import STEP, Action, Admin, Verb
+from router.ops.api.endpoint import MARK, MOMENT, PATTERN, TEXT, ApiCall, Kind, Param, endpoint
+from router.ops.problems import Rejected
+from router.ops.searching import ReplayAnswer, ReplayQuestion
+from router.store.admin import STEP, Action, Admin, Resend, Verb
 from router.store.protocol import StoreFull
 from router.store.views import ActionView, action_view
 from router.telemetry.log.lines import stamp, utc
 
-#: For how long a replay that was stopped can be resumed, in seconds; and among how many actions of
-#: people it is looked for.
-_RESUMABLE, _LAST = 86400.0, 1000
+#: The seconds within which a stopped replay can be resumed, and the number of actions that are
+#: searched for it.
+_RESUMABLE, _SEARCHED_ACTIONS = 86400.0, 1000
 
-#: How old a line is, in seconds, before it is sure to have been written.
+#: The age in seconds after which a line is certain to be in the archive.
 _WRITTEN = 1.0
 
-#: For how many seconds an archive may be looked through for its first event, or to count all.
-_COUNTED_WITHIN = 600.0
-
-
-class ReplayView(TypedDict):
-    """A preview, `dry_run`, of which events for which target; or the token of one, which queues the
-    next of those."""
-
-    target: NotRequired[str]
-    match: NotRequired[list[str]]
-    since: NotRequired[str]
-    until: NotRequired[str]
-    #: The events that the target was in no plan of, in place of those that it was.
-    backfill: NotRequired[Literal[True]]
-    #: Do not resume the same replay that was stopped.
-    anew: NotRequired[Literal[True]]
-    dry_run: NotRequired[Literal[True]]
-    token: NotRequired[str]
-    #: At most so many with this request.
-    most: NotRequired[int]
+#: The longest search for the first event, or count of all, in seconds.
+_COUNT_TIMEOUT = 600.0
 
 
 class ReplayPreview(TypedDict):
-    """What would be queued."""
+    """The events that would be queued."""
 
     token: str
     action: ActionView
     number: int
-    #: When the first and the last of them came.
+    #: When the first and the last of them arrived.
     first: str | None
     last: str | None
-    #: Lines that are left out: why, and how many.
+    #: The number of lines that are left out, by the reason.
     left_out: dict[str, int]
-    #: What could not be read; empty for nothing.
+    #: Parts that could not be read; empty for none.
     damage: str
-    #: What is known of the same replay; empty for nothing.
+    #: An earlier replay with the same filters; empty for none.
     before: str
 
 
 class ReplayStep(TypedDict):
-    """How far one request came."""
+    """The progress by one request."""
 
     taken: int
-    #: Those of them that were queued; the others are still being retried, or were queued before.
+    #: The number of them that were queued; the others are still retried, or were queued before.
     changed: int
     more: bool
     #: The target's share of the store is full.
     is_full: bool
 
 
-async def replay(asked: Asked) -> ReplayPreview | ReplayStep:
-    """Deliver archived events to a target again: a preview of which, then those, step by step; a
-    team may not, for the archive has everybody's events"""
-    if asked.holder.owner:
-        raise nothing_there("such thing for a team")
-    if "token" in asked.body:
-        return await _step(asked)
-    if "dry_run" not in asked.body:
-        raise Rejected(400, "a preview comes first: dry_run, whose token then acts")
-    return await _preview(asked)
+@dataclass(slots=True)
+class ReplayState:
+    """A replay that is under way."""
+
+    action: Action
+    #: The events that are left.
+    again: ReplayQuestion
+    #: The holder who continues it; `action` has the one who began it.
+    who: str
+    #: Events that have been read, and are queued next.
+    pending: list[Resend] = field(default_factory=list)
+    has_more: bool = True
+    #: One step at a time.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-async def _preview(asked: Asked) -> ReplayPreview:
-    body = asked.body
-    again = _read(body)
-    if body.get("backfill") and asked.parts.is_running:
-        view = asked.view()
-        if again["target"] not in view.targets:
-            raise Rejected(400, f"target: routes.yaml has no target {again['target']!r}")
-    async with asked.parts.stored.asked() as ops:
-        again["until"] = min(again["until"], ops.now() - _WRITTEN)
-        action, before = await _begun(ops, again, body, asked.holder.name or "")
-    found = await _found(asked, again)
+@endpoint(
+    "POST",
+    "/archive/replay",
+    may=("replay",),
+    takes=(
+        Param("target", "The target to send to", TEXT),
+        Param("match", "Events whose key matches a pattern", PATTERN, many=True),
+        Param("since", "Not older than this: a time, or a time ago", TEXT),
+        Param("until", "Older than this", TEXT),
+        Param("backfill", "The events whose plan did not have the target, not the others", MARK),
+        Param("anew", "Do not resume a replay with the same filters that was stopped", MARK),
+        Param("dry_run", "Preview the replay", MARK),
+        Param("token", "The token of a preview, to queue the next of its events", TEXT),
+        Param("most", "At most this many at once", Kind("number", {"type": "integer"}, int)),
+    ),
+    problems=(404, 409, 503),
+)
+async def replay(call: ApiCall) -> ReplayPreview | ReplayStep:
+    """Send archived events to a target again: first a preview, then its events step by step; not
+    for teams, since the archive has everybody's events"""
+    call.require_no_team()
+    if call.body["token"] is not None:
+        return await _step(call)
+    if not call.body["dry_run"]:
+        raise Rejected("preview_first")
+    return await _preview(call)
+
+
+async def _preview(call: ApiCall) -> ReplayPreview:
+    body, who = call.body, call.holder.name or ""
+    target, since, until = body["target"], _moment(body, "since"), _moment(body, "until")
+    if target is None or not (body["match"] or since is not None):
+        raise Rejected("replay_selection")
+    if body["backfill"] and call.parts.is_running and target not in call.view().targets:
+        raise Rejected("unknown_target", name=target)
+    async with call.parts.stored.question() as admin:
+        again = ReplayQuestion(
+            target=target,
+            match=[glob.pattern for glob in body["match"]],
+            since=since,
+            until=min(float("inf") if until is None else until, admin.now() - _WRITTEN),
+            backfill=bool(body["backfill"]),
+            after=None,
+            page=0,
+        )
+        action, before = await _begun(admin, again, body, who)
+    answer = await _search(call, again)
     return ReplayPreview(
-        token=asked.parts.replays.put(Replaying(action, again, asked.holder.name or "", [])),
+        token=call.parts.previews.put(who, ReplayState(action, again, who)),
         action=action_view(action),
-        number=found["number"],
-        first=None if found["first"] is None else utc(found["first"]),
-        last=None if found["last"] is None else utc(found["last"]),
-        left_out=found["left_out"],
-        damage=found["damage"],
+        number=answer["number"],
+        first=None if answer["first"] is None else utc(answer["first"]),
+        last=None if answer["last"] is None else utc(answer["last"]),
+        left_out=answer["left_out"],
+        damage=answer["damage"],
         before=before,
     )
 
 
-def _read(body: Mapping[str, Any]) -> AgainFor:
-    """Raises Rejected for what can't be meant."""
-    if "target" not in body or not ({"match", "since"} & body.keys()):
-        raise Rejected(400, "replay which events to which target? target, and since or match")
-    name = ""
-    try:
-        for name in ("target", "match", "since", "until"):
-            for text in body.get(name, []) if name == "match" else [body.get(name, "-")]:
-                (read_glob if name == "match" else read_text)(text)
-        name = "since"
-        since = parse_moment(body["since"]) if "since" in body else None
-        name = "until"
-        until = parse_moment(body["until"]) if "until" in body else float("inf")
-    except ValueError as error:
-        raise Rejected(400, f"{name}: {error}") from None
-    return AgainFor(
-        target=body["target"],
-        match=body.get("match", []),
-        since=since,
-        until=until,
-        backfill="backfill" in body,
-        after=None,
-        page=0,
-    )
-
-
 async def _begun(
-    ops: Admin, again: AgainFor, body: Mapping[str, Any], who: str
+    admin: Admin, again: ReplayQuestion, body: Mapping[str, Any], who: str
 ) -> tuple[Action, str]:
-    """A new replay, or the one of the same words that was stopped, which `again` then resumes; and
-    what is known of it."""
-    now, words, before = ops.now(), _words(body), ""
-    for action in () if "anew" in body else await ops.actions(_LAST):
+    """Return a new action, or the one with the same filters that was stopped, which `again` then
+    resumes; and a sentence about the earlier one."""
+    now, words, before = admin.now(), _words(body), ""
+    for action in () if body["anew"] else await admin.actions(_SEARCHED_ACTIONS):
         if action.what != _text(words, action.since):
             continue
         if now - action.at >= _RESUMABLE:
@@ -158,81 +146,69 @@ async def _begun(
         if action.place is not None:
             again["since"], again["after"] = action.since, action.place
             before = (
-                f"going on with what {action.who} began at {utc(action.at)}, "
+                f"continuing what {action.who} began at {utc(action.at)}, "
                 f"after {stamp(action.place.at)}; --anew begins anew"
             )
             return replace(action, place=None), before
-        before = f"{action.who} has done the same at {utc(action.at)}: this does it anew"
+        before = f"{action.who} did the same at {utc(action.at)}: this does it anew"
         break
     since = again["since"]
     return Action(new_id(), Verb.REPLAY, who, _text(words, since), now, since=since), before
 
 
 def _text(words: str, since: float | None) -> str:
-    """The selection of a replay, for people, with the moment that its words meant."""
+    """Return the filters of a replay for people, with the moment that `since` stood for."""
     return f"archive {words} from {'-' if since is None else stamp(since)}"
 
 
+def _moment(body: Mapping[str, Any], name: str) -> float | None:
+    moment: float | None = Param(name, "", MOMENT).parse([body[name]])
+    return moment
+
+
 def _words(body: Mapping[str, Any]) -> str:
-    """The selection as it was asked for: a time ago stays one."""
-    said = ["--target", body["target"]]
-    for pattern in body.get("match", []):
-        said += ["--match", pattern]
+    """Return the filters as options. A time ago is kept as it was written."""
+    words = ["--target", body["target"]]
+    for glob in body["match"]:
+        words += ["--match", glob.pattern]
     for name in ("since", "until"):
-        if name in body:
-            said += [f"--{name}", body[name]]
-    return shlex.join([*said, *(["--backfill"] if "backfill" in body else [])])
+        if body[name] is not None:
+            words += [f"--{name}", body[name]]
+    return shlex.join([*words, *(["--backfill"] if body["backfill"] else [])])
 
 
-async def _found(asked: Asked, again: AgainFor) -> AgainFound:
-    wanted = SearchedFor(
-        what=[], targets=[], seen=[], codes=[], since=None, until=None, failed=False, limit=0,
-        body=True, again=again,
-    )  # fmt: skip
-    found = (await asked.parts.search.run(wanted, within=_COUNTED_WITHIN)).get("again")
-    if found is None:
-        raise nothing_there("archive")
-    return found
+async def _search(call: ApiCall, again: ReplayQuestion) -> ReplayAnswer:
+    answer = await call.parts.search.run({"again": again}, timeout=_COUNT_TIMEOUT)
+    if "again" not in answer:
+        raise Rejected("no_archive")
+    return answer["again"]
 
 
-async def _step(asked: Asked) -> ReplayStep:
-    replaying = asked.parts.replays.get(asked.body["token"])
-    if replaying is None or replaying.who != asked.holder.name:
-        raise Rejected(409, "token: is of no preview of this router's run; preview again")
-    most = max(1, min(asked.body.get("most", STEP), STEP))
-    async with replaying.turn:
-        if not replaying.pending and replaying.has_more:
-            await _fill(asked, replaying)
-        batch, target = replaying.pending[:most], replaying.again["target"]
-        async with asked.parts.stored.asked() as ops:
+async def _step(call: ApiCall) -> ReplayStep:
+    state = call.parts.previews.get(call.body["token"], ReplayState)
+    if state.who != call.holder.name:
+        raise Rejected("other_preview")
+    most = max(1, min(call.body["most"] or STEP, STEP))
+    async with state.turn:
+        if not state.pending and state.has_more:
+            await _fill(call, state)
+        batch, target = state.pending[:most], state.again["target"]
+        async with call.parts.stored.question() as admin:
             try:
-                resent = await ops.resend(replaying.action, target, batch)
+                resent = await admin.resend(state.action, target, batch)
             except StoreFull:
                 return ReplayStep(taken=0, changed=0, more=True, is_full=True)
-        del replaying.pending[: resent.taken]
+        del state.pending[: resent.taken]
     is_full = resent.taken < len(batch)
     return ReplayStep(taken=resent.taken, changed=resent.queued, more=bool(batch), is_full=is_full)
 
 
-async def _fill(asked: Asked, replaying: Replaying) -> None:
+async def _fill(call: ApiCall, state: ReplayState) -> None:
     """Read the next events from the archive."""
-    found = await _found(asked, {**replaying.again, "page": STEP})
-    events = found["events"]
-    made = await asyncio.to_thread(lambda: [resend(**each) for each in events])
-    replaying.pending = [each for each in made if each is not None]
-    replaying.has_more = found["more"]
+    answer = await _search(call, {**state.again, "page": STEP})
+    events = answer["events"]
+    resends = await asyncio.to_thread(lambda: [resend(**event) for event in events])
+    state.pending = [each for each in resends if each is not None]
+    state.has_more = answer["more"]
     if events:
-        replaying.again["after"] = events[-1]["at"], events[-1]["event_id"]
-
-
-REPLAY = (
-    Endpoint(
-        "POST",
-        "/archive/replay",
-        replay,
-        ReplayPreview | ReplayStep,
-        may=("replay",),
-        takes=ReplayView,
-        problems=(404, 409, 503),
-    ),
-)
+        state.again["after"] = events[-1]["at"], events[-1]["event_id"]

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, TypedDict, get_args
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from router.model.event import Attempt
 from router.model.secret import MASK
-from router.ops.api.endpoint import Asked, Endpoint, Rejected, Time, nothing_there
+from router.ops.api.endpoint import ANY_TEXT, ApiCall, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.insight import Report, utc_or_none
+from router.ops.problems import Rejected
 from router.routing.target import Target
 from router.store.admin import pause, paused, resume
 from router.store.views import PauseView, pause_view
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics
 
-#: A target in one word. What needs a person soonest comes first.
+#: A target's state, the most urgent first.
 TargetState = Literal[
     "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
 ]
 WORST: tuple[TargetState, ...] = get_args(TargetState)
 
+Role = Literal["required", "optional"]
+
 
 class BreakerView(TypedDict):
-    """How many processes have the target's breaker in each state."""
+    """The number of processes with the target's breaker in each state."""
 
     closed: int
     open: int
@@ -35,20 +39,20 @@ class BreakerView(TypedDict):
 
 
 class RateFacts(TypedDict):
-    """How often each process of the router may call a target."""
+    """The rate at which each process of the router may call a target."""
 
     per_second: float
     burst: int
 
 
 class PausedByRoutes(TypedDict):
-    """It is paused in routes.yaml, until that is changed."""
+    """Paused in routes.yaml, until that is changed."""
 
     by: Literal["routes.yaml"]
 
 
 class PausedByPerson(TypedDict):
-    """A person has paused it for a while."""
+    """Paused by a person for a while."""
 
     by: Literal["person"]
     until: Time
@@ -58,7 +62,7 @@ class PausedByPerson(TypedDict):
 
 
 class LastFailure(TypedDict):
-    """The last attempt that it failed, with its own words."""
+    """The last failed attempt, with the target's own words."""
 
     at: Time
     reason: str
@@ -77,7 +81,7 @@ class UnsettledView(TypedDict):
 
 
 class TargetNow(TypedDict):
-    """How a target does, as the API and /status show it."""
+    """A target's state, as the API and /status show it."""
 
     owner: str
     state: TargetState
@@ -90,10 +94,10 @@ class TargetNow(TypedDict):
 
 
 class TargetView(TargetNow):
-    """How a target does."""
+    """A target's settings and state."""
 
     name: str
-    #: What may be a secret in it is `***`.
+    #: Parts that may be a secret are `***`.
     url: str
     waiting: int
     rate: RateFacts | None
@@ -101,7 +105,7 @@ class TargetView(TargetNow):
     paused: PausedByPerson | PausedByRoutes | None
     #: When the first of the events that still need it is given up.
     gives_up: Time | None
-    #: Its attempts over the last hour.
+    #: Its attempts in the last hour.
     hour: HourSums
     certificate_ends: Time | None
     required_by: list[str]
@@ -109,21 +113,15 @@ class TargetView(TargetNow):
 
 
 class TargetsView(TypedDict):
-    """All targets there are for who asks, the worst first."""
+    """All visible targets, the most urgent first."""
 
     targets: list[TargetView]
 
 
-#: A route as one target has it. It is made so, since `as` is a word of Python's.
+#: A route of one target. `as` is a keyword of Python's.
 TargetRoute = TypedDict(
     "TargetRoute",
-    {
-        "name": str,
-        "file": str,
-        "line": int,
-        "match": dict[str, list[str]],
-        "as": Literal["required", "optional"],
-    },
+    {"name": str, "file": str, "line": int, "match": dict[str, list[str]], "as": Role},
 )
 
 
@@ -134,75 +132,80 @@ class OneTargetView(TargetView):
     routes: list[TargetRoute]
 
 
-async def targets(asked: Asked) -> TargetsView:
-    """All targets, the worst first"""
-    view, minutes = asked.view(), asked.parts.insight.minutes()
+#: The routes of each target, by its role in them.
+RoutesOf = Mapping[str, Sequence[tuple[Role, RouteFacts]]]
+
+
+@endpoint("GET", "/targets")
+async def targets(call: ApiCall) -> TargetsView:
+    """All targets, the most urgent first"""
+    view, hour = call.view(), Hour(call.parts.insight.minutes(), time.time())
+
+    def views(report: Report) -> list[TargetView]:
+        routes, metrics = _routes_of(view), report.metrics.targets
+        return [
+            _target_view(target, metrics[name], hour, routes)
+            for name, target in view.targets.items()
+            if name in metrics
+        ]
+
     # In a thread: an hour of many targets takes some milliseconds.
-    found = await asyncio.to_thread(_targets, view, view.report(), Hour(minutes, time.time()))
-    return TargetsView(targets=found)
+    shown = await asyncio.to_thread(views, view.report())
+    shown.sort(key=lambda each: (WORST.index(each["state"]), each["name"]))
+    return TargetsView(targets=shown)
 
 
-async def target(asked: Asked) -> OneTargetView:
+@endpoint("GET", "/targets/{name}", problems=(404,))
+async def target(call: ApiCall) -> OneTargetView:
     """One target"""
-    view, minutes = asked.view(), asked.parts.insight.minutes()
-    hour, name = Hour(minutes, time.time()), asked.path["name"]
-    for each in await asyncio.to_thread(_targets, view, view.report(), hour, name):
-        own = hour.attempts((name,))
-        return {**each, "minutes": own, "routes": [*_routes(view.routes(), name)]}
-    raise nothing_there("such target")
+    view, hour, name = (
+        call.view(),
+        Hour(call.parts.insight.minutes(), time.time()),
+        call.path["name"],
+    )
+    metrics = view.report().metrics.targets
+    if name not in view.targets or name not in metrics:
+        raise Rejected("no_target")
+    routes = await asyncio.to_thread(_routes_of, view)
+    return {
+        **_target_view(view.targets[name], metrics[name], hour, routes),
+        "minutes": hour.attempts((name,)),
+        "routes": [_target_route(role, route) for role, route in routes.get(name, ())],
+    }
 
 
-def _targets(view: View, report: Report, hour: Hour, only: str = "") -> list[TargetView]:
-    numbers = report.metrics.targets
-    required, optional = _named_by(view.routes())
-    found = [
-        _target(
-            name,
-            numbers[name],
-            each,
-            hour.sums(name),
-            (required.get(name, []), optional.get(name, [])),
-        )
-        for name, each in view.targets.items()
-        if name in numbers and only in ("", name)
-    ]
-    return sorted(found, key=lambda each: (WORST.index(each["state"]), each["name"]))
+def _target_route(role: Role, route: RouteFacts) -> TargetRoute:
+    facts = {key: value for key, value in route.items() if key not in ("required", "optional")}
+    return cast("TargetRoute", {**facts, "as": role})
 
 
-def _named_by(routes: Iterable[RouteFacts]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Which routes require each target, and for which it is optional."""
-    required: dict[str, list[str]] = {}
-    optional: dict[str, list[str]] = {}
-    for route in routes:
-        for name in route["required"]:
-            required.setdefault(name, []).append(route["name"])
-        for name in route["optional"]:
-            optional.setdefault(name, []).append(route["name"])
-    return required, optional
+def _routes_of(view: View) -> RoutesOf:
+    routes: defaultdict[str, list[tuple[Role, RouteFacts]]] = defaultdict(list)
+    for route in view.routes():
+        for role in ("required", "optional"):
+            for name in route[role]:
+                routes[name].append((role, route))
+    return routes
 
 
-def _target(
-    name: str,
-    numbers: TargetMetrics,
-    target: Target,
-    hour: HourSums,
-    named_by: tuple[list[str], list[str]],
+def _target_view(
+    target: Target, numbers: TargetMetrics, hour: Hour, routes_of: RoutesOf
 ) -> TargetView:
     breaker = {state: int(count) for state, count in numbers.breaker.items()}
-    rate = target.rate
+    routes, rate = routes_of.get(target.name, ()), target.rate
     return TargetView(
         **target_now(numbers),
-        name=name,
+        name=target.name,
         url=target.public_url or MASK,
         waiting=numbers.waiting + numbers.waiting_for_rate,
         rate=None if rate is None else RateFacts(per_second=rate.per_second, burst=rate.burst),
-        breaker=BreakerView(**breaker) if any(breaker.values()) else None,  # type: ignore[typeddict-item]
+        breaker=cast("BreakerView", breaker) if any(breaker.values()) else None,
         paused=_paused(target, numbers.pause),
         gives_up=utc_or_none(numbers.gives_up),
-        hour=hour,
+        hour=hour.sums(target.name),
         certificate_ends=utc_or_none(numbers.certificate_ends),
-        required_by=named_by[0],
-        optional_by=named_by[1],
+        required_by=[route["name"] for role, route in routes if role == "required"],
+        optional_by=[route["name"] for role, route in routes if role == "optional"],
     )
 
 
@@ -216,12 +219,12 @@ def target_now(numbers: TargetMetrics) -> TargetNow:
         last_acknowledged=utc_or_none(numbers.last_acknowledged),
         failing_since=utc_or_none(numbers.failing_since),
         last_failure=_last_failure(numbers.failure),
-        unsettled=UnsettledView(**unsettled),  # type: ignore[typeddict-item]
+        unsettled=cast("UnsettledView", unsettled),
     )
 
 
 def _state(numbers: TargetMetrics) -> TargetState:
-    """One word for it. A pause is intended, so it counts more than what the target did before."""
+    """Return its state. A pause is intended, so it counts more than earlier failures."""
     unsettled, breaker = numbers.unsettled, numbers.breaker
     if numbers.paused:
         return "paused"
@@ -231,148 +234,94 @@ def _state(numbers: TargetMetrics) -> TargetState:
         return "dead_letters"
     if breaker["open"] or breaker["half_open"]:
         return "breaker_open"
-    now = numbers.waiting or numbers.waiting_for_rate
-    if now or unsettled["queued"] or unsettled["awaiting"]:
+    waiting = numbers.waiting or numbers.waiting_for_rate
+    if waiting or unsettled["queued"] or unsettled["awaiting"]:
         return "waiting"
     return "well" if numbers.last_acknowledged or numbers.failure else "unused"
 
 
 def _paused(
-    target: Target, pause: Mapping[str, Any] | None
+    target: Target | None, pause: Mapping[str, Any] | None
 ) -> PausedByPerson | PausedByRoutes | None:
     if pause is not None:
-        return by_person(pause["since"], pause["until"], pause["because"], pause["who"])
-    return PausedByRoutes(by="routes.yaml") if target.paused else None
-
-
-def by_person(since: float, until: float, because: str, who: str) -> PausedByPerson:
-    return PausedByPerson(by="person", until=utc(until), because=because, who=who, since=utc(since))
+        since, until = utc(pause["since"]), utc(pause["until"])
+        because, who = pause["because"], pause["who"]
+        return PausedByPerson(by="person", until=until, because=because, who=who, since=since)
+    return PausedByRoutes(by="routes.yaml") if target and target.paused else None
 
 
 def _last_failure(attempt: Attempt | None) -> LastFailure | None:
     if attempt is None:
         return None
-    return LastFailure(
-        at=utc(attempt.at),
-        reason=attempt.reason,
-        status=attempt.status,
-        code=attempt.code,
-        msg=attempt.msg,
-        detail=attempt.detail,
-    )
-
-
-def _routes(routes: Iterable[RouteFacts], name: str) -> Iterator[TargetRoute]:
-    for route in routes:
-        role: Literal["required", "optional"]
-        for role in ("required", "optional"):
-            if name in route[role]:
-                yield {
-                    "name": route["name"],
-                    "file": route["file"],
-                    "line": route["line"],
-                    "match": route["match"],
-                    "as": role,
-                }
-
-
-TARGETS = (
-    Endpoint("GET", "/targets", targets, TargetsView),
-    Endpoint("GET", "/targets/{name}", target, OneTargetView, problems=(404,)),
-)
-
-
-class PauseForView(TypedDict):
-    """Until when, and why: for all who see it."""
-
-    #: From now on, like 10m; or a moment.
-    until: str
-    because: str
-
-
-class ResumeView(TypedDict):
-    """Nothing."""
+    words = {name: getattr(attempt, name) for name in ("reason", "status", "code", "msg", "detail")}
+    return cast("LastFailure", {"at": utc(attempt.at), **words})
 
 
 class PausedView(TypedDict):
-    """How the target is held back from now on; null where it is not."""
+    """A target's pause from now on; null if it is not paused."""
 
     paused: PausedByPerson | PausedByRoutes | None
-    #: The one that was made or ended; null where there was none to end.
+    #: The pause that was made or ended; null if there was none to end.
     pause: PauseView | None
 
 
 class PausesView(TypedDict):
-    """The pauses that are in force, by target."""
+    """The pauses in force, by target."""
 
     pauses: list[PauseView]
 
 
-async def pauses(asked: Asked) -> PausesView:
-    """The pauses of people that are in force"""
-    view = asked.view()
-    async with asked.parts.stored.asked() as ops:
-        found = await paused(ops)
-    return PausesView(pauses=[pause_view(each) for each in found if view.has(each.target)])
+@endpoint("GET", "/pauses", problems=(404, 503))
+async def pauses(call: ApiCall) -> PausesView:
+    """The pauses in force that people made"""
+    view = call.view()
+    async with call.parts.stored.question() as admin:
+        in_force = await paused(admin)
+    return PausesView(pauses=[pause_view(each) for each in in_force if view.has(each.target)])
 
 
-async def pause_target(asked: Asked) -> PausedView:
-    """Hold a target back for a while: its optional deliveries wait, its required ones fail at once;
-    in force in all processes within a second"""
-    name = asked.path["name"]
-    await _known(asked, name)
-    async with asked.parts.stored.asked() as ops:
-        try:
-            made = await pause(
-                ops, name, asked.body["until"], asked.body["because"], asked.holder.name or ""
-            )
-        except ValueError as error:
-            raise Rejected(400, str(error)) from None
-    return PausedView(
-        paused=by_person(made.since, made.until, made.because, made.who), pause=pause_view(made)
-    )
-
-
-async def resume_target(asked: Asked) -> PausedView:
-    """End a target's pause before its time; what routes.yaml pauses stays paused"""
-    name = asked.path["name"]
-    target = await _known(asked, name)
-    async with asked.parts.stored.asked() as ops:
-        ended = await resume(ops, name, asked.holder.name or "")
-    return PausedView(
-        paused=PausedByRoutes(by="routes.yaml") if target and target.paused else None,
-        pause=None if ended is None else pause_view(ended),
-    )
-
-
-async def _known(asked: Asked, name: str) -> Target | None:
-    """None if no router runs: who asks has to know the targets then."""
-    if not asked.parts.is_running:
-        return None
-    view = asked.view()
-    if name not in view.targets:
-        raise nothing_there("such target")
-    return view.targets[name]
-
-
-PAUSING = (
-    Endpoint("GET", "/pauses", pauses, PausesView, problems=(404, 503)),
-    Endpoint(
-        "POST",
-        "/targets/{name}/pause",
-        pause_target,
-        PausedView,
-        may=("pause",),
-        takes=PauseForView,
-        problems=(404,),
+@endpoint(
+    "POST",
+    "/targets/{name}/pause",
+    may=("pause",),
+    takes=(
+        Param("until", "A time from now, like 10m, or a time", ANY_TEXT, is_required=True),
+        Param("because", "The reason, for all who see it", ANY_TEXT, is_required=True),
     ),
-    Endpoint(
-        "POST",
-        "/targets/{name}/resume",
-        resume_target,
-        PausedView,
-        may=("pause",),
-        takes=ResumeView,
-        problems=(404,),
-    ),
+    problems=(404,),
 )
+async def pause_target(call: ApiCall) -> PausedView:
+    """Pause a target for a while: its optional deliveries wait, its required ones fail at once; in
+    force in all processes within a second"""
+    name, body = call.path["name"], call.body
+    target = _known(call, name)
+    async with call.parts.stored.question() as admin:
+        try:
+            new = await pause(admin, name, body["until"], body["because"], call.holder.name or "")
+        except ValueError as error:
+            raise Rejected("invalid_pause", why=str(error)) from None
+    facts = {name: getattr(new, name) for name in ("until", "because", "who", "since")}
+    return PausedView(paused=_paused(target, facts), pause=pause_view(new))
+
+
+@endpoint("POST", "/targets/{name}/resume", may=("pause",), takes=(), problems=(404,))
+async def resume_target(call: ApiCall) -> PausedView:
+    """End a target's pause before its time; a pause in routes.yaml stays"""
+    name = call.path["name"]
+    target = _known(call, name)
+    async with call.parts.stored.question() as admin:
+        ended = await resume(admin, name, call.holder.name or "")
+    return PausedView(
+        paused=_paused(target, None), pause=None if ended is None else pause_view(ended)
+    )
+
+
+def _known(call: ApiCall, name: str) -> Target | None:
+    """Return the target. If no router runs, return None: the caller checks the name. Raises
+    Rejected."""
+    if not call.parts.is_running:
+        return None
+    target = call.view().targets.get(name)
+    if target is None:
+        raise Rejected("no_target")
+    return target

@@ -1,4 +1,4 @@
-"""What the holder of a token may see."""
+"""The part of everything that the holder of a token may see."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TypedDict, TypeVar
 
-from router.archive.trace.views import ActedView, MatchView, RequestView, StepView, StoryView
+from router.archive.trace.lines import RequestView
+from router.archive.trace.views import ActedView, MatchView, StepView, StoryView
 from router.config.holders import TokenHolder
 from router.config.loading import Config
-from router.ops.api.endpoint import Rejected
 from router.ops.insight import Insight, Report
-from router.routing.table import Route
+from router.ops.problems import Rejected
 from router.routing.target import Target
 from router.store.views import ActionView, DossierView, EntryView
 
 T = TypeVar("T")
+E = TypeVar("E", bound=EntryView)
+R = TypeVar("R", bound=RequestView)
+
+
+def of_router(part: T | None) -> T:
+    """Return a part that only a running router has. Raises Rejected if none runs."""
+    if part is None:
+        raise Rejected("no_router")
+    return part
+
+
+#: A selection of targets that no delivery and no event matches.
+NO_TARGETS = ("",)
 
 
 class RouteFacts(TypedDict):
@@ -32,106 +45,86 @@ class RouteFacts(TypedDict):
 
 
 class View:
-    """What there is for the holder of a token, made for one request. Nothing else of the API
-    decides that."""
+    """Targets, routes, deliveries and events as one holder sees them, for one request.
+
+    A holder with an owner sees that owner's targets alone. Nothing else in the API decides this.
+    """
 
     def __init__(self, holder: TokenHolder, insight: Insight | None) -> None:
-        """`insight` is None if no router runs. Then `report`, and what is of the configuration,
-        raise Rejected."""
-        self.who, self.is_whole = holder.name, not holder.owner
+        """`insight` is None if no router runs. Then `report` and the configuration raise
+        Rejected."""
+        self.is_whole = not holder.owner
         self._holder = holder
         self._insight = insight
 
     @cached_property
     def config(self) -> Config:
         """The configuration in force."""
-        return required(self._insight).standing.config
+        return of_router(self._insight).standing.config
 
     @cached_property
     def targets(self) -> Mapping[str, Target]:
-        """The targets of the configuration that there are."""
+        """The visible targets of the configuration."""
         targets = self.config.table.targets
         if self.is_whole:
             return targets
         return {name: each for name, each in targets.items() if self._holder.sees(each.owner)}
 
     def report(self) -> Report:
-        """How the router does, as if there were no other targets; numbers of the process are those
-        of all. Called on the event loop."""
-        report = required(self._insight).report()
+        """Return the state of the process with the visible targets. Call it on the event loop."""
+        report = of_router(self._insight).report()
         if self.is_whole:
             return report
         return replace(report, metrics=report.metrics.among(self.targets))
 
     def routes(self) -> Iterator[RouteFacts]:
-        """In the files' order. With many routes it takes milliseconds: read them in a thread."""
-        for route, required, optional in self._routes():
-            yield RouteFacts(
-                name=route.name,
-                file=route.file,
-                line=route.line,
-                match={field: [*patterns] for field, patterns in route.match.items()},
-                required=required,
-                optional=optional,
-            )
-
-    def route_names(self) -> set[str]:
-        return {route.name for route, _, _ in self._routes()}
-
-    def _routes(self) -> Iterator[tuple[Route, list[str], list[str]]]:
+        """Return the routes to visible targets in the files' order. Call it in a thread: with many
+        routes it takes milliseconds."""
         for route in self.config.table.routes_as_written:
             required = [name for name in route.required if name in self.targets]
             optional = [name for name in route.optional if name in self.targets]
             if required or optional:
-                yield route, required, optional
+                yield RouteFacts(
+                    name=route.name,
+                    file=route.file,
+                    line=route.line,
+                    match={field: [*patterns] for field, patterns in route.match.items()},
+                    required=required,
+                    optional=optional,
+                )
+
+    @cached_property
+    def route_names(self) -> set[str]:
+        return {route["name"] for route in self.routes()}
 
     def has(self, target: str) -> bool:
-        """Whether a target is there, be it in no configuration any more."""
+        """Return whether a target is visible. It may be in no configuration any more."""
         return self.is_whole or target in self.targets
 
     def among(self, targets: Collection[str]) -> tuple[str, ...] | None:
-        """Those of the targets that there are, of all where none is named; None for no bound, where
-        all there are is meant and everything is there."""
+        """Return the visible ones of `targets`, or all visible ones if it is empty; NO_TARGETS if
+        none is visible, and None for no restriction."""
         if self.is_whole:
             return tuple(targets) or None
-        return tuple(each for each in targets or self.targets if each in self.targets)
+        visible = (name for name in targets or self.targets if name in self.targets)
+        return tuple(visible) or NO_TARGETS
 
-
-def required(running: T | None) -> T:
-    """What only a running router has. Raises Rejected if none runs."""
-    if running is None:
-        raise Rejected(409, "only a running router knows that, and none runs here")
-    return running
-
-
-E = TypeVar("E", bound=EntryView)
-R = TypeVar("R", bound=RequestView)
-
-
-class Concern:
-    """One holder's part of what the store and the archive tell."""
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-        #: Whose own actions are told whole.
-        self._who = view.who
-        self._routes = set() if view.is_whole else view.route_names()
+    # The rest returns the visible part of a view of the store or the archive, None for nothing.
 
     def action(self, action: ActionView) -> ActionView:
-        """Who did it and when; of another's not on what else, nor how much of it there was."""
-        if self._view.is_whole or action["who"] == self._who:
+        """Hide how much else somebody else's action was about."""
+        if self.is_whole or action["who"] == self._holder.name:
             return action
         return {**action, "what": "", "deliveries": 0}
 
     def entries(self, entries: Iterable[E]) -> list[E]:
-        found = [entry for entry in entries if self._view.has(entry["target"])]
-        for entry in found:
+        visible = [entry for entry in entries if self.has(entry["target"])]
+        for entry in visible:
             if entry["action"] is not None:
                 entry["action"] = self.action(entry["action"])
-        return found
+        return visible
 
     def dossier(self, dossier: DossierView) -> DossierView | None:
-        """None where nothing of it is left; likewise below."""
         entries = self.entries(dossier["deliveries"])
         return {**dossier, "deliveries": entries} if entries else None
 
@@ -141,20 +134,18 @@ class Concern:
             return {**match, "deliveries": entries} if entries else None
         if match["what"] == "request" or match["what"] == "unmatched":
             return self._request(match)
-        if not self._view.has(match["target"]):
+        if not self.has(match["target"]):
             return None
         if "open" in match:
-            match["open"] = [each for each in match["open"] if self._view.has(each["target"])]
+            match["open"] = [each for each in match["open"] if self.has(each["target"])]
         return match
 
     def story(self, story: StoryView) -> StoryView | None:
         entries = self.entries(story["deliveries"])
         steps = [step for each in story["steps"] if (step := self._step(each)) is not None]
-        if not (self._view.is_whole or entries or steps):
+        if not (self.is_whole or entries or steps):
             return None
-        coming = [
-            each for each in story["next"] if not each["target"] or self._view.has(each["target"])
-        ]
+        coming = [each for each in story["next"] if not each["target"] or self.has(each["target"])]
         return {**story, "deliveries": entries, "steps": steps, "next": coming}
 
     def _step(self, step: StepView) -> StepView | None:
@@ -162,23 +153,20 @@ class Concern:
             return self._request(step)
         if step["what"] == "acted":
             return self._acted(step)
-        return step if self._view.has(step["target"]) else None
+        return step if self.has(step["target"]) else None
 
     def _request(self, request: R) -> R | None:
-        if self._view.is_whole:
+        if self.is_whole:
             return request
-        targets = [each for each in request["targets"] if self._view.has(each["target"])]
-        if not targets:
-            return None
-        request["targets"] = targets
-        request["routes"] = [name for name in request["routes"] if name in self._routes]
+        request["targets"] = [each for each in request["targets"] if self.has(each["target"])]
+        request["routes"] = [name for name in request["routes"] if name in self.route_names]
         request["unqueued"] = False
-        return request
+        return request if request["targets"] else None
 
     def _acted(self, acted: ActedView) -> ActedView | None:
-        targets = [name for name in acted["targets"] if self._view.has(name)]
+        targets = [name for name in acted["targets"] if self.has(name)]
         if not targets:
             return None
-        if self._view.is_whole or acted["who"] == self._who:
+        if self.is_whole or acted["who"] == self._holder.name:
             return {**acted, "targets": targets}
         return {**acted, "targets": targets, "words": "", "deliveries": 0}

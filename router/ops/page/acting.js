@@ -1,25 +1,25 @@
-// What a person does with deliveries: first it is shown what an act would change, then the act
-// takes exactly that, and tells what it has changed, where it was asked for.
+// Actions on deliveries: first a preview, then the action on exactly its deliveries, then the
+// result, in the place of the button.
 //
-// `data.asked` is the one thing that is asked for: `{verb, filter, where, …}`, how far it is, and
-// in `kept` where its row stood.
+// `data.asked` is the current action: `{verb, filter, where, …}`, its progress, and in `kept` the
+// place of its row.
 
 import { act } from './api.js';
 import { h } from './elements.js';
 import { number } from './figures.js';
-import { text, translated } from './telling.js';
+import { isKnown, problemText, text } from './language.js';
 
-/** Where all that the filters show is asked for; else it is the key of one delivery. */
+/** The place of an action on all filtered deliveries. Otherwise it is a delivery's key. */
 export const ALL = 'all';
 
-/** What may be done with a delivery that stands there. */
+/** The actions for each state. */
 const VERBS = { dead: ['replay', 'discard'], queued: ['discard'], awaiting: ['discard'],
   superseded: ['restore'], acknowledged: [] };
 
-/** What a token has to be allowed, any of them. */
+/** The permissions for each action: any of them. */
 const NEEDS = { replay: ['replay'], discard: ['discard'], restore: ['replay', 'discard'] };
 
-/** What takes it back. */
+/** The action that undoes another. */
 const UNDO = { discard: 'restore' };
 
 /** The key of a delivery. */
@@ -27,7 +27,7 @@ export function keyOf(entry) {
   return `${entry.event_id} ${entry.target}`;
 }
 
-/** The buttons of what may be done with a selection; each shows first what it would change. */
+/** The buttons for a selection; each shows a preview first. */
 export function acts(where, filter, data, page) {
   const verbs = VERBS[filter.state].filter((verb) => NEEDS[verb].some(page.may));
   if (!verbs.length) return null;
@@ -36,7 +36,7 @@ export function acts(where, filter, data, page) {
   }, text(where === ALL ? `all.${verb}` : `verb.${verb}`))));
 }
 
-/** A selection as the API takes it: each part a list. */
+/** A selection for the API, with lists. */
 function selectionOf(filter) {
   const lists = ['target', 'state', 'match', 'event'].filter((name) => filter[name])
     .map((name) => [name, [filter[name]]]);
@@ -51,15 +51,15 @@ async function preview(verb, filter, where, data, page, undone) {
   });
 }
 
-/** Takes the token of the preview, and with it exactly that set. */
+/** Acts on exactly the deliveries of the preview. */
 async function carryOut(data, page) {
   await step(data, page, async (asked) => {
     const done = { changed: 0, left: 0 };
     for (let more = true; more;) {
-      const said = await act(`deliveries/${asked.verb}`, { token: asked.preview.token });
-      done.changed += said.changed;
-      done.left = said.left;
-      more = said.more;
+      const result = await act(`deliveries/${asked.verb}`, { token: asked.preview.token });
+      done.changed += result.changed;
+      done.left = result.left;
+      more = result.more;
       asked.done = { ...done, more };
       page.draw();
     }
@@ -67,7 +67,7 @@ async function carryOut(data, page) {
   page.load();
 }
 
-/** One at a time; the button stays as it is, so that it keeps the focus. */
+/** Runs one step at a time. The button stays, so that it keeps the focus. */
 async function step(data, page, does) {
   const { asked } = data;
   if (asked.isBusy) return;
@@ -76,34 +76,34 @@ async function step(data, page, does) {
   try {
     await does(asked);
   } catch (error) {
-    asked.error = translated(error.message);
+    asked.error = problemText(error);
   }
   asked.isBusy = false;
   page.draw();
 }
 
-/** What was asked for there: what it would change, or what it has changed. */
+/** The preview or the result of the action there. */
 export function asking(where, data, page) {
   const { asked } = data;
   if (asked?.where !== where) return null;
   const dismiss = () => { data.asked = null; page.load(); };
   return h('div', { class: 'panel', role: 'status' },
     asked.error ? [h('p', { class: 'bad' }, asked.error), button('dismiss', dismiss)]
-      : asked.done ? doneTold(asked, data, page, dismiss)
-        : asked.preview ? previewTold(asked, data, page, dismiss)
+      : asked.done ? doneView(asked, data, page, dismiss)
+        : asked.preview ? previewView(asked, data, page, dismiss)
           : h('p', { class: 'quiet' }, text('looking')));
 }
 
-function previewTold({ verb, preview: would, undone }, data, page, dismiss) {
+function previewView({ verb, preview: would, undone }, data, page, dismiss) {
   const n = would.number;
   return [
     h('p', null, h('b', null, text(`would.${verb}`, { n }))),
     would.counts.length > 1 ? h('p', { class: 'quiet' }, would.counts.map((each) =>
-      `${each.target}: ${number(each.deliveries)}`).join(text('comma'))) : null,
+      `${each.target}${text('colon')}${number(each.deliveries)}`).join(text('comma'))) : null,
     undone !== undefined && undone !== n ? h('p', null, text('dead.not_what_was_undone', { n:
       undone })) : null,
     would.left_out ? h('p', null, text('dead.left_out', { n: would.left_out })) : null,
-    would.why.map((why) => h('p', { class: 'quiet' }, why)),
+    would.why.map((why) => h('p', { class: 'quiet' }, whyText(why))),
     n && verb === 'replay' ? h('p', { class: 'quiet' }, text('dead.replay_means')) : null,
     n && verb === 'discard' ? h('p', { class: 'quiet' }, text('dead.discard_means')) : null,
     h('div', { class: 'acts' },
@@ -112,7 +112,14 @@ function previewTold({ verb, preview: would, undone }, data, page, dismiss) {
   ];
 }
 
-function doneTold({ verb, done, filter, where }, data, page, dismiss) {
+/** `TARGET: STATE`, or a sentence that the event is not kept. */
+function whyText(why) {
+  const [target, state] = why.split(/: ([^:]*)$/);
+  return isKnown(`delivery.${state}`) ? [target, text('colon'), text(`delivery.${state}`)]
+    : text('dead.not_kept');
+}
+
+function doneView({ verb, done, filter, where }, data, page, dismiss) {
   const undo = UNDO[verb];
   return [
     h('p', null, h('b', null, text(`did.${verb}`, { n: done.changed })), ' ',

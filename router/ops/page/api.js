@@ -1,21 +1,23 @@
-// The router's API. The token goes in the header alone, and is kept for as long as the tab.
+// The router's API. The token is sent in a header only, and kept until the tab is closed.
 
 const KEPT = 'ebaas-router-token';
 
 /** Longer than the longest search, in milliseconds. */
 const PATIENCE = 15_000;
 
-/** The router said no; `status`, `title` and `detail` are those of its problem document. */
+/** A problem document of the router. */
 export class Problem extends Error {
-  constructor(status, said) {
-    super(said.detail || said.title || String(status));
+  constructor(status, body) {
+    super(body.detail || body.title || String(status));
     this.status = status;
-    this.title = said.title ?? '';
-    this.detail = said.detail ?? '';
+    this.title = body.title ?? '';
+    this.detail = body.detail ?? '';
+    this.code = body.code;
+    this.params = body.params;
   }
 }
 
-/** Nobody answered, or somebody who is not the router. */
+/** No answer, or one that is not the router's. */
 export class Gone extends Error {}
 
 /** How far the router's clock is ahead of this machine's, in milliseconds. */
@@ -30,27 +32,27 @@ export function token() {
   return sessionStorage.getItem(KEPT) ?? '';
 }
 
-export function keepToken(said) {
-  if (said) sessionStorage.setItem(KEPT, said);
+export function keepToken(value) {
+  if (value) sessionStorage.setItem(KEPT, value);
   else sessionStorage.removeItem(KEPT);
 }
 
-/** What the API has there. Raises Problem, or Gone. */
+/** A GET request. Raises Problem or Gone. */
 export async function ask(path, query = {}) {
-  const said = Object.entries(query).filter(([, value]) => value !== null && value !== '');
-  return answered(said.length ? `${path}?${new URLSearchParams(said)}` : path, {});
+  const params = Object.entries(query).filter(([, value]) => value !== null && value !== '');
+  return answered(params.length ? `${path}?${new URLSearchParams(params)}` : path, {});
 }
 
-/** Asks the API to do something. Raises like `ask`. */
+/** A POST request. Raises Problem or Gone. */
 export async function act(path, what) {
   const headers = { 'content-type': 'application/json' };
   return answered(path, { method: 'POST', headers, body: JSON.stringify(what) });
 }
 
-/** The response itself, for who reads it bit by bit. Raises Gone. */
+/** The response itself, to be read in parts. Raises Gone. */
 export async function reach(path, options) {
   const headers = { ...options.headers, accept: 'application/json, text/event-stream' };
-  // A header takes bytes. What was typed with another keyboard is a wrong token, and no failure.
+  // A header takes bytes. A token with other characters is sent too, as a wrong token.
   const bytes = new TextEncoder().encode(token());
   if (token()) headers.authorization = `Bearer ${String.fromCharCode(...bytes)}`;
   try {
@@ -62,15 +64,15 @@ export async function reach(path, options) {
 
 async function answered(path, options) {
   const response = await reach(path, { ...options, signal: AbortSignal.timeout(PATIENCE) });
-  const said = await jsonOf(response);
+  const body = await jsonOf(response);
   const date = Date.parse(response.headers.get('date') ?? '');
   // A second is the header's own precision.
   if (date) ahead = Math.abs(date - Date.now()) > 2000 ? date - Date.now() : 0;
-  if (!response.ok) throw new Problem(response.status, said);
-  return said;
+  if (!response.ok) throw new Problem(response.status, body);
+  return body;
 }
 
-/** A proxy's page is no answer of the router's. */
+/** Raises Gone for another content type, such as a proxy's error page. */
 async function jsonOf(response) {
   const type = response.headers.get('content-type') ?? '';
   if (!/^application\/(problem\+)?json/.test(type)) throw new Gone(`HTTP ${response.status}`);

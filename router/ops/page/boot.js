@@ -1,4 +1,4 @@
-// Loads the page; where a part of it does not arrive, because the network changes say, once more.
+// Loads the page, and reloads it once if a part of it does not arrive.
 
 import('./main.js').catch(() => {
   document.getElementById('page').textContent =

@@ -1,36 +1,35 @@
-// An hour by the minute, as SVG that stretches with its place. Numbers are told beside it: by the
-// pointer, or with the arrow keys.
+// Charts of an hour by the minute, as SVG. The pointer or the arrow keys show a minute's numbers.
 
 import { h, s } from './elements.js';
 import { milliseconds, minute, number } from './figures.js';
-import { text, told } from './telling.js';
+import { text, textNodes } from './language.js';
 
 const HEIGHT = 40;
 
-/** What is there, however little of it, can be seen. */
+/** A bar is at least so high, so that a single event can be seen. */
 const LEAST = 1.5;
 
-/** Events a minute: those that went well, and below them those that failed. */
+/** Events per minute: the successful ones, and below them the failed ones. */
 export function eventsChart(title, { at, events, failed }) {
   const top = Math.max(1, ...events);
-  const said = (index) => text('chart.events', { n: events[index], failed: failed[index] });
+  const label = (index) => text('chart.events', { n: events[index], failed: failed[index] });
   const sums = { n: sum(events), failed: sum(failed) };
   return chart({
-    title, at, said, count: events.length, top: number(top),
+    title, at, label, count: events.length, top: number(top),
     summary: text('chart.events', sums),
-    key: [['ok', told('chart.key.fine')], ['bad', told('chart.key.failed')]],
+    key: [['ok', textNodes('chart.key.fine')], ['bad', textNodes('chart.key.failed')]],
     drawn: bars(events, failed, top),
   });
 }
 
-/** Half of all attempts were quicker than the lower line, and 99 of 100 than the upper one. */
+/** The lower line is p50, the upper one p99. */
 export function latencyChart(title, { at, p50_ms: half, p99_ms: most }) {
   const known = most.filter((each) => each !== null);
   const top = Math.max(1, ...known);
-  const said = (index) => (most[index] === null ? text('chart.nothing')
+  const label = (index) => (most[index] === null ? text('chart.nothing')
     : text('chart.latency', { p50: milliseconds(half[index]), p99: milliseconds(most[index]) }));
   return chart({
-    title, at, said, count: most.length, top: milliseconds(top),
+    title, at, label, count: most.length, top: milliseconds(top),
     summary: known.length ? text('chart.slowest', { p99: milliseconds(top) })
       : text('chart.nothing'),
     key: [['p50', 'p50'], ['p99', 'p99']],
@@ -38,7 +37,7 @@ export function latencyChart(title, { at, p50_ms: half, p99_ms: most }) {
   });
 }
 
-/** How often each reason came, the most frequent first. */
+/** Reasons by their number, the most frequent first. */
 export function reasonBars(reasons, nameOf) {
   const rows = Object.entries(reasons).filter(([, count]) => count)
     .sort(([, one], [, other]) => other - one);
@@ -51,11 +50,11 @@ export function reasonBars(reasons, nameOf) {
     h('b', null, number(count)))));
 }
 
-function chart({ title, at, said, count, top, summary, key, drawn }) {
+function chart({ title, at, label, count, top, summary, key, drawn }) {
   let pointed = count - 1;
   const show = (figure, index) => {
     pointed = Math.min(count - 1, Math.max(0, index));
-    figure.querySelector('output').textContent = `${minute(at, pointed)} · ${said(pointed)}`;
+    figure.querySelector('output').textContent = `${minute(at, pointed)} · ${label(pointed)}`;
     const cursor = figure.querySelector('.cursor');
     cursor.setAttribute('x', pointed);
     cursor.classList.add('on');

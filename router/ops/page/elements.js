@@ -1,6 +1,6 @@
-// Elements, and how a drawn view takes the place of the one before it.
+// Elements, and the replacement of a drawn view by the next.
 //
-// Text from outside becomes a text node or an attribute's value: nothing in this page reads HTML.
+// Text from outside becomes a text node or an attribute's value: this page never parses HTML.
 
 /** An HTML element. An attribute that is null or false is left out; `on…` is a handler. */
 export function h(tag, attributes, ...children) {
@@ -27,8 +27,8 @@ const HANDLERS = ['onclick', 'onsubmit', 'onchange', 'oninput', 'onkeydown', 'on
   'onpointerleave'];
 
 /**
- * Makes `live` look like `fresh`, and keeps each of its elements that has a counterpart: so focus,
- * selected text, and what somebody is typing outlive a view that is drawn anew.
+ * Makes `live` look like `fresh`, and keeps each of its elements that has a counterpart. So focus,
+ * selected text and typed text survive a new drawing.
  *
  * Children with a `data-key` are matched by it, others by their order.
  */
@@ -62,7 +62,7 @@ export function morph(live, fresh) {
 }
 
 function morphAttributes(live, fresh) {
-  // Whether details are open is the reader's choice.
+  // The reader opens and closes details.
   const own = live.localName === 'details' ? 'open' : null;
   for (const name of live.getAttributeNames()) {
     if (name !== own && !fresh.hasAttribute(name)) live.removeAttribute(name);

@@ -1,21 +1,21 @@
-// Numbers, times and durations, as one reads them.
+// Numbers, times and durations as text.
 
 import { now } from './api.js';
 import { h } from './elements.js';
-import { locale, text } from './telling.js';
+import { locale, text } from './language.js';
 
 export function number(value) {
   return value.toLocaleString(locale());
 }
 
-/** A latency; `null` where there was nothing to measure. */
+/** A latency, or `null`. */
 export function milliseconds(value) {
   if (value === null || value === undefined) return '–';
   if (value >= 10_000) return `${number(Math.round(value / 1000))} s`;
   return `${number(value >= 10 ? Math.round(value) : Math.round(value * 10) / 10)} ms`;
 }
 
-/** How long, by its two largest units. */
+/** A duration in its two largest units. */
 export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   const s = whole % 60;
@@ -28,7 +28,7 @@ export function duration(seconds) {
   return text('time.seconds', { s });
 }
 
-/** A time of day, with the date where it is another day's; the full one in UTC is its title. */
+/** A time of day, with the date unless it is today; its title is the full time in UTC. */
 export function time(at) {
   if (!at) return '–';
   return h('time', { datetime: at, title: utc(at) }, clock(at));
@@ -43,7 +43,7 @@ export function ago(at) {
     text(key, { age: duration(Math.abs(seconds)) }));
 }
 
-/** As text: for titles and charts. */
+/** The same as text, for titles and charts. */
 export function clock(at) {
   const date = new Date(at);
   const day = new Date(now()).toDateString() === date.toDateString() ? {}

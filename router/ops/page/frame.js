@@ -1,12 +1,12 @@
-// What stands around every room: the way to the others, whether it is live, who one is.
+// The bar of every room: links to the others, the state of the stream, the token.
 
 import { h } from './elements.js';
 import { clock, duration } from './figures.js';
 import { linkTo } from './place.js';
-import { languageNow, speak, text } from './telling.js';
-import { themeNow, wear } from './theme.js';
+import { languageNow, setLanguage, text } from './language.js';
+import { themeNow, setTheme } from './theme.js';
 
-/** The rooms in the bar; the digit keys lead to them. Nodes have everybody's events. */
+/** The rooms in the bar, also by digit keys. Teams do not see nodes. */
 export function navOf(page) {
   return ['now', 'events', 'dead', 'routes', ...(page.isTeams() ? [] : ['nodes'])];
 }
@@ -21,14 +21,14 @@ export function bar(state, page) {
     h('div', { class: 'side' }, mark(state), who(state, page), language(page), theme(page)));
 }
 
-/** That what one sees is from before, where the router does not answer. */
+/** The notice that the router does not answer. */
 export function notice({ goneSince }) {
   if (!goneSince) return null;
   return h('div', { class: 'notice', role: 'alert' }, text('gone', {
     at: clock(goneSince), age: duration((Date.now() - goneSince) / 1000) }));
 }
 
-/** Whether what one sees is as it is now; nothing where there is nothing to see. */
+/** Whether the page is live; nothing if there is no data. */
 function mark({ isLive, goneSince, you, problem }) {
   if ((!you || problem) && !goneSince) return null;
   const live = isLive && !goneSince;
@@ -45,7 +45,7 @@ function who({ you }, page) {
 function language(page) {
   const other = languageNow() === 'zh' ? 'en' : 'zh';
   return h('button', { type: 'button', lang: other, title: text('language'), onclick: () => {
-    speak(other);
+    setLanguage(other);
     page.draw();
   } }, other === 'zh' ? '中文' : 'EN');
 }
@@ -53,7 +53,7 @@ function language(page) {
 function theme(page) {
   const other = themeNow() === 'dark' ? 'light' : 'dark';
   return h('button', { type: 'button', title: text('theme'), onclick: () => {
-    wear(other);
+    setTheme(other);
     page.draw();
   } }, text(`theme.${other}`));
 }

@@ -1,12 +1,12 @@
-// Joins the parts: which room one is in, what it shows, and how it stays up to date.
+// Joins the parts: the current room, its data, and its updates.
 
 import { Gone, Problem, ask, keepToken, token } from './api.js';
 import { h, morph } from './elements.js';
 import { bar, navOf, notice } from './frame.js';
 import { linkTo, placeOf } from './place.js';
 import { follow } from './stream.js';
-import { languageNow, text, translated } from './telling.js';
-import { themeNow, wear } from './theme.js';
+import { languageNow, problemText, problemTitle, text } from './language.js';
+import { themeNow, setTheme } from './theme.js';
 import { dead } from './rooms/dead.js';
 import { event } from './rooms/event.js';
 import { events } from './rooms/events.js';
@@ -16,30 +16,30 @@ import { routes } from './rooms/routes.js';
 import { target } from './rooms/target.js';
 import { tokenEntry } from './rooms/token.js';
 
-/** How often what is shown is asked for, in milliseconds; and while nobody answers. */
+/** How often the data is loaded, in milliseconds; and while the router does not answer. */
 const OFTEN = 5000;
 const GONE = 2000;
 
-/** At most so often is it drawn anew, or asked for, because of what the stream tells. */
+/** How often the stream may cause a drawing or a load at most, in milliseconds. */
 const DRAWN = 250;
 const ASKED = 1000;
 
-/** All that the page knows. */
+/** The state of the page. */
 const state = {
   place: placeOf(location.hash),
-  /** Who one is, and what one may; null until it is known. */
+  /** The token's holder and permissions; null until loaded. */
   you: null,
-  /** What was loaded, and for which place: it is shown until the next is there. */
+  /** The data, and its place. It is shown until the next data is loaded. */
   data: null,
   loaded: null,
   /** Why this place could not be loaded: a Problem, or null. */
   problem: null,
-  /** Why the API does not let one in; nothing is asked for until there is another token. */
+  /** The problem that denies access. Nothing is loaded until there is another token. */
   refusal: null,
   isLive: false,
-  /** Since when nobody has answered, in milliseconds; null while somebody does. */
+  /** Since when the router has not answered, in milliseconds; null if it answers. */
   goneSince: null,
-  /** How many things are wrong, for the title; the targets' names, for what is filled in. */
+  /** The number of problems, for the title; the targets' names, for inputs. */
   wrong: 0,
   targets: [],
 };
@@ -49,7 +49,7 @@ const page = {
     location.hash = link;
     arrive();
   },
-  /** Goes there without a step for the browser's way back. */
+  /** Goes there without a new entry in the browser's history. */
   replace(link) {
     history.replaceState(null, '', link);
     state.place = placeOf(location.hash);
@@ -60,7 +60,7 @@ const page = {
   load,
   soon,
   begin,
-  /** Without the token. */
+  /** Removes the token. */
   leave() {
     keepToken('');
     Object.assign(state, { you: null, data: null, loaded: null, isLive: false });
@@ -72,9 +72,9 @@ const page = {
     draw();
   },
   may: (what) => state.you?.may.includes(what) ?? false,
-  /** Whether one sees one team's own alone. */
+  /** Whether the token is a team's. */
   isTeams: () => Boolean(state.you?.owner),
-  /** Without tokens nobody can change anything. */
+  /** Without tokens nothing can be changed. */
   isReadOnly: () => state.you?.tokens === false,
 };
 
@@ -84,21 +84,21 @@ function roomOf({ room, name }) {
   return { __proto__: null, now, events, dead, routes, nodes }[room] ?? now;
 }
 
-// Asking
+// Loading
 
 let timer = null;
 let asking = null;
 let unfollow = () => {};
 let followed = null;
 
-/** From the start: who is it, then the room. */
+/** Starts anew with the current token. */
 async function begin() {
   state.refusal = null;
   followed = null;
   await load();
 }
 
-/** Asks for what the room shows; one ask at a time, and the last place counts. */
+/** Loads the data of the room. Only the last load counts. */
 async function load() {
   clearTimeout(timer);
   const { place, you, data, loaded } = state;
@@ -116,12 +116,12 @@ async function load() {
       goneSince: null });
     if (room === now) noteTargets(found);
     draw();
-    // What its forms say is what it shows, whatever was typed elsewhere.
+    // The forms show the place, not what was typed elsewhere.
     if (isNew) for (const form of document.forms) form.reset();
   } catch (error) {
     if (asking !== mine) return;
-    // What was there before an answer that can't be drawn can be.
-    if (!isTold(error)) Object.assign(state, { you, data, loaded });
+    // If the answer can't be drawn, the data before it can.
+    if (!isExpected(error)) Object.assign(state, { you, data, loaded });
     failed(error, began);
     draw();
   }
@@ -135,30 +135,30 @@ function isLoaded(place) {
   return JSON.stringify(state.loaded) === JSON.stringify(place);
 }
 
-/** Whether it is the router's word, or that there was none. */
-function isTold(error) {
+/** Whether it is a problem of the router, or no answer. */
+function isExpected(error) {
   return error instanceof Problem || error instanceof Gone;
 }
 
-/** What nobody can read is no answer of a router's; `since` is when it was asked for. */
+/** Any other error means an unreadable answer, which counts as none. `since`: of the request. */
 function failed(error, since = Date.now()) {
   if (error.status === 401 || (error.status === 403 && !state.you)) {
     refused(error);
   } else if (error instanceof Problem) {
     Object.assign(state, { problem: error, goneSince: null });
   } else {
-    if (!isTold(error)) reportError(error);
+    if (!isExpected(error)) reportError(error);
     state.goneSince ??= since;
   }
 }
 
-/** A wrong token is not sent again: the router bounds how often one may be. */
-function refused({ status, title, detail }) {
+/** Forgets a wrong token: the router limits how often one may be sent. */
+function refused({ status, title, detail, code, params }) {
   const had = Boolean(token());
   keepToken('');
   unfollow();
   Object.assign(state, { you: null, data: null, loaded: null, isLive: false, goneSince: null,
-    refusal: { status, title, detail, had } });
+    refusal: { status, title, detail, code, params, had } });
 }
 
 function noteTargets(data) {
@@ -166,7 +166,7 @@ function noteTargets(data) {
   state.targets = data.targets.map((each) => each.name).sort();
 }
 
-/** The names of targets and what is wrong, where another room was the first. */
+/** Loads the targets' names and the problems if another room is open. */
 async function glance() {
   if (roomOf(state.place) === now || state.goneSince || !state.you || document.hidden) return;
   try {
@@ -174,16 +174,16 @@ async function glance() {
     noteTargets({ status, targets });
     draw();
   } catch {
-    // The room's own asking tells what is wrong.
+    // The room's own load shows the problem.
   }
 }
 
-// Hearing
+// The stream
 
 let drawing = null;
 let loading = null;
 
-/** Follows what this room wants to hear: failures, unless it says more. */
+/** Follows the stream by the room's filter; by default only failures. */
 function listen() {
   if (!isLoaded(state.place) || state.goneSince) return;
   const query = roomOf(state.place).stream?.(state.place, state.data) || { failed: 'true' };
@@ -191,7 +191,7 @@ function listen() {
   if (wanted === followed) return;
   unfollow();
   followed = wanted;
-  unfollow = follow(query, hear, (isLive) => {
+  unfollow = follow(query, receive, (isLive) => {
     if (state.isLive !== isLive) {
       state.isLive = isLive;
       if (isLive && isLoaded(state.place)) roomOf(state.place).connected?.(state.data, state.place);
@@ -201,14 +201,14 @@ function listen() {
   });
 }
 
-function hear(kind, what) {
+function receive(kind, what) {
   if (!isLoaded(state.place) || kind === 'beat') return;
-  const answer = roomOf(state.place).hear?.(state.data, kind, what, state.place);
+  const answer = roomOf(state.place).receive?.(state.data, kind, what, state.place);
   if (answer === 'draw') drawing ??= setTimeout(() => { drawing = null; draw(); }, DRAWN);
   if (answer === 'load') soon();
 }
 
-/** Asks anew in a moment, once for all that asked for it till then. */
+/** Loads again in a moment, once for all calls until then. */
 function soon() {
   loading ??= setTimeout(() => { loading = null; load(); }, ASKED);
 }
@@ -245,30 +245,30 @@ function titleOf(place) {
 function shown() {
   if (state.refusal) return tokenEntry(state.refusal, page);
   if (state.problem && !isLoaded(state.place)) {
-    return h('div', null, h('h1', { tabindex: -1 }, translated(state.problem.title)),
-      h('p', null, translated(state.problem.detail)));
+    return h('div', null, h('h1', { tabindex: -1 }, problemTitle(state.problem)),
+      h('p', null, problemText(state.problem)));
   }
   if (!state.data) {
     return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
   }
   return [
     state.problem ? h('p', { class: 'panel bad', role: 'alert' },
-      translated(state.problem.message)) : null,
+      problemText(state.problem)) : null,
     roomOf(state.loaded).view(state.data, state.loaded, page),
   ];
 }
 
-// Moving about
+// Navigation
 
 window.addEventListener('hashchange', arrive);
 
-/** Another room begins at its top, and is read from its head on. */
+/** Another room begins at its top, with the focus on its heading. */
 async function arrive() {
   const before = state.place;
   const next = placeOf(location.hash);
   if (JSON.stringify(next) === JSON.stringify(before)) {
     if (isAwaited()) return;
-    // Who asks for the same again wants it anew.
+    // The same link again means a reload.
     state.loaded = null;
   }
   const isOther = roomOf(before) !== roomOf(next) || before.name !== next.name;
@@ -284,7 +284,7 @@ document.addEventListener('visibilitychange', () => {
   if (!document.hidden && !state.refusal) load();
 });
 
-/** `/` is the way to the search, and a digit to a room, unless one is writing. */
+/** `/` leads to the search, a digit to a room, unless an input has the focus. */
 document.addEventListener('keydown', (pressed) => {
   if (pressed.ctrlKey || pressed.metaKey || pressed.altKey) return;
   if (/^(INPUT|SELECT|TEXTAREA)$/.test(pressed.target.nodeName)) return;
@@ -299,6 +299,6 @@ document.addEventListener('keydown', (pressed) => {
 });
 
 setInterval(glance, OFTEN * 3);
-wear(themeNow());
+setTheme(themeNow());
 draw();
 begin().then(glance);

@@ -1,7 +1,7 @@
-// Where one is: `#/events/ID?target=ledger`. All that a view depends on is in it, so that a link
-// shows what its sender sees. What follows `#` never reaches a server, or a server's log.
+// The place: `#/events/ID?target=ledger`. A view depends on it alone, so a link shows what its
+// sender sees. The part after `#` never reaches a server or its log.
 
-/** `{room, name, query}`; `name` is null where the room itself is meant. */
+/** `{room, name, query}`; `name` is null for the room itself. */
 export function placeOf(hash) {
   const [path, search = ''] = hash.replace(/^#\/?/, '').split(/\?(.*)/s);
   const [room, name] = path.split('/', 2);
@@ -12,17 +12,17 @@ export function placeOf(hash) {
   };
 }
 
-/** The link there; a part of the query that is empty is left out. */
+/** The link to a place, without the empty parts of its query. */
 export function linkTo(room, name = null, query = {}) {
-  const said = Object.entries(query).filter(([, value]) => value);
-  const search = said.length ? `?${new URLSearchParams(said)}` : '';
+  const entries = Object.entries(query).filter(([, value]) => value);
+  const search = entries.length ? `?${new URLSearchParams(entries)}` : '';
   return `#/${room}${name ? `/${encodeURIComponent(name)}` : ''}${search}`;
 }
 
-/** What a form says, as a query. */
+/** The values of a form, as a query. */
 export function queryOf(form) {
-  const said = [...new FormData(form)].map(([name, value]) => [name, value.trim()]);
-  return Object.fromEntries(said.filter(([, value]) => value));
+  const entries = [...new FormData(form)].map(([name, value]) => [name, value.trim()]);
+  return Object.fromEntries(entries.filter(([, value]) => value));
 }
 
 function decoded(name) {

@@ -1,42 +1,42 @@
-// What happens, as it happens: server-sent events, read by fetch because a token goes in a header.
+// The live stream: server-sent events, read by fetch because the token is in a header.
 
 import { Gone, reach } from './api.js';
 
-/** The router says something every 15 s at least; silence for longer is a cut, in milliseconds. */
+/** The stream is broken after this silence, in milliseconds: the router beats every 15 s. */
 const SILENCE = 40_000;
 
-/** Before it is tried again, in milliseconds; the last one repeats. */
+/** Waits before another try, in milliseconds; the last one repeats. */
 const WAITS = [500, 1000, 2000, 5000];
 
 /**
- * Follows the stream until it is closed: `hear(kind, data)` for each happening, `mark(isLive)`
- * whenever it is cut off, or there again.
+ * Follows the stream until it is closed. Calls `receive(kind, data)` for each event, and
+ * `mark(isLive)` when the stream breaks or returns.
  */
-export function follow(query, hear, mark) {
+export function follow(query, receive, mark) {
   const closing = new AbortController();
-  keepFollowing(query, hear, mark, closing.signal);
+  keepFollowing(query, receive, mark, closing.signal);
   return () => closing.abort();
 }
 
-async function keepFollowing(query, hear, mark, closed) {
+async function keepFollowing(query, receive, mark, closed) {
   const path = `stream?${new URLSearchParams(query)}`;
   for (let tries = 0; !closed.aborted; tries += 1) {
     const silent = new AbortController();
     try {
       const signal = AbortSignal.any([closed, silent.signal]);
       const response = await reach(path, { signal });
-      // Who is not let in has no stream, and a wrong token is not sent over and over.
+      // Without access there is no stream; a wrong token is not sent again.
       if (response.status === 401) return;
       if (!response.ok) throw new Gone(`HTTP ${response.status}`);
       const heard = (kind, data) => {
-        // The first beat says that whatever comes from now on will be heard.
+        // No event is missed from the first beat on.
         if (kind === 'beat') mark(true);
         tries = 0;
-        hear(kind, data);
+        receive(kind, data);
       };
       await read(response.body, heard, silent);
     } catch {
-      // Whatever ended it, it is tried again.
+      // Any broken stream is tried again.
     }
     if (closed.aborted) return;
     mark(false);
@@ -44,7 +44,7 @@ async function keepFollowing(query, hear, mark, closed) {
   }
 }
 
-async function read(body, hear, silent) {
+async function read(body, receive, silent) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {
@@ -53,19 +53,19 @@ async function read(body, hear, silent) {
     if (done) return;
     const blocks = (rest + value).split('\n\n');
     rest = blocks.pop();
-    for (const block of blocks) tell(block, hear);
+    for (const block of blocks) tell(block, receive);
   }
 }
 
-/** One block of lines; comments are left out. */
-function tell(block, hear) {
+/** One block of lines, without comments. */
+function tell(block, receive) {
   let kind = 'message';
   const data = [];
   for (const line of block.split('\n')) {
     if (line.startsWith('event:')) kind = line.slice(6).trim();
     else if (line.startsWith('data:')) data.push(line.slice(5).trimStart());
   }
-  if (data.length) hear(kind, JSON.parse(data.join('\n')));
+  if (data.length) receive(kind, JSON.parse(data.join('\n')));
 }
 
 function pause(milliseconds, closed) {

@@ -1,9 +1,9 @@
-// A table, which a narrow screen shows as cards: each cell then says what it is. A long list.
+// A table, which a narrow screen shows as cards with labelled cells. A long list.
 
 import { h } from './elements.js';
-import { text } from './telling.js';
+import { text } from './language.js';
 
-/** So much of a long list is seen at once. */
+/** How many items of a long list are shown at first. */
 const FIRST = 20;
 
 /**
@@ -23,7 +23,7 @@ export function table(caption, columns, rows, kind = null) {
           : row.cells.map((each, index) => cell(each, ...columns[index])))))));
 }
 
-/** A list; of a long one all but the first are out of the way until they are wanted. */
+/** A list. The rest of a long one is in a closed `details`. */
 export function list(kind, items) {
   const rest = items.slice(FIRST);
   return [h('ul', { class: kind }, items.slice(0, FIRST)), rest.length ? h('details', null,

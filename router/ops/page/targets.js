@@ -1,19 +1,19 @@
-// What is to be said of a target, wherever it is named: its state, why, and what to do about it.
+// A target's state, the reasons, and what to do about them.
 
 import { now } from './api.js';
 import { h } from './elements.js';
 import { ago, number, time } from './figures.js';
 import { linkTo } from './place.js';
-import { isKnown, text, told } from './telling.js';
+import { isKnown, text, textNodes } from './language.js';
 
-/** These want a person; the others are as they should be. */
+/** States that need attention. */
 const TROUBLED = new Set(['failing', 'dead_letters', 'paused', 'breaker_open']);
 
 export function isTroubled(target) {
   return TROUBLED.has(target.state);
 }
 
-/** Its state in a word, with a mark that needs no colour. */
+/** Its state, with a mark that does not depend on colour. */
 export function badge(state) {
   return h('span', { class: `badge ${state}` }, text(`state.${state}`));
 }
@@ -22,42 +22,42 @@ export function targetLink(name) {
   return h('a', { href: linkTo('targets', name) }, name);
 }
 
-/** A reason in words, with the word itself that logs and metrics use. */
+/** A reason in words. */
 export function reasonText(reason) {
   return isKnown(`reason.${reason}`) ? text(`reason.${reason}`) : reason;
 }
 
-/** How an attempt ended, with the receiver's own words, in quotes. */
-export function ended(attempt) {
+/** The result of an attempt, with the receiver's own words in quotes. */
+export function resultOf(attempt) {
   if (!attempt.reason) {
     return isKnown(`skipped.${attempt.skipped}`) ? text(`skipped.${attempt.skipped}`)
       : text('skipped', { why: attempt.skipped || '?' });
   }
-  return [whyOf(attempt), saying(attempt)];
+  return [whyOf(attempt), wordsOf(attempt)];
 }
 
-/** Its reason with its HTTP status, where that tells something: a 2xx does not. */
+/** Its reason, with its HTTP status unless that is 2xx. */
 function whyOf({ reason, status }) {
   if (!status || (status >= 200 && status <= 299)) return reasonText(reason);
   return reason === 'status' ? text('reason.status_is', { status: String(status) })
     : `${reasonText(reason)} · HTTP ${status}`;
 }
 
-/** What the receiver said, or else what the router knows of it. */
-export function saying({ code, msg, detail }) {
+/** The receiver's own words, or the router's detail. */
+export function wordsOf({ code, msg, detail }) {
   if (code || msg) return [' ', h('q', null, [code, msg].filter(Boolean).join(' '))];
   return detail ? h('span', { class: 'quiet' }, ` (${detail})`) : null;
 }
 
-/** All that is wrong with it, each with what to do: a list of `[what, what to do]`. */
+/** Its problems, as a list of `[problem, what to do]`. */
 export function troubles(target) {
   const found = [];
   const failure = target.last_failure;
   if (target.state === 'failing' && failure) {
     found.push([
-      [told('why.failing', { reason: whyOf(failure) }), saying(failure), text('full_stop'),
+      [textNodes('why.failing', { reason: whyOf(failure) }), wordsOf(failure), text('full_stop'),
         h('span', { class: 'quiet' },
-          target.failing_since ? [told('why.since', { at: time(target.failing_since),
+          target.failing_since ? [textNodes('why.since', { at: time(target.failing_since),
             age: ago(target.failing_since) }), text('gap')] : null, ofHour(target))],
       isKnown(`do.${failure.reason}`) ? text(`do.${failure.reason}`) : null,
     ]);
@@ -76,33 +76,34 @@ export function troubles(target) {
   return found;
 }
 
-/** All of that, with what to do about each, and what waits. */
-export function whyTold(found, waits) {
+/** The problems with what to do, and the deliveries that wait. */
+export function problemsView(found, waits) {
   return h('div', null,
     found.map(([what, doing]) => h('p', null, what,
       doing ? h('span', { class: 'doing' }, doing) : null)),
     waits ? h('p', { class: 'quiet' }, waits) : null);
 }
 
-/** What waits for it, in words; null where nothing does. */
+/** The deliveries that wait, in words; null for none. */
 export function waitingText(target) {
   const { awaiting, queued } = target.unsettled;
   if (!awaiting && !queued) return null;
   const parts = [];
   if (awaiting) parts.push(text('why.awaiting', { n: awaiting }));
   if (queued) parts.push(text('why.queued', { n: queued }));
-  return [parts.join(text('and')), endsTold(target.gives_up)];
+  return [parts.join(text('and')), expiryText(target.gives_up)];
 }
 
-/** When the first is given up: at its next attempt, where nothing but that is left. */
-function endsTold(at) {
+/** When the first one expires: at its next attempt, if that is the last. */
+function expiryText(at) {
   if (!at) return null;
-  return Date.parse(at) > now() ? told('why.gives_up', { age: ago(at) }) : text('why.gives_up_next');
+  return Date.parse(at) > now() ? textNodes('why.gives_up', { age: ago(at) })
+    : text('why.gives_up_next');
 }
 
 function pausedText(paused) {
   if (paused.by === 'routes.yaml') return text('why.paused_in_file');
-  return told('why.paused', {
+  return textNodes('why.paused', {
     who: h('b', null, paused.who),
     until: time(paused.until),
     age: ago(paused.until),

@@ -1,4 +1,4 @@
-// Light or dark: as the system has it, until the reader chooses.
+// Light or dark: the system's choice, until the reader chooses.
 
 const KEPT = 'ebaas-router-theme';
 
@@ -7,8 +7,8 @@ export function themeNow() {
     ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
 }
 
-/** What is the system's own choice is not kept: then it changes with the system's. */
-export function wear(theme) {
+/** The system's own choice is not stored, so that it can change with the system. */
+export function setTheme(theme) {
   const system = matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';
   if (theme === system) localStorage.removeItem(KEPT);
   else localStorage.setItem(KEPT, theme);

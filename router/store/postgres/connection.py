@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from psycopg.abc import RV, PQGen
 from psycopg.types.numeric import FloatLoader
 from psycopg.waiting import wait_async
 
-from router.model.errors import SettingInvalid, why_not
+from router.model.errors import SettingInvalid, closed, may, why_not
 from router.net.egress import look_up
 from router.store.protocol import StoreFailed
 from router.store.url import Database, parse_database
@@ -130,9 +131,6 @@ _DEFAULTS = {
     "keepalives_count": "3",
 }
 
-#: The option for the file with the password.
-_OPTION = "--store-password-file"
-
 
 @dataclass(frozen=True, slots=True)
 class DatabaseAddress:
@@ -143,14 +141,12 @@ class DatabaseAddress:
     schema: str
     #: Its URL for people.
     shown: str
-    #: The file with the password, if it is not among the parameters.
-    password_file: Path | None = None
 
     def __repr__(self) -> str:
         return f"DatabaseAddress({self.shown})"
 
     @classmethod
-    def of(cls, database: Database, password_file: Path | None = None) -> DatabaseAddress:
+    def of(cls, database: Database) -> DatabaseAddress:
         """Parse libpq's parameters, and `schema=`, which is the router's own. Raises
         SettingInvalid, without anything that may be a password."""
         url, _, query = database.url.reveal().partition("?")
@@ -166,7 +162,7 @@ class DatabaseAddress:
         # Texts are UTF-8, whatever the server or the environment has as default.
         parameters["client_encoding"] = "UTF8"
         schema = dict(options).get("schema", SCHEMA)
-        return cls({**_DEFAULTS, **parameters}, schema, str(database), password_file)
+        return cls({**_DEFAULTS, **parameters}, schema, str(database))
 
     @classmethod
     def parse(cls, text: str) -> DatabaseAddress:
@@ -174,20 +170,26 @@ class DatabaseAddress:
         return cls.of(parse_database(text))
 
     def login(self) -> dict[str, str]:
-        """Return the parameters for a new connection, with the current password of the file. Raises
-        Failed if the file cannot be read."""
-        if self.password_file is None:
-            return dict(self.parameters)
-        try:
-            password = self.password_file.read_text("utf-8").rstrip("\r\n")
-        except FileNotFoundError:
-            raise Failed("28P01", f"{_OPTION}: there is no such file") from None
-        except PermissionError as error:
-            why = why_not(self.password_file, error)
-            raise Failed("28P01", f"{_OPTION}: the file can't be read: {why}") from None
-        except (OSError, ValueError):
-            raise Failed("28P01", f"{_OPTION}: the file can't be read") from None
-        return {**self.parameters, "password": password}
+        """Return the parameters of one more connection; libpq reads the passfile anew for it.
+
+        Raises Failed for a passfile that libpq would ignore, and then ask without a password.
+        """
+        if "passfile" in self.parameters and "password" not in self.parameters:
+            _check_passfile(Path(self.parameters["passfile"]))
+        return dict(self.parameters)
+
+
+def _check_passfile(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise Failed("28P01", f"passfile: {why_not(path, error)}") from None
+    if not stat.S_ISREG(mode):
+        raise Failed("28P01", "passfile: it is not a file")
+    if not may(path, os.R_OK):
+        raise Failed("28P01", f"passfile: permission denied: {closed(path)}")
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise Failed("28P01", "passfile: others than its owner have access to it: chmod 600")
 
 
 def _parsed(url: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Log lines: one wide line per happening, for people (`console`) or for a collector (`json`)."""
+"""The log: one wide line per happening, for people (`console`) or for a collector (`json`)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from typing import IO, Any, Final
 from router.telemetry.log.lines import Fields, Format, Level, Lines
 from router.telemetry.log.writer import LogWriter, Sums, Tap
 
-#: How long the end of the process waits for the last lines to be written, in seconds.
+#: Seconds that the end of the process waits for the last lines to be written.
 LAST_LINES_WAIT: Final = 2.0
 
-
-#: How a line says what had to go; quotes within texts are escaped.
+#: In a line with fields that were cut. Quotes within texts are escaped.
 _CUT: Final = b'"cut":['
 
 
 class Log:
-    """Writes lines to a stream. Whatever the stream does, it holds nobody up: a stream that can't
-    be written to loses lines, never events, and a line says how many once there can be one.
+    """Writes lines to a stream without ever blocking its callers. Lines that the stream does not
+    take are lost, and later a line says how many.
 
-    Some kinds of trouble are summed up where they repeat, see `SUMMED`: their line then has
-    `count`, `first` and `last`, for that many more lines like it.
+    Repeated lines of some happenings (`SUMMED`) are summed up in one line, which has their number
+    as `count`, and the times of the `first` and the `last` of them.
     """
 
     def __init__(
@@ -33,29 +32,26 @@ class Log:
         stream: IO[str] | None = None,
         format: Format = "console",
         *,
-        verbose: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`stream` is stdout by default. One without a descriptor is written to at once.
-
-        `verbose`: for people too, an event's line has all its fields."""
+        """`stream` is stdout by default. A stream without a descriptor is written to at once."""
         stream = sys.stdout if stream is None else stream
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._lines = Lines(format, encoding, verbose=verbose, colored=_shows_colors(stream))
+        self._lines = Lines(format, encoding, colored=_shows_colors(stream))
         self._sums = Sums()
-        #: Gets a copy of each line; None while no stream is open.
+        #: Gets a copy of each line, if set.
         self.tap: Tap | None = None
-        #: Takes a line, and it goes nowhere else, where it returns True; None for nobody.
+        #: Takes lines away, if set: a line for which it returns True goes nowhere else.
         self.takes: Callable[[str, Fields], bool] | None = None
         self._clock = clock
         self._out = _outlet(stream, encoding, self._tick)
-        #: How many lost lines have been told of.
-        self._told = 0
+        #: The number of lost lines reported so far.
+        self._reported = 0
         atexit.register(self.close)
 
     @property
     def lost(self) -> int:
-        """Lines that the stream did not take."""
+        """The number of lines that the stream did not take."""
         return self._out.lost
 
     def info(self, happening: str, **fields: Any) -> None:
@@ -70,9 +66,10 @@ class Log:
     def write(
         self, level: Level, happening: str, fields: Fields, body: bytes = b""
     ) -> bytes | None:
-        """One line. Field names are fixed words; values may come from outside. Returns it, where
-        it is JSON, has all of the fields, and was not summed up. The event's body is for those
-        alone who listen."""
+        """Write one line. Field names are fixed words; values may come from outside. The event's
+        body is for the tap only.
+
+        Returns the line if it is JSON, complete, and was not summed up."""
         if self.takes is not None and self.takes(happening, fields):
             return None
         now = self._clock()
@@ -87,34 +84,34 @@ class Log:
         return line if self._lines.is_json and _CUT not in line else None
 
     def close(self, timeout: float = LAST_LINES_WAIT) -> None:
-        """Write what waits, sums included, within `timeout` seconds; later lines are lost.
+        """Write the waiting lines and sums within `timeout` seconds; later lines are lost.
 
-        The interpreter's end does it too; only what ends by `os._exit` has to call it.
+        Called at the interpreter's exit. Only before `os._exit` it has to be called explicitly.
         """
         atexit.unregister(self.close)
         self._sum_up(self._clock())
         self._out.close(timeout)
 
     def _tick(self) -> None:
-        """What there is to say besides, now that a write has ended or nothing happens."""
+        """Write the sums of a window that is over, and the number of lost lines."""
         now = self._clock()
         if self._sums.is_due(now):
             self._sum_up(now)
         lost = self._out.lost
-        if lost > self._told and not self._out.is_failing:
-            count, self._told = lost - self._told, lost
+        if lost > self._reported and not self._out.is_failing:
+            count, self._reported = lost - self._reported, lost
             self._out.put(self._lines.line(now, "warning", "lines_lost", {"count": count}))
 
     def _sum_up(self, now: float) -> None:
         stamp = self._lines.stamp
-        for each in self._sums.end():
-            span = {"count": each.count, "first": stamp(each.first), "last": stamp(each.last)}
-            fields = {**span, **each.fields}
-            self._out.put(self._lines.line(now, each.level, each.happening, fields))
+        for kind in self._sums.end():
+            span = {"count": kind.count, "first": stamp(kind.first), "last": stamp(kind.last)}
+            fields = {**span, **kind.fields}
+            self._out.put(self._lines.line(now, kind.level, kind.happening, fields))
 
 
 def _shows_colors(stream: IO[str] | None) -> bool:
-    """Whether it is a terminal, and nobody said otherwise."""
+    """Return whether the stream is a terminal, and colours are not switched off."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     try:
@@ -124,7 +121,7 @@ def _shows_colors(stream: IO[str] | None) -> bool:
 
 
 class _Stream:
-    """A stream without a descriptor, in memory say, or none at all."""
+    """A stream without a descriptor, for example in memory; or no stream."""
 
     is_failing = False
 
@@ -143,13 +140,13 @@ class _Stream:
             self.lost += 1
 
     def close(self, timeout: float) -> None:
-        """It has written everything."""
+        """Do nothing: everything is written."""
 
 
 def _outlet(stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> LogWriter | _Stream:
     if stream is not None:
         try:
-            # A descriptor of its own: nobody can close it, and let another file take its number.
+            # A descriptor of its own, which nobody else can close and replace by another file.
             return LogWriter(os.dup(stream.fileno()), tick)
         except (AttributeError, OSError, ValueError):
             pass

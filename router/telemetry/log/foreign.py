@@ -1,7 +1,7 @@
-"""Foreign lines: what libraries and Python itself have to say, as lines of a Log.
+"""Messages of libraries and of Python itself as lines of a Log.
 
-A library's words are taken, and nothing that it was given: in what it repeats may be a secret. Of
-an exception there are the kind and the place, never its text or a traceback.
+Only a library's own words are repeated, not the values that it was given, because these may contain
+a secret. An exception is named by its kind and its place, without its text or a traceback.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from router.telemetry.log import Log
     from router.telemetry.log.lines import Level
 
-#: A message that came ready made, up to where it begins to quote; `f()` quotes nothing.
+#: A message without arguments, up to its first quotation; `f()` is not one.
 _OWN_WORDS = re.compile(r"""(?:\(\)|[^'"(<\[{])*""")
 _URL = re.compile(r"(https?://)\S+")
-#: The folder of a file, which is of no use and tells of the machine.
+#: The folder of a file, which only reveals something about the machine.
 _FOLDER = re.compile(r"(?<!\S)/(?:[^\s/]+/)*")
 
 
 def place_of(error: BaseException) -> str:
-    """What kind of fault, and where in the code: `ValueError in read, intake.py line 31`."""
+    """Format an exception's kind and place: `ValueError in read, intake.py line 31`."""
     return _place(type(error), error.__traceback__)
 
 
 def take_library_lines(log: Log) -> None:
-    """Have everything foreign in `log`, and nowhere else: what libraries log at `warning` and
-    above, warnings, and exceptions that nobody caught, in whatever thread."""
+    """Redirect to `log` what libraries log at `warning` and above, warnings, and uncaught
+    exceptions of any thread."""
     logging.basicConfig(handlers=[_Library(log)], level=logging.WARNING, force=True)
 
     def warn(
@@ -72,10 +72,10 @@ class _Library(logging.Handler):
 
 
 def own_words(record: logging.LogRecord) -> str:
-    """The first line of the record's message, in its library's own words.
+    """Return the first line of a record's message, in the library's own words.
 
-    Of what it was given, numbers are shown and all else by its kind. A message that came ready
-    made ends where it begins to quote.
+    Arguments are shown if they are numbers, otherwise by their kind. A message without arguments
+    ends before its first quotation.
     """
     if not isinstance(record.msg, str):
         return type(record.msg).__name__
@@ -91,7 +91,7 @@ def _filled(message: str, args: Any) -> str:
         if isinstance(args, dict):
             return message % {name: _shown(value) for name, value in args.items()}
         return message % tuple(map(_shown, args))
-    except Exception:  # noqa: BLE001 - the library's own mistake must not become ours
+    except Exception:  # noqa: BLE001 - the message and the arguments may not fit
         return message
 
 

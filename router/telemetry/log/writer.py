@@ -1,4 +1,4 @@
-"""The writer thread of the log, sums of repeated lines, and taps for live streams."""
+"""The log's writer thread, sums of repeated lines, and the tap for live streams."""
 
 from __future__ import annotations
 
@@ -15,51 +15,50 @@ from typing import Any, Final, NamedTuple
 from router.model.event import FIELDS
 from router.telemetry.log.lines import Fields, Level, Lines, with_payload
 
-#: How much may wait to be written, in bytes.
+#: Bytes that may wait to be written.
 BOUND: Final = 4 * 1024 * 1024
 
-#: Seconds that lines are gathered after some were written, so that many go in one system call.
+#: Seconds that lines are gathered after a write, so that many go in one system call.
 GATHER: Final = 0.02
 
-#: Seconds between two looks at whether there is something else to say, where no line comes.
+#: Seconds between two ticks if no line comes.
 TICK_EVERY: Final = 1.0
 
-#: How many bytes go in one system call. To a regular file they stay together anyhow; a pipe keeps
-#: together only PIPE_BUF of them, where other processes write into it as well.
+#: Bytes written in one system call. A pipe keeps only PIPE_BUF bytes together if other processes
+#: write into it as well.
 _FILE_BATCH, _BATCH = 64 * 1024, select.PIPE_BUF
 
 
 class LogWriter:
-    """One descriptor, which it owns. It may be used by several threads.
+    """Writes lines to a descriptor, which it owns. Thread-safe.
 
-    Lines that the descriptor can't take, or that have to wait beyond BOUND, are lost and counted.
-    A line of up to PIPE_BUF bytes (4,096) is never mixed with what other processes write to the
-    same pipe. A longer one is whole by itself, but where the pipe is full others may come between
-    its parts.
+    Lines that the descriptor does not take, or that would have to wait beyond BOUND, are lost and
+    counted. A line of up to PIPE_BUF bytes (4,096) is never mixed with the output of other
+    processes that write to the same pipe; a longer line may be if the pipe is full.
     """
 
     def __init__(self, fd: int, tick: Callable[[], None]) -> None:
-        """`tick` is called by the thread that writes, after lines and each TICK_EVERY at least."""
+        """`tick` is called by the writing thread after each write, at least every TICK_EVERY."""
         self._fd = fd
         self._tick = tick
         self._batch = _FILE_BATCH if stat.S_ISREG(os.fstat(fd).st_mode) else _BATCH
         self.is_closed = False
-        #: Lines that were not written.
+        #: The number of lines not written.
         self.lost = 0
-        #: Whether the last write went wrong.
+        #: Whether the last write failed.
         self.is_failing = False
-        # Re-entrant, both: what the garbage collector runs may log, in the midst of anything.
+        # Both are re-entrant, because a finalizer may log at any point.
         self._lock = threading.RLock()
         self._lines: SimpleQueue[bytes] = SimpleQueue()
-        #: Bytes that have been put and not yet written.
+        #: Bytes put and not yet written.
         self._waiting = 0
         self._writing: threading.Thread | None = None
         self._hurry = threading.Event()
-        #: Whether what was written last is the beginning of a line.
+        #: Whether the last write ended within a line.
         self._torn = False
 
     def put(self, line: bytes) -> None:
-        """Have `line`, which has its end, written soon. Returns at once."""
+        """Queue a line, which includes its end. Returns at once."""
         with self._lock:
             if self.is_closed or self._waiting + len(line) > BOUND:
                 self.lost += 1
@@ -73,11 +72,11 @@ class LogWriter:
         self._writing = threading.Thread(target=self._run, name="log", daemon=True)
         try:
             self._writing.start()
-        except RuntimeError:  # no more threads are allowed: the next line tries again
+        except RuntimeError:  # no more threads are allowed; the next line tries again
             self._writing = None
 
     def close(self, timeout: float) -> None:
-        """Take no more lines, and wait until all are written, `timeout` seconds at most."""
+        """Refuse further lines, and wait up to `timeout` seconds until the rest is written."""
         with self._lock:
             if self.is_closed:
                 return
@@ -102,16 +101,16 @@ class LogWriter:
                 self._hurry.wait(GATHER)
 
     def _gathered(self) -> list[bytes]:
-        """All that waits, or what comes within TICK_EVERY."""
+        """Return the waiting lines, or the first one that comes within TICK_EVERY."""
         try:
             first = self._lines.get(timeout=TICK_EVERY)
         except Empty:
             return []
-        # Nobody else takes any.
+        # No other thread takes lines.
         return [first, *(self._lines.get() for _ in range(self._lines.qsize()))]
 
     def _batches(self, lines: list[bytes]) -> Iterator[bytes]:
-        """Whole lines, together as many bytes as go in one system call."""
+        """Join whole lines, up to the size of one system call."""
         batch: list[bytes] = []
         size = 0
         for line in lines:
@@ -129,18 +128,18 @@ class LogWriter:
             while rest:
                 rest = rest[self._write_some(rest) :]
             self.is_failing = False
-        except OSError:  # nobody reads any more, the disk is full
+        except OSError:  # for example, the reader has gone or the disk is full
             self.is_failing = True
         with self._lock:
             self._waiting -= len(batch)
             self.lost += min(rest.count(b"\n"), batch.count(b"\n"))
 
     def _write_some(self, data: bytes) -> int:
-        """Write what goes, waiting as long as nothing does; how much went."""
+        """Write as much as possible, at least one byte, and return the number of bytes."""
         while True:
             try:
                 written = os.write(self._fd, data)
-            except BlockingIOError:  # somebody made it non-blocking
+            except BlockingIOError:  # another process has made it non-blocking
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll(TICK_EVERY * 1000)
@@ -149,8 +148,8 @@ class LogWriter:
                 return written
 
 
-#: The happenings that are summed up, and the fields that make two lines of one kind. All else is
-#: written line by line: what becomes of an event, above all.
+#: The happenings that are summed up, and the fields in which lines of one kind agree. All others,
+#: above all those about an event, are written line by line.
 SUMMED: Final[dict[str, tuple[str, ...]]] = {
     "refused": ("code", "why"),
     "hung_up": (),
@@ -166,93 +165,91 @@ SUMMED: Final[dict[str, tuple[str, ...]]] = {
     "library": ("library", "message", "at"),
 }
 
-#: How long lines are counted before their sum is written, in seconds.
+#: Seconds for which lines are counted before their sum is written.
 WINDOW: Final = 60.0
 
-#: How many lines of one kind a window has before they are counted.
+#: The number of lines of one kind that are written in each window.
 FIRST: Final = 5
 
-#: How many kinds of one happening a window tells apart; what comes beyond is one kind more.
+#: The number of kinds of one happening in a window; further ones are counted together.
 KINDS: Final = 50
 
-#: The longest text that tells two kinds apart, in characters.
+#: Characters of a text that distinguish kinds.
 _MAX_KEY: Final = 256
 
 
 @dataclass(slots=True)
 class Sum:
-    """The lines of one kind in one window. Not frozen: it grows."""
+    """The lines of one kind in one window."""
 
     level: Level
     happening: str
-    #: What the lines have in common.
+    #: The fields in which the lines agree.
     fields: dict[str, Any]
-    #: How many may still be written as they are.
+    #: How many lines may still be written one by one.
     left: int
     count: int = 0
-    #: When the first and the last of the counted lines came; Unix time, in seconds.
+    #: Unix time of the first and the last counted line.
     first: float = 0.0
     last: float = 0.0
 
 
 class Sums:
-    """What one window has of each kind. It may be used by several threads, and within itself."""
+    """The sums of one window, by kind. Thread-safe."""
 
     def __init__(self) -> None:
-        # Re-entrant: what the garbage collector runs may log, in the midst of anything.
+        # Re-entrant, because a finalizer may log at any point.
         self._lock = threading.RLock()
         self._sums: dict[tuple[str, ...], Sum] = {}
         self._kinds: Counter[str] = Counter()
-        #: The window that has begun, if any; Unix time, in seconds.
+        #: Unix time of the current window; 0 if there is none.
         self._start = self._end = 0.0
 
     def take(self, now: float, level: Level, happening: str, fields: Fields) -> bool:
-        """Whether the line is counted, and so not to be written."""
+        """Count a line, if it is not to be written; return whether it was counted."""
         names = SUMMED.get(happening)
         if names is None:
             return False
         with self._lock:
             if not self._sums:
                 self._start, self._end = now, now + WINDOW
-            each = self._sum(level, happening, {n: fields[n] for n in names if n in fields})
-            if each.left > 0:
-                each.left -= 1
+            kind = self._sum(level, happening, {n: fields[n] for n in names if n in fields})
+            if kind.left > 0:
+                kind.left -= 1
                 return False
-            each.first = each.first or now
-            each.last = now
-            each.count += 1
+            kind.first = kind.first or now
+            kind.last = now
+            kind.count += 1
             return True
 
     def _sum(self, level: Level, happening: str, common: dict[str, Any]) -> Sum:
         key = (happening, *(str(value)[:_MAX_KEY] for value in common.values()))
-        found = self._sums.get(key)
-        if found is None and self._kinds[happening] >= KINDS:
+        if key not in self._sums and self._kinds[happening] >= KINDS:
             key, common = (happening, "", "others"), {"others": True}
-            found = self._sums.get(key)
-        if found is None:
+        if key not in self._sums:
             self._kinds[happening] += 1
             common = {n: v[:_MAX_KEY] if isinstance(v, str) else v for n, v in common.items()}
             left = 0 if "others" in common else FIRST
-            found = self._sums[key] = Sum(level, happening, common, left)
-        return found
+            self._sums[key] = Sum(level, happening, common, left)
+        return self._sums[key]
 
     def is_due(self, now: float) -> bool:
-        """Whether a window is over: also when the clock was set back."""
+        """Return whether a window is over, which it also is if the clock was set back."""
         return self._end > 0 and not self._start <= now < self._end
 
     def end(self) -> Iterator[Sum]:
-        """End the window: what it has counted, each kind once."""
+        """End the window and return its sums."""
         with self._lock:
             sums = self._sums.values()
             self._sums, self._kinds = {}, Counter()
             self._start = self._end = 0.0
-        return (each for each in sums if each.count > 0)
+        return (kind for kind in sums if kind.count > 0)
 
 
-#: How many lines wait to be taken; the older ones are dropped.
+#: The number of lines that wait in a tap; older ones are dropped.
 TAP_LINES = 64
 
-#: The most bytes of bodies that wait with them. A body that finds no room is left out of its line.
+#: Bytes of bodies that wait with them. A body beyond it is left out of its line.
 TAP_BODIES = 1024 * 1024
 
 
@@ -260,13 +257,13 @@ class _Line(NamedTuple):
     at: float
     level: Level
     happening: str
-    #: Not changed any more.
+    #: Not changed after this point.
     fields: Fields
     body: bytes
 
 
 class Tap:
-    """Copies of the log's lines, for streams that are open."""
+    """Copies of the log's lines for open streams."""
 
     def __init__(self) -> None:
         self._bodies = False
@@ -275,7 +272,7 @@ class Tap:
         self._lines = Lines("json")
 
     def put(self, at: float, level: Level, happening: str, fields: Fields, body: bytes) -> None:
-        """Keep a line until it is taken; it is rendered only then."""
+        """Keep a line until it is taken. It is rendered only then."""
         kept = body if self._bodies and self._size + len(body) <= TAP_BODIES else b""
         self._size += len(kept)
         self._waiting.append(_Line(at, level, happening, fields, kept))
@@ -284,13 +281,13 @@ class Tap:
             self._dropped += 1
 
     def take(self, *, bodies: bool) -> tuple[list[bytes], int]:
-        """Return the lines that wait, as JSON, and how many more were dropped. `bodies`: lines put
-        from now on keep the bodies of their events."""
+        """Return the waiting lines as JSON, and the number of dropped ones. `bodies` says whether
+        lines put from now on keep the bodies of their events."""
         self._bodies = bodies
         waiting, self._waiting = self._waiting, deque()
         dropped, self._dropped, self._size = self._dropped, 0, 0
-        return [self._rendered(each) for each in waiting], dropped
+        return [self._rendered(line) for line in waiting], dropped
 
-    def _rendered(self, each: _Line) -> bytes:
-        line = self._lines.line(each.at, each.level, each.happening, each.fields)
-        return with_payload(line, each.body) if each.body else line
+    def _rendered(self, line: _Line) -> bytes:
+        text = self._lines.line(line.at, line.level, line.happening, line.fields)
+        return with_payload(text, line.body) if line.body else text

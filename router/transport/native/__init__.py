@@ -1,3 +1,3 @@
-"""The engine of our own, on asyncio and httptools: a pool, its connections, their answers."""
+"""Our own engine, on asyncio and httptools."""
 
 from router.transport.native.connection import NativePool, Posted, TargetConnection, target_and_host

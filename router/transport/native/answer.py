@@ -1,8 +1,8 @@
-"""An answer on its way in, in whatever pieces it comes: read strictly, and within bounds.
+"""Reads a target's answer strictly and within limits, in whatever pieces it comes.
 
-The head is read by one expression that takes nothing two parsers could read differently, and it
-alone decides where the body ends. httptools gets chunked bodies, and nothing else of an answer.
-A head that has just been read is known: a target's differ from second to second by their date.
+One regular expression reads the head. It matches nothing that two parsers could read differently,
+and the head alone decides where the body ends. httptools reads chunked bodies, and nothing else.
+Heads are cached: those of a target differ only by their date, which changes once a second.
 """
 
 from __future__ import annotations
@@ -17,40 +17,38 @@ from httptools import HttpParserError, HttpResponseParser
 from router.model.event import Reason
 from router.transport.engine import MAX_ANSWER, Answer
 
-#: The most that an answer's heads may take, the 1xx before it included, in bytes. Servers send
-#: under 8 KiB.
+#: The largest size of an answer's heads, those of 1xx included, in bytes. Servers send under 8 KiB.
 MAX_HEAD: Final = 32 * 1024
 
-#: The most reads, or chunks, that an answer may come in. Each takes some microseconds, however
-#: small it is.
+#: The most reads, or chunks, of an answer. Each takes some microseconds, however small it is.
 MAX_PIECES: Final = 1000
 
-#: How many heads are known at a time, and the largest that is; together they take some MiB.
+#: The number of cached heads, and their largest size; together they take some MiB.
 _KNOWN_HEADS, _KNOWN_SIZE = 1024, 2048
 
 _END: Final = b"\r\n\r\n"
 _END_SIZE: Final = len(_END)
 
 # Every quantifier is possessive, so that no head costs more than its length. No control character
-# but the tab, no line break but CRLF, no folded line, no blank at a name.
+# but the tab, no line break but CRLF, no folded line, no blank in a name.
 _FIELD: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n"
 _HEAD: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?\r\n(?:" + _FIELD + rb")*+\r\n"
 )
 _START: Final = b"HTTP/1."
 
-#: The headers that anybody here asks for.
+#: The headers that matter here.
 _TELLING: Final = re.compile(
     rb"\n((?i:content-length|transfer-encoding|connection|content-encoding|retry-after)):"
     rb"[ \t]*+([^\r]*+)"
 )
 
-#: What has no body, whatever its head says.
+#: Statuses without a body, whatever the head says.
 _BODILESS: Final = frozenset({204, 304})
 
 
 class Unfit(Exception):
-    """What has come can't become an answer. Its words repeat nothing that the target sent."""
+    """The data can't become an answer. The words quote nothing that the target sent."""
 
     def __init__(self, reason: Reason, words: str = "") -> None:
         super().__init__(words)
@@ -60,13 +58,13 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AnswerHead:
-    """What a head says, of that which anybody here asks for."""
+    """The parts of a head that matter here."""
 
     status: int
-    #: How long the body is, None where that is not said.
+    #: The length of the body; None if the head does not say.
     length: int | None
     is_chunked: bool
-    #: Whether it lets the connection live.
+    #: Whether the connection may be used again.
     is_persistent: bool
     #: As in `Answer`.
     encoding: str
@@ -74,8 +72,8 @@ class AnswerHead:
 
 
 def in_one_piece(data: bytes) -> tuple[Answer, bool] | None:
-    """The usual answer, where it came whole and nothing else with it; and whether its connection
-    may live. None for all that `Incoming` has to read. Raises Unfit as that does."""
+    """Read an answer that came whole and alone; return it, and whether its connection may be used
+    again. None if `Incoming` has to read it. Raises Unfit as that does."""
     end = data.find(_END) + _END_SIZE
     if not _END_SIZE <= end <= _KNOWN_SIZE:
         return None
@@ -94,11 +92,11 @@ class Incoming:
     """One answer, from its first byte until it is whole."""
 
     def __init__(self) -> None:
-        #: The answer's own head, once that has been read; that of a 1xx is none.
+        #: The answer's own head, not one of a 1xx.
         self._final: AnswerHead | None = None
-        #: What comes after the head; None until that is whole.
+        #: The body; None until the head is whole.
         self._body: _Sized | _Chunked | _Unframed | None = None
-        #: The part of a head that has come, and how much all heads have taken before it.
+        #: The part of a head that has come, and the size of all heads before it.
         self._part = b""
         self._heads = 0
         self._pieces = 0
@@ -109,15 +107,15 @@ class Incoming:
 
     @property
     def whole(self) -> tuple[Answer, bool] | None:
-        """The answer, once it is whole; and whether its connection may live: then the next thing to
-        come can only be the answer to a next request."""
+        """The answer, once it is whole, and whether its connection may be used again: then the next
+        data can only be the answer to the next request."""
         body, head = self._body, self._final
         if body is None or head is None or not body.is_whole:
             return None
         return _answer(head, body.content), head.is_persistent and not body.has_surplus
 
     def feed(self, data: bytes) -> None:
-        """Take what has come. Raises Unfit, after which nothing may be fed."""
+        """Add data. Raises Unfit; then nothing more may be added."""
         self._pieces += 1
         if self._pieces > MAX_PIECES:
             raise Unfit(Reason.TOO_LARGE, "an answer in crumbs")
@@ -127,22 +125,22 @@ class Incoming:
             self._body.feed(data)
 
     def end(self) -> Answer:
-        """The connection has ended in order. Raises Unfit unless that makes the answer whole."""
+        """Return the answer if the end of the connection makes it whole. Raises Unfit."""
         body, head = self._body, self._final
         if body is None or head is None or not body.is_whole_at_end:
             raise Unfit(Reason.RESET)
         return _answer(head, body.content)
 
     def _read_heads(self, data: bytes) -> bytes:
-        """Read the head, and the 1xx before it, as far as they have come. Returns what is left."""
+        """Read the head, and heads of 1xx before it, as far as they have come; return the rest."""
         searched, start = len(self._part) - len(_END), 0
         data = self._part + data
         while self._body is None:
-            found = data.find(_END, max(searched, start))
-            end = found + len(_END) if found >= 0 else len(data)
+            at = data.find(_END, max(searched, start))
+            end = at + len(_END) if at >= 0 else len(data)
             if self._heads + end > MAX_HEAD:
                 raise Unfit(Reason.TOO_LARGE, "a header section without end")
-            if found < 0:
+            if at < 0:
                 self._part = data[start:]
                 self._heads += start
                 _check_part(self._part)
@@ -156,12 +154,12 @@ class Incoming:
 
 
 def _known(head: bytes) -> AnswerHead:
-    """As `read_head`, which costs as much as all the rest that is done for the usual answer."""
+    """Call `read_head`, or use the cache: it costs as much as all other work for an answer."""
     return _read_known(head) if len(head) <= _KNOWN_SIZE else read_head(head)
 
 
 def read_head(head: bytes) -> AnswerHead:
-    """What a head says, its last line break included. Raises Unfit for one that is not clear."""
+    """Read a head, its last line break included. Raises Unfit if it is ambiguous."""
     match = _HEAD.fullmatch(head)
     if match is None:
         raise Unfit(Reason.PROTOCOL)
@@ -170,7 +168,7 @@ def read_head(head: bytes) -> AnswerHead:
     length = _length(fields, minor)
     if status == 101:
         raise Unfit(Reason.PROTOCOL, "a switch to another protocol")
-    # "close" as a part of another word would be odd, and costs a connection at most.
+    # "close" within another word costs a connection at most.
     closes = b"close" in fields.get(b"connection", b"").lower()
     encoding = fields.get(b"content-encoding", b"").decode("latin-1").lower()
     return AnswerHead(
@@ -187,16 +185,14 @@ _read_known = lru_cache(_KNOWN_HEADS)(read_head)
 
 
 def _check_part(data: bytes) -> None:
-    """Raises Unfit where what has come can't become a head.
-
-    Who speaks another protocol, or ends lines by a bare LF, may now wait for us.
-    """
+    """Raises Unfit if the data can't become a head: a peer with another protocol, or with bare line
+    feeds, may be waiting for us."""
     if data[: len(_START)] != _START[: len(data)] or data.count(b"\n") != data.count(b"\r\n"):
         raise Unfit(Reason.PROTOCOL)
 
 
 def _telling(head: bytes) -> dict[bytes, bytes]:
-    """The headers that tell something, by their names in lower case; of two, both values."""
+    """Return the headers that matter, by lower-case name; repeated ones are joined."""
     fields: dict[bytes, bytes] = {}
     for name, value in _TELLING.findall(head):
         name, value = name.lower(), value.rstrip(b" \t")
@@ -205,10 +201,8 @@ def _telling(head: bytes) -> dict[bytes, bytes]:
 
 
 def _length(fields: dict[bytes, bytes], minor: bytes) -> int | None:
-    """The length that was said, None where none was.
-
-    Raises Unfit for a head that says it twice, in two ways, or in no way that is known.
-    """
+    """Return the body's length, None if it is not given. Raises Unfit if it is given twice, in two
+    ways, or in an unknown one."""
     length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if coding is not None:
         if coding.lower() != b"chunked":
@@ -223,7 +217,7 @@ def _length(fields: dict[bytes, bytes], minor: bytes) -> int | None:
 
 
 def _body(head: AnswerHead) -> _Sized | _Chunked | _Unframed:
-    """The body that is to come. Raises Unfit for one that is too large by its own word."""
+    """Return the body to be read. Raises Unfit if the head says that it is too large."""
     if head.length is not None:
         if head.length > MAX_ANSWER:
             raise Unfit(Reason.TOO_LARGE)
@@ -231,12 +225,12 @@ def _body(head: AnswerHead) -> _Sized | _Chunked | _Unframed:
     return _Chunked() if head.is_chunked else _Unframed()
 
 
-# Bodies, by what says where they end. Each takes data until it is whole, and knows whether some of
-# it was beyond its end.
+# Bodies, by the way that their end is found. They take data until they are whole, and know whether
+# some of it was beyond the end.
 
 
 class _Sized:
-    """A body of a length that was said."""
+    """A body of known length."""
 
     is_whole_at_end = False
 
@@ -272,10 +266,8 @@ class _Unframed:
 
 
 class _Chunked:
-    """A body in chunks. Extensions and trailers are checked and dropped.
-
-    Line breaks after its end are dropped too, as the parser does: they can't become an answer.
-    """
+    """A body in chunks. Extensions and trailers are checked and dropped, as are line breaks after
+    the end, which can't become an answer."""
 
     is_whole_at_end = False
 
@@ -286,7 +278,7 @@ class _Chunked:
         self._taken = 0
         self._pieces = 0
         self._codings = 0
-        #: None once all is read: it refers to this body, and that cycle would have to be found.
+        #: None once all is read: it refers to this body, and the cycle would outlast both.
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
 
@@ -307,14 +299,14 @@ class _Chunked:
         if self.is_whole:
             self._parser = None
 
-    # The parser's calls. What they raise ends its reading, and is the context of its error.
+    # The parser's calls. Their exceptions end the parsing, as the context of its own error.
 
     def on_message_begin(self) -> None:
         if self.is_whole:
-            raise Unfit(Reason.PROTOCOL)  # a second answer, of which nothing is to be read
+            raise Unfit(Reason.PROTOCOL)  # a second answer
 
     def on_header(self, name: bytes, _: bytes) -> None:
-        """One coding is the head's own; the parser refuses a length, but not another coding."""
+        """The head has one coding; in a trailer the parser refuses a length, but not a coding."""
         self._codings += name.lower() == b"transfer-encoding"
         if self._codings > 1:
             raise Unfit(Reason.PROTOCOL)

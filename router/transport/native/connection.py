@@ -1,4 +1,4 @@
-"""The connections to one target: what each does, which one a request takes, how they go."""
+"""The pool of connections to one target, on asyncio and httptools."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from urllib.parse import urlsplit
 
 from router.model.event import Reason
 from router.net.egress import ANYWHERE, Egress
-from router.net.loops import COMPANY, Batching, Timer, batching_of
+from router.net.loops import COMPANY, TICK, Batching, batching_of
 from router.net.tls import USUAL, Tls
 from router.transport.addresses import LATE_HANDSHAKE, Host, connect_cause, tls_cause
 from router.transport.engine import KEEP_ALIVE, Answer, Failure, T, TargetExchange
 from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
-#: The most of a body that is handed to the transport at once. It may keep a copy of that much,
-#: where the target does not read.
+#: The most of a body that is handed to the transport at once. It may keep a copy of that much while
+#: the target does not read.
 _PIECE: Final = 64 * 1024
 
 _NOTHING: Final = memoryview(b"")
 
 
 class Posted(TargetExchange[T]):
-    """An exchange by a connection of this engine: its request, and until when it may take."""
+    """An exchange over a connection of this engine, with its request and its deadline."""
 
     def __init__(self, read: Callable[[Any], T], head: bytes, body: bytes, deadline: float) -> None:
         """`deadline` is by the loop's clock."""
@@ -49,12 +49,12 @@ class TargetConnection(asyncio.Protocol):
     While it is busy it may be sending and receiving at once. These hold at any time:
 
     - Idle, it has nothing unanswered on the wire, and nothing has come beyond the last answer.
-      What comes all the same ends it: it can't be the answer to a request that is yet to be sent.
-    - Busy, its exchange has yet to end. Whatever ends that does so through `_settle`, and once.
-    - A request is written once, and nothing here sends anything again. Once an exchange has begun
-      the target may have the request, and that is what its failure says, even of a connection that
-      was found ended when it began: a moment later the same end would have met a request on its
-      way. One that is known to have ended is not chosen in the first place.
+      Data that comes all the same ends it: it can't be the answer to a request yet to be sent.
+    - Busy, its exchange has yet to end. It ends through `_settle`, and once.
+    - A request is written once; nothing here sends anything again. Once an exchange has begun, the
+      target may have the request, and its failure says so, even if the connection turns out to have
+      ended when it began: a moment later the same end would have met a request on its way. A
+      connection that is known to have ended is not chosen in the first place.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TargetConnection(asyncio.Protocol):
         on_idle: Callable[[TargetConnection], None],
         on_end: Callable[[TargetConnection], None],
     ) -> None:
-        """`on_idle` is told each time that an exchange leaves it fit for another one."""
+        """`on_idle` is called each time that an exchange leaves it fit for another one."""
         self._on_idle = on_idle
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
@@ -71,14 +71,16 @@ class TargetConnection(asyncio.Protocol):
         #: When it was made, and when it became idle.
         self.since = self.idle_since = self._now()
         self._exchange: Posted[Any] | None = None
-        #: Its answer, where that comes in several pieces.
+        #: Its answer, if that comes in several pieces.
         self._incoming: Incoming | None = None
-        self._timer = Timer(self._loop, partial(self._fail, Reason.TIMEOUT), self._loop.time)
-        #: What of the request has not been handed to the transport.
+        #: It outlives the exchange, since setting a timer costs more than letting one come early.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
+        #: The part of the request that has not been handed to the transport.
         self._rest = _NOTHING
-        #: Whether the transport holds something that the system has not taken.
+        #: Whether the transport holds data that the system has not taken.
         self._is_full = False
-        #: Whether something came while it was idle.
+        #: Whether data came while it was idle.
         self._spoke_unasked = False
 
     @property
@@ -87,12 +89,13 @@ class TargetConnection(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it can take a request, as far as anybody has heard."""
+        """Return whether it can take a request, as far as the loop knows."""
         return self._exchange is None and not self._transport.is_closing()
 
     def is_fresh(self, idle_since: float, since: float) -> bool:
-        """Whether it is idle, has become so and was made later than that, and has nothing unread: a
-        target that sends two answers to one request must not have acknowledged the next event."""
+        """Return whether it is idle, became so and was made later than these, and has nothing
+        unread: a target that sends two answers to one request must not acknowledge the next
+        event."""
         if self._exchange is not None or self._transport.is_closing():
             return False
         is_young = self.idle_since > idle_since and self.since > since
@@ -100,12 +103,12 @@ class TargetConnection(asyncio.Protocol):
 
     @property
     def has_unread(self) -> bool:
-        """Whether something has come, an end included, that the loop has not read yet."""
+        """Return whether data or an end has come that the loop has not read yet."""
         return bool(self._socket.poll(0))
 
     @property
     def certificate(self) -> dict[str, Any] | None:
-        """The target's, as `ssl` has it: None without TLS, empty where nobody has looked at it."""
+        """The target's certificate as `ssl` has it: None without TLS, empty if not verified."""
         shown: dict[str, Any] | None = self._transport.get_extra_info("peercert")
         return shown
 
@@ -118,14 +121,14 @@ class TargetConnection(asyncio.Protocol):
         self._exchange = exchange
         exchange.stop = self.stop
         try:
-            self._timer.set(exchange.deadline)
+            self._set_timer(exchange.deadline)
             if len(exchange.body) <= _PIECE:
                 self._transport.write(exchange.head + exchange.body)
             else:
                 self._transport.write(exchange.head)
                 self._rest = memoryview(exchange.body)
                 self._send_rest()
-        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+        except Exception as error:  # noqa: BLE001 - the exchange raises it
             exchange.fail(error)
             self.stop()
 
@@ -137,6 +140,22 @@ class TargetConnection(asyncio.Protocol):
         """End it now, and the exchange with it."""
         self._fail(Reason.STOPPED)
         self._transport.abort()
+
+    def _set_timer(self, due: float) -> None:
+        if due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = self._loop.call_later(max(due - self._now(), 0.0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_due = None, math.inf
+        if self._exchange is None:
+            return
+        if self._exchange.deadline <= self._now() + TICK:
+            self._fail(Reason.TIMEOUT)
+        else:
+            self._set_timer(self._exchange.deadline)
 
     # Sending.
 
@@ -184,17 +203,15 @@ class TargetConnection(asyncio.Protocol):
         except Unfit as unfit:
             self._fail(unfit.reason, unfit.words)
         else:
-            self._transport.abort()  # first, so that nobody takes it for idle
+            self._transport.abort()  # first, so that it does not count as idle
             self._finish(answer, False)
-            self._fail(Reason.RESET)  # where that has not ended it
+            self._fail(Reason.RESET)  # if that has not ended it
 
     # The ends of an exchange.
 
     def _finish(self, answer: Answer, is_clean: bool) -> None:
-        """End the exchange with its answer; but one that accepts has to wait for the request.
-
-        A target may refuse what it has not read. It can't have accepted it.
-        """
+        """End the exchange with its answer. A target may refuse a request that it has not read, but
+        it can't have accepted it: a positive answer waits until the request is sent."""
         is_sending = self._is_full or len(self._rest) > 0
         if is_sending and answer.status < 300:
             return
@@ -210,7 +227,6 @@ class TargetConnection(asyncio.Protocol):
 
     def _settle(self, result: Answer | Failure) -> None:
         exchange, self._exchange = self._exchange, None
-        self._timer.due = math.inf
         self._incoming = None
         self._rest = _NOTHING
         self.idle_since = self._now()
@@ -223,7 +239,7 @@ class TargetConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # So that it is full as soon as it holds anything. TLS counts from, plain TCP beyond it.
+        # It is full as soon as it holds anything: TLS counts from this size, plain TCP beyond it.
         is_tls = transport.get_extra_info("ssl_object") is not None
         self._transport.set_write_buffer_limits(high=1 if is_tls else 0)
         self._socket = select.poll()
@@ -231,30 +247,29 @@ class TargetConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is None:
-            self.eof_received()  # uvloop's word for a TLS peer that ended without taking leave
+            self.eof_received()  # this is how uvloop reports a TLS peer that just disconnected
         elif isinstance(exc, ssl.SSLError):
             self._fail(*tls_cause(exc))
         else:
             self._fail(Reason.RESET)
-        self._timer.end()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._on_end(self)
 
 
-#: How old a connection may get, in seconds; so that a name's new addresses are used soon.
+#: The greatest age of a connection, in seconds, so that a name's new addresses are used soon.
 MAX_AGE = 60.0
 
-#: How long a target may take to answer the end of an idle TLS connection, in seconds.
+#: How long a target may take to close its side of a TLS connection, in seconds.
 _FAREWELL: Final = 1.0
 
-#: Nobody hears of it: it was broken off, or failed by a fault of our own.
+#: The result of an exchange that was cancelled, or failed by a fault of our own.
 _NOT_BEGUN: Final = Failure(Reason.STOPPED, delivered=False)
 
 
 class NativePool:
-    """The connections to one target, on asyncio; see `Pool` for what is promised.
-
-    Only a post that has to open a connection takes a task.
-    """
+    """A Pool on asyncio. Only a post that has to open a connection takes a task."""
 
     def __init__(self, url: str, tls: Tls = USUAL, egress: Egress = ANYWHERE) -> None:
         parts = urlsplit(url)
@@ -262,19 +277,19 @@ class NativePool:
         self._name = parts.hostname or ""
         self._host = Host(self._name, parts.port or (443 if self._is_tls else 80), egress)
         self._tls = tls
-        #: What every request begins with: its line and its `host`.
+        #: The start of every request: its line and its `host`.
         self._start = b"POST %b HTTP/1.1\r\nhost: %b\r\n" % target_and_host(url)
         #: In the order in which they became idle.
         self._idle: deque[TargetConnection] = deque()
-        #: All that are open.
+        #: All open connections.
         self._connections: set[TargetConnection] = set()
-        #: The posts that had to open a connection, until they have ended.
+        #: The posts that have to open a connection.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: One for each post that has no connection yet; brought forward, it breaks that off.
+        #: One for each connection that is being opened; brought forward, it breaks that off.
         self._opening: set[asyncio.Timeout] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
-        #: The loop that it belongs to, and that one's batching; there once it is used.
+        #: The pool's loop and the loop's batching, set on first use.
         self._loop: asyncio.AbstractEventLoop
         self._batching: Batching | None = None
 
@@ -301,13 +316,13 @@ class NativePool:
             return
         try:
             self._begin(exchange, self._loop.time())
-        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+        except Exception as error:  # noqa: BLE001 - the exchange raises it
             exchange.fail(error)
             exchange.end(_NOT_BEGUN)
 
     def _begin(self, exchange: Posted[Any], now: float) -> None:
-        """Raises where nothing has begun. The connection that was used last is taken again, if it
-        can be."""
+        """Begin, on the connection that was used last if it can be. If this raises, nothing has
+        begun."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_fresh(now - KEEP_ALIVE, now - MAX_AGE):
@@ -350,7 +365,7 @@ class NativePool:
             await asyncio.wait(list(self._tasks))
 
     def _settle_in(self) -> Batching:
-        """On the running loop, which it belongs to from now on."""
+        """Belong to the running loop from now on."""
         self._loop = asyncio.get_running_loop()
         self._batching = batching_of(self._loop)
         return self._batching
@@ -370,8 +385,7 @@ class NativePool:
             self._sweeping = self._loop.call_later(KEEP_ALIVE, self._sweep)
 
     def _sweep(self) -> None:
-        """Close what has been idle for too long, or can't be used; the next sweep is when the next
-        one will have been."""
+        """Close connections that are too old by now, and sweep again when the next one will be."""
         self._sweeping = None
         now = self._loop.time()
         while self._idle and not self._idle[0].is_fresh(now - KEEP_ALIVE, now - MAX_AGE):
@@ -379,10 +393,10 @@ class NativePool:
         if self._idle:
             self._sweeping = self._loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._sweep)
 
-    # Connections that come about.
+    # Connections that are opened.
 
     async def open(self, deadline: float) -> TargetConnection | Failure:
-        """A new connection, ready for a request until `deadline`, by the loop's clock."""
+        """Open a connection that is ready for a request; `deadline` is by the loop's clock."""
         if self._closed:
             return self._unsent(Reason.STOPPED)
         if self._batching is None:
@@ -402,7 +416,7 @@ class NativePool:
             self._opening.discard(limit)
 
     async def _adopt(self, sock: socket.socket, deadline: float) -> TargetConnection | Failure:
-        """Make a connection of a socket, by a handshake where the target speaks TLS."""
+        """Make a connection of a socket, with a handshake for TLS."""
         connection = TargetConnection(self._keep, self._connections.discard)
         try:
             handshake = self._handshake(deadline - self._loop.time())
@@ -411,9 +425,9 @@ class NativePool:
             cause = tls_cause if self._is_tls else connect_cause
             return self._unsent(*cause(error))
         try:
-            # What came before the request is no answer to it: once the loop has read it the
-            # connection has ended. By TLS it may be a session's ticket, which ends nothing; and
-            # uvloop hands over what came with the handshake's end a turn later.
+            # Data that came before the request is not an answer to it: once the loop has read it,
+            # the connection has ended. With TLS it may be a session ticket, which ends nothing; and
+            # uvloop passes on data that came with the end of the handshake a turn later.
             if self._is_tls:
                 await asyncio.sleep(0)
             while connection.is_idle and connection.has_unread:  # noqa: ASYNC110 - the loop reads
@@ -424,7 +438,7 @@ class NativePool:
         if self._closed:
             connection.stop()
             return self._unsent(Reason.STOPPED)
-        if connection.is_idle:  # else it has ended already, which its exchange will tell
+        if connection.is_idle:  # otherwise it has ended already, and fails its exchange
             self._connections.add(connection)
         return connection
 
@@ -434,18 +448,18 @@ class NativePool:
         return {
             "ssl": self._tls.trust,
             "server_hostname": self._tls.server_name or self._name,
-            # Never the first to end it; but uvloop keeps what was broken off for that long.
+            # `deadline` ends the handshake first, but uvloop keeps the remains for this long.
             "ssl_handshake_timeout": max(0.0, timeout) + _FAREWELL,
             "ssl_shutdown_timeout": _FAREWELL,
         }
 
 
-#: What is left out of `host`: the port that its scheme implies.
+#: The ports that schemes imply; `host` leaves them out.
 _IMPLIED: Final = {"http": ":80", "https": ":443"}
 
 
 def target_and_host(url: str) -> tuple[bytes, bytes]:
-    """What a request line and a `host` say of an absolute URL, as it was written."""
+    """Return the request target and the `host` of an absolute URL, as it was written."""
     scheme, _, rest = url.partition("://")
     host = re.split("[/?]", rest, maxsplit=1)[0]
     target = rest.removeprefix(host)

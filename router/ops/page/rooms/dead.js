@@ -1,17 +1,17 @@
-// Dead letters, and all else that is not settled: find them, see what an act would change, act.
+// Dead letters and other deliveries: find them, preview an action, act.
 
 import { ALL, acts, asking, keyOf } from '../acting.js';
-import { ask } from '../api.js';
+import { ask, now } from '../api.js';
 import { h } from '../elements.js';
 import { ago, number } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
 import { list, table } from '../table.js';
 import { reasonText, targetLink } from '../targets.js';
-import { text, told } from '../telling.js';
+import { text, textNodes } from '../language.js';
 
 const STATES = ['dead', 'queued', 'awaiting', 'superseded', 'acknowledged'];
 
-/** The filters that are out of the way until one of them is wanted. */
+/** Filters behind "More filters". */
 const FURTHER = ['event', 'newer_than', 'older_than', 'acknowledged_later'];
 
 const PAGE = 50;
@@ -23,14 +23,14 @@ export const dead = {
     const [first, { counts: all }, { actions }] = await Promise.all([
       ask('deliveries', { ...filterOf(place), limit: PAGE }),
       ask('deliveries', { limit: 1 }), ask('deliveries/actions')]);
-    // Pages that were asked for stay, as they were then.
+    // Further pages stay as they were loaded.
     const more = before?.more && before.next === first.next ? before.more : null;
     return { ...first, all, actions, more, asked: before?.asked ?? null };
   },
 
-  /** To count them is not cheap. */
+  /** Counting is expensive. */
   seldom: true,
-  hear: (data, kind) => kind === 'dead_letter' && 'load',
+  receive: (data, kind) => kind === 'dead_letter' && 'load',
 
   view(data, place, page) {
     const all = filterOf(place);
@@ -41,7 +41,7 @@ export const dead = {
       data.deliveries.length ? acts(ALL, all, data, page) : null,
       asking(ALL, data, page),
       page.isReadOnly() ? h('p', { class: 'quiet' }, text('read_only')) : null,
-      rowsTold(data, place, page),
+      rowsView(data, place, page),
       h('h2', null, text('dead.actions')),
       actions(data.actions));
   },
@@ -53,12 +53,12 @@ function stateOf({ query }) {
 
 function filterOf(place) {
   const { target, match, event, older_than, newer_than, acknowledged_later } = place.query;
-  const said = { target, match, event, older_than, newer_than, acknowledged_later };
+  const given = { target, match, event, older_than, newer_than, acknowledged_later };
   return { state: stateOf(place),
-    ...Object.fromEntries(Object.entries(said).filter(([, value]) => value)) };
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value)) };
 }
 
-/** How many there are of each state at each target, each a link to them. */
+/** The number of deliveries by target and state, as links. */
 function counts(found, place) {
   if (!found?.length) return null;
   return list('chips', found.map((each) => h('li', { 'data-key':
@@ -68,7 +68,7 @@ function counts(found, place) {
       : null,
     href: linkTo('dead', null,
       { target: each.target, state: each.state === 'dead' ? '' : each.state }),
-  }, `${each.target}: `, text(`count.${each.state}`, { n: each.deliveries })))));
+  }, each.target, text('colon'), text(`count.${each.state}`, { n: each.deliveries })))));
 }
 
 function filters(place, page) {
@@ -103,7 +103,7 @@ function rows(data) {
   return [...data.deliveries, ...(data.more?.deliveries ?? [])];
 }
 
-function rowsTold(data, place, page) {
+function rowsView(data, place, page) {
   const shown = withAsked(rows(data), data.asked);
   if (!shown.length) return h('p', { class: 'quiet' }, text(`none.${stateOf(place)}`));
   const columns = [[text('event'), 'name'], [text('target')], [text('reason')],
@@ -121,7 +121,7 @@ function rowsTold(data, place, page) {
   ];
 }
 
-/** What was acted on stays where it was until what happened to it has been read. */
+/** Keeps the row of an action in its place until its result is dismissed. */
 function withAsked(shown, asked) {
   if (!asked || asked.where === ALL) return shown;
   const index = shown.findIndex((entry) => keyOf(entry) === asked.where);
@@ -154,12 +154,13 @@ function row(entry, data, page) {
   };
 }
 
-/** What else is known of it. */
+/** Further facts about a delivery. */
 function notes({ due_at: due, in_flight: inFlight, acknowledged_later_at: later, action }) {
   return [
-    due && told(inFlight ? 'delivery.in_flight' : 'delivery.due', { age: ago(due) }),
-    later && told('delivery.later', { age: ago(later) }),
-    action && told('delivery.acted', {
+    due && textNodes(inFlight ? 'delivery.in_flight'
+      : Date.parse(due) > now() ? 'delivery.due' : 'delivery.overdue', { age: ago(due) }),
+    later && textNodes('delivery.later', { age: ago(later) }),
+    action && textNodes('delivery.acted', {
       verb: text(`done.${action.verb}`), who: action.who, age: ago(action.at) }),
   ].filter(Boolean);
 }

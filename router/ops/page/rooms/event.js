@@ -1,29 +1,29 @@
-// One event: each request and each attempt in order of time, where it stands, and what comes next.
+// One event: its requests and attempts in order of time, its state, and what comes next.
 
 import { ask, now as routerTime } from '../api.js';
 import { h, s } from '../elements.js';
 import { ago, clock, milliseconds, number } from '../figures.js';
 import { linkTo } from '../place.js';
 import { table } from '../table.js';
-import { ended, reasonText, targetLink } from '../targets.js';
-import { isKnown, text, told } from '../telling.js';
+import { resultOf, reasonText, targetLink } from '../targets.js';
+import { isKnown, text, textNodes } from '../language.js';
 
 export const event = {
   title: (place) => `${text('event')} ${place.name.slice(0, 8)}`,
 
   async load(place, before) {
-    // Nothing more will happen by itself.
+    // A settled event does not change.
     if (before && !before.news && isOver(before.story)) return before;
     const body = place.query.body ? { body: 'true' } : {};
     return { story: await ask(`events/${encodeURIComponent(place.name)}`, body) };
   },
 
-  /** A search is not cheap: it is looked at again when something happens to this event. */
+  /** A search is expensive: it is repeated when the stream reports this event. */
   seldom: true,
-  /** Retries that go well, too; a key that would be a pattern is not followed. */
+  /** Successful retries too. A key that would be a pattern cannot be followed. */
   stream: (place, { story }) => !/[*?[\]]/.test(story.event_key) && { match: story.event_key },
 
-  hear(data, kind, what) {
+  receive(data, kind, what) {
     if (!what.event_id || what.event_id !== data.story.event_id) return null;
     data.news = true;
     return 'load';
@@ -33,9 +33,9 @@ export const event = {
     return h('div', null,
       h('h1', { tabindex: -1 }, h('span', { class: 'quiet' }, `${text('event')} `),
         story.event_key),
-      h('p', { class: 'verdict' }, standing(story)),
+      h('p', { class: 'verdict' }, stateText(story)),
       dead(story),
-      h('ol', { class: 'steps' }, story.steps.map(stepTold), story.next.map(nextTold)),
+      h('ol', { class: 'steps' }, story.steps.map(stepView), story.next.map(nextView)),
       story.deliveries.length ? [h('h2', null, text('event.in_store')), inStore(story)] : null,
       h('h2', null, text('event.known')),
       known(story),
@@ -43,13 +43,13 @@ export const event = {
   },
 };
 
-/** Whether nobody sends it any more, nor has to do anything. */
+/** Whether it is settled and has no dead letter. */
 function isOver(story) {
   return !story.next.length && story.deliveries.every((each) => each.state !== 'dead');
 }
 
-/** How it stands, in a sentence. */
-function standing(story) {
+/** Its state, in a sentence. */
+function stateText(story) {
   const requests = story.steps.filter((step) => step.what === 'request');
   const last = requests.at(-1);
   if (story.deliveries.some((each) => each.state === 'dead')) return text('event.dead');
@@ -61,14 +61,14 @@ function standing(story) {
   return text('event.unknown');
 }
 
-/** The sender's clock. */
+/** EBaaS's schedule. */
 function clockOf(story, last) {
   const due = story.next.find((each) => each.what === 'request');
   const ends = story.next.find((each) => each.what === 'given_up');
   if (!due) return text('event.queued');
   const key = Date.parse(due.at) > routerTime() ? 'event.clock' : 'event.clock_late';
-  return [told(key, { n: last?.request ?? due.number - 1, of: last?.of ?? '?',
-    age: ago(due.at) }), ends ? told('event.clock_ends', { age: ago(ends.at) }) : null];
+  return [textNodes(key, { n: last?.request ?? due.number - 1, of: last?.of ?? '?',
+    age: ago(due.at) }), ends ? textNodes('event.clock_ends', { age: ago(ends.at) }) : null];
 }
 
 function dead(story) {
@@ -79,17 +79,18 @@ function dead(story) {
   text('event.see_dead', { n: letters.length })));
 }
 
-function stepTold(step) {
+function stepView(step) {
   switch (step.what) {
     case 'request':
     case 'unmatched':
-      return line(step, requestTold(step), step.code === '000' ? 'good' : 'bad',
+      return line(step, requestView(step), step.code === '000' ? 'good' : 'bad',
         step.targets.length ? attempts(step.targets) : null);
     case 'acted':
       return line(step, text('step.acted', { verb: text(`done.${step.verb}`), who: step.who,
-        targets: (step.targets ?? []).join(', '), n: step.deliveries }), 'acted');
+        targets: (step.targets ?? []).join(text('comma')), n: step.deliveries }), 'acted');
     default:
-      return line(step, [lateTold(step), text('gap'), targetLink(step.target), text('colon'), ended(step),
+      return line(step, [lateText(step), text('gap'), targetLink(step.target), text('colon'),
+        resultOf(step),
         step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
         unrecorded(step)],
       step.reason === 'acknowledged' ? 'good' : 'bad');
@@ -102,17 +103,18 @@ function line(step, words, kind, more) {
     h('div', null, h('p', null, words), more));
 }
 
-function requestTold(step) {
+function requestView(step) {
   const notes = [
     step.what === 'unmatched' ? text('no_route') : null,
-    step.cause ? text('step.seen_before', { cause: step.cause }) : null,
+    step.cause ? text('step.seen_before', { cause: isKnown(`cause.${step.cause}`)
+      ? text(`cause.${step.cause}`) : step.cause }) : null,
     step.unqueued ? text('step.unqueued') : null,
-    step.routes.length ? text('step.routes', { routes: step.routes.join(', ') }) : null,
+    step.routes.length ? text('step.routes', { routes: step.routes.join(text('comma')) }) : null,
   ].filter(Boolean);
   return [
     step.request ? text('step.request', { n: step.request, of: step.of ?? '?' })
       : text('step.a_request'),
-    step.code ? told('step.told', { code: h('b', null, step.code) }) : text('step.gone'),
+    step.code ? textNodes('step.told', { code: h('b', null, step.code) }) : text('step.gone'),
     step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
     unrecorded(step),
     notes.map((note) => h('span', { class: 'note' }, note)),
@@ -124,7 +126,7 @@ function unrecorded(step) {
     ? h('span', { class: 'note' }, text('step.unrecorded', { why: step.unrecorded })) : null;
 }
 
-/** A line for each attempt, with how long it took beside the longest. */
+/** A row for each attempt, with its duration beside the longest. */
 function attempts(targets) {
   const longest = Math.max(1, ...targets.map((each) => each.ms ?? 0));
   const columns = [[text('target'), 'name'], [text('route.as')], [text('event.took')],
@@ -138,19 +140,19 @@ function attempts(targets) {
       each.ms === null ? null : [milliseconds(each.ms), s('svg', { class: 'took',
         viewBox: '0 0 100 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
       s('rect', { width: Math.max(1, (each.ms / longest) * 100), height: 4 }))],
-      [ended(each), each.joined ? h('span', { class: 'note' }, text('event.joined')) : null,
+      [resultOf(each), each.joined ? h('span', { class: 'note' }, text('event.joined')) : null,
         each.late ? h('span', { class: 'note' }, text('event.late')) : null],
     ],
   })), 'attempts');
 }
 
-function lateTold(step) {
+function lateText(step) {
   const key = `step.${step.what}`;
   if (step.what === 'attempt' && step.request) return text('step.of_request', { n: step.request });
   return isKnown(key) ? text(key, { n: step.retry ?? 0 }) : step.what;
 }
 
-function nextTold(next) {
+function nextView(next) {
   const words = text(`next.${next.what}`, { n: next.number ?? 0, target: next.target ?? '' });
   const note = next.in_flight ? 'next.in_flight' : next.paused && 'reason.paused';
   return h('li', { class: 'next' }, ago(next.at), h('div', null,

@@ -1,23 +1,23 @@
-// Events: as they come, or searched by whatever is known of them.
+// Events: live, or found by a search.
 
 import { ask } from '../api.js';
 import { h } from '../elements.js';
 import { clock, time } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
 import { table } from '../table.js';
-import { ended, saying, targetLink } from '../targets.js';
-import { isKnown, text, told } from '../telling.js';
+import { resultOf, wordsOf, targetLink } from '../targets.js';
+import { isKnown, text, textNodes } from '../language.js';
 
-/** The most rows that are kept of what comes. */
+/** How many live rows are kept at most. */
 const KEPT = 200;
 
-/** What can only be a key, or a pattern of keys, its sets closed: these can be followed. */
+/** A key or a pattern of keys with closed sets, which can be followed. */
 const KEY = /^(?=.*[.*?[])([^\s[]|\[[^\s\]]+\])+$/;
 
-/** What is never well. */
+/** Log events that always need attention. */
 const BAD = new Set(['unmatched', 'dead_letter', 'lost', 'failing', 'store']);
 
-/** How many more a search asks for with each "more", and the most there are. */
+/** How many more results "More" requests, and the limit of the API. */
 const PAGE = 50;
 const MOST = 200;
 
@@ -26,8 +26,8 @@ export const events = {
 
   async load(place, before) {
     const { query } = place;
-    // A search costs a process, and is made when it is asked for. What comes is heard; another
-    // search finds what came while nobody listened.
+    // A search costs a process, so it is not repeated: the stream adds new rows. After a broken
+    // stream one search finds the rows that were missed.
     if (before && !before.missed) return before;
     const found = await ask('events', { ...asked(query), limit: query.limit || PAGE });
     const data = before ? { ...before, missed: false }
@@ -38,18 +38,18 @@ export const events = {
 
   connected: (data, { query }) => { data.missed = isFollowed(query); },
 
-  /** What the stream is to tell here; null where what is shown is a search. */
+  /** The filter of the stream; false for a search. */
   stream: ({ query }) => isFollowed(query) && {
     ...(query.target && { target: query.target }),
     ...(query.what && { match: query.what }),
     ...(query.failed && { failed: 'true' }),
   },
 
-  hear(data, kind, what, place) {
-    const isTold = kind === 'event' || isKnown(`happening.${kind}`);
-    if (!isFollowed(place.query) || !isTold) return null;
+  receive(data, kind, what, place) {
+    const isExpected = kind === 'event' || isKnown(`happening.${kind}`);
+    if (!isFollowed(place.query) || !isExpected) return null;
     data.news.push({ ...what, what: what.what ?? kind, at: what.at ?? what.time });
-    // What is drawn four times a second can't show more.
+    // One drawing can't show more.
     data.news.splice(0, data.news.length - KEPT);
     return 'draw';
   },
@@ -80,12 +80,12 @@ function more(query) {
     href: linkTo('events', null, { ...query, limit: String(limit) }) }, text('more')));
 }
 
-/** A key can be followed; an id, or a time that is over, is searched for. */
+/** Whether the stream can follow the query: a key can be followed, an id or a time cannot. */
 function isFollowed({ what = '', since, code }) {
   return !since && !code && (!what || (KEY.test(what) && !what.includes('/')));
 }
 
-/** What has come since it was drawn last. */
+/** Adds the rows since the last drawing. */
 function takeNews(data) {
   const name = data.held ? 'held' : 'rows';
   data[name] = merged(data.news.splice(0).reverse(), data[name]);
@@ -125,7 +125,7 @@ function filters({ query }, page) {
   h('button', { class: 'strong' }, text('search')));
 }
 
-/** So that what one reads does not move. */
+/** The button that freezes the rows. */
 function holding(data, page) {
   const waiting = data.held ? data.held.filter((row) => !data.rows.includes(row)).length : 0;
   return h('button', { type: 'button', 'aria-pressed': String(Boolean(data.held)),
@@ -142,11 +142,11 @@ function rowsOf(data) {
     [text('events.happened'), 'short'], [text('events.went')]];
   return table(text('events'), columns, data.rows.map((row) => ({
     key: keyOf(row),
-    cells: [time(row.at), nameOf(row), toldOf(row), wentOf(row)],
+    cells: [time(row.at), nameOf(row), codeOf(row), resultsOf(row)],
   })));
 }
 
-/** Its key, as a link to all of it. */
+/** Its key, as a link to its page. */
 function nameOf(row) {
   const id = row.event_id || row.request_id;
   if (!id) return row.event_key || h('span', { class: 'quiet' }, '–');
@@ -154,8 +154,8 @@ function nameOf(row) {
     h('span', { class: 'id' }, id.slice(0, 8))];
 }
 
-/** What EBaaS was told, or else what happened. */
-function toldOf(row) {
+/** The code for EBaaS, or the log event. */
+function codeOf(row) {
   if (row.what === 'request' || row.what === 'event') {
     return row.code ? h('span', { class: `code ${row.code === '000' ? 'good' : 'bad'}`,
       title: text('events.told') }, row.code) : text('told.gone');
@@ -164,37 +164,39 @@ function toldOf(row) {
   return BAD.has(row.what) ? h('b', { class: 'bad' }, words) : words;
 }
 
-/** What failed first, and how many are fine. */
-function wentOf(row) {
+/** The failed attempts, then the number of the others. */
+function resultsOf(row) {
   if (row.what === 'unmatched') return text('no_route');
   if (row.what === 'dropped') return text('events.dropped', { n: row.count });
   if (row.deliveries) {
     const open = row.deliveries.filter((each) => each.state !== 'acknowledged');
-    return (open.length ? open : row.deliveries).map((each, index) => [index ? '; ' : '',
+    return (open.length ? open : row.deliveries).map((each, index) => [
+      index ? text('semicolon') : '',
       targetLink(each.target), text('colon'), text(`delivery.${each.state}`)]);
   }
   if (row.target) {
-    return [targetLink(row.target), text('colon'), row.reason ? ended(row) : saying(row)];
+    return [targetLink(row.target), text('colon'), row.reason ? resultOf(row) : wordsOf(row)];
   }
   const targets = row.targets ?? [];
-  if (!targets.length) return saying({ detail: row.error || row.detail });
+  if (!targets.length) return wordsOf({ detail: row.error || row.detail });
   const failed = targets.filter((each) => each.reason && each.reason !== 'acknowledged');
   const fine = targets.length - failed.length;
   const names = targets.filter((each) => !failed.includes(each)).map((each) => each.target);
   return [
     failed.map((each, index) => [index ? h('br') : null, targetLink(each.target), text('colon'),
-      ended(each)]),
-    fine ? h('span', { class: 'quiet', title: names.join(', ') }, failed.length ? ' · ' : '',
+      resultOf(each)]),
+    fine ? h('span', { class: 'quiet', title: names.join(text('comma')) },
+      failed.length ? ' · ' : '',
       text('events.fine', { n: fine })) : null,
   ];
 }
 
-/** How far back each place reaches that was looked in. */
+/** The searched places, and how far back they reach. */
 function reach(found) {
   const places = found.looked_in.map(({ name, back_to: back }) =>
     (back ? text('events.back_to', { place: placeName(name), at: clock(back) })
       : placeName(name)));
-  return [told('events.looked', { places: places.join(text('and')) }),
+  return [textNodes('events.looked', { places: places.join(text('comma')) }),
     found.skipped ? ` ${text('events.skipped', { n: found.skipped })}` : ''];
 }
 

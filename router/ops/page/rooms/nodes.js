@@ -1,10 +1,11 @@
-// Nodes: the processes that take callbacks, and whether they all run the same.
+// Nodes: the processes that accept callbacks, and differences between them.
 
 import { ask } from '../api.js';
 import { h } from '../elements.js';
 import { ago, duration, number } from '../figures.js';
 import { table } from '../table.js';
-import { text } from '../telling.js';
+import { reasonText } from '../targets.js';
+import { isKnown, text } from '../language.js';
 
 export const nodes = {
   title: () => text('nodes'),
@@ -36,7 +37,7 @@ function nodeTable(all) {
       h('code', null, marked(node.config.slice(0, 12), node.config === config)),
       duration(node.uptime_seconds),
       ...['events', 'failed', 'in_flight'].map((name) => number(node.figures[name] ?? 0)),
-      node.troubles.slice(0, 1).map((each) => [each.what, ' ', ago(each.at)]),
+      node.troubles.slice(0, 1).map((each) => [troubleText(each.what), ' ', ago(each.at)]),
     ],
   })));
 }
@@ -48,7 +49,15 @@ function stateOf(node) {
   return node.ready ? text('nodes.ready') : h('b', { class: 'bad' }, text('nodes.not_ready'));
 }
 
-/** What is not what most have. */
+/** `SUBJECT: REASON`, where the subject is a target or a check. */
+function troubleText(what) {
+  const [, subject, reason] = /^(.*?): (.*)$/s.exec(what) ?? [null, '', what];
+  const [, count, file] = /^refused, (\d+) problems? in (.+)$/.exec(reason) ?? [];
+  return [isKnown(`check.${subject}`) ? text(`check.${subject}`) : subject, text('colon'),
+    file ? text('nodes.refused', { n: Number(count), file }) : reasonText(reason)];
+}
+
+/** Mark a value that differs from most nodes. */
 function marked(value, isUsual) {
   return isUsual ? value : h('b', { class: 'bad', title: text('nodes.differs') }, value);
 }

@@ -1,4 +1,4 @@
-// Now: is it well, and if not why.
+// Overview: the health of the service, and every problem.
 
 import { ask } from '../api.js';
 import { eventsChart, latencyChart } from '../charts.js';
@@ -6,10 +6,10 @@ import { h } from '../elements.js';
 import { ago, milliseconds, number, time } from '../figures.js';
 import { linkTo } from '../place.js';
 import { list, table } from '../table.js';
-import { badge, isTroubled, targetLink, troubles, waitingText, whyTold } from '../targets.js';
-import { isKnown, text, told, translated } from '../telling.js';
+import { badge, isTroubled, targetLink, troubles, waitingText, problemsView } from '../targets.js';
+import { causeText, text, textNodes } from '../language.js';
 
-/** What changes a target's state. */
+/** Log events that change a target's state. */
 const CHANGES = new Set(['failing', 'recovered', 'breaker', 'dead_letter', 'reload',
   'target_paused', 'target_resumed']);
 
@@ -22,7 +22,7 @@ export const now = {
     return { status, minutes, targets };
   },
 
-  hear: (data, kind) => CHANGES.has(kind) && 'load',
+  receive: (data, kind) => CHANGES.has(kind) && 'load',
 
   wrong: (data) => wrongs(data).length,
 
@@ -43,20 +43,16 @@ export const now = {
   },
 };
 
-/** All that is wrong, each with all of why and what to do: what the service has first. */
+/** All problems, each with its causes and what to do: those of the service first. */
 function wrongs({ status, targets }) {
-  const shown = targets.map((target) => `targets: ${target.name} `);
-  const service = status.reasons
-    .filter((reason) => !shown.some((beginning) => reason.startsWith(beginning)))
-    .map((reason) => {
-      const [check, why] = reason.split(/: (.*)/s);
-      return {
-        key: reason,
-        subject: isKnown(`check.${check}`) ? text(`check.${check}`) : check,
-        all: [[withTimes(translated(why)),
-          isKnown(`do.check.${check}`) ? text(`do.check.${check}`) : null]],
-      };
-    });
+  const shown = targets.map((target) => target.name);
+  const service = status.causes
+    .filter((cause) => !shown.includes(cause.params.target))
+    .map((cause) => ({
+      key: `${cause.check} ${cause.text}`,
+      subject: text(`check.${cause.check}`),
+      all: [[withTimes(causeText(cause)), text(`do.check.${cause.check}`)]],
+    }));
   const theirs = targets.filter(isTroubled).map((target) => ({
     key: `target ${target.name}`,
     state: target.state,
@@ -67,7 +63,7 @@ function wrongs({ status, targets }) {
   return [...service, ...theirs];
 }
 
-/** The router's sentences have times in UTC. */
+/** Replaces times in UTC in a sentence by local ones. */
 function withTimes(sentence) {
   return sentence.split(/(\d{4}-\d\d-\d\dT[\d:.]+Z)/)
     .map((part, index) => (index % 2 ? time(part) : part));
@@ -75,10 +71,10 @@ function withTimes(sentence) {
 
 function drawn(wrong) {
   return h('li', { 'data-key': wrong.key, 'data-state': wrong.state },
-    h('b', { class: 'subject' }, wrong.subject), whyTold(wrong.all, wrong.waits));
+    h('b', { class: 'subject' }, wrong.subject), problemsView(wrong.all, wrong.waits));
 }
 
-/** What is not wrong, and has still to be delivered. */
+/** Deliveries that wait at a healthy target. */
 function waiting(target) {
   const waits = waitingText(target);
   return waits && h('p', { class: 'quiet' }, targetLink(target.name), text('colon'), waits);
@@ -106,24 +102,24 @@ function targetTable(targets) {
   })));
 }
 
-/** How many of each state, each a link to them. */
+/** The number of deliveries by state, as links. */
 export function unsettled(target) {
   const parts = ['dead', 'queued', 'awaiting'].filter((state) => target.unsettled[state])
     .map((state) => h('a', {
       href: linkTo('dead', null, { target: target.name, state: state === 'dead' ? '' : state }),
       class: state === 'dead' ? 'bad' : null,
     }, text(`count.${state}`, { n: target.unsettled[state] })));
-  return parts.length ? parts.map((part, index) => [index ? ', ' : '', part]) : '0';
+  return parts.length ? parts.map((part, index) => [index ? text('comma') : '', part]) : '0';
 }
 
-/** What runs; a team's token is told less. */
+/** The version and the configuration. A team sees only a part of it. */
 function about(status) {
   const { configuration, requests } = status;
   return h('p', { class: 'quiet about' }, text('now.version', { version: status.version }),
-    configuration?.hash ? [' · ', told('now.configuration', {
+    configuration?.hash ? [' · ', textNodes('now.configuration', {
       hash: h('a', { href: linkTo('routes') }, configuration.hash.slice(0, 12)),
       age: ago(configuration.since) })] : null,
     requests ? [' · ', text('now.in_flight', { n: requests.in_flight, limit: requests.limit })]
       : null,
-    ' · ', told('now.at', { at: time(status.at) }));
+    ' · ', textNodes('now.at', { at: time(status.at) }));
 }

@@ -1,4 +1,4 @@
-// Routes: the table in force, what would happen to a key, and what the last reloads changed.
+// Routes: the table in force, a test of an event, and the last reloads.
 
 import { act, ask } from '../api.js';
 import { h } from '../elements.js';
@@ -6,15 +6,15 @@ import { ago, number } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
 import { table } from '../table.js';
 import { targetLink } from '../targets.js';
-import { text, told } from '../telling.js';
+import { problemText, text, textNodes } from '../language.js';
 
-/** A table can have a hundred thousand. */
+/** How many routes are shown: a table can have 100,000. */
 const SHOWN = 200;
 
 export const routes = {
   title: () => text('routes'),
 
-  /** There may be many: they are asked for anew only once others are in force, or were refused. */
+  /** There may be many: they are loaded again only after a reload. */
   async load({ query }, before) {
     const { configuration } = await ask('status');
     const mark = configuration && `${configuration.hash} ${configuration.last_reload?.at}`;
@@ -24,12 +24,12 @@ export const routes = {
     return { ...found, explained, mark };
   },
 
-  hear: (data, kind) => kind === 'reload' && 'load',
+  receive: (data, kind) => kind === 'reload' && 'load',
 
   view(data, place, page) {
     return h('div', null,
       h('h1', { tabindex: -1 }, text('routes')),
-      h('p', { class: 'quiet' }, told('routes.since', { n: data.routes.length,
+      h('p', { class: 'quiet' }, textNodes('routes.since', { n: data.routes.length,
         hash: h('code', null, data.hash.slice(0, 12)), age: ago(data.since) }), ' ',
       text(`unmatched.${data.unmatched}`)),
       refused(data.reloads[0]),
@@ -50,13 +50,14 @@ export function patterns(match) {
     each.map((pattern, index) => [index ? text('or') : '', h('code', null, pattern)])));
 }
 
-/** What would happen to a key, or to an event as JSON. */
-async function explain(said) {
+/** Explains a key, or an event as JSON. */
+async function explain(input) {
   try {
-    if (!said.startsWith('{')) return await act('explain', { key: said });
-    return await act('explain', { event: JSON.parse(said) });
+    if (!input.startsWith('{')) return await act('explain', { key: input });
+    return await act('explain', { event: JSON.parse(input) });
   } catch (error) {
-    if (error instanceof SyntaxError || error.status) return { error: error.message };
+    if (error instanceof SyntaxError) return { error: text('explain.not_json') };
+    if (error.status) return { error: problemText(error) };
     throw error;
   }
 }
@@ -72,28 +73,30 @@ function explainForm({ query }, page) {
   h('button', { class: 'strong' }, text('explain.do')));
 }
 
-function explanation(said) {
-  if (said.error) return h('div', { class: 'panel bad', role: 'status' }, h('p', null, said.error));
-  if (said.refused) {
-    return h('div', { class: 'panel', role: 'status' }, h('p', { class: 'bad' },
-      text('explain.refused', { code: said.refused.code, msg: said.refused.msg })),
-    h('p', { class: 'quiet' }, said.refused.why));
+function explanation(result) {
+  if (result.error) {
+    return h('div', { class: 'panel bad', role: 'status' }, h('p', null, result.error));
   }
-  const matched = said.routes.filter((route) => route.matched);
-  const others = said.routes.filter((route) => !route.matched);
+  if (result.refused) {
+    return h('div', { class: 'panel', role: 'status' }, h('p', { class: 'bad' },
+      text('explain.refused', { code: result.refused.code, msg: result.refused.msg })),
+    h('p', { class: 'quiet' }, result.refused.why));
+  }
+  const matched = result.routes.filter((route) => route.matched);
+  const others = result.routes.filter((route) => !route.matched);
   return h('div', { class: 'panel', role: 'status' },
-    said.unmatched ? h('p', { class: 'bad' }, text(`explain.unmatched.${said.unmatched}`))
-      : said.targets.length
-        ? h('ul', null, ['required', 'optional'].flatMap((as) => said.targets
+    result.unmatched ? h('p', { class: 'bad' }, text(`explain.unmatched.${result.unmatched}`))
+      : result.targets.length
+        ? h('ul', null, ['required', 'optional'].flatMap((as) => result.targets
           .filter((target) => as === asOf(target)).map((target) => planned(target, as))))
         : h('p', null, text('explain.nothing')),
     matched.length ? [h('h3', null, text('explain.matched', { n: matched.length })),
-      h('ul', null, matched.map(matchTold))] : null,
+      h('ul', null, matched.map(matchView))] : null,
     others.length ? [h('h3', null, text('explain.nearest')),
-      h('ul', null, others.map(matchTold))] : null);
+      h('ul', null, others.map(matchView))] : null);
 }
 
-/** Required by one route, it is required. */
+/** A target that one route requires is required. */
 function asOf(target) {
   return target.required_by.length ? 'required' : 'optional';
 }
@@ -101,18 +104,18 @@ function asOf(target) {
 function planned(target, as) {
   return h('li', null, targetLink(target.name), ' ', h('b', null, text(`as.${as}`)), ' ',
     h('span', { class: 'quiet' },
-      text('explain.by', { routes: target[`${as}_by`].join(', ') })),
+      text('explain.by', { routes: target[`${as}_by`].join(text('comma')) })),
     target.paused ? h('span', { class: 'note' }, text('state.paused')) : null);
 }
 
-function matchTold(route) {
+function matchView(route) {
   return h('li', null, h('b', null, route.name),
     h('span', { class: 'quiet' }, ` ${place(route)}`),
     route.fields.map((field) => h('div', null,
       h('span', { class: 'quiet' }, `${field.field} `), h('code', null, field.value || '–'), ' ',
       field.pattern !== null
-        ? told('explain.matches', { pattern: h('code', null, field.pattern) })
-        : h('span', { class: 'bad' }, told('explain.stops', { patterns: field.patterns.map(
+        ? textNodes('explain.matches', { pattern: h('code', null, field.pattern) })
+        : h('span', { class: 'bad' }, textNodes('explain.stops', { patterns: field.patterns.map(
           (pattern, index) => [index ? text('or') : '', h('code', null, pattern)]) })))));
 }
 
@@ -129,14 +132,15 @@ function findForm({ query }, page) {
       spellcheck: 'false' })));
 }
 
-/** Those in whose name, patterns or targets the word is. */
+/** The routes with the word in their name, patterns or targets. */
 function inForce(all, word) {
   const fits = (route) => JSON.stringify([route.name, route.match, route.required, route.optional])
     .toLowerCase().includes(JSON.stringify(word).slice(1, -1).toLowerCase());
   const found = all.filter(fits);
   const columns = [[text('route'), 'name'], [text('route.match')], [text('route.required')],
     [text('route.optional')], [text('routes.place')]];
-  const names = (targets) => targets.map((name, index) => [index ? ', ' : '', targetLink(name)]);
+  const names = (targets) => targets.map((name, index) => [
+    index ? text('comma') : '', targetLink(name)]);
   if (!found.length) return h('p', { class: 'quiet' }, text('routes.none'));
   return [
     table(text('routes.in_force'), columns, found.slice(0, SHOWN).map((route) => ({
@@ -149,11 +153,11 @@ function inForce(all, word) {
   ];
 }
 
-/** A file that was refused changes nothing, and stays wrong until somebody mends it. */
+/** The problems of the last file, if it was refused. */
 function refused(last) {
   if (last?.result !== 'refused') return null;
   return h('div', { class: 'panel bad' },
-    h('p', null, h('b', null, told('routes.refused', { age: ago(last.at) }))),
+    h('p', null, h('b', null, textNodes('routes.refused', { age: ago(last.at) }))),
     problems(last.problems));
 }
 
@@ -170,7 +174,7 @@ function reloads(all) {
         : problems(each.problems)))));
 }
 
-/** In the loader's words, each with its line. */
-function problems(said) {
-  return h('ul', { class: 'problems' }, said.map((problem) => h('li', null, problem)));
+/** Problems in the loader's words, with their lines. */
+function problems(result) {
+  return h('ul', { class: 'problems' }, result.map((problem) => h('li', null, problem)));
 }

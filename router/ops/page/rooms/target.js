@@ -1,4 +1,4 @@
-// A target: why it fails, what waits for it, what it gets, and holding it back for a while.
+// A target: its problems, its figures, its routes, and its pause.
 
 import { act, ask } from '../api.js';
 import { eventsChart, latencyChart, reasonBars } from '../charts.js';
@@ -6,22 +6,22 @@ import { h } from '../elements.js';
 import { ago, milliseconds, number, time } from '../figures.js';
 import { linkTo, queryOf } from '../place.js';
 import { table } from '../table.js';
-import { badge, reasonText, troubles, waitingText, whyTold } from '../targets.js';
-import { text, told, translated } from '../telling.js';
+import { badge, reasonText, troubles, waitingText, problemsView } from '../targets.js';
+import { problemText, text, textNodes } from '../language.js';
 import { patterns } from './routes.js';
 import { unsettled } from './now.js';
 
-/** For how long one may be paused, as it is offered. */
+/** The durations of a pause to choose from. */
 const PAUSES = ['10m', '30m', '1h', '4h', '1d'];
 
 export const target = {
   title: (place) => place.name,
 
   async load(place, before) {
-    return { target: await ask(`targets/${encodeURIComponent(place.name)}`), said: before?.said };
+    return { target: await ask(`targets/${encodeURIComponent(place.name)}`), result: before?.result };
   },
 
-  hear: (data, kind, what) => what.target === data.target.name && kind !== 'event' && 'load',
+  receive: (data, kind, what) => what.target === data.target.name && kind !== 'event' && 'load',
 
   view(data, place, page) {
     const { target: it } = data;
@@ -30,7 +30,7 @@ export const target = {
     return h('div', null,
       h('h1', { tabindex: -1 }, it.name, ' ', badge(it.state)),
       found.length || waits ? h('ul', { class: 'wrongs' },
-        h('li', { 'data-state': it.state }, whyTold(found, waits))) : null,
+        h('li', { 'data-state': it.state }, problemsView(found, waits))) : null,
       page.may('pause') ? pausing(data, page) : null,
       page.isReadOnly() ? h('p', { class: 'quiet' }, text('read_only')) : null,
       h('div', { class: 'charts' },
@@ -59,7 +59,7 @@ function figures(it) {
     ['target.url', h('code', null, it.url)],
     ['target.owner', it.owner],
     ['target.last_acknowledged', ago(it.last_acknowledged)],
-    ['target.in_flight', told('target.in_flight_of', { n: it.in_flight, limit: it.limit,
+    ['target.in_flight', textNodes('target.in_flight_of', { n: it.in_flight, limit: it.limit,
       waiting: it.waiting })],
     ['target.unsettled', unsettled(it)],
     ['hour.p50', `${milliseconds(it.hour.p50_ms)} / ${milliseconds(it.hour.p99_ms)}`],
@@ -74,7 +74,7 @@ function figures(it) {
 
 function breaker(states) {
   return Object.entries(states).filter(([, count]) => count)
-    .map(([state, count]) => text(`breaker.${state}`, { n: number(count) })).join(', ');
+    .map(([state, count]) => text(`breaker.${state}`, { n: number(count) })).join(text('comma'));
 }
 
 function gets(it) {
@@ -91,22 +91,22 @@ function gets(it) {
 }
 
 function pausing(data, page) {
-  const { target: it, said } = data;
+  const { target: it, result } = data;
   const path = `targets/${encodeURIComponent(it.name)}`;
   const tell = async (verb, what) => {
     try {
       const { paused } = await act(`${path}/${verb}`, what);
-      data.said = { good: true, words: `${verb}.done` };
-      // In force within a second; it is shown at once.
+      data.result = { good: true, words: `${verb}.done` };
+      // Shown at once, though the router needs up to a second.
       Object.assign(it, { paused, state: paused ? 'paused' : it.state });
     } catch (error) {
-      data.said = { words: translated(error.message) };
+      data.result = { words: problemText(error) };
     }
     page.draw();
     page.soon();
   };
-  const answer = said && h('p', { role: 'status', class: said.good ? 'good' : 'bad' },
-    said.good ? text(said.words) : said.words);
+  const answer = result && h('p', { role: 'status', class: result.good ? 'good' : 'bad' },
+    result.good ? text(result.words) : result.words);
   if (it.paused?.by === 'person') {
     return h('div', { class: 'acts' },
       h('button', { type: 'button', onclick: () => tell('resume', {}) }, text('resume')), answer);

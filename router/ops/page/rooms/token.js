@@ -1,16 +1,16 @@
-// What is shown where the API lets nobody in: the place for a token, or why there is none.
+// The form for a token, or the reason why there is no access.
 
 import { keepToken } from '../api.js';
 import { h } from '../elements.js';
 import { queryOf } from '../place.js';
-import { text, translated } from '../telling.js';
+import { problemText, problemTitle, text } from '../language.js';
 
-/** `refusal` is what the API said; `had` in it tells whether a token was sent. */
+/** `refusal` is the API's problem; `had` in it: a token was sent. */
 export function tokenEntry(refusal, page) {
   if (refusal.status === 403) {
     return h('div', null,
-      h('h1', { tabindex: -1 }, translated(refusal.title) || text('token.refused')),
-      h('p', null, translated(refusal.detail)));
+      h('h1', { tabindex: -1 }, problemTitle(refusal) || text('token.refused')),
+      h('p', null, problemText(refusal)));
   }
   return h('div', null,
     h('h1', { tabindex: -1 }, text('token.wanted')),

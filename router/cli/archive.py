@@ -1,0 +1,296 @@
+"""`archive`: what was handled is listed, exported, and delivered to a target again."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import Any
+
+from router.cli.acting import (
+    Work,
+    add_acting,
+    add_match,
+    confirmed,
+    note_removed,
+    report,
+    require_targets,
+)
+from router.cli.columns import check_times, counted, few
+from router.cli.options import (
+    BAD,
+    GOOD,
+    INTERRUPTED,
+    NOT_STARTED,
+    Help,
+    Parser,
+    heed_ctrl_c,
+    require_target,
+    value,
+)
+from router.cli.printing import Progress, note, say, say_as, say_lines
+from router.cli.remote import (
+    URL_VARIABLE,
+    Remote,
+    RemoteProblem,
+    add_archive,
+    add_router,
+    here,
+    opened,
+    read_archive,
+    read_url,
+)
+from router.cli.trace import add_search
+from router.model.errors import SettingInvalid
+from router.store.admin import STEP, Step, Verb
+
+HELP = Help(
+    about="""Works on the archive of a router. `list` and `replay` ask the router that runs on this
+    machine, or the one at --url; `export` reads the archive's files here.""",
+    verbs={
+        "list": "Shows from when to when the archive reaches, and what it has.",
+        "export": """Prints events as they came, one a line, each once and the oldest first, as
+        `diff --events` reads them; `send -` takes one of the lines.""",
+        "replay": """Queues past events for one target, under the same webhook-id: for a team that
+        has restored its database, or, with --backfill, for one that joins late. A running router
+        sends them within its limits. If it is stopped and run again within a day, it continues. The
+        target may get events again that it has.""",
+    },
+    examples=(
+        "ebaas-router archive list",
+        "ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl",
+        "ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s",
+        "ebaas-router archive replay --target new-team --backfill --since 2d --yes",
+    ),
+    exit_codes={
+        GOOD: "done, or there was nothing to do",
+        BAD: "the answer was no, it stopped half-way, or the archive is damaged: see the count",
+        NOT_STARTED: "the archive, the store or the router is missing or can't be used",
+        INTERRUPTED: "Ctrl-C ended it; what is done stays done",
+    },
+)
+
+#: How many events a second are replayed by default.
+RATE = 20.0
+
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/s")
+
+#: For how long the router may look through its archive, in seconds.
+_LOOK_THROUGH = 600.0
+
+#: How long a replay waits for room in the store, and between two tries, in seconds.
+_PATIENCE, _AGAIN = 60.0, 1.0
+
+#: The options that only some verbs have.
+_ONLY = {
+    **dict.fromkeys(("url", "token_file", "ca"), ("list", "replay")),
+    **dict.fromkeys(("match", "since", "until", "target"), ("export", "replay")),
+    **dict.fromkeys(("code", "failed", "limit"), ("export",)),
+    **dict.fromkeys(("rate", "backfill", "anew", "dry_run", "yes", "who"), ("replay",)),
+}
+
+
+def parse_rate(text: str) -> float:
+    """Return events per second."""
+    match = _RATE.fullmatch(text)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"{text!r} is not a rate (like 20/s, 0.5/s)")
+    return float(match[1])
+
+
+def configure(parser: Parser) -> None:
+    parser.add_verb(_ONLY)
+    which = parser.add_argument_group("which events (export, replay)")
+    add_match(which)
+    add_search(which, "export: ")
+    acting = parser.add_argument_group("acting (replay)")
+    acting.add_argument(
+        "--rate",
+        type=value(parse_rate),
+        metavar="RATE",
+        help=f"so many events (default {RATE:g}/s)",
+    )
+    acting.add_argument(
+        "--backfill", action="store_true", help="the events that were not for the target"
+    )
+    acting.add_argument(
+        "--anew", action="store_true", help="start again, though the same replay was stopped"
+    )
+    add_acting(acting)
+    add_archive(parser)
+    add_router(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    check_times(args)
+    if not all((*(args.target or ()), *(args.code or ()))):
+        raise SettingInvalid("an argument is empty")
+    if args.verb == "export":
+        return _export(args)
+    if args.verb == "replay":
+        heed_ctrl_c()
+        with opened(args, needs="both") as router:
+            return _replay(router, args)
+    with opened(args, needs="archive") as router:
+        return _list(router.get("/archive"), args)
+
+
+def _list(inventory: Any, args: argparse.Namespace) -> int:
+    say_as(args.format, [inventory], _format_inventory(inventory))
+    if inventory["damage"]:
+        note(f"{inventory['damage']}: there is more than this")
+    return BAD if inventory["damage"] else GOOD
+
+
+def _format_inventory(inventory: Any) -> Iterator[str]:
+    """Yield the members of the JSON, a line each."""
+    if inventory["first"] is None:
+        yield "the archive is empty"
+        return
+    for name in ("first", "last", "requests", "bodies", "size", "text", "segments"):
+        number = inventory[name]
+        yield f"{name:<10}{number if isinstance(number, str) else f'{number:,}'}"
+    for name in ("codes", "targets", "later"):
+        counts = sorted(inventory[name].items(), key=itemgetter(1), reverse=True)
+        yield f"{name:<10}" + few([f"{of or 'gone'} {count:,}" for of, count in counts if count])
+
+
+# Out of it: this machine's files, as they are.
+
+
+def _export(args: argparse.Namespace) -> int:
+    import asyncio
+
+    from router.archive.reading import Sources
+    from router.archive.trace.question import Question
+    from router.archive.trace.replay import events
+
+    if args.archive is None and read_url(args) is not None:
+        raise SettingInvalid(
+            f"{URL_VARIABLE} names a router, and export works on an archive of this machine: "
+            "unset it, or name the archive by --archive"
+        )
+    with asyncio.Runner() as runner, here(args, runner, "archive") as router:
+        require_targets(router, args.target or ())
+    folder = read_archive(args)
+    assert folder is not None
+    question = Question(
+        keys=tuple(args.match or ()),
+        since=args.since,
+        until=args.until,
+        targets=tuple(args.target or ()),
+        codes=tuple(args.code or ()),
+        failed=args.failed,
+    )
+    left, without = args.limit or sys.maxsize, 0
+    sources = Sources(folder, Progress("looked through"), note)
+    for event in events(sources, question):
+        if event.body is None:
+            without += 1
+            continue
+        if left == 0:
+            break
+        left -= 1
+        # Line breaks stand between a body's members; within its texts they are escaped.
+        say(event.body.replace("\r", " ").replace("\n", " "))
+    if without:
+        note(f"{counted(without, 'event')} left out: without a body")
+    if sources.damage:
+        note(f"{sources.damage}: there may be more events than these")
+    return BAD if sources.damage else GOOD
+
+
+# Back from it: counted, confirmed, and queued step by step at a rate.
+
+
+def _replay(router: Remote, args: argparse.Namespace) -> int:
+    target = _target(args)
+    if args.backfill:
+        # Anything queued for another target would become a dead letter.
+        require_target(target, router.targets() or (), router.routes)
+    require_targets(router, [target])
+    note_removed(router, [target])
+    body = {**_body(target, args), "dry_run": True}
+    preview = router.post("/archive/replay", body, _LOOK_THROUGH)
+    if preview["before"]:
+        note(preview["before"])
+    work = Work(Verb.REPLAY, preview["number"])
+    if args.format == "text":
+        say_lines(_preview(target, args.backfill, preview))
+    if work.number and not args.dry_run:
+        if not confirmed(work, args):
+            return BAD
+        work.do(_steps(router, target, preview["token"], args.rate or RATE))
+    action = {**preview["action"], **preview["left_out"]}
+    report(work, args, action, _left_alone(work, args), "to go on")
+    if preview["damage"]:
+        note(f"{preview['damage']}: there may be more events than these")
+    return BAD if work.trouble or preview["damage"] else GOOD
+
+
+def _target(args: argparse.Namespace) -> str:
+    if not args.target or len(args.target) != 1:
+        raise SettingInvalid("replay to which target? One of them: --target NAME")
+    if args.match is None and args.since is None:
+        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
+    target: str = args.target[0]
+    return target
+
+
+def _body(target: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return which events are meant, as the API wants it."""
+    body: dict[str, Any] = {"target": target}
+    if args.match:
+        body["match"] = [keys.pattern for keys in args.match]
+    for name in ("since", "until"):
+        if (moment := getattr(args, name)) is not None:
+            body[name] = moment.words
+    return {**body, **{name: True for name in ("backfill", "anew") if getattr(args, name)}}
+
+
+def _preview(target: str, is_backfill: bool, preview: Any) -> Iterator[str]:
+    span, left_out = "", preview["left_out"]
+    if preview["number"]:
+        span = f", from {preview['first']} to {preview['last']}"
+    which = "that it was in no plan of" if is_backfill else "that it was in the plan of"
+    yield f"{counted(preview['number'], 'event')} for {target} {which}{span}"
+    if number := left_out["without_body"]:
+        yield f"{counted(number, 'event')} without a body, left out"
+    if number := left_out["targets_cut"]:
+        yield f"{counted(number, 'event')} whose line has not all targets, left out"
+    if number := left_out["no_event"]:
+        yield f"{counted(number, 'line')} that the router can't have written, left out"
+
+
+def _steps(router: Remote, target: str, token: str, rate: float) -> Iterator[Step]:
+    """Queue events step by step, so many a second."""
+    body = {"token": token, "most": max(1, min(STEP, int(rate)))}
+    due, has_more = time.monotonic(), True
+    while has_more:
+        time.sleep(max(0.0, due - time.monotonic()))
+        done = _step(router, target, body)
+        has_more = done["more"]
+        due = max(due, time.monotonic()) + done["taken"] / rate
+        yield Step(done["taken"], done["changed"])
+
+
+def _step(router: Remote, target: str, body: dict[str, Any]) -> Any:
+    """Queue at least one event. If the target's share of the store is full, wait for room."""
+    for waited in range(int(_PATIENCE / _AGAIN)):
+        done = router.post("/archive/replay", body, _LOOK_THROUGH)
+        if done["taken"] or not done["is_full"]:
+            return done
+        if waited == 0:
+            note(f"waiting: {target}'s share of the store is full")
+        time.sleep(_AGAIN)
+    raise RemoteProblem(f"{target}'s share of the store is full")
+
+
+def _left_alone(work: Work, args: argparse.Namespace) -> Iterator[str]:
+    if args.dry_run and work.number:
+        yield "at most: deliveries that EBaaS or the queue is still retrying are left alone"
+    if left := work.taken - work.changed:
+        yield f"{left:,} left alone: still being retried, or already replayed by this command"

@@ -1,1 +1,0 @@
-"""Commands for what a store has: deliveries, pauses, nodes."""

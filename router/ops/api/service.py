@@ -1,0 +1,204 @@
+"""Endpoints for the service: who asks, its status, its last hour, its nodes, its routes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Literal, TypedDict, cast
+
+from router import __version__
+from router.config.explaining import Explained, RefusedEvent
+from router.config.holders import DEEDS, Permission
+from router.model.event import FIELDS
+from router.ops.api.endpoint import LONGEST_TEXT, MARK, TEXT, ApiCall, Kind, Param, Time, endpoint
+from router.ops.api.view import RouteFacts, View
+from router.ops.hour import EventsHour, Hour
+from router.ops.problems import Rejected
+from router.ops.status import CauseView, status_of
+from router.store.views import NodeView, node_view
+from router.telemetry.log.lines import utc
+
+
+class YouView(TypedDict):
+    """The holder of the token, and their permissions."""
+
+    name: str | None
+    owner: str | None
+    may: list[Permission]
+    #: True if this router has tokens.
+    tokens: bool
+    version: str
+
+
+class StatusView(TypedDict):
+    """`ok`, or `degraded` with every reason; and, if everything is visible, all checks."""
+
+    status: str
+    reasons: list[str]
+    #: The same reasons, as data.
+    causes: list[CauseView]
+    at: Time
+    version: str
+    targets: dict[str, Any]
+
+
+class NodesView(TypedDict):
+    """The processes that share the store, or this router alone."""
+
+    shared: bool
+    nodes: list[NodeView]
+
+
+@endpoint("GET", "/you", may=DEEDS)
+async def you(call: ApiCall) -> YouView:
+    """The holder of the token, and their permissions"""
+    holder = call.holder
+    return YouView(
+        name=holder.name,
+        owner=holder.owner or None,
+        may=[deed for deed in DEEDS if deed in holder.may],
+        tokens=bool(call.parts.tokens),
+        version=__version__,
+    )
+
+
+@endpoint("GET", "/minutes")
+async def minutes(call: ApiCall) -> EventsHour:
+    """The last hour by the minute; for a team, the attempts at its targets"""
+    view, hour = call.view(), Hour(call.parts.insight.minutes(), time.time())
+    if view.is_whole:
+        return hour.events()
+    # In a thread: with many targets it takes some milliseconds.
+    own = await asyncio.to_thread(hour.attempts, view.targets)
+    return EventsHour(
+        at=own["at"],
+        events=own["attempts"],
+        failed=own["failed"],
+        p50_ms=own["p50_ms"],
+        p99_ms=own["p99_ms"],
+    )
+
+
+@endpoint("GET", "/status", replies=StatusView)
+async def status(call: ApiCall) -> dict[str, Any]:
+    """The status of the service, with the reasons if it is degraded, as in /status"""
+    view = call.view()
+    report = status_of(view.report(), time.time())
+    if view.is_whole:
+        return report
+    targets = report["targets"]
+    return {
+        **{name: report[name] for name in ("at", "version", "targets")},
+        "status": "ok" if targets["ok"] else "degraded",
+        "reasons": [f"targets: {why}" for why in targets["reasons"]],
+        "causes": [cause for cause in report["causes"] if cause["check"] == "targets"],
+    }
+
+
+@endpoint("GET", "/nodes", problems=(404, 503))
+async def nodes(call: ApiCall) -> NodesView:
+    """The processes that share the store; not for teams, since they have everybody's events"""
+    call.require_no_team()
+    if not call.parts.is_shared:
+        return NodesView(shared=False, nodes=[call.parts.insight.node()])
+    async with call.parts.stored.question() as admin:
+        shared = await admin.nodes() or ()
+    return NodesView(shared=True, nodes=[*map(node_view, shared)])
+
+
+class ReloadView(TypedDict):
+    """One reload: its changes, or the problems for which it was refused."""
+
+    at: Time
+    result: Literal["taken", "refused"]
+    hash: str | None
+    changes: list[str]
+    problems: list[str]
+
+
+class RoutesView(TypedDict):
+    """The configuration in force, and the last reloads, newest first."""
+
+    hash: str
+    since: Time
+    #: The treatment of an event that no route matches.
+    unmatched: str
+    #: The number of requests that EBaaS makes for an event.
+    requests: int
+    routes: list[RouteFacts]
+    reloads: list[ReloadView]
+
+
+#: An event with short texts: each route that it matches repeats them.
+_SHORT = {name: {"maxLength": LONGEST_TEXT} for name in FIELDS}
+_EVENT = Kind("body", {"type": "object", "properties": _SHORT}, str)
+
+
+@endpoint("GET", "/routes")
+async def routes(call: ApiCall) -> RoutesView:
+    """The routes in force, and the last reloads"""
+    view, standing = call.view(), call.parts.insight.standing
+    reloads = [
+        ReloadView(
+            at=utc(each.at),
+            result="taken" if each.hash else "refused",
+            hash=each.hash or None,
+            changes=[*each.changes],
+            problems=[*each.problems],
+        )
+        for each in standing.reloads
+    ]
+    return RoutesView(
+        hash=view.config.hash,
+        since=utc(standing.since),
+        unmatched=view.config.unmatched,
+        requests=1 + view.config.ebaas.schedule.retries,
+        routes=await asyncio.to_thread(list, view.routes()),
+        # Changes may be about other teams.
+        reloads=reloads if view.is_whole else [],
+    )
+
+
+@endpoint(
+    "POST",
+    "/explain",
+    takes=(
+        Param("key", "An event's key, without the event", TEXT),
+        Param("event", "A whole event", _EVENT),
+        Param("all", "All routes, not only the nearest of those that do not match", MARK),
+    ),
+)
+async def explain(call: ApiCall) -> Explained | RefusedEvent:
+    """Which routes an event matches, why the others don't, and its plan; nothing is sent"""
+    key, event = call.body["key"], call.body["event"]
+    if (key is None) == (event is None):
+        raise Rejected("key_or_event")
+    async with call.parts.reader.turn():
+        explained = await asyncio.to_thread(
+            call.parts.insight.explain, key, event, whole=bool(call.body["all"])
+        )
+    if "refused" in explained:
+        return explained
+    view = call.view()
+    metrics = view.report().metrics
+    for each in explained["targets"]:
+        numbers = metrics.targets.get(each["name"])
+        each["paused"] = each["paused"] or (numbers is not None and numbers.pause is not None)
+    return explained if view.is_whole else _visible(explained, view)
+
+
+def _visible(explained: Explained, view: View) -> Explained:
+    own = view.route_names
+    shown = [each for each in explained["routes"] if each["name"] in own]
+    plan = {
+        role: [name for name in cast("list[str]", names) if name in view.targets]
+        for role, names in explained["plan"].items()
+    }
+    return {
+        **explained,
+        "plan": {"required": plan["required"], "optional": plan["optional"]},
+        "unmatched": None,
+        "targets": [each for each in explained["targets"] if each["name"] in view.targets],
+        "routes": shown,
+        "left": len(own) - len(shown),
+    }
