@@ -4,12 +4,15 @@ in seconds."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
-from tests.chaos.log import Line
 from tests.chaos.plan import ENDS, REPLY_WITHIN, REQUIRED, Blow, Manner, Storm
 
 #: How long the router may take to notice that a caller has gone, or to make something durable,
@@ -24,6 +27,43 @@ _TICK = 0.01
 
 #: How long a store that was too slow leaves traces, in seconds.
 STORE_TROUBLE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the router's log."""
+
+    at: float
+    fields: dict[str, Any]
+
+    @property
+    def store_failed(self) -> bool:
+        """The store was unreachable or too slow for it."""
+        return (
+            self.fields.get("cause") == "store"
+            or "unrecorded" in self.fields
+            or self.fields["happening"] == "store"
+        )
+
+    @property
+    def timed_out(self) -> Iterator[tuple[str, str]]:
+        """The attempts in this line that timed out, by event id and target."""
+        event_id = self.fields.get("event_id", "")
+        if self.fields.get("reason") == "timeout":
+            yield event_id, self.fields["target"]
+        if self.fields["happening"] == "event":
+            for target, told in self.fields["targets"].items():
+                if told.get("reason") == "timeout":
+                    yield event_id, target
+
+
+def lines(log: Path) -> Iterator[Line]:
+    for line in log.read_text().splitlines():
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            continue  # its process died in the middle of it
+        yield Line(datetime.fromisoformat(fields["time"]).timestamp(), fields)
 
 
 @dataclass(eq=False)
