@@ -30,8 +30,10 @@ from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.file import Known, Owner, door_of, lock_of, own
 from router.store.sqlite.store import SqliteStore
 from tests.store.records import LIMITS, NOW, T, add, awaiting, found, letter, record
+from tests.store.test_upgrade import killed_at
 from tests.support.command import ROOT, Finished, one_line, run
 from tests.support.disks import Disks, filled
+from tests.support.effort import long
 from tests.support.serving import Serving, serving, target, with_door
 from tests.support.sockets import HOST, free_port
 from tests.support.waiting import until
@@ -176,6 +178,15 @@ def test_a_lock_files_text_does_not_matter(tmp_path: Path, text: str) -> None:
     with closing_owner(own(store)):
         lock_of(store).write_text(text)
         assert "it is in use by another process" in owner_elsewhere(store).stderr
+    assert owner_elsewhere(store).stdout == "owned\n"
+
+
+@long
+@pytest.mark.parametrize("call", ["flock", "fchmod", "pwrite64"])
+def test_a_kill_at_any_step_leaves_the_file_to_the_next_process(tmp_path: Path, call: str) -> None:
+    """Before the lock, and before its text is written."""
+    store = tmp_path / "store.db"
+    assert killed_at(call, 1, store)
     assert owner_elsewhere(store).stdout == "owned\n"
 
 
