@@ -76,7 +76,7 @@ class Source:
 
     @property
     def arrived(self) -> float | None:
-        """When its first request reached a router."""
+        """The time at which its first request reached a router."""
         return min((r.began for r in self.requests if r.reached), default=None)
 
     @property
@@ -175,11 +175,11 @@ class History:
     storms: list[Stormy] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     edits: int = 0
-    #: What went wrong with the router that nobody did to it.
+    #: Failures of the router that the test did not cause.
     faults: list[str] = field(default_factory=list)
     #: The longest that this program was kept waiting: how busy the machine is. Seconds.
     lag: float = 0.0
-    #: What the routers' logs said, over all their lives.
+    #: The lines of the routers' logs, over all their lives.
     told: list[Line] = field(default_factory=list)
     began: float = field(default_factory=time)
 
@@ -189,7 +189,7 @@ class History:
 
     @property
     def margin(self) -> float:
-        """How long an immediate action of the router may take."""
+        """The longest duration of an immediate action of the router."""
         return _MARGIN + _PER_LAG * self.lag
 
     async def measure_lag(self) -> None:

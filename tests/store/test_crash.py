@@ -32,7 +32,7 @@ from tests.chaos.verdict import judge
 
 pytestmark = pytest.mark.anyio
 
-#: What speaks HTTP to targets.
+#: The engine that speaks HTTP to targets.
 ENGINE = os.environ.get("ENGINE", Plan.engine)
 
 #: How long a scenario may take to be settled, in seconds: leases are shorter, and the end of a

@@ -324,7 +324,7 @@ async def test_an_addition_that_is_too_late_has_no_credit(
             await soon(seen)
 
 
-#: What a request to end a call begins with, behind its length.
+#: The beginning of a request to cancel a call, behind its length.
 _CANCEL = (80877102).to_bytes(4)
 
 

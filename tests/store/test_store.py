@@ -459,7 +459,7 @@ async def test_a_dead_letter_that_was_acknowledged_later_is_not_counted(
 
 
 async def ends(store: Store) -> dict[str, float]:
-    """When the first awaited event of each target is given up."""
+    """Return when the first awaited event of each target is given up."""
     return dict((await store.usage(T)).first_ends)
 
 

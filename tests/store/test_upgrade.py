@@ -70,7 +70,7 @@ def standing(dossiers: Sequence[Dossier]) -> list[dict[str, tuple[str, str]]]:
     return [{e.row.target: (e.row.state, e.row.reason) for e in d.entries} for d in dossiers]
 
 
-#: What the file has.
+#: The states in the file.
 STANDING = [
     {"certificates": ("acknowledged", "acknowledged"), "ledger": ("awaiting", "code")},
     {"audit": ("queued", "timeout")},

@@ -21,8 +21,8 @@ from router.model.secret import Secret
 from router.store.protocol import NO_DOOR, Door, StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, migration
 
-#: How long a connection waits for a lock, in seconds: of another connection of this process, or of
-#: an operator's shell or backup.
+#: A connection waits so many seconds for a lock of another connection: of this process, or of an
+#: operator's shell or backup.
 BUSY_TIMEOUT = 2.0
 
 #: A start checks all of a file up to this size, which takes 0.1 s, and a sample of a larger one.
@@ -98,7 +98,7 @@ def lock_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-lock")
 
 
-#: How often a lock that is deleted just before it is locked is opened again.
+#: A lock file that is deleted just before it is locked is opened again, so many times at most.
 _LOCK_ATTEMPTS = 10
 
 #: The size of a lock file's text. One write always replaces all of it, so a reader never finds half
