@@ -21,6 +21,8 @@ from router.config.values import expected
 from router.model.event import SELF_INFLICTED, Reason
 from router.ops.api.application import ENDPOINTS, PREFIX
 from router.ops.api.endpoint import Endpoint
+from router.ops.api.targets import WORST
+from router.store.protocol import State
 from router.telemetry.metrics import PROCESS, REMOVED, TARGET, Label, Metric
 from scripts import dashboard, openapi
 
@@ -83,7 +85,7 @@ def _own_keys(target: Shape) -> Shape:
 
 
 def _keys(title: str, shape: Shape, about: str = "") -> list[str]:
-    required = (shape.fixed or {}).get("required", ())
+    required = shape.fixed.get("required", ())
     rows = [
         (
             f"`{key}`",
@@ -129,7 +131,7 @@ def commands() -> str:
         "Made from the command line's own declarations by `make docs`. For examples, run",
         "`ebaas-router COMMAND --help`. Exit codes of every command: 0 good, 1 a bad result,",
         "2 a wrong option, argument or variable, 3 could not start. `ebaas-router --version`",
-        "prints the version, `--completion bash` (or `zsh`, `fish`) a completion script.",
+        "prints the version.",
         "",
         "## `serve`",
         "",
@@ -324,6 +326,20 @@ breaker does not count it.
 带 * 的原因出自路由服务自身：可选投递不因此消耗重试次数，熔断器也不计入。
 """,
 )
+_STATES = (
+    """\
+## States
+
+The API, JSON and the log have the identifiers; the console has the words. Of several states of a
+target the first in this order counts.
+""",
+    """\
+## 状态
+
+API、JSON 和日志使用标识符，控制台使用文字。业务端同时处于多个状态时，以此顺序中最前的为准。
+""",
+)
+_STATE_HEADS = (("identifier", "of a target", "of a delivery"), ("标识符", "业务端", "投递"))
 _HEADS = (("code", "reply", "when"), ("返回码", "应答", "何时"))
 _REASON_HEADS = (("reason", "meaning", "what to do"), ("原因", "含义", "处理"))
 
@@ -341,21 +357,42 @@ def codes(language: int) -> str:
         )
         for each in Reason
     ]
+    states = [
+        *((f"`{each}`", _WORDS[f"state.{each}"][language], "") for each in WORST),
+        *((f"`{each}`", "", _WORDS[f"delivery.{each}"][language]) for each in State),
+    ]
     return page(
         _CODES[language],
         *table(_HEADS[language], replies),
         _REASONS[language],
         *table(_REASON_HEADS[language], reasons),
+        _STATES[language],
+        *table(_STATE_HEADS[language], states),
     )
 
 
 # All of it.
 
-_DERIVED: tuple[Name, ...] = ("routes.common", "routes.team")
+#: The schemas of a folder's files, by the keys that each may have.
+_DERIVED: Mapping[Name, tuple[str, ...]] = {
+    "routes.common": (*document("routes")["properties"], "share"),
+    "routes.team": ("version", "owner", "targets", "routes"),
+}
 
 
 def _schema(name: Name) -> Callable[[], str]:
-    return lambda: json.dumps(document(name), indent=2, ensure_ascii=False) + "\n"
+    """Make the schema of a sort of file. Only `version` is required: the rest may be elsewhere."""
+    schema = document("routes")
+    every = {**schema["definitions"], **schema["properties"]}
+    derived = {
+        **schema,
+        "$id": f"urn:ebaas-router:{name}.yaml",
+        "title": f"ebaas-router {name}.yaml",
+        "$comment": "Made of routes.schema.json by make docs.",
+        "required": ["version"],
+        "properties": {key: every[key] for key in _DERIVED[name]},
+    }
+    return lambda: json.dumps(derived, indent=2, ensure_ascii=False) + "\n"
 
 
 #: Every file that is made from code, and its maker.

@@ -3,8 +3,8 @@
 //
 //   CREATE TABLE inbox (webhook_id VARCHAR(64) PRIMARY KEY, body TEXT, done BOOLEAN)
 //
-// In application.properties: webhook.secret=${SECRET}. Its @SpringBootApplication needs
-// @EnableScheduling, by which the work is done.
+// In application.properties: webhook.secret=${SECRET}. The @SpringBootApplication needs
+// @EnableScheduling, which runs the work.
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
@@ -54,7 +54,7 @@ public class Receiver {
         } catch (WebhookVerificationException error) {
             return answer(401, "401", "not signed by our secret");
         } catch (JsonProcessingException | IllegalArgumentException error) {
-            return answer(400, "400", "no JSON");
+            return answer(400, "400", "not JSON");
         }
         try {
             String id = headers.getFirst("webhook-id");

@@ -1,4 +1,4 @@
-"""A receiver with Django, in one file: the view and its path go into a project of your own.
+"""A receiver with Django, in one file: copy the view and its path into your project.
 
 SECRET=whsec_... gunicorn --threads 8 --keep-alive 5 --bind 127.0.0.1:9002 django_receiver:app
 """
@@ -18,7 +18,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 webhook = Webhook(os.environ["SECRET"])
 
 
-@csrf_exempt  # the signature says who it is from
+@csrf_exempt  # the signature proves the sender
 @require_POST
 def callback(request: HttpRequest) -> JsonResponse:
     try:
@@ -28,7 +28,7 @@ def callback(request: HttpRequest) -> JsonResponse:
     try:
         json.loads(request.body)
     except ValueError:
-        return JsonResponse({"code": "400", "msg": "no JSON"}, status=400)
+        return JsonResponse({"code": "400", "msg": "not JSON"}, status=400)
     inbox.put(request.headers["webhook-id"], request.body)
     return JsonResponse({"code": "000", "msg": "成功"})
 

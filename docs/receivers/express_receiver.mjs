@@ -13,7 +13,7 @@ const put = database.prepare("INSERT OR IGNORE INTO inbox VALUES (?, ?, 0)");
 const undone = database.prepare("SELECT webhook_id, body FROM inbox WHERE NOT done LIMIT 1");
 const done = database.prepare("UPDATE inbox SET done = 1 WHERE webhook_id = ?");
 
-// Your own. What it writes to the database is there with the row's mark, or not at all.
+// Replace this. Writes to the database are committed together with the row's mark.
 function work(event) {
   console.log(event.event_status, event.changes);
 }
@@ -28,7 +28,7 @@ function workAfterwards() {
     })();
     setImmediate(workAfterwards);
   } catch (error) {
-    console.error("not done, once more in 10 s:", error);
+    console.error("failed, next try in 10 s:", error);
     setTimeout(workAfterwards, 10_000);
   }
 }

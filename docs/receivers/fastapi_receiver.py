@@ -26,6 +26,6 @@ async def callback(request: Request) -> JSONResponse:
     try:
         json.loads(body)
     except ValueError:
-        return JSONResponse({"code": "400", "msg": "no JSON"}, 400)
+        return JSONResponse({"code": "400", "msg": "not JSON"}, 400)
     await run_in_threadpool(inbox.put, request.headers["webhook-id"], body)
     return JSONResponse({"code": "000", "msg": "成功"})

@@ -24,6 +24,6 @@ def callback():
     try:
         json.loads(body)
     except ValueError:
-        return {"code": "400", "msg": "no JSON"}, 400
+        return {"code": "400", "msg": "not JSON"}, 400
     inbox.put(request.headers["webhook-id"], body)
     return {"code": "000", "msg": "成功"}

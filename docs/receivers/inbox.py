@@ -1,6 +1,6 @@
-"""Events that have come, a row each, and a thread that does the work for them afterwards.
+"""A table of received events, and a thread that processes them.
 
-For one process; several share DATABASE only where one of them alone works.
+One process may do the work. Others that share DATABASE may only receive.
 """
 
 import json
@@ -10,24 +10,24 @@ import threading
 import time
 from contextlib import closing
 
-_come = threading.Event()
+_arrived = threading.Event()
 
 
 def work(event: dict, database: sqlite3.Connection) -> None:
-    """Your own. What it writes by `database` is there with the row's mark, or not at all."""
+    """Replace this. Writes to `database` are committed together with the row's mark."""
     print(event["event_status"], event["changes"], flush=True)
 
 
 def put(webhook_id: str, body: bytes) -> None:
-    """Once it returns the event is durable. An id that is known already changes nothing."""
+    """Store the event durably. A known id changes nothing."""
     with closing(_connect()) as database, database:
         database.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?, 0)", (webhook_id, body))
-    _come.set()
+    _arrived.set()
 
 
 def _connect() -> sqlite3.Connection:
     database = sqlite3.connect(os.environ.get("DATABASE", "inbox.db"), timeout=3)
-    # Rows that are done and older than 31 days may go: nobody sends such an event again.
+    # Delete rows after 31 days: no event is sent again later than that.
     database.execute(
         "CREATE TABLE IF NOT EXISTS inbox (webhook_id TEXT PRIMARY KEY, body BLOB, done INTEGER)"
     )
@@ -36,7 +36,7 @@ def _connect() -> sqlite3.Connection:
 
 def _work_afterwards() -> None:
     while True:
-        _come.clear()
+        _arrived.clear()
         try:
             with closing(_connect()) as database:
                 undone = "SELECT webhook_id, body FROM inbox WHERE NOT done"
@@ -46,10 +46,10 @@ def _work_afterwards() -> None:
                         done = "UPDATE inbox SET done = 1 WHERE webhook_id = ?"
                         database.execute(done, (webhook_id,))
         except Exception as error:
-            print(f"not done, once more in 10 s: {error!r}", flush=True)
+            print(f"failed, next try in 10 s: {error!r}", flush=True)
             time.sleep(10)
             continue
-        _come.wait()
+        _arrived.wait()
 
 
 threading.Thread(target=_work_afterwards, daemon=True).start()

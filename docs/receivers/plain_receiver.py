@@ -54,7 +54,7 @@ class Endpoint(BaseHTTPRequestHandler):
                 database.execute("CREATE TABLE IF NOT EXISTS done (webhook_id TEXT PRIMARY KEY)")
                 self.answer(200, handle(headers["webhook-id"], body, database))
         except (json.JSONDecodeError, UnicodeDecodeError):
-            self.answer(400, {"code": "400", "msg": "no JSON"})
+            self.answer(400, {"code": "400", "msg": "not JSON"})
         except Exception as error:
             self.answer(500, {"code": "500", "msg": type(error).__name__})
 

@@ -43,7 +43,7 @@ func main() {
 			answer(w, 401, "401", "not signed by our secret")
 			return
 		case !json.Valid(body):
-			answer(w, 400, "400", "no JSON")
+			answer(w, 400, "400", "not JSON")
 			return
 		}
 		id := r.Header.Get("webhook-id")

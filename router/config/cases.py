@@ -36,7 +36,7 @@ class Case:
     event: Event
     #: The role of each target, by name. Empty: the event must be unmatched.
     expected: Mapping[str, Role]
-    #: Whether the plan may have no other targets.
+    #: True if the plan may have no other targets.
     exact: bool
     #: The file's path as it was given, and the case's line in it.
     file: str

@@ -50,7 +50,7 @@ class Move(NamedTuple):
 
     @property
     def is_loss(self) -> bool:
-        """Whether the target no longer gets the event, or no reply waits for it any more."""
+        """True if the target no longer gets the event, or no reply waits for it any more."""
         return self.before is not None and self.after != "required"
 
 
@@ -91,7 +91,7 @@ class Group:
     events: int = 0
     #: The number of events of each key.
     keys: Counter[str] = field(default_factory=Counter)
-    #: Whether there are more keys than are remembered.
+    #: True if there are more keys than are remembered.
     more_keys: bool = False
 
     def add(self, key: str, times: int) -> None:

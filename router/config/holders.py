@@ -45,11 +45,11 @@ class TokenHolder:
 
     @property
     def sees_all(self) -> bool:
-        """Whether it may read the figures of all targets."""
+        """True if it may read the figures of all targets."""
         return not self.owner and "read" in self.may
 
     def sees(self, owner: str) -> bool:
-        """Whether it may see a target of this owner."""
+        """True if it may see a target of this owner."""
         return self.owner in ("", owner)
 
 

@@ -63,7 +63,7 @@ class Standing:
     since: float
     #: When a reload was last tried; Unix time, in seconds.
     tried: float
-    #: Whether the files' present contents are in force.
+    #: True if the files' present contents are in force.
     successful: bool = True
     problems: tuple[Problem, ...] = ()
     #: Newest first.

@@ -31,12 +31,9 @@ from router.config.variables import Unresolved, Variables
 from router.contract.schema import shipped_schema
 from router.model.errors import ConfigInvalid
 
+#: The files with a schema: a routes.yaml alone, a folder's routes.yaml, a file in its routes.d, a
+#: tests file, a tokens file.
 Name = Literal["routes", "routes.common", "routes.team", "routes.test", "tokens"]
-
-#: The keys of the files of a folder, derived from routes.yaml: its routes.yaml has one more, files
-#: in its routes.d have these alone. Only the version is required; the rest may be elsewhere.
-_MORE: dict[Name, tuple[str, ...]] = {"routes.common": ("share",)}
-_INSTEAD: dict[Name, tuple[str, ...]] = {"routes.team": ("version", "owner", "targets", "routes")}
 
 #: The names of an event's fields begin with it.
 _FIELD = "event_"
@@ -46,20 +43,8 @@ _FILE = re.compile(r"\$\{file:([^{}]*)\}")
 
 @cache
 def document(name: Name) -> Schema:
-    """Return a schema as an editor reads it."""
-    derived = name in _MORE or name in _INSTEAD
-    file = "routes.schema.json" if derived else f"{name}.schema.json"
-    schema: Schema = json.loads(shipped_schema(file).read_text("utf-8"))
-    if derived:
-        every = {**schema["definitions"], **schema["properties"]}
-        keys = _INSTEAD.get(name) or (*schema["properties"], *_MORE[name])
-        schema |= {
-            "$id": f"urn:ebaas-router:{name}.yaml",
-            "title": f"ebaas-router {name}.yaml",
-            "$comment": "Made of routes.schema.json by make docs.",
-            "required": ["version"],
-            "properties": {key: every[key] for key in keys},
-        }
+    """Return a schema, as an editor reads it."""
+    schema: Schema = json.loads(shipped_schema(f"{name}.schema.json").read_text("utf-8"))
     return schema
 
 
@@ -89,7 +74,7 @@ class Shape:
         return PARSERS[self.leaf["x-kind"]](text, node, self.leaf)
 
     def takes(self, node: Node) -> bool:
-        """Whether a node is of a sort that may be here."""
+        """True if a node is of a sort that may be here."""
         if isinstance(node, Scalar):
             return self.leaf is not None
         return self.is_map if isinstance(node, MapNode) else self.item is not None
@@ -133,7 +118,7 @@ class Shape:
 
 def _parsed(shape: Shape, value: Any) -> Any:
     if isinstance(value, list) and shape.item:
-        return tuple(_parsed(shape.item, each) for each in value)
+        return tuple(_parsed(shape.item, item) for item in value)
     text = value if isinstance(value, str) else json.dumps(value)
     return shape.parse(text, Scalar("", text))
 
@@ -154,18 +139,18 @@ def _compiled(schema: Schema, definitions: Schema) -> Shape:
     schema = followed(schema)
     shape = Shape(schema)
     others = () if "x-kind" in schema else map(followed, schema.get("anyOf", ()))
-    for each in (schema, *others):
-        if "x-kind" in each:
-            shape.leaf = each
-        elif each.get("type") == "array":
-            shape.item = _compiled(each["items"], definitions)
-        elif each.get("type") == "object":
-            shape.fixed = each
-            keys = each.get("properties", {})
+    for sort in (schema, *others):
+        if "x-kind" in sort:
+            shape.leaf = sort
+        elif sort.get("type") == "array":
+            shape.item = _compiled(sort["items"], definitions)
+        elif sort.get("type") == "object":
+            shape.fixed = sort
+            keys = sort.get("properties", {})
             shape.keys = {key: _compiled(value, definitions) for key, value in keys.items()}
-            if each["additionalProperties"]:
-                shape.names = _compiled(each["propertyNames"], definitions)
-                shape.rest = _compiled(each["additionalProperties"], definitions)
+            if sort["additionalProperties"]:
+                shape.names = _compiled(sort["propertyNames"], definitions)
+                shape.rest = _compiled(sort["additionalProperties"], definitions)
     return shape
 
 
@@ -322,7 +307,7 @@ def _below(path: str, key: str) -> str:
 
 
 def is_own(header: str) -> bool:
-    """Whether the router alone sets this header; the name is in lower case."""
+    """True if the router alone sets this header; the name is in lower case."""
     pattern = document("routes")["definitions"]["header_name"]["pattern"]
     return not re.search(pattern, header)
 

@@ -1,7 +1,7 @@
-"""What `serve` is told at its start. Each setting is declared once; a restart changes it.
+"""The settings of `serve`, each declared once. Changing one needs a restart; routes.yaml reloads.
 
-What reloads is in routes.yaml; what is here is an option or a variable. A declaration's name gives
-both: `max_requests` is `--max-requests` and `EBAAS_ROUTER_MAX_REQUESTS`.
+A declaration's name gives its option and its variable: `max_requests` is `--max-requests` and
+`EBAAS_ROUTER_MAX_REQUESTS`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from router.telemetry.log.lines import Format
 VARIABLE_PREFIX = "EBAAS_ROUTER_"
 
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-#: A database that was meant without its scheme, or in libpq's other notation: no file of that name
-#: shall be made, and a password be in it.
+#: A database without its scheme, or in libpq's other notation. It must not become a file's name,
+#: which might have a password in it.
 _ALMOST_A_URL = re.compile(r"[=@]|:[0-9]+(/|$)")
 _SIZE = re.compile(r"([0-9]{1,15})(|KiB|MiB|GiB)")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
-#: Literal path characters only: nothing that has to be decoded, no parameter of a routing pattern.
+#: Literal path characters: no escapes, and no parameters of a routing pattern.
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 _PROBES = ("/livez", "/readyz")
 
-#: The archive that follows from the store.
+#: The archive beside the store.
 AUTO: Final = "auto"
 
 
-# Each parser returns the value or raises ValueError with a sentence's second half.
+# Each parser raises ValueError with the second half of a sentence.
 
 
 def parse_file(text: str) -> Path:
@@ -61,10 +61,8 @@ def parse_port(text: str) -> int:
 
 
 def parse_path(text: str) -> Secret:
-    """A path whose first segment may be shown: what is behind it may be a secret.
-
-    So a caller that can send no header has something to know. It is not repeated.
-    """
+    """A path whose further segments may be a secret, for callers that can't send a header. Only
+    the first segment is ever shown."""
     if not text.startswith("/"):
         raise ValueError("a path starts with '/'")
     if not _PATH.fullmatch(text):
@@ -90,7 +88,7 @@ def _network(text: str) -> Network:
 def parse_store(text: str) -> Path | Database | None:
     """The store's file or database; None for `none`."""
     if "://" in text:
-        # Not repeated where it is wrong: a URL may carry a password.
+        # A wrong URL is not repeated: it may have a password.
         return parse_database(text)
     if _ALMOST_A_URL.search(text):
         raise ValueError("a store is a file's name, a URL (postgresql://USER@HOST/NAME), or 'none'")
@@ -112,7 +110,7 @@ def parse_archive(text: str) -> Path | Literal["auto"] | None:
 def archive_folder(
     archive: Path | Literal["auto"] | None, store: Path | Database | None
 ) -> Path | None:
-    """Where the archive is, beside that store; None where there is none."""
+    """Return the archive's folder; None if there is none."""
     if archive != AUTO:
         return archive
     return store.with_name(f"{store.name}-archive") if isinstance(store, Path) else None
@@ -136,8 +134,7 @@ def parse_count(text: str) -> int:
 
 
 def at_least(least: str, parse: Callable[[str], float]) -> Callable[[str], Any]:
-    """`parse`, which refuses what is so little that nothing would work by it: a unit was forgotten,
-    say."""
+    """Return `parse` with a lower limit: a smaller value has probably lost its unit."""
     floor = parse(least)
 
     def parse_enough(text: str) -> float:
@@ -165,14 +162,14 @@ def parse_switch(text: str) -> bool:
 
 
 def setting(parse: Callable[[str], Any], default: str | None, metavar: str, about: str) -> Any:
-    """Declare a field of Settings. The default is written as a user would; None is none."""
+    """Declare a field of Settings, its default written as by a user."""
     declared = {"parse": parse, "default": default, "metavar": metavar, "about": about}
     return field(default=None if default is None else parse(default), metadata=declared)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting of `serve`, checked one by one; whether files and addresses exist is not."""
+    """Every setting of `serve`. The files and addresses may not exist."""
 
     config: Path = setting(
         parse_file,
@@ -317,18 +314,18 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How one setting is given and read."""
+    """One setting, as users give it."""
 
     name: str
     parse: Callable[[str], Any]
-    #: As a user would write it; None is none.
+    #: As a user would write it; None if there is none.
     default: str | None
     metavar: str
     about: str
 
     @property
     def is_switch(self) -> bool:
-        """Whether the option alone means on."""
+        """True if the option alone means on."""
         return self.default == "off"
 
     @property
@@ -340,14 +337,16 @@ class Setting:
         return VARIABLE_PREFIX + self.name.upper()
 
     def read(self, source: str, text: str) -> Any:
-        """Its value; SettingInvalid where the text at that source has none."""
+        """Parse a text from an option or variable. Raises SettingInvalid."""
         try:
             return self.parse(text)
         except ValueError as error:
             raise SettingInvalid(f"{source}: {error}") from None
 
     def value(self, environ: Mapping[str, str], given: Mapping[str, str | None]) -> Any:
-        """Return the value of the option in `given`, else of the variable, else the default."""
+        """Return the value of the option in `given`, else of the variable, else the default.
+
+        An empty variable counts as absent."""
         if (text := given.get(self.name)) is not None:
             return self.read(self.option, text)
         if text := environ.get(self.variable):
@@ -355,7 +354,7 @@ class Setting:
         return getattr(Settings(), self.name)
 
 
-#: Every setting by its name, in the order that help lists them.
+#: Every setting by its name, in the order of the help.
 SETTINGS = {
     declared.name: Setting(declared.name, **declared.metadata) for declared in fields(Settings)
 }

@@ -228,7 +228,7 @@ def _network(text: str, node: Scalar, schema: Schema) -> Network:
     try:
         return network_of(text)
     except NotANetwork as error:
-        # What a variable brings in is not repeated.
+        # The value of a variable is not repeated.
         likely = error.likely if text == node.value else ""
         raise Fault(f"{shown(node.value)} {error}{did_you_mean(likely)}") from None
 
@@ -321,7 +321,7 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is this machine or in the local network, where plain http is usual."""
+    """True if a host is this machine or in the local network, where plain http is usual."""
     host = host.rstrip(".")
     address = literal(host)
     if address is not None:

@@ -25,7 +25,7 @@ _PLACEHOLDER = "placeholder0"
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a value is a placeholder and nothing else."""
+    """True if a value is a placeholder and nothing else."""
     return re.fullmatch(f"{_PLACEHOLDER}[0-9a-f]{{24}}", text) is not None
 
 
@@ -136,7 +136,7 @@ class Variables:
 
 
 def _is_public(content: bytes) -> bool:
-    """Whether a file has certificates, which everybody may read, but not a key."""
+    """True if a file has certificates, which everybody may read, but not a key."""
     return b"-----BEGIN CERTIFICATE-----" in content and b"PRIVATE KEY-----" not in content
 
 

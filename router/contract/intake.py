@@ -1,4 +1,4 @@
-"""From the bytes of a callback to an Event, by the contract's schema and the operator's."""
+"""The intake: from the bytes of a callback to an Event."""
 
 from __future__ import annotations
 

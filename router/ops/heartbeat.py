@@ -126,5 +126,6 @@ def _troubles(metrics: Metrics, standing: Standing) -> tuple[Trouble, ...]:
         troubles.append(Trouble(metrics.store_failed_at, f"store: {metrics.store_error}"))
     if not standing.successful:
         count, file = len(standing.problems), standing.problems[0].file
-        troubles.append(Trouble(standing.tried, f"configuration: refused, {count} in {file}"))
+        why = f"refused, {count} problem{'' if count == 1 else 's'} in {file}"
+        troubles.append(Trouble(standing.tried, f"configuration: {why}"))
     return tuple(sorted(troubles, key=lambda each: -each.at)[:MAX_TROUBLES])

@@ -78,8 +78,8 @@ class Insight:
 
     def owner_of(self, target: str) -> str:
         """Return a target's owner, `""` if it is not in the configuration."""
-        found = self.standing.config.table.targets.get(target)
-        return "" if found is None else found.owner
+        known = self.standing.config.table.targets.get(target)
+        return "" if known is None else known.owner
 
     def node(self) -> NodeView:
         """Return this process as one of the nodes that share a store."""

@@ -53,7 +53,8 @@ class OpsPort:
 
     def __init__(self, insight: Insight) -> None:
         self._insight = insight
-        self._files = StaticFiles(directory=PAGE_FOLDER)
+        # Installers may link files to a cache.
+        self._files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
 
     async def metrics(self, request: Request) -> Response:
         """Render the metrics in a thread: a hundred targets take some 40 ms."""

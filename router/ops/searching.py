@@ -35,7 +35,7 @@ _PAGE_BYTES = 4 * 1024 * 1024
 _NICENESS = 5
 
 
-class AgainFor(TypedDict):
+class ReplayQuestion(TypedDict):
     """The events to replay to a target."""
 
     target: str
@@ -50,7 +50,7 @@ class AgainFor(TypedDict):
     page: int
 
 
-class ResendFound(TypedDict):
+class ReplayEvent(TypedDict):
     """An event to replay, as its line has it."""
 
     at: float
@@ -61,10 +61,10 @@ class ResendFound(TypedDict):
     body: str
 
 
-class AgainFound(TypedDict):
+class ReplayAnswer(TypedDict):
     """The events to replay that the archive has."""
 
-    events: list[ResendFound]
+    events: list[ReplayEvent]
     number: int
     #: When the first and the last of them arrived, Unix time; None for none.
     first: float | None
@@ -76,7 +76,7 @@ class AgainFound(TypedDict):
     more: bool
 
 
-class SearchedFor(TypedDict, total=False):
+class SearchQuestion(TypedDict, total=False):
     """A question about events; a list that is empty fits all. Or one of the last two members."""
 
     what: Sequence[str]
@@ -93,7 +93,7 @@ class SearchedFor(TypedDict, total=False):
     #: The id of the only event, for its story.
     event: str
     inventory: Literal[True]
-    again: AgainFor
+    again: ReplayQuestion
 
 
 class LookedInView(TypedDict):
@@ -104,7 +104,7 @@ class LookedInView(TypedDict):
     back_to: Annotated[str, ("format", "date-time")] | None
 
 
-class Found(TypedDict):
+class SearchAnswer(TypedDict):
     """The answer to a question."""
 
     events: list[MatchView]
@@ -116,17 +116,17 @@ class Found(TypedDict):
     story: StoryView | None
     #: None if there is no archive.
     inventory: NotRequired[InventoryView | None]
-    again: NotRequired[AgainFound]
+    again: NotRequired[ReplayAnswer]
 
 
 def search(settings: Settings) -> None:
     """Read a question from stdin, and write the answer to stdout. Raises RouterError."""
     os.nice(_NICENESS)
-    question: SearchedFor = json.load(sys.stdin)
+    question: SearchQuestion = json.load(sys.stdin)
     json.dump(asyncio.run(_search(settings, question)), sys.stdout)
 
 
-async def _search(settings: Settings, question: SearchedFor) -> Found:
+async def _search(settings: Settings, question: SearchQuestion) -> SearchAnswer:
     folder = archive_folder(settings.archive, settings.store)
     if folder is not None and not folder.is_dir():
         folder = None
@@ -151,34 +151,34 @@ async def _store(settings: Settings) -> Admin | None:
 
 
 async def search_in(
-    folder: Path | None, admin: Admin | None, question: SearchedFor, progress: Note, note: Note
-) -> Found:
+    folder: Path | None, admin: Admin | None, question: SearchQuestion, progress: Note, note: Note
+) -> SearchAnswer:
     """Answer a question from an archive and a store. Raises OSError and StoreFailed."""
     sources = Sources(folder, progress, note)
-    found = Found(events=[], more=False, looked_in=[], skipped=0, story=None)
+    answer = SearchAnswer(events=[], more=False, looked_in=[], skipped=0, story=None)
     if "inventory" in question:
-        found["inventory"] = sources.inventory()
+        answer["inventory"] = sources.inventory()
     elif "again" in question:
         if folder is not None:
-            found["again"] = _again(sources, question["again"])
+            answer["again"] = _again(sources, question["again"])
     elif "event" in question:
-        found["story"] = await _story(question, sources, admin)
+        answer["story"] = await _story(question, sources, admin)
     else:
         limit = question["limit"]
         newest = await matches(_parsed(question), limit + 1, sources, admin)
-        table, found["more"] = rows(newest, limit)
-        found["events"] = [row_view(row, body=question["body"]) for row in table]
-    found["looked_in"] = [
+        table, answer["more"] = rows(newest, limit)
+        answer["events"] = [row_view(row, body=question["body"]) for row in table]
+    answer["looked_in"] = [
         LookedInView(name=name, back_to=None if since is None else utc(since))
         for name, since in sources.reach.items()
     ]
     if admin is not None:
-        found["looked_in"].append(LookedInView(name="store", back_to=None))
-    found["skipped"] = sources.skipped
-    return found
+        answer["looked_in"].append(LookedInView(name="store", back_to=None))
+    answer["skipped"] = sources.skipped
+    return answer
 
 
-def _parsed(question: SearchedFor) -> Question:
+def _parsed(question: SearchQuestion) -> Question:
     return Question(
         words=tuple(map(Word, question.get("what", ()))),
         event_id=question.get("event", ""),
@@ -191,27 +191,29 @@ def _parsed(question: SearchedFor) -> Question:
     )
 
 
-async def _story(question: SearchedFor, sources: Sources, admin: Admin | None) -> StoryView | None:
+async def _story(
+    question: SearchQuestion, sources: Sources, admin: Admin | None
+) -> StoryView | None:
     for match in await matches(_parsed(question), question["limit"] + 1, sources, admin):
         if question["event"] == name_of(match):
             return await story_of(match, sources, admin, body=question["body"])
     return None
 
 
-def _again(sources: Sources, asked: AgainFor) -> AgainFound:
+def _again(sources: Sources, replay: ReplayQuestion) -> ReplayAnswer:
     """Return one page of events in order of time, each once, or the number of all."""
     question = Question(
-        keys=tuple(map(Glob, asked["match"])), since=asked["since"], until=asked["until"]
+        keys=tuple(map(Glob, replay["match"])), since=replay["since"], until=replay["until"]
     )
-    after = asked["after"] and ReplayPlace(*asked["after"])
-    again = Again(asked["target"], question, asked["backfill"], after)
+    after = replay["after"] and ReplayPlace(*replay["after"])
+    again = Again(replay["target"], question, replay["backfill"], after)
     size, damage = 0, sources.damage
     left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
-    found = AgainFound(
+    answer = ReplayAnswer(
         events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
     )
     for line in again.choose(sources):
-        event = None if line.body is None else _resend_found(line, line.body)
+        event = None if line.body is None else _replay_event(line, line.body)
         if again.is_unknown(line):
             left_out["targets_cut"] += 1
         elif event is None:
@@ -219,26 +221,26 @@ def _again(sources: Sources, asked: AgainFor) -> AgainFound:
         elif resend(**event) is None:
             left_out["no_event"] += 1
         else:
-            found["number"] += 1
-            found["first"] = line.at if found["first"] is None else found["first"]
-            found["last"] = line.at
-            if asked["page"]:
-                found["events"].append(event)
+            answer["number"] += 1
+            answer["first"] = line.at if answer["first"] is None else answer["first"]
+            answer["last"] = line.at
+            if replay["page"]:
+                answer["events"].append(event)
                 size += len(event["body"])
-                if found["number"] >= asked["page"] or size > _PAGE_BYTES:
-                    found["more"] = True
+                if answer["number"] >= replay["page"] or size > _PAGE_BYTES:
+                    answer["more"] = True
                     break
     left_out |= {"damaged_segments": damage.segments, "damaged_lines": damage.lines}
-    found["damage"] = str(damage) if damage else ""
-    return found
+    answer["damage"] = str(damage) if damage else ""
+    return answer
 
 
-def _resend_found(line: CallerInfo, body: str) -> ResendFound:
-    return ResendFound(
+def _replay_event(line: CallerInfo, body: str) -> ReplayEvent:
+    return ReplayEvent(
         at=line.at,
         event_id=id_of(line),
-        request_id=line.request_id,
-        number=line.number,
+        request_id=line.view["request_id"],
+        number=line.view["request"],
         hops=line.hops,
         body=body,
     )

@@ -56,8 +56,8 @@ class StreamFilter:
 class Stream:
     """The chunks that wait for one client."""
 
-    def __init__(self, wanted: StreamFilter) -> None:
-        self.wanted = wanted
+    def __init__(self, filter_: StreamFilter) -> None:
+        self.filter = filter_
         self._waiting: deque[bytes] = deque()
         self._size = self._dropped = 0
         self._news = asyncio.Event()
@@ -112,14 +112,14 @@ class Streams:
 
     def full_for(self, holder: TokenHolder) -> int:
         """Return how many streams are open if the holder may open no more, else 0."""
-        own = [each for each in self._open if each.wanted.holder.owner == holder.owner]
+        own = [one for one in self._open if one.filter.holder.owner == holder.owner]
         if holder.owner and len(own) >= TEAM_STREAMS:
             return len(own)
         return len(self._open) if len(self._open) >= STREAMS else 0
 
     @contextmanager
-    def open(self, wanted: StreamFilter) -> Iterator[Stream]:
-        stream = Stream(wanted)
+    def open(self, filter_: StreamFilter) -> Iterator[Stream]:
+        stream = Stream(filter_)
         self._open.append(stream)
         if self._fetching is None or self._fetching.done():
             self._fetching = asyncio.create_task(self._fetch())
@@ -139,7 +139,7 @@ class Streams:
         try:
             while self._open:
                 opened = [*self._open]
-                lines, dropped = tap.take(bodies=any(each.wanted.bodies for each in opened))
+                lines, dropped = tap.take(bodies=any(stream.filter.bodies for stream in opened))
                 for stream in opened:
                     stream.begin()
                 await self._send(lines, dropped)
@@ -157,7 +157,7 @@ class Streams:
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
             for stream in self._open:
-                if chunk := line.chunk_for(stream.wanted, self._insight.owner_of):
+                if chunk := line.chunk_for(stream.filter, self._insight.owner_of):
                     stream.put(chunk)
         if dropped:
             for stream in self._open:
@@ -172,40 +172,40 @@ class _Line:
         #: The event that it is about, if any.
         self.event: EventLine | None = parse_line(line)
 
-    def chunk_for(self, wanted: StreamFilter, owner_of: Callable[[str], str]) -> bytes | None:
+    def chunk_for(self, filter_: StreamFilter, owner_of: Callable[[str], str]) -> bytes | None:
         """Return its chunk; None if the filter or the holder excludes it."""
-        seen = [name for name in self._targets if wanted.holder.sees(owner_of(name))]
-        if not self._fits(wanted, seen) or (wanted.holder.owner and not seen):
+        seen = [name for name in self._targets if filter_.holder.sees(owner_of(name))]
+        if not self._fits(filter_, seen) or (filter_.holder.owner and not seen):
             return None
         fields: Mapping[str, Any] = self.fields
         if self.event is not None:
-            fields = match_view(_visible(self.event, seen), body=wanted.bodies)
+            fields = match_view(_visible(self.event, seen), body=filter_.bodies)
         return chunk_of(self.fields["happening"], fields)
 
-    def _fits(self, wanted: StreamFilter, seen: Sequence[str]) -> bool:
-        if wanted.targets and not any(name in wanted.targets for name in seen):
+    def _fits(self, filter_: StreamFilter, seen: Sequence[str]) -> bool:
+        if filter_.targets and not any(name in filter_.targets for name in seen):
             return False
         if self.event is None:
-            return not wanted.keys and not (wanted.failed and self.fields["level"] == "info")
+            return not filter_.keys and not (filter_.failed and self.fields["level"] == "info")
         key = self.event.event_key
-        return (not wanted.keys or any(keys.matches(key) for keys in wanted.keys)) and (
-            not wanted.failed or _visible(self.event, seen).failed
+        return (not filter_.keys or any(keys.matches(key) for keys in filter_.keys)) and (
+            not filter_.failed or _visible(self.event, seen).failed
         )
 
     @property
     def _targets(self) -> Sequence[str]:
         if isinstance(self.event, CallerInfo):
-            return [each.target for each in self.event.targets]
+            return [result["target"] for result in self.event.results]
         name = self.fields.get("target")
         return [name] if isinstance(name, str) else []
 
 
 def _visible(event: EventLine, seen: Sequence[str]) -> EventLine:
     """Return an event without its other targets."""
-    if not isinstance(event, CallerInfo) or len(seen) == len(event.targets):
+    if not isinstance(event, CallerInfo) or len(seen) == len(event.results):
         return event
-    targets = tuple(each for each in event.targets if each.target in seen)
-    return replace(event, targets=targets, routes=())
+    targets = [result for result in event.results if result["target"] in seen]
+    return replace(event, view={**event.view, "targets": targets, "routes": []})
 
 
 def chunk_of(name: str, data: Mapping[str, Any]) -> bytes:

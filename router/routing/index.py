@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import translate
+from functools import partial
 from math import inf
 from typing import Final, Literal, NamedTuple
 
@@ -77,7 +78,9 @@ def _ways(rule: Rule, counts: Mapping[Anchor, int]) -> Clause:
 
 
 class _Node:
-    __slots__ = ("_always", "_tables")
+    """Rules that are always candidates, and others by the anchors of an event."""
+
+    __slots__ = ("_always", "_lookups")
 
     def __init__(self, entries: Sequence[tuple[int, Way]], depth: int) -> None:
         counts = Counter(anchor for _, way in entries for anchor in way)
@@ -89,12 +92,12 @@ class _Node:
                 filed[rarest].append((number, tuple(a for a in way if a != rarest)))
             else:
                 self._always.append(number)
-        self._tables = _tables(filed, depth)
+        self._lookups = _lookups(filed, depth)
 
     def candidates(self, values: Mapping[str, str]) -> set[int]:
         hits = set(self._always)
-        for field, table in self._tables:
-            for bucket in table.hits(values[field]):
+        for field, lookup in self._lookups:
+            for bucket in lookup(values[field]):
                 hits.update(bucket.candidates(values) if isinstance(bucket, _Node) else bucket)
         return hits
 
@@ -102,90 +105,65 @@ class _Node:
 #: The rules under one anchor: a few, or many that are filed again.
 _Bucket = tuple[int, ...] | _Node
 
+#: Returns the buckets whose text a value has at its place, each once.
+_Lookup = Callable[[str], Iterable[_Bucket]]
 
-def _tables(
+
+def _lookups(
     filed: Mapping[Anchor, Sequence[tuple[int, Way]]], depth: int
-) -> Sequence[tuple[str, _Table]]:
+) -> Sequence[tuple[str, _Lookup]]:
     buckets: defaultdict[tuple[str, Place], dict[str, _Bucket]] = defaultdict(dict)
     for (field, place, text), entries in filed.items():
         few = len(entries) <= _FEW or depth == 1
         buckets[field, place][text] = (
             tuple(number for number, _ in entries) if few else _Node(entries, depth - 1)
         )
-    return [(field, _TABLES[place](texts)) for (field, place), texts in buckets.items()]
+    return [(field, _LOOKUPS[place](texts)) for (field, place), texts in buckets.items()]
 
 
-class _Table:
-    """The buckets of one field and place, by text."""
-
-    __slots__ = ("_buckets",)
-
-    def __init__(self, buckets: Mapping[str, _Bucket]) -> None:
-        self._buckets = buckets
-
-    def hits(self, value: str) -> Iterable[_Bucket]:
-        """The buckets whose text is the whole value."""
-        bucket = self._buckets.get(value)
-        return () if bucket is None else (bucket,)
+def _whole(buckets: Mapping[str, _Bucket]) -> _Lookup:
+    return lambda value: (buckets[value],) if value in buckets else ()
 
 
-class _Starts(_Table):
-    __slots__ = ("_lengths",)
+def _starts(buckets: Mapping[str, _Bucket], *, at_end: bool = False) -> _Lookup:
+    lengths = sorted({len(text) for text in buckets})
 
-    def __init__(self, buckets: Mapping[str, _Bucket]) -> None:
-        super().__init__(buckets)
-        self._lengths = sorted({len(text) for text in buckets})
-
-    def hits(self, value: str) -> Iterator[_Bucket]:
-        """The buckets whose text the value starts with."""
-        for length in self._lengths:
+    def hits(value: str) -> Iterator[_Bucket]:
+        for length in lengths:
             if length > len(value):
                 return
-            if (bucket := self._buckets.get(value[:length])) is not None:
-                yield bucket
+            text = value[-length:] if at_end else value[:length]
+            if text in buckets:
+                yield buckets[text]
+
+    return hits
 
 
-class _Ends(_Starts):
-    __slots__ = ()
+def _insides(buckets: Mapping[str, _Bucket]) -> _Lookup:
+    #: The lengths of texts by their beginning.
+    stems: defaultdict[str, set[int]] = defaultdict(set)
+    for text in buckets:
+        stems[text[:_STEM]].add(len(text))
+    sizes = sorted({len(stem) for stem in stems})
 
-    def hits(self, value: str) -> Iterator[_Bucket]:
-        """The buckets whose text the value ends with."""
-        for length in self._lengths:
-            if length > len(value):
-                return
-            if (bucket := self._buckets.get(value[-length:])) is not None:
-                yield bucket
-
-
-class _Insides(_Table):
-    __slots__ = ("_stem_lengths", "_stems")
-
-    def __init__(self, buckets: Mapping[str, _Bucket]) -> None:
-        super().__init__(buckets)
-        stems: defaultdict[str, set[int]] = defaultdict(set)
-        for text in buckets:
-            stems[text[:_STEM]].add(len(text))
-        #: The lengths of texts by their beginning.
-        self._stems = {stem: sorted(lengths) for stem, lengths in stems.items()}
-        self._stem_lengths = sorted({len(stem) for stem in stems})
-
-    def hits(self, value: str) -> Collection[_Bucket]:
-        """The buckets whose text is somewhere in the value, each once."""
-        hits: dict[str, _Bucket] = {}
-        for size in self._stem_lengths:
+    def hits(value: str) -> Iterable[_Bucket]:
+        texts: dict[str, _Bucket] = {}
+        for size in sizes:
             for at in range(len(value) - size + 1):
-                for length in self._stems.get(value[at : at + size], ()):
+                for length in stems.get(value[at : at + size], ()):
                     text = value[at : at + length]
-                    if (bucket := self._buckets.get(text)) is not None:
-                        hits[text] = bucket
-        return hits.values()
+                    if text in buckets:
+                        texts[text] = buckets[text]
+        return texts.values()
+
+    return hits
 
 
-_TABLES: Final[Mapping[Place, type[_Table]]] = {
-    "whole": _Table,
-    "start": _Starts,
-    "end": _Ends,
-    "inside": _Insides,
+_LOOKUPS: Final[Mapping[Place, Callable[[Mapping[str, _Bucket]], _Lookup]]] = {
+    "whole": _whole,
+    "start": _starts,
+    "end": partial(_starts, at_end=True),
+    "inside": _insides,
 }
 
 

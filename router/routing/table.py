@@ -272,7 +272,7 @@ def nearest_routes(routes: Iterable[RouteMatch], count: int) -> list[RouteMatch]
 
 
 def _nearness(route: RouteMatch) -> float:
-    """From 0 to 1."""
+    """A likeness from 0 to 1."""
     return sum(map(_likeness, route.fields)) / len(route.fields)
 
 

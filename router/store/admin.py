@@ -1,8 +1,7 @@
-"""What people ask of a store and do with it: find, replay, discard or restore deliveries, pause
-targets; and the filters that command lines and the API share.
+"""People's work with a store: find, replay, discard and restore deliveries, pause targets; and the
+filters that commands and the API share.
 
-What a person can do is a function here, which says what is wrong in a ValueError, and prints
-nothing.
+The functions here raise ValueError with a sentence for people, and print nothing.
 """
 
 from __future__ import annotations
@@ -23,29 +22,11 @@ from router.routing.index import Glob
 from router.store.protocol import UNSETTLED, DeliveryRow, Node, Pause, Record, State, Tried
 from router.telemetry.log.lines import stamp
 
-#: The longest pause, in seconds: what is to go on is `paused: true` in routes.yaml.
+#: The longest pause, in seconds. A longer one is `paused: true` in routes.yaml.
 MAX_PAUSE = 30 * 86400.0
 
-#: The most of a reason, and of a name, in characters.
+#: The lengths of a reason and of a name, in characters.
 MAX_BECAUSE, MAX_WHO = 200, 100
-
-
-class Pauses(Protocol):
-    """The part of a store's Admin that is about them."""
-
-    def now(self) -> float: ...
-
-    async def pauses(self) -> tuple[Pause, ...]:
-        """The last one of each target; one that is over is kept for as long as what is settled."""
-        ...
-
-    async def put_pause(self, pause: Pause) -> None:
-        """Let it be the target's, in place of any other."""
-        ...
-
-    async def end_pause(self, target: str, who: str) -> Pause | None:
-        """End the target's pause now; None, and nothing written, where it has none."""
-        ...
 
 
 def _end(until: str, now: float) -> float:
@@ -58,10 +39,9 @@ def _end(until: str, now: float) -> float:
         ) from None
 
 
-async def pause(ops: Pauses, target: str, until: str, because: str, who: str) -> Pause:
-    """Pause a target until then, so long from now or a time as `parse_time` reads them, which every
-    process that shares the store knows within a second. A pause that it has already ends with this
-    one."""
+async def pause(ops: Admin, target: str, until: str, because: str, who: str) -> Pause:
+    """Pause a target until a time that `parse_time` reads, in place of its current pause. Every
+    process that shares the store obeys it within a second."""
     now = ops.now()
     end = _end(until, now)
     if end <= now:
@@ -70,72 +50,72 @@ async def pause(ops: Pauses, target: str, until: str, because: str, who: str) ->
         raise ValueError(
             f"{until!r} is more than 30 days away; what has no end is `paused: true` in routes.yaml"
         )
-    said = harmless(because, MAX_BECAUSE)
-    if not said or len(because) > MAX_BECAUSE:
+    reason = harmless(because, MAX_BECAUSE)
+    if not reason or len(because) > MAX_BECAUSE:
         raise ValueError(f"the reason has to have 1 to {MAX_BECAUSE} characters")
-    new = Pause(target, now, end, said, harmless(who, MAX_WHO))
+    new = Pause(target, now, end, reason, harmless(who, MAX_WHO))
     await ops.put_pause(new)
     return new
 
 
-async def resume(ops: Pauses, target: str, who: str) -> Pause | None:
-    """End a target's pause; None where it has none. What routes.yaml pauses stays paused."""
+async def resume(ops: Admin, target: str, who: str) -> Pause | None:
+    """End a target's pause and return it, None for none. `paused` in routes.yaml stays."""
     return await ops.end_pause(target, harmless(who, MAX_WHO))
 
 
-async def paused(ops: Pauses) -> tuple[Pause, ...]:
-    """The pauses that are in force, by target."""
+async def paused(ops: Admin) -> tuple[Pause, ...]:
+    """Return the current pauses, by target."""
     now = ops.now()
     return tuple(sorted((p for p in await ops.pauses() if p.until > now), key=lambda p: p.target))
 
 
-#: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled,
-#: raises no alarm, and yields, as that does, to an acknowledgement and to a retry that needs it.
+#: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled
+#: and raises no alarm, but an acknowledgement or a retry that needs the target still changes it.
 DISCARDED = "discarded"
 
 #: Before the first page.
 START = (0, "")
 
-#: The most deliveries that are changed in one commit, so that the router is never held up.
+#: The most deliveries that one commit changes, so that the router never waits for long.
 STEP = 200
 
 
 class Verb(StrEnum):
-    """What a person can do with deliveries."""
+    """An action of a person on deliveries."""
 
-    #: Have the router try a dead letter again, from its first retry on.
+    #: Queue a dead letter again, with all retries of the queue.
     REPLAY = "replay"
-    #: Settle what is not to be delivered.
+    #: Settle a delivery without delivering it.
     DISCARD = "discard"
-    #: Take a discard back: the delivery stands as it did before.
+    #: Undo a discard: the delivery gets its former state.
     RESTORE = "restore"
 
     @property
     def states(self) -> tuple[State, ...]:
-        """Where a delivery has to stand for it. What is awaited is not replayed: the caller's own
-        retry would overlap it."""
-        return _STANDS[self]
+        """The states of deliveries that it applies to. An awaited one is not replayed: the caller's
+        own retry would overlap with it."""
+        return _STATES[self]
 
     def fits(self, row: DeliveryRow) -> bool:
         discarded = self is not Verb.RESTORE or row.reason == DISCARDED
         return row.state in self.states and discarded
 
     def acted(self, entry: Entry, now: float) -> DeliveryRow:
-        """The delivery from now on; what would be awaited from a caller that has given up is dead,
-        which the store sees to."""
+        """Return the new state of a delivery. The store makes it a dead letter if it would be
+        awaited from a caller that has given up."""
         row = entry.row
         if self is Verb.REPLAY:
             return replace(row, state=State.QUEUED, due_at=now, retries=0)
         if self is Verb.DISCARD:
             return replace(row, state=State.SUPERSEDED, reason=DISCARDED)
-        # A program of old that has discarded it leaves what stood before an earlier action there.
+        # If 0.2.0 has discarded it, this is its state before an earlier action.
         state, reason = entry.before or (State.DEAD, "")
         if state not in UNSETTLED:
             state, reason = State.DEAD, ""
         return replace(row, state=state, reason=reason)
 
 
-_STANDS = {
+_STATES = {
     Verb.REPLAY: (State.DEAD,),
     Verb.DISCARD: UNSETTLED,
     Verb.RESTORE: (State.SUPERSEDED,),
@@ -143,7 +123,7 @@ _STANDS = {
 
 
 class Later(StrEnum):
-    """What to do about deliveries whose body was acknowledged later, as another event's."""
+    """The selection of deliveries whose body was acknowledged later, as another event's."""
 
     INCLUDE = "include"
     EXCLUDE = "exclude"
@@ -152,45 +132,45 @@ class Later(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which deliveries: those that every part fits. A part that is empty fits all."""
+    """Conditions for deliveries, which must all hold; an empty one always holds."""
 
     targets: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
     event_ids: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
-    #: The event's key fits any of them.
+    #: Any of them matches the event's key.
     keys: tuple[Glob, ...] = ()
-    #: The event's first request came then or later.
+    #: The event's first request arrived at this time or later.
     since: float | None = None
-    #: It came before.
+    #: It arrived before this time.
     until: float | None = None
     acknowledged_later: Later = Later.INCLUDE
-    #: The event, its request or its trace has one of these ids, the SHA-256 of its body begins so,
-    #: its body has it in quotes, or its key fits the pattern beside it.
+    #: For any of these pairs, the word is the id of the event, its request or its trace, begins the
+    #: SHA-256 of its body, or is in its body in quotes; or the pattern matches its key.
     known_by: tuple[tuple[str, Glob], ...] = ()
-    #: One of the event's deliveries was changed then or later.
+    #: One of the event's deliveries has changed at this time or later.
     changed_since: float | None = None
-    #: One of its failed attempts had this code or HTTP status, or its caller may have been told so.
+    #: One of its failed attempts, or the reply to its caller, had one of these codes or statuses.
     codes: tuple[str, ...] = ()
-    #: It has not got its `000`, or an attempt of it has failed.
+    #: Its `000` is still due, or an attempt has failed.
     failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many deliveries of a target are in one state."""
+    """The number of deliveries of a target in a state."""
 
     target: str
     state: State
     deliveries: int
-    #: How many of them were acknowledged later, as another event's.
+    #: The number of them whose body was acknowledged later, as another event's.
     acknowledged_later: int
-    #: When the first request of the oldest one's event came.
+    #: When the first request of the oldest event arrived.
     oldest_at: float
 
 
 class ReplayPlace(NamedTuple):
-    """How far a replay from the archive has come: its events are queued in this order."""
+    """The progress of a replay from the archive: its events are queued in this order."""
 
     #: When the event came.
     at: float
@@ -202,7 +182,7 @@ class ReplayPlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One command of a person, over all its steps."""
+    """A command of a person, with all its steps."""
 
     action_id: str
     verb: Verb
@@ -211,7 +191,7 @@ class Action:
     what: str
     #: When it began.
     at: float
-    #: How many deliveries it has changed.
+    #: The number of deliveries that it has changed.
     deliveries: int = 0
     #: Of a replay from the archive: when its first event may have come, None for any time.
     since: float | None = None
@@ -226,45 +206,43 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One delivery as it was when it was looked at."""
+    """A delivery, at the time of the query."""
 
-    #: Its event's number, in the order in which events were recorded.
+    #: The number of its event, in the order of recording.
     seq: int
     event_id: str
     event_key: str
-    #: When the event's first request came.
+    #: When the event's first request arrived.
     first_at: float
     row: DeliveryRow
     #: When the row was last written.
     changed_at: float
     #: When another event with the same body was acknowledged by this target.
     acknowledged_later_at: float | None
-    #: The last action on it, as long as that is kept.
+    #: The last action on it, if it is still kept.
     action: Action | None
-    #: State and reason before that; None where there was none, or a program of old made it.
+    #: State and reason before that action; None if there was none.
     before: tuple[State, str] | None = None
-    #: The event that has stood in for it, by superseding it or by being acknowledged later; `""`
-    #: where there is none, or it is not known.
+    #: The event that superseded it or was acknowledged later; `""` for none.
     later_event: str = ""
-    #: Its attempt is in flight until its `due_at`, unless its process has died.
+    #: An attempt is in flight until `due_at` at the latest, unless its process has died.
     is_leased: bool = False
-    #: What the receiver said at its last failed attempt that is kept, or else what went wrong; `""`
-    #: where none is kept.
-    said: str = ""
+    #: The receiver's answer to the last failed attempt, or the error; `""` if none is kept.
+    answer: str = ""
 
     def is_as_of(self, moment: float) -> bool:
-        """Whether it was so already then."""
+        """Return whether it has not changed since then."""
         return self.changed_at < moment and (self.acknowledged_later_at or 0.0) < moment
 
 
 @dataclass(frozen=True, slots=True)
 class Dossier:
-    """All that is kept of one event."""
+    """Everything that is kept of an event."""
 
     record: Record
     letter: OutboundEvent
     entries: tuple[Entry, ...]
-    #: By target, in the order in which they were made.
+    #: By target, in order of time.
     attempts: Mapping[str, tuple[Tried, ...]]
 
 
@@ -272,7 +250,7 @@ class Dossier:
 class Resend:
     """An event to be delivered to a target again."""
 
-    #: How it is put, where the store does not have it.
+    #: The record to add if the store does not have the event.
     record: Record
     letter: OutboundEvent
 
@@ -283,76 +261,77 @@ class Resend:
 
 @dataclass(frozen=True, slots=True)
 class Resent:
-    """How far one step came."""
+    """The result of one step of a replay."""
 
-    #: So many, the first ones; the next has found no room.
+    #: The number of events taken; there was no room for the next one.
     taken: int
-    #: How many of them have been queued.
+    #: The number of them that were queued.
     queued: int
 
 
-class Admin(Pauses, Protocol):
-    """Opened beside running routers, whose requests it never holds up.
+class Admin(Protocol):
+    """A store as people use it, beside running routers, whose requests it never delays.
 
-    Every method raises StoreFailed, blocks no loop, and is stopped by cancelling it. What reads
-    may take seconds in a store of millions; what writes is atomic and durable like a Store's.
+    Every method raises StoreFailed, does not block the loop, and stops when it is cancelled.
+    Queries may take seconds in a store of millions. Writes are atomic and durable, as a Store's.
     """
 
     def now(self) -> float:
-        """The time on the clock that all processes of this store share."""
-        ...
+        """Return the time on the clock that all processes of this store share."""
 
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
-        """By target and state; pairs without deliveries are left out."""
-        ...
+        """Count by target and state; pairs without deliveries are left out."""
 
     def pages(
         self, selection: Selection, size: int, after: tuple[int, str] = START
     ) -> AsyncIterator[tuple[Entry, ...]]:
-        """The deliveries in pages of up to `size`, in the order of recording, behind the one that
-        has this number and target. Each page is read when it is asked for, and no delivery comes
-        twice, whatever is changed meanwhile."""
-        ...
+        """Yield the deliveries in pages of up to `size`, in the order of recording, behind the
+        number and target `after`. Each page is read on demand, and no delivery comes twice,
+        whatever changes meanwhile."""
 
     async def dossier(self, event_id: str) -> Dossier | None:
-        """All that is kept of an event; None where it is not there (any more)."""
-        ...
+        """Return everything that is kept of an event, None if there is no such event."""
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
-        """Take up to STEP of an action's deliveries, in one commit with the action itself; how
-        many have changed. One that stands elsewhere than when it was looked at stays as it is.
+        """Apply an action to up to STEP deliveries, in one commit with the action itself, and
+        return how many changed. A delivery that has changed since the query stays as it is.
 
-        Replayed: `queued`, due now, no retry made. Discarded: `superseded`, its reason DISCARDED.
-        Restored: as before it was discarded, but dead where its record is not open any more.
+        Replay: `queued`, due now, no retry made. Discard: `superseded`, with the reason DISCARDED.
+        Restore: its state before the discard, but dead if its record is not open any more.
         """
-        ...
 
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
-        """Queue an action's events for a target, in order, due now, up to STEP of them, as far as
+        """Queue events of an action for a target, in order, due now, up to STEP of them, as far as
         its share of the store and half of the whole have room; in one commit with the action
         itself, whose place is then the last one taken. Without events it has no place any more.
 
         A delivery stays as it is if it is still being retried (RETRIED), or if this action has
-        queued it before. Where the event stands with its caller does not matter.
+        queued it before. The state of the event towards its caller does not matter.
         """
-        ...
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
-        """The last ones, newest first. They are kept for as long as dead letters."""
-        ...
+        """Return the last actions, newest first. They are kept for as long as dead letters."""
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the last pause of each target; one that is over is kept for a while."""
+
+    async def put_pause(self, pause: Pause) -> None:
+        """Write the target's pause, in place of any other."""
+
+    async def end_pause(self, target: str, who: str) -> Pause | None:
+        """End the target's pause now, and return it; None, and nothing written, without one."""
 
     async def nodes(self) -> tuple[Node, ...] | None:
-        """The processes that share the store; None where it is no matter of several."""
-        ...
+        """Return the processes that share the store; None if only one can."""
 
     async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of an action that is done."""
+    """One step of an action."""
 
-    #: How many deliveries were to be changed, and how many have been.
+    #: The number of deliveries selected, and of those that changed.
     taken: int
     changed: int
 
@@ -360,8 +339,11 @@ class Step:
 async def carry_out(
     ops: Admin, action: Action, selection: Selection, before: float = inf
 ) -> AsyncGenerator[Step, None]:
-    """The whole action, step by step, on what has not changed since `before`. Half of the time is
-    the router's: without the pauses its commits would find the store locked again and again."""
+    """Apply an action step by step to the selected deliveries that have not changed since `before`.
+
+    Half of the time is left to the router: without pauses, its commits would find the store locked
+    again and again.
+    """
     async for page in ops.pages(selection, STEP):
         began = time.monotonic()
         entries = [entry for entry in page if entry.is_as_of(before)]
@@ -370,16 +352,15 @@ async def carry_out(
         await asyncio.sleep(time.monotonic() - began)
 
 
-#: By name: the values of which any fits, or one; time spans are in seconds. None, or nothing, where
-#: it was not given.
+#: By name: one value, or several of which any may match. Time spans are in seconds. A filter that
+#: was not given is None or missing.
 Filters = Mapping[str, Any]
 
-#: All there are.
 FILTERS = ("target", "state", "match", "event", "older_than", "newer_than", "acknowledged_later")
 
 
 def selection_of(filters: Filters, now: float) -> Selection:
-    """Unless a state is given, of what is not settled."""
+    """Return the selection; without a state, of deliveries that are not settled."""
     older, newer = filters.get("older_than"), filters.get("newer_than")
     return Selection(
         targets=tuple(filters.get("target") or ()),
@@ -393,8 +374,8 @@ def selection_of(filters: Filters, now: float) -> Selection:
 
 
 def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
-    """What fits of what is there now. Unless it is said otherwise what is dead; what was
-    acknowledged later is not replayed. Raises ValueError for a state that the verb is not for."""
+    """Return the selection for an action: by default dead letters, as they are now. A dead letter
+    that was acknowledged later is not replayed by default. Raises ValueError for a wrong state."""
     states = tuple(map(State, filters.get("state") or ()))
     check_states(verb, states)
     selection = selection_of(filters, now)
@@ -410,7 +391,7 @@ def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
 
 
 def check_states(verb: Verb, states: Sequence[State]) -> None:
-    """Raises ValueError for a state that the verb is not for."""
+    """Raises ValueError for a state that the action does not apply to."""
     for state in states:
         if state not in verb.states:
             why = "is settled already"
@@ -422,16 +403,16 @@ def check_states(verb: Verb, states: Sequence[State]) -> None:
 
 
 def filter_texts(filters: Filters) -> Iterator[tuple[str, str]]:
-    """Each name with each of its values, as they are typed."""
+    """Yield each name with each of its values, as people type them."""
     for name in FILTERS:
         given = filters.get(name)
-        for each in given if isinstance(given, (list, tuple)) else (given,):
-            if each is not None:
-                yield name, _text(each)
+        for value in given if isinstance(given, (list, tuple)) else (given,):
+            if value is not None:
+                yield name, _text(value)
 
 
 def filter_words(filters: Filters) -> str:
-    """As a command line has them."""
+    """Return the filters as options of a command line."""
     pairs = ((f"--{name.replace('_', '-')}", text) for name, text in filter_texts(filters))
     return shlex.join(word for pair in pairs for word in pair)
 

@@ -1,6 +1,4 @@
-"""The store that the settings name, opened at the start, however long that takes; and the one that
-remembers nothing.
-"""
+"""Opening the store that the settings name, however long that takes; and the store for `none`."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ from router.store.url import Database
 
 
 class NoStore:
-    """Remembers nothing, and says so: what would have to be durable is refused."""
+    """Remembers nothing, and refuses what would have to be durable."""
 
     remembers = False
     nodes: Nodes | None = None
@@ -63,16 +61,16 @@ class NoStore:
         timeout: float,
         by: str = "",
     ) -> None:
-        """There is nothing to supersede."""
+        pass
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         return False
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
-        """Nothing is kept."""
+        pass
 
     async def revoke_all_credit(self, timeout: float) -> None:
-        """There is no record to spend."""
+        pass
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return {}
@@ -106,18 +104,18 @@ class NoStore:
         return Usage(0, 0, {}, 0.0)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        pass
 
 
-#: Seconds between two tries; the last one repeats.
+#: Seconds between two attempts; the last one repeats.
 WAITS = (0.5, 1.0, 2.0, 5.0)
 
-#: After how many seconds, and how often, it is told that a try still lasts.
-TELL_EVERY = 2.0
+#: An attempt that lasts is reported every so many seconds.
+REPORT_EVERY = 2.0
 
 
 def kind_of(store: Path | Database | None) -> tuple[str, str]:
-    """What kind of store it is, and where, as it was given."""
+    """Return the kind of the store, and its file or URL as it was given."""
     match store:
         case None:
             return "none", ""
@@ -132,14 +130,13 @@ async def open_store(
     limits: StoreLimits,
     door: Door = NO_DOOR,
 ) -> Store:
-    """Open a store. Other processes that want the same file are told of `door`.
-
-    Raises StartFailed, and StoreFailed for a database that is away."""
+    """Open the router's store. `door` is for other processes that want the same file. Raises
+    StartFailed, and StoreFailed if the database is unreachable."""
     match store:
         case None:
             return NoStore()
         case Database() as database:
-            # Only those wait for psycopg who chose it; likewise below.
+            # Only a router with PostgreSQL waits for the import of psycopg; likewise below.
             from router.store.postgres.connection import DatabaseAddress
             from router.store.postgres.store import PostgresStore
 
@@ -156,8 +153,8 @@ async def look_into(
     *,
     read_only: bool = False,
 ) -> Admin:
-    """For what people ask of it. Raises StartFailed, also for a file that another process has open,
-    unless it is only read. Makes no file and no table."""
+    """Open a store for people's work. Makes no file and no table. Raises StartFailed, also for a
+    file that another process owns, unless it is `read_only`."""
     if isinstance(store, Database):
         from router.store.postgres.admin import PostgresAdmin
         from router.store.postgres.connection import DatabaseAddress
@@ -173,12 +170,13 @@ async def opened(
     away: Callable[[RouterError], None],
     lasts: Callable[[float], None],
     stopping: asyncio.Event,
-    tell_every: float = TELL_EVERY,
+    report_every: float = REPORT_EVERY,
 ) -> Store | None:
-    """The store, once it can be reached; None where the stop comes first. `away` is told what went
-    wrong, after each try; `lasts` for how many seconds one has gone on, as where a large file is
-    brought up to date. Raises StartFailed where the first try shows that no waiting helps; later a
-    restart would help no more than that (a password that is being changed, say).
+    """Wait for the store; return None if the stop comes first.
+
+    `away` gets the error of each attempt, `lasts` the seconds that an attempt has lasted, for
+    instance while it upgrades a large file. Raises StartFailed only from the first attempt: later,
+    while a password is changed for instance, a restart would not help more than waiting.
     """
     stop = asyncio.create_task(stopping.wait())
     waits = chain((0.0,), WAITS, repeat(WAITS[-1]))
@@ -188,7 +186,7 @@ async def opened(
             if stop.done():
                 break
             try:
-                return await _before(stop, open_(), lasts, tell_every)
+                return await _before(stop, open_(), lasts, report_every)
             except StoreFailed as error:
                 away(error)
             except StartFailed as error:
@@ -204,12 +202,12 @@ async def _before(
     stop: asyncio.Task[bool],
     opening: Awaitable[Store],
     lasts: Callable[[float], None],
-    tell_every: float,
+    report_every: float,
 ) -> Store | None:
-    """What it opens, or None where the stop comes first."""
+    """Return the opened store, None if the stop comes first."""
     task, began = asyncio.ensure_future(opening), time.monotonic()
     ends = {task, stop}
-    while not (await asyncio.wait(ends, timeout=tell_every, return_when=FIRST_COMPLETED))[0]:
+    while not (await asyncio.wait(ends, timeout=report_every, return_when=FIRST_COMPLETED))[0]:
         lasts(time.monotonic() - began)
     if task.done():
         return task.result()

@@ -125,11 +125,9 @@ class Nodes(Protocol):
     async def beat(self, node: Node, timeout: float) -> Mapping[str, int]:
         """Write the process's row, and delete rows older than FORGOTTEN. Return the number of
         processes that are not gone, by the hash of their configuration."""
-        ...
 
     async def leave(self, node_id: str, timeout: float) -> None:
         """Delete the row of a process that ends."""
-        ...
 
 
 #: A look-up returns at most so many events of one body, open ones first.
@@ -388,12 +386,10 @@ class Store(Protocol):
 
     def now(self) -> float:
         """Return the time on the clock that all processes of this store share."""
-        ...
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
         """Return the events of a body, open ones first, at most a few dozen. The cost does not grow
         with the store."""
-        ...
 
     async def add(
         self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
@@ -402,7 +398,6 @@ class Store(Protocol):
 
         If a write misses its timeout and commits all the same, it never has credit.
         """
-        ...
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
         """Write the outcome of a request that has claimed the record. Return False, and write
@@ -411,7 +406,6 @@ class Store(Protocol):
         An acknowledged row stays acknowledged. Closing revokes the credit of all other open records
         of the body, and marks their deliveries to the targets reached as acknowledged later.
         """
-        ...
 
     async def supersede(
         self,
@@ -427,64 +421,50 @@ class Store(Protocol):
         them are marked as acknowledged later. The credit of all is revoked, and a record ends if it
         awaits nothing any more. `by` is the id of the request's event.
         """
-        ...
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         """Mark a delivery acknowledged, in whatever state it is. Return False if there is none."""
-        ...
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
         """Keep an attempt that failed after its row was written. The row gets its reason if it had
         none yet. Without such a delivery, do nothing."""
-        ...
 
     async def revoke_all_credit(self, timeout: float) -> None:
         """Revoke the credit of every record, at a cost that does not grow with the store."""
-        ...
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
         """Return when the first queued delivery of each target is due."""
-        ...
 
     async def take(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
         """Lease up to `limit` due deliveries of a target, the earliest due first. They are due
         again at `until`."""
-        ...
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         """Write the outcome of a leased delivery. Return False if the lease has ended."""
-        ...
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
         """End up to `limit` open records whose time has passed: deliveries that await a retry
         become dead letters."""
-        ...
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         """Delete up to `limit` expired events, and return their number."""
-        ...
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
         """Return the last pause of each target; one that is over is kept for a while."""
-        ...
 
     async def notice(self, name: str, timeout: float) -> Notice | None:
         """Return the last notice about a subject, None if there is none or it was long ago."""
-        ...
 
     async def notify(
         self, name: str, notice: Notice, before: Notice | None, timeout: float
     ) -> bool:
         """Replace the notice `before`. Return False, and write nothing, if another process has
         replaced it already. A second call with the same notice returns the same."""
-        ...
 
     async def usage(self, timeout: float) -> Usage:
         """Count the contents; the cost does not grow with the number of rows."""
-        ...
 
     async def close(self) -> None:
         """Finish pending writes, for a few seconds, and close."""
-        ...

@@ -1,6 +1,4 @@
-"""Deliveries for people to look at, as SQL that all stores share: counts, pages, actions; and how
-full a store is.
-"""
+"""SQL that all stores share, for the deliveries that people look at; and how full a store is."""
 
 from __future__ import annotations
 
@@ -15,6 +13,8 @@ from router.store.admin import Action, Count, Entry, Later, ReplayPlace, Selecti
 from router.store.protocol import (
     COLUMNS,
     DeliveryRow,
+    Record,
+    Stage,
     State,
     StoreLimits,
     Tried,
@@ -60,23 +60,23 @@ _ACTION = (
 _ACTIONS = "SELECT {actions} FROM {schema}actions a ORDER BY a.seq DESC LIMIT {size}"
 
 
-#: That the event has such a row in a table, as a term.
+#: A condition: the event has such a row in a table.
 _EXISTS = "EXISTS (SELECT 1 FROM {} x WHERE x.seq = d.seq AND ({}))"
 
-#: Of a delivery: its last attempt has failed.
+#: A condition: the last attempt of a delivery has failed.
 _FAILED = "x.reason NOT IN ('', 'acknowledged')"
 
 
 class Values(list[Any]):
-    """What a query's `$1`, `$2`, … stand for."""
+    """The values of a query's `$1`, `$2`, …"""
 
     def put(self, value: Any) -> str:
-        """The mark that stands for one more."""
+        """Add one, and return its mark."""
         self.append(value)
         return f"${len(self)}"
 
     def all(self, values: tuple[Any, ...]) -> str:
-        """The marks for several, in a row."""
+        """Add several, and return their marks."""
         return ", ".join(map(self.put, values))
 
 
@@ -88,17 +88,17 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What is not the same in every store."""
+    """The parts of a query that differ between stores."""
 
-    #: Deliveries as `d`, with their events as `e` and what has the key.
+    #: Deliveries as `d`, events as `e`, and the table with the key.
     tables: str
     #: The column with the event's key.
     key: str
-    #: That the key fits one of the patterns, as a term.
+    #: Makes a condition: one of the patterns matches the key.
     fits: Callable[[Values, tuple[Glob, ...]], str]
-    #: That the event is known by a word, as a term.
+    #: Makes a condition: the event is known by a word.
     known: Callable[[str], str]
-    #: What is put before the name of a table.
+    #: The prefix of a table's name.
     schema: str = ""
 
     def counts(self, selection: Selection) -> Query:
@@ -130,7 +130,7 @@ class Dialect:
         return Query(_ATTEMPTS.format(schema=self.schema, event_id=values.put(event_id)), values)
 
     def _condition(self, selection: Selection, values: Values) -> str:
-        """What costs most to decide comes last."""
+        """Join the conditions, the most expensive ones last."""
         terms = ["d.seq > 0"]
         if selection.event_ids:
             ids = values.all(selection.event_ids)
@@ -167,11 +167,22 @@ class Dialect:
         return " AND ".join(terms)
 
     def _has_code(self, codes: tuple[str, ...], values: Values) -> str:
-        """A record that is not closed was last told a failure."""
         marks = values.all(codes)
-        said = f"x.code IN ({marks}) OR CAST(x.status AS text) IN ({marks})"
-        told = f"CASE e.stage WHEN 'closed' THEN '{SUCCESS}' ELSE '500' END IN ({marks})"
-        return f"({told} OR {_EXISTS.format(f'{self.schema}attempts', said)})"
+        answer = f"x.code IN ({marks}) OR CAST(x.status AS text) IN ({marks})"
+        # The last reply for a record that is not closed was a failure.
+        reply = f"CASE e.stage WHEN 'closed' THEN '{SUCCESS}' ELSE '500' END IN ({marks})"
+        return f"({reply} OR {_EXISTS.format(f'{self.schema}attempts', answer)})"
+
+
+def record(row: Sequence[Any]) -> Record:
+    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, revoked = row
+    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
+    return Record(event_id, Stage(stage), *times, credit_revoked=bool(revoked))
+
+
+def delivery_row(row: Sequence[Any]) -> DeliveryRow:
+    target, state, reason, due_at, retries = row
+    return DeliveryRow(target, State(state), reason, float(due_at), retries)
 
 
 def count(row: tuple[Any, ...]) -> Count:
@@ -193,11 +204,11 @@ def entry(row: tuple[Any, ...]) -> Entry:
 
 
 def attempts(rows: Iterable[tuple[Any, ...]]) -> dict[str, tuple[Tried, ...]]:
-    """By target, in order."""
+    """Group attempts by target, in order."""
     by_target: dict[str, list[Tried]] = {}
     for target, *columns in rows:
         by_target.setdefault(target, []).append(attempt_of(columns))
-    return {target: tuple(each) for target, each in by_target.items()}
+    return {target: tuple(attempts) for target, attempts in by_target.items()}
 
 
 def action(row: tuple[Any, ...]) -> Action:
@@ -206,43 +217,44 @@ def action(row: tuple[Any, ...]) -> Action:
     return Action(action_id, Verb(verb), who, what, at, deliveries, since, place)
 
 
-#: What an event takes up besides its body and key, with its rows and index entries, in bytes.
+#: The size of an event besides its body and key, with its rows and index entries, in bytes.
 OVERHEAD = 1024
 
 
 def event_size(event: Event) -> int:
-    """In bytes, as it counts for the limits."""
+    """Return the bytes that count for the limits."""
     return OVERHEAD + len(event.body) + len(event.event_key)
 
 
 def usage(
     counted: Iterable[tuple[str, str, int, int]], oldest: float | None, limits: StoreLimits
 ) -> Usage:
-    """From rows of target, state, number and bytes: the events under `""` and `""`, the unsettled
+    """Sum up rows of target, state, number and bytes: events under `""` and `""`, unsettled
     deliveries under their targets and states."""
-    found = {(target, state): (rows, size) for target, state, rows, size in counted}
-    rows, size = found.pop(("", ""), (0, 0))
-    by_target: dict[str, tuple[int, int]] = {}
-    for (target, _), (some, some_bytes) in found.items():
-        before = by_target.get(target, (0, 0))
-        by_target[target] = (before[0] + some, before[1] + some_bytes)
-    shares = [
-        (max(some / limits.max_rows, some_bytes / limits.max_bytes) / limits.share, target)
-        for target, (some, some_bytes) in by_target.items()
-    ]
-    whole = max(rows / limits.max_rows, size / limits.max_bytes)
-    parts = [(whole, ""), *shares]
-    fullest, fullest_of = max(parts)
-    full = frozenset(name for part, name in parts if part >= 1.0)
-    counts = {(target, State(state)): some for (target, state), (some, _) in found.items()}
-    return Usage(rows, size, counts, fullest, fullest_of, oldest, full)
+    counts: dict[tuple[str, State], int] = {}
+    #: The rows and bytes of a target, `""` for all events.
+    sums: dict[str, tuple[int, int]] = {"": (0, 0)}
+    for target, state, rows, size in counted:
+        before = sums.get(target, (0, 0))
+        sums[target] = (before[0] + rows, before[1] + size)
+        if target:
+            counts[target, State(state)] = rows
+    parts = {
+        target: max(rows / limits.max_rows, size / limits.max_bytes)
+        / (limits.share if target else 1.0)
+        for target, (rows, size) in sums.items()
+    }
+    fullest, fullest_of = max((part, target) for target, part in parts.items())
+    full = frozenset(target for target, part in parts.items() if part >= 1.0)
+    return Usage(*sums[""], counts, fullest, fullest_of, oldest, full)
 
 
 def fitting(
     sizes: Sequence[int], whole: tuple[int, int], of_target: tuple[int, int], limits: StoreLimits
 ) -> int:
-    """How many of these, the first ones, a person may still add: within a target's share, and in
-    half of the store, for the rest is for what comes. Both are used by so many rows and bytes."""
+    """Return how many of these events, from the first on, a person may add: within the target's
+    share, and half of the store; the other half is for callbacks. `whole` and `of_target` are the
+    rows and bytes in use."""
     for count, size in enumerate(accumulate(sizes), 1):
         for (rows, used), part in ((whole, 0.5), (of_target, limits.share)):
             if rows + count > limits.max_rows * part or used + size > limits.max_bytes * part:

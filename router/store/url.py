@@ -1,4 +1,4 @@
-"""A PostgreSQL database as a URL names it: read strictly, and never shown with what is secret."""
+"""The URL of a PostgreSQL database: parsed strictly, and shown without its secrets."""
 
 from __future__ import annotations
 
@@ -11,25 +11,18 @@ from router.model.secret import Secret
 
 SCHEMES = ("postgresql", "postgres")
 
-#: What a URL may say besides where the database is. Strictly: a mistyped `sslmode` that is passed
-#: over would be a connection without TLS.
+#: The parameters that a URL may have. A mistyped `sslmode` that was ignored would be a connection
+#: without TLS.
 PARAMETERS = (
     *("application_name", "channel_binding", "gssencmode", "host", "hostaddr"),
     *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
     *("krbsrvname", "load_balance_hosts", "passfile", "require_auth", "schema"),
-    *(
-        "ssl_min_protocol_version",
-        "sslcert",
-        "sslcrl",
-        "sslkey",
-        "sslmode",
-        "sslrootcert",
-        "sslsni",
-    ),
+    *("ssl_min_protocol_version", "sslcert", "sslcrl", "sslkey"),
+    *("sslmode", "sslrootcert", "sslsni"),
     *("target_session_attrs", "tcp_user_timeout"),
 )
 
-#: The router's own parameter, the schema that has its tables: a name that needs no quotes.
+#: The router's own parameter, the schema of its tables: a name that needs no quotes.
 _SCHEMA = re.compile("[a-z_][a-z0-9_]{0,62}")
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -39,15 +32,15 @@ _WRONG = f"this is not the URL of a PostgreSQL database ({_LIKE})"
 
 _BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
-#: One server: a name, an IPv4 address, or an IPv6 address in brackets; and its port.
+#: A server: a name, an IPv4 address, or an IPv6 address in brackets; and its port.
 _SERVER = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database and how to log in to it."""
+    """A database and its login."""
 
-    #: As it was given; shown are the servers and the database's name, no user and no parameter.
+    #: As it was given. It prints as servers and name, without user and parameters.
     url: Secret
     has_password: bool
 
@@ -56,10 +49,10 @@ class Database:
 
 
 def parse_database(text: str) -> Database:
-    """Raises ValueError with a sentence that repeats nothing of what may be a password."""
+    """Raises ValueError with a sentence that repeats nothing that may be a password."""
     try:
         parts = urlsplit(text)
-    except ValueError:  # its own text may repeat a password
+    except ValueError:  # its text may repeat a password
         raise ValueError(_WRONG) from None
     if parts.scheme not in SCHEMES or not text.isprintable() or " " in text:
         raise ValueError(_WRONG)
@@ -67,7 +60,7 @@ def parse_database(text: str) -> Database:
     special = "@" in user + parts.path + parts.query or parts.fragment
     if special or _BARE_PERCENT.search(user):
         raise ValueError(
-            "what is special in a user or a password is written as in URLs: / as %2F, "
+            "special characters in a user or a password are written as in URLs: / as %2F, "
             "? as %3F, # as %23, @ as %40, % as %25"
         )
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -84,7 +77,7 @@ def _check_servers(servers: str, parameters: dict[str, str]) -> None:
     for server in servers.split(",") if servers else ():
         match = _SERVER.fullmatch(server)
         if match is None or not 0 < int(match[1] or 5432) < 65536:
-            raise ValueError(f"the URL's servers are not NAME:PORT, with commas between ({_LIKE})")
+            raise ValueError(f"the URL's servers are not NAME:PORT, separated by commas ({_LIKE})")
 
 
 def _check_parameters(parameters: dict[str, str]) -> None:
@@ -94,9 +87,9 @@ def _check_parameters(parameters: dict[str, str]) -> None:
         if name not in PARAMETERS:
             near = get_close_matches(name, PARAMETERS, n=1)
             meant = f", did you mean {near[0]}?" if near else f": {', '.join(PARAMETERS)}"
-            raise ValueError(f"the URL has a parameter that is none of the known ones{meant}")
+            raise ValueError(f"the URL has an unknown parameter{meant}")
     if not _SCHEMA.fullmatch(parameters.get("schema", "_")):
-        raise ValueError("the URL's schema has up to 63 of a-z, 0-9 and _, no digit first")
+        raise ValueError("the URL's schema may have up to 63 of a-z, 0-9 and _, no digit first")
     mode = parameters.get("sslmode")
     if mode is not None and mode not in SSL_MODES:
-        raise ValueError(f"the URL's sslmode is none of {', '.join(SSL_MODES)}")
+        raise ValueError(f"the URL's sslmode is not one of {', '.join(SSL_MODES)}")

@@ -1,7 +1,7 @@
-"""What people are shown of a store, as JSON: a TypedDict for each form, and what makes it.
+"""The JSON that people see of a store: a TypedDict for each kind, and the function that makes it.
 
-Commands print these, and make their texts of them. Times are ISO 8601 in UTC, to the second. Where
-a type is an enum, its text may stand instead: that is how it comes out of JSON, so compare by `==`.
+Commands print these, and make their texts from them. Times are ISO 8601 in UTC, to the second. In
+place of an enum there may be its text, if it was read from JSON: compare by `==`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from router.store.admin import Action, Count, Dossier, Entry, Verb
 from router.store.protocol import Node, Pause, Stage, State, Tried
 from router.telemetry.log.lines import utc
 
-#: What may need a person comes first.
+#: States that may need a person come first.
 _ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)
 
 
@@ -44,7 +44,7 @@ class PauseView(TypedDict):
     until: str
     because: str
     who: str
-    #: Who has ended it before its time.
+    #: The person who has resumed the target.
     resumed_by: str | None
 
 
@@ -56,12 +56,12 @@ class EntryView(TypedDict):
     target: str
     state: State
     reason: str
-    #: The receiver's words at the last failed attempt, or else what went wrong, `""` for none;
-    #: earlier versions don't tell it.
+    #: The receiver's answer to the last failed attempt, or the error, `""` for none. 0.2.0 has no
+    #: such field.
     said: NotRequired[str]
     retries: int
-    #: Of a queued one; and whether an attempt is in flight until then, at the longest, which
-    #: earlier versions don't tell.
+    #: When the queue tries it next; and whether an attempt is in flight until then, at the latest,
+    #: a field that 0.2.0 does not have.
     due_at: str | None
     in_flight: NotRequired[bool]
     changed_at: str
@@ -99,12 +99,12 @@ class DossierView(TypedDict):
     request_id: str
     bytes: int
     sha256: str
-    #: Of an open one, as is when it ends.
+    #: Only of an open event.
     due_at: str | None
     ends_at: str | None
     trace_id: str | None
     deliveries: list[TriedEntryView]
-    #: Where it was asked for.
+    #: If it was asked for.
     body: NotRequired[str]
 
 
@@ -130,7 +130,7 @@ class NodeView(TypedDict):
 
 
 def count_views(counts: Iterable[Count]) -> list[CountView]:
-    """By target, and what may need a person first."""
+    """Order counts by target, and states that may need a person first."""
     return [
         {
             "kind": "count",
@@ -178,7 +178,7 @@ def entry_view(entry: Entry) -> EntryView:
         "target": row.target,
         "state": row.state,
         "reason": row.reason,
-        "said": entry.said,
+        "said": entry.answer,
         "retries": row.retries,
         "due_at": utc(row.due_at) if row.state is State.QUEUED else None,
         "in_flight": entry.is_leased,
@@ -192,7 +192,7 @@ def entry_view(entry: Entry) -> EntryView:
 def dossier_view(dossier: Dossier, *, body: bool) -> DossierView:
     record, letter = dossier.record, dossier.letter
     is_open = record.stage is Stage.OPEN
-    shape: DossierView = {
+    view: DossierView = {
         "kind": "event",
         "event_id": record.event_id,
         "event_key": letter.event.event_key,
@@ -215,8 +215,8 @@ def dossier_view(dossier: Dossier, *, body: bool) -> DossierView:
         ],
     }
     if body:
-        shape["body"] = letter.event.body.decode("utf-8", "backslashreplace")
-    return shape
+        view["body"] = letter.event.body.decode("utf-8", "backslashreplace")
+    return view
 
 
 def _tried(tried: Tried) -> TriedView:
@@ -250,5 +250,5 @@ def node_view(node: Node) -> NodeView:
         "gone": node.gone,
         "ready": node.ready,
         "figures": dict(node.figures),
-        "troubles": [{"at": utc(each.at), "what": each.what} for each in node.troubles],
+        "troubles": [{"at": utc(trouble.at), "what": trouble.what} for trouble in node.troubles],
     }

@@ -20,7 +20,7 @@ _TOLD = 3
 
 
 def main() -> int:
-    """0 where every promise has held, 1 where one was broken, with its story."""
+    """Return 0 if every promise has held, 1 with the story of a broken one."""
     args = _arguments()
     runs: list[Figures] = []
     for seed in range(args.seed, args.seed + args.runs):
@@ -47,7 +47,7 @@ def _plan(seed: int, args: argparse.Namespace) -> Plan:
 
 
 def _verdict(plan: Plan) -> Verdict | None:
-    """Play a run; None where it could not be ended, as is said."""
+    """Play a run; return None and print why if it could not be ended."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             return judge(asyncio.run(play(plan, Path(folder))))

@@ -1,4 +1,4 @@
-"""Stopping a process right before one system call, so between any two of its effects."""
+"""Kill a process right before one system call, and so between any two of its effects."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _TIME = re.compile(r"\d+\.\d+")
 
 
 class NoStrace(Exception):
-    """It is not there, or may not look at another process here."""
+    """There is no strace, or it may not trace another process here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Before the `number`th such call, from 1, since strace was attached. Any thread counts for
-    itself."""
+    """Before the `number`th such call since strace was attached, from 1. Each thread counts
+    separately."""
 
     call: str
     number: int
@@ -41,8 +41,8 @@ class Point:
 
 @asynccontextmanager
 async def killed_at(point: Point, pid: int, log: Path) -> AsyncIterator[None]:
-    """While the block runs, the process is killed before that call is made; `log` is to be read by
-    `time_of_death`. Raises NoStrace."""
+    """Kill the process before that call, while the block runs; `time_of_death` reads `log`. Raises
+    NoStrace."""
     if not (shutil.which("strace") or (ROOT / ".tools/strace/usr/bin/strace").exists()):
         raise NoStrace("strace is not installed; scripts/strace fetches it")
     inject = f"inject={point.call}:signal=KILL:when={point.number}"
@@ -67,7 +67,7 @@ async def killed_at(point: Point, pid: int, log: Path) -> AsyncIterator[None]:
 
 
 def time_of_death(log: Path) -> float:
-    """When the process made its last call, in Unix time: those around it see its end before its
-    parent hears of it."""
+    """Return the Unix time of the process's last call. Others notice its end before its parent
+    does."""
     calls = (line for line in log.read_text().splitlines() if "+++" not in line)
     return max(float(_TIME.search(line)[0]) for line in calls)  # type: ignore[index]

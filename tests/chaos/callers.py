@@ -1,4 +1,4 @@
-"""EBaaS, as it calls the router: its schedule, its impatience, and the proxies in between."""
+"""EBaaS as it calls the router: its schedule, its timeouts, and the proxies in between."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALLER_TIMEOUT, PROXY_TIMEOUT = 20.0, 20.0
 
 
 class Callers:
-    """Every caller, each with one event."""
+    """All callers, each with one event."""
 
     def __init__(self, plan: Plan, history: History, routers: Sequence[Router]) -> None:
         self._plan = plan
@@ -30,7 +30,7 @@ class Callers:
         self.calm = False
 
     async def call(self, number: int, body: int) -> Source:
-        """One event, by the schedule, until it has its `000` or is given up."""
+        """Send one event by the schedule, until it has its `000` or is given up."""
         source = Source(number, body)
         self._history.sources.append(source)
         for made in range(1 + EBAAS.retries):
@@ -43,7 +43,7 @@ class Callers:
         return source
 
     async def settled(self) -> None:
-        """Return once no proxy waits for anything any more."""
+        """Wait until no proxy waits for a reply."""
         if self._proxies:
             await asyncio.wait(self._proxies)
 
@@ -68,7 +68,7 @@ class Callers:
         return request
 
     def _balance(self, request: Request) -> Router | None:
-        """Any of those that are there; None while none is."""
+        """Return any router that is up; None if there is none."""
         up = [router for router in self._routers if router.url is not None]
         return self._plan.random("balance", request.name).choice(up) if up else None
 
@@ -114,7 +114,7 @@ class Callers:
 
 
 def body_of(number: int) -> bytes:
-    """The body of that event: the same for all of its requests."""
+    """Return the body of that event: the same for all of its requests."""
     fields = {"event_source": "a", "event_topic": "gs", "event_type": "cert", "event_status": "1"}
     return json.dumps({**fields, "changes": [str(number)]}).encode()
 
@@ -129,7 +129,7 @@ def _message(request: Request, path: str, connection: str) -> bytes:
 
 
 async def _reply(reader: asyncio.StreamReader) -> str:
-    """The code of a whole reply. Raises EOFError where the connection ends before one."""
+    """Return the code of a whole reply. Raises EOFError if the connection ends before one."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
     return str(json.loads(await reader.readexactly(int(length)))["code"])

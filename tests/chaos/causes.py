@@ -1,8 +1,6 @@
-"""Why a target has seen an event again, told from what was done to the router.
-
-For each earlier time that the target had acted on it there has to be a reason why the router did
-not know of that any more, or never did. The words are those of `router.delivery.rules.Cause`.
-"""
+"""The cause of each delivery that a target has seen again. For each earlier time that the target
+had acted on it there must be a reason why the router did not know of that. The words are those of
+`router.delivery.rules.Cause`."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ _TOLD_WITHIN = 3.0
 
 
 class Group:
-    """The events of one body, and all that was seen of them."""
+    """The events of one body, with everything seen of them."""
 
     def __init__(self, history: History, body: int, processes: int) -> None:
         self.history = history
@@ -49,21 +47,21 @@ class Group:
         return [seen for seen in self.seen if seen.target == target and seen.acknowledged]
 
     def again(self) -> Iterator[tuple[Seen, Cause | None]]:
-        """What targets have acted on again, once more than there are events, and why."""
+        """Return the repeated deliveries and their causes: those beyond one for each event."""
         for target in TIMEOUTS:
             acted = self.acted(target)
             for number in range(len(self.sources), len(acted)):
                 yield acted[number], self._cause(acted[number], acted[:number])
 
     def _cause(self, again: Seen, before: list[Seen]) -> Cause | None:
-        """That of the last time before; None if there was one that the router had to know of."""
+        """Return the cause for the last time before; None if the router must have known of one."""
         if len(self.sources) > 1:
             return Cause.OVERLAP
         causes = [self._forgotten(earlier, again) for earlier in before]
         return None if None in causes else causes[-1]
 
     def _forgotten(self, earlier: Seen, again: Seen) -> Cause | None:
-        """Why the router did not know at the later time that the target had acted before."""
+        """Return why the router did not know at the later time that the target had acted before."""
         if earlier.event_id != again.event_id:
             return self._renamed(*sorted(map(self._first, (earlier, again)), key=_began))
         return (
@@ -74,11 +72,12 @@ class Group:
         )
 
     def _first(self, seen: Seen) -> Seen:
-        """The first that was seen of that id."""
+        """Return the first request seen with that id."""
         return next(each for each in self.seen if each.event_id == seen.event_id)
 
     def _renamed(self, old: Seen, new: Seen) -> Cause | None:
-        """Why the caller's one event was taken for two: the first that was seen of each."""
+        """Return why the caller's one event was taken for two, from the first request seen of
+        each."""
         return (
             self._unrecorded(old)
             or self._unread(old, new)
@@ -96,22 +95,22 @@ class Group:
         return Cause.CRASH if died and not request.code else None
 
     def _elsewhere(self, earlier: Seen, again: Seen) -> Cause | None:
-        """The earlier attempt, or its request, was still under way, in another process."""
+        """The earlier attempt, or its request, was still under way in another process."""
         if self.processes == 1 or not earlier.acknowledged:
             return None
         until = max(earlier.ended, self.requests[earlier.request].ended) + self.margin
         return Cause.OTHER_PROCESS if again.began <= until else None
 
     def _late(self, earlier: Seen) -> Cause | None:
-        """It acted, and its answer has not surely reached the router in time. On a busy machine
-        that may be the router's own slowness, of which only the router can tell."""
+        """The target acted, and its answer may not have reached the router in time. On a busy
+        machine the router itself may have been slow, which only its log shows."""
         slow = earlier.ended - earlier.began > TIMEOUTS[earlier.target] - self.margin
         attempt, until = (earlier.event_id, earlier.target), earlier.ended + _TOLD_WITHIN
         told = any(a == attempt and earlier.ended <= at <= until for at, a in self.timed_out)
         return Cause.LATE if slow or told or not earlier.acknowledged else None
 
     def _died(self, earlier: Seen) -> Cause | None:
-        """The router was ended before it had made the acknowledgement durable."""
+        """The router ended before it had made the acknowledgement durable."""
         request, durable = self.requests[earlier.request], earlier.ended
         if earlier.began <= request.ended:
             durable = max(durable, request.ended)
@@ -121,7 +120,7 @@ class Group:
         return None
 
     def _unread(self, old: Seen, new: Seen) -> Cause | None:
-        """A request in between may have got its `000`, and its caller did not read it."""
+        """A request in between may have got its `000`, which its caller did not read."""
         for request in self.reached():
             unread = request.left or request.broken
             between = old.began <= request.ended and request.began < new.began
@@ -139,7 +138,7 @@ class Group:
         )
 
     def _split(self, new: Seen) -> Cause | None:
-        """Two requests were under way together: each got what it got for itself."""
+        """Two requests were under way together, each with its own deliveries."""
         for one, other in combinations(self.reached(), 2):
             held = one.ended + (self.margin if one.left else 0.0)
             if other.began <= min(held, new.began):
@@ -147,7 +146,7 @@ class Group:
         return None
 
     def _expired(self, new: Seen) -> Cause | None:
-        """A retry came too late for what was recorded, or for the record itself."""
+        """A retry came too late for the record's credit, or for the record itself."""
         reached = [request for request in self.reached() if request.began <= new.began]
         credit = 2 * EBAAS.waits[0] + GRACE - self.margin
         for request in reached:
@@ -157,12 +156,12 @@ class Group:
         return Cause.EXPIRED if new.began - reached[0].began > ENDS - self.margin else None
 
     def _last_recorded(self, requests: list[Request]) -> Request | None:
-        """The last that surely is; where none surely is, the first may be."""
+        """Return the last request that is certainly recorded; otherwise the first."""
         recorded = [request for request in requests if self.history.recorded(request)]
         return next(iter([*reversed(recorded), *requests]), None)
 
     def _slow(self, earlier: Seen, again: Seen) -> Cause | None:
-        """The store was too slow to be told, or was not asked."""
+        """The store was too slow, or was not asked."""
         told = self.history.store_failed(earlier.began, again.began)
         between = [r for r in self.reached() if earlier.began <= r.ended and r.began <= again.began]
         failed = any(r.code == "500" and not self.history.recorded(r) for r in between)

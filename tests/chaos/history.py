@@ -1,7 +1,5 @@
-"""What really happened, as callers, targets and whoever holds the whip have seen it.
-
-Times are Unix time, in seconds.
-"""
+"""The events of a run, as callers, targets and the test itself have seen them. Times are Unix time,
+in seconds."""
 
 from __future__ import annotations
 
@@ -11,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic, time
 
+from tests.chaos.log import Line
 from tests.chaos.plan import ENDS, REPLY_WITHIN, REQUIRED, Blow, Manner, Storm
-from tests.chaos.told import Line
 
 #: How long the router may take to notice that a caller has gone, or to make something durable,
 #: in seconds, and how many times longer than this program is itself kept waiting.
@@ -38,7 +36,7 @@ class Source:
 
     @property
     def arrived(self) -> float | None:
-        """When its first request came to a router."""
+        """When its first request reached a router."""
         return min((r.began for r in self.requests if r.reached), default=None)
 
     @property
@@ -53,7 +51,7 @@ class Source:
 
 @dataclass(eq=False)
 class Request:
-    """One request of a caller, which it names, so that targets can tell whose it is."""
+    """One request of a caller, with a name, so that targets know whose it is."""
 
     source: Source
     number: int
@@ -76,7 +74,7 @@ class Request:
 
     @property
     def broken(self) -> bool:
-        """No reply has come, though somebody waited for it."""
+        """No reply came, though the caller waited for it."""
         return self.reached and not self.code and not self.left
 
 
@@ -99,7 +97,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """The router, or a part of it, was ended."""
+    """A router, or a part of it, was ended."""
 
     at: float
     blow: Blow
@@ -110,7 +108,7 @@ class Struck:
 
 @dataclass(frozen=True, slots=True)
 class Stormy:
-    """The store, or a node's way to it, was not as it should be."""
+    """The store, or a node's way to it, had a fault."""
 
     at: float
     storm: Storm
@@ -120,7 +118,7 @@ class Stormy:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The plan that routes.yaml leads to."""
+    """The plan of a routes.yaml."""
 
     required: frozenset[str]
     optional: frozenset[str]
@@ -151,20 +149,20 @@ class History:
 
     @property
     def margin(self) -> float:
-        """How long what the router does at once may take."""
+        """How long an immediate action of the router may take."""
         return _MARGIN + _PER_LAG * self.lag
 
     async def measure_lag(self) -> None:
-        """For ever."""
+        """Measure the loop's delays until cancelled."""
         while True:
             began = monotonic()
             await asyncio.sleep(_TICK)
             self.lag = max(self.lag, monotonic() - began - _TICK)
 
     def recorded(self, request: Request) -> bool:
-        """Its caller was told that it failed, and so it is in the store, unless the router's line
-        says that it is not. Of one that has died before its line a reply at the last moment may be
-        one that has not waited for a store that was too slow."""
+        """Return whether its caller got a failure, so that it is in the store, unless the router's
+        line says otherwise. A router that died before its line may have replied without waiting for
+        a slow store."""
         if request.code != "500":
             return False
         if request.name in self._lines:
@@ -173,7 +171,7 @@ class History:
         return in_time and not self.store_failed(request.began, request.ended)
 
     def answered_blindly(self, source: Source) -> bool:
-        """Its `000` was given by a router that did not know what was recorded before."""
+        """Its `000` came from a router that did not know the earlier records."""
         lines = (self._lines.get(r.name) for r in source.requests if r.code == "000")
         return any(line is not None and line.fields.get("cause") == "store" for line in lines)
 
@@ -188,8 +186,8 @@ class History:
         return any(self.recorded(request) for request in source.requests)
 
     def store_failed(self, began: float, ended: float) -> bool:
-        """Nobody does anything to the store, but a machine that is busy enough makes it too slow.
-        The router says so within some seconds, and for a while asks it no more."""
+        """The store failed without a fault of the test: a busy machine makes it too slow. The
+        router logs that within seconds, and for a while does not ask the store."""
         begin, end = began - STORE_TROUBLE, ended + STORE_TROUBLE
         return any(begin <= line.at <= end for line in self.told if line.store_failed)
 
@@ -200,15 +198,15 @@ class History:
         return [*before[-1:], *between]
 
     def required(self, request: Request) -> frozenset[str]:
-        """Those that were required of it, whatever table it started with."""
+        """The targets that were required of it, with any table it may have started with."""
         return frozenset.intersection(*(table.required for table in self.in_force(request)))
 
     def optional(self, request: Request) -> frozenset[str]:
         return frozenset.intersection(*(table.optional for table in self.in_force(request)))
 
     def always_required(self, sources: Iterable[Source]) -> frozenset[str]:
-        """Those that were required of every request of these, and as long as their records may
-        have lived."""
+        """The targets that were required of every one of these requests, for as long as their
+        records may have lived."""
         requests = [request for source in sources for request in source.requests]
         began = min(request.began for request in requests)
         over = max(request.ended for request in requests) + ENDS

@@ -1,4 +1,4 @@
-"""What the store says in the end."""
+"""The contents of the store at the end of a run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(store: Store) -> Kept:
 
 
 def unsettled(store: Store) -> int:
-    """How many records are open, and how many deliveries are not settled."""
+    """Count open records and unsettled deliveries."""
     ((count,),) = query(
         store,
         "SELECT (SELECT count(*) FROM events WHERE stage = 'open') + "

@@ -1,4 +1,4 @@
-"""What is done in one run, all of it drawn from the seed: nothing here depends on what happens."""
+"""The actions of one run, all drawn from the seed: they do not depend on what happens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WANDERING = ("w0", "w1")
 
 
 class Mood(StrEnum):
-    """What a target does with one request."""
+    """The behaviour of a target in one request."""
 
     WELL = "well"
     #: It fails, and has not acted.
@@ -58,7 +58,7 @@ _PACES = {Mood.LATE: (0.8, 1.3), Mood.SLOW: (0.55, 0.75)}
 
 
 class Manner(StrEnum):
-    """What a caller does in one request."""
+    """The behaviour of a caller in one request."""
 
     WAITS = "waits"
     #: It closes or resets the connection before it has its reply.
@@ -71,7 +71,7 @@ class Manner(StrEnum):
 
 
 class Blow(StrEnum):
-    """What befalls the router."""
+    """The end of a router."""
 
     #: kill -9.
     KILL = "kill"
@@ -80,7 +80,7 @@ class Blow(StrEnum):
 
 
 class Storm(StrEnum):
-    """What befalls the database that nodes share, or one node's way to it."""
+    """A fault of the database that nodes share, or of one node's way to it."""
 
     #: The server is stopped, or crashes, and is started again.
     RESTART = "restart"
@@ -101,7 +101,7 @@ class Storm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How often things go wrong: chances per attempt, request or event."""
+    """The frequency of faults: chances per attempt, request or event."""
 
     fails: float
     slow: float
@@ -132,7 +132,7 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Another routes.yaml; one that is broken changes nothing."""
+    """Another routes.yaml; a broken one changes nothing."""
 
     at: float
     #: Which side each wandering target is on: required, optional, or out; gone is not defined.
@@ -163,7 +163,8 @@ class Plan:
 
     @cached_property
     def rates(self) -> Rates:
-        """Every run has crashes; it has few other kinds of trouble, so that each shows alone."""
+        """Every run has crashes and few other kinds of faults, so that each kind shows on its
+        own."""
         random = self.random("rates")
 
         def maybe(chance: float, least: float, most: float) -> float:
@@ -194,8 +195,8 @@ class Plan:
         return sendings
 
     def blows(self, node: int) -> list[tuple[float, Blow, float]]:
-        """How long that router has been up, what befalls it then, and how long it stays down; more
-        of them than there is time for."""
+        """Yield the uptime of that router, the blow, and the downtime; more of them than there is
+        time for."""
         random = self.random("blows", node)
         kinds = [Blow.KILL] * 4 + [Blow.TERM]
         downs = [0.0] * 12 + [0.5] * 2 + [2.5]
@@ -210,7 +211,7 @@ class Plan:
 
     @cached_property
     def storms(self) -> list[tuple[float, Storm, int, float]]:
-        """When each begins, which it is, the node that it is about, and how long it lasts."""
+        """Yield the start, the kind, the node and the duration of each storm."""
         random, storms, at = self.random("storms"), list[tuple[float, Storm, int, float]](), 0.0
         while self.database and self.rates.storms and at < self.seconds:
             at += random.uniform(0.3, 1.7) * self.rates.storms
@@ -253,15 +254,15 @@ class Plan:
         return outages
 
     def doomed(self, target: str, body: int) -> bool:
-        """The target never takes that event; this is no fault that ends."""
+        """The target never accepts that event; this fault does not end."""
         chance = self.random("doomed", body).random()
         return chance < self.rates.doomed and target == self.random("dooms", body).choice(
             (*REQUIRED, *OPTIONAL)
         )
 
     def mood(self, target: str, body: int, nth: int) -> tuple[Mood, float]:
-        """What a target does with its nth request of that event, and how long it takes: a part of
-        the attempt's time."""
+        """Return the behaviour of a target in its nth request of that event, and its duration as a
+        part of the attempt's time."""
         random, rates = self.random("mood", target, body, nth), self.rates
         chance, pace = random.random(), random.choice((0.0, 0.0, 0.05, 0.2))
         for moods, rate in (
@@ -276,7 +277,8 @@ class Plan:
         return Mood.WELL, pace
 
     def manner(self, source: int, nth: int) -> tuple[Manner, float]:
-        """What a caller does in its nth request, and after how many seconds, if at all."""
+        """Return the behaviour of a caller in its nth request, and after how many seconds, if at
+        all."""
         random, rates = self.random("manner", source, nth), self.rates
         chance = random.random()
         if chance < rates.leaves:
@@ -287,7 +289,7 @@ class Plan:
         return Manner.WAITS, 0.0
 
     def keeps(self, source: int, nth: int) -> bool:
-        """A caller's nth request leaves its connection open for another one."""
+        """Return whether a caller's nth request leaves its connection open."""
         return self.random("keeps", source, nth).random() < 0.5
 
     def forgets(self, source: int, nth: int) -> bool:

@@ -1,4 +1,4 @@
-"""A router as a process, or several: started, struck, and started again."""
+"""Routers as processes: started, killed, and started again."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BEFORE = os.environ.get("CHAOS_BEFORE", "")
 
 
 class Stuck(Exception):
-    """A router does not come up, or does not end."""
+    """A router does not start, or does not end."""
 
 
 class Router:
-    """One router at a time, on one store, whose log goes on over all its lives."""
+    """One router at a time, on one store, with one log for all its lives."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Router:
 
     @property
     def url(self) -> str | None:
-        """Where it takes callbacks; None while it is down."""
+        """The URL of its callback port; None while it is down."""
         return self._url if self.alive else None
 
     @property
@@ -60,7 +60,7 @@ class Router:
         return self._process.pid
 
     async def start(self) -> None:
-        """Return once it serves. Raises Stuck with its last words where it does not."""
+        """Return once it serves. Raises Stuck with its last output otherwise."""
         if self._process is not None:
             await self._process.wait()
         begin = self.log.stat().st_size
@@ -78,7 +78,7 @@ class Router:
         self._url = url
 
     async def answers(self) -> bool:
-        """Whether it is there, and not about to be gone."""
+        """Return whether it is up and not ending."""
         if self.url is None:
             return False
         place = urlsplit(self.url)
@@ -91,7 +91,7 @@ class Router:
         return False
 
     async def end(self) -> None:
-        """Stop it if it runs, as an operator would. Raises Stuck."""
+        """Stop it as an operator would. Raises Stuck."""
         if self.alive:
             await self.strike(Blow.TERM)
         if self._process is not None:
@@ -107,7 +107,7 @@ class Router:
         return Struck(began, blow, time(), self.node)
 
     def hang_up(self) -> None:
-        """SIGHUP: look at routes.yaml now."""
+        """Send SIGHUP: read routes.yaml now."""
         os.kill(self.pid, signal.SIGHUP)
 
     @property
@@ -116,7 +116,7 @@ class Router:
 
     @property
     def _tree(self) -> Path:
-        """The program's: for the first node it may be that of the version before."""
+        """The program's folder; the first node may run the version before."""
         return Path(BEFORE).absolute() if BEFORE and self.node == 0 else ROOT
 
     def _command(self) -> list[str]:
@@ -143,7 +143,8 @@ class Router:
 
 
 def _runs(pid: int) -> bool:
-    """Whether it still has a thread, and so its sockets: its first one may be gone already."""
+    """Return whether a thread of it is left, and so its sockets: its first thread may be gone
+    already."""
     place = Path(f"/proc/{pid}")
     try:
         state = (place / "stat").read_text().rpartition(")")[2].split()[0]

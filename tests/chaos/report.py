@@ -1,4 +1,4 @@
-"""The verdict as a table, and the history of what went wrong."""
+"""The verdict as a table, and the history of a broken promise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Figures = dict[str, float]
 
 
 def figures(verdict: Verdict) -> Figures:
-    """What the verdict's row shows, by column."""
+    """The figures of the verdict's row, by column."""
     history = verdict.played.history
     reached = [request for request in history.requests if request.reached]
     states = Counter(row.state for row in verdict.played.kept.rows)
@@ -50,7 +50,7 @@ def heading(columns: Figures) -> str:
 
 
 def row(name: object, figures: Figures) -> str:
-    """One line under `heading`."""
+    """Return one line below `heading`."""
     cells = (
         f"{value:>{max(6, len(column))}.{2 if column in _HIGHEST else 0}f}"
         for column, value in figures.items()
@@ -66,7 +66,7 @@ def total(runs: list[Figures]) -> Figures:
 
 
 def story(verdict: Verdict, body: int) -> Iterator[str]:
-    """All that is known of the events of one body, in order."""
+    """Return everything known of the events of one body, in order."""
     history = verdict.played.history
     lines: list[tuple[float, str]] = []
     for request in history.requests:
@@ -115,7 +115,7 @@ def _of_seen(seen: Seen) -> Iterator[tuple[float, str]]:
 
 
 def _told(verdict: Verdict, body: int) -> Iterator[tuple[float, str]]:
-    """What the router's own log says of it."""
+    """Return the lines of the router's log about them."""
     names = {r.name for r in verdict.played.history.requests if r.source.body == body}
     ids = {seen.event_id for seen in verdict.played.history.seen if seen.body == body}
     for line in verdict.played.history.told:

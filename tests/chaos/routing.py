@@ -1,4 +1,4 @@
-"""routes.yaml as it is edited in the course of a run."""
+"""routes.yaml as it is edited during a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIRST = {"w0": "required", "w1": "optional"}
 
 
 class Routing:
-    """The file, and the last right content of it."""
+    """The file, and its last valid content."""
 
     def __init__(self, path: Path, urls: Mapping[str, str]) -> None:
         self.path = path
@@ -38,7 +38,7 @@ class Routing:
         self._right = ""
 
     def write(self, sides: Mapping[str, str], takes: float) -> Table:
-        """A right one, which is in force after `takes` seconds at the latest."""
+        """Write a valid one, which is in force after `takes` seconds at the latest."""
         self._right = json.dumps(self._document(sides))
         self._put(self._right)
         required, optional = (
@@ -49,11 +49,11 @@ class Routing:
         return Table(required, optional, now, now + takes)
 
     def spoil(self) -> None:
-        """A broken edit, which no router takes."""
+        """Write a broken one, which no router accepts."""
         self._put(self._right.replace('"targets"', '"tragets"'))
 
     def mend(self) -> None:
-        """The last right content: no router starts with another."""
+        """Write the last valid content: no router starts with another."""
         self._put(self._right)
 
     def _put(self, content: str) -> None:
@@ -86,7 +86,7 @@ class Routing:
 
 
 def edited(routing: Routing, edit: Edit) -> Table | None:
-    """Make that edit; None where it changes nothing."""
+    """Make an edit; return None if it changes nothing."""
     if edit.broken:
         routing.spoil()
         return None

@@ -15,11 +15,11 @@ from typing import Any
 from tests.chaos.callers import Callers
 from tests.chaos.history import History, Source, Stormy
 from tests.chaos.kept import Kept, read, unsettled
+from tests.chaos.log import lines
 from tests.chaos.plan import ENDS, Blow, Edit, Plan
 from tests.chaos.process import Router
 from tests.chaos.routing import FIRST, Routing, edited
 from tests.chaos.targets import Target, serving
-from tests.chaos.told import lines
 from tests.chaos.weather import Calm, Weather, weather
 
 #: How much longer than the last record's end everything may take to settle, in seconds.
@@ -28,7 +28,7 @@ SLACK = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a run has left for the verdict."""
+    """The results of a run, for the verdict."""
 
     plan: Plan
     history: History
@@ -77,7 +77,7 @@ class _Run:
         self._whips = [asyncio.Lock() for _ in self.routers]
 
     async def play(self) -> Source:
-        """The event that comes last, when all is calm."""
+        """The last event, when all is calm."""
         self._history.tables.append(self._routing.write(FIRST, 0.0))
         await asyncio.gather(*map(self._start, self.routers))
         self._history.began = time()
@@ -95,7 +95,7 @@ class _Run:
         return await call(number, number)
 
     def _at(self, seconds: float, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
-        """Begin with it so many seconds after the beginning."""
+        """Begin so many seconds after the start."""
 
         async def later() -> object:
             await asyncio.sleep(self._history.began + seconds - time())
@@ -111,7 +111,7 @@ class _Run:
         await router.start()
 
     async def _strike(self, router: Router) -> None:
-        """Every blow in turn."""
+        """Strike every blow in turn."""
         over = self._history.began + self._plan.seconds
         for up, blow, down in self._plan.blows(router.node):
             await asyncio.sleep(min(up, max(0.0, over - time())))
@@ -133,7 +133,7 @@ class _Run:
             await self._blow(router, Blow.TERM, 0.0)
 
     async def _storm(self) -> None:
-        """Every storm in turn."""
+        """Play every storm in turn."""
         for at, storm, node, seconds in self._plan.storms:
             await asyncio.sleep(max(0.0, self._history.began + at - time()))
             began = time()
@@ -153,7 +153,7 @@ class _Run:
                     router.hang_up()
 
     def _calm(self) -> None:
-        """All faults end."""
+        """End all faults."""
         self._callers.calm = True
         for target in self._targets:
             target.calm = True

@@ -1,5 +1,5 @@
-"""The router's own command, with the one wait that no setting shortens sped up like the schedule:
-how long a delivery stays leased to a process that has died."""
+"""The router's own command, with a shorter lease of deliveries after the death of a process: the
+one wait that no setting shortens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in targets: real sockets, whose moods are in the plan, and who note what they see."""
+"""The stand-in targets: real sockets that behave by the plan and note what they see."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RESET = frozenset({Mood.REFUSES, Mood.ACTS_AND_RESETS})
 
 
 class Target:
-    """One target. It has one answer for each request, and keeps a connection where all was well."""
+    """One target. It gives one answer for each request, and keeps a connection if all was well."""
 
     def __init__(self, name: str, plan: Plan, history: History) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class Target:
         writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer; whether the connection is good for another."""
+        """Handle one request; return whether the connection can be used again."""
         headers, body = await _request(reader)
         number = int(json.loads(body)["changes"][0])
         mood, pace = self._mood(number)
@@ -100,7 +100,7 @@ class Target:
 
 @asynccontextmanager
 async def serving(plan: Plan, history: History) -> AsyncIterator[dict[str, tuple[Target, str]]]:
-    """Every target and its URL, until the block ends."""
+    """Provide every target's URL, until the block ends."""
     targets = {}
     servers = []
     for name in TIMEOUTS:

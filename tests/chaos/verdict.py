@@ -1,4 +1,4 @@
-"""What was promised, held against what callers and targets have seen and the store has kept."""
+"""The promises, checked against what callers and targets have seen and the store has kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.chaos.run import Played
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A promise that did not hold."""
+    """A broken promise."""
 
     what: str
     #: The event's body; None where it concerns none.
@@ -63,7 +63,7 @@ class _Check:
                 yield f"{again.target} saw it again in {again.request}, for no cause"
 
     def _false_answers(self) -> Iterator[str]:
-        """Each `000` has an acknowledgement of its own from every required target, made before."""
+        """Each `000` has an earlier acknowledgement of its own from every required target."""
         answers = sorted(self._answered, key=lambda request: request.ended)
         for target in TIMEOUTS:
             backed = [r for r in answers if target in self._history.required(r)]
@@ -73,7 +73,7 @@ class _Check:
                     yield f"{answer.name} is 000 number {count}, {target} had given {len(own)}"
 
     def _stale_answers(self) -> Iterator[str]:
-        """And none that stands for an event which was over before this one came."""
+        """No acknowledgement is for an event that was over before this one came."""
         answered = [s for s in self._group.sources if s.answered]
         sides = [self._history.required(request) for request in self._answered]
         for target in frozenset.intersection(*sides) if sides else ():
@@ -92,7 +92,8 @@ class _Check:
         return unknown and source.arrived <= earlier.last_contact + credit
 
     def _lost_optionals(self) -> Iterator[str]:
-        """What got its `000` has its optional deliveries done, or kept for a person to see."""
+        """An event that got its `000` has its optional deliveries done, or kept for a person to
+        see."""
         promised = Counter(t for r in self._answered for t in self._history.optional(r))
         for target, count in promised.items():
             there = self._there(target, "dead", "superseded")
@@ -100,8 +101,8 @@ class _Check:
                 yield f"{target} was promised it {count} times, and {there} are done or kept"
 
     def _disappeared(self) -> Iterator[str]:
-        """What was accepted is acknowledged, superseded or a dead letter in the end, for each
-        required target; those that a router can't tell apart count once."""
+        """An accepted event is acknowledged, superseded or a dead letter in the end, for each
+        required target; events that a router cannot tell apart count once."""
         accepted = [source for source in self._group.sources if self._history.accepted(source)]
         if not accepted:
             return
@@ -117,7 +118,7 @@ class _Check:
         return len(self._group.acknowledged(target)) + kept
 
     def _no_reply(self) -> Iterator[str]:
-        """Whoever waits has a reply, unless the router was killed."""
+        """Every waiting caller has a reply, unless the router was killed."""
         for request in self._group.requests.values():
             if request.manner is Manner.WAITS and request.left:
                 yield f"{request.name} waited in vain for its reply"
@@ -135,7 +136,7 @@ class _Check:
 def matched(
     sources: Sequence[Source], seen: Sequence[Seen], may: Callable[[Source, Seen], bool]
 ) -> bool:
-    """Whether each source can have one of them for its own (Kuhn's algorithm)."""
+    """Return whether each source can have one of them for its own (Kuhn's algorithm)."""
     owner: dict[int, Source] = {}
 
     def place(source: Source, tried: set[int]) -> bool:

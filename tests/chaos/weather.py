@@ -1,4 +1,4 @@
-"""The database that the nodes share, each through a proxy of its own, and what befalls them."""
+"""The database that the nodes share, each through a proxy of its own, and its faults."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support.rows import Store
 
 
 class Calm:
-    """One file for all nodes, to which nobody does anything."""
+    """One file for all nodes, without faults."""
 
     def __init__(self, store: Path) -> None:
         self.store: Store = store
 
     def seen_by(self, node: int) -> Store:
-        """The store as that node has it."""
+        """Return the store as that node reaches it."""
         return self.store
 
     async def strike(self, storm: Storm, node: int, seconds: float) -> None:
@@ -37,7 +37,7 @@ class Weather:
         self._seen: list[Store] = [database.through(each.port) for each in proxies]
 
     def seen_by(self, node: int) -> Store:
-        """The store as that node has it."""
+        """Return the store as that node reaches it."""
         return self._seen[node]
 
     async def strike(self, storm: Storm, node: int, seconds: float) -> None:
@@ -68,7 +68,7 @@ class Weather:
 
 @contextmanager
 def weather(plan: Plan, folder: Path) -> Iterator[Calm | Weather]:
-    """That of a plan's store, until the block ends. Raises NoServer."""
+    """Provide the store of a plan, until the block ends. Raises NoServer."""
     if not plan.database:
         yield Calm(folder / "store.db")
         return

@@ -96,16 +96,6 @@ class LargeRefused(Right):
         return (413, {"code": "413"}) if len(body) > 100_000 else super().judge(headers, body)
 
 
-class Pages(Right):
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-        self.answer(200, b"<h1>hello</h1>")
-
-
-class GetCrashes(Right):
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-        self.answer(500, b"oops")
-
-
 class FormsTaken(Right):
     def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         if headers["content-type"] != "application/json":
@@ -118,13 +108,6 @@ class BrokenCrashes(Right):
         status, answer = super().judge(headers, body)
         is_json = headers["content-type"] == "application/json"
         return (500, b"oops") if status == 400 and is_json else (status, answer)
-
-
-class EndsUnsaid(Right):
-    """Closes idle connections after 0.1 s. Only one check is run, for others could fail by it."""
-
-    timeout = 0.1
-    arguments = ("--only", "keep-alive", "--idle", "2s")
 
 
 class RefusesUnread(Right):
@@ -191,11 +174,8 @@ FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
     "time unread": (trusting(_whenever), "stale", None, "five minutes"),
     "time ahead unread": (trusting(_not_old), "stale", None, "five minutes"),
     "one signature alone": (trusting(_whole_header), "rotated", "status", "blanks"),
-    "takes a GET": (Pages, "method", None, "405"),
-    "crashes at a GET": (GetCrashes, "method", None, "405"),
     "takes forms": (FormsTaken, "content-type", None, "415"),
     "crashes at broken JSON": (BrokenCrashes, "broken-json", None, "400"),
-    "ends connections unsaid": (EndsUnsaid, "keep-alive", None, "connection: close"),
     "leaves bodies unread": (RefusesUnread, "keep-alive", "status", "whole body"),
     "few at once": (FewAtOnce, "at-once", "status", "max_in_flight"),
 }  # fmt: skip

@@ -38,10 +38,10 @@ def test_it_shows_each_event_and_a_retry(tmp_path: Path) -> None:
     with demonstrated(tmp_path, "one", "two", wait="40s") as demo:
         demo.wait_for(lambda: "Serving until Ctrl-C." in demo.stdout)
         assert demo.interrupt() == 0
-    told = demo.stdout[demo.stdout.index("") + 1 :]
-    assert told[1] == "An event came: a.gs.cert.1 (128 bytes)"
-    assert "Next, an event that two fails at first. EBaaS retries until it gets 000:" in told
-    assert told[told.index("  request 2 of 21") + 1].split() == (
+    story = demo.stdout[demo.stdout.index("") + 1 :]
+    assert story[1] == "An event came: a.gs.cert.1 (128 bytes)"
+    assert "Next, an event that two fails at first. EBaaS retries until it gets 000:" in story
+    assert story[story.index("  request 2 of 21") + 1].split() == (
         ["one", "not", "called", "again:", "acknowledged"]
     )
 

@@ -1,4 +1,4 @@
-"""`diff`: whose plan changes, by cases or by real traffic, the most dangerous first."""
+"""`diff`: the events whose plan changes, from cases or real traffic, the most dangerous first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.command import run
 from tests.support.house import event, house
 from tests.support.inprocess import Ran, ran
 
-#: In every value that nothing may print.
+#: In every value that must not be printed.
 CANARY = "canary-7f3a"
 
 TARGETS: dict[str, Any] = {
@@ -65,17 +65,17 @@ def diff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
 Diff = Callable[..., Ran]
 
 
-# What changes.
+# Plans.
 
 
 def test_nothing_changes(diff: Diff) -> None:
-    """Where every plan stays, it is said how many events that goes for, exit code 0."""
+    """If every plan stays, the output counts the events, exit code 0."""
     result = diff(OLD, events="a.gs.cert.1\nx.y.z.1\n")
     assert (result.code, result.out) == (0, "no plan changes: 2 events compared\n")
 
 
 def test_a_required_target_that_becomes_optional(diff: Diff) -> None:
-    """Its events are one group: how many, which target, which keys, and the route behind it."""
+    """Its events are one group: the number, the target, the keys, and the route behind it."""
     new = changed(under_gs={"match": "a.gs.*", "required": ["certs"], "optional": ["ledger"]})
     result = diff(new, events="a.gs.cert.1\na.gs.key.2\na.gs.cert.1\nb.gs.cert.1\n")
     assert result.code == 1
@@ -95,7 +95,7 @@ def test_a_required_target_that_becomes_optional(diff: Diff) -> None:
 
 
 def test_newly_unmatched(diff: Diff) -> None:
-    """Events that no route matches any more are told with what their caller gets."""
+    """Events that no route matches any more are listed with the reply to their caller."""
     result = diff({**changed(under_gs=None), "unmatched": "accept"}, events="a.gs.key.1\n")
     assert result.lines[0] == "1 event (1 key): newly unmatched, accepted (000)"
     assert result.lines[1] == "  certs   required → not in the plan"
@@ -103,38 +103,29 @@ def test_newly_unmatched(diff: Diff) -> None:
 
 
 def test_the_most_dangerous_first() -> None:
-    """Newly unmatched, then required to optional, then whatever else, then the most events."""
-    old = {
-        "1 all": ("1*", ["a"], []),
-        "2 soft": ("2*", ["a"], ["b"]),
-        "3 gone": ("3*", ["a", "b"], []),
-        "4 less": ("4*", ["a"], ["b"]),
-        "5 harder": ("5*", ["b"], ["a"]),
-        "6 more": ("6*", ["b"], []),
-        "7 more": ("7*", ["b"], []),
-    }
-    new = {
-        "2 soft": ("2*", ["b"], ["a"]),
-        "3 gone": ("3*", ["b"], []),
-        "4 less": ("4*", ["a"], []),
-        "5 harder": ("5*", ["a", "b"], []),
-        "6 more": ("6*", ["b"], ["a"]),
-        "7 more": ("7*", ["b"], ["c"]),
-        "8 new": ("8*", ["b"], []),
+    """Newly unmatched, then required to optional, then other changes, then the most events."""
+    plans = {
+        "1 all": (("a", ""), ("", "")),
+        "2 soft": (("a", "b"), ("b", "a")),
+        "3 gone": (("ab", ""), ("b", "")),
+        "4 less": (("a", "b"), ("a", "")),
+        "5 harder": (("b", "a"), ("ab", "")),
+        "6 more": (("b", ""), ("b", "a")),
+        "7 more": (("b", ""), ("b", "c")),
+        "8 new": (("", ""), ("b", "")),
     }
 
-    def config(routes: Any) -> Any:
-        listed = [
-            {"name": name, "match": match}
-            | ({"required": required} if required else {})
-            | ({"optional": optional} if optional else {})
-            for name, (match, required, optional) in routes.items()
-        ]
-        targets = {name: {"url": "http://127.0.0.1/"} for name in "abc"}
-        made = {"version": 1, "targets": targets, "routes": listed}
-        return parse(json.dumps(made).encode(), "routes.yaml", {}, None)
+    def config(which: int) -> Any:
+        routes = {}
+        for name, both in plans.items():
+            roles = zip(("required", "optional"), both[which], strict=True)
+            if targets := {role: [*names] for role, names in roles if names}:
+                routes[name] = {"match": f"{name[0]}*", **targets}
+        urls = {name: {"url": "http://127.0.0.1/"} for name in "abc"}
+        made = text({"version": 1, "targets": urls, "routes": routes})
+        return parse(made.encode(), "routes.yaml", {}, None)
 
-    compared = Comparison(config(old), config(new))
+    compared = Comparison(config(0), config(1))
     for key in "87654321":
         compared.add(Event.of({"event_key": key}), times=int(key))
     order = [next(iter(group.keys)) for group in compared.groups()]
@@ -142,7 +133,7 @@ def test_the_most_dangerous_first() -> None:
 
 
 def test_a_summed_line_stands_for_many_events(diff: Diff) -> None:
-    """Where the log has summed up unmatched events, each of them counts."""
+    """A line of the log that sums up unmatched events counts for all of them."""
     stream = io.StringIO()
     log = Log(stream, "json")
     for _ in range(20):
@@ -152,13 +143,12 @@ def test_a_summed_line_stands_for_many_events(diff: Diff) -> None:
     assert result.lines[0].startswith("20 events (1 key): unmatched as before")
 
 
-def test_what_unmatched_events_get(diff: Diff) -> None:
+def test_another_reply_to_unmatched_events(diff: Diff) -> None:
     """Another `unmatched` is a difference for every event that no route matches."""
     result = diff({**OLD, "unmatched": "accept"}, events="x.y.z.1\na.gs.key.1\n")
     assert result.code == 1
-    assert result.lines[0] == (
-        "1 event (1 key): unmatched as before, a failure (500) → accepted (000)"
-    )
+    heading = "1 event (1 key): unmatched as before, a failure (500) → accepted (000)"
+    assert result.lines[0] == heading
     assert result.lines[-3:] == [
         "  unmatched  reject → accept",
         "",
@@ -166,8 +156,8 @@ def test_what_unmatched_events_get(diff: Diff) -> None:
     ]
 
 
-def test_a_route_that_no_event_tries_is_named(diff: Diff) -> None:
-    """Routes that differ and that no compared event matches are named: nothing is known of them."""
+def test_a_route_that_no_event_matches_is_named(diff: Diff) -> None:
+    """The effect of an edited route that no compared event matches is unknown."""
     result = diff(changed(spare={"match": "s.*", "required": ["certs"]}), events="a.gs.cert.1\n")
     assert result.code == 0
     assert "  'spare'  added" in result.lines
@@ -189,11 +179,11 @@ def test_order_is_no_difference(diff: Diff) -> None:
     assert diff(new, events="a.gs.cert.1\n", old=old).out.startswith("no plan changes")
 
 
-# What else differs.
+# Edits.
 
 
 def test_targets_that_differ(diff: Diff, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changed for targets is told; of what may be a secret, only that it changed."""
+    """Changed values are shown; of a value that may be a secret, only that it changed."""
     monkeypatch.setenv("OLD_TOKEN", f"{CANARY}-1")
     monkeypatch.setenv("NEW_TOKEN", f"{CANARY}-2")
 
@@ -233,7 +223,7 @@ def test_targets_that_differ(diff: Diff, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_settings_that_differ(diff: Diff) -> None:
-    """What changed for EBaaS and the queue is told by its key."""
+    """Settings of EBaaS and the queue are listed by their keys."""
     new = {**OLD, "ebaas": {"retries": 3}, "queue": {"waits": ["1s", "5m"]}}
     assert diff(new, events="x\n").lines[:3] == [
         "settings that differ:",
@@ -276,8 +266,8 @@ def test_json(diff: Diff) -> None:
     }
 
 
-def test_what_targets_lose_is_summed_up(diff: Diff) -> None:
-    """A target that several groups of events lose is told once, with all of them."""
+def test_the_losses_of_a_target_are_summed_up(diff: Diff) -> None:
+    """A target that several groups of events lose has one line."""
     new = changed(under_gs=None, gs={"match": "a.gs.*.1", "required": ["certs"]})
     lines = diff(new, events="a.gs.cert.1\na.gs.key.1\na.gs.key.2\n").lines
     assert lines[-3:] == [
@@ -291,7 +281,7 @@ def test_what_targets_lose_is_summed_up(diff: Diff) -> None:
 
 
 def test_markdown(diff: Diff) -> None:
-    """A comment says first what targets lose, and whose they are; then each group in a row."""
+    """A comment has first the losses of targets, with their owners, then a row for each group."""
     targets = {**TARGETS, "ledger": {**TARGETS["ledger"], "owner": "team | ledger"}}
     new = {**changed(under_gs={"match": "a.gs.*", "required": ["certs"]}), "targets": targets}
     gone, why = "required → not in the plan", "`with other targets 'under gs'`"
@@ -329,7 +319,7 @@ def test_nothing_in_a_comment_is_mark_up(diff: Diff) -> None:
 
 
 def test_annotations(diff: Diff) -> None:
-    """--format github marks the route in NEW: a loss as an error, whatever else as a notice."""
+    """--format github marks the route in NEW: a loss is an error, another change a notice."""
     less = changed(under_gs={"match": "a.gs.*", "required": ["certs"]})
     for old, new, level in ((OLD, less, "error"), (less, OLD, "notice")):
         result = diff(new, "--format", "github", events="a.gs.key.1\n", old=old)
@@ -340,25 +330,32 @@ def test_annotations(diff: Diff) -> None:
 # Where events come from.
 
 
-def test_the_tests_file_beside_new(diff: Diff, tmp_path: Path) -> None:
-    """With nothing else given, the events are those of the tests file beside NEW."""
-    (tmp_path / "new.test.yaml").write_text(
-        "version: 1\ncases: [{key: a.gs.key.1, required: [x]}, {key: q, unmatched: true}]"
-    )
+CASES = "version: 1\ncases: [{key: a.gs.key.1, required: [x]}, {key: q, unmatched: true}]"
+
+
+def test_the_tests_file_beside_new(diff: Diff) -> None:
+    """It is read if nothing else is given."""
+    Path("new.test.yaml").write_text(CASES)
     assert diff(OLD).out == "no plan changes: 2 events compared\n"
 
 
-def test_another_tests_file(diff: Diff, tmp_path: Path) -> None:
-    """--tests names the tests file, and adds to --events."""
-    path = tmp_path / "cases.yaml"
-    path.write_text("version: 1\ncases: [{key: q, unmatched: true}]")
-    assert diff(OLD, "--tests", str(path)).out == "no plan changes: 1 event compared\n"
-    result = diff(OLD, "--tests", str(path), events="a\nb\n")
-    assert result.out == "no plan changes: 3 events compared\n"
+def test_files_of_events_and_tests(diff: Diff) -> None:
+    """--tests and --events can be repeated, and add up; an event may have no key."""
+    Path("cases.yaml").write_text(CASES)
+    Path("one.txt").write_bytes(event() + b"\n" + event(event_key=...) + b"\n")
+    tests = ("--tests", "cases.yaml")
+    assert diff(OLD, *tests).out == "no plan changes: 2 events compared\n"
+    result = diff(OLD, *tests, "--events", "one.txt", events="a\nb\n")
+    assert result.out == "no plan changes: 6 events compared\n"
+    result = diff(OLD, "--events", "missing.jsonl")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "ebaas-router: --events: 'missing.jsonl' can't be read: No such file or directory\n"
+    )
 
 
 def test_no_events_at_all(diff: Diff) -> None:
-    """Nothing to compare is no good news: one line, exit code 2."""
+    """It is an error, exit code 2."""
     result = diff(OLD)
     assert (result.code, result.out) == (2, "")
     assert "no tests file new.test.yaml beside NEW" in result.err
@@ -368,51 +365,19 @@ def test_no_events_at_all(diff: Diff) -> None:
     assert "--log-format json" in result.err
 
 
-def test_a_file_of_events(diff: Diff, tmp_path: Path) -> None:
-    """--events FILE reads a file; one that is not there is one line, exit code 2."""
-    (tmp_path / "events.jsonl").write_bytes(event() + b"\n" + event(event_key=...) + b"\n")
-    result = diff(OLD, "--events", "events.jsonl")
-    assert result.out == "no plan changes: 2 events compared\n"
-    result = diff(OLD, "--events", "missing.jsonl")
-    assert (result.code, result.out) == (2, "")
-    assert result.err == (
-        "ebaas-router: --events: 'missing.jsonl' can't be read: No such file or directory\n"
-    )
-
-
-def test_several_files_of_events(diff: Diff, tmp_path: Path) -> None:
-    """--events and --tests may be repeated, and all of them count."""
-    for name in ("one", "two"):
-        (tmp_path / f"{name}.txt").write_text("a.gs.key.1\n")
-    (tmp_path / "t.yaml").write_text("version: 1\ncases: [{key: q, unmatched: true}]")
-    result = diff(OLD, "--events", "one.txt", "--events", "two.txt", "--tests", "t.yaml")
-    assert result.out == "no plan changes: 3 events compared\n"
-
-
 def test_one_of_the_files_may_be_stdin(tmp_path: Path) -> None:
-    """OLD may be stdin, so that it comes right out of version control; but only one file may."""
+    """OLD may come from version control by stdin; only one file can."""
     new = tmp_path / "new.yaml"
     new.write_text(text(OLD))
-    (tmp_path / "new.test.yaml").write_text("version: 1\ncases: [{key: q, unmatched: true}]")
+    (tmp_path / "new.test.yaml").write_text(CASES)
     result = ran("diff", "-", new, stdin=text(OLD).encode())
-    assert (result.code, result.out) == (0, "no plan changes: 1 event compared\n")
+    assert (result.code, result.out) == (0, "no plan changes: 2 events compared\n")
     result = ran("diff", "-", new, "--events", "-")
     assert (result.code, result.err) == (2, "ebaas-router: only one file can be '-', stdin\n")
 
 
-def test_two_files_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are told apart by their folders, as they were given."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("old", "new"):
-        Path(name).mkdir()
-        Path(name, "routes.yaml").write_text("version: 2\n")
-    said = ran("diff", "old/routes.yaml", "new/routes.yaml", "--events", "-").err
-    files = [line.partition(":")[0] for line in said.splitlines()]
-    assert sorted({*files}) == ["new/routes.yaml", "old/routes.yaml"]
-
-
-def test_an_invalid_configuration_is_told(diff: Diff) -> None:
-    """Faults of either file are told, of both at once, exit code 1."""
+def test_invalid_configurations(diff: Diff) -> None:
+    """Faults of both files are reported, exit code 1."""
     result = diff({**OLD, "unmatched": "no"}, events="x\n", old={**OLD, "version": 2})
     assert (result.code, result.out) == (1, "")
     assert [line.partition(":")[0] for line in result.err.splitlines()] == ["old.yaml", "new.yaml"]
@@ -420,7 +385,7 @@ def test_an_invalid_configuration_is_told(diff: Diff) -> None:
 
 @pytest.mark.anyio
 async def test_the_routers_own_log_as_it_is(tmp_path: Path) -> None:
-    """What a running router logs is what `diff` compares: matched, unmatched, and nothing else."""
+    """`diff` compares the events that a running router logs, matched and unmatched."""
     old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
     old.write_text(text(changed(auditors=None)))
     new.write_text(
@@ -467,7 +432,7 @@ def logged(key: str = "a.gs.cert.1", happening: str = "event", **fields: Any) ->
 
 
 def traffic(*lines: str) -> tuple[dict[tuple[str, str], int], int]:
-    """How often which key and status came, and how many lines were skipped."""
+    """Return the counts of keys and statuses, and the number of skipped lines."""
     read = Traffic(io.BytesIO("\n".join(lines).encode()))
     found = {(event.event_key, event.event_status): times for event, times in read}
     return found, read.skipped
@@ -496,15 +461,14 @@ def test_lines_with_an_event(line: str) -> None:
     assert traffic(line) == ({("a.gs.cert.1", "1"): 1}, 0)
 
 
-def test_what_is_escaped_in_a_log_line() -> None:
-    """A key with characters that JSON escapes is read as what it is."""
+def test_escapes_in_a_log_line() -> None:
     key = 'a."成.\\.1'
     assert traffic(logged(key)) == ({(key, "1"): 1}, 0)
 
 
 @pytest.mark.parametrize("happening", ["refused", "serving", "reload", "lost"])
 def test_other_lines_of_the_log_are_passed_over(happening: str) -> None:
-    """What the router says of other things is no event, and nothing to complain about."""
+    """They are not events, and not counted as skipped."""
     line = json.dumps({"happening": happening, "event_key": "a.gs.cert.1"})
     assert traffic(line, logged(happening=happening), "") == ({}, 0)
 
@@ -527,65 +491,33 @@ def test_other_lines_of_the_log_are_passed_over(happening: str) -> None:
     ],
 )
 def test_lines_without_an_event_are_counted(line: str) -> None:
-    """What is neither event nor key is counted, never a traceback; the next line is read."""
+    """A line that is neither an event nor a key is counted, and the next one is read."""
     found, skipped = traffic(line, "k")
     assert (found, skipped) == ({("k", ""): 1}, 1)
 
 
 _PIECES = (
-    b"{",
-    b"}",
-    b'"event_key":',
-    b'"a.b.c.d"',
-    b",",
-    b"\n",
-    b" ",
-    b"a.b",
-    b'"happening":',
-    b"[",
-)
+    b"{", b"}", b'"event_key":', b'"a.b.c.d"', b",", b"\n", b" ", b"a.b", b'"happening":', b"[",
+    b'"unmatched"', b'"count":',
+)  # fmt: skip
 
 
 @given(st.lists(st.sampled_from(_PIECES) | st.binary(max_size=8), max_size=30).map(b"".join))
 def test_any_bytes_are_traffic(content: bytes) -> None:
-    """Whatever lines there are, each is an event, a line of another kind, or counted as skipped."""
+    """Each line is an event, a line of another kind, or counted as skipped."""
     read = Traffic(io.BytesIO(content))
     events = sum(times for _, times in read)
     assert events + read.skipped <= content.count(b"\n") + 1
 
 
 def test_skipped_lines_are_noted(diff: Diff) -> None:
-    """How many lines had no event is a message beside the result."""
+    """The number of lines without an event is a message beside the result."""
     result = diff(OLD, events="a.gs.cert.1\nWARN something else\n")
     assert result.code == 0
     assert result.err == "ebaas-router: --events: 1 line has no event or key\n"
 
 
-def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many different events take no more memory than some, and each is counted."""
-    monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
-    monkeypatch.setattr(comparison, "MAX_KEYS", 200)
-    monkeypatch.setattr("router.routing.table._REMEMBERED", 200)
-    stream = _Many(5_000)
-    old, new = (
-        parse(text(each).encode(), "routes.yaml", {}, None)
-        for each in (OLD, changed(under_gs=None))
-    )
-    compared = Comparison(old, new)
-    tracemalloc.start()
-    try:
-        for each, times in Traffic(stream):  # type: ignore[arg-type]
-            compared.add(each, times)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert (compared.events, compared.changed) == (5_000, 2_500)
-    (group,) = compared.groups()
-    assert (len(group.keys), group.more_keys) == (200, True)
-    assert peak < 512 * 1024
-
-
-class _Many:
+class Endless:
     """A stream of log lines, each of another event."""
 
     def __init__(self, count: int) -> None:
@@ -597,3 +529,23 @@ class _Many:
         self._left -= 1
         source = "a.gs" if self._left % 2 else "b.hr"
         return f"{logged(f'{source}.key.{self._left}')}\n".encode()
+
+
+def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many different events take no more memory than a few, and all are counted."""
+    monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
+    monkeypatch.setattr(comparison, "MAX_KEYS", 200)
+    monkeypatch.setattr("router.routing.table._REMEMBERED", 200)
+    configs = (OLD, changed(under_gs=None))
+    compared = Comparison(*(parse(text(one).encode(), "routes.yaml", {}, None) for one in configs))
+    tracemalloc.start()
+    try:
+        for one, times in Traffic(Endless(5_000)):  # type: ignore[arg-type]
+            compared.add(one, times)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (compared.events, compared.changed) == (5_000, 2_500)
+    (group,) = compared.groups()
+    assert (len(group.keys), group.more_keys) == (200, True)
+    assert peak < 512 * 1024

@@ -1,4 +1,4 @@
-"""`explain`: which routes an event matches, which field stopped the others, and the plan."""
+"""`explain`: the routes that match an event, the field that stops each other, and the plan."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from router.model.event import Event
 from router.routing.table import Route, RouteTable, nearest_routes
 from router.routing.target import Target
 from tests.support.archived import keep
@@ -53,7 +54,7 @@ def section(result: Ran, title: str) -> list[str]:
 
 
 def test_matching_routes_with_field_and_pattern(path: Path) -> None:
-    """Each matching route with its line, and per field the value and the pattern that matched."""
+    """Each has its line, and by field the value and the pattern that matches."""
     assert section(explain(path, "a.gs.cert.1"), "2 routes match") == [
         "  'to the auditors'  routes.yaml:8",
         "      event_key  'a.gs.cert.1'  matches '*.cert.*'",
@@ -63,11 +64,11 @@ def test_matching_routes_with_field_and_pattern(path: Path) -> None:
 
 
 def test_the_nearest_that_do_not_match_and_what_stopped_them(path: Path) -> None:
-    """Three routes that don't match, the likeliest first, and the field that stopped each."""
-    told = section(
+    """Three routes, the likeliest first, and the field that stops each."""
+    routes = section(
         explain(path, "a.gs.cert.1"), "4 routes do not match; the nearest 3, --all shows every one"
     )
-    assert told == [
+    assert routes == [
         "  'certs'  routes.yaml:12",
         "      event_key  'a.gs.cert.1'  is not 'a.gs.certs.*'   <-- this stops it",
         "  'revoked'  routes.yaml:9",
@@ -79,31 +80,23 @@ def test_the_nearest_that_do_not_match_and_what_stopped_them(path: Path) -> None
 
 
 def test_all_shows_every_route(path: Path) -> None:
-    """With --all no route is left out."""
-    told = section(explain(path, "a.gs.cert.1", "--all"), "4 routes do not match")
-    assert [line for line in told if "routes.yaml:" in line][3] == "  'farther'  routes.yaml:14"
+    routes = section(explain(path, "a.gs.cert.1", "--all"), "4 routes do not match")
+    assert [line for line in routes if "routes.yaml:" in line][3] == "  'farther'  routes.yaml:14"
 
 
-def test_the_plan_and_who_is_to_blame(path: Path) -> None:
-    """Each target, required ones first, and by which routes."""
+def test_the_plan(path: Path) -> None:
+    """Each target, required ones first, with the routes that name it. A paused one is marked."""
+    path.write_text(CONFIG.replace("9001/callback", "9001/callback, paused: true"))
     assert section(explain(path, "a.gs.cert.3"), "plan") == [
-        "  certificates  required  by 'under gs'",
+        "  certificates  required  by 'under gs'; paused: it gets nothing",
         "  ledger        required  by 'revoked'; optional by 'under gs'",
         "  audit         optional  by 'to the auditors'",
     ]
 
 
-def test_a_paused_target_is_marked(path: Path) -> None:
-    """It is in the plan, and gets nothing."""
-    path.write_text(CONFIG.replace("9002/callback", "9002/callback, paused: true"))
-    assert section(explain(path, "a.gs.cert.3"), "plan")[1] == (
-        "  ledger        required  by 'revoked'; optional by 'under gs'; paused: it gets nothing"
-    )
-
-
 @pytest.mark.parametrize(("policy", "reply"), [("reject", "500"), ("accept", "000")])
 def test_unmatched(path: Path, policy: str, reply: str) -> None:
-    """Where no route matches, it is said what EBaaS is told."""
+    """If no route matches, the plan has the reply to EBaaS."""
     path.write_text(f"{CONFIG}unmatched: {policy}\n", encoding="utf-8")
     result = explain(path, "b.hr.pass.1")
     assert "no route matches" in result.lines
@@ -112,45 +105,50 @@ def test_unmatched(path: Path, policy: str, reply: str) -> None:
     assert reply in line
 
 
-def test_the_fields_come_from_the_keys_parts(path: Path) -> None:
-    """A key of four parts tells the other fields, and it is said where they come from."""
-    lines = explain(path, "a.gs.cert.1").lines
-    assert lines[:2] == [
-        "key     'a.gs.cert.1'",
-        "fields  source 'a', topic 'gs', type 'cert', status '1', from the key's four parts",
-    ]
+UNKNOWN = "the other fields are unknown, and taken as empty;"
 
 
-def test_a_key_of_other_parts_leaves_the_fields_unknown(path: Path) -> None:
-    """A key of three parts does not tell the other fields, and no guess is made."""
-    result = explain(path, "a.hr.cert", "--all")
-    assert "it has 3 parts, not four: the other fields are unknown" in result.lines[1]
-    assert "      event_status  (unknown)    is not '3' or '4'   <-- this stops it" in result.lines
+@pytest.mark.parametrize(
+    ("key", "lines"),
+    [
+        (
+            "a.gs.cert.1",
+            ["fields  source 'a', topic 'gs', type 'cert', status '1', from the key's four parts"],
+        ),
+        (
+            "a.hr.cert",
+            [
+                f"        it has 3 parts, not four: {UNKNOWN}",
+                "        a whole event by --event has them",
+            ],
+        ),
+        (
+            "...",
+            [f"        its four parts are empty: {UNKNOWN}"],
+        ),
+    ],
+)
+def test_the_fields_of_a_key(path: Path, key: str, lines: list[str]) -> None:
+    """A key of four parts gives the other fields; for another key no guess is made."""
+    result = explain(path, key, "--all")
+    assert result.lines[: 1 + len(lines)] == [f"key     '{key}'", *lines]
+    unknown = "      event_status  (unknown)    is not '3' or '4'   <-- this stops it"
+    assert (unknown in result.lines) == (key == "a.hr.cert")
 
 
-def test_a_key_of_four_empty_parts_has_four(path: Path) -> None:
-    """Nor does it tell any field."""
-    assert "its four parts are empty: the other fields are" in explain(path, "...").lines[1]
-
-
-def test_an_event_from_stdin(path: Path) -> None:
-    """--event - reads a whole event, whose fields count and not those of its key."""
+def test_a_whole_event(path: Path) -> None:
+    """--event reads it from stdin or a file; its fields count, not the parts of its key."""
     body = event(event_key="a.hr.cert.x", event_status="4")
     result = explain(path, "--event", "-", stdin=body)
     assert result.lines[1] == "fields  source 'a', topic 'gs', type 'cert', status '4'"
     assert "'a.gs.cert.4', but the given one counts" in result.lines[2]
     assert "  ledger  required  by 'revoked'" in result.lines
-
-
-def test_an_event_from_a_file(path: Path, tmp_path: Path) -> None:
-    """--event FILE reads the event from a file."""
-    (tmp_path / "event.json").write_bytes(SAMPLE)
-    result = explain(path, "--event", str(tmp_path / "event.json"))
-    assert (result.code, result.lines[0]) == (0, "key     'a.gs.cert.1'")
+    Path("event.json").write_bytes(SAMPLE)
+    assert explain(path, "--event", "event.json").lines[0] == "key     'a.gs.cert.1'"
 
 
 def test_an_event_that_the_router_would_refuse(path: Path) -> None:
-    """What the contract does not allow is refused with the router's own words, exit code 1."""
+    """The router's own words, exit code 1."""
     result = explain(path, "--event", "-", stdin=event(event_type=""))
     assert result.code == 1
     assert result.lines == [
@@ -159,7 +157,7 @@ def test_an_event_that_the_router_would_refuse(path: Path) -> None:
 
 
 def test_the_operators_schema_counts_too(path: Path) -> None:
-    """--schema FILE refuses what it would refuse in a callback."""
+    """--schema FILE refuses an event as it would a callback."""
     schema = Path("more.json")
     schema.write_text(json.dumps({"properties": {"event_source": {"enum": ["b"]}}}))
     result = explain(path, "--schema", str(schema), "--event", "-", stdin=SAMPLE)
@@ -172,7 +170,7 @@ def test_the_operators_schema_counts_too(path: Path) -> None:
 
 
 def test_json(path: Path) -> None:
-    """--format json has the event, the plan, who is to blame, and the routes field by field."""
+    """--format json has the event, the plan with its routes, and the routes field by field."""
     said = explain(path, "a.gs.cert.3", "--format", "json").json
     assert said["plan"] == {"required": ["certificates", "ledger"], "optional": ["audit"]}
     assert said["unmatched"] is None
@@ -230,7 +228,7 @@ def test_what_a_target_gets(path: Path) -> None:
 
 
 def test_what_a_target_gets_as_json(path: Path) -> None:
-    """The same for a machine; where there is nothing to look into, it has no events."""
+    """The same as JSON; without an archive it has no events."""
     keep(Path("archive"), *LOG)
     said = explain(path, "--target", "audit", "--archive", "archive", "--format", "json")
     assert said.json["routes"] == [
@@ -248,7 +246,7 @@ def test_what_a_target_gets_as_json(path: Path) -> None:
 
 
 def test_a_target_that_is_not_there(path: Path) -> None:
-    """It is met with a guess; an archive that is not there with one line."""
+    """It gets a guess; a missing archive one line."""
     assert explain(path, "--target", "ledgr").err == (
         "ebaas-router: --target: routes.yaml has no target 'ledgr', did you mean ledger?\n"
     )
@@ -257,7 +255,7 @@ def test_a_target_that_is_not_there(path: Path) -> None:
 
 
 def test_an_invalid_configuration_is_told(path: Path) -> None:
-    """Its problems are messages, exit code 1; for a machine they are the result."""
+    """Its problems are messages, exit code 1; as JSON they are the result."""
     path.write_text(CONFIG.replace("[certificates]", "[certificate]"), encoding="utf-8")
     result = explain(path, "a.gs.cert.1")
     assert (result.code, result.out) == (1, "")
@@ -277,38 +275,32 @@ def test_wrong_arguments(path: Path, arguments: tuple[str, ...]) -> None:
     assert len(result.err.splitlines()) == 1
 
 
-def test_a_pattern_that_no_one_expects_is_cut_short(path: Path) -> None:
+def test_many_patterns_are_cut_short(path: Path) -> None:
     """Of many patterns the first are shown, and how many there are besides."""
     many = [f"b{number}.*" for number in range(300)]
     path.write_text(CONFIG.replace('"zzz.*"', json.dumps(many)), encoding="utf-8")
-    told = explain(path, "a.gs.cert.1", "--all").out
-    assert "is not 'b0.*' or 'b1.*' or 'b2.*' or 'b3.*' or 'b4.*' or 295 more" in told
+    patterns = "is not 'b0.*' or 'b1.*' or 'b2.*' or 'b3.*' or 'b4.*' or 295 more"
+    assert patterns in explain(path, "a.gs.cert.1", "--all").out
 
 
-def _order(key: str, **patterns: Any) -> list[str]:
-    """The names of routes with these matches, the nearest to the key first."""
-    from router.model.event import Event
-
-    routes = [Route(name, match, ("T",)) for name, match in patterns.items()]
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [
+        # A mistyped pattern, and one about something else.
+        ({"event_key": ("a.gs.crt.*",)}, {"event_key": ("b.*",)}),
+        # One of two fields matches, and none.
+        (
+            {"event_key": ("a.*",), "event_status": ("9",)},
+            {"event_key": ("zz",), "event_type": ("qq",)},
+        ),
+    ],
+)
+def test_the_nearest_route(near: Any, far: Any) -> None:
+    """It is the one with the most likeness to the event; matching ones are left out."""
+    matching = {"event_key": ("a.*",)}
+    matches = {"far": far, "near": near, "matching": matching}
+    routes = [Route(name, match, ("T",)) for name, match in matches.items()]
     table = RouteTable(routes, {"T": Target("T", "http://127.0.0.1/")})
-    explanation = table.explain(Event.of({"event_key": key}))
-    return [each.route.name for each in nearest_routes(explanation.routes, len(routes))]
-
-
-def test_a_likeness_in_the_pattern_is_near() -> None:
-    """A pattern that is mistyped is nearer than one that is about something else."""
-    assert _order(
-        "a.gs.cert.1",
-        other={"event_key": ("b.*",)},
-        typo={"event_key": ("a.gs.crt.*",)},
-        matching={"event_key": ("a.*",)},
-    ) == ["typo", "other"]
-
-
-def test_a_field_that_matches_is_near() -> None:
-    """A route that one of two fields stops is nearer than one that nothing speaks for."""
-    assert _order(
-        "a.gs.cert.1",
-        nothing={"event_key": ("zz",), "event_type": ("qq",)},
-        half={"event_key": ("a.*",), "event_status": ("9",)},
-    ) == ["half", "nothing"]
+    explanation = table.explain(Event.of({"event_key": "a.gs.cert.1"}))
+    nearest = nearest_routes(explanation.routes, len(routes))
+    assert [match.route.name for match in nearest] == ["near", "far"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from router.cli.trying.request import Request, copy_of
+from router.transport.engine import lines_of
 from tests.support.command import (
     Receiver,
     Running,
@@ -36,7 +38,7 @@ tokens:
 
 @contextmanager
 def router(folder: Path) -> Iterator[tuple[Serving, list[str]]]:
-    """One with tokens, and the options that name it."""
+    """A router with tokens, and the options to reach it."""
     port = free_port()
     for name, text in (("tokens.yaml", TOKENS), ("token", TOKEN), ("reader", READER)):
         (folder / name).write_text(text)
@@ -54,13 +56,12 @@ def mine() -> Iterator[Receiver]:
 
 
 def wait_until_it_listens(listening: Running) -> None:
-    """It says so; before that, on a busy machine, that the router has not answered yet."""
+    """Wait for the message; on a busy machine others may come first."""
     listening.wait_for(lambda: any(": listening;" in line for line in listening.stderr))
 
 
 def test_a_copy_of_each_event_comes_and_is_marked(tmp_path: Path) -> None:
-    """Byte for byte, under an id that no real event has; --limit ends it, and the router's own
-    receiver has got the event but once."""
+    """Copies are byte for byte, with an id of their own; `--limit` ends the command."""
     with router(tmp_path) as (started, asking), mine() as receiving:
         arguments = ("listen", *asking, "--forward-to", receiving.url, "--format", "json")
         with running(*arguments, "--limit", "1") as listening:
@@ -77,7 +78,7 @@ def test_a_copy_of_each_event_comes_and_is_marked(tmp_path: Path) -> None:
 
 
 def test_copies_are_signed_as_a_target_wants_them(tmp_path: Path) -> None:
-    """By `--sign`, as `send` does; one that is not trusted leads to the option, once."""
+    """`--sign` signs copies; a 401 is explained once."""
     wrong = "whsec_b2xkIHNlY3JldA=="
     with router(tmp_path) as (started, asking), serving_receiver(Right) as url:
         for secret, code in ((SECRET, "000"), (wrong, "401")):
@@ -115,7 +116,7 @@ def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_target_is_an_error(tmp_path: Path) -> None:
-    """Nothing would ever come for it; `trace` says so too."""
+    """`listen` and `trace` suggest the right name."""
     with router(tmp_path) as (_, asking):
         for words in (("listen", "--no-forward"), ("trace",)):
             refused = run(*words, *asking, "--target", "ledgr")
@@ -124,7 +125,7 @@ def test_a_mistyped_target_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_router_that_is_not_there_is_one_line() -> None:
-    """Nothing is waited for that never was."""
+    """The command does not wait for a router that was never there."""
     port = free_port()
     for where in (("--url", f"http://127.0.0.1:{port}"), ()):
         environ = {"EBAAS_ROUTER_OPS_PORT": str(port)}
@@ -138,7 +139,7 @@ def test_a_router_that_is_not_there_is_one_line() -> None:
 def test_a_router_that_is_gone_is_looked_for_again_and_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also where it goes between its answer and its first word."""
+    """The command reconnects, even if the connection ends before the first event."""
     beat = 'content-type: text/event-stream\r\n\r\nevent: beat\ndata: {"at": 1}\n\n'
     stream = f"HTTP/1.1 200 OK\r\nconnection: close\r\n{beat}".encode()
     you = http_answer('{"name": null}')
@@ -160,8 +161,28 @@ def test_the_router_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with router(tmp_path) as (started, (_, url, *token)):
         monkeypatch.setenv("EBAAS_ROUTER_OPS_PORT", url.rpartition(":")[2])
         assert started.post("first") == "000"
-        found = ran("trace", "--since", "1h", *token)
-    assert (found.code, "first" in found.out, found.err) == (0, True, "")
+        result = ran("trace", "--since", "1h", *token)
+    assert (result.code, "first" in result.out, result.err) == (0, True, "")
     gone = ran("deliveries", "list", *token)
     assert gone.code == 3
     assert f"{url}: Connection refused" in gone.err
+
+
+COPIES = Request("http://127.0.0.1:1/", {}, b"", 1.0)
+
+
+@pytest.mark.parametrize("event_id", ["", "a\r\nx: y", "\ud800", "a b", "名"])
+def test_a_hostile_id_cannot_add_a_header(event_id: str) -> None:
+    """The copy gets another id, and the usual headers."""
+    event = {"event_id": event_id, "event_key": "a.\ud800.b\r\n"}
+    copy = copy_of(COPIES, event, '{"a": "\ud800"}', "listen")
+    lines = lines_of([*copy.headers.items()])
+    assert lines.count(b"\r\n") == len(copy.headers)
+    assert copy.headers[b"webhook-id"].startswith(b"copy_")
+    copy.body.decode()
+
+
+def test_an_id_differs_from_the_events_own() -> None:
+    """A receiver that deduplicates by it does not take the copy for the event."""
+    copy = copy_of(COPIES, {"event_id": "e-1", "event_key": "a"}, "{}", "resend")
+    assert copy.headers[b"webhook-id"] == b"copy_e-1"

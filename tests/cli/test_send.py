@@ -47,7 +47,7 @@ def sent(target: Receiver, *arguments: str, stdin: bytes = b"") -> dict[str, Any
     return line
 
 
-def told(finished: Finished) -> list[dict[str, Any]]:
+def results(finished: Finished) -> list[dict[str, Any]]:
     """The lines of a run with `--format json`."""
     return [json.loads(line) for line in finished.stdout.splitlines()]
 
@@ -63,9 +63,9 @@ def test_it_prints_the_reply(target: Receiver) -> None:
 
 
 def test_json_has_the_same(target: Receiver) -> None:
-    """With `--format json` the reply is one object."""
+    """The reply is one object with `--format json`."""
     finished = quick("send", target.url, "--header", "x-request-id: r-1", "--format", "json")
-    (line,) = told(finished)
+    (line,) = results(finished)
     assert line.pop("ms") > 0
     assert line == {
         "request": 1,
@@ -94,7 +94,7 @@ def test_without_options_the_event_is_the_page_s_sample(target: Receiver) -> Non
 
 
 def test_the_event_from_options(target: Receiver) -> None:
-    """Each field has its option; the key follows the four unless it is given."""
+    """Every field has an option; the key is derived unless it is given."""
     four = ("--source", "b", "--topic", "t", "--type", "证书", "--status", "3")
     event = json.loads(sent(target, *four, "--change", "7", "--change", "8")["body"])
     assert event == {
@@ -147,7 +147,7 @@ def test_a_secret_may_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_header_s_variables_are_replaced(
     target: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As those of every other option: a token need not be in the command line."""
+    """A token need not be in the command line."""
     monkeypatch.setenv("TOKEN", "hush-1")
     (tmp_path / "token").write_text("hush-2\n")
     headers = ("authorization: Bearer ${TOKEN}", "x-token: ${file:token}", "x-price: 5$$")
@@ -162,8 +162,8 @@ def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.Monke
     monkeypatch.setenv("TOKEN", "hush\r\nx: y")
     finished = quick("send", "http://127.0.0.1:1/", "--header", "x-token: ${TOKEN}")
     assert finished.returncode == 2
-    said = one_line(finished.stderr)
-    assert said == "ebaas-router: --header: x-token has a control character in its value"
+    message = one_line(finished.stderr)
+    assert message == "ebaas-router: --header: x-token has a control character in its value"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.Monke
     ],
 )
 def test_after_a_401_it_says_how_to_be_trusted(options: tuple[str, ...], hint: str) -> None:
-    """By what was not given, or by what was and is not right."""
+    """The hint depends on the credentials that were given."""
     for status, code in (("401 Unauthorized", "7"), ("200 OK", "401")):
         with answering(http_answer(f'{{"code":"{code}"}}', status)) as url:
             finished = quick("send", url, *options)
@@ -230,7 +230,7 @@ def test_no_contract_reply_is_bad(answer: bytes, reason: str, detail: str) -> No
     with answering(answer) as url:
         finished = quick("send", url, "--format", "json")
     assert (finished.returncode, finished.stderr) == (1, b"")
-    (line,) = told(finished)
+    (line,) = results(finished)
     assert (line["code"], line["reason"]) == (None, reason)
     assert detail in (line["detail"] or "")
 
@@ -261,7 +261,7 @@ def test_the_timeout_ends_a_request() -> None:
         started = time.monotonic()
         finished = quick("send", url, "--timeout", "2s", "--format", "json")
         assert time.monotonic() - started < 30
-    assert told(finished)[0]["reason"] == "timeout"
+    assert results(finished)[0]["reason"] == "timeout"
 
 
 def test_retry_goes_on_until_it_succeeds() -> None:
@@ -285,7 +285,7 @@ def test_retry_gives_up_after_its_retries() -> None:
     with answering(http_answer('{"code":"500"}')) as url:
         finished = quick("send", url, "--waits", "1ms", "--retries", "3", "--format", "json")
     assert finished.returncode == 1
-    assert [(line["request"], line["of"]) for line in told(finished)] == [
+    assert [(line["request"], line["of"]) for line in results(finished)] == [
         (number, 4) for number in (1, 2, 3, 4)
     ]
 

@@ -1,4 +1,4 @@
-"""The tests file and `test`: cases read strictly, run as the router runs, counted as coverage."""
+"""The tests file and `test`: cases are read strictly, run as the router runs, and cover routes."""
 
 from __future__ import annotations
 
@@ -60,30 +60,31 @@ def judged(folder: Path, text: str, *options: str) -> Ran:
 
 # Reading.
 
-
-def test_a_key_is_a_whole_event() -> None:
-    """A key of four parts tells the other fields."""
-    (case,) = parse({"key": "a.gs.cert.1", "required": ["ledger"]})
-    assert case.event == Event("a", "gs", "cert", "1", "a.gs.cert.1", b"")
-    assert (case.name, case.expected, case.exact) == ("a.gs.cert.1", {"ledger": "required"}, True)
+FOUR = {"event_source": "a", "event_topic": "g.s", "event_type": "x", "event_status": "1"}
 
 
-def test_an_event_may_leave_fields_to_its_key() -> None:
-    """Fields that an event has count; the others come from its key."""
-    event = {"event_key": "a.gs.cert.1", "event_status": "3"}
-    (case,) = parse({"event": event, "unmatched": True})
-    assert case.event == Event("a", "gs", "cert", "3", "a.gs.cert.1", b"")
-
-
-def test_an_event_may_leave_the_key_to_its_fields() -> None:
-    """A key that is not given is derived from all four fields, as for a callback."""
-    four = {"event_source": "a", "event_topic": "g.s", "event_type": "x", "event_status": "1"}
-    (case,) = parse({"event": four, "unmatched": True})
-    assert case.event.event_key == "a.g.s.x.1"
+@pytest.mark.parametrize(
+    ("case", "event"),
+    [
+        ({"key": "a.gs.cert.1"}, Event("a", "gs", "cert", "1", "a.gs.cert.1", b"")),
+        (
+            {"event": {"event_key": "a.gs.cert.1", "event_status": "3"}},
+            Event("a", "gs", "cert", "3", "a.gs.cert.1", b""),
+        ),
+        ({"event": FOUR}, Event("a", "g.s", "x", "1", "a.g.s.x.1", b"")),
+        # A tests file has no variables: it means the same everywhere.
+        ({"key": "a.${HOME}.c.d"}, Event("a", "${HOME}", "c", "d", "a.${HOME}.c.d", b"")),
+    ],
+)
+def test_the_event_of_a_case(case: Any, event: Event) -> None:
+    """The key gives the fields that are left out, and the fields give the key."""
+    (read,) = parse({**case, "required": ["ledger"]})
+    assert (read.event, read.name) == (event, event.event_key)
+    assert (read.expected, read.exact) == ({"ledger": "required"}, True)
 
 
 def test_a_case_knows_its_place() -> None:
-    """A case has the file's name and its own line, and a name where it is given one."""
+    """A case has the file's name, its own line, and its name."""
     text = """\
 version: 1
 cases:
@@ -91,19 +92,9 @@ cases:
   unmatched: true
 - {name: second, key: x, unmatched: true}
 """
-    first, second = cases.parse_cases(text.encode(), "routes.test.yaml")
-    assert (first.file, first.line, second.line, second.name) == (
-        "routes.test.yaml",
-        3,
-        5,
-        "second",
-    )
-
-
-def test_a_dollar_is_a_character() -> None:
-    """A tests file has no variables: what it says does not depend on where it is read."""
-    (case,) = parse({"key": "a.${HOME}.c.d", "required": ["x"]})
-    assert case.event.event_key == "a.${HOME}.c.d"
+    read = cases.parse_cases(text.encode(), "routes.test.yaml")
+    places = [(case.file, case.line, case.name) for case in read]
+    assert places == [("routes.test.yaml", 3, "a.b.c.d"), ("routes.test.yaml", 5, "second")]
 
 
 @pytest.mark.parametrize(
@@ -155,14 +146,13 @@ def test_a_dollar_is_a_character() -> None:
     ],
 )
 def test_faults(case: Any, fault: str) -> None:
-    """What is wrong with a case is said, with its path."""
+    """A fault of a case is reported with its path."""
     assert fault in faults(case)
 
 
 def test_every_fault_at_once() -> None:
-    """All faults of a file are told together, in its order."""
-    said = faults({"key": "k"}, {"event": {}, "required": ["x"]}, "word")
-    assert [each.partition(":")[0] for each in said] == ["cases[0]", "cases[1]", "cases[2]"]
+    problems = faults({"key": "k"}, {"event": {}, "required": ["x"]}, "word")
+    assert [each.partition(":")[0] for each in problems] == ["cases[0]", "cases[1]", "cases[2]"]
 
 
 _WORDS = (
@@ -173,7 +163,7 @@ _WORDS = (
 
 @given(st.lists(st.sampled_from(_WORDS), max_size=20).map("".join).map(str.encode) | st.binary())
 def test_any_bytes_are_cases_or_problems(content: bytes) -> None:
-    """Whatever a tests file has in it, it is read or told what is wrong; nothing else is raised."""
+    """Any bytes are read, or refused with ConfigInvalid."""
     with contextlib.suppress(ConfigInvalid):
         cases.parse_cases(content, "routes.test.yaml")
 
@@ -182,7 +172,7 @@ def test_any_bytes_are_cases_or_problems(content: bytes) -> None:
 
 
 def test_cases_that_hold(folder: Path) -> None:
-    """Where every case holds, it is said how many there are, and what they cover."""
+    """The output counts them, and their coverage."""
     result = judged(
         folder,
         """\
@@ -196,8 +186,9 @@ def test_cases_that_hold(folder: Path) -> None:
     assert result.lines == ["4 cases, every one holds", "3 of 3 routes covered, 100 %"]
 
 
-def test_what_is_different_is_said(folder: Path) -> None:
-    """A case that fails has its place, each target that differs, and the routes behind it."""
+def test_a_case_that_fails(folder: Path) -> None:
+    """It has its place, each target that differs, and the routes behind it; then the routes that no
+    case matches. The percentage is never rounded up."""
     result = judged(
         folder,
         """\
@@ -209,82 +200,64 @@ def test_what_is_different_is_said(folder: Path) -> None:
     )
     assert result.code == 1
     absent = "is not in the plan; there is no such target, did you mean ledger?"
-    assert result.lines[:6] == [
+    assert result.lines == [
         "routes.test.yaml:3: certificates (a.gs.cert.1)",
         "    audit   expected required  is optional by routes.yaml:8",
         "    ledger  expected nothing   is required by routes.yaml:7",
         f"    ledgr   expected optional  {absent}",
         "1 case: 1 failed",
         "routes.yaml:9: no case matches 'revoked'",
+        "2 of 3 routes covered, 66.6 %",
     ]
 
 
+IS_OPTIONAL = "    audit  expected %s  is optional by routes.yaml:8"
+
+
+@pytest.mark.parametrize(
+    ("case", "lines"),
+    [
+        (
+            "key: b.x.y.z, required: [ledger]",
+            ["    ledger  expected required  is not in the plan", "    no route matches"],
+        ),
+        ("key: b.x.cert.z, unmatched: true", [IS_OPTIONAL % "nothing"]),
+        ("key: a.gs.cert.1, exact: false, optional: [audit]", []),
+        ("key: a.gs.cert.1, exact: false, required: [audit]", [IS_OPTIONAL % "required"]),
+    ],
+)
+def test_unmatched_and_partial_expectations(folder: Path, case: str, lines: list[str]) -> None:
+    """With exact: false the plan may have more targets."""
+    result = judged(folder, f"- {{{case}}}\n")
+    assert (result.code, result.lines[1 : 1 + len(lines)]) == (int(bool(lines)), lines)
+
+
 def test_the_routes_that_make_a_target_required_are_blamed(folder: Path) -> None:
-    """Where one route requires a target and another has it as optional, the first is named."""
+    """If one route requires a target and another has it as optional, the first is named."""
     path = folder / "routes.yaml"
     path.write_text(CONFIG.replace("optional: [audit]", "optional: [ledger]"), encoding="utf-8")
     result = judged(folder, "- {key: a.gs.cert.1, required: [certificates]}\n")
     assert result.lines[1] == "    ledger  expected nothing  is required by routes.yaml:7"
 
 
-def test_upper_and_lower_case_is_told_as_the_cause(folder: Path) -> None:
-    """Where a route would match but for upper and lower case, a case that fails says so; a set that
-    has no lower case is no trouble."""
+def test_upper_and_lower_case_is_a_reason(folder: Path) -> None:
+    """A failing case names a route that would match but for upper and lower case. A case that holds
+    does not, and a set without lower case is no trouble."""
     path = folder / "routes.yaml"
     odd = '  - {name: odd, match: "[Z-a]*", required: [ledger]}\n'
     path.write_text(CONFIG.replace("a.gs.*", "a.GS.*") + odd, encoding="utf-8")
     text = "- {key: A.gs.key.1, required: [certificates, ledger]}\n"
-    told = "    routes.yaml:7: 'under gs' would match if upper and lower case were one"
-    assert told in judged(folder, text).lines
+    reason = "    routes.yaml:7: 'under gs' would match if upper and lower case were one"
+    assert reason in judged(folder, text).lines
     [failed] = json.loads(judged(folder, text, "--format", "json").out)["failed"]
     assert failed["but_for_case"] == ["under gs"]
-
-
-def test_a_case_that_holds_says_nothing_of_upper_and_lower_case(folder: Path) -> None:
-    """Somebody may mean it."""
     result = judged(folder, "- {key: A.gs.key.1, unmatched: true}\n")
     assert (result.code, "lower case" in result.out) == (0, False)
 
 
-def test_an_event_that_nothing_matches(folder: Path) -> None:
-    """Where targets were expected and no route matches, that is said; and the other way round."""
-    result = judged(folder, "- {key: b.x.y.z, required: [ledger]}\n")
-    assert result.lines[1:3] == [
-        "    ledger  expected required  is not in the plan",
-        "    no route matches",
-    ]
-    result = judged(folder, "- {key: b.x.cert.z, unmatched: true}\n")
-    assert (result.code, result.lines[1]) == (
-        1,
-        "    audit  expected nothing  is optional by routes.yaml:8",
-    )
-
-
-def test_a_partial_expectation(folder: Path) -> None:
-    """With exact: false the plan may have more targets, but those named have to be as named."""
-    line = "- {key: a.gs.cert.1, exact: false, %s: [audit]}\n"
-    assert judged(folder, line % "optional").code == 0
-    result = judged(folder, line % "required")
-    assert (result.code, result.lines[1]) == (
-        1,
-        "    audit  expected required  is optional by routes.yaml:8",
-    )
-
-
-def test_the_routes_that_no_case_tries(folder: Path) -> None:
-    """Routes that no case matches are told by line and name; the percentage is never rounded up."""
-    result = judged(folder, "- {key: b.hr.cert.1, optional: [audit]}\n")
-    assert result.code == 0
-    assert result.lines[1:] == [
-        "routes.yaml:7: no case matches 'under gs'",
-        "routes.yaml:9: no case matches 'revoked'",
-        "1 of 3 routes covered, 33.3 %",
-    ]
-
-
 @pytest.mark.parametrize(("percent", "code"), [("33.3", 0), ("33.4", 1), ("100", 1), ("0", 0)])
 def test_fail_under(folder: Path, percent: str, code: int) -> None:
-    """--fail-under fails where fewer of the routes are covered, and only there."""
+    """--fail-under fails only if fewer of the routes are covered."""
     result = judged(folder, "- {key: b.hr.cert.1, optional: [audit]}\n", "--fail-under", percent)
     assert result.code == code
     assert (result.lines[-1] == f"that is under {percent} %") == bool(code)
@@ -292,7 +265,7 @@ def test_fail_under(folder: Path, percent: str, code: int) -> None:
 
 @pytest.mark.parametrize("percent", ["101", "-1", "many", "50%", "1e1"])
 def test_a_wrong_percentage(folder: Path, percent: str) -> None:
-    """What is no percentage is one line, exit code 2."""
+    """It is one line, exit code 2."""
     result = judged(folder, "", f"--fail-under={percent}")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("ebaas-router: --fail-under: ")
@@ -303,16 +276,9 @@ def test_several_files(folder: Path) -> None:
     (folder / "one.yaml").write_text(
         "version: 1\ncases: [{key: a.gs.key.1, required: [certificates, ledger]}]"
     )
-    result = ran(
-        "test",
-        "--config",
-        folder / "routes.yaml",
-        folder / "one.yaml",
-        "-",
-        stdin=b"version: 1\ncases: [{key: x.x.cert.1, unmatched: true}]",
-    )
-    assert result.code == 1
-    assert result.lines[0] == "stdin:2: x.x.cert.1"
+    more = b"version: 1\ncases: [{key: x.x.cert.1, unmatched: true}]"
+    result = ran("test", "--config", "routes.yaml", "one.yaml", "-", stdin=more)
+    assert (result.code, result.lines[0]) == (1, "stdin:2: x.x.cert.1")
     assert result.lines[-1] == "2 of 3 routes covered, 66.6 %"
 
 
@@ -345,64 +311,45 @@ def test_annotations(folder: Path) -> None:
     ]
 
 
-def test_both_files_are_one_array(folder: Path) -> None:
-    """Faults of both files are one array to GitLab, and one object to a machine."""
+def test_faults_of_both_files(folder: Path) -> None:
+    """They are reported in one go, as messages, one array, or one object; exit code 1."""
     (folder / "routes.yaml").write_text("version: 2\n")
-    for format in ("gitlab", "json"):
-        said = judged(folder, "- {key: a.b.c.d}\n", "--format", format).json
-        assert len(said["problems"] if format == "json" else said) == 4
-
-
-def test_an_invalid_tests_file_is_told(folder: Path) -> None:
-    """Faults of the tests file are messages with their place, exit code 1."""
-    result = judged(folder, "- {key: a.b.c.d, requried: [x]}\n")
+    result = judged(folder, "- {key: a.b.c.d}\n")
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("routes.test.yaml:3:")
+    assert "routes.yaml:1:" in result.err
+    assert "routes.test.yaml:3:" in result.err
+    for format in ("gitlab", "json"):
+        problems = judged(folder, "- {key: a.b.c.d}\n", "--format", format).json
+        assert len(problems["problems"] if format == "json" else problems) == 4
 
 
-def test_a_routes_file_is_no_tests_file(folder: Path) -> None:
-    """Which is said once, and not of each of its keys."""
+def test_a_routes_file_is_not_a_tests_file(folder: Path) -> None:
+    """It is one problem, and its keys are not reported; but `routes` beside cases is a key."""
     result = ran("test", folder / "routes.yaml", "--config", folder / "routes.yaml")
     assert (result.code, result.out) == (1, "")
     assert "is a routes.yaml, and no tests file: --config names that" in result.err
     assert "unknown key" not in result.err
-
-
-def test_many_routes_beside_cases_are_an_unknown_key() -> None:
-    """A tests file has no routes, however many somebody writes into it."""
     case = {"key": "a.b.c.d", "unmatched": True}
     text = json.dumps({"version": 1, "cases": [case], "routes": [{"name": "x"}] * 200})
     with pytest.raises(ConfigInvalid) as raised:
         cases.parse_cases(text.encode(), "f")
-    assert [each.message for each in raised.value.problems] == [
-        "unknown key 'routes'; there are version, cases"
-    ]
+    messages = [problem.message for problem in raised.value.problems]
+    assert messages == ["unknown key 'routes'; there are version, cases"]
 
 
-def test_no_tests_file(folder: Path) -> None:
-    """Where there is no tests file, nothing holds: one line that names it, exit code 1."""
-    result = ran("test", "--config", "routes.yaml")
+@pytest.mark.parametrize(
+    ("config", "missing"), [("routes.yaml", "routes.test.yaml"), ("nothing.yaml", "nothing.yaml")]
+)
+@pytest.mark.usefixtures("folder")
+def test_a_missing_file(config: str, missing: str) -> None:
+    """One line names it, exit code 1. Without a routes.yaml, its tests file is not looked for."""
+    result = ran("test", "--config", config)
     assert (result.code, result.out) == (1, "")
-    assert result.err == "routes.test.yaml: can't be read: no such file or directory\n"
-
-
-def test_no_configuration(folder: Path) -> None:
-    """Where there is no routes.yaml, nothing is said of a file beside it that nobody named."""
-    result = ran("test", "--config", "nothing.yaml")
-    assert (result.code, result.out) == (1, "")
-    assert result.err == "nothing.yaml: can't be read: no such file or directory\n"
-
-
-def test_both_files_are_told(folder: Path) -> None:
-    """Faults of the configuration and of the tests file are told in one go."""
-    (folder / "routes.yaml").write_text("version: 2\n")
-    result = judged(folder, "- {key: a.b.c.d}\n")
-    assert "routes.yaml:1:" in result.err
-    assert "routes.test.yaml:3:" in result.err
+    assert result.err == f"{missing}: can't be read: no such file or directory\n"
 
 
 def test_as_a_process(folder: Path) -> None:
-    """Exit code and streams are what a CI sees: the result on stdout, nothing on stderr."""
+    """For CI, the result is on stdout, and nothing on stderr."""
     judged(folder, "- {key: x.x.cert.1, unmatched: true}\n")
     finished = run("test", "--config", str(folder / "routes.yaml"))
     assert (finished.returncode, finished.stderr) == (1, b"")

@@ -16,7 +16,6 @@ import string
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,9 @@ from router.config.document import MAX_SIZE, reading, syntax
 from router.config.loading import Caller, Config
 from router.config.schema import Name, legible_source
 from router.config.schema import document as schema_of
-from router.contract.schedule import PLATFORM, Schedule
+from router.contract.schedule import PLATFORM
 from router.model.errors import ConfigInvalid, Problem
 from router.model.event import Event
-from router.model.secret import Secret
-from router.net.egress import Egress
-from router.net.tls import Tls
 from router.routing.table import Route
 from router.routing.target import BreakerPolicy, Rate, Target
 from tests.support.certificates import dateless
@@ -298,70 +294,6 @@ def test_defaults() -> None:
     assert target == Target("ledger", "http://127.0.0.1:9002/callback")
     with_breaker = parse(document({"breaker": True})).table.targets["ledger"]
     assert with_breaker.breaker == BreakerPolicy()
-
-
-def test_every_key() -> None:
-    """Each key of a file gets where it belongs, durations in seconds."""
-    path = next(path for path in FILES if path.stem == "ok_every_key")
-    loaded = parse(path.read_text(encoding="utf-8").replace("${file:token}", "t"), CANARY="c")
-    assert loaded.unmatched == "accept"
-    assert loaded.ebaas == Caller(
-        1.5,
-        Schedule((1.0, 30.0), 3),
-        0.0,
-        "ok",
-        token=(Secret("t-and-more-of-it"), Secret("sixteen-letters-")),
-        token_header="x-ebaas-token",
-        allow_from=tuple(map(ip_network, ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32"))),
-    )
-    assert loaded.queue == Schedule((3600.0,), 0)
-    egress = Egress(public=True, networks=(ip_network("::1"),))
-    assert loaded.egress == egress
-    assert loaded.table.targets["a.b_c-D"] == Target(
-        "a.b_c-D",
-        "https://ledger.example.com:8443/callback?x=1",
-        timeout=1.2,
-        acknowledge="code",
-        max_in_flight=7,
-        headers=(
-            ("authorization", Secret("Bearer t")),
-            ("x-dollar", Secret("$5")),
-            ("x-canary", Secret("c")),
-        ),
-        secret=(
-            Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
-            Secret("c and some more of it"),
-        ),
-        breaker=BreakerPolicy(1.0, 5, within=60.0, pause=0.5, refusals="count"),
-        rate=Rate(2.5, 3),
-        owner="no",
-        tls=Tls.of(server_name="callback.example"),
-        egress=egress,
-    )
-    assert loaded.table.targets["other"] == Target(
-        "other",
-        "http://[::1]:9003/",
-        timeout=1.0,
-        acknowledge="status",
-        max_in_flight=3,
-        egress=egress,
-    )
-    assert loaded.table.routes == (
-        Route("list", {"event_key": ("b.*", "*.c")}, (), ("a.b_c-D",), line=35),
-        Route(
-            "证书",
-            {
-                "event_source": ("a",),
-                "event_topic": ("gs", "h?"),
-                "event_type": ("[!x]*",),
-                "event_status": ("1", "2"),
-                "event_key": ("*.*.*.*",),
-            },
-            ("a.b_c-D",),
-            ("other",),
-            line=24,
-        ),
-    )
 
 
 # Variables and secret files.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ import yaml
 from router.config import loading
 from router.config.files import files_of
 from router.config.loading import Config
-from router.config.schema import Name, document
+from router.config.schema import document
 from router.model.errors import ConfigInvalid
 from tests.support.command import ROOT
 from tests.support.effort import LONG
@@ -24,7 +23,7 @@ from tests.support.somebody import as_somebody, reachable
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where `config` is, which is how problems name it."""
+    """The folder `config`, in the working folder."""
     monkeypatch.chdir(tmp_path)
     return Path("config")
 
@@ -35,8 +34,8 @@ def loaded(folder: Path) -> Config:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault(name: str, folder: Path) -> None:
-    """Each way to get it wrong is one problem or warning with its file, its place and the file's
-    owner; who needs another's leave is told who can give it."""
+    """Each fault is one problem or warning with its file, its place and the file's owner. A problem
+    about another owner's target says which file can allow its use."""
     files, said = FAULTS[name]
     try:
         found = loaded(written(files, folder)).warnings
@@ -46,8 +45,8 @@ def test_fault(name: str, folder: Path) -> None:
 
 
 def test_it_is_one_configuration(folder: Path) -> None:
-    """Targets and routes of all files are together; each route knows its file and line, and a
-    target without an owner of its own has the file's."""
+    """It has the targets and routes of all files; a route knows its file and line, and a target has
+    the owner of its file."""
     both = loaded(written(GOOD, folder))
     assert both.warnings == ()
     assert {name: target.owner for name, target in both.table.targets.items()} == {
@@ -62,8 +61,8 @@ def test_it_is_one_configuration(folder: Path) -> None:
     }
 
 
-def test_what_is_everybodys_goes_for_all(folder: Path) -> None:
-    """`defaults` and `egress` of routes.yaml are those of every file's targets."""
+def test_common_settings_hold_for_all(folder: Path) -> None:
+    """`defaults` and `egress` of routes.yaml hold for every file's targets."""
     common = f"{COMMON}defaults: {{timeout: 2s}}\negress: public\n"
     both = loaded(written({**GOOD, "routes.yaml": common}, folder))
     assert {target.timeout for target in both.table.targets.values()} == {2.0}
@@ -71,16 +70,16 @@ def test_what_is_everybodys_goes_for_all(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("share", ["team certs", "[team x, team certs]", "everybody"])
-def test_leave_lets_another_in(share: str, folder: Path) -> None:
-    """Whom `share` names may use the target; everybody are all."""
+def test_share_allows_use(share: str, folder: Path) -> None:
+    """The owners that `share` names may use the target; everybody is all of them."""
     intruder = CERTS.replace("[certs]", "[certs, ledger]")
     files = {**GOOD, "routes.d/certs.yaml": intruder}
     files["routes.yaml"] = f"{COMMON}share: {{ledger: {share}}}\n"
     assert set(loaded(written(files, folder)).table.targets) == {"audit", "certs", "ledger"}
 
 
-def test_routes_of_everybodys_file_need_no_leave(folder: Path) -> None:
-    """Who may give leave needs none; and two files of one owner share their targets."""
+def test_routes_that_need_no_share(folder: Path) -> None:
+    """The common file may name all targets; two files of one owner have their targets in common."""
     more = LEDGER.partition("targets:")[0] + (
         "routes:\n  - {name: more, match: b.*, required: [ledger]}\n"
     )
@@ -89,9 +88,8 @@ def test_routes_of_everybodys_file_need_no_leave(folder: Path) -> None:
     assert len(loaded(written(files, folder)).table.routes) == 4
 
 
-def test_every_file_is_told_of_at_once(folder: Path) -> None:
-    """All problems of all files come together, and a file that is no YAML makes no false ones of
-    what the others name."""
+def test_problems_of_all_files_at_once(folder: Path) -> None:
+    """A file that is not YAML makes no false problems about its targets in the other files."""
     broken, other = FAULTS["no_yaml"][0], "version: 1\nunmatched: accept\n"
     common = COMMON.replace("[audit]", "[audit, certs]")
     written({**broken, "routes.yaml": common, "routes.d/z.yaml": other}, folder)
@@ -103,8 +101,8 @@ def test_every_file_is_told_of_at_once(folder: Path) -> None:
     ]
 
 
-def test_many_bad_files_are_told_of_in_bounds(folder: Path) -> None:
-    """However many files have however many problems, the report has an end, and names each."""
+def test_the_report_of_many_files_is_bounded(folder: Path) -> None:
+    """It names each file, and counts the rest of its problems."""
     bad = "version: 1\n" + "".join(f"k{n}: 1\n" for n in range(200))
     written({"routes.yaml": COMMON, **{f"routes.d/{n}.yaml": bad for n in range(100)}}, folder)
     with pytest.raises(ConfigInvalid) as raised:
@@ -113,8 +111,8 @@ def test_many_bad_files_are_told_of_in_bounds(folder: Path) -> None:
     assert raised.value.problems[0].message == "has 180 more problems than are listed here"
 
 
-def test_what_is_beside_is_no_part_of_it(folder: Path) -> None:
-    """Tests files, pages, hidden files and whatever is deeper are left out; links are followed."""
+def test_other_files_are_left_out(folder: Path) -> None:
+    """Tests files, pages, hidden files and deeper files are left out; links are followed."""
     written(GOOD, folder)
     before = loaded(folder).hash
     beside = ("routes.d/certs.test.yaml", "routes.d/README.md", "routes.d/.certs.yaml.swp")
@@ -138,7 +136,7 @@ def test_the_hash_is_over_all_files(folder: Path) -> None:
 def test_all_files_together_have_the_size_of_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What one file may not have, a hundred files may not have either."""
+    """The limit of one file holds for the whole folder."""
     written(GOOD, folder)
     size = sum(path.stat().st_size for path in folder.rglob("*.y*ml"))
     monkeypatch.setattr("router.config.files.MAX_SIZE", size)
@@ -149,14 +147,10 @@ def test_all_files_together_have_the_size_of_one(
 
 
 def test_editors_know_every_file() -> None:
-    """The schemas are what the loader reads by, underline no file that loads, and underline what
-    belongs into another file."""
-    derived: list[Name] = ["routes.common", "routes.team"]
-    for each in derived:
-        schema = (ROOT / f"schemas/{each}.schema.json").read_text(encoding="utf-8")
-        assert json.loads(schema) == document(each), "make docs writes it anew"
-    for name, text in GOOD.items():
-        validator(name).validate(yaml.safe_load(text))
+    """`make docs` writes the schemas of a folder's files. They underline no file that loads, and
+    underline a key that belongs into another file."""
+    for path, text in GOOD.items():
+        validator(path).validate(yaml.safe_load(text))
     odd = yaml.safe_load(FAULTS["what_is_everybodys"][0]["routes.d/certs.yaml"])
     assert not validator("routes.d/certs.yaml").is_valid(odd)
     shared = yaml.safe_load(f"{COMMON}share: {{ledger: everybody, audit: [team certs]}}\n")
@@ -182,8 +176,8 @@ def test_the_page_shows_a_folder_that_loads(folder: Path, tmp_path: Path) -> Non
         loading.load(folder, {}, tmp_path)
 
 
-def test_a_closed_folder_is_told_by_what_was_looked_for() -> None:
-    """Whoever may not enter it can't tell whether there is a routes.yaml."""
+def test_a_closed_folder() -> None:
+    """The problem names the file that could not be looked for, and the closed folder."""
     with reachable() as top:
         folder = written({"routes.yaml": "version: 1"}, top / "conf")
         teams = folder / "routes.d"

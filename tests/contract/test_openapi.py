@@ -37,7 +37,7 @@ def operation(kind: str, name: str) -> dict[str, Any]:
 
 
 def test_the_document_is_openapi() -> None:
-    """By OpenAPI's own schema of 3.1, its references and examples included."""
+    """The document is valid by the schema of OpenAPI 3.1, with its references and examples."""
     # Large, and imported where it is used: each process of a test run imports this file.
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -64,7 +64,7 @@ class Receiver(ThreadingHTTPServer):
             self.wfile.write(b'{"code": "000"}')
 
         def log_message(self, *_: Any) -> None:
-            """Nothing to say."""
+            """Log nothing."""
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ schemas = st.recursive(st.booleans(), _keywords, max_leaves=5)
 @examples(100)
 @given(schemas, values)
 def test_the_two_validators_agree(document: Any, value: Any) -> None:
-    """For any schema of an operator and any value."""
+    """Our validator and the reference agree about any schema and value."""
     faults = list(Schema(document, "s.json").faults(value))
     assert (faults == []) is Draft202012Validator(document).is_valid(value)
 
@@ -121,7 +121,7 @@ def test_many_items_do_not_make_a_rule_take_long() -> None:
 
 
 def test_a_schema_may_refer_to_itself_further_down() -> None:
-    """As one of a tree does."""
+    """A schema may be recursive, as for a tree."""
     tree = Schema({"properties": {"next": {"$ref": "#"}, "name": {"type": "string"}}}, "s.json")
     assert [*tree.faults({"next": {"next": {"name": "a"}}})] == []
     (fault,) = tree.faults({"next": {"next": {"name": 1}}})
@@ -147,7 +147,7 @@ def faults_at_once(document: dict[str, Any], value: Any) -> bool:
     ],
 )
 def test_a_schema_that_cannot_be_used_ends_the_start(document: dict[str, Any], says: str) -> None:
-    """For instance a pattern that cannot be matched in linear time, or a reference to a file."""
+    """The message has the place, and what to do."""
     with pytest.raises(StartFailed) as refused:
         Schema(document, "s.json")
     assert says in str(refused.value)
@@ -155,7 +155,7 @@ def test_a_schema_that_cannot_be_used_ends_the_start(document: dict[str, Any], s
 
 @pytest.mark.parametrize("many", [{"changes": [1] * 200_000}, {str(n): 1 for n in range(200_000)}])
 def test_a_body_full_of_faults_is_refused_quickly(many: dict[str, Any]) -> None:
-    """No other thread runs meanwhile; the first faults are found, and one that comes late."""
+    """A fault behind the part that is searched is found, too."""
     strings = {"type": "string"}
     document = {"additionalProperties": strings, "properties": {"changes": {"items": strings}}}
     assert faults_at_once(document, many)

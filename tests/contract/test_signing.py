@@ -46,7 +46,7 @@ def test_the_specifications_own_example() -> None:
     text=st.text(max_size=200),
 )
 def test_the_standards_library_makes_the_same(key: bytes, webhook_id: str, text: str) -> None:
-    """For any key, id and body; and it takes ours."""
+    """Our signatures equal those of the standard's library, for any key, id and body."""
     ours = signer("whsec_" + b64encode(key).decode())
     signed = ours.sign(webhook_id.encode(), str(NOW).encode(), text.encode()).decode()
     theirs = Webhook(key).sign(webhook_id, datetime.fromtimestamp(NOW, UTC), text)
@@ -77,20 +77,20 @@ def test_the_standards_library_takes_a_rotation() -> None:
     ],
 )
 def test_a_secret_is_base64_by_its_prefix_alone(secret: str, key: bytes) -> None:
-    """Any other is taken as it is."""
+    """A secret without the prefix is used as it is."""
     assert key_of(Secret(secret)) == key
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AA EC", "whsec_AAEC!", "whsec_é"])
 def test_a_secret_that_is_none_is_not_guessed_at(secret: str) -> None:
-    """And what it is stays out of the message."""
+    """The message does not contain it."""
     with pytest.raises(ValueError, match=r"empty|not base64") as error:
         key_of(Secret(secret))
     assert secret.removeprefix("whsec_") == "" or secret not in str(error.value)
 
 
 def test_what_is_right_is_trusted() -> None:
-    """By any of the secrets, with any of the signatures, those of other versions skipped."""
+    """One valid signature by one of the secrets is enough; other versions are skipped."""
     both = signer("another", SECRET)
     assert both.why_not(headers(), BODY, NOW) == ""
     for signatures in (f"v1,AAAA {SIGNATURE}", f"v2,{SIGNATURE} {SIGNATURE}", f"{SIGNATURE} v1a,x"):
@@ -124,11 +124,11 @@ def test_what_is_right_is_trusted() -> None:
     ],
 )
 def test_what_is_wrong_is_said(changed: dict[str, str], why: str) -> None:
-    """Each in its words, whatever comes."""
+    """Every cause has its own message."""
     assert signer(SECRET).why_not(headers(**changed), BODY, NOW).startswith(why)
 
 
 def test_a_changed_body_and_another_secret_are_not_trusted() -> None:
-    """One byte is enough."""
+    """A single changed byte is noticed."""
     assert signer(SECRET).why_not(headers(), BODY + b" ", NOW)
     assert signer(SECRET + "QUFB").why_not(headers(), BODY, NOW)

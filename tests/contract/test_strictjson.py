@@ -56,7 +56,7 @@ def test_every_json_value_comes_through_unchanged(value: object) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
-    """No bytes make it raise anything else."""
+    """Unreadable is the only exception, for any bytes."""
     with suppress(Unreadable):
         parse_json(text)
 
@@ -66,6 +66,9 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
     [
         (b"", "not JSON at line 1 column 1"),
         (b"[1,\n2", "not JSON at line 2 column 2"),
+        (b"{}{}", "not JSON at line 1 column 3"),
+        (b'"\n"', "not JSON at line 1 column 2"),
+        (b'"\xc0\xaf"', "not UTF-8 at byte 1"),
         (b"\xef\xbb\xbf{}", "a UTF-8 byte order mark at its start"),
         (b"[NaN]", "NaN is not a JSON number"),
         (b"[-Infinity]", "-Infinity is not a JSON number"),
@@ -82,7 +85,7 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
     ],
 )
 def test_what_can_be_read_in_two_ways_is_refused(text: bytes, why: str) -> None:
-    """Each trap is named, and nothing of the input is repeated."""
+    """The error names the cause and repeats nothing of the input."""
     with pytest.raises(Unreadable, match=f"^{why}$"):
         parse_json(text)
 
@@ -121,7 +124,7 @@ def test_lists_and_objects_have_one_bound(bounds: Bounds) -> None:
 
 @EVERY
 def test_values_have_one_bound(bounds: Bounds) -> None:
-    """Of every kind, and the list around them is one of them; commas in strings are none."""
+    """Values of every kind count, with the list around them; commas in strings do not."""
     for one in (b"1", b'"a"', b"1e2", b"null", b'",["'):
         strictjson.parse_json(b"[%b]" % b",".join([one] * (bounds.values - 1)), bounds)
         text = b"[%b]" % b",".join([one] * bounds.values)
@@ -137,14 +140,14 @@ def test_a_mib_of_ids_is_within_bounds() -> None:
 
 
 def test_a_request_may_have_the_largest_callback_in_it() -> None:
-    """So whatever is accepted can be asked about."""
+    """`explain` can be asked about any callback that is accepted."""
     assert REQUEST.depth > CALLBACK.depth
     assert min(REQUEST.lists - CALLBACK.lists, REQUEST.values - CALLBACK.values) >= 10
     assert all(most > least for most, least in zip(ROUTER[1:], REQUEST[1:], strict=True))
 
 
 def _within(value: Any, bounds: Bounds) -> bool:
-    """By counting what was read."""
+    """Count the values that were read."""
     depth, level, lists, values = 0, [value], 0, 0
     while level:
         inner = [each for each in level if isinstance(each, list | dict)]
@@ -178,7 +181,7 @@ def test_the_scan_counts_what_a_parser_reads(value: object, bounds: Bounds) -> N
 
 
 def test_most_texts_pass_the_scan_by_counts_alone() -> None:
-    """Nothing is taken apart of an event with few brackets, or of a long one with few commas."""
+    """The scan is skipped for few brackets, and for few commas in a long text."""
     sizes: list[int] = []
 
     class Text(bytes):
@@ -192,14 +195,14 @@ def test_most_texts_pass_the_scan_by_counts_alone() -> None:
 
 
 def _blank_or_not(*inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """One text of several, mostly without blanks between them."""
+    """Join texts, mostly without blanks between them."""
     between = st.sampled_from(["", "", "", " ", "\n", "\t\r", "\f", "\u00a0"])
     parts = [part for one in inner for part in (between, one)]
     return st.tuples(*parts, between).map("".join)
 
 
 def _object(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """With names so few that some are there twice, written in one way or in two."""
+    """An object with few possible names, so that some are duplicates."""
     name = st.sampled_from(['"a"', '"b"', '"\\u0061"', '"é"', '""', '"a,b"', '": "'])
     return st.lists(_blank_or_not(name, st.just(":"), inner), max_size=4).map(
         lambda members: "{" + ",".join(members) + "}"
@@ -266,7 +269,7 @@ def test_deep_ones_are_read_alike(depth: int) -> None:
 
 @pytest.mark.parametrize("how", [{"separators": (",", ":")}, {}, {"indent": 2}])
 def test_usual_events_are_read_quickly(how: dict[str, Any]) -> None:
-    """However usual writers lay it out, an event needs no second reading."""
+    """A usual event is parsed once, however it is laid out."""
     event = {"event_source": "a", "event_key": "a.gs.证书.1", "changes": ["1", 2, 2.5, None]}
     text = json.dumps(event, ensure_ascii=False, **how).encode()
     assert is_all_of(text, orjson.dumps(orjson.loads(text)))

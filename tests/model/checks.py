@@ -95,7 +95,7 @@ class _Group:
         return int(count)
 
     def false_answers(self) -> list[str]:
-        """Each `000` has an acknowledgement of its own from every required target."""
+        """A `000` without an acknowledgement of its own from every required target."""
         return [
             f"{target} acknowledged {self.body!r} {len(self.acknowledged(target))} times for "
             f"{count} 000s"
@@ -104,7 +104,7 @@ class _Group:
         ]
 
     def stale_answers(self) -> list[str]:
-        """And none that stands for an event which was over before this one came."""
+        """A `000` by an acknowledgement for an event that was over before this one came."""
         if self.body in self.world.unknowable:
             return []
         broken = []
@@ -176,8 +176,7 @@ class _Group:
         ]
 
     def unsaid(self) -> list[str]:
-        """No delivery is a dead letter whose own acknowledgement has reached a router that lived
-        on."""
+        """A dead letter whose acknowledgement reached a router that lived on."""
         if "crash" in self.causes:
             return []
         query = (

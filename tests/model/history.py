@@ -136,7 +136,7 @@ async def _caller(world: World, source: Source, start: float) -> None:
 
 
 async def _request(world: World, source: Source) -> bool:
-    """One request; whether the caller has read a `000`."""
+    """Make one request; return whether the caller has read a `000`."""
     given = world.weather
     alive = [process for process in world.processes if process.alive]
     if world.happens(given.request_lost) or not alive:

@@ -25,10 +25,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now += seconds
 
     def _process_events(self, event_list: Any) -> None:
-        """There are none."""
+        """Do nothing: there is no I/O."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps."""
+        """Do nothing: nothing sleeps."""
 
 
 class _Jump:

@@ -24,7 +24,7 @@ Patch = pytest.MonkeyPatch
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One rule left out."""
+    """A change that leaves one rule out."""
 
     #: The rule's number, and what is left out of it.
     rule: str

@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-def said_by(act: Callable[[], object], kind: type[Exception] = RouterError) -> str:
+def refusal_of(act: Callable[[], object], kind: type[Exception] = RouterError) -> str:
     """The message for a user without permission."""
     with as_somebody():
         with pytest.raises(kind) as raised:
@@ -44,9 +44,9 @@ def said_by(act: Callable[[], object], kind: type[Exception] = RouterError) -> s
     return text.removesuffix(f", {who}")
 
 
-def told(sort: str, path: Path, mode: str) -> str:
-    found = path.stat()
-    return f"the {sort} '{path}' has owner {found.st_uid}:{found.st_gid} and mode {mode}"
+def described(sort: str, path: Path, mode: str) -> str:
+    status = path.stat()
+    return f"the {sort} '{path}' has owner {status.st_uid}:{status.st_gid} and mode {mode}"
 
 
 def file(folder: Path, mode: int = 0, name: str = "a") -> Path:
@@ -59,9 +59,9 @@ def file(folder: Path, mode: int = 0, name: str = "a") -> Path:
 def test_a_closed_secret(folder: Path) -> None:
     """A secret that is root's alone is there, and closed: that is another thing than missing."""
     path = file(folder)
-    said = said_by(lambda: Variables({}, folder).resolve("${file:a}"), Unresolved)
-    assert said == (
-        "the secret file 'a' can't be read: permission denied: " + told("file", path, "0000")
+    words = refusal_of(lambda: Variables({}, folder).resolve("${file:a}"), Unresolved)
+    assert words == (
+        "the secret file 'a' can't be read: permission denied: " + described("file", path, "0000")
     )
 
 
@@ -76,12 +76,12 @@ READERS: dict[str, Callable[[Path], object]] = {
 def test_a_closed_file(reader: str, folder: Path) -> None:
     """The words are the same for every file."""
     path = file(folder)
-    said = said_by(lambda: READERS[reader](path))
-    assert said.endswith("can't be read: permission denied: " + told("file", path, "0000"))
+    words = refusal_of(lambda: READERS[reader](path))
+    assert words.endswith("can't be read: permission denied: " + described("file", path, "0000"))
 
 
 def test_a_file_in_a_closed_folder_is_a_problem_among_others(folder: Path) -> None:
-    """For `check` and its like, which tell all that is wrong at once."""
+    """`check` lists it with all other problems."""
     closed = folder / "closed"
     closed.mkdir()
     path = file(closed, 0o644)
@@ -99,9 +99,9 @@ def test_a_closed_folder_for_the_store(folder: Path) -> None:
     closed.mkdir()
     closed.chmod(0o555)
     for path in (closed / "x.db", closed / "deep" / "x.db"):
-        said = said_by(partial(open_file, path))
-        why = told("folder", closed, "0555")
-        assert said == f"can't use the store {path}: permission denied: {why}"
+        words = refusal_of(partial(open_file, path))
+        why = described("folder", closed, "0555")
+        assert words == f"can't use the store {path}: permission denied: {why}"
 
 
 @pytest.mark.parametrize("opened", [open_file, open_existing])
@@ -110,8 +110,8 @@ def test_a_store_of_somebody_else(opened: Callable[[Path], object], folder: Path
     path = folder / "x.db"
     fill(path, 0)
     path.chmod(0o400)
-    said = said_by(lambda: opened(path))
-    assert said == f"can't use the store {path}: it can't be written to: " + told(
+    words = refusal_of(lambda: opened(path))
+    assert words == f"can't use the store {path}: it can't be written to: " + described(
         "file", path, "0400"
     )
 
@@ -124,8 +124,8 @@ def test_a_store_beside_which_nothing_can_be_made(folder: Path) -> None:
     fill(path, 0)
     path.chmod(0o666)
     data.chmod(0o555)
-    said = said_by(lambda: open_file(path))
-    assert said.endswith(told("folder", data, "0555"))
+    words = refusal_of(lambda: open_file(path))
+    assert words.endswith(described("folder", data, "0555"))
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o555])
@@ -143,8 +143,8 @@ def test_an_archive_below_a_closed_folder(folder: Path, mode: int) -> None:
         with as_somebody():
             return app.warnings(loaded)
 
-    said = asyncio.run(warned())
+    words = asyncio.run(warned())
     with as_somebody():
         who = f"this process is {os.geteuid()}:{os.getegid()}"
-    why = f"{told('folder', closed, f'{mode:04o}')}, and {who}"
-    assert f"the archive {settings.archive} can't be written: {why}" in said
+    why = f"{described('folder', closed, f'{mode:04o}')}, and {who}"
+    assert f"the archive {settings.archive} can't be written: {why}" in words

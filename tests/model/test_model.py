@@ -28,7 +28,7 @@ SEARCH = 2000
 
 @pytest.mark.parametrize("part", range(4))
 def test_no_history_breaks_a_promise(part: int) -> None:
-    """No `000` without its acknowledgements, nothing lost, no duplicate without a cause."""
+    """No `000` without its acknowledgements, no loss, no duplicate without a cause."""
     broken = {
         seed: verdict.violations
         for seed in range(part, HISTORIES, 4)

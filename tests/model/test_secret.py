@@ -113,7 +113,7 @@ def test_a_part_may_be_shown() -> None:
 
 
 def test_equal_texts_are_equal_secrets() -> None:
-    """So a reload sees whether one has changed, whatever is shown of it."""
+    """A reload sees whether a secret has changed."""
     assert Secret("é\ud800") == Secret("é\ud800", shown="other")
     assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
     assert Secret("a") != Secret("b")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import uuid
 from typing import Any
 
 import pytest
 
-from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason, Value
+from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason, Value, new_id
 from router.transport.engine import Answer, Failure
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}", ["id"])
@@ -55,7 +56,7 @@ VALUES: list[tuple[Value, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("one", "others"), VALUES, ids=lambda each: type(each).__name__)
 def test_a_value_is_what_it_is_made_of(one: Value, others: dict[str, Any]) -> None:
-    """Nothing that it is made of is left out where it is compared, copied or shown."""
+    """Comparing, copying and showing include every attribute."""
     assert [*one.NAMES] == [*others] == [*inspect.signature(type(one)).parameters]
     again = type(one)(*one.values())
     assert again == one
@@ -75,3 +76,12 @@ def test_equal_values_have_one_hash() -> None:
 def test_a_value_is_no_other_class_of_the_same_attributes() -> None:
     assert Failure(Reason.RESET, True) != Attempt(Reason.RESET, True, 0.0)
     assert Failure(Reason.RESET, True) != (Reason.RESET, True, None, "")
+
+
+def test_an_id_is_a_uuid() -> None:
+    """Ids are UUIDs of version 4, and unique."""
+    ids = [new_id() for _ in range(1000)]
+    for text in ids:
+        read = uuid.UUID(text)
+        assert (read.version, read.variant, str(read)) == (4, uuid.RFC_4122, text)
+    assert len(set(ids)) == 1000

@@ -191,7 +191,7 @@ def _changing_routes(given: Weather, random: Random) -> Weather:
 
 
 def _one_event(given: Weather, random: Random) -> Weather:
-    """Nothing that a router can't tell: no target may see anything twice."""
+    """No twins, so that no target may see anything twice."""
     return replace(
         _quiet(given),
         events=random.choice((1, 3)),
@@ -239,7 +239,7 @@ def _quiet(given: Weather) -> Weather:
 
 
 def _calm(**given: Any) -> Weather:
-    """Nothing but what is given befalls it."""
+    """Only the given faults."""
     troubles = (
         *("fails", "slow", "lies", "hangs_up", "unnoticed", "request_lost", "reply_lost"),
         *("forgets", "store_fails", "store_slow", "late_by", "optional"),

@@ -186,7 +186,7 @@ class World:
         await asyncio.sleep(self.random.uniform(0.0, longest))
 
     def boundary(self, process: Process) -> None:
-        """Between two effects: here a process may die."""
+        """A point between two effects, at which a process may die."""
         if not process.alive:
             raise asyncio.CancelledError
         self.effects += 1
@@ -209,7 +209,7 @@ class World:
             self.required = self.required or {min(self.targets)} if self.targets else set()
 
     def note(self, cause: str, source: Source | None = None) -> None:
-        """It concerns that event's body, or all that are under way."""
+        """Note a cause for duplicates of this body, or of all events in flight."""
         concerned = [source] if source else [s for s in self.sources if s.arrived is not None]
         self.causes |= {(each.event.body, cause) for each in concerned}
 
@@ -427,7 +427,7 @@ class SimulatedStore:
         return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
-        """No rule asks for it; so it is no effect that a history is made of."""
+        """Note an effect that no rule asks for."""
         self._world.rows.missed(event_id, target, tried)
 
     async def revoke_all_credit(self, timeout: float) -> None:

@@ -34,7 +34,7 @@ from router.ops.heartbeat import Identity, described
 from router.ops.hour import History
 from router.ops.insight import Insight, Report, report_of
 from router.ops.port import api_parts, limits_of, ops_app
-from router.ops.status import MAX_SHOWN_PROBLEMS
+from router.ops.status import MAX_SHOWN_PROBLEMS, status_of
 from router.process.server import Server
 from router.store.protocol import Node
 from router.telemetry.log import Log
@@ -80,6 +80,20 @@ class Process:
         store = ("sqlite", "")
         return report_of(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
 
+    def status(self) -> dict[str, Any]:
+        return status_of(self.report(), time.time())
+
+    def reasons(self) -> list[str]:
+        """Return why the service is degraded; `status`, the causes and the checks agree with it."""
+        status = self.status()
+        reasons: list[str] = status["reasons"]
+        assert status["status"] == ("degraded" if reasons else "ok")
+        assert reasons == [f"{each['check']}: {each['text']}" for each in status["causes"]]
+        checks = {name: check for name, check in status.items() if isinstance(check, Mapping)}
+        bad = [name for name, check in checks.items() if not check.get("ok", True)]
+        assert bad == list(dict.fromkeys(why.partition(":")[0] for why in reasons))
+        return reasons
+
     def insight(self, log: Log) -> Insight:
         def describe() -> Node:
             ready, lag = self.ready, self.lag
@@ -103,23 +117,6 @@ class Ops:
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.http.get(self.url + path, **options)
-
-    async def status(self) -> dict[str, Any]:
-        response = await self.get("/status")
-        assert response.status_code == 200
-        status: dict[str, Any] = response.json()
-        return status
-
-    async def reasons(self) -> list[str]:
-        """Return why the service is degraded; `status`, the causes and the checks agree with it."""
-        status = await self.status()
-        reasons: list[str] = status["reasons"]
-        assert status["status"] == ("degraded" if reasons else "ok")
-        assert reasons == [f"{each['check']}: {each['text']}" for each in status["causes"]]
-        checks = {name: check for name, check in status.items() if isinstance(check, Mapping)}
-        bad = [name for name, check in checks.items() if not check.get("ok", True)]
-        assert bad == list(dict.fromkeys(why.partition(":")[0] for why in reasons))
-        return reasons
 
 
 @asynccontextmanager
@@ -174,9 +171,9 @@ async def test_a_scrape_has_the_format_that_it_asks_for(accept: str, kind: str, 
 
 async def test_a_healthy_router_is_ok() -> None:
     """Without a reason, and with its version and the configuration in force."""
-    async with serving(Process()) as ops:
-        assert await ops.reasons() == []
-        status = await ops.status()
+    process = Process()
+    assert process.reasons() == []
+    status = process.status()
     assert (status["version"], status["compiled"]) == (__version__, COMPILED)
     assert status["configuration"]["hash"] == configured().hash
     assert status["configuration"]["since"] == "1970-01-01T00:16:40Z"
@@ -222,8 +219,7 @@ async def test_reasons_to_be_degraded(change: Change, reasons: list[str]) -> Non
     """Each names its check; its cause is there as data too."""
     process = Process()
     change(process)
-    async with serving(process) as ops:
-        assert await ops.reasons() == reasons
+    assert process.reasons() == reasons
 
 
 async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
@@ -231,9 +227,8 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
     process = Process()
     problems = [Problem("routes.yaml", line, 3, "targets", "wrong") for line in range(1, 31)]
     process.standing.successful, process.standing.problems = False, tuple(problems)
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        shown = (await ops.status())["configuration"]["last_reload"]
+    (reason,) = process.reasons()
+    shown = process.status()["configuration"]["last_reload"]
     assert reason.endswith("30 problems")
     assert shown["problems"][0] == "routes.yaml:1:3: targets: wrong"
     assert (len(shown["problems"]), shown["more"]) == (MAX_SHOWN_PROBLEMS, 30 - MAX_SHOWN_PROBLEMS)
@@ -244,12 +239,11 @@ async def test_a_failing_target_is_named_with_its_reason() -> None:
     process = Process()
     attempt = process.metrics.of("ledger").attempt
     attempt(Attempt(Reason.CODE, True, 5.0, 200, "code '200'", at=time.time()))
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        assert reason.startswith("targets: ledger is failing: code (200, code '200') at 2")
-        attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time()))
-        assert await ops.reasons() == []
-        ledger = (await ops.status())["targets"]["each"]["ledger"]
+    (reason,) = process.reasons()
+    assert reason.startswith("targets: ledger is failing: code (200, code '200') at 2")
+    attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time()))
+    assert process.reasons() == []
+    ledger = process.status()["targets"]["each"]["ledger"]
     failure = ledger["last_failure"]
     assert [failure[each] for each in ("reason", "status", "detail")] == ["code", 200, "code '200'"]
     assert ledger["last_acknowledged"] is not None
@@ -260,24 +254,22 @@ async def test_a_target_whose_attempts_wait_is_waiting(what: str) -> None:
     """For a slot or for its rate, even before the first attempt has ended."""
     process = Process()
     setattr(process.metrics.of("ledger"), what, 5)
-    async with serving(process) as ops:
-        assert (await ops.status())["targets"]["each"]["ledger"]["state"] == "waiting"
+    assert process.status()["targets"]["each"]["ledger"]["state"] == "waiting"
 
 
 async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
     """Its last error counts for a minute."""
     process = Process()
     process.metrics.store_failed("disk_full")
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        assert reason.startswith("store: disk_full, last at ")
-        process.metrics.store_failed_at = time.time() - 120
-        assert await ops.reasons() == []
-        assert (await ops.status())["store"]["error"] == "disk_full"
-        process.metrics.store_failed("gone")
-        (reason,) = await ops.reasons()
-        advice = "its file was deleted or replaced: restart the router"
-        assert reason.startswith(f"store: gone ({advice}), last at ")
+    (reason,) = process.reasons()
+    assert reason.startswith("store: disk_full, last at ")
+    process.metrics.store_failed_at = time.time() - 120
+    assert process.reasons() == []
+    assert process.status()["store"]["error"] == "disk_full"
+    process.metrics.store_failed("gone")
+    (reason,) = process.reasons()
+    advice = "its file was deleted or replaced: restart the router"
+    assert reason.startswith(f"store: gone ({advice}), last at ")
 
 
 async def test_events_without_a_route_are_counted_until_their_retries_end() -> None:
@@ -286,18 +278,17 @@ async def test_events_without_a_route_are_counted_until_their_retries_end() -> N
     for _ in range(3):
         process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
     process.metrics.no_route("000", Event.of({"event_key": "accepted.b.c.d"}))
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        assert reason.startswith("callbacks: 3 events matched no route since 2")
-        assert "`ebaas-router explain`" in reason
-        assert reason.endswith("'a.b.c.d'")
-        assert (await ops.status())["callbacks"]["unmatched"]["count"] == 3
-        process.metrics.unmatched_lately.last -= RECENT_GAP
-        assert await ops.reasons() == []
-        assert (await ops.status())["callbacks"]["unmatched"]["count"] == 0
-        process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
-        (reason,) = await ops.reasons()
-        assert reason.startswith("callbacks: 1 event matched no route since 2")
+    (reason,) = process.reasons()
+    assert reason.startswith("callbacks: 3 events matched no route since 2")
+    assert "`ebaas-router explain`" in reason
+    assert reason.endswith("'a.b.c.d'")
+    assert process.status()["callbacks"]["unmatched"]["count"] == 3
+    process.metrics.unmatched_lately.last -= RECENT_GAP
+    assert process.reasons() == []
+    assert process.status()["callbacks"]["unmatched"]["count"] == 0
+    process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
+    (reason,) = process.reasons()
+    assert reason.startswith("callbacks: 1 event matched no route since 2")
 
 
 @pytest.mark.parametrize(
@@ -320,13 +311,12 @@ async def test_refused_callbacks_are_counted_with_what_to_do(
     process.metrics.refuse(code)
     if accepted:
         process.metrics.event("000", 0.1)
-    async with serving(process) as ops:
-        (reason,) = await ops.reasons()
-        assert reason.startswith(f"callbacks: 2 callbacks refused with {code} since 2")
-        assert advice in reason.partition("Z: ")[2]
-        assert (await ops.status())["callbacks"]["refused"][code]["count"] == 2
-        process.metrics.refused_lately[code].last -= seconds
-        assert await ops.reasons() == []
+    (reason,) = process.reasons()
+    assert reason.startswith(f"callbacks: 2 callbacks refused with {code} since 2")
+    assert advice in reason.partition("Z: ")[2]
+    assert process.status()["callbacks"]["refused"][code]["count"] == 2
+    process.metrics.refused_lately[code].last -= seconds
+    assert process.reasons() == []
 
 
 async def test_no_secret_is_shown() -> None:

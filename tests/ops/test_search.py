@@ -16,7 +16,7 @@ import pytest
 from router.ops.api import parts as module
 from router.ops.api.parts import SEARCHES, Search, Stored
 from router.ops.problems import Rejected
-from router.ops.searching import SearchedFor
+from router.ops.searching import SearchQuestion
 from router.store.protocol import StoreLimits
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
@@ -26,7 +26,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-QUESTION = SearchedFor(what=["x"], limit=1)
+QUESTION = SearchQuestion(what=["x"], limit=1)
 
 #: Writes its id and its question as names of files, and stays.
 STAYS = """

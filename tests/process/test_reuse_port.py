@@ -87,8 +87,8 @@ def refusal_by(*options: str) -> Callable[..., str]:
     return refused
 
 
-def test_one_port_for_both_is_refused() -> None:
-    """No other program uses it, so nothing has to be stopped."""
-    finished = run("serve", "--port", "8090", "--ops-port", "8090", "--host", "0.0.0.0")
-    assert finished.returncode == 2
-    assert "--ops-port: 8090 is that of --port" in one_line(finished.stderr)
+def test_one_port_for_both_is_taken() -> None:
+    """Also with --reuse-port, which is not for the ops port."""
+    port = str(free_port())
+    refused = refusal_by("--port", port, "--ops-port", port, "--reuse-port")
+    assert "name another with --ops-port" in refused()

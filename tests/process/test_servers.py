@@ -134,15 +134,15 @@ async def a_late_attempt() -> str:
 
 
 ROWS: dict[str, Callable[[], Awaitable[str]]] = {
-    f"{len(DISPUTED)} heads that no two parsers read alike": disputed_heads,
-    "what is no HTTP is told so in": its_own_400,
-    "a head that stops half way": half_a_head,
-    "a head of 500 KB": a_large_head,
+    f"{len(DISPUTED)} disputed header blocks": disputed_heads,
+    "the reply to bytes that are not HTTP": its_own_400,
+    "half a header block": half_a_head,
+    "a header block of 500 KB": a_large_head,
     "a callback that offers HTTP/2 (Java's HttpClient)": an_offer_of_http_2,
     "a callback with `expect: 100-continue`": an_expectation,
     "a caller that hangs up": a_hang_up,
-    "a callback in flight when it is stopped": a_stop,
-    "the next request, while an attempt outlives the reply": a_late_attempt,
+    "a callback in flight at a stop": a_stop,
+    "the next request, while an attempt continues": a_late_attempt,
 }
 
 

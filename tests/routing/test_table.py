@@ -84,7 +84,7 @@ def _routes(draw: st.DrawFn) -> list[Route]:
 def test_a_plan_is_what_a_naive_reading_of_the_routes_gives(
     routes: list[Route], events: list[Event]
 ) -> None:
-    """For any table and events: the routes, and the union of their targets, by name."""
+    """Routes and targets agree with a naive match, for any table and events."""
     made = RouteTable(routes, TARGETS)
     for each in events * 2:  # the second time from memory
         expected = [route for route in routes if naive_matches(route, each)]
@@ -108,7 +108,7 @@ def test_explain_agrees_with_match(routes: list[Route], event: Event) -> None:
 
 @given(_routes(), _events)
 def test_explain_tells_the_truth_about_every_field(routes: list[Route], event: Event) -> None:
-    """Each field with its value and the first of its patterns that matches it, or none."""
+    """`explain` shows the value of every field, and the first pattern that matches."""
     for told in RouteTable(routes, TARGETS).explain(event).routes:
         assert [each.field for each in told.fields] == [f for f in FIELDS if f in told.route.match]
         for each in told.fields:
@@ -186,7 +186,7 @@ def test_hostile_keys_are_answered() -> None:
 def test_what_a_table_remembers_is_bounded(
     length: int, routes: int, events: int, megabytes: int
 ) -> None:
-    """Neither many events, nor long ones, nor such as match very many routes fill the memory."""
+    """Many events, long ones, and ones with many routes do not fill the memory."""
     made = table(*(route(f"r{n}", key="a*") for n in range(routes)))
     tracemalloc.start()
     try:
@@ -266,8 +266,7 @@ def de_bruijn(digits: int) -> str:
 
 
 def test_a_key_that_has_every_literal_is_not_matched_at_once() -> None:
-    """Of 10,000 routes with two numbers in each pattern: a key with all of them takes long, as do
-    the routes that share the one number that a short key has; usual ones are matched at once."""
+    """`match_at_once` leaves expensive keys to a thread, and answers usual ones."""
     numbers = [f"{n * 7919 % 10_000:04}" for n in range(10_000)]
     pairs = list(zip(numbers, numbers[1:] + numbers[:1], strict=True))
     routes = table(*(route(f"r{one}", "A", key=f"*{one}*{two}*") for one, two in pairs))
@@ -292,7 +291,7 @@ def test_a_key_that_has_every_literal_is_not_matched_at_once() -> None:
 
 @given(st.integers(0, 40))
 def test_what_is_matched_at_once_is_matched_as_ever(size: int) -> None:
-    """It answers for usual events, as `match` does."""
+    """`match_at_once` agrees with `match`."""
     routes = table(*(route(f"r{n}", "A", key=f"a.{n}*") for n in range(40)))
     assert routes.match_at_once(event(f"a.{size}")) == table(*routes.routes).match(
         event(f"a.{size}")

@@ -1,4 +1,4 @@
-"""What several tests of the store stand on."""
+"""Fixtures of the store's tests."""
 
 from __future__ import annotations
 

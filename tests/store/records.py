@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from router.model.event import Event, OutboundEvent
 from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State, Store, StoreLimits
-from router.store.sqlite.store import SqliteStore
-
-T_ = TypeVar("T_")
 
 LIMITS = StoreLimits(
     max_bytes=64 * 1024 * 1024, max_rows=100_000, keep_settled=60.0, keep_dead=600.0
@@ -28,7 +24,8 @@ _numbers = itertools.count()
 
 def letter(body: bytes = b"{}", key: str = "a.b.c.1") -> OutboundEvent:
     event = Event("a", "b", "c", "1", key, body)
-    return OutboundEvent(event, hashlib.sha256(body).digest(), "request", "trace")
+    digest = hashlib.sha256(body).digest()
+    return OutboundEvent(event, digest, "request", "trace", "congo=t61rcWkgMzE,rojo=00f0", hops=1)
 
 
 def record(**fields: Any) -> Record:
@@ -79,18 +76,3 @@ async def states(store: Store, of: Record, body: bytes = b"{}") -> dict[str, Sta
         if kept.record.event_id == of.event_id:
             return {row.target: row.state for row in kept.rows}
     return {}
-
-
-async def steps_of(store: SqliteStore, ask: Callable[[], Awaitable[T_]]) -> tuple[int, T_]:
-    """Return the number of steps that SQLite takes for a call of the store, and its result."""
-    taken = 0
-
-    def step() -> None:
-        nonlocal taken
-        taken += 1
-
-    assert store._reader is not None
-    store._reader.set_progress_handler(step, 1)
-    answer = await ask()
-    store._reader.set_progress_handler(None, 1)
-    return taken, answer

@@ -22,13 +22,13 @@ from tests.chaos import kept
 from tests.chaos.boundaries import COMMITS, SENDS, NoStrace, Point, killed_at, time_of_death
 from tests.chaos.callers import Callers
 from tests.chaos.history import History, Source, Struck
+from tests.chaos.log import lines
 from tests.chaos.plan import TIMEOUTS, Blow, Manner, Mood, Plan
 from tests.chaos.process import Router
 from tests.chaos.report import story
 from tests.chaos.routing import Routing
 from tests.chaos.run import Played
 from tests.chaos.targets import serving
-from tests.chaos.told import lines
 from tests.chaos.verdict import judge
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +67,8 @@ class Scenario(Plan):
 
 
 async def broken_at(point: Point, folder: Path) -> list[str] | None:
-    """What the scenario breaks that is killed at that point; None where it does not come to it."""
+    """Return the broken promises after a kill at that point; None if the scenario ends before
+    it."""
     history, plan = History(), Scenario(0, 0.0)
     router = Router(folder, engine=ENGINE)
     async with serving(plan, history) as targets, AsyncExitStack() as at_last:
@@ -93,14 +94,14 @@ async def broken_at(point: Point, folder: Path) -> list[str] | None:
 
 
 def told(plan: Plan, history: History, router: Router, last: Source) -> list[str]:
-    """What was broken, and if anything was, how it came to that."""
+    """Format the broken promises, and the story of the run if there are any."""
     judged = judge(Played(plan, history, kept.read(router.store), last))
     broken = [broken.what for broken in judged.broken]
     return [*broken, *story(judged, MAIN)] if broken else []
 
 
 async def keep_up(router: Router, history: History, log: Path) -> None:
-    """Start it again as soon as it has died."""
+    """Start the router again whenever it has died."""
     while router.alive:
         await asyncio.sleep(0.02)
     history.struck.append(Struck(time_of_death(log), Blow.KILL, time()))
@@ -108,7 +109,7 @@ async def keep_up(router: Router, history: History, log: Path) -> None:
 
 
 async def settled(router: Router) -> None:
-    """Return once nothing is left to do, and the router is up."""
+    """Wait until nothing is left to do and the router is up."""
     deadline = time() + PATIENCE
     while kept.unsettled(router.store) or not await router.answers():
         assert time() < deadline, "nothing settles"
@@ -122,7 +123,7 @@ FEW = [Point("fdatasync", 1), Point("write", 5), Point("write", 6), Point("write
 
 @pytest.mark.parametrize("point", FEW, ids=str)
 async def test_a_crash_breaks_no_promise(point: Point, tmp_path: Path) -> None:
-    """Nothing is lost, no `000` is false, what comes twice has a cause."""
+    """No event is lost, no `000` is false, and every second delivery has a cause."""
     try:
         assert await broken_at(point, tmp_path) == []
     except NoStrace as missing:
@@ -130,8 +131,8 @@ async def test_a_crash_breaks_no_promise(point: Point, tmp_path: Path) -> None:
 
 
 def series() -> Iterator[tuple[str, int, int]]:
-    """Call, first number, step: every send and commit, and some of the writes that make up a
-    commit, which a crash leaves torn. In two parts, so that they run at the same time."""
+    """Yield call, first number and step: every send and commit, and some of the writes of a commit,
+    which a crash leaves torn. In two parts, which run at the same time."""
     for call in (*SENDS, *COMMITS):
         step = 5 if call == "pwrite64" else 2
         yield call, 1, step
@@ -143,7 +144,7 @@ def series() -> Iterator[tuple[str, int, int]]:
 async def test_no_crash_point_breaks_a_promise(
     call: str, first: int, step: int, tmp_path: Path
 ) -> None:
-    """Every such boundary, until the scenario ends before it comes to the next."""
+    """The router is killed at every boundary of the scenario in turn."""
     for number in count(first, step):
         point = Point(call, number)
         folder = tmp_path / str(point)

@@ -51,7 +51,7 @@ HOUR = 3600.0
 
 
 class Clock:
-    """The wall clock of the routers that `environ` is given to."""
+    """The wall clock of the routers that run with `environ`."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
@@ -94,14 +94,14 @@ def clock(folder: Path) -> Clock:
 
 
 class Queued(NamedTuple):
-    """Where the one queued delivery stands."""
+    """The state of the one queued delivery."""
 
     due_at: float
     retries: int
 
 
 def queued(store: Path) -> Queued | None:
-    """None once it is settled or dead. While it is being sent, waits."""
+    """Return None once it is settled or dead. Wait while it is being sent."""
     found: list[tuple[float, int, str]] = []
 
     def rests() -> bool:
@@ -130,8 +130,8 @@ class Failing:
 
 
 def test_an_event_lives_through_its_day(folder: Path, clock: Clock) -> None:
-    """EBaaS's 21 requests in 14 hours reach the failing target alone, all under one id; the queue
-    makes its own 20 retries by its waits; what is left in the end is dead letters."""
+    """EBaaS's 21 requests in 14 hours reach only the failing target, all under one id. The queue
+    makes its own 20 retries at its waits. In the end there are dead letters."""
     store = folder / "store.db"
     of_weak, of_aside = Failing(clock), Failing(clock)
     with (
@@ -160,7 +160,7 @@ def test_an_event_lives_through_its_day(folder: Path, clock: Clock) -> None:
 
 
 def retry_until(clock: Clock, store: Path, at: float) -> None:
-    """Let the time pass until then, or until nothing is queued; stop at each retry of the queue."""
+    """Let time pass until then, or until nothing is queued; stop at each retry of the queue."""
     while (next_one := queued(store)) is not None and next_one.due_at < at:
         clock.forward_to(next_one.due_at)
         wait_until(lambda before=next_one: queued(store) != before)  # type: ignore[misc]
@@ -169,8 +169,8 @@ def retry_until(clock: Clock, store: Path, at: float) -> None:
 
 
 def test_what_the_caller_gives_up_is_kept(folder: Path, clock: Clock) -> None:
-    """A caller that stops after three requests leaves a record; when its whole schedule is over,
-    and not before, what it awaits is a dead letter."""
+    """A caller that stops after three requests leaves a record. When its whole schedule is over,
+    and not before, the awaited delivery is a dead letter."""
     with (
         target(always("500")) as weak,
         serving(folder, {"weak": weak}, environ=clock.environ) as router,
@@ -192,9 +192,9 @@ def test_what_the_caller_gives_up_is_kept(folder: Path, clock: Clock) -> None:
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
 def test_a_clock_that_jumps_an_hour(jump: float, folder: Path, clock: Clock) -> None:
-    """Nothing is lost and no 000 is false. Forward, what was acknowledged counts no more and the
-    retry is delivered in full. Back, the record is still claimed, and what was queued waits until
-    the clock is again where it was."""
+    """Nothing is lost and no 000 is false. After a jump forward, acknowledgements have expired and
+    the retry is delivered in full. After a jump back, the record is still claimed, and queued
+    deliveries wait until the clock has caught up."""
     healed: list[bool] = []
 
     def heals(*_: str) -> str:
@@ -225,9 +225,9 @@ def test_a_clock_that_jumps_an_hour(jump: float, folder: Path, clock: Clock) -> 
 
 
 def test_a_clock_that_jumps_leaves_an_archive_that_can_be_asked(folder: Path, clock: Clock) -> None:
-    """Back an hour and forward again, within a segment and between two routers, of which the next
-    finishes what the last has left: every event has its line, each is found by its own time, and
-    all are told in the order of the times that the router had."""
+    """The clock jumps back an hour and forward again, within a segment and between two routers, of
+    which the second finishes the segment of the first. Every event has its line, is found by its
+    own time, and is listed in the order of the router's times."""
     archive, times = folder / "store.db-archive", dict[str, float]()
     with target() as strong:
         for jumps in ((0.0, -HOUR, HOUR), (HOUR, -2 * HOUR, 3 * HOUR)):

@@ -1,5 +1,5 @@
-"""What befalls a store's disk, its file and its lock, met by the whole router as a real process:
-docs/explanation/faults.md is the table. The long ones run with LONG=1, which `make faults` sets."""
+"""Faults of a store's disk, file and lock, with the whole router as a real process:
+docs/explanation/faults.md is the table. The long tests run with LONG=1: `make faults`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from router.model.event import Event, OutboundEvent
 from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
 from router.store.sqlite.statements import Statements, find, queue, usage
+from tests.store.faults import after, at_once, during, line_of, scene
 from tests.support.command import PATIENCE, ROOT, one_line, run
 from tests.support.disks import Disks, filled, quick_folder
 from tests.support.effort import LONG, long
-from tests.support.faults import after, at_once, during, line_of, scene
 from tests.support.filled import NO_LIMITS, fill
 from tests.support.house import routes
 from tests.support.waiting import wait_until
@@ -51,7 +51,7 @@ def full_disk(store: Path, _: int) -> Iterator[None]:
 
 @contextmanager
 def read_only(store: Path, _: int) -> Iterator[None]:
-    """The file can't be written to any more, not even by root, nor by who has it open."""
+    """Nobody can write to the file any more, neither root nor a process that has it open."""
     if shutil.which("chattr") is None:
         pytest.skip("no chattr on this machine")
     files = [str(store), f"{store}-wal"]
@@ -64,7 +64,7 @@ def read_only(store: Path, _: int) -> Iterator[None]:
 
 @contextmanager
 def locked(store: Path, _: int) -> Iterator[None]:
-    """Another program has begun to write, and does not come to an end."""
+    """Another program has begun a write transaction that does not end."""
     with closing(sqlite3.connect(store, isolation_level=None, timeout=PATIENCE)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -72,7 +72,7 @@ def locked(store: Path, _: int) -> Iterator[None]:
 
 @contextmanager
 def failing_fsync(_: Path, pid: int) -> Iterator[None]:
-    """The disk takes what is written, and says that it could not keep it."""
+    """The disk accepts writes and then reports that it could not keep them."""
     with traced(pid, "error=EIO"):
         yield
 
@@ -93,7 +93,7 @@ def slow_fsync(_: Path, pid: int) -> Iterator[None]:
 
 @contextmanager
 def traced(pid: int, what: str) -> Iterator[None]:
-    """Let strace do this to each of the process's fsyncs; it steps out of the way at the end."""
+    """Let strace do this to each fsync of the process, while the block runs."""
     if not (shutil.which("strace") or (ROOT / ".tools/strace/usr/bin/strace").exists()):
         pytest.skip("no strace on this machine; scripts/strace fetches it")
     calls = "fdatasync,fsync"
@@ -111,7 +111,7 @@ def traced(pid: int, what: str) -> Iterator[None]:
 
 
 def is_traced(pid: int) -> bool:
-    """Whether all of its threads are."""
+    """Return whether all threads of the process are traced."""
     statuses = ((each / "status").read_text() for each in Path(f"/proc/{pid}/task").iterdir())
     return all("TracerPid:\t0\n" not in status for status in statuses)
 
@@ -145,9 +145,9 @@ CASES = [
 def test_a_fault_costs_memory_and_nothing_else(
     case: Case, tmp_path: Path, quick: Path, disks: Disks
 ) -> None:
-    """While it lasts healthy events get their 000, failing ones their 500, `/readyz` stays 200, and
-    nothing is acknowledged that could not be kept. Once it is over all is as before, without a
-    restart: what was recorded before it is still known, and what fails is recorded again."""
+    """During the fault healthy events get their 000, failing ones their 500, `/readyz` stays 200,
+    and nothing is acknowledged that could not be kept. Afterwards all is as before, without a
+    restart: earlier records are still known, and new failures are recorded."""
     folder = case.disk(disks) if case.disk else quick
     store = folder / "store.db"
     with scene(tmp_path, store) as at:
@@ -161,8 +161,8 @@ def test_a_fault_costs_memory_and_nothing_else(
 
 
 def test_a_store_that_is_back_is_told_once(tmp_path: Path, quick: Path) -> None:
-    """After the lines that say that it fails there is one that says that it works again, and after
-    how long; one that never failed has none."""
+    """After the lines about the failure, one line says that the store works again, and how long it
+    failed."""
     store = quick / "store.db"
     with scene(tmp_path, store) as at:
         assert at.router.post("fails-before") == "500"
@@ -178,7 +178,7 @@ def test_a_store_that_is_back_is_told_once(tmp_path: Path, quick: Path) -> None:
 
 
 def test_a_file_that_is_gone_says_what_to_do(tmp_path: Path, quick: Path) -> None:
-    """In the log, where whoever looks has no page at hand."""
+    """The log line has the advice, for people without the documentation at hand."""
     store = quick / "store.db"
     with scene(tmp_path, store) as at:
         assert at.router.post("fails-before") == "500"
@@ -191,9 +191,9 @@ def test_a_file_that_is_gone_says_what_to_do(tmp_path: Path, quick: Path) -> Non
 
 @long
 def test_a_disk_that_comes_back_is_used_again(tmp_path: Path, disks: Disks) -> None:
-    """A power cut of the disk alone: the router forwards without a memory until it is mounted
-    again, and then goes on with what is on it. The 000s that were given blindly can't be told from
-    what was recorded before, so that the retries of that are delivered in full."""
+    """After a power cut of the disk alone, the router forwards without a memory until it is mounted
+    again. Then it uses the disk's contents. It cannot tell records from before from events that got
+    their 000 meanwhile, so retries of those records are delivered in full."""
     place = disks.ext4(64)
     with scene(tmp_path, place / "store.db") as at:
         assert at.router.post("fails-before") == "500"
@@ -205,8 +205,8 @@ def test_a_disk_that_comes_back_is_used_again(tmp_path: Path, disks: Disks) -> N
 
 
 def test_a_file_that_is_damaged_in_use_costs_memory_alone(quick: Path) -> None:
-    """Until it is moved out of the way events are forwarded without a memory; the next start
-    refuses it, with one line, and starts with a new one."""
+    """Events are forwarded without a memory. The next start refuses the file with one line, and
+    makes a new one once it is moved away."""
     store = quick / "store.db"
     fill(store, 1000)
     with scene(quick, store) as at:
@@ -226,14 +226,14 @@ def test_a_file_that_is_damaged_in_use_costs_memory_alone(quick: Path) -> None:
 
 
 def overwrite(store: Path) -> None:
-    """Put noise into every page but the first, which has the file's version."""
+    """Overwrite every page but the first, which has the file's version."""
     with store.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(store.stat().st_size - 4096))
 
 
 def refusal(folder: Path, store: Path) -> str:
-    """What `serve` says instead of starting."""
+    """Return the line of a `serve` that does not start."""
     config = str(folder / "routes.yaml")
     finished = run("serve", "--config", config, "--store", str(store), "--port", "0")
     assert finished.returncode == 3
@@ -250,7 +250,7 @@ def refusal(folder: Path, store: Path) -> str:
 def test_a_start_needs_a_store_that_works(
     fault: Fault, why: str, quick: Path, disks: Disks
 ) -> None:
-    """A fault that is there at the start is told in one line, with exit code 3."""
+    """A fault at the start is one line and exit code 3."""
     (quick / "routes.yaml").write_text(json.dumps(routes({"one": "http://127.0.0.1:1/"})))
     folder = disks.tmpfs(2) if fault is full_disk else quick
     fill(folder / "store.db", 10)
@@ -270,14 +270,14 @@ def lengthy() -> Iterator[Path]:
 
 
 def test_a_long_file_is_as_quick_as_a_short_one(lengthy: Path, quick: Path) -> None:
-    """A look-up, a claim, a close, and each step of the queue take as many of SQLite's steps beside
+    """A look-up, a claim, a close and each step of the queue take as many steps of SQLite beside
     many unsettled events as beside ten."""
     fill(quick / "short.db", 10)
     assert steps_of(lengthy / "store.db") == steps_of(quick / "short.db")
 
 
 def steps_of(store: Path) -> dict[str, int]:
-    """How many steps SQLite takes for each of what a request and the queue do."""
+    """Count the steps of SQLite for each operation of a request and the queue."""
     record = Record("new", Stage.OPEN, 1.0, 1, 1.0, 2.0, 3.0, 4.0)
     letter = OutboundEvent(Event("a", "b", "c", "1", "a.b.c.1", b"body"), b"digest", "request")
     rows = [DeliveryRow("strong", State.AWAITING), DeliveryRow("side", State.QUEUED)]
@@ -302,7 +302,7 @@ def steps_of(store: Path) -> dict[str, int]:
 
 
 def steps(connection: sqlite3.Connection, work: Callable[[], object]) -> int:
-    """How many instructions of SQLite's virtual machine it takes."""
+    """Count the instructions of SQLite's virtual machine."""
     taken = 0
 
     def count() -> int:
@@ -317,7 +317,7 @@ def steps(connection: sqlite3.Connection, work: Callable[[], object]) -> int:
 
 
 def test_a_router_works_beside_many_unsettled_events(lengthy: Path) -> None:
-    """A start, a record, its retry, and a queued delivery go as ever."""
+    """A start, a record, its retry and a queued delivery work as usual."""
     limits = ("--store-max-bytes", "1000GiB")
     with scene(lengthy, lengthy / "store.db", *limits) as at:
         assert at.router.post("fails-once") == "500"

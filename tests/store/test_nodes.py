@@ -1,5 +1,5 @@
-"""Several routers on one PostgreSQL: real processes that share what is remembered, the list of
-them, and a database that is not there yet."""
+"""Several routers on one PostgreSQL, as real processes: shared records, the list of nodes, and a
+database that is not there yet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LIMITS = StoreLimits(1 << 30, 1 << 20)
 def nodes(
     folder: Path, database: Database, required: Mapping[str, Target], count: int = 2, **more: Any
 ) -> Iterator[list[Serving]]:
-    """So many routers of these targets on one database, each with files of its own."""
+    """Start routers of these targets on one database, each with files of its own."""
     with ExitStack() as stack:
         started = []
         for number in range(count):
@@ -49,7 +49,7 @@ def nodes(
 
 
 def listed(database: Database, *options: str) -> Ran:
-    """What `status` prints of them."""
+    """Run `status` on the database."""
     return ran("status", "--store", option(database), *options)
 
 
@@ -58,7 +58,7 @@ def told(database: Database) -> list[Any]:
 
 
 def age_rows(database: Database, seconds: float, pid: int | None = None) -> None:
-    """As if so much time had passed since they were written."""
+    """Pretend that the rows were written so many seconds earlier."""
     which = "true" if pid is None else f"pid = {pid}"
     database.rows(f"UPDATE {SCHEMA}.nodes SET seen_at = seen_at - {seconds} WHERE {which}")
 
@@ -73,7 +73,7 @@ def rows(database: Database) -> list[str]:
 def test_a_retry_at_another_node_reaches_only_who_still_needs_it(
     tmp_path: Path, database: Database
 ) -> None:
-    """Under the same id: what one node has recorded the other one knows."""
+    """A record of one node is known to the other, with the same id."""
     answers = iter(["500", "000"])
     with (
         target() as certificates,
@@ -90,7 +90,7 @@ def test_a_retry_at_another_node_reaches_only_who_still_needs_it(
 def test_what_a_killed_node_had_in_hand_another_takes_over(
     tmp_path: Path, database: Database
 ) -> None:
-    """Once its lease is over; nothing waits for the node that is gone."""
+    """Another node sends them after the end of the lease."""
     held = True
 
     def code(*_: str) -> str:
@@ -119,7 +119,7 @@ def test_what_a_killed_node_had_in_hand_another_takes_over(
 
 
 def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database) -> None:
-    """All well is exit code 0; one that was killed is gone, and one that was stopped leaves no
+    """If all are well, the exit code is 0. A killed node is listed as gone; a stopped one leaves no
     row."""
     with target() as ledger, nodes(tmp_path, database, {"ledger": ledger}) as (one, two):
         wait_until(lambda: len(told(database)) == 2)
@@ -143,7 +143,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
 
 @pytest.mark.anyio
 async def test_who_runs_something_else_is_named(database: Database) -> None:
-    """Beside most, in configuration and in version; exit code 1."""
+    """A node whose configuration or version is not that of most is marked; exit code 1."""
     async with opened(database) as store:
         assert store.nodes is not None
         for each in (
@@ -165,7 +165,7 @@ async def test_who_runs_something_else_is_named(database: Database) -> None:
 
 
 def test_only_postgresql_has_nodes(tmp_path: Path) -> None:
-    """A file has one node; the line says where to look instead."""
+    """With a file there is one node; the line says where to look instead."""
     store = tmp_path / "store.db"
     SqliteShop(store).close()
     found = ran("status", "--store", str(store))
@@ -199,7 +199,7 @@ async def opened(database: Database) -> AsyncIterator[PostgresStore]:
 
 @asynccontextmanager
 async def present(store: PostgresStore, describe: Callable[[], Node]) -> AsyncIterator[Metrics]:
-    """A process among others, and what it counts."""
+    """Run the heartbeat of a process, and provide its metrics."""
     assert store.nodes is not None
     metrics = Metrics()
     beating = asyncio.create_task(Heartbeat(store.nodes, describe, metrics, beat=0.01).run())
@@ -212,7 +212,8 @@ async def present(store: PostgresStore, describe: Callable[[], Node]) -> AsyncIt
 
 @pytest.mark.anyio
 async def test_different_configurations_are_timed(database: Database) -> None:
-    """For as long as two are in force; one that is gone has none, and its row goes with time."""
+    """The metric counts while two are in use. A node that is gone does not count, and its row is
+    deleted later."""
     mine = node("mine", "new")
     async with opened(database) as store, present(store, lambda: mine) as metrics:
         assert store.nodes is not None
@@ -239,7 +240,7 @@ async def test_different_configurations_are_timed(database: Database) -> None:
 def test_a_database_that_is_away_at_the_start_is_waited_for(
     tmp_path: Path, postgresql: Server
 ) -> None:
-    """Not ready, and says why; callbacks are told to come again; then it is ready by itself."""
+    """Meanwhile the router is not ready, logs the reason, and rejects callbacks with 503."""
     with (
         postgresql.database() as database,
         target() as ledger,
@@ -258,7 +259,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(
 
 
 def test_what_waiting_cannot_mend_ends_the_start(tmp_path: Path, database: Database) -> None:
-    """A wrong password, say: exit code 3 and one line, without the password."""
+    """A wrong password is exit code 3 and one line, without the password."""
     store = database.dsn.replace(":not%2Fso%40secret@", ":hunter2@")
     finished = run("serve", "--port", "0", environ={"EBAAS_ROUTER_STORE": store})
     assert finished.returncode == 3

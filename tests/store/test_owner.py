@@ -1,4 +1,5 @@
-"""A SQLite file belongs to one process: others are refused, and what it knows in memory holds."""
+"""A SQLite file has one owner: other processes are refused, and the owner's memory of it is
+right."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ from tests.support.waiting import until
 
 
 def offline(store: Path) -> Finished:
-    """A command that looks into the file itself."""
+    """Run a command that opens the file itself."""
     return run("deliveries", "list", "--store", str(store))
 
 
@@ -48,8 +49,8 @@ def refusal(router: Serving, ops: int) -> str:
 
 
 def test_a_second_router_and_an_offline_command_are_refused(tmp_path: Path) -> None:
-    """Both end with 3 and one line, which names the process and where to ask it; the first one
-    goes on. After its stop a command works."""
+    """Both end with exit code 3 and one line, which names the process and its URL; the first router
+    goes on. After its stop the command works."""
     ops, store = free_port(), tmp_path / "store.db"
     with target() as ledger:
         with serving(tmp_path, {"ledger": ledger}, options=["--ops-port", str(ops)]) as first:
@@ -64,9 +65,9 @@ def test_a_second_router_and_an_offline_command_are_refused(tmp_path: Path) -> N
 
 
 def test_who_may_use_the_file_may_use_its_router(tmp_path: Path) -> None:
-    """A command on the same machine needs no token where the settings name the store, with tokens
-    and without: the key is in the lock file, which only the store's user may read. A command that
-    can't read it, or brings another key, may not act."""
+    """A command on the same machine needs no token if its settings name the store: the key is in
+    the lock file, which only the store's user may read. A command that cannot read it, or has
+    another key, may not act."""
     store = tmp_path / "store.db"
     pause = ("pause", "ledger", "--until", "10m", "--because", "moving house")
     for options in ([], with_door(tmp_path)[0][2:]):
@@ -93,7 +94,7 @@ def test_who_may_use_the_file_may_use_its_router(tmp_path: Path) -> None:
 
 
 def test_a_killed_router_leaves_no_lock(tmp_path: Path) -> None:
-    """Whoever comes next owns the file at once: a command, and a router."""
+    """The next command or router owns the file at once."""
     store = tmp_path / "store.db"
     with target() as ledger:
         with serving(tmp_path, {"ledger": ledger}) as first:
@@ -107,7 +108,7 @@ def test_a_killed_router_leaves_no_lock(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns files of others")
 def test_a_command_of_root_does_not_lock_the_router_out(tmp_path: Path) -> None:
-    """The lock belongs to whom the file belongs to."""
+    """The lock belongs to the owner of the file."""
     store = tmp_path / "store.db"
     with target() as ledger, serving(tmp_path, {"ledger": ledger}):
         pass
@@ -121,7 +122,7 @@ def test_a_command_of_root_does_not_lock_the_router_out(tmp_path: Path) -> None:
 
 
 def owner_elsewhere(store: Path) -> subprocess.CompletedProcess[str]:
-    """Own the file in a process of its own; its output is `owned`, or why it may not."""
+    """Own the file in another process; its output is `owned`, or the reason why not."""
     code = "import sys; from pathlib import Path; from router.store.sqlite.file import own"
     code += "; own(Path(sys.argv[1])); print('owned')"
     command = [sys.executable, "-c", code, str(store)]
@@ -152,7 +153,7 @@ def give_away(lock: Path) -> None:
 def test_only_a_file_of_our_own_is_locked(
     tmp_path: Path, replace_it: Callable[[Path], None], why: str
 ) -> None:
-    """Nothing else is written to, changed, or believed."""
+    """Anything else is neither changed nor read."""
     store = tmp_path / "store.db"
     replace_it(lock_of(store))
     before = lock_of(store).lstat()
@@ -168,7 +169,7 @@ def test_only_a_file_of_our_own_is_locked(
 
 @pytest.mark.parametrize("text", ["", '{"program": "ebaas-rou', "[]", "\0" * 4096])
 def test_a_lock_files_text_does_not_matter(tmp_path: Path, text: str) -> None:
-    """A process may have been killed at any moment, or just not have written it yet."""
+    """Its process may have been killed at any moment, or may not have written it yet."""
     store = tmp_path / "store.db"
     lock_of(store).write_text(text)
     assert door_of(store) == NO_DOOR
@@ -179,7 +180,7 @@ def test_a_lock_files_text_does_not_matter(tmp_path: Path, text: str) -> None:
 
 
 def test_a_door_is_read_whole_while_it_is_written(tmp_path: Path) -> None:
-    """A command finds the key of before or the one of now."""
+    """A command reads either the former text or the new one."""
     store = tmp_path / "store.db"
     doors = [Door(f"http://127.0.0.1:{port}", Secret("k" * port)) for port in (1, 999)]
     with closing_owner(own(store, doors[0])) as owner, ThreadPoolExecutor() as threads:
@@ -192,7 +193,7 @@ def test_a_door_is_read_whole_while_it_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_deleted_lock_is_made_again(tmp_path: Path) -> None:
-    """A second process that was quicker is an owner too: the store says that it is gone."""
+    """If a second process has become an owner too, the store reports `gone`."""
     path = tmp_path / "store.db"
     store = await SqliteStore.open(path, LIMITS)
     lock_of(path).unlink()
@@ -229,7 +230,7 @@ def closing_owner(owner: Owner) -> Iterator[Owner]:
 async def test_an_opening_that_is_cancelled_leaves_nothing_open(
     tmp_path: Path, kind: type[SqliteStore | SqliteAdmin]
 ) -> None:
-    """Its thread goes on, and what it opens too late is closed."""
+    """Its thread goes on; the connection that it opens too late is closed."""
     path = tmp_path / "store.db"
     await (await SqliteStore.open(path, LIMITS)).close()
     with file._turn:  # the thread waits here
@@ -248,8 +249,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(
 
 @pytest.mark.anyio
 async def test_a_healthy_event_costs_no_query(tmp_path: Path) -> None:
-    """Of a body that has no event SQLite is not asked; of one that has one it is, also after a
-    restart."""
+    """SQLite is queried only for a body that has an event, also after a restart."""
     store = await SqliteStore.open(tmp_path / "store.db", LIMITS)
     of = await add(store, awaiting(), body=b"open")
     for _ in range(2):
@@ -267,7 +267,7 @@ async def test_a_healthy_event_costs_no_query(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> None:
-    """It is put into the file beside the store, by the same process."""
+    """The same process adds it to the file, beside the store."""
     path = tmp_path / "store.db"
     store = await SqliteStore.open(path, LIMITS)
     ops = await SqliteAdmin.open(path, LIMITS)
@@ -281,7 +281,7 @@ async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> No
 
 @pytest.mark.anyio
 async def test_what_is_deleted_costs_no_query_any_more(tmp_path: Path) -> None:
-    """Nor does what found no room: the memory does not wear out."""
+    """Nor does an event that found no room."""
     limits = replace(LIMITS, max_rows=1, share=1.0)
     store = await SqliteStore.open(tmp_path / "store.db", limits)
     await add(store, awaiting())
@@ -294,7 +294,7 @@ async def test_what_is_deleted_costs_no_query_any_more(tmp_path: Path) -> None:
 
 
 def test_counts_never_say_no_wrongly() -> None:
-    """A count that is full stays so, whatever is removed."""
+    """A count that has reached its maximum is never changed again."""
     known, digest = Known(), hashlib.sha256(b"body").digest()
     for _ in range(300):
         known.add(digest)

@@ -1,4 +1,4 @@
-"""How a router reaches its PostgreSQL server: by TLS, and through a pool in between."""
+"""The router's way to its PostgreSQL server: by TLS, and through a pooler."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 import trustme
 
+from tests.store.faults import at_once, scene
 from tests.support.command import run
 from tests.support.effort import long
-from tests.support.faults import at_once, scene
 from tests.support.house import routes
 from tests.support.postgres import PASSWORD, USER, Database, Server, pgbouncer
 from tests.support.serving import serving, target, unsettled
@@ -36,7 +36,7 @@ def certified(server: Server, authority: trustme.CA) -> Iterator[None]:
 
 
 def verified(database: Database, authority: trustme.CA, folder: Path) -> Database:
-    """Reached by TLS alone, and only where this authority vouches for the server."""
+    """Require TLS, and a certificate of this authority."""
     authority.cert_pem.write_to_path(folder / "ca.pem")
     strict = database.through(database.server.port)
     strict.dsn += f"?sslmode=verify-full&sslrootcert={quote(str(folder / 'ca.pem'), safe='')}"
@@ -46,7 +46,7 @@ def verified(database: Database, authority: trustme.CA, folder: Path) -> Databas
 def test_every_connection_is_encrypted(
     postgresql: Server, database: Database, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """With `sslmode=verify-full`, which asks the server for a certificate of that authority."""
+    """With `sslmode=verify-full`, which requires a certificate of that authority."""
     with certified(postgresql, authority):
         strict = verified(database, authority, tmp_path)
         with target() as strong, serving(tmp_path, {"strong": strong}, store=strict) as router:
@@ -62,7 +62,7 @@ def test_every_connection_is_encrypted(
 def test_a_server_that_nobody_vouches_for_is_refused(
     postgresql: Server, database: Database, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """Its certificate is another authority's: the router says so, and does not start."""
+    """Its certificate is from another authority: the router says so, and does not start."""
     with certified(postgresql, trustme.CA()):
         strict = verified(database, authority, tmp_path)
         assert "certificate verify failed" in refused(tmp_path, strict)
@@ -72,14 +72,14 @@ def test_a_server_that_nobody_vouches_for_is_refused(
 def test_a_server_without_tls_is_not_used(
     database: Database, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    """Where TLS was asked for nothing is said in the clear, least of all the password: the router
-    says why, and does not start."""
+    """If TLS is required nothing is sent in the clear, least of all the password: the router says
+    why, and does not start."""
     strict = verified(database, authority, tmp_path)
     assert "server does not support SSL" in refused(tmp_path, strict)
 
 
 def refused(folder: Path, database: Database) -> str:
-    """What a router says that does not start with this database."""
+    """Return the output of a router that does not start with this database."""
     config = folder / "routes.yaml"
     config.write_text(json.dumps(routes({"one": "http://127.0.0.1:1/"})))
     finished = run("serve", "--config", str(config), "--store", database.dsn, "--port", "0")
@@ -90,7 +90,7 @@ def refused(folder: Path, database: Database) -> str:
 
 
 def test_a_router_works_through_pgbouncer(database: Database, tmp_path: Path) -> None:
-    """In transaction mode: no statement relies on what an earlier one has left in its session."""
+    """In transaction mode: no statement depends on an earlier one of its session."""
     with pgbouncer(database, connections=2) as pooled, scene(tmp_path, pooled) as at:
         names = [f"{kind}-{number}" for number in range(20) for kind in ("fails", "queues", "well")]
         assert at_once(at.router, *names) == ["500", "000", "000"] * 20

@@ -1,5 +1,5 @@
-"""What befalls a PostgreSQL server and the way to it, met by the whole router as a real process:
-docs/explanation/faults.md has the table. The long tests need LONG=1, as in `make postgresql`."""
+"""Faults of a PostgreSQL server and of the way to it, with the whole router as a real process:
+docs/explanation/faults.md has the table. The long tests run with LONG=1: `make postgresql`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -19,10 +19,10 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.store.faults import Scene, after, at_once, during, line_of, scene
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks, filled
 from tests.support.effort import long
-from tests.support.faults import Scene, after, at_once, during, line_of, scene
 from tests.support.postgres import USER, Database, Server
 from tests.support.proxy import Loss, Proxy, proxy
 from tests.support.serving import Target, serving, states, target, unsettled
@@ -31,7 +31,7 @@ from tests.support.waiting import wait_until
 
 
 class Ground(NamedTuple):
-    """What a router with a database stands on."""
+    """A server, its database and the proxy before it."""
 
     server: Server
     #: As the router has it, through the proxy.
@@ -50,7 +50,7 @@ Fault = Callable[[Ground], AbstractContextManager[None]]
 
 
 def stopped(at: Ground) -> AbstractContextManager[None]:
-    """As for maintenance: connections are ended, new ones refused."""
+    """As for maintenance: connections end, new ones are refused."""
     return at.server.down()
 
 
@@ -59,7 +59,7 @@ def crashed(at: Ground) -> AbstractContextManager[None]:
 
 
 def frozen(at: Ground) -> AbstractContextManager[None]:
-    """Its processes do nothing, and their sockets stay open."""
+    """Its processes stop, and their sockets stay open."""
     return at.server.hanging()
 
 
@@ -73,7 +73,7 @@ def refused(at: Ground) -> AbstractContextManager[None]:
 
 
 def resetting(at: Ground) -> AbstractContextManager[None]:
-    """Each connection breaks as soon as something is asked on it."""
+    """Each connection breaks at its first statement."""
     return at.way.cutting()
 
 
@@ -83,7 +83,7 @@ def slow(at: Ground) -> AbstractContextManager[None]:
 
 
 def read_only(at: Ground) -> AbstractContextManager[None]:
-    """As a server is that has lost its place to another, and does not know yet."""
+    """A server that another one has replaced, and that does not know yet."""
     return at.server.reloaded(default_transaction_read_only="on")
 
 
@@ -94,7 +94,7 @@ def unreplicated(at: Ground) -> AbstractContextManager[None]:
 
 @contextmanager
 def crowded(at: Ground) -> Iterator[None]:
-    """Others have all connections that there are."""
+    """Other clients use all connections."""
     at.server.rows(f"ALTER DATABASE {at.database.name} CONNECTION LIMIT 0")
     at.way.cut()
     try:
@@ -131,9 +131,9 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_fault_costs_memory_and_nothing_else(case: Case, ground: Ground, tmp_path: Path) -> None:
-    """While it lasts healthy events get their 000, failing ones their 500, `/readyz` stays 200, and
-    nothing is acknowledged that could not be kept. Once it is over all is as before, without a
-    restart: what was recorded before it is still there, and what fails is recorded again."""
+    """During the fault healthy events get their 000, failing ones their 500, `/readyz` stays 200,
+    and nothing is acknowledged that could not be kept. Afterwards all is as before, without a
+    restart: earlier records are still there, and new failures are recorded."""
     with scene(tmp_path, ground.database) as at:
         assert at.router.post("fails-before") == "500"
         assert at.router.post("queues-before") == "000"
@@ -151,7 +151,7 @@ def test_acknowledgements_of_an_outage_are_written_after_it(
     fault: Fault, ground: Ground, tmp_path: Path
 ) -> None:
     """Events fail and are recorded, and their retries get their `000` while the server is away.
-    Once it is back, nothing of them awaits EBaaS any more, and no dead letter is left."""
+    Once it is back, none of them awaits EBaaS, and there is no dead letter."""
     names, healed = [f"fails-{number}" for number in range(8)], threading.Event()
     with (
         target() as strong,
@@ -175,27 +175,11 @@ def test_acknowledgements_of_an_outage_are_written_after_it(
         assert line["made_good"] == 8
 
 
-def test_a_start_waits_for_its_server(ground: Ground, tmp_path: Path) -> None:
-    """A router that finds no server says so in one line, takes no events, and is not ready; it
-    tries again by itself until there is one."""
-    with ExitStack() as fault, target() as strong:
-        fault.enter_context(ground.way.refusing())
-        with serving(tmp_path, {"strong": strong}, store=ground.database) as router:
-            router.wait_for(lambda: router.lines("store_awaited"))
-            assert (router.ready(), router.post("early")) == (503, "503")
-            assert not strong.got
-            fault.close()
-            wait_until(lambda: router.ready() == 200)
-            (line,) = router.lines("store_awaited")
-            assert (line["error"], line["detail"]) == ("unreachable", "Connection refused")
-            assert router.post("now") == "000"
-
-
 @pytest.mark.parametrize(("options", "lines"), [((), 1), (("--archive", "none"), 0)])
 def test_a_start_without_an_archive_says_so(
     options: tuple[str, ...], lines: int, ground: Ground, tmp_path: Path
 ) -> None:
-    """Unless somebody chose to have none: the default puts it beside the store's file."""
+    """Unless `--archive none` was chosen: by default the archive is beside the store's file."""
     with target() as strong:
         at = {"strong": strong}
         with serving(tmp_path, at, store=ground.database, options=options) as router:
@@ -231,7 +215,8 @@ def test_a_start_without_an_archive_says_so(
 def test_what_a_server_refuses_is_told(
     fault: str, mend: str, error: str, detail: str, ground: Ground, tmp_path: Path
 ) -> None:
-    """In the server's own words, without names that it quotes; and with the mending it is over."""
+    """In the server's own words, without the names that it quotes. Once it is repaired, the router
+    works again."""
     with target() as strong, serving(tmp_path, {"strong": strong}, store=ground.database) as router:
         ground.database.rows(fault)
         ground.way.cut()
@@ -248,8 +233,8 @@ def test_what_a_server_refuses_is_told(
 
 @long
 def test_a_server_that_goes_away_degrades_the_status(ground: Ground, tmp_path: Path) -> None:
-    """A balancer that took out every node whose store is away would forward nothing: `/readyz`
-    stays 200, `/status` says what is wrong, and the log says when it is over."""
+    """`/readyz` stays 200, since a balancer that took out every node without a store would forward
+    nothing. `/status` says what is wrong, and the log when it is over."""
     ops = HeldPort()
     options = ("--ops-port", str(ops.number))
     with closing(ops), scene(tmp_path, ground.database, *options) as at:
@@ -275,8 +260,8 @@ def status(port: int) -> dict[str, Any]:
 def test_a_connection_that_breaks_once_costs_nothing(
     loss: Loss, ground: Ground, tmp_path: Path
 ) -> None:
-    """Whether the server has got what was asked or not: it is asked again, and comes to pass once.
-    The failure is recorded, the queued delivery is queued, and the close has its 000."""
+    """The statement is sent again and takes effect once, whether the server had got it or not. The
+    failure is recorded, the queued delivery is queued, and the close has its 000."""
     with scene(tmp_path, ground.database) as at:
         with ground.way.losing(sign_of("fails-once"), loss, once=True):
             assert at.router.post("fails-once") == "500"
@@ -295,8 +280,8 @@ def test_a_connection_that_breaks_once_costs_nothing(
 
 @long
 def test_a_record_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
-    """As often as it is tried: it is told as a failure that may not be recorded, and the retry gets
-    its 000 from every target's own acknowledgement, whether the record is found or not."""
+    """However often it is tried, the line says that it may not be recorded. The retry gets its 000
+    from every target's own acknowledgement, whether the record is found or not."""
     with scene(tmp_path, ground.database) as at:
         with ground.way.losing(sign_of("fails-record"), Loss.ANSWERING):
             assert at.router.post("fails-record") == "500"
@@ -309,7 +294,7 @@ def test_a_record_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
 
 @long
 def test_a_queued_delivery_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
-    """There is no 000 on it. What was queued all the same is delivered, and so is the retry."""
+    """It gives no 000. If it was queued all the same, it is delivered, and so is the retry."""
     with scene(tmp_path, ground.database) as at:
         with ground.way.losing(sign_of("queues-lost"), Loss.ANSWERING):
             assert at.router.post("queues-lost") == "500"
@@ -321,8 +306,8 @@ def test_a_queued_delivery_whose_commit_got_lost(ground: Ground, tmp_path: Path)
 
 @long
 def test_a_close_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
-    """The retry whose close may have failed is told as a failure. The next one is delivered as what
-    it may be, a new event: no 000 rests on what another may have used up."""
+    """The retry whose close may have failed gets a failure. The next one is delivered as a new
+    event, so no 000 relies on credit that may be used up."""
     with scene(tmp_path, ground.database) as at:
         assert at.router.post("fails-close") == "500"
         ((event_id,),) = ground.database.rows("SELECT event_id FROM events")
@@ -335,7 +320,7 @@ def test_a_close_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
 
 
 def sign_of(name: str) -> bytes:
-    """What of an event's record is nowhere else: its name, in the body, as it is sent."""
+    """Return the part of an event's record that no other has: its name, as its body is sent."""
     return name.encode().hex().encode()
 
 
@@ -345,7 +330,7 @@ _BEHIND = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat
 
 @contextmanager
 def standing_by(ground: Ground, folder: Path) -> Iterator[tuple[Server, Scene]]:
-    """A standby of the server, and a router whose store is wherever the way leads."""
+    """Start a standby of the server, and a router whose store is at the end of the proxy."""
     with closing(Server(primary=ground.server)) as standby:
         standby.start()
         with scene(folder, Database(standby, ground.database.name, ground.way.port)) as at:
@@ -354,8 +339,8 @@ def standing_by(ground: Ground, folder: Path) -> Iterator[tuple[Server, Scene]]:
 
 @long
 def test_a_failover(ground: Ground, tmp_path: Path) -> None:
-    """The server is lost, and another takes its address: first as a standby, which refuses every
-    write, then in its place. What was recorded is known there, and no router is started anew."""
+    """The server is lost, and another takes its address: first as a standby, which refuses writes,
+    then as the primary. It knows the records, and no router is restarted."""
     with standing_by(ground, tmp_path) as (standby, at):
         assert at.router.post("fails-before") == "500"
         assert at.router.post("queues-before") == "000"
@@ -372,8 +357,8 @@ def test_a_failover(ground: Ground, tmp_path: Path) -> None:
 
 @long
 def test_a_failover_that_lost_the_last_commits(ground: Ground, tmp_path: Path) -> None:
-    """A record had its 000, and the new server has it open still: the next event of that body is
-    delivered in full, though nobody was answered while the server was away."""
+    """A record had its 000, and is still open at the new server: the next event of that body is
+    delivered in full, though no event was answered during the outage."""
     with standing_by(ground, tmp_path) as (standby, at):
         assert at.router.post("fails") == "500"
         wait_until(lambda: ground.server.rows(_BEHIND) == [("0",)])
@@ -392,7 +377,7 @@ def test_a_failover_that_lost_the_last_commits(ground: Ground, tmp_path: Path) -
 
 
 def is_refused(at: Scene) -> bool:
-    """The router has found the new server, which takes no writes."""
+    """Return whether the router has reached the new server, which refuses writes."""
     at.router.post("fails-there")
     return any(line.get("unrecorded") == "read_only" for line in at.router.lines("event"))
 
@@ -402,7 +387,7 @@ def is_refused(at: Scene) -> bool:
 
 @pytest.fixture
 def disk(postgresql: Server) -> Iterator[Path]:
-    """A small one, which the server may write to."""
+    """A small disk, which the server may write to."""
     with TemporaryDirectory(dir=postgresql.folder) as folder, closing(Disks(Path(folder))) as own:
         Path(folder).chmod(0o711)
         place = own.tmpfs(64)
@@ -411,7 +396,7 @@ def disk(postgresql: Server) -> Iterator[Path]:
 
 
 def overfill(at: Scene, words: set[str]) -> None:
-    """Record events until there is no room for one."""
+    """Record events until one finds no room."""
     for number in range(2000):
         assert at.router.post(f"fails-{number}") == "500"
         if line_of(at.router, "500", number + 1).get("unrecorded") in words:
@@ -421,8 +406,8 @@ def overfill(at: Scene, words: set[str]) -> None:
 
 @long
 def test_a_full_disk_of_the_database(ground: Ground, disk: Path, tmp_path: Path) -> None:
-    """The server lives, and has no room for another row: events go on, and are recorded again as
-    soon as there is."""
+    """The server runs, and has no room for another row. Events go on, and are recorded again once
+    there is room."""
     ground.server.rows(f"CREATE TABLESPACE small LOCATION '{disk}'")
     ground.server.rows(f"ALTER DATABASE {ground.database.name} SET TABLESPACE small")
     try:
@@ -439,8 +424,8 @@ def test_a_full_disk_of_the_database(ground: Ground, disk: Path, tmp_path: Path)
 
 @long
 def test_a_full_disk_of_the_log(disk: Path, tmp_path: Path) -> None:
-    """The server ends itself, for it can't write its log ahead. Events go on without it, and all is
-    as before once there is room and somebody has started it."""
+    """The server ends itself, since it cannot write its log. Events go on without it, and all is as
+    before once there is room and it was started."""
     server = Server(wal=disk / "wal")
     with closing(server):
         server.start()
@@ -457,7 +442,7 @@ def test_a_full_disk_of_the_log(disk: Path, tmp_path: Path) -> None:
 
 
 def recovers(at: Scene) -> None:
-    """The first of many events that failed is still known, and so is a new one."""
+    """The first of many failed events is still known, and so is a new one."""
     wait_until(lambda: at.router.post("fails-after") == "500" and "fails-after" in states(at.store))
     at.healed.set()
     for name in ("fails-0", "fails-after"):
@@ -470,9 +455,8 @@ def recovers(at: Scene) -> None:
 
 
 def test_a_node_that_is_cut_off_with_a_claim(ground: Ground, tmp_path: Path) -> None:
-    """A node has claimed a record when the network takes the store from it. The caller's next
-    retry goes on with the record at the other node; the first one's answer is no 000, whatever it
-    has come to, for it could not close what it had claimed."""
+    """A node has claimed a record when it loses the store. The caller's next retry goes on with the
+    record at the other node. The first node gives no 000, since it could not close the record."""
     holding, go = threading.Event(), threading.Event()
     times = count(1)
 
@@ -520,8 +504,8 @@ CONNECTED = (
 
 @long
 def test_a_stop_makes_good_what_was_answered_blindly(ground: Ground, tmp_path: Path) -> None:
-    """A 000 that was given while the store was away may have been owed to a record. A node that
-    stops before its upkeep comes to it takes that record's credit all the same."""
+    """A 000 that was given while the store was away may have been due to a record. A node that
+    stops before its upkeep revokes that record's credit first."""
     holding, go = threading.Event(), threading.Event()
 
     def holds(name: str, _: str) -> str:
@@ -554,5 +538,5 @@ def both(strong: Target, weak: Target) -> dict[str, Target]:
 
 
 def beside(ground: Ground) -> Database:
-    """The same database, not through the proxy."""
+    """Return the same database without the proxy."""
     return ground.database.through(ground.server.port)

@@ -1,4 +1,4 @@
-"""Patterns of keys as PostgreSQL reads them: what fits there is what fits everywhere."""
+"""Patterns of keys in PostgreSQL match the same keys as in routes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def quoted(text: str) -> str:
 
 
 def test_a_pattern_fits_the_same_keys_as_in_routes(postgresql: Server) -> None:
-    """Whatever characters it has: no pattern finds more, or less, than its route would match."""
+    """With any character, no pattern matches more or fewer keys than its route would."""
     random = Random(7)
     cases = [case(random) for _ in range(COUNT)]
     terms = [f"({quoted(escaped(value))} ~ {quoted(regex(pattern))})" for pattern, value in cases]

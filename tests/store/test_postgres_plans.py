@@ -70,7 +70,7 @@ def fill(database: Database) -> None:
 
 @pytest.fixture(scope="module")
 def explaining(postgresql: Server) -> Iterator[Database]:
-    """A database with a million events, in whose log every plan is."""
+    """A database with a million events, whose log has every plan."""
     with (
         postgresql.configured(
             session_preload_libraries="auto_explain",
@@ -90,7 +90,7 @@ def explaining(postgresql: Server) -> Iterator[Database]:
 async def full(
     explaining: Database, request: pytest.FixtureRequest
 ) -> AsyncIterator[PostgresStore]:
-    """A store whose functions have made their plans while it was empty, or from what it knows."""
+    """A store whose functions have made their plans while it was empty, or with statistics."""
     store = await PostgresStore.open(DatabaseAddress.parse(explaining.dsn), LIMITS)
     try:
         if request.param == "never analysed":
@@ -104,7 +104,7 @@ async def full(
 
 
 async def everything(store: PostgresStore) -> None:
-    """Each call once, on an event of its own and on what is there."""
+    """Make each call once, on an event of its own and on the others."""
     body = os.urandom(16)
     await store.find(letter(body).digest, T)
     opened = await add(store, awaiting("one"), queued("t1"), body=body)
@@ -126,13 +126,13 @@ async def everything(store: PostgresStore) -> None:
     await store.prune(NOW + 100, 10, T)
     await store.usage(T)
     await store.pauses(T)
-    await store._pool.call("fence", [["late"], NOW, store._limits_asked], T)
+    await store._pool.call("fence", [["late"], NOW, store._limits_json], T)
 
 
 async def test_every_plan_goes_by_an_index(
     postgresql: Server, explaining: Database, full: PostgresStore
 ) -> None:
-    """Whatever the server knew of the tables when it made the plan; and touches few rows."""
+    """With any statistics at the time of the plan; and it touches few rows."""
     before = len(postgresql.log)
     await everything(full)
     plans = postgresql.log[before:]

@@ -36,8 +36,8 @@ pytestmark = pytest.mark.skipif(not LONG, reason="a long one: make power-cut")
 
 
 class Targets:
-    """`strong` acknowledges all; `weak` and `aside` what is not theirs to fail, and in the end
-    all."""
+    """`strong` acknowledges all; `weak` and `aside` fail what they are meant to fail, and finally
+    acknowledge all."""
 
     def __init__(self, strong: Target, weak: Target, aside: Target) -> None:
         self.strong, self.weak, self.aside = strong, weak, aside
@@ -60,8 +60,8 @@ class Targets:
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_what_was_answered_survives_a_power_cut(seed: int, tmp_path: Path) -> None:
-    """Every failure that was told is on the disk, and every optional delivery of what has got its
-    000; after the restart retries go only where they are needed, and all is settled."""
+    """Every failure that was answered is on the disk, and every optional delivery of an event that
+    got its 000. After the restart retries go only to targets that need them, and all is settled."""
     with (
         target() as strong,
         target() as weak,
@@ -89,8 +89,8 @@ def test_what_was_answered_survives_a_power_cut(seed: int, tmp_path: Path) -> No
 
 @contextmanager
 def load(router: Serving) -> Iterator[dict[str, str]]:
-    """While it lasts events come without a pause: half of them fail, half have something to queue.
-    What was answered, and its code."""
+    """While the block runs events arrive without a pause: half of them fail, half have something to
+    queue. Provides the answered ones with their codes."""
     codes: dict[str, str] = {}
     numbers = count()
     over = threading.Event()
@@ -114,7 +114,7 @@ def load(router: Serving) -> Iterator[dict[str, str]]:
 
 
 def lost_of(codes: dict[str, str], store: Path) -> list[str]:
-    """What was answered and is not there."""
+    """Return answered events that are not there."""
     kept = {name for name, _ in unsettled(store)}
     return [name for name in codes if name not in kept]
 

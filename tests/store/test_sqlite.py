@@ -1,19 +1,16 @@
-"""The SQLite store against what befalls a file: what its caller gets, and that it recovers."""
+"""The SQLite store and faults of its file: the errors that callers get, and its recovery."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,42 +18,22 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.model.event import Event, OutboundEvent
 from router.store.admin import Selection
 from router.store.protocol import (
-    DeliveryRow,
-    Record,
-    Stage,
-    State,
     StoreFailed,
     StoreFull,
-    StoreLimits,
 )
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
-from tests.store.records import steps_of
-from tests.support.disks import Disks, filled
+from tests.store.records import LIMITS, NOW, T, awaiting, letter, record
+from tests.support.disks import Disks
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = StoreLimits(max_bytes=1 << 30, max_rows=1_000_000)
-NOW = 1_000_000.0
-T = 20.0
-
-
-def letter(body: bytes) -> OutboundEvent:
-    event = Event("a", "b", "c", "1", "a.b.c.1", body)
-    return OutboundEvent(event, hashlib.sha256(body).digest(), "request")
-
-
-def event_id(body: bytes) -> str:
-    return letter(body).digest.hex()
-
 
 async def add(store: SqliteStore, body: bytes, timeout: float = T) -> None:
-    record = Record(event_id(body), Stage.OPEN, NOW, 1, NOW, NOW + 1, NOW + 62, NOW + 999)
-    await store.add(record, letter(body), [DeliveryRow("one", State.AWAITING)], timeout)
+    await store.add(record(), letter(body), [awaiting()], timeout)
 
 
 async def there(store: SqliteStore, body: bytes) -> bool:
@@ -64,7 +41,7 @@ async def there(store: SqliteStore, body: bytes) -> bool:
 
 
 async def works(store: SqliteStore) -> bool:
-    """Whether a write and a look-up go through."""
+    """Return whether a write and a look-up succeed."""
     body = os.urandom(16)
     await add(store, body)
     return await there(store, body)
@@ -85,7 +62,7 @@ def small_disk(disks: Disks) -> Path:
 
 
 async def refused(path: Path) -> str:
-    """Why it does not open: one line, with its path as it was given."""
+    """Return the error of opening it: one line, with its path as it was given."""
     with pytest.raises(StartFailed) as failed:
         await SqliteStore.open(path, LIMITS)
     message = str(failed.value)
@@ -95,7 +72,7 @@ async def refused(path: Path) -> str:
 
 
 async def test_the_file_is_its_owners_alone(path: Path) -> None:
-    """Nobody else may read bodies: neither the file nor those beside it."""
+    """Other users may read neither the file nor those beside it."""
     store = await SqliteStore.open(path, LIMITS)
     await add(store, b"body")
     modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
@@ -104,44 +81,45 @@ async def test_the_file_is_its_owners_alone(path: Path) -> None:
     assert modes == dict.fromkeys(names, 0o600)
 
 
-async def test_a_newer_file_is_refused(path: Path) -> None:
-    """A program that is too old says so and leaves the file alone."""
-    await (await SqliteStore.open(path, LIMITS)).close()
-    with sqlite3.connect(path) as other:
-        other.execute("PRAGMA user_version = 99")
-    other.close()
-    for _ in range(2):
-        assert "its version is 99" in await refused(path)
-
-
-async def test_another_programs_file_is_refused(path: Path) -> None:
-    """A database that is not a store is not made into one."""
-    with sqlite3.connect(path) as other:
+def make_another_programs_file(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE customers (name TEXT)")
-    other.close()
-    assert "another program's database" in await refused(path)
 
 
-async def test_what_is_no_database_is_refused(path: Path) -> None:
-    """Whatever the file holds."""
+def make_no_database(path: Path) -> None:
     path.write_bytes(b"version: 1\n" * 1000)
-    assert "damaged, or no database" in await refused(path)
 
 
-async def test_a_damaged_file_is_refused(path: Path) -> None:
-    """Pages that were overwritten are found at the start."""
-    store = await SqliteStore.open(path, LIMITS)
-    for n in range(200):
-        await add(store, b"%d" % n * 100)
-    await store.close()
+def damage(path: Path) -> None:
+    """Overwrite some pages."""
     with path.open("r+b") as file:
         file.seek(4096 * 8)
         file.write(os.urandom(4096 * 8))
-    assert "damaged" in await refused(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (make_another_programs_file, "another program's database"),
+        (make_no_database, "damaged, or no database"),
+        (damage, "damaged"),
+    ],
+)
+async def test_a_file_that_is_not_a_store_is_refused(
+    path: Path, spoil: Callable[[Path], None], why: str
+) -> None:
+    """At the start, with one line."""
+    if spoil is damage:
+        store = await SqliteStore.open(path, LIMITS)
+        for n in range(200):
+            await add(store, b"%d" % n * 100)
+        await store.close()
+    spoil(path)
+    assert why in await refused(path)
 
 
 async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """The file's own folder is made, for its owner alone, but none above it."""
+    """The file's own folder is made, for its owner alone, but not its parents."""
     assert "there is no folder" in await refused(tmp_path / "no" / "such" / "store.db")
     store = await SqliteStore.open(tmp_path / "data" / "store.db", LIMITS)
     await store.close()
@@ -149,7 +127,7 @@ async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_refuses_what_grows_and_recovers(small_disk: Path) -> None:
-    """The reserve keeps room for what makes room; no restart is needed."""
+    """The reserve leaves room for deleting; no restart is needed."""
     store = await SqliteStore.open(small_disk / "store.db", LIMITS, reserve=8 * 1024 * 1024)
     bodies = [b"%d" % n + b"x" * 500_000 for n in range(50)]
     refusals = 0
@@ -167,20 +145,8 @@ async def test_a_full_disk_refuses_what_grows_and_recovers(small_disk: Path) -> 
     await store.close()
 
 
-async def test_a_disk_that_others_fill_is_survived(small_disk: Path) -> None:
-    """Without a byte to write nothing is recorded, look-ups go on, and it recovers."""
-    store = await SqliteStore.open(small_disk / "store.db", LIMITS, reserve=0)
-    await add(store, b"before")
-    with filled(small_disk):
-        with pytest.raises(StoreFailed, match="disk_full"):
-            await asyncio.gather(*(add(store, b"%d" % n + b"x" * 100_000) for n in range(50)))
-        assert await there(store, b"before")
-    assert await works(store)
-    await store.close()
-
-
 async def test_a_read_only_file_system_is_refused(small_disk: Path) -> None:
-    """In one line; once it can be written to again everything is there."""
+    """With one line. Once it is writable again everything is there."""
     path = small_disk / "store.db"
     store = await SqliteStore.open(path, LIMITS, reserve=0)
     await add(store, b"before")
@@ -194,7 +160,7 @@ async def test_a_read_only_file_system_is_refused(small_disk: Path) -> None:
 
 
 async def test_a_locked_file_delays_writes_alone(path: Path) -> None:
-    """Whoever holds the write lock, look-ups don't wait for it and writes end by their timeouts."""
+    """Look-ups do not wait for the write lock, and writes end by their timeouts."""
     store = await SqliteStore.open(path, LIMITS)
     await add(store, b"before")
     other = sqlite3.connect(path, isolation_level=None)
@@ -211,7 +177,7 @@ async def test_a_locked_file_delays_writes_alone(path: Path) -> None:
 
 
 async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
-    """From the moment on that it can be seen, and once it is spent in the file too."""
+    """It has no credit from the first moment it can be seen, and later in the file too."""
     store = await SqliteStore.open(path, LIMITS)
     store.watch_commits(lambda _: time.sleep(1.5))  # in its thread: the commit is known so late
     with pytest.raises(StoreFailed, match="slow"):
@@ -229,7 +195,7 @@ async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
 
 
 async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> None:
-    """Its caller is told that it is written, and its acknowledgements count."""
+    """Its caller gets a success, and its acknowledgements count."""
     store = await SqliteStore.open(path, LIMITS, now=lambda: NOW)
     writing = asyncio.create_task(add(store, b"just", 0.3))
     await asyncio.sleep(0)
@@ -242,7 +208,7 @@ async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> N
 
 
 async def test_an_overdue_write_is_not_made(path: Path) -> None:
-    """Its caller was told that it failed before the store came to it."""
+    """Its caller has got an error before the store begins it."""
     store = await SqliteStore.open(path, LIMITS)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -259,62 +225,8 @@ async def test_an_overdue_write_is_not_made(path: Path) -> None:
     await store.close()
 
 
-async def test_a_lock_that_stays_fails_writes_by_its_name(path: Path) -> None:
-    """After the busy timeout; and nothing of it is written later."""
-    store = await SqliteStore.open(path, LIMITS)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreFailed, match="locked"):
-        await add(store, b"locked out")
-    other.execute("ROLLBACK")
-    other.close()
-    assert await works(store)
-    assert not await there(store, b"locked out")
-    await store.close()
-
-
-async def test_the_loop_runs_on_while_writes_wait(path: Path) -> None:
-    """A store that is stuck blocks nobody: the loop ticks while every write hangs."""
-    store = await SqliteStore.open(path, LIMITS)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    writes = [asyncio.create_task(add(store, b"%d" % n, timeout=0.5)) for n in range(100)]
-    ticks = 0
-    while not all(write.done() for write in writes):
-        await asyncio.sleep(0.001)
-        ticks += 1
-    results = await asyncio.gather(*writes, return_exceptions=True)
-    assert all(isinstance(result, StoreFailed) for result in results)
-    assert ticks > 20  # some hundreds; a loop that waited with a write would see none or two
-    other.execute("ROLLBACK")
-    other.close()
-    await store.close()
-
-
-async def test_a_file_damaged_in_use_fails_by_its_name(path: Path) -> None:
-    """Calls fail as values of the store's own; none brings the process down."""
-    store = await SqliteStore.open(path, LIMITS)
-    for n in range(300):
-        await add(store, b"%d" % n * 200)
-    await store.close()
-    store = await SqliteStore.open(path, LIMITS)
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(os.urandom(path.stat().st_size - 4096))
-    words = set()
-    for n in range(50):
-        for call in (store.find(letter(b"%d" % n * 200).digest, T), add(store, os.urandom(16))):
-            try:
-                await call
-            except StoreFailed as error:
-                words.add(str(error))
-    assert words <= {"corrupt", "sqlite", "io"}
-    assert words
-    await store.close()
-
-
 async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
-    """What is pruned gives its room back to the file system."""
+    """Pruning returns room to the file system."""
     store = await SqliteStore.open(path, LIMITS)
     for _ in range(100):
         await add(store, os.urandom(50_000))
@@ -326,7 +238,7 @@ async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
 
 
 async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> None:
-    """However long it would take; the next one is answered."""
+    """However long it would take; the next query works."""
     await (await SqliteStore.open(path, LIMITS)).close()
     ops = await SqliteAdmin.open(path, LIMITS)
     started = threading.Event()
@@ -346,82 +258,10 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     await ops.close()
 
 
-_WRITER = """
-import asyncio, sys
-from pathlib import Path
-from router.store.sqlite.store import SqliteStore
-from tests.store.test_sqlite import LIMITS, add
-
-async def main(path):
-    store = await SqliteStore.open(Path(path), LIMITS)
-    print("open", flush=True)
-    async def write(place):
-        n = 0
-        while True:
-            body = b"%d-%d" % (place, n)
-            await add(store, body)
-            print(body.decode(), flush=True)
-            n += 1
-    await asyncio.gather(*(write(place) for place in range(20)))
-
-asyncio.run(main(sys.argv[1]))
-"""
-
-
-def writer(path: Path, *prefix: str) -> subprocess.Popen[str]:
-    """A process that writes as fast as it can, and prints what the store has returned from."""
-    root = str(Path(__file__).parents[2])
-    return subprocess.Popen(
-        [*prefix, sys.executable, "-c", _WRITER, str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": root},
-    )
-
-
-async def test_kill_9_loses_nothing_that_was_returned_from(path: Path) -> None:
-    """Three times in a row, in the midst of writing; the file opens again at once."""
-    for _ in range(3):
-        path.unlink(missing_ok=True)
-        process = writer(path)
-        assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(200)]
-        process.send_signal(signal.SIGKILL)
-        said += process.stdout.readlines()
-        process.stdout.close()
-        process.wait()
-        # The last line may have been cut.
-        bodies = [line.strip().encode() for line in said[1:] if line.endswith("\n")]
-        store = await SqliteStore.open(path, LIMITS)
-        lost = [body for body in bodies if not await there(store, body)]
-        await store.close()
-        assert len(bodies) > 100
-        assert lost == []
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace on this machine")
-async def test_an_fsync_that_fails_is_a_failed_write(path: Path) -> None:
-    """With EIO from every fdatasync after the start, nothing more is said to be durable."""
-    await (await SqliteStore.open(path, LIMITS)).close()
-    inject = "inject=fdatasync,fsync:error=EIO:when=40+"
-    process = writer(path, "strace", "-f", "-qq", "-e", "trace=fdatasync,fsync", "-e", inject)
-    assert process.stdout is not None
-    said = await asyncio.to_thread(process.stdout.read)
-    process.stdout.close()
-    assert process.wait() != 0
-    bodies = [line.encode() for line in said.splitlines()[1:]]
-    store = await SqliteStore.open(path, LIMITS)
-    assert all([await there(store, body) for body in bodies])
-    assert await works(store)
-    await store.close()
-
-
 @pytest.mark.parametrize("successor", [False, True])
 async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -> None:
-    """A store whose file was deleted under it, or replaced, still writes into what ends with the
-    process; whoever asks how full it is hears so."""
+    """A store can still use a file that was deleted or replaced, but a restart would lose it:
+    `usage` reports it."""
     path = tmp_path / "store.db"
     store = await SqliteStore.open(path, LIMITS)
     try:
@@ -435,44 +275,6 @@ async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -
         await store.close()
 
 
-async def test_what_is_held_is_told_at_the_same_cost_whatever_it_is(path: Path) -> None:
-    """The database takes as many steps for thousands of rows as for two of each target."""
-    store = await SqliteStore.open(path, LIMITS)
-
-    async def steps() -> int:
-        taken, usage = await steps_of(store, lambda: store.usage(T))
-        assert (set(usage.first_ends), set(usage.first_due)) == ({"a", "b"}, {("a", 0), ("b", 3)})
-        return taken
-
-    def fill(first: int, last: int) -> None:
-        with closing(sqlite3.connect(path)) as filling, filling:
-            for n in range(first, last):
-                event = (n, f"event-{n}", b"", "open", *[NOW + n] * 5, 1, 0, 1000, *[""] * 7)
-                marks = ", ".join("?" * len(event))
-                filling.execute(
-                    "INSERT INTO events (seq, event_id, digest, stage, first_at, replied_at, "
-                    "due_at, credit_until, ends_at, requests, spent, size, request_id, "
-                    "traceparent, event_source, event_topic, event_type, event_status, event_key) "
-                    f"VALUES ({marks})",
-                    event,
-                )
-                for state, made in (("awaiting", 0), ("queued", 3 * (n % 2))):
-                    target = "ab"[n % 2] if state == "queued" else "ba"[n % 2]
-                    filling.execute(
-                        "INSERT INTO deliveries (seq, target, state, reason, due_at, retries, "
-                        "changed_at) VALUES (?, ?, ?, '', ?, ?, 0)",
-                        (n, target, state, NOW + n, made),
-                    )
-
-    fill(1, 5)
-    await steps()
-    few = await steps()
-    fill(5, 4000)
-    await steps()
-    assert await steps() == few
-    await store.close()
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -484,13 +286,12 @@ async def test_what_is_held_is_told_at_the_same_cost_whatever_it_is(path: Path) 
 async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
     path: Path, damage: str
 ) -> None:
-    """Else the log could never be cut again: of what was written by another program, say."""
+    """An open one would keep the log from being cut, for instance after another program's
+    writes."""
     store = await SqliteStore.open(path, LIMITS)
-    record = Record("event", Stage.OPEN, NOW, 1, NOW, NOW + 1, NOW + 62, NOW + 999)
-    rows = [DeliveryRow(target, State.AWAITING) for target in ("one", "two", "three")]
+    rows = [awaiting(target) for target in ("one", "two", "three")]
     for number in range(3):  # SQLite is at its end with the last row
-        each = replace(record, event_id=f"event-{number}")
-        await store.add(each, letter(b"body"), rows, T)
+        await store.add(record(event_id=f"event-{number}"), letter(b"body"), rows, T)
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA ignore_check_constraints = ON")
         other.execute(damage)
@@ -508,7 +309,7 @@ async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
 async def test_a_working_directory_that_is_gone_is_a_failure_of_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a relative file in it, which a read opens anew."""
+    """A read opens a relative file again."""
     started = tmp_path / "started"
     started.mkdir()
     monkeypatch.chdir(started)

@@ -1,10 +1,9 @@
-"""What every store that remembers promises: one suite for all of them."""
+"""The promises of every store that remembers: one suite for all of them."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -81,7 +80,7 @@ _numbers = itertools.count()
 
 
 class Place:
-    """Where a store of some kind is. Opened twice, it is one store for two processes."""
+    """The location of a store of some kind. Opened twice, it is one store for two processes."""
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class Place:
 
     @classmethod
     def in_postgresql(cls, database: Database) -> Place:
-        """A schema of its own: a new database for each test takes longer than most tests."""
+        """Use a schema of its own: a new database for each test takes longer than most tests."""
         address = DatabaseAddress.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
         return cls(
             partial(PostgresStore.open, address),
@@ -118,7 +117,7 @@ class Place:
 
     @asynccontextmanager
     async def ops(self, limits: StoreLimits = LIMITS) -> AsyncIterator[Admin]:
-        """As people open it beside the router."""
+        """The same store, as people open it beside the router."""
         ops = await self._ops(limits)
         try:
             yield ops
@@ -179,7 +178,7 @@ async def test_what_is_added_is_found_by_its_body_alone(store: Store) -> None:
 
 
 async def test_open_records_are_found_first(store: Store) -> None:
-    """However many closed events have the same body, an open one is not hidden by them."""
+    """Many closed events of the same body do not hide an open one."""
     for _ in range(40):
         await add(store, stage=Stage.CLOSED)
     opened = await add(store, awaiting())
@@ -192,7 +191,7 @@ async def test_open_records_are_found_first(store: Store) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\x00\xff" * 7, b"x" * 1024 * 1024])
 async def test_a_body_comes_back_byte_for_byte(store: Store, body: bytes) -> None:
-    """Whatever the bytes, up to 1 MiB, and whatever the key, a NUL included."""
+    """With any bytes, up to 1 MiB, and any key, even with a NUL."""
     key = "a.\x00.\U0001f600.'\"%"
     await store.add(record(), letter(body, key), [queued()], T)
     (due,) = await store.take("one", NOW, NOW + 60, 10, T)
@@ -200,7 +199,7 @@ async def test_a_body_comes_back_byte_for_byte(store: Store, body: bytes) -> Non
 
 
 async def test_a_settled_record_is_what_was_left(store: Store) -> None:
-    """Settling writes the record and the rows given, and leaves the others as they are."""
+    """Settling writes the record and the given rows, and leaves the others as they are."""
     opened = await add(store, awaiting("one"), awaiting("two"), acknowledged("three"))
     left = settlement(opened, acknowledged("one"), requests=2, replied_at=NOW + 5)
     assert await store.settle(left, T)
@@ -214,7 +213,7 @@ async def test_a_settled_record_is_what_was_left(store: Store) -> None:
 
 @pytest.mark.parametrize("stage", [Stage.CLOSED, Stage.ENDED])
 async def test_a_record_is_settled_while_it_is_open_only(store: Store, stage: Stage) -> None:
-    """Of two requests that close one record, one is told that it has changed nothing."""
+    """Of two requests that close one record, the second learns that it has changed nothing."""
     opened = await add(store, awaiting())
     assert await store.settle(settlement(opened, acknowledged(), stage=stage), T)
     assert not await store.settle(settlement(opened, awaiting(), stage=Stage.CLOSED), T)
@@ -223,7 +222,7 @@ async def test_a_record_is_settled_while_it_is_open_only(store: Store, stage: St
 
 
 async def test_a_closed_store_says_so(place: Place) -> None:
-    """At once, and opens nothing again: nobody would close that."""
+    """At once, and it opens no connection again, which nobody would close."""
     async with place.store() as store:
         event = await add(store, awaiting("one"))
     asked: list[Callable[[], Awaitable[object]]] = [
@@ -238,7 +237,7 @@ async def test_a_closed_store_says_so(place: Place) -> None:
 
 
 async def test_only_one_of_many_closes(place: Place) -> None:
-    """Also when they come at once, from two processes."""
+    """Also if they come at once, from two processes."""
     async with place.store() as one, place.store() as two:
         opened = await add(one, awaiting())
         closing = settlement(opened, acknowledged(), stage=Stage.CLOSED)
@@ -247,7 +246,7 @@ async def test_only_one_of_many_closes(place: Place) -> None:
 
 
 async def test_acknowledged_stays_acknowledged(store: Store) -> None:
-    """A late acknowledgement is not undone by a request that has not heard of it."""
+    """A request that does not know of a late acknowledgement does not undo it."""
     opened = await add(store, awaiting("one"), awaiting("two"))
     assert await store.acknowledge(opened.event_id, "one", NOW, T)
     assert await store.settle(settlement(opened, awaiting("one"), queued("two")), T)
@@ -256,7 +255,7 @@ async def test_acknowledged_stays_acknowledged(store: Store) -> None:
 
 @pytest.mark.parametrize("state", list(State))
 async def test_any_delivery_can_be_acknowledged(store: Store, state: State) -> None:
-    """Whatever has become of it meanwhile."""
+    """In any state."""
     added = await add(store, DeliveryRow("one", state))
     assert await store.acknowledge(added.event_id, "one", NOW, T)
     assert await states(store, added) == {"one": State.ACKNOWLEDGED}
@@ -264,21 +263,22 @@ async def test_any_delivery_can_be_acknowledged(store: Store, state: State) -> N
     assert not await store.acknowledge("no event", "one", NOW, T)
 
 
-async def test_closing_spends_the_other_records_of_the_body(store: Store) -> None:
-    """And no record of another body."""
+@pytest.mark.parametrize("stage", [Stage.OPEN, Stage.CLOSED])
+async def test_closing_revokes_the_credit_of_other_records(store: Store, stage: Stage) -> None:
+    """Of this body, and no other; a record that stays open revokes nothing."""
     one, two = await add(store, awaiting()), await add(store, awaiting())
     other = await add(store, awaiting(), body=b"other")
-    assert await store.settle(settlement(one, acknowledged(), stage=Stage.CLOSED), T)
+    assert await store.settle(settlement(one, acknowledged(), stage=stage), T)
     records = await found(store)
-    assert records[two.event_id].credit_revoked
+    assert records[two.event_id].credit_revoked is (stage is Stage.CLOSED)
     assert not records[one.event_id].credit_revoked
     assert not (await found(store, b"other"))[other.event_id].credit_revoked
 
 
 @pytest.mark.parametrize("stage", [Stage.OPEN, Stage.CLOSED])
 async def test_revoked_credit_does_not_come_back(place: Place, stage: Stage) -> None:
-    """Another node's close has spent a record which a request here goes on with: what that leaves
-    is spent too, although the request does not know."""
+    """Another node has closed a record of the same body while a request here works on this one, and
+    does not know."""
     async with place.store() as here, place.store() as there:
         one, two = await add(here, awaiting()), await add(there, awaiting())
         assert await there.settle(settlement(two, acknowledged(), stage=Stage.CLOSED), T)
@@ -286,15 +286,9 @@ async def test_revoked_credit_does_not_come_back(place: Place, stage: Stage) -> 
         assert (await found(here))[one.event_id].credit_revoked
 
 
-async def test_failing_spends_nothing(store: Store) -> None:
-    """A record that stays open takes nothing from the others."""
-    one, two = await add(store, awaiting()), await add(store, awaiting())
-    assert await store.settle(settlement(one, awaiting()), T)
-    assert not (await found(store))[two.event_id].credit_revoked
-
-
-async def test_spending_all_reaches_what_is_there(store: Store) -> None:
-    """Every record of any body, and none that is added later; it can't be undone by settling."""
+async def test_all_credit_is_revoked_at_once(store: Store) -> None:
+    """All records of any body lose their credit, but not those added later; settling does not undo
+    it."""
     before = await add(store, awaiting())
     await store.revoke_all_credit(T)
     after = await add(store, awaiting())
@@ -325,7 +319,7 @@ async def test_superseding_ends_what_awaits_nothing_more(store: Store) -> None:
 
 
 async def test_due_deliveries_are_leased_once(place: Place) -> None:
-    """Two processes never get the same one; when the lease is over it is due again."""
+    """Two processes never get the same one; after the lease it is due again."""
     async with place.store() as one, place.store() as two:
         for n in range(20):
             await add(one, queued(due_at=NOW + n))
@@ -340,7 +334,7 @@ async def test_due_deliveries_are_leased_once(place: Place) -> None:
 
 
 async def test_what_is_due_first_is_taken_first(store: Store) -> None:
-    """And what is not due is not taken, nor what another target is due."""
+    """Deliveries that are not due, or for another target, are not taken."""
     late, soon = await add(store, queued(due_at=NOW + 5)), await add(store, queued(due_at=NOW + 1))
     await add(store, queued("two", NOW), awaiting("one"))
     await add(store, queued(due_at=NOW + 50))
@@ -348,7 +342,7 @@ async def test_what_is_due_first_is_taken_first(store: Store) -> None:
     assert [d.event_id for d in await store.take("one", NOW + 9, NOW + 99, 9, T)] == [late.event_id]
 
 
-async def test_the_queue_tells_each_targets_first(store: Store) -> None:
+async def test_the_queue_has_the_first_of_each_target(store: Store) -> None:
     """One entry for each target that has queued deliveries."""
     await add(store, queued("one", NOW + 7), queued("two", NOW + 1), awaiting("three"))
     await add(store, queued("one", NOW + 3))
@@ -356,7 +350,7 @@ async def test_the_queue_tells_each_targets_first(store: Store) -> None:
 
 
 async def test_a_leased_delivery_is_finished_by_its_lease(store: Store) -> None:
-    """A result that comes after the lease was given anew changes nothing."""
+    """A result that comes after the next lease changes nothing."""
     added = await add(store, queued())
     (first,) = await store.take("one", NOW, NOW + 10, 9, T)
     (second,) = await store.take("one", NOW + 10, NOW + 20, 9, T)
@@ -369,7 +363,7 @@ async def test_a_leased_delivery_is_finished_by_its_lease(store: Store) -> None:
 
 
 async def test_a_superseded_delivery_is_not_finished(store: Store) -> None:
-    """The queue's failure does not bring back what another event has made needless."""
+    """A failure of the queue does not bring it back."""
     added = await add(store, queued(), awaiting("two"))
     (due,) = await store.take("one", NOW, NOW + 10, 9, T)
     await store.supersede([added.event_id], ["one"], NOW, T)
@@ -378,7 +372,7 @@ async def test_a_superseded_delivery_is_not_finished(store: Store) -> None:
 
 
 async def test_a_record_ends_when_its_time_has_passed(store: Store) -> None:
-    """What it awaits becomes a dead letter; what is queued stays so; and it ends once."""
+    """It ends once: awaited deliveries become dead letters, queued ones stay."""
     added = await add(store, awaiting("one"), queued("two"), acknowledged("three"), requests=3)
     await add(store, awaiting(), ends_at=NOW + 2000)
     assert await store.end(NOW + 999, 10, T) == ()
@@ -393,7 +387,7 @@ async def test_a_record_ends_when_its_time_has_passed(store: Store) -> None:
 
 
 async def test_ending_and_pruning_go_in_steps(store: Store) -> None:
-    """No more than asked for in one commit."""
+    """One commit does no more than the limit."""
     for _ in range(5):
         await add(store, awaiting())
     assert [len(await store.end(NOW + 1000, 2, T)) for _ in range(4)] == [2, 2, 1, 0]
@@ -401,7 +395,7 @@ async def test_ending_and_pruning_go_in_steps(store: Store) -> None:
 
 
 async def test_only_what_is_over_is_pruned_and_after_its_time(store: Store) -> None:
-    """Settled events for a while, dead letters for longer, unsettled ones never."""
+    """Settled events are kept for a while, dead letters for longer, unsettled ones for good."""
     await add(store, awaiting(), body=b"open", ends_at=NOW + 1e9)
     await add(store, queued(), body=b"queued", stage=Stage.CLOSED)
     settled = await add(store, queued("two"), body=b"settled", stage=Stage.CLOSED)
@@ -418,7 +412,7 @@ async def test_only_what_is_over_is_pruned_and_after_its_time(store: Store) -> N
 
 
 async def test_usage_is_counted_through_every_change(store: Store) -> None:
-    """Unsettled deliveries by target and state, whatever way they have come and gone."""
+    """Unsettled deliveries are counted by target and state."""
     one = await add(store, awaiting("one"), queued("two"), acknowledged("three"))
     await add(store, awaiting("one"), ends_at=NOW + 10)
     assert (await store.usage(T)).rows == 2
@@ -436,7 +430,7 @@ async def test_usage_is_counted_through_every_change(store: Store) -> None:
 async def test_a_dead_letter_that_was_acknowledged_later_is_not_counted(
     store: Store, ops: Admin
 ) -> None:
-    """Whichever came first; it takes up its room all the same, and counts again in the queue."""
+    """In either order. It still uses room, and counts again in the queue."""
 
     async def counts() -> dict[tuple[str, State], int]:
         return {each: n for each, n in (await store.usage(T)).deliveries.items() if n}
@@ -469,8 +463,8 @@ async def ends(store: Store) -> dict[str, float]:
     return dict((await store.usage(T)).first_ends)
 
 
-async def test_the_first_end_of_each_target_is_known(store: Store) -> None:
-    """Of those that await a retry, whatever way they come and go; with none there is no time."""
+async def test_the_first_end_of_each_target_is_known(store: Store, ops: Admin) -> None:
+    """Through every change of awaited deliveries; without any, there is no time."""
     assert await ends(store) == {}
     first = await add(store, awaiting("one"), acknowledged("two"), ends_at=NOW + 10)
     await add(store, awaiting("one"), awaiting("two"), queued("three"), ends_at=NOW + 20)
@@ -481,12 +475,15 @@ async def test_the_first_end_of_each_target_is_known(store: Store) -> None:
     assert await ends(store) == {"one": NOW + 15, "two": NOW + 20}
     await store.acknowledge(first.event_id, "one", NOW, T)
     assert await ends(store) == {"one": NOW + 20, "two": NOW + 20}
+    await ops.act(action(Verb.DISCARD), await entries(ops))
+    assert await ends(store) == {}
+    await ops.act(action(Verb.RESTORE), await entries(ops))
     await store.end(NOW + 20, 9, T)
     assert await ends(store) == {}
 
 
 async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store) -> None:
-    """Of those in the queue, whatever way they come and go."""
+    """Through every change of queued deliveries."""
     assert (await store.usage(T)).first_due == {}
     for target, due_at, retries in [
         *(("one", NOW + 9, 0), ("one", NOW + 5, 0), ("one", NOW + 7, 3)),
@@ -511,17 +508,8 @@ async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store
     }
 
 
-async def test_what_is_restored_is_given_up_at_its_end(store: Store, ops: Admin) -> None:
-    """A person's acts count like any other change."""
-    await add(store, awaiting("one"), ends_at=NOW + 10)
-    await ops.act(Action("discard", Verb.DISCARD, "ops", "", NOW), await entries(ops))
-    assert await ends(store) == {}
-    await ops.act(Action("restore", Verb.RESTORE, "ops", "", NOW), await entries(ops))
-    assert await ends(store) == {"one": NOW + 10}
-
-
 async def test_a_full_store_takes_nothing_new(place: Place) -> None:
-    """And still lets everything that is there go on to its end; then there is room again."""
+    """Its events still go on to their ends; then there is room again."""
     limits = replace(LIMITS, max_rows=3, share=1.0)
     async with place.store(limits) as store:
         opened = [await add(store, awaiting()) for _ in range(3)]
@@ -535,7 +523,7 @@ async def test_a_full_store_takes_nothing_new(place: Place) -> None:
 
 
 async def test_one_target_fills_its_share_alone(place: Place) -> None:
-    """Past it only events that need room for that target are refused, and it is named."""
+    """Only events that need room for that target are refused, and the error names it."""
     limits = replace(LIMITS, max_rows=100, share=0.1)
     async with place.store(limits) as store:
         for _ in range(10):
@@ -559,7 +547,7 @@ async def test_a_body_counts_in_bytes(place: Place) -> None:
 
 
 async def test_a_refused_write_costs_its_neighbours_nothing(place: Place) -> None:
-    """Writes that share a commit fail and succeed each for itself."""
+    """Writes that share a commit succeed or fail independently."""
     async with place.store(replace(LIMITS, max_rows=100, share=0.05)) as store:
         writes = [add(store, awaiting("dead" if n % 2 else f"t{n}")) for n in range(40)]
         results = await asyncio.gather(*writes, return_exceptions=True)
@@ -578,14 +566,14 @@ async def test_what_was_written_is_there_after_closing(place: Place) -> None:
 
 
 async def test_a_call_ends_by_its_timeout(store: Store) -> None:
-    """Whatever the store is doing: here it has no time at all."""
+    """Here it has no time at all."""
     with pytest.raises(StoreFailed):
         await store.add(record(), letter(), [awaiting()], 0.0)
 
 
 async def test_a_write_that_was_too_late_grants_nothing(store: Store) -> None:
-    """One that commits after its caller was told that it failed counts for nothing from the moment
-    on that it can be seen: tried until there is one."""
+    """A write that commits after its caller got an error has no credit from the first moment it can
+    be seen. The test tries until it meets one."""
     seen: list[Record] = []
     async with asyncio.timeout(PATIENCE):
         for number in itertools.count():
@@ -600,14 +588,6 @@ async def test_a_write_that_was_too_late_grants_nothing(store: Store) -> None:
             if seen:
                 break
     assert all(each.credit_revoked for each in seen)
-
-
-async def test_many_at_once(store: Store) -> None:
-    """A thousand records written and read at the same time are all there."""
-    bodies = [os.urandom(16) for _ in range(1000)]
-    await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
-    for body in bodies:
-        assert await found(store, body)
 
 
 # What people ask of it and do with it.
@@ -638,7 +618,7 @@ async def later(store: Store, *of: Record, target: str = "one") -> None:
 
 
 async def test_deliveries_are_counted_by_target_and_state(store: Store, ops: Admin) -> None:
-    """Settled ones too, each with the age of its oldest and how many were acknowledged later."""
+    """Settled ones too, with the age of the oldest and the number acknowledged later."""
     await add(store, dead("one"), acknowledged("two"), first_at=NOW - 5, stage=Stage.ENDED)
     marked = await add(store, dead("one"), queued("two"), first_at=NOW - 9, stage=Stage.ENDED)
     await later(store, marked)
@@ -693,7 +673,7 @@ async def test_every_part_of_a_selection_counts(
 
 
 async def test_pages_show_each_once_whatever_changes(store: Store, ops: Admin) -> None:
-    """In the order of recording, while what was shown is changed and more is recorded."""
+    """In the order of recording, while shown deliveries change and others are recorded."""
     added = [await add(store, dead()) for _ in range(10)]
     seen = []
     async for page in ops.pages(Selection(), 3):
@@ -706,7 +686,7 @@ async def test_pages_show_each_once_whatever_changes(store: Store, ops: Admin) -
 
 
 async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Admin) -> None:
-    """The record, what its targets get, and every delivery."""
+    """The record, the event as its targets get it, and every delivery."""
     kept = record(requests=3, stage=Stage.ENDED, credit_revoked=True)
     await store.add(kept, letter(b"\x00\xff", "k"), [dead("one"), queued("two")], T)
     dossier = await ops.dossier(kept.event_id)
@@ -717,7 +697,7 @@ async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Admi
 
 
 async def test_a_replayed_dead_letter_is_due_now(store: Store, ops: Admin) -> None:
-    """It starts over with its retries, its reason stays to be seen, and whoever takes it knows."""
+    """Its retries begin again, its reason stays visible, and it is marked as replayed."""
     added = await add(store, dead("one"), dead("two"), stage=Stage.ENDED)
     assert await ops.act(action(), await entries(ops, Selection(targets=("one",)))) == 1
     assert await rows(ops, added) == {"one": queued("one", NOW), "two": dead("two")}
@@ -730,15 +710,8 @@ async def test_a_replayed_dead_letter_is_due_now(store: Store, ops: Admin) -> No
     assert (due.event_id, due.row.retries) == (added.event_id, 1)
 
 
-async def test_what_was_never_replayed_is_not_taken_for_it(store: Store) -> None:
-    """The router's own retries are no person's."""
-    await add(store, queued())
-    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
-    assert not due.replayed
-
-
-async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: Admin) -> None:
-    """A person's action ends where a request writes the delivery anew."""
+async def test_what_a_request_has_queued_is_no_replay(store: Store, ops: Admin) -> None:
+    """A request that writes the delivery again ends the person's action on it."""
     added = await add(store, queued("one"), awaiting("two"))
     await ops.act(action(Verb.DISCARD), await entries(ops, Selection(targets=("one",))))
     assert await store.settle(settlement(added, queued("one")), T)
@@ -752,8 +725,8 @@ async def test_what_a_request_has_queued_again_is_no_replay(store: Store, ops: A
 async def test_each_verb_is_for_its_states_alone(
     store: Store, ops: Admin, verb: Verb, state: State
 ) -> None:
-    """Only a dead letter is replayed; only what is not settled is discarded; only what a person
-    has discarded is restored."""
+    """Only dead letters are replayed, only unsettled deliveries are discarded, and only discarded
+    ones restored."""
     before = DeliveryRow("one", state, "code")
     added = await add(store, before)
     changed = await ops.act(action(verb), await entries(ops))
@@ -769,7 +742,7 @@ async def test_each_verb_is_for_its_states_alone(
 
 
 async def test_discarding_settles(store: Store, ops: Admin) -> None:
-    """The event is shown as long as a settled one, and no room is taken up for the target."""
+    """The event expires as a settled one, and the target's share is released."""
     added = await add(store, dead("one"), queued("two"), stage=Stage.ENDED)
     await ops.act(action(Verb.DISCARD), await entries(ops))
     assert not any((await store.usage(T)).deliveries.values())
@@ -779,7 +752,8 @@ async def test_discarding_settles(store: Store, ops: Admin) -> None:
 
 
 async def test_discarding_does_not_end_a_record(store: Store, ops: Admin) -> None:
-    """The caller's retry still finds it, and calls only whom it has to; then no dead letter."""
+    """The caller's retry still finds it, and calls only the targets that need it; it leaves no dead
+    letter."""
     added = await add(store, awaiting("one"), acknowledged("two"))
     await ops.act(action(Verb.DISCARD), await entries(ops))
     assert (await found(store))[added.event_id] == added
@@ -788,7 +762,7 @@ async def test_discarding_does_not_end_a_record(store: Store, ops: Admin) -> Non
 
 
 async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, ops: Admin) -> None:
-    """An attempt that was in flight is not unsaid; if it fails, that changes nothing."""
+    """By an attempt in flight; if that fails, nothing changes."""
     added = await add(store, queued("one"), queued("two"))
     (one,) = await store.take("one", NOW, NOW + 60, 9, T)
     await store.take("two", NOW, NOW + 60, 9, T)
@@ -801,7 +775,7 @@ async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, ops:
 
 
 async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: Admin) -> None:
-    """Acknowledged, replayed by another, or made good by another event meanwhile."""
+    """Acknowledged, replayed by another person, or acknowledged later meanwhile."""
     added = [await add(store, dead(), stage=Stage.ENDED) for _ in range(4)]
     seen = await entries(ops)
     await store.acknowledge(added[0].event_id, "one", NOW, T)
@@ -813,7 +787,7 @@ async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: 
 
 
 async def test_of_two_people_one_replays(place: Place, store: Store, ops: Admin) -> None:
-    """However often and from wherever it is asked for at once."""
+    """However often and from wherever they do it at once."""
     for _ in range(20):
         await add(store, dead())
     async with place.ops() as other:
@@ -823,7 +797,7 @@ async def test_of_two_people_one_replays(place: Place, store: Store, ops: Admin)
 
 
 async def test_who_did_what_is_kept(store: Store, ops: Admin) -> None:
-    """With every step, on every delivery, newest first; as long as dead letters, then it goes."""
+    """With all steps, on every delivery, newest first; for as long as dead letters."""
     for _ in range(5):
         await add(store, dead(), stage=Stage.ENDED)
     seen = await entries(ops)
@@ -841,7 +815,7 @@ async def test_who_did_what_is_kept(store: Store, ops: Admin) -> None:
 
 
 async def test_an_action_goes_in_steps(store: Store, ops: Admin) -> None:
-    """None is larger than the router can wait for, and together they are all."""
+    """No step is larger than the router can wait for, and together they are complete."""
     await asyncio.gather(*(add(store, dead(f"t{n % 4}")) for n in range(2 * STEP + 50)))
     steps = [step async for step in carry_out(ops, action(), Selection(states=(State.DEAD,)))]
     assert [step.taken for step in steps] == [STEP, STEP, 50]
@@ -880,7 +854,7 @@ def test_a_person_adds_as_much_as_there_is_room_for(
 
 
 async def test_what_fills_the_store_most_is_named(place: Place) -> None:
-    """The target whose share it is, or the store as a whole."""
+    """The target with the fullest share, or the store as a whole."""
     async with place.store(replace(LIMITS, max_rows=100, share=0.5)) as store:
         assert await store.usage(T) == Usage(0, 0, {}, 0.0, "")
         for _ in range(10):
@@ -905,7 +879,7 @@ async def kept_attempts(ops: Admin, of: Record, target: str = "one") -> tuple[Tr
 
 
 async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Admin) -> None:
-    """Whatever writes the row, in the receiver's own words; in order, each with its number."""
+    """By every method that writes a row, with the receiver's own words, in order and numbered."""
     opened = await add(store, replace(awaiting(), tried=failed()), queued("two"))
     again = replace(awaiting(), tried=failed(NOW + 1, 2, status=None, msg="", delivered=False))
     assert await store.settle(settlement(opened, again, requests=2), T)
@@ -920,7 +894,7 @@ async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Admin) -
 
 
 async def test_the_first_attempt_and_the_last_are_kept(store: Store, ops: Admin) -> None:
-    """However many there were; the numbers tell how many are not."""
+    """The numbers show how many are not kept."""
     opened = await add(store, replace(awaiting(), tried=failed()))
     for number in range(2, 31):
         row = replace(awaiting(), tried=failed(NOW + number, number))
@@ -931,8 +905,8 @@ async def test_the_first_attempt_and_the_last_are_kept(store: Store, ops: Admin)
 
 
 async def test_an_attempt_that_failed_late_is_kept(store: Store, ops: Admin) -> None:
-    """It tells a reason that was not known, and changes nothing else; a delivery that is not there
-    gets none."""
+    """It adds a reason that was missing, and changes nothing else. Without such a delivery it is
+    ignored."""
     opened = await add(store, queued("one"), DeliveryRow("two", State.QUEUED, "", NOW + 9))
     for target in ("one", "two", "three"):
         await store.missed(opened.event_id, target, failed(), T)
@@ -943,7 +917,7 @@ async def test_an_attempt_that_failed_late_is_kept(store: Store, ops: Admin) -> 
 
 
 async def test_a_lost_lease_keeps_no_attempt(store: Store, ops: Admin) -> None:
-    """What has not come to pass is not told."""
+    """Only an attempt whose result was written is kept."""
     opened = await add(store, queued())
     (due,) = await store.take("one", NOW, NOW + 60, 1, T)
     assert await store.acknowledge(opened.event_id, "one", NOW, T)
@@ -952,7 +926,7 @@ async def test_a_lost_lease_keeps_no_attempt(store: Store, ops: Admin) -> None:
 
 
 async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) -> None:
-    """Of the store and of their target's share; all of it is given back."""
+    """They count for the store and the target's share; all of it is released."""
     limits = replace(LIMITS, max_rows=10, max_bytes=10_000, share=1.0, keep_dead=0.0)
     async with place.store(limits) as store:
         opened = await add(store, awaiting(), stage=Stage.ENDED)
@@ -968,7 +942,7 @@ async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) 
 
 
 async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
-    """A target whose share is full has none kept, and all else goes on."""
+    """If a target's share is full its attempts are not kept, and all else goes on."""
     limits = replace(LIMITS, max_rows=2, share=0.5)
     async with place.store(limits) as store, place.ops(limits) as ops:
         opened = await add(store, awaiting("one"), queued("two", NOW + 9))
@@ -980,23 +954,11 @@ async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
         assert await kept_attempts(ops, opened) == await kept_attempts(ops, opened, "two") == ()
 
 
-async def test_a_letter_is_kept_with_its_trace_and_its_hops(store: Store, ops: Admin) -> None:
-    """The queue sends what came, and people are shown it."""
-    sent = letter().replace(tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7", hops=3)
-    added = record()
-    await store.add(added, sent, [queued()], T)
-    (due,) = await store.take("one", NOW, NOW + 60, 10, T)
-    assert due.letter == sent
-    dossier = await ops.dossier(added.event_id)
-    assert dossier is not None
-    assert dossier.letter == sent
-
-
 @pytest.mark.parametrize(
     "before", [awaiting(), queued(due_at=NOW + 7), DeliveryRow("one", State.DEAD, "dns")]
 )
 async def test_a_discard_is_taken_back(store: Store, ops: Admin, before: DeliveryRow) -> None:
-    """The delivery stands as it did, its retries and its room included."""
+    """The delivery gets its former state, retries and usage."""
     before = replace(before, retries=3)
     added = await add(store, before)
     used = (await store.usage(T)).deliveries
@@ -1007,8 +969,7 @@ async def test_a_discard_is_taken_back(store: Store, ops: Admin, before: Deliver
 
 
 async def test_what_was_restored_is_not_its_old_holders(store: Store, ops: Admin) -> None:
-    """An attempt that was in flight when its delivery was discarded comes too late, though that was
-    taken back."""
+    """An attempt in flight at the time of the discard comes too late, also after the restore."""
     added = await add(store, queued())
     (due,) = await store.take("one", NOW, NOW + 60, 9, T)
     await ops.act(action(Verb.DISCARD), await entries(ops))
@@ -1017,9 +978,8 @@ async def test_what_was_restored_is_not_its_old_holders(store: Store, ops: Admin
     assert (await rows(ops, added))["one"].state is State.QUEUED
 
 
-async def test_what_a_program_of_old_has_discarded_is_restored(store: Store, ops: Admin) -> None:
-    """As a dead letter, where what is kept as its past is from before: the discard of an earlier
-    time, taken back since."""
+async def test_a_discard_of_0_2_0_is_restored(store: Store, ops: Admin) -> None:
+    """As a dead letter, if its former state is stale: it is that before an earlier discard."""
     added = await add(store, dead("one"))
     await ops.act(action(Verb.DISCARD), await entries(ops))
     (entry,) = await entries(ops)
@@ -1029,7 +989,7 @@ async def test_what_a_program_of_old_has_discarded_is_restored(store: Store, ops
 
 
 async def test_nothing_is_awaited_from_a_caller_that_has_given_up(store: Store, ops: Admin) -> None:
-    """What it was awaited from is restored as a dead letter."""
+    """A delivery that was awaited from it is restored as a dead letter."""
     added = await add(store, awaiting(), ends_at=NOW + 1)
     assert await ops.act(action(Verb.DISCARD), await entries(ops)) == 1
     await store.end(NOW + 2, 10, T)
@@ -1053,7 +1013,7 @@ async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Admin) -
 
 
 async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Admin) -> None:
-    """For every process; another takes its place, and what is long over is deleted."""
+    """For every process. Another pause replaces it, and an old one is deleted."""
     made = await pause(ops, "one", "10m", "a move", "ops")
     assert made == Pause("one", NOW, NOW + 600, "a move", "ops")
     assert await store.pauses(T) == await paused(ops) == (made,)
@@ -1067,7 +1027,7 @@ async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Admin) -> Non
 
 
 async def test_a_pause_is_ended_once(store: Store, ops: Admin) -> None:
-    """By a name that is kept with it; what is not paused can't be resumed."""
+    """With the name of the person; a target without a pause cannot be resumed."""
     made = await pause(ops, "one", "10m", "a move", "ops")
     assert await resume(ops, "two", "ops") is None
     ended = await resume(ops, "one", "night")
@@ -1093,7 +1053,7 @@ async def test_a_pause_is_ended_once(store: Store, ops: Admin) -> None:
 async def test_a_pause_needs_an_end_and_a_reason(
     ops: Admin, until: str, because: str, why: str
 ) -> None:
-    """Both within bounds; what is refused is not kept."""
+    """Both within bounds; otherwise nothing is written."""
     with pytest.raises(ValueError, match=why):
         await pause(ops, "one", until, because, "ops")
     assert await paused(ops) == ()
@@ -1103,8 +1063,8 @@ async def test_a_pause_needs_an_end_and_a_reason(
 
 
 async def test_of_several_processes_one_tells(place: Place) -> None:
-    """Whoever is first; the others see that it is told, and by which notice. Asked twice, the
-    first is the first again."""
+    """The first one does; the others see its notice. A second call with the same notice
+    succeeds."""
     async with place.store() as one, place.store() as other:
         assert await one.notice("target.a", T) is None
         stores = [one, other] * 8
@@ -1125,7 +1085,7 @@ async def test_of_several_processes_one_tells(place: Place) -> None:
 
 
 async def test_an_old_notice_is_forgotten(store: Store) -> None:
-    """As late as a dead letter; whoever remembers it may put one in its place."""
+    """As late as a dead letter. A process that remembers it may replace it."""
     old = Notice("failing", NOW)
     assert await store.notify("target.a", old, None, T)
     await store.prune(NOW + LIMITS.keep_dead - 1, 9, T)
@@ -1136,7 +1096,7 @@ async def test_an_old_notice_is_forgotten(store: Store) -> None:
 
 
 async def test_none_remembers_nothing_and_says_so() -> None:
-    """Nothing is found, nothing is due, and what would have to be durable is refused."""
+    """Nothing is found, nothing is due, and durable writes are refused."""
     store: Store = NoStore()
     assert not store.remembers
     with pytest.raises(StoreFailed):

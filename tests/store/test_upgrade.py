@@ -1,4 +1,4 @@
-"""A store that a version before has made: brought up to date, and gone back from."""
+"""A store of 0.2.0: upgraded, and used by 0.2.0 again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from router.store.admin import Action, Admin, Dossier, Selection, Verb, pause
 from router.store.opening import open_store, opened
 from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress
-from router.store.postgres.schema import AHEAD, SCHEMA_VERSION
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import State, StoreFailed, StoreLimits, Tried
 from router.store.sqlite.admin import SqliteAdmin
@@ -94,8 +93,8 @@ async def upgraded(second: Path) -> AsyncIterator[tuple[SqliteStore, SqliteAdmin
 async def test_a_file_of_the_second_version_is_as_it_was(
     upgraded: tuple[SqliteStore, SqliteAdmin],
 ) -> None:
-    """Every event, body, delivery and attempt, the queue, what takes up room, who has acted, and
-    what has stood in for a delivery; and a target of it can be paused."""
+    """Every event, body, delivery and attempt, the queue, the usage, actions, and later events are
+    there; and its target can be paused."""
     store, ops = upgraded
     dossiers = await looked_at(ops)
     assert standing(dossiers) == STANDING
@@ -121,7 +120,7 @@ async def test_a_file_of_the_second_version_is_as_it_was(
 
 
 async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteAdmin]) -> None:
-    """Attempts are kept with what was there, and what was discarded then is restored."""
+    """New attempts are kept, and an earlier discard can be restored."""
     store, ops = upgraded
     (due,) = await store.take("audit", 5e9, 6e9, 9, T)
     assert await store.finish(due, replace(due.row, tried=TRIED), 5e9, T)
@@ -142,8 +141,7 @@ async def test_an_upgraded_file_keeps_hops_from_now_on(second: Path) -> None:
 
 
 async def test_the_version_before_goes_on_with_a_new_file(second: Path) -> None:
-    """Its look at the header lets it in; what it writes is counted, and what it deletes takes the
-    attempts along."""
+    """The header lets it in. Its writes are counted, and its deletes include the attempts."""
     await (store := await SqliteStore.open(second, LIMITS)).missed(EVENTS[2], "ledger", TRIED, T)
     await store.close()
     with closing(sqlite3.connect(second, isolation_level=None)) as old:
@@ -157,7 +155,7 @@ async def test_the_version_before_goes_on_with_a_new_file(second: Path) -> None:
 
 
 async def test_a_start_that_takes_long_says_so(second: Path) -> None:
-    """For how long it has been at it, again and again until it is through."""
+    """It reports its duration again and again."""
     lasted: list[float] = []
     told = asyncio.Event()
 
@@ -184,7 +182,7 @@ def never(error: RouterError) -> None:
     raise AssertionError(str(error))
 
 
-async def test_a_file_of_a_version_that_is_no_good_is_refused(second: Path) -> None:
+async def test_a_file_of_a_newer_version_is_refused(second: Path) -> None:
     """With a line that says what to do."""
     with closing(sqlite3.connect(second)) as newer:
         newer.execute(f"PRAGMA user_version = {FILE_VERSION + 1}")
@@ -204,7 +202,8 @@ async def test_a_file_of_the_first_version_is_refused(tmp_path: Path) -> None:
 
 
 def killed_at(call: str, number: int, path: Path) -> bool:
-    """Whether the process that opens the file was killed before that call, which may be none."""
+    """Return whether the process that opens the file was killed before that call, which may not
+    occur."""
     inject = f"inject={call}:signal=KILL:when={number}"
     tracing = [str(ROOT / "scripts/strace"), "-f", "-o", os.devnull, "-e", f"trace={call}"]
     opening = [*tracing, "-e", inject, sys.executable, "-c", OPENING, str(path)]
@@ -217,9 +216,8 @@ def killed_at(call: str, number: int, path: Path) -> bool:
 @pytest.mark.skipif(not LONG, reason="seconds: make test-long")
 @pytest.mark.parametrize("call", COMMITS)
 async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) -> None:
-    """Before any write or sync of it: the next start finds the file as it was, and goes on.
-
-    `CRASH_POINTS=all` tries every one, else it is a few."""
+    """A kill before any of its writes or syncs leaves the file as it was, and the next start
+    upgrades it. `CRASH_POINTS=all` tries all of them, otherwise it is a few."""
     step = 1 if os.environ.get("CRASH_POINTS") == "all" else (7 if call == "pwrite64" else 1)
     for number in range(1, 200, step):
         path = Path(shutil.copy(SECOND, tmp_path / f"{number}.db"))
@@ -245,7 +243,7 @@ def make_second(database: Database, schema: str) -> None:
 
 
 class Old:
-    """A node of the second version, that of 0.2.0, by what it says to the database."""
+    """A node of 0.2.0, by its statements."""
 
     def __init__(self, database: Database, schema: str) -> None:
         self._connection = psycopg.connect(database.dsn, autocommit=True)
@@ -278,8 +276,8 @@ def row(target: str, state: str = "awaiting") -> dict[str, Any]:
 
 @pytest.mark.postgresql
 async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> None:
-    """One that came first goes on while the next one brings the schema up to date: it adds, finds,
-    takes, finishes, settles and deletes as it did; each sees what the other does."""
+    """An old node goes on while a new one upgrades the schema: it adds, finds, takes, finishes,
+    settles and deletes as before, and both see each other's changes."""
     with postgresql.database() as database:
         make_second(database, "shared")
         old, address = (
@@ -322,7 +320,7 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
 
 @pytest.mark.postgresql
 async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> None:
-    """The first version's, in one sentence that says what to do; nothing in it is changed."""
+    """With one sentence that says what to do; nothing in it is changed."""
     with postgresql.database() as database:
         with psycopg.connect(database.dsn) as first:
             first.execute(
@@ -340,7 +338,7 @@ async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> N
 
 @pytest.mark.postgresql
 async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server) -> None:
-    """Also where that was before the upgrade."""
+    """Also if that was before the upgrade."""
     with postgresql.database() as database:
         make_second(database, "later")
         old = Old(database, "later")
@@ -361,7 +359,7 @@ async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server
 
 @pytest.mark.postgresql
 async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Server) -> None:
-    """It gives up and is tried again, so that nobody waits in line behind it."""
+    """The upgrade gives up and is tried again, so that no caller waits behind it."""
     with postgresql.database() as database:
         make_second(database, "busy")
         address = DatabaseAddress.parse(f"{database.dsn}?schema=busy")
@@ -370,17 +368,3 @@ async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Ser
             with pytest.raises(StoreFailed):
                 await PostgresStore.open(address, LIMITS)
         await (await PostgresStore.open(address, LIMITS)).close()
-
-
-@pytest.mark.postgresql
-async def test_a_schema_that_is_too_new_is_refused(postgresql: Server) -> None:
-    """One version further is not."""
-    with postgresql.database() as database:
-        address = DatabaseAddress.parse(f"{database.dsn}?schema=later")
-        await (await PostgresStore.open(address, LIMITS)).close()
-        with psycopg.connect(database.dsn, autocommit=True) as newer:
-            newer.execute("UPDATE later.version SET version = %s", [SCHEMA_VERSION + AHEAD])
-            await (await PostgresStore.open(address, LIMITS)).close()
-            newer.execute("UPDATE later.version SET version = version + 1")
-        with pytest.raises(StartFailed, match="start that, or put back the copy"):
-            await PostgresStore.open(address, LIMITS)

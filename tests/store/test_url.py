@@ -1,4 +1,4 @@
-"""A store named by a URL: what it may say, and that nothing secret of it is ever shown."""
+"""The URL of a store: its syntax, and that nothing secret of it is ever shown."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CANARY = "hunter2"
     ],
 )
 def test_a_database_is_shown_without_its_user_and_parameters(url: str, shown: str) -> None:
-    """Several servers, an IPv6 address, a socket: it reads them, and shows where, not how."""
+    """Several servers, an IPv6 address or a socket are parsed; only the location is shown."""
     database = parse_database(url)
     assert database.url.reveal() == url
     assert str(database) == shown
@@ -62,10 +62,10 @@ def test_a_database_is_shown_without_its_user_and_parameters(url: str, shown: st
         (f"postgresql://router:{CANARY}%x@db/ebaas", "% as %25"),
         (f"postgresql://db/ebaas?password={CANARY}", "before the @"),
         (f"postgresql://router:{CANARY}@db/e?sslmod=require", "did you mean sslmode?"),
-        (f"postgresql://router:{CANARY}@db/e?{CANARY}=1", "none of the known ones"),
-        (f"postgresql://router:{CANARY}@db/e?sslmode=on", "none of disable, allow"),
+        (f"postgresql://router:{CANARY}@db/e?{CANARY}=1", "unknown parameter"),
+        (f"postgresql://router:{CANARY}@db/e?sslmode=on", "not one of disable, allow"),
         (f"postgresql://router:{CANARY}@db/e?schema=Quoted%22{CANARY}", "the URL's schema"),
-        (f"postgresql://router:{CANARY}@db/e?{CANARY}", "none of the known ones"),
+        (f"postgresql://router:{CANARY}@db/e?{CANARY}", "unknown parameter"),
         (f"router:{CANARY}@db://e", "not the URL of a PostgreSQL database"),
         (f"host=db dbname=e password={CANARY}", "a URL (postgresql://USER@HOST/NAME)"),
         (f"router:{CANARY}@db/ebaas", "a URL (postgresql://USER@HOST/NAME)"),
@@ -73,7 +73,7 @@ def test_a_database_is_shown_without_its_user_and_parameters(url: str, shown: st
     ],
 )
 def test_a_wrong_url_is_told_and_not_repeated(url: str, why: str) -> None:
-    """One line says what is wrong; a password has many places in a URL that is wrong."""
+    """One line says what is wrong; in a wrong URL the password may be anywhere."""
     with pytest.raises(SettingInvalid) as raised:
         read(f"--store={url}")
     assert why in str(raised.value)
@@ -81,7 +81,7 @@ def test_a_wrong_url_is_told_and_not_repeated(url: str, why: str) -> None:
 
 
 def test_a_password_in_the_command_line_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
-    """Everybody on the machine can read it; a variable is nobody else's."""
+    """Every user of the machine can read it there, but not in a variable."""
     url = f"postgresql://router:{CANARY}@db/ebaas"
     assert isinstance(read(STORE=url).store, Database)
     assert capsys.readouterr().err == ""
@@ -93,7 +93,7 @@ def test_a_password_in_the_command_line_is_warned_of(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("command", [("serve",), ("deliveries", "list"), ("status",)])
 def test_every_command_takes_the_same_url(command: tuple[str, ...]) -> None:
-    """A wrong one is a mistake of the command line, one line, before anything is opened."""
+    """A wrong one is a usage error, one line, before anything is opened."""
     finished = run(*command, "--store", f"postgresql://router:{CANARY}@db/e?sslmod=x")
     assert finished.returncode == 2
     assert finished.stdout == b""
@@ -118,12 +118,12 @@ def test_every_command_takes_the_same_url(command: tuple[str, ...]) -> None:
     ],
 )
 def test_a_servers_line_is_made_harmless(message: str, shown: str) -> None:
-    """What libpq says is told without names, addresses, control characters, and not at length."""
+    """A line of libpq is shown without names, addresses and control characters, and shortened."""
     assert harmless(message) == shown
 
 
 def test_a_store_is_told_as_it_was_given() -> None:
-    """`/status` and the log name the file or the database, without what is secret."""
+    """`/status` and the log name the file or the database, without secrets."""
     assert kind_of(Path("data/router.db")) == ("sqlite", "data/router.db")
     database = parse_database(f"postgresql://u:{CANARY}@db.example/ebaas")
     assert kind_of(database) == ("postgresql", "postgresql://db.example/ebaas")

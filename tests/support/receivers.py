@@ -30,8 +30,6 @@ class Right(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Serving
-    #: Arguments that `probe` needs to find its fault.
-    arguments: tuple[str, ...] = ()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))

@@ -49,7 +49,7 @@ async def code(router: House, **headers: str) -> str:
 
 
 async def raw(router: House, data: bytes) -> bytes:
-    """All that comes back for these bytes, of a caller that says no more and waits for the end."""
+    """The whole answer to these bytes."""
     reader, writer = await asyncio.open_connection(*router.address)
     writer.write(data)
     async with asyncio.timeout(PATIENCE):
@@ -59,7 +59,7 @@ async def raw(router: House, data: bytes) -> bytes:
 
 
 async def test_a_token() -> None:
-    """With it an event goes through, without it there is a 401, and no target hears of it."""
+    """A request without a valid token gets 401, and reaches no target."""
     async with behind(token=["an-older-token-here", TOKEN]) as router:
         assert await code(router, **BEARER) == "000"
         assert await code(router, authorization="Bearer an-older-token-here") == "000"
@@ -73,19 +73,12 @@ async def test_a_token() -> None:
     assert router.app.metrics.refused["401"] == 2
 
 
-async def test_a_token_in_another_header() -> None:
-    """The operator may name one; then `authorization` is not looked at."""
-    async with behind(token=TOKEN, token_header="X-EBaaS-Token") as router:
-        assert await code(router, **{"x-ebaas-token": TOKEN}) == "000"
-        assert await code(router, **BEARER) == "401"
-
-
 PACKETS = {"sized": post(), "in chunks": chunked(chunk(SAMPLE), b"0\r\n\r\n")}
 
 
 @pytest.mark.parametrize("packet", PACKETS.values(), ids=PACKETS)
 async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: bytes) -> None:
-    """In one packet with it, whatever says its size."""
+    """The body is dropped, even in the same packet."""
     async with behind(token=TOKEN) as router:
         reader, writer = await asyncio.open_connection(*router.address)
         with closing(writer):
@@ -99,7 +92,7 @@ async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: byte
 
 @pytest.mark.parametrize(
     ("allowed", "expected"),
-    [("127.0.0.0/8", "000"), ("127.0.0.1", "000"), ("10.0.0.0/8", "403"), ("::1", "403")],
+    [("127.0.0.0/8", "000"), ("10.0.0.0/8", "403")],
 )
 async def test_networks(allowed: str, expected: str) -> None:
     """The peer's address is what counts, whatever it says of itself."""
@@ -116,10 +109,8 @@ async def test_networks(allowed: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("host", "allowed", "expected"),
     [
-        ("::1", "::1", "000"),
         ("::1", "127.0.0.1", "403"),
         ("::", "127.0.0.1", "000"),
-        ("::", "::/0", "403"),
     ],
 )
 async def test_networks_over_ipv6(host: str, allowed: str, expected: str) -> None:
@@ -131,13 +122,9 @@ async def test_networks_over_ipv6(host: str, allowed: str, expected: str) -> Non
 @pytest.mark.parametrize(
     ("forwarded", "expected"),
     [
-        ("192.0.2.7", "000"),
         ("10.9.9.9, 192.0.2.7", "000"),
-        ("192.0.2.7, 127.0.0.2", "000"),
         ("192.0.2.7, 198.51.100.1", "403"),
-        ("198.51.100.1", "403"),
         ("192.0.2.7, nonsense", "403"),
-        ("", "403"),
     ],
 )
 async def test_behind_proxies(forwarded: str, expected: str) -> None:
@@ -242,7 +229,6 @@ def test_a_reload_swaps_who_may_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "access", "warnings"),
     [
-        ("127.0.0.1", {}, []),
         ("localhost", {}, []),
         ("0.0.0.0", {}, [OPEN]),
         ("0.0.0.0", {"allow_from": "127.0.0.1"}, []),
@@ -252,7 +238,7 @@ def test_a_reload_swaps_who_may_call(tmp_path: Path) -> None:
 def test_starting_wide_open(
     tmp_path: Path, host: str, access: dict[str, Any], warnings: list[str]
 ) -> None:
-    """On an address that others reach one line says that anybody may call."""
+    """The start warns if others can reach the port without a token."""
     with (
         target() as one,
         serving(tmp_path, {"one": one}, options=("--host", host), ebaas=access) as router,
@@ -261,7 +247,7 @@ def test_starting_wide_open(
 
 
 def test_no_header_tells_what_answers(tmp_path: Path) -> None:
-    """Neither a product nor a version, whatever the reply."""
+    """No reply names a product or a version."""
     with target() as one, serving(tmp_path, {"one": one}, ebaas={"token": TOKEN}) as router:
         asked = [
             ("POST", "/callback", BEARER),
@@ -281,7 +267,7 @@ def test_no_header_tells_what_answers(tmp_path: Path) -> None:
 
 
 def test_a_secret_path(tmp_path: Path) -> None:
-    """For a caller that can send no header: its path is a secret, and nothing prints it."""
+    """A secret path admits callers that can send no header; nothing prints it."""
     options = ("--path", "/callback/s3cret-segment")
     with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
         assert told(router, "/callback/s3cret-segment") == "000"

@@ -71,7 +71,7 @@ class Held:
             await self._over.wait()
 
     async def answer(self) -> None:
-        """No turn of the loop passes meanwhile."""
+        """Reply within one turn of the loop."""
         headers = [(b"content-length", b"2")]
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.send({"type": "http.response.body", "body": b"{}"})
@@ -127,9 +127,9 @@ async def answer_while(call: Held, act: Callable[[], object]) -> None:
 
 async def heard(caller: socket.socket, last: bytes) -> list[str]:
     """The status of each reply in what comes, up to where `last` is in it or the end."""
-    loop, said, more = asyncio.get_running_loop(), b"", b"."
-    while last not in said and more:
+    loop, received, more = asyncio.get_running_loop(), b"", b"."
+    while last not in received and more:
         more = await asyncio.wait_for(loop.sock_recv(caller, 65536), LONG)
-        said += more
-    parts = said.decode().split("HTTP/1.1 ")[1:]
+        received += more
+    parts = received.decode().split("HTTP/1.1 ")[1:]
     return [part.partition("\r\n")[0] for part in parts]

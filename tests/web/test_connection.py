@@ -61,12 +61,12 @@ class Row(NamedTuple):
 
 
 def good(*packets: bytes) -> Row:
-    """One callback, delivered."""
+    """A callback that is delivered."""
     return Row(packets, (200,), stays=True, events=1)
 
 
 def last(status: int, *packets: bytes, events: int = 0) -> Row:
-    """One answer, and the connection closes."""
+    """Packets with one answer, after which the connection closes."""
     return Row(packets, (status,), stays=False, events=events)
 
 
@@ -275,7 +275,7 @@ TABLE = {
 
 @pytest.mark.parametrize("name", TABLE)
 def test_raw_bytes(router: Running, name: str) -> None:
-    """Each row has exactly its answers, the connection ends or serves on, its events arrive."""
+    """Every row has exactly its answers and events, and the connection stays or closes."""
     row = TABLE[name]
     packets = row.packets if isinstance(row.packets, tuple) else (row.packets,)
     before = len(router.events)
@@ -305,7 +305,7 @@ def test_no_parser_is_trusted_with_a_disputed_head(name: str) -> None:
 
 
 def test_known_heads_take_little_memory() -> None:
-    """However many heads come, and however large they are: of those that differ few are kept."""
+    """The cache of heads is bounded, however many and large they are."""
     tracemalloc.start()
     try:
         for size in (10, 160):
@@ -496,8 +496,7 @@ def test_a_body_that_trickles_gets_408(hasty: Running, chunks: bool) -> None:
 
 
 def test_an_idle_connection_is_closed() -> None:
-    """From its reply on the next request has `keep_alive` seconds to begin; blank lines win
-    none."""
+    """The next request must begin within `keep_alive` seconds; blank lines do not count."""
     with running(SOON, delay=0.3) as router, router.line() as line:
         line.say(post())
         assert line.hear()
@@ -518,7 +517,7 @@ def test_each_request_has_its_own_deadline(hasty: Running) -> None:
 
 
 def test_an_answer_that_takes_long_is_no_fault_of_the_caller() -> None:
-    """While the targets work, no deadline of the connection's runs."""
+    """No deadline of the connection runs while targets work."""
     with running(SOON, delay=3 * SOON.receive) as router:
         assert router.ask(post()).status == 200
 
@@ -539,7 +538,7 @@ def test_a_peer_that_never_reads_is_reset() -> None:
 
 
 def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
-    """After its refusal a connection lingers for `linger` seconds, whatever still comes."""
+    """A connection lingers for `linger` seconds after a refusal."""
     with hasty.line() as line:
         line.say(b"\x00")
         answer = line.hear()
@@ -555,7 +554,7 @@ def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
 
 
 def test_one_connection_too_many_gets_503_but_for_probes() -> None:
-    """Beyond the limit callbacks are told to come again and probes are answered."""
+    """Callbacks beyond the limit get 503; probes are answered."""
     with running(Limits(connections=2, reserve=1, linger=5.0)) as router:
         with router.line() as first, router.line() as second:
             router.wait_for_connections(2)
@@ -605,8 +604,7 @@ def test_in_a_full_house_the_silent_make_room() -> None:
 
 
 def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
-    """While the house stays full a caller that is slow gets 503, and so does one that was too
-    many and has said nothing."""
+    """Slow and silent callers get 503 while all connections are in use."""
     with (
         running(Limits(connections=2, reserve=2, linger=0.4), delay=2.0) as router,
         router.line() as answered,
@@ -624,7 +622,7 @@ def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
 
 
 def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
-    """Of many half sent bodies those beyond the bound get 503; whole and small ones never do."""
+    """Half sent bodies beyond the bound get 503; complete and small ones never do."""
     with ExitStack() as stack:
         router = stack.enter_context(running(Limits(unfinished=80_100), max_body=200_000))
         lines = [stack.enter_context(router.line()) for _ in range(4)]
@@ -701,8 +699,7 @@ def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
 @examples(100)
 @given(raw=spoilt())
 def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) -> None:
-    """Any bytes in one packet get at most one answer, the contract's, and make one event at most;
-    the router serves on."""
+    """Any packet gets at most one answer and makes at most one event."""
     before = len(router.events)
     with router.line() as line:
         line.say(raw)
@@ -725,7 +722,7 @@ def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) ->
 @examples(300)
 @given(raw=spoilt())
 def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
-    """Of a head that passes, httptools and h11 read the same line and headers as we do."""
+    """httptools and h11 read an accepted head as we do."""
     top = raw[: raw.find(b"\r\n\r\n") + 4]
     passed = read(top)
     if isinstance(passed, Head):
@@ -770,7 +767,7 @@ def path_in(target: bytes) -> str:
 def test_a_connection_that_is_over_is_no_cycle(
     router: Running, no_collections: None, said: bytes
 ) -> None:
-    """Nothing is left of it that a garbage collector would have to look for."""
+    """A closed connection leaves nothing to the garbage collector."""
     for _ in range(3):
         with router.line() as line:
             line.say(said)

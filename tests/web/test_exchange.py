@@ -46,7 +46,7 @@ class Application:
 async def reached(
     application: Any, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """And one connection to it."""
+    """A server with this application, and a connection to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
     async with served(server):
         reader, writer = await asyncio.open_connection(*server.listener.getsockname())
@@ -119,7 +119,7 @@ async def test_a_body(name: str) -> None:
 
 
 async def test_a_scope_is_asgis() -> None:
-    """With everything that the specification asks for, and nothing that is shared with others."""
+    """A scope has everything that ASGI requires, and shares nothing with others."""
     application = Application(saying(start(LENGTH), body(b"abcdef")))
     raw = b"POST /a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n"
     async with reached(application) as (server, reader, writer):
@@ -282,7 +282,7 @@ async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def whatever(reader: asyncio.StreamReader) -> bytes:
-    """All that comes until the connection ends, or is reset."""
+    """Read until the connection ends or is reset."""
     come = b""
     try:
         while more := await reader.read(1_000):
@@ -344,7 +344,7 @@ async def test_a_body_is_not_read_before_it_is_wanted() -> None:
 
 
 async def test_no_second_response_is_begun_within_one() -> None:
-    """By whatever way the first was begun."""
+    """A second response is an error of the application."""
 
     async def twice(_: Any, send: Any) -> None:
         await send(start())

@@ -26,7 +26,7 @@ SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a certificate, its key, and the authority that callers trust."""
+    """A folder with a certificate, its key and its authority."""
     made = tmp_path_factory.mktemp("tls")
     issued(made)
     return made
@@ -45,7 +45,7 @@ def secured(pair: Pair, limits: Limits = Limits(), **options: Any) -> Iterator[R
 
 
 def test_callbacks(folder: Path, pair: Pair) -> None:
-    """One connection serves one request after the other."""
+    """A connection serves several requests."""
     with secured(pair) as router, router.line(tls=trusting(folder)) as line:
         for _ in range(3):
             line.say(post())
@@ -63,7 +63,7 @@ def test_only_what_is_current(pair: Pair) -> None:
 
 
 def test_a_peer_that_says_nothing_is_cut(folder: Path, pair: Pair) -> None:
-    """By the time that a request has to arrive; an honest caller notices nothing of it."""
+    """A handshake has as much time as a request."""
     with secured(pair, SOON) as router, router.line() as silent, router.line() as slow:
         slow.say(b"\x16\x03\x01")
         with router.line(tls=trusting(folder)) as honest:
@@ -75,7 +75,7 @@ def test_a_peer_that_says_nothing_is_cut(folder: Path, pair: Pair) -> None:
 
 
 def test_plain_http_is_cut(pair: Pair) -> None:
-    """Nothing is said in plain text on a port that speaks TLS."""
+    """A TLS port never answers in plain text."""
     with secured(pair) as router, router.line() as line:
         line.say(PROBE)
         assert line.hear() is None
@@ -83,8 +83,7 @@ def test_plain_http_is_cut(pair: Pair) -> None:
 
 
 def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
-    """They count as connections do: beyond the limit they have a moment, beyond the reserve none,
-    and then there is room again."""
+    """Handshakes count as connections."""
     limits = Limits(connections=2, reserve=1, first_byte=60, receive=60, linger=0.25)
     with secured(pair, limits) as router:
         held = [router.line() for _ in range(3)]
@@ -102,13 +101,13 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
+    ("sent", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
 )
-def test_deadlines_hold(folder: Path, pair: Pair, said: bytes, code: str | None) -> None:
+def test_deadlines_hold(folder: Path, pair: Pair, sent: bytes, code: str | None) -> None:
     """After its handshake, a silent or slow caller is cut like any other."""
     with secured(pair, SOON) as router, router.line(tls=trusting(folder)) as line:
-        if said:
-            line.say(said)
+        if sent:
+            line.say(sent)
         answer = line.hear()
         assert (answer.says["code"] if answer else None) == code
         assert line.hear_all() == []
@@ -128,7 +127,7 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
 
 
 def test_a_stop_waits_a_moment_for_who_is_half_way_in(pair: Pair) -> None:
-    """Not for as long as a handshake may take."""
+    """A stop does not wait for the longest possible handshake."""
     limits = Limits(first_byte=60, receive=60, linger=0.25)
     with secured(pair, limits) as router, router.line() as silent:
         wait_until(lambda: len(router.server.tally.tasks) == 1)
@@ -196,7 +195,7 @@ def test_a_dubious_pair(tmp_path: Path, one: Target) -> None:
 
 
 def test_health_of_a_port_without_tls(tmp_path: Path, one: Target, pair: Pair) -> None:
-    """One line says what is wrong."""
+    """The message is one line."""
     with serving(tmp_path, {"one": one}) as router:
         asked = quick("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
     assert asked.returncode == 1

@@ -26,7 +26,7 @@ def test_times_and_connections() -> None:
 
 
 def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
-    """After `reply_within` its caller has given it up: it gets 408, and no target is called."""
+    """A request that is complete after `reply_within` gets 408, and reaches no target."""
     ebaas = {"reply_within": "300ms"}
     with running(Limits(), ebaas=ebaas) as router, router.line() as line:
         whole = post()

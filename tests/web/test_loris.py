@@ -130,7 +130,7 @@ KINDS = [
 
 
 class Slow:
-    """One slow connection after the other."""
+    """A series of slow connections."""
 
     def __init__(self, port: int, kind: int) -> None:
         self._port = port
@@ -203,8 +203,7 @@ def memory_of(process: int) -> int:
 
 
 def test_slow_callers_cost_honest_ones_nothing() -> None:
-    """Among slow connections of every kind honest callers get their answers, 999 of 1,000 at
-    least; the slow ones are ended, and what they make the router hold is bounded."""
+    """Of 1,000 honest requests 999 succeed; slow connections end, and use bounded memory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < LORIS + 200:

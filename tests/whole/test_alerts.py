@@ -27,15 +27,15 @@ TESTS = [
 
 
 def sections(folder: str) -> dict[str, str]:
-    """Of the alerts.md in that folder, by heading."""
+    """The sections of alerts.md in that folder, by heading."""
     page = (ROOT / folder / "alerts.md").read_text("utf-8")
-    found = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)[1:]
-    return dict(zip(found[::2], found[1::2], strict=True))
+    parts = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_alert_has_its_section_and_every_section_its_alert(folder: str) -> None:
-    """In the order of the rules; the alert's annotation leads there."""
+    """Sections are in the order of the rules, and the alerts' annotations lead there."""
     assert list(sections(folder)) == list(ALERTS)
     for name, rule in ALERTS.items():
         assert rule["annotations"]["runbook"] == f"docs/how-to/alerts.md#{name.lower()}"
@@ -52,7 +52,7 @@ def test_a_section_says_what_to_do_in_both_languages(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_is_tested_to_fire_not_sooner_and_not_for_ever(name: str) -> None:
-    """In one test, at three times one after the other."""
+    """One test of each alert looks before it, during it, and after it."""
     assert any(fires(test, name) == [False, True, False] for test in TESTS)
 
 
@@ -76,8 +76,7 @@ def test_no_optional_target_wakes_anybody() -> None:
 
 
 def test_the_dashboard_asks_for_what_it_has() -> None:
-    """Each variable that it uses is one of its own, each recorded series one of the rules', and a
-    panel's queries have names of their own."""
+    """Variables, recorded series and query names of the dashboard exist."""
     text = FILE.read_text("utf-8")
     variables = {each["name"] for each in DASHBOARD["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", text)) - {"__rate_interval", "__all"}

@@ -15,7 +15,7 @@ from tests.support.command import PATIENCE, ROOT
 
 ROUTER = ROOT / "router"
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
-#: Not those of the packages that `make receivers` fetches.
+#: All pages, except those of packages that `make receivers` fetches.
 PAGES = [
     page
     for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -58,7 +58,7 @@ def is_module(name: str) -> bool:
 
 
 def test_an_event_passes_the_hops_in_their_order() -> None:
-    """By what a profiler sees of a real one, which goes through no more files than it should."""
+    """A profiled event passes these files in order, and not too many others."""
     done = subprocess.run(
         [sys.executable, "-m", "scripts.walk"],
         cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True,

@@ -78,7 +78,7 @@ def test_good_is_what_was_answered_000() -> None:
 
 @needs_compiler
 def test_latency_begins_when_an_event_is_due() -> None:
-    """While nothing is answered events go on arriving, and each has waited since it was due."""
+    """Events go on arriving while nothing is answered, and have waited since they were due."""
     held = 0.1
 
     async def answer(number: int, writer: asyncio.StreamWriter) -> None:

@@ -86,7 +86,7 @@ def test_each_chat_gets_what_its_vendor_has_published(name: str) -> None:
 def test_what_a_chat_takes_is_acknowledged_and_nothing_else(
     name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As the contract has it, so that the router tries the rest again; no secret is printed."""
+    """The router retries a message that a chat refuses; no secret is printed."""
     event = (GOLDEN / "event.json").read_bytes()
     got: list[bytes] = []
     with bridge() as url, serving(chat(TAKEN[name], got)) as takes:
@@ -103,18 +103,18 @@ def test_what_a_chat_takes_is_acknowledged_and_nothing_else(
             monkeypatch.setenv(f"{name.upper()}_URL", moves + QUERIES[name])
             assert post(f"{url}/{name}", event)[0] == 500
         assert post(f"{url}/{name}", b"[]")[0] == 500
-    said = capfd.readouterr()
-    assert "XXX" not in said.out + said.err
+    output = capfd.readouterr()
+    assert "XXX" not in output.out + output.err
 
 
 def test_alertmanagers_alerts_are_told_as_well() -> None:
-    """Each with its state, its owner, what it is and what to do."""
+    """A message has the state of each alert, its owner and what to do."""
     expected = (GOLDEN / "alerts.txt").read_text(encoding="utf-8").rstrip("\n")
     assert BRIDGE["told"](read("alerts")) == expected
 
 
 def test_what_is_long_is_cut() -> None:
-    """Between characters, to what WeCom takes."""
+    """A text is cut between characters, to the size that WeCom accepts."""
     event = read("event") | {"detail": {"problems": ["库存不足" * 1000]}}
     text = BRIDGE["told"](event)
     assert 1990 < len(text.encode()) <= 2048
@@ -122,7 +122,7 @@ def test_what_is_long_is_cut() -> None:
 
 
 def test_a_chat_without_a_url_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no path names another variable."""
+    """A path cannot name another variable."""
     monkeypatch.setenv("OTHER_URL", "http://127.0.0.1:9/")
     monkeypatch.delenv("SLACK_URL", raising=False)
     with bridge() as url:

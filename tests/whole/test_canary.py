@@ -111,7 +111,7 @@ class Target:
                 self.wfile.write(answer)
 
             def log_message(self, *_: Any) -> None:
-                """Nothing: the test's own output is not what is searched."""
+                """Log nothing."""
 
         server = HTTPServer(("127.0.0.1", 0), Handler)
         with serving_in_a_thread(server):
@@ -208,7 +208,7 @@ def secrets(tmp_path: Path) -> Path:
     return folder
 
 
-def found(*outputs: bytes | str) -> set[str]:
+def leaks(*outputs: bytes | str) -> set[str]:
     """The canaries in there, and whatever else must not be."""
     text = "\n".join(each.decode() if isinstance(each, bytes) else each for each in outputs)
     return {*re.findall(rf"{MARK}[\w-]*|Traceback|{ROOT}", text)}
@@ -239,14 +239,14 @@ def test_commands(
             for arguments in commands(path, secrets, format):
                 done = ran(*arguments)
                 assert (done.code == 0) == (edit == ""), (edit, arguments)
-                assert found(done.out, done.err) == set(), (edit, arguments)
+                assert leaks(done.out, done.err) == set(), (edit, arguments)
 
 
 def test_a_store_that_cannot_be_used() -> None:
     """A wrong parameter is named, and the password beside it is not shown."""
     done = ran("serve", "--store", f"postgresql://u:{canary('store')}@h/d?sslmod=x")
     assert done.code in (2, 3)
-    assert found(done.out, done.err) == set()
+    assert leaks(done.out, done.err) == set()
 
 
 def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +263,7 @@ def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPat
         for format in ("text", "json"):
             done = ran("diff", str(old), str(new), *common, "--format", format)
             assert "ebaas.token" in done.out
-            assert found(done.out, done.err) == set()
+            assert leaks(done.out, done.err) == set()
 
 
 class Running:
@@ -394,8 +394,8 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
     # The log tells what targets say and, for machines, the ids of what has changed; nobody else is
     # told.
     ids = {canary("changes")} if format == "json" else set()
-    assert found(router.said) == {canary("answer")} | ids
-    assert found(*router.replies) == set()
+    assert leaks(router.said) == {canary("answer")} | ids
+    assert leaks(*router.replies) == set()
     if format == "json":
         assert all(json.loads(line) for line in router.said.splitlines())
 

@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs/how-to/containers.md").read_text(encoding="utf-8")
 
 
 def test_the_secrets_that_it_makes_are_those_that_are_asked_for() -> None:
-    """By Compose, and by the pods of either overlay."""
+    """The page makes the secrets that Compose and the Kubernetes overlays ask for."""
     loop = re.search(r"for name in ([a-z -]+); do", PAGE)
     assert loop
     compose = (ROOT / "deploy/compose.yaml").read_text(encoding="utf-8")

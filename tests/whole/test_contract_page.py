@@ -161,3 +161,15 @@ async def test_the_fields_are_the_schemas() -> None:
     fields = rows("field|required|type|means")
     assert [name for name, *_ in fields] == list(schema["properties"])
     assert [name for name, needed, *_ in fields if needed == "yes"] == schema["required"]
+
+
+async def test_every_field_of_an_event_is_in_the_logs_reference(
+    both: tuple[House, Endpoint],
+) -> None:
+    """An event that one target failed, with a key of its own."""
+    router, endpoint = both
+    endpoint.status = 500
+    await router.post(json.dumps({**json.loads(SAMPLE), "event_key": "of.its.own"}).encode())
+    page = (ROOT / "docs/reference/log.md").read_text(encoding="utf-8")
+    missing = (await router.line("event", 1)).keys() - set(re.findall(r"[a-z_]+", page))
+    assert missing == set()

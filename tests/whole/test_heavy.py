@@ -48,11 +48,11 @@ SCHEMA = {"properties": {"changes": {"items": {"type": "string", "pattern": "^(a
 @contextmanager
 def sending(router: Serving, body: bytes, code: str) -> Iterator[None]:
     """Somebody sends this body again and again, and is told this each time."""
-    over, told = threading.Event(), set[str]()
+    over, codes = threading.Event(), set[str]()
 
     def send() -> None:
         while not over.is_set():
-            told.add(router.ask("POST", "/callback", body)[1])
+            codes.add(router.ask("POST", "/callback", body)[1])
 
     sender = threading.Thread(target=send)
     sender.start()
@@ -62,7 +62,7 @@ def sending(router: Serving, body: bytes, code: str) -> Iterator[None]:
         over.set()
         sender.join()
     # One that waits too long for its reading on a busy machine is refused in time.
-    assert told <= {code, "408"}
+    assert codes <= {code, "408"}
 
 
 def seconds(ask: Callable[[], object], expected: object) -> float:
@@ -73,8 +73,7 @@ def seconds(ask: Callable[[], object], expected: object) -> float:
 
 @pytest.mark.skipif(not LONG, reason="it wants the machine: make test-long")
 def test_the_largest_of_everything_holds_up_nobody(tmp_path: Path) -> None:
-    """While each of the worst bodies is sent without a pause, to targets that sign and that answer
-    as long as they may, `/livez` and an event of the usual size are answered soon."""
+    """`/livez` and usual events are answered soon while the worst bodies come without a pause."""
     schema, config = tmp_path / "schema.json", tmp_path / "routes.yaml"
     schema.write_text(json.dumps(SCHEMA))
     lie = "x" * (MAX_ANSWER - 100)
@@ -102,7 +101,7 @@ def _measured(router: Serving) -> tuple[list[float], list[float]]:
 
 
 async def test_a_key_with_the_literals_of_all_routes_is_matched_beside_the_loop() -> None:
-    """It takes long, and nobody waits for it; usual ones are matched where they are read."""
+    """An expensive key is matched in a thread, a usual one on the loop."""
     threads: list[str] = []
 
     class Watched(RouteTable):
@@ -124,7 +123,7 @@ RULE = f"与其他路由字段合计应不超过{MAX_NAMES}"
 
 
 async def test_names_that_are_too_long_together_are_a_400_that_names_the_longest() -> None:
-    """As long as they may be they are routed, with a given key and with a derived one."""
+    """Names up to the bound are routed, with a given key and with a derived one."""
     async with house(
         routes(match="nothing", unmatched="accept", optional={"a": "http://[::1]:9"})
     ) as router:

@@ -162,7 +162,7 @@ class Watched(NamedTuple):
 
 
 def routes_of(well: Target, bad: Target) -> dict[str, Any]:
-    """Each target is in a trouble of its own: what only shows in trouble has to show here."""
+    """A routes.yaml in which each target has a trouble of its own."""
     breaker = {"of_at_least": 5, "pause": "1h", "refusals": "count"}
     targets = {
         "ledger": {"url": well.url, "owner": "team ledger"},
@@ -250,26 +250,26 @@ def asked_by_panels() -> list[str]:
 
 
 def filled_in(query: str, owner: str = ".*") -> str:
-    """As Grafana asks it; `.*` is what stands for all."""
+    """The query as Grafana sends it; `.*` stands for all."""
     chosen = {"job": "ebaas-router", "owner": owner, "target": ".*", "__rate_interval": "1m"}
     return re.sub(r"\$(\w+)", lambda variable: chosen[variable[1]], query)
 
 
 def test_what_the_pages_ask_has_an_answer(watched: Watched) -> None:
-    """Each query of docs/ leads to series, whose values are numbers."""
+    """Every query of docs/ returns series of numbers."""
     assert len(asked_by_pages()) > 20
     assert watched.prometheus.unanswered(asked_by_pages()) == []
 
 
 def test_what_the_dashboard_asks_has_an_answer(watched: Watched) -> None:
-    """Each query of a panel leads to series, whose values are numbers."""
+    """Every query of a panel returns series of numbers."""
     queries = [filled_in(query) for query in asked_by_panels()]
     assert len(queries) > 30
     assert watched.prometheus.unanswered(queries) == []
 
 
 def test_the_dashboard_shows_the_targets_of_the_chosen_owner(watched: Watched) -> None:
-    """And no other's."""
+    """The dashboard shows no other owner's targets."""
     queries = [query for query in asked_by_panels() if "$owner" in query]
     found = [
         series["metric"].get("owner", series["metric"].get("target"))
@@ -298,8 +298,7 @@ def test_the_variables_have_values(watched: Watched) -> None:
 
 
 def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
-    """By the real rules and a real Alertmanager: dead letters of a target reach its owner's bridge,
-    and what has no owner reaches operations in WeCom, with what to do."""
+    """Dead letters of a target reach its owner's chat; alerts without an owner reach operations."""
 
     def said(path: str, word: str) -> list[str]:
         return [text for where, text in watched.inbox.got if where == path and word in text]
@@ -325,7 +324,7 @@ def test_an_alert_goes_to_whom_it_concerns(labels: list[str], receivers: str) ->
 
 
 def test_what_is_shipped_is_sound(watched: Watched) -> None:
-    """So say the vendors' own checks; and each alert fires when it should, and not else."""
+    """The vendors' checks pass, and each alert fires exactly when it should."""
     program("amtool", "check-config", ALERTMANAGER)
     program("promtool", "check", "config", DEPLOY / "prometheus/prometheus.yml")
     program("promtool", "check", "metrics", stdin=watched.metrics.encode())

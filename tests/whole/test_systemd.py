@@ -193,7 +193,7 @@ def test_the_service_has_hardly_any_rights() -> None:
 
 
 def test_the_variables_that_are_set_are_settings() -> None:
-    """In the units, and on the page that shows them."""
+    """Variables in the units and on their page are settings."""
     page = ROOT / "docs/how-to/bare-metal.md"
     texts = [file.read_text() for file in (page, *UNITS.iterdir())]
     named = set(re.findall(r"EBAAS_ROUTER_[A-Z_]+", "".join(texts)))

@@ -135,8 +135,7 @@ def pieces(draw: st.DrawFn) -> list[bytes]:
 @examples(60)
 @given(packets=pieces())
 def test_a_request_in_pieces_is_the_request(router: Running, packets: list[bytes]) -> None:
-    """However the bytes of a request are cut, its answer is the one that the same bytes get in one
-    packet, and both are delivered, or neither; the router serves on."""
+    """A request gets the same answer in one packet and in pieces."""
     before = len(router.events)
     with router.line() as whole, router.line() as cut:
         whole.say(b"".join(packets))

@@ -37,9 +37,6 @@ HELP = Help(
 #: The default target: `ebaas-router receive` listens there.
 _DEFAULT = "receiver=http://127.0.0.1:9001/callback"
 
-#: Checked in place of a URL that has no value yet.
-_STAND_IN = "https://target.example.com/"
-
 #: The editors' schemas, written beside the files.
 _SCHEMAS = ("routes.schema.json", "routes.test.schema.json")
 
@@ -179,35 +176,22 @@ def _schemas(names: Iterable[str]) -> Mapping[str, str]:
 def _check(targets: Sequence[NewTarget], secrets_dir: Path | None) -> None:
     """Raises SettingInvalid for targets that the router would refuse. Warnings are noted, and
     variables that have no value yet."""
-    from router.config.loading import parse
+    from router.config.files import Written
+    from router.config.loading import parse_files
 
     names = [target.name for target in targets]
     if twice := [name for name in names if names.count(name) > 1]:
         raise SettingInvalid(f"--target: {twice[0]!r} is given twice")
-    unset = _unset(targets, secrets_dir)
-    known = [one._replace(url=_STAND_IN) if one in unset else one for one in targets]
-    routes = _files(known)["routes.yaml"]
+    files = [Written("routes.yaml", _files(targets)["routes.yaml"].encode())]
     try:
-        warnings = parse(routes.encode(), "routes.yaml", os.environ, secrets_dir).warnings
+        config = parse_files(files, os.environ, secrets_dir, placeholders=True)
     except ConfigInvalid as error:
         wrong = [f"--target: {problem.path}: {problem.message}" for problem in error.problems]
         raise SettingInvalid("\n".join(wrong)) from None
-    for warning in warnings:
+    for warning in config.warnings:
         note(f"warning: {warning.path}: {warning.message}")
-    for target, why in unset.items():
-        note(f"targets.{target.name}.url: {why}; the router needs it")
-
-
-def _unset(targets: Iterable[NewTarget], secrets_dir: Path | None) -> dict[NewTarget, str]:
-    """Return the targets whose URL has a variable without a value here, and why."""
-    from router.config.variables import Unresolved, Unset, Variables
-
-    variables, unset = Variables(os.environ, secrets_dir), dict[NewTarget, str]()
-    for target in targets:
-        try:
-            variables.resolve(target.url)
-        except Unset as error:
-            unset[target] = str(error)
-        except Unresolved:
-            continue  # the parser says where
-    return unset
+    try:
+        parse_files(files, os.environ, secrets_dir)
+    except ConfigInvalid as error:
+        for problem in error.problems:
+            note(f"{problem.path}: {problem.message}; the router needs it")

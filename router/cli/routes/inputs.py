@@ -112,7 +112,7 @@ def read_cases(name: str) -> Input[tuple[Case, ...]]:
 
 
 def all_usable(inputs: Sequence[Input[Any]], format: str, command: str = "check") -> bool:
-    """Whether all inputs can be used. Their problems are the result for a machine, and else
+    """True if all inputs can be used. Their problems are the result for a machine, and else
     messages."""
     bad = [one for one in inputs if one.value is None]
     if bad and format == "json":

@@ -22,8 +22,8 @@ from router.delivery.target.sender import addressed
 from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason, new_id
 from router.model.secret import Secret
 from router.routing.target import Target
-from router.transport.engine import Failure, as_it_came, lines_of
-from router.transport.native import NativePool, Posted, TargetConnection, target_and_host
+from router.transport.engine import Answer, Failure, as_it_came, lines_of
+from router.transport.native import NativePool
 
 LANGUAGES = ("en", "zh")
 
@@ -92,7 +92,7 @@ class Samples:
 class Client:
     """Sends to one target as the router would, except where a sample says otherwise.
 
-    Each request has a connection of its own, unless one is given; `aclose` closes them.
+    Its connections are its own; `aclose` closes them.
     """
 
     def __init__(self, target: Target, samples: Samples, language: str) -> None:
@@ -109,39 +109,27 @@ class Client:
     async def aclose(self) -> None:
         await self._pool.close()
 
-    async def connect(self, fault: Text) -> TargetConnection:
-        """Open a connection. Raises Breach."""
-        connection = await self._pool.open(self._deadline())
-        if isinstance(connection, Failure):
-            raise self.unacknowledged(judge(connection, self.target, 0.0, time.time()), fault)
-        return connection
+    async def certificate(self, fault: Text) -> dict[str, Any]:
+        """Connect by TLS, and return the target's certificate; empty if it is not verified.
 
-    async def send(
-        self, sample: Sample, on: TargetConnection | None = None, method: bytes = b"POST"
-    ) -> Attempt:
-        """Send a sample once, on an idle connection if one is given."""
-        connection, started = on or await self._pool.open(self._deadline()), time.perf_counter()
-        result: Any = connection
-        if not isinstance(connection, Failure):
-            path, host = target_and_host(self.target.url)
-            start = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, path, host)
-            length = b"content-length: %d\r\n\r\n" % len(sample.body)
-            head = start + self._lines(sample) + length
-            exchange = Posted(as_it_came, head, sample.body, self._deadline())
-            connection.begin(exchange)
-            result = await exchange
-        return judge(result, self.target, time.perf_counter() - started, time.time())
+        Raises Breach if there is no connection."""
+        connection = await self._pool.open(asyncio.get_running_loop().time() + self.target.timeout)
+        if isinstance(connection, Failure):
+            raise self.unacknowledged(self._judged(connection, time.perf_counter()), fault)
+        return connection.certificate or {}
+
+    async def send(self, sample: Sample) -> Attempt:
+        """Send a sample once, over a connection that is kept, if there is one."""
+        lines, started = self._lines(sample), time.perf_counter()
+        timeout = self.target.timeout
+        result = await self._pool.post(lines, sample.body, timeout, as_it_came)
+        return self._judged(result, started)
 
     async def expect(
-        self,
-        sample: Sample,
-        fault: Text,
-        fix: Text | None = None,
-        on: TargetConnection | None = None,
-        **values: object,
+        self, sample: Sample, fault: Text, fix: Text | None = None, **values: object
     ) -> Attempt:
         """Send an event that must be acknowledged. Raises Breach."""
-        attempt = await self.send(sample, on)
+        attempt = await self.send(sample)
         if not attempt.acknowledged:
             raise self.unacknowledged(attempt, fault, fix, **values)
         return attempt
@@ -183,8 +171,8 @@ class Client:
         facts = filter(None, (status, self.say((english, chinese)), attempt.msg))
         return self.say((", ", "，")).join(facts)
 
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self.target.timeout
+    def _judged(self, result: Answer | Failure, started: float) -> Attempt:
+        return judge(result, self.target, time.perf_counter() - started, time.time())
 
     def _lines(self, sample: Sample) -> bytes:
         event = Event.of({"event_key": sample.event_key})
@@ -248,10 +236,10 @@ def _if_signed(check: Check) -> Check:
 async def _tls(client: Client) -> str:
     if not client.target.url.lower().startswith("https:"):
         raise Skipped(client.say(("the URL is http", "URL 是 http")))
-    connection = await client.connect(("no TLS connection", "无法建立 TLS 连接"))
-    if not connection.certificate:
+    certificate = await client.certificate(("no TLS connection", "无法建立 TLS 连接"))
+    if not certificate:
         return client.say(_UNVERIFIED)
-    end = ssl.cert_time_to_seconds(connection.certificate["notAfter"])
+    end = ssl.cert_time_to_seconds(certificate["notAfter"])
     days = (end - time.time()) / 86400
     if days < _LEAST_DAYS:
         raise Breach(client.say(_EXPIRES, days=f"{days:.1f}"), client.say(_EXPIRES_FIX))
@@ -267,7 +255,7 @@ async def _answers(client: Client) -> str:
 
 
 async def _timing(client: Client, count: int) -> str:
-    """One event after the other."""
+    """Send events one after the other."""
     attempts = [
         await client.expect(client.samples.event(), _TIMING, number=number + 1)
         for number in range(count)
@@ -292,29 +280,12 @@ def _times(client: Client, attempts: Sequence[Attempt]) -> str:
     return client.say(_TIMES, usual=usual, most=most, count=len(seconds), timeout=timeout)
 
 
-async def _method(client: Client) -> str:
-    attempt = await client.send(client.samples.raw(b""), method=b"GET")
-    # 501 is how servers refuse a method that they do not implement at all.
-    return client.refused(attempt, (*_FAULTS, 501), ("a GET", "GET 请求"), _METHOD_FIX)
-
-
-async def _keep_alive(client: Client, idle: float) -> str:
-    """Send an event and, after a rest, a faulty request and another event over one connection,
-    for as long as the answers leave it open."""
-    connection, event = await client.connect(_NO_CONNECTION), client.samples.event
-    await client.expect(event(), _SAMPLE, on=connection)
-    if not connection.is_idle:
-        return client.say(_ONE_REQUEST)
-    until = time.monotonic() + idle
-    while connection.is_idle and time.monotonic() < until:  # noqa: ASYNC110 - it has no event
-        await asyncio.sleep(0.005)
-    if not connection.is_idle:
-        raise Breach(client.say(_CLOSES, idle=f"{idle:g}"), client.say(_CLOSES_FIX))
-    await client.send(client.samples.raw(b'{"event_source"'), connection)
-    if not connection.is_idle:
-        return client.say(_REFUSAL_CLOSES)
-    await client.expect(event(), _LEFT_OVER, _LEFT_OVER_FIX, on=connection)
-    return client.say(_KEPT)
+async def _keep_alive(client: Client) -> str:
+    """Send an event, a faulty request and another event, over one connection if it is kept."""
+    await client.expect(client.samples.event(), _SAMPLE)
+    await client.send(client.samples.raw(b'{"event_source"'))
+    fault, fix = _LEFT_OVER
+    return client.describe(await client.expect(client.samples.event(), fault, fix))
 
 
 #: The statuses of a request that is at fault.
@@ -330,12 +301,8 @@ _UNREAD = (
 )
 
 
-def checks(samples: Samples, requests: int, at_once: int, idle: float) -> tuple[Check, ...]:
-    """All checks, in the order in which they are made.
-
-    `requests` are timed, `at_once` are sent concurrently, and a connection is left `idle` for so
-    many seconds.
-    """
+def checks(samples: Samples, requests: int, at_once: int) -> tuple[Check, ...]:
+    """All checks in order; `requests` are timed, and `at_once` are sent concurrently."""
     event, raw = samples.event, samples.raw
     form = raw(b"event_source=a&changes=", "application/x-www-form-urlencoded")
     scripts = {"event_type": "证书🎫", "event_key": "证书.🎫", "changes": ["编号-一", "🙂"]}
@@ -378,14 +345,13 @@ def checks(samples: Samples, requests: int, at_once: int, idle: float) -> tuple[
         _if_signed(_takes("rotated", [replace(event(), signed="rotated")],
                ("an event with two signatures is not acknowledged", "带两个签名的事件没有得到确认"),
                ("split webhook-signature at its blanks, and accept the event if one signature is right", "按空格拆分 webhook-signature，其中任意一个正确即可通过"))),
-        Check("method", _method),
         _refuses("content-type", [form],
                  ("a form", "表单请求"),
                  ("answer 400 or 415 if the body is not JSON", "请求体不是 JSON 时返回 400 或 415"), _FAULTS),
         _refuses("broken-json", [raw(b""), raw(b'{"event_source":"a",')],
                  ("broken JSON", "不完整的 JSON"),
                  ("catch the parser's exceptions, and answer 400", "捕获解析器的异常，返回 400"), _FAULTS),
-        Check("keep-alive", partial(_keep_alive, idle=idle), 3),
+        Check("keep-alive", _keep_alive, 3),
         Check("at-once", partial(_at_once, count=at_once), at_once),
     )  # fmt: skip
 
@@ -405,8 +371,8 @@ REASONS: dict[Reason, tuple[str, Text]] = {
     Reason.NOT_JSON: ("响应不是 JSON 对象", (f"answer with one JSON object in UTF-8, {_FIX_OK}, and nothing else", f"只返回一个 UTF-8 编码的 JSON 对象 {_FIX_OK}，前后不要有其他内容")),
     Reason.ENCODED: ("响应被压缩", ("do not compress the answer: the request does not ask for it", "不要压缩响应：请求并未要求压缩")),
     Reason.TOO_LARGE: ("响应过大", ("answer with the contract's fields only: at most 64 KiB are read", "只返回约定的几个字段：最多读取 64 KiB")),
-    Reason.PROTOCOL: ("返回的不是 HTTP 响应", ("answer with complete HTTP/1.1, and send nothing after the body", "返回完整的 HTTP/1.1 响应，响应体之后不要有多余的字节")),
-    Reason.CONNECT_REFUSED: ("连接被拒绝（端口无人监听）", ("start the receiver, or correct the URL's port", "启动业务端，或改正 URL 的端口")),
+    Reason.PROTOCOL: ("响应不是有效的 HTTP", ("answer with complete HTTP/1.1, and send nothing after the body", "返回完整的 HTTP/1.1 响应，响应体之后不要有多余的字节")),
+    Reason.CONNECT_REFUSED: ("连接被拒绝", ("start the receiver, or correct the URL's port", "启动业务端，或改正 URL 的端口")),
     Reason.CONNECT_TIMEOUT: ("连接超时", ("check the firewall, and the URL's host and port", "检查防火墙以及 URL 的主机和端口")),
     Reason.UNREACHABLE: ("地址不可达", ("check the network, and the URL's host", "检查网络以及 URL 的主机")),
     Reason.FORBIDDEN: ("地址不在允许范围内", ("list the address in `egress` of routes.yaml, if events may go there", "若允许事件发往该地址，把它加入 routes.yaml 的 `egress`")),
@@ -428,18 +394,13 @@ _TIMING = ("request {number} of a series is not acknowledged", "连续发送的�
 _TIMES = ("median {usual} ms, slowest {most} ms of {count}; the timeout is {timeout} s", "{count} 次：中位数 {usual} ms，最慢 {most} ms；超时时间 {timeout} s")
 _AT_ONCE = ("{failed} of {count} concurrent events are not acknowledged", "同时发送的 {count} 个事件中，{failed} 个没有得到确认")
 _AT_ONCE_FIX = ("serve as many at a time, or set the target's `max_in_flight` to what it can handle", "提高并发处理能力，或把该业务端的 `max_in_flight` 设为它能承受的数目")
-_METHOD_FIX = ("answer 405 to every method but POST", "对 POST 以外的方法返回 405")
-_NO_CONNECTION = ("no connection", "无法建立连接")
 _UNVERIFIED = ("connected; `verify: false` turns verification off", "已连接；设置了 `verify: false`，不校验证书")
 _EXPIRES = ("the certificate expires in {days} days", "证书将在 {days} 天后过期")
 _EXPIRES_FIX = ("renew the certificate, automatically if possible", "更换证书，并设置自动续期")
-_ONE_REQUEST = ("the receiver closes the connection after each request", "每个请求之后都关闭连接")
-_CLOSES = ("the receiver closes idle connections within {idle} s without announcing it", "空闲连接在 {idle} s 内被关闭，且没有事先声明")
-_CLOSES_FIX = ("send `connection: close`, or keep idle connections open for more than 4 s", "返回 `connection: close`，或让空闲连接保持 4 s 以上")
-_REFUSAL_CLOSES = ("a refusal closes the connection", "拒绝请求后关闭连接")
-_LEFT_OVER = ("after a refused request, the next event on the connection is not acknowledged", "拒绝一个请求之后，同一连接上的下一个事件没有得到确认")
-_LEFT_OVER_FIX = ("read the whole body before refusing a request, or send `connection: close`", "拒绝之前先读完整个请求体，或返回 `connection: close`")
-_KEPT = ("a connection serves several requests, also after a refused one", "一个连接可以连续处理多个请求，拒绝请求之后也可以")
+_LEFT_OVER = (
+    ("after a refused request, the next event on its connection is not acknowledged", "拒绝一个请求之后，同一连接上的下一个事件没有得到确认"),
+    ("read the whole body before refusing a request, or send `connection: close`", "拒绝之前先读完整个请求体，或返回 `connection: close`"),
+)
 
 #: The texts of the command itself: what it is going to send, and its report.
 WORDS: dict[str, Text] = {
@@ -452,8 +413,6 @@ WORDS: dict[str, Text] = {
     "skipped": ("skipped", "跳过"),
     "effect": ("effect", "影响"),
     "fix": ("fix", "修正方法"),
-    "others": ("{count} others", "其余 {count} 项"),
-    "why": ("no event is acknowledged: see {check}", "事件无法得到确认，见 {check}"),
     "total": ("checks: {checks}, good {good}, breach {breach}, skipped {skipped}", "检查项：{checks}，通过 {good}，不符 {breach}，跳过 {skipped}"),
     "reason": ("reason `{reason}`: {again}", "原因 `{reason}`：{again}"),
     "again": ("the event is sent again, up to {retries} times within {hours} h", "事件会被重发，{hours} 小时内最多 {retries} 次"),

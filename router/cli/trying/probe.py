@@ -25,7 +25,6 @@ from router.cli.options import (
     heed_ctrl_c,
     nearest_of,
     parse_url,
-    parse_wait,
     read_setting,
     require_target,
     said_yes,
@@ -139,8 +138,6 @@ def _add_checks(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             f"--{name}", type=value(parse_count), default=20, metavar="N", help=about
         )
-    idle = "leave a connection idle for so long (default 1s)"
-    group.add_argument("--idle", type=value(parse_wait), default="1s", metavar="TIME", help=idle)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -148,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
 
     target, again, schedule = _target_of(args)
     samples = Samples(args.key)
-    chosen = _chosen(checks(samples, args.requests, args.at_once, args.idle), args)
+    chosen = _chosen(checks(samples, args.requests, args.at_once), args)
     heed_ctrl_c()
     if not _confirm(target, chosen, args):
         return BAD
@@ -238,7 +235,7 @@ def _confirm(target: Target, chosen: Sequence[Check], args: argparse.Namespace) 
 
 async def _run(chosen: Sequence[Check], new_client: Callable[[], Client], report: _Report) -> None:
     """Make each check with a client of its own. If a basic one finds that no event would be
-    acknowledged, skip the others."""
+    acknowledged, the others are skipped."""
     from router.cli.trying.checks import Breach, Skipped
 
     for number, check in enumerate(chosen, 1):
@@ -252,7 +249,7 @@ async def _run(chosen: Sequence[Check], new_client: Callable[[], Client], report
                 grade, text, breach = "breach", str(error), error
         report.add(check.name, grade, text, time.perf_counter() - started, breach)
         if breach and breach.reason and check.is_basic:
-            report.skip([other.name for other in chosen[number:]], check.name)
+            report.counts["skipped"] += len(chosen) - number
             return
 
 
@@ -280,16 +277,6 @@ class _Report:
             if more:
                 lines.append(" " * 8 + _padded(f"  {self._words[key]()}", 17) + more)
         say_as(self._format, [{**result, "seconds": round(seconds, 3)}], lines)
-
-    def skip(self, checks: Sequence[str], breached: str) -> None:
-        """Report the checks that are not made after this one; people get one line for all."""
-        why = self._words["why"](check=breached)
-        if self._format == "json":
-            for check in checks:
-                self.add(check, "skipped", why, 0.0)
-        elif checks:
-            self.add(self._words["others"](count=len(checks)), "skipped", why, 0.0)
-            self.counts["skipped"] += len(checks) - 1
 
     def end(self) -> None:
         if self._format == "text":

@@ -245,7 +245,7 @@ def _shown(text: object) -> str:
 
 
 def note_401(response: Response, args: argparse.Namespace) -> bool:
-    """If the receiver asked for credentials, say how to give them; whether it did."""
+    """Say how to give credentials, if the receiver asked for some; return whether it did."""
     if response.status != 401 and response.code != "401":
         return False
     if args.sign is not None:

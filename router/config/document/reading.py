@@ -122,7 +122,7 @@ def path_of(path: Path) -> str:
 
 
 def is_plain(node: Node) -> bool:
-    """Whether a scalar was written without quotes, so that YAML may take it for another type."""
+    """True if a scalar was written without quotes, so that YAML may take it for another type."""
     return isinstance(node, Scalar) and not node.style
 
 
@@ -277,8 +277,8 @@ class _Check:
         for value in merged:
             for source in value.value if isinstance(value, ListNode) else [value]:
                 if isinstance(source, MapNode):
-                    for key, each in source.value:
-                        entries.setdefault(key.value, (key, each))
+                    for key, below in source.value:
+                        entries.setdefault(key.value, (key, below))
                 else:
                     message = f"<< takes a mapping, not {what(source)}"
                     self._report(source, [*self._path, "<<"], message)

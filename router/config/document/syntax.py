@@ -57,7 +57,7 @@ class Mistake(NamedTuple):
     #: Finds the message, which is `construct: problem`.
     pattern: str
     meaning: str
-    #: Whether the place to look at is the construct's first character, or where the parser stopped.
+    #: True if the place to look at is the construct's first character, or where the parser stopped.
     at_begin: bool = False
     #: Added if a `${` is in the construct.
     by_variable: str = ""

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import __version__
 from router.config.holders import DEEDS, Permission, TokenHolder
-from router.ops.api.deliveries import ACTS, actions, deliveries, dossier
+from router.ops.api import deliveries, events, replay, service, targets
 from router.ops.api.endpoint import (
     ApiCall,
     Endpoint,
@@ -28,11 +28,7 @@ from router.ops.api.endpoint import (
     read_text,
     schema_of,
 )
-from router.ops.api.events import archive, event, events, stream
 from router.ops.api.parts import ApiParts
-from router.ops.api.replay import replay
-from router.ops.api.service import explain, minutes, nodes, routes, status, you
-from router.ops.api.targets import pause_target, pauses, resume_target, target, targets
 from router.ops.problems import ProblemView, Rejected, problem_of
 
 #: Before every path of the API.
@@ -50,9 +46,12 @@ async def openapi(_: ApiCall) -> dict[str, Any]:
 
 #: All endpoints.
 ENDPOINTS: tuple[Endpoint, ...] = (
-    *(you, status, minutes, targets, target, pauses, pause_target, resume_target),
-    *(routes, explain, nodes, archive, events, event, replay),
-    *(deliveries, actions, dossier, *ACTS, stream, openapi),
+    *(service.you, service.status, service.minutes, service.nodes, service.routes, service.explain),
+    *(targets.targets, targets.target),
+    *(targets.pauses, targets.pause_target, targets.resume_target),
+    *(events.archive, events.events, events.event, events.stream, replay.replay),
+    *(deliveries.deliveries, deliveries.actions, deliveries.dossier, *deliveries.ACTS),
+    openapi,
 )
 
 

@@ -24,30 +24,9 @@ from router.ops.api.endpoint import (
 )
 from router.ops.api.view import View
 from router.ops.problems import Rejected
-from router.store.admin import (
-    START,
-    Action,
-    Admin,
-    Entry,
-    Later,
-    Selection,
-    Verb,
-    acted_on,
-    carry_out,
-    filter_words,
-    selection_of,
-)
+from router.store import admin, views
+from router.store.admin import Later, Verb
 from router.store.protocol import State
-from router.store.views import (
-    ActionView,
-    CountView,
-    DossierView,
-    EntryView,
-    action_view,
-    count_views,
-    dossier_view,
-    entry_view,
-)
 
 #: The deliveries on a page, by default and at most.
 _LIMIT, _MOST = 50, 500
@@ -74,8 +53,8 @@ class DeliveriesView(TypedDict):
     """One page of deliveries in the order in which their events were recorded. The first page has
     their counts."""
 
-    counts: list[CountView]
-    deliveries: list[EntryView]
+    counts: list[views.CountView]
+    deliveries: list[views.EntryView]
     #: The `after` of the next page; null on the last page.
     next: str | None
 
@@ -83,7 +62,7 @@ class DeliveriesView(TypedDict):
 class ActionsView(TypedDict):
     """The last actions of people, newest first."""
 
-    actions: list[ActionView]
+    actions: list[views.ActionView]
 
 
 @endpoint(
@@ -99,50 +78,50 @@ class ActionsView(TypedDict):
 async def deliveries(call: ApiCall) -> DeliveriesView:
     """Deliveries that are not settled, or those in the given states"""
     query, view = call.query, call.view()
-    async with call.parts.stored.question() as admin:
+    async with call.parts.stored.question() as store:
         visible = {**query, "target": view.among(query["target"])}
-        selection = selection_of(visible, admin.now())
-        limit, after = query["limit"] or _LIMIT, START
+        selection = admin.selection_of(visible, store.now())
+        limit, after = query["limit"] or _LIMIT, admin.START
         if query["after"] is not None:
-            after = await _place(admin, query["after"], view)
-        counts = await admin.counts(selection) if after == START else ()
-        page = await _page(admin, selection, limit, after)
+            after = await _place(store, query["after"], view)
+        counts = await store.counts(selection) if after == admin.START else ()
+        page = await _page(store, selection, limit, after)
     last = page[-1] if len(page) == limit else None
     return DeliveriesView(
-        counts=count_views(counts),
-        deliveries=view.entries(map(entry_view, page)),
+        counts=views.count_views(counts),
+        deliveries=view.entries(map(views.entry_view, page)),
         next=None if last is None else f"{last.event_id}~{last.row.target}",
     )
 
 
 async def _page(
-    admin: Admin, selection: Selection, size: int, after: tuple[int, str]
-) -> tuple[Entry, ...]:
-    async for page in admin.pages(selection, size, after):
+    store: admin.Admin, selection: admin.Selection, size: int, after: tuple[int, str]
+) -> tuple[admin.Entry, ...]:
+    async for page in store.pages(selection, size, after):
         return page
     return ()
 
 
-async def _place(admin: Admin, cursor: str, view: View) -> tuple[int, str]:
+async def _place(store: admin.Admin, cursor: str, view: View) -> tuple[int, str]:
     """Return the end of a page. A cursor has no numbers of events: these would tell a team how
     many events others have."""
     event_id, _, target = cursor.rpartition("~")
     # Of the holder's own targets: it must not show that another target has the event.
-    own = Selection(targets=view.among(()) or (), event_ids=(event_id,))
-    found = await _page(admin, own, 1, START)
-    if not found or not view.has(target):
+    own = admin.Selection(targets=view.among(()) or (), event_ids=(event_id,))
+    entries = await _page(store, own, 1, admin.START)
+    if not entries or not view.has(target):
         raise Rejected("place_gone")
-    return found[0].seq, target
+    return entries[0].seq, target
 
 
 @endpoint("GET", "/deliveries/actions", problems=(404, 503))
 async def actions(call: ApiCall) -> ActionsView:
     """The last actions of people; for a team, its own"""
     holder = call.holder
-    async with call.parts.stored.question() as admin:
-        found = await admin.actions(_SEARCHED_ACTIONS if holder.owner else _ACTIONS)
-    own = [action for action in found if not holder.owner or action.who == holder.name]
-    return ActionsView(actions=[*map(action_view, own[:_ACTIONS])])
+    async with call.parts.stored.question() as store:
+        last = await store.actions(_SEARCHED_ACTIONS if holder.owner else _ACTIONS)
+    own = [action for action in last if not holder.owner or action.who == holder.name]
+    return ActionsView(actions=[*map(views.action_view, own[:_ACTIONS])])
 
 
 @endpoint(
@@ -151,12 +130,12 @@ async def actions(call: ApiCall) -> ActionsView:
     params=(Param("body", "With its body", FLAG, needs="bodies"),),
     problems=(404, 503),
 )
-async def dossier(call: ApiCall) -> DossierView:
+async def dossier(call: ApiCall) -> views.DossierView:
     """Everything in the store about one event"""
-    async with call.parts.stored.question() as admin:
-        found = await admin.dossier(call.path["id"])
-    if found is not None:
-        visible = call.view().dossier(dossier_view(found, body=bool(call.query["body"])))
+    async with call.parts.stored.question() as store:
+        stored = await store.dossier(call.path["id"])
+    if stored is not None:
+        visible = call.view().dossier(views.dossier_view(stored, body=bool(call.query["body"])))
         if visible is not None:
             return visible
     raise Rejected("no_event")
@@ -175,9 +154,9 @@ class PreviewView(TypedDict):
     token: str
     verb: Verb
     #: The action as it will be recorded.
-    action: ActionView
+    action: views.ActionView
     number: int
-    counts: list[CountView]
+    counts: list[views.CountView]
     #: Further deliveries, which were acknowledged later by another event with the same body.
     left_out: int
     #: If the number is 0: the state of each delivery of the events that were asked for.
@@ -187,7 +166,7 @@ class PreviewView(TypedDict):
 class DoneView(TypedDict):
     """The progress of an action."""
 
-    action: ActionView
+    action: views.ActionView
     #: The number of deliveries that this request changed.
     changed: int
     #: Deliveries of the preview that have changed since and stay as they are, or are still to do.
@@ -199,8 +178,8 @@ class DoneView(TypedDict):
 @dataclass(frozen=True, slots=True)
 class Preview:
     #: The action as it will be recorded, with the time of the preview on the store's clock.
-    action: Action
-    selection: Selection
+    action: admin.Action
+    selection: admin.Selection
     number: int
 
 
@@ -222,35 +201,35 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
         raise Rejected("preview_first")
     if not any(body[param.name] for param in FILTERS if param.name != "acknowledged_later"):
         raise Rejected("no_selection", verb=verb)
-    async with call.parts.stored.question() as admin:
+    async with call.parts.stored.question() as store:
         who = call.holder.name or ""
-        action = Action(new_id(), verb, who, filter_words(body), admin.now())
+        action = admin.Action(new_id(), verb, who, admin.filter_words(body), store.now())
         try:
             visible = {**body, "target": view.among(body["target"])}
-            selection = acted_on(verb, visible, action.at)
+            selection = admin.acted_on(verb, visible, action.at)
         except ValueError as error:
             raise Rejected("invalid_state", why=str(error)) from None
-        counts, left_out = await admin.counts(selection), 0
+        counts, left_out = await store.counts(selection), 0
         if selection.acknowledged_later is Later.EXCLUDE:
-            others = await admin.counts(replace(selection, acknowledged_later=Later.ONLY))
+            others = await store.counts(replace(selection, acknowledged_later=Later.ONLY))
             left_out = sum(count.deliveries for count in others)
-        why = [] if counts else await _why(admin, selection.event_ids, view)
+        why = [] if counts else await _why(store, selection.event_ids, view)
     number = sum(count.deliveries for count in counts)
     return PreviewView(
         token=call.parts.previews.put(who, Preview(action, selection, number)),
         verb=verb,
-        action=action_view(action),
+        action=views.action_view(action),
         number=number,
-        counts=count_views(counts),
+        counts=views.count_views(counts),
         left_out=left_out,
         why=why,
     )
 
 
-async def _why(admin: Admin, event_ids: Sequence[str], view: View) -> list[str]:
+async def _why(store: admin.Admin, event_ids: Sequence[str], view: View) -> list[str]:
     why: list[str] = []
     for event_id in event_ids:
-        dossier = await admin.dossier(event_id)
+        dossier = await store.dossier(event_id)
         rows = [entry.row for entry in dossier.entries] if dossier else []
         states = [f"{row.target}: {row.state}" for row in rows if view.has(row.target)]
         why += states or [f"event {event_id}: never kept, or no longer"]
@@ -263,22 +242,25 @@ async def _act(call: ApiCall, verb: Verb) -> DoneView:
     if (action.verb, action.who) != (verb, call.holder.name):
         raise Rejected("other_preview")
     if not preview.number:
-        return DoneView(action=action_view(action), changed=0, left=0, more=False)
+        return DoneView(action=views.action_view(action), changed=0, left=0, more=False)
     # The holder may have got an owner since the preview, or lost a target.
     if call.view().among(selection.targets) != (selection.targets or None):
         raise Rejected("target_gone")
     changed, more, ends = 0, False, time.monotonic() + _ACT_TIME
-    async with call.parts.stored.question() as admin:
-        action = replace(action, at=admin.now())
-        async with aclosing(carry_out(admin, action, selection, preview.action.at)) as steps:
+    async with call.parts.stored.question() as store:
+        action = replace(action, at=store.now())
+        steps = admin.carry_out(store, action, selection, preview.action.at)
+        async with aclosing(steps):
             async for step in steps:
                 changed += step.changed
                 if more := time.monotonic() > ends:
                     break
-        known = await admin.actions(_SEARCHED_ACTIONS)
+        known = await store.actions(_SEARCHED_ACTIONS)
     done = next((each for each in known if each.action_id == action.action_id), action)
     left = max(0, preview.number - done.deliveries)
-    return DoneView(action=action_view(done), changed=changed, left=left, more=more and left > 0)
+    return DoneView(
+        action=views.action_view(done), changed=changed, left=left, more=more and left > 0
+    )
 
 
 ACTS = tuple(

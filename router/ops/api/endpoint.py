@@ -120,18 +120,17 @@ class Param:
     def schema(self) -> JsonSchema:
         return {"type": "array", "items": self.kind.schema} if self.many else self.kind.schema
 
-    def parse(self, value: Any) -> Any:
-        """Parse a value, if it is a text. Raises Rejected."""
-        if not isinstance(value, str):
-            return value
+    def parse(self, values: Sequence[Any]) -> Any:
+        """Return all of the values if there may be several, else the only one or None. Raises
+        Rejected."""
+        parsed = [self._parse(value) if isinstance(value, str) else value for value in values]
+        return tuple(parsed) if self.many else next(iter(parsed), None)
+
+    def _parse(self, text: str) -> Any:
         try:
-            return self.kind.read(value)
+            return self.kind.read(text)
         except (ValueError, GlobInvalid) as error:
             raise Rejected(f"invalid_{self.kind.name}", name=self.name, why=str(error)) from None
-
-    def value_of(self, values: Sequence[Any]) -> Any:
-        """Return all of the values if there may be several, else the only one or None."""
-        return tuple(values) if self.many else next(iter(values), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +206,16 @@ class Endpoint:
 
     def read_query(self, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Parse a query. Raises Rejected."""
-        known = {param.name: param for param in self.params}
-        values: dict[str, list[Any]] = {name: [] for name in known}
+        texts: dict[str, list[str]] = {param.name: [] for param in self.params}
         for name, text in pairs:
-            if name not in known:
-                names = ", ".join(known) or "none"
-                raise Rejected("unknown_parameter", name=repr(name[:64]), known=names)
-            values[name].append(known[name].parse(text))
-            if len(values[name]) > 1 and not known[name].many:
-                raise Rejected("given_twice", name=name)
-        return {name: known[name].value_of(values[name]) for name in known}
+            if name not in texts:
+                known = ", ".join(texts) or "none"
+                raise Rejected("unknown_parameter", name=repr(name[:64]), known=known)
+            texts[name].append(text)
+        for param in self.params:
+            if len(texts[param.name]) > 1 and not param.many:
+                raise Rejected("given_twice", name=param.name)
+        return {param.name: param.parse(texts[param.name]) for param in self.params}
 
     def read_body(self, content: bytes) -> dict[str, Any]:
         """Parse and validate a body. Raises Rejected."""
@@ -228,7 +227,9 @@ class Endpoint:
         if why := "; ".join(map(_sentence, faults)):
             raise Rejected("invalid_body", why=why)
         return {
-            member.name: member.value_of([*map(member.parse, _values(member, body))])
+            member.name: member.parse(
+                body.get(member.name, []) if member.many else [body.get(member.name)]
+            )
             for member in self.takes or ()
         }
 
@@ -237,11 +238,6 @@ def _sentence(fault: SchemaFault) -> str:
     what = ".".join(map(str, fault.path)) or "the body"
     why = _WHY.get(fault.kind) or _WHY.get(fault.keyword, fault.keyword)
     return f"{what} {why}" + (f": expected {' or '.join(fault.expected)}" if fault.expected else "")
-
-
-def _values(member: Param, body: Mapping[str, Any]) -> list[Any]:
-    value = body.get(member.name, [])
-    return value if member.many or member.name not in body else [value]
 
 
 def endpoint(

@@ -19,7 +19,7 @@ from router.ops.api.endpoint import (
     number,
 )
 from router.ops.problems import Rejected
-from router.ops.searching import LookedInView, SearchedFor
+from router.ops.searching import LookedInView, SearchQuestion
 from router.ops.streams import StreamFilter, Streams
 
 #: The events of a search: by default, at most, and at most with bodies of up to 1 MiB.
@@ -62,7 +62,7 @@ async def events(call: ApiCall) -> EventsView:
     limit = query["limit"] or _LIMIT
     if body and limit > _MOST_BODIES:
         raise Rejected("bodies_limit", most=_MOST_BODIES)
-    question = SearchedFor(
+    question = SearchQuestion(
         what=query["what"],
         targets=view.among(query["target"]) or (),
         seen=view.among(()) or (),
@@ -73,9 +73,9 @@ async def events(call: ApiCall) -> EventsView:
         limit=limit,
         body=body,
     )
-    found = await call.parts.search.run(question, call.holder.owner)
-    visible = [match for each in found["events"] if (match := view.match(each)) is not None]
-    more, looked_in, skipped = found["more"], found["looked_in"], found["skipped"]
+    answer = await call.parts.search.run(question, call.holder.owner)
+    visible = [match for each in answer["events"] if (match := view.match(each)) is not None]
+    more, looked_in, skipped = answer["more"], answer["looked_in"], answer["skipped"]
     return EventsView(events=visible, more=more, looked_in=looked_in, skipped=skipped)
 
 
@@ -90,7 +90,7 @@ async def event(call: ApiCall) -> StoryView:
     view, body = call.view(), bool(call.query["body"])
     # A search for another team's event takes as long as one for an event that does not exist.
     own = view.among(()) or ()
-    question = SearchedFor(targets=own, seen=own, limit=1, event=call.path["id"], body=body)
+    question = SearchQuestion(targets=own, seen=own, limit=1, event=call.path["id"], body=body)
     story = (await call.parts.search.run(question, call.holder.owner))["story"]
     visible = story and view.story(story)
     if visible is None:
@@ -127,15 +127,15 @@ async def stream(call: ApiCall) -> AsyncGenerator[bytes]:
     if count := streams.full_for(call.holder):
         raise Rejected("streams_full", count=count)
     failed, bodies = bool(query["failed"]), bool(query["bodies"])
-    wanted = StreamFilter(call.holder, query["target"], query["match"], failed, bodies)
-    reading = _read(streams, wanted)
+    filter_ = StreamFilter(call.holder, query["target"], query["match"], failed, bodies)
+    reading = _read(streams, filter_)
     await anext(reading)  # takes the place at once, before another request can check for one
     return reading
 
 
-async def _read(streams: Streams, wanted: StreamFilter) -> AsyncGenerator[bytes]:
+async def _read(streams: Streams, filter_: StreamFilter) -> AsyncGenerator[bytes]:
     """Read a stream, which is open from the first step of this generator to its end."""
-    with streams.open(wanted) as opened:
+    with streams.open(filter_) as opened:
         yield b""
         async for chunk in opened.chunks():
             yield chunk

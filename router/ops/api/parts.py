@@ -19,7 +19,7 @@ from router.ops.api.view import View, of_router
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight
 from router.ops.problems import Rejected
-from router.ops.searching import Found, Note, SearchedFor, search_in
+from router.ops.searching import Note, SearchAnswer, SearchQuestion, search_in
 from router.ops.streams import Streams
 from router.store.admin import Admin
 from router.store.protocol import StoreFailed
@@ -86,8 +86,8 @@ class Search:
         self._teams: dict[str, asyncio.Lock] = {}
 
     async def run(
-        self, question: SearchedFor, team: str = "", timeout: float | None = None
-    ) -> Found:
+        self, question: SearchQuestion, team: str = "", timeout: float | None = None
+    ) -> SearchAnswer:
         """Run a search of a team, `""` for none. Raises Rejected if it fails or takes too long."""
         timeout = timeout or SEARCH_TIMEOUT
         turn = self._teams.setdefault(team, asyncio.Lock()) if team else contextlib.nullcontext()
@@ -102,8 +102,8 @@ class Search:
             raise Rejected("search_unstarted", why=error.strerror) from None
         if not output:
             raise Rejected("search_failed")
-        found: Found = json.loads(output)
-        return found
+        answer: SearchAnswer = json.loads(output)
+        return answer
 
     async def _output(self, question: bytes) -> bytes:
         process = await asyncio.create_subprocess_exec(
@@ -135,8 +135,8 @@ class SearchHere(Search):
         self._reports = progress, note
 
     async def run(
-        self, question: SearchedFor, team: str = "", timeout: float | None = None
-    ) -> Found:
+        self, question: SearchQuestion, team: str = "", timeout: float | None = None
+    ) -> SearchAnswer:
         if self._stored is None:
             return await search_in(self._archive, None, question, *self._reports)
         async with self._stored.question() as admin:

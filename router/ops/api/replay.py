@@ -12,7 +12,7 @@ from router.archive.trace.replay import resend
 from router.model.event import new_id
 from router.ops.api.endpoint import MARK, MOMENT, PATTERN, TEXT, ApiCall, Kind, Param, endpoint
 from router.ops.problems import Rejected
-from router.ops.searching import AgainFor, AgainFound
+from router.ops.searching import ReplayAnswer, ReplayQuestion
 from router.store.admin import STEP, Action, Admin, Resend, Verb
 from router.store.protocol import StoreFull
 from router.store.views import ActionView, action_view
@@ -63,7 +63,7 @@ class ReplayState:
 
     action: Action
     #: The events that are left.
-    again: AgainFor
+    again: ReplayQuestion
     #: The holder who continues it; `action` has the one who began it.
     who: str
     #: Events that have been read, and are queued next.
@@ -109,7 +109,7 @@ async def _preview(call: ApiCall) -> ReplayPreview:
     if body["backfill"] and call.parts.is_running and target not in call.view().targets:
         raise Rejected("unknown_target", name=target)
     async with call.parts.stored.question() as admin:
-        again = AgainFor(
+        again = ReplayQuestion(
             target=target,
             match=[glob.pattern for glob in body["match"]],
             since=since,
@@ -119,21 +119,21 @@ async def _preview(call: ApiCall) -> ReplayPreview:
             page=0,
         )
         action, before = await _begun(admin, again, body, who)
-    found = await _search(call, again)
+    answer = await _search(call, again)
     return ReplayPreview(
         token=call.parts.previews.put(who, ReplayState(action, again, who)),
         action=action_view(action),
-        number=found["number"],
-        first=None if found["first"] is None else utc(found["first"]),
-        last=None if found["last"] is None else utc(found["last"]),
-        left_out=found["left_out"],
-        damage=found["damage"],
+        number=answer["number"],
+        first=None if answer["first"] is None else utc(answer["first"]),
+        last=None if answer["last"] is None else utc(answer["last"]),
+        left_out=answer["left_out"],
+        damage=answer["damage"],
         before=before,
     )
 
 
 async def _begun(
-    admin: Admin, again: AgainFor, body: Mapping[str, Any], who: str
+    admin: Admin, again: ReplayQuestion, body: Mapping[str, Any], who: str
 ) -> tuple[Action, str]:
     """Return a new action, or the one with the same filters that was stopped, which `again` then
     resumes; and a sentence about the earlier one."""
@@ -162,8 +162,8 @@ def _text(words: str, since: float | None) -> str:
 
 
 def _moment(body: Mapping[str, Any], name: str) -> float | None:
-    given: str | None = body[name]
-    return None if given is None else Param(name, "", MOMENT).parse(given)
+    moment: float | None = Param(name, "", MOMENT).parse([body[name]])
+    return moment
 
 
 def _words(body: Mapping[str, Any]) -> str:
@@ -177,11 +177,11 @@ def _words(body: Mapping[str, Any]) -> str:
     return shlex.join([*words, *(["--backfill"] if body["backfill"] else [])])
 
 
-async def _search(call: ApiCall, again: AgainFor) -> AgainFound:
-    found = await call.parts.search.run({"again": again}, timeout=_COUNT_TIMEOUT)
-    if "again" not in found:
+async def _search(call: ApiCall, again: ReplayQuestion) -> ReplayAnswer:
+    answer = await call.parts.search.run({"again": again}, timeout=_COUNT_TIMEOUT)
+    if "again" not in answer:
         raise Rejected("no_archive")
-    return found["again"]
+    return answer["again"]
 
 
 async def _step(call: ApiCall) -> ReplayStep:
@@ -205,10 +205,10 @@ async def _step(call: ApiCall) -> ReplayStep:
 
 async def _fill(call: ApiCall, state: ReplayState) -> None:
     """Read the next events from the archive."""
-    found = await _search(call, {**state.again, "page": STEP})
-    events = found["events"]
-    made = await asyncio.to_thread(lambda: [resend(**each) for each in events])
-    state.pending = [each for each in made if each is not None]
-    state.has_more = found["more"]
+    answer = await _search(call, {**state.again, "page": STEP})
+    events = answer["events"]
+    resends = await asyncio.to_thread(lambda: [resend(**event) for event in events])
+    state.pending = [each for each in resends if each is not None]
+    state.has_more = answer["more"]
     if events:
         state.again["after"] = events[-1]["at"], events[-1]["event_id"]

@@ -102,8 +102,8 @@ async def nodes(call: ApiCall) -> NodesView:
     if not call.parts.is_shared:
         return NodesView(shared=False, nodes=[call.parts.insight.node()])
     async with call.parts.stored.question() as admin:
-        found = await admin.nodes() or ()
-    return NodesView(shared=True, nodes=[*map(node_view, found)])
+        shared = await admin.nodes() or ()
+    return NodesView(shared=True, nodes=[*map(node_view, shared)])
 
 
 class ReloadView(TypedDict):

@@ -141,7 +141,7 @@ async def targets(call: ApiCall) -> TargetsView:
     """All targets, the most urgent first"""
     view, hour = call.view(), Hour(call.parts.insight.minutes(), time.time())
 
-    def make(report: Report) -> list[TargetView]:
+    def views(report: Report) -> list[TargetView]:
         routes, metrics = _routes_of(view), report.metrics.targets
         return [
             _target_view(target, metrics[name], hour, routes)
@@ -150,9 +150,9 @@ async def targets(call: ApiCall) -> TargetsView:
         ]
 
     # In a thread: an hour of many targets takes some milliseconds.
-    made = await asyncio.to_thread(make, view.report())
-    made.sort(key=lambda each: (WORST.index(each["state"]), each["name"]))
-    return TargetsView(targets=made)
+    shown = await asyncio.to_thread(views, view.report())
+    shown.sort(key=lambda each: (WORST.index(each["state"]), each["name"]))
+    return TargetsView(targets=shown)
 
 
 @endpoint("GET", "/targets/{name}", problems=(404,))
@@ -276,8 +276,8 @@ async def pauses(call: ApiCall) -> PausesView:
     """The pauses in force that people made"""
     view = call.view()
     async with call.parts.stored.question() as admin:
-        found = await paused(admin)
-    return PausesView(pauses=[pause_view(each) for each in found if view.has(each.target)])
+        in_force = await paused(admin)
+    return PausesView(pauses=[pause_view(each) for each in in_force if view.has(each.target)])
 
 
 @endpoint(
@@ -297,11 +297,11 @@ async def pause_target(call: ApiCall) -> PausedView:
     target = _known(call, name)
     async with call.parts.stored.question() as admin:
         try:
-            made = await pause(admin, name, body["until"], body["because"], call.holder.name or "")
+            new = await pause(admin, name, body["until"], body["because"], call.holder.name or "")
         except ValueError as error:
             raise Rejected("invalid_pause", why=str(error)) from None
-    facts = {name: getattr(made, name) for name in ("until", "because", "who", "since")}
-    return PausedView(paused=_paused(target, facts), pause=pause_view(made))
+    facts = {name: getattr(new, name) for name in ("until", "because", "who", "since")}
+    return PausedView(paused=_paused(target, facts), pause=pause_view(new))
 
 
 @endpoint("POST", "/targets/{name}/resume", may=("pause",), takes=(), problems=(404,))

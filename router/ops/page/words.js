@@ -418,7 +418,7 @@ export const WORDS = {
   "nodes.not_ready": ["not ready", "未就绪"],
   "nodes.gone": ["gone, silent for {age}", "失联，已 {age}"],
   "nodes.differs": ["differs from most nodes", "与多数节点不一致"],
-  "nodes.refused": ["refused: {count} wrong in {file}", "被拒绝：{file} 中有 {count} 处错误"],
+  "nodes.refused": ["refused: {n} {n|problem|problems} in {file}", "被拒绝：{file} 中有 {n} 处错误"],
 };
 
 /** The causes of `/status` in Chinese, by their codes. English is the router's own. */

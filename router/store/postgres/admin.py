@@ -1,4 +1,4 @@
-"""What people ask of a PostgreSQL store, on a connection of their own beside the routers'."""
+"""People's work with a PostgreSQL store, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from router.store import queries
 from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.postgres import encoding
 from router.store.postgres.connection import DatabaseAddress, Failed, Row, ServerConnection
-from router.store.postgres.encoding import regex, unescaped
+from router.store.postgres.encoding import regex, to_json, unescaped
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.schema import check, failed
 from router.store.postgres.store import PostgresNodes
@@ -54,8 +54,8 @@ def _known(word: str) -> str:
 
 
 def entry(row: Row) -> Entry:
-    found = queries.entry(row)
-    return replace(found, event_key=unescaped(found.event_key))
+    escaped = queries.entry(row)
+    return replace(escaped, event_key=unescaped(escaped.event_key))
 
 
 def _fits(values: Values, keys: tuple[Glob, ...]) -> str:
@@ -67,81 +67,83 @@ SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint
 FROM usage WHERE target = $1
 """
 
-#: Locked in the order that all do it in.
-_STANDING = """
+#: Locked in the order that all statements use.
+_BEFORE = """
 SELECT e.event_id, e.seq, e.size, d.state, d.acknowledged_later_at, a.action_id
 FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = $2
     LEFT JOIN actions a ON a.seq = d.action
 WHERE e.event_id = ANY ($1::text[]) ORDER BY e.seq FOR UPDATE OF e
 """
 
-#: No deadline: what is put so is spent from the start anyhow.
+#: No deadline: a replayed event never has credit.
 _NEVER = 1e12
 
 
 class Resending:
-    """One step, on a connection of its own."""
+    """One step of a replay, in a transaction."""
 
     def __init__(
-        self, connection: ServerConnection, schema: str, limits: StoreLimits, dumped: str
+        self, connection: ServerConnection, schema: str, limits: StoreLimits, limits_json: str
     ) -> None:
         self._connection = connection
         self._schema = schema
-        self._limits, self._dumped = limits, dumped
+        self._limits, self._limits_json = limits, limits_json
 
     async def do(self, action: Action, target: str, events: Sequence[Resend], now: float) -> Resent:
-        """Where it raises, the connection has to be closed."""
+        """If it raises, the connection has to be closed."""
         fetch = self._connection.fetch
         await fetch("BEGIN")
         await fetch(f"SET LOCAL search_path = {self._schema}, pg_temp")
         sizes = [event_size(event.letter.event) for event in events]
-        used = [await self._used(name) for name in ("", target)]
-        taken = fitting(sizes, used[0], used[1], self._limits)
-        events = events[:taken]
-        row = DeliveryRow(target, State.QUEUED, due_at=now)
-        standing = await self._standing(events, target)
-        await self._add([each for each in events if each.record.event_id not in standing], row)
-        for found in standing.values():
-            if found[3] is None:
-                await self._call(
-                    "put", found[1], found[2], encoding.to_json([encoding.delivery(row)]), now
-                )
-        fresh = {name for name, found in standing.items() if _stays(found, action)}
-        again = await self._standing(
-            [each for each in events if each.record.event_id not in fresh], target
-        )
-        changes = [_queued(found, row) for found in again.values()]
-        ((queued,),) = await self._call(
-            "act", encoding.to_json(asdict(action)), encoding.to_json(changes), now, self._dumped
-        )
+        whole, of_target = [await self._used(name) for name in ("", target)]
+        taken = fitting(sizes, whole, of_target, self._limits)
+        queued = await self._queue(action, target, events[:taken], now)
         if taken or not sizes:
-            place = events[-1].place if taken else (None, None)
+            place = events[taken - 1].place if taken else (None, None)
             await fetch(
                 "UPDATE actions SET since = $1, place_at = $2, place_event = $3 "
                 "WHERE action_id = $4",
                 [action.since, *place, action.action_id],
             )
         await fetch("COMMIT")
-        return Resent(taken, int(queued))
+        return Resent(taken, queued)
+
+    async def _queue(
+        self, action: Action, target: str, events: Sequence[Resend], now: float
+    ) -> int:
+        row = DeliveryRow(target, State.QUEUED, due_at=now)
+        columns = encoding.delivery(row)
+        before = await self._before(events, target)
+        await self._add([e for e in events if e.record.event_id not in before], row)
+        for _, seq, size, state, *_ in before.values():
+            if state is None:
+                await self._call("put", seq, size, to_json([columns]), now)
+        changing = [e for e in events if not _stays(before.get(e.record.event_id), action)]
+        changes = [
+            {"seq": seq, "was": state, "later": later, **columns}
+            for _, seq, _, state, later, _ in (await self._before(changing, target)).values()
+        ]
+        ((queued,),) = await self._call(
+            "act", to_json(asdict(action)), to_json(changes), now, self._limits_json
+        )
+        return int(queued)
 
     async def _used(self, target: str) -> tuple[int, int]:
         ((count, size),) = await self._connection.fetch(_USED, [target])
         return int(count), int(size)
 
-    async def _standing(self, events: Sequence[Resend], target: str) -> dict[str, Row]:
-        """Those that are in the store, and how their deliveries stand."""
-        ids = [each.record.event_id for each in events]
-        found = await self._connection.fetch(_STANDING, [ids, target])
-        return {str(row[0]): row for row in found}
+    async def _before(self, events: Sequence[Resend], target: str) -> dict[str, Row]:
+        """Return the events that the store has, with the state of their deliveries."""
+        ids = [event.record.event_id for event in events]
+        rows = await self._connection.fetch(_BEFORE, [ids, target])
+        return {str(row[0]): row for row in rows}
 
     async def _add(self, events: Sequence[Resend], row: DeliveryRow) -> None:
-        asked = [encoding.addition(each.record, each.letter, [row], _NEVER, ()) for each in events]
-        bodies = [each.letter.event.body for each in events]
-        if any(
-            out_of
-            for (out_of,) in await self._call("add", encoding.to_json(asked), bodies, self._dumped)
-        ):
-            raise StoreFull  # others have filled it meanwhile
+        asks = [encoding.addition(e.record, e.letter, [row], _NEVER, ()) for e in events]
+        bodies = [event.letter.event.body for event in events]
+        rows = await self._call("add", to_json(asks), bodies, self._limits_json)
+        if any(out_of for (out_of,) in rows):
+            raise StoreFull  # another process has filled it meanwhile
 
     async def _call(self, function: str, *values: Any) -> list[Row]:
         marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
@@ -149,22 +151,19 @@ class Resending:
         return await self._connection.fetch(sql, values)
 
 
-def _stays(found: Row, action: Action) -> bool:
-    _, _, _, state, _, action_id = found
+def _stays(before: Row | None, action: Action) -> bool:
+    if before is None:
+        return False
+    *_, state, _, action_id = before
     return state in RETRIED or bool(action_id == action.action_id)
 
 
-def _queued(found: Row, row: DeliveryRow) -> dict[str, Any]:
-    _, seq, _, state, later, _ = found
-    return {"seq": seq, "was": state, "later": later, **encoding.delivery(row)}
-
-
-#: How long a question may take, and a step of an action, in seconds.
+#: How long a query may take, and a step of an action, in seconds.
 READING, ACTING = 300.0, 5.0
 
 
 class PostgresAdmin:
-    """One call after another; a cancelled one ends its connection."""
+    """Works on one connection, one call after another; a cancelled call ends the connection."""
 
     def __init__(
         self, address: DatabaseAddress, limits: StoreLimits, now: Callable[[], float] | None = None
@@ -172,7 +171,7 @@ class PostgresAdmin:
         self._schema = address.schema
         self._dialect = dialect(address.schema)
         self._limits = limits
-        self._limits_asked = encoding.limits(limits)
+        self._limits_json = encoding.limits(limits)
         clock = Clock()
         self._pool = ServerPool(address, clock.ask, size=1)
         self._nodes = PostgresNodes(self._pool)
@@ -182,20 +181,20 @@ class PostgresAdmin:
     async def open(
         cls, address: DatabaseAddress, limits: StoreLimits, now: Callable[[], float] | None = None
     ) -> PostgresAdmin:
-        """Raises StartFailed, with one line, for a database that can't be used. Makes nothing."""
-        ops = cls(address, limits, now)
+        """Raises StartFailed, with one line, for a database that cannot be used. Makes nothing."""
+        admin = cls(address, limits, now)
         try:
-            await ops._pool.open()
-            async with ops._pool.connection() as connection:
+            await admin._pool.open()
+            async with admin._pool.connection() as connection:
                 await check(connection, address)
         except StoreFailed as error:
-            await ops.close()
+            await admin.close()
             why = error.message if isinstance(error, Failed) else error.text
             raise failed(address, why) from None
         except BaseException:
-            await ops.close()
+            await admin.close()
             raise
-        return ops
+        return admin
 
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
         return tuple(map(queries.count, await self._read(self._dialect.counts(selection))))
@@ -209,22 +208,22 @@ class PostgresAdmin:
 
     async def dossier(self, event_id: str) -> Dossier | None:
         sql = EVENT.format(schema=f"{self._schema}.")
-        found = await self._pool.fetch(sql, [event_id], READING)
-        if not found:
+        rows = await self._pool.fetch(sql, [event_id], READING)
+        if not rows:
             return None
-        (event,) = found
+        (event,) = rows
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
         tried = queries.attempts(await self._read(self._dialect.attempts(event_id)))
-        return Dossier(encoding.record(event[:9]), encoding.letter(event[9:]), entries, tried)
+        return Dossier(queries.record(event[:9]), encoding.letter(event[9:]), entries, tried)
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         now = self.now()
         changes = [_acted(action, each, now) for each in entries if action.verb.fits(each.row)]
         values = [
-            encoding.to_json(asdict(action)),
-            encoding.to_json(changes),
+            to_json(asdict(action)),
+            to_json(changes),
             now,
-            self._limits_asked,
+            self._limits_json,
         ]
         ((changed,),) = await self._pool.call("act", values, ACTING)
         return int(changed)
@@ -233,7 +232,7 @@ class PostgresAdmin:
         try:
             async with asyncio.timeout(ACTING), self._pool.connection() as connection:
                 try:
-                    step = Resending(connection, self._schema, self._limits, self._limits_asked)
+                    step = Resending(connection, self._schema, self._limits, self._limits_json)
                     return await step.do(action, target, events, self.now())
                 except BaseException:
                     connection.end()  # and its transaction with it
@@ -248,14 +247,13 @@ class PostgresAdmin:
         return tuple(Pause(*row) for row in await self._pool.call("pauses", [], READING))
 
     async def put_pause(self, pause: Pause) -> None:
-        await self._pool.call("put_pause", [encoding.to_json(asdict(pause))], ACTING)
+        await self._pool.call("put_pause", [to_json(asdict(pause))], ACTING)
 
     async def end_pause(self, target: str, who: str) -> Pause | None:
-        found = await self._pool.call("end_pause", [target, who, self.now()], ACTING)
-        return Pause(*found[0]) if found else None
+        rows = await self._pool.call("end_pause", [target, who, self.now()], ACTING)
+        return Pause(*rows[0]) if rows else None
 
     async def nodes(self) -> tuple[Node, ...]:
-        """The processes that share the store."""
         return await self._nodes.present(READING)
 
     async def close(self) -> None:
@@ -271,7 +269,7 @@ class PostgresAdmin:
 
 
 def _acted(action: Action, entry: Entry, now: float) -> dict[str, Any]:
-    """From what it was looked at to what it becomes."""
+    """Return the change from the state at the query to the new one."""
     return {
         "seq": entry.seq,
         "was": entry.row.state,

@@ -1,4 +1,4 @@
-"""One connection to a server: its address and login, statements and their rows, what went wrong."""
+"""A connection to a server: its address and login, statements and their rows, errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from router.net.egress import look_up
 from router.store.protocol import StoreFailed
 from router.store.url import Database, parse_database
 
-#: By SQLSTATE, or by its class, which is the first two characters.
+#: The words for logs and metrics, by SQLSTATE or its class, the first two characters.
 _WORDS = {
     "08": "unreachable",
     "23": "postgresql",
@@ -46,40 +46,39 @@ _WORDS = {
     "XX002": "corrupt",
 }
 
-#: Another server may have taken over, so that another connection is free of it.
+#: The server is read only: another one may have taken over.
 _MOVED = "25006"
 
-#: How a server, or the pooler before it, says that it is going, at whatever moment of a commit.
+#: The server, or the pooler before it, is going down, at any moment of a commit.
 _GOING = ("08", "57P")
 
-#: What does not mend by itself: the password, the database, the rights of the user.
+#: Errors that waiting does not solve: the password, the database, the rights of the user.
 _HOPELESS = ("28", "3D000", "42501")
 
-
-#: What a server or libpq quotes: users, databases, hosts, files.
+#: Servers and libpq quote users, databases, hosts and files.
 _QUOTED = re.compile('"[^"]*"?')
 
 _MAX_DETAIL = 120
 
 
 class Failed(StoreFailed):
-    """The server has answered with an error; nothing of what was asked has come to pass."""
+    """The server has answered with an error; nothing has changed."""
 
     def __init__(self, sqlstate: str, message: str) -> None:
         super().__init__(_word(sqlstate))
         self._sqlstate = sqlstate
-        #: The server's own line, for people who set it up; it may quote what was asked.
+        #: The server's own line, for people who set it up. It may quote values.
         self.message = message
         self.detail = harmless(message)
 
     @property
     def moved(self) -> bool:
-        """The connection should be made anew."""
+        """The connection should be replaced."""
         return self._sqlstate == _MOVED
 
     @property
     def hopeless(self) -> bool:
-        """Trying again does not help."""
+        """Another attempt does not help."""
         return self._sqlstate.startswith(_HOPELESS)
 
 
@@ -92,7 +91,7 @@ class Away(StoreFailed):
 
 
 class Lost(StoreFailed):
-    """The connection has ended without an answer: nobody knows what has come to pass."""
+    """The connection has ended without an answer: the statement may have been carried out."""
 
     def __init__(self) -> None:
         super().__init__("lost")
@@ -100,13 +99,13 @@ class Lost(StoreFailed):
 
 
 def harmless(message: str) -> str:
-    """A line of libpq or the server, with no name, no address and nothing else that is quoted."""
+    """Remove names, addresses and everything quoted from a line of libpq or the server."""
     words = _QUOTED.sub("…", message.rpartition(" failed: ")[2])
     return "".join(c if c.isprintable() else " " for c in words)[:_MAX_DETAIL]
 
 
 def answered(error: psycopg.Error) -> Failed | Lost:
-    """What an error means that has come in place of an answer."""
+    """Translate an error that came instead of an answer."""
     if not error.sqlstate or error.sqlstate.startswith(_GOING):
         return Lost()
     return Failed(error.sqlstate, error.diag.message_primary or "")
@@ -119,11 +118,11 @@ def _word(sqlstate: str) -> str:
     return "postgresql"
 
 
-#: The schema that has the tables, unless the address says `schema=…`.
+#: The schema of the tables, unless the address has `schema=…`.
 SCHEMA = "ebaas_router"
 
-#: What every connection has unless the address says otherwise: what is sent and not taken for so
-#: long (in milliseconds) ends it, and an idle one finds out in a minute that nobody is there.
+#: The parameters of every connection, unless the address has others. Unacknowledged data ends it
+#: after 10 s, and an idle connection detects within a minute that the server has gone.
 _DEFAULTS = {
     "application_name": "ebaas-router",
     "tcp_user_timeout": "10000",
@@ -135,12 +134,12 @@ _DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class DatabaseAddress:
-    """One database, and the schema in it."""
+    """A database, and the schema in it."""
 
-    #: libpq's parameters, the password perhaps among them.
+    #: libpq's parameters, perhaps with the password.
     parameters: Mapping[str, str]
     schema: str
-    #: Where, for people.
+    #: Its URL for people.
     shown: str
 
     def __repr__(self) -> str:
@@ -148,26 +147,26 @@ class DatabaseAddress:
 
     @classmethod
     def of(cls, database: Database) -> DatabaseAddress:
-        """With libpq's parameters: sslmode, passfile, several hosts and the rest; `schema=` is the
-        router's own. Raises SettingInvalid, with nothing in it that may be a password."""
+        """Parse libpq's parameters, and `schema=`, which is the router's own. Raises
+        SettingInvalid, without anything that may be a password."""
         url, _, query = database.url.reveal().partition("?")
         options = parse_qsl(query, keep_blank_values=True)
         rest = [(name, value) for name, value in options if name != "schema"]
         parameters = _parsed(f"{url}?{urlencode(rest)}")
         if "," in parameters.get("host", ""):
-            # Of several servers the one that can be written to.
+            # Of several servers, the one that accepts writes.
             parameters.setdefault("target_session_attrs", "read-write")
             # libpq's list of ports has a comma where the URL has no port at all.
             if not parameters.get("port", "").strip(","):
                 parameters.pop("port", None)
-        # What is sent and read is UTF-8, whatever the server or the environment has in mind.
+        # Texts are UTF-8, whatever the server or the environment has as default.
         parameters["client_encoding"] = "UTF8"
         schema = dict(options).get("schema", SCHEMA)
         return cls({**_DEFAULTS, **parameters}, schema, str(database))
 
     @classmethod
     def parse(cls, text: str) -> DatabaseAddress:
-        """The same of a URL. Raises ValueError too, likewise."""
+        """Parse a URL. Also raises ValueError."""
         return cls.of(parse_database(text))
 
     def login(self) -> dict[str, str]:
@@ -197,20 +196,20 @@ def _parsed(url: str) -> dict[str, str]:
     try:
         return {name: str(value) for name, value in conninfo.conninfo_to_dict(url).items()}
     except Error:
-        # libpq's own message repeats what it could not read.
-        raise SettingInvalid("the store's address has something that libpq can't read") from None
+        # libpq's own message repeats the text.
+        raise SettingInvalid("libpq cannot parse the store's address") from None
 
 
 Row = tuple[Any, ...]
 
-#: How long a request to end what was given up may take, in seconds. Nobody waits for it.
+#: How long a request to cancel a call may take, in seconds. Nothing waits for it.
 CANCEL_TIMEOUT = 2.0
 
 
 class ServerConnection(psycopg.AsyncConnection[Row]):
-    """A connection for one call at a time. The first call that is given up ends it.
+    """A connection for one call at a time. A call that is cancelled ends it.
 
-    Nothing is prepared by name: poolers give every transaction another connection to the server.
+    No statement is prepared by name: a pooler may give every transaction another connection.
     """
 
     def __init__(self, pgconn: pq.abc.PGconn, *arguments: Any, **options: Any) -> None:
@@ -248,7 +247,7 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
 
     @property
     def is_usable(self) -> bool:
-        """False once a call was given up or the server has closed the connection."""
+        """False once a call was cancelled or the server has closed the connection."""
         with suppress(psycopg.Error):
             # The first read takes the server's last message, if any; the second finds the end.
             self.pgconn.consume_input()
@@ -269,8 +268,8 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
     async def wait(
         self, gen: PQGen[RV], interval: float = 60.0, timeout: float | None = None
     ) -> RV:
-        """As psycopg's, but a call that is cancelled does not wait for the server, which may hang.
-        psycopg wakes up ten times a second for Ctrl-C; the loop sees that by itself."""
+        """As psycopg's, but a cancelled call does not wait for the server, which may hang. psycopg
+        wakes up ten times a second for Ctrl-C, which the loop handles itself."""
         try:
             return await wait_async(gen, self.pgconn.socket, interval, timeout)
         except asyncio.CancelledError:
@@ -281,8 +280,8 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
             raise
 
     async def _cancel(self) -> None:
-        """Ask the server to end the call, then close. A server notices late that its client has
-        gone: a commit that waits for a standby would hold its place until there is one."""
+        """Ask the server to cancel the call, then close. Otherwise it would notice late that its
+        client has gone: a commit that waits for a standby would keep its connection slot."""
         try:
             with suppress(psycopg.Error):
                 await self.cancel_safe(timeout=CANCEL_TIMEOUT)
@@ -290,50 +289,50 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
             self.pgconn.finish()
 
 
-#: Requests to end what was given up; a loop alone would forget them.
+#: Requests to cancel calls; the loop alone has only weak references to them.
 _cancelling: set[asyncio.Task[None]] = set()
 
 
 async def _located(login: dict[str, str]) -> dict[str, str]:
-    """The parameters with the addresses of the hosts that they name. Raises Failed.
+    """Add the addresses of the hosts to the parameters. Raises Failed.
 
-    psycopg would have the loop look them up, and uvloop's does not end before its look-ups do.
+    psycopg would look them up with the loop, and uvloop does not end before its look-ups do.
     """
     hosts = login.get("host", "").split(",")
     if "hostaddr" in login or any(not host or host.startswith("/") for host in hosts):
         return login
-    # Where none is said libpq has its own.
+    # Without a port libpq has a default.
     ports = login.get("port", "").split(",")
     looking = [
         look_up(host, int(port or 5432)) for host, port in zip(hosts, cycle(ports), strict=False)
     ]
-    for each in looking:
-        each.add_done_callback(asyncio.Future.exception)  # who gives up does not hear of it
+    for lookup in looking:
+        lookup.add_done_callback(asyncio.Future.exception)  # in case the caller is cancelled
     await asyncio.wait(looking)
-    found = [
+    servers = [
         (host, str(address[4][0]), port)
-        for host, port, each in zip(hosts, cycle(ports), looking, strict=False)
-        if each.exception() is None
-        for address in each.result()
+        for host, port, lookup in zip(hosts, cycle(ports), looking, strict=False)
+        if lookup.exception() is None
+        for address in lookup.result()
     ]
-    if not found:
+    if not servers:
         raise Failed("08001", "no host of that name is known")
-    columns = map(",".join, zip(*found, strict=True))
-    said = dict(zip(("host", "hostaddr", "port"), columns, strict=True))
+    columns = map(",".join, zip(*servers, strict=True))
+    located = dict(zip(("host", "hostaddr", "port"), columns, strict=True))
     if "port" not in login:
-        del said["port"]
-    return {**login, **said}
+        del located["port"]
+    return {**login, **located}
 
 
 def _refusal(error: psycopg.Error) -> Failed:
-    """Why there is no connection."""
+    """Translate an error of connecting."""
     text = str(error).strip()
     sqlstate = next((code for words, code in _REFUSALS.items() if words in text), "08001")
     return Failed(sqlstate, text.partition("\n")[0])
 
 
-#: libpq keeps the code of a refused connection to itself. Its words are the server's, in English or
-#: not; of those that are not known the server counts as away.
+#: libpq does not provide the code of a refused connection, only the server's words. If they are not
+#: in this table, for instance not in English, the server counts as unreachable.
 _REFUSALS = {
     "password authentication failed": "28P01",
     "no password supplied": "28P01",

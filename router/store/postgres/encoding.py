@@ -1,4 +1,4 @@
-"""What the functions of the schema are asked, as JSON, and their answers as the types they mean."""
+"""The JSON that the functions of the schema take, and the types that their rows mean."""
 
 from __future__ import annotations
 
@@ -20,38 +20,37 @@ from router.store.protocol import (
     Kept,
     Record,
     Settlement,
-    Stage,
-    State,
     StoreLimits,
     attempt_size,
     attempt_values,
     has_attempt_room,
 )
-from router.store.queries import event_size
+from router.store.queries import delivery_row, event_size
+from router.store.queries import record as record_of
 
-#: One character: itself, or what stands for a backslash or a NUL.
+#: One character, or the two that stand for a backslash or a NUL.
 _ANY = r"(?:[^\\]|\\[\\0])"
 
 _ESCAPED = "\\\0"
 
 
 def escaped(text: str) -> str:
-    """A text without a NUL, which a caller's may have: that becomes `\\0`, and a backslash two."""
+    """Escape a text, which may have a NUL: that becomes `\\0`, and a backslash becomes two."""
     if "\0" in text or "\\" in text:
         return text.replace("\\", "\\\\").replace("\0", "\\0")
     return text
 
 
 def unescaped(text: str) -> str:
-    """What it was before."""
+    """Undo `escaped`."""
     if "\\" in text:
         return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], text)
     return text
 
 
 def regex(glob: Glob) -> str:
-    """What fits the pattern fits this, by the operator `~` in a database in UTF-8, and nothing
-    else. Every character is written by its number, so that none has a meaning of its own."""
+    """Translate a pattern for the operator `~` in a database in UTF-8: it matches the same texts.
+    Every character is written as its number, so that none has a special meaning."""
     text, *rest = glob.parts
     pairs = zip(rest[::2], rest[1::2], strict=True)
     return f"^{_literal(text)}{''.join(_wildcard(w) + _literal(t) for w, t in pairs)}$"
@@ -72,7 +71,7 @@ def _wildcard(text: str) -> str:
 
 
 def _set(text: str) -> str:
-    """Its characters but for those that are escaped, and these by themselves."""
+    """Translate a set: ordinary characters as a set, escaped ones as alternatives."""
     excluded = text[1] == "!"
     members = "".join(_members(text[2 if excluded else 1 : -1]))
     if members:
@@ -85,7 +84,7 @@ def _set(text: str) -> str:
 
 
 def _members(left: str) -> Iterator[str]:
-    """Without the NUL, which no text has there."""
+    """Yield the members without the NUL, which no text has."""
     while left:
         range_ = len(left) > 2 and left[1] == "-"
         low, high = (left[0], left[2]) if range_ else (left[0], left[0])
@@ -138,36 +137,24 @@ def settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, A
 
 
 def quoted_bytes(of: bytes) -> str:
-    """One element of an array of bytes."""
+    """Return an element of an array of bytes."""
     return f'"\\\\x{of.hex()}"'
 
 
 def kept(row: Row) -> Kept:
-    """From `find`, its first column left out."""
+    """Read a row of `find` without its first column."""
     *columns, rows = row
-    return Kept(record(columns), tuple(delivery_row(each) for each in rows or ()))
-
-
-def record(columns: Sequence[Any]) -> Record:
-    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = columns
-    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
-    return Record(event_id, Stage(stage), *times, credit_revoked=spent)
-
-
-def delivery_row(columns: Sequence[Any]) -> DeliveryRow:
-    target, state, reason, due_at, retries = columns
-    return DeliveryRow(target, State(state), reason, float(due_at), retries)
+    return Kept(record_of(columns), tuple(map(delivery_row, rows or ())))
 
 
 def due(row: Row, lease: str) -> Due:
-    """From `take_due`."""
-    event_id, *rest = row
-    *_, replayed = row
-    return Due(event_id, delivery_row(rest[:5]), letter(rest[5:-1]), lease, replayed)
+    """Read a row of `take_due`."""
+    event_id, *_, replayed = row
+    return Due(event_id, delivery_row(row[1:6]), letter(row[6:-1]), lease, replayed)
 
 
 def ended(row: Row) -> Ended:
-    """From `end_over`."""
+    """Read a row of `end_over`."""
     event_id, event_key, requests, dead = row
     return Ended(event_id, unescaped(event_key), requests, dead)
 
@@ -180,8 +167,8 @@ def letter(columns: Sequence[Any]) -> OutboundEvent:
 
 
 def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
-    """`full` is what has no room for attempts: targets, and `""` for the whole store."""
-    asked: dict[str, Any] = {
+    """`full` has the targets without room for attempts, `""` for the whole store."""
+    columns: dict[str, Any] = {
         "target": of.target,
         "state": of.state,
         "reason": of.reason,
@@ -189,9 +176,9 @@ def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
         "retries": of.retries,
     }
     if of.tried is not None and has_attempt_room(full, of.target):
-        columns = dict(zip(COLUMNS, attempt_values(of.tried), strict=True))
-        asked["tried"] = {**columns, "size": attempt_size(of.tried), "last": LAST}
-    return asked
+        tried = dict(zip(COLUMNS, attempt_values(of.tried), strict=True))
+        columns["tried"] = {**tried, "size": attempt_size(of.tried), "last": LAST}
+    return columns
 
 
 def _bytes(of: bytes) -> str:

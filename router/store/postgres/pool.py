@@ -21,7 +21,7 @@ from router.store.postgres.connection import (
 )
 from router.store.protocol import StoreFailed
 
-#: The server's clock, and whether it takes writes: one that does not is behind another.
+#: The server's clock, and whether it accepts writes: a standby does not.
 _GREETING = """
 SELECT extract(epoch FROM clock_timestamp())::double precision,
     current_setting('transaction_read_only') = 'on'
@@ -32,14 +32,15 @@ _DRIFT = 0.0002
 
 
 class Clock:
-    """The server's time: asked now and then, and kept by this process's steady clock in between.
+    """The server's time: queried now and then, and kept by this process's monotonic clock.
 
-    It is wrong by at most half of the round trip of the best question."""
+    Its error is at most half of the round trip of the best query.
+    """
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
         self._error = float("inf")
-        self._told_at = 0.0
+        self._set_at = 0.0
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -47,31 +48,31 @@ class Clock:
 
     @property
     def error(self) -> float:
-        """How wrong it may be, in seconds."""
-        return self._error + (time.monotonic() - self._told_at) * _DRIFT
+        """The largest possible error, in seconds."""
+        return self._error + (time.monotonic() - self._set_at) * _DRIFT
 
     async def ask(self, connection: ServerConnection) -> None:
-        """Ask a server for the time; one that is read only is refused. Raises Failed or Lost."""
+        """Query a server's time; refuse one that is read only. Raises Failed or Lost."""
         asked_at = time.monotonic()
         ((server, read_only),) = await connection.fetch(_GREETING)
         if read_only:
             raise Failed("25006", "it is read only")
-        self.tell(server, asked_at, time.monotonic())
+        self.set(server, asked_at, time.monotonic())
 
-    def tell(self, server: float, asked_at: float, answered_at: float) -> None:
-        """What the server's clock showed between these two times on time.monotonic."""
+    def set(self, server: float, asked_at: float, answered_at: float) -> None:
+        """Use the server's time, which it read between these two times on time.monotonic."""
         offset = server - (asked_at + answered_at) / 2
         error = (answered_at - asked_at) / 2
         stepped = abs(offset - self._offset) > error + self.error
         if error <= self.error or stepped:
-            self._offset, self._error, self._told_at = offset, error, answered_at
+            self._offset, self._error, self._set_at = offset, error, answered_at
 
 
-#: The most that wait; one more fails at once, so that a server that hangs does not fill memory.
+#: The most calls that wait. A further one fails at once: a server that hangs must not fill memory.
 MAX_WAITING = 4096
 
-#: From so many bytes on nothing more goes together with what has them. libpq moves all that is left
-#: to send each time that a part of it has gone: 64 MiB hold the loop up for seconds.
+#: A batch that has so many bytes is sent without further calls. libpq moves all unsent bytes each
+#: time that it has sent a part: 64 MiB block the loop for seconds.
 ENOUGH = 1024 * 1024
 
 Ask = TypeVar("Ask")
@@ -87,7 +88,8 @@ class _Job(Generic[Ask, Answer]):
 
 
 class Batch(Generic[Ask, Answer]):
-    """The first is sent at once; nobody waits for others to come."""
+    """Calls of one kind, which share a statement. The first is sent at once; calls that come while
+    it is under way are sent together."""
 
     def __init__(
         self,
@@ -95,8 +97,8 @@ class Batch(Generic[Ask, Answer]):
         most: int,
         size: Callable[[Ask], int] = lambda _: 0,
     ) -> None:
-        """`send` takes up to so many and a timeout, and gives as many answers, in order. `size` is
-        how many bytes one takes, where that may be a lot."""
+        """`send` takes up to `most` calls and a timeout, and returns as many answers, in order.
+        `size` returns the bytes of a call, if they may be many."""
         self._send = send
         self._most = most
         self._size = size
@@ -104,8 +106,8 @@ class Batch(Generic[Ask, Answer]):
         self._sending: asyncio.Task[None] | None = None
 
     async def ask(self, ask: Ask, timeout: float) -> Answer:
-        """Raises StoreFailed, at the latest when the timeout has passed. What was not sent by then
-        is not sent at all."""
+        """Raises StoreFailed, at the latest when the timeout has passed. A call that was not sent
+        by then is never sent."""
         if len(self._waiting) >= MAX_WAITING:
             raise StoreFailed("slow")
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -119,7 +121,7 @@ class Batch(Generic[Ask, Answer]):
             raise StoreFailed("slow") from None
 
     async def close(self, timeout: float) -> None:
-        """Finish what was asked, for so long."""
+        """Wait for pending calls."""
         if self._sending is not None:
             await asyncio.wait({self._sending}, timeout=timeout)
 
@@ -141,12 +143,12 @@ class Batch(Generic[Ask, Answer]):
         return jobs
 
     async def _send_some(self, jobs: list[_Job[Ask, Answer]]) -> None:
-        # A caller with an earlier deadline gives up by itself.
+        # Callers with an earlier deadline give up by themselves.
         timeout = max(job.deadline for job in jobs) - time.monotonic()
         answers: Sequence[Answer | Exception]
         try:
             answers = await self._send([job.ask for job in jobs], timeout)
-        except Exception as error:  # noqa: BLE001 - whatever it is, each of them has to hear of it
+        except Exception as error:  # noqa: BLE001 - every caller gets the error
             answers = [error] * len(jobs)
         for job, answer in zip(jobs, answers, strict=True):
             if job.done.done():
@@ -160,7 +162,7 @@ class Batch(Generic[Ask, Answer]):
 #: The most connections of a process. One carries the look-ups of thousands of events a second.
 SIZE = 4
 
-#: How long making one may take, in seconds.
+#: How long connecting may take, in seconds.
 CONNECT_TIMEOUT = 3.0
 
 #: The pauses between attempts to connect, in seconds: the first, and the longest.
@@ -168,8 +170,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
 class ServerPool:
-    """While there is no connection and the last attempt to make one has failed, every call fails at
-    once, with the word for why; attempts go on by themselves, further and further apart."""
+    """The connections of a process to a server.
+
+    While there is none and the last attempt to connect has failed, every call fails at once, with
+    the word for the error. Attempts go on in the background, at growing intervals.
+    """
 
     def __init__(
         self,
@@ -178,16 +183,16 @@ class ServerPool:
         size: int = SIZE,
     ) -> None:
         self._address = address
-        #: Called with every new connection before anybody gets it; what it raises ends it.
+        #: Called with every new connection before its use. If it raises, the connection is closed.
         self._greet = greet
         self._size = size
-        #: Those that are open; the idle ones among them, the one used last at the end.
+        #: Open connections, and the idle ones among them, the last used at the end.
         self._connections: set[ServerConnection] = set()
         self._idle: list[ServerConnection] = []
         self._waiting: deque[asyncio.Future[ServerConnection]] = deque()
-        #: Attempts under way.
+        #: Attempts to connect.
         self._opening: set[asyncio.Task[None]] = set()
-        #: Why the last attempt has failed; None after one that has not.
+        #: The error of the last attempt to connect; None after a success.
         self._trouble: Away | None = None
         self._pause = FIRST_PAUSE
         self._closed = False
@@ -197,31 +202,31 @@ class ServerPool:
         return len(self._connections)
 
     async def open(self) -> None:
-        """The first connection. Raises Failed or Lost; there are no further attempts then."""
+        """Connect, with a single attempt. Raises Failed or Lost."""
         self._release(await self._connected())
 
     async def call(self, function: str, values: Sequence[Any], timeout: float) -> list[Row]:
-        """The rows that one of the schema's functions gives. Raises StoreFailed."""
+        """Call a function of the schema, and return its rows. Raises StoreFailed."""
         marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
         sql = f"SELECT * FROM {self._address.schema}.{function}({marks})"  # noqa: S608 - our own words
         return await self.fetch(sql, values, timeout)
 
     async def fetch(self, sql: str, values: Sequence[Any], timeout: float) -> list[Row]:
-        """The rows of one statement. Raises StoreFailed.
+        """Return the rows of a statement. Raises StoreFailed.
 
-        It is sent again where its connection was lost, or its server has gone: every function of
-        the schema may be called twice. Failed and Away say that nothing has come to pass; of
-        anything else nobody knows.
+        The statement is sent again if its connection was lost or its server became read-only: every
+        function of the schema may be called twice. After Failed and Away, nothing has changed;
+        after any other error, that is unknown.
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._insist(sql, values)
+                return await self._fetch_twice(sql, values)
         except TimeoutError:
             raise StoreFailed("slow") from None
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[ServerConnection]:
-        """One for several statements; what fails in a transaction ends it. Raises StoreFailed."""
+        """Provide a connection for several statements. Raises StoreFailed."""
         connection = await self._acquire()
         try:
             yield connection
@@ -233,7 +238,7 @@ class ServerPool:
             self._release(connection)
 
     async def close(self) -> None:
-        """At once: who waits for an answer is told that it is lost."""
+        """Close at once; pending calls fail."""
         self._closed = True
         for task in list(self._opening):
             task.cancel()
@@ -241,7 +246,7 @@ class ServerPool:
             connection.end()
         self._refuse_all(StoreFailed("closed"))
 
-    async def _insist(self, sql: str, values: Sequence[Any]) -> list[Row]:
+    async def _fetch_twice(self, sql: str, values: Sequence[Any]) -> list[Row]:
         try:
             return await self._fetch(sql, values)
         except Failed as error:
@@ -262,7 +267,7 @@ class ServerPool:
             if (connection := self._idle.pop()).is_usable:
                 return connection
             self._connections.discard(connection)
-        self._grow()  # a fault of our own may have ended the attempts to connect
+        self._grow()  # a bug may have ended the attempts to connect
         if self._closed or (self._trouble and not self._connections):
             raise Away(self._trouble or StoreFailed("closed"))
         waiter: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
@@ -288,10 +293,10 @@ class ServerPool:
         self._idle.append(connection)
 
     def _grow(self) -> None:
-        """One connection more, if there may be one and somebody waits for it, or there is none."""
-        wanted = sum(not waiter.done() for waiter in self._waiting) or not self._connections
+        """Open a further connection, if there may be one and a call waits, or if there is none."""
+        needed = sum(not waiter.done() for waiter in self._waiting) or not self._connections
         room = self._size - len(self._connections) - len(self._opening)
-        if not self._closed and room > 0 and len(self._opening) < wanted:
+        if not self._closed and room > 0 and len(self._opening) < needed:
             self._opening.add(asyncio.create_task(self._open_one()))
 
     async def _open_one(self) -> None:
@@ -299,22 +304,22 @@ class ServerPool:
         assert task is not None
         try:
             while not await self._try_to_open():
-                # One attempt is enough, and none where others are there.
+                # One task is enough, and none if there are connections.
                 if self._connections or len(self._opening) > 1:
                     return
                 pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
-                # Not all processes of all nodes at the same moment.
+                # At random, so that not all nodes connect at the same moment.
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         finally:
             self._opening.discard(task)
-            # Else a cancelled one is in its own traceback, and holds its half of a connection.
+            # Otherwise the traceback of a cancelled task refers to it, and keeps its socket open.
             del task
 
     async def _try_to_open(self) -> bool:
         try:
             connection = await self._connected()
         except StoreFailed as error:
-            self._trouble = Away(error)  # the error itself would keep its half of a connection
+            self._trouble = Away(error)  # the error itself would keep its socket open
             if not self._connections:
                 self._refuse_all(self._trouble)
             return False

@@ -25,10 +25,10 @@ OLDEST_VERSION, SCHEMA_VERSION = VERSIONS[0], VERSIONS[-1]
 #: `sql/functions/`: the functions and triggers as they are now, made anew by every upgrade.
 _FUNCTIONS = ("records", "attempts", "queue", "counting", "acting", "nodes", "settings")
 
-#: The oldest release of PostgreSQL that is tried.
+#: The oldest release of PostgreSQL that is tested.
 OLDEST = 15
 
-#: How much newer than this program a schema may be: the new nodes of a rolling upgrade make it so.
+#: By how many versions a schema may be newer than this program, as in a rolling upgrade.
 AHEAD = 1
 
 
@@ -44,12 +44,12 @@ def migration(before: int, schema: str) -> str:
 
 
 async def migrate(connection: ServerConnection, address: DatabaseAddress) -> None:
-    """Raises StartFailed, with one line, for a database that can't be used; Failed or Lost."""
+    """Make or upgrade the schema. Raises StartFailed, with one line, Failed or Lost."""
     await _check_encoding(connection, address)
     schema = address.schema
     if await _version(connection, schema) < SCHEMA_VERSION:
         await connection.fetch("BEGIN")
-        # Of several nodes one does it, and the others see it done.
+        # One of several nodes does it; the others then find it done.
         await connection.fetch(
             "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [f"ebaas-router {schema}"]
         )
@@ -65,7 +65,7 @@ async def migrate(connection: ServerConnection, address: DatabaseAddress) -> Non
 
 
 async def check(connection: ServerConnection, address: DatabaseAddress) -> None:
-    """That the schema is one this program can work on. Raises the same; makes nothing."""
+    """Check that this program can work on the schema. Raises as `migrate`; makes nothing."""
     version = await _version(connection, address.schema)
     if 0 < version < OLDEST_VERSION:
         raise _too_old(address, version)
@@ -90,14 +90,14 @@ def _too_old(address: DatabaseAddress, version: int) -> StartFailed:
 
 
 async def _make(connection: ServerConnection, schema: str) -> None:
-    """Somebody else may have made it for a user who may not."""
+    """Make the schema, unless an administrator has made it for a user who may not."""
     if not await connection.fetch("SELECT FROM pg_namespace WHERE nspname = $1", [schema]):
         await connection.fetch(f"CREATE SCHEMA {schema}")
 
 
 async def _version(connection: ServerConnection, schema: str) -> int:
-    """0 where there is none. Asked of the catalogue's tables: what looks names up by itself does
-    not hear of another's commit within a transaction."""
+    """Return the version, 0 for none. It queries the catalogue's tables, since functions that
+    resolve names do not see another's commit within a transaction."""
     found = await connection.fetch(
         "SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version'", [schema]
     )

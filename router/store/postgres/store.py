@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -44,7 +45,7 @@ from router.store.protocol import (
 
 
 class PostgresNodes:
-    """On the connections of a store."""
+    """The processes that share a store, on its connections."""
 
     def __init__(self, pool: ServerPool) -> None:
         self._call = pool.call
@@ -56,7 +57,7 @@ class PostgresNodes:
         await self._call("leave", [node_id], timeout)
 
     async def present(self, timeout: float) -> tuple[Node, ...]:
-        """All whose rows are there, those that are gone included."""
+        """Return all processes that have a row, gone ones included."""
         return tuple(_node(row) for (row,) in await self._call("present", [], timeout))
 
 
@@ -68,23 +69,24 @@ def _node(row: dict[str, Any]) -> Node:
 #: The most look-ups, and the most writes, that share a statement.
 LOOKUPS, WRITES = 256, 64
 
-#: How often the server is asked for its clock and its history, in seconds.
+#: How often the server's clock and timeline are queried, in seconds.
 CLOCK_PAUSE = 10.0
 
-#: On which line of history the server is, as the names of its log's files begin.
-_HISTORY = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+#: The server's timeline, which the names of its log's files begin with.
+_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
 
-#: How long each try to spend what came too late may take, and the pause between two, in seconds.
+#: How long an attempt to revoke the credit of late events may take, and the pause between two, in
+#: seconds.
 _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
 
-#: The most that one such try spends. What a statement counts costs the square of how much it is.
+#: The most events of one such attempt: the cost of a statement grows with their square.
 _FENCED = 500
 
 #: No look-up takes longer, in seconds.
 _LONGEST_LOOKUP = 30.0
 
-#: How many backends may have counted a target's deliveries before what those counted that are gone
-#: is added up.
+#: If more backends have counted a target's deliveries, the rows of those that have ended are summed
+#: up.
 _MANY_BACKENDS = 64
 
 
@@ -92,14 +94,14 @@ _MANY_BACKENDS = 64
 class _Addition:
     ask: dict[str, Any]
     body: bytes
-    #: It may have come to pass.
+    #: It may have been carried out.
     sent: bool = False
 
 
 class PostgresStore:
-    """What several requests ask at the same time goes to the server together, each kind by itself.
+    """Sends the calls of concurrent requests to the server together, each kind by itself.
 
-    Nothing is kept in a session, so that a pooler may give each statement another connection.
+    It keeps nothing in a session, so that a pooler may give each statement another connection.
     """
 
     remembers = True
@@ -107,34 +109,34 @@ class PostgresStore:
     def __init__(self, address: DatabaseAddress, limits: StoreLimits) -> None:
         self._address = address
         self._limits = limits
-        self._limits_asked = encoding.limits(limits)
+        self._limits_json = encoding.limits(limits)
         self._clock = Clock()
-        #: The server's line of history when it last told it.
-        self._history = ""
+        #: The server's timeline at the last query.
+        self._timeline = ""
         self._pool = ServerPool(address, self._greet)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
-        #: Events that were added too late, or whose addition nobody has confirmed: they may be
-        #: there, and grant nothing.
+        #: Events that were added too late, or perhaps: they have no credit. An event stays here
+        #: until every look-up that may have read it before its fence has ended.
         self._late: set[str] = set()
-        #: Those of them that the server has not spent yet.
+        #: Those of them whose credit is not revoked at the server yet.
         self._unfenced: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._find = Batch(self._find_all, LOOKUPS)
         self._add = Batch(self._add_all, WRITES, lambda addition: len(addition.body))
         self._settle = Batch(self._settle_all, WRITES)
-        self._supersede = Batch(self._supersede_all, WRITES)
-        self._acknowledge = Batch(self._acknowledge_all, WRITES)
-        self._finish = Batch(self._finish_all, WRITES)
-        self._missed = Batch(self._missed_all, WRITES)
-        #: What is out of room for attempts: targets, and `""` for the store as a whole.
+        self._acknowledge = Batch(partial(self._results, "acknowledge"), WRITES)
+        self._finish = Batch(partial(self._results, "finish"), WRITES)
+        self._supersede = Batch(partial(self._void, "supersede"), WRITES)
+        self._missed = Batch(partial(self._void, "missed"), WRITES)
+        #: The targets without room for attempts, `""` for the whole store.
         self._full: frozenset[str] = frozenset()
 
     @classmethod
     async def open(cls, address: DatabaseAddress, limits: StoreLimits) -> PostgresStore:
-        """Connect, and make the schema or bring it up to date.
+        """Connect, and make or upgrade the schema.
 
-        Raises StartFailed, with one line, where trying again does not help, and StoreFailed where
-        it may: the server is away or not ready.
+        Raises StartFailed, with one line, if another attempt does not help, and StoreFailed if it
+        may: the server is unreachable or not ready.
         """
         store = cls(address, limits)
         try:
@@ -149,24 +151,17 @@ class PostgresStore:
         store._start(store._keep_time())
         return store
 
-    @property
-    def connections(self) -> int:
-        """How many there are to the server."""
-        return self._pool.connections
-
     def now(self) -> float:
         return self._clock.now()
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
-        found = await self._find.ask(digest, min(timeout, _LONGEST_LOOKUP))
-        if found and self._late:
-            return tuple([each.without_late_credit(self._late) for each in found])
-        return found
+        events = await self._find.ask(digest, min(timeout, _LONGEST_LOOKUP))
+        return tuple([event.without_late_credit(self._late) for event in events])
 
     async def add(
         self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
-        # The server's clock decides, and this one's may be behind it.
+        # The server's clock decides, and this one may be slow.
         deadline = self.now() + timeout - self._clock.error
         addition = _Addition(
             encoding.addition(record, letter, rows, deadline, self._full), letter.event.body
@@ -215,8 +210,8 @@ class PostgresStore:
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
-        found = await self._pool.call("take_due", [target, now, until, limit, lease], timeout)
-        return tuple(encoding.due(row, lease) for row in found)
+        rows = await self._pool.call("take_due", [target, now, until, limit, lease], timeout)
+        return tuple(encoding.due(row, lease) for row in rows)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         ask = {"event_id": due.event_id, "lease": due.lease, "now": now}
@@ -224,19 +219,19 @@ class PostgresStore:
         return await self._finish.ask(ask, timeout)
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
-        found = await self._pool.call("end_over", [now, limit, self._limits_asked], timeout)
-        return tuple(encoding.ended(row) for row in found)
+        rows = await self._pool.call("end_over", [now, limit, self._limits_json], timeout)
+        return tuple(map(encoding.ended, rows))
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
-        ((pruned,),) = await self._pool.call("prune", [now, limit, self._limits_asked], timeout)
+        ((pruned,),) = await self._pool.call("prune", [now, limit, self._limits_json], timeout)
         return int(pruned)
 
     async def pauses(self, timeout: float) -> tuple[Pause, ...]:
         return tuple(Pause(*row) for row in await self._pool.call("pauses", [], timeout))
 
     async def notice(self, name: str, timeout: float) -> Notice | None:
-        found = await self._pool.call("notice", [name], timeout)
-        return Notice(*found[0]) if found else None
+        rows = await self._pool.call("notice", [name], timeout)
+        return Notice(*rows[0]) if rows else None
 
     async def notify(
         self, name: str, notice: Notice, before: Notice | None, timeout: float
@@ -246,11 +241,11 @@ class PostgresStore:
         return bool(is_first)
 
     async def usage(self, timeout: float) -> Usage:
-        found = await self._pool.call("used", [], timeout)
-        if any(row[4] > _MANY_BACKENDS for row in found):
+        rows = await self._pool.call("used", [], timeout)
+        if any(row[4] > _MANY_BACKENDS for row in rows):
             await self._pool.call("fold_usage", [], timeout)
-        oldest = found[0][5] if found else None
-        usage = queries.usage((row[:4] for row in found), oldest, self._limits)
+        oldest = rows[0][5] if rows else None
+        usage = queries.usage((row[:4] for row in rows), oldest, self._limits)
         self._full = usage.full
         firsts = await self._pool.call("firsts", [], timeout)
         return replace(
@@ -274,17 +269,15 @@ class PostgresStore:
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float
     ) -> list[Row]:
-        return await self._pool.call(
-            function, [encoding.to_json(asks), self._limits_asked], timeout
-        )
+        return await self._pool.call(function, [encoding.to_json(asks), self._limits_json], timeout)
 
     async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
-        # As one text: psycopg writes an array of bytes element by element.
-        asked_for = f"{{{','.join([encoding.quoted_bytes(digest) for digest in digests])}}}"
-        found: list[list[Kept]] = [[] for _ in digests]
-        for asked, *columns in await self._pool.call("find", [asked_for, MAX_FOUND], timeout):
-            found[asked - 1].append(encoding.kept(tuple(columns)))
-        return [tuple(each) for each in found]
+        # As one text: psycopg encodes an array of bytes element by element.
+        array = f"{{{','.join([encoding.quoted_bytes(digest) for digest in digests])}}}"
+        results: list[list[Kept]] = [[] for _ in digests]
+        for number, *columns in await self._pool.call("find", [array, MAX_FOUND], timeout):
+            results[number - 1].append(encoding.kept(tuple(columns)))
+        return list(map(tuple, results))
 
     async def _add_all(
         self, additions: list[_Addition], timeout: float
@@ -293,28 +286,23 @@ class PostgresStore:
             addition.sent = True
         asks = encoding.to_json([addition.ask for addition in additions])
         bodies = [addition.body for addition in additions]
-        found = await self._pool.call("add", [asks, bodies, self._limits_asked], timeout)
-        return [_full(out_of) for (out_of,) in found]
+        rows = await self._pool.call("add", [asks, bodies, self._limits_json], timeout)
+        return [_full(out_of) for (out_of,) in rows]
 
     async def _settle_all(
         self, asks: list[dict[str, Any]], timeout: float
     ) -> Sequence[bool | StoreFailed]:
-        found = await self._call_all("settle", asks, timeout)
-        return [_full(out_of) or settled for settled, out_of in found]
+        rows = await self._call_all("settle", asks, timeout)
+        return [_full(out_of) or settled for settled, out_of in rows]
 
-    async def _supersede_all(self, asks: list[dict[str, Any]], timeout: float) -> list[None]:
-        await self._call_all("supersede", asks, timeout)
+    async def _results(
+        self, function: str, asks: list[dict[str, Any]], timeout: float
+    ) -> list[bool]:
+        return [result for (result,) in await self._call_all(function, asks, timeout)]
+
+    async def _void(self, function: str, asks: list[dict[str, Any]], timeout: float) -> list[None]:
+        await self._call_all(function, asks, timeout)
         return [None] * len(asks)
-
-    async def _missed_all(self, asks: list[dict[str, Any]], timeout: float) -> list[None]:
-        await self._call_all("missed", asks, timeout)
-        return [None] * len(asks)
-
-    async def _acknowledge_all(self, asks: list[dict[str, Any]], timeout: float) -> list[bool]:
-        return [known for (known,) in await self._call_all("acknowledge", asks, timeout)]
-
-    async def _finish_all(self, asks: list[dict[str, Any]], timeout: float) -> list[bool]:
-        return [finished for (finished,) in await self._call_all("finish", asks, timeout)]
 
     async def _keep_time(self) -> None:
         while True:
@@ -324,22 +312,22 @@ class PostgresStore:
                     await self._greet(connection)
 
     async def _greet(self, connection: ServerConnection) -> None:
-        """Raises Failed or Lost.
+        """Query the clock and the timeline. Raises Failed or Lost.
 
-        A standby that was promoted begins a new line, and may lack the last commits: a record that
-        is open there may have had its `000`, and must not stand in for an event of the same body.
+        A standby that was promoted begins a new timeline, and may lack the last commits: a record
+        that is open there may have had its `000`, so no other event of its body may rely on it.
         """
         await self._clock.ask(connection)
-        history = self._history
-        with suppress(Failed):  # a server of another make may not tell it
-            ((history,),) = await connection.fetch(_HISTORY)
-        if self._history not in ("", history):
+        timeline = self._timeline
+        with suppress(Failed):  # a server of another make may not have one
+            ((timeline,),) = await connection.fetch(_TIMELINE)
+        if self._timeline not in ("", timeline):
             await connection.fetch(f"SELECT {self._address.schema}.spend_all()")
-        self._history = history
+        self._timeline = timeline
 
     def _fence(self, event_id: str) -> None:
-        """It may have been added, or be added yet: take its credit, and only then show it as it
-        is."""
+        """Revoke the credit of an event that may have been added, or may be added yet. Until that
+        is done at the server, `find` leaves its credit out."""
         self._late.add(event_id)
         self._unfenced.add(event_id)
         if len(self._unfenced) == 1:
@@ -354,9 +342,9 @@ class PostgresStore:
 
     async def _revoke_late(self, timeout: float) -> None:
         late = list(islice(self._unfenced, _FENCED))
-        await self._pool.call("fence", [late, self.now(), self._limits_asked], timeout)
+        await self._pool.call("fence", [late, self.now(), self._limits_json], timeout)
         self._unfenced.difference_update(late)
-        # A look-up that is under way may have seen them as they were.
+        # A look-up that is under way may have read them before.
         loop = asyncio.get_running_loop()
         loop.call_later(_LONGEST_LOOKUP, self._late.difference_update, late)
 
@@ -367,7 +355,7 @@ class PostgresStore:
 
 
 def _full(out_of: list[str] | None) -> StoreFull | None:
-    """From the array of the targets that are out of room; `""` is the whole store."""
+    """Translate the array of targets without room; `""` is the whole store."""
     if out_of is None:
         return None
     return StoreFull() if out_of == [""] else StoreFull(out_of)

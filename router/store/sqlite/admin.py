@@ -1,4 +1,4 @@
-"""What people ask of a store's file and do with it, on a connection of its own."""
+"""People's work with a store's file, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Res
 from router.store.protocol import RETRIED, DeliveryRow, Pause, State, StoreLimits
 from router.store.queries import Dialect, Query, Values, event_size, fitting
 from router.store.sqlite.file import Owner, open_existing, open_in_thread, translated
-from router.store.sqlite.statements import PUT, Statements, letter, pauses, record
+from router.store.sqlite.statements import PUT, Statements, letter, pauses
 
 T = TypeVar("T")
 
-#: `NOT INDEXED`: pages go along the table itself, which is in their order. An index would have to
-#: be sorted anew for each page.
+#: `NOT INDEXED`: pages follow the table itself, which is in their order. Rows from an index would
+#: have to be sorted for each page.
 _PAGES = "deliveries d NOT INDEXED CROSS JOIN events e USING (seq)"
 _COUNTS = "deliveries d CROSS JOIN events e USING (seq)"
 
@@ -41,8 +41,8 @@ INSERT INTO actions (action_id, verb, who, what, at, deliveries) VALUES (?, ?, ?
 ON CONFLICT DO UPDATE SET deliveries = deliveries RETURNING seq
 """
 
-#: Only where it still stands as it was looked at. A lease is taken away: its holder comes too late.
-#: Nothing is awaited from a caller that has given up.
+#: Only if it has not changed since the query. Its lease ends, so an attempt in flight changes
+#: nothing. A delivery is not awaited from a caller that has given up.
 _CHANGE = """
 UPDATE deliveries SET state = CASE
         WHEN ?1 = 'awaiting' AND (SELECT stage FROM events e WHERE e.seq = deliveries.seq) <> 'open'
@@ -52,7 +52,7 @@ UPDATE deliveries SET state = CASE
 WHERE seq = ? AND target = ? AND state = ? AND acknowledged_later_at IS ? RETURNING seq
 """
 
-_STANDING = """
+_STATE_OF = """
 SELECT e.seq, d.state, d.action
 FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = ? WHERE e.event_id = ?
 """
@@ -61,8 +61,8 @@ FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = ? WHERE e.e
 class SqliteAdmin:
     """Works in threads, one call after another; a cancelled call is interrupted.
 
-    In the router's own process it shares the file with the store. Elsewhere it owns the file until
-    it is closed; only one that is read-only may be opened beside a running router.
+    In the router's process it shares the file with the store. Elsewhere it owns the file until it
+    is closed, unless it is read-only, which is possible beside a running router.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SqliteAdmin:
         *,
         read_only: bool = False,
     ) -> SqliteAdmin:
-        """Raises StartFailed, with one line, for a file that can't be used. Makes none."""
+        """Raises StartFailed, with one line, for a file that cannot be used. Makes none."""
         opening = partial(open_existing, path, read_only=read_only)
         owner, connection = await open_in_thread(opening)
         return cls(owner, connection, limits, now)
@@ -124,7 +124,7 @@ class SqliteAdmin:
         return await self._call(partial(_actions, limit=limit))
 
     async def nodes(self) -> None:
-        """It is one machine's."""
+        return None
 
     async def pauses(self) -> tuple[Pause, ...]:
         return await self._call(pauses)
@@ -157,29 +157,29 @@ class SqliteAdmin:
 
 
 def _counts(connection: sqlite3.Connection, selection: Selection) -> tuple[Count, ...]:
-    found = _rows(connection, _dialect(connection, _COUNTS).counts(selection))
-    return tuple(map(queries.count, found))
+    rows = _rows(connection, _dialect(connection, _COUNTS).counts(selection))
+    return tuple(map(queries.count, rows))
 
 
 def _page(
     connection: sqlite3.Connection, selection: Selection, after: tuple[int, str], size: int
 ) -> tuple[Entry, ...]:
-    found = _rows(connection, _dialect(connection, _PAGES).page(selection, after, size))
-    return tuple(map(queries.entry, found))
+    rows = _rows(connection, _dialect(connection, _PAGES).page(selection, after, size))
+    return tuple(map(queries.entry, rows))
 
 
 def _dossier(connection: sqlite3.Connection, event_id: str) -> Dossier | None:
-    found = connection.execute(_EVENT, (event_id,)).fetchone()
-    if found is None:
+    event = connection.execute(_EVENT, (event_id,)).fetchone()
+    if event is None:
         return None
     entries = _page(connection, Selection(event_ids=(event_id,)), START, sys.maxsize)
     tried = _rows(connection, _dialect(connection, _PAGES).attempts(event_id))
-    return Dossier(record(found[:9]), letter(found[9:]), entries, queries.attempts(tried))
+    return Dossier(queries.record(event[:9]), letter(event[9:]), entries, queries.attempts(tried))
 
 
 def _actions(connection: sqlite3.Connection, limit: int) -> tuple[Action, ...]:
-    found = _rows(connection, _dialect(connection, _PAGES).actions(limit))
-    return tuple(map(queries.action, found))
+    rows = _rows(connection, _dialect(connection, _PAGES).actions(limit))
+    return tuple(map(queries.action, rows))
 
 
 def _dialect(connection: sqlite3.Connection, tables: str) -> Dialect:
@@ -194,9 +194,9 @@ def _known(word: str) -> str:
 
 
 def _fits(connection: sqlite3.Connection, values: Values, keys: tuple[Glob, ...]) -> str:
-    """Decided by Python; a query may have several."""
+    """Python decides it; a query may have several such functions."""
     name = f"fits_{len(values)}"
-    connection.create_function(name, 1, lambda key: any(each.matches(key) for each in keys))
+    connection.create_function(name, 1, lambda key: any(glob.matches(key) for glob in keys))
     return f"{name}(e.event_key)"
 
 
@@ -212,13 +212,13 @@ def _act(
     entries: Sequence[Entry],
     now: float,
 ) -> int:
-    standing = [entry for entry in entries if action.verb.fits(entry.row)]
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         number = _recorded(connection, action)
         changed = [
             row
-            for entry in standing
+            for entry in entries
+            if action.verb.fits(entry.row)
             for row in connection.execute(
                 _CHANGE, (*_after(action.verb.acted(entry, now)), now, number, *_before(entry))
             ).fetchall()
@@ -273,12 +273,12 @@ def _put_pause(connection: sqlite3.Connection, pause: Pause) -> None:
 
 
 def _end_pause(connection: sqlite3.Connection, target: str, who: str, now: float) -> Pause | None:
-    found = connection.execute(
+    ended = connection.execute(
         "UPDATE pauses SET until = ?1, resumed_by = ? WHERE target = ? AND until > ?1 "
         "RETURNING target, since, until, because, who, resumed_by",
         (now, who, target),
     ).fetchall()
-    return Pause(*found[0]) if found else None
+    return Pause(*ended[0]) if ended else None
 
 
 def _resent(
@@ -289,14 +289,13 @@ def _resent(
     action: int,
     now: float,
 ) -> int | None:
-    """The event's number, where it is queued now."""
+    """Queue an event, and return its number; None if its delivery stays as it is."""
     row = DeliveryRow(target, State.QUEUED, due_at=now)
-    found = connection.execute(_STANDING, (target, event.record.event_id)).fetchone()
-    if found is None:
+    state_of = partial(connection.execute, _STATE_OF, (target, event.record.event_id))
+    if (before := state_of().fetchone()) is None:
         rows.add(event.record, event.letter, [row])
-        found = connection.execute(_STANDING, (target, event.record.event_id)).fetchone()
-        return int(found[0])
-    seq, state, last_action = found
+        return int(state_of().fetchone()[0])
+    seq, state, last_action = before
     if state in RETRIED or last_action == action:
         return None
     connection.execute(PUT, (seq, target, row.state, row.reason, now, row.retries, now))
@@ -304,7 +303,7 @@ def _resent(
 
 
 def _recorded(connection: sqlite3.Connection, action: Action) -> int:
-    """The number of the action's row, which its first step makes."""
+    """Return the number of the action's row, which its first step adds."""
     number: int = connection.execute(
         _RECORD, (action.action_id, action.verb, action.who, action.what, action.at)
     ).fetchone()[0]

@@ -1,4 +1,4 @@
-"""The database file: owned by one process, made, brought up to date, checked cheaply, opened."""
+"""The database file: owned by one process, made, upgraded, checked at low cost, opened."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from router.model.secret import Secret
 from router.store.protocol import NO_DOOR, Door, StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, migration
 
-#: How long a connection waits for another one's lock, in seconds: of this process, or an operator's
-#: shell or backup. No other router has the file open.
+#: How long a connection waits for a lock, in seconds: of another connection of this process, or of
+#: an operator's shell or backup.
 BUSY_TIMEOUT = 2.0
 
-#: Files up to this size are read through at the start: 0.1 s. In larger ones a sample is.
+#: A start checks all of a file up to this size, which takes 0.1 s, and a sample of a larger one.
 _READ_THROUGH = 32 * 1024 * 1024
 
-#: What the write-ahead log is cut back to, in bytes.
+#: The size that the write-ahead log is cut back to, in bytes.
 _LOG_LIMIT = 64 * 1024 * 1024
 
 _UNWRITABLE = "it can't be written to"
 _FULL = "the disk is full"
 
-#: What went wrong, as one word for logs and metrics.
+#: The word for an error in logs and metrics.
 _WORDS = {
     sqlite3.SQLITE_FULL: "disk_full",
     sqlite3.SQLITE_BUSY: "locked",
@@ -313,8 +313,8 @@ def _close_unwanted(opening: asyncio.Future[Opened]) -> None:
 
 
 def open_file(path: Path, door: Door = NO_DOOR) -> tuple[Owner, sqlite3.Connection]:
-    """Own the file, make it, readable by its user alone, or bring it up to date; its first reader.
-    Raises StartFailed, with one line, for a file that can't be used."""
+    """Own the file, make or upgrade it, and open its first reader. Only its user may read it.
+    Raises StartFailed, with one line, for a file that cannot be used."""
     with contextlib.ExitStack() as undoing:
         owner = own(path, door)
         undoing.callback(owner.release)
@@ -342,7 +342,7 @@ def _prepare(path: Path) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, for one thread at a time. Reading never waits for a lock."""
+    """Open a connection that only reads, for one thread at a time. It never waits for a lock."""
     connection = connect(path, any_thread=True)
     try:
         connection.execute("PRAGMA query_only = ON")
@@ -356,9 +356,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
 def open_existing(
     path: Path, *, read_only: bool = False
 ) -> tuple[Owner | None, sqlite3.Connection]:
-    """A connection for one thread at a time, and the file's owner unless it is read-only. Nothing
-    is made or brought up to date. Raises StartFailed, with one line, for a file that is no store
-    that can be used."""
+    """Open a connection for one thread at a time, and own the file unless it is read-only. Nothing
+    is made or upgraded. Raises StartFailed, with one line, for a file that cannot be used."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -384,7 +383,7 @@ def open_existing(
 
 
 def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
-    """A connection to an existing file, which waits for a lock up to BUSY_TIMEOUT."""
+    """Open a connection to an existing file, which waits up to BUSY_TIMEOUT for a lock."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
@@ -393,9 +392,9 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
         check_same_thread=not any_thread,
     )
     try:
-        # NORMAL loses commits at a power cut.
+        # NORMAL would lose commits in a power cut.
         connection.execute("PRAGMA synchronous = FULL")
-        # Some builds write zeros over all that is deleted, which needs room in the log.
+        # Some builds overwrite deleted rows with zeros, which needs room in the log.
         connection.execute("PRAGMA secure_delete = FAST")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
     except sqlite3.Error:
@@ -405,22 +404,22 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
 
 
 def translated(error: sqlite3.Error) -> StoreFailed:
-    """SQLite's own errors end here."""
+    """Translate an error of SQLite."""
     return StoreFailed(_WORDS.get(_code(error), "sqlite"))
 
 
 def needs_reopening(error: sqlite3.Error) -> bool:
-    """Whether the connection may be stuck with the trouble; another may be free of it."""
+    """Return whether a new connection may help."""
     return _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
 
 
 def _code(error: sqlite3.Error) -> int:
-    """The primary code: the extended ones have it in their low byte."""
+    """Return the primary code, which is the low byte of an extended one."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _make(path: Path) -> None:
-    # An existing file is not opened here: closing it would give up the locks that SQLite may hold
+    # An existing file is not opened here: closing it would release the locks that SQLite may hold
     # on it elsewhere in this process.
     with contextlib.suppress(FileExistsError):
         path.parent.mkdir(mode=0o700)
@@ -440,15 +439,15 @@ def _no_folder(folder: Path) -> str:
 
 
 def _lay_out(connection: sqlite3.Connection) -> None:
-    """How an empty file is laid out for good: pages can be given back one by one."""
+    """Set the layout of an empty file, for good: free pages can be returned one by one."""
     if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """In one transaction: a kill leaves the file as it was. A file that is up to date can be
-    written to, at least."""
+    """Upgrade the file in one transaction: a kill leaves it as it was. The transaction also shows
+    that the file can be written to."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(path, connection)
@@ -496,7 +495,7 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
 
 def _why(error: sqlite3.Error, path: Path) -> str:
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
-        # The first thing that a full disk has no room for.
+        # A full disk first lacks room for the index of the log.
         return _FULL
     match _code(error):
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
@@ -506,12 +505,12 @@ def _why(error: sqlite3.Error, path: Path) -> str:
         case sqlite3.SQLITE_FULL:
             return _FULL
         case sqlite3.SQLITE_CANTOPEN if not _is_open(path.parent):
-            # Its log and the log's index are files beside it.
+            # The log and its index are files beside it.
             return _unmade(path.parent)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return f"{_UNWRITABLE}: {closed(path if _is_open(path.parent) else path.parent)}"
         case sqlite3.SQLITE_IOERR:
-            return "the disk does not answer rightly"
+            return "the disk reports errors"
         case _:
             return "it can't be opened"
 

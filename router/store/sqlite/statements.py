@@ -87,11 +87,11 @@ _OLDEST: Final = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
 def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
     # Every statement is read to its end: an open one would keep the log from being cut.
     rows = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
-    return tuple(Kept(record(columns), _rows_of(connection, seq)) for seq, *columns in rows)
+    return tuple(Kept(queries.record(columns), _rows_of(connection, seq)) for seq, *columns in rows)
 
 
 def _rows_of(connection: sqlite3.Connection, seq: int) -> tuple[DeliveryRow, ...]:
-    return tuple(map(delivery_row, connection.execute(_DELIVERIES, (seq,)).fetchall()))
+    return tuple(map(queries.delivery_row, connection.execute(_DELIVERIES, (seq,)).fetchall()))
 
 
 def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
@@ -123,20 +123,9 @@ def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
     return replace(used, first_ends=ends, first_due=due)
 
 
-def record(row: Sequence[Any]) -> Record:
-    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, spent = row
-    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
-    return Record(event_id, Stage(stage), *times, credit_revoked=bool(spent))
-
-
-def delivery_row(row: tuple[Any, ...]) -> DeliveryRow:
-    target, state, reason, due_at, retries = row
-    return DeliveryRow(target, State(state), reason, due_at, retries)
-
-
 def due(row: tuple[Any, ...], lease: str) -> Due:
     _, event_id, *_, replayed = row
-    return Due(event_id, delivery_row(row[2:7]), letter(row[7:-1]), lease, bool(replayed))
+    return Due(event_id, queries.delivery_row(row[2:7]), letter(row[7:-1]), lease, bool(replayed))
 
 
 def letter(row: tuple[Any, ...]) -> OutboundEvent:

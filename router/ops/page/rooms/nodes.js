@@ -52,9 +52,9 @@ function stateOf(node) {
 /** `SUBJECT: REASON`, where the subject is a target or a check. */
 function troubleText(what) {
   const [, subject, reason] = /^(.*?): (.*)$/s.exec(what) ?? [null, '', what];
-  const [, count, file] = /^refused, (\d+) in (.+)$/.exec(reason) ?? [];
+  const [, count, file] = /^refused, (\d+) problems? in (.+)$/.exec(reason) ?? [];
   return [isKnown(`check.${subject}`) ? text(`check.${subject}`) : subject, text('colon'),
-    file ? text('nodes.refused', { count, file }) : reasonText(reason)];
+    file ? text('nodes.refused', { n: Number(count), file }) : reasonText(reason)];
 }
 
 /** Mark a value that differs from most nodes. */

@@ -1,4 +1,4 @@
-"""What the router's log says, over all its lives."""
+"""The lines of the router's log, over all its lives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Line:
 
     @property
     def store_failed(self) -> bool:
-        """The store was away or too slow for it."""
+        """The store was unreachable or too slow for it."""
         return (
             self.fields.get("cause") == "store"
             or "unrecorded" in self.fields
@@ -26,7 +26,7 @@ class Line:
 
     @property
     def timed_out(self) -> Iterator[tuple[str, str]]:
-        """The attempts it tells of that had no answer in time, by event id and target."""
+        """The attempts in this line that timed out, by event id and target."""
         event_id = self.fields.get("event_id", "")
         if self.fields.get("reason") == "timeout":
             yield event_id, self.fields["target"]
