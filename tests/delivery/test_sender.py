@@ -95,8 +95,8 @@ async def test_an_attempt_without_a_slot_costs_no_rate(engine: Engine) -> None:
 class Paused:
     """A store whose clock stands, in which one target is paused."""
 
-    async def pauses(self, timeout: float) -> list[Pause]:
-        return [Pause("one", 0.0, 1e9, "a move", "somebody")]
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        return (Pause("one", 0.0, 1e9, "a move", "somebody"),)
 
     def now(self) -> float:
         return 0.0
