@@ -1,7 +1,7 @@
-"""The compiled wheel: the modules that an event passes, made into C by mypyc beside their sources.
+"""The compiled wheel: the modules on an event's path, compiled by mypyc, beside their sources.
 
-A hook of hatchling that is off unless HATCH_BUILD_HOOK_ENABLE_CUSTOM is set, as `make wheel
-COMPILED=1` does. It takes a C compiler and the headers of Python. What it brings is in
+This hook of hatchling is off unless HATCH_BUILD_HOOK_ENABLE_CUSTOM is set, as by `make wheel
+COMPILED=1`. It needs a C compiler and Python's headers. Measurements are in
 docs/internals/performance.md.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-#: What is compiled: what an event passes, but for the table of routes, whose making would then give
-#: the loop no turn.
+#: The modules on an event's path, without the table of routes: compiled, its construction would not
+#: let the loop run.
 MODULES = (
     "archive/writer",
     "contract/intake",
@@ -53,7 +53,7 @@ MODULES = (
 
 
 class CompiledWheel(BuildHookInterface[Any]):
-    """Adds to a wheel what was compiled; it fits one Python on one kind of machine."""
+    """Adds the compiled modules to a wheel, which then fits one Python on one platform."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         self._folder = Path(tempfile.mkdtemp())
@@ -67,21 +67,21 @@ class CompiledWheel(BuildHookInterface[Any]):
 
 
 def compiled(root: Path, folder: Path) -> list[Path]:
-    """Compile in `folder`; the libraries, in its `lib` as they belong into the wheel."""
-    # Only who compiles has them.
+    """Compile in `folder`, and return the libraries in its `lib`, laid out like the wheel."""
+    # Only installed for compiling.
     from mypyc.build import mypycify
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
     before = Path.cwd()
-    os.chdir(root)  # tracebacks name the sources from here, as mypy's settings do
+    os.chdir(root)  # tracebacks and mypy's settings name the sources relative to it
     try:
         sources = [f"router/{module}.py" for module in MODULES]
         extensions = mypycify(
             sources,
             target_dir=str(folder / "c"),
             group_name="ebaas_router",
-            debug_level="0",  # else it is several times as large
+            debug_level="0",  # otherwise it is several times as large
         )
         build = build_ext(Distribution({"name": "ebaas-router", "ext_modules": extensions}))
         build.build_lib, build.build_temp = str(folder / "lib"), str(folder / "o")

@@ -63,9 +63,9 @@ def program() -> Path:
     return PROGRAM
 
 
-def read(said: str) -> Latency:
+def read(output: str) -> Latency:
     """The generator's output: its failures and its share of a core, then a line for each event."""
-    first, *lines = said.splitlines()
+    first, *lines = output.splitlines()
     failures, _ = first.split()
     # For each event: its scheduled time, the generator's delay, and its latency, in seconds.
     events = [[float(word) * 1000 for word in line.split()] for line in lines]

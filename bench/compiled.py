@@ -41,7 +41,7 @@ def _sources(tree: Path) -> dict[str, bytes]:
 
 def _is_compiled(tree: Path) -> bool:
     """Return the command for this Python: another version would silently run the sources."""
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "router", "--version"], cwd=tree, capture_output=True, text=True
     )
-    return ", compiled, " in said.stdout
+    return ", compiled, " in output.stdout

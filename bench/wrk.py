@@ -37,23 +37,23 @@ def wrk(url: str, connections: int, seconds: int, core: int, changes: int = 2) -
         text=True,
         env={**os.environ, "CHANGES": str(changes)},
     )
-    said = ran.stdout
-    events = int(_found(r"(\d+) requests in", said))
-    bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
-    bad += sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", said))
+    output = ran.stdout
+    events = int(_found(r"(\d+) requests in", output))
+    bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", output))
+    bad += sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", output))
     return Load(
         events,
         bad,
-        float(_found(r"Requests/sec:\s+([\d.]+)", said)),
-        _milliseconds(_found(r"^ +50%\s+(\S+)", said)),
-        _milliseconds(_found(r"^ +99%\s+(\S+)", said)),
+        float(_found(r"Requests/sec:\s+([\d.]+)", output)),
+        _milliseconds(_found(r"^ +50%\s+(\S+)", output)),
+        _milliseconds(_found(r"^ +99%\s+(\S+)", output)),
     )
 
 
 def _found(pattern: str, text: str) -> str:
     found = re.search(pattern, text, re.MULTILINE)
     if found is None:
-        raise SystemExit(f"wrk said something unknown: {text}")
+        raise SystemExit(f"unexpected output of wrk: {text}")
     return found[1]
 
 

@@ -123,8 +123,8 @@ class Container:
 
     def post(self, body: bytes = SAMPLE) -> str:
         """Send an event and return the code of the reply."""
-        said: str = json.loads(self._ask("POST", "/callback", body)[1])["code"]
-        return said
+        code: str = json.loads(self._ask("POST", "/callback", body)[1])["code"]
+        return code
 
     def _ask(
         self, method: str, path: str, body: bytes = b"", port: int = 8080

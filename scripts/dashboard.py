@@ -82,7 +82,7 @@ IS_IT_WELL = [
         (1, "red"),
     ),
     stat(
-        "Requests not told 000",
+        "Requests without 000",
         "EBaaS sends those events again.",
         "percentunit",
         rate("job", "events_total", FAILED, window="5m")

@@ -79,22 +79,22 @@ def compose(image: str, network: str, room: Path) -> str:
     program = ["docker-compose", "--project-name", network, *files]
     with engine(network, room) as socket:
 
-        def said(*arguments: str) -> str:
+        def compose(*arguments: str) -> str:
             return output([*program, *arguments], DOCKER_HOST=f"unix://{socket}")
 
         try:
-            said("up", "--detach", "--no-build", "router", "receiver")
+            compose("up", "--detach", "--no-build", "router", "receiver")
             wait_until(lambda: Asked("GET", "/readyz").status == 200, "the router is ready")
             reply = Asked("POST", "/callback", body=SAMPLE)
             assert json.loads(reply.body)["code"] == "000", reply.body
-            assert "a.gs.cert.1" in said("logs", "receiver")
+            assert "a.gs.cert.1" in compose("logs", "receiver")
             asked = ["podman", "exec", f"{network}-router-1", "ebaas-router", "status"]
             assert output(asked).startswith("ok: ebaas-router ")
             began = time.monotonic()
-            said("stop", "router")
+            compose("stop", "router")
             took = time.monotonic() - began
         finally:
-            said("down", "--volumes")
+            compose("down", "--volumes")
     assert took < 10
     return f"stopped after {took:.1f} s"
 

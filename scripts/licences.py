@@ -36,14 +36,14 @@ def main() -> int:
 def licence(package: Distribution) -> str:
     """Return a package's licence, from the newest of the three ways to declare it."""
 
-    def said(name: str) -> list[str]:
+    def declared(name: str) -> list[str]:
         return package.metadata.get_all(name) or []
 
     classifiers = [
-        c.rpartition(" :: ")[2] for c in said("Classifier") if c.startswith("License ::")
+        c.rpartition(" :: ")[2] for c in declared("Classifier") if c.startswith("License ::")
     ]
-    old = [text.partition("\n")[0] for text in said("License")]
-    return ", ".join(said("License-Expression") or classifiers or old)
+    old = [text.partition("\n")[0] for text in declared("License")]
+    return ", ".join(declared("License-Expression") or classifiers or old)
 
 
 def allowed(text: str) -> bool:

@@ -173,8 +173,8 @@ _REPLY = {
 
 
 def _header(name: str, about: str, *, required: bool = False) -> dict[str, Any]:
-    said = {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
-    return {**said, "required": True} if required else said
+    parameter = {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
+    return {**parameter, "required": True} if required else parameter
 
 
 def _body() -> dict[str, Any]:

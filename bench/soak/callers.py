@@ -114,16 +114,16 @@ class Callers:
 
     async def _hangs_up(self) -> None:
         after = random.choice((0.0, 0.01, 0.1))
-        said = request("/callback", self._event(random.choice(("both", "flaps", "queues"))))
-        got = await Caller(self._port).hang_up(said, after=after)
+        sent = request("/callback", self._event(random.choice(("both", "flaps", "queues"))))
+        got = await Caller(self._port).hang_up(sent, after=after)
         self._judge("hang-up", got, "gone")
-        half = said[: len(said) // 2]
+        half = sent[: len(sent) // 2]
         self._judge("half", await Caller(self._port).hang_up(half, after=after), "gone")
 
     async def _is_too_slow(self) -> None:
         """Send half of a request, and then nothing."""
-        said = request("/callback", self._event("plain"))
-        await self._once("too slow", [said[:-20]], "408")
+        sent = request("/callback", self._event("plain"))
+        await self._once("too slow", [sent[:-20]], "408")
 
     async def _says_too_much(self) -> None:
         large = event("plain", "x" * MAX_BODY)
@@ -143,8 +143,8 @@ class Callers:
 
     async def _speaks_no_http(self) -> None:
         twice = request("/callback", b"{}", b"transfer-encoding: chunked")
-        said = random.choice((b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET\r\n\r\n", twice))
-        await self._once("wrong HTTP", [said], "400")
+        sent = random.choice((b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET\r\n\r\n", twice))
+        await self._once("wrong HTTP", [sent], "400")
         await self._once("wrong path", [request("/nowhere", b"{}")], "404")
 
     async def _comes_and_goes(self) -> None:

@@ -77,13 +77,13 @@ class Sources:
         self,
         archive: Path | None,
         progress: Callable[[str], None] = lambda how_far: None,
-        tell: Callable[[str], None] = lambda why: None,
+        note: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """`progress` is called after each segment, `tell` with the reason if one is unreadable.
+        """`progress` is called after each segment, `note` with the reason if one is unreadable.
         Without an archive, nothing is found."""
         self._archive = archive
         self._progress = progress
-        self._tell = tell
+        self._note = note
         self.damage = Damage()
         #: Start of the archive, after a search; None if it is empty. No entry without an archive.
         self.reach: dict[str, float | None] = {}
@@ -172,7 +172,7 @@ class Sources:
         reading: Future[tuple[bytes, bool]] | None = None
         with ThreadPoolExecutor(1, "archive") as reader:
             for number, segment in enumerate([*segments, None]):
-                following = reader.submit(segment.read, self._tell) if segment else None
+                following = reader.submit(segment.read, self._note) if segment else None
                 if reading is not None:
                     text, is_whole = reading.result()
                     self.damage.segments += not is_whole

@@ -115,16 +115,16 @@ class Segment:
             return self.path.stat().st_size
         return 0
 
-    def read(self, tell: Callable[[str], None] = lambda why: None) -> tuple[bytes, bool]:
+    def read(self, note: Callable[[str], None] = lambda why: None) -> tuple[bytes, bool]:
         """Return its lines, and whether they are complete; no lines if it has been deleted since.
-        `tell` is called with the reason if they are incomplete."""
+        `note` is called with the reason if they are incomplete."""
         try:
             text, is_whole = self._read()
         except OSError as error:
-            tell(f"{self.path.name} can't be read: {why_not(self.path, error)}")
+            note(f"{self.path.name} can't be read: {why_not(self.path, error)}")
             return b"", False
         if not is_whole:
-            tell(f"{self.path.name} is damaged: only {len(text):,} bytes of its text can be read")
+            note(f"{self.path.name} is damaged: only {len(text):,} bytes of its text can be read")
         return text, is_whole
 
     def _read(self) -> tuple[bytes, bool]:

@@ -31,7 +31,7 @@ ARCHIVE_GATHER: Final = 0.1
 _BATCH: Final = 128 * 1024
 
 #: Seconds between two calls of `SegmentStore.tidy`, and between two reports of lost lines.
-TIDY, TELL = 60.0, 10.0
+TIDY, REPORT = 60.0, 10.0
 
 #: The word for each error of a disk; `io` for any other.
 _WORDS: Final = {
@@ -62,15 +62,15 @@ class Archive:
     def __init__(
         self,
         segments: SegmentStore,
-        tell: Callable[[int, str], None],
+        note: Callable[[int, str], None],
         *,
         bodies: bool = True,
         gather: float = ARCHIVE_GATHER,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`tell` is called by the writing thread with the number of lost lines and the reason."""
+        """`note` is called by the writing thread with the number of lost lines and the reason."""
         self._segments = segments
-        self._tell = tell
+        self._note = note
         self._bodies = bodies
         self._gather = gather
         self._clock = clock
@@ -189,6 +189,6 @@ class Archive:
 
     def _report_losses(self) -> None:
         lost, now = self.lost, time.monotonic()
-        if lost > self._reported and (now - self._reported_at >= TELL or self._is_closed):
+        if lost > self._reported and (now - self._reported_at >= REPORT or self._is_closed):
             count, self._reported, self._reported_at = lost - self._reported, lost, now
-            self._tell(count, self.why)
+            self._note(count, self.why)

@@ -60,8 +60,7 @@ commands:
 {commands}
 
 `{name} COMMAND --help` explains a command, with examples; `{name} --version`
-prints the version, and `{name} --completion bash` (or zsh, fish) a script by which
-the shell completes all this."""
+prints the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,11 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNREAD
     except OSError as error:
         if isinstance(error, PermissionError) and isinstance(error.filename, str):
-            note(f"what is needed can't be read: {why_not(Path(error.filename), error)}")
+            note(why_not(Path(error.filename), error))
             return NOT_STARTED
         note(error.strerror or "the system refused")
         abandon_stdout()
         return BAD
+    except UnicodeEncodeError:
+        note("an argument is not UTF-8")
+        return USAGE
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
         from router.telemetry.log.foreign import place_of
 
@@ -110,11 +112,6 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return GOOD
     if name == "--version":
         say_lines(_version())
-        return GOOD
-    if name == "--completion":
-        from router.cli.completion import completion
-
-        say_lines(completion(rest))
         return GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."

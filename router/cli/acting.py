@@ -53,37 +53,27 @@ def add_who(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
 
 
-def require_targets(
-    router: Remote, targets: Collection[str], *, must_be_known: bool = False
-) -> None:
-    """Raises SettingInvalid for a target that is not in routes.yaml, unless the store or the
-    archive has something for it. If routes.yaml can't be read, that is noted, or, if the target
-    must be known, wrong as well."""
+def require_targets(router: Remote, targets: Collection[str]) -> None:
+    """Raises SettingInvalid for a target that neither routes.yaml nor the store nor the archive
+    has."""
     named = router.targets() if targets else None
     missing = {*targets} - (named or set())
     known = (named or set()) | (_with_a_past(router) if missing else set())
     for name in sorted(missing - known):
-        near = nearest_of(name, known)
-        if named is not None:
-            raise SettingInvalid(f"no target {name!r} in {router.routes}{near}")
-        doubt = (
-            f"nothing that is kept is for {name!r}{near or '.'} Whether it is a target can't be "
-            f"told, for want of {router.routes} (--config)"
-        )
-        if must_be_known:
-            raise SettingInvalid(doubt)
-        note(doubt)
+        unread = f", and {router.routes} can't be read (--config)" if named is None else ""
+        where = "the store or the archive" if unread else router.routes
+        raise SettingInvalid(f"no target {name!r} in {where}{unread}{nearest_of(name, known)}")
 
 
 def _with_a_past(router: Remote) -> set[str]:
     """Return the targets that the store has deliveries for, or the archive events."""
-    found = set[str]()
+    known = set[str]()
     with suppress(RemoteProblem):
         query = [("limit", "1"), *(("state", str(state)) for state in State)]
-        found |= {count["target"] for count in router.get("/deliveries", query)["counts"]}
+        known |= {count["target"] for count in router.get("/deliveries", query)["counts"]}
     with suppress(RemoteProblem):
-        found |= router.get("/archive")["targets"].keys()
-    return found
+        known |= router.get("/archive")["targets"].keys()
+    return known
 
 
 def note_removed(router: Remote, targets: Collection[str]) -> None:

@@ -61,9 +61,7 @@ HELP = Help(
     },
     examples=(
         "ebaas-router archive list",
-        "ebaas-router archive list --url http://router:8081 --token-file ops-token",
         "ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl",
-        "ebaas-router archive replay --target ledger --since 3h --dry-run",
         "ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s",
         "ebaas-router archive replay --target new-team --backfill --since 2d --yes",
     ),

@@ -54,11 +54,9 @@ HELP = Help(
         "restore": "Takes a discard back while the delivery is kept: it is a dead letter again.",
     },
     examples=(
-        "ebaas-router deliveries list",
         "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
         "ebaas-router deliveries show 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
         "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
-        "ebaas-router deliveries restore --event 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11",
         "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
         "ebaas-router deliveries list --url http://router:8081 --token-file ops-token",
     ),

@@ -98,7 +98,7 @@ def _why_not_ready(url: str, status: int, body: bytes) -> str:
         reply = parse_json(body, ANSWER)
         code, msg = str(reply["code"]), str(reply["msg"])
     if status == 200:
-        return "" if code == SUCCESS else f"what answers at {url} is not the router"
+        return "" if code == SUCCESS else f"the server at {url} is not the router"
     return f"HTTP {status} {msg}".rstrip()
 
 

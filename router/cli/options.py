@@ -39,12 +39,6 @@ STDIN = "-"
 
 _WIDTH = 88
 
-#: The kind of path that an argument is, by its metavar. A path may be any bytes.
-PATHS = {
-    **dict.fromkeys(("FILE", "PATH", "STORE", "OLD", "NEW"), "file"),
-    **dict.fromkeys(("DIR", "FOLDER"), "directory"),
-}
-
 #: The variables of commands that ask a running router, without their prefix.
 REMOTE_VARIABLES = ("URL", "TOKEN_FILE")
 
@@ -85,8 +79,6 @@ class Parser(argparse.ArgumentParser):
     only: Mapping[str, Sequence[str]] = {}
     #: Options that an earlier version had, and what replaces each.
     removed: Mapping[str, str] = {}
-    #: Whether an argument that is not UTF-8 is taken as its bytes.
-    takes_bytes = False
 
     def __init__(self, command: str) -> None:
         super().__init__(
@@ -121,13 +113,6 @@ class Parser(argparse.ArgumentParser):
         self._refuse_others(args)
         return args
 
-    def _get_value(self, action: argparse.Action, text: str) -> Any:
-        """Return the value of one argument; all but paths have to be text."""
-        is_path = kind_of(action) is not None
-        if not (is_path or self.takes_bytes) and text.encode("utf-8", "replace").decode() != text:
-            raise argparse.ArgumentError(action, "is not UTF-8")
-        return super()._get_value(action, text)
-
     def _refuse_others(self, args: argparse.Namespace) -> None:
         """Raises SettingInvalid for an argument that the verb does not have."""
         for action in self._actions:
@@ -155,12 +140,6 @@ class Parser(argparse.ArgumentParser):
         problem = message.removeprefix("argument ")
         stop = "" if problem.endswith("?") else "."
         raise SettingInvalid(f"{problem}{stop} See {self.prog} --help")
-
-
-def kind_of(action: argparse.Action) -> str | None:
-    """Return the kind of path in PATHS that an argument is; None for other values."""
-    words = str(action.metavar).split("|")
-    return next((PATHS[word] for word in words if word in PATHS), None)
 
 
 def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:

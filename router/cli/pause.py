@@ -54,7 +54,7 @@ def add_target(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with opened(args) as router:
-        require_targets(router, [args.target], must_be_known=True)
+        require_targets(router, [args.target])
         note_removed(router, [args.target])
         body = {"until": args.until, "because": args.because}
         pause = router.post(f"/targets/{part(args.target)}/pause", body)["pause"]

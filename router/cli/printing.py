@@ -82,7 +82,7 @@ def note_while_slow(name: str) -> Iterator[None]:
 
 
 def milliseconds(seconds: float) -> float:
-    """To a tenth, which is as precise as one look at the clock."""
+    """Round to a tenth, which is as precise as one look at the clock."""
     return round(seconds * 1000, 1)
 
 

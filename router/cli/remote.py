@@ -101,7 +101,7 @@ class Remote:
 
     @property
     def is_running(self) -> bool:
-        """Whether a router responds, and not its store and archive alone."""
+        """True if a router responds, and not its store and archive alone."""
         return self._config is None
 
     @property
@@ -183,8 +183,8 @@ class Remote:
             detail = parse_json(body, ROUTER)["detail"]
         except (Unreadable, KeyError, TypeError):
             return RemoteProblem(
-                f"what answers at {self._name} is no router's ops port (HTTP {status}); "
-                "--url is for that one, not for the callback port"
+                f"the server at {self._name} is not a router's ops port (HTTP {status}); "
+                "--url names the ops port, not the callback port"
             )
         if status == 400:
             return SettingInvalid(detail)
@@ -229,18 +229,18 @@ def why_unreachable(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return "what answers there does not speak TLS"
+        return "the server there does not speak TLS"
     if isinstance(error, OSError):
         number = error.errno or 0
         return (os.strerror(number) if number > 0 else error.strerror) or "the connection failed"
-    return "what answers there is no HTTP server"
+    return "the server there does not speak HTTP"
 
 
 def _parsed(content: bytes) -> Any:
     try:
         return parse_json(content, ROUTER)
     except Unreadable:
-        raise RemoteProblem("the answer is no JSON: that is no router") from None
+        raise RemoteProblem("the response is not JSON: the server is not a router") from None
 
 
 # Options.
@@ -478,7 +478,9 @@ def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterat
                 "there is nowhere to look, neither an archive nor a store: "
                 "see --archive, --store, or --url for a running router"
             )
-        holder = TokenHolder(getattr(args, "who", None) or whoever(), frozenset(DEEDS))
+        who = getattr(args, "who", None) or whoever()
+        who.encode()  # raises UnicodeEncodeError here, not in the API
+        holder = TokenHolder(who, frozenset(DEEDS))
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
             base_url=f"http://localhost{PREFIX}",

@@ -22,7 +22,6 @@ from router.cli.options import (
     serve_command,
 )
 from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings, settings_from
-from router.model.errors import SettingInvalid
 from router.net.listening import take_inherited
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ HELP = Help(
         "ebaas-router serve",
         "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",
         "EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000",
-        "ebaas-router serve --drain-delay 5s --drain-timeout 20s",
     ),
     exit_codes={
         GOOD: "stopped when told to",
@@ -60,9 +58,6 @@ _FIRST = (
     *("config", "host", "port", "path", "store", "secrets_dir", "tls_cert", "tls_key"),
     *("ops_tokens", "log_format"),
 )
-
-#: The addresses that stand for every address of the machine.
-_EVERY = {"0.0.0.0", "::"}
 
 #: Open files of a store: a file with its log and the log's index for each connection; a database
 #: takes fewer.
@@ -88,8 +83,6 @@ def run(args: argparse.Namespace) -> int:
     _end_on_early_signals()
     inherited = take_inherited(os.environ)
     settings = _at(read_settings(args), inherited)
-    if inherited.ops is None:
-        _require_two_ports(settings)
     return _serve(settings, inherited, [*serve_command(args), "--as-search"])
 
 
@@ -100,16 +93,6 @@ def _at(settings: Settings, inherited: Inherited) -> Settings:
             host, port = listener.getsockname()[:2]
             settings = replace(settings, **{f"{prefix}host": host, f"{prefix}port": port})
     return settings
-
-
-def _require_two_ports(settings: Settings) -> None:
-    """Raises SettingInvalid if both ports are one. Else the second to listen would complain of
-    another program that has taken it."""
-    one = settings.host == settings.ops_host or _EVERY & {settings.host, settings.ops_host}
-    if one and settings.port == settings.ops_port != 0:
-        raise SettingInvalid(
-            f"--ops-port: {settings.ops_port} is that of --port, and has to differ"
-        )
 
 
 def _end_on_early_signals() -> None:

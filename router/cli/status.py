@@ -28,7 +28,6 @@ HELP = Help(
     examples=(
         "ebaas-router status",
         "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
-        "watch -n 2 ebaas-router status",
         "ebaas-router status --store postgresql://router@db.example/ebaas",
         "ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'",
     ),
@@ -190,7 +189,7 @@ def _wrong(node: Json, nodes: Sequence[Json]) -> list[str]:
 
 
 def _most_common(name: str, nodes: Sequence[Json]) -> str:
-    """Of two that are as common, the first in the list."""
+    """Return the most common value; of two, the first in the list."""
     ((value, _),) = Counter(str(node[name]) for node in nodes if not node["gone"]).most_common(1)
     return value
 

@@ -1,19 +1,17 @@
-"""Events as text, made of their JSON. Text from outside is quoted, and harmless to a terminal."""
+"""Events as text, made of their JSON. Text from outside is quoted; `say` makes it printable."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
+from router.archive.trace.lines import AtTargetView, LateView, RequestView
 from router.archive.trace.views import (
-    AtTargetView,
     LateMatch,
-    LateView,
     MatchView,
     MissedView,
     NextView,
     RequestMatch,
-    RequestView,
     StepView,
     StoryView,
 )
@@ -21,7 +19,6 @@ from router.cli.columns import columns, counted, quoted
 from router.cli.entries import notes_on, when_retried
 from router.model.event import SUCCESS, Reason
 from router.store.protocol import Stage, State
-from router.telemetry.log.lines import printable
 
 #: The first four columns are as wide in every row.
 MATCH_HEAD = f"{'when':<24}  {'told':<6}  {'event':<36}  key and targets"
@@ -156,7 +153,7 @@ def _result(target: AtTargetView) -> str:
     if target["code"]:
         words.append(_quoted(target["code"]))
     elif target["detail"]:
-        words.append(f"({printable(target['detail'])})")
+        words.append(f"({target['detail']})")
     if target["msg"]:
         words.append(_quoted(target["msg"]))
     return " ".join(words)
@@ -211,13 +208,13 @@ def _end(story: StoryView) -> str:
     if story["stage"] in (Stage.CLOSED, Stage.ENDED) or code == SUCCESS:
         return "nothing, it is settled"
     if requests and requests[-1]["what"] == "unmatched":
-        return "EBaaS repeats what was told no 000; no route matches that either"
+        return "EBaaS retries it, and no route matches the retry either"
     return "not known: it is not in the store, or not any more"
 
 
 def _quoted(text: str) -> str:
-    """Return a stranger's text on one line, and with an end."""
-    return "'" + printable(text.replace("'", "\\'")) + "'"
+    """Return a stranger's text with a visible end."""
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _plain(text: str) -> str:

@@ -71,36 +71,36 @@ def run(args: argparse.Namespace) -> int:
     check_times(args)
     query = [*_query(args), *([("body", "true")] if args.body else [])]
     with opened(args, needs="either") as router:
-        found = EventSearch(router, query, args.limit or _LIMIT)
-        if not found.events:
-            note(f"no such event; {found.where}")
-        elif len(found.events) == 1 and not found.more:
-            _say_story(found, router, args)
+        search = EventSearch(router, query, args.limit or _LIMIT)
+        if not search.events:
+            note(f"no such event; {search.where}")
+        elif len(search.events) == 1 and not search.more:
+            _say_story(search, router, args)
         else:
-            _say_table(found, args)
-        if found.skipped:
-            note(f"{counted(found.skipped, 'line')} could not be read and were left out")
-        return GOOD if found.events else BAD
+            _say_table(search, args)
+        if search.skipped:
+            note(f"{counted(search.skipped, 'line')} could not be read and were left out")
+        return GOOD if search.events else BAD
 
 
-def _say_story(found: EventSearch, router: Remote, args: argparse.Namespace) -> None:
+def _say_story(search: EventSearch, router: Remote, args: argparse.Namespace) -> None:
     from router.cli.stories import format_story
 
-    story, body = found.story(body=args.body), list[str]()
+    story, body = search.story(body=args.body), list[str]()
     if args.body:
         body = ["", story["body"] if story["body"] is not None else "(its body was not kept)"]
     say_as(args.format, [story], chain(format_story(story, router.now()), body))
 
 
-def _say_table(found: EventSearch, args: argparse.Namespace) -> None:
+def _say_table(search: EventSearch, args: argparse.Namespace) -> None:
     from router.cli.stories import MATCH_HEAD, format_match
 
     if args.format == "text":
         say(MATCH_HEAD)
-    for match in found.events:
+    for match in search.events:
         bodies = (f"  {body}" for body in [match.get("body")] if body)
         say_as(args.format, [match], chain(map(format_match, [match]), bodies))
-    if found.more and args.format == "text":
+    if search.more and args.format == "text":
         say("and more: --limit, --since")
 
 
@@ -118,10 +118,10 @@ class EventSearch:
         """Raises RouterError, also for an unknown target."""
         self._router = router
         require_targets(router, [text for name, text in query if name == "target"])
-        found = router.get("/events", [*query, ("limit", str(limit))])
-        self.events, self.more = found["events"], found["more"]
-        self.skipped = found["skipped"]
-        self._looked_in = found["looked_in"]
+        response = router.get("/events", [*query, ("limit", str(limit))])
+        self.events, self.more = response["events"], response["more"]
+        self.skipped = response["skipped"]
+        self._looked_in = response["looked_in"]
 
     def story(self, *, body: bool) -> Any:
         """Return the whole story of the first event."""

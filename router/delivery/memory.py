@@ -58,7 +58,7 @@ class BlindReply(NamedTuple):
 
 
 class RequestMemory:
-    """What one request knows of its body. Mutable: it changes until the request is decided."""
+    """One request's knowledge of its body. Mutable: it changes until the request is decided."""
 
     __slots__ = (
         *("blind", "cause", "dead", "event_id", "first_at", "is_new", "just_ended", "kept"),
@@ -97,7 +97,7 @@ class RequestMemory:
 
     @property
     def requests(self) -> int:
-        """Which request of the event this is, from 1."""
+        """The number of this request among those of the event, from 1."""
         return 1 if self.record is None else self.record.requests
 
     def claim(self, kept: Kept) -> None:
@@ -189,7 +189,7 @@ class Outcome:
 
 
 class Memory:
-    """What requests recall and leave. One per process; it owns the attempts in flight."""
+    """The memory of requests. One per process; it owns the attempts in flight."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -488,11 +488,11 @@ class Memory:
         return [other for other in live if other is not recalled] if len(live) > 1 else []
 
     def _failed(self, recalled: RequestMemory, terms: Terms) -> Record:
-        now, spent = self._store.now(), recalled.overtaken
+        now, revoked = self._store.now(), recalled.overtaken
         if recalled.record is not None:
-            return rules.failed(recalled.record, now, terms, spent=spent)
+            return rules.failed(recalled.record, now, terms, credit_revoked=revoked)
         first_at = recalled.first_at
-        return rules.opened(recalled.event_id, first_at, now, terms, spent=spent)
+        return rules.opened(recalled.event_id, first_at, now, terms, credit_revoked=revoked)
 
     def _rows(self, outcome: Outcome, left: Record) -> list[DeliveryRow]:
         """Return every row that changes, those of targets that left the plan included."""

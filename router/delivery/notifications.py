@@ -100,7 +100,7 @@ class Notification:
         return Notice(f"{self.kind.type} {self.mark}".rstrip(), now)
 
     def may_follow(self, last: Notice | None, now: float) -> bool:
-        """Whether it may be sent now, after the last notice of its subject."""
+        """Return whether it may be sent now, after the last notice of its subject."""
         if last is None or last.what != self.notice(now).what:
             return True
         return last.at <= now - self.kind.quiet
@@ -128,7 +128,7 @@ REPORT_STORE_AFTER = 30.0
 #: An event is noted in the store once in this part of the silence that is reported.
 _NOTED = 0.1
 
-_NAME, _HEARD, _SILENT = "events", "heard", "silent"
+_SUBJECT, _ACTIVE, _SILENT = "events", "heard", "silent"
 
 #: The caller has fallen silent, or sends events again; and when the last event before the silence
 #: came, to a second, or when this process started if none did.
@@ -148,14 +148,14 @@ class Silence:
 
     async def look(self, store: Store, after: float, timeout: float) -> Change | None:
         """Return a change that this process is the first to notice. Raises StoreFailed."""
-        now, heard = store.now(), self._metrics.last_event
-        last, known = now - (time.time() - heard), self._known
+        now, last_event = store.now(), self._metrics.last_event
+        last, known = now - (time.time() - last_event), self._known
         if now - last >= after:
             if known is None or known.what != _SILENT:
                 return await self._fall_silent(store, now, last, after, timeout)
-        elif heard != self._began and not (
+        elif last_event != self._began and not (
             known is not None
-            and known.what == _HEARD
+            and known.what == _ACTIVE
             and (last <= known.at or now < known.at + after * _NOTED)
         ):
             return await self._note_event(store, last, after, timeout)
@@ -164,26 +164,26 @@ class Silence:
     async def _fall_silent(
         self, store: Store, now: float, last: float, after: float, timeout: float
     ) -> Change | None:
-        kept = await store.notice(_NAME, timeout)
+        kept = await store.notice(_SUBJECT, timeout)
         before = kept or self._known
         if before is not None and (before.what == _SILENT or now < before.at + after):
             self._known = before
             return None
         silent = self._known = Notice(_SILENT, now)
-        if not await store.notify(_NAME, silent, kept, timeout):
+        if not await store.notify(_SUBJECT, silent, kept, timeout):
             return None
         return EVENTS_SILENT, last if before is None else before.at
 
     async def _note_event(
         self, store: Store, last: float, after: float, timeout: float
     ) -> Change | None:
-        kept = await store.notice(_NAME, timeout)
+        kept = await store.notice(_SUBJECT, timeout)
         before = kept or self._known
-        if before is not None and before.what == _HEARD and last <= before.at:
+        if before is not None and before.what == _ACTIVE and last <= before.at:
             self._known = before
             return None
-        heard = self._known = Notice(_HEARD, last)
-        is_first = await store.notify(_NAME, heard, kept, timeout)
+        active = self._known = Notice(_ACTIVE, last)
+        is_first = await store.notify(_SUBJECT, active, kept, timeout)
         if is_first and before is not None and before.what == _SILENT:
             return EVENTS_BACK, before.at - after
         return None

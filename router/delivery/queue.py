@@ -64,7 +64,7 @@ class Retry:
 
     @property
     def cause(self) -> Cause | None:
-        """Why the target sees the event again, if not by the router's own retrying."""
+        """The cause for which the target sees the event again, if not the router's own retrying."""
         return Cause.REPLAY if self.due.replayed else None
 
 

@@ -36,7 +36,7 @@ class InForce:
 
 
 class Cause(StrEnum):
-    """Why a target may see an event again."""
+    """A cause for which a target may see an event again."""
 
     #: An acknowledgement died with its process.
     CRASH = "crash"
@@ -85,7 +85,7 @@ class Delivery:
 
     @property
     def needed(self) -> bool:
-        """Whether this request, which holds the claim, calls the target."""
+        """Return whether this request, which holds the claim, calls the target."""
         row = self.row
         if row is None:
             return True
@@ -125,7 +125,8 @@ class Delivery:
 
 
 def has_credit(record: Record, now: float) -> bool:
-    """Whether its acknowledgements still count: a stale one must not stand in for a new event."""
+    """Return whether its acknowledgements still count: a stale one must not stand in for a new
+    event."""
     return not record.credit_revoked and now <= record.credit_until
 
 
@@ -157,13 +158,17 @@ def _is_discarded(row: DeliveryRow) -> bool:
 # Rules 3, 8 and 10: the record and the rows that a request leaves.
 
 
-def opened(event_id: str, first_at: float, now: float, terms: Terms, *, spent: bool) -> Record:
+def opened(
+    event_id: str, first_at: float, now: float, terms: Terms, *, credit_revoked: bool
+) -> Record:
     """Return the record of a new event whose first request has failed."""
-    new = Record(event_id, Stage.OPEN, first_at, 1, now, now, now, now, credit_revoked=spent)
-    return failed(new, now, terms, spent=spent)
+    new = Record(
+        event_id, Stage.OPEN, first_at, 1, now, now, now, now, credit_revoked=credit_revoked
+    )
+    return failed(new, now, terms, credit_revoked=credit_revoked)
 
 
-def failed(record: Record, now: float, terms: Terms, *, spent: bool) -> Record:
+def failed(record: Record, now: float, terms: Terms, *, credit_revoked: bool) -> Record:
     """Return the record after another failure; ENDED if the caller makes no further request."""
     wait = terms.ebaas.wait(record.requests - 1)
     return replace(
@@ -173,7 +178,7 @@ def failed(record: Record, now: float, terms: Terms, *, spent: bool) -> Record:
         due_at=now + (wait or 0.0),
         credit_until=now + 2 * (wait or 0.0) + terms.grace,
         ends_at=ends_at(record.first_at, terms),
-        credit_revoked=record.credit_revoked or spent,
+        credit_revoked=record.credit_revoked or credit_revoked,
     )
 
 

@@ -29,7 +29,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Denial(StrEnum):
-    """Why a request is not admitted, in the log's words."""
+    """The reason for which a request is not admitted, in the log's words."""
 
     ADDRESS = "an address that ebaas.allow_from does not have"
     UNKNOWN = "an address that x-forwarded-for does not tell"
@@ -103,7 +103,7 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether every request is admitted."""
+        """Return whether every request is admitted."""
         return not self._tokens and self._allowed is None
 
     def denial(self, peer: str, headers: Headers) -> Denial | None:

@@ -68,7 +68,8 @@ def _formatted(network: Network) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that host. `localhost` is the only name that counts."""
+    """Return whether only this machine reaches that host. `localhost` is the only name that
+    counts."""
     address = address_of(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
 
@@ -169,15 +170,15 @@ ANYWHERE = Egress()
 
 def never(address: Address) -> str:
     """Return the name of an address that is never allowed, such as `a link-local address`."""
-    for each in meanings(address):
+    for meaning in meanings(address):
         for name, networks in _NEVER:
-            if _within(each, networks):
+            if _within(meaning, networks):
                 return name
     return ""
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is public, and so is the address that it stands for."""
+    """Return whether it is public, and so is the address that it stands for."""
     return all(map(_is_public, meanings(address)))
 
 

@@ -1,21 +1,15 @@
-"""Tools for the event loop: callbacks, batched writes, and work in a thread."""
+"""Tools for the event loop: callbacks, and batched writes."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 #: Done once the caller has hung up.
 Gone = asyncio.Future[None]
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 
 def call_back(callback: Callable[[Any], object], argument: Any) -> None:
@@ -80,41 +74,3 @@ def batching_of(loop: asyncio.AbstractEventLoop) -> Batching:
     if batching is None:
         batching = _batchings[loop] = Batching()
     return batching
-
-
-#: The longest rest and the shortest, in seconds.
-_LONGEST, _SHORTEST = 0.05, 0.001
-
-
-class RestingReader:
-    """One thread for work that would block the loop. With each further thread the loop would wait
-    5 ms longer for the interpreter, and none would be faster.
-
-    After each piece of work it rests as long as that took. A loop that reads from many sockets
-    gives the interpreter away with each; without a rest it would get it back, each time, only when
-    the parser is done.
-    """
-
-    def __init__(self) -> None:
-        self._executor: Final = ThreadPoolExecutor(1, "reader")
-        self._lock = asyncio.Lock()
-        self._rested_at = 0.0
-
-    async def do(self, work: Callable[[A], R], argument: A) -> R:
-        """Return `work(argument)`, called in the thread."""
-        async with self.turn():
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work, argument)
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Keep other work waiting: for work that is done in another thread."""
-        async with self._lock:
-            rest = self._rested_at - time.monotonic()
-            if rest > _SHORTEST:
-                await asyncio.sleep(rest)
-            began = time.monotonic()
-            try:
-                yield
-            finally:
-                now = time.monotonic()
-                self._rested_at = now + min(now - began, _LONGEST)

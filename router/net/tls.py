@@ -147,12 +147,13 @@ class Tls:
 
     @property
     def expires(self) -> float:
-        """When the first of the two expires, in Unix time; 0 for none."""
+        """The first expiry of the two, in Unix time; 0 for none."""
         return min(filter(None, (self.ca_ends, self.cert_ends)), default=0.0)
 
     @property
     def vouches_for_itself(self) -> bool:
-        """Whether a certificate in `ca` is not an authority's: those that it signed are refused."""
+        """Return whether a certificate in `ca` is not an authority's: those that it signed are
+        refused."""
         stored = self.trust.cert_store_stats() if self.ca else {"x509": 0, "x509_ca": 0}
         return stored["x509_ca"] < stored["x509"]
 

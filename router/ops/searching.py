@@ -239,8 +239,8 @@ def _replay_event(line: CallerInfo, body: str) -> ReplayEvent:
     return ReplayEvent(
         at=line.at,
         event_id=id_of(line),
-        request_id=line.request_id,
-        number=line.number,
+        request_id=line.view["request_id"],
+        number=line.view["request"],
         hops=line.hops,
         body=body,
     )

@@ -195,17 +195,17 @@ class _Line:
     @property
     def _targets(self) -> Sequence[str]:
         if isinstance(self.event, CallerInfo):
-            return [target.target for target in self.event.targets]
+            return [result["target"] for result in self.event.results]
         name = self.fields.get("target")
         return [name] if isinstance(name, str) else []
 
 
 def _visible(event: EventLine, seen: Sequence[str]) -> EventLine:
     """Return an event without its other targets."""
-    if not isinstance(event, CallerInfo) or len(seen) == len(event.targets):
+    if not isinstance(event, CallerInfo) or len(seen) == len(event.results):
         return event
-    targets = tuple(target for target in event.targets if target.target in seen)
-    return replace(event, targets=targets, routes=())
+    targets = [result for result in event.results if result["target"] in seen]
+    return replace(event, view={**event.view, "targets": targets, "routes": []})
 
 
 def chunk_of(name: str, data: Mapping[str, Any]) -> bytes:

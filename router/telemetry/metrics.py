@@ -181,7 +181,9 @@ _RELOAD = Label("result", ("taken", "refused", "unchanged"))
 
 _REASON = Label("reason", tuple(map(str, Reason)))
 
-_FAILURE = Label("reason", tuple(str(each) for each in Reason if each is not Reason.ACKNOWLEDGED))
+_FAILURE = Label(
+    "reason", tuple(str(reason) for reason in Reason if reason is not Reason.ACKNOWLEDGED)
+)
 
 #: How the last attempt of a dead letter ended, or why there was none.
 _DEATH = Label("reason", (*_FAILURE.values, "target_removed", "unknown"))
@@ -500,14 +502,16 @@ class Metrics:
         for read in self.readings:
             read()
         copy: Metrics = _copied(self)
-        copy.targets = {name: _copied(each) for name, each in self.targets.items()}
-        copy.refused_lately = {code: replace(each) for code, each in self.refused_lately.items()}
+        copy.targets = {name: _copied(target) for name, target in self.targets.items()}
+        copy.refused_lately = {
+            code: replace(recent) for code, recent in self.refused_lately.items()
+        }
         copy.unmatched_lately, copy.readings = replace(self.unmatched_lately), []
         return copy
 
     def among(self, names: Collection[str]) -> Metrics:
         """Return a copy without the numbers of other targets."""
-        targets = {name: each for name, each in self.targets.items() if name in names}
+        targets = {name: target for name, target in self.targets.items() if name in names}
         return replace(self, targets=targets)
 
     def event(self, code: str, seconds: float) -> None:

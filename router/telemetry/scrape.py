@@ -40,7 +40,9 @@ class _Numbers(Collector):
             yield _family(metric, (), {(): getattr(self._metrics, name)})
         for name, metric in TARGET.items():
             targets = self._metrics.targets.items()
-            yield _family(metric, ("target",), {(t,): getattr(each, name) for t, each in targets})
+            yield _family(
+                metric, ("target",), {(t,): getattr(numbers, name) for t, numbers in targets}
+            )
 
 
 def _family(metric: Metric, names: tuple[str, ...], held: dict[tuple[str, ...], Any]) -> Family:

@@ -48,7 +48,7 @@ class Names:
 
     @property
     def are_known(self) -> bool:
-        """Whether there are addresses to use, valid or stale."""
+        """Return whether there are addresses to use, valid or stale."""
         return self._age() < STALE
 
     async def addresses(self) -> list[SocketAddress]:
@@ -211,7 +211,7 @@ class Host:
 
     @property
     def late(self) -> tuple[Reason, str]:
-        """Why there is no connection if `connect` takes too long."""
+        """The reason and the detail if `connect` takes too long."""
         if self._names.are_known:
             return Reason.CONNECT_TIMEOUT, ""
         return Reason.DNS, "no answer in time"

@@ -261,7 +261,8 @@ async def _check_silent(stream: Any) -> None:
 
 
 def _ends_clean(response: httpx.Response) -> bool:
-    """Whether nothing came after the answer. If unknown, no: that only costs a connection."""
+    """Return whether nothing came after the answer. If unknown, no: that only costs a
+    connection."""
     try:
         return not _beyond(response.stream)[0]
     except AttributeError:
@@ -316,7 +317,7 @@ class _Progress:
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Whether the system or a library raised it. Anything else is a fault of our own."""
+    """Return whether the system or a library raised it. Anything else is a fault of our own."""
     library = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError) or library in ("httpx", "httpcore", "h11", "anyio")
 

@@ -42,7 +42,8 @@ from router.model.errors import Refused
 from router.model.event import Event, OutboundEvent
 from router.net.access import Access
 from router.net.http.exchange import EXTENSION, Exchange
-from router.net.loops import Gone, RestingReader
+from router.net.loops import Gone
+from router.net.reader import RestingReader
 from router.routing.table import Plan
 
 #: A W3C `traceparent` of version 00; an all-zero trace or parent is invalid.

@@ -21,7 +21,7 @@ AGAIN = Again("ledger", Question())
 
 
 def chosen(folder: Path, again: Again) -> list[str]:
-    return [event.event_id for event in again.choose(Sources(folder, tell=pytest.fail))]
+    return [event.event_id for event in again.choose(Sources(folder, note=pytest.fail))]
 
 
 def write(folder: Path, lines: list[bytes], random: Random) -> None:
@@ -50,7 +50,7 @@ def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     in_order = sorted(lines, key=lambda line: (time_of(line), json.loads(line)["event_id"]))
     assert every == [json.loads(line)["event_id"] for line in in_order]
     for stop in sorted(random.sample(range(200), 5)):
-        taken = list(AGAIN.choose(Sources(tmp_path, tell=pytest.fail)))
+        taken = list(AGAIN.choose(Sources(tmp_path, note=pytest.fail)))
         last = next(event for event in taken if event.event_id == every[stop])
         SegmentStore(tmp_path, 1 << 40, 30 * 86400.0).tidy()
         for segment in found(tmp_path):

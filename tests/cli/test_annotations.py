@@ -1,4 +1,4 @@
-"""What a command found, in the formats of CI systems."""
+"""Problems in the formats of CI systems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Said = Callable[..., str]
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """What is printed of some in a format."""
+    """Return a function that gives the output in a format."""
 
     def printed(format: str, *checked: Checked) -> str:
         say_checked(format, "probe", checked)
@@ -27,7 +27,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 def test_github_keeps_an_annotation_on_one_line(said: Said) -> None:
-    """What GitHub gives a meaning to is escaped, so that no text ends its command or begins one."""
+    """Characters with a meaning are escaped, so that no text ends a command or begins one."""
     out = said("github", Checked([PLACED, Annotation("notice", "::error::x")]))
     assert out.splitlines() == [
         "::error file=a%2Cb%3Ac.yaml,line=3,col=7::50 %25: a,b%0Athe next line <&> \\u001b[31m",
@@ -36,7 +36,7 @@ def test_github_keeps_an_annotation_on_one_line(said: Said) -> None:
 
 
 def test_gitlab_has_a_fingerprint_for_each(said: Said) -> None:
-    """What is said twice of one file are two; what is about no file is at the program's name."""
+    """A message that a file has twice is two issues. Without a file, the program is named."""
     twice = [PLACED, PLACED, Annotation("warning", "x"), Annotation("notice", "y")]
     found = json.loads(said("gitlab", Checked(twice)))
     assert len({each["fingerprint"] for each in found}) == 4

@@ -50,7 +50,7 @@ def test_only_a_known_target_is_paused(shop: Shop, table: Path) -> None:
     assert "has no target 'gone'" in run(shop, table, "pause", "gone", *PAUSE).err
     table.unlink()
     refused = complaint(run(shop, table, "pause", "gnoe", *PAUSE), 2)
-    assert "did you mean gone? Whether it is a target can't be told" in refused
+    assert "can't be read (--config), did you mean gone?" in refused
     assert run(shop, table, "pause", "gone", *PAUSE).code == 0
 
 

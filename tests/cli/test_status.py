@@ -135,12 +135,6 @@ def test_events_without_a_route_and_refused_callbacks_are_not_well(tmp_path: Pat
     assert "callbacks: 1 callback refused with 400 since" in text
 
 
-def test_its_help_names_the_variables_of_a_remote_router() -> None:
-    text = quick("status", "--help").stdout.decode()
-    assert "EBAAS_ROUTER_URL" in text
-    assert "EBAAS_ROUTER_TOKEN_FILE" in text
-
-
 def test_the_worst_comes_first() -> None:
     """The longest failure, then dead letters, pauses, waiting deliveries, and then names."""
     targets = {
@@ -214,14 +208,14 @@ def test_long_and_wide_names_fit() -> None:
     ("answer", "why"),
     [
         (http_answer("[]", "200 OK"), "is of another version than this command"),
-        (http_answer('{"code":"404"}', "404 No"), "is no router's ops port (HTTP 404)"),
-        (http_answer("[" * 5000, "200 OK"), "the answer is no JSON: that is no router"),
+        (http_answer('{"code":"404"}', "404 No"), "is not a router's ops port (HTTP 404)"),
+        (http_answer("[" * 5000, "200 OK"), "the response is not JSON: the server is not a router"),
         (http_answer('{"status":"ok"}', "200 OK"), "is of another version than this command"),
         (said({"one": {}}), "is of another version than this command"),
         (said({"one": failing("yesterday")}), "is of another version than this command"),
         (said({"one": one(in_flight=10**400)}), "is of another version than this command"),
         (said([1]), "is of another version than this command"),
-        (b"220 mail.example ESMTP\r\n\r\n", "what answers there is no HTTP server"),
+        (b"220 mail.example ESMTP\r\n\r\n", "the server there does not speak HTTP"),
     ],
 )
 def test_a_wrong_answer_is_one_line(answer: bytes, why: str) -> None:

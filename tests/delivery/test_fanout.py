@@ -1,23 +1,22 @@
-"""Fan-out and reply, the whole router against targets that misbehave, over real sockets."""
+"""Fan-out and reply: the whole router against targets that misbehave, over real sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from tests.support.hostile import hostile
 from tests.support.house import event, house, routes, stand_in
-from tests.support.sockets import HeldPort
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-#: Behaviour to the reason in the event's line, and how often the target saw the request.
+#: By behaviour: the reason in the event's line, and how often the target got the request.
 HOSTILE = {
     "refuses": ("connect_refused", 0),
     "never_accepts": ("connect_timeout", 0),
@@ -52,16 +51,16 @@ HOSTILE = {
     "gzip": ("encoded", 1),
 }
 
-KIND = ("resets_after", "closes_after", "http_1_0", "informational", "chunked", "says_close")
+SOUND = ("resets_after", "closes_after", "http_1_0", "informational", "chunked", "says_close")
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_target_is_a_500_with_its_reason(name: str) -> None:
-    """Whatever a required target does but acknowledge, the reply is 500, the reason is one word,
-    the request is not sent twice, and a sound target beside it is reached."""
+    """If a required target does anything but acknowledge, the reply is 500, the reason is one word,
+    the request is sent once, and a good target beside it gets the event."""
     reason, seen = HOSTILE[name]
     async with hostile(name) as bad, hostile("answers") as good:
-        # Short where it has to pass; where it must not, long enough for a busy machine.
+        # Short if it has to pass, otherwise long enough for a busy machine.
         timeout = "500ms" if reason.endswith("timeout") else "10s"
         targets = {"bad": {"url": bad.url, "timeout": timeout}, "good": good.url}
         async with house(routes(targets)) as router:
@@ -72,25 +71,6 @@ async def test_a_hostile_target_is_a_500_with_its_reason(name: str) -> None:
     assert line["targets"]["bad"]["reason"] == reason
     assert line["targets"]["good"]["reason"] == "acknowledged"
     assert (requests, len(good.requests)) == (seen, 1)
-
-
-async def test_a_router_that_is_its_own_target_does_not_send_for_ever() -> None:
-    """What it sends itself is refused once it has come round three times; others have it as often
-    and once more, and whoever looks learns why."""
-    with closing(HeldPort()) as own:
-        me = f"http://127.0.0.1:{own.number}/callback"
-        listener = own.listen()
-    async with hostile("answers") as good:
-        table = routes({"good": good.url}, {"me": me})
-        async with house(table, listener=listener) as router:
-            assert (await router.post()).json()["code"] == "000"
-            await router.line("event", 4)
-            refused = await router.line("refused")
-            events = [each for each in router.lines if each["happening"] == "event"]
-    assert (refused["code"], refused["why"]) == ("508", "it has come through more than 3 routers")
-    assert {each["code"] for each in events} == {"000"}
-    assert [each["targets"]["me"].get("code") for each in events].count("508") == 1
-    assert len(good.requests) == 4
 
 
 @pytest.mark.parametrize(
@@ -105,7 +85,7 @@ async def test_a_router_that_is_its_own_target_does_not_send_for_ever() -> None:
 async def test_a_router_says_how_many_routers_were_before(
     came: dict[str, str], sent: str | None
 ) -> None:
-    """Only where one was; EBaaS names no target."""
+    """Only if there was one; EBaaS sends no `x-ebaas-target`."""
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         assert (await router.post(headers=came)).json()["code"] == "000"
     assert seen[0].headers.get("x-ebaas-hops") == sent
@@ -120,9 +100,9 @@ async def test_what_came_through_too_many_routers_is_refused(hops: str) -> None:
     assert seen == []
 
 
-@pytest.mark.parametrize("name", KIND)
-async def test_an_odd_but_sound_answer_acknowledges(name: str) -> None:
-    """HTTP that is unusual but right is no failure."""
+@pytest.mark.parametrize("name", SOUND)
+async def test_an_unusual_but_valid_answer_acknowledges(name: str) -> None:
+    """Unusual but valid HTTP is not a failure."""
     async with hostile(name) as target, house(routes({"one": target.url})) as router:
         reply = await router.post()
     assert reply.json()["code"] == "000"
@@ -130,8 +110,8 @@ async def test_an_odd_but_sound_answer_acknowledges(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["refuses", "says_nothing", "code_500", "huge_chunked"])
 async def test_an_optional_targets_failure_never_counts(name: str) -> None:
-    """An optional target can fail in any way: the reply is 000 and does not wait for it, and its
-    loss is logged with its owner."""
+    """An optional target may fail in any way: the reply is 000 and does not wait for it, and
+    without a store the loss is logged as an error with its owner."""
     async with hostile(name) as bad, hostile("answers") as good:
         optional = {"bad": {"url": bad.url, "timeout": "1s", "owner": "team x"}}
         async with house(routes({"good": good.url}, optional)) as router:
@@ -142,11 +122,11 @@ async def test_an_optional_targets_failure_never_counts(name: str) -> None:
     assert reply.json()["code"] == "000"
     assert waited < 1.0 or name != "says_nothing"
     assert event_line["targets"]["bad"]["as"] == "optional"
+    assert (event_line["level"], lost["level"]) == ("error", "error")
     assert (lost["target"], lost["owner"]) == ("bad", "team x")
 
 
 async def test_an_event_with_only_optional_targets_is_acknowledged_at_once() -> None:
-    """Nothing required: nothing to wait for."""
     async with hostile("says_nothing") as bad:
         optional = {"bad": {"url": bad.url, "timeout": "500ms"}}
         async with house(routes(optional=optional)) as router:
@@ -158,7 +138,7 @@ async def test_an_event_with_only_optional_targets_is_acknowledged_at_once() -> 
 
 
 async def test_all_targets_are_called_at_once() -> None:
-    """Five targets of a plan hold their answers until all five have the request."""
+    """Five targets hold their answers until all five have the request."""
     together = asyncio.Barrier(5)
 
     async def answer_together(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -180,8 +160,8 @@ async def test_all_targets_are_called_at_once() -> None:
 
 
 async def test_the_reply_goes_out_by_reply_within_and_the_attempt_runs_on() -> None:
-    """A target slower than `reply_within` makes the reply 500 in time; its late acknowledgement
-    is still in the event's line."""
+    """A target slower than `reply_within` makes the reply 500 in time; its late acknowledgement is
+    in the event's line."""
     async with hostile("answers_late", seconds=1.0) as slow:
         table = routes({"slow": slow.url}, ebaas={"reply_within": "300ms"})
         async with house(table) as router:
@@ -196,7 +176,7 @@ async def test_the_reply_goes_out_by_reply_within_and_the_attempt_runs_on() -> N
 
 
 async def test_a_failure_waits_until_every_required_target_is_decided() -> None:
-    """One failed target does not end the request: a retry would overlap what is in flight."""
+    """One failure does not end the request: a retry would overlap the attempts in flight."""
     async with (
         hostile("code_500") as bad,
         hostile("answers_late", seconds=0.3) as slow,
@@ -209,15 +189,15 @@ async def test_a_failure_waits_until_every_required_target_is_decided() -> None:
 
 
 def each_its_own(**targets: Any) -> dict[str, Any]:
-    """A routes.yaml in which each target has a route of its own, by its name."""
+    """Return a routes.yaml with a route for each target, by its name."""
     routes = [{"name": name, "match": f"{name}.*", "required": [name]} for name in targets]
     return {"version": 1, "targets": targets, "routes": routes}
 
 
 async def test_a_hung_target_delays_no_event_that_does_not_need_it() -> None:
-    """With its places and its line full of hung attempts, a target is `saturated` for itself
-    alone, and holds no more connections than its places. Whoever comes before it could have
-    answered is refused."""
+    """With its slots and its line full of hung attempts, only this target is `saturated`, and it
+    has no more connections than slots. Events that come before it could have answered are
+    refused."""
     async with hostile("says_nothing") as hung, hostile("answers") as good:
         table = each_its_own(
             hung={"url": hung.url, "timeout": "3s", "max_in_flight": 4}, good={"url": good.url}
@@ -243,8 +223,8 @@ async def test_a_hung_target_delays_no_event_that_does_not_need_it() -> None:
 
 
 async def test_no_target_may_hold_more_than_its_share_of_all_requests() -> None:
-    """However large its `max_in_flight`, a target holds at most half of `--max-requests`, so that
-    one that hangs leaves the house open for the others."""
+    """However large its `max_in_flight`, a target holds at most half of `--max-requests`, so that a
+    target that hangs leaves room for the others."""
     async with hostile("says_nothing") as hung, hostile("answers") as good:
         table = each_its_own(
             hung={"url": hung.url, "timeout": "2s", "max_in_flight": 1000}, good={"url": good.url}
@@ -256,39 +236,3 @@ async def test_no_target_may_hold_more_than_its_share_of_all_requests() -> None:
             assert not all(task.done() for task in stuck)
             await asyncio.gather(*stuck)
     assert hung.connections == 10
-
-
-async def test_the_next_event_uses_the_connection_again() -> None:
-    """Connections are kept alive: ten events in turn need one."""
-    async with hostile("answers") as target, house(routes({"one": target.url})) as router:
-        for _ in range(10):
-            assert (await router.post()).json()["code"] == "000"
-        assert target.accepted == 1
-
-
-async def test_a_stale_connection_costs_no_event() -> None:
-    """A target that closes its idle connections is called on a new one, once per event."""
-    async with hostile("closes_after") as target, house(routes({"one": target.url})) as router:
-        for _ in range(5):
-            assert (await router.post()).json()["code"] == "000"
-        assert (target.accepted, len(target.requests)) == (5, 5)
-
-
-async def test_a_target_that_several_routes_name_is_called_once() -> None:
-    """The plan is the union: required wins over optional, and each target gets one request."""
-    async with hostile("answers") as target:
-        table: dict[str, Any] = {
-            "version": 1,
-            "targets": {"one": {"url": target.url}},
-            "routes": [
-                {"name": "first", "match": "a.*", "optional": ["one"]},
-                {"name": "second", "match": "*.1", "required": ["one"]},
-                {"name": "third", "match": {"event_topic": "gs"}, "optional": ["one"]},
-            ],
-        }
-        async with house(table) as router:
-            await router.post()
-            line = await router.line("event")
-        assert len(target.requests) == 1
-    assert line["targets"]["one"]["as"] == "required"
-    assert line["routes"] == ["first", "second", "third"]

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import signal
-from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,15 +30,11 @@ from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import State, Store, StoreFailed, StoreLimits
 from router.store.sqlite.store import SqliteStore
-from tests.support.effort import LONG
 from tests.support.hostile import hostile
 from tests.support.house import House, event, house, routes
 from tests.support.notified import NO, TARGETS, YES, Faulty, Process, T, to
 from tests.support.postgres import Database
-from tests.support.receivers import GOOD, Right
-from tests.support.receivers import serving as receiving
-from tests.support.serving import Serving
-from tests.support.waiting import until, wait_until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -356,59 +349,3 @@ async def test_a_bot_costs_events_nothing(tmp_path: Path, bot: str, kept: bool) 
 def _in_flight(router: House) -> int:
     router.app.parts.sender.measure()
     return router.app.metrics.of("bot").in_flight
-
-
-@pytest.mark.skipif(not LONG, reason="seconds: make test-long")
-@pytest.mark.postgresql
-def test_nodes_report_it_once(tmp_path: Path, database: Database) -> None:
-    """Two real nodes on one store: for both a target does not exist, both refuse a routes.yaml and
-    take another; a bot receives each notification once, by the contract."""
-    bodies: list[dict[str, Any]] = []
-
-    class Bot(Right):
-        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
-            bodies.append({**json.loads(body), "key": headers["x-ebaas-event-key"]})
-            return 200, GOOD
-
-    def keys() -> Counter[str]:
-        return Counter(body["event_key"] for body in bodies)
-
-    class Gone(Right):
-        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
-            return 404, b""
-
-    with receiving(Gone) as ledger, receiving(Bot) as bot:
-        table = routes(None, {"ledger": {"url": ledger, "acknowledge": "status"}})
-        table["targets"]["bot"] = {"url": bot}
-        ours = {"name": "ours", "match": "ebaas-router.*", "optional": ["bot"]}
-        table["routes"].append(ours)
-        file = tmp_path / "routes.yaml"
-        file.write_text(json.dumps(table))
-
-        def reload(text: str, result: str, count: int) -> None:
-            file.write_text(text)
-            for node in (one, other):
-                node.process.send_signal(signal.SIGHUP)
-                node.wait_for(partial(have, node, result, count))
-
-        def have(node: Serving, result: str, count: int) -> bool:
-            return [line["result"] for line in node.lines("reload")].count(result) == count
-
-        one, other = (Serving(file, database, (), {}) for _ in range(2))
-        with closing(one), closing(other):
-            for name in range(10):
-                assert one.post(f"{name}") == other.post(f"other {name}") == "000"
-            wait_until(lambda: keys()["ebaas-router.target.failing.ledger"])
-            reload("{}", "refused", 1)
-            wait_until(lambda: keys()["ebaas-router.config.refused"])
-            reload(json.dumps({**table, "ebaas": {"grace": "61s"}}), "taken", 1)
-            wait_until(lambda: keys()["ebaas-router.config.changed"] == 1)
-            # A second notification of anything else would have come by the end of this.
-            reload(json.dumps({**table, "ebaas": {"grace": "62s"}}), "taken", 2)
-            wait_until(lambda: keys()["ebaas-router.config.changed"] == 2)
-    assert keys() == {
-        "ebaas-router.target.failing.ledger": 1,
-        "ebaas-router.config.refused": 1,
-        "ebaas-router.config.changed": 2,
-    }
-    assert all(body["key"] == body["event_key"] for body in bodies)

@@ -1,4 +1,4 @@
-"""What an answer means: only a plain yes in the target's own terms acknowledges."""
+"""The meaning of an answer: only a plain yes in the target's own terms acknowledges."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_answer_has_one_reason(status: int, body: bytes, reason: Reason) -> N
     ],
 )
 def test_an_answer_of_too_much_work_is_not_read(data: str, detail: str | None) -> None:
-    """It does not acknowledge, whatever its code is, and the bound is named."""
+    """It does not acknowledge, whatever its code, and the detail names the limit."""
     attempt = judge(Answer(200, f'{{"code":"000","data":{data}}}'.encode()), CODE, 0.0, 0.0)
     if detail is None:
         assert attempt.reason is Reason.ACKNOWLEDGED
@@ -94,25 +94,24 @@ def test_an_answer_of_too_much_work_is_not_read(data: str, detail: str | None) -
     ],
 )
 def test_a_target_that_acknowledges_by_status_needs_only_a_2xx(status: int, reason: Reason) -> None:
-    """`acknowledge: status` asks for nothing but the status."""
     assert judge(Answer(status, b"", encoding="gzip"), STATUS, 0.0, 0.0).reason is reason
 
 
 def test_a_compressed_answer_is_not_guessed_at() -> None:
-    """A content-encoding that nobody asked for is a failure of its own name."""
+    """An unrequested content-encoding has a reason of its own."""
     attempt = judge(Answer(200, YES, encoding="gzip"), CODE, 0.0, 0.0)
     assert attempt.reason is Reason.ENCODED
 
 
 def test_a_failure_keeps_what_is_known_of_delivery() -> None:
-    """Whether the request may have been delivered comes through from the engine."""
+    """The engine's word on whether the request may have been delivered is kept."""
     for delivered in (True, False):
         failure = Failure(Reason.RESET, delivered, 200, "closed")
         attempt = judge(failure, CODE, 0.5, 0.0)
         assert (attempt.reason, attempt.delivered, attempt.status) == (Reason.RESET, delivered, 200)
 
 
-def test_what_a_target_says_is_quoted_short_and_harmless() -> None:
+def test_a_targets_code_is_quoted_short_and_harmless() -> None:
     """A code that tries to write a log line of its own is cut and escaped."""
     body = b'{"code":"\\u001b[31m\\n' + b"x" * 1000 + b'"}'
     detail = judge(Answer(200, body), CODE, 0.0, 0.0).detail
@@ -129,7 +128,8 @@ _members = st.lists(
 
 @st.composite
 def _bodies(draw: st.DrawFn) -> bytes:
-    """Objects much like the contract's, their members in any order and number, a byte amiss."""
+    """Make objects much like the contract's, with members in any order and number, and a wrong
+    byte."""
     colon, comma = draw(st.sampled_from([":", ": "])), draw(st.sampled_from([",", ", "]))
     plainly = draw(st.booleans())
     members = [
@@ -148,24 +148,10 @@ def _bodies(draw: st.DrawFn) -> bytes:
 @example(b'{"code":"000","msg":"\xed\xa0\x80"}')
 @example(b'{"code":"000","msg":"\xff"}')
 @example(b'{"code":"000","code":"500"}')
-def test_what_is_known_at_a_glance_is_an_acknowledgement_to_the_strict_reading(body: bytes) -> None:
-    """The short way never says more than the long one."""
+def test_the_quick_check_agrees_with_the_strict_one(body: bytes) -> None:
+    """The quick check never accepts more than the strict one."""
     if is_usual(body):
         assert read_contract(body, CODE).reason is Reason.ACKNOWLEDGED
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        YES,
-        b'{"code":"000"}',
-        b'{"request_id": "b372", "code": "000", "msg": "ok"}',
-        b'{ "code":"000" }',
-    ],
-)
-def test_the_usual_acknowledgements_are_known_at_a_glance(body: bytes) -> None:
-    """As the platform's page, json.dumps and JSON.stringify write them."""
-    assert is_usual(body)
 
 
 @pytest.mark.parametrize(
@@ -187,15 +173,9 @@ def test_the_usual_acknowledgements_are_known_at_a_glance(body: bytes) -> None:
 def test_a_failed_attempt_has_the_receivers_words(
     status: int, body: str, code: str, msg: str
 ) -> None:
-    """Its code and message; of what is no contract answer the beginning of its text."""
+    """Its code and message; of other answers the beginning of the text."""
     attempt = judge(Answer(status, body.encode()), CODE, 0.0, 7.0)
     assert (attempt.code, attempt.msg, attempt.at) == (code, msg, 7.0)
-
-
-def test_what_acknowledges_says_nothing() -> None:
-    """A good answer is not looked at any further."""
-    attempt = judge(Answer(200, YES), CODE, 0.0, 7.0)
-    assert (attempt.code, attempt.msg, attempt.at) == ("", "", 7.0)
 
 
 @given(
@@ -221,8 +201,8 @@ def test_a_receivers_words_are_harmless(text: str, naughty: str) -> None:
     ],
 )
 def test_no_detail_of_an_attempt_has_a_secret(answer: Answer) -> None:
-    """Neither a code nor an encoding that is quoted, nor what is said of a URL: whatever was sent,
-    in a header or in a part of the URL that is not printed, comes back masked."""
+    """Quoted codes, encodings and texts are masked: secrets of headers, and parts of the URL that
+    are not printed."""
     target = replace(
         CODE,
         url="http://127.0.0.1/callback/canary-path?token=canary-query",
@@ -237,7 +217,7 @@ def test_no_detail_of_an_attempt_has_a_secret(answer: Answer) -> None:
 
 
 def test_a_targets_own_secrets_are_masked_in_its_words() -> None:
-    """A receiver that repeats our token to us does not bring it into logs and stores."""
+    """A receiver that repeats our token does not bring it into logs and stores."""
     secrets = (("authorization", Secret("Bearer canary-1234")),)
     target = replace(CODE, headers=secrets, secret=(Secret("whsec-canary"),))
     body = b'{"code":"401","msg":"canary-1234 is not whsec-canary"}'

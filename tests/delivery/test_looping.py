@@ -1,4 +1,4 @@
-"""A router that is among its own targets, the whole of it with a real store over real sockets."""
+"""A router among its own targets, with a real store over real sockets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dead_letters(router: House) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def looping(required: Mapping[str, str], store: Path, **top: Any) -> AsyncIterator[House]:
-    """A router whose optional target is itself."""
+    """Run a router whose optional target is itself."""
     with closing(HeldPort()) as own:
         me = f"http://127.0.0.1:{own.number}/callback"
         listener = own.listen()
@@ -39,8 +39,8 @@ async def looping(required: Mapping[str, str], store: Path, **top: Any) -> Async
 async def test_a_router_that_is_its_own_optional_target_sends_four_times(
     http_status: str, tmp_path: Path
 ) -> None:
-    """The other target gets one callback at most four times. Then the queue has nothing left: the
-    delivery that came back is a dead letter at once, and its reason says why."""
+    """The other target gets one callback at most four times. Then the queue is empty: the delivery
+    that came back is a dead letter at once, and its reason says why."""
     store = tmp_path / "store.db"
     async with (
         stand_in() as (url, seen),
@@ -51,12 +51,11 @@ async def test_a_router_that_is_its_own_optional_target_sends_four_times(
         await until(lambda: len(seen) > 4 or not query(store, _OPEN))
         dead = dead_letters(router)
     assert len(seen) == 4
-    assert [(each["target"], each["reason"]) for each in dead] == [("me", "looping")]
+    assert [(line["target"], line["reason"]) for line in dead] == [("me", "looping")]
 
 
 async def test_a_retry_counts_on_from_where_the_event_had_come(tmp_path: Path) -> None:
-    """A delivery that the queue sends says how many routers the event came through, as its first
-    attempt did."""
+    """A retry of the queue has the same number of routers in its header as the first attempt."""
     store = tmp_path / "store.db"
     from_a_router = {"x-ebaas-target": "me", "x-ebaas-hops": "1"}
     async with stand_in(code="500") as (url, seen):
@@ -69,8 +68,8 @@ async def test_a_retry_counts_on_from_where_the_event_had_come(tmp_path: Path) -
 
 
 async def test_a_loop_at_a_required_target_stays_with_ebaas(tmp_path: Path) -> None:
-    """The event gets no `000`, and EBaaS's retry calls the target again: by then somebody may have
-    changed the routes. The reason says what is wrong."""
+    """The event gets no `000`, and EBaaS's retry calls the target again: the routes may have been
+    changed by then. The reason says what is wrong."""
     store = tmp_path / "store.db"
     async with (
         stand_in(code="508", status=508) as (url, _),

@@ -1,4 +1,4 @@
-"""The memory on a real file that goes away and comes back, and what is written then."""
+"""The memory on a real store that goes away and comes back, and what is written then."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass
 class Requests:
-    """Requests to a router with two targets; their events are known by their bodies."""
+    """Requests to a router with two targets; events differ by their bodies."""
 
     scene: Scene
     path: Path
@@ -57,13 +57,13 @@ class Requests:
         )
 
     async def fails(self, body: bytes = b"{}") -> None:
-        """Its first request leaves a record: `one` has acknowledged, and `two` has not."""
+        """Leave a record: `one` has acknowledged, and `two` has not."""
         self.scene.answers |= {"one": YES, "two": NO}
         assert not (await self.post(body)).settled
 
     @contextmanager
     def away(self, table: str = "events") -> Iterator[None]:
-        """The store can't be asked while the block lasts."""
+        """Break the store while the block lasts."""
         with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
             other.execute(f"ALTER TABLE {table} RENAME TO away")
             try:
@@ -72,11 +72,11 @@ class Requests:
                 other.execute(f"ALTER TABLE away RENAME TO {table}")
 
     async def left(self, body: bytes = b"{}") -> list[tuple[Record, dict[str, State]]]:
-        found = await self.scene.store.find(hashlib.sha256(body).digest(), T)
-        return [(kept.record, {row.target: row.state for row in kept.rows}) for kept in found]
+        records = await self.scene.store.find(hashlib.sha256(body).digest(), T)
+        return [(kept.record, {row.target: row.state for row in kept.rows}) for kept in records]
 
     async def is_over(self) -> None:
-        """EBaaS has given up what it still was to be told; the queue has tidied up."""
+        """Let every record expire, and the queue tidy up."""
         self.scene.time += 86400 * 30
         await self.scene.the_queue.tidy()
 
@@ -88,7 +88,7 @@ async def requests(tmp_path: Path) -> AsyncIterator[Requests]:
 
 
 async def test_a_000_given_blindly_leaves_no_dead_letter(requests: Requests) -> None:
-    """The record that its retry could not see awaits nothing any more, before any record ends."""
+    """The record that the retry could not see is superseded before it ends."""
     await requests.fails()
     requests.scene.answers["two"] = YES
     with requests.away():
@@ -101,7 +101,7 @@ async def test_a_000_given_blindly_leaves_no_dead_letter(requests: Requests) -> 
 
 
 async def test_a_record_made_after_a_blind_000_stays(requests: Requests) -> None:
-    """It is another event's, for all one can tell: it awaits its own retry."""
+    """It may be another event's: it awaits its own retry."""
     requests.scene.answers |= {"one": YES, "two": YES}
     with requests.away():
         assert (await requests.post()).settled
@@ -116,8 +116,8 @@ async def test_a_record_made_after_a_blind_000_stays(requests: Requests) -> None
 async def test_a_claimed_record_learns_of_what_its_close_could_not_write(
     requests: Requests, is_retried: bool
 ) -> None:
-    """The retry is told as a failure. Its acknowledgements are written: the next one does not ask
-    for them again, and where none comes, they leave no dead letter."""
+    """The retry fails. Its acknowledgements are written later: the next retry does not call the
+    targets again, and without one they are not dead letters."""
     await requests.fails()
     del requests.scene.answers["two"]
     retry = asyncio.create_task(requests.post())
@@ -138,7 +138,7 @@ async def test_a_claimed_record_learns_of_what_its_close_could_not_write(
 
 
 async def test_a_late_acknowledgement_is_written_once_the_store_is_back(requests: Requests) -> None:
-    """And nobody is called for it again."""
+    """And no target is called for it again."""
     requests.scene.answers["one"] = YES
     outcome = await requests.post(seconds=0.3)
     assert not outcome.settled
@@ -154,7 +154,7 @@ async def test_a_late_acknowledgement_is_written_once_the_store_is_back(requests
 
 
 async def test_what_the_queue_has_delivered_is_not_sent_again(requests: Requests) -> None:
-    """The store was away when its attempt ended, and is back when the lease is over."""
+    """The store was away when the attempt ended, and is back when the lease is over."""
     scene = requests.scene
     await scene.queue("event", "one")
     await scene.begun()
@@ -171,7 +171,7 @@ async def test_what_the_queue_has_delivered_is_not_sent_again(requests: Requests
 async def test_what_waits_for_the_store_is_bounded(
     requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first ones are kept; what finds no room is counted."""
+    """The first ones are kept; those without room are counted."""
     monkeypatch.setattr(memory_module, "MAX_OWED", 2)
     bodies = [b"%d" % number for number in range(4)]
     for body in bodies:
@@ -190,8 +190,8 @@ async def test_what_waits_for_the_store_is_bounded(
 async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(
     requests: Requests,
 ) -> None:
-    """A `000` that is given while the store takes its time for that needs another round of it, and
-    until then no record is claimed."""
+    """A `000` given while the store is slow at that needs another round, and until then no record
+    is claimed."""
     await requests.fails()
     requests.scene.answers |= {"one": YES, "two": YES}
     with requests.away():
@@ -211,11 +211,11 @@ async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(
     assert (await requests.post(b"third")).recalled.record
 
 
-async def test_who_hangs_up_while_optional_targets_have_their_time_leaves_a_record(
+async def test_a_hang_up_during_the_wait_for_optional_targets_leaves_a_record(
     requests: Requests,
 ) -> None:
-    """The required target has acknowledged, but nobody hears a `000`: the retry goes on with the
-    record, and does not call it again."""
+    """The required target has acknowledged, but the caller gets no `000`: the retry continues the
+    record, and does not call that target again."""
     requests.scene.answers["one"] = YES
     gone = asyncio.get_running_loop().create_future()
     first = asyncio.create_task(requests.post(optional=True, gone=gone))
@@ -232,8 +232,8 @@ async def test_who_hangs_up_while_optional_targets_have_their_time_leaves_a_reco
     assert [name for name, _ in requests.scene.sent].count("one") == 1
 
 
-async def test_a_failed_attempt_to_make_good_loses_nothing(requests: Requests) -> None:
-    """The store goes away again in the middle of it."""
+async def test_a_second_outage_loses_nothing(requests: Requests) -> None:
+    """The store goes away again while pending results are written."""
     await requests.fails()
     requests.scene.answers["two"] = YES
     with requests.away():
@@ -248,7 +248,7 @@ async def test_a_failed_attempt_to_make_good_loses_nothing(requests: Requests) -
 
 
 class SlowLookUp:
-    """A store whose look-ups have read their rows and do not return them yet."""
+    """A store whose look-ups have read their rows but do not return yet."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""When a store's outage is over, and how long it was."""
+"""The end of a store's outage, and its length."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ def outage() -> Outage:
     return Outage(("reads", "writes"), 100.0)
 
 
-def test_there_is_none_without_a_failure() -> None:
-    """What goes well again and again is nothing to tell."""
-    store = outage()
-    assert [store.succeed(name, 101.0) for name in ("reads", "writes", "reads")] == [None] * 3
-
-
-def test_it_is_over_once_every_round_has_gone_well() -> None:
-    """One that goes well all along does not end it, nor does one before the last failure."""
+def test_it_is_over_once_every_round_has_succeeded() -> None:
+    """A round that succeeds all along does not end it, nor does one before the last failure."""
     store = outage()
     store.begin()
     assert store.succeed("reads", 101.0) is None
@@ -26,8 +20,8 @@ def test_it_is_over_once_every_round_has_gone_well() -> None:
     assert store.succeed("reads", 104.0) is not None
 
 
-def test_it_is_told_once() -> None:
-    """What goes well after its end tells nothing more, and the next one is one of its own."""
+def test_it_is_reported_once() -> None:
+    """Success after its end reports nothing more, and the next outage is another one."""
     store = outage()
     for began in (200.0, 300.0):
         store.begin()
@@ -39,7 +33,7 @@ def test_it_is_told_once() -> None:
 
 
 def test_it_is_as_long_as_the_round_that_failed_longest() -> None:
-    """It counts from when that last went well, also where the failure took a while to show."""
+    """It counts from that round's last success, even if the failure took a while to show."""
     store = outage()
     store.succeed("writes", 105.0)
     for now in range(106, 116):

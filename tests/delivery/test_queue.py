@@ -1,4 +1,4 @@
-"""The queue at work on a real store: what is due is sent, by its waits, fair among targets."""
+"""The queue on a real store: due deliveries are sent, by its waits, fairly among targets."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 async def states(scene: Scene, body: bytes = b"{}") -> list[DeliveryRow]:
-    found = await scene.store.find(hashlib.sha256(body).digest(), T)
-    return [row for kept in found for row in kept.rows]
+    records = await scene.store.find(hashlib.sha256(body).digest(), T)
+    return [row for kept in records for row in kept.rows]
 
 
 async def test_what_is_due_is_sent_as_it_was(scene: Scene) -> None:
@@ -78,22 +78,9 @@ async def test_a_failure_is_due_again_after_its_wait(scene: Scene) -> None:
     await scene.until(2)
 
 
-async def test_what_runs_out_of_retries_is_a_dead_letter(scene: Scene) -> None:
-    """With the reason of its last attempt."""
-    scene.answers["one"] = NO
-    await scene.queue("event", "one")
-    for count in (1, 2):
-        await scene.until(count)
-        scene.time += 100
-    (row,) = await states(scene)
-    assert (row.state, row.reason, row.retries) == (State.DEAD, "connect_refused", 2)
-    await scene.the_queue.send_due()
-    assert len(scene.sent) == 2
-
-
 async def test_a_removed_targets_deliveries_are_dead_letters(scene: Scene) -> None:
-    """Once it has been away for long, and not before: another process may know it already. They
-    are not sent anywhere, and say why."""
+    """Only after a while, since another process may know the target already. They are sent nowhere,
+    and their reason says why."""
     await scene.queue("event", "gone")
     await scene.the_queue.send_due()
     scene.time += REMOVED_AFTER - 1
@@ -107,7 +94,8 @@ async def test_a_removed_targets_deliveries_are_dead_letters(scene: Scene) -> No
 
 
 async def test_a_target_that_comes_later_gets_what_waits(scene: Scene) -> None:
-    """What another process has queued by a newer routes.yaml; and being unknown is counted anew."""
+    """Another process has queued it by a newer routes.yaml. The time of being unknown starts
+    anew."""
     gone = scene.targets.pop("one")
     await scene.queue("event", "one")
     await scene.the_queue.send_due()
@@ -122,7 +110,7 @@ async def test_a_target_that_comes_later_gets_what_waits(scene: Scene) -> None:
 
 
 async def test_a_target_that_hangs_delays_nobody_else(tmp_path: Path) -> None:
-    """Two thousand of its deliveries are due before anybody's; the others' go out at once."""
+    """Two thousand of its deliveries are due before those of the others, which are sent at once."""
     others = [f"other{n}" for n in range(5)]
     async with opened(tmp_path, "dead", *others) as scene:
         await asyncio.gather(*(scene.queue(f"dead-{n}", "dead") for n in range(2000)))
@@ -148,8 +136,8 @@ async def test_what_is_in_flight_is_bounded(tmp_path: Path) -> None:
         assert set(scene.busy) == set(names)
 
 
-def test_the_next_place_goes_to_whoever_has_fewest() -> None:
-    """Places are dealt one by one, each target up to its own bound."""
+def test_the_next_attempt_goes_to_the_target_with_fewest() -> None:
+    """Attempts are shared out one by one, up to each target's limit."""
     assert shares({"a": 8, "b": 8}, {"a": 3}) == {"a": 5, "b": 8}
     assert shares({"a": 8, "b": 2}, {"a": 8}) == {"b": 2}
     assert shares({"a": 8, "b": 8, "c": 8}, {"d": MAX_IN_FLIGHT - 2}) == {"a": 1, "b": 1}
@@ -158,7 +146,7 @@ def test_the_next_place_goes_to_whoever_has_fewest() -> None:
 
 
 async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
-    """What a process took before it died is sent by another, once no attempt can be in flight."""
+    """Another process sends what a dead process had taken, once no attempt can be in flight."""
     async with opened(tmp_path, "one") as dead, opened(tmp_path, "one") as other:
         await dead.queue("event", "one")
         await dead.the_queue.send_due()
@@ -173,8 +161,8 @@ async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("attempt", [YES, NO])
-async def test_an_attempt_that_is_not_recorded_is_told(tmp_path: Path, attempt: Attempt) -> None:
-    """Its target has seen the event, and the store's own word says why nothing is known of it."""
+async def test_an_unrecorded_attempt_is_reported(tmp_path: Path, attempt: Attempt) -> None:
+    """Its target has seen the event, and the store's own error says why it is not recorded."""
     async with opened(tmp_path, "one") as scene:
         await scene.queue("event", "one")
         await scene.begun()
@@ -188,8 +176,8 @@ async def test_an_attempt_that_is_not_recorded_is_told(tmp_path: Path, attempt: 
         assert [retry.unrecorded] == [str(error) for error in scene.troubles]
 
 
-async def test_an_attempt_that_outlives_its_lease_is_told(tmp_path: Path) -> None:
-    """It is no dead letter, though it was the last one: another process has the delivery now."""
+async def test_an_attempt_that_outlives_its_lease_is_reported(tmp_path: Path) -> None:
+    """It is not a dead letter, even after the last retry: another process has the delivery now."""
     async with opened(tmp_path, "one") as slow, opened(tmp_path, "one") as other:
         terms = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0,), 1))
         slow.the_queue._in_force = lambda: InForce(RouteTable([], slow.targets), terms)
@@ -203,17 +191,17 @@ async def test_an_attempt_that_outlives_its_lease_is_told(tmp_path: Path) -> Non
         (retry,) = slow.retries
         assert (retry.row.state, retry.unrecorded) == (State.DEAD, LEASE_OVER)
         metrics = Metrics()
-        said = io.StringIO()
-        Observer(Log(said), metrics, no_notifications()).retried(retry)
-        assert " retried event_id=event " in said.getvalue()
-        assert f"unrecorded={LEASE_OVER}" in said.getvalue()
+        log = io.StringIO()
+        Observer(Log(log), metrics, no_notifications()).retried(retry)
+        assert " retried event_id=event " in log.getvalue()
+        assert f"unrecorded={LEASE_OVER}" in log.getvalue()
         assert sum(metrics.of("one").dead_letters.values()) == 0
         assert [row.state for row in await states(slow)] == [State.QUEUED]
 
 
 async def test_an_acknowledgement_outlives_its_lease(tmp_path: Path) -> None:
-    """Another process has taken the delivery meanwhile, and is refused by the target, for the last
-    time: it is acknowledged all the same, and no dead letter."""
+    """Another process has taken the delivery, and its last attempt failed: it is acknowledged all
+    the same, and not a dead letter."""
     async with opened(tmp_path, "one") as slow, opened(tmp_path, "one") as other:
         terms = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0,), 1))
         other.the_queue._in_force = lambda: InForce(RouteTable([], other.targets), terms)
@@ -231,7 +219,7 @@ async def test_an_acknowledgement_outlives_its_lease(tmp_path: Path) -> None:
 
 
 async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
-    """A request that is just calling that target for the same event is not repeated."""
+    """The queue does not repeat an attempt that a request is making for the same event."""
     ending = asyncio.create_task(asyncio.sleep(0.01, YES))
     flight: Flight = TargetExchange.by(ending, as_it_came)
     scene.memory.attempts[key_of("event", "one")] = flight
@@ -248,8 +236,8 @@ async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
 async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
     tmp_path: Path, attempt: Attempt, is_joined: bool
 ) -> None:
-    """A request that comes meanwhile does not call the target again. One that failed is not
-    joined: who comes then tries again."""
+    """A request that comes in the meantime does not call the target again. A failed attempt is not
+    joined: the request makes its own."""
     async with opened(tmp_path, "one") as scene:
         await scene.queue("event", "one")
         await scene.begun()
@@ -268,7 +256,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
 
 
 async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> None:
-    """Though the store has yet to learn of it."""
+    """Even if the store does not have the failure yet."""
     async with opened(tmp_path, "one") as scene:
         one = scene.targets["one"]
         forwarder = Forwarder(scene, scene.memory, scene.now)
@@ -298,9 +286,9 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
         assert [name for name, _ in scene.sent] == ["one", "one"]
 
 
-async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scene: Scene) -> None:
-    """A request for a target that was queued when it was optional: the queue's attempt goes on,
-    and the next request joins it."""
+async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: Scene) -> None:
+    """A target that was optional when its delivery was queued is required now: the queue's attempt
+    goes on, and the next request joins it."""
     await scene.queue("event", "one", stage=Stage.OPEN)
     await scene.begun()
     flight = scene.memory.attempts[key_of("event", "one")]
@@ -325,8 +313,8 @@ async def test_who_is_gone_before_it_begins_lets_go_of_nobody_elses_attempt(scen
     assert [name for name, _ in scene.sent] == ["one"]
 
 
-async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:
-    """What they await becomes a dead letter."""
+async def test_expired_records_are_ended_and_reported(scene: Scene) -> None:
+    """Deliveries that awaited a retry become dead letters."""
     record = Record("event", Stage.OPEN, 0.0, 1, 0.0, 0.0, 0.0, scene.time)
     letter = OutboundEvent(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), b"digest", "request")
     await scene.store.add(record, letter, [DeliveryRow("one", State.AWAITING, "code")], T)
@@ -335,8 +323,8 @@ async def test_records_that_are_over_are_ended_and_told(scene: Scene) -> None:
 
 
 async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
-    """However seldom the queue is looked at when there is nothing to do; a target that hangs
-    holds nobody back."""
+    """However rarely an idle queue looks for work; a target that hangs does not delay the
+    others."""
     scene.answers["one"] = YES
     await asyncio.gather(*(scene.queue(f"one-{n}", "one") for n in range(5 * MAX_PER_TARGET)))
     await scene.queue("two-0", "two")
@@ -367,7 +355,7 @@ async def test_a_stop_finishes_what_is_in_flight(scene: Scene) -> None:
     assert len(scene.sent) == 1
 
 
-async def test_when_the_first_event_is_given_up_is_told(scene: Scene) -> None:
+async def test_the_first_expiry_is_reported(scene: Scene) -> None:
     """By the store's clock and the waits in force, retry by retry until it is over."""
     scene.answers["one"] = NO
     await scene.queue("event", "one")

@@ -1,4 +1,4 @@
-"""A target's pace: a rate with a burst, a fair line, nothing lost. In virtual time."""
+"""The rate of a target: a burst, a fair line, nothing lost. In virtual time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.delivery.target.gate import Bucket, Pace
+from router.delivery.target.gate import Pace
 from router.routing.target import Rate
 from tests.model.loop import VirtualLoop
 
 
 def play(rate: Rate, scene: Callable[[Pace], Awaitable[None]]) -> None:
-    """A scene on a loop whose time is a number."""
+    """Run a scene on a loop with virtual time."""
     loop = VirtualLoop()
     try:
         loop.run_until_complete(_within(scene, rate, loop))
@@ -36,16 +35,15 @@ async def _within(scene: Callable[[Pace], Awaitable[None]], rate: Rate, loop: Vi
 def test_no_span_of_time_gives_more_than_its_rate(
     waits: list[float], per_second: float, burst: int
 ) -> None:
-    """Between any two takings there are at most the burst and the rate's for the time between."""
+    """Between any two taken tokens there are at most the burst and the rate's tokens of that
+    time."""
     time = 1000.0
-    bucket = Bucket(Rate(per_second, burst), lambda: time)
+    pace = Pace(Rate(per_second, burst), lambda: time)
     taken: list[float] = []
     for wait in waits:
         time += wait
-        if bucket.take():
+        if pace.take_free():
             taken.append(time)
-        else:
-            assert bucket.seconds_until(1) > 0
     for first in range(len(taken)):
         for last in range(first, len(taken)):
             allowed = burst + per_second * (taken[last] - taken[first])
@@ -53,7 +51,7 @@ def test_no_span_of_time_gives_more_than_its_rate(
 
 
 def test_the_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
-    """Two of six at once, then one each half second, in the order in which they came."""
+    """Two of six at once, then one each half second, in their order."""
     began: list[tuple[int, float]] = []
 
     async def scene(pace: Pace) -> None:
@@ -67,8 +65,8 @@ def test_the_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
     assert began == [(0, 0.0), (1, 0.0), (2, 0.5), (3, 1.0), (4, 1.5), (5, 2.0)]
 
 
-def test_who_would_wait_too_long_is_told_at_once() -> None:
-    """Only as many wait as can begin in time; no time passes for the others."""
+def test_a_wait_that_would_be_too_long_fails_at_once() -> None:
+    """Only as many wait as can begin in time; the others fail at once."""
 
     async def scene(pace: Pace) -> None:
         takes = [asyncio.create_task(pace.take(1.0, most_waiting=10)) for _ in range(5)]
@@ -81,7 +79,7 @@ def test_who_would_wait_too_long_is_told_at_once() -> None:
 
 
 def test_the_line_is_bounded() -> None:
-    """Whoever finds it full is told at once, however patient."""
+    """A full line fails at once, however long the patience."""
 
     async def scene(pace: Pace) -> None:
         assert await pace.take(0.0, most_waiting=0)
@@ -94,8 +92,8 @@ def test_the_line_is_bounded() -> None:
     play(Rate(1.0, burst=1), scene)
 
 
-def test_nobody_slips_in_before_who_waits() -> None:
-    """A token that has come for the first in line is not for one who asks in that moment."""
+def test_waiters_come_first() -> None:
+    """A token that has come for the first waiter is not for a later caller."""
 
     async def scene(pace: Pace) -> None:
         loop = asyncio.get_running_loop()
@@ -110,28 +108,8 @@ def test_nobody_slips_in_before_who_waits() -> None:
     play(Rate(1.0, burst=1), scene)
 
 
-def test_who_leaves_makes_the_others_wait_no_longer() -> None:
-    """A caller that is gone, and one that is cancelled, take no token with them."""
-
-    async def scene(pace: Pace) -> None:
-        loop = asyncio.get_running_loop()
-        gone = loop.create_future()
-        assert await pace.take(0.0, most_waiting=5)
-        leaves = asyncio.create_task(pace.take(9.0, 5, gone))
-        cancelled = asyncio.create_task(pace.take(9.0, 5))
-        stays = asyncio.create_task(pace.take(9.0, 5))
-        await asyncio.sleep(0)
-        gone.set_result(None)
-        cancelled.cancel()
-        assert not await leaves
-        assert await stays
-        assert loop.time() == pytest.approx(1.0)
-
-    play(Rate(1.0, burst=1), scene)
-
-
 def test_no_token_is_lost_or_made() -> None:
-    """After any mix of takers, cancellations and callers that go, the rate is still the rate."""
+    """After any mix of takers, cancellations and hang-ups, the rate is still the rate."""
     dice = Random(7)
     began: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Delivery memory, the whole router with a real store: whom a retry reaches, and what is kept."""
+"""Delivery memory: the whole router with a real store; whom a retry calls, and what is kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def rows(store: Path) -> dict[str, str]:
-    """The deliveries in the store: the targets and their states."""
+    """Return the deliveries in the store: targets and states."""
     connection = sqlite3.connect(store)
     try:
         return dict(connection.execute("SELECT target, state FROM deliveries").fetchall())
@@ -37,8 +37,8 @@ def rows(store: Path) -> dict[str, str]:
 
 
 async def test_a_retry_reaches_only_who_still_needs_it(store: Path) -> None:
-    """One of two required targets fails once: the retry goes there alone, under the same id, and
-    the line says which request it was and what it skipped."""
+    """One of two required targets fails once: the retry calls it alone, under the same id, and the
+    line says which request it was and what it skipped."""
     flaky, steady = Flaky(1), Flaky(0)
     one, one_url = await served(flaky)
     two, two_url = await served(steady)
@@ -58,7 +58,7 @@ async def test_a_retry_reaches_only_who_still_needs_it(store: Path) -> None:
 
 
 async def test_a_healthy_event_leaves_nothing_behind(store: Path) -> None:
-    """All have acknowledged: no row is written, optional targets included, and the same body again
+    """All targets acknowledge, optional ones included: no row is written, and the same body again
     is a new event."""
     async with hostile("answers") as one, hostile("answers") as two:
         async with house(routes({"one": one.url}, {"two": two.url}), store=store) as router:
@@ -69,7 +69,8 @@ async def test_a_healthy_event_leaves_nothing_behind(store: Path) -> None:
 
 
 async def test_an_optional_failure_is_queued_and_retried(store: Path) -> None:
-    """The 000 does not wait for it, the queue goes on until it is acknowledged, under one id."""
+    """The 000 does not wait for it; the queue retries it under the same id until it is
+    acknowledged."""
     flaky = Flaky(2)
     server, url = await served(flaky)
     async with server, hostile("answers") as good:
@@ -83,7 +84,7 @@ async def test_an_optional_failure_is_queued_and_retried(store: Path) -> None:
 
 
 async def test_an_optional_delivery_ends_as_a_dead_letter(store: Path) -> None:
-    """Out of retries, it is kept and told as an error."""
+    """Out of retries, it is kept and logged as an error."""
     async with hostile("code_500") as bad:
         async with house(routes(optional={"bad": bad.url}, **SOON), store=store) as router:
             assert (await router.post()).json()["code"] == "000"
@@ -94,7 +95,7 @@ async def test_an_optional_delivery_ends_as_a_dead_letter(store: Path) -> None:
 
 
 async def test_what_is_queued_survives_a_restart(store: Path) -> None:
-    """Another run of the router takes up the queue where the last one left it."""
+    """The next run of the router continues the queue."""
     flaky = Flaky(1)
     server, url = await served(flaky)
     async with server:
@@ -110,8 +111,8 @@ async def test_what_is_queued_survives_a_restart(store: Path) -> None:
 
 @pytest.mark.parametrize("half", [False, True], ids=["closes", "closes its side alone"])
 async def test_a_caller_that_hangs_up_is_noticed_at_once(store: Path, half: bool) -> None:
-    """The event is recorded while its slow target still works, and its late acknowledgement counts:
-    the retry calls nobody again. Who still listens is told nothing: his event is recorded."""
+    """The event is recorded while its slow target still works, and the late acknowledgement counts:
+    the retry calls no target again."""
     async with hostile("answers_late", seconds=1.0) as slow, hostile("answers") as quick:
         table = routes({"slow": slow.url, "quick": quick.url})
         async with house(table, store=store) as router:
@@ -123,7 +124,7 @@ async def test_a_caller_that_hangs_up_is_noticed_at_once(store: Path, half: bool
         assert (len(slow.requests), len(quick.requests)) == (1, 1)
     assert (line["code"], line["targets"]["slow"]["late"]) == ("", True)
     assert again.json()["code"] == "000"
-    assert {each["skipped"] for each in second["targets"].values()} == {"acknowledged"}
+    assert {target["skipped"] for target in second["targets"].values()} == {"acknowledged"}
 
 
 async def test_a_retry_joins_the_attempt_in_flight(store: Path) -> None:
@@ -142,7 +143,7 @@ async def test_a_retry_joins_the_attempt_in_flight(store: Path) -> None:
 
 
 async def test_an_optional_target_over_its_share_makes_its_events_fail(store: Path) -> None:
-    """Where its delivery can't be queued the event is not acknowledged: nothing may be lost."""
+    """If its delivery can't be queued, the event is not acknowledged: nothing may be lost."""
     async with hostile("answers") as good, hostile("code_500") as bad:
         table = routes({"good": good.url}, {"bad": bad.url})
         async with house(table, store=store, store_max_bytes=6 * 1024) as router:
@@ -153,8 +154,8 @@ async def test_an_optional_target_over_its_share_makes_its_events_fail(store: Pa
     assert line["unqueued"] is True
 
 
-async def test_an_asked_for_time_is_given(store: Path) -> None:
-    """`Retry-After` on a 503 puts the next attempt off, up to the longest wait."""
+async def test_retry_after_is_honoured(store: Path) -> None:
+    """`Retry-After` on a 503 delays the next attempt, up to the longest wait."""
     ask = (
         b"HTTP/1.1 503 Busy\r\nretry-after: 3600\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     )
@@ -179,7 +180,7 @@ async def test_an_asked_for_time_is_given(store: Path) -> None:
 
 
 async def test_an_attempt_in_flight_is_due_once_its_timeout_has_passed(store: Path) -> None:
-    """Another node that shares the store does not repeat an optional attempt that outlives the
+    """Another node on the same store does not repeat an optional attempt that outlives the
     `000`."""
     async with hostile("answers") as good, hostile("says_nothing") as slow:
         table = routes({"good": good.url}, {"slow": slow.url}, defaults={"timeout": "60s"})
@@ -190,12 +191,11 @@ async def test_an_attempt_in_flight_is_due_once_its_timeout_has_passed(store: Pa
     assert wait == pytest.approx(60, abs=5)
 
 
-async def test_a_discarded_optional_delivery_is_left_at_that(store: Path) -> None:
-    """A retry of EBaaS neither makes it nor queues it anew, and gets its 000 without it."""
+async def test_a_discarded_optional_delivery_is_not_sent_again(store: Path) -> None:
+    """EBaaS's retry neither sends nor queues it again, and gets its 000 without it."""
     flaky, audit = Flaky(2), Flaky(10**6)
     one, one_url = await served(flaky)
     two, two_url = await served(audit)
-    # The queue has its turn when the test is over.
     table = routes({"flaky": one_url}, {"audit": two_url}, queue={"retries": 5, "waits": ["600s"]})
     async with one, two, house(table, store=store) as router:
         await router.post()
@@ -209,7 +209,7 @@ async def test_a_discarded_optional_delivery_is_left_at_that(store: Path) -> Non
         assert len(audit.ids) == calls
 
 
-async def test_a_store_that_fills_up_is_told(store: Path) -> None:
+async def test_a_store_that_fills_up_is_reported(store: Path) -> None:
     """From half of a target's share on there is a warning that names the target."""
     async with (
         hostile("code_500") as bad,
@@ -221,9 +221,9 @@ async def test_a_store_that_fills_up_is_told(store: Path) -> None:
     assert 0.5 <= line["fullness"] < 1.0
 
 
-async def test_a_backlog_does_not_fail_at_its_targets_own_bound(store: Path) -> None:
-    """The queue starts no more at a time than a target may have in flight, and waiting for a place
-    costs no retry: all are delivered in the end, each once."""
+async def test_a_backlog_does_not_fail_at_its_targets_limit(store: Path) -> None:
+    """The queue starts no more attempts than the target's limit, and waiting for a slot costs no
+    retry: all are delivered in the end, each once."""
     flaky = Flaky(1, for_each=True)
     server, url = await served(flaky)
     audit = {"url": url, "max_in_flight": 1}
@@ -239,7 +239,7 @@ async def test_a_backlog_does_not_fail_at_its_targets_own_bound(store: Path) -> 
 
 
 async def test_the_queue_outlives_a_folder_that_is_away_for_a_moment(tmp_path: Path) -> None:
-    """Whatever happens to the disk, the queue goes on once it is there again."""
+    """The queue goes on once the disk is back."""
     folder, away = tmp_path / "data", tmp_path / "away"
     folder.mkdir()
     flaky = Flaky(1)
@@ -258,7 +258,7 @@ async def test_the_queue_outlives_a_folder_that_is_away_for_a_moment(tmp_path: P
 
 
 async def test_a_request_that_took_too_long_to_come_is_not_forwarded(store: Path) -> None:
-    """There would be no time left to answer for it, or to record it: 408, and nobody is called."""
+    """No time would be left to answer or to record it: 408, and no target is called."""
     async with hostile("answers") as good:
         table = routes({"good": good.url}, ebaas={"reply_within": "200ms"})
         async with house(table, store=store) as router:
@@ -274,9 +274,9 @@ async def test_a_request_that_took_too_long_to_come_is_not_forwarded(store: Path
     assert good.requests == []
 
 
-async def test_who_has_its_reply_has_not_hung_up(store: Path) -> None:
-    """A connection that ends after the reply costs an optional target that is still in line
-    nothing: its delivery goes on."""
+async def test_the_end_of_a_connection_after_the_reply_is_not_a_hang_up(store: Path) -> None:
+    """A connection that ends after the reply does not cancel an optional delivery that still
+    waits."""
     async with hostile("answers_late", seconds=0.3) as slow, hostile("answers") as good:
         optional = {"slow": {"url": slow.url, "max_in_flight": 1}}
         async with house(routes({"good": good.url}, optional)) as router:
@@ -287,8 +287,8 @@ async def test_who_has_its_reply_has_not_hung_up(store: Path) -> None:
 
 
 async def test_failed_attempts_are_kept_in_the_receivers_words(store: Path) -> None:
-    """Of a request, of the queue, and one that has outlived its reply; a good one leaves none, and
-    the event's line has the words as well."""
+    """Attempts of a request, of the queue, and one that outlives its reply; an acknowledgement is
+    not kept, and the event's line has the words as well."""
     async with (
         hostile("code_500") as bad,
         hostile("answers") as good,
@@ -312,14 +312,14 @@ async def test_failed_attempts_are_kept_in_the_receivers_words(store: Path) -> N
             await until(lambda: {("slow", 1, 0, "timeout", ""), ("bad", 1, 0, "code", "500"),
                                  ("bad", 0, 1, "code", "500")} <= {*kept()})  # fmt: skip
     assert "good" not in {row[0] for row in kept()}
-    told = line["targets"]["bad"]
-    assert (told["code"], line["targets"]["good"].get("code")) == ("500", None)
-    assert told["msg"]
+    failed = line["targets"]["bad"]
+    assert (failed["code"], line["targets"]["good"].get("code")) == ("500", None)
+    assert failed["msg"]
     assert line["level"] == "info"
 
 
-async def test_an_events_line_tells_what_it_is_known_by(store: Path) -> None:
-    """The ids in `changes`, twenty at most and none too long, and the body's hash; a failure is a
+async def test_an_events_line_has_its_ids_and_its_hash(store: Path) -> None:
+    """The ids in `changes`, at most twenty and none too long, and the body's hash; a failure is a
     warning."""
     ids = ["id1", "证书", 7, {"id": 8}, "x" * 100, *map(str, range(30))]
     body = json.dumps({**json.loads(SAMPLE), "changes": ids}).encode()
@@ -331,15 +331,3 @@ async def test_an_events_line_tells_what_it_is_known_by(store: Path) -> None:
         assert line["body"] == hashlib.sha256(body).hexdigest()[:12]
         first = ["id1", "证书", "7", '{"id": 8}', "x" * 64, *map(str, range(15))]
         assert line["changes"] == first
-
-
-async def test_what_is_lost_is_an_error() -> None:
-    """With no memory a failed optional delivery is nobody's any more."""
-    async with (
-        hostile("code_500") as bad,
-        hostile("answers") as good,
-        house(routes({"good": good.url}, {"bad": bad.url})) as router,
-    ):
-        assert (await router.post()).json()["code"] == "000"
-        assert (await router.line("event"))["level"] == "error"
-        assert (await router.line("lost"))["level"] == "error"

@@ -1,4 +1,4 @@
-"""The rules of delivery memory as decisions: each row is one thing that has to follow."""
+"""The rules of delivery memory as decisions: each case is one consequence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
-from router.model.event import Attempt, Reason, digest_of
+from router.model.event import Attempt, Reason
 from router.routing.target import Target
 from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Usage
 
@@ -41,16 +41,10 @@ def result(
     *,
     required: bool = True,
 ) -> Delivery:
-    found = None if before is None else row(before)
-    made = Delivery(Target("one", ""), required, found, attempt)
+    records = None if before is None else row(before)
+    made = Delivery(Target("one", ""), required, records, attempt)
     made.over_at = NOW + 5
     return made
-
-
-def test_a_body_is_known_by_its_bytes() -> None:
-    """One blank more is another event."""
-    assert digest_of(b'{"a":1}') == digest_of(b'{"a":1}')
-    assert digest_of(b'{"a":1}') != digest_of(b'{"a": 1}')
 
 
 @pytest.mark.parametrize(
@@ -70,18 +64,18 @@ def test_what_may_be_claimed(fields: dict[str, Any], claimable: bool) -> None:
 
 
 def test_the_record_whose_retry_is_due_nearest_is_claimed() -> None:
-    """Of several that may be, before or after now."""
-    found = [kept(event_id=f"{at:+}", due_at=NOW + at) for at in (-40, -3, 5, 60)]
-    found.append(kept(event_id="spent", due_at=NOW, credit_revoked=True))
+    """Before or after now."""
+    records = [kept(event_id=f"{at:+}", due_at=NOW + at) for at in (-40, -3, 5, 60)]
+    records.append(kept(event_id="revoked", due_at=NOW, credit_revoked=True))
     names = []
-    while nearest := rules.nearest(found, NOW):
+    while nearest := rules.nearest(records, NOW):
         names.append(nearest.record.event_id)
-        found.remove(nearest)
+        records.remove(nearest)
     assert names == ["-3", "+5", "-40", "+60"]
 
 
 @pytest.mark.parametrize(
-    ("found", "alone", "cause"),
+    ("records", "alone", "cause"),
     [
         ([], True, None),
         ([], False, None),
@@ -92,10 +86,10 @@ def test_the_record_whose_retry_is_due_nearest_is_claimed() -> None:
     ],
 )
 def test_why_a_target_may_see_an_event_again(
-    found: list[Kept], alone: bool, cause: Cause | None
+    records: list[Kept], alone: bool, cause: Cause | None
 ) -> None:
-    """Where an open record was not claimed there is a word for it."""
-    assert rules.cause(found, alone=alone) is cause
+    """There is a cause if an open record was not claimed."""
+    assert rules.cause(records, alone=alone) is cause
 
 
 @pytest.mark.parametrize(
@@ -110,14 +104,14 @@ def test_why_a_target_may_see_an_event_again(
     ],
 )
 def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional: bool) -> None:
-    """Not who has acknowledged, nor who is queued, unless routes require it now."""
+    """Not targets that have acknowledged, nor queued ones unless the routes require them now."""
     assert result(None, state, required=True).needed is as_required
     assert result(None, state, required=False).needed is as_optional
 
 
 def test_the_first_failure_opens_a_record() -> None:
-    """Its retry is due after the first wait, its credit lasts twice that and the grace."""
-    opened = rules.opened("event", NOW - 8, NOW, TERMS, spent=False)
+    """Its retry is due after the first wait; its credit lasts twice that and the grace."""
+    opened = rules.opened("event", NOW - 8, NOW, TERMS, credit_revoked=False)
     assert (opened.stage, opened.requests, opened.first_at) == (Stage.OPEN, 1, NOW - 8)
     assert opened.due_at == NOW + 1
     assert opened.credit_until == NOW + 2 * 1 + 60
@@ -126,7 +120,7 @@ def test_the_first_failure_opens_a_record() -> None:
 
 def test_each_failure_renews_the_credit_by_its_own_wait() -> None:
     """The seventh retry is an hour away."""
-    failed = rules.failed(record(requests=7), NOW + 400, TERMS, spent=False)
+    failed = rules.failed(record(requests=7), NOW + 400, TERMS, credit_revoked=False)
     assert failed.due_at == NOW + 400 + 3600
     assert failed.credit_until == NOW + 400 + 2 * 3600 + 60
     assert failed.first_at == NOW
@@ -134,18 +128,20 @@ def test_each_failure_renews_the_credit_by_its_own_wait() -> None:
 
 def test_the_last_failure_ends_the_record() -> None:
     """After one request and all its retries the caller makes no other."""
-    assert rules.failed(record(requests=20), NOW, TERMS, spent=False).stage is Stage.OPEN
-    assert rules.failed(record(requests=21), NOW, TERMS, spent=False).stage is Stage.ENDED
+    assert rules.failed(record(requests=20), NOW, TERMS, credit_revoked=False).stage is Stage.OPEN
+    assert rules.failed(record(requests=21), NOW, TERMS, credit_revoked=False).stage is Stage.ENDED
 
 
-def test_what_is_spent_stays_spent() -> None:
-    """Neither another failure nor another request gives credit back."""
-    assert rules.failed(record(credit_revoked=True), NOW, TERMS, spent=False).credit_revoked
-    assert rules.failed(record(), NOW, TERMS, spent=True).credit_revoked
+def test_revoked_credit_stays_revoked() -> None:
+    """Neither another failure nor another request restores the credit."""
+    assert rules.failed(
+        record(credit_revoked=True), NOW, TERMS, credit_revoked=False
+    ).credit_revoked
+    assert rules.failed(record(), NOW, TERMS, credit_revoked=True).credit_revoked
 
 
 def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
-    """Though each of its requests takes all the time it has."""
+    """Even if each request takes all its time."""
     at = NOW
     for wait in PLATFORM.all_waits():
         at += TERMS.reply_within + wait
@@ -176,7 +172,7 @@ def test_what_a_failed_request_leaves(given: Delivery, left: DeliveryRow | None)
 
 
 def test_what_the_last_request_leaves_is_a_dead_letter() -> None:
-    """Nobody will retry it but a person."""
+    """Only a person can send it again."""
     ended = record(stage=Stage.ENDED)
     assert rules.rows_after([result(NO)], ended, NOW, TERMS) == [row(State.DEAD, reason="code")]
 
@@ -195,9 +191,9 @@ def test_what_the_last_request_leaves_is_a_dead_letter() -> None:
 def test_what_becomes_of_a_delivery_that_left_the_plan(
     before: State, targets: list[str], left: State | None
 ) -> None:
-    """Superseded; a queued one whose target is gone is left to the queue, which looks twice."""
-    found = rules.left_behind({"one": row(before)}, ["two"], targets)
-    assert [each.state for each in found] == ([] if left is None else [left])
+    """Superseded; a queued one without a target is left to the queue."""
+    records = rules.left_behind({"one": row(before)}, ["two"], targets)
+    assert [superseded.state for superseded in records] == ([] if left is None else [left])
     assert rules.left_behind({"one": row(before)}, ["one"], targets) == []
 
 
@@ -214,7 +210,7 @@ def test_what_becomes_of_a_delivery_that_left_the_plan(
     ],
 )
 def test_what_is_settled(given: Delivery, settled: bool) -> None:
-    """Acknowledged, or an optional delivery that is queued already."""
+    """Acknowledged, or optional and queued already."""
     assert given.settled is settled
 
 
@@ -231,13 +227,13 @@ def test_the_queue_retries_by_its_waits_and_then_gives_up() -> None:
 
 
 def test_jitter_only_adds() -> None:
-    """A retry is spread, and never sooner than its wait."""
+    """A retry never comes sooner than its wait."""
     assert rules.retried(row(State.QUEUED), NO, NOW, QUEUE, jitter=0.2).due_at == NOW + 1.2
 
 
 @pytest.mark.parametrize(("asked", "due"), [(0.5, 1.0), (20.0, 20.0), (86400.0, 30.0)])
 def test_retry_after_is_honoured_up_to_the_longest_wait(asked: float, due: float) -> None:
-    """No sooner than the target asks, and never later than the queue would wait at most."""
+    """No sooner than the target asks, and never later than the longest wait of the queue."""
     busy = Attempt(Reason.STATUS, True, 0.1, 503, retry_after=asked)
     assert rules.retried(row(State.QUEUED), busy, NOW, QUEUE).due_at == NOW + due
 
@@ -258,21 +254,10 @@ def test_retry_after_is_honoured_up_to_the_longest_wait(asked: float, due: float
         ({"one": NOW + 7}, {("two", 2): NOW + 8}, {"one": NOW + 7, "two": NOW + 8}),
     ],
 )
-def test_when_an_event_is_given_up(
+def test_when_an_event_expires(
     ends: dict[str, float], due: dict[tuple[str, int], float], at: dict[str, float]
 ) -> None:
-    """By its caller at its end, by the queue with its last retry, whichever is first. A retry that
+    """After its caller's last request or the queue's last retry, whichever is first. A retry that
     is held back does not bring the end nearer."""
     usage = Usage(1, 1, {}, 0.0, first_ends=ends, first_due=due)
     assert rules.expires_at(usage, QUEUE, NOW) == at
-
-
-def test_the_queue_gives_up_when_it_was_told() -> None:
-    """Played through, retry by retry, each at its time: the last one makes it a dead letter."""
-    at, left = NOW, rules.retried(row(State.QUEUED), NO, NOW, QUEUE)
-    while left.state is State.QUEUED:
-        usage = Usage(1, 1, {}, 0.0, first_due={("one", left.retries): left.due_at})
-        assert rules.expires_at(usage, QUEUE, at) == {"one": NOW + 1 + 30 + 30}
-        at = left.due_at
-        left = rules.retried(replace(left, retries=left.retries + 1), NO, at, QUEUE)
-    assert (left.state, at) == (State.DEAD, NOW + 1 + 30 + 30)

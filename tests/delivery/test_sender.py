@@ -1,4 +1,4 @@
-"""Attempts from their place to their end: begun at once, ended once, and nothing left behind."""
+"""Attempts from their slot to their end: begun at once, ended once, nothing left behind."""
 
 from __future__ import annotations
 
@@ -24,62 +24,50 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 
-def places(sender: Sender, metrics: Metrics) -> tuple[int, int]:
-    """How many are in flight to the target `one`, and how many wait for a place."""
+def slots(sender: Sender, metrics: Metrics) -> tuple[int, int]:
+    """Return how many attempts at the target `one` are in flight, and how many wait for a slot."""
     sender.measure()
     numbers = metrics.of("one")
     return numbers.in_flight, numbers.waiting
 
 
 def test_a_key_comes_out_of_its_header_as_it_was() -> None:
-    """Whatever character is in it, that of an escape included: what is no plain text is escaped."""
+    """With any character, that of an escape included: all but plain text is escaped."""
     for code in range(1, 256):
         key = f"a.{chr(code)}41"
         letter = addressed(OutboundEvent.of(EVENT.replace(event_key=key), "request"), "id")
-        (said,) = re.findall("x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", letter.head.decode())
-        assert unquote(said) == key
+        (value,) = re.findall("x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", letter.head.decode())
+        assert unquote(value) == key
 
 
-async def test_a_place_is_given_back_once_an_attempt_has_ended(engine: Engine) -> None:
-    """However many attempts have ended, each place is free again."""
-    async with hostile("answers") as served:
-        one = Target("one", served.url, max_in_flight=2)
-        async with sending(engine, one) as (sender, metrics):
-            for _ in range(3):
-                ended = await asyncio.gather(*(send(sender, one) for _ in range(4)))
-                assert {attempt.reason for attempt in ended} == {Reason.ACKNOWLEDGED}
-                assert places(sender, metrics) == (0, 0)
-    assert metrics.of("one").attempts[Reason.ACKNOWLEDGED] == 12
-
-
-async def test_a_cancelled_attempt_closes_its_connection_and_gives_its_place_back(
+async def test_a_cancelled_attempt_closes_its_connection_and_frees_its_slot(
     engine: Engine,
 ) -> None:
-    """In flight or in line, cancelled it leaves nothing, and its place is the next one's."""
+    """In flight or waiting, a cancelled attempt leaves nothing, and its slot is free."""
     async with hostile("says_nothing") as served:
         one = Target("one", served.url, max_in_flight=1)
         async with sending(engine, one) as (sender, metrics):
             first, second = send(sender, one), send(sender, one)
-            await until(lambda: places(sender, metrics) == (1, 1) and len(served.requests) == 1)
+            await until(lambda: slots(sender, metrics) == (1, 1) and len(served.requests) == 1)
             first.cancel()
             await until(lambda: len(served.requests) == 2)
             third = send(sender, one)
-            await until(lambda: places(sender, metrics) == (1, 1))
+            await until(lambda: slots(sender, metrics) == (1, 1))
             third.cancel()
             second.cancel()
-            await until(lambda: places(sender, metrics) == (0, 0) and served.open == 0)
+            await until(lambda: slots(sender, metrics) == (0, 0) and served.open == 0)
     assert isinstance(first.error, asyncio.CancelledError)
     assert len(served.requests) == 2
 
 
-async def test_who_waits_in_line_leaves_with_its_caller(engine: Engine) -> None:
+async def test_a_waiting_attempt_ends_with_its_caller(engine: Engine) -> None:
     """An attempt whose caller hangs up before its turn is not begun."""
     async with hostile("says_nothing") as served:
         one = Target("one", served.url, max_in_flight=1)
         async with sending(engine, one) as (sender, metrics):
             gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             first, second = send(sender, one), send(sender, one, gone)
-            await until(lambda: places(sender, metrics) == (1, 1))
+            await until(lambda: slots(sender, metrics) == (1, 1))
             gone.set_result(None)
             attempt = await second
             assert (attempt.reason, attempt.delivered) == (Reason.SATURATED, False)
@@ -87,20 +75,20 @@ async def test_who_waits_in_line_leaves_with_its_caller(engine: Engine) -> None:
     assert len(served.requests) <= 1
 
 
-async def test_an_attempt_that_finds_no_place_costs_no_rate(engine: Engine) -> None:
-    """The token of an attempt that is not begun is there for the next one."""
+async def test_an_attempt_without_a_slot_costs_no_rate(engine: Engine) -> None:
+    """The token of an attempt that is not begun is free for the next one."""
     async with hostile("says_nothing") as served:
         one = Target("one", served.url, max_in_flight=1, rate=Rate(0.001, burst=2))
         async with sending(engine, one) as (sender, metrics):
             gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             first, second = send(sender, one), send(sender, one, gone)
-            await until(lambda: places(sender, metrics) == (1, 1))
+            await until(lambda: slots(sender, metrics) == (1, 1))
             gone.set_result(None)
             assert (await second).reason is Reason.SATURATED
             first.cancel()
-            await until(lambda: places(sender, metrics) == (0, 0))
+            await until(lambda: slots(sender, metrics) == (0, 0))
             third = send(sender, one)
-            assert places(sender, metrics) == (1, 0)
+            assert slots(sender, metrics) == (1, 0)
             third.cancel()
 
 
@@ -114,31 +102,31 @@ class Paused:
         return 0.0
 
 
-async def test_a_target_that_is_paused_gets_nothing_that_waits_in_its_line(engine: Engine) -> None:
-    """Whoever waited for a place is not begun, and the place is free again."""
+async def test_a_paused_target_gets_no_waiting_attempts(engine: Engine) -> None:
+    """Waiting attempts are not begun, and the slot is free again."""
     async with hostile("says_nothing") as served:
         one = Target("one", served.url, max_in_flight=1)
         async with sending(engine, one) as (sender, metrics):
             first, second = send(sender, one), send(sender, one)
-            await until(lambda: places(sender, metrics) == (1, 1) and len(served.requests) == 1)
+            await until(lambda: slots(sender, metrics) == (1, 1) and len(served.requests) == 1)
             await sender.read_pauses(cast("Store", Paused()))
             first.cancel()
             attempt = await second
             assert (attempt.reason, attempt.delivered) == (Reason.PAUSED, False)
-            await until(lambda: places(sender, metrics) == (0, 0))
+            await until(lambda: slots(sender, metrics) == (0, 0))
     assert len(served.requests) == 1
 
 
-async def test_a_breaker_that_opens_leaves_no_place_taken(engine: Engine) -> None:
-    """Whoever waits in line while the attempt before opens the breaker is not begun, and each place
-    is free for the probe."""
+async def test_a_breaker_that_opens_leaves_no_slot_taken(engine: Engine) -> None:
+    """An attempt that waits while the one before opens the breaker is not begun, and every slot is
+    free for the probe."""
     async with hostile("code_500") as served:
         policy = BreakerPolicy(1.0, of_at_least=1, pause=60.0, refusals="count")
         one = Target("one", served.url, max_in_flight=1, breaker=policy)
         async with sending(engine, one) as (sender, metrics):
             ended = await asyncio.gather(*(send(sender, one) for _ in range(2)))
             assert [attempt.reason for attempt in ended] == [Reason.CODE, Reason.BREAKER_OPEN]
-            assert places(sender, metrics) == (0, 0)
+            assert slots(sender, metrics) == (0, 0)
     assert len(served.requests) == 1
 
 
@@ -152,7 +140,7 @@ class Stub:
 
 
 async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
-    """It is raised where the attempt is waited for, not where it is begun, and costs no place."""
+    """It is raised by waiting for the attempt, not by its beginning, and costs no slot."""
     one = Target("one", "http://127.0.0.1/", max_in_flight=1)
 
     def broken(*_: Any) -> NoReturn:
@@ -163,11 +151,11 @@ async def test_a_fault_of_our_own_is_how_that_attempt_ends() -> None:
             flight = send(sender, one)
             with pytest.raises(ZeroDivisionError):
                 await flight
-        assert places(sender, metrics) == (0, 0)
+        assert slots(sender, metrics) == (0, 0)
 
 
-async def test_the_wait_for_a_place_is_a_part_of_the_timeout() -> None:
-    """Who waits for a place has so much less for its exchange; who does not has it all."""
+async def test_the_wait_for_a_slot_is_a_part_of_the_timeout() -> None:
+    """An attempt that waits for a slot has so much less time for its exchange."""
     one, waited = Target("one", "http://127.0.0.1/", max_in_flight=1), 0.2
     #: The seconds that each was given, and the exchange.
     posts: list[tuple[float, TargetExchange[Any]]] = []
@@ -179,7 +167,7 @@ async def test_the_wait_for_a_place_is_a_part_of_the_timeout() -> None:
 
     async with sending(lambda *_: Stub(held), one) as (sender, metrics):
         flight, waiting = send(sender, one), send(sender, one)
-        await until(lambda: places(sender, metrics) == (1, 1))
+        await until(lambda: slots(sender, metrics) == (1, 1))
         await asyncio.sleep(waited)
         posts[0][1].end(Answer(200, b'{"code":"000"}'))
         assert (await flight).acknowledged
@@ -192,8 +180,8 @@ async def test_the_wait_for_a_place_is_a_part_of_the_timeout() -> None:
 
 
 async def test_what_is_in_flight_counts_whatever_the_limit_was(engine: Engine) -> None:
-    """An edit gives a target that hangs no new places: not one of its limit, nor one that takes it
-    away and brings it back."""
+    """A reload gives a hanging target no new slots: neither one of its limit, nor one that removes
+    it and brings it back."""
     async with hostile("hangs") as served:
         one = Target("one", served.url, timeout=20.0, max_in_flight=4)
         async with sending(engine, one) as (sender, metrics):
@@ -204,17 +192,18 @@ async def test_what_is_in_flight_counts_whatever_the_limit_was(engine: Engine) -
                 sender.measure()
             sender.adopt([replace(one, max_in_flight=5)])
             more = [send(sender, replace(one, max_in_flight=5)) for _ in range(2)]
-            await until(lambda: places(sender, metrics) == (5, 1))
+            await until(lambda: slots(sender, metrics) == (5, 1))
             sender.adopt([one])
             assert sender.room(one) == 0
             for flight in (*flights, *more):
                 flight.cancel()
 
 
-async def test_who_has_waited_for_longer_than_a_target_was_kept_still_gets_there(
+async def test_an_attempt_at_a_target_that_was_swept_is_made(
     engine: Engine,
 ) -> None:
-    """The queue, say, with what a slow store gave it; and what that opens is swept as well."""
+    """For example the queue, after a slow answer of the store; and the new lane is swept as
+    well."""
     async with hostile("answers") as served:
         one = Target("one", served.url)
         async with sending(engine, one) as (sender, _):

@@ -1,4 +1,4 @@
-"""More events at a time than the router can keep up with, which is no target's fault."""
+"""More events at a time than the router can handle: no target is to blame."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tests.support.wire import Line, heard, post
 
 pytestmark = pytest.mark.anyio
 
-#: Many more than there are places and room to wait in.
+#: Many more than there are slots and waiters.
 CROWD = 30
 
 
 @pytest.mark.parametrize("as_optional", [False, True])
-async def test_what_comes_faster_than_the_router_reads_is_refused_unsent(
+async def test_events_that_come_too_fast_are_refused_unsent(
     as_optional: bool, tmp_path: Path
 ) -> None:
-    """Of a crowd that arrives while the loop is held up, whoever finds no room at a target that
-    has had no time to answer is told 503: no target gets the event, nothing is recorded, and no
-    target is called `saturated`."""
+    """A crowd arrives while the loop is blocked. Events without room at a target that has had no
+    time to answer get 503: no target gets them, nothing is recorded, and no target is
+    `saturated`."""
     store = tmp_path / "store.db"
     async with stand_in() as (url, seen), stand_in() as (other_url, others):
         narrow = {"narrow": {"url": url, "max_in_flight": 1}}
@@ -37,7 +37,7 @@ async def test_what_comes_faster_than_the_router_reads_is_refused_unsent(
         table = routes(wide, narrow) if as_optional else routes({**wide, **narrow})
         async with house(table, store=store) as router:
             with ExitStack() as stack:
-                # The loop gets no turn before all of them are there.
+                # The loop gets no turn before all of them have arrived.
                 lines = [stack.enter_context(Line(router.address[1])) for _ in range(CROWD)]
                 for number, line in enumerate(lines):
                     line.say(post(body=event(changes=[number])))
@@ -45,7 +45,7 @@ async def test_what_comes_faster_than_the_router_reads_is_refused_unsent(
                 replies = await asyncio.gather(*heards)
             codes = Counter(reply.says["code"] for reply in replies)
             await router.line("event", codes["000"])
-            refused = {each["why"] for each in router.lines if each["happening"] == "refused"}
+            refused = {line["why"] for line in router.lines if line["happening"] == "refused"}
         metrics = router.app.metrics
     assert set(codes) == {"000", "503"}
     assert (len(seen), len(others)) == (codes["000"], codes["000"])
@@ -55,11 +55,11 @@ async def test_what_comes_faster_than_the_router_reads_is_refused_unsent(
 
 
 async def test_a_target_that_does_not_answer_is_saturated_all_the_same() -> None:
-    """A router that keeps up calls a target `saturated` that holds all its places for longer, and
-    sends the event to the others."""
+    """If the router keeps up, a target that holds all its slots is `saturated`, and the others get
+    the event."""
     async with hostile("says_nothing") as hung, stand_in() as (url, seen):
         policy: dict[str, Any] = {"url": hung.url, "timeout": "60s", "max_in_flight": 1}
-        # The target's share is one place and no line.
+        # The target's share is one slot and no line.
         async with house(routes({"hung": policy, "good": url}), max_requests=2) as router:
             holds = asyncio.create_task(router.post())
             await until(lambda: hung.requests)

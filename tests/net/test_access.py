@@ -1,4 +1,4 @@
-"""Who may come in: networks, chains of proxies, tokens; as values, without a socket."""
+"""Access: networks, chains of proxies and tokens, as values, without a socket."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tokens(*texts: str, header: str = "authorization") -> Tokens:
     ],
 )
 def test_a_network_has_its_addresses(network: str, inside: str, outside: str) -> None:
-    """IPv4 and IPv6 are apart, but for IPv4 addresses that a socket writes as IPv6."""
+    """IPv4 and IPv6 are separate, except for IPv4 addresses that a socket writes as IPv6."""
     first, second = address_of(inside), address_of(outside)
     assert first is not None
     assert second is not None
@@ -53,9 +53,9 @@ def test_a_network_has_its_addresses(network: str, inside: str, outside: str) ->
 def test_networks_agree_with_the_standard_library(
     drawn: list[tuple[Address, int]], other: Address
 ) -> None:
-    """An address is in them where `ipaddress` finds it in one of them."""
+    """An address is in a set if `ipaddress` says that it is in one of its networks."""
     given = [ip_network(f"{address}/{length}", strict=False) for address, length in drawn]
-    asked = [other, *(each.network_address for each in given)]
+    asked = [other, *(network.network_address for network in given)]
     for address in asked:
         expected = any(address in network for network in given)
         assert (address in Networks(given)) == expected
@@ -70,8 +70,8 @@ def test_networks_agree_with_the_standard_library(
         ("::ffff:10.0.0.1", "10.0.0.1"),
     ],
 )
-def test_what_was_likely_meant_is_said(text: str, likely: str) -> None:
-    """Bits behind the prefix, or a mapped network, are an error that has the right one."""
+def test_an_error_names_the_network_that_was_meant(text: str, likely: str) -> None:
+    """Bits behind the prefix, or a mapped network, are an error that names the right network."""
     with pytest.raises(NotANetwork) as caught:
         network_of(text)
     assert caught.value.likely == likely
@@ -83,7 +83,7 @@ def test_what_was_likely_meant_is_said(text: str, likely: str) -> None:
     ["", "10", "10.0.0", "10.0.0.0/33", "10.0.0.0/255.0.0.0", "10.0.0.0/", "010.0.0.0/8", "::/129",
      "10.0.0.0/-1", "10.0.0.0/8 ", "fe80::1%eth0", "localhost", "1.2.3.4:80", "\uff11.2.3.4"],
 )  # fmt: skip
-def test_what_is_no_network(text: str) -> None:
+def test_texts_that_are_not_networks(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(NotANetwork) as caught:
         network_of(text)
@@ -100,7 +100,7 @@ TRUSTED = networks("10.0.0.0/24", "2001:db8:1::/64")
 @pytest.mark.parametrize(
     ("peer", "forwarded", "caller"),
     [
-        # Nobody is in front of the router: whatever a caller claims counts for nothing.
+        # No proxy: claims of the caller do not count.
         ("192.0.2.1", [], "192.0.2.1"),
         ("192.0.2.1", ["10.9.9.9"], "192.0.2.1"),
         ("::ffff:192.0.2.1", ["10.9.9.9"], "192.0.2.1"),
@@ -109,7 +109,7 @@ TRUSTED = networks("10.0.0.0/24", "2001:db8:1::/64")
         (f"::ffff:{NEAR}", ["192.0.2.1"], "192.0.2.1"),
         (NEAR, [f"192.0.2.1, {FAR}"], "192.0.2.1"),
         ("2001:db8:1::5", ["2001:db8:2::1"], "2001:db8:2::1"),
-        # What the caller itself has sent stands to the left, and is not looked at.
+        # The caller's own claims are to the left, and not read.
         (NEAR, ["10.9.9.9, 192.0.2.1"], "192.0.2.1"),
         (NEAR, ["10.9.9.9, 192.0.2.1", FAR], "192.0.2.1"),
         (NEAR, ["nonsense, 192.0.2.1"], "192.0.2.1"),
@@ -120,10 +120,10 @@ TRUSTED = networks("10.0.0.0/24", "2001:db8:1::/64")
         (NEAR, ["[2001:db8:2::1]"], "2001:db8:2::1"),
         (NEAR, [" \t192.0.2.1\t "], "192.0.2.1"),
         (NEAR, ["::ffff:192.0.2.1"], "192.0.2.1"),
-        # All of them are proxies: the first one called, or the one that is connected.
+        # All are proxies: the first one, or the connected one, is the caller.
         (NEAR, [f"{FAR}, {NEAR}"], FAR),
         (NEAR, [], NEAR),
-        # What a trusted proxy says can't be read.
+        # An unreadable entry of a trusted proxy.
         (NEAR, [""], None),
         (NEAR, ["unknown"], None),
         (NEAR, ["_hidden"], None),
@@ -138,19 +138,19 @@ TRUSTED = networks("10.0.0.0/24", "2001:db8:1::/64")
         (NEAR, ["0192.0.2.1"], None),
         (NEAR, ["example.com"], None),
         (NEAR, ["\uff1192.0.2.1"], None),
-        # Who is connected has no address.
+        # The peer has no address.
         ("", [], None),
         ("", ["192.0.2.1"], None),
     ],
 )  # fmt: skip
 def test_chains_of_proxies(peer: str, forwarded: list[str], caller: str | None) -> None:
-    """The address is the first from the right that no trusted proxy has."""
-    found = caller_of(peer, [each.encode() for each in forwarded], TRUSTED)
-    assert found == (None if caller is None else ip_address(caller))
+    """The address is the first from the right that is not a trusted proxy's."""
+    result = caller_of(peer, [value.encode() for value in forwarded], TRUSTED)
+    assert result == (None if caller is None else ip_address(caller))
 
 
 def test_without_trusted_proxies_the_peer_counts() -> None:
-    """The header is not read where nobody may set it."""
+    """The header is not read."""
     assert caller_of("192.0.2.1", [b"10.0.0.1"], Networks()) == ip_address("192.0.2.1")
 
 
@@ -162,14 +162,14 @@ _entries = st.binary(max_size=24) | st.ip_addresses().map(lambda address: str(ad
 @example(NEAR, [b"1" * 16384])
 @example(NEAR, [b"10.0.0.1," * 1800 + b"10.0.0.1"])
 def test_reading_never_raises(peer: str, forwarded: list[bytes]) -> None:
-    """Whatever comes, an address that is not trusted comes out, or a trusted one, or none."""
-    found = caller_of(peer, forwarded, TRUSTED)
-    assert found is None or address_of(str(found)) == found
+    """The result is an address or None, whatever the header."""
+    result = caller_of(peer, forwarded, TRUSTED)
+    assert result is None or address_of(str(result)) == result
 
 
 @given(st.lists(_entries).map(b", ".join), st.sampled_from(["192.0.2.1", "2001:db8:2::1"]))
 def test_nobody_can_claim_to_be_another(claim: bytes, caller: str) -> None:
-    """Whatever a caller sends along, behind a proxy that adds its address it is that address."""
+    """Behind a proxy that adds its address, a caller has that address, whatever it sends."""
     added = [claim, caller.encode()]
     assert caller_of(NEAR, added, TRUSTED) == ip_address(caller)
     assert caller_of(NEAR, [b", ".join(added)], TRUSTED) == ip_address(caller)
@@ -182,8 +182,8 @@ def test_nobody_can_claim_to_be_another(claim: bytes, caller: str) -> None:
     "value",
     [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN}", f" Bearer {TOKEN} "],
 )
-def test_a_token_lets_in(value: str) -> None:
-    """As RFC 9110 has it: the scheme in any case, blanks between as many as there are."""
+def test_a_valid_token(value: str) -> None:
+    """By RFC 9110: the scheme in any case, with any number of blanks."""
     assert tokens(TOKEN).denial([(b"authorization", value.encode())]) is None
 
 
@@ -193,33 +193,33 @@ def test_a_token_lets_in(value: str) -> None:
      f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN} {TOKEN}", f"Bearer {TOKEN.upper()}", "Bearer \xff",
      f"Bearer {TOKEN},Bearer {TOKEN}", f"Bearer\t{TOKEN}"],
 )  # fmt: skip
-def test_anything_else_does_not(value: str) -> None:
+def test_invalid_tokens(value: str) -> None:
     """A wrong token, another scheme, or something besides it."""
     headers = [(b"authorization", value.encode("latin-1"))]
     assert tokens(TOKEN).denial(headers) is Denial.WRONG
 
 
 @pytest.mark.parametrize("value", [b"", b"Bearer ", b"Basic x"])
-def test_no_token_is_good_by_the_digest_of_nothing(value: bytes) -> None:
-    """Though it may be in a file, where a variable was not set."""
+def test_an_empty_token_is_never_valid(value: bytes) -> None:
+    """A file may have that digest if a variable was not set."""
     nothing = Tokens([], digests=[sha256().digest()])
     assert nothing.find([(b"authorization", value)]) is Denial.WRONG
 
 
 def test_without_a_token() -> None:
-    """No such header is told apart from a wrong one, in the log."""
+    """A missing header is logged differently from a wrong token."""
     headers = [(b"host", b"x"), (b"x-token", TOKEN.encode())]
     assert tokens(TOKEN).denial(headers) is Denial.MISSING
 
 
 def test_two_tokens_in_one_request() -> None:
-    """Which of them a proxy has looked at nobody knows."""
+    """A proxy may have checked either."""
     header = (b"authorization", f"Bearer {TOKEN}".encode())
     assert tokens(TOKEN).denial([header, header]) is Denial.WRONG
 
 
-def test_a_list_rotates() -> None:
-    """While a list has both, the old and the new token are good, in any place of it."""
+def test_tokens_rotate() -> None:
+    """While a list has both, the old and the new token are valid, in any position."""
     for at in range(3):
         several = ["first-token", "second-token"]
         several.insert(at, TOKEN)
@@ -241,15 +241,11 @@ def test_another_header_has_the_token_alone() -> None:
 BEARER = [(b"authorization", f"Bearer {TOKEN}".encode())]
 
 
-def test_open_access() -> None:
-    """Without tokens and networks anybody may come in."""
-    access = Access(tokens())
-    assert access.is_open
-    assert access.denial("", []) is None
-
-
 def test_both_are_needed() -> None:
-    """The address is looked at first: a stranger is told nothing of its token."""
+    """The address is checked first: a stranger learns nothing of its token. Without either, access
+    is open."""
+    assert Access(tokens()).is_open
+    assert Access(tokens()).denial("", []) is None
     access = Access(tokens(TOKEN), networks("192.0.2.0/24"))
     assert not access.is_open
     assert access.denial("192.0.2.1", BEARER) is None
@@ -258,8 +254,8 @@ def test_both_are_needed() -> None:
     assert access.denial("198.51.100.1", []) is Denial.ADDRESS
 
 
-def test_an_address_that_can_not_be_told_is_refused() -> None:
-    """A proxy that says nonsense opens nothing."""
+def test_an_unknown_address_is_refused() -> None:
+    """An unreadable header of a proxy admits nobody."""
     access = Access(tokens(), networks("0.0.0.0/0", "::/0"), TRUSTED)
     assert access.denial(NEAR, [(b"x-forwarded-for", b"unknown")]) is Denial.UNKNOWN
     assert access.denial(NEAR, [(b"x-forwarded-for", b"192.0.2.1")]) is None

@@ -1,4 +1,4 @@
-"""The certificate of a listener: what is wrong with it is said before it serves."""
+"""The certificate of a listener: its faults are reported before it serves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ fevUuJlsgw==
 
 
 def why(pair: Pair) -> str:
-    """The one line that a start ends with."""
+    """Return the one line that ends the start."""
     with pytest.raises(StartFailed) as caught:
         listener_tls(pair)
     assert "\n" not in str(caught.value)
@@ -38,14 +38,14 @@ def why(pair: Pair) -> str:
 
 
 def test_a_good_pair(tmp_path: Path) -> None:
-    """It is taken, and nothing is dubious about it."""
+    """It is used without a warning."""
     pair = issued(tmp_path)
     listener_tls(pair)
     assert listener_warnings(pair, time.time()) == []
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """The file is named, as it was given."""
+def test_a_missing_file(tmp_path: Path) -> None:
+    """The message names the file as it was given."""
     pair = issued(tmp_path)
     missing = tmp_path / "missing.pem"
     gone = f"{missing} can't be read: no such file or directory"
@@ -54,8 +54,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert why(Pair(tmp_path, pair.key)).endswith("can't be read: is a directory")
 
 
-def test_a_file_that_goes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when both are replaced: that is said like any other trouble with them."""
+def test_a_file_that_disappears_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For example while both are replaced."""
     pair = issued(tmp_path)
     checked = certificates._check
 
@@ -68,47 +70,39 @@ def test_a_file_that_goes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_key_of_another(tmp_path: Path) -> None:
-    """A key that does not belong to the certificate."""
     one, other = issued(tmp_path, "one"), issued(tmp_path, "other")
     assert why(Pair(one.cert, other.key)).endswith(f"{other.key} is not the key of {one.cert}")
 
 
 def test_files_the_wrong_way_round(tmp_path: Path) -> None:
-    """A key is no certificate, nor is a text file."""
+    """A key is not a certificate, nor is a text file, nor a damaged one."""
     pair = issued(tmp_path)
     text = tmp_path / "text"
     text.write_text("no PEM")
     assert why(Pair(pair.key, pair.cert)).endswith("cert.key has no certificate in PEM in it")
     assert why(Pair(text, pair.key)).endswith("text has no certificate in PEM in it")
     assert why(Pair(pair.cert, text)).endswith("text has no key in PEM in it")
-
-
-def test_damaged_files(tmp_path: Path) -> None:
-    """What looks like PEM and is none."""
-    pair = issued(tmp_path)
     pair.cert.write_text(pair.cert.read_text().replace("M", "!", 40))
     assert why(pair).endswith(f"{pair.cert} and {pair.key} can't be used together")
 
 
 def test_an_expired_one(tmp_path: Path) -> None:
-    """No caller would trust it."""
     assert "cert.pem has expired on 20" in why(issued(tmp_path, days=-0.5))
 
 
 def test_one_that_is_not_valid_yet(tmp_path: Path) -> None:
-    """Nor one from tomorrow on."""
     assert "cert.pem is not valid before 20" in why(issued(tmp_path, since=1))
 
 
 def test_a_key_with_a_password(tmp_path: Path) -> None:
-    """Nobody is asked for it on the terminal."""
+    """The terminal is not asked for it."""
     pair = issued(tmp_path)
     pair.key.write_text(ENCRYPTED)
     assert "cert.key needs a password" in why(pair)
 
 
 def test_a_key_that_anybody_may_read(tmp_path: Path) -> None:
-    """A warning says what to do."""
+    """The warning says what to do."""
     pair = issued(tmp_path)
     pair.key.chmod(0o644)
     tmp_path.chmod(0o755)
@@ -118,7 +112,7 @@ def test_a_key_that_anybody_may_read(tmp_path: Path) -> None:
 
 
 def test_one_that_expires_soon(tmp_path: Path) -> None:
-    """A fortnight before its end there is a warning; a day earlier there is none."""
+    """Two weeks before its end there is a warning; a day earlier there is none."""
     pair = issued(tmp_path, days=90)
     last = pair.validity()[1]
     assert listener_warnings(pair, last - 15 * DAY) == []
@@ -127,8 +121,8 @@ def test_one_that_expires_soon(tmp_path: Path) -> None:
     )
 
 
-def test_a_date_that_is_none(tmp_path: Path) -> None:
-    """OpenSSL takes it; nobody can say when such a certificate ends."""
+def test_an_invalid_date(tmp_path: Path) -> None:
+    """OpenSSL accepts it, but the end of such a certificate is unknown."""
     pair = issued(tmp_path, days=90)
     made = trustme.CA().issue_cert("127.0.0.1")
     pair.cert.write_text(dateless(made.cert_chain_pems[0]))

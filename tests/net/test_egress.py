@@ -1,4 +1,4 @@
-"""Which addresses events may go to: the rules, address by address."""
+"""The addresses that events may go to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from router.net.egress import ANYWHERE, Egress, is_public, meanings, never
 
 METADATA = IPv4Address("169.254.169.254")
 
-#: Addresses of IPv6 that lead to METADATA, by who takes them for it.
+#: IPv6 addresses that lead to METADATA, by the kind of translation.
 DISGUISED = {
     "mapped": "::ffff:169.254.169.254",
     "mapped, in hex": "::ffff:a9fe:a9fe",
@@ -41,7 +41,7 @@ NEVER = {
     "no address": ["", "ledger.example", "127.1", "2130706433", "0x7f.1", "1.2.3.4/8", "[::1]"],
 }  # fmt: skip
 
-#: What a house has, and what stands for it.
+#: Private addresses, and those that stand for them.
 INSIDE = [
     "10.0.0.1", "100.64.0.1", "127.0.0.1", "172.31.255.255", "192.168.1.1", "192.0.2.1", "::1",
     "198.18.0.1", "198.51.100.1", "203.0.113.1", "fc00::1", "fd12:3456::1", "::ffff:10.0.0.1",
@@ -53,28 +53,28 @@ OUTSIDE = ["1.1.1.1", "93.184.215.14", "172.32.0.1", "::ffff:1.1.1.1", "2606:470
            "64:ff9b::1.1.1.1", "2001:4860::1"]  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "address"), [(k, each) for k, v in NEVER.items() for each in v])
-def test_what_is_never_connected_to(what: str, address: str) -> None:
-    """Metadata, link-local and the like are refused by what they are, whatever egress says."""
+@pytest.mark.parametrize(("what", "address"), [(k, text) for k, v in NEVER.items() for text in v])
+def test_addresses_that_are_never_allowed(what: str, address: str) -> None:
+    """Metadata, link-local and similar addresses are refused by name, whatever egress allows."""
     for egress in (ANYWHERE, Egress(public=True), Egress(networks=(ip_network("0.0.0.0/0"),))):
         assert egress.refusal(address) == what
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_the_house(address: str) -> None:
-    """Loopback and private addresses may be connected to, but not where `public` is said."""
+def test_private_addresses(address: str) -> None:
+    """Loopback and private addresses are allowed, unless egress is `public`."""
     assert ANYWHERE.refusal(address) == ""
     assert Egress(public=True).refusal(address) == "no public address"
 
 
 @pytest.mark.parametrize("address", OUTSIDE)
-def test_the_internet(address: str) -> None:
-    """A public address may be connected to, also where `public` is said."""
+def test_public_addresses(address: str) -> None:
+    """Public addresses are allowed, also if egress is `public`."""
     assert ANYWHERE.refusal(address) == Egress(public=True).refusal(address) == ""
 
 
 def test_networks() -> None:
-    """With a list nothing else may be connected to; a mapped address counts as what it is."""
+    """With a list, no other address is allowed; a mapped address counts as IPv4."""
     egress = Egress(networks=(ip_network("10.1.0.0/16"), ip_network("fd12::/16")))
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd12::1"):
         assert egress.refusal(address) == ""
@@ -83,14 +83,14 @@ def test_networks() -> None:
 
 
 def test_public_and_networks() -> None:
-    """A list that has `public` in it too allows either."""
+    """A list with `public` allows either."""
     egress = Egress(public=True, networks=(ip_network("10.1.0.0/16"),))
     assert egress.refusal("10.1.2.3") == egress.refusal("1.1.1.1") == ""
     assert egress.refusal("10.2.0.1") == "no public address"
 
 
 def test_a_network_of_nat64_has_to_be_named() -> None:
-    """Where a list names NAT64's network, what lies behind it may be connected to."""
+    """A list that names NAT64's network allows the addresses behind it."""
     egress = Egress(networks=(ip_network("64:ff9b::/96"),))
     assert egress.refusal("64:ff9b::10.1.2.3") == ""
     assert egress.refusal("64:ff9b::169.254.169.254") == "a cloud metadata address"
@@ -98,13 +98,13 @@ def test_a_network_of_nat64_has_to_be_named() -> None:
 
 @pytest.mark.parametrize("address", DISGUISED.values(), ids=DISGUISED)
 def test_disguises(address: str) -> None:
-    """What somebody on the way takes for an IPv4 address is judged as that too."""
+    """An address that a translator takes for an IPv4 address is checked as that too."""
     assert METADATA in meanings(ip_address(address))
 
 
 @given(st.ip_addresses())
 def test_python_agrees(address: IPv4Address | IPv6Address) -> None:
-    """What counts as public here is global to Python as well, whichever release it is."""
+    """An address that counts as public is global to every release of Python as well."""
     if is_public(address):
         assert address.is_global
     if address.is_link_local or address.is_multicast or address.is_unspecified:

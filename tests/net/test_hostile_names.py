@@ -1,4 +1,5 @@
-"""Names that lead where no event may go, and names that hang: a resolver and a stub server."""
+"""Names that lead to forbidden addresses, and names that hang: a real resolver and a stub
+server."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from tests.net.behind_dns import ADDRESSES, ALIASES, ODD, REBINDS
 from tests.support.command import ROOT
 from tests.support.engines import ENGINES
 
-#: In a network of its own: the address of the metadata is there, and every other way is closed.
+#: In a network namespace of its own, with the metadata address, and no other network.
 _SETUP = """
 set -e
 mount --make-rprivate /
@@ -42,8 +43,8 @@ EXPECTED = {
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network of its own")
 def test_names_that_lead_astray(tmp_path: Path) -> None:
-    """Whatever a name's addresses are and however an address is written, no forbidden one gets a
-    connection, whichever the engine; and twelve names that hang hold up no other's look-up."""
+    """No forbidden address gets a connection from either engine, in any notation and among any
+    others; and twelve names that hang do not delay others."""
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:1\n")
     (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
     script = _SETUP.format(folder=shlex.quote(str(tmp_path)), python=shlex.quote(sys.executable))
@@ -52,11 +53,13 @@ def test_names_that_lead_astray(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
+    results: dict[str, Any] = json.loads(done.stdout)
     for engine in ENGINES:
-        table = said[engine]["table"]
-        # Of several forbidden addresses any may be the one that is told.
+        table = results[engine]["table"]
+        # With several forbidden addresses any may be named.
         assert table.pop("all-bad.test").startswith("forbidden: ")
-        assert table == {name: told for name, told in EXPECTED.items() if name != "all-bad.test"}
-        assert said[engine]["hanging"] == ["answer", "0 of 12 over"]
-    assert said["reached"] == ["127.0.0.1"]
+        assert table == {
+            name: result for name, result in EXPECTED.items() if name != "all-bad.test"
+        }
+        assert results[engine]["hanging"] == ["answer", "0 of 12 over"]
+    assert results["reached"] == ["127.0.0.1"]

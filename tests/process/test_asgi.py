@@ -1,5 +1,5 @@
 """The router as an ASGI application: under another server's command line, with middleware, mounted
-in a larger application, and driven without any server."""
+in a larger application, and without any server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Correlated:
-    """As asgi-correlation-id does it: the request's id goes back in a header."""
+    """Returns the request's id in a header, like asgi-correlation-id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class Correlated:
 
 
 class Rewriting:
-    """Has a word in the body, as one that decrypts would."""
+    """Changes the body, as a middleware that decrypts would."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -72,7 +72,7 @@ class Rewriting:
 
 
 class Timed(BaseHTTPMiddleware):
-    """Starlette's own kind."""
+    """A middleware of Starlette's own kind."""
 
     async def dispatch(self, request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
@@ -91,7 +91,7 @@ class Broken:
 
 
 class Mute:
-    """No reply of the router gets through it."""
+    """Lets no reply through."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -112,11 +112,11 @@ def one() -> Iterator[Target]:
 
 
 def made(one: Target, *middleware: Any, **settings: Any) -> tuple[App, io.StringIO]:
-    """The application of one target, and what it logs."""
+    """Make the application of one target; return it and its log."""
     stream = io.StringIO()
     loaded = loading.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
     given = Settings(**{"store": None, **settings})
-    made = [Middleware(each) for each in middleware]
+    made = [Middleware(cls) for cls in middleware]
     return App(given, loaded, Log(stream, "json"), middleware=made), stream
 
 
@@ -133,8 +133,8 @@ async def asked(app: Any, server: str = OWN) -> AsyncIterator[httpx.AsyncClient]
 
 @pytest.mark.parametrize("server", [OWN, *FOREIGN])
 async def test_middleware_sees_requests_and_replies(one: Target, server: str) -> None:
-    """Of its own making or Starlette's, it has its word in the request's body and in the reply's
-    headers, of callbacks, probes and refusals alike."""
+    """A plain one or one of Starlette's kind can change the body of a request and the headers of a
+    reply, for callbacks, probes and refusals alike."""
     app, _ = made(one, Correlated, Timed, Rewriting)
     async with asked(app, server) as client:
         for path, body, status in (("/callback", SAMPLE, 200), ("/nowhere", b"", 404)):
@@ -147,15 +147,15 @@ async def test_middleware_sees_requests_and_replies(one: Target, server: str) ->
 
 
 async def test_a_fault_in_a_middleware_is_the_contracts_500(one: Target) -> None:
-    """Nobody is told more."""
+    """Without details."""
     app, _ = made(one, Broken)
     async with asked(app) as client:
         reply = await client.post("/callback", content=SAMPLE)
     assert (reply.status_code, reply.json()["code"]) == (500, "500")
 
 
-async def test_an_event_whose_reply_can_not_be_sent_is_seen_through(one: Target) -> None:
-    """Its line has what became of it, and what late attempts of it achieve is remembered."""
+async def test_an_event_whose_reply_can_not_be_sent_is_logged(one: Target) -> None:
+    """It is logged with its deliveries, and late attempts are remembered."""
     app, stream = made(one, Mute)
     async with asked(app) as client:
         assert (await client.post("/callback", content=SAMPLE)).status_code == 500
@@ -177,7 +177,7 @@ async def test_it_is_driven_without_a_server(one: Target) -> None:
 
 
 async def test_it_is_mounted_in_a_larger_application(one: Target) -> None:
-    """Whose lifespan has the router's in it."""
+    """The larger lifespan includes the router's."""
     app, _ = made(one)
     larger = Starlette(routes=[Mount("/ebaas", app)], lifespan=lambda _: app.lifespan())
     async with asked(larger) as client:
@@ -200,7 +200,7 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, one: Targe
 
 
 async def test_a_fault_of_the_queue_leaves_nothing_open(tmp_path: Path, one: Target) -> None:
-    """The store is closed, which removes its log, and the archive's last line is on the disk."""
+    """The store is closed, which removes its log, and the archive's last line is on disk."""
     store, folder = tmp_path / "store.db", tmp_path / "archive"
     app, _ = made(one, store=store, archive=folder)
     work = app._life._work
@@ -252,7 +252,7 @@ def command(
 
 
 async def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> None:
-    """The settings are in the variables that `serve` has; it ends by a signal, and its log line is
+    """The settings come from the variables of `serve`; a signal ends it, and its log lines are
     there."""
     port = free_port()
     process = command(port, variables(tmp_path, one, PATH="/ebaas/in"))
@@ -281,7 +281,7 @@ async def ready(client: httpx.AsyncClient, url: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "output"),
     [
         ("ENGINE", "much", "EBAAS_ROUTER_ENGINE: "),
         ("WORKERS", "2", "not a setting any more"),
@@ -289,25 +289,25 @@ async def ready(client: httpx.AsyncClient, url: str) -> bool:
     ],
 )
 async def test_what_can_not_be_used_ends_the_start(
-    tmp_path: Path, one: Target, name: str, value: str, said: str
+    tmp_path: Path, one: Target, name: str, value: str, output: str
 ) -> None:
-    """With one line, and no traceback, whatever the server."""
+    """With one line, and no traceback, under any server."""
     process = command(1, variables(tmp_path, one, **{name: value}))
     _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
     assert process.returncode != 0
     assert one_line(err).startswith("ebaas-router: ")
-    assert said in one_line(err)
+    assert output in one_line(err)
 
 
 @pytest.mark.parametrize("server", [UVICORN, GRANIAN], ids=["uvicorn", "granian"])
 async def test_a_store_that_can_not_be_used_ends_the_start(
     tmp_path: Path, one: Target, server: tuple[str, ...]
 ) -> None:
-    """The server's own words have one line of ours in them, and no traceback."""
+    """The server's output has one line of ours, and no traceback."""
     environ = variables(tmp_path, one, STORE=str(tmp_path), ARCHIVE="none")
     process = command(free_port(), environ, server)
-    said = b"".join(await asyncio.to_thread(process.communicate, timeout=PATIENCE))
+    output = b"".join(await asyncio.to_thread(process.communicate, timeout=PATIENCE))
     assert process.returncode != 0
-    assert said.count(b"ebaas-router: can't use the store ") == 1
-    assert b"Traceback" not in said
-    assert b".py" not in said
+    assert output.count(b"ebaas-router: can't use the store ") == 1
+    assert b"Traceback" not in output
+    assert b".py" not in output

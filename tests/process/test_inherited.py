@@ -1,4 +1,4 @@
-"""A socket that outlives the router, as systemd's: restarts under load. Real processes and load."""
+"""A socket that outlives the router, as systemd's does. Real processes under load."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RESTARTS = {"plain": 50, "with TLS": 10} if LONG else {"plain": 1, "with TLS": 1
 
 @pytest.fixture
 def held() -> Iterator[socket.socket]:
-    """A listening socket of the test's, which is the parent here."""
+    """A listening socket of the test, which is the parent here."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         yield listener
 
@@ -53,7 +53,7 @@ def test_restarts_under_load_fail_no_request(
     tmp_path: Path, held: socket.socket, endpoint: Target, kind: str
 ) -> None:
     """However often the router is restarted at a socket that somebody holds, each request is
-    answered 000, on fresh connections and kept ones: none is refused, reset or left."""
+    answered 000, on new connections and kept ones: none is refused, reset or left."""
     options: list[str] = []
     load = Load(port_of(held))
     if kind == "with TLS":
@@ -75,14 +75,14 @@ def test_restarts_under_load_fail_no_request(
             load.go_on()
     assert set(load.replies) == {"000"}
     assert load.kept > 0
-    assert set(load.acknowledged) <= {each.event for each in endpoint.got}
+    assert set(load.acknowledged) <= {got.event for got in endpoint.got}
 
 
-def test_who_waits_when_it_stops_is_served_by_the_next(
+def test_waiting_connections_are_served_by_the_next_process(
     tmp_path: Path, held: socket.socket, endpoint: Target
 ) -> None:
-    """Connections that nobody has accepted when the router ends lose nothing, and nor do those that
-    are made while none is running."""
+    """Connections that were not accepted when the router ended are served by the next one, as are
+    those made while none was running."""
     with ExitStack() as stack:
 
         def waiting() -> list[Line]:
@@ -104,9 +104,9 @@ def test_who_waits_when_it_stops_is_served_by_the_next(
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_who_is_accepted_as_it_stops_is_served_before_the_end(turns: int) -> None:
-    """In whichever turn of the loop a stop meets a new caller, that one has its reply before the
-    lifespan ends, or waits for whoever accepts next."""
+def test_a_connection_accepted_during_a_stop_is_served(turns: int) -> None:
+    """In whichever turn of the loop a stop meets a new caller, it gets its reply before the
+    lifespan ends, or waits for the next process."""
     with (
         socket.create_server(("127.0.0.1", 0)) as held,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
@@ -121,8 +121,8 @@ def test_who_is_accepted_as_it_stops_is_served_before_the_end(turns: int) -> Non
 
 
 async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
-    """Who has asked a server so many turns of the loop after that was told to stop; it has ended
-    since."""
+    """Send a request so many turns of the loop after a server began to stop; return once it has
+    ended."""
     lives = True
 
     @asynccontextmanager
@@ -151,7 +151,7 @@ async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
 def test_the_ops_port_is_taken_by_its_name(
     tmp_path: Path, held: socket.socket, endpoint: Target
 ) -> None:
-    """Of two sockets the one that is called `ops` has /metrics, and `--ops-port` is not used."""
+    """Of two sockets the one named `ops` has /metrics, and `--ops-port` is not used."""
     with (
         socket.create_server(("127.0.0.1", 0)) as ops,
         serving(
@@ -165,8 +165,8 @@ def test_the_ops_port_is_taken_by_its_name(
         assert router.interrupt(signal.SIGTERM) == 0
 
 
-def test_what_can_not_be_used_is_said(tmp_path: Path) -> None:
-    """In one line, with the exit code of what could not start."""
+def test_an_unusable_socket_is_one_line(tmp_path: Path) -> None:
+    """In one line, with exit code 3."""
     with socket.socket() as deaf, socket.create_server(("127.0.0.1", 0)) as one:
         assert failure({"callbacks": deaf}) == (
             "ebaas-router: LISTEN_FDS: file descriptor 3 is no TCP socket that listens"
@@ -177,7 +177,7 @@ def test_what_can_not_be_used_is_said(tmp_path: Path) -> None:
 
 
 def failure(handed: dict[str, socket.socket]) -> str:
-    """What `serve` says that does not start with these sockets."""
+    """Return the line of a `serve` that does not start with these sockets."""
     started = Running("serve", "--store", "none", handed=handed)
     try:
         assert started.wait() == 3
@@ -186,8 +186,8 @@ def failure(handed: dict[str, socket.socket]) -> str:
         started.close()
 
 
-def test_what_is_meant_for_another_process_is_left() -> None:
-    """The variables of a parent that handed sockets to it are no sockets of this process's."""
+def test_sockets_for_another_process_are_ignored() -> None:
+    """Sockets for the parent are not for this process."""
     environ = {"LISTEN_PID": str(os.getppid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a", "A": "b"}
     assert take_inherited(environ) == Inherited()
     assert environ == {"A": "b"}

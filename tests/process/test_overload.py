@@ -1,4 +1,4 @@
-"""Past what it can do the router refuses at once; what it has begun it does rightly."""
+"""An overloaded router refuses at once, and finishes everything that it has begun."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.support.serving import Serving, Target, target
 from tests.support.waiting import wait_until
 from tests.support.wire import Line, heard, post
 
-#: So many that no one of them is ever asked to hold more than its share of the room.
+#: So many that none of them has to hold more than its share of the room.
 TARGETS = 16
 
 
 class Scene:
-    """A router with room for some callbacks, and targets that keep every answer back."""
+    """A router with room for some callbacks, and targets that hold their answers back."""
 
     def __init__(self) -> None:
         self._may_answer = threading.Event()
-        #: The names of the events that targets have been sent.
+        #: The names of the events that targets have received.
         self.begun: list[str] = []
         self.router: Serving
 
@@ -36,7 +36,7 @@ class Scene:
         return "000"
 
     def release(self) -> None:
-        """Let the targets answer, now and from now on."""
+        """Let the targets answer from now on."""
         self._may_answer.set()
 
 
@@ -56,7 +56,7 @@ def scene(folder: Path, room: int, **policy: Any) -> Iterator[Scene]:
 
 
 def table(endpoint: Target, policy: dict[str, Any]) -> dict[str, Any]:
-    """One server is all targets; the key says which."""
+    """Return a routes.yaml: one server is all targets, and the key says which."""
     names = [f"t{number}" for number in range(TARGETS)]
     return {
         "version": 1,
@@ -71,8 +71,8 @@ def say(line: Line, name: str, to: int = 0) -> None:
 
 
 def test_past_its_room_it_refuses_at_once_and_keeps_what_it_has_begun(tmp_path: Path) -> None:
-    """Of five times as many callers as it has room for, the router refuses four fifths with 503
-    while the others still wait, begins nothing for those, and acknowledges the others."""
+    """Of five times as many callers as it has room for, the router refuses four fifths with 503 at
+    once, begins nothing for them, and acknowledges the others."""
     with scene(tmp_path, room=8) as played, ExitStack() as stack:
         lines = [stack.enter_context(Line(played.router.port)) for _ in range(40)]
         for number, line in enumerate(lines):
@@ -83,28 +83,13 @@ def test_past_its_room_it_refuses_at_once_and_keeps_what_it_has_begun(tmp_path: 
             refused = [reply.result() for reply in replies if reply.done()]
             played.release()
             codes = Counter(reply.result().says["code"] for reply in replies)
-    assert {(each.status, each.says["code"]) for each in refused} == {(503, "503")}
+    assert {(reply.status, reply.says["code"]) for reply in refused} == {(503, "503")}
     assert codes == {"503": 32, "000": 8}
     assert len(played.begun) == 8
 
 
-def test_once_there_is_room_it_is_itself_again(tmp_path: Path) -> None:
-    """Who was refused is acknowledged on the same connection as soon as there is room."""
-    with scene(tmp_path, room=2) as played, ExitStack() as stack:
-        one, two, more = (stack.enter_context(Line(played.router.port)) for _ in range(3))
-        say(one, "one", to=1)
-        say(two, "two", to=2)
-        wait_until(lambda: len(played.begun) == 2)
-        say(more, "more", to=3)
-        assert heard(more).says["code"] == "503"
-        played.release()
-        assert [heard(line).says["code"] for line in (one, two)] == ["000", "000"]
-        say(more, "more", to=3)
-        assert heard(more).says["code"] == "000"
-
-
 def test_a_hang_up_makes_room_at_once(tmp_path: Path) -> None:
-    """A caller that goes away leaves its room to the next one before its target has answered."""
+    """A caller that hangs up leaves its room to the next one before its target has answered."""
     with scene(tmp_path, room=2) as played, ExitStack() as stack:
         stays, goes = (stack.enter_context(Line(played.router.port)) for _ in range(2))
         say(stays, "stays", to=1)
@@ -120,7 +105,7 @@ def test_a_hang_up_makes_room_at_once(tmp_path: Path) -> None:
 
 
 def insist(router: Serving) -> str:
-    """Send an event until it is not refused; the code it gets then."""
+    """Send an event until it is not refused; return its code."""
     code = "503"
     while code == "503":
         with Line(router.port) as line:
@@ -130,8 +115,8 @@ def insist(router: Serving) -> str:
 
 
 def test_nothing_is_begun_for_a_caller_who_has_gone(tmp_path: Path) -> None:
-    """An event whose caller hangs up while it waits in a target's line never reaches the target,
-    and leaves its place in the line to the next one."""
+    """An event whose caller hangs up while it waits for a slot never reaches the target, and leaves
+    its place to the next one."""
     with scene(tmp_path, room=64, max_in_flight=1) as played, ExitStack() as stack:
         first, goes, follows = (stack.enter_context(Line(played.router.port)) for _ in range(3))
         say(first, "first")
@@ -148,6 +133,6 @@ def test_nothing_is_begun_for_a_caller_who_has_gone(tmp_path: Path) -> None:
 
 
 def look_around(router: Serving) -> None:
-    """Give the router the time to act on what it has got: it answers some probes meanwhile."""
+    """Let the router act on what it has received: it answers some probes in the meantime."""
     for _ in range(20):
         assert router.ready() == 200

@@ -1,4 +1,4 @@
-"""What a router's process keeps to itself. Real processes."""
+"""Files and memory of a router's process are for its own user. Real processes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,17 @@ def router(tmp_path: Path) -> Iterator[Serving]:
         yield router
 
 
-def test_what_it_writes_is_its_users_alone(router: Serving) -> None:
-    """A file that the process makes can be read by its own user alone, whatever the umask that it
-    was started with."""
+def test_its_files_are_its_users_alone(router: Serving) -> None:
+    """Its umask is 0077, whatever it was started with, and it writes no core file, which would hold
+    secrets."""
     status = Path(f"/proc/{router.process.pid}/status").read_text()
     assert re.search(r"^Umask:\s+0077$", status, re.MULTILINE)
-
-
-def test_a_crash_leaves_no_memory_behind(router: Serving) -> None:
-    """The process writes no core file: its memory has secrets in it."""
     limits = Path(f"/proc/{router.process.pid}/limits").read_text()
     assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.MULTILINE)
 
 
 def test_a_store_that_everybody_can_read_is_warned_about(tmp_path: Path) -> None:
-    """A store's file that was made readable for everybody is a warning at each start."""
+    """At each start."""
     store = tmp_path / "store.db"
     with target() as endpoint:
         with serving(tmp_path, {"one": endpoint}, store=store) as router:

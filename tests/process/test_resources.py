@@ -1,4 +1,4 @@
-"""What the system allows: files, between callers and targets, and memory, for callbacks."""
+"""The system's limits: files, shared by callers and targets, and memory for callbacks."""
 
 from __future__ import annotations
 
@@ -22,16 +22,11 @@ from tests.support.sockets import HOST
 ASKED = Callers(4096, 256)
 
 
-def test_what_there_is_enough_of_is_as_asked() -> None:
-    """With files enough callers have the connections that the settings say, and nothing is told."""
-    assert share_out(65536, ASKED, targets=768, store=16) == ASKED
-
-
 @pytest.mark.parametrize("files", [256, 512, 1024, 4096])
 @pytest.mark.parametrize("targets", [0, 64, 10_000])
 def test_all_of_it_fits(files: int, targets: int) -> None:
-    """Callers, whoever is told that the house is full, and half of the targets' wants or more have
-    room together; the line names the option and the limit."""
+    """Callers, refused callers, and at least half of the targets' wants fit together; the note
+    names both numbers."""
     callers = share_out(files, ASKED, targets, store=16)
     left = files - callers.connections - callers.reserve - 16 - 128
     assert left >= min(targets, (files - 144) // 2)
@@ -42,19 +37,16 @@ def test_all_of_it_fits(files: int, targets: int) -> None:
 
 
 def test_too_few_files_end_the_start() -> None:
-    """Where hardly anybody could call, the start fails, and says how many files would do."""
+    """The start fails, and says how many files are needed. With enough files nothing is reduced."""
     with pytest.raises(StartFailed, match=r"at least 208 open files are needed, .* allows 100"):
         share_out(100, ASKED, targets=64, store=16)
     assert share_out(208, ASKED, targets=64, store=16).connections >= 28
+    assert share_out(65536, ASKED, targets=768, store=16) == ASKED
 
 
-def test_memory_that_is_enough_is_not_spoken_of() -> None:
-    """A limit that all bodies fit in, or none, is no matter."""
+def test_too_little_memory_is_reported() -> None:
+    """The note says how much the bodies may take, the limit, and the option."""
     assert memory_note(None, 1024, 2**20) == memory_note(2**30, 1024, 2**20) == ""
-
-
-def test_memory_that_is_not_enough_is_told() -> None:
-    """The line says what the bodies may take, the limit, and the options that it comes from."""
     assert memory_note(300 * 2**20, 1024, 2**20) == (
         "--max-requests: callbacks in flight may take 1024 MiB, and the limit of memory is "
         "300 MiB: lower the first or raise the second"
@@ -67,6 +59,7 @@ def test_memory_that_is_not_enough_is_told() -> None:
         ("0::/a/b\n", {"a/memory.max": "9\n", "a/b/memory.max": "max\n"}, 9),
         ("0::/elsewhere\n", {"memory.max": "7\n"}, 7),
         ("0::/a\n", {}, None),
+        ("", {}, None),
     ],
 )
 def test_the_limit_of_a_control_group(
@@ -80,20 +73,15 @@ def test_the_limit_of_a_control_group(
     assert memory_limit(tmp_path / "groups", tmp_path / "fs") == limit
 
 
-def test_a_system_without_control_groups_has_no_limit(tmp_path: Path) -> None:
-    """Where nothing can be read there is nothing to say."""
-    assert memory_limit(tmp_path / "none", tmp_path) is None
-
-
 def test_a_start_with_few_files_lowers_the_connections(tmp_path: Path) -> None:
-    """Where the system allows 256 files and three hundred callers say nothing, each further one is
-    told 503 and none is reset; the next event reaches its target; and the start has said why."""
+    """With 256 files and three hundred silent callers, further callers get 503 and none is reset;
+    the next event reaches its target; and the start has said why."""
     with (
         target() as endpoint,
-        limited(tmp_path, endpoint.url, 256) as (port, told),
+        limited(tmp_path, endpoint.url, 256) as (port, lines),
         ExitStack() as at,
     ):
-        assert any(line.get("problem", "").startswith("callers have ") for line in told)
+        assert any(line.get("problem", "").startswith("callers have ") for line in lines)
         silent = [at.enter_context(socket.create_connection((HOST, port))) for _ in range(300)]
         for connection in silent:
             connection.settimeout(PATIENCE)
@@ -105,7 +93,7 @@ def test_a_start_with_few_files_lowers_the_connections(tmp_path: Path) -> None:
 
 
 def test_a_start_with_too_few_files_says_so(tmp_path: Path) -> None:
-    """A start that could serve hardly anybody ends with exit code 3 and one line."""
+    """Exit code 3 and one line."""
     ending = subprocess.run(
         _within(100, _serve(tmp_path, "http://127.0.0.1:9/")),
         env=environment(),
@@ -140,18 +128,18 @@ def _within(files: int, command: list[str]) -> list[str]:
 
 @contextmanager
 def limited(folder: Path, url: str, files: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """A router that may have so many files: its port, and its lines up to `serving`."""
+    """Run a router with so many files; yield its port, and its lines up to `serving`."""
     process = subprocess.Popen(
         _within(files, _serve(folder, url)), env=environment(), stdout=subprocess.PIPE
     )
     try:
         assert process.stdout is not None
-        told: list[dict[str, Any]] = []
+        lines: list[dict[str, Any]] = []
         for line in process.stdout:
-            told.append(json.loads(line))
-            if told[-1].get("url"):
+            lines.append(json.loads(line))
+            if lines[-1].get("url"):
                 break
-        yield int(told[-1]["url"].rsplit(":", 1)[1].split("/")[0]), told
+        yield int(lines[-1]["url"].rsplit(":", 1)[1].split("/")[0]), lines
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""`serve --reuse-port`: several nodes on one host take callbacks at one port."""
+"""`serve --reuse-port`: several nodes on one host accept callbacks at one port."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def served_at(ops: int) -> float:
 
 @pytest.mark.postgresql
 def test_two_nodes_share_a_port(tmp_path: Path, database: Database) -> None:
-    """Both get a part of the connections. When one stops under load, and is started again, each
-    request is answered 000: the other node takes what comes."""
+    """Both get a part of the connections. While one stops under load and is started again, every
+    request is answered 000 by the other."""
     port, ops = str(free_port()), (free_port(), free_port())
     with target() as one, ExitStack() as stack:
         file = tmp_path / "routes.yaml"
@@ -52,18 +52,18 @@ def test_two_nodes_share_a_port(tmp_path: Path, database: Database) -> None:
         nodes = [start(0), start(1)]
         load = Load(int(port))
         with load.running():
-            wait_until(lambda: all(served_at(each) > 20 for each in ops))
+            wait_until(lambda: all(served_at(port) > 20 for port in ops))
             assert nodes[0].interrupt(signal.SIGTERM) == 0
             load.go_on()
             start(0)
             load.go_on()
         assert set(load.replies) == {"000"}
-        assert set(load.acknowledged) <= {each.event for each in one.got}
+        assert set(load.acknowledged) <= {got.event for got in one.got}
 
 
-def test_a_port_is_shared_by_those_alone_who_say_so(tmp_path: Path) -> None:
-    """A second router is refused with one line where either of the two has not the option; and
-    where the ops port is taken, it is refused for that."""
+def test_both_routers_have_to_share_a_port(tmp_path: Path) -> None:
+    """A second router is refused with one line if either of the two lacks the option; a taken ops
+    port is refused as well."""
     ops = free_port()
     with (
         target() as one,
@@ -76,7 +76,8 @@ def test_a_port_is_shared_by_those_alone_who_say_so(tmp_path: Path) -> None:
 
 
 def refusal_by(*options: str) -> Callable[..., str]:
-    """The line that a `serve` with these options, and more, ends with."""
+    """Return a function that runs `serve` with these options, and more, and returns its last
+    line."""
 
     def refused(*more: str) -> str:
         finished = run("serve", "--store", "none", *options, *more)
@@ -86,8 +87,8 @@ def refusal_by(*options: str) -> Callable[..., str]:
     return refused
 
 
-def test_one_port_for_both_is_told() -> None:
-    """No other program uses it, so nothing has to be stopped."""
-    finished = run("serve", "--port", "8090", "--ops-port", "8090", "--host", "0.0.0.0")
-    assert finished.returncode == 2
-    assert "--ops-port: 8090 is that of --port" in one_line(finished.stderr)
+def test_one_port_for_both_is_taken() -> None:
+    """Also with --reuse-port, which is not for the ops port."""
+    port = str(free_port())
+    refused = refusal_by("--port", port, "--ops-port", port, "--reuse-port")
+    assert "name another with --ops-port" in refused()

@@ -7,7 +7,7 @@ import sys
 
 from tests.support.command import PATIENCE, ROOT
 
-#: Two services that say what they do, and take a moment to end.
+#: Two services that print what they do, and take a moment to end.
 SERVICES = """
 import asyncio, os, signal
 from router.process.running import run
@@ -42,7 +42,7 @@ run(Service("first"), Service("last"), then=then)
 
 
 def test_services_are_stopped_in_the_reverse_order() -> None:
-    """Each once the one after it is done: what it needs is there to its end."""
+    """Each once the one after it is done, which may need it to its end."""
     ran = subprocess.run(
         [sys.executable, "-c", SERVICES],
         cwd=ROOT,

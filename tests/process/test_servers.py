@@ -1,4 +1,4 @@
-"""The application under each ASGI server, as the table in docs/how-to/asgi.md has it."""
+"""The application under each ASGI server, as the table in docs/how-to/asgi.md shows it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 PAGE = ROOT / "docs/how-to/asgi.md"
 
-#: How long an answer is waited for to what is not whole, in seconds: `serve` waits for less here.
+#: How long to wait for an answer to an incomplete request, in seconds: `serve` waits less here.
 LONG_ENOUGH = 1.5
 
 
@@ -49,7 +49,7 @@ class Scene:
 
 
 async def status(reader: asyncio.StreamReader, seconds: float = PATIENCE) -> bytes:
-    """The status of what comes, `b""` where nothing does."""
+    """Return the status of the response, `b""` if none comes."""
     with suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(seconds):
             return (await reader.readline())[9:12]
@@ -83,22 +83,22 @@ async def half_a_head() -> str:
 
 async def a_large_head() -> str:
     async with scene() as it:
-        told = await it.ask(post(*[b"A: " + b"x" * 1000] * 500))
-    return "served" if told == b"200" else "refused"
+        answer = await it.ask(post(*[b"A: " + b"x" * 1000] * 500))
+    return "served" if answer == b"200" else "refused"
 
 
 async def an_offer_of_http_2() -> str:
     offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
     async with scene() as it:
-        told = (await it.ask(post(*offer))).decode()
-        return "served" if told == "200" and it.got else f"{told}, its body is dropped"
+        answer = (await it.ask(post(*offer))).decode()
+        return "served" if answer == "200" and it.got else f"{answer}, its body is dropped"
 
 
 async def an_expectation() -> str:
     async with scene() as it, it.line() as (reader, writer):
         writer.write(post(b"Expect: 100-continue")[: -len(SAMPLE)])
-        told = await status(reader, LONG_ENOUGH)
-        return "asked for its body" if told == b"100" else "waits"
+        answer = await status(reader, LONG_ENOUGH)
+        return "asked for its body" if answer == b"100" else "waits"
 
 
 async def a_hang_up() -> str:
@@ -115,13 +115,13 @@ async def a_stop() -> str:
         reader, writer = await asyncio.open_connection(*it.router.address)
         writer.write(post())
         await until(lambda: it.got)
-    told = await status(reader)
+    answer = await status(reader)
     writer.close()
-    return "its reply" if told == b"200" else told.decode() or "cut"
+    return "its reply" if answer == b"200" else answer.decode() or "cut"
 
 
 async def a_late_attempt() -> str:
-    """The reply is out at `reply_within`, and the target still has the event."""
+    """The reply leaves at `reply_within`, and the target still has the event."""
     async with (
         scene(delay=1.5, ebaas={"reply_within": "500ms"}) as it,
         it.line() as (reader, writer),
@@ -129,8 +129,8 @@ async def a_late_attempt() -> str:
         writer.write(post())
         await reader.readuntil(b"}")
         writer.write(PROBE)
-        told = await status(reader, 0.5)
-        return "served meanwhile" if told == b"200" else "waits for it"
+        answer = await status(reader, 0.5)
+        return "served meanwhile" if answer == b"200" else "waits for it"
 
 
 ROWS: dict[str, Callable[[], Awaitable[str]]] = {
@@ -147,7 +147,7 @@ ROWS: dict[str, Callable[[], Awaitable[str]]] = {
 
 
 def table() -> dict[str, dict[str, str]]:
-    """What the page says: by row, then by server."""
+    """Return the page's table: by row, then by server."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     start = next(at for at, row in enumerate(cells) if "granian" in row)
@@ -171,7 +171,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("row", ROWS)
-async def test_the_page_says_what_a_server_gives(server: str, row: str) -> None:
-    """Each cell of its table is what comes of trying."""
-    found = await ROWS[row]()
-    assert table()[row][server] == found
+async def test_the_page_agrees_with_the_servers(server: str, row: str) -> None:
+    """Each cell of the table is the result of trying it."""
+    result = await ROWS[row]()
+    assert table()[row][server] == result

@@ -1,4 +1,4 @@
-"""How a process starts: a signal at any moment of it, and streams that are closed. Real ones."""
+"""The start of a process: signals at any moment, and closed streams. Real processes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.waiting import wait_until
 
 Started = subprocess.Popen[bytes]
 
-#: `python -m router` that says when the interpreter's own start is over: what Ctrl-C does before
-#: that is Python's alone, a "Fatal Python error" among it, and the router has done nothing yet.
+#: `python -m router` that reports when the interpreter has started. Before that Ctrl-C is Python's
+#: alone, and may be a "Fatal Python error".
 PYTHON_STARTED = b"started\n"
 TOLD_START = f"""
 import os, runpy
@@ -35,7 +35,7 @@ runpy.run_module("router", run_name="__main__", alter_sys=True)
 def started(
     *arguments: str, program: Sequence[str] = (), before: Callable[[], object] | None = None
 ) -> Iterator[Started]:
-    """A process in a group of its own, which ends with the block; `before` runs in it first."""
+    """Run a process in a group of its own until the block ends; `before` runs in it first."""
 
     def prepare() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,15 +65,15 @@ def serve(*options: str) -> tuple[str, ...]:
 
 
 def handles(process: Started, number: int, how: str) -> bool:
-    """Whether a signal is caught (`SigCgt`) or ignored (`SigIgn`) by a process."""
+    """Return whether a process catches (`SigCgt`) or ignores (`SigIgn`) a signal."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     (mask,) = (line.split()[1] for line in lines if line.startswith(how))
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def is_ours(process: Started) -> bool:
-    """Whether Python, which has started, has left Ctrl-C to the router; where nobody looked in that
-    moment, the router has both signals."""
+    """Return whether Python, which has started, has left Ctrl-C to the router; if that moment was
+    missed, the router handles both signals."""
     left = not handles(process, signal.SIGINT, "SigCgt")
     return left or handles(process, signal.SIGTERM, "SigCgt")
 
@@ -84,7 +84,7 @@ STEP = 1 if LONG else 2
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> None:
-    """From the router's first line on, by the system's default action or as told; without a
+    """From the router's first line on, by the system's default action or in order; without a
     traceback, and none is lost."""
     for moment in range(0, 8, STEP):
         with started(*serve(), program=(sys.executable, "-c", TOLD_START)) as process:
@@ -93,19 +93,19 @@ def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> No
             wait_until(lambda process=process: is_ours(process))  # type: ignore[misc]
             time.sleep(moment * 0.06)  # any moment will do
             process.send_signal(number)
-            _, told = process.communicate(timeout=PATIENCE)
-            assert (process.returncode in (-number, 0), told) == (True, b"")
+            _, stderr = process.communicate(timeout=PATIENCE)
+            assert (process.returncode in (-number, 0), stderr) == (True, b"")
 
 
 def test_a_closed_stdout_is_no_fault() -> None:
-    """What is printed goes nowhere, and the exit code is the command's own."""
+    """Output is dropped, and the exit code is the command's own."""
     with started("check", before=lambda: os.close(1)) as process:
-        _, told = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, told) == (0, b"")
+        _, stderr = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, stderr) == (0, b"")
 
 
 def test_it_serves_and_stops_without_any_stream() -> None:
-    """With stdin, stdout and stderr closed, no socket or store comes to their numbers."""
+    """With stdin, stdout and stderr closed, no socket or store gets their numbers."""
     port = str(free_port())
     with started(*serve("--port", port), before=lambda: os.closerange(0, 3)) as process:
         wait_until(lambda: process.poll() is not None or ready(int(port)))

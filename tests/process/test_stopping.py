@@ -1,4 +1,4 @@
-"""How `serve` stops: nobody who was let in goes without a reply. Real processes and signals."""
+"""`serve` stops without leaving a request without a reply. Real processes and signals."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ NEVER = "10m"
 
 @contextmanager
 def plain(folder: Path, *options: str) -> Iterator[Serving]:
-    """A router whose only target acknowledges at once."""
+    """Run a router whose only target acknowledges at once."""
     with (
         target() as endpoint,
         serving(folder, {"one": endpoint}, options=options, **PATIENT) as router,
@@ -86,8 +86,8 @@ def plain(folder: Path, *options: str) -> Iterator[Serving]:
 def test_during_the_delay_it_is_not_ready_and_still_serves(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """From the signal on `/readyz` says 503, while callbacks are taken, on fresh connections and
-    on kept ones, and every reply ends its connection. The exit code is 0."""
+    """From the signal on `/readyz` is 503, while callbacks are served, on new connections and kept
+    ones, and every reply ends its connection. The exit code is 0."""
     with plain(tmp_path, "--drain-delay", NEVER) as router, Line(router.port) as kept:
         kept.say(PROBE)
         assert not heard(kept).ends
@@ -103,9 +103,9 @@ def test_during_the_delay_it_is_not_ready_and_still_serves(
         assert troubles(router) == []
 
 
-def test_who_waits_to_be_accepted_is_served(tmp_path: Path) -> None:
-    """Connections that the process has not accepted yet when it is told to stop are taken and
-    answered, all of them."""
+def test_a_connection_that_waits_to_be_accepted_is_served(tmp_path: Path) -> None:
+    """Connections that the process has not accepted yet when the signal comes are accepted and
+    answered."""
     with plain(tmp_path) as router, ExitStack() as stack:
         router.process.send_signal(signal.SIGSTOP)
         lines = [stack.enter_context(Line(router.port)) for _ in range(20)]
@@ -117,9 +117,9 @@ def test_who_waits_to_be_accepted_is_served(tmp_path: Path) -> None:
         assert router.wait() == 0
 
 
-def test_who_is_let_in_while_it_stops_is_served(tmp_path: Path) -> None:
-    """Of callers who connect all the time, up to the end, each is served or refused: no connection
-    that was made is reset."""
+def test_connections_made_during_a_stop_are_served(tmp_path: Path) -> None:
+    """Callers that connect all the time, up to the end, are served or refused: no connection that
+    was made is reset."""
     with plain(tmp_path) as router:
         outcomes: Counter[str] = Counter()
         callers = [
@@ -137,7 +137,7 @@ def test_who_is_let_in_while_it_stops_is_served(tmp_path: Path) -> None:
 
 
 def connect_and_ask(router: Serving, outcomes: Counter[str]) -> None:
-    """One connection after the other, until nobody listens."""
+    """Make one connection after the other, until nobody listens."""
     while True:
         try:
             line = Line(router.port)
@@ -154,8 +154,8 @@ def connect_and_ask(router: Serving, outcomes: Counter[str]) -> None:
 
 
 def test_a_request_on_an_idle_connection_is_answered(tmp_path: Path) -> None:
-    """What has been sent on a kept connection when the process is told to stop gets its reply; a
-    connection on which nothing comes is closed without a word."""
+    """A request that was sent on a kept connection when the signal came gets its reply; an idle
+    connection is just closed."""
     with (
         gated(tmp_path, "--drain-timeout", NEVER) as (router, gate),
         Line(router.port) as used,
@@ -191,9 +191,9 @@ def test_what_is_in_flight_is_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signals", [1, 2], ids=["at the end of its time", "when hurried"])
-def test_what_is_not_finished_is_told(tmp_path: Path, signals: int) -> None:
-    """A request that is still in flight when `--drain-timeout` is over, or a second signal comes,
-    gets the contract's reply, not a reset, and nothing is logged of tasks and tracebacks."""
+def test_an_unfinished_request_gets_a_reply(tmp_path: Path, signals: int) -> None:
+    """A request still in flight when `--drain-timeout` is over, or a second signal comes, gets the
+    contract's reply, not a reset, and no task or traceback is logged."""
     patience = "300ms" if signals == 1 else NEVER
     with gated(tmp_path, "--drain-timeout", patience) as (router, gate), Line(router.port) as line:
         line.say(post())
@@ -208,8 +208,8 @@ def test_what_is_not_finished_is_told(tmp_path: Path, signals: int) -> None:
         assert troubles(router) == []
 
 
-def test_a_request_that_is_coming_is_told_when_time_is_up(tmp_path: Path) -> None:
-    """A caller who is still sending when the time is over gets 503."""
+def test_an_incomplete_request_gets_a_reply(tmp_path: Path) -> None:
+    """A caller that is still sending when the time is over gets 503."""
     with plain(tmp_path, "--drain-timeout", "300ms") as router, Line(router.port) as line:
         line.say(post()[:-1])
         router.process.send_signal(signal.SIGTERM)
@@ -218,7 +218,7 @@ def test_a_request_that_is_coming_is_told_when_time_is_up(tmp_path: Path) -> Non
 
 
 def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
-    """What fails once the loop runs is exit code 3 and one line, as before it."""
+    """A failure once the loop runs is exit code 3 and one line, as before it."""
     (tmp_path / "file").write_text("")
     finished = run("serve", "--port", "0", "--store", str(tmp_path / "file" / "store.db"))
     assert finished.returncode == 3
@@ -227,15 +227,15 @@ def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_stop_before_it_serves_is_a_stop(tmp_path: Path) -> None:
-    """A SIGTERM while the process still reads its files ends it as told, with exit code 0, even
-    where it is a container's first process, to which the system's own handling does nothing; a
-    SIGHUP does nothing then."""
+    """A SIGTERM while the process still reads its files ends it in order, with exit code 0, even as
+    a container's first process, for which the system has no default action; a SIGHUP does nothing
+    then."""
     schema = tmp_path / "schema.json"
     os.mkfifo(schema)
     options = ("--schema", str(schema), "--port", "0", "--store", "none")
     with running("serve", *options) as router, ExitStack() as stack:
         wait_until(lambda: is_read(schema, stack))
-        # Only then is it sure to hear: a signal right before it waits is not heard while it waits.
+        # A signal right before it sleeps would not be handled while it sleeps.
         wait_until(lambda: is_waiting(router.process.pid))
         router.process.send_signal(signal.SIGHUP)
         assert router.interrupt(signal.SIGTERM) == 0
@@ -243,7 +243,7 @@ def test_a_stop_before_it_serves_is_a_stop(tmp_path: Path) -> None:
 
 
 def is_read(pipe: Path, stack: ExitStack) -> bool:
-    """Whether somebody reads the pipe; then they have nothing to read until the stack ends."""
+    """Return whether a process reads the pipe; then it has nothing to read until the stack ends."""
     try:
         stack.callback(os.close, os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
     except OSError:
@@ -252,7 +252,7 @@ def is_read(pipe: Path, stack: ExitStack) -> bool:
 
 
 def is_waiting(pid: int) -> bool:
-    """Whether a process sleeps until something comes."""
+    """Return whether a process sleeps."""
     state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state == "S"
 
@@ -261,7 +261,7 @@ def is_waiting(pid: int) -> bool:
 
 
 class Balancer:
-    """Routers by their port: the ones that are ready, as a health check sees them."""
+    """The routers, and those that are ready by a health check."""
 
     def __init__(self) -> None:
         self.routers: list[Serving] = []
@@ -283,7 +283,7 @@ class Balancer:
 
 
 class Caller(threading.Thread):
-    """Sends one callback after the other, each once, on connections that it keeps."""
+    """Sends one callback after the other, once each, on connections that it keeps."""
 
     def __init__(self, balancer: Balancer, over: threading.Event, seed: int) -> None:
         super().__init__()
@@ -291,7 +291,7 @@ class Caller(threading.Thread):
         self._over = over
         self._random = random.Random(seed)
         self._kept: dict[int, Line] = {}
-        #: What came of each event, by its name.
+        #: The result of each event, by its name.
         self.codes: dict[str, str] = {}
 
     def run(self) -> None:
@@ -316,7 +316,7 @@ class Caller(threading.Thread):
         return answer.says["code"] if answer else "closed"
 
     def _line(self, port: int) -> Line:
-        """A kept connection, if it has not been closed meanwhile, or a fresh one."""
+        """Return a kept connection if it is still open, or a new one."""
         line = self._kept.pop(port, None)
         if line is not None:
             if is_open(line.socket):
@@ -326,15 +326,15 @@ class Caller(threading.Thread):
 
 
 def is_open(connection: socket.socket) -> bool:
-    """Whether nothing has come on an idle connection, its end included."""
+    """Return whether nothing has come on an idle connection, not even its end."""
     readable, _, _ = select.select([connection], [], [], 0)
     return not readable
 
 
 def test_a_rolling_restart_loses_no_reply(tmp_path: Path) -> None:
     """Under load, with callers that keep connections and repeat nothing, two routers behind a
-    health check are replaced one after the other: every callback gets
-    its 000, each is delivered once, and both routers end well."""
+    health check are replaced one after the other: every callback gets its 000, each is delivered
+    once, and both routers end in order."""
     over = threading.Event()
     with target() as endpoint, ExitStack() as stack:
 

@@ -88,7 +88,7 @@ STOPPED_WITHIN = 6.0
 
 
 def variables(url: str, **more: str) -> dict[str, str]:
-    """What asks for traces; a batch leaves soon, and is small."""
+    """Return the variables that turn traces on; a batch leaves soon, and is small."""
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "50", **more}
 
 
@@ -100,7 +100,7 @@ def by_kind(collector: Collector) -> dict[str, int]:
 
 
 def test_a_collector_gets_each_callback_and_each_attempt(tmp_path: Path) -> None:
-    """In the protocol's own form, under the router's name, each as it ends."""
+    """In the protocol's own form, under the router's name, as they end."""
     with collecting() as collector, target() as one, target() as two:
         given = variables(collector.url, OTEL_RESOURCE_ATTRIBUTES="deployment.environment=test")
         with serving(tmp_path, {"one": one, "two": two}, environ=given) as router:
@@ -113,18 +113,16 @@ def test_a_collector_gets_each_callback_and_each_attempt(tmp_path: Path) -> None
     (callback,) = [span for span in collector.spans if span.kind == span.SPAN_KIND_SERVER]
     assert (callback.trace_id.hex(), callback.span_id.hex()) == (line["trace_id"], line["span_id"])
     for span in collector.spans:
-        said = {each.key: each.value.string_value for each in span.attributes}
-        assert said["messaging.message.id"] == line["event_id"]
-        assert said.get("ebaas_router.reason") in (None, "acknowledged")
-    resource = {
-        each.key: each.value.string_value for each in collector.exported[0].resource.attributes
-    }
+        attributes = {a.key: a.value.string_value for a in span.attributes}
+        assert attributes["messaging.message.id"] == line["event_id"]
+        assert attributes.get("ebaas_router.reason") in (None, "acknowledged")
+    resource = {a.key: a.value.string_value for a in collector.exported[0].resource.attributes}
     assert resource["service.name"] == "ebaas-router"
     assert resource["deployment.environment"] == "test"
 
 
 def test_a_stop_exports_what_there_is(tmp_path: Path) -> None:
-    """A batch that would not be due for long leaves with the stop."""
+    """A batch that is not due for long is exported by the stop."""
     with collecting() as collector, target() as one:
         given = variables(collector.url, OTEL_BSP_SCHEDULE_DELAY="600000")
         with serving(tmp_path, {"one": one}, environ=given) as router:
@@ -136,8 +134,8 @@ def test_a_stop_exports_what_there_is(tmp_path: Path) -> None:
 
 
 def test_a_collector_that_hangs_costs_spans_and_no_event(tmp_path: Path) -> None:
-    """Events get their 000 while it holds a batch and the queue of spans is full; a stop waits for
-    it no longer than its second, and what can't be exported is told."""
+    """Events get their 000 while it holds a batch and the queue of spans is full; a stop waits at
+    most a second for it, and lost spans are logged."""
     with collecting(hangs=True) as collector, target() as one:
         small = {"OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2"}
         with serving(tmp_path, {"one": one}, environ=variables(collector.url, **small)) as router:
@@ -154,7 +152,7 @@ def test_a_collector_that_hangs_costs_spans_and_no_event(tmp_path: Path) -> None
 
 
 def test_a_collector_that_is_away_costs_no_event(tmp_path: Path) -> None:
-    """Nobody listens there: that is told, without the address."""
+    """A refused connection is logged, without the address."""
     away = f"http://127.0.0.1:{free_port()}"
     with target() as one, serving(tmp_path, {"one": one}, environ=variables(away)) as router:
         assert router.post("first") == "000"
@@ -165,8 +163,8 @@ def test_a_collector_that_is_away_costs_no_event(tmp_path: Path) -> None:
     assert not [line for line in router.stdout if away in line]
 
 
-def test_what_the_variables_sample_is_exported_and_no_more(tmp_path: Path) -> None:
-    """None of them, here; targets get a trace context all the same."""
+def test_only_samples_are_exported(tmp_path: Path) -> None:
+    """With no samples, targets get a trace context all the same."""
     with collecting() as collector, target() as one:
         never = variables(collector.url, OTEL_TRACES_SAMPLER="always_off")
         with serving(tmp_path, {"one": one}, environ=never) as router:

@@ -1,4 +1,4 @@
-"""Files that are taken again while the router serves: certificates on real handshakes."""
+"""Files that are read again while the router serves: certificates in real handshakes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_new_certificate_is_taken(tmp_path: Path) -> None:
-    """From the next handshake on; what can't be used is told, and changes nothing."""
+    """From the next handshake on; an unusable one is reported, and changes nothing."""
     issued(tmp_path)
     pair, stream = Pair(tmp_path / "cert.pem", tmp_path / "cert.key"), io.StringIO()
     tls = listener_tls(pair)
@@ -36,7 +36,7 @@ async def test_a_new_certificate_is_taken(tmp_path: Path) -> None:
         "--tls-cert", tls, lambda: listener_tls(pair), lambda new: server.renew(new.context),
         Log(stream, "json"), every=0.01,
     )  # fmt: skip
-    serving = [asyncio.create_task(each.serve()) for each in (watch, server)]
+    serving = [asyncio.create_task(service.serve()) for service in (watch, server)]
     await server.up()
     try:
         first = await _shown(server)
@@ -56,7 +56,7 @@ async def test_a_new_certificate_is_taken(tmp_path: Path) -> None:
 
 
 async def test_a_fault_of_ours_ends_no_watch() -> None:
-    """It is told as what can't be used is, and the next that can be is taken."""
+    """It is reported like unusable contents, and the next usable ones are taken."""
     stream, taken = io.StringIO(), list[int]()
     found = iter([dict[str, int]()] * 2)
 
@@ -74,7 +74,7 @@ async def test_a_fault_of_ours_ends_no_watch() -> None:
 
 
 async def _shown(server: Server) -> bytes:
-    """The certificate that a caller is shown."""
+    """Return the certificate that a caller gets."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     address = server.listener.getsockname()

@@ -22,10 +22,10 @@ from router.model.event import Event, OutboundEvent
 from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State
 from router.store.sqlite.file import connect
 from router.store.sqlite.statements import Statements, find, queue, usage
+from tests.store.faults import after, at_once, during, line_of, scene
 from tests.support.command import PATIENCE, ROOT, one_line, run
 from tests.support.disks import Disks, filled, quick_folder
 from tests.support.effort import LONG, long
-from tests.support.faults import after, at_once, during, line_of, scene
 from tests.support.filled import NO_LIMITS, fill
 from tests.support.house import routes
 from tests.support.waiting import wait_until

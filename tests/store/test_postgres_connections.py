@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 import trustme
 
+from tests.store.faults import at_once, scene
 from tests.support.command import run
 from tests.support.effort import long
-from tests.support.faults import at_once, scene
 from tests.support.house import routes
 from tests.support.postgres import PASSWORD, USER, Database, Server, pgbouncer
 from tests.support.serving import serving, target, unsettled

@@ -19,10 +19,10 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.store.faults import Scene, after, at_once, during, line_of, scene
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks, filled
 from tests.support.effort import long
-from tests.support.faults import Scene, after, at_once, during, line_of, scene
 from tests.support.postgres import USER, Database, Server
 from tests.support.proxy import Loss, Proxy, proxy
 from tests.support.serving import Target, serving, states, target, unsettled

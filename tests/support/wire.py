@@ -77,12 +77,12 @@ class Answer:
     @property
     def says(self) -> dict[str, str]:
         """Its body, which has the form of the contract for every status."""
-        said: dict[str, str] = json.loads(self.body)
-        assert list(said) == ["request_id", "code", "msg"]
-        assert all(isinstance(value, str) and value for value in said.values())
-        assert said["code"] == ("000" if self.status == 200 else str(self.status))
+        content: dict[str, str] = json.loads(self.body)
+        assert list(content) == ["request_id", "code", "msg"]
+        assert all(isinstance(value, str) and value for value in content.values())
+        assert content["code"] == ("000" if self.status == 200 else str(self.status))
         assert self.headers["content-type"] == "application/json"
-        return said
+        return content
 
 
 class Line:

@@ -6,7 +6,10 @@ import asyncio
 import io
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +32,25 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
 
 
+@asynccontextmanager
+async def running(
+    required: str = "answers", optional: str = "", match: str = "*", **settings: Any
+) -> AsyncIterator[House]:
+    """Run a router whose targets have these behaviours: the required one is named `good`, the
+    optional one `bad`. Settings named like keys of routes.yaml go there."""
+    top = {key: settings.pop(key) for key in ("ebaas", "queue") if key in settings}
+    async with AsyncExitStack() as stack:
+        behaviours = {"good": required, "bad": optional}
+        url = {
+            name: (await stack.enter_async_context(hostile(behaviour))).url
+            for name, behaviour in behaviours.items()
+            if behaviour
+        }
+        good, bad = ({name: url[name]} if name in url else {} for name in behaviours)
+        table = routes(good, bad, match, **top)
+        yield await stack.enter_async_context(house(table, **settings))
+
+
 def counted(router: House) -> Metrics:
     """Return the router's numbers, including those that are read."""
     router.app.metrics.copy()
@@ -43,11 +65,7 @@ def some(counts: dict[str, float]) -> dict[str, float]:
 async def test_an_event_is_counted_once_and_each_of_its_attempts() -> None:
     """It has one reply, one duration and one attempt at each target; nothing stays in flight. An
     unmatched event is counted too."""
-    async with (
-        hostile("answers") as good,
-        hostile("code_500") as bad,
-        house(routes({"good": good.url}, {"bad": bad.url}, match="a.*")) as router,
-    ):
+    async with running("answers", "code_500", match="a.*") as router:
         started = counted(router).last_event
         await router.post()
         await router.line("event")
@@ -80,7 +98,7 @@ async def test_numbers_in_flight() -> None:
 async def test_refused_requests_are_counted() -> None:
     """They are counted by the code of the reply and by the faulty field. A caller that disconnects
     within its request is counted by itself."""
-    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+    async with running() as router:
         _, writer = await asyncio.open_connection(*router.address)
         writer.write(b"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{")
         await writer.drain()
@@ -115,10 +133,7 @@ async def test_avoided_duplicates_are_counted(store: Path) -> None:
 
 async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
     """Queued deliveries, retries by their reason, and the dead letter are counted."""
-    async with (
-        hostile("code_500") as bad,
-        house(routes(optional={"bad": bad.url}, **SOON), store=store) as router,
-    ):
+    async with running("", "code_500", store=store, queue=SOON["queue"]) as router:
         await router.post()
         metrics = router.app.metrics
         await until(lambda: metrics.of("bad").unsettled["queued"] == 1)
@@ -140,22 +155,18 @@ async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
 
 async def test_a_record_that_nobody_claims_is_counted_when_it_ends(store: Path) -> None:
     """A metric shows a caller that does not retry with the same bytes."""
-    async with hostile("code_500") as bad:
-        ebaas = {"retries": 1, "waits": ["100ms"], "grace": "100ms", "reply_within": "1s"}
-        async with house(routes({"bad": bad.url}, ebaas=ebaas), store=store) as router:
-            await router.post()
-            await router.line("dead_letter")
-            metrics = counted(router)
+    ebaas = {"retries": 1, "waits": ["100ms"], "grace": "100ms", "reply_within": "1s"}
+    async with running("code_500", ebaas=ebaas, store=store) as router:
+        await router.post()
+        await router.line("dead_letter")
+        metrics = counted(router)
     assert metrics.never_claimed == 1
-    assert some(metrics.of("bad").dead_letters) == {"code": 1}
+    assert some(metrics.of("good").dead_letters) == {"code": 1}
 
 
 async def test_a_failure_without_a_record_is_counted(store: Path) -> None:
     """If the store is full, the metric has the reason why an event left no record."""
-    async with (
-        hostile("code_500") as bad,
-        house(routes({"bad": bad.url}), store=store, store_max_bytes=2 * 1024) as router,
-    ):
+    async with running("code_500", store=store, store_max_bytes=2 * 1024) as router:
         for key in ("a.gs.cert.1", "a.gs.cert.2"):
             await router.post(event(event_key=key))
         await router.line("event", 2)
@@ -180,11 +191,7 @@ async def test_a_caller_that_is_gone_is_counted_without_a_duration(store: Path) 
 
 async def test_lost_deliveries_are_counted() -> None:
     """Without a store, a failed optional delivery is lost."""
-    async with (
-        hostile("answers") as good,
-        hostile("code_500") as bad,
-        house(routes({"good": good.url}, {"bad": bad.url})) as router,
-    ):
+    async with running("answers", "code_500") as router:
         await router.post()
         await router.line("lost")
         metrics = counted(router)
@@ -193,10 +200,7 @@ async def test_lost_deliveries_are_counted() -> None:
 
 async def test_the_report_of_a_fresh_router(store: Path) -> None:
     """It has no reasons to be degraded, its store, and its configuration."""
-    async with (
-        hostile("answers") as good,
-        house(routes({"good": good.url}), store=store) as router,
-    ):
+    async with running(store=store) as router:
         report = status_of(router.app.report(), time.time())
     # The machine may be slow.
     assert [why for why in report["reasons"] if not why.startswith("loop: ")] == []
@@ -206,13 +210,7 @@ async def test_the_report_of_a_fresh_router(store: Path) -> None:
 
 async def test_an_event_that_cannot_be_queued_is_counted(store: Path) -> None:
     """All required targets acknowledge, but the store has no room for the optional one."""
-    async with (
-        hostile("answers") as good,
-        hostile("code_500") as bad,
-        house(
-            routes({"good": good.url}, {"bad": bad.url}), store=store, store_max_bytes=6 * 1024
-        ) as router,
-    ):
+    async with running("answers", "code_500", store=store, store_max_bytes=6 * 1024) as router:
         for key in ("a.gs.cert.1", "a.gs.cert.2"):
             await router.post(event(event_key=key))
         await router.line("event", 2)
@@ -242,7 +240,7 @@ async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
 
 async def test_a_fault_of_the_router_is_counted() -> None:
     """An unexpected exception is counted, and the caller gets 500."""
-    async with hostile("answers") as good, house(routes({"good": good.url})) as router:
+    async with running() as router:
         router.app.parts.callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
         assert (await router.post()).status_code == 500
         metrics = counted(router)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -753,96 +754,74 @@ def test_messages_of_libraries_and_python_are_lines(format: Format) -> None:
 # Routers.
 
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    path = tmp_path / "routes.yaml"
-    path.write_text(json.dumps(routes({"nobody": "http://127.0.0.1:9/"})))
-    return path
+@contextmanager
+def serving(folder: Path, stdout: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run `serve` with this stdout, none if it is -1; yields its URL and the process."""
+    table = folder / "routes.yaml"
+    table.write_text(json.dumps(routes({"nobody": "http://127.0.0.1:9/"})))
+    url = f"http://127.0.0.1:{free_port()}"
+    options = ["--log-format", "json", "--port", url.rpartition(":")[2], "--config", str(table)]
+    process = subprocess.Popen(
+        command("serve", "--store", "none", "--ops-port", "0", *options),
+        stdout=None if stdout < 0 else stdout,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+        preexec_fn=partial(os.close, 1) if stdout < 0 else None,
+    )
 
-
-class Serving:
-    """`serve` with a given stdout."""
-
-    def __init__(self, table: Path, stdout: int | None, *, close: bool = False) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
-        arguments = ["--port", self.url.rpartition(":")[2], "--config", str(table)]
-        own = {"EBAAS_ROUTER_STORE": "none", "EBAAS_ROUTER_OPS_PORT": "0"}
-        self.process = subprocess.Popen(
-            command("serve", "--log-format", "json", *arguments),
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            cwd=ROOT,
-            env=environment(own),
-            preexec_fn=(lambda: os.close(1)) if close else None,
-        )
-        wait_until(self._is_up)
-
-    def _is_up(self) -> bool:
-        assert self.process.poll() is None
+    def is_up() -> bool:
+        assert process.poll() is None
         try:
-            return httpx.get(self.url + "/readyz", **PLAIN).status_code == 200
+            return httpx.get(url + "/readyz", **PLAIN).status_code == 200
         except httpx.TransportError:
             return False
 
-    def post(self) -> str:
-        reply = httpx.post(self.url + "/callback", content=SAMPLE, timeout=PATIENCE, **PLAIN)
-        return str(reply.json()["code"])
-
-    def stop(self) -> tuple[int, bytes]:
-        """Return the exit code and stderr."""
-        self.process.send_signal(signal.SIGTERM)
-        _, stderr = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, stderr
+    try:
+        wait_until(is_up)
+        yield url, process
+    finally:
+        process.kill()
+        process.communicate()
 
 
-@pytest.fixture
-def started() -> Iterator[list[Serving]]:
-    """A list of routers, which are killed after the test."""
-    routers: list[Serving] = []
-    yield routers
-    for router in routers:
-        router.process.kill()
-        router.process.communicate()
+def post(url: str) -> str:
+    reply = httpx.post(url + "/callback", content=SAMPLE, timeout=PATIENCE, **PLAIN)
+    return str(reply.json()["code"])
 
 
-def test_sigterm_writes_all_lines(table: Path, started: list[Serving]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
+    """Return the exit code and stderr."""
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=PATIENCE)
+    return process.returncode, stderr
+
+
+def test_sigterm_writes_all_lines(tmp_path: Path) -> None:
     """After SIGTERM, the log has the lines of all events, and `stopped`."""
-    reader, writer = os.pipe()
-    started.append(router := Serving(table, writer))
-    os.close(writer)
-    assert [router.post() for _ in range(20)] == ["500"] * 20
-    assert router.stop() == (0, b"")
-    with os.fdopen(reader, "rb") as stream:
-        happenings = [json.loads(line)["happening"] for line in stream]
+    pipe = Pipe()
+    with serving(tmp_path, pipe.stream.fileno()) as (url, process):
+        assert [post(url) for _ in range(20)] == ["500"] * 20
+        assert stop(process) == (0, b"")
+    happenings = [line["happening"] for line in pipe.read()]
     assert happenings.count("event") == 20
     assert happenings[-1] == "stopped"
 
 
-def test_a_router_with_a_stuck_log_serves_and_stops(table: Path, started: list[Serving]) -> None:
-    """A full pipe delays no reply, and the end of the process only for a moment."""
-    reader, writer = os.pipe()
-    os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))
-    started.append(router := Serving(table, writer))
-    os.close(writer)
-    assert router.post() == "500"
-    assert router.stop() == (0, b"")
-    os.close(reader)
-
-
-@pytest.mark.parametrize("stdout", ["closed", "full", "unread"])
-def test_a_router_without_a_log_serves(stdout: str, table: Path, started: list[Serving]) -> None:
-    """Without stdout, with a full disk or a closed reader, it serves, and stderr is empty."""
-    if stdout == "closed":
-        router = Serving(table, None, close=True)
-    elif stdout == "full":
-        full = os.open("/dev/full", os.O_WRONLY)
-        router = Serving(table, full)
-        os.close(full)
-    else:
-        reader, writer = os.pipe()
-        os.close(reader)
-        router = Serving(table, writer)
-        os.close(writer)
-    started.append(router)
-    assert [router.post(), router.post()] == ["500", "500"]
-    assert router.stop() == (0, b"")
+@pytest.mark.parametrize("stdout", ["closed", "full disk", "closed reader", "stuck"])
+def test_a_router_whose_log_fails_serves_and_stops(stdout: str, tmp_path: Path) -> None:
+    """Events get their replies, stderr is empty, and the end is not delayed for long."""
+    pipe = Pipe()
+    descriptor = pipe.stream.fileno()
+    if stdout == "stuck":
+        os.write(descriptor, b"x" * fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ))
+    elif stdout == "closed reader":
+        os.close(pipe.reader)
+    with Path("/dev/full").open("w") as full:
+        streams = {"closed": -1, "full disk": full.fileno()}
+        with serving(tmp_path, streams.get(stdout, descriptor)) as (url, process):
+            assert [post(url), post(url)] == ["500", "500"]
+            assert stop(process) == (0, b"")
+    pipe.stream.close()
+    if stdout != "closed reader":
+        os.close(pipe.reader)

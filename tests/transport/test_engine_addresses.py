@@ -1,4 +1,4 @@
-"""Where connections go: look-ups, the addresses they find, and the one place to refuse one."""
+"""Connections to addresses: look-ups, the order of addresses, and refused ones."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _getaddrinfo = socket.getaddrinfo
 
 
 class Resolver:
-    """The system's resolver: what it finds, in that order, and how often it was asked."""
+    """The system's resolver: its addresses in order, and how often it was asked."""
 
     def __init__(self) -> None:
         self.found = ["127.0.0.1"]
-        #: What it fails with instead, where it is not 0.
+        #: Its error, if not 0.
         self.error = 0
         self.asked = 0
         self.answers = threading.Event()
@@ -67,12 +67,12 @@ def url(port: int) -> str:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 async def test_an_address_is_not_looked_up(engine: Engine, resolver: Resolver, host: str) -> None:
-    """A target that is named by its address is reached while no name's look-up comes to an end."""
+    """A target with a literal address is reached while all look-ups hang."""
     resolver.answers.clear()
     async with opened(engine, f"http://{host}:9/") as pool:
-        came = await post(pool)
-    assert isinstance(came, Failure)
-    assert came.reason in (Reason.CONNECT_REFUSED, Reason.UNREACHABLE)
+        result = await post(pool)
+    assert isinstance(result, Failure)
+    assert result.reason in (Reason.CONNECT_REFUSED, Reason.UNREACHABLE)
     assert resolver.asked == 0
 
 
@@ -80,15 +80,15 @@ async def test_a_burst_asks_once(engine: Engine, resolver: Resolver) -> None:
     """Many connections at once, and those soon after, take one look-up."""
     async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
         for _ in range(2):
-            came = await asyncio.gather(*(post(pool) for _ in range(4)))
-            assert all(isinstance(each, Answer) for each in came)
+            result = await asyncio.gather(*(post(pool) for _ in range(4)))
+            assert all(isinstance(each, Answer) for each in result)
     assert (resolver.asked, target.accepted) == (1, 8)
 
 
 async def test_addresses_do_not_last(
     engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that is made when the last look-up is older than TTL takes a new one."""
+    """After TTL a new connection takes a new look-up."""
     monkeypatch.setattr(names, "TTL", 0.0)
     async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
         for _ in range(3):
@@ -97,7 +97,7 @@ async def test_addresses_do_not_last(
 
 
 async def test_a_failed_look_up_is_not_kept(engine: Engine, resolver: Resolver) -> None:
-    """A name without an address is `dns`, and reached as soon as it has one."""
+    """A name without an address is `dns`, and is reached as soon as it has one."""
     async with hostile("answers") as target, opened(engine, url(target.port)) as pool:
         resolver.found = []
         assert await post(pool) == Failure(
@@ -107,7 +107,7 @@ async def test_a_failed_look_up_is_not_kept(engine: Engine, resolver: Resolver) 
         assert isinstance(await post(pool), Answer)
 
 
-async def test_who_gives_up_does_not_end_the_look_up_of_others(
+async def test_a_cancelled_post_does_not_end_the_look_up_of_others(
     engine: Engine, resolver: Resolver
 ) -> None:
     """Of two posts that wait for one look-up, one is cancelled, and the other is answered."""
@@ -125,13 +125,13 @@ async def test_who_gives_up_does_not_end_the_look_up_of_others(
 async def test_a_hanging_look_up_has_the_attempts_timeout(
     engine: Engine, resolver: Resolver
 ) -> None:
-    """An attempt whose name is not answered for is `dns` in time, and its pool ends in time."""
+    """The attempt is `dns` in time, and the pool closes in time."""
     resolver.answers.clear()
     async with opened(engine, url(9)) as pool:
-        came = await post(pool, 0.1)
+        result = await post(pool, 0.1)
         posting = asyncio.create_task(post(pool))
         await asyncio.sleep(0)
-    assert came == Failure(Reason.DNS, delivered=False, detail="no answer in time")
+    assert result == Failure(Reason.DNS, delivered=False, detail="no answer in time")
     assert await posting == Failure(Reason.STOPPED, delivered=False)
     assert resolver.asked == 1
     resolver.answers.set()
@@ -140,7 +140,7 @@ async def test_a_hanging_look_up_has_the_attempts_timeout(
 async def test_a_name_outlives_its_resolver(
     engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the resolver hangs or can't tell, what it last said is still used, and not for ever."""
+    """While the resolver hangs or fails, its last addresses are still used, but not for ever."""
     monkeypatch.setattr(names, "TTL", 0.0)
     monkeypatch.setattr(names, "RESOLVER_WAIT", 0.05)
     async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
@@ -159,19 +159,19 @@ async def test_a_name_outlives_its_resolver(
 async def test_a_name_that_is_gone_is_not_used(
     engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the resolver says that there is no such name any more, what it said before is void."""
+    """If the resolver says that the name does not exist any more, its last addresses are void."""
     monkeypatch.setattr(names, "TTL", 0.0)
     async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
         assert isinstance(await post(pool), Answer)
         resolver.found = []
         for _ in range(2):
-            came = await post(pool)
-            assert isinstance(came, Failure)
-            assert came.reason is Reason.DNS
+            result = await post(pool)
+            assert isinstance(result, Failure)
+            assert result.reason is Reason.DNS
 
 
 async def test_every_address_has_its_turn(engine: Engine, resolver: Resolver) -> None:
-    """Where the first address refuses and the second hangs, the third is used, and used again."""
+    """If the first address refuses and the second hangs, the third is used, and used again."""
     resolver.found = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
     async with hostile("says_close") as target:
         with never_accepts("127.0.0.3", target.port):
@@ -184,21 +184,21 @@ async def test_every_address_has_its_turn(engine: Engine, resolver: Resolver) ->
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_an_address_can_be_refused(engine: Engine, resolver: Resolver, scheme: str) -> None:
-    """What egress does not allow is not connected to, whatever the name it was found by."""
+    """Addresses outside of egress are not connected to, whatever the name."""
     resolver.found = ["127.0.0.1", "127.0.0.2"]
     async with hostile("answers") as target:
         for name in ("ledger.example", "127.0.0.1"):
             where = f"{scheme}://{name}:{target.port}/"
             async with opened(engine, where, egress=Egress(public=True)) as pool:
-                came = await post(pool)
-            assert came == Failure(Reason.FORBIDDEN, delivered=False, detail="no public address")
+                result = await post(pool)
+            assert result == Failure(Reason.FORBIDDEN, delivered=False, detail="no public address")
     assert target.accepted == 0
 
 
 async def test_of_several_addresses_those_allowed_are_used(
     engine: Engine, resolver: Resolver
 ) -> None:
-    """Where a name has addresses of either kind, it is reached by one that may be connected to."""
+    """A name with both kinds of addresses is reached by an allowed one."""
     resolver.found = ["169.254.169.254", "127.0.0.1", "0.0.0.0"]
     async with hostile("answers") as target, opened(engine, url(target.port)) as pool:
         assert isinstance(await post(pool), Answer)

@@ -1,7 +1,7 @@
-"""The engines differentially: one target, and what every engine makes of it.
+"""The engines differentially: one target, and the results of both engines.
 
 httpx is the reference. Where the native engine differs, the difference is in a table here with its
-argument; what no table has fails. `make torture` is the long form.
+argument; any other difference fails. `make torture` is the long form.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ def outcome(result: Answer | Failure) -> Outcome:
     return attempt.reason, attempt.delivered, attempt.status
 
 
-async def met(
+async def result_at(
     engine: Engine, behaviour: str, timeout: float = LONG, body: bytes = BODY, **order: Any
 ) -> Answer | Failure:
-    """What one post comes to at a target of its own."""
+    """Return the result of one post to a target of its own."""
     async with hostile(behaviour, **order) as target, opened(engine, target.url) as pool:
         return await post(pool, timeout, body)
 
 
-async def told(engine: Engine, *pieces: bytes) -> Answer | Outcome:
-    """What comes of an answer that is said in these pieces; the connection ends with it."""
-    came = await met(engine, "says", pieces=pieces)
-    return came if isinstance(came, Answer) else outcome(came)
+async def result_of(engine: Engine, *pieces: bytes) -> Answer | Outcome:
+    """Return the result of an answer in these pieces; the connection ends with it."""
+    result = await result_at(engine, "says", pieces=pieces)
+    return result if isinstance(result, Answer) else outcome(result)
 
 
-def reason(came: Answer | Outcome) -> Reason:
-    return outcome(came)[0] if isinstance(came, Answer) else came[0]
+def reason(result: Answer | Outcome) -> Reason:
+    return outcome(result)[0] if isinstance(result, Answer) else result[0]
 
 
 # Targets that misbehave.
 
-#: What never comes to an end by itself.
+#: Behaviours that never end by themselves.
 ENDLESS = {
     "answers_late",
     "drips",
@@ -80,16 +80,16 @@ ENDLESS = {
     "says_nothing",
 }
 
-#: What takes an order, and is asked for it below or in the suite of all engines.
+#: Behaviours with parameters, tested below or in the suite of all engines.
 TO_ORDER = {"says", "says_more", "wants_certificate"}
 
 
 @pytest.mark.parametrize("behaviour", sorted({*BEHAVIOURS, *ABSENT} - TO_ORDER))
 async def test_a_target_that_misbehaves_is_the_same_to_both(behaviour: str) -> None:
-    """Every row of the hostile table comes to the same answer, or the same failure."""
+    """Every behaviour has the same answer, or the same failure."""
     timeout = SHORT if behaviour in ENDLESS else LONG
     native, reference = await asyncio.gather(
-        *(met(engine, behaviour, timeout) for engine in ENGINES.values())
+        *(result_at(engine, behaviour, timeout) for engine in ENGINES.values())
     )
     if isinstance(reference, Answer):
         assert native == reference
@@ -102,74 +102,74 @@ async def test_a_target_that_misbehaves_is_the_same_to_both(behaviour: str) -> N
     [
         # A refusal counts when it is there. httpx sends all of the body before it reads.
         ("refuses_unread", (Reason.STATUS, True, 413), (Reason.TIMEOUT, True, None)),
-        # The same, but for the status, which httpx has not read.
+        # The same except for the status, which httpx has not read.
         ("accepts_unread", (Reason.RESET, True, 200), (Reason.RESET, True, None)),
     ],
 )
 async def test_an_answer_that_comes_before_the_request_was_read(
     behaviour: str, native: Outcome, reference: Outcome
 ) -> None:
-    """A refusal may come early; an acknowledgement of what was not read is none."""
+    """A refusal may come early; an acknowledgement of an unread request does not count."""
     body = b" " * 20_000_000
     for engine, expected in zip(ENGINES.values(), (native, reference), strict=True):
-        assert outcome(await met(engine, behaviour, 1.0, body)) == expected
+        assert outcome(await result_at(engine, behaviour, 1.0, body)) == expected
 
 
 async def test_an_early_acknowledgement_waits_for_the_request() -> None:
     """A target that acknowledges first and reads then gets the whole body."""
     for engine in ENGINES.values():
         async with hostile("accepts_early") as target, opened(engine, target.url) as pool:
-            came = await post(pool, body=b" " * 20_000_000)
-            assert outcome(came) == (Reason.ACKNOWLEDGED, True, 200)
+            result = await post(pool, body=b" " * 20_000_000)
+            assert outcome(result) == (Reason.ACKNOWLEDGED, True, 200)
             await until(lambda: len(target.requests) == 1)
 
 
 # Answers, byte by byte.
 
 
-def said(*lines: bytes, body: bytes = YES, status: bytes = b"HTTP/1.1 200 OK") -> bytes:
+def response(*lines: bytes, body: bytes = YES, status: bytes = b"HTTP/1.1 200 OK") -> bytes:
     return b"\r\n".join([status, *lines, b"", body])
 
 
-#: How long YES is, in the way of a length and in that of a chunk.
+#: The size of YES, as a length and as a chunk's.
 SIZE, HEXSIZE = b"%d" % len(YES), b"%x" % len(YES)
 LENGTH = b"content-length: " + SIZE
 CODING = b"transfer-encoding: chunked"
 
 
 def chunked(line: bytes = HEXSIZE, after: bytes = b"\r\n", end: bytes = b"0\r\n\r\n") -> bytes:
-    """An answer in one chunk, with this chunk line, this after the chunk, and this end."""
-    return said(CODING, body=line + b"\r\n" + YES + after + end)
+    """Make an answer in one chunk, with this chunk line, this after the chunk, and this end."""
+    return response(CODING, body=line + b"\r\n" + YES + after + end)
 
 
-#: Answers that both take alike, whole or not; `None` as far as it goes.
+#: Answers that both engines read alike, whole or not.
 ALIKE = {
     **ANSWERS,
-    "no length": said(),
-    "no length, 1.0": said(status=b"HTTP/1.0 200 OK"),
-    "no reason": said(LENGTH, status=b"HTTP/1.1 200"),
-    "leading zeros": said(b"Content-Length:\t00" + SIZE + b" \t"),
-    "length of nothing": said(b"content-length: 5", body=b"", status=b"HTTP/1.1 304 X"),
-    "switching": said(b"upgrade: h2c", b"connection: upgrade", LENGTH),
-    "1xx with a length": said(b"content-length: 5", body=b"", status=b"HTTP/1.1 100 X")
-    + said(LENGTH),
-    "1xx alone": said(body=b"", status=b"HTTP/1.1 100 Continue"),
+    "no length": response(),
+    "no length, 1.0": response(status=b"HTTP/1.0 200 OK"),
+    "no reason": response(LENGTH, status=b"HTTP/1.1 200"),
+    "leading zeros": response(b"Content-Length:\t00" + SIZE + b" \t"),
+    "length of nothing": response(b"content-length: 5", body=b"", status=b"HTTP/1.1 304 X"),
+    "switching": response(b"upgrade: h2c", b"connection: upgrade", LENGTH),
+    "1xx with a length": response(b"content-length: 5", body=b"", status=b"HTTP/1.1 100 X")
+    + response(LENGTH),
+    "1xx alone": response(body=b"", status=b"HTTP/1.1 100 Continue"),
     "extension": chunked(HEXSIZE + b';a=b;c="d e"', end=b"0;z\r\n\r\n"),
     "trailers": chunked(end=b"0\r\nx: y\r\nconnection: close\r\nz:\r\n\r\n"),
     "no end": chunked(end=b"0\r\n"),
-    "two codings": said(CODING, CODING, body=b"0\r\n\r\n"),
-    "unknown coding": said(b"transfer-encoding: gzip, chunked", body=b"0\r\n\r\n"),
-    "signed length": said(b"content-length: +" + SIZE),
-    "contrary lengths": said(LENGTH, b"content-length: 3"),
-    "blank before colon": said(b"content-length : " + SIZE),
-    "no colon": said(b"content-length", LENGTH),
-    "status 99": said(LENGTH, status=b"HTTP/1.1 099 OK"),
-    "status 999": said(LENGTH, status=b"HTTP/1.1 999 OK"),
+    "two codings": response(CODING, CODING, body=b"0\r\n\r\n"),
+    "unknown coding": response(b"transfer-encoding: gzip, chunked", body=b"0\r\n\r\n"),
+    "signed length": response(b"content-length: +" + SIZE),
+    "contrary lengths": response(LENGTH, b"content-length: 3"),
+    "blank before colon": response(b"content-length : " + SIZE),
+    "no colon": response(b"content-length", LENGTH),
+    "status 99": response(LENGTH, status=b"HTTP/1.1 099 OK"),
+    "status 999": response(LENGTH, status=b"HTTP/1.1 999 OK"),
     "bare chunk line": chunked().replace(HEXSIZE + b"\r\n", HEXSIZE + b"\n"),
     "no break after a chunk": chunked(after=b""),
-    "break before": b"\r\n" + said(LENGTH),
-    "NUL": said(b"x: \0", LENGTH),
-    "goes on": said(LENGTH) + FORGED,
+    "break before": b"\r\n" + response(LENGTH),
+    "NUL": response(b"x: \0", LENGTH),
+    "goes on": response(LENGTH) + FORGED,
     "chunks go on": chunked() + FORGED,
     "nothing": b"",
 }
@@ -193,32 +193,22 @@ def in_pieces(whole: bytes) -> tuple[Answer, bool] | Reason | None:
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_what_is_read_at_once_is_what_it_is_in_pieces(name: str) -> None:
-    """The straight way for an answer in one piece reads nothing otherwise, and leaves what is not
-    as usual to the other."""
-    assert at_once(said(LENGTH)) == (Answer(200, YES), True)
+def test_an_answer_at_once_is_the_same_as_in_pieces(name: str) -> None:
+    """The fast path for an answer in one piece reads nothing differently, and leaves unusual
+    answers to the other."""
+    assert at_once(response(LENGTH)) == (Answer(200, YES), True)
     assert at_once(ALIKE[name]) in (None, in_pieces(ALIKE[name]))
 
 
 @pytest.mark.parametrize("name", ALIKE)
 async def test_an_answer_in_two_pieces_is_the_same_answer(name: str) -> None:
-    """Split at every third byte boundary, with LONG=1 at each, an answer comes to what it does
-    whole, and in both engines."""
+    """Split at every third byte, with LONG=1 at each, an answer has the same result as whole, in
+    both engines."""
     whole = ALIKE[name]
     native, reference = ENGINES.values()
-    expected = await told(reference, whole)
+    expected = await result_of(reference, whole)
     for at in range(0, len(whole), 1 if effort.LONG else 3):
-        assert await told(native, whole[:at], whole[at:]) == expected, (whole[:at], whole[at:])
-
-
-@pytest.mark.parametrize("name", ALIKE)
-async def test_an_answer_in_crumbs_is_the_same_answer(name: str) -> None:
-    """Said byte by byte, an answer comes to what it does whole, in either engine."""
-    whole = ALIKE[name]
-    expected = await told(ENGINES["httpx"], whole)
-    crumbs = [whole[at : at + 1] for at in range(len(whole))]
-    for engine in ENGINES.values():
-        assert await told(engine, *crumbs) == expected
+        assert await result_of(native, whole[:at], whole[at:]) == expected, (whole[:at], whole[at:])
 
 
 @pytest.mark.parametrize(
@@ -226,9 +216,9 @@ async def test_an_answer_in_crumbs_is_the_same_answer(name: str) -> None:
 )
 async def test_an_answer_has_so_many_chunks(chunks: int, expected: Reason) -> None:
     """A body in more chunks than an honest server makes is too large, however small they are."""
-    crumbs = said(CODING, body=b"1\r\nx\r\n" * chunks + b"0\r\n\r\n")
+    crumbs = response(CODING, body=b"1\r\nx\r\n" * chunks + b"0\r\n\r\n")
     for engine in ENGINES.values():
-        assert reason(await told(engine, crumbs)) is expected
+        assert reason(await result_of(engine, crumbs)) is expected
 
 
 # Where the native engine differs.
@@ -236,12 +226,12 @@ async def test_an_answer_has_so_many_chunks(chunks: int, expected: Reason) -> No
 
 @dataclass(frozen=True)
 class Difference:
-    """What one engine makes of some answers and the other does not, and why that is right."""
+    """A kind of answer that the engines read differently, and why that is right."""
 
     why: str
-    #: Whether an answer is one of these, as bytes.
+    #: Whether an answer is of this kind.
     has: Callable[[bytes], object]
-    #: The outcomes, as far as they depend on the difference alone.
+    #: The reasons in each engine.
     native: Reason
     reference: Reason
     examples: Sequence[bytes]
@@ -255,16 +245,16 @@ OK, NO = Reason.ACKNOWLEDGED, Reason.PROTOCOL
 
 DIFFERENCES = [
     Difference(
-        "A line ends by CRLF: with a bare LF or CR one party reads two lines where another has one",
+        "A line ends with CRLF: with a bare LF or CR one party reads two lines and another one",
         pattern(rb"(?<!\r)\n|\r(?!\n)"),
         NO,
         OK,
         [
-            said(LENGTH).replace(b"\r\n", b"\n"),
-            said(b"x: y\nz: 1", LENGTH),
-            said(LENGTH).replace(b"\r\n", b"\n", 1),
-            said(LENGTH).replace(b"\r\n\r\n", b"\r\n\n"),
-            b"HTTP/1.1 100 C\n\n" + said(LENGTH),
+            response(LENGTH).replace(b"\r\n", b"\n"),
+            response(b"x: y\nz: 1", LENGTH),
+            response(LENGTH).replace(b"\r\n", b"\n", 1),
+            response(LENGTH).replace(b"\r\n\r\n", b"\r\n\n"),
+            b"HTTP/1.1 100 C\n\n" + response(LENGTH),
             chunked(end=b"0\r\nx: y\n\r\n"),
             chunked(end=b"0\r\n\n"),
         ],
@@ -275,40 +265,43 @@ DIFFERENCES = [
         NO,
         OK,
         [
-            said(b"x: y\r\n z", LENGTH),
-            said(b"content-length:\r\n " + SIZE),
+            response(b"x: y\r\n z", LENGTH),
+            response(b"content-length:\r\n " + SIZE),
             chunked(end=b"0\r\nx: y\r\n z\r\n\r\n"),
         ],
     ),
     Difference(
-        "A control character is no part of a header, nor of an extension",
+        "A control character may not be in a header, nor in an extension",
         pattern(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"),
         NO,
         OK,
         [
-            said(b"x: \x01", LENGTH),
-            said(b"x: \x7f", LENGTH),
-            said(LENGTH, status=b"HTTP/1.1 200 O\x01K"),
+            response(b"x: \x01", LENGTH),
+            response(b"x: \x7f", LENGTH),
+            response(LENGTH, status=b"HTTP/1.1 200 O\x01K"),
             chunked(HEXSIZE + b";\x01"),
             chunked(end=b"0\r\nx: \x01\r\n\r\n"),
         ],
     ),
     Difference(
-        "HTTP/1.1 was asked for: an answer in a version that never was, or is no text, is none",
+        "The request is HTTP/1.1: an answer in an unknown version is not valid",
         pattern(rb"HTTP/(?!1\.[01] )"),
         NO,
         OK,
-        [said(LENGTH, status=b"HTTP/%b 200 OK" % version) for version in (b"2.0", b"0.9", b"1.2")],
+        [
+            response(LENGTH, status=b"HTTP/%b 200 OK" % version)
+            for version in (b"2.0", b"0.9", b"1.2")
+        ],
     ),
     Difference(
-        "A length is said once, by one number, be it the same one twice",
+        "A length is given once, by one number, even if both are equal",
         pattern(rb"(?i)content-length.*content-length|content-length:[^\r]*,"),
         NO,
         OK,
-        [said(LENGTH, LENGTH), said(LENGTH + b"," + SIZE)],
+        [response(LENGTH, LENGTH), response(LENGTH + b"," + SIZE)],
     ),
     Difference(
-        "A length beside a coding, or a coding where none belongs, is how answers are smuggled",
+        "A length beside a coding, or a misplaced coding, is how answers are smuggled",
         pattern(
             rb"(?i)content-length.*transfer-enc|transfer-enc.*content-length|/1\.0.*transfer-enc|transfer-enc.*transfer-enc"
         ),
@@ -322,79 +315,79 @@ DIFFERENCES = [
         ],
     ),
     Difference(
-        "A chunk line is a size, and extensions by the grammar: no blanks, as in all of llhttp's",
+        "A chunk line is a size and extensions by the grammar: no blanks, as in llhttp",
         pattern(rb"\r\n[0-9A-Fa-f]+[ \t;]"),
         NO,
         OK,
         [chunked(HEXSIZE + line) for line in (b"  ", b"; a=b", b";a b")],
     ),
     Difference(
-        "A chunk's size may have any number of leading zeros; nobody takes them for another size",
+        "A chunk's size may have leading zeros; no parser takes them for another size",
         pattern(rb"\r\n0{15}"),
         OK,
         NO,
         [chunked(b"%021x" % len(YES))],
     ),
     Difference(
-        "Who begins with anything but HTTP/1. will not come to it: no line's end is waited for",
+        "An answer that does not begin with HTTP/1. is invalid before the end of the line",
         lambda raw: not raw.startswith(b"HTTP/1."),
         NO,
         Reason.RESET,
         [b"220 target.example ESMTP\r\n", b"HTTP/2"],
     ),
     Difference(
-        "A line without a name is no trailer, and its block's end is not waited for",
+        "A trailer without a name is invalid before the end of the trailers",
         pattern(rb"\r\n:"),
         NO,
         Reason.RESET,
         [chunked(end=b"0\r\n:\r\n")],
     ),
     Difference(
-        "A head without CRLF has bare line ends only, and is not waited for",
+        "A head with bare line ends is invalid before its end",
         pattern(rb"(?<!\r)\n"),
         NO,
         Reason.RESET,
         [b"HTTP/1.1 200 OK\nx: y"],
     ),
     Difference(
-        "An answer that says itself that it is too large is believed",
+        "An answer that says that it is too large is not read",
         pattern(rb"(?i)content-length: *[0-9]{5}|\r\n[0-9a-f]{17}"),
         Reason.TOO_LARGE,
         Reason.RESET,
-        [said(b"content-length: 65537"), said(b"content-length: 99999999999999999999")],
+        [response(b"content-length: 65537"), response(b"content-length: 99999999999999999999")],
     ),
     Difference(
-        "A chunk's size has 64 bits at most: more is no size that a chunk could have",
+        "A chunk's size has at most 64 bits",
         pattern(rb"(?i)\r\n[0-9a-f]{17}"),
         NO,
         Reason.RESET,
         [chunked(b"ffffffffffffffffff")],
     ),
     Difference(
-        "Heads have 32 KiB all together, extensions what a body may have; httpx bounds each one",
+        "All heads together have 32 KiB, extensions the size of a body; httpx limits each",
         lambda raw: len(raw) > MAX_HEAD,
         Reason.TOO_LARGE,
         OK,
         [
-            ALIKE["1xx alone"] * 3000 + said(LENGTH),
-            said(b"x: " + b"y" * MAX_HEAD, LENGTH),
+            ALIKE["1xx alone"] * 3000 + response(LENGTH),
+            response(b"x: " + b"y" * MAX_HEAD, LENGTH),
             chunked(HEXSIZE + b";x=" + b"y" * 66_000, end=b"0;x=" + b"y" * 66_000 + b"\r\n\r\n"),
         ],
     ),
 ]
 
 
-@pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda each: each.why[:40])
-async def test_a_difference_is_what_it_is_said_to_be(difference: Difference) -> None:
-    """The table of differences is right: each example has those outcomes, and is recognised."""
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda kind: kind.why[:40])
+async def test_a_difference_is_as_described(difference: Difference) -> None:
+    """The table is right: each example has those outcomes, and is recognised."""
     native, reference = ENGINES.values()
     for raw in difference.examples:
         assert difference.has(raw), raw[:200]
-        reasons = reason(await told(native, raw)), reason(await told(reference, raw))
+        reasons = reason(await result_of(native, raw)), reason(await result_of(reference, raw))
         assert reasons == (difference.native, difference.reference), raw[:200]
 
 
-# Answers that nobody thought of.
+# Random answers.
 
 _line_ends = st.sampled_from([b"\r\n"] * 20 + [b"\n", b"\r", b"\r\r\n"])
 _status_lines = st.sampled_from(
@@ -443,7 +436,7 @@ def _chunks(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def _framed(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
-    """The lines that say how long a body is, and the body."""
+    """Draw a body, and the lines that give its length."""
     kind = draw(st.sampled_from(["sized"] * 3 + ["chunked"] * 3 + ["unframed"]))
     if kind == "chunked":
         return [CODING], draw(_chunks())
@@ -453,7 +446,7 @@ def _framed(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
 
 @st.composite
 def _answers(draw: st.DrawFn) -> bytes:
-    """An answer that is nearly right: it may have a 1xx before it, and rubbish behind it."""
+    """Draw an answer that is nearly right, perhaps with a 1xx before it and rubbish behind it."""
     framing, body = draw(_framed())
     lines = draw(st.permutations([*framing, *draw(st.lists(_headers, max_size=3))]))
     head = b"".join(line + draw(_line_ends) for line in [draw(_status_lines), *lines, b""])
@@ -487,14 +480,16 @@ def _pieces(draw: st.DrawFn, answers: st.SearchStrategy[bytes]) -> list[bytes]:
 @examples(100)
 @given(_pieces(_mutated()))
 async def test_any_answer_is_the_same_to_both(pieces: list[bytes]) -> None:
-    """Whatever a target says, both engines make the same of it, or a known difference is in it."""
+    """Both engines read any answer alike, or a known difference is in it."""
     raw = b"".join(pieces)
-    native, reference = await asyncio.gather(*(told(each, *pieces) for each in ENGINES.values()))
+    native, reference = await asyncio.gather(
+        *(result_of(engine, *pieces) for engine in ENGINES.values())
+    )
     if native != reference:
-        known = {each.native for each in DIFFERENCES if each.has(raw)}
+        known = {kind.native for kind in DIFFERENCES if kind.has(raw)}
         assert reason(native) in known - {Reason.ACKNOWLEDGED}, (raw, native, reference)
     if not isinstance(native, Answer):
-        assert native[1], "only what never left the house was not delivered"
+        assert native[1], "a request that was sent may have been delivered"
 
 
 @examples(33)
@@ -509,7 +504,7 @@ async def test_any_answer_is_the_same_to_both(pieces: list[bytes]) -> None:
 @example([answer(YES) + FORGED])
 @example([answer(YES), FORGED])
 async def test_no_answer_acknowledges_the_next_event(pieces: list[bytes]) -> None:
-    """Whatever a target says after an answer, the next event is acknowledged by nothing of it."""
+    """Data that comes after an answer never acknowledges the next event."""
     for engine in ENGINES.values():
         async with (
             hostile("says_more", pieces=pieces) as target,
@@ -541,7 +536,7 @@ _targets = st.from_regex(
 async def test_a_request_is_the_same_from_both(
     path: str, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    """Requests are the same byte for byte, and h11 reads in them what was to be sent."""
+    """Requests are the same byte for byte, and h11 reads them as intended."""
     async with hostile("answers") as target:
         for engine in ENGINES.values():
             async with opened(engine, f"http://127.0.0.1:{target.port}{path}") as pool:
@@ -560,7 +555,7 @@ async def test_a_request_is_the_same_from_both(
 
 
 def parsed(raw: bytes) -> tuple[h11.Request, bytes]:
-    """The one request that h11 reads in these bytes, and its body."""
+    """Return the one request that h11 reads in these bytes, and its body."""
     server = h11.Connection(h11.SERVER)
     server.receive_data(raw)
     request, body = server.next_event(), b""

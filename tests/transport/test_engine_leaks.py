@@ -1,4 +1,4 @@
-"""What is left of very many exchanges: nothing.
+"""Very many exchanges leave nothing.
 
 EXCHANGES=100000 is the long form; it needs pytest's `-o faulthandler_timeout=0`.
 """
@@ -31,7 +31,7 @@ EXCHANGES = int(os.environ.get("EXCHANGES", "1000"))
 #: How many run at once.
 CROWD = 32
 
-#: What can be met without an order; among it, the ends of every kind.
+#: Behaviours without parameters.
 TARGETS = sorted(BEHAVIOURS.keys() - {"says", "says_more", "wants_certificate"})
 
 
@@ -39,7 +39,7 @@ anyio_backend = on(LOOPS)
 
 
 async def test_many_exchanges_with_faults_leave_nothing() -> None:
-    """No socket, task or connection more than before, whatever the exchanges have been through."""
+    """No socket, task or connection more than before."""
     dice = random.Random(6)
     async with hostile("answers") as target, opened(NativePool, target.url) as pool:
         await post(pool)  # what is made once for all stays
@@ -57,7 +57,7 @@ async def test_many_exchanges_with_faults_leave_nothing() -> None:
     "behaviour", ["answers", "closes_after", "resets_after", "goes_beyond", "says_close"]
 )
 async def test_a_connection_that_is_over_is_no_cycle(no_collections: None, behaviour: str) -> None:
-    """Nothing is left of it that a garbage collector would have to look for."""
+    """Nothing is left for the garbage collector."""
     async with hostile(behaviour) as target, opened(NativePool, target.url) as pool:
         for _ in range(3):
             await post(pool)
@@ -66,7 +66,7 @@ async def test_a_connection_that_is_over_is_no_cycle(no_collections: None, behav
 
 @asynccontextmanager
 async def pools() -> AsyncIterator[Mapping[str, Pool]]:
-    """A pool for each target, some over TLS, one for nobody, and one by a name."""
+    """Open a pool for each target, some over TLS, one for nobody, and one by a name."""
     async with AsyncExitStack() as stack:
         urls: dict[str, str] = {}
         for name in TARGETS:
@@ -82,7 +82,7 @@ async def pools() -> AsyncIterator[Mapping[str, Pool]]:
 
 
 async def visitor(met: Mapping[str, Pool], dice: random.Random, left: Iterator[int]) -> int:
-    """Posts to one target after another, and gives some up. Returns how many it did not."""
+    """Post to one target after another, and cancel some; return how many were not cancelled."""
     ended = 0
     for _ in left:
         pool = met[dice.choice(sorted(met))]
@@ -99,13 +99,13 @@ async def visitor(met: Mapping[str, Pool], dice: random.Random, left: Iterator[i
 
 
 def connections() -> int:
-    """How many are in memory, whatever their state, but for garbage."""
+    """Count the connections in memory, without garbage."""
     gc.collect()
     return live_connections()
 
 
 def live_connections() -> int:
-    return sum(isinstance(each, TargetConnection) for each in gc.get_objects())
+    return sum(isinstance(thing, TargetConnection) for thing in gc.get_objects())
 
 
 def open_files() -> int:

@@ -1,4 +1,4 @@
-"""What the native engine promises besides what every engine does."""
+"""Promises of the native engine alone."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ anyio_backend = on(BOTH)
 # Connections.
 
 
-async def test_idle_connections_go_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has been idle for KEEP_ALIVE is closed, whether or not another request comes."""
+async def test_idle_connections_close_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After KEEP_ALIVE they are closed, even if no other request comes."""
     monkeypatch.setattr(pool, "KEEP_ALIVE", 0.05)
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         await asyncio.gather(*(post(opening) for _ in range(4)))
@@ -56,18 +56,8 @@ async def test_idle_connections_go_by_themselves(monkeypatch: pytest.MonkeyPatch
         await until(lambda: target.open == 0)
 
 
-async def test_each_idle_connection_goes_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that have not been idle for KEEP_ALIVE when the first of them would have been."""
-    monkeypatch.setattr(pool, "KEEP_ALIVE", 0.3)
-    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
-        await post(opening)
-        await asyncio.sleep(0.15)
-        await asyncio.gather(post(opening), post(opening))
-        await until(lambda: target.open == 0)
-
-
 async def test_no_connection_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection older than MAX_AGE takes no further request, however busy it has been."""
+    """A connection older than MAX_AGE takes no further request, however busy it was."""
     monkeypatch.setattr(pool, "MAX_AGE", 0.05)
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         async with asyncio.timeout(LONG):
@@ -77,22 +67,22 @@ async def test_no_connection_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
-    """Targets that do not read cost no copy of what they are sent."""
+    """Targets that do not read cost no copy of the body."""
     body = b" " * 20_000_000
     async with hostile("hangs") as target, opened(NativePool, target.url) as opening:
         tracemalloc.start()
         try:
-            came = await asyncio.gather(*(post(opening, SHORT, body) for _ in range(4)))
+            result = await asyncio.gather(*(post(opening, SHORT, body) for _ in range(4)))
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert came == [Failure(Reason.TIMEOUT, delivered=True)] * 4
+    assert result == [Failure(Reason.TIMEOUT, delivered=True)] * 4
     assert peak < 10_000_000
 
 
 async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
-    """A target that acknowledges before it reads gets the request whole, also one so short that
-    nobody had to wait before its last byte was handed over."""
+    """A target that acknowledges before it reads gets the whole request, even one so short that it
+    was handed over at once."""
     loop = asyncio.get_running_loop()
     connection = TargetConnection(lambda _: None, lambda _: None)
     with narrow_pair() as (ours, target):
@@ -125,7 +115,7 @@ async def test_a_refusal_before_the_last_byte_ends_the_connection() -> None:
 
 @contextmanager
 def narrow_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a connection by TCP that takes up but little of what is not read."""
+    """Make a TCP connection that buffers little of unread data."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind(("127.0.0.1", 0))
@@ -140,29 +130,19 @@ def narrow_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
             yield ours, target
 
 
-async def test_what_is_cancelled_before_its_turn_is_never_sent() -> None:
-    """In company a request waits for the turn's end: cancelled by then it costs nothing."""
-    told: list[Answer | Failure] = []
+async def test_a_request_cancelled_before_its_turn_is_never_sent() -> None:
+    """In company a request waits for the end of the turn: cancelled by then, it costs nothing."""
+    results: list[Answer | Failure] = []
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         company = await in_company(opening)
-        opening.post(b"", BODY, LONG, told.append).cancel()
+        opening.post(b"", BODY, LONG, results.append).cancel()
         assert await asyncio.gather(*company) == [Answer(200, YES)] * COMPANY
         assert len(target.requests) == 2 * COMPANY
-    assert told == [Failure(Reason.STOPPED, delivered=False)]
+    assert results == [Failure(Reason.STOPPED, delivered=False)]
 
 
-async def test_what_is_cancelled_on_its_way_ends_with_its_connection() -> None:
-    """At once, and also on a connection that it has not opened."""
-    told: list[Answer | Failure] = []
-    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
-        await post(opening)
-        opening.post(b"", BODY, LONG, told.append).cancel()
-        assert told == [Failure(Reason.STOPPED, delivered=True)]
-        await until(lambda: target.open == 0)
-
-
-async def test_a_pool_that_closes_fails_what_waits_for_its_turn() -> None:
-    """What has not been begun by then has not been delivered for certain."""
+async def test_a_closed_pool_fails_waiting_requests() -> None:
+    """A request that has not begun was certainly not delivered."""
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         company = await in_company(opening)
         waiting = opening.post(b"", BODY, LONG, as_it_came)
@@ -173,40 +153,31 @@ async def test_a_pool_that_closes_fails_what_waits_for_its_turn() -> None:
         assert await waiting == Failure(Reason.STOPPED, delivered=False)
 
 
-async def test_what_waits_for_its_turn_is_answered_like_the_others() -> None:
+async def test_a_fault_of_our_own_ends_waiting_requests() -> None:
+    """It is raised to the caller, and its slot is freed."""
+    loop, results = asyncio.get_running_loop(), list[Answer | Failure]()
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         company = await in_company(opening)
-        more = [opening.post(b"", BODY, LONG, as_it_came) for _ in range(COMPANY)]
-        answers = await asyncio.gather(*company, *more)
-        assert answers == [Answer(200, YES)] * (2 * COMPANY)
-        assert len(target.requests) == 3 * COMPANY
-
-
-async def test_a_fault_of_our_own_ends_what_waits_for_its_turn() -> None:
-    """It is told to whoever waits, and its place is given back."""
-    loop, told = asyncio.get_running_loop(), list[Answer | Failure]()
-    async with hostile("answers") as target, opened(NativePool, target.url) as opening:
-        company = await in_company(opening)
-        waiting = opening.post(b"", BODY, LONG, told.append)
+        waiting = opening.post(b"", BODY, LONG, results.append)
         loop.set_task_factory(no_task)
         await asyncio.sleep(0)
         loop.set_task_factory(None)
         with pytest.raises(RuntimeError, match="no task"):
             await asyncio.wait_for(waiting, LONG)
         assert await asyncio.gather(*company) == [Answer(200, YES)] * COMPANY
-    assert told == [Failure(Reason.STOPPED, delivered=False)]
+    assert results == [Failure(Reason.STOPPED, delivered=False)]
 
 
-async def test_a_fault_of_our_own_while_a_connection_opens_is_told() -> None:
-    """To whoever waits, and its place is given back."""
-    told: list[Answer | Failure] = []
+async def test_a_fault_of_our_own_while_a_connection_opens_is_raised() -> None:
+    """It is raised to the caller, and its slot is freed."""
+    results: list[Answer | Failure] = []
     async with (
         hostile("answers") as target,
         opened(NativePool, target.url, egress=Faulty()) as opening,
     ):
         with pytest.raises(RuntimeError, match="faulty"):
-            await asyncio.wait_for(opening.post(b"", BODY, LONG, told.append), LONG)
-    assert told == [Failure(Reason.STOPPED, delivered=False)]
+            await asyncio.wait_for(opening.post(b"", BODY, LONG, results.append), LONG)
+    assert results == [Failure(Reason.STOPPED, delivered=False)]
 
 
 class Faulty(Egress):
@@ -220,13 +191,13 @@ def no_task(_: asyncio.AbstractEventLoop, work: Any, **__: Any) -> Any:
 
 
 async def in_company(opening: Pool) -> list[TargetExchange[Answer | Failure]]:
-    """So many requests in flight that the next one waits for the end of the loop's turn."""
+    """Post so many requests that the next one waits for the end of the loop's turn."""
     await asyncio.gather(*(post(opening) for _ in range(COMPANY)))
     return [opening.post(b"", BODY, LONG, as_it_came) for _ in range(COMPANY)]
 
 
 async def test_deadlines_are_each_their_own() -> None:
-    """A short deadline that follows a long one on its connection is kept, and a long one after."""
+    """A short deadline after a long one on its connection is kept, and a long one after that."""
     async with (
         hostile("answers_late", seconds=SHORT) as target,
         opened(NativePool, target.url) as opening,
@@ -239,7 +210,7 @@ async def test_deadlines_are_each_their_own() -> None:
 
 @pytest.mark.parametrize("begun", [b"x: ", b"content-length: 5000\r\n\r\n"])
 def test_an_answer_has_so_many_reads(begun: bytes) -> None:
-    """An answer that drips in by more reads than it may take is too large by their number."""
+    """An answer that comes in too many reads is too large."""
     incoming = Incoming()
     incoming.feed(b"HTTP/1.1 200 OK\r\n" + begun)
     for _ in range(MAX_PIECES - 1):
@@ -253,7 +224,7 @@ def test_an_answer_has_so_many_reads(begun: bytes) -> None:
 
 
 async def test_tls_says_what_is_spoken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A target is told the host's name and HTTP/1.1 before anything is sent."""
+    """The handshake has the host's name and HTTP/1.1."""
     AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     names: list[str | None] = []
@@ -275,7 +246,7 @@ async def test_tls_says_what_is_spoken(monkeypatch: pytest.MonkeyPatch, tmp_path
 @pytest.mark.parametrize("leave", [True, False])
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 async def test_an_answer_that_ends_with_its_tls_connection(engine: Engine, leave: bool) -> None:
-    """It is whole whether TLS took leave or not: what is lost of a yes is no yes."""
+    """It is whole with TLS's closing alert or without: a truncated yes is not a yes."""
     async with (
         target_over_tls(b"HTTP/1.1 200 OK\r\n\r\n" + YES, leave) as url,
         opened(engine, url, tls=trusting()) as opening,
@@ -285,7 +256,7 @@ async def test_an_answer_that_ends_with_its_tls_connection(engine: Engine, leave
 
 @asynccontextmanager
 async def target_over_tls(answer: bytes, leave: bool) -> AsyncIterator[str]:
-    """A target that answers one request, and ends the connection with TLS's leave or without."""
+    """Serve one request over TLS, and end the connection with the closing alert or without."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

@@ -1,10 +1,9 @@
-"""TLS to a target, as `tls` in routes.yaml says it: real certificates, both engines."""
+"""TLS to a target by `tls` in routes.yaml: real certificates, both engines."""
 
 from __future__ import annotations
 
 import json
 import ssl
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -49,7 +48,7 @@ anyio_backend = on(BOTH)
 
 
 def asking() -> ssl.SSLContext:
-    """A target that speaks to whom AUTHORITY vouches for, and to nobody else."""
+    """A target that requires a certificate by AUTHORITY."""
     context = certified()
     context.verify_mode = ssl.CERT_REQUIRED
     AUTHORITY.configure_trust(context)
@@ -57,15 +56,15 @@ def asking() -> ssl.SSLContext:
 
 
 def shown(by: trustme.CA = AUTHORITY, name: str = "router.example") -> dict[str, Any]:
-    """What the router shows: a certificate of that authority."""
+    """The router's certificate, by this authority."""
     pair = by.issue_cert(name)
-    cert = "".join(each.bytes().decode() for each in pair.cert_chain_pems)
+    cert = "".join(part.bytes().decode() for part in pair.cert_chain_pems)
     return {"cert": cert, "key": Secret(pair.private_key_pem.bytes().decode())}
 
 
 def plain_authority() -> tuple[str, ssl.SSLContext]:
-    """An authority as `openssl req -x509` makes it, which says nothing of what its key is for; and
-    a target that it vouches for."""
+    """An authority as `openssl req -x509` makes it, without key usage, and a target with its
+    certificate."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
     own, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = signed(name, own, name, own).add_extension(x509.BasicConstraints(True, None), True)
@@ -95,35 +94,19 @@ def signed(
 
 
 def between() -> tuple[str, ssl.SSLContext]:
-    """An authority that another one has signed, alone, and a target that it vouches for."""
+    """An intermediate authority alone, and a target with its certificate."""
     authority = trustme.CA().create_child_ca()
     return pem(authority), certified(by=authority)
 
 
-def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> str:
-    """Why the client refuses the server, by OpenSSL's word."""
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    one = client.wrap_bio(to_client, to_server, server_hostname="localhost")
-    other = server.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(3):
-        for side in (one, other):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLError as error:
-                return error.reason or ""
-    return ""
-
-
 def whom(target: Hostile, at: int = -1) -> str:
-    """Whom a target has spoken to, by the name in the certificate that it was shown."""
+    """Return the name in the certificate that a target was shown."""
     certificate: Any = target.peers[at].tls.getpeercert()
     return str(certificate["subjectAltName"][0][1])
 
 
 async def test_a_certificate_is_shown(engine: Engine) -> None:
-    """A target that asks for a certificate is shown the router's, and answers."""
+    """A target that requires a certificate gets the router's, and answers."""
     async with (
         hostile("answers", tls=asking()) as target,
         opened(engine, target.url, trusting(**shown())) as pool,
@@ -140,22 +123,22 @@ async def test_a_certificate_is_shown(engine: Engine) -> None:
 async def test_the_wrong_certificate_is_shown(
     engine: Engine, more: dict[str, Any], detail: str
 ) -> None:
-    """A target that asks for a certificate and is shown none, or another's, says which it was."""
+    """The detail says whether the target got none, or another authority's."""
     async with (
         hostile("wants_certificate", context=asking()) as target,
         opened(engine, target.https, trusting(**more)) as pool,
     ):
-        came = await post(pool)
+        result = await post(pool)
     # Only the client's side of the handshake is over by then: the request may be on its way.
-    assert came == Failure(Reason.TLS, delivered=True, detail=detail)
+    assert result == Failure(Reason.TLS, delivered=True, detail=detail)
 
 
 @pytest.mark.parametrize("authority", [plain_authority, between], ids=lambda make: make.__name__)
-async def test_an_authority_of_the_house(
+async def test_an_authority_of_ones_own(
     engine: Engine, authority: Callable[[], tuple[str, ssl.SSLContext]]
 ) -> None:
-    """Whoever is in `ca` is trusted on every Python: one made by a plain `openssl req -x509`, and
-    one that another has signed."""
+    """Every certificate in `ca` is trusted on every Python: one made by a plain `openssl req
+    -x509`, and an intermediate one."""
     ca, context = authority()
     async with (
         hostile("answers", tls=context) as target,
@@ -164,15 +147,8 @@ async def test_an_authority_of_the_house(
         assert await post(pool) == Answer(200, YES)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="before, Python asks for less by itself")
-def test_the_plain_authority_is_one_that_python_refuses() -> None:
-    """What the test above is made with is refused by Python's own defaults, from 3.13 on."""
-    ca, context = plain_authority()
-    assert handshake(ssl.create_default_context(cadata=ca), context) == "CERTIFICATE_VERIFY_FAILED"
-
-
 async def test_a_name_of_its_own(engine: Engine) -> None:
-    """The target's certificate has to have `server_name`, which is also what the target hears."""
+    """The target's certificate has to have `server_name`, which the handshake names as well."""
     names: list[str | None] = []
     context = certified("ledger.example")
     context.sni_callback = lambda _, name, __: names.append(name)
@@ -180,51 +156,42 @@ async def test_a_name_of_its_own(engine: Engine) -> None:
         async with opened(engine, target.url, trusting(server_name="ledger.example")) as pool:
             assert isinstance(await post(pool), Answer)
         async with opened(engine, target.url, trusting(server_name="other.example")) as pool:
-            came = await post(pool)
-    assert isinstance(came, Failure)
-    assert (came.reason, came.delivered) == (Reason.TLS, False)
-    assert "not valid for 'other.example'" in came.detail
+            result = await post(pool)
+    assert isinstance(result, Failure)
+    assert (result.reason, result.delivered) == (Reason.TLS, False)
+    assert "not valid for 'other.example'" in result.detail
     assert names == ["ledger.example", "other.example"]
 
 
-async def test_a_target_that_nobody_vouches_for(engine: Engine) -> None:
+async def test_a_target_without_a_trusted_certificate(engine: Engine) -> None:
     """Without verification, and only then, any certificate will do, whatever its name."""
     context = certified("elsewhere.example", by=trustme.CA())
     async with hostile("answers", tls=context) as target:
         async with opened(engine, target.url, USUAL) as pool:
-            came = await post(pool)
+            result = await post(pool)
         async with opened(engine, target.url, Tls.of(verify=False)) as pool:
             assert isinstance(await post(pool), Answer)
-    assert isinstance(came, Failure)
-    assert came.reason is Reason.TLS
+    assert isinstance(result, Failure)
+    assert result.reason is Reason.TLS
 
 
 async def test_a_hung_handshake_says_so(engine: Engine) -> None:
-    """A handshake that does not end is told from a connection that does not come about."""
+    """A hung handshake differs from a connection that is not made."""
     async with hostile("hangs") as target, opened(engine, target.https, trusting()) as pool:
         for timeout in (SHORT, 2.0, LONG):  # on a slow machine to connect takes some of it
-            came = await post(pool, timeout)
-            if isinstance(came, Failure) and came.detail:
+            result = await post(pool, timeout)
+            if isinstance(result, Failure) and result.detail:
                 break
-    assert came == Failure(
+    assert result == Failure(
         Reason.CONNECT_TIMEOUT, delivered=False, detail="the TLS handshake did not end"
     )
-
-
-async def test_plain_http_on_the_tls_port(engine: Engine) -> None:
-    """A target that speaks plain HTTP at once where TLS is meant is `tls`, and says why."""
-    async with hostile("speaks_smtp") as target, opened(engine, target.https, trusting()) as pool:
-        came = await post(pool)
-    assert isinstance(came, Failure)
-    assert (came.reason, came.delivered) == (Reason.TLS, False)
-    assert came.detail in ("wrong version number", "record layer failure")
 
 
 # Reload.
 
 
 def configured(folder: Path, name: str, url: str) -> tuple[Source, Config]:
-    """The configuration of a router that is shown as `name`, its certificates in files."""
+    """Return the configuration of a router with a certificate of that name, in files."""
     pair = shown(name=name)
     (folder / "ca.pem").write_text(pem(AUTHORITY))
     (folder / "client.pem").write_text(pair["cert"])
@@ -238,8 +205,8 @@ def configured(folder: Path, name: str, url: str) -> tuple[Source, Config]:
 
 
 async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
-    """A look notices new certificates; the next attempt is made with them, one of a request that
-    began before still with the old ones, and what the old ones had opened is closed at last."""
+    """A look notices new certificates; the next attempt uses them, an earlier request still uses
+    the old ones, and the old connections are closed at last."""
     async with hostile("answers", tls=asking()) as target:
         source, before = configured(tmp_path, "old.example", target.url)
         first, mark = before.table.targets["ledger"], source.look().mark
@@ -250,8 +217,8 @@ async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
             assert source.look().mark != mark
             assert after.hash != before.hash
             sender.adopt([second])
-            for each in (second, first):
-                assert (await send(sender, each)).acknowledged
+            for one in (second, first):
+                assert (await send(sender, one)).acknowledged
             assert [whom(target, at) for at in range(2)] == ["old.example", "new.example"]
             assert target.accepted == 2
             for _ in range(3):
@@ -262,7 +229,7 @@ async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_the_same_files_keep_connections(tmp_path: Path) -> None:
-    """What is read anew from files that have not changed is the same to the router."""
+    """Unchanged files give equal targets."""
     source, before = configured(tmp_path, "router.example", "https://ledger.example/")
     again = source.load(source.look().files)
     assert again.table.targets == before.table.targets
@@ -272,9 +239,9 @@ def test_the_same_files_keep_connections(tmp_path: Path) -> None:
 # Certificates that end.
 
 
-def test_what_ends_first() -> None:
-    """It is the client's certificate, or the first to end of those that vouch for it in turn, or
-    the last of those that may vouch for the target."""
+def test_the_first_expiry() -> None:
+    """The client's certificate, or the first to expire of its chain, or the last of the
+    authorities."""
     now = datetime.now(UTC).replace(microsecond=0)
 
     def ends(days: float) -> dict[str, Any]:
@@ -294,7 +261,8 @@ def test_what_ends_first() -> None:
 
 
 def test_an_authority_is_read_whole() -> None:
-    """One that can't be read is an error: with fewer the router would trust others than meant."""
+    """An unreadable certificate is an error: otherwise the router would trust others than
+    intended."""
     one = pem(AUTHORITY)
     for broken in ("no certificate", one + one.replace("MII", "!!!", 1)):
         with pytest.raises(BadCertificate, match="ca has a certificate that can't be read"):
@@ -302,7 +270,7 @@ def test_an_authority_is_read_whole() -> None:
 
 
 def test_a_text_with_broken_bytes() -> None:
-    """From a variable any bytes may come: around PEM they do no harm, in it they are told of."""
+    """Bytes around PEM do no harm, bytes within it are an error."""
     right = shown()
     key = Secret("# caf\udce9\n" + right["key"].reveal())
     assert Tls.of(cert=right["cert"] + "# caf\udce9", key=key).cert_ends
@@ -312,6 +280,6 @@ def test_a_text_with_broken_bytes() -> None:
 
 
 def test_no_print_shows_a_key() -> None:
-    """Neither certificates nor keys are in what is printed of it."""
+    """Neither certificates nor keys are printed."""
     assert "-----" not in repr(trusting(**shown()))
     assert "PRIVATE" not in repr(trusting(**shown()).key)

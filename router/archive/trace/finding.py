@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 
 from router.archive.reading import Sources
 from router.archive.trace import question as asking
-from router.archive.trace.lines import AtTarget, CallerInfo, EventLine, LateAttempt
+from router.archive.trace.lines import (
+    CallerInfo,
+    EventLine,
+    LateAttempt,
+    RequestView,
+    at_target,
+    has_failed,
+)
 from router.archive.trace.question import Question
 from router.model.event import SUCCESS
 from router.store.admin import Admin, Dossier, Entry, Selection
 from router.store.protocol import Stage, State
+from router.telemetry.log.lines import stamp
 
 #: The number of deliveries read from the store at a time, and of candidates held at a time.
 _PAGE, _CANDIDATES = 500, 1000
@@ -122,27 +130,38 @@ async def _fits(ops: Admin, question: Question, event: KeptStory) -> bool:
 def caller_info(dossier: Dossier) -> CallerInfo:
     """Return an event of the store in the form of a line."""
     record, letter = dossier.record, dossier.letter
-    states = (
-        AtTarget(entry.row.target, reason=entry.row.reason, skipped=entry.row.state)
+    results = [
+        at_target(entry.row.target, reason=entry.row.reason, skipped=entry.row.state)
         for entry in dossier.entries
-    )
-    failed = (
-        AtTarget(target, reason=a.reason, status=a.status, code=a.code)
+    ]
+    results += [
+        at_target(target, reason=a.reason, status=a.status, code=a.code)
         for target, attempts in dossier.attempts.items()
         for a in (tried.attempt for tried in attempts)
-    )
+    ]
+    view: RequestView = {
+        "what": "request",
+        "at": stamp(record.replied_at),
+        "event_key": letter.event.event_key,
+        "request_id": letter.request_id,
+        "code": SUCCESS if record.stage is Stage.CLOSED else "500",
+        "ms": None,
+        "request": record.requests,
+        "of": None,
+        "cause": "",
+        "unrecorded": "",
+        "unqueued": False,
+        "routes": [],
+        "targets": results,
+    }
     return CallerInfo(
-        at=record.replied_at,
-        event_id=record.event_id,
-        request_id=letter.request_id,
-        event_key=letter.event.event_key,
-        code=SUCCESS if record.stage is Stage.CLOSED else "500",
-        number=record.requests,
-        targets=(*states, *failed),
-        trace_id=letter.traceparent[3:35],
+        record.replied_at,
+        record.event_id,
+        view,
         digest=letter.digest.hex(),
         bytes=len(letter.event.body),
         body=letter.event.body.decode("utf-8", "replace"),
+        trace_id=letter.traceparent[3:35],
         hops=letter.hops,
     )
 
@@ -165,20 +184,21 @@ class Row:
 
     newest: Match
     #: The last request that fits, once found.
-    told: CallerInfo | None = None
+    request: CallerInfo | None = None
     #: The state of its delivery to each target, as far as known.
     _states: dict[str, str] = field(default_factory=dict)
 
     def add(self, match: Match) -> None:
         match match:
             case CallerInfo():
-                self.told = self.told or match
-                for result in match.targets:
-                    state = "failed" if result.failed else result.skipped
-                    self._states.setdefault(result.target, state)
+                self.request = self.request or match
+                for result in match.results:
+                    state = "failed" if has_failed(result) else result["skipped"]
+                    self._states.setdefault(result["target"], state)
             case LateAttempt():
                 state = State.QUEUED if match.failed else State.ACKNOWLEDGED
-                self._states.setdefault(match.tried.target, _LATE.get(match.happening, state))
+                state = _LATE.get(match.view["what"], state)
+                self._states.setdefault(match.view["target"], state)
             case KeptStory():
                 for entry in match.entries:
                     later = entry.acknowledged_later_at is not None
@@ -204,7 +224,7 @@ def rows(newest: Iterable[Match], limit: int) -> tuple[list[Row], bool]:
             further += 1
         if name in table:
             table[name].add(match)
-            if table[name].told is not None:
+            if table[name].request is not None:
                 incomplete.discard(name)
         if further >= _FURTHER or (further and not incomplete):
             break

@@ -1,4 +1,4 @@
-"""The lines of the archive, parsed."""
+"""The lines of the archive, parsed into the form in which they are shown."""
 
 from __future__ import annotations
 
@@ -6,65 +6,90 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from router.model.event import FIELDS, SUCCESS, Event
+from router.telemetry.log.lines import stamp
+
+#: The result of one request, or of one retry of the queue, at one target. Not a class, because `as`
+#: is a keyword.
+AtTargetView = TypedDict(
+    "AtTargetView",
+    {
+        "target": str,
+        #: `required` or `optional`; `""` for a retry of the queue.
+        "as": str,
+        #: Why the attempt ended; `""` if there was none.
+        "reason": str,
+        #: Why there was no attempt.
+        "skipped": str,
+        "ms": float | None,
+        "status": int | None,
+        #: The target's own words.
+        "code": str,
+        "msg": str,
+        "detail": str,
+        "joined": bool,
+        "late": bool,
+    },
+)
 
 
-@dataclass(frozen=True, slots=True)
-class AtTarget:
-    """The result of one request, or of one retry of the queue, at one target."""
+class RequestView(TypedDict):
+    """One request of EBaaS, and its reply."""
 
-    target: str
-    #: `required` or `optional`; `""` for a retry of the queue.
-    role: str = ""
-    #: Why the attempt ended; `""` if there was none.
-    reason: str = ""
-    #: Why there was no attempt.
-    skipped: str = ""
-    ms: float | None = None
-    status: int | None = None
-    #: The target's own words.
-    code: str = ""
-    msg: str = ""
-    detail: str = ""
-    joined: bool = False
-    late: bool = False
+    what: Literal["request", "unmatched"]
+    at: str
+    event_key: str
+    request_id: str
+    #: The reply's code; `""` if the caller had hung up.
+    code: str
+    ms: float | None
+    #: The request's number, and how many there can be; None without a memory.
+    request: int | None
+    of: int | None
+    #: Why targets may have received the event before.
+    cause: str
+    #: Why the event is not in the memory although it should be.
+    unrecorded: str
+    unqueued: bool
+    routes: list[str]
+    targets: list[AtTargetView]
+    #: Only if requested.
+    body: NotRequired[str | None]
 
-    @property
-    def failed(self) -> bool:
-        return self.reason not in ("", "acknowledged")
+
+LateKind = Literal["retried", "dead_letter", "lost"]
+
+
+class LateView(AtTargetView):
+    """An attempt, or the end, of one delivery after the event's request."""
+
+    what: LateKind
+    at: str
+    event_key: str
+    #: The number of the queue's retry; None if it was not a retry.
+    retry: int | None
+    #: `replay` if a person asked for it.
+    cause: str
+    #: Why the store does not have it; `""` if it does.
+    unrecorded: str
 
 
 @dataclass(frozen=True, slots=True)
 class CallerInfo:
-    """One request of EBaaS, and its reply."""
+    """A line about a request."""
 
     at: float
     #: `""` if no route matched: then only the request has an id.
     event_id: str
-    request_id: str
-    event_key: str
-    #: The reply's code; `""` if the caller had hung up.
-    code: str
-    targets: tuple[AtTarget, ...]
+    view: RequestView
     #: A prefix of the body's SHA-256.
     digest: str
     bytes: int | None
     #: The body as received; None if it was not kept, or is not valid text.
     body: str | None
     trace_id: str = ""
-    ms: float | None = None
-    #: The request's number, and how many there can be; None without a memory.
-    number: int | None = None
-    of: int | None = None
-    #: Why targets may have received the event before.
-    cause: str = ""
-    #: Why the event is not in the memory although it should be.
-    unrecorded: str = ""
-    unqueued: bool = False
-    is_matched: bool = True
-    routes: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     #: Names of the fields that the line has only in part.
     cut: tuple[str, ...] = ()
@@ -72,6 +97,14 @@ class CallerInfo:
     parts: tuple[str, ...] = ()
     #: The number of routers that it came through.
     hops: int = 0
+
+    @property
+    def event_key(self) -> str:
+        return self.view["event_key"]
+
+    @property
+    def results(self) -> list[AtTargetView]:
+        return self.view["targets"]
 
     @property
     def event(self) -> Event:
@@ -82,35 +115,57 @@ class CallerInfo:
     @property
     def failed(self) -> bool:
         """True if the reply was not `000`, or an attempt failed."""
-        return self.code != SUCCESS or any(result.failed for result in self.targets)
-
-
-LateKind = Literal["retried", "dead_letter", "lost"]
+        return self.view["code"] != SUCCESS or any(map(has_failed, self.results))
 
 
 @dataclass(frozen=True, slots=True)
 class LateAttempt:
-    """An attempt, or the end, of one delivery after the event's request."""
+    """A line about a delivery after the event's request."""
 
     at: float
     event_id: str
-    event_key: str
-    happening: LateKind
-    tried: AtTarget
-    #: The number of the queue's retry; None if it was not a retry.
-    retry: int | None
-    #: `replay` if a person asked for it.
-    cause: str
-    #: Why the store does not have it; `""` if it does.
-    unrecorded: str
+    view: LateView
+
+    @property
+    def event_key(self) -> str:
+        return self.view["event_key"]
+
+    @property
+    def results(self) -> list[AtTargetView]:
+        return [self.view]
 
     @property
     def failed(self) -> bool:
-        return self.happening != "retried" or self.tried.failed
+        return self.view["what"] != "retried" or has_failed(self.view)
 
 
 #: A line about an event.
 EventLine = CallerInfo | LateAttempt
+
+
+def has_failed(result: AtTargetView) -> bool:
+    """Return whether there was an attempt, and it failed."""
+    return result["reason"] not in ("", "acknowledged")
+
+
+_NOTHING = {
+    "as": "",
+    "reason": "",
+    "skipped": "",
+    "ms": None,
+    "status": None,
+    "code": "",
+    "msg": "",
+    "detail": "",
+    "joined": False,
+    "late": False,
+}
+_TEXTS = [name for name, value in _NOTHING.items() if value == ""]
+
+
+def at_target(target: str, **fields: Any) -> AtTargetView:
+    """Return a result with these fields, the others empty."""
+    return cast("AtTargetView", {"target": target, **_NOTHING, **fields})
 
 
 def parse_line(text: bytes) -> EventLine | None:
@@ -130,29 +185,33 @@ def parse_line(text: bytes) -> EventLine | None:
 
 
 def _request(line: Mapping[str, Any]) -> CallerInfo:
-    targets = line.get("targets")
-    if not isinstance(targets, dict):
-        targets = {}
+    at, targets = time_of(_text(line, "time")), line.get("targets")
+    view: RequestView = {
+        "what": "request" if line["happening"] == "event" else "unmatched",
+        "at": stamp(at),
+        "event_key": _text(line, "event_key"),
+        "request_id": _text(line, "request_id"),
+        "code": _text(line, "code"),
+        "ms": _number(line, "ms"),
+        "request": _whole(line, "request"),
+        "of": _whole(line, "of"),
+        "cause": _text(line, "cause"),
+        "unrecorded": _text(line, "unrecorded"),
+        "unqueued": line.get("unqueued") is True,
+        "routes": [*_texts(line, "routes")],
+        "targets": [_at_target(str(name), result) for name, result in targets.items()]
+        if isinstance(targets, dict)
+        else [],
+    }
     return CallerInfo(
-        at=time_of(_text(line, "time")),
-        event_id=_text(line, "event_id"),
-        request_id=_text(line, "request_id"),
-        event_key=_text(line, "event_key"),
-        code=_text(line, "code"),
-        ms=_number(line, "ms"),
-        number=_whole(line, "request"),
-        of=_whole(line, "of"),
-        cause=_text(line, "cause"),
-        unrecorded=_text(line, "unrecorded"),
-        unqueued=line.get("unqueued") is True,
-        is_matched=line["happening"] == "event",
-        routes=_texts(line, "routes"),
-        targets=tuple(_at_target(str(name), result) for name, result in targets.items()),
-        trace_id=_text(line, "trace_id"),
+        at,
+        _text(line, "event_id"),
+        view,
         digest=_text(line, "body"),
         bytes=_whole(line, "bytes"),
-        changes=_texts(line, "changes"),
         body=_body(line),
+        trace_id=_text(line, "trace_id"),
+        changes=_texts(line, "changes"),
         cut=_texts(line, "cut"),
         parts=tuple(_text(line, name) for name in FIELDS[:4]),
         hops=_whole(line, "hops") or 0,
@@ -160,31 +219,27 @@ def _request(line: Mapping[str, Any]) -> CallerInfo:
 
 
 def _late(line: Mapping[str, Any], kind: LateKind) -> LateAttempt:
-    return LateAttempt(
-        at=time_of(_text(line, "time")),
-        event_id=_text(line, "event_id"),
-        event_key=_text(line, "event_key"),
-        happening=kind,
-        tried=_at_target(_text(line, "target"), line),
-        retry=_whole(line, "retry"),
-        cause=_text(line, "cause"),
-        unrecorded=_text(line, "unrecorded"),
-    )
+    at = time_of(_text(line, "time"))
+    view: LateView = {
+        "what": kind,
+        "at": stamp(at),
+        "event_key": _text(line, "event_key"),
+        "retry": _whole(line, "retry"),
+        "cause": _text(line, "cause"),
+        "unrecorded": _text(line, "unrecorded"),
+        **_at_target(_text(line, "target"), line),
+    }
+    return LateAttempt(at, _text(line, "event_id"), view)
 
 
-def _at_target(target: str, result: Any) -> AtTarget:
+def _at_target(target: str, result: Any) -> AtTargetView:
     if not isinstance(result, dict):
-        return AtTarget(target)
-    return AtTarget(
+        return at_target(target)
+    return at_target(
         target,
-        _text(result, "as"),
-        _text(result, "reason"),
-        _text(result, "skipped"),
-        _number(result, "ms"),
-        _whole(result, "status"),
-        _text(result, "code"),
-        _text(result, "msg"),
-        _text(result, "detail"),
+        **{name: _text(result, name) for name in _TEXTS},
+        ms=_number(result, "ms"),
+        status=_whole(result, "status"),
         joined=result.get("joined") is True,
         late=result.get("late") is True,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from router.archive.trace.lines import AtTarget, CallerInfo, EventLine
+from router.archive.trace.lines import AtTargetView, CallerInfo, EventLine, has_failed
 from router.model.event import SUCCESS
 from router.routing.index import Glob, GlobInvalid
 
@@ -59,7 +59,7 @@ class Word:
 
     def _fits_request(self, request: CallerInfo) -> bool:
         text, digest, body = self.text, request.digest, request.body
-        if text in (request.request_id, request.trace_id) or text in request.changes:
+        if text in (request.view["request_id"], request.trace_id) or text in request.changes:
             return True
         if self._is_digest and digest and digest.startswith(text[: len(digest)]):
             return True
@@ -113,33 +113,32 @@ class Question:
 
     def fits(self, line: EventLine) -> bool:
         """Return whether a line fits, except for its time."""
-        results = line.targets if isinstance(line, CallerInfo) else (line.tried,)
+        results = line.results
         if self.seen:
-            results = tuple(result for result in results if result.target in self.seen)
+            results = [result for result in results if result["target"] in self.seen]
         return (
             (not self.event_id or self.event_id == name_of(line))
             and (not self.words or any(word.fits(line) for word in self.words))
             and (not self.keys or any(keys.matches(line.event_key) for keys in self.keys))
-            and (not self.targets or any(result.target in self.targets for result in results))
+            and (not self.targets or any(result["target"] in self.targets for result in results))
             and (not self.codes or self._has_code(line, results))
             and (not self.failed or _has_failed(line, results))
         )
 
-    def _has_code(self, line: EventLine, results: tuple[AtTarget, ...]) -> bool:
-        codes = {result.code for result in results} | {str(r.status or "") for r in results}
-        if isinstance(line, CallerInfo):
-            codes.add(line.code)
+    def _has_code(self, line: EventLine, results: list[AtTargetView]) -> bool:
+        codes = {line.view["code"], *(result["code"] for result in results)}
+        codes.update(str(result["status"] or "") for result in results)
         return not codes.isdisjoint(self.codes)
 
 
 def name_of(line: EventLine) -> str:
     """Return the event's id; the request's id if no route matched."""
-    return line.event_id or (line.request_id if isinstance(line, CallerInfo) else "")
+    return line.event_id or (line.view["request_id"] if isinstance(line, CallerInfo) else "")
 
 
-def _has_failed(line: EventLine, results: tuple[AtTarget, ...]) -> bool:
+def _has_failed(line: EventLine, results: list[AtTargetView]) -> bool:
     if isinstance(line, CallerInfo):
-        return line.code != SUCCESS or any(result.failed for result in results)
+        return line.view["code"] != SUCCESS or any(map(has_failed, results))
     return line.failed
 
 

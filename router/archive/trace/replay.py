@@ -37,8 +37,10 @@ def events(
         if isinstance(line, CallerInfo) and concerns(line)
     )
     for _, group in groupby(requests, key=lambda request: request.at):
-        for request in sorted(group, key=lambda request: (request.event_id, request.request_id)):
-            name = request.event_id or request.body or request.request_id
+        for request in sorted(
+            group, key=lambda request: (request.event_id, request.view["request_id"])
+        ):
+            name = request.event_id or request.body or request.view["request_id"]
             if name not in known:
                 known.add(name)
                 yield request
@@ -58,7 +60,7 @@ class Again:
 
     def had_it(self, request: CallerInfo) -> bool:
         """Return whether the line says that the target was in the plan."""
-        return any(result.target == self.target for result in request.targets)
+        return any(result["target"] == self.target for result in request.results)
 
     def is_unknown(self, request: CallerInfo) -> bool:
         """Return whether the line lacks some of its targets, and ours may be one of them."""
@@ -75,7 +77,7 @@ class Again:
         for request in events(sources, self.question, self.concerns):
             if self.backfill and self.had_it(request):
                 continue
-            if not (request.event_id or request.code == SUCCESS):
+            if not (request.event_id or request.view["code"] == SUCCESS):
                 continue
             if self.after is None or ReplayPlace(request.at, id_of(request)) > self.after:
                 yield request
@@ -85,7 +87,7 @@ def id_of(request: CallerInfo) -> str:
     """Return the `webhook-id`. An event that no route matched gets one now, always the same."""
     if request.event_id:
         return request.event_id
-    name = hashlib.sha256(f"{request.at} {request.request_id}".encode()).digest()
+    name = hashlib.sha256(f"{request.at} {request.view['request_id']}".encode()).digest()
     return str(UUID(bytes=name[:16], version=4))
 
 

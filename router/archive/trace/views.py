@@ -8,61 +8,24 @@ form a match or a step has. See also `store/views.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict
 
 from router.archive.reading import Sources
 from router.archive.trace.finding import KeptStory, Match, Row, caller_info
-from router.archive.trace.lines import AtTarget, CallerInfo, EventLine, LateAttempt, LateKind
+from router.archive.trace.lines import (
+    AtTargetView,
+    CallerInfo,
+    EventLine,
+    LateAttempt,
+    LateView,
+    RequestView,
+    at_target,
+)
 from router.archive.trace.question import Question
 from router.store.admin import Admin, Dossier, Entry, Verb, paused
 from router.store.protocol import Pause, Stage, State, Tried
 from router.store.views import EntryView, entry_view
 from router.telemetry.log.lines import stamp
-
-#: A result at one target. Not a class, because `as` is a keyword.
-AtTargetView = TypedDict(
-    "AtTargetView",
-    {
-        "target": str,
-        "as": str,
-        "reason": str,
-        "skipped": str,
-        "ms": float | None,
-        "status": int | None,
-        "code": str,
-        "msg": str,
-        "detail": str,
-        "joined": bool,
-        "late": bool,
-    },
-)
-
-
-class RequestView(TypedDict):
-    what: Literal["request", "unmatched"]
-    at: str
-    event_key: str
-    request_id: str
-    code: str
-    ms: float | None
-    request: int | None
-    of: int | None
-    cause: str
-    unrecorded: str
-    unqueued: bool
-    routes: list[str]
-    targets: list[AtTargetView]
-    #: Only if requested.
-    body: NotRequired[str | None]
-
-
-class LateView(AtTargetView):
-    what: LateKind
-    at: str
-    event_key: str
-    retry: int | None
-    cause: str
-    unrecorded: str
 
 
 class MissedView(AtTargetView):
@@ -163,9 +126,12 @@ class StoryView(TypedDict):
 def match_view(match: Match, *, body: bool) -> MatchView:
     match match:
         case CallerInfo():
-            return {"kind": "match", "event_id": match.event_id, **_request(match, body=body)}
+            view: RequestMatch = {"kind": "match", "event_id": match.event_id, **match.view}
+            if body:
+                view["body"] = match.body
+            return view
         case LateAttempt():
-            return {"kind": "match", "event_id": match.event_id, **_late(match), **RowView()}
+            return {"kind": "match", "event_id": match.event_id, **match.view, **RowView()}
         case KeptStory():
             return {
                 "kind": "match",
@@ -181,53 +147,11 @@ def row_view(row: Row, *, body: bool) -> MatchView:
     view = match_view(row.newest, body=body)
     if view["what"] == "request" or view["what"] == "unmatched":
         return view
-    if row.told is not None:
-        view["told"] = row.told.code
+    if row.request is not None:
+        view["told"] = row.request.view["code"]
     if view["what"] != "kept":
         view["open"] = [{"target": name, "state": state} for name, state in row.open.items()]
     return view
-
-
-def _line_view(line: EventLine) -> StepView:
-    return _request(line, body=False) if isinstance(line, CallerInfo) else _late(line)
-
-
-def _request(request: CallerInfo, *, body: bool) -> RequestView:
-    view: RequestView = {
-        "what": "request" if request.is_matched else "unmatched",
-        "at": stamp(request.at),
-        "event_key": request.event_key,
-        "request_id": request.request_id,
-        "code": request.code,
-        "ms": request.ms,
-        "request": request.number,
-        "of": request.of,
-        "cause": request.cause,
-        "unrecorded": request.unrecorded,
-        "unqueued": request.unqueued,
-        "routes": list(request.routes),
-        "targets": [_at_target_view(result) for result in request.targets],
-    }
-    if body:
-        view["body"] = request.body
-    return view
-
-
-def _late(late: LateAttempt) -> LateView:
-    return {
-        "what": late.happening,
-        "at": stamp(late.at),
-        "event_key": late.event_key,
-        "retry": late.retry,
-        "cause": late.cause,
-        "unrecorded": late.unrecorded,
-        **_at_target_view(late.tried),
-    }
-
-
-def _at_target_view(result: AtTarget) -> AtTargetView:
-    names = (("as" if name == "role" else name, name) for name in AtTarget.__slots__)
-    return cast("AtTargetView", {shown: getattr(result, name) for shown, name in names})
 
 
 # The story of one event.
@@ -253,12 +177,12 @@ def _story(
     lines: Sequence[EventLine], dossier: Dossier | None, pauses: Sequence[Pause], *, body: bool
 ) -> StoryView:
     """Make the story of an event from all of its lines, the oldest first, and from the store."""
-    steps: list[tuple[float, StepView]] = [(line.at, _line_view(line)) for line in lines]
+    steps: list[StepView] = [line.view for line in lines]
     requests = [line for line in lines if isinstance(line, CallerInfo)]
     if dossier is not None:
         steps += [*_actions(dossier), *_missed(dossier, lines)]
         requests.append(caller_info(dossier))
-    steps.sort(key=lambda step: step[0])
+    steps.sort(key=lambda step: step["at"])
     first = requests[0] if requests else None
     #: The store has the whole digest, a line only its first characters.
     best = requests[-1] if dossier else first
@@ -266,12 +190,12 @@ def _story(
         "kind": "story",
         "event_id": (lines or requests)[0].event_id,
         "event_key": next((e.event_key for e in (*lines, *requests) if e.event_key), ""),
-        "request_id": first.request_id if first else "",
+        "request_id": first.view["request_id"] if first else "",
         "trace_id": first.trace_id if first else "",
         "sha256": best.digest if best else "",
         "bytes": best.bytes if best else None,
         "changes": list(first.changes) if first else [],
-        "steps": [step for _, step in steps],
+        "steps": steps,
         "stage": dossier.record.stage if dossier else None,
         "deliveries": [entry_view(entry) for entry in dossier.entries] if dossier else [],
         "next": [*_next(dossier, {pause.target: pause.until for pause in pauses})]
@@ -279,11 +203,11 @@ def _story(
         else [],
     }
     if body:
-        view["body"] = next((each.body for each in requests if each.body is not None), None)
+        view["body"] = next((r.body for r in requests if r.body is not None), None)
     return view
 
 
-def _actions(dossier: Dossier) -> Iterator[tuple[float, ActedView]]:
+def _actions(dossier: Dossier) -> Iterator[ActedView]:
     """Yield each action once, with the deliveries whose last action it was."""
     by_action: dict[str, list[Entry]] = {}
     for entry in dossier.entries:
@@ -292,47 +216,47 @@ def _actions(dossier: Dossier) -> Iterator[tuple[float, ActedView]]:
     for entries in by_action.values():
         action = entries[0].action
         assert action is not None
-        yield (
-            action.at,
-            {
-                "what": "acted",
-                "at": stamp(action.at),
-                "kind": "action",
-                "action_id": action.action_id,
-                "verb": action.verb,
-                "who": action.who,
-                "words": action.what,
-                "deliveries": action.deliveries,
-                "targets": [entry.row.target for entry in entries],
-            },
-        )
+        yield {
+            "what": "acted",
+            "at": stamp(action.at),
+            "kind": "action",
+            "action_id": action.action_id,
+            "verb": action.verb,
+            "who": action.who,
+            "words": action.what,
+            "deliveries": action.deliveries,
+            "targets": [entry.row.target for entry in entries],
+        }
 
 
-def _missed(dossier: Dossier, lines: Sequence[EventLine]) -> Iterator[tuple[float, MissedView]]:
+def _missed(dossier: Dossier, lines: Sequence[EventLine]) -> Iterator[MissedView]:
     """Yield the failed attempts that are in no line."""
     for target, attempts in dossier.attempts.items():
         for tried in attempts:
             if any(_is_about(line, target, tried) for line in lines):
                 continue
-            a, ms = tried.attempt, round(tried.attempt.seconds * 1000, 1)
-            result = AtTarget(target, "", a.reason, "", ms, a.status, a.code, a.msg, a.detail)
-            yield (
-                a.at,
-                {
-                    "what": "attempt",
-                    "at": stamp(a.at),
-                    "request": tried.request or None,
-                    "retry": tried.retry or None,
-                    **_at_target_view(result),
+            a = tried.attempt
+            result = at_target(
+                target,
+                **{
+                    name: getattr(a, name) for name in ("reason", "status", "code", "msg", "detail")
                 },
+                ms=round(a.seconds * 1000, 1),
             )
+            yield {
+                "what": "attempt",
+                "at": stamp(a.at),
+                "request": tried.request or None,
+                "retry": tried.retry or None,
+                **result,
+            }
 
 
 def _is_about(line: EventLine, target: str, tried: Tried) -> bool:
     if isinstance(line, CallerInfo):
-        is_same = line.number == tried.request
-        return is_same and any(result.target == target for result in line.targets)
-    is_same = line.tried.target == target and line.retry == tried.retry
+        is_same = line.view["request"] == tried.request
+        return is_same and any(result["target"] == target for result in line.results)
+    is_same = line.view["target"] == target and line.view["retry"] == tried.retry
     return is_same and abs(line.at - tried.attempt.at) < _SAME
 
 
@@ -340,26 +264,17 @@ def _next(dossier: Dossier, paused_until: Mapping[str, float]) -> Iterator[NextV
     record = dossier.record
     if record.stage is Stage.OPEN:
         yield _to_come("request", record.due_at, record.requests + 1)
-        yield _to_come("given_up", record.ends_at)
+        yield _to_come("given_up", record.ends_at, 0)
     for entry in dossier.entries:
-        if entry.row.state is State.QUEUED:
-            target = entry.row.target
-            at = max(entry.row.due_at, paused_until.get(target, 0.0))
-            retry = _to_come("retry", at, entry.row.retries + 1)
-            yield {
-                **retry,
-                "target": target,
-                "paused": target in paused_until,
-                "in_flight": entry.is_leased,
-            }
+        row = entry.row
+        if row.state is State.QUEUED:
+            at = max(row.due_at, paused_until.get(row.target, 0.0))
+            retry = _to_come("retry", at, row.retries + 1, row.target)
+            yield {**retry, "paused": row.target in paused_until, "in_flight": entry.is_leased}
 
 
-def _to_come(what: Literal["request", "given_up", "retry"], at: float, number: int = 0) -> NextView:
-    return {
-        "what": what,
-        "at": stamp(at),
-        "number": number,
-        "target": "",
-        "paused": False,
-        "in_flight": False,
-    }
+def _to_come(
+    what: Literal["request", "given_up", "retry"], at: float, number: int, target: str = ""
+) -> NextView:
+    step: NextView = {"what": what, "at": stamp(at), "number": number, "target": target}
+    return {**step, "paused": False, "in_flight": False}

@@ -75,7 +75,6 @@ def parse_waits(text: str) -> tuple[float, ...]:
 
 
 def configure(parser: Parser) -> None:
-    parser.takes_bytes = True
     parser.add_argument(
         "what", nargs="*", metavar="FILE|URL", help="the event's file, and where to send it"
     )

@@ -80,8 +80,13 @@ class Waiters:
 _ROUNDING: Final = 1e-6
 
 
-class Bucket:
-    """Tokens: `burst` at first and at most, `per_second` more each second."""
+class Pace:
+    """Lets attempts begin at a rate, first come first served: a bucket with `burst` tokens at first
+    and at most, and `per_second` more each second.
+
+    The invariant: while anybody waits, one timer runs for the first waiter, and nobody else gets a
+    token.
+    """
 
     def __init__(self, rate: Rate, clock: Callable[[], float]) -> None:
         """`clock` is monotonic, in seconds."""
@@ -89,37 +94,6 @@ class Bucket:
         self._clock = clock
         self._tokens = float(rate.burst)
         self._at = clock()
-
-    def tokens(self, within: float = 0.0) -> float:
-        """Return how many can be taken now, and within so many seconds as they come."""
-        now, rate = self._clock(), self._rate
-        come = (now - self._at) * rate.per_second
-        self._tokens, self._at = min(self._tokens + come, float(rate.burst)), now
-        return self._tokens + within * rate.per_second
-
-    def take(self) -> bool:
-        if self.tokens() < 1.0 - _ROUNDING:
-            return False
-        self._tokens -= 1.0
-        return True
-
-    def give_back(self) -> None:
-        self._tokens += 1.0
-
-    def seconds_until(self, tokens: int) -> float:
-        """Return how long until so many can have been taken."""
-        return max(0.0, (tokens - self.tokens()) / self._rate.per_second)
-
-
-class Pace:
-    """Lets attempts begin at a rate, first come first served.
-
-    The invariant: while anybody waits, one timer runs for the first waiter, and nobody else gets a
-    token.
-    """
-
-    def __init__(self, rate: Rate, clock: Callable[[], float]) -> None:
-        self._bucket = Bucket(rate, clock)
         self._waiters = Waiters()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -129,15 +103,16 @@ class Pace:
 
     def room(self, within: float) -> int:
         """Return how many more could begin within so many seconds."""
-        return max(0, int(self._bucket.tokens(within)) - len(self._waiters))
+        tokens = self._refill() + within * self._rate.per_second
+        return max(0, int(tokens) - len(self._waiters))
 
     def take_free(self) -> bool:
         """Take a token if there is one and nobody waits for it."""
-        return not self._waiters and self._bucket.take()
+        return not self._waiters and self._take()
 
     def give_back(self) -> None:
         """Return a token that was not used after all."""
-        self._bucket.give_back()
+        self._tokens += 1.0
 
     async def take(self, patience: float, most_waiting: int, gone: Gone | None = None) -> bool:
         """Wait for a token for up to `patience` seconds.
@@ -148,21 +123,37 @@ class Pace:
         if self.take_free():
             return True
         waiting = len(self._waiters)
-        if waiting >= most_waiting or self._bucket.seconds_until(waiting + 1) > patience:
+        if waiting >= most_waiting or self._seconds_until(waiting + 1) > patience:
             return False
         self._set_timer()
-        return await self._waiters.wait(self._bucket.give_back, gone=gone)
+        return await self._waiters.wait(self.give_back, gone=gone)
+
+    def _refill(self) -> float:
+        now, rate = self._clock(), self._rate
+        come = (now - self._at) * rate.per_second
+        self._tokens, self._at = min(self._tokens + come, float(rate.burst)), now
+        return self._tokens
+
+    def _take(self) -> bool:
+        if self._refill() < 1.0 - _ROUNDING:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def _seconds_until(self, tokens: int) -> float:
+        """Return how long until so many can have been taken."""
+        return max(0.0, (tokens - self._refill()) / self._rate.per_second)
 
     def _set_timer(self) -> None:
         if self._timer is None:
-            wait = self._bucket.seconds_until(1)
+            wait = self._seconds_until(1)
             self._timer = asyncio.get_running_loop().call_later(wait, self._next)
 
     def _next(self) -> None:
         self._timer = None
-        while self._waiters and self._bucket.take():
+        while self._waiters and self._take():
             if not self._waiters.admit():
-                self._bucket.give_back()
+                self.give_back()
         if self._waiters:
             self._set_timer()
 
@@ -339,7 +330,7 @@ class Gate:
 
     @property
     def refusal(self) -> Reason | None:
-        """Why no attempt may begin now, however long it would wait."""
+        """The reason why no attempt may begin now, however long it would wait."""
         if self.is_paused:
             return Reason.PAUSED
         if self.breaker is not None and self.breaker.refuses:
@@ -353,7 +344,7 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """How many attempts wait for the rate."""
+        """The number of attempts that wait for the rate."""
         return 0 if self._pace is None else self._pace.waiting
 
     def room(self, within: float) -> int:
@@ -385,7 +376,8 @@ class Gate:
 
 
 def failed(attempt: Attempt, *, refusals: bool) -> bool | None:
-    """Whether an attempt shows that its target fails; None if it shows nothing of the target.
+    """Return whether an attempt shows that its target fails; None if it shows nothing of the
+    target.
 
     With `refusals`, an answer that refuses the event counts as a failure.
     """

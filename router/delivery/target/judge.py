@@ -38,7 +38,7 @@ _USUAL: Final = re.compile(
 
 
 class Verdict(NamedTuple):
-    """Why an answer acknowledges or not."""
+    """The reason for which an answer acknowledges or not."""
 
     reason: Reason
     detail: str = ""
@@ -106,7 +106,7 @@ def _read(answer: Answer, target: Target) -> Verdict:
 
 
 def is_usual(body: bytes) -> bool:
-    """Whether a body is certainly an acknowledgement by `read_contract`."""
+    """Return whether a body is certainly an acknowledgement by `read_contract`."""
     return _USUAL.fullmatch(body) is not None and (body.isascii() or _is_utf8(body))
 
 

@@ -174,8 +174,8 @@ class Lane:
         self.in_use -= 1
 
     def is_swamped(self, turn: float, now: float) -> bool:
-        """Whether one more attempt would find no room because of the router: its loop, whose turns
-        take so long, has not read the answers yet."""
+        """Return whether one more attempt would find no room because of the router: its loop, whose
+        turns take so long, has not read the answers yet."""
         if self.slots.taken < self.limit:
             return False
         _, most_waiting = self._size

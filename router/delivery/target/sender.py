@@ -201,8 +201,8 @@ class Sender:
         return TargetExchange.by(waiting, as_it_came)
 
     def is_swamped(self, targets: Iterable[Target]) -> bool:
-        """Whether the router itself is too slow for one of these targets to get an attempt now: the
-        target has had no time to answer.
+        """Return whether the router itself is too slow for one of these targets to get an attempt
+        now: the target has had no time to answer.
 
         Call it before each event is sent, since it also measures the turns of the loop.
         """

@@ -146,7 +146,7 @@ class Connection(Lifetime):
 
     @property
     def stays(self) -> bool:
-        """Whether the connection outlives the reply to the request in hand."""
+        """Return whether the connection outlives the reply to the request in hand."""
         return not (self._last or self._surplus or self._body is not None)
 
     @property

@@ -56,7 +56,7 @@ def _patience(connection: Lifetime, limits: Limits, closed: bool) -> float:
 
 
 def _has_unread(connection: Lifetime) -> bool:
-    """Whether data, or the connection's end, has come that was not read yet."""
+    """Return whether data, or the connection's end, has come that was not read yet."""
     poll = select.poll()
     poll.register(connection.transport.get_extra_info("socket"), select.POLLIN)
     return bool(poll.poll(0))

@@ -76,7 +76,7 @@ def without_blank_lines(data: bytes) -> bytes:
 
 
 def is_hopeless(part: bytes) -> bool:
-    """Whether this part can't become a head.
+    """Return whether this part can't become a head.
 
     A peer that speaks TLS, HTTP/0.9 or with bare line feeds now waits for an answer.
     """
@@ -136,13 +136,13 @@ def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _repeats(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a header occurs twice that may occur once."""
+    """Return whether a header occurs twice that may occur once."""
     names = [name for name, _ in fields if name in _DECISIVE]
     return len(set(names)) < len(names)
 
 
 def _is_unambiguous(named: Mapping[bytes, bytes], minor: bytes) -> bool:
-    """Whether the host and the end of the request are given once, and clearly."""
+    """Return whether the host and the end of the request are given once, and clearly."""
     length, coding = named.get(b"content-length"), named.get(b"transfer-encoding")
     if coding is not None and (coding.lower() != b"chunked" or length is not None or minor == b"0"):
         return False
@@ -154,9 +154,9 @@ def _is_unambiguous(named: Mapping[bytes, bytes], minor: bytes) -> bool:
 
 
 def _closes(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the caller says that the connection closes after this request."""
-    said = b",".join(value for name, value in fields if name == b"connection").lower()
-    return b"close" in [word.strip(b" \t") for word in said.split(b",")]
+    """Return whether the caller says that the connection closes after this request."""
+    values = b",".join(value for name, value in fields if name == b"connection").lower()
+    return b"close" in [word.strip(b" \t") for word in values.split(b",")]
 
 
 def _local(target: bytes, host: bytes | None) -> bytes:

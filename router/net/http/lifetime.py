@@ -49,7 +49,7 @@ class Limits:
 
     @property
     def tick(self) -> float:
-        """How often to sweep: no deadline is missed by more."""
+        """The time between two sweeps: no deadline is missed by more."""
         return min(1.0, min(self.first_byte, self.receive, self.reply, self.linger) / 4)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from router.config.holders import Holders, TokenHolder
 from router.model.errors import StartFailed
-from router.net.loops import RestingReader
+from router.net.reader import RestingReader
 from router.ops.api.view import View, of_router
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TypedDict, TypeVar
 
-from router.archive.trace.views import ActedView, MatchView, RequestView, StepView, StoryView
+from router.archive.trace.lines import RequestView
+from router.archive.trace.views import ActedView, MatchView, StepView, StoryView
 from router.config.holders import TokenHolder
 from router.config.loading import Config
 from router.ops.insight import Insight, Report

@@ -136,11 +136,11 @@ class Incoming:
         searched, start = len(self._part) - len(_END), 0
         data = self._part + data
         while self._body is None:
-            found = data.find(_END, max(searched, start))
-            end = found + len(_END) if found >= 0 else len(data)
+            at = data.find(_END, max(searched, start))
+            end = at + len(_END) if at >= 0 else len(data)
             if self._heads + end > MAX_HEAD:
                 raise Unfit(Reason.TOO_LARGE, "a header section without end")
-            if found < 0:
+            if at < 0:
                 self._part = data[start:]
                 self._heads += start
                 _check_part(self._part)

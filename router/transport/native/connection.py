@@ -89,12 +89,13 @@ class TargetConnection(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it can take a request, as far as the loop knows."""
+        """Return whether it can take a request, as far as the loop knows."""
         return self._exchange is None and not self._transport.is_closing()
 
     def is_fresh(self, idle_since: float, since: float) -> bool:
-        """Whether it is idle, became so and was made later than these, and has nothing unread: a
-        target that sends two answers to one request must not acknowledge the next event."""
+        """Return whether it is idle, became so and was made later than these, and has nothing
+        unread: a target that sends two answers to one request must not acknowledge the next
+        event."""
         if self._exchange is not None or self._transport.is_closing():
             return False
         is_young = self.idle_since > idle_since and self.since > since
@@ -102,7 +103,7 @@ class TargetConnection(asyncio.Protocol):
 
     @property
     def has_unread(self) -> bool:
-        """Whether data or an end has come that the loop has not read yet."""
+        """Return whether data or an end has come that the loop has not read yet."""
         return bool(self._socket.poll(0))
 
     @property

@@ -1,0 +1,111 @@
+"""Tools for the event loop: batched writes, and a thread that rests."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import weakref
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from router.net.loops import Batching, batching_of
+from router.net.reader import RestingReader
+from tests.support.loops import BOTH, on
+
+pytestmark = pytest.mark.anyio
+
+
+anyio_backend = on(BOTH)
+
+
+async def test_writes_leave_in_order_when_the_turn_is_over() -> None:
+    """A write that is added while others are sent follows them."""
+    batching, sent = batching_of(asyncio.get_running_loop()), list[str]()
+
+    def first(_: object) -> None:
+        sent.append("first")
+        batching.put(sent.append, "third")
+
+    batching.put(first, None)
+    batching.put(sent.append, "second")
+    assert sent == []
+    await asyncio.sleep(0)
+    assert sent == ["first", "second", "third"]
+    batching.put(sent.append, "fourth")
+    await asyncio.sleep(0)
+    assert sent[3:] == ["fourth"]
+
+
+async def test_a_batched_write_may_flush() -> None:
+    """A flush sends all that was added before it, even within another flush."""
+    batching, sent = Batching(), list[int]()
+
+    def hasty(_: object) -> None:
+        batching.flush()
+        sent.append(2)
+
+    batching.put(hasty, None)
+    batching.put(sent.append, 1)
+    await asyncio.sleep(0)
+    assert sent == [1, 2]
+
+
+async def test_a_failed_write_does_not_affect_the_others() -> None:
+    """An error is handled like that of any callback of the loop."""
+    loop, sent, errors = asyncio.get_running_loop(), list[int](), list[Any]()
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    batching = batching_of(loop)
+    batching.put(int, "no number")
+    batching.put(sent.append, 1)
+    await asyncio.sleep(0)
+    assert sent == [1]
+    assert [type(error) for error in errors] == [ValueError]
+
+
+async def test_a_loop_has_one_batching() -> None:
+    """The batching does not keep a closed loop alive, and is freed with it."""
+    loop = asyncio.get_running_loop()
+    assert batching_of(loop) is batching_of(loop)
+    other = asyncio.new_event_loop()
+    forgotten = weakref.ref(other)
+    batching_of(other)
+    other.close()
+    del other
+    gc.collect()
+    assert forgotten() is None
+
+
+async def test_it_rests_as_long_as_it_worked() -> None:
+    """The loop has at least half of the time to itself, however many ask at once."""
+    spans: list[tuple[float, float]] = []
+
+    def work(seconds: float) -> float:
+        began = time.monotonic()
+        time.sleep(seconds)
+        spans.append((began, time.monotonic()))
+        return seconds
+
+    reader = RestingReader()
+    assert await asyncio.gather(*(reader.do(work, 0.01) for _ in range(5))) == [0.01] * 5
+    for (began, ended), (following, _) in pairwise(spans):
+        assert following - ended >= min(ended - began, 0.05) * 0.9
+
+
+async def test_short_work_is_done_without_a_rest() -> None:
+    """A rest is as short as the work before it."""
+    ends: list[float] = []
+    reader = RestingReader()
+    for _ in range(20):
+        await reader.do(lambda given: ends.append(given()), time.monotonic)
+    assert min(after - before for before, after in pairwise(ends)) < 0.04
+
+
+async def test_failed_work_does_not_block_the_next() -> None:
+    """The caller gets the exception, and the next work is done."""
+    reader = RestingReader()
+    with pytest.raises(ValueError, match="x"):
+        await reader.do(int, "x")
+    assert await reader.do(int, "1") == 1
