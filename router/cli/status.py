@@ -46,7 +46,7 @@ _UNBOUNDED = (10**6, 24)
 
 _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
 
-#: The words for states that are not shown by their names, as on the page.
+#: The console's words for states that are not shown by their names.
 _WORDS = {"well": "healthy", "unused": "idle"}
 
 Json = Mapping[str, Any]
