@@ -60,7 +60,8 @@ commands:
 {commands}
 
 `{name} COMMAND --help` explains a command, with examples; `{name} --version`
-prints the version."""
+prints the version, and `{name} --completion bash` (or zsh, fish) a script by which
+that shell completes commands, options and files."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +113,11 @@ def _dispatch(arguments: Sequence[str]) -> int:
         return GOOD
     if name == "--version":
         say_lines(_version())
+        return GOOD
+    if name == "--completion":
+        from router.cli.completion import completion
+
+        say_lines(completion(rest))
         return GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
