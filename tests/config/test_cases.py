@@ -37,13 +37,6 @@ def parse(*given: Any, version: int = 1) -> tuple[Case, ...]:
     return cases.parse_cases(text.encode(), "routes.test.yaml")
 
 
-def faults(*given: Any) -> list[str]:
-    """What is wrong with them, without the file's name and place."""
-    with pytest.raises(ConfigInvalid) as raised:
-        parse(*given)
-    return [f"{problem.path}: {problem.message}" for problem in raised.value.problems]
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a routes.yaml, where commands run."""
@@ -97,62 +90,48 @@ cases:
     assert places == [("routes.test.yaml", 3, "a.b.c.d"), ("routes.test.yaml", 5, "second")]
 
 
-@pytest.mark.parametrize(
-    ("case", "fault"),
-    [
-        ({"required": ["x"]}, "cases[0]: has no key or event"),
-        (
-            {"key": "k", "event": {"event_key": "k"}, "required": ["x"]},
-            "cases[0]: has a key and an event; one of them is meant",
-        ),
-        (
-            {"event": {"event_status": "3"}, "required": ["x"]},
-            "cases[0]: its event needs event_key, or all four other fields",
-        ),
-        ({"key": "k"}, "cases[0]: expects nothing: say required, optional or unmatched: true"),
-        (
-            {"key": "k", "unmatched": False},
-            "cases[0]: expects nothing: say required, optional or unmatched: true",
-        ),
-        (
-            {"key": "k", "unmatched": True, "optional": ["x"]},
-            "cases[0]: is unmatched, so it can't have targets",
-        ),
-        (
-            {"key": "k", "unmatched": True, "exact": False},
-            "cases[0]: is unmatched, so it can't have targets",
-        ),
-        ({"key": "k", "required": ["x", "x"]}, "cases[0].required: 'x' is here twice"),
-        (
-            {"key": "k", "required": ["x"], "optional": ["x"]},
-            "cases[0].optional: 'x' is required here already",
-        ),
-        (
-            {"key": "k", "requierd": ["x"]},
-            "cases[0]: unknown key 'requierd', did you mean 'required'?",
-        ),
-        (
-            {"key": 7, "required": ["x"]},
-            'cases[0].key: YAML reads this as a number, put it in quotes: "7"',
-        ),
-        (
-            {"key": "k", "unmatched": "true"},
-            "cases[0].unmatched: true or false is meant: take off the quotes",
-        ),
-        (
-            {"key": "k", "unmatched": "ture"},
-            "cases[0].unmatched: 'ture' is not true or false, did you mean 'true'?",
-        ),
-    ],
-)
-def test_faults(case: Any, fault: str) -> None:
+NOTHING = "cases[0]: expects nothing: say required, optional or unmatched: true"
+NO_TARGETS = "cases[0]: is unmatched, so it can't have targets"
+FAULTS = {
+    "required: [x]": "cases[0]: has no key or event",
+    "key: k, event: {event_key: k}, required: [x]": (
+        "cases[0]: has a key and an event; one of them is meant"
+    ),
+    'event: {event_status: "3"}, required: [x]': (
+        "cases[0]: its event needs event_key, or all four other fields"
+    ),
+    "key: k": NOTHING,
+    "key: k, unmatched: false": NOTHING,
+    "key: k, unmatched: true, optional: [x]": NO_TARGETS,
+    "key: k, unmatched: true, exact: false": NO_TARGETS,
+    "key: k, required: [x, x]": "cases[0].required: 'x' is here twice",
+    "key: k, required: [x], optional: [x]": "cases[0].optional: 'x' is required here already",
+    "key: k, requierd: [x]": "cases[0]: unknown key 'requierd', did you mean 'required'?",
+    "key: 7, required: [x]": ('cases[0].key: YAML reads this as a number, put it in quotes: "7"'),
+    'key: k, unmatched: "true"': "cases[0].unmatched: true or false is meant: take off the quotes",
+    "key: k, unmatched: ture": (
+        "cases[0].unmatched: 'ture' is not true or false, did you mean 'true'?"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_faults(case: str) -> None:
     """A fault of a case is reported with its path."""
-    assert fault in faults(case)
+    with pytest.raises(ConfigInvalid) as raised:
+        cases.parse_cases(f"version: 1\ncases:\n- {{{case}}}\n".encode(), "routes.test.yaml")
+    problems = [f"{problem.path}: {problem.message}" for problem in raised.value.problems]
+    assert FAULTS[case] in problems
 
 
 def test_every_fault_at_once() -> None:
-    problems = faults({"key": "k"}, {"event": {}, "required": ["x"]}, "word")
-    assert [each.partition(":")[0] for each in problems] == ["cases[0]", "cases[1]", "cases[2]"]
+    with pytest.raises(ConfigInvalid) as raised:
+        parse({"key": "k"}, {"event": {}, "required": ["x"]}, "word")
+    assert [problem.path for problem in raised.value.problems] == [
+        "cases[0]",
+        "cases[1]",
+        "cases[2]",
+    ]
 
 
 _WORDS = (

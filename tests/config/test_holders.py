@@ -50,54 +50,45 @@ def test_holders_and_their_tokens(tmp_path: Path) -> None:
     assert found[digest("one-of-two-tokens")] == found[digest("two-of-two-tokens")]
 
 
-@pytest.mark.parametrize(
-    ("line", "why"),
-    [
-        ("{name: a, may: read}", "2:5: tokens[0]: has no token: say token or sha256"),
-        (f"{{token: {CANARY}, may: read}}", "2:5: tokens[0]: the key 'name' is missing"),
-        (f"{{name: a, token: {CANARY}}}", "2:5: tokens[0]: the key 'may' is missing"),
-        (
-            f"{{name: a, token: {CANARY}, may: [red]}}",
-            f"2:50: tokens[0].may[0]: 'red' is not {DEEDS}, did you mean 'read'?",
-        ),
-        (
-            f"{{name: a, tokn: {CANARY}, may: read}}",
-            "2:15: tokens[0]: unknown key 'tokn', did you mean 'token'?",
-        ),
-        (
-            f"{{name: a, sha256: {CANARY}, may: read}}",
-            "2:23: tokens[0].sha256: this is not a SHA-256 in hex",
-        ),
-        (
-            f"{{name: a, token: '{CANARY} and', may: read}}",
-            "2:22: tokens[0].token: this is not a token (ASCII, no blanks)",
-        ),
-        (
-            f"{{name: a, token: {CANARY}, may: read}}\n  - {{name: a, token: b, may: read}}",
-            "3:12: tokens[1].name: is here twice: the log could not tell who acted",
-        ),
-        (
-            f"{{name: a, token: {CANARY}, may: read}}\n  - {{name: b, token: {CANARY}, may: read}}",
-            "3:5: tokens[1]: has a token that is here twice",
-        ),
-        (
-            f"{{name: a, sha256: {sha256().hexdigest()}, may: read}}",
-            "2:5: tokens[0]: is the SHA-256 of an empty text, not of a token",
-        ),
-        (
-            f"{{name: a, sha256: {sha256(b'test').hexdigest()}, may: read}}",
-            "2:5: tokens[0]: has the word 'test' for a token: anybody may try it",
-        ),
-        (
-            "{name: a, token: secret, may: read}",
-            "2:5: tokens[0]: has the word 'secret' for a token: anybody may try it",
-        ),
-        (
-            "{name: a, token: '${file:gone}', may: read}",
-            "2:22: tokens[0].token: there is no secret file 'gone' that can be read",
-        ),
-    ],
-)
+GOOD_ENTRY = f"{{name: a, token: {CANARY}, may: read}}"
+FAULTS = {
+    "{name: a, may: read}": "2:5: tokens[0]: has no token: say token or sha256",
+    f"{{token: {CANARY}, may: read}}": "2:5: tokens[0]: the key 'name' is missing",
+    f"{{name: a, token: {CANARY}}}": "2:5: tokens[0]: the key 'may' is missing",
+    f"{{name: a, token: {CANARY}, may: [red]}}": (
+        f"2:50: tokens[0].may[0]: 'red' is not {DEEDS}, did you mean 'read'?"
+    ),
+    f"{{name: a, tokn: {CANARY}, may: read}}": (
+        "2:15: tokens[0]: unknown key 'tokn', did you mean 'token'?"
+    ),
+    f"{{name: a, sha256: {CANARY}, may: read}}": (
+        "2:23: tokens[0].sha256: this is not a SHA-256 in hex"
+    ),
+    f"{{name: a, token: '{CANARY} and', may: read}}": (
+        "2:22: tokens[0].token: this is not a token (ASCII, no blanks)"
+    ),
+    f"{GOOD_ENTRY}\n  - {{name: a, token: b, may: read}}": (
+        "3:12: tokens[1].name: is here twice: the log could not tell who acted"
+    ),
+    f"{GOOD_ENTRY}\n  - {{name: b, token: {CANARY}, may: read}}": (
+        "3:5: tokens[1]: has a token that is here twice"
+    ),
+    f"{{name: a, sha256: {sha256().hexdigest()}, may: read}}": (
+        "2:5: tokens[0]: is the SHA-256 of an empty text, not of a token"
+    ),
+    f"{{name: a, sha256: {sha256(b'test').hexdigest()}, may: read}}": (
+        "2:5: tokens[0]: has the word 'test' for a token: anybody may try it"
+    ),
+    "{name: a, token: secret, may: read}": (
+        "2:5: tokens[0]: has the word 'secret' for a token: anybody may try it"
+    ),
+    "{name: a, token: '${file:gone}', may: read}": (
+        "2:22: tokens[0].token: there is no secret file 'gone' that can be read"
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "why"), FAULTS.items())
 def test_a_fault(line: str, why: str, tmp_path: Path) -> None:
     """The problem has file, line, column and reason, and no token."""
     with pytest.raises(ConfigInvalid) as caught:
