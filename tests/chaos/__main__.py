@@ -15,8 +15,8 @@ from tests.chaos.report import Figures, figures, heading, row, story, total
 from tests.chaos.run import play
 from tests.chaos.verdict import Verdict, judge
 
-#: The most broken promises of a run whose story is told.
-_TOLD = 3
+#: The most broken promises of a run whose story is printed.
+_SHOWN = 3
 
 
 def main() -> int:
@@ -83,7 +83,7 @@ def _complain(verdict: Verdict) -> None:
         about = "" if broken.body is None else f"event {broken.body}: "
         print(f"BROKEN  {about}{broken.what}")
     bodies = dict.fromkeys(b.body for b in verdict.broken if b.body is not None)
-    for body in list(bodies)[:_TOLD]:
+    for body in list(bodies)[:_SHOWN]:
         print(f"The story of event {body}, seed {verdict.played.plan.seed}:")
         print(*story(verdict, body), sep="\n", flush=True)
 

@@ -15,7 +15,7 @@ from tests.support.command import ROOT
 #: How long strace may take to attach, in seconds.
 PATIENCE = 20.0
 
-#: The calls by which something becomes durable, and those by which somebody is told something.
+#: The calls by which something becomes durable, and those that send or answer.
 #: The second are looked at in the main thread alone, which has the event loop.
 COMMITS = ("pwrite64", "fdatasync")
 SENDS = ("write", "writev", "sendmsg", "sendto")
@@ -56,9 +56,9 @@ async def killed_at(point: Point, pid: int, log: Path) -> AsyncIterator[None]:
     )
     assert tracer.stderr is not None
     try:
-        said = await asyncio.wait_for(tracer.stderr.readline(), PATIENCE)
-        if b"attached" not in said:
-            raise NoStrace(said.decode().strip())
+        line = await asyncio.wait_for(tracer.stderr.readline(), PATIENCE)
+        if b"attached" not in line:
+            raise NoStrace(line.decode().strip())
         yield
     finally:
         with suppress(ProcessLookupError):

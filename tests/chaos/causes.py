@@ -13,7 +13,7 @@ from tests.chaos.plan import EBAAS, ENDS, GRACE, TIMEOUTS, Blow
 
 #: How much later than its end the router may tell of an attempt, in seconds: with the last one of
 #: its request.
-_TOLD_WITHIN = 3.0
+_LOGGED_WITHIN = 3.0
 
 
 class Group:
@@ -30,7 +30,7 @@ class Group:
         #: When the router said that an attempt had timed out, by event id and target.
         self.timed_out = [
             (line.at, attempt)
-            for line in history.told
+            for line in history.lines
             for attempt in line.timed_out
             if attempt[0] in ids
         ]
@@ -105,9 +105,9 @@ class Group:
         """The target acted, and its answer may not have reached the router in time. On a busy
         machine the router itself may have been slow, which only its log shows."""
         slow = earlier.ended - earlier.began > TIMEOUTS[earlier.target] - self.margin
-        attempt, until = (earlier.event_id, earlier.target), earlier.ended + _TOLD_WITHIN
-        told = any(a == attempt and earlier.ended <= at <= until for at, a in self.timed_out)
-        return Cause.LATE if slow or told or not earlier.acknowledged else None
+        attempt, until = (earlier.event_id, earlier.target), earlier.ended + _LOGGED_WITHIN
+        logged = any(a == attempt and earlier.ended <= at <= until for at, a in self.timed_out)
+        return Cause.LATE if slow or logged or not earlier.acknowledged else None
 
     def _died(self, earlier: Seen) -> Cause | None:
         """The router ended before it had made the acknowledgement durable."""
@@ -162,10 +162,10 @@ class Group:
 
     def _slow(self, earlier: Seen, again: Seen) -> Cause | None:
         """The store was too slow, or was not asked."""
-        told = self.history.store_failed(earlier.began, again.began)
+        known = self.history.store_failed(earlier.began, again.began)
         between = [r for r in self.reached() if earlier.began <= r.ended and r.began <= again.began]
         failed = any(r.code == "500" and not self.history.recorded(r) for r in between)
-        return Cause.STORE if told or failed else None
+        return Cause.STORE if known or failed else None
 
 
 def _began(seen: Seen) -> float:

@@ -52,8 +52,8 @@ class Line:
         if self.fields.get("reason") == "timeout":
             yield event_id, self.fields["target"]
         if self.fields["happening"] == "event":
-            for target, told in self.fields["targets"].items():
-                if told.get("reason") == "timeout":
+            for target, attempt in self.fields["targets"].items():
+                if attempt.get("reason") == "timeout":
                     yield event_id, target
 
 
@@ -180,7 +180,7 @@ class History:
     #: The longest that this program was kept waiting: how busy the machine is. Seconds.
     lag: float = 0.0
     #: The lines of the routers' logs, over all their lives.
-    told: list[Line] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     began: float = field(default_factory=time)
 
     @property
@@ -218,7 +218,7 @@ class History:
     @cached_property
     def _lines(self) -> dict[str, Line]:
         """The routers' lines about events, by the request's name."""
-        events = (line for line in self.told if line.fields["happening"] == "event")
+        events = (line for line in self.lines if line.fields["happening"] == "event")
         return {line.fields["request_id"]: line for line in events}
 
     def accepted(self, source: Source) -> bool:
@@ -229,7 +229,7 @@ class History:
         """The store failed without a fault of the test: a busy machine makes it too slow. The
         router logs that within seconds, and for a while does not ask the store."""
         begin, end = began - STORE_TROUBLE, ended + STORE_TROUBLE
-        return any(begin <= line.at <= end for line in self.told if line.store_failed)
+        return any(begin <= line.at <= end for line in self.lines if line.store_failed)
 
     def in_force(self, request: Request) -> list[Table]:
         """The tables that a request may have started with."""

@@ -89,7 +89,7 @@ class Storm(StrEnum):
     FREEZE = "freeze"
     #: Connections are reset, and new ones refused.
     REFUSES = "refuses"
-    #: Nothing gets through, and nobody is told.
+    #: Nothing gets through, and no connection breaks.
     CUT_OFF = "cut_off"
     #: Each message takes 100 ms.
     SLOW = "slow"
@@ -138,7 +138,7 @@ class Edit:
     #: The side of each wandering target: required, optional, or out; gone is not defined.
     sides: dict[str, str]
     #: The router gets a SIGHUP; otherwise it has to notice by itself.
-    told: bool
+    signalled: bool
     broken: bool
 
 
@@ -233,7 +233,7 @@ class Plan:
             Edit(
                 at,
                 {w: random.choice(("required", "optional", "out", "gone")) for w in WANDERING},
-                told=random.random() < 0.7,
+                signalled=random.random() < 0.7,
                 broken=random.random() < 0.2,
             )
             for at in times

@@ -71,9 +71,9 @@ class Router:
         deadline = time() + PATIENCE
         while (url := self._announced(begin)) is None:
             if self._process.returncode is not None or time() > deadline:
-                said = self.errors.read_text()[-1000:] + self.log.read_text()[begin:][-3000:]
+                output = self.errors.read_text()[-1000:] + self.log.read_text()[begin:][-3000:]
                 ended = self._process.returncode
-                raise Stuck(f"a router did not start, exit code {ended}: {said}")
+                raise Stuck(f"a router did not start, exit code {ended}: {output}")
             await asyncio.sleep(0.01)
         self._url = url
 

@@ -118,8 +118,8 @@ def _told(verdict: Verdict, body: int) -> Iterator[tuple[float, str]]:
     """Return the lines of the router's log about them."""
     names = {r.name for r in verdict.played.history.requests if r.source.body == body}
     ids = {seen.event_id for seen in verdict.played.history.seen if seen.body == body}
-    for line in verdict.played.history.told:
-        told = line.fields
-        if told.get("request_id") in names or told.get("event_id") in ids or line.store_failed:
-            shown = (f"{name}={told[name]}" for name in _SHOWN if name in told)
+    for line in verdict.played.history.lines:
+        fields = line.fields
+        if fields.get("request_id") in names or fields.get("event_id") in ids or line.store_failed:
+            shown = (f"{name}={fields[name]}" for name in _SHOWN if name in fields)
             yield line.at, "    log " + " ".join(shown)

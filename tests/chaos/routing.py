@@ -22,8 +22,8 @@ from tests.chaos.plan import (
     Edit,
 )
 
-#: How long an edit takes at most to be in force, told of or not, in seconds.
-TOLD, UNTOLD = 2.0, 5.0
+#: How long an edit takes at most to be in force, with a SIGHUP and without, in seconds.
+SIGNALLED, NOTICED = 2.0, 5.0
 
 #: How it begins: the wandering targets on one side each.
 FIRST = {"w0": "required", "w1": "optional"}
@@ -90,7 +90,7 @@ def edited(routing: Routing, edit: Edit) -> Table | None:
     if edit.broken:
         routing.spoil()
         return None
-    return routing.write(edit.sides, TOLD if edit.told else UNTOLD)
+    return routing.write(edit.sides, SIGNALLED if edit.signalled else NOTICED)
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:

@@ -47,8 +47,8 @@ async def play(plan: Plan, folder: Path) -> Played:
             finally:
                 measuring.cancel()
                 await asyncio.gather(*(router.end() for router in run.routers))
-        told = chain.from_iterable(lines(router.log) for router in run.routers)
-        history.told = sorted(told, key=lambda line: line.at)
+        found = chain.from_iterable(lines(router.log) for router in run.routers)
+        history.lines = sorted(found, key=lambda line: line.at)
         return Played(plan, history, read(above.store), last)
 
 
@@ -147,7 +147,7 @@ class _Run:
             self._history.edits += 1
             if table is not None:
                 self._history.tables.append(table)
-            if edit.told:
+            if edit.signalled:
                 for router in self.routers:
                     router.hang_up()
 

@@ -161,7 +161,7 @@ def _unsettled(played: Played) -> Iterator[str]:
 
 def _faults(played: Played) -> Iterator[str]:
     yield from played.history.faults
-    for line in played.history.told:
+    for line in played.history.lines:
         if line.fields["happening"] == "fault":
             yield f"the router's own fault: {line.fields}"
 

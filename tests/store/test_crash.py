@@ -88,7 +88,7 @@ async def broken_at(point: Point, folder: Path) -> list[str] | None:
         last = await callers.call(LAST, LAST)
         keeping.cancel()
         measuring.cancel()
-    history.told = list(lines(router.log))
+    history.lines = list(lines(router.log))
     return told(plan, history, router, last) if history.struck else None
 
 
