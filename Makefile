@@ -27,7 +27,7 @@ test-long: dev-environment ## run the tests with all of their examples
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_legible.py tests/model/test_model.py \
 		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
-		tests/process/test_starting.py tests/archive/test_trace.py::test_a_kill_at_any_moment_leaves_what_can_be_traced \
+		tests/process/test_starting.py tests/store/test_owner.py \
 		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \
 		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py tests/whole/test_heavy.py
 	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 -m "hypothesis and not postgresql" $(ARGS)

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from router.cli.columns import counted
-from router.cli.options import nearest_of, said_yes, value
+from router.cli.options import add_option, nearest_of, said_yes
 from router.cli.printing import NAME, Progress, note, say_as
 from router.cli.remote import Remote, RemoteProblem
 from router.model.errors import SettingInvalid
@@ -33,13 +33,8 @@ def parse_glob(text: str) -> Glob:
 
 
 def add_match(parser: argparse._ArgumentGroup) -> None:
-    parser.add_argument(
-        "--match",
-        action="append",
-        type=value(parse_glob),
-        metavar="PATTERN",
-        help="of events whose key matches, as in routes.yaml; may be repeated",
-    )
+    about = "of events whose key matches, as in routes.yaml"
+    add_option(parser, "--match", "PATTERN", about, parse_glob, many=True)
 
 
 def add_acting(parser: argparse._ArgumentGroup) -> None:

@@ -27,9 +27,9 @@ from router.cli.options import (
     NOT_STARTED,
     Help,
     Parser,
+    add_option,
     heed_ctrl_c,
     require_target,
-    value,
 )
 from router.cli.printing import Progress, note, say, say_as, say_lines
 from router.cli.remote import (
@@ -107,18 +107,9 @@ def configure(parser: Parser) -> None:
     add_match(which)
     add_search(which, "export: ")
     acting = parser.add_argument_group("acting (replay)")
-    acting.add_argument(
-        "--rate",
-        type=value(parse_rate),
-        metavar="RATE",
-        help=f"so many events (default {RATE:g}/s)",
-    )
-    acting.add_argument(
-        "--backfill", action="store_true", help="the events that were not for the target"
-    )
-    acting.add_argument(
-        "--anew", action="store_true", help="start again, though the same replay was stopped"
-    )
+    add_option(acting, "--rate", "RATE", f"so many events (default {RATE:g}/s)", parse_rate)
+    acting.add_argument("--backfill", action="store_true", help="events not for the target")
+    acting.add_argument("--anew", action="store_true", help="don't continue a stopped replay")
     add_acting(acting)
     add_archive(parser)
     add_router(parser)

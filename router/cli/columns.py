@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from unicodedata import combining, east_asian_width
 
-from router.cli.options import value
+from router.cli.options import add_option
 from router.config.document import shown
 from router.contract.schedule import parse_time
 from router.model.errors import SettingInvalid
@@ -118,10 +118,8 @@ def parse_moment(text: str) -> Moment:
 
 
 def add_times(parser: argparse._ArgumentGroup) -> None:
-    parser.add_argument(
-        "--since", type=value(parse_moment), metavar="TIME", help="3h ago, or 2026-11-26T13:00:00Z"
-    )
-    parser.add_argument("--until", type=value(parse_moment), metavar="TIME", help="and before that")
+    add_option(parser, "--since", "TIME", "3h ago, or 2026-11-26T13:00:00Z", parse_moment)
+    add_option(parser, "--until", "TIME", "and before that", parse_moment)
 
 
 def check_times(args: argparse.Namespace) -> None:

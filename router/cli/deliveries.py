@@ -25,11 +25,11 @@ from router.cli.options import (
     NOT_STARTED,
     Help,
     Parser,
+    add_option,
     heed_ctrl_c,
-    value,
 )
 from router.cli.printing import note, say, say_as, say_json, say_lines
-from router.cli.remote import Remote, add_router, opened, part
+from router.cli.remote import Remote, RemoteProblem, add_router, opened, part
 from router.config.settings import parse_count
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
@@ -93,35 +93,22 @@ def configure(parser: Parser) -> None:
     _add_selection(parser.add_argument_group("which deliveries"))
     add_acting(parser.add_argument_group("acting"))
     showing = parser.add_argument_group("showing")
-    showing.add_argument(
-        "--limit",
-        type=value(parse_count),
-        metavar="N",
-        help=f"list: how many (default {_LIMIT}, as JSON all)",
-    )
+    limit = f"list: how many (default {_LIMIT}, as JSON all)"
+    add_option(showing, "--limit", "N", limit, parse_count)
     showing.add_argument("--body", action="store_true", help="show: the event's body too")
     add_router(parser)
 
 
 def _add_selection(parser: argparse._ArgumentGroup) -> None:
-    many = "; may be repeated"
-    parser.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
-    parser.add_argument(
-        "--state",
-        action="append",
-        choices=[str(state) for state in State],
-        metavar="STATE",
-        help=f"in this state{many} (default what is not settled; to replay or discard: dead)",
-    )
+    add_option(parser, "--target", "NAME", "of this target", many=True)
+    states = "in this state (default the unsettled ones; to replay or discard: dead)"
+    choices = [str(state) for state in State]
+    add_option(parser, "--state", "STATE", states, many=True, choices=choices)
     add_match(parser)
-    parser.add_argument("--event", action="append", metavar="ID", help=f"of this event{many}")
+    add_option(parser, "--event", "ID", "of this event", many=True)
     for name, what in (("older", "longer ago"), ("newer", "less long ago")):
-        parser.add_argument(
-            f"--{name}-than",
-            type=value(parse_duration),
-            metavar="TIME",
-            help=f"of events that came {what} than this (like 90s, 2h)",
-        )
+        about = f"of events that came {what} than this (like 90s, 2h)"
+        add_option(parser, f"--{name}-than", "TIME", about, parse_duration)
     parser.add_argument(
         "--acknowledged-later",
         choices=[str(choice) for choice in Later],
@@ -196,8 +183,11 @@ def _show(router: Remote, args: argparse.Namespace) -> int:
     from router.cli.stories import format_story
 
     event, query = part(args.event_id), [("body", "true")] if args.body else []
-    dossier = router.find(f"/deliveries/{event}", query)
-    if dossier is None:
+    try:
+        dossier = router.get(f"/deliveries/{event}", query)
+    except RemoteProblem as error:
+        if error.status != 404:
+            raise
         note(
             f"no such event: {args.event_id!r} was never kept, or is over for long enough, or is "
             "another id of it, by which `trace` finds it"

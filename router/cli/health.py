@@ -13,11 +13,11 @@ from router.cli.options import (
     BAD,
     GOOD,
     Help,
+    add_option,
     add_settings,
     add_timeout,
     parse_url,
     read_setting,
-    value,
 )
 from router.cli.printing import say
 from router.cli.remote import (
@@ -53,11 +53,8 @@ _MAX_RESPONSE = 64 * 1024
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--url",
-        type=value(partial(parse_url, like="http://127.0.0.1:8080")),
-        help="the router's address, instead of --host and --port",
-    )
+    parse = partial(parse_url, like="http://127.0.0.1:8080")
+    add_option(parser, "--url", "URL", "the router's address, instead of --host and --port", parse)
     add_timeout(parser, "the connection, and then each part of the response,", "2s")
     add_settings(
         parser,

@@ -154,6 +154,22 @@ def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_option
 
 
+def add_option(
+    group: argparse.ArgumentParser | argparse._ArgumentGroup,
+    name: str,
+    metavar: str,
+    about: str,
+    parse: Callable[[str], Any] = str,
+    *,
+    many: bool = False,
+    **more: Any,
+) -> None:
+    """Add an option with a value; `parse` raises ValueError. If `many`, it may be repeated."""
+    if many:
+        about, more = f"{about}; may be repeated", {**more, "action": "append"}
+    group.add_argument(name, metavar=metavar, help=about, type=value(parse), **more)
+
+
 def parse_wait(text: str) -> float:
     """Return a duration in seconds, which is not zero."""
     seconds = parse_duration(text)
@@ -166,13 +182,8 @@ def add_timeout(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str, default: str = "10s"
 ) -> None:
     """Add `--timeout`: how long `what` may take."""
-    parser.add_argument(
-        "--timeout",
-        type=value(parse_wait),
-        default=default,
-        metavar="TIME",
-        help=f"how long {what} may take (default {default})",
-    )
+    about = f"how long {what} may take (default {default})"
+    add_option(parser, "--timeout", "TIME", about, parse_wait, default=default)
 
 
 def add_format(parser: argparse.ArgumentParser, *others: str, about: str = "of the result") -> None:

@@ -27,11 +27,11 @@ from router.cli.options import (
     REMOTE_VARIABLES,
     Parser,
     add_format,
+    add_option,
     add_settings,
     note_password,
     parse_url,
     read_setting,
-    value,
 )
 from router.cli.printing import NAME, Progress, note, note_while_slow
 from router.config.settings import (
@@ -122,15 +122,6 @@ class Remote:
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         return self._request(self._timeout, "GET", path, params=[*query])
-
-    def find(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        """Return what is at the path, or None if nothing is."""
-        try:
-            return self.get(path, query)
-        except RemoteProblem as error:
-            if error.status == 404:
-                return None
-            raise
 
     def post(self, path: str, body: Mapping[str, Any], within: float = 0.0) -> Any:
         """A response may take `within` seconds if that is longer than usual."""
@@ -249,18 +240,11 @@ def _parsed(content: bytes) -> Any:
 def add_remote(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a running router."""
     group = parser.add_argument_group("a running router")
-    group.add_argument(
-        "--url",
-        type=value(_parse_url),
-        help="ask the router whose ops port is there, like http://router:8081 "
-        f"(default the one of this machine; variable {URL_VARIABLE})",
-    )
-    group.add_argument(
-        "--token-file",
-        type=value(parse_file),
-        metavar="FILE",
-        help=f"has the token for it (variable {TOKEN_VARIABLE})",
-    )
+    url = "the ops port of the router to ask, like http://router:8081 (default the one of this "
+    url += f"machine; variable {URL_VARIABLE})"
+    add_option(group, "--url", "URL", url, _parse_url)
+    token = f"has the token for it (variable {TOKEN_VARIABLE})"
+    add_option(group, "--token-file", "FILE", token, parse_file)
     add_ca(group)
 
 
@@ -284,13 +268,8 @@ def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> No
 
 def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add the option that `trust` reads."""
-    parser.add_argument(
-        "--ca",
-        type=value(parse_file),
-        metavar="FILE",
-        help="for an https URL: trust whom these certificates (PEM) vouch for, and nobody else "
-        "(default whom the system trusts)",
-    )
+    about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
+    add_option(parser, "--ca", "FILE", about, parse_file)
 
 
 def trust(args: argparse.Namespace) -> Tls:

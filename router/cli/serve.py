@@ -25,6 +25,7 @@ from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings, settings
 from router.net.listening import take_inherited
 
 if TYPE_CHECKING:
+    from router.app import App
     from router.config.loading import Config
     from router.net.http.lifetime import Limits
     from router.net.listening import Inherited
@@ -108,10 +109,9 @@ def _end_on_early_signals() -> None:
 def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
     """Serve until a signal. `search` is the command of a search. Raises RouterError."""
     from router.app import App
-    from router.net.listening import listen
     from router.net.tls import listener_tls, listener_warnings, pair_of
     from router.process import running
-    from router.process.server import Notifier, Server, ops_services
+    from router.process.server import Notifier, ops_services
 
     log = _log(settings)
     app = App.loaded(settings, log)
@@ -119,25 +119,8 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
     pair = pair_of(settings.tls_cert, settings.tls_key)
     tls = listener_tls(pair) if pair else None
     warnings = [*app.warnings(config), *(listener_warnings(pair, time.time()) if pair else ())]
-    limits = _limits(settings, config, warnings)
-    listener = inherited.callbacks or listen(
-        settings.host, settings.port, reuse_port=settings.reuse_port
-    )
-    server = Server(
-        app.entry,
-        listener,
-        lifespan=app.lifespan,
-        limits=limits,
-        tls=tls.context if tls else None,
-        inherited=listener is inherited.callbacks,
-        drain_delay=settings.drain_delay,
-        drain_timeout=settings.drain_timeout,
-        on_drain=app.drain,
-        on_hurry=app.hurry,
-    )
-    url = f"{server.url}{settings.path}"
-    app.identity.address = url
-    app.metrics.readings.append(lambda: server.measure(app.metrics))
+    server = _server(app, settings, inherited, _limits(settings, config, warnings), tls)
+    url = app.identity.address = f"{server.url}{settings.path}"
     watches: list[Service] = []
     if pair and tls:
         read = partial(listener_tls, pair)
@@ -158,6 +141,32 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
     running.run(*ops, *watches, server, notifier, then=announce)
     log.info("stopped")
     return GOOD
+
+
+def _server(
+    app: App, settings: Settings, inherited: Inherited, limits: Limits, tls: ListenerTls | None
+) -> Server:
+    """Listen for callbacks. Raises StartFailed."""
+    from router.net.listening import listen
+    from router.process.server import Server
+
+    listener = inherited.callbacks or listen(
+        settings.host, settings.port, reuse_port=settings.reuse_port
+    )
+    server = Server(
+        app.entry,
+        listener,
+        lifespan=app.lifespan,
+        limits=limits,
+        tls=tls.context if tls else None,
+        inherited=listener is inherited.callbacks,
+        drain_delay=settings.drain_delay,
+        drain_timeout=settings.drain_timeout,
+        on_drain=app.drain,
+        on_hurry=app.hurry,
+    )
+    app.metrics.readings.append(lambda: server.measure(app.metrics))
+    return server
 
 
 def _renew(server: Server, tls: ListenerTls) -> None:

@@ -46,8 +46,8 @@ _UNBOUNDED = (10**6, 24)
 
 _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
 
-#: The words for states that are not shown by their names.
-_WORDS = {"failing": "fails", "unused": "no attempts"}
+#: The console's words for states that are not shown by their names.
+_WORDS = {"well": "healthy", "unused": "idle"}
 
 Json = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from router.cli.acting import require_targets
 from router.cli.columns import Moment, add_times, check_times, counted
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, value
+from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_option
 from router.cli.printing import note, say, say_as
 from router.cli.remote import Remote, add_archive, add_remote, add_router, add_store, opened, part
 from router.config.settings import parse_count
@@ -50,18 +50,13 @@ def configure(parser: Parser) -> None:
 
 def add_search(group: argparse._ArgumentGroup, verb: str = "") -> None:
     """Add the options that select events; `verb` goes before those of one verb alone."""
-    many = "; may be repeated"
     add_times(group)
-    group.add_argument("--target", action="append", metavar="NAME", help=f"of this target{many}")
-    group.add_argument(
-        "--code",
-        action="append",
-        metavar="CODE",
-        help=f"{verb}the reply's, a receiver's, or its HTTP status{many}",
-    )
+    add_option(group, "--target", "NAME", "of this target", many=True)
+    code = f"{verb}the reply's, a receiver's, or its HTTP status"
+    add_option(group, "--code", "CODE", code, many=True)
     group.add_argument("--failed", action="store_true", help=f"{verb}no 000, or a failed attempt")
     limit = f"{verb}so many events at most" + ("" if verb else f" (default {_LIMIT})")
-    group.add_argument("--limit", type=value(parse_count), metavar="N", help=limit)
+    add_option(group, "--limit", "N", limit, parse_count)
 
 
 def run(args: argparse.Namespace) -> int:

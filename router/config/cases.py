@@ -63,7 +63,7 @@ def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
     tree = parse_document(content, name, problems)
     keys = tree.entries(tree.root).keys()
     if "cases" not in keys and keys & {"targets", "routes"}:
-        message = "is a routes.yaml, and no tests file: --config names that"
+        message = "is a routes.yaml, not a tests file: give it as --config"
         Part(name, reader, tree).report((), message)
         raise problems.stop()
     part = Part(name, reader, tree, reader.read(tree))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -183,13 +182,28 @@ class Detail(NamedTuple):
     before: Any
     after: Any
 
-    @property
-    def masked(self) -> bool:
-        return bool(self.before == self.after)
-
     def __str__(self) -> str:
-        words = f"{self.name} {_word(self.before)} → {_word(self.after)}"
-        return self.name if self.masked else words
+        """Format the values, without the name."""
+        if self.before == self.after:
+            return f"changed ({_text(self.after)})"
+        return f"{_text(self.before)} → {_text(self.after)}"
+
+
+#: The most items of a list that are shown.
+_FEW = 5
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_text(below)}" for name, below in value.items())
+    if isinstance(value, list):
+        more = [f"{len(value) - _FEW:,} more"] if len(value) > _FEW else []
+        return ", ".join([*map(str, value[:_FEW]), *more])
+    return str(value)
 
 
 class Edit(NamedTuple):
@@ -205,7 +219,8 @@ class Edit(NamedTuple):
     def __str__(self) -> str:
         """Format it on one line."""
         about = self.kind if self.kind == "settings" else f"{self.kind} {shown(self.name)}"
-        return ": ".join(filter(None, (f"{about} {self.what}", ", ".join(map(str, self.details)))))
+        details = ", ".join(f"{detail.name} {shown(str(detail))[1:-1]}" for detail in self.details)
+        return ": ".join(filter(None, (f"{about} {self.what}", details)))
 
 
 def edits_of(old: Config, new: Config) -> list[Edit]:
@@ -266,8 +281,3 @@ def _unordered(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _unordered(below) for name, below in value.items()}
     return frozenset(value) if isinstance(value, list) else frozenset([value])
-
-
-def _word(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return "none" if value is None else shown(text)

@@ -78,7 +78,7 @@ def read_file(path: Path) -> bytes:
     try:
         # A pipe or a device might never end.
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise _unreadable(path, "is no regular file")
+            raise _unreadable(path, "is not a regular file")
         with path.open("rb") as file:
             return file.read(MAX_SIZE + 1)
     except OSError as error:

@@ -25,7 +25,7 @@ DEEDS: tuple[Permission, ...] = get_args(Permission)
 #: The SHA-256 of values that must not be tokens, and why: nothing, which is hashed if the variable
 #: for the token is not set; and the first guesses of anybody.
 _NO_TOKENS = {
-    sha256().digest(): "has the SHA-256 of nothing, no token's",
+    sha256().digest(): "is the SHA-256 of an empty text, not of a token",
     **{
         sha256(word.encode()).digest(): f"has the word {word!r} for a token: anybody may try it"
         for word in ("test", "token", "secret", "password")

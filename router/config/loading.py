@@ -13,12 +13,11 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from router.config.checks import check, patterns_of, tls_of
+from router.config.checks import check, patterns_of, tls_of, warn
 from router.config.files import Written, read
 from router.config.parts import Part, Parts, read_parts
 from router.config.values import redacted
 from router.config.variables import Unresolved, Variables, read_below
-from router.config.warnings import warn
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.model.errors import ConfigInvalid, Problem
 from router.model.secret import Secret

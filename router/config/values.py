@@ -76,7 +76,7 @@ def _text(text: str, node: Scalar, schema: Schema) -> str:
 
 def _owner(text: str, node: Scalar, schema: Schema) -> str:
     if "$" in text:
-        raise Fault("no variable can stand for an owner, and no $ be in it")
+        raise Fault("an owner can't have a variable or a $ in it")
     return _text(text, node, schema)
 
 
@@ -283,7 +283,7 @@ def _url(text: str, node: Scalar, schema: Schema) -> str:
     if match is None or port > 65535:
         raise Fault("is not a URL: its host or port can't be read")
     if port == 0:
-        raise Fault("0 is no port to call")
+        raise Fault("0 is not a port to call")
     _check_host(match[1])
     return text
 

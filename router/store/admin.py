@@ -39,10 +39,10 @@ def _end(until: str, now: float) -> float:
         ) from None
 
 
-async def pause(ops: Admin, target: str, until: str, because: str, who: str) -> Pause:
+async def pause(admin: Admin, target: str, until: str, because: str, who: str) -> Pause:
     """Pause a target until a time that `parse_time` reads, in place of its current pause. Every
     process that shares the store obeys it within a second."""
-    now = ops.now()
+    now = admin.now()
     end = _end(until, now)
     if end <= now:
         raise ValueError(f"{until!r} is over already")
@@ -54,19 +54,19 @@ async def pause(ops: Admin, target: str, until: str, because: str, who: str) -> 
     if not reason or len(because) > MAX_BECAUSE:
         raise ValueError(f"the reason has to have 1 to {MAX_BECAUSE} characters")
     new = Pause(target, now, end, reason, harmless(who, MAX_WHO))
-    await ops.put_pause(new)
+    await admin.put_pause(new)
     return new
 
 
-async def resume(ops: Admin, target: str, who: str) -> Pause | None:
+async def resume(admin: Admin, target: str, who: str) -> Pause | None:
     """End a target's pause and return it, None for none. `paused` in routes.yaml stays."""
-    return await ops.end_pause(target, harmless(who, MAX_WHO))
+    return await admin.end_pause(target, harmless(who, MAX_WHO))
 
 
-async def paused(ops: Admin) -> tuple[Pause, ...]:
+async def paused(admin: Admin) -> tuple[Pause, ...]:
     """Return the current pauses, by target."""
-    now = ops.now()
-    return tuple(sorted((p for p in await ops.pauses() if p.until > now), key=lambda p: p.target))
+    now = admin.now()
+    return tuple(sorted((p for p in await admin.pauses() if p.until > now), key=lambda p: p.target))
 
 
 #: The reason of a delivery that a person has discarded. Its state is `superseded`: it is settled
@@ -337,17 +337,17 @@ class Step:
 
 
 async def carry_out(
-    ops: Admin, action: Action, selection: Selection, before: float = inf
+    admin: Admin, action: Action, selection: Selection, before: float = inf
 ) -> AsyncGenerator[Step, None]:
     """Apply an action step by step to the selected deliveries that have not changed since `before`.
 
     Half of the time is left to the router: without pauses, its commits would find the store locked
     again and again.
     """
-    async for page in ops.pages(selection, STEP):
+    async for page in admin.pages(selection, STEP):
         began = time.monotonic()
         entries = [entry for entry in page if entry.is_as_of(before)]
-        changed = await ops.act(action, entries) if entries else 0
+        changed = await admin.act(action, entries) if entries else 0
         yield Step(len(entries), changed)
         await asyncio.sleep(time.monotonic() - began)
 

@@ -164,7 +164,7 @@ class StoreFailed(RouterError):
         return f"{self} ({self.detail})" if self.detail else str(self)
 
 
-#: What to do about some of these words.
+#: Advice for some of these words.
 ADVICE = {"gone": "its file was deleted or replaced: restart the router"}
 
 
@@ -315,9 +315,9 @@ class StoreLimits:
     max_rows: int = 1 << 40
     #: The part of both that the unsettled deliveries of one target may use.
     share: float = 0.25
-    #: How long a settled event is kept, in seconds.
+    #: A settled event is kept for so many seconds.
     keep_settled: float = 3600.0
-    #: How long a dead letter is kept, in seconds.
+    #: A dead letter is kept for so many seconds.
     keep_dead: float = 30 * 86400.0
 
 

@@ -38,10 +38,10 @@ def tracing_by(environ: Mapping[str, str]) -> Tracing:
     if asking is None:
         return NO_TRACES
     if exporter not in ("", _OTLP):
-        return Tracing(problem="OTEL_TRACES_EXPORTER: no traces, for it is none of otlp, none")
+        return Tracing(problem="OTEL_TRACES_EXPORTER: no traces, the exporter must be otlp or none")
     variable = next((name for name in _PROTOCOLS if name in given), "")
     if given.get(variable, _PROTOCOL) != _PROTOCOL:
-        return Tracing(problem=f"{variable}: no traces, for they are sent by {_PROTOCOL} alone")
+        return Tracing(problem=f"{variable}: no traces, the protocol must be {_PROTOCOL}")
     try:
         # Imported late: it is an extra, and takes a third of a second.
         from router.telemetry.spans import Spans
@@ -50,5 +50,5 @@ def tracing_by(environ: Mapping[str, str]) -> Tracing:
     except ImportError:
         why = "OpenTelemetry is not installed: pip install 'ebaas-router[otel]'"
     except ValueError as error:
-        why = f"OpenTelemetry can't use a variable of its own: {error}"
-    return Tracing(problem=f"{asking}: no traces, for {why}")
+        why = f"OpenTelemetry rejects a variable: {error}"
+    return Tracing(problem=f"{asking}: no traces, {why}")

@@ -25,6 +25,7 @@ from tests.support.house import event
 from tests.support.inprocess import Ran, complaint, ran
 from tests.support.serving import always, serving, target, with_door
 from tests.support.shop import Shop, SqliteShop, dead
+from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -394,6 +395,7 @@ def test_an_empty_variable_names_no_store(tmp_path: Path, monkeypatch: pytest.Mo
     """An empty variable counts as not set: the default store is used, which need not exist."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EBAAS_ROUTER_STORE", "")
+    monkeypatch.setenv("EBAAS_ROUTER_OPS_PORT", str(free_port()))  # no router of this machine
     assert "there is nowhere to look" in complaint(ran("trace", "one"), 3)
 
 

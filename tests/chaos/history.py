@@ -4,12 +4,15 @@ in seconds."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
-from tests.chaos.log import Line
 from tests.chaos.plan import ENDS, REPLY_WITHIN, REQUIRED, Blow, Manner, Storm
 
 #: How long the router may take to notice that a caller has gone, or to make something durable,
@@ -26,6 +29,43 @@ _TICK = 0.01
 STORE_TROUBLE = 3.0
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the router's log."""
+
+    at: float
+    fields: dict[str, Any]
+
+    @property
+    def store_failed(self) -> bool:
+        """The store was unreachable or too slow for it."""
+        return (
+            self.fields.get("cause") == "store"
+            or "unrecorded" in self.fields
+            or self.fields["happening"] == "store"
+        )
+
+    @property
+    def timed_out(self) -> Iterator[tuple[str, str]]:
+        """The attempts in this line that timed out, by event id and target."""
+        event_id = self.fields.get("event_id", "")
+        if self.fields.get("reason") == "timeout":
+            yield event_id, self.fields["target"]
+        if self.fields["happening"] == "event":
+            for target, told in self.fields["targets"].items():
+                if told.get("reason") == "timeout":
+                    yield event_id, target
+
+
+def lines(log: Path) -> Iterator[Line]:
+    for line in log.read_text().splitlines():
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            continue  # its process died in the middle of it
+        yield Line(datetime.fromisoformat(fields["time"]).timestamp(), fields)
+
+
 @dataclass(eq=False)
 class Source:
     """An event as its caller knows it."""
@@ -36,7 +76,7 @@ class Source:
 
     @property
     def arrived(self) -> float | None:
-        """When its first request reached a router."""
+        """The time at which its first request reached a router."""
         return min((r.began for r in self.requests if r.reached), default=None)
 
     @property
@@ -135,11 +175,11 @@ class History:
     storms: list[Stormy] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     edits: int = 0
-    #: What went wrong with the router that nobody did to it.
+    #: Failures of the router that the test did not cause.
     faults: list[str] = field(default_factory=list)
     #: The longest that this program was kept waiting: how busy the machine is. Seconds.
     lag: float = 0.0
-    #: What the routers' logs said, over all their lives.
+    #: The lines of the routers' logs, over all their lives.
     told: list[Line] = field(default_factory=list)
     began: float = field(default_factory=time)
 
@@ -149,7 +189,7 @@ class History:
 
     @property
     def margin(self) -> float:
-        """How long an immediate action of the router may take."""
+        """The longest duration of an immediate action of the router."""
         return _MARGIN + _PER_LAG * self.lag
 
     async def measure_lag(self) -> None:

@@ -36,13 +36,13 @@ def read(store: Store) -> Kept:
         "SELECT event_id, stage, encode(digest, 'hex'), target, state, reason, changed_at "
         "FROM deliveries JOIN events USING (seq) ORDER BY changed_at",
     )
-    found = query(store, "SELECT event_id FROM events WHERE stage = 'open'")
+    opened = query(store, "SELECT event_id FROM events WHERE stage = 'open'")
     return Kept(
         [
             Row(event_id, stage, digest, target, state, reason, float(changed_at))
             for event_id, stage, digest, target, state, reason, changed_at in rows
         ],
-        [event_id for (event_id,) in found],
+        [event_id for (event_id,) in opened],
     )
 
 

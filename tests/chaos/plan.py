@@ -135,9 +135,9 @@ class Edit:
     """Another routes.yaml; a broken one changes nothing."""
 
     at: float
-    #: Which side each wandering target is on: required, optional, or out; gone is not defined.
+    #: The side of each wandering target: required, optional, or out; gone is not defined.
     sides: dict[str, str]
-    #: Whether the router is told, or has to see for itself.
+    #: The router gets a SIGHUP; otherwise it has to notice by itself.
     told: bool
     broken: bool
 
@@ -155,7 +155,7 @@ class Plan:
     database: bool = False
     #: Events in a second.
     pace: float = 10.0
-    #: What speaks HTTP to targets: see `serve --engine`.
+    #: The engine that speaks HTTP to targets: see `serve --engine`.
     engine: str = "native"
 
     def random(self, *about: object) -> Random:
@@ -222,7 +222,7 @@ class Plan:
 
     @cached_property
     def upgrades(self) -> list[float]:
-        """When all nodes are replaced, one after the other."""
+        """The times at which all nodes are replaced, one after the other."""
         return [self.random("upgrade").uniform(0.2, 0.8) * self.seconds] if self.nodes > 1 else []
 
     @cached_property
@@ -241,7 +241,7 @@ class Plan:
 
     @cached_property
     def outages(self) -> dict[str, list[tuple[float, float]]]:
-        """When each target is out."""
+        """The times during which each target is out."""
         outages = {}
         for target in TIMEOUTS:
             random, at = self.random("outages", target), 0.0

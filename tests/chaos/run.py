@@ -13,9 +13,8 @@ from time import time
 from typing import Any
 
 from tests.chaos.callers import Callers
-from tests.chaos.history import History, Source, Stormy
+from tests.chaos.history import History, Source, Stormy, lines
 from tests.chaos.kept import Kept, read, unsettled
-from tests.chaos.log import lines
 from tests.chaos.plan import ENDS, Blow, Edit, Plan
 from tests.chaos.process import Router
 from tests.chaos.routing import FIRST, Routing, edited

@@ -17,7 +17,7 @@ from tests.support.sockets import reset
 _ACKNOWLEDGES = http_answer('{"code":"000","msg":"ok"}')
 _FAILS = http_answer('{"code":"500","msg":"no"}')
 
-#: What is written, by mood; what is not here says nothing at all.
+#: The answer, by mood; other moods write nothing at all.
 _ANSWERS = {
     Mood.WELL: _ACKNOWLEDGES,
     Mood.SLOW: _ACKNOWLEDGES,

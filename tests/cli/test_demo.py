@@ -42,7 +42,7 @@ def test_it_shows_each_event_and_a_retry(tmp_path: Path) -> None:
     assert story[1] == "An event came: a.gs.cert.1 (128 bytes)"
     assert "Next, an event that two fails at first. EBaaS retries until it gets 000:" in story
     assert story[story.index("  request 2 of 21") + 1].split() == (
-        ["one", "not", "called", "again:", "acknowledged"]
+        ["one", "required", "not", "called", "again:", "acknowledged"]
     )
 
 

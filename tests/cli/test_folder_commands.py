@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_check() -> None:
-    """A good folder is told with its number of files, and each tests file that is there."""
+    """A good folder is summed up with its number of files, and each tests file."""
     result = ran("check", "config", "--strict")
     assert (result.code, result.err) == (0, "")
     assert result.lines[0].startswith("config is good: 3 routes, 3 targets in 3 files; ")
@@ -105,7 +105,7 @@ def test_explain_names_files() -> None:
 
 
 def test_diff_of_two_folders(folder: Path) -> None:
-    """By the tests files of NEW; whose target loses what is said with its owner."""
+    """By the tests files of NEW; a target that loses events has its owner beside it."""
     written({**LESS, **CASES}, Path("new"))
     lines = ran("diff", "config", "new", "--format", "markdown").lines
     assert lines[2] == "- 1 of 2 events loses `certs` (`team certs`)"
@@ -114,7 +114,7 @@ def test_diff_of_two_folders(folder: Path) -> None:
 
 
 def test_config_is_one_routes_yaml(tmp_path: Path) -> None:
-    """What it prints is one file of the same meaning."""
+    """`check --print` prints one file of the same meaning."""
     printed = ran("check", "config", "--print").out
     (tmp_path / "one.yaml").write_text(printed, encoding="utf-8")
     assert ran("diff", "config", "one.yaml", "--tests", "config/routes.test.yaml").lines == [

@@ -1,4 +1,4 @@
-"""`init`: a first routes.yaml and what belongs beside it."""
+"""`init`: a first routes.yaml, its tests and its schemas."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def targets(*pairs: str) -> list[str]:
     ],
 )
 def test_what_it_writes_is_good(given: list[str]) -> None:
-    """By `check --strict` and by its own tests, whatever the targets are called."""
+    """It passes `check --strict` and its own tests, for any names of targets."""
     assert (ran("init", *given).code, ran("init", *given).code) == (0, 1)
     assert {path.name for path in Path("config").iterdir()} == FILES
     for command in (("check", "--strict"), ("test", "--fail-under", "100")):
@@ -49,7 +49,7 @@ def test_an_editor_finds_the_schemas() -> None:
 
 
 def test_it_replaces_nothing() -> None:
-    """One file that is there already, and nothing is written."""
+    """If one of the files exists, nothing is written."""
     Path("config").mkdir()
     Path("config/routes.test.yaml").write_text("mine")
     result = ran("init")
@@ -64,7 +64,6 @@ def test_it_replaces_nothing() -> None:
     ("folder", "why"), [("a" * 300, "file name too long"), ("file/config", "not a directory")]
 )
 def test_a_folder_that_can_not_be_is_named(folder: str, why: str) -> None:
-    """Exit code 3, as promised."""
     Path("file").touch()
     assert complaint(ran("init", folder), 3) == f"ebaas-router: {folder} can't be written: {why}"
 
@@ -89,7 +88,7 @@ def test_a_target_that_can_not_be_is_one_line(given: str, why: str) -> None:
 
 
 def test_a_variable_need_not_be_set_yet() -> None:
-    """It is written as it was given, and noted; what else is wrong is an error all the same."""
+    """It is written as it was given, and noted; other faults are errors."""
     given = targets("ledger=${LEDGER_URL}", "audit=https://${AUDIT_HOST}/", "x=${file:x}")
     assert ran("init", *given, *targets("y=ftp://x/")).code == 2
     result = ran("init", *given)
@@ -101,7 +100,7 @@ def test_a_variable_need_not_be_set_yet() -> None:
 
 
 def test_a_warning_stops_nothing() -> None:
-    """What `check` warns of is said at once, and the files are there."""
+    """The warnings of `check` are noted, and the files are written."""
     result = ran("init", "--target", "l=http://ledger.example.com/")
     assert result.code == 0
     assert "warning: targets.l.url: plain http to a host that is not local" in result.err

@@ -86,9 +86,9 @@ def test_a_running_router_in_a_table(tmp_path: Path) -> None:
     assert lines[0].startswith("degraded: ")
     # A loaded machine may be told of before the table.
     table = lines[next(at for at, line in enumerate(lines) if line.startswith("target ")) + 1 :]
-    assert table[0].split()[:2] == ["zeal", "fails"]
+    assert table[0].split()[:2] == ["zeal", "failing"]
     assert "code" in table[0]
-    assert table[1].split() == ["team-0", "well", "0/64", "0", "0"]
+    assert table[1].split() == ["team-0", "healthy", "0/64", "0", "0"]
     assert len(table) == 12
     assert max(map(width, table)) <= 80
 
@@ -105,7 +105,7 @@ def test_all_is_well(tmp_path: Path) -> None:
         without = status("--url", url)
         as_json = status("--url", url, "--token-file", str(token), "--format", "json")
     assert finished.returncode == 0
-    assert lines_of(finished)[-1].split()[:3] == ["one", "no", "attempts"]
+    assert lines_of(finished)[-1].split()[:2] == ["one", "idle"]
     assert json.loads(as_json.stdout)["targets"]["each"].keys() == {"one"}
     assert (without.returncode, without.stdout) == (1, b"")
     assert without.stderr.decode().endswith("; see --token-file\n")
@@ -154,15 +154,15 @@ def test_the_worst_comes_first() -> None:
     assert lines == [
         "degraded: ebaas-router 1.2.3, 3 of 1,024 requests in flight",
         "",
-        "target     state                   in flight  waiting  dead   last failure",
-        "g-old      fails 2h 5m             7/32       0        0      status (503)",
-        "h-open     fails 1h, breaker open  0/32       0        0      status (503)",
-        "f-new      fails 40s               0/32       0        0      status (503)",
-        "d-dead     dead letters            0/32       0        1,200  timeout",
-        "e-paused   paused                  0/32       0        0",
-        "c-waiting  waiting                 0/32       5        0",
-        "a-well     well                    0/32       0        0",
-        "b-unused   no attempts             0/32       0        0",
+        "target     state                     in flight  waiting  dead   last failure",
+        "g-old      failing 2h 5m             7/32       0        0      status (503)",
+        "h-open     failing 1h, breaker open  0/32       0        0      status (503)",
+        "f-new      failing 40s               0/32       0        0      status (503)",
+        "d-dead     dead letters              0/32       0        1,200  timeout",
+        "e-paused   paused                    0/32       0        0",
+        "c-waiting  waiting                   0/32       5        0",
+        "a-well     healthy                   0/32       0        0",
+        "b-unused   idle                      0/32       0        0",
     ]
 
 

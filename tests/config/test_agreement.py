@@ -1,4 +1,4 @@
-"""One matcher: for random configurations and events the router and its commands say the same."""
+"""One matcher: for random configurations and events the router and its commands agree."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _configs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def naive_plan(given: dict[str, Any], event: dict[str, str]) -> dict[str, str]:
-    """Role by target, by reading the routes as plainly as can be."""
+    """Return the role of each target, by the plainest reading of the routes."""
     roles: dict[str, str] = {}
     for route in given["routes"]:
         match = route["match"]
@@ -93,7 +93,7 @@ def folder(*configs: dict[str, Any]) -> Iterator[list[Path]]:
 def test_explain_and_test_agree_with_match(
     given: dict[str, Any], events: list[dict[str, str]]
 ) -> None:
-    """The plan is the naive one, `explain` tells it, and a case that expects it holds."""
+    """The plan is the naive one, `explain` shows it, and a case that expects it holds."""
     cases = []
     with folder(given) as (path,):
         loaded = loading.load(path, {}, None)
@@ -114,7 +114,7 @@ def test_explain_and_test_agree_with_match(
 def test_files_of_a_folder_are_one_file(
     given: dict[str, Any], events: list[dict[str, str]], places: list[int]
 ) -> None:
-    """Whatever file of a folder a route is in, every plan is that of one file with all of it."""
+    """Every plan of a folder is the plan of one file with all routes, wherever they are."""
     everybodys = {name: given[name] for name in ("version", "unmatched", "targets")}
     files: list[dict[str, Any]] = [everybodys, {"version": 1}, {"version": 1}]
     for route, place in zip(given["routes"], places, strict=False):
@@ -144,7 +144,7 @@ def _expectation(plan: dict[str, str]) -> dict[str, Any]:
 
 
 def _wrong(case: dict[str, Any]) -> dict[str, Any]:
-    """A case that can't hold: it expects a target more than there are."""
+    """Return a case that can't hold: it expects an unknown target."""
     kept = {name: value for name, value in case.items() if name != "unmatched"}
     return {**kept, "required": [*case.get("required", ()), "E"]}
 
@@ -158,17 +158,17 @@ def _tests_file(cases: list[dict[str, Any]]) -> bytes:
 def test_diff_agrees_with_match(
     old: dict[str, Any], new: dict[str, Any], events: list[dict[str, str]]
 ) -> None:
-    """`diff` names those events whose plan, or whose caller's reply, differs, and no others."""
+    """`diff` names exactly the events whose plan or reply differs."""
     lines = "\n".join(map(json.dumps, events)).encode()
     with folder(old, new) as (before, after):
         result = ran("diff", before, after, "--events", "-", "--format", "json", stdin=lines)
     expected = [event for event in events if _fate(old, event) != _fate(new, event)]
     assert result.code == int(bool(expected))
-    said = result.json
-    assert (said["events"], said["changed"]) == (len(events), len(expected))
-    keys = {key for group in said["groups"] for key in group["keys"]}
+    shape = result.json
+    assert (shape["events"], shape["changed"]) == (len(events), len(expected))
+    keys = {key for group in shape["groups"] for key in group["keys"]}
     assert keys == {event["event_key"] for event in expected}
-    for group in said["groups"]:
+    for group in shape["groups"]:
         assert _moves(group) in [_difference(old, new, event) for event in expected]
 
 
@@ -194,7 +194,7 @@ def _difference(old: Any, new: Any, event: dict[str, str]) -> dict[str, Any]:
 def test_the_effective_configuration_routes_alike(
     given: dict[str, Any], events: list[dict[str, str]]
 ) -> None:
-    """What `check --print` prints is a configuration that `diff` finds no plan to differ from."""
+    """`diff` finds no difference between a configuration and its output of `check --print`."""
     lines = "\n".join(map(json.dumps, events)).encode()
     with folder(given, given) as (before, after):
         after.write_text(ran("check", "--print", before).out, encoding="utf-8")
@@ -205,7 +205,7 @@ def test_the_effective_configuration_routes_alike(
 @examples(12)
 @given(_configs(), _events)
 def test_the_running_router_agrees(given: dict[str, Any], events: list[dict[str, str]]) -> None:
-    """A real router sends each event to the targets of the naive plan, each as what it is there."""
+    """A real router sends each event to the targets of the naive plan, with their roles."""
     lines = asyncio.run(_served(given, events))
     expected = [[event[name] for name in FIELDS] for event in events]
     assert sorted([line[name] for name in FIELDS] for line in lines) == sorted(expected)
@@ -215,7 +215,7 @@ def test_the_running_router_agrees(given: dict[str, Any], events: list[dict[str,
 
 
 async def _served(given: dict[str, Any], events: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """The log's lines about these events."""
+    """Serve the events, and return the log lines about them."""
     nobody = {name: {"url": "http://127.0.0.1:9/"} for name in given["targets"]}
     async with house({**given, "targets": nobody}) as router:
         for event in events:

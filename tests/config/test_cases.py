@@ -327,7 +327,7 @@ def test_a_routes_file_is_not_a_tests_file(folder: Path) -> None:
     """It is one problem, and its keys are not reported; but `routes` beside cases is a key."""
     result = ran("test", folder / "routes.yaml", "--config", folder / "routes.yaml")
     assert (result.code, result.out) == (1, "")
-    assert "is a routes.yaml, and no tests file: --config names that" in result.err
+    assert "is a routes.yaml, not a tests file: give it as --config" in result.err
     assert "unknown key" not in result.err
     case = {"key": "a.b.c.d", "unmatched": True}
     text = json.dumps({"version": 1, "cases": [case], "routes": [{"name": "x"}] * 200})

@@ -220,7 +220,7 @@ def too_many_values(path: Path) -> None:
 UNUSABLE: dict[Callable[[Path], object], str] = {
     Path.exists: "can't be read: no such file or directory",
     folder_instead: "is a folder without a routes.yaml",
-    pipe: "is no regular file",
+    pipe: "is not a regular file",
     too_large: "is larger than 32 MiB",
     link_to_itself: "can't be read: too many levels of symbolic links",
     secret_without_a_folder: (

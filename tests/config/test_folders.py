@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import jsonschema
@@ -16,7 +15,6 @@ from router.config.loading import Config
 from router.config.schema import document
 from router.model.errors import ConfigInvalid
 from tests.support.command import ROOT
-from tests.support.effort import LONG
 from tests.support.folders import CERTS, COMMON, FAULTS, GOOD, LEDGER, written
 from tests.support.somebody import as_somebody, reachable
 
@@ -190,30 +188,3 @@ def test_a_closed_folder() -> None:
             [problem] = refused.value.problems
             assert problem.file == str(folder / named)
             assert f"permission denied: the folder '{closed}' has" in problem.message
-
-
-def test_many_files_load_as_one_does(tmp_path: Path) -> None:
-    """200 files take about as long as one that has all of it, and give the same table."""
-    routes, files = (50 if LONG else 5), {"routes.yaml": "version: 1\n"}
-    parts = {"targets": "", "routes": ""}
-    for team in range(200):
-        target = f"  t{team}: {{url: 'http://127.0.0.1/'}}\n"
-        rules = "".join(
-            f"  - {{name: r{team}-{n}, match: a{team}.{n}.*, required: [t{team}]}}\n"
-            for n in range(routes)
-        )
-        files[f"routes.d/{team}.yaml"] = (
-            f"version: 1\nowner: team {team}\ntargets:\n{target}routes:\n{rules}"
-        )
-        parts = {"targets": parts["targets"] + target, "routes": parts["routes"] + rules}
-    text = f"version: 1\ntargets:\n{parts['targets']}routes:\n{parts['routes']}"
-    one = written({"routes.yaml": text}, tmp_path / "one") / "routes.yaml"
-    many = written(files, tmp_path / "many")
-
-    def took(path: Path) -> float:
-        started = time.process_time()
-        loaded(path)
-        return time.process_time() - started
-
-    assert loaded(one).table.routes == loaded(many).table.routes
-    assert min(took(many) for _ in range(3)) < 2 * min(took(one) for _ in range(3))

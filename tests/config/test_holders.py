@@ -1,4 +1,4 @@
-"""The tokens file of the ops port: what it may say, and how a fault in it is told."""
+"""The tokens file of the ops port, and the problems of a faulty one."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def digest(token: str) -> bytes:
     return sha256(token.encode()).digest()
 
 
-def test_who_has_which_token(tmp_path: Path) -> None:
-    """By the token, by its SHA-256, by several; with what each may do, and whose targets count."""
+def test_holders_and_their_tokens(tmp_path: Path) -> None:
+    """A token, its SHA-256, or several; permissions; an owner whose targets alone are visible."""
     (tmp_path / "ledger-ops").write_text("the-ledgers-own-token\n")
     found = dict(load(tmp_path, GOOD.replace("DIGEST", digest("the-token-of-ops").hex())))
     ops, ledger = found[digest("the-token-of-ops")], found[digest("the-ledgers-own-token")]
@@ -82,7 +82,7 @@ def test_who_has_which_token(tmp_path: Path) -> None:
         ),
         (
             f"{{name: a, sha256: {sha256().hexdigest()}, may: read}}",
-            "2:5: tokens[0]: has the SHA-256 of nothing, no token's",
+            "2:5: tokens[0]: is the SHA-256 of an empty text, not of a token",
         ),
         (
             f"{{name: a, sha256: {sha256(b'test').hexdigest()}, may: read}}",
@@ -98,16 +98,16 @@ def test_who_has_which_token(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_fault_is_told_with_its_place(line: str, why: str, tmp_path: Path) -> None:
-    """File, line, column and reason, as of routes.yaml; no token is in it."""
+def test_a_fault(line: str, why: str, tmp_path: Path) -> None:
+    """The problem has file, line, column and reason, and no token."""
     with pytest.raises(ConfigInvalid) as caught:
         load(tmp_path, f"tokens:\n  - {line}\n")
-    said = [str(problem) for problem in caught.value.problems]
-    assert f"{tmp_path}/tokens.yaml:{why}" in said
+    problems = [str(problem) for problem in caught.value.problems]
+    assert f"{tmp_path}/tokens.yaml:{why}" in problems
     assert CANARY not in str(caught.value)
 
 
-def test_what_is_dubious_is_told(tmp_path: Path) -> None:
+def test_warnings(tmp_path: Path) -> None:
     """A token that can be guessed, and tokens that everybody on the machine can read."""
     path = tmp_path / "tokens.yaml"
     path.write_text("tokens:\n  - {name: a, token: short, may: read}\n")
@@ -122,6 +122,6 @@ def test_what_is_dubious_is_told(tmp_path: Path) -> None:
 
 
 def test_the_schema_has_every_permission() -> None:
-    """What a token may do is the same in the schema, by which the file is read, and in the code."""
+    """The schema, which reads the file, has the permissions of the code."""
     permission = document("tokens")["definitions"]["permission"]
     assert permission["anyOf"][0]["enum"] == [*PERMISSIONS]

@@ -1,9 +1,8 @@
-"""Problems repeat no secret, wherever it stands and whatever is wrong near it.
+"""Problems repeat no secret, wherever it is and whatever fault is near it.
 
-A configuration that has a secret in every way to write one down is damaged in every way at each of
-them. Whatever is told of it, to a file, a machine, a terminal, is searched.
-`tests/whole/test_canary.py` does the same with a whole router, its log and its ops port, and with
-fewer mistakes.
+A configuration with a secret in every form is damaged in every way at each of them. All output
+about it is searched, for files, machines and terminals. `tests/whole/test_canary.py` does the same
+with a whole router, its log and its ops port, and with fewer faults.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from router.model.errors import ConfigInvalid
 from tests.support.effort import LONG
 from tests.support.inprocess import ran
 
-#: The mistakes are made in so many parts, each of which has every kind at other secrets. One part
-#: is enough, and all run with LONG=1, which `make test-long` sets.
+#: The faults are split into parts, each of which has every kind at other secrets. One part runs,
+#: and all with LONG=1, which `make test-long` sets.
 PARTS = 16
 PART = range(PARTS) if LONG else [0]
 
-#: What each secret begins with.
+#: The beginning of each secret.
 MARK = "cnry"
 
-#: Every `S` that stands alone is a secret, each another one.
+#: Every `S` that stands alone is another secret.
 FULL = """\
 version: 1
 unmatched: reject
@@ -79,7 +78,7 @@ routes:
     optional: [flow]
 """
 
-#: What is put in a secret's place; `S` is the secret.
+#: Replacements for a secret; `S` is the secret.
 INSTEAD = [
     "*S", "*S ", "&S x", "&S S", "@S", "%S", "`S", "!S", "!!S x", "|S", ">S", "{S}", "[S]", "{S",
     "[S", "{S: x}", "{a: S, S}", '"S', "'S", 'S"', "S'", '"S\\q"', '"S"S', "S: S", "S:", ": S",
@@ -88,7 +87,7 @@ INSTEAD = [
     "${A S}", "$S", "${file:../S S}x$", "~", "S é", "'S''S", "<<: S", "*", "",
 ]  # fmt: skip
 
-#: What is done to the line of a secret, as a pattern and what replaces it.
+#: Edits of the line of a secret, as a pattern and its replacement.
 LINES = [
     (r"(\w)(\w)([\w-]*: )", r"\1\3"), (r"[\"'}\]]", ""), (r"^(.*)$", r"\1\n\1"), (r"^ ", ""),
     *((": ", into) for into in (":", " ", "：", ":\xa0", ": : ", ": - ", ": {", ": [", ": '")),
@@ -97,12 +96,12 @@ LINES = [
     *(("$", into) for into in ("\n[", " x: y", ", x", "\n  x")),
 ]  # fmt: skip
 
-#: What is put into the lines above and below it.
+#: Lines put above and below it.
 NEAR = ['"', "'", "[", "{", "x", ": x", "*", "&a", "- ", "\t", "，", "|", "---", "${"]
 
 
 def damaged() -> Iterator[str]:
-    """The text with one mistake, at each of its secrets."""
+    """Iterate over texts with one fault at one of the secrets."""
     for found in re.finditer(r"\bS\b", FULL):
         before, after = FULL[: found.start()], FULL[found.end() :]
         for instead in INSTEAD:
@@ -118,19 +117,19 @@ def damaged() -> Iterator[str]:
 
 
 def secret(text: str) -> bytes:
-    """`text` with its secrets."""
+    """Fill in the secrets."""
     numbers = iter(range(1_000))
     return re.sub(r"\bS\b", lambda _: f"{MARK}{next(numbers)}", text).encode()
 
 
-def told(content: bytes) -> str:
-    """All that is ever said of a configuration: the text and JSON of problems, and excerpts."""
+def output(content: bytes) -> str:
+    """Return all output about a configuration: problems as text and JSON, and excerpts."""
     try:
         problems = loading.parse(content, "f", {}, None).warnings
     except ConfigInvalid as error:
         problems = error.problems
     source = legible_source(content, "routes")
-    # Not only the lines that have a problem now.
+    # Excerpts of all lines, not only of those with a problem.
     excerpts = [source.excerpt(each) for each in problems] + list(
         map(source.shown, range(1, FULL.count("\n")))
     )
@@ -142,22 +141,22 @@ def told(content: bytes) -> str:
 def test_no_problem_repeats_a_secret(
     parser: str, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No mistake at or near a secret brings any of them out."""
+    """No fault at or near a secret brings it out."""
     monkeypatch.setattr(reading, "LOADER", getattr(reading, parser))
     texts = [FULL, *islice(damaged(), part, None, PARTS)]
-    leaks = [line for text in texts for line in told(secret(text)).splitlines() if MARK in line]
+    leaks = [line for text in texts for line in output(secret(text)).splitlines() if MARK in line]
     assert leaks == []
 
 
 def test_the_search_finds() -> None:
-    """What is looked for would be found: what is harmless is shown, and so would a secret be."""
+    """The search would find a secret: harmless values are shown, and found."""
     for harmless in ("the team", "all", "a.gs"):
-        assert MARK in told(secret(re.sub(r"\bS\b", "x", FULL).replace(harmless, "S")))
+        assert MARK in output(secret(re.sub(r"\bS\b", "x", FULL).replace(harmless, "S")))
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_check(format: str, tmp_path: Path) -> None:
-    """The same of the command itself, with one mistake of each kind."""
+    """The same of the command itself, with one fault of each kind."""
     path = tmp_path / "routes.yaml"
     texts = list(damaged())
     for text in texts[:: len(texts) // 50]:

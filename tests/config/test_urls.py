@@ -1,4 +1,4 @@
-"""A target's URL has one reading: what two programs might read differently is refused."""
+"""A target's URL has one reading: a URL that two programs might read differently is refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_odd(url: str) -> None:
 
 @pytest.mark.parametrize("line", listed("allowed.txt"))
 def test_plain(line: str) -> None:
-    """What is allowed, the engines' readers take for the same host and port as we do."""
+    """The engines read the same host and port from an allowed URL as we do."""
     url, host, port = line.split()
     load(url)
     parts, other = urlsplit(url), httpx.URL(url)

@@ -184,7 +184,7 @@ def test_a_reload_is_shown_with_its_changes(router: Console) -> None:
         wait_until(lambda count=number: len(router.get("/routes")["reloads"]) == count)  # type: ignore[misc]
     _, taken, refused = router.get("/routes")["reloads"]
     assert (taken["result"], taken["problems"]) == ("taken", [])
-    assert taken["changes"] == ["target 'auditors' changed: timeout '5s' → '6s'"]
+    assert taken["changes"] == ["target 'auditors' changed: timeout 5s → 6s"]
     assert (refused["result"], refused["hash"], refused["changes"]) == ("refused", None, [])
     assert refused["problems"][0].endswith("routes.yaml:1:1: the key 'routes' is missing")
     assert router.get("/routes", who="ledger")["reloads"] == []

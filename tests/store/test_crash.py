@@ -21,8 +21,7 @@ import pytest
 from tests.chaos import kept
 from tests.chaos.boundaries import COMMITS, SENDS, NoStrace, Point, killed_at, time_of_death
 from tests.chaos.callers import Callers
-from tests.chaos.history import History, Source, Struck
-from tests.chaos.log import lines
+from tests.chaos.history import History, Source, Struck, lines
 from tests.chaos.plan import TIMEOUTS, Blow, Manner, Mood, Plan
 from tests.chaos.process import Router
 from tests.chaos.report import story
@@ -33,7 +32,7 @@ from tests.chaos.verdict import judge
 
 pytestmark = pytest.mark.anyio
 
-#: What speaks HTTP to targets.
+#: The engine that speaks HTTP to targets.
 ENGINE = os.environ.get("ENGINE", Plan.engine)
 
 #: How long a scenario may take to be settled, in seconds: leases are shorter, and the end of a

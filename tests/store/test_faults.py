@@ -258,7 +258,7 @@ def test_a_start_needs_a_store_that_works(
         assert refusal(quick, folder / "store.db").endswith(why)
 
 
-#: How many unsettled events a long file has.
+#: The number of unsettled events of a long file.
 MANY = 1_000_000 if LONG else 5_000
 
 

@@ -30,8 +30,10 @@ from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.file import Known, Owner, door_of, lock_of, own
 from router.store.sqlite.store import SqliteStore
 from tests.store.records import LIMITS, NOW, T, add, awaiting, found, letter, record
+from tests.store.test_upgrade import killed_at
 from tests.support.command import ROOT, Finished, one_line, run
 from tests.support.disks import Disks, filled
+from tests.support.effort import long
 from tests.support.serving import Serving, serving, target, with_door
 from tests.support.sockets import HOST, free_port
 from tests.support.waiting import until
@@ -42,8 +44,8 @@ def offline(store: Path) -> Finished:
     return run("deliveries", "list", "--store", str(store))
 
 
-def refusal(router: Serving, ops: int) -> str:
-    url = f"http://{HOST}:{ops}"
+def refusal(router: Serving, port: int) -> str:
+    url = f"http://{HOST}:{port}"
     who = f"ebaas-router (pid {router.process.pid}, ops port {url})"
     return f"it is in use by {who}: ask that router with --url {url}"
 
@@ -51,14 +53,14 @@ def refusal(router: Serving, ops: int) -> str:
 def test_a_second_router_and_an_offline_command_are_refused(tmp_path: Path) -> None:
     """Both end with exit code 3 and one line, which names the process and its URL; the first router
     goes on. After its stop the command works."""
-    ops, store = free_port(), tmp_path / "store.db"
+    port, store = free_port(), tmp_path / "store.db"
     with target() as ledger:
-        with serving(tmp_path, {"ledger": ledger}, options=["--ops-port", str(ops)]) as first:
+        with serving(tmp_path, {"ledger": ledger}, options=["--ops-port", str(port)]) as first:
             config = ["--config", str(tmp_path / "routes.yaml"), "--store", str(store)]
             second = run("serve", *config, "--port", "0")
             for refused in (second, offline(store)):
                 assert refused.returncode == 3
-                assert refusal(first, ops) in one_line(refused.stderr)
+                assert refusal(first, port) in one_line(refused.stderr)
             assert first.post("a") == "000"
             assert first.interrupt(signal.SIGTERM) == 0
         assert offline(store).returncode == 0
@@ -179,6 +181,15 @@ def test_a_lock_files_text_does_not_matter(tmp_path: Path, text: str) -> None:
     assert owner_elsewhere(store).stdout == "owned\n"
 
 
+@long
+@pytest.mark.parametrize("call", ["flock", "fchmod", "pwrite64"])
+def test_a_kill_at_any_step_leaves_the_file_to_the_next_process(tmp_path: Path, call: str) -> None:
+    """Before the lock, and before its text is written."""
+    store = tmp_path / "store.db"
+    assert killed_at(call, 1, store)
+    assert owner_elsewhere(store).stdout == "owned\n"
+
+
 def test_a_door_is_read_whole_while_it_is_written(tmp_path: Path) -> None:
     """A command reads either the former text or the new one."""
     store = tmp_path / "store.db"
@@ -270,12 +281,12 @@ async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> No
     """The same process adds it to the file, beside the store."""
     path = tmp_path / "store.db"
     store = await SqliteStore.open(path, LIMITS)
-    ops = await SqliteAdmin.open(path, LIMITS)
+    admin = await SqliteAdmin.open(path, LIMITS)
     again = record(stage=Stage.CLOSED)
     action = Action("again", Verb.REPLAY, "ops", "", NOW)
-    await ops.resend(action, "one", [Resend(again, letter(b"archived"))])
+    await admin.resend(action, "one", [Resend(again, letter(b"archived"))])
     assert await found(store, b"archived") == {again.event_id: again}
-    await ops.close()
+    await admin.close()
     await store.close()
 
 

@@ -324,7 +324,7 @@ async def test_an_addition_that_is_too_late_has_no_credit(
             await soon(seen)
 
 
-#: What a request to end a call begins with, behind its length.
+#: The beginning of a request to cancel a call, behind its length.
 _CANCEL = (80877102).to_bytes(4)
 
 
@@ -591,12 +591,12 @@ async def test_an_action_whose_answer_is_lost_says_what_it_did(
     with proxy(postgresql.port) as between:
         address = DatabaseAddress.parse(database.through(between.port).dsn)
         async with opened(database.dsn) as store:
-            ops = await PostgresAdmin.open(address, LIMITS)
+            admin = await PostgresAdmin.open(address, LIMITS)
             for number, loss in enumerate(Loss):
                 await add(store, queued(loss.name), body=loss.name.encode())
-                (page,) = [each async for each in ops.pages(Selection(targets=(loss.name,)), 9)]
+                (page,) = [each async for each in admin.pages(Selection(targets=(loss.name,)), 9)]
                 action = Action(f"action-{number}", Verb.DISCARD, "ops", "these", NOW)
                 with between.losing(b".act(", loss, once=True):
-                    assert await ops.act(action, page) == 1
-            await ops.close()
+                    assert await admin.act(action, page) == 1
+            await admin.close()
     assert database.rows("SELECT deliveries FROM actions") == [("1",), ("1",)]

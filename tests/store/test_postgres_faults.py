@@ -324,7 +324,7 @@ def sign_of(name: str) -> bytes:
     return name.encode().hex().encode()
 
 
-#: How much a standby has yet to replay, in bytes; no row where there is none.
+#: The bytes that a standby has yet to replay; no row without a standby.
 _BEHIND = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication"
 
 

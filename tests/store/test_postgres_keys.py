@@ -8,7 +8,7 @@ from router.routing.index import Glob, GlobInvalid
 from router.store.postgres.encoding import escaped, regex
 from tests.support.postgres import Server
 
-#: What means something to a glob, to a regular expression, to SQL or to a terminal.
+#: Characters that are special in a glob, a regular expression, SQL or a terminal.
 ALPHABET = "ab.-]^!\\\\\0\0\x01[*?{}()+|$\n\u00e9\U0001f600'\"%_0"
 
 COUNT = 300

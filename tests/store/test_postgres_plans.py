@@ -59,7 +59,7 @@ SELECT setval('events_seq_seq', {last});
 #: The tables that a plan may read whole have one row, or a few for each target.
 _SCAN = re.compile(r"Seq Scan on (?!credit|events_seq_seq|notices|pauses)(\w+)")
 
-#: How many rows a step of a plan has given, or looked at in vain.
+#: The rows that a step of a plan has returned, or read in vain.
 _TOUCHED = re.compile(r"actual time=\S+ rows=([0-9]+)|Statements Removed by \w+: ([0-9]+)")
 
 

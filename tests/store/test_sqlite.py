@@ -240,7 +240,7 @@ async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
 async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> None:
     """However long it would take; the next query works."""
     await (await SqliteStore.open(path, LIMITS)).close()
-    ops = await SqliteAdmin.open(path, LIMITS)
+    admin = await SqliteAdmin.open(path, LIMITS)
     started = threading.Event()
 
     def for_ever(connection: sqlite3.Connection) -> None:
@@ -248,14 +248,14 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
         numbers = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
         connection.execute(f"{numbers} SELECT count(*) FROM n").fetchone()
 
-    asking = asyncio.create_task(ops._call(for_ever))
+    asking = asyncio.create_task(admin._call(for_ever))
     await asyncio.to_thread(started.wait, T)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
     async with asyncio.timeout(T):
-        assert await ops.counts(Selection()) == ()
-    await ops.close()
+        assert await admin.counts(Selection()) == ()
+    await admin.close()
 
 
 @pytest.mark.parametrize("successor", [False, True])

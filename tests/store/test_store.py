@@ -85,10 +85,10 @@ class Place:
     def __init__(
         self,
         store: Callable[[StoreLimits], Awaitable[Store]],
-        ops: Callable[[StoreLimits], Awaitable[Admin]],
+        admin: Callable[[StoreLimits], Awaitable[Admin]],
     ) -> None:
         self._store = store
-        self._ops = ops
+        self._admin = admin
 
     @classmethod
     def in_sqlite(cls, folder: Path) -> Place:
@@ -116,13 +116,13 @@ class Place:
             await store.close()
 
     @asynccontextmanager
-    async def ops(self, limits: StoreLimits = LIMITS) -> AsyncIterator[Admin]:
+    async def admin(self, limits: StoreLimits = LIMITS) -> AsyncIterator[Admin]:
         """The same store, as people open it beside the router."""
-        ops = await self._ops(limits)
+        admin = await self._admin(limits)
         try:
-            yield ops
+            yield admin
         finally:
-            await ops.close()
+            await admin.close()
 
 
 PLACES = [
@@ -158,9 +158,9 @@ async def store(place: Place) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def ops(place: Place, store: Store) -> AsyncIterator[Admin]:
+async def admin(place: Place, store: Store) -> AsyncIterator[Admin]:
     """The same store, as people open it beside the router."""
-    async with place.ops() as opened:
+    async with place.admin() as opened:
         yield opened
 
 
@@ -428,7 +428,7 @@ async def test_usage_is_counted_through_every_change(store: Store) -> None:
 
 
 async def test_a_dead_letter_that_was_acknowledged_later_is_not_counted(
-    store: Store, ops: Admin
+    store: Store, admin: Admin
 ) -> None:
     """In either order. It still uses room, and counts again in the queue."""
 
@@ -448,9 +448,9 @@ async def test_a_dead_letter_that_was_acknowledged_later_is_not_counted(
     assert await states(store, open_) == {"one": State.DEAD}
     assert await counts() == {("two", State.DEAD): 1}
     of_one = Selection(targets=("one",), states=(State.DEAD,))
-    await ops.act(action(), (await entries(ops, of_one))[:1])
+    await admin.act(action(), (await entries(admin, of_one))[:1])
     assert await counts() == {("two", State.DEAD): 1, ("one", State.QUEUED): 1}
-    await ops.act(action(Verb.DISCARD), await entries(ops, Selection(targets=("one",))))
+    await admin.act(action(Verb.DISCARD), await entries(admin, Selection(targets=("one",))))
     assert await counts() == {("two", State.DEAD): 1}
     assert (await store.usage(T)).bytes > held
     await store.prune(NOW + 9999, 10, T)
@@ -459,11 +459,11 @@ async def test_a_dead_letter_that_was_acknowledged_later_is_not_counted(
 
 
 async def ends(store: Store) -> dict[str, float]:
-    """When the first awaited event of each target is given up."""
+    """Return when the first awaited event of each target is given up."""
     return dict((await store.usage(T)).first_ends)
 
 
-async def test_the_first_end_of_each_target_is_known(store: Store, ops: Admin) -> None:
+async def test_the_first_end_of_each_target_is_known(store: Store, admin: Admin) -> None:
     """Through every change of awaited deliveries; without any, there is no time."""
     assert await ends(store) == {}
     first = await add(store, awaiting("one"), acknowledged("two"), ends_at=NOW + 10)
@@ -475,9 +475,9 @@ async def test_the_first_end_of_each_target_is_known(store: Store, ops: Admin) -
     assert await ends(store) == {"one": NOW + 15, "two": NOW + 20}
     await store.acknowledge(first.event_id, "one", NOW, T)
     assert await ends(store) == {"one": NOW + 20, "two": NOW + 20}
-    await ops.act(action(Verb.DISCARD), await entries(ops))
+    await admin.act(action(Verb.DISCARD), await entries(admin))
     assert await ends(store) == {}
-    await ops.act(action(Verb.RESTORE), await entries(ops))
+    await admin.act(action(Verb.RESTORE), await entries(admin))
     await store.end(NOW + 20, 9, T)
     assert await ends(store) == {}
 
@@ -602,12 +602,12 @@ def action(verb: Verb = Verb.REPLAY, **fields: Any) -> Action:
     return replace(made, **fields)
 
 
-async def entries(ops: Admin, selection: Selection = Selection()) -> list[Entry]:  # noqa: B008
-    return [entry async for page in ops.pages(selection, 3) for entry in page]
+async def entries(admin: Admin, selection: Selection = Selection()) -> list[Entry]:  # noqa: B008
+    return [entry async for page in admin.pages(selection, 3) for entry in page]
 
 
-async def rows(ops: Admin, of: Record) -> dict[str, DeliveryRow]:
-    dossier = await ops.dossier(of.event_id)
+async def rows(admin: Admin, of: Record) -> dict[str, DeliveryRow]:
+    dossier = await admin.dossier(of.event_id)
     assert dossier is not None
     return {entry.row.target: entry.row for entry in dossier.entries}
 
@@ -617,12 +617,12 @@ async def later(store: Store, *of: Record, target: str = "one") -> None:
     await store.supersede([each.event_id for each in of], [target], NOW + 7, T)
 
 
-async def test_deliveries_are_counted_by_target_and_state(store: Store, ops: Admin) -> None:
+async def test_deliveries_are_counted_by_target_and_state(store: Store, admin: Admin) -> None:
     """Settled ones too, with the age of the oldest and the number acknowledged later."""
     await add(store, dead("one"), acknowledged("two"), first_at=NOW - 5, stage=Stage.ENDED)
     marked = await add(store, dead("one"), queued("two"), first_at=NOW - 9, stage=Stage.ENDED)
     await later(store, marked)
-    assert set(await ops.counts(Selection())) == {
+    assert set(await admin.counts(Selection())) == {
         Count("one", State.DEAD, 2, 1, NOW - 9),
         Count("two", State.ACKNOWLEDGED, 1, 0, NOW - 5),
         Count("two", State.QUEUED, 1, 0, NOW - 9),
@@ -653,7 +653,7 @@ async def test_deliveries_are_counted_by_target_and_state(store: Store, ops: Adm
     ],
 )
 async def test_every_part_of_a_selection_counts(
-    store: Store, ops: Admin, selection: Selection, expected: str
+    store: Store, admin: Admin, selection: Selection, expected: str
 ) -> None:
     """Pages and counts agree; patterns are those of routes, and a key may have any character."""
     rows = (
@@ -667,40 +667,40 @@ async def test_every_part_of_a_selection_counts(
         one = record(event_id=f"event-{n}", first_at=NOW - 10 * n, stage=Stage.ENDED)
         await store.add(one, letter(b"%d" % n, key), of, T)
     await later(store, record(event_id="event-1"))
-    found = await entries(ops, selection)
+    found = await entries(admin, selection)
     assert " ".join(f"{e.event_id[-1]}{e.row.target}" for e in found) == expected
-    assert sum(count.deliveries for count in await ops.counts(selection)) == len(found)
+    assert sum(count.deliveries for count in await admin.counts(selection)) == len(found)
 
 
-async def test_pages_show_each_once_whatever_changes(store: Store, ops: Admin) -> None:
+async def test_pages_show_each_once_whatever_changes(store: Store, admin: Admin) -> None:
     """In the order of recording, while shown deliveries change and others are recorded."""
     added = [await add(store, dead()) for _ in range(10)]
     seen = []
-    async for page in ops.pages(Selection(), 3):
+    async for page in admin.pages(Selection(), 3):
         assert len(page) <= 3
         seen += [entry.event_id for entry in page]
-        await ops.act(action(Verb.DISCARD), page)
+        await admin.act(action(Verb.DISCARD), page)
         if len(seen) == 3:
             added.append(await add(store, dead()))
     assert seen == [each.event_id for each in added]
 
 
-async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, ops: Admin) -> None:
+async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, admin: Admin) -> None:
     """The record, the event as its targets get it, and every delivery."""
     kept = record(requests=3, stage=Stage.ENDED, credit_revoked=True)
     await store.add(kept, letter(b"\x00\xff", "k"), [dead("one"), queued("two")], T)
-    dossier = await ops.dossier(kept.event_id)
+    dossier = await admin.dossier(kept.event_id)
     assert dossier is not None
     assert (dossier.record, dossier.letter) == (kept, letter(b"\x00\xff", "k"))
     assert [entry.row for entry in dossier.entries] == [dead("one"), queued("two")]
-    assert await ops.dossier("no event") is None
+    assert await admin.dossier("no event") is None
 
 
-async def test_a_replayed_dead_letter_is_due_now(store: Store, ops: Admin) -> None:
+async def test_a_replayed_dead_letter_is_due_now(store: Store, admin: Admin) -> None:
     """Its retries begin again, its reason stays visible, and it is marked as replayed."""
     added = await add(store, dead("one"), dead("two"), stage=Stage.ENDED)
-    assert await ops.act(action(), await entries(ops, Selection(targets=("one",)))) == 1
-    assert await rows(ops, added) == {"one": queued("one", NOW), "two": dead("two")}
+    assert await admin.act(action(), await entries(admin, Selection(targets=("one",)))) == 1
+    assert await rows(admin, added) == {"one": queued("one", NOW), "two": dead("two")}
     assert await store.queue(T) == {"one": NOW}
     (due,) = await store.take("one", NOW, NOW + 60, 9, T)
     assert due.replayed
@@ -710,27 +710,27 @@ async def test_a_replayed_dead_letter_is_due_now(store: Store, ops: Admin) -> No
     assert (due.event_id, due.row.retries) == (added.event_id, 1)
 
 
-async def test_what_a_request_has_queued_is_no_replay(store: Store, ops: Admin) -> None:
+async def test_what_a_request_has_queued_is_no_replay(store: Store, admin: Admin) -> None:
     """A request that writes the delivery again ends the person's action on it."""
     added = await add(store, queued("one"), awaiting("two"))
-    await ops.act(action(Verb.DISCARD), await entries(ops, Selection(targets=("one",))))
+    await admin.act(action(Verb.DISCARD), await entries(admin, Selection(targets=("one",))))
     assert await store.settle(settlement(added, queued("one")), T)
     (due,) = await store.take("one", NOW, NOW + 60, 9, T)
     assert not due.replayed
-    assert [entry.action for entry in await entries(ops)] == [None, None]
+    assert [entry.action for entry in await entries(admin)] == [None, None]
 
 
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("verb", list(Verb))
 async def test_each_verb_is_for_its_states_alone(
-    store: Store, ops: Admin, verb: Verb, state: State
+    store: Store, admin: Admin, verb: Verb, state: State
 ) -> None:
     """Only dead letters are replayed, only unsettled deliveries are discarded, and only discarded
     ones restored."""
     before = DeliveryRow("one", state, "code")
     added = await add(store, before)
-    changed = await ops.act(action(verb), await entries(ops))
-    after = (await rows(ops, added))["one"]
+    changed = await admin.act(action(verb), await entries(admin))
+    after = (await rows(admin, added))["one"]
     if verb is Verb.REPLAY:
         assert changed == (state is State.DEAD)
         assert after.state is (State.QUEUED if changed else state)
@@ -741,102 +741,102 @@ async def test_each_verb_is_for_its_states_alone(
         assert after == (DeliveryRow("one", State.SUPERSEDED, DISCARDED) if changed else before)
 
 
-async def test_discarding_settles(store: Store, ops: Admin) -> None:
+async def test_discarding_settles(store: Store, admin: Admin) -> None:
     """The event expires as a settled one, and the target's share is released."""
     added = await add(store, dead("one"), queued("two"), stage=Stage.ENDED)
-    await ops.act(action(Verb.DISCARD), await entries(ops))
+    await admin.act(action(Verb.DISCARD), await entries(admin))
     assert not any((await store.usage(T)).deliveries.values())
     assert await store.prune(NOW + 59, 9, T) == 0
     assert await store.prune(NOW + 60, 9, T) == 1
-    assert await ops.dossier(added.event_id) is None
+    assert await admin.dossier(added.event_id) is None
 
 
-async def test_discarding_does_not_end_a_record(store: Store, ops: Admin) -> None:
+async def test_discarding_does_not_end_a_record(store: Store, admin: Admin) -> None:
     """The caller's retry still finds it, and calls only the targets that need it; it leaves no dead
     letter."""
     added = await add(store, awaiting("one"), acknowledged("two"))
-    await ops.act(action(Verb.DISCARD), await entries(ops))
+    await admin.act(action(Verb.DISCARD), await entries(admin))
     assert (await found(store))[added.event_id] == added
     (ended,) = await store.end(NOW + 1000, 9, T)
     assert ended.dead == {}
 
 
-async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, ops: Admin) -> None:
+async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, admin: Admin) -> None:
     """By an attempt in flight; if that fails, nothing changes."""
     added = await add(store, queued("one"), queued("two"))
     (one,) = await store.take("one", NOW, NOW + 60, 9, T)
     await store.take("two", NOW, NOW + 60, 9, T)
-    await ops.act(action(Verb.DISCARD), await entries(ops))
+    await admin.act(action(Verb.DISCARD), await entries(admin))
     assert not await store.finish(one, one.row, NOW, T)
     assert await store.acknowledge(added.event_id, "two", NOW, T)
-    after = await rows(ops, added)
+    after = await rows(admin, added)
     assert after["one"] == DeliveryRow("one", State.SUPERSEDED, DISCARDED, NOW + 60)
     assert after["two"].state is State.ACKNOWLEDGED
 
 
-async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, ops: Admin) -> None:
+async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, admin: Admin) -> None:
     """Acknowledged, replayed by another person, or acknowledged later meanwhile."""
     added = [await add(store, dead(), stage=Stage.ENDED) for _ in range(4)]
-    seen = await entries(ops)
+    seen = await entries(admin)
     await store.acknowledge(added[0].event_id, "one", NOW, T)
-    await ops.act(action(), seen[1:2])
+    await admin.act(action(), seen[1:2])
     await later(store, added[2])
-    assert await ops.act(action(), seen) == 1
-    states = [(await rows(ops, each))["one"].state for each in added]
+    assert await admin.act(action(), seen) == 1
+    states = [(await rows(admin, each))["one"].state for each in added]
     assert states == [State.ACKNOWLEDGED, State.QUEUED, State.DEAD, State.QUEUED]
 
 
-async def test_of_two_people_one_replays(place: Place, store: Store, ops: Admin) -> None:
+async def test_of_two_people_one_replays(place: Place, store: Store, admin: Admin) -> None:
     """However often and from wherever they do it at once."""
     for _ in range(20):
         await add(store, dead())
-    async with place.ops() as other:
-        seen = await entries(ops)
-        acts = (each.act(action(), seen) for each in (ops, other) * 3)
+    async with place.admin() as other:
+        seen = await entries(admin)
+        acts = (each.act(action(), seen) for each in (admin, other) * 3)
         assert sum(await asyncio.gather(*acts)) == 20
 
 
-async def test_who_did_what_is_kept(store: Store, ops: Admin) -> None:
+async def test_who_did_what_is_kept(store: Store, admin: Admin) -> None:
     """With all steps, on every delivery, newest first; for as long as dead letters."""
     for _ in range(5):
         await add(store, dead(), stage=Stage.ENDED)
-    seen = await entries(ops)
+    seen = await entries(admin)
     replay, discard = action(), action(Verb.DISCARD, who="bob", what="--event x")
-    assert [await ops.act(replay, part) for part in (seen[:2], seen[2:4])] == [2, 2]
-    assert await ops.act(discard, seen[4:]) == 1
+    assert [await admin.act(replay, part) for part in (seen[:2], seen[2:4])] == [2, 2]
+    assert await admin.act(discard, seen[4:]) == 1
     after = [replace(discard, deliveries=1), replace(replay, deliveries=4)]
-    assert list(await ops.actions(9)) == after
-    assert await ops.actions(1) == (after[0],)
-    assert [entry.action for entry in await entries(ops)] == [after[1]] * 4 + [after[0]]
+    assert list(await admin.actions(9)) == after
+    assert await admin.actions(1) == (after[0],)
+    assert [entry.action for entry in await entries(admin)] == [after[1]] * 4 + [after[0]]
     await store.prune(NOW + 599, 1, T)
-    assert len(await ops.actions(9)) == 2
+    assert len(await admin.actions(9)) == 2
     await store.prune(NOW + 600, 1, T)
-    assert await ops.actions(9) == ()
+    assert await admin.actions(9) == ()
 
 
-async def test_an_action_goes_in_steps(store: Store, ops: Admin) -> None:
+async def test_an_action_goes_in_steps(store: Store, admin: Admin) -> None:
     """No step is larger than the router can wait for, and together they are complete."""
     await asyncio.gather(*(add(store, dead(f"t{n % 4}")) for n in range(2 * STEP + 50)))
-    steps = [step async for step in carry_out(ops, action(), Selection(states=(State.DEAD,)))]
+    steps = [step async for step in carry_out(admin, action(), Selection(states=(State.DEAD,)))]
     assert [step.taken for step in steps] == [STEP, STEP, 50]
     assert all(step.changed == step.taken for step in steps)
-    counts = await ops.counts(Selection())
+    counts = await admin.counts(Selection())
     assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
 
 
-async def test_a_replay_remembers_how_far_it_has_come(store: Store, ops: Admin) -> None:
+async def test_a_replay_remembers_how_far_it_has_come(store: Store, admin: Admin) -> None:
     """With each step, until it is over; people see it in the action's text."""
     replay = action(what="archive all", since=NOW - 0.25)
     events = [
         Resend(record(first_at=NOW + n, stage=Stage.CLOSED), letter(b"%d" % n)) for n in range(3)
     ]
-    assert await ops.resend(replay, "one", events[:2]) == Resent(2, 2)
-    (stopped,) = await ops.actions(9)
+    assert await admin.resend(replay, "one", events[:2]) == Resent(2, 2)
+    (stopped,) = await admin.actions(9)
     assert stopped == replace(replay, deliveries=2, place=events[1].place)
     assert stopped.text == f"archive all up to {stamp(NOW + 1)} {events[1].record.event_id}"
-    assert await ops.resend(replay, "one", events[2:]) == Resent(1, 1)
-    assert await ops.resend(replay, "one", []) == Resent(0, 0)
-    assert await ops.actions(9) == (replace(replay, deliveries=3),)
+    assert await admin.resend(replay, "one", events[2:]) == Resent(1, 1)
+    assert await admin.resend(replay, "one", []) == Resent(0, 0)
+    assert await admin.actions(9) == (replace(replay, deliveries=3),)
     assert len(await store.take("one", NOW, NOW + 60, 9, T)) == 3
 
 
@@ -872,13 +872,13 @@ def failed(at: float = NOW, request: int = 1, retry: int = 0, **fields: Any) -> 
     return Tried(attempt.replace(**fields), request, retry)
 
 
-async def kept_attempts(ops: Admin, of: Record, target: str = "one") -> tuple[Tried, ...]:
-    dossier = await ops.dossier(of.event_id)
+async def kept_attempts(admin: Admin, of: Record, target: str = "one") -> tuple[Tried, ...]:
+    dossier = await admin.dossier(of.event_id)
     assert dossier is not None
     return dossier.attempts.get(target, ())
 
 
-async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Admin) -> None:
+async def test_a_failed_attempt_is_kept_with_its_row(store: Store, admin: Admin) -> None:
     """By every method that writes a row, with the receiver's own words, in order and numbered."""
     opened = await add(store, replace(awaiting(), tried=failed()), queued("two"))
     again = replace(awaiting(), tried=failed(NOW + 1, 2, status=None, msg="", delivered=False))
@@ -886,43 +886,43 @@ async def test_a_failed_attempt_is_kept_with_its_row(store: Store, ops: Admin) -
     (due,) = await store.take("two", NOW, NOW + 60, 1, T)
     retried = replace(queued("two", NOW + 9), retries=1, tried=failed(NOW + 2, 0, 1))
     assert await store.finish(due, retried, NOW, T)
-    assert await kept_attempts(ops, opened) == (
+    assert await kept_attempts(admin, opened) == (
         failed()._replace(number=1),
         again.tried._replace(number=2) if again.tried else None,
     )
-    assert await kept_attempts(ops, opened, "two") == (failed(NOW + 2, 0, 1)._replace(number=1),)
+    assert await kept_attempts(admin, opened, "two") == (failed(NOW + 2, 0, 1)._replace(number=1),)
 
 
-async def test_the_first_attempt_and_the_last_are_kept(store: Store, ops: Admin) -> None:
+async def test_the_first_attempt_and_the_last_are_kept(store: Store, admin: Admin) -> None:
     """The numbers show how many are not kept."""
     opened = await add(store, replace(awaiting(), tried=failed()))
     for number in range(2, 31):
         row = replace(awaiting(), tried=failed(NOW + number, number))
         assert await store.settle(settlement(opened, row, requests=number), T)
-    numbers = [each.number for each in await kept_attempts(ops, opened)]
+    numbers = [each.number for each in await kept_attempts(admin, opened)]
     assert numbers == [1, *range(11, 31)]
     assert len(numbers) == 1 + LAST
 
 
-async def test_an_attempt_that_failed_late_is_kept(store: Store, ops: Admin) -> None:
+async def test_an_attempt_that_failed_late_is_kept(store: Store, admin: Admin) -> None:
     """It adds a reason that was missing, and changes nothing else. Without such a delivery it is
     ignored."""
     opened = await add(store, queued("one"), DeliveryRow("two", State.QUEUED, "", NOW + 9))
     for target in ("one", "two", "three"):
         await store.missed(opened.event_id, target, failed(), T)
     await store.missed("no event", "one", failed(), T)
-    after = await rows(ops, opened)
+    after = await rows(admin, opened)
     assert after == {"one": queued("one"), "two": DeliveryRow("two", State.QUEUED, "code", NOW + 9)}
-    assert [len(await kept_attempts(ops, opened, name)) for name in ("one", "two")] == [1, 1]
+    assert [len(await kept_attempts(admin, opened, name)) for name in ("one", "two")] == [1, 1]
 
 
-async def test_a_lost_lease_keeps_no_attempt(store: Store, ops: Admin) -> None:
+async def test_a_lost_lease_keeps_no_attempt(store: Store, admin: Admin) -> None:
     """Only an attempt whose result was written is kept."""
     opened = await add(store, queued())
     (due,) = await store.take("one", NOW, NOW + 60, 1, T)
     assert await store.acknowledge(opened.event_id, "one", NOW, T)
     assert not await store.finish(due, replace(queued(), tried=failed()), NOW, T)
-    assert await kept_attempts(ops, opened) == ()
+    assert await kept_attempts(admin, opened) == ()
 
 
 async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) -> None:
@@ -944,80 +944,82 @@ async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) 
 async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
     """If a target's share is full its attempts are not kept, and all else goes on."""
     limits = replace(LIMITS, max_rows=2, share=0.5)
-    async with place.store(limits) as store, place.ops(limits) as ops:
+    async with place.store(limits) as store, place.admin(limits) as admin:
         opened = await add(store, awaiting("one"), queued("two", NOW + 9))
         assert (await store.usage(T)).full >= {"one", "two"}
         row = replace(awaiting(), tried=failed(NOW + 1, 2))
         assert await store.settle(settlement(opened, row, requests=2), T)
         await store.missed(opened.event_id, "two", failed(), T)
         assert (await found(store))[opened.event_id].requests == 2
-        assert await kept_attempts(ops, opened) == await kept_attempts(ops, opened, "two") == ()
+        assert await kept_attempts(admin, opened) == await kept_attempts(admin, opened, "two") == ()
 
 
 @pytest.mark.parametrize(
     "before", [awaiting(), queued(due_at=NOW + 7), DeliveryRow("one", State.DEAD, "dns")]
 )
-async def test_a_discard_is_taken_back(store: Store, ops: Admin, before: DeliveryRow) -> None:
+async def test_a_discard_is_taken_back(store: Store, admin: Admin, before: DeliveryRow) -> None:
     """The delivery gets its former state, retries and usage."""
     before = replace(before, retries=3)
     added = await add(store, before)
     used = (await store.usage(T)).deliveries
-    assert await ops.act(action(Verb.DISCARD), await entries(ops)) == 1
-    assert await ops.act(action(Verb.RESTORE), await entries(ops)) == 1
-    assert (await rows(ops, added))["one"] == before
+    assert await admin.act(action(Verb.DISCARD), await entries(admin)) == 1
+    assert await admin.act(action(Verb.RESTORE), await entries(admin)) == 1
+    assert (await rows(admin, added))["one"] == before
     assert {k: n for k, n in (await store.usage(T)).deliveries.items() if n} == used
 
 
-async def test_what_was_restored_is_not_its_old_holders(store: Store, ops: Admin) -> None:
+async def test_what_was_restored_is_not_its_old_holders(store: Store, admin: Admin) -> None:
     """An attempt in flight at the time of the discard comes too late, also after the restore."""
     added = await add(store, queued())
     (due,) = await store.take("one", NOW, NOW + 60, 9, T)
-    await ops.act(action(Verb.DISCARD), await entries(ops))
-    await ops.act(action(Verb.RESTORE), await entries(ops))
+    await admin.act(action(Verb.DISCARD), await entries(admin))
+    await admin.act(action(Verb.RESTORE), await entries(admin))
     assert not await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
-    assert (await rows(ops, added))["one"].state is State.QUEUED
+    assert (await rows(admin, added))["one"].state is State.QUEUED
 
 
-async def test_a_discard_of_0_2_0_is_restored(store: Store, ops: Admin) -> None:
+async def test_a_discard_of_0_2_0_is_restored(store: Store, admin: Admin) -> None:
     """As a dead letter, if its former state is stale: it is that before an earlier discard."""
     added = await add(store, dead("one"))
-    await ops.act(action(Verb.DISCARD), await entries(ops))
-    (entry,) = await entries(ops)
+    await admin.act(action(Verb.DISCARD), await entries(admin))
+    (entry,) = await entries(admin)
     stale = replace(entry, before=(State.SUPERSEDED, DISCARDED))
-    assert await ops.act(action(Verb.RESTORE), [stale]) == 1
-    assert (await rows(ops, added))["one"] == replace(dead("one"), reason="")
+    assert await admin.act(action(Verb.RESTORE), [stale]) == 1
+    assert (await rows(admin, added))["one"] == replace(dead("one"), reason="")
 
 
-async def test_nothing_is_awaited_from_a_caller_that_has_given_up(store: Store, ops: Admin) -> None:
+async def test_nothing_is_awaited_from_a_caller_that_has_given_up(
+    store: Store, admin: Admin
+) -> None:
     """A delivery that was awaited from it is restored as a dead letter."""
     added = await add(store, awaiting(), ends_at=NOW + 1)
-    assert await ops.act(action(Verb.DISCARD), await entries(ops)) == 1
+    assert await admin.act(action(Verb.DISCARD), await entries(admin)) == 1
     await store.end(NOW + 2, 10, T)
-    assert await ops.act(action(Verb.RESTORE), await entries(ops)) == 1
-    assert (await rows(ops, added))["one"] == DeliveryRow("one", State.DEAD, "timeout")
+    assert await admin.act(action(Verb.RESTORE), await entries(admin)) == 1
+    assert (await rows(admin, added))["one"] == DeliveryRow("one", State.DEAD, "timeout")
 
 
-async def test_what_stood_in_for_a_delivery_is_known(store: Store, ops: Admin) -> None:
+async def test_what_stood_in_for_a_delivery_is_known(store: Store, admin: Admin) -> None:
     """The event that superseded it, or that was acknowledged later."""
     await add(store, awaiting("one"))
     await add(store, awaiting("two"))
-    one, two = [entry.event_id for entry in await entries(ops)]
+    one, two = [entry.event_id for entry in await entries(admin)]
     await store.supersede([one], ["one"], NOW, T, "event-x")
     closing = await add(store, awaiting("two"))
     assert await store.settle(settlement(closing, acknowledged("two"), stage=Stage.CLOSED), T)
-    by = {entry.event_id: entry.later_event for entry in await entries(ops)}
+    by = {entry.event_id: entry.later_event for entry in await entries(admin)}
     assert (by[one], by[two]) == ("event-x", closing.event_id)
 
 
 # Pauses.
 
 
-async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Admin) -> None:
+async def test_a_pause_is_kept_until_it_is_over(store: Store, admin: Admin) -> None:
     """For every process. Another pause replaces it, and an old one is deleted."""
-    made = await pause(ops, "one", "10m", "a move", "ops")
+    made = await pause(admin, "one", "10m", "a move", "ops")
     assert made == Pause("one", NOW, NOW + 600, "a move", "ops")
-    assert await store.pauses(T) == await paused(ops) == (made,)
-    other = await pause(ops, "one", "1970-01-12T14:46:40Z", "a\tlonger\x1bmove", "night")
+    assert await store.pauses(T) == await paused(admin) == (made,)
+    other = await pause(admin, "one", "1970-01-12T14:46:40Z", "a\tlonger\x1bmove", "night")
     assert (other.until, other.because) == (NOW + 3600, "a longer\N{REPLACEMENT CHARACTER}move")
     assert await store.pauses(T) == (other,)
     await store.prune(other.until + LIMITS.keep_settled - 1, 9, T)
@@ -1026,15 +1028,15 @@ async def test_a_pause_is_kept_until_it_is_over(store: Store, ops: Admin) -> Non
     assert await store.pauses(T) == ()
 
 
-async def test_a_pause_is_ended_once(store: Store, ops: Admin) -> None:
+async def test_a_pause_is_ended_once(store: Store, admin: Admin) -> None:
     """With the name of the person; a target without a pause cannot be resumed."""
-    made = await pause(ops, "one", "10m", "a move", "ops")
-    assert await resume(ops, "two", "ops") is None
-    ended = await resume(ops, "one", "night")
+    made = await pause(admin, "one", "10m", "a move", "ops")
+    assert await resume(admin, "two", "ops") is None
+    ended = await resume(admin, "one", "night")
     assert ended == replace(made, until=NOW, resumed_by="night")
     assert await store.pauses(T) == (ended,)
-    assert await paused(ops) == ()
-    assert await resume(ops, "one", "day") is None
+    assert await paused(admin) == ()
+    assert await resume(admin, "one", "day") is None
 
 
 @pytest.mark.parametrize(
@@ -1051,12 +1053,12 @@ async def test_a_pause_is_ended_once(store: Store, ops: Admin) -> None:
     ],
 )
 async def test_a_pause_needs_an_end_and_a_reason(
-    ops: Admin, until: str, because: str, why: str
+    admin: Admin, until: str, because: str, why: str
 ) -> None:
     """Both within bounds; otherwise nothing is written."""
     with pytest.raises(ValueError, match=why):
-        await pause(ops, "one", until, because, "ops")
-    assert await paused(ops) == ()
+        await pause(admin, "one", until, because, "ops")
+    assert await paused(admin) == ()
 
 
 # Notices.

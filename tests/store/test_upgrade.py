@@ -61,8 +61,8 @@ def second(tmp_path: Path) -> Path:
     return Path(shutil.copy(SECOND, tmp_path / "store.db"))
 
 
-async def looked_at(ops: Admin) -> list[Dossier]:
-    found = [await ops.dossier(event_id) for event_id in EVENTS]
+async def looked_at(admin: Admin) -> list[Dossier]:
+    found = [await admin.dossier(event_id) for event_id in EVENTS]
     return [dossier for dossier in found if dossier is not None]
 
 
@@ -70,7 +70,7 @@ def standing(dossiers: Sequence[Dossier]) -> list[dict[str, tuple[str, str]]]:
     return [{e.row.target: (e.row.state, e.row.reason) for e in d.entries} for d in dossiers]
 
 
-#: What the file has.
+#: The states in the file.
 STANDING = [
     {"certificates": ("acknowledged", "acknowledged"), "ledger": ("awaiting", "code")},
     {"audit": ("queued", "timeout")},
@@ -82,11 +82,11 @@ STANDING = [
 @pytest.fixture
 async def upgraded(second: Path) -> AsyncIterator[tuple[SqliteStore, SqliteAdmin]]:
     store = await SqliteStore.open(second, LIMITS)
-    ops = await SqliteAdmin.open(second, LIMITS)
+    admin = await SqliteAdmin.open(second, LIMITS)
     try:
-        yield store, ops
+        yield store, admin
     finally:
-        await ops.close()
+        await admin.close()
         await store.close()
 
 
@@ -95,8 +95,8 @@ async def test_a_file_of_the_second_version_is_as_it_was(
 ) -> None:
     """Every event, body, delivery and attempt, the queue, the usage, actions, and later events are
     there; and its target can be paused."""
-    store, ops = upgraded
-    dossiers = await looked_at(ops)
+    store, admin = upgraded
+    dossiers = await looked_at(admin)
     assert standing(dossiers) == STANDING
     assert [json.loads(each.letter.event.body)["changes"] for each in dossiers] == [
         [f"id{number}"] for number in range(1, 5)
@@ -114,19 +114,19 @@ async def test_a_file_of_the_second_version_is_as_it_was(
         ("ledger", State.AWAITING): 1,
         ("ledger", State.DEAD): 1,
     }
-    assert [each.who for each in await ops.actions(9)] == ["ops@example"]
-    made = await pause(ops, "audit", "10m", "a move", "ops")
+    assert [each.who for each in await admin.actions(9)] == ["ops@example"]
+    made = await pause(admin, "audit", "10m", "a move", "ops")
     assert await store.pauses(T) == (made,)
 
 
 async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteAdmin]) -> None:
     """New attempts are kept, and an earlier discard can be restored."""
-    store, ops = upgraded
+    store, admin = upgraded
     (due,) = await store.take("audit", 5e9, 6e9, 9, T)
     assert await store.finish(due, replace(due.row, tried=TRIED), 5e9, T)
-    entries = [e async for page in ops.pages(Selection(event_ids=(EVENTS[3],)), 9) for e in page]
-    assert await ops.act(Action("undo", Verb.RESTORE, "ops", "", 1.0), entries) == 1
-    dossiers = await looked_at(ops)
+    entries = [e async for page in admin.pages(Selection(event_ids=(EVENTS[3],)), 9) for e in page]
+    assert await admin.act(Action("undo", Verb.RESTORE, "ops", "", 1.0), entries) == 1
+    dossiers = await looked_at(admin)
     assert dossiers[1].attempts == {"audit": (TRIED,)}
     assert standing(dossiers)[3]["ledger"] == ("dead", "")
 
@@ -224,9 +224,9 @@ async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) ->
         if not killed_at(call, number, path):
             break
         store = await SqliteStore.open(path, LIMITS)
-        ops = await SqliteAdmin.open(path, LIMITS)
-        assert standing(await looked_at(ops)) == STANDING
-        await ops.close()
+        admin = await SqliteAdmin.open(path, LIMITS)
+        assert standing(await looked_at(admin)) == STANDING
+        await admin.close()
         await store.close()
     assert number > 1
 
@@ -286,7 +286,7 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
         )
         old.add("before", row("one"), row("two", "queued"))
         new = await PostgresStore.open(address, LIMITS)
-        ops = await PostgresAdmin.open(address, LIMITS)
+        admin = await PostgresAdmin.open(address, LIMITS)
         try:
             assert (await new.find(b"\0", T))[0].record.event_id == "before"
             usage = await new.usage(T)
@@ -304,16 +304,16 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
             assert old.call("settle", json.dumps([again]), old.limits) == [(True, None)]
             assert (await new.usage(T)).first_ends == {"one": 2.0}
             assert {each[1] for each in old.call("used")} <= {"", *map(str, State)}
-            dossier = await ops.dossier("before")
+            dossier = await admin.dossier("before")
             assert dossier is not None
             assert dossier.attempts == {"one": (TRIED,)}
             assert [e.row.state for e in dossier.entries] == [State.AWAITING, State.DEAD]
             assert len(old.call("end_over", 3.0, 9, old.limits)) == 1
             assert old.call("prune", 1e9, 9, old.limits) == [(1,)]
-            assert await ops.dossier("before") is None
+            assert await admin.dossier("before") is None
             assert (await new.usage(T)).bytes == 1000
         finally:
-            await ops.close()
+            await admin.close()
             await new.close()
             old.close()
 

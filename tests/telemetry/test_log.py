@@ -619,38 +619,6 @@ def test_the_last_lines_are_written_at_the_end() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_processes_that_share_a_pipe_keep_their_lines_whole() -> None:
-    """Lines of up to PIPE_BUF bytes are never mixed, even if the pipe is full."""
-    code = (
-        "import os\n"
-        "from router.telemetry.log import Log\n"
-        "os.write(2, b'.'), os.read(0, 1)\n"
-        "log = Log(format='json')\n"
-        "for number in range(1_000): log.info('event', text='x' * (number % 3_000))\n"
-    )
-    reader, writer = os.pipe()
-    ready, up = os.pipe()
-    start, go = os.pipe()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=start,
-            stdout=writer,
-            stderr=up,
-            cwd=ROOT,
-            env=environment(),
-        )
-        for _ in range(3)
-    ]
-    assert b"".join(os.read(ready, 1) for _ in processes) == b"..."
-    for descriptor in (writer, ready, up, start, go):
-        os.close(descriptor)
-    with os.fdopen(reader, "rb", buffering=0) as stream:
-        lines = b"".join(iter(lambda: stream.read(1_000), b"")).splitlines()
-    assert [process.wait(PATIENCE) for process in processes] == [0, 0, 0]
-    assert len([json.loads(line) for line in lines]) == 3_000
-
-
 # Libraries.
 
 

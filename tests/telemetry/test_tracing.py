@@ -54,17 +54,17 @@ def test_traces_are_on(environ: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("OTEL_TRACES_EXPORTER", "zipkin", "it is none of otlp, none"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "the exporter must be otlp or none"),
         (
             "OTEL_EXPORTER_OTLP_PROTOCOL",
             "grpc",
-            "they are sent by http/protobuf alone",
+            "the protocol must be http/protobuf",
         ),
     ],
 )
 def test_unsupported_values_are_named(name: str, value: str, why: str) -> None:
     """The problem names the variable."""
-    assert tracing_by({**ASKED, name: value}) == (None, f"{name}: no traces, for {why}")
+    assert tracing_by({**ASKED, name: value}) == (None, f"{name}: no traces, {why}")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_values_that_opentelemetry_refuses(name: str, value: str) -> None:
     )
     output = _python(code, {**ASKED, name: value})
     assert "spans=None" in output
-    assert "no traces, for OpenTelemetry can't use a variable of its own: " in output
+    assert "no traces, OpenTelemetry rejects a variable: " in output
 
 
 #: Makes the import of OpenTelemetry fail.
@@ -96,7 +96,7 @@ def test_opentelemetry_is_not_installed() -> None:
         "print(tracing_by(os.environ).problem)"
     )
     assert _python(_WITHOUT + code) == (
-        "OTEL_EXPORTER_OTLP_ENDPOINT: no traces, for OpenTelemetry is not installed: "
+        "OTEL_EXPORTER_OTLP_ENDPOINT: no traces, OpenTelemetry is not installed: "
         "pip install 'ebaas-router[otel]'\n"
     )
 

@@ -46,33 +46,33 @@ def name_of(match: Match) -> str:
 
 
 async def matches(
-    question: Question, limit: int, sources: Sources, ops: Admin | None
+    question: Question, limit: int, sources: Sources, admin: Admin | None
 ) -> Iterator[Match]:
     """Return all that fits, the newest first: up to `limit` events of the store, and the lines of
     the archive, which are read during the iteration. An event may come several times.
 
     Raises StoreFailed; the iteration raises OSError."""
-    stored = await kept(ops, question, limit) if ops is not None else ()
+    stored = await kept(admin, question, limit) if admin is not None else ()
     return heapq.merge(sources.look(question), stored, key=lambda match: match.at, reverse=True)
 
 
 # The store.
 
 
-async def kept(ops: Admin, question: Question, limit: int) -> list[KeptStory]:
+async def kept(admin: Admin, question: Question, limit: int) -> list[KeptStory]:
     """Return the newest events that fit, up to `limit`. Raises StoreFailed."""
     fitting: list[KeptStory] = []
     candidates: list[KeptStory] = []
-    async for event in _candidates(ops, question):
+    async for event in _candidates(admin, question):
         candidates.append(event)
         if len(candidates) == _CANDIDATES:
-            fitting = await _newest(ops, question, limit, fitting, candidates)
+            fitting = await _newest(admin, question, limit, fitting, candidates)
             candidates = []
-    return await _newest(ops, question, limit, fitting, candidates)
+    return await _newest(admin, question, limit, fitting, candidates)
 
 
 async def _newest(
-    ops: Admin,
+    admin: Admin,
     question: Question,
     limit: int,
     fitting: list[KeptStory],
@@ -84,15 +84,15 @@ async def _newest(
     for event in sorted([*fitting, *candidates], key=lambda event: event.at, reverse=True):
         if len(newest) == limit:
             break
-        if event.event_id in known or await _fits(ops, question, event):
+        if event.event_id in known or await _fits(admin, question, event):
             newest.append(event)
     return newest
 
 
-async def _candidates(ops: Admin, question: Question) -> AsyncIterator[KeptStory]:
+async def _candidates(admin: Admin, question: Question) -> AsyncIterator[KeptStory]:
     """Yield the events that may fit, in the order of recording."""
     entries: list[Entry] = []
-    async for page in ops.pages(_selection(question), _PAGE):
+    async for page in admin.pages(_selection(question), _PAGE):
         for entry in page:
             if entries and entries[-1].seq != entry.seq:
                 yield _event(entries)
@@ -121,9 +121,9 @@ def _event(entries: list[Entry]) -> KeptStory:
     return KeptStory(last, entries[0].event_id, entries[0].event_key, tuple(entries))
 
 
-async def _fits(ops: Admin, question: Question, event: KeptStory) -> bool:
+async def _fits(admin: Admin, question: Question, event: KeptStory) -> bool:
     """Check what the store cannot: which field the text is in, and which target's code it is."""
-    dossier = await ops.dossier(event.event_id)
+    dossier = await admin.dossier(event.event_id)
     return dossier is not None and question.fits(caller_info(dossier))
 
 

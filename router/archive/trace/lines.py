@@ -148,24 +148,9 @@ def has_failed(result: AtTargetView) -> bool:
     return result["reason"] not in ("", "acknowledged")
 
 
-_NOTHING = {
-    "as": "",
-    "reason": "",
-    "skipped": "",
-    "ms": None,
-    "status": None,
-    "code": "",
-    "msg": "",
-    "detail": "",
-    "joined": False,
-    "late": False,
-}
-_TEXTS = [name for name, value in _NOTHING.items() if value == ""]
-
-
 def at_target(target: str, **fields: Any) -> AtTargetView:
     """Return a result with these fields, the others empty."""
-    return cast("AtTargetView", {"target": target, **_NOTHING, **fields})
+    return cast("AtTargetView", {**_at_target(target, {}), **fields})
 
 
 def parse_line(text: bytes) -> EventLine | None:
@@ -235,14 +220,19 @@ def _late(line: Mapping[str, Any], kind: LateKind) -> LateAttempt:
 def _at_target(target: str, result: Any) -> AtTargetView:
     if not isinstance(result, dict):
         return at_target(target)
-    return at_target(
-        target,
-        **{name: _text(result, name) for name in _TEXTS},
-        ms=_number(result, "ms"),
-        status=_whole(result, "status"),
-        joined=result.get("joined") is True,
-        late=result.get("late") is True,
-    )
+    return {
+        "target": target,
+        "as": _text(result, "as"),
+        "reason": _text(result, "reason"),
+        "skipped": _text(result, "skipped"),
+        "ms": _number(result, "ms"),
+        "status": _whole(result, "status"),
+        "code": _text(result, "code"),
+        "msg": _text(result, "msg"),
+        "detail": _text(result, "detail"),
+        "joined": result.get("joined") is True,
+        "late": result.get("late") is True,
+    }
 
 
 # The archive's files may be damaged: a value of the wrong type counts as missing.

@@ -161,12 +161,12 @@ def row_view(row: Row, *, body: bool) -> MatchView:
 _SAME = 30.0
 
 
-async def story_of(match: Match, sources: Sources, ops: Admin | None, *, body: bool) -> StoryView:
+async def story_of(match: Match, sources: Sources, admin: Admin | None, *, body: bool) -> StoryView:
     """Return the story of an event that was found. Raises StoreFailed and OSError."""
     dossier: Dossier | None = None
     pauses: Sequence[Pause] = ()
-    if ops is not None and match.event_id:
-        dossier, pauses = await ops.dossier(match.event_id), await paused(ops)
+    if admin is not None and match.event_id:
+        dossier, pauses = await admin.dossier(match.event_id), await paused(admin)
     lines: list[EventLine] = [match] if isinstance(match, CallerInfo) else []
     if match.event_id:
         lines = [*sources.look(Question(event_id=match.event_id))][::-1]

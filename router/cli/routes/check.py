@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from router.cli.annotations import CI_FORMATS, Checked, say_checked
 from router.cli.columns import counted
-from router.cli.options import BAD, GOOD, STDIN, Help, add_format
+from router.cli.options import BAD, GOOD, STDIN, Help, add_format, add_settings, read_setting
 from router.cli.printing import note, say_as, say_json, say_lines
 from router.cli.routes.inputs import (
     Input,
-    add_config,
     add_without_secrets,
     all_usable,
     annotated,
-    config_names,
+    check_stdin,
     problems_json,
     read_cases,
     read_config,
@@ -52,7 +51,8 @@ HELP = Help(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_config(parser)
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a routes.yaml, as --config")
+    add_settings(parser, "config", "secrets_dir")
     parser.add_argument(
         "--print",
         action="store_true",
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    names = config_names(args)
+    names = _names(args)
     if args.print:
         return _print(names, args)
     files = [_File(read_config(name, args), _tests(name), args.strict) for name in names]
@@ -78,6 +78,15 @@ def run(args: argparse.Namespace) -> int:
             for text in file.texts():
                 say_lines(text.splitlines())
     return GOOD if all(file.good for file in files) else BAD
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    """Return each FILE, or the configuration that `serve` would load."""
+    given: list[str] = args.files or []
+    if given and args.config is not None:
+        raise SettingInvalid("FILE and --config are the same: one of them can be given")
+    check_stdin(given)
+    return given or [str(read_setting(args, "config"))]
 
 
 def _print(names: Sequence[str], args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from router.cli.routes.inputs import (
     read_cases,
     read_config,
 )
-from router.config.comparison import Change, Comparison, Detail, Edit, Group, Move, edits_of
+from router.config.comparison import Change, Comparison, Edit, Group, Move, edits_of
 from router.config.document import shown
 from router.model.errors import SettingInvalid
 from router.routing.table import Route
@@ -247,23 +247,7 @@ def _edit(edit: Edit) -> Iterator[tuple[str, ...]]:
     if not edit.details:
         yield *name, edit.what, ""
     for detail in edit.details:
-        yield *name, detail.name, _detail(detail)
-
-
-def _detail(detail: Detail) -> str:
-    if detail.masked:
-        return f"changed ({_value(detail.after)})"
-    return f"{_value(detail.before)} → {_value(detail.after)}"
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_value(below)}" for name, below in value.items())
-    return few(value) if isinstance(value, list) else str(value)
+        yield *name, detail.name, str(detail)
 
 
 def _untried(compared: Comparison, edits: Sequence[Edit]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from router.cli.annotations import CI_FORMATS, Annotation, Checked, say_checked
-from router.cli.options import STDIN, add_settings, read_setting, stdin
+from router.cli.options import STDIN, read_setting, stdin
 from router.cli.printing import say_json
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
 from router.model.errors import ConfigInvalid, Problem, SettingInvalid, may
@@ -58,12 +58,6 @@ class Input(Generic[T]):
         )
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `config_names` reads."""
-    parser.add_argument("files", nargs="*", metavar="FILE", help="a routes.yaml, as --config")
-    add_settings(parser, "config", "secrets_dir")
-
-
 def add_without_secrets(parser: argparse.ArgumentParser) -> None:
     """Add the option of `read_config` for places without secrets, such as CI."""
     parser.add_argument(
@@ -72,15 +66,6 @@ def add_without_secrets(parser: argparse.ArgumentParser) -> None:
         help="let placeholders stand for tokens, signing secrets, headers, URLs and certificates "
         "whose variable or file is not there",
     )
-
-
-def config_names(args: argparse.Namespace) -> list[str]:
-    """Return each FILE, or the configuration that `serve` would load."""
-    given: list[str] = args.files or []
-    if given and args.config is not None:
-        raise SettingInvalid("FILE and --config are the same: one of them can be given")
-    check_stdin(given)
-    return given or [str(read_setting(args, "config"))]
 
 
 def check_stdin(files: Sequence[str]) -> None:

@@ -214,11 +214,8 @@ class _Story:
         reply, line = await self._send(SAMPLE)
         say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
         for number, route in enumerate(line["routes"]):
-            say(f"  {'matched by' if number == 0 else '':<14} {route}")
-        for name, delivery in line["targets"].items():
-            answer = f"{delivery['as']:<10} {_answer(delivery):<25} {delivery['ms']:>6.1f} ms"
-            say(f"  {name:<14} {answer}")
-        say(f"  {'reply':<14} {reply}")
+            say(f"  {'' if number else 'matched by':<14} {route}")
+        _print(line, reply)
         return line
 
     async def _show_retry(self, target: str) -> None:
@@ -227,12 +224,10 @@ class _Story:
         say("")
         say(f"Next, an event that {target} fails at first. EBaaS retries until it gets {SUCCESS}:")
         for _ in range(_REQUESTS):
-            _, line = await self._send(SECOND)
+            reply, line = await self._send(SECOND)
             say(f"  request {line['request']} of {line['of']}")
-            for name, delivery in line["targets"].items():
-                say(f"    {name:<14} {_answer(delivery)}")
-            say(f"    {'reply':<14} {line['code']}")
-            if line["code"] == SUCCESS:
+            _print(line, reply)
+            if reply.success:
                 return
             await asyncio.sleep(min(self._config.ebaas.schedule.waits[0], _LONGEST_WAIT))
 
@@ -248,7 +243,13 @@ class _Story:
         return reply, await self._lines.of(reply.request_id)
 
 
-def _answer(delivery: Mapping[str, Any]) -> str:
-    if "skipped" in delivery:
-        return f"not called again: {delivery['skipped']}"
-    return f"{delivery['reason']} (HTTP {delivery.get('status', '-')})"
+def _print(line: Mapping[str, Any], reply: Response) -> None:
+    """Print the deliveries in an event's log line, and the reply to EBaaS."""
+    for name, delivery in line["targets"].items():
+        if "skipped" in delivery:
+            result = f"not called again: {delivery['skipped']}"
+        else:
+            answer = f"{delivery['reason']} (HTTP {delivery.get('status', '-')})"
+            result = f"{answer:<25} {delivery['ms']:>6.1f} ms"
+        say(f"  {name:<14} {delivery['as']:<10} {result}")
+    say(f"  {'reply':<14} {reply}")

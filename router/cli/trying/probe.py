@@ -32,7 +32,7 @@ from router.cli.options import (
 )
 from router.cli.printing import NAME, note, say, say_as
 from router.cli.remote import add_ca, trust
-from router.cli.trying.request import parse_header, read_headers, read_secrets
+from router.cli.trying.request import add_header, parse_header, read_headers, read_secrets
 from router.config.loading import load
 from router.config.schema import is_own
 from router.config.settings import parse_count
@@ -105,14 +105,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_of_url(group: argparse._ArgumentGroup) -> None:
     about = "sign with it; may be ${NAME} or ${file:NAME}, as in routes.yaml; may be repeated"
     group.add_argument("--secret", action="append", metavar="SECRET", default=[], help=about)
-    group.add_argument(
-        "--header",
-        action="append",
-        type=value(parse_target_header),
-        default=[],
-        metavar="'NAME: VALUE'",
-        help="sent besides the router's own headers; variables are replaced; may be repeated",
-    )
+    add_header(group, parse_target_header)
     add_timeout(group, "one answer", "5s")
     group.add_argument(
         "--acknowledge",

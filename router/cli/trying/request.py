@@ -6,13 +6,13 @@ import argparse
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from router.cli.options import add_settings, read_setting
+from router.cli.options import add_settings, read_setting, value
 from router.cli.printing import NAME, milliseconds, note
 from router.cli.remote import trust
 from router.config.variables import Unresolved, Variables
@@ -64,6 +64,22 @@ def add_sign(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
         "headers that a target gets",
     )
     add_settings(parser, "secrets_dir")
+
+
+def add_header(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    parse: Callable[[str], tuple[str, str]],
+) -> None:
+    """Add `--header`, which `read_headers` reads."""
+    parser.add_argument(
+        "--header",
+        action="append",
+        type=value(parse),
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="a further header; ${NAME} and ${file:NAME} keep a token out of the command line; "
+        "may be repeated",
+    )
 
 
 def read_signer(args: argparse.Namespace) -> Signer | None:

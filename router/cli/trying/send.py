@@ -29,6 +29,7 @@ from router.cli.remote import add_ca, own_url, trust
 from router.cli.trying.request import (
     Request,
     Response,
+    add_header,
     add_sign,
     note_401,
     parse_header,
@@ -102,15 +103,7 @@ def _add_request(group: argparse._ArgumentGroup) -> None:
         help="where to send it (default where a `serve` with the same variables listens: "
         "http://127.0.0.1:8080/callback unless they say otherwise)",
     )
-    group.add_argument(
-        "--header",
-        action="append",
-        type=value(parse_header),
-        default=[],
-        metavar="'NAME: VALUE'",
-        help="sent besides content-type; ${NAME} and ${file:NAME} keep a token out of the command "
-        "line; may be repeated",
-    )
+    add_header(group, parse_header)
     add_sign(group)
     add_ca(group)
     add_timeout(group, "one request")

@@ -1,6 +1,6 @@
-"""YAML with positions, read strictly: bytes to a tree, and what is wrong with it.
+"""Reads YAML strictly, with positions: bytes to a tree, or to problems.
 
-Nothing is guessed and nothing is run. `reading` and `syntax` are the one door to PyYAML.
+`reading` and `syntax` are the one door to PyYAML.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 from router.config.document.excerpt import Shown
 from router.config.document.problems import (
     MAX_PROBLEMS,
-    WHOLE_FILE,
     Guesses,
     Problems,
-    Spot,
     did_you_mean,
     shown,
 )

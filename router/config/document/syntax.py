@@ -68,7 +68,7 @@ MISTAKES = [
     Mistake("quoted scalar: found unexpected", "this quote is never closed", at_begin=True),
     Mistake(
         "quoted scalar: ",
-        "a \\ in double quotes begins an escape, and this one is none: use single quotes",
+        "a \\ in double quotes begins an escape, and this is not one: use single quotes",
         at_begin=True,
     ),
     Mistake("an alias: ", "a value that starts with * has to be in quotes", at_begin=True),

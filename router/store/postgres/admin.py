@@ -158,7 +158,7 @@ def _stays(before: Row | None, action: Action) -> bool:
     return state in RETRIED or bool(action_id == action.action_id)
 
 
-#: How long a query may take, and a step of an action, in seconds.
+#: The timeouts of a query and of a step of an action, in seconds.
 READING, ACTING = 300.0, 5.0
 
 

@@ -202,7 +202,7 @@ def _parsed(url: str) -> dict[str, str]:
 
 Row = tuple[Any, ...]
 
-#: How long a request to cancel a call may take, in seconds. Nothing waits for it.
+#: The timeout of a request to cancel a call, in seconds. Nothing waits for it.
 CANCEL_TIMEOUT = 2.0
 
 

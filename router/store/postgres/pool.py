@@ -27,7 +27,7 @@ SELECT extract(epoch FROM clock_timestamp())::double precision,
     current_setting('transaction_read_only') = 'on'
 """
 
-#: How fast this machine's clock and the server's may drift apart, in seconds per second.
+#: The largest drift between this machine's clock and the server's, in seconds per second.
 _DRIFT = 0.0002
 
 
@@ -162,7 +162,7 @@ class Batch(Generic[Ask, Answer]):
 #: The most connections of a process. One carries the look-ups of thousands of events a second.
 SIZE = 4
 
-#: How long connecting may take, in seconds.
+#: The timeout for connecting, in seconds.
 CONNECT_TIMEOUT = 3.0
 
 #: The pauses between attempts to connect, in seconds: the first, and the longest.

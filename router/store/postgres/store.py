@@ -69,13 +69,13 @@ def _node(row: dict[str, Any]) -> Node:
 #: The most look-ups, and the most writes, that share a statement.
 LOOKUPS, WRITES = 256, 64
 
-#: How often the server's clock and timeline are queried, in seconds.
+#: The pause between two queries of the server's clock and timeline, in seconds.
 CLOCK_PAUSE = 10.0
 
 #: The server's timeline, which the names of its log's files begin with.
 _TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
 
-#: How long an attempt to revoke the credit of late events may take, and the pause between two, in
+#: The timeout of an attempt to revoke the credit of late events, and the pause between two, in
 #: seconds.
 _FENCE_TIMEOUT, _FENCE_PAUSE = 10.0, 0.5
 

@@ -21,8 +21,8 @@ from router.model.secret import Secret
 from router.store.protocol import NO_DOOR, Door, StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, migration
 
-#: How long a connection waits for a lock, in seconds: of another connection of this process, or of
-#: an operator's shell or backup.
+#: A connection waits so many seconds for a lock of another connection: of this process, or of an
+#: operator's shell or backup.
 BUSY_TIMEOUT = 2.0
 
 #: A start checks all of a file up to this size, which takes 0.1 s, and a sample of a larger one.
@@ -98,8 +98,11 @@ def lock_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-lock")
 
 
-#: The size of a lock file's text. One write always replaces all of it, so a reader never finds a
-#: half of it, and a full disk does not matter once the file is there.
+#: A lock file that is deleted just before it is locked is opened again, so many times at most.
+_LOCK_ATTEMPTS = 10
+
+#: The size of a lock file's text. One write always replaces all of it, so a reader never finds half
+#: of it, and a full disk does not matter once the file is there.
 _TEXT_SIZE = 2048
 
 
@@ -190,7 +193,7 @@ def _why_unowned(path: Path, error: OSError) -> str:
 
 def _locked(path: Path, door: Door) -> int:
     """Return the descriptor of a file's lock. Raises StartFailed and OSError."""
-    while True:
+    for _ in range(_LOCK_ATTEMPTS):
         # Not on the file itself: closing any descriptor of it would drop SQLite's own locks.
         lock = _open_lock(path, os.O_RDWR | os.O_CREAT)
         try:
@@ -206,13 +209,13 @@ def _locked(path: Path, door: Door) -> int:
         except BaseException:
             os.close(lock)
             raise
-        os.close(lock)  # somebody has just deleted it
+        os.close(lock)  # it has just been deleted
+    raise StartFailed(f"its lock {str(lock_of(path))!r} is replaced all the time")
 
 
 def _open_lock(path: Path, flags: int) -> int:
-    """Open a lock file. Whoever may write to the folder could put another file in its place: one
-    that we would overwrite, or one that its owner reads the key from. Raises StartFailed for such a
-    file, and OSError."""
+    """Open a lock file. Raises OSError, and StartFailed for a file that is not ours: a user who may
+    write to the folder could have us overwrite another file, or could read the key from his own."""
     lock_path = lock_of(path)
     try:
         # A pipe would block.
@@ -259,7 +262,8 @@ def _adopt(lock: int, path: Path) -> None:
 def _write(lock: int, door: Door) -> None:
     about = {"program": "ebaas-router", "pid": os.getpid(), "ops": door.url}
     text = json.dumps({**about, "key": door.key.reveal()}).encode()
-    os.pwrite(lock, text.ljust(_TEXT_SIZE), 0)
+    if os.pwrite(lock, text.ljust(_TEXT_SIZE), 0) < _TEXT_SIZE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def door_of(path: Path) -> Door:
@@ -292,8 +296,8 @@ Opened = TypeVar("Opened", bound="tuple[Owner | None, sqlite3.Connection]")
 
 
 async def open_in_thread(open_: Callable[[], Opened]) -> Opened:
-    """Call `open_file` or `open_existing` in a thread. If the caller is cancelled meanwhile, what
-    was opened is closed."""
+    """Call `open_file` or `open_existing` in a thread. If the caller is cancelled meanwhile, the
+    result is closed."""
     # A future and no task: the end of a loop would cancel a task.
     opening = asyncio.get_running_loop().run_in_executor(None, open_)
     try:
@@ -421,8 +425,6 @@ def _code(error: sqlite3.Error) -> int:
 def _make(path: Path) -> None:
     # An existing file is not opened here: closing it would release the locks that SQLite may hold
     # on it elsewhere in this process.
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(mode=0o700)
     if path.is_dir():
         raise _start_failed(path, "it is a folder")
     try:

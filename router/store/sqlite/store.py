@@ -52,7 +52,7 @@ from router.store.sqlite.statements import Statements
 #: Bytes of the disk that are left free: on a full disk, not even deleting works.
 DISK_RESERVE: Final = 16 * 1024 * 1024
 
-#: How long the store tries to revoke the credit of a write that came too late, in seconds.
+#: The timeout for revoking the credit of a write that came too late, in seconds.
 _REVOKE_TIMEOUT: Final = 60.0
 
 #: The most writes that share a commit.

@@ -230,9 +230,13 @@ def with_payload(line: bytes, body: bytes) -> bytes:
     return b'%b,"payload":%b}\n' % (line[:-2], payload)
 
 
+#: Shared by all threads: its last second is read and replaced as a whole.
+_STAMPS: Final = Lines("json")
+
+
 def stamp(at: float) -> str:
     """Format Unix time as in lines. It is rounded, so that a time read from a line comes out."""
-    return Lines("json").stamp(at + 0.0005)
+    return _STAMPS.stamp(at + 0.0005)
 
 
 def utc(at: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -24,24 +23,21 @@ GATHER: Final = 0.02
 #: Seconds between two ticks if no line comes.
 TICK_EVERY: Final = 1.0
 
-#: Bytes written in one system call. A pipe keeps only PIPE_BUF bytes together if other processes
-#: write into it as well.
-_FILE_BATCH, _BATCH = 64 * 1024, select.PIPE_BUF
+#: Bytes written in one system call.
+BATCH: Final = 64 * 1024
 
 
 class LogWriter:
     """Writes lines to a descriptor, which it owns. Thread-safe.
 
     Lines that the descriptor does not take, or that would have to wait beyond BOUND, are lost and
-    counted. A line of up to PIPE_BUF bytes (4,096) is never mixed with the output of other
-    processes that write to the same pipe; a longer line may be if the pipe is full.
+    counted.
     """
 
     def __init__(self, fd: int, tick: Callable[[], None]) -> None:
         """`tick` is called by the writing thread after each write, at least every TICK_EVERY."""
         self._fd = fd
         self._tick = tick
-        self._batch = _FILE_BATCH if stat.S_ISREG(os.fstat(fd).st_mode) else _BATCH
         self.is_closed = False
         #: The number of lines not written.
         self.lost = 0
@@ -114,7 +110,7 @@ class LogWriter:
         batch: list[bytes] = []
         size = 0
         for line in lines:
-            if batch and size + len(line) > self._batch:
+            if batch and size + len(line) > BATCH:
                 yield b"".join(batch)
                 batch, size = [], 0
             batch.append(line)
