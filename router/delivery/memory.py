@@ -206,7 +206,7 @@ class Memory:
         self._stand_ins: dict[bytes, BlindReply] = {}
         self._acknowledged: dict[DeliveryKey, float] = {}
         #: How many of these were written, and how many found no room, since the last question.
-        self._made_good = self._left_out = 0
+        self._written_late = self._left_out = 0
 
     def to_join(self, key: DeliveryKey, recalled: RequestMemory | None = None) -> Flight | None:
         """Return the attempt that a retry joins instead of repeating it.
@@ -357,10 +357,10 @@ class Memory:
             keys = list(islice(self._acknowledged, _STEP))
             await _all(self._write_acknowledged(key, ends - clock()) for key in keys)
 
-    def made_good(self) -> int:
+    def written_late(self) -> int:
         """Return how many pending acknowledgements were written since the last call."""
-        made_good, self._made_good = self._made_good, 0
-        return made_good
+        written_late, self._written_late = self._written_late, 0
+        return written_late
 
     def left_out(self) -> int:
         """Return how many never will be, for want of room, since the last call."""
@@ -395,13 +395,13 @@ class Memory:
             await self._store.supersede(
                 ids, given.reached, self._store.now(), timeout, given.event_id
             )
-            self._made_good += 1
+            self._written_late += 1
         if self._stand_ins.get(digest) is given:
             del self._stand_ins[digest]
 
     async def _write_acknowledged(self, key: DeliveryKey, timeout: float) -> None:
         at = self._acknowledged[key]
-        self._made_good += await self._store.acknowledge(key.event_id, key.target, at, timeout)
+        self._written_late += await self._store.acknowledge(key.event_id, key.target, at, timeout)
         del self._acknowledged[key]
         flight = self.attempts.get(key)
         if flight is not None and flight.is_over:

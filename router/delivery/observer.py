@@ -215,8 +215,8 @@ class Observer:
         detail = f"{count} acknowledgements can't wait for it: {MAX_OWED} do"
         self._log.warning("store", error="crowded", detail=detail)
 
-    def back(self, seconds: float, made_good: int) -> None:
-        self._log.info("store_back", seconds=round(seconds, 1), made_good=made_good)
+    def back(self, seconds: float, written_late: int) -> None:
+        self._log.info("store_back", seconds=round(seconds, 1), made_good=written_late)
         self._notifications.store_back(seconds)
 
     def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None:

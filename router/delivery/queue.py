@@ -77,7 +77,7 @@ class QueueWatcher(Protocol):
 
     def failed(self, error: StoreFailed) -> None: ...
 
-    def back(self, seconds: float, made_good: int) -> None:
+    def back(self, seconds: float, written_late: int) -> None:
         """The store works again after so many seconds; so many pending acknowledgements were
         written."""
         ...
@@ -193,7 +193,7 @@ class Queue:
         else:
             away = self._outage.succeed(name, time.monotonic()) if name else None
             if away is not None:
-                self._watcher.back(away, self._memory.made_good())
+                self._watcher.back(away, self._memory.written_late())
 
     async def tidy(self) -> bool:
         """End expired records and delete old rows in a small step; return whether there is more."""

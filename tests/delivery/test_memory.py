@@ -184,7 +184,7 @@ async def test_what_waits_for_the_store_is_bounded(
     left = [(await requests.left(body))[0][1]["two"] for body in bodies]
     assert left == [State.SUPERSEDED] * 2 + [State.AWAITING] * 2
     assert requests.scene.memory.left_out() == 2
-    assert requests.scene.memory.made_good() == 2
+    assert requests.scene.memory.written_late() == 2
 
 
 async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(

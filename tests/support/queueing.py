@@ -111,7 +111,7 @@ class Scene:
     def failed(self, error: StoreFailed) -> None:
         self.troubles.append(error)
 
-    def back(self, seconds: float, made_good: int) -> None:
+    def back(self, seconds: float, written_late: int) -> None:
         """The end of an outage is tested in test_faults.py."""
 
     def left_out(self, count: int) -> None:
