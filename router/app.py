@@ -27,7 +27,7 @@ from starlette.types import ASGIApp
 from router.archive.segments import SegmentStore
 from router.archive.writer import Archive
 from router.config.loading import Config, Look, Source
-from router.config.reload import Reload, Standing
+from router.config.reload import ConfigState, Reload
 from router.config.settings import AUTO, Settings, archive_folder
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
@@ -93,7 +93,7 @@ class RouterParts:
         self.settings = settings
         self.log = log
         self.tracing = tracing
-        self.standing = Standing(config, since=time.time(), tried=time.time())
+        self.config_state = ConfigState(config, since=time.time(), tried=time.time())
         #: How other nodes on the same store see this process.
         self.identity = Identity()
         self.probes = Probes()
@@ -117,7 +117,7 @@ class RouterParts:
         )
         self.reload = Reload(
             watched,
-            self.standing,
+            self.config_state,
             self.take,
             self.sender.sweep,
             log,
@@ -128,7 +128,7 @@ class RouterParts:
         self.watchdog = Watchdog(metrics, log, self.history.look)
         #: What the ops port reads of this process.
         self.insight = Insight(
-            self.report, self.describe, self.standing, self.intake, self.history, log
+            self.report, self.describe, self.config_state, self.intake, self.history, log
         )
 
     def in_force(self) -> InForce:
@@ -147,13 +147,13 @@ class RouterParts:
         """The health of this process."""
         ready, lag = self.probes.ready, self.watchdog.worst
         store = kind_of(self.settings.store)
-        return report_of(self.metrics, self.standing, ready=ready, store=store, lag=lag)
+        return report_of(self.metrics, self.config_state, ready=ready, store=store, lag=lag)
 
     def describe(self) -> Node:
         """This process as other nodes on the same store see it."""
         ready, lag = self.probes.ready, self.watchdog.worst
         self.measure()
-        return described(self.identity, self.metrics, self.standing, ready=ready, lag=lag)
+        return described(self.identity, self.metrics, self.config_state, ready=ready, lag=lag)
 
     def measure(self) -> None:
         """Update the gauges."""

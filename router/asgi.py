@@ -58,6 +58,6 @@ def create_app(middleware: Sequence[Middleware] = ()) -> Starlette:
         app = _Hosted.loaded(replace(settings, host="0.0.0.0"), log, middleware)
     except RouterError as error:
         sys.exit(f"ebaas-router: {error}")
-    for problem in app.warnings(app.reload.standing.config):
+    for problem in app.warnings(app.reload.config_state.config):
         log.warning("config", problem=problem)
     return app

@@ -203,7 +203,7 @@ WHAT_WAITS = [
                 state: ("short", owned("max", "unsettled_deliveries", f'state="{state}"'))
                 for state in ("awaiting", "queued", "dead")
             },
-            "first is given up in": ("s", chosen("gives_up:seconds")),
+            "first is given up in": ("s", chosen("expires:seconds")),
         },
     ),
     graph(
@@ -221,7 +221,7 @@ WHAT_WAITS = [
         THIRD,
         "Then it is a dead letter. EbaasRouterLastChance fires an hour before.",
         "s",
-        {"{{target}}": f"min by (target) ({chosen('gives_up:seconds')})"},
+        {"{{target}}": f"min by (target) ({chosen('expires:seconds')})"},
     ),
     graph(
         "New dead letters in an hour",

@@ -115,7 +115,7 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
 
     log = _log(settings)
     app = App.loaded(settings, log)
-    config = app.reload.standing.config
+    config = app.reload.config_state.config
     pair = pair_of(settings.tls_cert, settings.tls_key)
     tls = listener_tls(pair) if pair else None
     warnings = [*app.warnings(config), *(listener_warnings(pair, time.time()) if pair else ())]

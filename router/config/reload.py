@@ -55,7 +55,7 @@ class Reloaded:
 
 
 @dataclass(slots=True)
-class Standing:
+class ConfigState:
     """The configuration in force, and the last reloads. For logs, metrics, pages."""
 
     config: Config
@@ -77,7 +77,7 @@ class Reload:
     def __init__(
         self,
         watched: tuple[Source, Look] | None,
-        standing: Standing,
+        config_state: ConfigState,
         apply: Callable[[Config], Iterable[str]],
         sweep: Callable[[], Awaitable[None]],
         log: Log,
@@ -88,7 +88,7 @@ class Reload:
     ) -> None:
         """`apply` swaps the configuration on the event loop, must not fail, and returns warnings.
         `on_reload` gets each reload that changed or refused something."""
-        self.standing = standing
+        self.config_state = config_state
         self._watched = watched
         self._apply = apply
         self._sweep = sweep
@@ -114,9 +114,9 @@ class Reload:
         while self._watched is not None:
             if asked := await happens(self._asked, LOOK_EVERY):
                 self._asked.clear()
-            tried = self.standing.tried
+            tried = self.config_state.tried
             is_current = await self._look_safely(self._watched[0], asked)
-            if asked or self.standing.tried != tried:
+            if asked or self.config_state.tried != tried:
                 self.on_look(is_current)
             if not asked:
                 await self._sweep()
@@ -129,22 +129,22 @@ class Reload:
             self._log.error("fault", at=place_of(error))
             message = f"can't be taken for a fault of the router: {place_of(error)}"
             problem = Problem(str(source.path), 0, 0, "", message)
-            if problem not in self.standing.problems:
+            if problem not in self.config_state.problems:
                 self._refuse((problem,))
             return False
-        return self.standing.successful
+        return self.config_state.successful
 
     async def _look(self, source: Source, asked: bool) -> None:
         look = await asyncio.to_thread(source.look)
         if look.mark != self._seen:
             look = await self._settled(source, look)
-        if look.mark != self._seen or (asked and not self.standing.successful):
+        if look.mark != self._seen or (asked and not self.config_state.successful):
             self._seen = look.mark
             await self._load(source, look, asked)
         elif asked:
             self._unchanged()
-        elif not self.standing.successful and self._clock() - self._reminded > REMIND:
-            self._complain(self.standing.problems)
+        elif not self.config_state.successful and self._clock() - self._reminded > REMIND:
+            self._complain(self.config_state.problems)
 
     async def _settled(self, source: Source, look: Look) -> Look:
         """Return a look that agrees with the one before it."""
@@ -156,7 +156,7 @@ class Reload:
             look = again
 
     async def _load(self, source: Source, look: Look, asked: bool) -> None:
-        self.standing.tried = time.time()
+        self.config_state.tried = time.time()
         try:
             if look.problems:
                 raise ConfigInvalid(look.problems)
@@ -164,25 +164,25 @@ class Reload:
         except ConfigInvalid as error:
             self._refuse(error.problems)
             return
-        if config.hash != self.standing.config.hash:
+        if config.hash != self.config_state.config.hash:
             self._swap(config, words, names)
-        elif asked or not self.standing.successful:
+        elif asked or not self.config_state.successful:
             self._unchanged()
-        self.standing.successful, self.standing.problems = True, ()
+        self.config_state.successful, self.config_state.problems = True, ()
 
     def _refuse(self, problems: tuple[Problem, ...]) -> None:
-        self.standing.successful, self.standing.problems = False, problems
-        self._remember(Reloaded(self.standing.tried, "", problems=tuple(_few(problems))))
+        self.config_state.successful, self.config_state.problems = False, problems
+        self._remember(Reloaded(self.config_state.tried, "", problems=tuple(_few(problems))))
         self._metrics.reloads["refused"] += 1
         self._complain(problems)
 
     def measure(self) -> None:
         """Update the metrics about the configuration in force."""
-        standing, metrics = self.standing, self._metrics
-        metrics.configuration = {"hash": standing.config.hash}
-        metrics.configuration_since = standing.since
-        metrics.reload_successful = int(standing.successful)
-        faulty = {problem.file: problem.owner for problem in standing.problems}
+        config_state, metrics = self.config_state, self._metrics
+        metrics.configuration = {"hash": config_state.config.hash}
+        metrics.configuration_since = config_state.since
+        metrics.reload_successful = int(config_state.successful)
+        faulty = {problem.file: problem.owner for problem in config_state.problems}
         metrics.reload_refused = {
             name: ", ".join(_few(sorted(set(filter(None, values)))))
             for name, values in (("file", faulty), ("owner", faulty.values()))
@@ -195,26 +195,26 @@ class Reload:
         """Load, and format the changes in words and by the log line's fields. Runs in a thread: the
         words about 10,000 changed routes would hold the loop for 20 ms."""
         config = source.load(files)
-        edits = edits_of(self.standing.config, config)
-        names = {**_named(edits), **_files_changed(self.standing.config, config)}
+        edits = edits_of(self.config_state.config, config)
+        names = {**_named(edits), **_files_changed(self.config_state.config, config)}
         return config, tuple(_few(edits)), names
 
     def _unchanged(self) -> None:
         self._metrics.reloads["unchanged"] += 1
-        self._log.info("reload", result="unchanged", config=self.standing.config.hash)
+        self._log.info("reload", result="unchanged", config=self.config_state.config.hash)
 
     def _swap(self, config: Config, words: tuple[str, ...], names: dict[str, list[str]]) -> None:
         warnings = self._apply(config)
-        self.standing.config = config
-        self.standing.since = time.time()
-        self._remember(Reloaded(self.standing.since, config.hash, words))
+        self.config_state.config = config
+        self.config_state.since = time.time()
+        self._remember(Reloaded(self.config_state.since, config.hash, words))
         self._metrics.reloads["taken"] += 1
         self._log.info("reload", result="taken", config=config.hash, **names)
         for problem in warnings:
             self._log.warning("config", problem=problem)
 
     def _remember(self, reloaded: Reloaded) -> None:
-        self.standing.reloads.appendleft(reloaded)
+        self.config_state.reloads.appendleft(reloaded)
         self._on_reload(reloaded)
 
     def _complain(self, problems: tuple[Problem, ...]) -> None:
@@ -223,7 +223,7 @@ class Reload:
         self._log.error(
             "reload",
             result="refused",
-            still=self.standing.config.hash,
+            still=self.config_state.config.hash,
             **({"owners": owners} if owners else {}),
             problems=[str(problem) for problem in problems[:_MAX_NAMED]],
             more=max(0, len(problems) - _MAX_NAMED),

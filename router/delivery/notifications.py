@@ -252,7 +252,7 @@ class Notifications:
         """Report targets whose first event expires soon."""
         for target, at in expires_at.items():
             if at <= now + LAST_CHANCE:
-                self.notify(DELIVERY_LAST_CHANCE, {"gives_up": utc(at)}, target)
+                self.notify(DELIVERY_LAST_CHANCE, {"expires_at": utc(at)}, target)
 
     def reloaded(self, config: str, changes: Sequence[str], problems: Sequence[str]) -> None:
         """A configuration was taken into force, or refused for its problems."""
@@ -335,8 +335,8 @@ class Notifications:
             return {}
         numbers = self._metrics.of(name)
         waiting = numbers.unsettled[State.AWAITING] + numbers.unsettled[State.QUEUED]
-        gives_up = {} if numbers.gives_up is None else {"gives_up": utc(numbers.gives_up)}
-        return {"owner": target.owner, "waiting": waiting, **gives_up}
+        expires_at = {} if numbers.expires_at is None else {"expires_at": utc(numbers.expires_at)}
+        return {"owner": target.owner, "waiting": waiting, **expires_at}
 
     def _put(self, notification: Notification) -> None:
         before = self._waiting.get(notification.key)

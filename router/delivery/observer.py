@@ -228,12 +228,12 @@ class Observer:
         metrics.oldest_unsettled = 0 if usage.oldest is None else max(0.0, now - usage.oldest)
         for numbers in metrics.targets.values():
             numbers.unsettled.update(dict.fromkeys(UNSETTLED, 0))
-            numbers.gives_up = None
+            numbers.expires_at = None
         for (target, state), count in usage.deliveries.items():
             metrics.of(target).unsettled[state] += count
         for target, at in expires_at.items():
             numbers = metrics.of(target)
-            numbers.gives_up = min(at, numbers.gives_up or at)
+            numbers.expires_at = min(at, numbers.expires_at or at)
         self._notifications.expires_at(expires_at, now)
         if passed := self._alarm.look(usage.fullest):
             self._log.warning(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from secrets import token_urlsafe
 
 from router import __version__
-from router.config.reload import Standing
+from router.config.reload import ConfigState
 from router.model.event import SUCCESS, new_id
 from router.model.secret import Secret
 from router.store.protocol import BEAT, Door, Node, Nodes, StoreFailed, Trouble
@@ -92,7 +92,7 @@ class Heartbeat:
 
 
 def described(
-    identity: Identity, metrics: Metrics, standing: Standing, *, ready: bool, lag: float
+    identity: Identity, metrics: Metrics, config_state: ConfigState, *, ready: bool, lag: float
 ) -> Node:
     """Return the current state of this process; `lag` is the loop's worst of the last minute, in
     seconds."""
@@ -102,7 +102,7 @@ def described(
         pid=os.getpid(),
         address=identity.address,
         version=__version__,
-        config=standing.config.hash,
+        config=config_state.config.hash,
         uptime=time.monotonic() - identity.started,
         ready=ready,
         figures={
@@ -112,11 +112,11 @@ def described(
             "unrecorded": sum(metrics.unrecorded.values()),
             "lag_seconds": round(lag, 4),
         },
-        troubles=_troubles(metrics, standing),
+        troubles=_troubles(metrics, config_state),
     )
 
 
-def _troubles(metrics: Metrics, standing: Standing) -> tuple[Trouble, ...]:
+def _troubles(metrics: Metrics, config_state: ConfigState) -> tuple[Trouble, ...]:
     troubles = [
         Trouble(numbers.failure.at, f"{name}: {numbers.failure.reason}")
         for name, numbers in metrics.targets.items()
@@ -124,8 +124,8 @@ def _troubles(metrics: Metrics, standing: Standing) -> tuple[Trouble, ...]:
     ]
     if metrics.store_failed_at:
         troubles.append(Trouble(metrics.store_failed_at, f"store: {metrics.store_error}"))
-    if not standing.successful:
-        count, file = len(standing.problems), standing.problems[0].file
+    if not config_state.successful:
+        count, file = len(config_state.problems), config_state.problems[0].file
         why = f"refused, {count} problem{'' if count == 1 else 's'} in {file}"
-        troubles.append(Trouble(standing.tried, f"configuration: {why}"))
+        troubles.append(Trouble(config_state.tried, f"configuration: {why}"))
     return tuple(sorted(troubles, key=lambda each: -each.at)[:MAX_TROUBLES])

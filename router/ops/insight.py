@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from router.config.explaining import Explained, RefusedEvent, explained, refused
-from router.config.reload import Standing
+from router.config.reload import ConfigState
 from router.model.errors import Refused
 from router.model.event import Event
 from router.ops.hour import History
@@ -33,7 +33,7 @@ class Report:
 
     #: A copy.
     metrics: Metrics
-    standing: Standing
+    config_state: ConfigState
     ready: bool
     #: The kind of the store, and which database, without user and password; `""` on this machine.
     store: tuple[str, str]
@@ -44,10 +44,12 @@ class Report:
 
 
 def report_of(
-    metrics: Metrics, standing: Standing, *, ready: bool, store: tuple[str, str], lag: float
+    metrics: Metrics, config_state: ConfigState, *, ready: bool, store: tuple[str, str], lag: float
 ) -> Report:
     """Return a report; called on the event loop."""
-    return Report(metrics.copy(), replace(standing), ready, store, lag, len(asyncio.all_tasks()))
+    return Report(
+        metrics.copy(), replace(config_state), ready, store, lag, len(asyncio.all_tasks())
+    )
 
 
 def utc_or_none(at: float | None) -> str | None:
@@ -62,7 +64,7 @@ class Insight:
         self,
         report: Callable[[], Report],
         describe: Callable[[], Node],
-        standing: Standing,
+        config_state: ConfigState,
         intake: Intake,
         history: History,
         log: Log,
@@ -70,7 +72,7 @@ class Insight:
         #: Returns the state of the process.
         self.report = report
         self._describe = describe
-        self.standing = standing
+        self.config_state = config_state
         self._intake = intake
         #: Returns the counts of each minute of the last hour, by the minute's number.
         self.minutes = history.minutes
@@ -78,7 +80,7 @@ class Insight:
 
     def owner_of(self, target: str) -> str:
         """Return a target's owner, `""` if it is not in the configuration."""
-        known = self.standing.config.table.targets.get(target)
+        known = self.config_state.config.table.targets.get(target)
         return "" if known is None else known.owner
 
     def node(self) -> NodeView:
@@ -97,4 +99,4 @@ class Insight:
                 event = self._intake.read(json.dumps(content).encode())
         except Refused as error:
             return refused(error)
-        return explained(event, self.standing.config, whole=whole)
+        return explained(event, self.config_state.config, whole=whole)

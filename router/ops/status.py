@@ -141,23 +141,23 @@ def _process(report: Report) -> _Check:
 
 def _configuration(report: Report) -> _Check:
     """Check the configuration in force and the last reload."""
-    standing, differ = report.standing, report.metrics.configurations_differ
-    problems, tried = standing.problems, utc(standing.tried)
+    config_state, differ = report.config_state, report.metrics.configurations_differ
+    problems, tried = config_state.problems, utc(config_state.tried)
     check = _Check(
         "configuration",
-        hash=standing.config.hash,
-        since=utc(standing.since),
-        routes=len(standing.config.table.routes),
-        targets=len(standing.config.table.targets),
+        hash=config_state.config.hash,
+        since=utc(config_state.since),
+        routes=len(config_state.config.table.routes),
+        targets=len(config_state.config.table.targets),
         last_reload={
             "at": tried,
-            "successful": standing.successful,
+            "successful": config_state.successful,
             # In the loader's words: with their positions, without any secret.
             "problems": [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]],
             "more": max(0, len(problems) - MAX_SHOWN_PROBLEMS),
         },
     )
-    if not standing.successful:
+    if not config_state.successful:
         check.add("file_refused", at=tried, count=_Count(len(problems)))
     if differ > ROLL_OUT:
         check.add("nodes_differ", seconds=round(differ))

@@ -286,8 +286,8 @@ class TargetMetrics:
         "(queued), and dead letters, without those whose body was acknowledged later.",
         _STATE,
     )
-    gives_up: float | None = gauge(
-        "gives_up_timestamp_seconds",
+    expires_at: float | None = gauge(
+        "expires_timestamp_seconds",
         "Earliest time of the last retry, by EBaaS or by the queue, of an event that still needs "
         "the target. Absent while nothing in the store waits for the target.",
         may_be_absent=True,

@@ -47,14 +47,14 @@ def test_a_long_list_of_problems_is_folded(router: Troubled, ops: Visitor) -> No
     def multiply(route: Route) -> None:
         answer = route.fetch()
         [ledger] = [each for each in answer.json()["targets"] if each["name"] == "ledger"]
-        ledger["gives_up"] = "2026-01-01T00:00:00Z"
+        ledger["expires_at"] = "2026-01-01T00:00:00Z"
         many = [{**ledger, "name": f"ledger-{number}"} for number in range(50)]
         route.fulfill(response=answer, json={"targets": many})
 
     router.post("many")
     ops.page.route("**/api/v1/targets", multiply)
     ops.go("")
-    ops.sees("why.gives_up_next")
+    ops.sees("why.expires_next")
     last = ops.page.locator(".wrongs").get_by_text("ledger-49", exact=True)
     expect(last).to_be_hidden()
     ops.page.locator("main summary").click()

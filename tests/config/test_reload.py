@@ -23,7 +23,7 @@ from router.config import reload as reloading
 from router.config.comparison import Edit, edits_of
 from router.config.files import Written
 from router.config.loading import Config, Source
-from router.config.reload import Reload, Standing
+from router.config.reload import ConfigState, Reload
 from router.config.settings import Settings
 from router.net.listening import listen
 from router.ops.insight import report_of
@@ -331,12 +331,12 @@ class Watching:
     ) -> None:
         source = Source(path, {}, None)
         look = source.look()
-        self.standing = Standing(source.load(look.files), since=0.0, tried=0.0)
+        self.config_state = ConfigState(source.load(look.files), since=0.0, tried=0.0)
         self.metrics, self.stream, self.sweeps = Metrics(), io.StringIO(), 0
         log = Log(self.stream, "json")
         watched = (source, look)
         self.reload = Reload(
-            watched, self.standing, apply, self.sweep, log, self.metrics, **options
+            watched, self.config_state, apply, self.sweep, log, self.metrics, **options
         )
         #: True if the file was in force, after each look.
         self.looks: list[bool] = []
@@ -439,13 +439,13 @@ async def test_a_configuration_that_a_fault_kept_out_is_tried_again(
         return []
 
     watching = watch(apply=take)
-    standing, before = watching.standing, watching.standing.config.hash
+    config_state, before = watching.config_state, watching.config_state.config.hash
     (tmp_path / "routes.yaml").write_text(table("two"))
     assert not await watching.look()
-    assert (standing.successful, standing.config.hash) == (False, before)
+    assert (config_state.successful, config_state.config.hash) == (False, before)
     assert await watching.look()
-    assert (standing.successful, standing.problems) == (True, ())
-    assert standing.config.hash != before
+    assert (config_state.successful, config_state.problems) == (True, ())
+    assert config_state.config.hash != before
 
 
 async def test_a_refusal_is_repeated_every_five_minutes(
@@ -456,7 +456,7 @@ async def test_a_refusal_is_repeated_every_five_minutes(
     now = [1000.0]
     monkeypatch.setattr(reloading, "LOOK_EVERY", 0.005)
     watching = watch(clock=lambda: now[0])
-    standing, file = watching.standing, tmp_path / "routes.yaml"
+    config_state, file = watching.config_state, tmp_path / "routes.yaml"
 
     async def refusals_at(moment: float) -> list[list[str]]:
         """Return the problems logged by then, after two whole looks."""
@@ -465,14 +465,14 @@ async def test_a_refusal_is_repeated_every_five_minutes(
         return [line["problems"] for line in watching.lines if line.get("result") == "refused"]
 
     file.write_text("version: 1\nroutes: 7\n")
-    await until(lambda: not standing.successful)
+    await until(lambda: not config_state.successful)
     first = await refusals_at(1000.0 + 299.0)
     assert len(first) == 1
     for moment, count in ((1301.0, 2), (1600.0, 2), (1602.0, 3)):
         assert await refusals_at(moment) == first * count
     assert watching.metrics.reloads["refused"] == 1
     file.write_text(table("two"))
-    await until(lambda: standing.successful)
+    await until(lambda: config_state.successful)
     assert await refusals_at(9000.0) == first * 3
 
 
@@ -486,7 +486,7 @@ async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, wat
         file.write_text(text)
         await watching.look()
         watching.reload.measure()
-        report = report_of(metrics, watching.standing, ready=True, store=("none", ""), lag=0.0)
+        report = report_of(metrics, watching.config_state, ready=True, store=("none", ""), lag=0.0)
         return status_of(report, time.time())["configuration"]["last_reload"]["problems"]
 
     [problem] = await problems_with(f"{good}nonsense: 1\n")

@@ -88,7 +88,7 @@ async def test_it_has_the_contracts_own_form(store: Store) -> None:
     """Any receiver accepts it; it has the target's owner, its answer and what waits for it."""
     one = Process(store, to("bot"))
     one.metrics.of("ledger").unsettled.update({State.AWAITING: 30, State.QUEUED: 7, State.DEAD: 5})
-    one.metrics.of("ledger").gives_up = 1_003_600.0
+    one.metrics.of("ledger").expires_at = 1_003_600.0
     one.fails()
     (body,) = await one.sends()
     assert not list(SCHEMA.faults(body))
@@ -102,7 +102,7 @@ async def test_it_has_the_contracts_own_form(store: Store) -> None:
         "detail": {
             "owner": "team ledger",
             "waiting": 37,
-            "gives_up": "1970-01-12T14:46:40Z",
+            "expires_at": "1970-01-12T14:46:40Z",
             "since": "1970-01-12T13:46:40Z",
             "attempts": 12,
             "reason": "code",

@@ -19,7 +19,7 @@ from router import __version__
 from router.config import loading
 from router.config.holders import TokenHolder
 from router.config.loading import Config
-from router.config.reload import Standing
+from router.config.reload import ConfigState
 from router.config.settings import Settings
 from router.contract.intake import Intake
 from router.model.build import COMPILED
@@ -67,10 +67,10 @@ class Process:
     """The parts of a router that the ops port reads."""
 
     def __init__(self, **top: Any) -> None:
-        self.standing = Standing(configured(**top), since=1000.0, tried=1000.0)
+        self.config_state = ConfigState(configured(**top), since=1000.0, tried=1000.0)
         self.metrics = Metrics()
-        self.metrics.adopt(self.standing.config.table.targets)
-        for name, target in self.standing.config.table.targets.items():
+        self.metrics.adopt(self.config_state.config.table.targets)
+        for name, target in self.config_state.config.table.targets.items():
             self.metrics.of(name).about = {"owner": target.owner, "role": "required"}
         self.metrics.reload_successful = 1
         self.ready = True
@@ -78,7 +78,9 @@ class Process:
 
     def report(self) -> Report:
         store = ("sqlite", "")
-        return report_of(self.metrics, self.standing, ready=self.ready, store=store, lag=self.lag)
+        return report_of(
+            self.metrics, self.config_state, ready=self.ready, store=store, lag=self.lag
+        )
 
     def status(self) -> dict[str, Any]:
         return status_of(self.report(), time.time())
@@ -97,10 +99,10 @@ class Process:
     def insight(self, log: Log) -> Insight:
         def describe() -> Node:
             ready, lag = self.ready, self.lag
-            return described(Identity(), self.metrics, self.standing, ready=ready, lag=lag)
+            return described(Identity(), self.metrics, self.config_state, ready=ready, lag=lag)
 
         history = History(self.metrics, time.time())
-        return Insight(self.report, describe, self.standing, Intake.of(None), history, log)
+        return Insight(self.report, describe, self.config_state, Intake.of(None), history, log)
 
 
 #: Changes something about a router.
@@ -226,7 +228,7 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
     """With some of its problems, and the number of the others."""
     process = Process()
     problems = [Problem("routes.yaml", line, 3, "targets", "wrong") for line in range(1, 31)]
-    process.standing.successful, process.standing.problems = False, tuple(problems)
+    process.config_state.successful, process.config_state.problems = False, tuple(problems)
     (reason,) = process.reasons()
     shown = process.status()["configuration"]["last_reload"]
     assert reason.endswith("30 problems")

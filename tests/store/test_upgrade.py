@@ -66,7 +66,7 @@ async def looked_at(admin: Admin) -> list[Dossier]:
     return [dossier for dossier in found if dossier is not None]
 
 
-def standing(dossiers: Sequence[Dossier]) -> list[dict[str, tuple[str, str]]]:
+def config_state(dossiers: Sequence[Dossier]) -> list[dict[str, tuple[str, str]]]:
     return [{e.row.target: (e.row.state, e.row.reason) for e in d.entries} for d in dossiers]
 
 
@@ -97,7 +97,7 @@ async def test_a_file_of_the_second_version_is_as_it_was(
     there; and its target can be paused."""
     store, admin = upgraded
     dossiers = await looked_at(admin)
-    assert standing(dossiers) == STANDING
+    assert config_state(dossiers) == STANDING
     assert [json.loads(each.letter.event.body)["changes"] for each in dossiers] == [
         [f"id{number}"] for number in range(1, 5)
     ]
@@ -128,7 +128,7 @@ async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteAdmin]
     assert await admin.act(Action("undo", Verb.RESTORE, "ops", "", 1.0), entries) == 1
     dossiers = await looked_at(admin)
     assert dossiers[1].attempts == {"audit": (TRIED,)}
-    assert standing(dossiers)[3]["ledger"] == ("dead", "")
+    assert config_state(dossiers)[3]["ledger"] == ("dead", "")
 
 
 async def test_an_upgraded_file_keeps_hops_from_now_on(second: Path) -> None:
@@ -225,7 +225,7 @@ async def test_an_upgrade_survives_a_kill_anywhere(call: str, tmp_path: Path) ->
             break
         store = await SqliteStore.open(path, LIMITS)
         admin = await SqliteAdmin.open(path, LIMITS)
-        assert standing(await looked_at(admin)) == STANDING
+        assert config_state(await looked_at(admin)) == STANDING
         await admin.close()
         await store.close()
     assert number > 1

@@ -140,17 +140,17 @@ async def test_the_queue_is_counted_until_its_dead_letter(store: Path) -> None:
         assert metrics.store_events == 1
         assert metrics.store_bytes > 0
         assert metrics.oldest_unsettled >= 0
-        gives_up = metrics.of("bad").gives_up
-        assert gives_up is not None
+        expires_at = metrics.of("bad").expires_at
+        assert expires_at is not None
         failure = metrics.of("bad").failure
         assert failure is not None
-        assert gives_up >= failure.at
+        assert expires_at >= failure.at
         await router.line("dead_letter")
         assert some(metrics.of("bad").retries) == {"code": 3}
         assert some(metrics.of("bad").dead_letters) == {"code": 1}
         await until(lambda: some(metrics.of("bad").unsettled) == {"dead": 1})
         assert metrics.oldest_unsettled == 0
-        assert metrics.of("bad").gives_up is None
+        assert metrics.of("bad").expires_at is None
 
 
 async def test_a_record_that_nobody_claims_is_counted_when_it_ends(store: Path) -> None:

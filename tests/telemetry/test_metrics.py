@@ -96,8 +96,8 @@ def test_an_absent_number_has_no_series() -> None:
 
     def shown(at: float | None) -> float | None:
         metrics = counting("ledger")
-        metrics.of("ledger").gives_up = at
-        name = "ebaas_router_gives_up_timestamp_seconds", frozenset({("target", "ledger")})
+        metrics.of("ledger").expires_at = at
+        name = "ebaas_router_expires_timestamp_seconds", frozenset({("target", "ledger")})
         return series(metrics.copy()).get(name)
 
     assert shown(None) is None
@@ -316,7 +316,7 @@ def test_queries_name_existing_metrics(page: str) -> None:
     metrics = counting("ledger")
     metrics.configuration, metrics.of("ledger").about = {"hash": "abc"}, {"owner": "payments"}
     metrics.reload_refused = {"file": "routes.yaml", "owner": "payments"}
-    metrics.of("ledger").gives_up = NOW
+    metrics.of("ledger").expires_at = NOW
     shown = series(metrics.copy())
     names = {name for name, _ in shown}
     asked = set(re.findall(r"ebaas_router_[a-z_]+", text))

@@ -39,7 +39,7 @@ async def samples() -> list[str]:
     own._monotonic = lambda: clock
     numbers = one.metrics.of("ledger")
     numbers.unsettled.update({State.AWAITING: 30, State.QUEUED: 7})
-    numbers.gives_up = SINCE + 50_000
+    numbers.expires_at = SINCE + 50_000
     own.failing(ledger, Failing(SINCE, 41, NO))
     await own.hand_over(one.store, one.send)
     own.failing(ledger, Failing(SINCE, 187, YES.replace(at=SINCE + 1935.0)))

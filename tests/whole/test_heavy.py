@@ -111,7 +111,7 @@ async def test_a_key_with_the_literals_of_all_routes_is_matched_beside_the_loop(
 
     loaded = routes(match="nothing", unmatched="accept", optional={"a": "http://[::1]:9"})
     async with house(loaded) as router:
-        config = router.app.reload.standing.config
+        config = router.app.reload.config_state.config
         table = Watched(config.table.routes, config.table.targets)
         router.app.parts.take(replace(config, table=table))
         for key in ("a.gs.cert.1", "".join(map(str, range(3_000)))):

@@ -137,7 +137,7 @@ _EVENT = Kind("body", {"type": "object", "properties": _SHORT}, str)
 @endpoint("GET", "/routes")
 async def routes(call: ApiCall) -> RoutesView:
     """The routes in force, and the last reloads"""
-    view, standing = call.view(), call.parts.insight.standing
+    view, config_state = call.view(), call.parts.insight.config_state
     reloads = [
         ReloadView(
             at=utc(each.at),
@@ -146,11 +146,11 @@ async def routes(call: ApiCall) -> RoutesView:
             changes=[*each.changes],
             problems=[*each.problems],
         )
-        for each in standing.reloads
+        for each in config_state.reloads
     ]
     return RoutesView(
         hash=view.config.hash,
-        since=utc(standing.since),
+        since=utc(config_state.since),
         unmatched=view.config.unmatched,
         requests=1 + view.config.ebaas.schedule.retries,
         routes=await asyncio.to_thread(list, view.routes()),

@@ -104,7 +104,7 @@ class TargetView(TargetNow):
     breaker: BreakerView | None
     paused: PausedByPerson | PausedByRoutes | None
     #: When the first of the events that still need it is given up.
-    gives_up: Time | None
+    expires_at: Time | None
     #: Its attempts in the last hour.
     hour: HourSums
     certificate_ends: Time | None
@@ -201,7 +201,7 @@ def _target_view(
         rate=None if rate is None else RateFacts(per_second=rate.per_second, burst=rate.burst),
         breaker=cast("BreakerView", breaker) if any(breaker.values()) else None,
         paused=_paused(target, numbers.pause),
-        gives_up=utc_or_none(numbers.gives_up),
+        expires_at=utc_or_none(numbers.expires_at),
         hour=hour.sums(target.name),
         certificate_ends=utc_or_none(numbers.certificate_ends),
         required_by=[route["name"] for role, route in routes if role == "required"],

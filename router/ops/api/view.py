@@ -60,7 +60,7 @@ class View:
     @cached_property
     def config(self) -> Config:
         """The configuration in force."""
-        return of_router(self._insight).standing.config
+        return of_router(self._insight).config_state.config
 
     @cached_property
     def targets(self) -> Mapping[str, Target]:

@@ -91,14 +91,14 @@ export function waitingText(target) {
   const parts = [];
   if (awaiting) parts.push(text('why.awaiting', { n: awaiting }));
   if (queued) parts.push(text('why.queued', { n: queued }));
-  return [parts.join(text('and')), expiryText(target.gives_up)];
+  return [parts.join(text('and')), expiryText(target.expires_at)];
 }
 
 /** When the first one expires: at its next attempt, if that is the last. */
 function expiryText(at) {
   if (!at) return null;
-  return Date.parse(at) > now() ? textNodes('why.gives_up', { age: ago(at) })
-    : text('why.gives_up_next');
+  return Date.parse(at) > now() ? textNodes('why.expires', { age: ago(at) })
+    : text('why.expires_next');
 }
 
 function pausedText(paused) {
