@@ -143,18 +143,18 @@ def routes(folder: Path, url: str, **target: Any) -> Path:
 
 def test_a_target_is_probed_as_routes_yaml_has_it(tmp_path: Path) -> None:
     """URL, headers, secret, timeout and what acknowledges; and who sends again."""
-    heard: list[str | None] = []
+    seen: list[str | None] = []
 
     class Ledger(Right):
         def take(self, headers: dict[str, str], event: dict[str, Any]) -> tuple[int, Any]:
-            heard.extend(headers.get(name) for name in ("x-tenant", "x-ebaas-target"))
+            seen.extend(headers.get(name) for name in ("x-tenant", "x-ebaas-target"))
             return 202, b"later"
 
     with serving(Ledger) as url:
         more = {"headers": {"X-Tenant": "7"}, "acknowledge": "status"}
         only = ("probe", "--target", "ledger", "--yes", "--only", "answers", "--config")
         assert ran(*only, routes(tmp_path, url, **more)).code == 0
-        assert heard == ["7", "ledger"]
+        assert seen == ["7", "ledger"]
         result = ran(*only, routes(tmp_path, url))
     assert result.code == 1
     assert "the router sends the event again, up to 2 times within 2.0 h" in result.lines[1]

@@ -15,7 +15,7 @@ from tests.support.hostile import hostile
 from tests.support.house import event, house, routes, stand_in
 from tests.support.rows import query
 from tests.support.waiting import until
-from tests.support.wire import Line, heard, post
+from tests.support.wire import Line, answer_on, post
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ async def test_events_that_come_too_fast_are_refused_unsent(
                 lines = [stack.enter_context(Line(router.address[1])) for _ in range(CROWD)]
                 for number, line in enumerate(lines):
                     line.say(post(body=event(changes=[number])))
-                heards = [asyncio.to_thread(heard, line) for line in lines]
+                heards = [asyncio.to_thread(answer_on, line) for line in lines]
                 replies = await asyncio.gather(*heards)
             codes = Counter(reply.says["code"] for reply in replies)
             await router.line("event", codes["000"])

@@ -99,7 +99,7 @@ def test_waiting_connections_are_served_by_the_next_process(
             assert router.wait() == 0
         lines += waiting()
         with serving(tmp_path, {"one": endpoint}, handed={"": held}):
-            answers = [line.hear() for line in lines]
+            answers = [line.receive() for line in lines]
         assert [answer and answer.says["code"] for answer in answers] == ["000"] * 10
 
 

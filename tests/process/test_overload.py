@@ -15,7 +15,7 @@ from tests.support.command import PATIENCE
 from tests.support.house import event
 from tests.support.serving import Serving, Target, target
 from tests.support.waiting import wait_until
-from tests.support.wire import Line, heard, post
+from tests.support.wire import Line, answer_on, post
 
 #: So many that none of them has to hold more than its share of the room.
 TARGETS = 16
@@ -78,7 +78,7 @@ def test_past_its_room_it_refuses_at_once_and_keeps_what_it_has_begun(tmp_path: 
         for number, line in enumerate(lines):
             say(line, f"event {number}", to=number)
         with ThreadPoolExecutor(len(lines)) as pool:
-            replies = [pool.submit(heard, line) for line in lines]
+            replies = [pool.submit(answer_on, line) for line in lines]
             wait_until(lambda: sum(reply.done() for reply in replies) == 32)
             refused = [reply.result() for reply in replies if reply.done()]
             played.release()
@@ -101,7 +101,7 @@ def test_a_hang_up_makes_room_at_once(tmp_path: Path) -> None:
             wait_until(lambda: "follows" in played.begun)
             played.release()
             assert code.result() == "000"
-        assert heard(stays).says["code"] == "000"
+        assert answer_on(stays).says["code"] == "000"
 
 
 def insist(router: Serving) -> str:
@@ -110,7 +110,7 @@ def insist(router: Serving) -> str:
     while code == "503":
         with Line(router.port) as line:
             say(line, "follows", to=3)
-            code = heard(line).says["code"]
+            code = answer_on(line).says["code"]
     return code
 
 
@@ -128,7 +128,7 @@ def test_nothing_is_begun_for_a_caller_who_has_gone(tmp_path: Path) -> None:
         say(follows, "follows")
         look_around(played.router)
         played.release()
-        assert [heard(line).says["code"] for line in (first, follows)] == ["000", "000"]
+        assert [answer_on(line).says["code"] for line in (first, follows)] == ["000", "000"]
     assert played.begun == ["first", "follows"]
 
 

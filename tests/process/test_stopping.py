@@ -19,7 +19,7 @@ import pytest
 from tests.support.command import PATIENCE, one_line, run, running
 from tests.support.serving import Serving, Target, body, serving, target
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Line, heard, post
+from tests.support.wire import PROBE, Line, answer_on, post
 
 #: Timeouts that outlast the test.
 PATIENT: dict[str, Any] = {"defaults": {"timeout": "60s"}, "ebaas": {"reply_within": "60s"}}
@@ -90,13 +90,13 @@ def test_during_the_delay_it_is_not_ready_and_still_serves(
     ones, and every reply ends its connection. The exit code is 0."""
     with plain(tmp_path, "--drain-delay", NEVER) as router, Line(router.port) as kept:
         kept.say(PROBE)
-        assert not heard(kept).ends
+        assert not answer_on(kept).ends
         assert router.ready() == 200
         router.process.send_signal(number)
         wait_until(lambda: router.ready() == 503)
         assert router.post("fresh") == "000"
         kept.say(post())
-        answer = heard(kept)
+        answer = answer_on(kept)
         assert answer.status == 200
         assert answer.ends
         assert router.interrupt(number) == 0  # hurries
@@ -113,7 +113,7 @@ def test_a_connection_that_waits_to_be_accepted_is_served(tmp_path: Path) -> Non
         for line in lines:
             line.say(post())
         router.process.send_signal(signal.SIGCONT)
-        assert [heard(line).status for line in lines] == [200] * 20
+        assert [answer_on(line).status for line in lines] == [200] * 20
         assert router.wait() == 0
 
 
@@ -146,7 +146,7 @@ def connect_and_ask(router: Serving, outcomes: Counter[str]) -> None:
         with line:
             try:
                 line.say(PROBE)
-                answer = line.hear()
+                answer = line.receive()
                 outcomes[str(answer.status) if answer else "closed"] += 1
             except OSError as error:
                 outcomes[type(error).__name__] += 1
@@ -163,15 +163,15 @@ def test_a_request_on_an_idle_connection_is_answered(tmp_path: Path) -> None:
     ):
         for line in (used, idle):
             line.say(PROBE)
-            assert not heard(line).ends
+            assert not answer_on(line).ends
         router.process.send_signal(signal.SIGSTOP)
         router.process.send_signal(signal.SIGTERM)
         used.say(post())
         router.process.send_signal(signal.SIGCONT)
         wait_until(lambda: is_closed(router))  # which of both it sees first is the system's choice
         gate.open()
-        assert heard(used).ends
-        assert idle.hear() is None
+        assert answer_on(used).ends
+        assert idle.receive() is None
         assert router.wait() == 0
 
 
@@ -183,7 +183,7 @@ def test_what_is_in_flight_is_finished(tmp_path: Path) -> None:
         router.process.send_signal(signal.SIGTERM)
         wait_until(lambda: is_closed(router))
         gate.open()
-        answer = heard(line)
+        answer = answer_on(line)
         assert answer.says["code"] == "000"
         assert answer.ends
         assert router.wait() == 0
@@ -201,7 +201,7 @@ def test_an_unfinished_request_gets_a_reply(tmp_path: Path, signals: int) -> Non
         for _ in range(signals):
             router.process.send_signal(signal.SIGTERM)
             wait_until(lambda: is_closed(router))
-        answer = heard(line)
+        answer = answer_on(line)
         assert answer.says["code"] in ("500", "503")
         assert answer.ends
         assert router.wait() == 0
@@ -213,7 +213,7 @@ def test_an_incomplete_request_gets_a_reply(tmp_path: Path) -> None:
     with plain(tmp_path, "--drain-timeout", "300ms") as router, Line(router.port) as line:
         line.say(post()[:-1])
         router.process.send_signal(signal.SIGTERM)
-        assert heard(line).says["code"] == "503"
+        assert answer_on(line).says["code"] == "503"
         assert router.wait() == 0
 
 
@@ -306,7 +306,7 @@ class Caller(threading.Thread):
         try:
             line = self._line(port)
             line.say(post(body=body(name)))
-            answer = line.hear()
+            answer = line.receive()
         except OSError as error:
             return type(error).__name__
         if answer is not None and not answer.ends:

@@ -62,7 +62,7 @@ class Load:
                     else:
                         self.kept += 1
                     line.say(post(body=body(name)))
-                    answer = line.hear()
+                    answer = line.receive()
                 except OSError as error:
                     self.replies[type(error).__name__] += 1
                     line = None

@@ -124,7 +124,7 @@ class Line:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    def hear(self) -> Answer | None:
+    def receive(self) -> Answer | None:
         """Return the next answer; None if the connection ends before it. Fails within an answer."""
         if not self._come_to(b"\r\n\r\n"):
             assert self._come == b""
@@ -152,14 +152,14 @@ class Line:
         self._come += more
         return more != b""
 
-    def hear_all(self) -> list[Answer]:
+    def receive_all(self) -> list[Answer]:
         """Return every answer until the connection ends."""
-        return list(iter(self.hear, None))
+        return list(iter(self.receive, None))
 
 
-def heard(line: Line) -> Answer:
+def answer_on(line: Line) -> Answer:
     """Return the next answer, which must exist."""
-    answer = line.hear()
+    answer = line.receive()
     assert answer is not None
     return answer
 
@@ -184,7 +184,7 @@ class Running:
         """Send packets on a new connection, and return the answer."""
         with self.line() as line:
             line.say(*packets)
-            return heard(line)
+            return answer_on(line)
 
     def stop(self) -> None:
         """Stop the server once; later the loop may be closed."""

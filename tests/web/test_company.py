@@ -33,19 +33,19 @@ anyio_backend = on(BOTH)
 async def test_a_caller_that_says_no_more_gets_its_reply() -> None:
     async with asked() as (caller, call):
         await answer_while(call, lambda: caller.shutdown(socket.SHUT_WR))
-        assert await heard(caller, b"\r\n\r\n{") == ["200 OK"]
+        assert await received(caller, b"\r\n\r\n{") == ["200 OK"]
 
 
 async def test_no_interim_reply_overtakes_the_one_before() -> None:
     async with asked() as (caller, call):
         await answer_while(call, lambda: caller.send(WAITING))
-        assert await heard(caller, b"100 Continue\r\n\r\n") == ["200 OK", "100 Continue"]
+        assert await received(caller, b"100 Continue\r\n\r\n") == ["200 OK", "100 Continue"]
 
 
 async def test_no_refusal_overtakes_the_reply_before() -> None:
     async with asked() as (caller, call):
         await answer_while(call, lambda: caller.send(BROKEN))
-        assert await heard(caller, b'"400"') == ["200 OK", "400 Bad Request"]
+        assert await received(caller, b'"400"') == ["200 OK", "400 Bad Request"]
 
 
 async def test_a_connection_that_is_ended_says_what_waits() -> None:
@@ -53,7 +53,7 @@ async def test_a_connection_that_is_ended_says_what_waits() -> None:
         await call.answer()
         for connection in call.tally.connections:
             connection.end()
-        assert await heard(caller, b"\r\n\r\n{") == ["200 OK"]
+        assert await received(caller, b"\r\n\r\n{") == ["200 OK"]
 
 
 class Held:
@@ -125,7 +125,7 @@ async def answer_while(call: Held, act: Callable[[], object]) -> None:
         act()
 
 
-async def heard(caller: socket.socket, last: bytes) -> list[str]:
+async def received(caller: socket.socket, last: bytes) -> list[str]:
     """The status of each reply in what comes, up to where `last` is in it or the end."""
     loop, received, more = asyncio.get_running_loop(), b"", b"."
     while last not in received and more:

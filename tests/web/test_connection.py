@@ -281,7 +281,7 @@ def test_raw_bytes(router: Running, name: str) -> None:
     before = len(router.events)
     with router.line() as line:
         line.say(*packets)
-        answers = [line.hear() for _ in row.statuses]
+        answers = [line.receive() for _ in row.statuses]
         assert [answer and answer.status for answer in answers] == list(row.statuses)
         final = answers[-1]
         assert final is not None
@@ -289,11 +289,11 @@ def test_raw_bytes(router: Running, name: str) -> None:
         assert final.ends is not row.stays
         if row.stays:
             line.say(PROBE)
-            alive = line.hear()
+            alive = line.receive()
             assert alive is not None
             assert alive.status == 200
         else:
-            assert line.hear() is None
+            assert line.receive() is None
     assert [event.body for event in router.events[before:]] == [SAMPLE] * row.events
 
 
@@ -324,7 +324,7 @@ def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
         line.say(PROBE.replace(b"GET", b"HEAD"))
         assert line.socket.recv(65536).endswith(b"\r\n\r\n")
         line.say(PROBE)
-        alive = line.hear()
+        alive = line.receive()
     assert alive is not None
     assert alive.says
 
@@ -338,10 +338,10 @@ def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(
     with router.line() as line:
         for _ in range(2):
             line.say(post(expect)[: -len(SAMPLE)])
-            asked = line.hear()
+            asked = line.receive()
             assert asked == Answer(100, {}, b"")
             line.say(SAMPLE)
-            answer = line.hear()
+            answer = line.receive()
             assert answer is not None
             assert answer.status == 200
     assert len(router.events) - before == 2
@@ -370,7 +370,7 @@ def test_a_request_that_ends_early_is_no_request(router: Running, part: bytes) -
     with router.line() as line:
         line.say(part)
         line.half_close()
-        assert [answer.status for answer in line.hear_all()] == [400]
+        assert [answer.status for answer in line.receive_all()] == [400]
     assert len(router.events) == before
 
 
@@ -378,7 +378,7 @@ def test_a_connection_that_says_nothing_ends_with_its_end(router: Running) -> No
     """A caller that connects and goes is owed nothing."""
     with router.line() as line:
         line.half_close()
-        assert line.hear_all() == []
+        assert line.receive_all() == []
 
 
 @pytest.mark.parametrize(
@@ -399,25 +399,25 @@ def test_an_early_refusal_arrives_while_the_body_is_still_sent(
         line.say(top)
         for _ in range(200):
             line.say(b"x" * 100_000)
-        assert [answer.status for answer in line.hear_all()] == [status]
+        assert [answer.status for answer in line.receive_all()] == [status]
 
 
 def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None:
     """A body that is refused and then turns out broken has had its one answer."""
     with router.line() as line:
         line.say(chunked(b"%x\r\n" % (MAX_BODY + 1), b"x" * (MAX_BODY + 1)))
-        answer = line.hear()
+        answer = line.receive()
         assert answer is not None
         assert answer.status == 413
         line.say(b"\r\nno size\r\n")
-        assert line.hear_all() == []
+        assert line.receive_all() == []
 
 
 def test_a_request_that_comes_while_another_is_answered_is_not_served() -> None:
     """A pipelined request gets no answer, but the first one does."""
     with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
         line.say(post(), SMUGGLED, SMUGGLED, pause=0.05)
-        assert [answer.status for answer in line.hear_all()] == [200]
+        assert [answer.status for answer in line.receive_all()] == [200]
         assert [event.body for event in router.events] == [SAMPLE]
 
 
@@ -426,7 +426,7 @@ def test_a_blank_line_while_a_request_is_answered_counts_as_nothing() -> None:
     with running(Limits(), delay=0.3) as router, router.line() as line:
         for _ in range(2):
             line.say(post(), b"\r\n", pause=0.05)
-            answer = line.hear()
+            answer = line.receive()
             assert answer is not None
             assert answer.status == 200
             assert not answer.ends
@@ -460,7 +460,7 @@ def test_a_connection_that_says_nothing_is_closed(hasty: Running) -> None:
     """A fresh connection has `first_byte` seconds; then it closes without a word."""
     began = time.monotonic()
     with hasty.line() as line:
-        assert line.hear_all() == []
+        assert line.receive_all() == []
     assert was(time.monotonic() - began, SOON.first_byte)
 
 
@@ -468,7 +468,7 @@ def test_blank_lines_are_nothing_said(hasty: Running) -> None:
     """Line breaks before a request, even without end, win no time."""
     with hasty.line() as line:
         seconds = trickle(line, b"\r\n" * 1_000)
-        assert line.hear_all() == []
+        assert line.receive_all() == []
     assert was(seconds, SOON.first_byte)
 
 
@@ -476,7 +476,7 @@ def test_a_head_that_trickles_gets_408(hasty: Running) -> None:
     """A head has `receive` seconds from its first byte, however busily it trickles."""
     with hasty.line() as line:
         seconds = trickle(line, post(b"A: " + b"x" * 9_000))
-        assert [answer.status for answer in line.hear_all()] == [408]
+        assert [answer.status for answer in line.receive_all()] == [408]
     assert was(seconds, SOON.receive)
 
 
@@ -488,7 +488,7 @@ def test_a_body_that_trickles_gets_408(hasty: Running, chunks: bool) -> None:
     with hasty.line() as line:
         line.say(top)
         seconds = trickle(line, slow)
-        answers = line.hear_all()
+        answers = line.receive_all()
     assert [answer.status for answer in answers] == [408]
     assert answers[0].says
     assert was(seconds, SOON.receive)
@@ -499,9 +499,9 @@ def test_an_idle_connection_is_closed() -> None:
     """The next request must begin within `keep_alive` seconds; blank lines do not count."""
     with running(SOON, delay=0.3) as router, router.line() as line:
         line.say(post())
-        assert line.hear()
+        assert line.receive()
         seconds = trickle(line, b"\r\n" * 1_000)
-        assert line.hear_all() == []
+        assert line.receive_all() == []
     assert was(seconds, SOON.keep_alive)
 
 
@@ -511,7 +511,7 @@ def test_each_request_has_its_own_deadline(hasty: Running) -> None:
     with hasty.line() as line:
         while time.monotonic() - began < 2 * SOON.receive:
             line.say(post()[:40], post()[40:], pause=0.1)
-            answer = line.hear()
+            answer = line.receive()
             assert answer is not None
             assert answer.status == 200
 
@@ -541,7 +541,7 @@ def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
     """A connection lingers for `linger` seconds after a refusal."""
     with hasty.line() as line:
         line.say(b"\x00")
-        answer = line.hear()
+        answer = line.receive()
         assert answer is not None
         assert answer.status == 400
         assert was(trickle(line, b"x" * 1_000), 0.0)  # it has said that no more will come
@@ -561,11 +561,11 @@ def test_one_connection_too_many_gets_503_but_for_probes() -> None:
             for raw, status in ((post(), 503), (PROBE, 200), (b"\x00", 400), (post(), 503)):
                 with router.line() as extra:
                     extra.say(raw)
-                    assert [answer.status for answer in extra.hear_all()] == [status]
+                    assert [answer.status for answer in extra.receive_all()] == [status]
                 router.wait_for_connections(2)
             for line in (first, second):
                 line.say(post())
-                answer = line.hear()
+                answer = line.receive()
                 assert answer is not None
                 assert answer.status == 200
         router.wait_for_connections(0)
@@ -581,7 +581,7 @@ def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
         router.wait_for_connections(3)
         for _ in range(5):
             with router.line() as extra:
-                assert [answer.status for answer in extra.hear_all()] == [503]
+                assert [answer.status for answer in extra.receive_all()] == [503]
                 router.wait_for_connections(3)
 
 
@@ -600,7 +600,7 @@ def test_in_a_full_house_the_silent_make_room() -> None:
         while router.ask(post()).status != 200:
             time.sleep(0.05)
         assert was(time.monotonic() - began, 0.4)
-        assert silent.hear_all() == []
+        assert silent.receive_all() == []
 
 
 def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
@@ -614,8 +614,8 @@ def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
         slow.say(post()[:9])
         router.wait_for_connections(2)
         with router.line() as extra:
-            assert [answer.status for answer in slow.hear_all()] == [503]
-            assert [answer.status for answer in extra.hear_all()] == [503]
+            assert [answer.status for answer in slow.receive_all()] == [503]
+            assert [answer.status for answer in extra.receive_all()] == [503]
 
 
 # Memory.
@@ -633,14 +633,14 @@ def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
         small.say(post(b"A: " + b"x" * 200)[: -len(SAMPLE)])
         wait_until(lambda: router.server.tally.unfinished > 80_100)
         small.say(SAMPLE)
-        answer = small.hear()
+        answer = small.receive()
         assert answer is not None
         assert answer.status == 200
         assert router.ask(post()).status == 200
         assert router.server.tally.unfinished == 80_000
         for line in lines:
             line.half_close()
-        statuses = [answer.status for line in lines for answer in line.hear_all()]
+        statuses = [answer.status for line in lines for answer in line.receive_all()]
         assert sorted(statuses) == [400, 400, 503, 503]
         small.half_close()
         router.wait_for_connections(0)
@@ -678,17 +678,17 @@ def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
         router.line() as answering,
     ):
         idle.say(PROBE)
-        assert idle.hear()
+        assert idle.receive()
         head_coming.say(post()[:30])
         body_coming.say(post()[:-9])
         answering.say(post())
         wait_until(lambda: router.events)
         router.stop()
-        assert idle.hear_all() == []
+        assert idle.receive_all() == []
         head_coming.say(post()[30:])
         body_coming.say(post()[-9:])
         for line in (answering, head_coming, body_coming):
-            (answer,) = line.hear_all()
+            (answer,) = line.receive_all()
             assert answer.status == 200
             assert answer.ends
 
@@ -706,11 +706,11 @@ def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) ->
         answers = []
         try:
             line.socket.settimeout(0.05)
-            answers += line.hear_all()
+            answers += line.receive_all()
         except TimeoutError:
             line.socket.settimeout(20.0)
             line.half_close()
-            answers += line.hear_all()
+            answers += line.receive_all()
     final = [answer for answer in answers if answer.status != 100]
     assert len(final) <= 1
     for answer in final:
@@ -727,9 +727,9 @@ def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
     passed = read(top)
     if isinstance(passed, Head):
         path = passed.scope["path"] if b" /" in top.partition(b"\r\n")[0] else ANY
-        heard = (passed.method, path, passed.fields)
-        assert heard == by_httptools(top)
-        assert heard == by_h11(top)
+        answer_on = (passed.method, path, passed.fields)
+        assert answer_on == by_httptools(top)
+        assert answer_on == by_h11(top)
 
 
 def by_httptools(top: bytes) -> tuple[object, ...]:
@@ -744,11 +744,11 @@ def by_httptools(top: bytes) -> tuple[object, ...]:
         def on_header(self, name: bytes, value: bytes) -> None:
             self.headers.append((name.lower(), value.rstrip(b" \t")))
 
-    heard = Heard()
-    parser = httptools.HttpRequestParser(heard)
+    answer_on = Heard()
+    parser = httptools.HttpRequestParser(answer_on)
     with suppress(httptools.HttpParserUpgrade):
         parser.feed_data(top)
-    return parser.get_method(), path_in(heard.target), heard.headers
+    return parser.get_method(), path_in(answer_on.target), answer_on.headers
 
 
 def by_h11(top: bytes) -> tuple[object, ...]:
@@ -772,5 +772,5 @@ def test_a_connection_that_is_over_is_no_cycle(
         with router.line() as line:
             line.say(said)
             if said and not said.endswith(SAMPLE[:-1]):
-                line.hear()
+                line.receive()
     wait_until(lambda: not any(isinstance(each, Connection) for each in gc.get_objects()))

@@ -153,14 +153,14 @@ async def test_a_stream_is_seen_as_it_is_said() -> None:
     """The head of one leaves before its first part, each part by itself, and a peer that goes is
     told to the application."""
     over = asyncio.Event()
-    heard: list[Any] = []
+    answer_on: list[Any] = []
 
     async def answer(receive: Any, send: Any) -> None:
-        heard.append(await receive())
+        answer_on.append(await receive())
         await send(start((b"content-type", b"text/event-stream")))
         await over.wait()
         await send(body(b"data: 1\n\n", more=True))
-        heard.append(await receive())
+        answer_on.append(await receive())
 
     async with reached(Application(answer)) as (_, reader, writer):
         writer.write(GET)
@@ -168,8 +168,8 @@ async def test_a_stream_is_seen_as_it_is_said() -> None:
         over.set()
         assert await reader.readuntil(b"\n\n\r\n") == b"9\r\ndata: 1\n\n\r\n"
         writer.close()
-        await until(lambda: len(heard) == 2)
-    assert heard == [
+        await until(lambda: len(answer_on) == 2)
+    assert answer_on == [
         {"type": "http.request", "body": b"", "more_body": False},
         {"type": "http.disconnect"},
     ]
@@ -179,12 +179,12 @@ async def test_a_stream_is_seen_as_it_is_said() -> None:
 async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
     """With pipelined bytes in the request or after it, the application hears at once
     that its caller has gone."""
-    heard: list[dict[str, Any]] = []
+    answer_on: list[dict[str, Any]] = []
     begun = asyncio.Event()
 
     async def answer(receive: Any, _: Any) -> None:
         begun.set()
-        heard.extend([await receive(), await receive()])
+        answer_on.extend([await receive(), await receive()])
 
     async with reached(Application(answer)) as (server, _, writer):
         writer.write(GET if apart else GET * 9)
@@ -192,8 +192,8 @@ async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
         if apart:
             writer.write(GET * 9)
         writer.close()
-        await until(lambda: len(heard) == 2)
-        assert heard[1] == {"type": "http.disconnect"}
+        await until(lambda: len(answer_on) == 2)
+        assert answer_on[1] == {"type": "http.disconnect"}
         await until(lambda: not server.tally.connections)
 
 

@@ -49,7 +49,7 @@ def test_callbacks(folder: Path, pair: Pair) -> None:
     with secured(pair) as router, router.line(tls=trusting(folder)) as line:
         for _ in range(3):
             line.say(post())
-            answer = line.hear()
+            answer = line.receive()
             assert answer is not None
             assert answer.says["code"] == "000"
             assert not answer.ends
@@ -68,9 +68,9 @@ def test_a_peer_that_says_nothing_is_cut(folder: Path, pair: Pair) -> None:
         slow.say(b"\x16\x03\x01")
         with router.line(tls=trusting(folder)) as honest:
             honest.say(post())
-            assert honest.hear() is not None
-        assert silent.hear() is None
-        assert slow.hear() is None
+            assert honest.receive() is not None
+        assert silent.receive() is None
+        assert slow.receive() is None
         wait_until(lambda: router.server.tally.refused["tls"] == 2)
 
 
@@ -78,7 +78,7 @@ def test_plain_http_is_cut(pair: Pair) -> None:
     """A TLS port never answers in plain text."""
     with secured(pair) as router, router.line() as line:
         line.say(PROBE)
-        assert line.hear() is None
+        assert line.receive() is None
         wait_until(lambda: router.server.tally.refused["tls"] == 1)
 
 
@@ -89,15 +89,15 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
         held = [router.line() for _ in range(3)]
         wait_until(lambda: len(router.server.tally.tasks) == 3)
         with router.line() as another:
-            assert another.hear() is None
+            assert another.receive() is None
         assert router.server.tally.refused["503"] == 1
-        assert held[2].hear() is None
+        assert held[2].receive() is None
         for line in held:
             line.socket.close()
         wait_until(lambda: not router.server.tally.tasks)
         with router.line(tls=trusting(folder)) as honest:
             honest.say(post())
-            assert honest.hear() is not None
+            assert honest.receive() is not None
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_deadlines_hold(folder: Path, pair: Pair, sent: bytes, code: str | None)
     with secured(pair, SOON) as router, router.line(tls=trusting(folder)) as line:
         if sent:
             line.say(sent)
-        answer = line.hear()
+        answer = line.receive()
         assert (answer.says["code"] if answer else None) == code
-        assert line.hear_all() == []
+        assert line.receive_all() == []
 
 
 def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
@@ -120,10 +120,10 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
             line.say(post())
             wait_until(lambda: router.events != [])
             router.stop()
-            answer = line.hear()
+            answer = line.receive()
         assert answer is not None
         assert (answer.says["code"], answer.ends) == ("000", True)
-        assert silent.hear() is None
+        assert silent.receive() is None
 
 
 def test_a_stop_waits_a_moment_for_who_is_half_way_in(pair: Pair) -> None:
@@ -133,7 +133,7 @@ def test_a_stop_waits_a_moment_for_who_is_half_way_in(pair: Pair) -> None:
         wait_until(lambda: len(router.server.tally.tasks) == 1)
         began = time.monotonic()
         router.stop()
-        assert silent.hear() is None
+        assert silent.receive() is None
         assert time.monotonic() - began < 8
 
 

@@ -7,7 +7,7 @@ import time
 from router.config.settings import Settings
 from router.net.http.lifetime import Limits
 from router.process.running import caller_limits
-from tests.support.wire import PROBE, heard, post, running
+from tests.support.wire import PROBE, answer_on, post, running
 
 
 def test_a_body_may_have_a_mebibyte() -> None:
@@ -33,7 +33,7 @@ def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
         line.say(whole[:-1])
         time.sleep(0.6)
         line.say(whole[-1:])
-        assert heard(line).status == 408
+        assert answer_on(line).status == 408
         assert router.events == []
 
 
@@ -41,7 +41,7 @@ def test_a_request_that_has_come_is_answered_though_keep_alive_is_over() -> None
     """A loop that was held up looks at what has come before it closes what seems idle."""
     with running(Limits(keep_alive=0.4)) as router, router.line() as line:
         line.say(PROBE)
-        heard(line)
+        answer_on(line)
         router.loop.call_soon_threadsafe(time.sleep, 1.0)
         line.say(post())
-        assert heard(line).status == 200
+        assert answer_on(line).status == 200

@@ -190,7 +190,7 @@ class Honest(threading.Thread):
     def _ask(self, line: Line, packets: tuple[bytes, ...]) -> str:
         try:
             line.say(*packets)
-            answer = line.hear()
+            answer = line.receive()
         except OSError as error:
             return type(error).__name__
         return answer.says["code"] if answer else "closed"

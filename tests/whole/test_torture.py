@@ -151,8 +151,8 @@ def test_a_request_in_pieces_is_the_request(router: Running, packets: list[bytes
 
 def final(line: Line) -> int:
     """The status of the answer; 0 where the connection ends without one."""
-    while (heard := line.hear()) is not None:
-        if heard.status != 100:
-            assert heard.says
-            return heard.status
+    while (answer_on := line.receive()) is not None:
+        if answer_on.status != 100:
+            assert answer_on.says
+            return answer_on.status
     return 0
