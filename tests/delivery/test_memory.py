@@ -273,7 +273,11 @@ async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
     requests.forwarder = Forwarder(scene, scene.memory, scene.now)
     slow.may_return.set()
     scene.answers["one"] = YES
-    first = await requests.post(seconds=0.2)
+    gone = asyncio.get_running_loop().create_future()
+    beginning = asyncio.create_task(requests.post(gone=gone))
+    await until(lambda: scene.busy["two"] and not scene.busy["one"])
+    gone.set_result(None)
+    first = await beginning
     slow.may_return.clear()
     slow.has_read.clear()
     late = asyncio.create_task(requests.forwarder.wait_for_late_attempts(first))
