@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -183,7 +184,8 @@ def receiver(*arguments: str) -> Iterator[Receiver]:
 def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Iterator[str]:
     """Run a server that reads a request and sends these bytes; yields its URL.
 
-    Afterwards it closes the connection, or leaves it open if `then` is `hold`.
+    Afterwards it closes the connection, or leaves it open if `then` is `hold`, or sends a byte
+    every 50 ms if `then` is `crumbs`.
     """
     make = answer if callable(answer) else lambda: answer
     listener = socket.create_server(("127.0.0.1", 0))
@@ -197,6 +199,12 @@ def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Itera
                 return
             _read_request(connection)
             connection.sendall(make())
+            while then == "crumbs":
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    break
+                time.sleep(0.05)
             if then == "close":
                 connection.close()
             else:
