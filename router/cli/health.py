@@ -125,8 +125,8 @@ def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple
 
 @contextlib.contextmanager
 def _deadline(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block once the time is over. A socket's own timeout starts anew with
-    each part of a response, and does not cover the lookup of a name."""
+    """Raise TimeoutError in the block once the time is over. A socket's own timeout starts anew
+    with each part of a response, and does not cover the lookup of a name."""
 
     def expire(*_: object) -> NoReturn:
         raise TimeoutError
