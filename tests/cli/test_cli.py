@@ -281,8 +281,8 @@ _TEXTS = {".py", ".js", ".md", ".yaml", ".yml", ".env", ".service", ".json", ".s
 
 def test_a_removed_option_is_named_whatever_its_value() -> None:
     """Its value is not taken for a verb or another argument."""
-    for command in ("deliveries", "archive", "pause"):
-        line = complaint(quick(command, "--store-password-file", "x"))
+    for name in ("deliveries", "archive", "pause"):
+        line = complaint(quick(name, "--store-password-file", "x"))
         assert line.startswith("--store-password-file is not an option any more: use ")
 
 
