@@ -79,9 +79,10 @@ def _seconds(at: bytes) -> float:
     return datetime.fromisoformat(at.decode("ascii")).timestamp()
 
 
+#: The token of a segment that 0.2.0 has written has no number.
 _NAME = re.compile(
     r"([0-9]{8}T[0-9]{9}Z)-(?:([0-9]{8}T[0-9]{9}Z)-)?"
-    r"([0-9]{10}-[0-9a-f]{8})\.jsonl(\.zst)?"
+    r"((?:[0-9]{10}-)?[0-9a-f]{8})\.jsonl(\.zst)?"
 )
 
 
@@ -98,8 +99,9 @@ class Segment:
 
     @property
     def number(self) -> int:
-        """Its place in the order in which segments were begun."""
-        return int(self.token.partition("-")[0])
+        """Its place in the order in which segments were begun; 0 for those of 0.2.0."""
+        number, dash, _ = self.token.partition("-")
+        return int(number) if dash else 0
 
     @property
     def newest(self) -> float:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import signal
 import ssl
+from collections.abc import Iterator
 from functools import partial
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.options import (
@@ -55,7 +58,7 @@ _MAX_RESPONSE = 64 * 1024
 def configure(parser: argparse.ArgumentParser) -> None:
     parse = partial(parse_url, like="http://127.0.0.1:8080")
     add_option(parser, "--url", "URL", "the router's address, instead of --host and --port", parse)
-    add_timeout(parser, "the connection, and then each part of the response,", "2s")
+    add_timeout(parser, "the whole question", "2s")
     add_settings(
         parser,
         host="the address where it listens",
@@ -105,12 +108,12 @@ def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     connection = (
-        http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        http.client.HTTPSConnection(host, port, context=context)
         if parts.scheme == "https"
-        else http.client.HTTPConnection(host, port, timeout=timeout)
+        else http.client.HTTPConnection(host, port)
     )
     try:
-        with contextlib.closing(connection):
+        with _deadline(timeout), contextlib.closing(connection):
             connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
             response = connection.getresponse()
             return response.status, response.read(_MAX_RESPONSE)
@@ -118,3 +121,20 @@ def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple
         raise no_response(url, timeout) from None
     except (OSError, http.client.HTTPException) as error:
         raise RemoteProblem(f"{url}: {why_unreachable(error)}") from None
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block once the time is over. A socket's own timeout starts anew
+    with each part of a response, and does not cover the lookup of a name."""
+
+    def expire(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

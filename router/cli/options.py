@@ -103,11 +103,13 @@ class Parser(argparse.ArgumentParser):
         """Read options and other arguments in any order."""
         if {"-h", "--help"}.intersection(arguments):
             self._reduce_help(next((word for word in arguments if word in self.verbs), ""))
+        # Before the parser takes the value of a removed option for an argument.
+        for word in (argument.partition("=")[0] for argument in arguments):
+            if word in self.removed:
+                self.error(f"{word} is not an option any more: {self.removed[word]}")
         args, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             word = unknown[0].partition("=")[0]
-            if word in self.removed:
-                self.error(f"{word} is not an option any more: {self.removed[word]}")
             options = (option for option in self._option_string_actions if len(option) > 2)
             self.error(f"{word!r} is not an option or argument{nearest_of(word, options)}")
         self._refuse_others(args)

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 #: The variables that name a router and the file of a token for it.
 URL_VARIABLE, TOKEN_VARIABLE = (VARIABLE_PREFIX + name for name in REMOTE_VARIABLES)
 
+#: No response of a router is as large, in bytes.
+_MAX_RESPONSE = 64 * 1024 * 1024
 #: Seconds for one request; and until a silent stream is cut off, which has a heartbeat each 15 s.
 _TIMEOUT, _SILENCE = 30.0, 45.0
 
@@ -160,14 +162,25 @@ class Remote:
 
         # httpx's own timeout starts anew with each part of a response.
         with note_while_slow(self._name), _translated(self._name, timeout):
-            asking = self._client.request(method, path, **content)
-            response = self._runner.run(asyncio.wait_for(asking, timeout))
+            asking = self._response(method, path, **content)
+            status, date, body = self._runner.run(asyncio.wait_for(asking, timeout))
         with contextlib.suppress(ValueError):
-            date = response.headers.get("date", "")
             self._ahead = parsedate_to_datetime(date).timestamp() - time.time()
-        if response.status_code != 200:
-            raise self._problem(response.status_code, response.content)
-        return _parsed(response.content)
+        if status != 200:
+            raise self._problem(status, body)
+        return _parsed(body)
+
+    async def _response(self, method: str, path: str, **content: Any) -> tuple[int, str, bytes]:
+        """Return status, date and body. Raises RemoteProblem for a body that is too large."""
+        body = bytearray()
+        async with self._client.stream(method, path, **content) as response:
+            async for part in response.aiter_raw():
+                body += part
+                if len(body) > _MAX_RESPONSE:
+                    size = f"{_MAX_RESPONSE // 2**20} MiB"
+                    why = f"the response is larger than {size}: the server is not a router"
+                    raise RemoteProblem(why)
+        return response.status_code, response.headers.get("date", ""), bytes(body)
 
     def _problem(self, status: int, body: bytes) -> RouterError:
         try:

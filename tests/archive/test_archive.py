@@ -336,6 +336,26 @@ def test_an_unreadable_segment_does_not_stop_deletion(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [bad.name]
 
 
+def test_an_archive_of_0_2_0_is_read_and_ends(tmp_path: Path) -> None:
+    """Version 0.2.0 did not number its segments. After an upgrade they are found, count towards the
+    limits, and are deleted when they are too old: they contain bodies."""
+    clock = [time.time()]
+    store = SegmentStore(tmp_path, 4 * MIB, 60.0, now=lambda: clock[0])
+    store.append([at(clock[0] - 30)])
+    store.turn()
+    (finished,) = tmp_path.iterdir()
+    finished.rename(tmp_path / re.sub("-[0-9]{10}-", "-", finished.name))
+    first = finished.name.partition("-")[0]
+    (tmp_path / f"{first}-0123abcd.jsonl").write_bytes(at(clock[0] - 30))
+    assert [segment.read()[0] for segment in found(tmp_path)] == [at(clock[0] - 30)] * 2
+    store.append([at(clock[0])])
+    assert "-0000000001-" in found(tmp_path)[0].path.name
+    store.turn()
+    clock[0] += 45
+    store.tidy()
+    assert [segment.read()[0] for segment in found(tmp_path)] == [at(clock[0] - 45)]
+
+
 def test_the_next_process_finishes_abandoned_segments(tmp_path: Path) -> None:
     """The open segment of a living process is left alone."""
     gone, living, next_one = (SegmentStore(tmp_path, 4 * MIB, 60.0) for _ in range(3))

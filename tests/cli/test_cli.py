@@ -276,6 +276,29 @@ def test_a_removed_option_says_what_replaces_it(option: str) -> None:
         )
 
 
+_TEXTS = {".py", ".js", ".md", ".yaml", ".yml", ".env", ".service", ".json", ".sh"}
+
+
+def test_a_removed_option_is_named_whatever_its_value() -> None:
+    """Its value is not taken for a verb or another argument."""
+    for name in ("deliveries", "archive", "pause"):
+        line = complaint(quick(name, "--store-password-file", "x"))
+        assert line.startswith("--store-password-file is not an option any more: use ")
+
+
+def test_no_text_names_a_removed_option() -> None:
+    """Except for the table of removed options, and for the options of other programs."""
+    names = "|".join(option for option in REMOVED_OPTIONS if option.startswith("--"))
+    variables = names.replace("--", "EBAAS_ROUTER_").replace("-", "_").upper()
+    removed = re.compile(rf"(?<![\w-])(?:{names}|{variables})\b")
+    root = Path(__file__).parents[2]
+    shipped = [path for room in ("router", "deploy", "docs") for path in (root / room).rglob("*")]
+    others = ("settings.py", "remote.py", "flask_receiver.py", "django_receiver.py")
+    for path in shipped:
+        if path.suffix in _TEXTS and path.name not in others:
+            assert not removed.search(path.read_text()), path
+
+
 @pytest.mark.parametrize(
     ("option", "text", "value"),
     [

@@ -62,8 +62,11 @@ def test_an_unreachable_router() -> None:
     with answering(b"220 mail.example ESMTP\r\n") as url:
         line = f"not reachable: {url}: the server there does not speak HTTP"
         assert result(quick("health", "--url", url)) == (1, line)
-    for begun in (b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"):
-        with answering(begun, then="hold") as url:
+    body = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nx-more: "
+    ends = [(b"", "hold"), (body, "hold"), (body, "crumbs"), (head, "crumbs")]
+    for begun, then in ends:
+        with answering(begun, then) as url:
             line = f"not reachable: no answer from {url} within 0.3 s"
             assert result(quick("health", "--url", url, "--timeout", "300ms")) == (1, line)
 

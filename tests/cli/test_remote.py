@@ -230,6 +230,14 @@ def test_a_router_of_another_version(command: str, answer: Any, place: str) -> N
     assert f"the router is of another version than this command{place}" in why
 
 
+def test_an_endless_answer_does_not_fill_the_memory() -> None:
+    """What is larger than any answer of a router is not read to its end."""
+    begun = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+    with answering(begun, then="flood") as url:
+        why = refused(1, "status", "--url", url, "--timeout", "20s")
+    assert why == "ebaas-router: the response is larger than 64 MiB: the server is not a router"
+
+
 @pytest.mark.parametrize(
     ("command", "why"),
     [

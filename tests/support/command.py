@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -179,11 +180,15 @@ def receiver(*arguments: str) -> Iterator[Receiver]:
         started.close()
 
 
+_FLOOD = b" " * 65536
+
+
 @contextmanager
 def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Iterator[str]:
     """Run a server that reads a request and sends these bytes; yields its URL.
 
-    Afterwards it closes the connection, or leaves it open if `then` is `hold`.
+    Afterwards it closes the connection. If `then` is `hold`, it leaves it open; if it is `crumbs`,
+    it sends a byte every 50 ms; and if it is `flood`, it sends on without an end.
     """
     make = answer if callable(answer) else lambda: answer
     listener = socket.create_server(("127.0.0.1", 0))
@@ -197,6 +202,12 @@ def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Itera
                 return
             _read_request(connection)
             connection.sendall(make())
+            while then in ("crumbs", "flood"):
+                try:
+                    connection.sendall(b"x" if then == "crumbs" else _FLOOD)
+                except OSError:
+                    break
+                time.sleep(0.05 if then == "crumbs" else 0)
             if then == "close":
                 connection.close()
             else:

@@ -80,7 +80,7 @@ class Samples:
         return Sample(Event.of(texts).event_key, body)
 
     def large(self, size: int = 1024 * 1024) -> Sample:
-        """An event of the default `--max-body`: many ids, padded with blanks."""
+        """An event of the largest size that a router accepts: many ids, padded with blanks."""
         event = self.event(changes=[f"probe-{number:030}" for number in range(size // 40)])
         return replace(event, body=event.body.ljust(size))
 

@@ -447,7 +447,7 @@ export const REFUSED = {
   "401": "请比对 EBaaS 发送的令牌与 routes.yaml 中的 ebaas.token",
   "403": "日志行 `refused` 写明调用方，它不在 ebaas.allow_from 中",
   "408": "请求到达过慢：请检查网络和途经的代理",
-  "413": "请求体超过 --max-body",
+  "413": "请求体超过 1 MiB",
   "415": "请求体被压缩：请在调用方或代理处关闭压缩",
   "503": "存储未打开，或在途回调超过 --max-requests",
   "508": "某个业务端把事件发回了本路由服务：请检查 routes.yaml 中的 URL",
