@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from router import __version__
+from router.contract.intake import LARGE, SMALL
 from router.model.errors import StartFailed
 from router.model.secret import Secret
 from tests.support.effort import LONG
@@ -531,6 +532,21 @@ async def test_an_operators_schema_adds_rules(
         assert reply.json()["code"] == "000"
     else:
         assert (reply.status_code, reply.json()["msg"]) == (400, msg)
+
+
+@pytest.mark.parametrize("size", [SMALL // 2, 2 * SMALL, 2 * LARGE])
+async def test_an_operators_schema_holds_for_bodies_of_every_size(
+    tmp_path: Path, size: int
+) -> None:
+    """Bodies are read in three ways, depending on their size, and all of them apply it."""
+    file = tmp_path / "stricter.json"
+    file.write_text(json.dumps(OPERATOR))
+    async with accepting(schema=file) as router:
+        padding = "x" * size
+        accepted = await router.post(event(tenant="t", padding=padding))
+        refused = await router.post(event(padding=padding))
+    assert accepted.json()["code"] == "000"
+    assert (refused.status_code, refused.json()["msg"]) == (400, "参数tenant不能为空")
 
 
 @pytest.mark.parametrize(

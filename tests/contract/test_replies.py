@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from router.contract.replies import (
     ACKNOWLEDGED,
     FAILED,
+    MAX_CODE,
+    MAX_MSG,
     NO_TOKEN,
     Reply,
     harmless,
     lines_and_body,
     response_of,
+    words_of,
 )
+from router.model.secret import Secret
 
 
 @pytest.mark.parametrize("reply", [ACKNOWLEDGED, FAILED, NO_TOKEN, Reply("400", '"\u4e0d"')])
@@ -27,3 +33,12 @@ def test_words_are_cut_to_what_there_is_room_for() -> None:
     """The mark that something is left out is within it."""
     assert harmless("x" * 20, 20) == "x" * 20
     assert harmless("x" * 21, 20) == "x" * 19 + "…"
+
+
+def test_a_secret_is_masked_before_a_text_is_cut() -> None:
+    """A part of it would not be recognised, so none is left where a text or a code ends."""
+    secret = Secret("canary-1234567890")
+    msg, code = ("x" * (most - 12) + secret.reveal() for most in (MAX_MSG, MAX_CODE))
+    for body in (msg.encode(), json.dumps({"code": code, "msg": msg}).encode()):
+        words = words_of(body, (secret,))
+        assert "canary" not in words.msg + words.code

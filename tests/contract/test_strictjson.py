@@ -114,6 +114,16 @@ def test_depth_has_one_bound_whatever_the_version_of_python(
 
 
 @EVERY
+def test_a_string_that_ends_with_a_backslash_hides_no_brackets(bounds: Bounds) -> None:
+    """Brackets after such a string count; brackets in the string after it do not."""
+    deep = b"[" * bounds.depth + b"]" * bounds.depth
+    says = f"nested more than {bounds.depth} deep"
+    for text in (rb'"\\"', rb'"\"\\"', rb'"\\\\"'):
+        assert refused(b"[%b,%b]" % (text, deep), bounds) == says
+        strictjson.parse_json(b'[%b,"%b"]' % (text, deep), bounds)
+
+
+@EVERY
 def test_lists_and_objects_have_one_bound(bounds: Bounds) -> None:
     """The list around them is one of them, what is in strings is none."""
     for one in (b"[]", b"{}", b'{"[":"}"}'):

@@ -28,6 +28,7 @@ from tests.support.engines import (
     LONG,
     SHORT,
     Engine,
+    begun,
     certified,
     opened,
     post,
@@ -241,6 +242,38 @@ async def test_tls_says_what_is_spoken(monkeypatch: pytest.MonkeyPatch, tmp_path
     finally:
         system_trust.cache_clear()
     assert names == ["localhost"]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+async def test_a_post_cancelled_after_its_handshake_closes_its_connection(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """The connection does not belong to the pool yet, so nothing else would close it."""
+    loop = asyncio.get_running_loop()
+    transports: list[asyncio.BaseTransport] = []
+    connect = loop.create_connection
+
+    async def cancelled_soon(*about: Any, **how: Any) -> Any:
+        made = await connect(*about, **how)
+        transports.append(made[0])
+        cancel(turns)
+        return made
+
+    def cancel(left: int) -> None:
+        if left:
+            loop.call_soon(cancel, left - 1)
+        else:
+            posting.cancel()
+
+    monkeypatch.setattr(loop, "create_connection", cancelled_soon)
+    async with (
+        hostile("says_nothing", tls=certified()) as target,
+        opened(NativePool, target.url, tls=trusting()) as opening,
+    ):
+        posting = begun(opening)
+        with pytest.raises(asyncio.CancelledError):
+            await posting
+        await until(lambda: transports[0].is_closing())
 
 
 @pytest.mark.parametrize("leave", [True, False])
