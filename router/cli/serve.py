@@ -48,7 +48,7 @@ HELP = Help(
         "EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000",
     ),
     exit_codes={
-        GOOD: "stopped when told to",
+        GOOD: "stopped by a signal",
         NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port, a certificate "
         "that can't be used",
     },

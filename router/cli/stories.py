@@ -21,7 +21,7 @@ from router.model.event import SUCCESS, Reason
 from router.store.protocol import Stage, State
 
 #: The first four columns are as wide in every row.
-MATCH_HEAD = f"{'when':<24}  {'told':<6}  {'event':<36}  key and targets"
+MATCH_HEAD = f"{'when':<24}  {'reply':<6}  {'event':<36}  key and targets"
 
 #: A text that can be neither a blank that shifts a column nor anything that a terminal obeys.
 _PLAIN = re.compile(r"[\w.:/+*@-]*", re.ASCII)
@@ -119,7 +119,7 @@ def _format_step(step: StepView) -> Iterator[str]:
 
 def _request(step: RequestView) -> str:
     number = f"request {step['request']} of {step['of']}" if step["request"] else "a request"
-    reply = f"EBaaS was told {_plain(step['code'])}" if step["code"] else "EBaaS had hung up"
+    reply = f"reply to EBaaS: {_plain(step['code'])}" if step["code"] else "EBaaS had hung up"
     took = "" if step["ms"] is None else f" after {step['ms']:,g} ms"
     notes = [f"request_id {_plain(step['request_id'])}"]
     if step["cause"]:

@@ -248,8 +248,8 @@ def test_the_story_of_an_event(tmp_path: Path) -> None:
             router.interrupt(signal.SIGTERM)
     assert found.code == 0, found.err
     text = found.out
-    assert "request 1 of 21: EBaaS was told 500" in text
-    assert "request 2 of 21: EBaaS was told 500" in text
+    assert "request 1 of 21: reply to EBaaS: 500" in text
+    assert "request 2 of 21: reply to EBaaS: 500" in text
     assert len(re.findall(r"audit +required .*700", text)) == 2
     assert re.search(r"ledger +required +skipped: acknowledged", text)
     assert re.search(r"next: EBaaS's request 3, in (59m|1h)", text)
@@ -325,7 +325,7 @@ def test_an_unmatched_event_is_found(tmp_path: Path) -> None:
     keep(tmp_path, line("unmatched", payload=event(changes=["order-1"]).decode(), **fields))
     found = trace(tmp_path, "order-1")
     assert "no route matches" in found.out
-    assert "EBaaS was told 500" in found.out
+    assert "reply to EBaaS: 500" in found.out
 
 
 # Sources.

@@ -162,7 +162,7 @@ async def test_an_event_whose_reply_can_not_be_sent_is_logged(one: Target) -> No
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert sum(line["happening"] == "fault" for line in lines) == 1
     (event,) = (line for line in lines if line["happening"] == "event")
-    assert event["code"] == ""  # nobody knows that EBaaS was told anything
+    assert event["code"] == ""  # nobody knows that reply to EBaaS: anything
 
 
 async def test_it_is_driven_without_a_server(one: Target) -> None:

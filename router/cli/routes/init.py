@@ -57,7 +57,7 @@ _ROUTES = """\
 
 version: 1
 
-# What EBaaS is told of an event that no route matches: reject (a failure, so that it comes again)
+# The reply for an event that no route matches: reject (a failure, so that EBaaS sends it again)
 # or accept (000).
 unmatched: reject
 
