@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -23,6 +24,7 @@ from router.store.protocol import (
     StoreFailed,
     StoreFull,
 )
+from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from tests.store.records import LIMITS, NOW, T, awaiting, letter, record
@@ -222,6 +224,60 @@ async def test_an_overdue_write_is_not_made(path: Path) -> None:
     await add(store, b"last")
     assert await there(store, b"first")
     assert not await there(store, b"overdue")
+    await store.close()
+
+
+async def test_a_write_that_waits_too_long_for_the_lock_is_not_made(path: Path) -> None:
+    """It began in time, but its caller has got an error by the time the lock is free."""
+    store = await SqliteStore.open(path, LIMITS)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreFailed, match="slow"):
+            await add(store, b"overdue", timeout=0.3)
+        other.execute("ROLLBACK")
+    await add(store, b"last")
+    assert not await there(store, b"overdue")
+    await store.close()
+
+
+async def test_a_late_write_grants_nothing_while_the_file_is_locked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its credit cannot be revoked in the file, and it has none all the same."""
+    monkeypatch.setattr(file, "BUSY_TIMEOUT", 0.05)
+    store = await SqliteStore.open(path, LIMITS)
+    may_go_on = threading.Event()
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+
+        def committed(_: float) -> None:
+            other.execute("BEGIN IMMEDIATE")
+            may_go_on.wait(T)
+
+        store.watch_commits(committed)
+        with pytest.raises(StoreFailed, match="slow"):
+            await add(store, b"late", timeout=1.0)
+        may_go_on.set()
+        # The revocation is between them, and has failed as well.
+        for body in (b"next", b"last"):
+            with pytest.raises(StoreFailed, match="locked"):
+                await add(store, body)
+        (kept,) = await store.find(letter(b"late").digest, T)
+        assert kept.record.credit_revoked
+        other.execute("ROLLBACK")
+    await store.close()
+
+
+async def test_a_write_that_fails_after_its_commit_is_found(path: Path) -> None:
+    """After an error a look-up asks the file, unless the write was certainly not made."""
+    store = await SqliteStore.open(path, LIMITS)
+
+    def committed(_: float) -> NoReturn:
+        raise RuntimeError("a fault of our own")
+
+    store.watch_commits(committed)
+    with pytest.raises(RuntimeError):
+        await add(store, b"kept")
+    assert await there(store, b"kept")
     await store.close()
 
 

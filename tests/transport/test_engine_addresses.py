@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from router.model.event import Reason
-from router.net.egress import Egress
+from router.net.egress import Egress, SocketAddress
 from router.transport import addresses as names
 from router.transport.engine import Answer, Failure
 from tests.support.engines import LONG, SHORT, Engine, opened, post
@@ -180,6 +180,28 @@ async def test_every_address_has_its_turn(engine: Engine, resolver: Resolver) ->
                 resolver.found.reverse()
                 assert isinstance(await post(pool, 1.0), Answer)
     assert target.accepted == 2
+
+
+async def test_an_outage_does_not_change_which_address_is_tried_first(resolver: Resolver) -> None:
+    """The address of the last connection comes first, and not the last address that has failed."""
+    resolver.found = ["127.0.0.2", "127.0.0.1"]
+    tried: list[object] = []
+    refusing = {"127.0.0.2"}
+
+    async def connect(address: SocketAddress) -> None:
+        tried.append(address[4][0])
+        if address[4][0] in refusing:
+            raise ConnectionRefusedError
+
+    host = names.Host("ledger.example", 9)
+    deadline = asyncio.get_running_loop().time() + LONG
+    await host.reach(connect, deadline)
+    refusing.add("127.0.0.1")
+    with pytest.raises(ConnectionRefusedError):
+        await host.reach(connect, deadline)
+    refusing.clear()
+    await host.reach(connect, deadline)
+    assert tried == ["127.0.0.2", "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.1"]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
 
+from router.net.http.deadlines import sweep
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.process.server import Server
@@ -238,6 +240,41 @@ async def test_who_sends_much_waits_for_who_reads_little() -> None:
         while not (await reader.read(1_000_000)).endswith(b"0\r\n\r\n"):
             pass
     assert sent == 3_000_000
+
+
+async def test_a_stream_ends_with_the_connection_of_a_peer_that_does_not_read() -> None:
+    """The application that waits for the peer goes on, and returns."""
+    returned = asyncio.Event()
+
+    async def answer(_: Any, send: Any) -> None:
+        await send(start())
+        for _ in range(1000):
+            await send(body(b"x" * 100_000, more=True))
+        returned.set()
+
+    async with reached(Application(answer)) as (server, _, writer):
+        writer.write(GET)
+        await until(lambda: any(each._clogged for each in server.tally.connections))
+        writer.transport.abort()
+        await asyncio.wait_for(returned.wait(), 10.0)
+
+
+async def test_a_request_that_has_not_been_read_keeps_an_idle_connection() -> None:
+    """It has come before the sweep that finds the connection idle for too long."""
+    limits, loop = Limits(), asyncio.get_running_loop()
+    async with reached(Application(saying(start(LENGTH), body(b"abcdef")))) as (
+        server,
+        reader,
+        writer,
+    ):
+        writer.write(GET)
+        await reader.readuntil(b"abcdef")
+        (connection,) = server.tally.connections
+        writer.write(GET)
+        arriving = connection.transport.get_extra_info("socket")
+        assert select.select([arriving], [], [], 10.0)[0]  # the loop is held on purpose
+        sweep(server.tally, limits, loop.time() + limits.keep_alive + 1.0)
+        assert b"abcdef" in await reader.readuntil(b"abcdef")
 
 
 @pytest.mark.parametrize(
