@@ -324,6 +324,20 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
     assert all(segment.last is not None for segment in found(tmp_path))
 
 
+def test_a_clock_that_jumps_back_within_a_segment_hides_no_line(tmp_path: Path) -> None:
+    """A finished segment ends with its youngest line, even if an older one was written last."""
+    now, lines = the_hour() + 60.0, Lines("json")
+    store = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0)
+    for after in (0, 20, 5):
+        store.append([lines.line(now + after, "info", "event", {"after": after})])
+    store.turn()
+    (segment,) = found(tmp_path)
+    assert segment.last is not None
+    for after in (0, 20, 5):
+        lines_then = between(tmp_path, now + after, now + after + 0.5)
+        assert [line["after"] for line in lines_then] == [after]
+
+
 def test_an_unreadable_segment_does_not_stop_deletion(tmp_path: Path) -> None:
     """Other segments are still deleted when they are too old."""
     store = SegmentStore(tmp_path, 4 * MIB, 60.0, now=lambda: time.time() - 3600)

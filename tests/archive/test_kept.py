@@ -167,3 +167,17 @@ def test_one_that_failed_is_found_before_many_that_did_not(shop: Shop) -> None:
     for asked in ("--failed", "--code=700", "--code=500"):
         shown = ran("trace", asked, "--target", "ledger", *nowhere_else)
         assert (shown.code, shown.json["event_id"]) == (0, "bad")
+
+
+def test_newer_events_that_do_not_fit_do_not_count_towards_the_limit(shop: Shop) -> None:
+    """The store selects events by a code of any target. If only one target may be seen, the newest
+    event with its code is found behind newer events with another target's."""
+    said = Tried(Attempt(Reason.CODE, True, 0.1, 200, at=1.0, code="700"), request=1)
+    code = DeliveryRow("ledger", State.AWAITING, "code", tried=said)
+    shop.add("right", code, stage=Stage.OPEN, ago=100)
+    for number in range(3):
+        silent = DeliveryRow("ledger", State.AWAITING, "timeout")
+        others = DeliveryRow("audit", State.AWAITING, "code", tried=said)
+        shop.add(f"wrong-{number}", silent, others, stage=Stage.OPEN, ago=50 - number)
+    question = Question(codes=("700",), seen=("ledger",))
+    assert found(shop, question, 1) == ["right"]

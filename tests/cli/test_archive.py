@@ -167,6 +167,18 @@ def test_export_writes_events_as_they_came(tmp_path: Path) -> None:
     assert len(archive(tmp_path, "export", "--limit", "1").lines) == 1
 
 
+def test_a_limit_counts_only_what_is_exported(tmp_path: Path) -> None:
+    """Events without a body are left out, and do not take the place of others."""
+    keep(
+        tmp_path,
+        *(told(f"bare-{number}", ago=90 - number, payload=...) for number in range(3)),
+        *(told(f"event-{number}", ago=60 - number) for number in range(3)),
+    )
+    done = archive(tmp_path, "export", "--limit", "2")
+    assert [json.loads(each)["changes"] for each in done.lines] == [["event-0"], ["event-1"]]
+    assert "3 events left out: without a body" in done.err
+
+
 def test_diff_and_send_read_exported_events(tmp_path: Path) -> None:
     keep(tmp_path / "archive", told("one"))
     out = archive(tmp_path / "archive", "export").out.encode()

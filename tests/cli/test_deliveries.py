@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from router.cli import deliveries as listing
 from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.protocol import DeliveryRow, Stage, State, Tried
@@ -101,6 +102,14 @@ def test_a_long_list_is_cut_and_says_so(shop: Shop) -> None:
     assert sum({"target-0", "dead"} <= {*line} for line in told) == 1 + 13
     assert len(shop.listed("--state", "dead")) == 120
     assert len(shop.listed("--state", "dead", "--limit", "7")) == 7
+
+
+def test_a_limit_holds_over_several_pages(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of more than one page has exactly as many deliveries as were asked for."""
+    monkeypatch.setattr(listing, "_PAGE", 3)
+    shop.add_many(20)
+    for limit in (5, 6, 7, 19, 21):
+        assert len(shop.listed("--state", "dead", "--limit", f"{limit}")) == min(limit, 20)
 
 
 def test_an_event_is_shown_as_trace_shows_it(shop: Shop) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import reduce
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import quote
 
@@ -20,8 +22,10 @@ from router.ops.api.application import ENDPOINTS
 from router.ops.api.endpoint import Endpoint
 from router.ops.api.parts import MAX_PREVIEWS, Previews
 from router.ops.problems import Rejected
+from tests.support.archived import keep, told
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
+from tests.support.house import event
 from tests.support.postgres import Server
 from tests.support.serving import always
 from tests.support.waiting import wait_until
@@ -294,6 +298,21 @@ def test_a_preview_is_acted_on_and_no_more(router: Console) -> None:
     assert act(router, "restore", wanted)["changed"] == 2
 
 
+def test_a_team_finds_its_action_among_many_of_others(router: Console) -> None:
+    """The limit of the list counts only actions that the team may see."""
+    router.targets["ledger"].code = always("700")
+    router.send("l.x.own.1", "own-1")
+    router.wait_for("dead", 1, "ledger", "l.x.own.1")
+    router.targets["ledger"].code = always("000")
+    wanted = {"match": ["l.x.own.*"]}
+    done = act(router, "discard", wanted, who="ledger")["action"]
+    for _ in range(10):
+        assert act(router, "restore", wanted)["changed"] == 1
+        assert act(router, "discard", wanted)["changed"] == 1
+    assert done not in router.get("/deliveries/actions")["actions"]
+    assert done in router.get("/deliveries/actions", who="ledger")["actions"]
+
+
 @pytest.mark.parametrize(
     ("path", "who", "more", "why"),
     [
@@ -442,10 +461,42 @@ def the_id(router: Console, key: str) -> str:
     return str(event_id)
 
 
-def act(router: Console, verb: str, selection: dict[str, Any]) -> Any:
+def test_a_full_share_leaves_no_event_out_of_a_replay(tmp_path: Path) -> None:
+    """A step that meets a full share takes only some events, and the next steps take the rest."""
+    names = [f"event-{number}" for number in range(40)]
+    # A quarter of the store has room for some twenty of them.
+    bodies = [event(changes=[name, "x" * 11_000]) for name in names]
+    lines = [told(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))]
+    keep(tmp_path / "store.db-archive", *lines)
+    released = Event()
+
+    def once_released(*_: str) -> str:
+        released.wait(PATIENCE)
+        return "000"
+
+    with console(tmp_path, "--store-max-bytes", "1MiB") as router:
+        ledger = router.targets["ledger"]
+        ledger.code = once_released
+        asked = {"target": "ledger", "since": "1h", "dry_run": True}
+        step = {"token": router.post("/archive/replay", asked)["token"]}
+        done = [router.post("/archive/replay", step)]
+        assert done[0]["is_full"]
+        released.set()
+
+        def is_done() -> bool:
+            done.append(router.post("/archive/replay", step))
+            return not done[-1]["more"]
+
+        wait_until(is_done)
+        assert sum(each["taken"] for each in done) == 40
+        wait_until(lambda: len(ledger.got) >= 40)
+    assert Counter(got.webhook_id for got in ledger.got) == Counter(names)
+
+
+def act(router: Console, verb: str, selection: dict[str, Any], who: str = "ops") -> Any:
     """Preview an action, then carry it out."""
-    preview = router.post(f"/deliveries/{verb}", {**selection, "dry_run": True})
-    return router.post(f"/deliveries/{verb}", {"token": preview["token"]})
+    preview = router.post(f"/deliveries/{verb}", {**selection, "dry_run": True}, who)
+    return router.post(f"/deliveries/{verb}", {"token": preview["token"]}, who)
 
 
 def answers_to_a_team(router: Console, ids: dict[str, str], *, searches: bool) -> dict[str, str]:

@@ -28,6 +28,16 @@ def test_an_address_is_refused_for_a_while(peer: str, same: str, other: str) -> 
     assert failures.wait(peer, later) == 0
 
 
+def test_an_address_that_goes_on_guessing_is_refused_again() -> None:
+    """Each minute begins a new count, however long ago the first guess was."""
+    failures = Failures()
+    for start in (100.0, 100.0 + WRONG_WITHIN, 100.0 + 5 * WRONG_WITHIN):
+        for number in range(MOST_WRONG):
+            assert failures.wait("192.0.2.1", start) == 0
+            failures.note("192.0.2.1", b"guess %d" % number, start)
+        assert failures.wait("192.0.2.1", start) == WRONG_WITHIN
+
+
 def test_the_same_wrong_token_counts_once() -> None:
     """A scrape with an outdated token does not keep out others with its address."""
     failures = Failures()

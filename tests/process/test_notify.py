@@ -141,3 +141,16 @@ async def test_without_a_manager_nothing_is_sent(address: str) -> None:
     notifier.reloaded(successful=True)
     notifier.hurry()
     await serving
+
+
+async def test_a_reload_that_ends_after_the_stop_is_not_reported(manager: ServiceManager) -> None:
+    """A service that has said it stops never says again that it is ready."""
+    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    serving = asyncio.create_task(notifier.serve())
+    notifier.ready("http://127.0.0.1/")
+    notifier.reloading()
+    notifier.stop()
+    await serving
+    notifier.reloaded(successful=True)
+    first = [message.split(b"\n")[0] for message in manager.waiting()]
+    assert first == [b"READY=1", b"RELOADING=1", b"STOPPING=1"]

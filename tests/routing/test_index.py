@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.routing.index import Anchor, Clause, Index, Rule
+from router.routing.index import Anchor, Clause, Index, Place, Rule
 
 _texts = st.text("ab.", min_size=1, max_size=6)
 _values = st.fixed_dictionaries({"x": st.text("ab.", max_size=9), "y": st.text("ab.", max_size=9)})
@@ -73,3 +74,11 @@ def test_lists_do_not_multiply() -> None:
     index = Index([lists] * 20)
     assert index.candidates(dict.fromkeys(fields, "19")) == set(range(20))
     assert index.candidates(dict.fromkeys(fields, "20")) == set()
+
+
+@pytest.mark.parametrize("place", ["whole", "start", "end", "inside"])
+def test_a_value_may_be_the_literal_alone(place: Place) -> None:
+    """A pattern like `a.gs*` matches the value `a.gs`: nothing has to stand beside the literal."""
+    index = Index([[_certain(Anchor("x", place, "a.b"))]])
+    assert index.candidates({"x": "a.b", "y": ""}) == {0}
+    assert index.candidates({"x": "a.", "y": "a.b"}) == set()

@@ -375,3 +375,11 @@ def test_own_events_fit_what_is_meant_for_them_alone(match: dict[str, Any], fits
     assert matching(routes, OWN) == ("one" if fits else "")
     (told,) = routes.explain(OWN).routes
     assert told.matched == fits
+
+
+def test_only_the_key_marks_an_own_event() -> None:
+    """An event of EBaaS matches by its other fields, whatever they begin with."""
+    foreign = event(source="ebaas-router.old", topic="ebaas-router.x")
+    routes = table(route("one", optional="A", source="*", topic="*.x"))
+    assert matching(routes, foreign) == "one"
+    assert routes.explain(foreign).routes[0].matched

@@ -492,6 +492,27 @@ def test_lost_lines_are_reported_to_the_next_reader(tmp_path: Path) -> None:
     os.close(second)
 
 
+def test_each_lost_line_is_reported_once(tmp_path: Path) -> None:
+    """After a second outage, the report has the number of lines lost since the first report."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with path.open("w") as stream:
+        log = Log(stream, "json")
+    before = 0
+    for count in (10, 5):
+        os.close(reader)
+        fill(log, count)
+        wait_until(partial(has_lost, log, before + count))
+        before += count
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        log.info("event", number=0)
+        assert _read_until(reader, "lines_lost")[-1]["count"] == count
+    log.close()
+    os.close(reader)
+
+
 def has_lost(log: Log, count: int) -> bool:
     return log.lost == count
 

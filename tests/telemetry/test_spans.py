@@ -104,6 +104,18 @@ async def test_a_callback_and_its_attempts_are_one_tree() -> None:
         assert got.headers["traceparent"] == f"00-{TRACE}-{sent[f'send {name}']}-01"
 
 
+async def test_an_attempt_ends_within_its_callback() -> None:
+    """The spans' times are in one unit, and an attempt lies between the ends of its callback."""
+    async with stand_in() as (one, _), traced(routes({"one": one})) as (router, seen):
+        await router.post()
+        (callback,) = await seen.of(SpanKind.SERVER)
+        (attempt,) = await seen.of(SpanKind.CLIENT)
+    times = [callback.start_time, attempt.start_time, attempt.end_time, callback.end_time]
+    known = [time for time in times if time is not None]
+    assert len(known) == 4
+    assert known == sorted(known)
+
+
 async def test_attributes_follow_the_conventions() -> None:
     """Attributes have the names for HTTP and messaging; the reason and the key have our own."""
     async with stand_in(code="700") as (url, _), traced(routes({"ledger": url})) as (router, seen):
