@@ -48,8 +48,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", ())
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
     if reasons:
-        said = "; ".join(f"{count} ({why})" for why, count in reasons.most_common())
-        terminalreporter.write_line(f"skipped {reasons.total()}: {said}")
+        output = "; ".join(f"{count} ({why})" for why, count in reasons.most_common())
+        terminalreporter.write_line(f"skipped {reasons.total()}: {output}")
 
 
 def pytest_collection_finish() -> None:

@@ -127,16 +127,16 @@ class EventSearch:
 
     @property
     def where(self) -> str:
-        """Return the places that were searched, and how far back each reaches."""
-        places = []
-        for place in self._looked_in:
-            reach = f"back to {place['back_to']}" if place["back_to"] else "nothing there"
-            if place["name"] == "store":
+        """Return the sources that were searched, and how far back each reaches."""
+        sources = []
+        for source in self._looked_in:
+            reach = f"back to {source['back_to']}" if source["back_to"] else "nothing there"
+            if source["name"] == "store":
                 reach = "what is not settled, or was within the hour"
-            places.append(f"the {place['name']} ({reach})")
-        if not places:
+            sources.append(f"the {source['name']} ({reach})")
+        if not sources:
             return "the router has neither an archive nor a store, or no such target of yours"
-        return f"looked in {', '.join(places)}"
+        return f"looked in {', '.join(sources)}"
 
 
 def _query(args: argparse.Namespace) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ class Case:
     file: str
     line: int
     #: Where each target is named: the path in the document, the line and the column.
-    places: Mapping[str, tuple[str, int, int]] = field(default_factory=dict, compare=False)
+    positions: Mapping[str, tuple[str, int, int]] = field(default_factory=dict, compare=False)
 
 
 def beside(config: Path) -> Path:
@@ -112,21 +112,21 @@ def _expectation_fault(case: Mapping[str, Any]) -> str | None:
 def _case(part: Part, at: int, values: Mapping[str, Any]) -> Case:
     event = Event.of(values.get("event") or {"event_key": values["key"]})
     expected: dict[str, Role] = {}
-    places: dict[str, tuple[str, int, int]] = {}
+    positions: dict[str, tuple[str, int, int]] = {}
     for key, position, target in named(values):
         path = ("cases", at, key)
         expected[target] = "required" if key == "required" else "optional"
-        places[target] = path_of(path), *part.spot((*path, position))
+        positions[target] = path_of(path), *part.spot((*path, position))
     name = values.get("name") or event.event_key
     line = part.line("cases", at)
-    return Case(name, event, expected, values.get("exact", True), part.name, line, places)
+    return Case(name, event, expected, values.get("exact", True), part.name, line, positions)
 
 
 def unknown_targets(cases: Iterable[Case], targets: Collection[str]) -> Iterator[Problem]:
     """Warn of each target that a case expects and that does not exist: the case cannot hold."""
     guesses = Guesses()
     for case in cases:
-        for name, (path, line, column) in case.places.items():
+        for name, (path, line, column) in case.positions.items():
             if name not in targets:
                 likely = did_you_mean(guesses.likely(name, targets))
                 message = f"routes.yaml has no target {shown(name)}{likely}"

@@ -65,18 +65,18 @@ def _defined(parts: Parts) -> dict[str, Part]:
 
 
 def _check_names(parts: Parts) -> None:
-    places: dict[str, tuple[Part, int]] = {}
+    claims: dict[str, tuple[Part, int]] = {}
     for part in parts:
         for at, route in part.routes():
             if (name := route.get("name")) is None:
                 continue
-            if name in places:
-                other, position = places[name]
+            if name in claims:
+                other, position = claims[name]
                 line = other.line("routes", position, "name")
                 where = f"line {line}" if other is part else f"{other.name}:{line}"
                 message = f"the route in {where} has this name already"
                 part.report(("routes", at, "name"), message)
-            places.setdefault(name, (part, at))
+            claims.setdefault(name, (part, at))
 
 
 def _check_target(part: Part, name: str, target: Mapping[str, Any], egress: Egress) -> None:

@@ -218,8 +218,8 @@ def _host(scope: Scope) -> str:
     return (match[1] or match[2]) if match else ""
 
 
-def _header(scope: Scope, wanted: bytes) -> bytes:
-    return b",".join(value for name, value in scope["headers"] if name == wanted)
+def _header(scope: Scope, searched: bytes) -> bytes:
+    return b",".join(value for name, value in scope["headers"] if name == searched)
 
 
 def _refusal(scope: Scope, barred: Barred) -> Response:

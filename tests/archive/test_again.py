@@ -15,7 +15,7 @@ from router.archive.segments import SegmentStore, found, time_of
 from router.archive.trace.question import Question
 from router.archive.trace.replay import Again, id_of
 from router.store.admin import ReplayPlace
-from tests.support.archived import told
+from tests.support.archived import event_line
 
 AGAIN = Again("ledger", Question())
 
@@ -44,7 +44,7 @@ def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     is skipped, and none is taken twice."""
     random = Random(seed)
     times = [7200 - number * 10 + random.choice((0, 0, 0, 3600, -3600)) for number in range(200)]
-    lines = [told(f"event-{n}", ago=ago) for n, ago in enumerate(times)]
+    lines = [event_line(f"event-{n}", ago=ago) for n, ago in enumerate(times)]
     write(tmp_path, lines, random)
     every = chosen(tmp_path, AGAIN)
     in_order = sorted(lines, key=lambda line: (time_of(line), json.loads(line)["event_id"]))

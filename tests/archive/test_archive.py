@@ -28,7 +28,7 @@ from router.archive.segments import SegmentStore, found
 from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between
-from tests.support.archived import told as line_of
+from tests.support.archived import event_line as line_of
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.house import routes
@@ -311,15 +311,17 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
     lines, clock = Lines("json"), [now]
     store = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
     written = [(-10, 0), (-9, 1), (-3609, -3600), (-3608, -3600), (-8, 3), (-3607, -3598)]
-    for told, at in written:
+    for event_line, at in written:
         clock[0] = now + at
-        store.append([lines.line(now + told, "info", "event", {"told": told})])
+        store.append([lines.line(now + event_line, "info", "event", {"told": event_line})])
     store.close()
     for _ in range(2):
-        for told, _at in written:
-            lines_then = between(tmp_path, now + told, now + told + 0.5)
-            assert [line["told"] for line in lines_then] == [told]
-        assert [line["told"] for line in archived(tmp_path)] == sorted(told for told, _ in written)
+        for event_line, _at in written:
+            lines_then = between(tmp_path, now + event_line, now + event_line + 0.5)
+            assert [line["told"] for line in lines_then] == [event_line]
+        assert [line["told"] for line in archived(tmp_path)] == sorted(
+            event_line for event_line, _ in written
+        )
         SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0).tidy()
     assert all(segment.last is not None for segment in found(tmp_path))
 
@@ -509,13 +511,15 @@ def test_a_missing_parent_is_not_created(tmp_path: Path) -> None:
     """A missing parent may be a missing disk: it is not created, and every line is lost."""
     place = tmp_path / "mounted"
     place.mkdir()
-    told: list[tuple[int, str]] = []
-    archive = Archive(SegmentStore(place / "archive", MIB, 60.0), lambda *each: told.append(each))
+    event_line: list[tuple[int, str]] = []
+    archive = Archive(
+        SegmentStore(place / "archive", MIB, 60.0), lambda *each: event_line.append(each)
+    )
     place.rename(tmp_path / "elsewhere")
     archive.start()
     archive.put("info", "event", {})
     archive.close(PATIENCE)
-    assert told == [(1, "gone")]
+    assert event_line == [(1, "gone")]
 
 
 def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks) -> None:

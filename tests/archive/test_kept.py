@@ -157,8 +157,8 @@ def found(shop: Shop, question: Question, limit: int) -> list[str]:
 
 def test_one_that_failed_is_found_before_many_that_did_not(shop: Shop) -> None:
     """`--failed` and the target's code find it, without an archive."""
-    said = Attempt(Reason.CODE, True, 0.1, 200, at=1.0, code="700")
-    bad = Tried(said, request=1)
+    output = Attempt(Reason.CODE, True, 0.1, 200, at=1.0, code="700")
+    bad = Tried(output, request=1)
     shop.add("bad", DeliveryRow("ledger", State.AWAITING, "code", tried=bad), stage=Stage.OPEN)
     fine = DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged")
     for number in range(25):
@@ -172,12 +172,12 @@ def test_one_that_failed_is_found_before_many_that_did_not(shop: Shop) -> None:
 def test_newer_events_that_do_not_fit_do_not_count_towards_the_limit(shop: Shop) -> None:
     """The store selects events by a code of any target. If only one target may be seen, the newest
     event with its code is found behind newer events with another target's."""
-    said = Tried(Attempt(Reason.CODE, True, 0.1, 200, at=1.0, code="700"), request=1)
-    code = DeliveryRow("ledger", State.AWAITING, "code", tried=said)
+    output = Tried(Attempt(Reason.CODE, True, 0.1, 200, at=1.0, code="700"), request=1)
+    code = DeliveryRow("ledger", State.AWAITING, "code", tried=output)
     shop.add("right", code, stage=Stage.OPEN, ago=100)
     for number in range(3):
         silent = DeliveryRow("ledger", State.AWAITING, "timeout")
-        others = DeliveryRow("audit", State.AWAITING, "code", tried=said)
+        others = DeliveryRow("audit", State.AWAITING, "code", tried=output)
         shop.add(f"wrong-{number}", silent, others, stage=Stage.OPEN, ago=50 - number)
     question = Question(codes=("700",), seen=("ledger",))
     assert found(shop, question, 1) == ["right"]

@@ -19,7 +19,7 @@ from router.archive.trace.question import Question
 from router.cli.stories import format_story
 from router.model.event import Reason
 from router.store.protocol import DeliveryRow, Stage, State
-from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
+from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, event_line, keep, line
 from tests.support.effort import LONG
 from tests.support.house import event
 from tests.support.inprocess import Ran, complaint, ran
@@ -73,8 +73,8 @@ def test_an_event_is_found_by_whatever_it_is_known_by(tmp_path: Path, word: str)
     find it."""
     changes = [*map(str, range(20, 60)), "order 库", 17, {"id": "deep"}]
     sent = json.dumps({"changes": changes}, ensure_ascii=False).encode()
-    one = told("one", body=sent, event_key="x.y.z.1", trace_id=TRACE, changes=["20"])
-    keep(tmp_path, told("two"), one, told("three"))
+    one = event_line("one", body=sent, event_key="x.y.z.1", trace_id=TRACE, changes=["20"])
+    keep(tmp_path, event_line("two"), one, event_line("three"))
     digest = hashlib.sha256(sent).hexdigest()
     spelt = {"hash": digest[:8], "whole hash": digest}.get(word, word)
     assert story(tmp_path, spelt)["event_id"] == "one"
@@ -82,7 +82,7 @@ def test_an_event_is_found_by_whatever_it_is_known_by(tmp_path: Path, word: str)
 
 def test_similar_events_are_not_found(tmp_path: Path) -> None:
     """Part of an id, a word of another field, and a key without its wildcard find nothing."""
-    keep(tmp_path, told("one", body=event(changes=["order-17"])))
+    keep(tmp_path, event_line("one", body=event(changes=["order-17"])))
     for word in ("order", "order-1", "cert", "a.gs", "on", "acknowledged", "request-of"):
         assert trace(tmp_path, word).code == 1, word
 
@@ -90,7 +90,9 @@ def test_similar_events_are_not_found(tmp_path: Path) -> None:
 def test_an_event_is_found_among_ten_thousand(tmp_path: Path) -> None:
     """The search covers several segments, finished and open."""
     for part in range(10):
-        lines = [told(f"event-{part}-{n}", ago=3600 - part * 60 - n / 20) for n in range(1000)]
+        lines = [
+            event_line(f"event-{part}-{n}", ago=3600 - part * 60 - n / 20) for n in range(1000)
+        ]
         keep(tmp_path, *lines)
     assert story(tmp_path, "event-3-777")["event_id"] == "event-3-777"
 
@@ -99,11 +101,11 @@ def test_a_table_has_each_event_once_and_the_newest_first(tmp_path: Path) -> Non
     """Lines of two processes that wrote at the same time are merged."""
     keep(
         tmp_path,
-        told("one", ago=90, code="500"),
-        told("one", ago=50, request=2),
-        told("four", ago=10),
+        event_line("one", ago=90, code="500"),
+        event_line("one", ago=50, request=2),
+        event_line("four", ago=10),
     )
-    keep(tmp_path, told("two", ago=70), told("three", ago=30))
+    keep(tmp_path, event_line("two", ago=70), event_line("three", ago=30))
     assert names(trace(tmp_path, "a.gs.*", "--format", "json")) == ["four", "three", "one", "two"]
     text = trace(tmp_path, "a.gs.*", "--limit", "2")
     assert [each.split()[2] for each in text.lines[1:3]] == ["four", "three"]
@@ -120,18 +122,20 @@ def test_a_row_has_the_reply_and_open_deliveries(tmp_path: Path) -> None:
     other target's dead letter. Deliveries that succeeded later are not open."""
     keep(
         tmp_path,
-        told("one", ago=90, code="500", targets={"ledger": REFUSED, "audit": REFUSED}),
-        told("one", ago=80, code="500", request=2, targets={"ledger": REFUSED, "audit": REFUSED}),
+        event_line("one", ago=90, code="500", targets={"ledger": REFUSED, "audit": REFUSED}),
+        event_line(
+            "one", ago=80, code="500", request=2, targets={"ledger": REFUSED, "audit": REFUSED}
+        ),
         line("dead_letter", ago=70, event_id="one", **LEDGER | {"reason": "code"}),
         line("dead_letter", ago=60, event_id="one", **AUDIT),
         line("retried", ago=50, event_id="one", **LEDGER, cause="replay"),
-        told("two", ago=40, targets={"audit": {"as": "optional", "skipped": "queued"}}),
+        event_line("two", ago=40, targets={"audit": {"as": "optional", "skipped": "queued"}}),
         line("retried", ago=30, event_id="three", **AUDIT),
     )
-    said = [each.split(maxsplit=3) for each in trace(tmp_path, "--since", "1h").lines[1:]]
-    assert [row[1] for row in said] == ["three", "000", "500"]
-    assert said[1][3] == "a.gs.cert.1  audit: skipped: queued"
-    assert said[2][3] == "a.gs.cert.1  retry: ledger: acknowledged; audit: dead"
+    output = [each.split(maxsplit=3) for each in trace(tmp_path, "--since", "1h").lines[1:]]
+    assert [row[1] for row in output] == ["three", "000", "500"]
+    assert output[1][3] == "a.gs.cert.1  audit: skipped: queued"
+    assert output[2][3] == "a.gs.cert.1  retry: ledger: acknowledged; audit: dead"
     found = trace(tmp_path, "--since", "1h", "--format", "json").lines
     assert json.loads(found[2])["open"] == [{"target": "audit", "state": "dead"}]
     assert "told" not in json.loads(found[0])
@@ -139,9 +143,9 @@ def test_a_row_has_the_reply_and_open_deliveries(tmp_path: Path) -> None:
 
 def test_a_row_may_stay_incomplete(tmp_path: Path) -> None:
     """The search for an event's request, to complete its row, is bounded."""
-    lines = [told(f"event-{n}", ago=3600 - n / 10) for n in range(6000)]
+    lines = [event_line(f"event-{n}", ago=3600 - n / 10) for n in range(6000)]
     late = line("retried", ago=1, event_id="one", **LEDGER)
-    keep(tmp_path, told("one", ago=7200), *lines, late)
+    keep(tmp_path, event_line("one", ago=7200), *lines, late)
     found = trace(tmp_path, "--since", "1d", "--limit", "2", "--format", "json")
     assert names(found) == ["one", "event-5999"]
     assert "told" not in json.loads(found.lines[0])
@@ -152,7 +156,7 @@ def test_a_row_of_the_store_has_the_reply(tmp_path: Path, shop: Shop) -> None:
     """The reply's code comes from the archive: the store does not have it."""
     for name in ("one", "two"):
         shop.add(name, dead("audit"), DeliveryRow("ledger", State.ACKNOWLEDGED))
-        keep(tmp_path, told(name, ago=90, code="500", targets={"audit": REFUSED}))
+        keep(tmp_path, event_line(name, ago=90, code="500", targets={"audit": REFUSED}))
     found = ran("trace", "--since", "1h", "--archive", tmp_path, "--store", shop.option)
     for each in found.lines[1:]:
         assert each.split()[1] == "500"
@@ -178,11 +182,13 @@ def test_filters(tmp_path: Path, options: str, expected: list[str]) -> None:
     """All filters must fit, and any of several words."""
     keep(
         tmp_path,
-        told("one", ago=90),
-        told("two", ago=70, code="500", targets={"ledger": REFUSED}),
-        told("three", ago=40, targets={"ledger": ACKNOWLEDGED, "audit": ACKNOWLEDGED}),
-        told("four", ago=20, targets={"ledger": ACKNOWLEDGED, "audit": {**REFUSED, "status": 503}}),
-        told("five", ago=10, code="500", unqueued=True),
+        event_line("one", ago=90),
+        event_line("two", ago=70, code="500", targets={"ledger": REFUSED}),
+        event_line("three", ago=40, targets={"ledger": ACKNOWLEDGED, "audit": ACKNOWLEDGED}),
+        event_line(
+            "four", ago=20, targets={"ledger": ACKNOWLEDGED, "audit": {**REFUSED, "status": 503}}
+        ),
+        event_line("five", ago=10, code="500", unqueued=True),
     )
     found = trace(tmp_path, *options.split(), "--format", "json")
     if len(expected) == 1:
@@ -193,7 +199,7 @@ def test_filters(tmp_path: Path, options: str, expected: list[str]) -> None:
 
 FAILED_LINES = [
     *(
-        told(f"{r}", targets={"a": ACKNOWLEDGED, "b": {"reason": r}})
+        event_line(f"{r}", targets={"a": ACKNOWLEDGED, "b": {"reason": r}})
         for r in Reason
         if r != "acknowledged"
     ),
@@ -205,8 +211,8 @@ FAILED_LINES = [
 ]
 
 FINE_LINES = [
-    told("reason", body=event(changes=['"reason":"status"', '"happening":"lost"'])),
-    told("skipped", targets={"a": {"skipped": "queued"}}),
+    event_line("reason", body=event(changes=['"reason":"status"', '"happening":"lost"'])),
+    event_line("skipped", targets={"a": {"skipped": "queued"}}),
     line("unmatched", code="000", request_id="accepted"),
     line("retried", event_id="well", target="a", reason="acknowledged"),
 ]
@@ -221,7 +227,7 @@ def test_failed_lines_are_found_by_their_bytes() -> None:
 
 def test_results_of_other_teams_do_not_count() -> None:
     """An event has failed for a team if an attempt to one of its targets has."""
-    both = told("both", targets={"a": {"reason": "status"}, "b": {"reason": "acknowledged"}})
+    both = event_line("both", targets={"a": {"reason": "status"}, "b": {"reason": "acknowledged"}})
     found = parse_line(both)
     assert found is not None
     asked = {name: Question(failed=True, seen=(name,)) for name in ("a", "b")}
@@ -313,7 +319,7 @@ def test_a_story_has_the_actions_of_people(tmp_path: Path) -> None:
 def test_bodies_are_shown_on_request(tmp_path: Path) -> None:
     """Bodies may be secret, so they are shown only on request."""
     sent = event(changes=["one", "canary"])
-    keep(tmp_path, told("one", body=sent, changes=["one"]))
+    keep(tmp_path, event_line("one", body=sent, changes=["one"]))
     assert "canary" not in trace(tmp_path, "one").out
     assert trace(tmp_path, "one", "--body").lines[-1] == sent.decode()
     assert story(tmp_path, "one", "--body")["body"] == sent.decode()
@@ -346,7 +352,7 @@ def test_an_unrecorded_attempt_is_marked(tmp_path: Path) -> None:
     again = {"event_id": "one", "target": "ledger", "reason": "timeout"}
     keep(
         tmp_path,
-        told("one", ago=70, code="500"),
+        event_line("one", ago=70, code="500"),
         line("retried", ago=60, **again, retry=1, unrecorded="lease_over"),
         line("retried", ago=50, **again, retry=2),
     )
@@ -360,7 +366,7 @@ def test_an_unrecorded_attempt_is_marked(tmp_path: Path) -> None:
 
 def test_a_search_without_result_names_its_sources(tmp_path: Path) -> None:
     """The message is one line with the reach of each source; the exit code is 1."""
-    keep(tmp_path, told("one"))
+    keep(tmp_path, event_line("one"))
     found = trace(tmp_path, "two")
     assert (found.code, found.out) == (1, "")
     assert re.fullmatch(
@@ -401,7 +407,7 @@ def test_an_empty_variable_names_no_store(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_unreadable_lines_are_counted(tmp_path: Path) -> None:
     """The remaining lines are shown."""
-    one, two = told("one", ago=90, code="500"), told("one", request=2)
+    one, two = event_line("one", ago=90, code="500"), event_line("one", request=2)
     garbled = [
         one[:200] + b"\n",
         b'{"time":"x","happening":"event","event_id":"one"}\n',
@@ -431,15 +437,15 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:8]))
 def test_no_text_forges_a_line_or_a_colour(tmp_path: Path, text: str) -> None:
     """This holds for every text of a target or of a body."""
-    said = {**REFUSED, "msg": text, "code": text, "detail": text, "reason": text, "as": text}
+    output = {**REFUSED, "msg": text, "code": text, "detail": text, "reason": text, "as": text}
     fields: dict[str, Any] = {
         "event_key": text,
         "changes": [text],
         "trace_id": text,
         "routes": [text],
     }
-    hostile = told("one", ago=70, targets={"ledger": said, text: said}, **fields)
-    plain = told(
+    hostile = event_line("one", ago=70, targets={"ledger": output, text: output}, **fields)
+    plain = event_line(
         "one", ago=70, targets={"ledger": REFUSED, "x": REFUSED}, trace_id="t", changes=["c"]
     )
     later = line(
@@ -454,7 +460,7 @@ def test_no_text_forges_a_line_or_a_colour(tmp_path: Path, text: str) -> None:
     assert len(found.lines) == len(expected.lines)
     assert all(each.isprintable() for each in found.lines)
     assert [each for each in found.lines if each.startswith("next")] == expected.lines[-1:]
-    keep(tmp_path / "hostile", told("two"))
+    keep(tmp_path / "hostile", event_line("two"))
     table = trace(tmp_path / "hostile", "--since", "1h")
     assert len(table.lines) == 3
     assert all(each.isprintable() for each in table.lines)
@@ -464,9 +470,9 @@ def test_texts_of_others_are_quoted(tmp_path: Path) -> None:
     """In quotes, no text looks like a column or like the router's own words."""
     text = "x  ledger  acknowledged"
     names = ("as", "reason", "skipped", "code", "msg")
-    said = {**REFUSED, **dict.fromkeys(names, text)}
+    output = {**REFUSED, **dict.fromkeys(names, text)}
     fields: dict[str, Any] = dict.fromkeys(("event_key", "trace_id", "request_id", "cause"), text)
-    one = told("one", targets={text: said}, changes=[text], routes=[text], **fields)
+    one = event_line("one", targets={text: output}, changes=[text], routes=[text], **fields)
     later = line(
         "retried", event_id="one", target=text, cause=text, retry=1, reason=text, unrecorded=text
     )
@@ -479,11 +485,11 @@ def test_random_bytes_cause_no_traceback(tmp_path: Path) -> None:
     """The archive has noise, and lines with values of wrong types."""
     random = Random(7)
     kinds: list[Any] = [None, True, 17, -0.5, "x", [], {}, ["x"], {"ledger": 1}, 10**400]
-    fields = list(json.loads(told("one")))
+    fields = list(json.loads(event_line("one")))
     lines: list[bytes] = []
     for _ in range(500):
         lines.append(b'one {"' + random.randbytes(60) + b"\n")
-        members = json.loads(told("one"))
+        members = json.loads(event_line("one"))
         for name in random.sample(fields, 3):
             members[name] = random.choice(kinds)
         lines.append(json.dumps(members, separators=(",", ":")).encode() + b"\n")

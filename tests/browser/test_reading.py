@@ -53,12 +53,12 @@ def test_long_answers_of_receivers_leave_room_for_keys(reader: Visitor) -> None:
 
     def lengthen(route: Route) -> None:
         answer = route.fetch()
-        said = answer.json()
-        for each in said["events"]:
+        output = answer.json()
+        for each in output["events"]:
             each["event_key"] = "a.gs.certificate.1"
             for one in (each, *each.get("targets", [])):
                 one["msg"] = "long words " * 40
-        route.fulfill(response=answer, json=said)
+        route.fulfill(response=answer, json=output)
 
     reader.page.route("**/api/v1/events?*", lengthen)
     reader.go("#/events?since=1h")

@@ -9,7 +9,7 @@ from typing import Any
 
 from router.contract.signing import Signer
 from router.model.secret import Secret
-from tests.support.receivers import GOOD, SECRET, Right, is_signed, tells
+from tests.support.receivers import GOOD, SECRET, Right, answering, is_signed
 
 
 def refusing(fault: Callable[[dict[str, Any]], object], status: int = 400) -> type[Right]:
@@ -140,18 +140,18 @@ class Short(Right):
 #: The receiver, the check that finds its fault, the router's reason for such an answer, if any, and
 #: a word of the advice.
 FAULTS: dict[str, tuple[type[Right], str, str | None, str]] = {
-    "redirects": (tells(b"", 308, ("location", "/x/")), "answers", "redirect", "slash"),
-    "says ok": (tells(b"ok"), "answers", "not_json", "one JSON object"),
-    "code is a number": (tells({"code": 0}), "answers", "code", "string"),
-    "another code": (tells({"code": "200"}), "answers", "code", "000"),
-    "no body": (tells(b""), "answers", "empty", "acknowledge: status"),
-    "wrong path": (tells(GOOD, 404), "answers", "status", "path"),
-    "a status": (tells(GOOD, 500), "answers", "status", "log"),
+    "redirects": (answering(b"", 308, ("location", "/x/")), "answers", "redirect", "slash"),
+    "says ok": (answering(b"ok"), "answers", "not_json", "one JSON object"),
+    "code is a number": (answering({"code": 0}), "answers", "code", "string"),
+    "another code": (answering({"code": "200"}), "answers", "code", "000"),
+    "no body": (answering(b""), "answers", "empty", "acknowledge: status"),
+    "wrong path": (answering(GOOD, 404), "answers", "status", "path"),
+    "a status": (answering(GOOD, 500), "answers", "status", "log"),
     "compresses": (
-        tells(gzip.compress(b'{"code":"000"}'), 200, ("content-encoding", "gzip")),
+        answering(gzip.compress(b'{"code":"000"}'), 200, ("content-encoding", "gzip")),
         "answers", "encoded", "compress",
     ),
-    "says too much": (tells({"code": "000", "msg": "x" * 70_000}), "answers", "too_large", "64"),
+    "says too much": (answering({"code": "000", "msg": "x" * 70000}), "answers", "too_large", "64"),
     "short": (Short, "answers", "reset", "content-length"),
     "slow now and then": (SometimesSlow, "timing", "timeout", "afterwards"),
     "refuses the second time": (SecondTimeRefused, "twice", "status", "processed before"),

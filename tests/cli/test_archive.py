@@ -18,7 +18,7 @@ from router.archive.segments import SegmentStore
 from router.archive.trace.question import Question
 from router.archive.trace.replay import events, id_of, resend
 from router.store.protocol import DeliveryRow, Stage, State
-from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, keep, line, told
+from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, event_line, keep, line
 from tests.support.command import running
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
@@ -45,9 +45,9 @@ def test_list_shows_times_and_counts(tmp_path: Path) -> None:
     """By the code of the reply and by target; also without a verb."""
     keep(
         tmp_path,
-        told("one", ago=7200),
-        told("two", ago=60, code="500", targets={"ledger": REFUSED, "audit": ACKNOWLEDGED}),
-        told("two", ago=50, request=2, payload=...),
+        event_line("one", ago=7200),
+        event_line("two", ago=60, code="500", targets={"ledger": REFUSED, "audit": ACKNOWLEDGED}),
+        event_line("two", ago=50, request=2, payload=...),
         line("retried", ago=40, event_id="two", target="audit", reason="timeout", retry=1),
         line("unmatched", ago=30, code="500", event_key='"code":"000"', payload='{"as":"x"}'),
     )
@@ -71,8 +71,8 @@ def test_an_archive_may_be_empty_but_not_missing(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("nothing", "file", "dangling", "loop", "file/below"):
         for found in looked_into(tmp_path / name):
-            said = f"ebaas-router: --archive: {tmp_path / name} is no folder\n"
-            assert (found.code, found.out, found.err) == (3, "", said)
+            output = f"ebaas-router: --archive: {tmp_path / name} is no folder\n"
+            assert (found.code, found.out, found.err) == (3, "", output)
 
 
 def looked_into(folder: Path) -> list[Ran]:
@@ -85,7 +85,7 @@ def looked_into(folder: Path) -> list[Ran]:
 def test_an_archive_that_is_closed_says_whose_it_is(closed: str) -> None:
     """If its folder, or the one it is in, is closed to us: exit 3, and one line with its owner."""
     with reachable() as folder:
-        keep(folder / "archive", told("one"))
+        keep(folder / "archive", event_line("one"))
         looked_into(folder / "archive")  # all that it imports may be root's alone
         table = folder / "routes.yaml"
         table.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:1/"})))
@@ -108,7 +108,7 @@ def test_damage_is_counted(tmp_path: Path, shop: Shop) -> None:
     """A segment that is cut, an empty one, a folder, and lines that are not the router's: every
     reader names the segments, counts all, reads the rest, and ends with 1."""
     folder = tmp_path / "archive"
-    keep(folder, *[told(f"event-{n}", ago=300 - n / 10) for n in range(2000)])
+    keep(folder, *[event_line(f"event-{n}", ago=300 - n / 10) for n in range(2000)])
     SegmentStore(folder, 1 << 30, 30 * 86400.0).tidy()
     (segment,) = folder.iterdir()
     segment.write_bytes(segment.read_bytes()[: segment.stat().st_size // 2])
@@ -118,7 +118,7 @@ def test_damage_is_counted(tmp_path: Path, shop: Shop) -> None:
     )
     empty.touch()
     unreadable.mkdir()
-    good = told("good")
+    good = event_line("good")
     keep(folder, good, b"noise" + good, good[:60] + b"\n")
     exported = archive(folder, "export")
     assert exported.code == 1
@@ -138,7 +138,7 @@ def test_damage_is_counted(tmp_path: Path, shop: Shop) -> None:
 
 def test_a_replay_leaves_out_events_whose_targets_were_cut(tmp_path: Path, shop: Shop) -> None:
     """Ours may have been among them, or not."""
-    keep(tmp_path / "archive", told("good"), told("cut", targets="…", cut=["targets"]))
+    keep(tmp_path / "archive", event_line("good"), event_line("cut", targets="…", cut=["targets"]))
     assert (
         replay(tmp_path / "archive", shop, "--dry-run", "--format", "json").json["targets_cut"] == 1
     )
@@ -155,10 +155,10 @@ def test_export_writes_events_as_they_came(tmp_path: Path) -> None:
     pretty = json.dumps(json.loads(event(changes=["a\u2028b"])), indent=1, ensure_ascii=False)
     keep(
         tmp_path,
-        told("one", ago=90, body=pretty.encode(), event_key="x.y.z.1"),
-        told("two", ago=80),
-        told("two", ago=70, request=2),
-        told("three", ago=60, payload=...),
+        event_line("one", ago=90, body=pretty.encode(), event_key="x.y.z.1"),
+        event_line("two", ago=80),
+        event_line("two", ago=70, request=2),
+        event_line("three", ago=60, payload=...),
     )
     found = archive(tmp_path, "export")
     assert [json.loads(each)["changes"] for each in found.lines] == [["a\u2028b"], ["two"]]
@@ -171,8 +171,8 @@ def test_a_limit_counts_only_what_is_exported(tmp_path: Path) -> None:
     """Events without a body are left out, and do not take the place of others."""
     keep(
         tmp_path,
-        *(told(f"bare-{number}", ago=90 - number, payload=...) for number in range(3)),
-        *(told(f"event-{number}", ago=60 - number) for number in range(3)),
+        *(event_line(f"bare-{number}", ago=90 - number, payload=...) for number in range(3)),
+        *(event_line(f"event-{number}", ago=60 - number) for number in range(3)),
     )
     done = archive(tmp_path, "export", "--limit", "2")
     assert [json.loads(each)["changes"] for each in done.lines] == [["event-0"], ["event-1"]]
@@ -180,7 +180,7 @@ def test_a_limit_counts_only_what_is_exported(tmp_path: Path) -> None:
 
 
 def test_diff_and_send_read_exported_events(tmp_path: Path) -> None:
-    keep(tmp_path / "archive", told("one"))
+    keep(tmp_path / "archive", event_line("one"))
     out = archive(tmp_path / "archive", "export").out.encode()
     table = tmp_path / "routes.yaml"
     with target() as ledger:
@@ -199,12 +199,12 @@ def test_a_replay_queues_the_targets_events(tmp_path: Path, shop: Shop) -> None:
     """Under the same id and body, in order of time, each event once."""
     keep(
         tmp_path / "archive",
-        told("two", ago=80, code="500"),
-        told("two", ago=70, request=2),
-        told("one", ago=90),
-        told("old", ago=7200),
-        told("other", targets={"audit": ACKNOWLEDGED}),
-        told("bodiless", payload=...),
+        event_line("two", ago=80, code="500"),
+        event_line("two", ago=70, request=2),
+        event_line("one", ago=90),
+        event_line("old", ago=7200),
+        event_line("other", targets={"audit": ACKNOWLEDGED}),
+        event_line("bodiless", payload=...),
     )
     done = replay(tmp_path / "archive", shop)
     assert done.code == 0, done.err
@@ -219,7 +219,7 @@ def test_a_replay_queues_the_targets_events(tmp_path: Path, shop: Shop) -> None:
 
 
 def test_a_replay_keeps_to_its_rate(tmp_path: Path, shop: Shop) -> None:
-    keep(tmp_path / "archive", *[told(f"event-{n}") for n in range(3)])
+    keep(tmp_path / "archive", *[event_line(f"event-{n}") for n in range(3)])
     began = time.monotonic()
     assert replay(tmp_path / "archive", shop, "--rate", "2/s").code == 0
     assert time.monotonic() - began > 0.9
@@ -230,7 +230,7 @@ def test_a_replayed_event_is_read_from_its_body(tmp_path: Path) -> None:
     sends events back would call every target again for each line of the loop."""
     key, trace = "k" * 2000, "4bf92f3577b34da6a3ce929d0e0e4736"
     body = event(event_key=key)
-    keep(tmp_path, told("one", body=body, event_key=key[:1024] + "…", hops=2, trace_id=trace))
+    keep(tmp_path, event_line("one", body=body, event_key=key[:1024] + "…", hops=2, trace_id=trace))
     (found,) = events(Sources(tmp_path), Question())
     again = resend(
         at=found.at,
@@ -249,12 +249,12 @@ def test_forged_lines_are_left_out(tmp_path: Path, shop: Shop) -> None:
     """Ids that would end a header, payloads that are not an event: counted, not queued."""
     keep(
         tmp_path / "archive",
-        told("good"),
-        told("one\r\nx-evil: 1"),
-        told("two", request_id="r\r\nx-evil: 1"),
-        told("three", payload="{}"),
-        told("four", payload="\ud800"),
-        told("five", hops=2**70),
+        event_line("good"),
+        event_line("one\r\nx-evil: 1"),
+        event_line("two", request_id="r\r\nx-evil: 1"),
+        event_line("three", payload="{}"),
+        event_line("four", payload="\ud800"),
+        event_line("five", hops=2**70),
     )
     done = replay(tmp_path / "archive", shop)
     assert done.code == 0, done.err
@@ -266,7 +266,7 @@ def test_forged_lines_are_left_out(tmp_path: Path, shop: Shop) -> None:
 
 def test_a_preview_changes_nothing(tmp_path: Path, shop: Shop) -> None:
     """--dry-run counts; many are not queued without a yes."""
-    keep(tmp_path / "archive", *[told(f"event-{n}") for n in range(11)])
+    keep(tmp_path / "archive", *[event_line(f"event-{n}") for n in range(11)])
     preview = replay(tmp_path / "archive", shop, "--dry-run")
     assert preview.lines[-2:] == [
         "11 deliveries would be replayed",
@@ -290,7 +290,9 @@ def test_deliveries_that_are_still_retried_are_left_alone(tmp_path: Path, shop: 
     shop.add("dead", dead())
     shop.add("elsewhere", DeliveryRow("audit", State.QUEUED), stage=Stage.CLOSED)
     ids = ("open", "queued", "done", "dead", "elsewhere", "theirs", "new")
-    keep(tmp_path / "archive", *[told(event_id, ago=60 - n) for n, event_id in enumerate(ids)])
+    keep(
+        tmp_path / "archive", *[event_line(event_id, ago=60 - n) for n, event_id in enumerate(ids)]
+    )
     done = replay(tmp_path / "archive", shop)
     assert done.lines[-2:] == [
         "5 deliveries replayed",
@@ -311,7 +313,7 @@ def test_the_stores_count_of_unsettled_rows_stays_right(tmp_path: Path, shop: Sh
     """The store's limits depend on it."""
     shop.add("done", DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged"), stage=Stage.CLOSED)
     shop.add("dead", dead())
-    keep(tmp_path / "archive", told("done"), told("dead"), told("new"))
+    keep(tmp_path / "archive", event_line("done"), event_line("dead"), event_line("new"))
     assert replay(tmp_path / "archive", shop).code == 0
     used = shop.query(
         "SELECT state, sum(rows) FROM usage WHERE target = 'ledger' GROUP BY state ORDER BY state"
@@ -321,7 +323,7 @@ def test_the_stores_count_of_unsettled_rows_stays_right(tmp_path: Path, shop: Sh
 
 def test_a_killed_replay_continues(tmp_path: Path, shop: Shop) -> None:
     """Run again, it queues every event once; run once more, it is a new replay."""
-    keep(tmp_path / "archive", *[told(f"event-{n}", ago=90 - n / 10) for n in range(60)])
+    keep(tmp_path / "archive", *[event_line(f"event-{n}", ago=90 - n / 10) for n in range(60)])
     options = ("--archive", str(tmp_path / "archive"), "--store", shop.option, "--yes")
     words = ("archive", "replay", "--target", "ledger", "--since", "1h", *options)
     with running(*words, "--rate", "20/s") as slow:
@@ -346,8 +348,8 @@ def test_a_backfill_replays_events_that_were_not_for_the_target(tmp_path: Path, 
     fields: dict[str, Any] = {"event_key": "a.gs.cert.1", "payload": event(changes=["x"]).decode()}
     keep(
         tmp_path / "archive",
-        told("one"),
-        told("two", targets={"audit": ACKNOWLEDGED}),
+        event_line("one"),
+        event_line("two", targets={"audit": ACKNOWLEDGED}),
         line("unmatched", code="000", request_id="r-1", **fields),
         line("unmatched", code="500", request_id="r-2", **fields),
     )
@@ -365,7 +367,7 @@ def test_a_backfill_replays_events_that_were_not_for_the_target(tmp_path: Path, 
 @pytest.mark.parametrize("command", ["replay", "export", "trace"])
 def test_a_mistyped_target_is_an_error(tmp_path: Path, shop: Shop, command: str) -> None:
     """If neither the archive nor routes.yaml has it: exit 2, with a suggestion."""
-    keep(tmp_path / "archive", told("one", targets={"retired": ACKNOWLEDGED}))
+    keep(tmp_path / "archive", event_line("one", targets={"retired": ACKNOWLEDGED}))
     table = tmp_path / "routes.yaml"
     table.write_text(json.dumps(routes({"ledger": "http://127.0.0.1:1/"})))
     words = ("trace",) if command == "trace" else ("archive", command)
@@ -436,7 +438,9 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
     names = [f"event-{n}" for n in range(40)]
     # A quarter of the store has room for some twenty of them, half of it for all.
     bodies = [event(changes=[name, "x" * 11_000]) for name in names]
-    lines = [told(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))]
+    lines = [
+        event_line(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))
+    ]
     keep(tmp_path / "store.db-archive", *lines)
     own, asking = with_door(tmp_path)
     own += ["--store-max-bytes", "1MiB"]
@@ -473,7 +477,7 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_command_line_is_one_line(tmp_path: Path, arguments: list[str], why: str) -> None:
-    keep(tmp_path, told("one"))
+    keep(tmp_path, event_line("one"))
     SqliteShop(tmp_path / "store.db").close()
     found = ran("archive", *arguments, "--archive", tmp_path, "--store", tmp_path / "store.db")
     assert (found.code, found.out) == (2, "")
@@ -483,7 +487,7 @@ def test_a_wrong_command_line_is_one_line(tmp_path: Path, arguments: list[str], 
 
 def test_nothing_was_handled_before_1970(tmp_path: Path) -> None:
     """A time of 0 counts as a time."""
-    keep(tmp_path, told("one"))
+    keep(tmp_path, event_line("one"))
     SqliteShop(tmp_path / "store.db").close()
     until = ("--match", "*", "--until", "1970-01-01T00:00:00Z", "--dry-run", "--target", "ledger")
     store = ("--store", tmp_path / "store.db")

@@ -197,8 +197,8 @@ def test_several_files(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(TWO_FAULTS, encoding="utf-8")
     assert check(tmp_path, GOOD, "other.yaml", cases=CASES).code == 1
     result = check(tmp_path, GOOD, "other.yaml", "--format", "json")
-    said = [json.loads(line) for line in result.lines]
-    assert [(each["file"], each["good"]) for each in said] == [
+    words = [json.loads(line) for line in result.lines]
+    assert [(each["file"], each["good"]) for each in words] == [
         ("routes.yaml", True),
         ("other.yaml", False),
     ]
@@ -312,7 +312,7 @@ def test_without_secrets_a_placeholder_passes_each_check(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("place", "wrong", "said"),
+    ("place", "wrong", "words"),
     [
         ("Bearer ${file:token}", "Bearer ${file:token", "a ${ that no } closes"),
         ("whsec_${OLD}", "whsec_?${OLD}", "what follows whsec_ is not base64"),
@@ -321,13 +321,13 @@ def test_without_secrets_a_placeholder_passes_each_check(tmp_path: Path) -> None
     ],
 )
 def test_without_secrets_every_other_fault_is_found(
-    tmp_path: Path, place: str, wrong: str, said: str
+    tmp_path: Path, place: str, wrong: str, words: str
 ) -> None:
     """A placeholder excuses only the missing secret."""
     result = check(tmp_path, SECRETS.replace(place, wrong), "--without-secrets")
     assert result.code == 1
     (line,) = result.lines
-    assert said in line
+    assert words in line
 
 
 def test_a_secret_that_is_there_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

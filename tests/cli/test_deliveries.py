@@ -97,9 +97,9 @@ def test_what_is_selected_is_listed(shop: Shop, options: str, expected: str) -> 
 def test_a_long_list_is_cut_and_says_so(shop: Shop) -> None:
     """As text; as JSON everything comes, one line each."""
     shop.add_many(120)
-    told = cells(shop.run("list", "--state", "dead"))
-    assert told[-1] == ["70", "more:", "--limit"]
-    assert sum({"target-0", "dead"} <= {*line} for line in told) == 1 + 13
+    reported = cells(shop.run("list", "--state", "dead"))
+    assert reported[-1] == ["70", "more:", "--limit"]
+    assert sum({"target-0", "dead"} <= {*line} for line in reported) == 1 + 13
     assert len(shop.listed("--state", "dead")) == 120
     assert len(shop.listed("--state", "dead", "--limit", "7")) == 7
 
@@ -139,9 +139,9 @@ def test_an_event_is_shown_as_trace_shows_it(shop: Shop) -> None:
 
 def test_the_last_attempts_words_are_listed(shop: Shop) -> None:
     """The receiver's, else ours, so that a page of dead letters says why."""
-    said = Attempt(Reason.CODE, True, 0.25, 200, "", None, 7200.0, "700", "库存不足")
+    output = Attempt(Reason.CODE, True, 0.25, 200, "", None, 7200.0, "700", "库存不足")
     down = Attempt(Reason.CONNECT_REFUSED, False, 0.0, None, "Connection refused", None, 7200.0)
-    rows = {"ledger": said, "audit": down}
+    rows = {"ledger": output, "audit": down}
     shop.add("one", *[replace(dead(to), tried=Tried(at, retry=2)) for to, at in rows.items()])
     listed = [line for line in shop.lines("list", "--match", "*") if line["kind"] == "delivery"]
     words = {"ledger": "700: 库存不足", "audit": "Connection refused"}
@@ -158,8 +158,8 @@ def test_a_body_is_shown_on_request_alone(shop: Shop) -> None:
     every = [shop.run("show", "one"), shop.run("list", "--state", "dead"), shop.run("list")]
     every += [shop.run("show", "one", "--format", "json"), shop.run("replay", "--event", "one")]
     assert all("hunter2" not in finished.out + finished.err for finished in every)
-    told = shop.run("show", "one", "--body").out
-    assert r'{"token": "hunter2", "x": "\u001b]0;mine\u0007 ä\u202e"}' in told
+    reported = shop.run("show", "one", "--body").out
+    assert r'{"token": "hunter2", "x": "\u001b]0;mine\u0007 ä\u202e"}' in reported
     (shown,) = shop.lines("show", "one", "--body")
     assert shown["body"] == body.decode()
 
@@ -324,7 +324,7 @@ def test_an_unknown_target_is_a_mistake(shop: Shop, tmp_path: Path) -> None:
 def test_an_attempt_in_flight_is_not_a_retry_to_come(shop: Shop) -> None:
     """It has until its time to end. After that its process has died, and it is overdue."""
     shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
-    for left, told in (
+    for left, reported in (
         (50, r"attempt in flight, again in [34]\ds if nothing is heard of it"),
         (-50, r"overdue by 5\ds"),
     ):
@@ -332,7 +332,7 @@ def test_an_attempt_in_flight_is_not_a_retry_to_come(shop: Shop) -> None:
         shop.query(f"UPDATE deliveries SET lease = 'x', due_at = {due} RETURNING 1")
         trace = ran("trace", "one", "--archive", "none", "--store", shop.option)
         for found in (shop.run("list", "--event", "one"), shop.run("show", "one"), trace):
-            assert re.search(f"[; ,]{told}(; |$)", found.out, re.MULTILINE), found.out
+            assert re.search(f"[; ,]{reported}(; |$)", found.out, re.MULTILINE), found.out
     (entry,) = [each for each in shop.lines("list", "--event", "one") if "event_id" in each]
     assert entry["in_flight"] is True
 
@@ -344,8 +344,8 @@ def test_a_removed_target_gets_nothing(shop: Shop, tmp_path: Path) -> None:
     config.write_text("targets: {ledger: {}}")
     replayed = shop.run("replay", "--match", "*", "--config", str(config))
     assert replayed.lines[-1] == "2 deliveries replayed"
-    told = f"ebaas-router: {config} has no target 'gone': nothing is sent to it"
-    assert replayed.err.splitlines() == [told]
+    reported = f"ebaas-router: {config} has no target 'gone': nothing is sent to it"
+    assert replayed.err.splitlines() == [reported]
 
 
 def test_each_verb_has_a_help_of_its_own() -> None:

@@ -171,17 +171,17 @@ def test_the_operators_schema_counts_too(path: Path) -> None:
 
 def test_json(path: Path) -> None:
     """--format json has the event, the plan with its routes, and the routes field by field."""
-    said = explain(path, "a.gs.cert.3", "--format", "json").json
-    assert said["plan"] == {"required": ["certificates", "ledger"], "optional": ["audit"]}
-    assert said["unmatched"] is None
-    assert said["event"]["event_status"] == "3"
-    assert [tuple(target.values()) for target in said["targets"]] == [
+    output = explain(path, "a.gs.cert.3", "--format", "json").json
+    assert output["plan"] == {"required": ["certificates", "ledger"], "optional": ["audit"]}
+    assert output["unmatched"] is None
+    assert output["event"]["event_status"] == "3"
+    assert [tuple(target.values()) for target in output["targets"]] == [
         ("audit", [], ["to the auditors"], False),
         ("certificates", ["under gs"], [], False),
         ("ledger", ["revoked"], ["under gs"], False),
     ]
-    assert [*said["targets"][0]] == ["name", "required_by", "optional_by", "paused"]
-    revoked = next(each for each in said["routes"] if each["name"] == "revoked")
+    assert [*output["targets"][0]] == ["name", "required_by", "optional_by", "paused"]
+    revoked = next(each for each in output["routes"] if each["name"] == "revoked")
     assert revoked["fields"][0] == {
         "field": "event_status",
         "value": "3",
@@ -230,8 +230,8 @@ def test_what_a_target_gets(path: Path) -> None:
 def test_what_a_target_gets_as_json(path: Path) -> None:
     """The same as JSON; without an archive it has no events."""
     keep(Path("archive"), *LOG)
-    said = explain(path, "--target", "audit", "--archive", "archive", "--format", "json")
-    assert said.json["routes"] == [
+    output = explain(path, "--target", "audit", "--archive", "archive", "--format", "json")
+    assert output.json["routes"] == [
         {
             "name": "to the auditors",
             "file": "routes.yaml",
@@ -240,7 +240,7 @@ def test_what_a_target_gets_as_json(path: Path) -> None:
             "match": {"event_key": ["*.cert.*", "*.key.*"]},
         }
     ]
-    events = said.json["events"]
+    events = output.json["events"]
     assert (events["looked_at"], events["optional"], len(events["newest"])) == (3, 2, 2)
     assert explain(path, "--target", "audit", "--format", "json").json["events"] is None
 
@@ -260,9 +260,9 @@ def test_an_invalid_configuration_is_told(path: Path) -> None:
     result = explain(path, "a.gs.cert.1")
     assert (result.code, result.out) == (1, "")
     assert "did you mean 'certificates'?" in result.err
-    said = explain(path, "a.gs.cert.1", "--format", "json")
-    assert (said.code, said.err) == (1, "")
-    assert said.json["problems"][0]["path"] == "routes[0].required"
+    output = explain(path, "a.gs.cert.1", "--format", "json")
+    assert (output.code, output.err) == (1, "")
+    assert output.json["problems"][0]["path"] == "routes[0].required"
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,11 @@ def test_check_marks_each_file(folder: Path) -> None:
     written(files, folder)
     (line,) = ran("check", "config", "--format", "github").lines[:1]
     assert line.startswith("::error file=config/routes.d/certs.yaml,line=6,col=64::")
-    said = ran("check", "config", "--format", "json").json
-    assert [(each["file"], each["owner"]) for each in said["problems"]] == [
+    output = ran("check", "config", "--format", "json").json
+    assert [(each["file"], each["owner"]) for each in output["problems"]] == [
         ("config/routes.d/certs.yaml", "team certs")
     ]
-    assert len(said["files"]) == 3
+    assert len(output["files"]) == 3
 
 
 def test_a_terminal_shows_the_line_of_the_right_file(folder: Path) -> None:
@@ -100,8 +100,8 @@ def test_explain_names_files() -> None:
     """Each route with its own file and line, in text and in JSON."""
     lines = ran("explain", "a.gs.cert.1", "--config", "config").lines
     assert "  'certificates'  config/routes.d/certs.yaml:6" in lines
-    said = ran("explain", "a.gs.cert.1", "--config", "config", "--format", "json").json
-    assert {each["file"] for each in said["routes"]} == {f"config/{name}" for name in GOOD}
+    output = ran("explain", "a.gs.cert.1", "--config", "config", "--format", "json").json
+    assert {each["file"] for each in output["routes"]} == {f"config/{name}" for name in GOOD}
 
 
 def test_diff_of_two_folders(folder: Path) -> None:

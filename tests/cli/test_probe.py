@@ -18,7 +18,7 @@ from tests.cli.faulty_receivers import FAULTS
 from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver
 from tests.support.inprocess import ran
-from tests.support.receivers import SECRET, Right, serving, tells
+from tests.support.receivers import SECRET, Right, answering, serving
 from tests.support.sockets import free_port
 
 #: What is quick enough for a test, and still tells the faults from the right.
@@ -70,7 +70,7 @@ def test_the_receivers_that_are_shipped_pass() -> None:
 def test_people_are_told_in_chinese_where_they_ask_for_it() -> None:
     """The question, each line and the numbers, in columns of one width; what a machine reads stays
     as it is."""
-    with serving(tells({"code": "500"})) as url:
+    with serving(answering({"code": "500"})) as url:
         asked = ("probe", url, "--secret", SECRET, *QUICK, "--lang")
         chinese = ran(*asked, "zh")
         machine, english = (ran(*asked, language, "--format", "json") for language in ("zh", "en"))
@@ -127,13 +127,13 @@ def test_a_certificate_is_looked_at(
 
 def routes(folder: Path, url: str, **target: Any) -> Path:
     file = folder / "routes.yaml"
-    wanted = {"url": url, "secret": f"${{PROBED:-{SECRET}}}", "timeout": "1s", **target}
+    expected = {"url": url, "secret": f"${{PROBED:-{SECRET}}}", "timeout": "1s", **target}
     file.write_text(
         json.dumps(
             {
                 "version": 1,
                 "queue": {"retries": 2, "waits": ["1h"]},
-                "targets": {"ledger": wanted},
+                "targets": {"ledger": expected},
                 "routes": [{"name": "all", "match": "*", "optional": ["ledger"]}],
             }
         )

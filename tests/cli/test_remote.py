@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.archived import keep, told
+from tests.support.archived import event_line, keep
 from tests.support.command import answering, http_answer
 from tests.support.console import Console, console, token_of
 from tests.support.inprocess import Ran, ran
@@ -288,7 +288,7 @@ def test_export_needs_an_archive_that_is_named_if_a_variable_names_a_router(
     monkeypatch.setenv("EBAAS_ROUTER_URL", f"http://127.0.0.1:{free_port()}")
     why = refused(2, "archive", "export", "--store", str(tmp_path / "store.db"))
     assert "EBAAS_ROUTER_URL names a router" in why
-    folder = keep(tmp_path / "archive", told("one"))
+    folder = keep(tmp_path / "archive", event_line("one"))
     assert ran("archive", "export", "--archive", folder).code == 0
 
 
@@ -380,7 +380,7 @@ def test_exactly_one_event_is_copied(scene: Scene, what: str, why: str) -> None:
 
 
 def test_an_event_without_a_body_is_not_copied(tmp_path: Path) -> None:
-    archive = keep(tmp_path / "archive", told("bare", payload=...))
+    archive = keep(tmp_path / "archive", event_line("bare", payload=...))
     options = ("--archive", str(archive), "--store", "none")
     why = refused(1, "resend", "bare", "--to", "http://127.0.0.1:1/", *options)
     assert "its body was not kept" in why

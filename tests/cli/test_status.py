@@ -55,7 +55,7 @@ def failing(since: str, **fields: Any) -> dict[str, Any]:
     return one(state="failing", failing_since=since, last_failure=failure, **fields)
 
 
-def said(targets: Any, reasons: tuple[str, ...] = (), **more: Any) -> bytes:
+def output(targets: Any, reasons: tuple[str, ...] = (), **more: Any) -> bytes:
     document = {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
@@ -149,7 +149,7 @@ def test_the_worst_comes_first() -> None:
         "g-old": failing("2026-11-25T11:55:00Z", in_flight=7.0),
         "h-open": failing("2026-11-25T13:00:00Z", breaker={"open": 1.0}),
     }
-    with answering(said(targets, ("targets: g-old fails",))) as url:
+    with answering(output(targets, ("targets: g-old fails",))) as url:
         lines = lines_of(status("--url", url))
     assert lines == [
         "degraded: ebaas-router 1.2.3, 3 of 1,024 requests in flight",
@@ -175,7 +175,7 @@ def test_a_pause_has_its_reason() -> None:
         "who": "ops",
     }
     target = failing("2026-11-25T13:00:00Z") | {"state": "paused", "pause": pause}
-    with answering(said({"one": target})) as url:
+    with answering(output({"one": target})) as url:
         *_, line = lines_of(status("--url", url))
     assert "paused 9m more" in line
     assert line.endswith("paused by ops: a move")
@@ -188,7 +188,7 @@ def test_reasons_that_the_table_lacks_come_before_it() -> None:
     problem = "config/routes.yaml:62:16: routes[0].optional: no target 'ledgr', did you mean it?"
     configuration = {"last_reload": {"problems": [problem]}}
     targets = {"one": one(), "bad": failing("2026-11-25T13:00:00Z")}
-    with answering(said(targets, reasons, configuration=configuration)) as url:
+    with answering(output(targets, reasons, configuration=configuration)) as url:
         lines = lines_of(status("--url", url))
     text = " ".join(" ".join(lines[1 : lines.index("")]).split())
     assert text == f"store: gone targets: gone has 2 dead letters targets: one has 1 {problem}"
@@ -198,7 +198,7 @@ def test_long_and_wide_names_fit() -> None:
     """No name and no failure makes a line wider than the terminal, or reaches it as a command."""
     failure = {"reason": "code", "status": 200, "detail": "码\x1b[2J" * 60}
     targets = {"证" * 60: failing("2026-11-25T11:55:00Z") | {"last_failure": failure}}
-    with answering(said(targets, ("store: gone",))) as url:
+    with answering(output(targets, ("store: gone",))) as url:
         lines = lines_of(status("--url", url))
     assert max(map(width, lines)) <= 80
     assert all(line.isprintable() for line in lines)
@@ -211,10 +211,10 @@ def test_long_and_wide_names_fit() -> None:
         (http_answer('{"code":"404"}', "404 No"), "is not a router's ops port (HTTP 404)"),
         (http_answer("[" * 5000, "200 OK"), "the response is not JSON: the server is not a router"),
         (http_answer('{"status":"ok"}', "200 OK"), "is of another version than this command"),
-        (said({"one": {}}), "is of another version than this command"),
-        (said({"one": failing("yesterday")}), "is of another version than this command"),
-        (said({"one": one(in_flight=10**400)}), "is of another version than this command"),
-        (said([1]), "is of another version than this command"),
+        (output({"one": {}}), "is of another version than this command"),
+        (output({"one": failing("yesterday")}), "is of another version than this command"),
+        (output({"one": one(in_flight=10**400)}), "is of another version than this command"),
+        (output([1]), "is of another version than this command"),
         (b"220 mail.example ESMTP\r\n\r\n", "the server there does not speak HTTP"),
     ],
 )

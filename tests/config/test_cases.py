@@ -264,10 +264,15 @@ def test_several_files(folder: Path) -> None:
 def test_json(folder: Path) -> None:
     """--format json is one object: the cases that failed, and the coverage."""
     result = judged(folder, "- {key: a.gs.cert.3, required: [ledger]}\n", "--format", "json")
-    said = result.json
+    shown = result.json
     assert result.code == 1
-    assert (said["cases"], said["covered"], said["percent"], said["missed"]) == (1, 3, 100.0, [])
-    (failed,) = said["failed"]
+    assert (shown["cases"], shown["covered"], shown["percent"], shown["missed"]) == (
+        1,
+        3,
+        100.0,
+        [],
+    )
+    (failed,) = shown["failed"]
     assert failed["differences"] == [
         {"target": "audit", "expected": None, "actual": "optional"},
         {"target": "certificates", "expected": None, "actual": "required"},

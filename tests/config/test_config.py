@@ -161,9 +161,9 @@ def test_one_fault_each(secrets: Path) -> None:
 
 def test_every_syntax_error_has_a_file() -> None:
     """Each explanation of a syntax error is in one of the golden texts."""
-    said = "".join(path.with_suffix(".txt").read_text(encoding="utf-8") for path in FILES)
+    output = "".join(path.with_suffix(".txt").read_text(encoding="utf-8") for path in FILES)
     meanings = [mistake.meaning for mistake in [*syntax.MISTAKES, syntax.UNKNOWN]]
-    assert [meaning for meaning in meanings if meaning not in said] == []
+    assert [meaning for meaning in meanings if meaning not in output] == []
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,12 @@ def loaded(folder: Path) -> Config:
 def test_fault(name: str, folder: Path) -> None:
     """Each fault is one problem or warning with its file, its place and the file's owner. A problem
     about another owner's target says which file can allow its use."""
-    files, said = FAULTS[name]
+    files, output = FAULTS[name]
     try:
         found = loaded(written(files, folder)).warnings
     except ConfigInvalid as error:
         found = error.problems
-    assert [str(problem).removeprefix("config").removeprefix("/") for problem in found] == [said]
+    assert [str(problem).removeprefix("config").removeprefix("/") for problem in found] == [output]
 
 
 def test_it_is_one_configuration(folder: Path) -> None:

@@ -80,9 +80,9 @@ def replied(port: int, body: bytes, headers: Mapping[str, str]) -> tuple[str, An
     connection = HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("POST", "/callback", body, headers)
     answer = connection.getresponse()
-    said = answer.status, json.loads(answer.read())
+    output = answer.status, json.loads(answer.read())
     connection.close()
-    return str(said[0]), said[1]
+    return str(output[0]), output[1]
 
 
 def test_real_traffic_fits(receiver: Receiver, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from router.contract.schema import Schema, shipped_schema
 from router.model.errors import StartFailed
 from tests.support.effort import examples
-from tests.support.receivers import serving, tells
+from tests.support.receivers import answering, serving
 
 NAMES = ("a", "event_key", "changes", "é")
 TYPES = ("string", "null", "boolean", "integer", "number", "array", "object")
@@ -167,5 +167,5 @@ def test_a_body_full_of_faults_is_refused_quickly(many: dict[str, Any]) -> None:
 
 def test_nothing_is_fetched() -> None:
     """A reference to another place is refused without a request to it."""
-    with serving(tells({})) as url, pytest.raises(StartFailed, match="nothing is fetched"):
+    with serving(answering({})) as url, pytest.raises(StartFailed, match="nothing is fetched"):
         Schema({"items": {"$ref": url}}, "s.json")

@@ -106,8 +106,8 @@ def test_the_routes_go_to_the_stand_in(compose: Any, tmp_path: Path) -> None:
     for name in compose["secrets"]:
         (tmp_path / name).write_text(f"a-long-random-{name}")
     file = DEPLOY / "compose/config/routes.yaml"
-    said = ran("check", file, "--secrets-dir", tmp_path, "--strict")
-    assert (said.code, said.err) == (0, ""), said.out
+    output = ran("check", file, "--secrets-dir", tmp_path, "--strict")
+    assert (output.code, output.err) == (0, ""), output.out
     OpsTokens(DEPLOY / "compose/config/ops-tokens.yaml", {}, tmp_path)
     [target] = yaml.safe_load(file.read_text())["targets"].values()
     command = compose["services"]["receiver"]["command"]

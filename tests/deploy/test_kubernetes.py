@@ -184,8 +184,8 @@ def test_the_routes_are_good_with_the_secret_beside_them(build: Build, tmp_path:
     config = build.one("ConfigMap")["data"]
     for file, text in {**config, **SECRET["stringData"]}.items():
         (tmp_path / file).write_text(text)
-    said = ran("check", tmp_path / "routes.yaml", "--secrets-dir", tmp_path, "--strict")
-    assert (said.code, said.err) == (0, ""), said.out
+    output = ran("check", tmp_path / "routes.yaml", "--secrets-dir", tmp_path, "--strict")
+    assert (output.code, output.err) == (0, ""), output.out
     OpsTokens(tmp_path / "ops-tokens.yaml", {}, tmp_path)
 
 
@@ -204,9 +204,9 @@ def test_the_monitor_finds_the_ops_port() -> None:
     """By the labels of one Service, its port's name, and a key of the Secret."""
     build = Build("monitored")
     monitor = build.one("ServiceMonitor")["spec"]
-    wanted = monitor["selector"]["matchLabels"].items()
+    needed = monitor["selector"]["matchLabels"].items()
     [service] = [
-        each for each in build.every("Service") if wanted <= each["metadata"]["labels"].items()
+        each for each in build.every("Service") if needed <= each["metadata"]["labels"].items()
     ]
     [endpoint] = monitor["endpoints"]
     assert [endpoint["port"]] == [port["name"] for port in service["spec"]["ports"]]

@@ -184,11 +184,11 @@ class _Group:
             "AND state = 'dead' AND acknowledged_later_at IS NULL"
         )
         dead = self.world.connection.execute(query, (sha256(self.body).digest(),)).fetchall()
-        said = {(sent.event_id, sent.target) for sent in self.sent if sent.acknowledged}
+        output = {(sent.event_id, sent.target) for sent in self.sent if sent.acknowledged}
         return [
             f"{target} has acknowledged {of}, a dead letter"
             for of, target in dead
-            if (of, target) in said
+            if (of, target) in output
         ]
 
     def early_deaths(self) -> list[str]:

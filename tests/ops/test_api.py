@@ -22,7 +22,7 @@ from router.ops.api.application import ENDPOINTS
 from router.ops.api.endpoint import Endpoint
 from router.ops.api.parts import MAX_PREVIEWS, Previews
 from router.ops.problems import Rejected
-from tests.support.archived import keep, told
+from tests.support.archived import event_line, keep
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console, token_of
 from tests.support.house import event
@@ -279,8 +279,8 @@ def test_a_preview_is_acted_on_and_no_more(router: Console) -> None:
     for number in range(3):
         router.send("l.x.act.1", f"act-{number}")
     router.wait_for("dead", 3, "ledger", "l.x.act.1")
-    wanted = {"target": ["ledger"], "match": ["l.x.act.*"], "dry_run": True}
-    preview = router.post("/deliveries/discard", wanted)
+    needed = {"target": ["ledger"], "match": ["l.x.act.*"], "dry_run": True}
+    preview = router.post("/deliveries/discard", needed)
     assert (preview["verb"], preview["number"]) == ("discard", 3)
     # One of them is replayed meanwhile and dies again, another comes.
     name = event_of(router, "l.x.act.1", "act-1")
@@ -295,7 +295,7 @@ def test_a_preview_is_acted_on_and_no_more(router: Console) -> None:
     assert router.post("/deliveries/discard", {"token": preview["token"]})["changed"] == 0
     actions = router.get("/deliveries/actions")["actions"]
     assert [each["verb"] for each in actions[:2]] == ["discard", "replay"]
-    assert act(router, "restore", wanted)["changed"] == 2
+    assert act(router, "restore", needed)["changed"] == 2
 
 
 def test_a_team_finds_its_action_among_many_of_others(router: Console) -> None:
@@ -304,11 +304,11 @@ def test_a_team_finds_its_action_among_many_of_others(router: Console) -> None:
     router.send("l.x.own.1", "own-1")
     router.wait_for("dead", 1, "ledger", "l.x.own.1")
     router.targets["ledger"].code = always("000")
-    wanted = {"match": ["l.x.own.*"]}
-    done = act(router, "discard", wanted, who="ledger")["action"]
+    needed = {"match": ["l.x.own.*"]}
+    done = act(router, "discard", needed, who="ledger")["action"]
     for _ in range(10):
-        assert act(router, "restore", wanted)["changed"] == 1
-        assert act(router, "discard", wanted)["changed"] == 1
+        assert act(router, "restore", needed)["changed"] == 1
+        assert act(router, "discard", needed)["changed"] == 1
     assert done not in router.get("/deliveries/actions")["actions"]
     assert done in router.get("/deliveries/actions", who="ledger")["actions"]
 
@@ -327,8 +327,8 @@ def test_a_preview_is_its_makers_alone(
     router: Console, path: str, who: str, more: str, why: str
 ) -> None:
     """And belongs to one verb."""
-    wanted = {"match": ["l.*"], "dry_run": True}
-    token = router.post("/deliveries/replay", wanted, who="ledger")["token"]
+    needed = {"match": ["l.*"], "dry_run": True}
+    token = router.post("/deliveries/replay", needed, who="ledger")["token"]
     answer = router.ask("POST", path, who, json={"token": f"{token}{more}"})
     assert (answer.status_code, why in answer.text) == (409, True)
 
@@ -348,8 +348,8 @@ def test_the_last_previews_are_kept() -> None:
 @pytest.mark.parametrize(("who", "target"), [("ops", "no-such"), ("ledger", "audit")])
 def test_a_preview_of_nothing_does_nothing(router: Console, who: str, target: str) -> None:
     """Also if all of it is another team's, which the answer does not show."""
-    wanted = {"target": [target], "dry_run": True}
-    preview = router.ask("POST", "/deliveries/replay", who, json=wanted).json()
+    needed = {"target": [target], "dry_run": True}
+    preview = router.ask("POST", "/deliveries/replay", who, json=needed).json()
     assert (preview["number"], preview["counts"]) == (0, [])
     done = router.ask("POST", "/deliveries/replay", who, json={"token": preview["token"]})
     assert done.status_code == 200, done.text
@@ -466,7 +466,9 @@ def test_a_full_share_leaves_no_event_out_of_a_replay(tmp_path: Path) -> None:
     names = [f"event-{number}" for number in range(40)]
     # A quarter of the store has room for some twenty of them.
     bodies = [event(changes=[name, "x" * 11_000]) for name in names]
-    lines = [told(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))]
+    lines = [
+        event_line(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))
+    ]
     keep(tmp_path / "store.db-archive", *lines)
     released = Event()
 

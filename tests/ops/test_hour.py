@@ -97,7 +97,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "counts", "wanted"),
+    ("part", "counts", "expected"),
     [
         (0.5, (0, 0, 0), None),
         (0.5, (4, 0, 0), 50.0),
@@ -107,7 +107,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     ],
 )
 def test_quantiles_are_those_of_prometheus(
-    part: float, counts: tuple[int, ...], wanted: float | None
+    part: float, counts: tuple[int, ...], expected: float | None
 ) -> None:
     """Interpolated within the bucket; above all bounds the last bound."""
-    assert quantile(part, counts, (0.1, 0.2)) == wanted
+    assert quantile(part, counts, (0.1, 0.2)) == expected

@@ -123,7 +123,7 @@ async def test_a_team_gets_only_lines_about_its_targets(listened: Listened) -> N
 
 
 @pytest.mark.parametrize(
-    ("wanted", "arrives"),
+    ("chosen", "arrives"),
     [
         (StreamFilter(OPS, targets=("audit",)), True),
         (StreamFilter(OPS, targets=("mail",)), False),
@@ -134,10 +134,10 @@ async def test_a_team_gets_only_lines_about_its_targets(listened: Listened) -> N
     ],
 )
 async def test_every_filter_has_to_fit(
-    listened: Listened, wanted: StreamFilter, arrives: bool
+    listened: Listened, chosen: StreamFilter, arrives: bool
 ) -> None:
     """A team can't ask for another team's target."""
-    with listened.streams.open(StreamFilter(OPS)) as whole, listened.streams.open(wanted) as part:
+    with listened.streams.open(StreamFilter(OPS)) as whole, listened.streams.open(chosen) as part:
         reader, everything = Reader(part), Reader(whole)
         await everything.begin()
         await reader.begin()
@@ -248,13 +248,13 @@ def connected(port: int, query: str = "") -> Iterator[HTTPResponse]:
         connection.close()
 
 
-def next_of(answer: HTTPResponse, wanted: str) -> dict[str, Any]:
+def next_of(answer: HTTPResponse, chosen: str) -> dict[str, Any]:
     """Return the data of the next server-sent event of that name."""
     while line := answer.readline():
         name = line.decode().removeprefix("event: ").strip()
         data = answer.readline().decode().removeprefix("data: ")
         answer.readline()
-        if name == wanted:
+        if name == chosen:
             found: dict[str, Any] = json.loads(data)
             return found
     raise AssertionError("the stream has ended")

@@ -109,11 +109,13 @@ def test_explain_agrees_with_match(routes: list[Route], event: Event) -> None:
 @given(_routes(), _events)
 def test_explain_tells_the_truth_about_every_field(routes: list[Route], event: Event) -> None:
     """`explain` shows the value of every field, and the first pattern that matches."""
-    for told in RouteTable(routes, TARGETS).explain(event).routes:
-        assert [each.field for each in told.fields] == [f for f in FIELDS if f in told.route.match]
-        for each in told.fields:
+    for shown in RouteTable(routes, TARGETS).explain(event).routes:
+        assert [each.field for each in shown.fields] == [
+            f for f in FIELDS if f in shown.route.match
+        ]
+        for each in shown.fields:
             assert each.value == getattr(event, each.field)
-            assert each.patterns == told.route.match[each.field]
+            assert each.patterns == shown.route.match[each.field]
             fitting = [p for p in each.patterns if naive.matches(p, each.value)]
             assert each.pattern == (fitting[0] if fitting else None)
 
@@ -313,7 +315,7 @@ def test_a_table_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("routes", "told"),
+    ("routes", "shown"),
     [
         ([route("it"), route("other"), route("it")], "two routes are named 'it'"),
         ([route("it", required="X")], "route 'it': no target is named 'X'"),
@@ -321,9 +323,9 @@ def test_a_table_cannot_be_changed() -> None:
         ([route("it", colour="*")], "route 'it': no field is named 'event_colour'"),
     ],
 )
-def test_names_that_cannot_be_meant_make_no_table(routes: list[Route], told: str) -> None:
+def test_names_that_cannot_be_meant_make_no_table(routes: list[Route], shown: str) -> None:
     """A name used twice, a target or a field that no one knows."""
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=shown):
         table(*routes)
 
 
@@ -373,8 +375,8 @@ def test_own_events_fit_what_is_meant_for_them_alone(match: dict[str, Any], fits
     """A catch-all gets no surprise; `explain` says the same."""
     routes = table(route("one", optional="A", **match))
     assert matching(routes, OWN) == ("one" if fits else "")
-    (told,) = routes.explain(OWN).routes
-    assert told.matched == fits
+    (shown,) = routes.explain(OWN).routes
+    assert shown.matched == fits
 
 
 def test_only_the_key_marks_an_own_event() -> None:

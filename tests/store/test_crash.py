@@ -89,10 +89,10 @@ async def broken_at(point: Point, folder: Path) -> list[str] | None:
         keeping.cancel()
         measuring.cancel()
     history.lines = list(lines(router.log))
-    return told(plan, history, router, last) if history.struck else None
+    return shown(plan, history, router, last) if history.struck else None
 
 
-def told(plan: Plan, history: History, router: Router, last: Source) -> list[str]:
+def shown(plan: Plan, history: History, router: Router, last: Source) -> list[str]:
     """Format the broken promises, and the story of the run if there are any."""
     judged = judge(Played(plan, history, kept.read(router.store), last))
     broken = [broken.what for broken in judged.broken]

@@ -53,7 +53,7 @@ def listed(database: Database, *options: str) -> Ran:
     return ran("status", "--store", option(database), *options)
 
 
-def told(database: Database) -> list[Any]:
+def shown(database: Database) -> list[Any]:
     return listed(database, "--format", "json").json["nodes"]  # type: ignore[no-any-return]
 
 
@@ -122,14 +122,14 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
     """If all are well, the exit code is 0. A killed node is listed as gone; a stopped one leaves no
     row."""
     with target() as ledger, nodes(tmp_path, database, {"ledger": ledger}) as (one, two):
-        wait_until(lambda: len(told(database)) == 2)
+        wait_until(lambda: len(shown(database)) == 2)
         finished = listed(database, "--format", "json")
-        said = finished.json["nodes"]
+        output = finished.json["nodes"]
         assert finished.code == 0, finished.err
-        assert {(node["pid"], node["address"]) for node in said} == {
+        assert {(node["pid"], node["address"]) for node in output} == {
             (each.process.pid, f"http://127.0.0.1:{each.port}/callback") for each in (one, two)
         }
-        assert len({node["config"] for node in said}) == 1
+        assert len({node["config"] for node in output}) == 1
         one.process.send_signal(signal.SIGKILL)
         one.wait()
         age_rows(database, GONE + 1, one.process.pid)
@@ -138,7 +138,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
         assert "gone, silent for" in finished.out
         assert finished.lines[-1] == "2 nodes, 1 of them gone"
         assert two.interrupt(signal.SIGTERM) == 0
-        assert [node["pid"] for node in told(database)] == [one.process.pid]
+        assert [node["pid"] for node in shown(database)] == [one.process.pid]
 
 
 @pytest.mark.anyio

@@ -80,8 +80,8 @@ def test_who_may_use_the_file_may_use_its_router(tmp_path: Path) -> None:
             serving(tmp_path, {"ledger": ledger}, options=["--ops-port", port, *options]),
         ):
             assert stat.S_IMODE(lock_of(store).stat().st_mode) == 0o600
-            said = run(*pause, environ={**here, "EBAAS_ROUTER_STORE": str(store)})
-            assert said.returncode == 0, said.stderr
+            message = run(*pause, environ={**here, "EBAAS_ROUTER_STORE": str(store)})
+            assert message.returncode == 0, message.stderr
             other = run(
                 "resume", "ledger", environ={**here, "EBAAS_ROUTER_STORE": str(tmp_path / "x")}
             )

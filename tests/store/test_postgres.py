@@ -256,9 +256,9 @@ async def test_a_fault_while_connecting_ends_no_store(
     postgresql: Server, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exception is reported, and the next call connects again."""
-    told: list[object] = []
+    shown: list[object] = []
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(loop, "call_exception_handler", told.append)
+    monkeypatch.setattr(loop, "call_exception_handler", shown.append)
     async with opened(database.dsn) as store:
         with postgresql.down(), monkeypatch.context() as patched:
             while not await refused(store, "unreachable"):
@@ -278,7 +278,7 @@ async def test_a_fault_while_connecting_ends_no_store(
 
         await soon(works)
     gc.collect()  # a task tells when it goes
-    assert told
+    assert shown
 
 
 async def refused(store: PostgresStore, word: str) -> bool:

@@ -83,10 +83,10 @@ def refused(folder: Path, database: Database) -> str:
     config = folder / "routes.yaml"
     config.write_text(json.dumps(routes({"one": "http://127.0.0.1:1/"})))
     finished = run("serve", "--config", str(config), "--store", database.dsn, "--port", "0")
-    said = finished.stderr.decode()
+    text = finished.stderr.decode()
     assert finished.returncode == 3
-    assert PASSWORD not in said
-    return said
+    assert PASSWORD not in text
+    return text
 
 
 def test_a_router_works_through_pgbouncer(database: Database, tmp_path: Path) -> None:

@@ -183,8 +183,8 @@ def test_a_start_without_an_archive_says_so(
     with target() as strong:
         at = {"strong": strong}
         with serving(tmp_path, at, store=ground.database, options=options) as router:
-            told = [line["problem"] for line in router.lines("config")]
-            assert len([problem for problem in told if "archive is off" in problem]) == lines
+            shown = [line["problem"] for line in router.lines("config")]
+            assert len([problem for problem in shown if "archive is off" in problem]) == lines
 
 
 @long
@@ -221,11 +221,11 @@ def test_what_a_server_refuses_is_told(
         ground.database.rows(fault)
         ground.way.cut()
 
-        def told() -> set[tuple[str, str]]:
+        def shown() -> set[tuple[str, str]]:
             return {(line["error"], line.get("detail", "")) for line in router.lines("store")}
 
         try:
-            router.wait_for(lambda: (error, detail) in told())
+            router.wait_for(lambda: (error, detail) in shown())
         finally:
             ground.database.rows(mend)
         router.wait_for(lambda: router.lines("store_back"))
@@ -249,8 +249,8 @@ def test_a_server_that_goes_away_degrades_the_status(ground: Ground, tmp_path: P
 
 def status(port: int) -> dict[str, Any]:
     with urlopen(f"http://127.0.0.1:{port}/status", timeout=PATIENCE) as answer:
-        said: dict[str, Any] = json.load(answer)
-    return said
+        output: dict[str, Any] = json.load(answer)
+    return output
 
 
 # A commit whose outcome nobody knows: the server has made it, and the connection breaks.

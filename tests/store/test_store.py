@@ -1070,14 +1070,14 @@ async def test_of_several_processes_one_tells(place: Place) -> None:
     async with place.store() as one, place.store() as other:
         assert await one.notice("target.a", T) is None
         stores = [one, other] * 8
-        told = await asyncio.gather(
+        output = await asyncio.gather(
             *(
                 s.notify("target.a", Notice("failing", NOW + n), None, T)
                 for n, s in enumerate(stores)
             )
         )
-        assert sorted(told) == [False] * 15 + [True]
-        first = Notice("failing", NOW + told.index(True))
+        assert sorted(output) == [False] * 15 + [True]
+        first = Notice("failing", NOW + output.index(True))
         assert await other.notice("target.a", T) == first
         assert await one.notify("target.a", first, None, T)
         over = Notice("recovered", NOW + 60)

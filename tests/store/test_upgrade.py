@@ -157,19 +157,19 @@ async def test_the_version_before_goes_on_with_a_new_file(second: Path) -> None:
 async def test_a_start_that_takes_long_says_so(second: Path) -> None:
     """It reports its duration again and again."""
     lasted: list[float] = []
-    told = asyncio.Event()
+    shown = asyncio.Event()
 
     def lasts(seconds: float) -> None:
         lasted.append(seconds)
         if len(lasted) == 3:
-            told.set()
+            shown.set()
 
     opening = partial(open_store, second, LIMITS)
     with closing(sqlite3.connect(second, isolation_level=None)) as holder:
         holder.execute("PRAGMA journal_mode = WAL")
         holder.execute("BEGIN IMMEDIATE")
         start = asyncio.create_task(opened(opening, never, lasts, asyncio.Event(), 0.01))
-        await asyncio.wait_for(told.wait(), T)
+        await asyncio.wait_for(shown.wait(), T)
         holder.execute("ROLLBACK")
         store = await asyncio.wait_for(start, T)
     assert store is not None

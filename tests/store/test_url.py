@@ -86,9 +86,9 @@ def test_a_password_in_the_command_line_is_warned_of(capsys: pytest.CaptureFixtu
     assert isinstance(read(STORE=url).store, Database)
     assert capsys.readouterr().err == ""
     read("--store", url)
-    told = capsys.readouterr().err
-    assert "use passfile=FILE in the URL, PGPASSWORD, or EBAAS_ROUTER_STORE" in told
-    assert CANARY not in told
+    output = capsys.readouterr().err
+    assert "use passfile=FILE in the URL, PGPASSWORD, or EBAAS_ROUTER_STORE" in output
+    assert CANARY not in output
 
 
 @pytest.mark.parametrize("command", [("serve",), ("deliveries", "list"), ("status",)])

@@ -34,7 +34,7 @@ def archived(folder: Path, happening: str = "event") -> list[dict[str, Any]]:
     return [line for line in lines if line["happening"] == happening]
 
 
-def told(event_id: str, ago: float = 60.0, body: bytes | None = None, **fields: Any) -> bytes:
+def event_line(event_id: str, ago: float = 60.0, body: bytes | None = None, **fields: Any) -> bytes:
     """Return the line of an event handled `ago` seconds ago, whose id is in its `changes`."""
     sent = event(changes=[event_id]) if body is None else body
     usual = {

@@ -96,7 +96,7 @@ def serving(handler: type[Right], context: ssl.SSLContext | None = None) -> Iter
         yield f"http{'s' if context else ''}://127.0.0.1:{server.server_address[1]}/callback"
 
 
-def tells(answer: Any, status: int = 200, *more: tuple[str, str]) -> type[Right]:
+def answering(answer: Any, status: int = 200, *more: tuple[str, str]) -> type[Right]:
     """Return a receiver with the same answer for every event."""
 
     class Telling(Right):

@@ -71,7 +71,7 @@ def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, froz
 def test_every_series_exists_from_the_start() -> None:
     """A scrape of a fresh process has every series with the value 0, with few exceptions."""
     shown = series(counting("ledger", "audit").copy())
-    wanted = {
+    needed = {
         sample
         for metric in PROCESS.values()
         if metric.kind != "info"
@@ -82,7 +82,7 @@ def test_every_series_exists_from_the_start() -> None:
         for target in ("ledger", "audit", REMOVED)
         for sample in expected(metric, {"target": target})
     }
-    assert {sample for sample in shown if not sample[0].endswith("_info")} == wanted
+    assert {sample for sample in shown if not sample[0].endswith("_info")} == needed
     not_zero = {name for (name, _), number in shown.items() if number}
     assert not_zero == {
         "ebaas_router_build_info",

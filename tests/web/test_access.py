@@ -41,11 +41,11 @@ async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House
 async def code(router: House, **headers: str) -> str:
     """The code for a callback with these headers; the HTTP status agrees."""
     reply = await router.post(headers=headers)
-    said = reply.json()
-    assert list(said) == ["request_id", "code", "msg"]
-    assert reply.status_code == (200 if said["code"] == "000" else int(said["code"]))
-    told: str = said["code"]
-    return told
+    output = reply.json()
+    assert list(output) == ["request_id", "code", "msg"]
+    assert reply.status_code == (200 if output["code"] == "000" else int(output["code"]))
+    shown: str = output["code"]
+    return shown
 
 
 async def raw(router: House, data: bytes) -> bytes:
@@ -186,7 +186,7 @@ async def test_many_refusals_are_summed_up() -> None:
 OPEN = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
 
-def told(router: Serving, path: str = "/callback", **headers: str) -> str:
+def shown(router: Serving, path: str = "/callback", **headers: str) -> str:
     """The code that a callback with these headers gets."""
     with closing(HTTPConnection("127.0.0.1", router.port, timeout=PATIENCE)) as connection:
         connection.request("POST", path, body("x"), headers)
@@ -213,16 +213,16 @@ def test_a_reload_swaps_who_may_call(tmp_path: Path) -> None:
     options = ("--host", "0.0.0.0", "--secrets-dir", str(tmp_path))
     first = {"token": "${file:token}"}
     with target() as one, serving(tmp_path, {"one": one}, options=options, ebaas=first) as router:
-        assert told(router, authorization="Bearer the-first-token-there-is") == "000"
+        assert shown(router, authorization="Bearer the-first-token-there-is") == "000"
         edited(router, tmp_path, token=["${file:token}", TOKEN])
-        assert told(router, authorization="Bearer the-first-token-there-is") == "000"
-        assert told(router, **BEARER) == "000"
+        assert shown(router, authorization="Bearer the-first-token-there-is") == "000"
+        assert shown(router, **BEARER) == "000"
         edited(router, tmp_path, token=[TOKEN])
-        assert told(router, authorization="Bearer the-first-token-there-is") == "401"
-        assert told(router, **BEARER) == "000"
+        assert shown(router, authorization="Bearer the-first-token-there-is") == "401"
+        assert shown(router, **BEARER) == "000"
         assert warned(router) == []
         edited(router, tmp_path)
-        assert told(router) == "000"
+        assert shown(router) == "000"
         router.wait_for(lambda: warned(router) == [OPEN])
 
 
@@ -270,8 +270,8 @@ def test_a_secret_path(tmp_path: Path) -> None:
     """A secret path admits callers that can send no header; nothing prints it."""
     options = ("--path", "/callback/s3cret-segment")
     with target() as one, serving(tmp_path, {"one": one}, options=options) as router:
-        assert told(router, "/callback/s3cret-segment") == "000"
-        assert told(router, "/callback/another") == "404"
+        assert shown(router, "/callback/s3cret-segment") == "000"
+        assert shown(router, "/callback/another") == "404"
         assert router.lines("serving")[0]["url"].endswith("/callback/***")
         router.interrupt()
     assert "s3cret" not in "".join(router.stdout + router.stderr)

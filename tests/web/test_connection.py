@@ -527,13 +527,13 @@ def test_a_peer_that_never_reads_is_reset() -> None:
     with running(SOON, send_buffer=4096) as router:
         with router.line(receive_buffer=2048) as line:
             router.wait_for_connections(1)
-            said = 0
+            output = 0
             while router.connections():
-                if router.server.tally.answered == said and said < 1_000:
+                if router.server.tally.answered == output and output < 1_000:
                     line.say(PROBE)
-                    said += 1
+                    output += 1
                 time.sleep(0.0005)
-        assert said < 1_000
+        assert output < 1_000
         assert router.server.tally.refused["unread"] == 1
 
 
@@ -763,14 +763,14 @@ def path_in(target: bytes) -> str:
     return unquote(target.partition(b"?")[0].decode("ascii"))
 
 
-@pytest.mark.parametrize("said", [post(), PROBE, b"no HTTP\r\n\r\n", post()[:-1], b""])
+@pytest.mark.parametrize("output", [post(), PROBE, b"no HTTP\r\n\r\n", post()[:-1], b""])
 def test_a_connection_that_is_over_is_no_cycle(
-    router: Running, no_collections: None, said: bytes
+    router: Running, no_collections: None, output: bytes
 ) -> None:
     """A closed connection leaves nothing to the garbage collector."""
     for _ in range(3):
         with router.line() as line:
-            line.say(said)
-            if said and not said.endswith(SAMPLE[:-1]):
+            line.say(output)
+            if output and not output.endswith(SAMPLE[:-1]):
                 line.receive()
     wait_until(lambda: not any(isinstance(each, Connection) for each in gc.get_objects()))

@@ -105,17 +105,17 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_body(name: str) -> None:
     """The peer can tell where a body ends, however it was sent."""
-    asked, messages, said, stays = ROWS[name]
+    asked, messages, output, stays = ROWS[name]
     async with reached(Application(saying(*messages))) as (_, reader, writer):
         for _ in range(2 if stays else 1):
             writer.write(asked)
             top = await reader.readuntil(b"\r\n\r\n")
             assert top.startswith(b"HTTP/1.1 %d " % messages[0]["status"])
             assert (b"connection: close" in top) is not stays
-            if said.endswith(b"0\r\n\r\n"):
+            if output.endswith(b"0\r\n\r\n"):
                 assert top.count(b"\r\ntransfer-encoding: chunked\r\n") == 1
             assert top.count(b"\r\ndate: ") == 1
-            assert await reader.readexactly(len(said)) == said
+            assert await reader.readexactly(len(output)) == output
         if not stays:
             assert await reader.read() == b""
 

@@ -67,7 +67,7 @@ def code_blocks(text: str) -> list[str]:
     return [re.sub(r"[ ]+$", "", block, flags=re.MULTILINE) for block in without]
 
 
-def told(page: Path, text: str) -> dict[str, list[str]]:
+def shown(page: Path, text: str) -> dict[str, list[str]]:
     """What both languages have in the same way, by what it is."""
     prose = _BLOCK.sub("", text)
     goes = [
@@ -100,7 +100,7 @@ def test_a_chinese_page_has_what_the_english_has(page: Path) -> None:
     assert levels[0] == levels[1], f"{NAMES[page]} have different titles:\n{listed}"
     differ = ""
     for (title, text), (chinese, meant) in zip(theirs, ours, strict=True):
-        in_english, in_chinese = told(english, text), told(page, meant)
+        in_english, in_chinese = shown(english, text), shown(page, meant)
         for what in in_english:
             if in_english[what] != in_chinese[what]:
                 lacks = difference(in_english[what], in_chinese[what])

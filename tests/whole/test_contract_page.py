@@ -130,16 +130,16 @@ async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, Endpoi
     assert [what for what, _, _ in unlike] == list(BODIES)
     sent = [(changed(cell), code, msg) for cell, code, msg in rows("with|code|`msg`")]
     for body, code, msg in sent + [(BODIES[what], code, msg) for what, code, msg in unlike]:
-        said = (await router.post(body)).json()
-        assert (said["code"], said["msg"]) == (code, msg), body[:200]
+        output = (await router.post(body)).json()
+        assert (output["code"], output["msg"]) == (code, msg), body[:200]
 
 
 async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, Endpoint]) -> None:
     """And a target hears of one content type, whatever the callback said."""
     router, endpoint = both
     for header, code, msg in rows("header|code|`msg`"):
-        said = (await router.post(headers=[header.split(": ")])).json()
-        assert (said["code"], said["msg"]) == (code, msg), header
+        output = (await router.post(headers=[header.split(": ")])).json()
+        assert (output["code"], output["msg"]) == (code, msg), header
     assert {headers["content-type"] for headers, _ in endpoint.got} == {"application/json"}
 
 
@@ -149,10 +149,10 @@ async def test_every_answer_of_the_table_counts_as_it_says(both: tuple[House, En
     for status, answer, reason in rows("status|body|reason"):
         endpoint.status, endpoint.answer = int(status), answer.encode()
         count = sum(line["happening"] == "event" for line in router.lines)
-        told = (await router.post()).json()["code"]
+        result = (await router.post()).json()["code"]
         line = await router.line("event", count + 1)
         assert line["targets"]["certificates"]["reason"] == reason, answer
-        assert told == ("000" if reason == "acknowledged" else "500")
+        assert result == ("000" if reason == "acknowledged" else "500")
 
 
 async def test_the_fields_are_the_schemas() -> None:

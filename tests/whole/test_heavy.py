@@ -136,5 +136,5 @@ async def test_names_that_are_too_long_together_are_a_400_that_names_the_longest
             fits = await router.post(event(**fields))
             assert fits.json()["code"] == "000"
             reply = await router.post(event(**{**fields, longest: f"{fields[longest]}b"}))
-            said = {"code": "400", "msg": f"参数{longest}长度不符合要求，{RULE}"}
-            assert {**said, **reply.json()} == {**reply.json(), **said}
+            output = {"code": "400", "msg": f"参数{longest}长度不符合要求，{RULE}"}
+            assert {**output, **reply.json()} == {**reply.json(), **output}

@@ -192,10 +192,10 @@ def load(router: Serving, prometheus: Prometheus) -> None:
 def prometheus_config(folder: Path, ops: int, alertmanager: str) -> None:
     """The shipped one, but for addresses and how often it looks."""
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
-    [scrape], [told] = config["scrape_configs"], config["alerting"]["alertmanagers"]
+    [scrape], [reported] = config["scrape_configs"], config["alerting"]["alertmanagers"]
     config["global"] = SOON
     scrape["static_configs"] = [{"targets": [f"127.0.0.1:{ops}"]}]
-    told["static_configs"] = [{"targets": [alertmanager]}]
+    reported["static_configs"] = [{"targets": [alertmanager]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     shutil.copy(RULES, folder)
 
@@ -219,8 +219,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         router = Serving(folder / "routes.yaml", folder / "store.db", options, {})
         stack.callback(router.close)
 
-        told = stack.enter_context(inbox())
-        alertmanager_config(folder, told.url)
+        reported = stack.enter_context(inbox())
+        alertmanager_config(folder, reported.url)
         where = ("--config.file=alertmanager.yml", "--storage.path=told")
         alone = "--cluster.listen-address="
         telling = stack.enter_context(started("prometheus-alertmanager", folder, *where, alone))
@@ -235,7 +235,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         router.wait_for(lambda: router.lines("reload"))
         prometheus.scraped()
         metrics = httpx.get(f"http://127.0.0.1:{ops}/metrics", **PLAIN).text
-        yield Watched(prometheus, told, metrics)
+        yield Watched(prometheus, reported, metrics)
 
 
 def asked_by_pages() -> list[str]:
@@ -300,12 +300,12 @@ def test_the_variables_have_values(watched: Watched) -> None:
 def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
     """Dead letters of a target reach its owner's chat; alerts without an owner reach operations."""
 
-    def said(path: str, word: str) -> list[str]:
+    def shown(path: str, word: str) -> list[str]:
         return [text for where, text in watched.inbox.got if where == path and word in text]
 
-    wait_until(lambda: said("/feishu", "EbaasRouterDeadLetters"))
-    wait_until(lambda: said("/wecom/message/send", "docs/how-to/alerts.md#ebaasrouterlastchance"))
-    assert not said("/dingtalk", "")
+    wait_until(lambda: shown("/feishu", "EbaasRouterDeadLetters"))
+    wait_until(lambda: shown("/wecom/message/send", "docs/how-to/alerts.md#ebaasrouterlastchance"))
+    assert not shown("/dingtalk", "")
 
 
 @pytest.mark.parametrize(

@@ -248,8 +248,8 @@ def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -
     cases = json.dumps([[headers, text] for _, headers, text in requests()])
     script = tmp_path / "receiver.mjs"
     asked = f"trusted({json.dumps(SECRET)}, headers, Buffer.from(body))"
-    told = f"{cases}.map(([headers, body]) => {asked})"
-    script.write_text(f"{code}\nconsole.log(JSON.stringify({told}));\n")
+    output = f"{cases}.map(([headers, body]) => {asked})"
+    script.write_text(f"{code}\nconsole.log(JSON.stringify({output}));\n")
     done = subprocess.run(["node", script], capture_output=True, timeout=PATIENCE, check=True)
     assert json.loads(done.stdout) == [right for right, _, _ in requests()]
 

@@ -45,20 +45,20 @@ def mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def told(mistaken: Path) -> tuple[str, str, str]:
+def reported(mistaken: Path) -> tuple[str, str, str]:
     """The pages, as their commands would have them: the first is of a file whose mistake is mended
     after it. What a reload logs has the hash that `check` prints; `/status` its problem."""
-    said: list[str] = []
+    text: list[str] = []
 
     def run(shown: re.Match[str]) -> str:
         ticks, command = shown[1], shown[2]
         result = ran(*command.split())
         mistaken.write_text(edited(), encoding="utf-8")
-        said.append(result.out + result.err)
-        return f"{ticks}\n$ ebaas-router {command}\n{said[-1]}{ticks}"
+        text.append(result.out + result.err)
+        return f"{ticks}\n$ ebaas-router {command}\n{text[-1]}{ticks}"
 
     routes = _SHOWN.sub(run, PAGE.read_text(encoding="utf-8"))
-    problem, printed = said[0].partition("\n")[0], said[1].partition("\n")[0].split()[-1]
+    problem, printed = text[0].partition("\n")[0], text[1].partition("\n")[0].split()[-1]
     routes = re.sub(r"(?<=result=taken config=)\w+…", f"{printed}…", routes)
     ops = re.sub(r"config/routes\.yaml:\d+:[^\"\n]*", problem, OPS.read_text(encoding="utf-8"))
     return routes, ops, _SHOWN.sub(run, GITOPS.read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def told(mistaken: Path) -> tuple[str, str, str]:
 
 def test_the_pages_show_what_the_commands_say(mistaken: Path) -> None:
     """Line numbers, hashes and all."""
-    for page, anew in zip((PAGE, OPS, GITOPS), told(mistaken), strict=True):
+    for page, anew in zip((PAGE, OPS, GITOPS), reported(mistaken), strict=True):
         check_golden(page, anew)
     for page, commands in ((PAGE, 5), (GITOPS, 3)):
         assert len(_SHOWN.findall(page.read_text(encoding="utf-8"))) == commands

@@ -186,8 +186,8 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 def test_the_service_has_hardly_any_rights() -> None:
     """`systemd-analyze security` says at most 2.0, of 10."""
     service = str(UNITS / "ebaas-router.service")
-    said = analyze("security", "--offline=yes", "--no-pager", service)
-    level = re.search(r"Overall exposure level for ebaas-router.service: ([0-9.]+)", said)
+    message = analyze("security", "--offline=yes", "--no-pager", service)
+    level = re.search(r"Overall exposure level for ebaas-router.service: ([0-9.]+)", message)
     assert level
     assert float(level[1]) <= 2.0
 

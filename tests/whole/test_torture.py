@@ -105,11 +105,11 @@ async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
         text = router.stream.getvalue()
         happenings = [each["happening"] for each in router.lines]
     assert happenings == ["event"]
-    said = line["targets"]["odd"]
-    assert said.keys() - line["targets"]["usual"].keys() <= {"detail"}
-    assert len(said.get("detail", "")) < 120
+    output = line["targets"]["odd"]
+    assert output.keys() - line["targets"]["usual"].keys() <= {"detail"}
+    assert len(output.get("detail", "")) < 120
     assert re.fullmatch(r"[ -~\n]*", text)
-    assert len(said.get("msg", "")) <= MAX_MSG
+    assert len(output.get("msg", "")) <= MAX_MSG
     assert b"forged" not in render(scraped.metrics, "")[1]
 
 

@@ -148,8 +148,8 @@ class _Result(NamedTuple):
         """Format a target, its expected role, and its role."""
         expected = "expected " + (one.expected or "nothing")
         if one.actual is not None:
-            places = ", ".join(route.where for route in one.routes[:3])
-            return one.target, expected, f"is {one.actual} by {places}"
+            where = ", ".join(route.where for route in one.routes[:3])
+            return one.target, expected, f"is {one.actual} by {where}"
         targets = self.config.table.targets
         unknown = f"; there is no such target{nearest_of(one.target, targets)}"
         absent = "is not in the plan"
