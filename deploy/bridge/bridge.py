@@ -25,16 +25,16 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 MOST = 2000
 
 
-def shown(output: dict[str, Any]) -> str:
+def text_of(body: dict[str, Any]) -> str:
     """An event of the router's, or a group of alerts, as lines."""
-    text = "\n".join(_alerts(output["alerts"]) if "alerts" in output else _event(output))
+    text = "\n".join(_alerts(body["alerts"]) if "alerts" in body else _event(body))
     encoded = text.encode(errors="replace")
     return text if len(encoded) <= MOST else encoded[:MOST].decode(errors="ignore") + "…"
 
 
-def _event(output: dict[str, Any]) -> Iterator[str]:
-    yield output["event_key"]
-    for name, value in output.get("detail", {}).items():
+def _event(body: dict[str, Any]) -> Iterator[str]:
+    yield body["event_key"]
+    for name, value in body.get("detail", {}).items():
         yield f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
@@ -90,7 +90,7 @@ class Bridge(BaseHTTPRequestHandler):
             self.close_connection = True
             return self._answer(404, f"no {chat.upper()}_URL is set")
         try:
-            text = shown(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            text = text_of(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             secret = os.environ.get(f"{chat.upper()}_SECRET", "")
             url, body = message(chat, text, url, secret, time.time())
             kind = {"content-type": "application/json"}

@@ -74,7 +74,7 @@ def chat(answer: bytes, got: list[bytes], *more: tuple[str, str], status: int = 
 @pytest.mark.parametrize("name", QUERIES)
 def test_each_chat_gets_what_its_vendor_has_published(name: str) -> None:
     """Address and body, byte for byte once they are parsed; signed where a chat signs."""
-    text = BRIDGE["told"](read("event"))
+    text = BRIDGE["text_of"](read("event"))
     secret = "SECtest" if name in ("dingtalk", "feishu") else ""
     url, body = BRIDGE["message"](
         name, text, f"https://chat.example/{QUERIES[name]}", secret, 1599360473.0
@@ -110,13 +110,13 @@ def test_what_a_chat_takes_is_acknowledged_and_nothing_else(
 def test_alertmanagers_alerts_are_told_as_well() -> None:
     """A message has the state of each alert, its owner and what to do."""
     expected = (GOLDEN / "alerts.txt").read_text(encoding="utf-8").rstrip("\n")
-    assert BRIDGE["told"](read("alerts")) == expected
+    assert BRIDGE["text_of"](read("alerts")) == expected
 
 
 def test_what_is_long_is_cut() -> None:
     """A text is cut between characters, to the size that WeCom accepts."""
     event = read("event") | {"detail": {"problems": ["库存不足" * 1000]}}
-    text = BRIDGE["told"](event)
+    text = BRIDGE["text_of"](event)
     assert 1990 < len(text.encode()) <= 2048
     assert text.startswith("ebaas-router.target.failing.ledger\nproblems: 库存")
 
