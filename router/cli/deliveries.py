@@ -189,8 +189,8 @@ def _show(router: Remote, args: argparse.Namespace) -> int:
         if error.status != 404:
             raise
         note(
-            f"no such event: {args.event_id!r} was never kept, or is over for long enough, or is "
-            "another id of it, by which `trace` finds it"
+            f"no such event in the store: {args.event_id!r}; an event that every target has "
+            "acknowledged is only in the archive: `trace` finds it, also by other ids"
         )
         return BAD
     if args.format == "json":
@@ -210,7 +210,7 @@ def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     work = Work(verb, entries.total(counts))
     if args.format == "text":
         states = ["discarded"] if verb is Verb.RESTORE else filters["state"] or ["dead"]
-        none = [f"no {' or '.join(states)} delivery fits {action['what']}"]
+        none = [f"no {' or '.join(states)} delivery matches {action['what']}"]
         say_lines(entries.format_counts(counts, router.now()) if work.number else none)
     if verb is Verb.REPLAY:
         note_removed(router, {count["target"] for count in counts})

@@ -21,7 +21,7 @@ HELP = Help(
     ),
     exit_codes={
         GOOD: "its pause is over",
-        BAD: "nobody has paused it",
+        BAD: "it is not paused",
         NOT_STARTED: "the store or the router is not there, or can't be used",
     },
 )
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
         ended = router.post(f"/targets/{part(args.target)}/resume", {})["pause"]
         if ended is None:
             require_targets(router, [args.target])
-            note(f"nobody has paused {args.target}")
+            note(f"{args.target} is not paused")
             return BAD
-    paused = f"{shown(ended['who'])} had paused it: {ended['because']}"
-    say_as(args.format, [ended], [f"{ended['target']} goes on; {paused}"])
+    paused = f"paused by {shown(ended['who'])}: {ended['because']}"
+    say_as(args.format, [ended], [f"{ended['target']} resumed; it was {paused}"])
     return GOOD

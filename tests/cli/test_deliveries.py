@@ -209,9 +209,9 @@ def test_a_selection_that_fits_nothing_is_repeated(shop: Shop) -> None:
     """With the states that the verb is for."""
     shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
     for verb, states, text in (
-        ("replay", (), "dead delivery fits"),
-        ("discard", ("dead", "awaiting"), "dead or awaiting delivery fits --state dead --state "),
-        ("restore", (), "discarded delivery fits"),
+        ("replay", (), "dead delivery matches"),
+        ("discard", ("dead", "awaiting"), "dead or awaiting delivery matches --state dead --state "),
+        ("restore", (), "discarded delivery matches"),
     ):
         given = [word for state in states for word in ("--state", state)]
         finished = shop.run(verb, "--match", "a b", *given)

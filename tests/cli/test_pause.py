@@ -40,7 +40,7 @@ def test_a_pause_is_made_shown_and_ended(shop: Shop, table: Path) -> None:
     assert (ended["who"], ended["resumed_by"]) == ("ops", "night")
     assert [each for each in shop.lines("list") if each["kind"] == "pause"] == []
     again = complaint(run(shop, table, "resume", "ledger"), 1)
-    assert again == "ebaas-router: nobody has paused ledger"
+    assert again == "ebaas-router: ledger is not paused"
 
 
 def test_alone_it_lists_the_pauses(shop: Shop, table: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_target_is_paused_and_resumed(scene: Scene) -> None:
     assert plain(remote.out) == plain(here.out)
     ended = ran("resume", "billing", *scene.remote, "--format", "json").json
     assert (ended["kind"], ended["who"], ended["resumed_by"]) == ("pause", "ops", "ops")
-    assert "nobody has paused billing" in refused(1, "resume", "billing", *scene.remote)
+    assert "billing is not paused" in refused(1, "resume", "billing", *scene.remote)
 
 
 def test_status_lists_the_nodes_of_a_shared_store(database: Database, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_cases_that_hold(folder: Path) -> None:
 """,
     )
     assert (result.code, result.err) == (0, "")
-    assert result.lines == ["4 cases, every one holds", "3 of 3 routes covered, 100 %"]
+    assert result.lines == ["4 cases passed", "3 of 3 routes covered, 100 %"]
 
 
 def test_a_case_that_fails(folder: Path) -> None:

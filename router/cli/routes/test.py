@@ -164,7 +164,7 @@ def _text(result: _Result) -> Iterator[str]:
         yield from columns([result.difference(one) for one in verdict.differences], indent=4)
         yield from (f"    {reason}" for reason in result.reasons(verdict))
     count = counted(len(result.verdicts), "case")
-    yield f"{count}: {len(failed):,} failed" if failed else f"{count}, every one holds"
+    yield f"{count}: {len(failed):,} failed" if failed else f"{count} passed"
     for route in result.covered.missed:
         yield f"{route.where}: {_untried(route)}"
     yield result.summary()
