@@ -210,7 +210,11 @@ def test_a_selection_that_fits_nothing_is_repeated(shop: Shop) -> None:
     shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
     for verb, states, text in (
         ("replay", (), "dead delivery matches"),
-        ("discard", ("dead", "awaiting"), "dead or awaiting delivery matches --state dead --state "),
+        (
+            "discard",
+            ("dead", "awaiting"),
+            "dead or awaiting delivery matches --state dead ",
+        ),
         ("restore", (), "discarded delivery matches"),
     ):
         given = [word for state in states for word in ("--state", state)]

@@ -23,7 +23,7 @@ import jsonschema
 import pytest
 import trustme
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.config import loading
@@ -583,6 +583,7 @@ PIECES = [
 
 @examples(100)
 @given(st.lists(st.sampled_from(PIECES), max_size=200).map("".join))
+@example("version: 1\n\u3000")  # a line of nothing but a wide space
 def test_any_text(text: str) -> None:
     """Any text gives a Config or ConfigInvalid, soon."""
     load_or_refuse(text.encode())

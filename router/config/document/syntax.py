@@ -141,7 +141,7 @@ def _lookalike(text: str, end: Any) -> tuple[Spot, str] | None:
     """Find a lookalike in the line where the parser stopped, or in the one above."""
     lines = re.split(r"\r\n?|\n", text[: end.index])[:-1][-100:]
     lines.append(re.split(r"[\r\n]", text[end.index - end.column :], maxsplit=1)[0])
-    filled = [at for at, line in enumerate(lines) if line.strip(" ") and line.lstrip()[0] != "#"]
+    filled = [at for at, line in enumerate(lines) if line.strip(" ").partition("#")[0]]
     for at in filled[: -3 if lines[-1].strip(" ") else -2 : -1]:
         if match := _IN_FORM.match(lines[at]):
             name = next(name for name, character in match.groupdict().items() if character)
