@@ -60,8 +60,8 @@ from router.web.callbacks import Callbacks, Probes, Refusals, Straight, routes
 #: One target may hold this part of all requests in flight: one in so many.
 SHARE = 2
 
-#: How long a stop may take to write revoked acknowledgements, in seconds.
-SPEND_TIMEOUT = 1.0
+#: How long a stop may take to write what the store could not take before, in seconds.
+PENDING_TIMEOUT = 1.0
 
 #: The warning that there is no archive beside a PostgreSQL store.
 NO_ARCHIVE = (
@@ -414,7 +414,7 @@ class _Life:
             if self._memory is not None:
                 # Only this process knows which recorded acknowledgements were revoked.
                 with suppress(StoreFailed):
-                    await self._memory.write_pending(SPEND_TIMEOUT)
+                    await self._memory.write_pending(PENDING_TIMEOUT)
         finally:
             for task in self._beside:
                 task.cancel()

@@ -116,6 +116,7 @@ class Forwarder:
             self._let_run(outcome)
             await self._settle(outcome, deadline, gone)
         finally:
+            # `_start` keeps these for the queue to join; a late one is released by its own wait.
             for delivery in outcome.have_become_required:
                 if not delivery.late:
                     self._release(outcome, delivery)
@@ -134,6 +135,7 @@ class Forwarder:
         ]
         errors = await asyncio.gather(*late, return_exceptions=True) if late else ()
         for delivery in outcome.deliveries:
+            # An attempt without a value raised: a fault of the router, which is raised again here.
             if delivery.attempt is None and delivery.flight is not None and not delivery.late:
                 delivery.flight.result()
         for error in (*errors, outcome.fault):

@@ -1,4 +1,7 @@
-"""Delivery memory: what a request knows of its body, and what it leaves for the next request."""
+"""Delivery memory: what a request knows of its body, and what it leaves for the next request.
+
+Rule numbers are those of docs/internals/memory.md.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,7 @@ class RequestMemory:
         return 1 if self.record is None else self.record.requests
 
     def claim(self, kept: Kept) -> None:
-        """Continue a record. Nothing is written: an undecided request holds its claim."""
+        """Continue a record. Nothing is written: an undecided request holds its claim (rule 5)."""
         self.record = replace(kept.record, requests=kept.record.requests + 1)
         self.is_new = False
         self.event_id = kept.record.event_id
@@ -153,7 +156,7 @@ class Outcome:
 
     @property
     def has_optional_left(self) -> bool:
-        """Some optional delivery is neither acknowledged nor queued yet."""
+        """Some optional delivery is neither acknowledged nor queued, nor discarded by a person."""
         for delivery in self.deliveries:  # noqa: SIM110 - any() takes three times as long
             if not (delivery.required or delivery.settled):
                 return True
@@ -209,7 +212,7 @@ class Memory:
         self._written_late = self._left_out = 0
 
     def to_join(self, key: DeliveryKey, recalled: RequestMemory | None = None) -> Flight | None:
-        """Return the attempt that a retry joins instead of repeating it.
+        """Return the attempt that a retry joins instead of repeating it (rule 9).
 
         It is in flight, or it was acknowledged and the retry may not have read that yet. After a
         failed attempt the retry makes one of its own.
@@ -236,7 +239,8 @@ class Memory:
             recalled.just_ended[key] = flight
 
     async def recall(self, letter: OutboundEvent, timeout: float) -> RequestMemory:
-        """Look up this body: a claimed record, or a new event. Never raises StoreFailed.
+        """Look up this body: a claimed record (rule 4), or a new event (rule 2). Never raises
+        StoreFailed.
 
         Call `leave` once the request is decided.
         """
@@ -265,7 +269,7 @@ class Memory:
 
     async def answer(self, outcome: Outcome, timeout: float) -> bool:
         """Commit all that has to be durable before the event gets its `000`; every required target
-        has acknowledged.
+        has acknowledged (rules 2, 6 and 11).
 
         Nothing is written if nothing is left to remember. False if another process has ended the
         record. Raises StoreFailed.
@@ -286,7 +290,7 @@ class Memory:
         return True
 
     async def record(self, outcome: Outcome, timeout: float) -> bool:
-        """Record a failed event for its caller's retry, within `timeout` seconds.
+        """Record a failed event for its caller's retry (rule 3), within `timeout` seconds.
 
         False if nothing is remembered, or the claim was lost. Raises StoreFailed.
         """
@@ -314,7 +318,7 @@ class Memory:
         return kept
 
     async def late(self, outcome: Outcome, target: str, attempt: Attempt) -> None:
-        """Write the result of an attempt that has outlived its request, if the event is kept."""
+        """Write the result of an attempt that outlived its request if the event is kept; rule 9."""
         recalled = outcome.recalled
         if not recalled.kept:
             return
@@ -338,8 +342,9 @@ class Memory:
             raise
 
     async def write_pending(self, timeout: float) -> None:
-        """Write what an outage of the store has kept from being written. Raises StoreFailed; what
-        is written by then stays written.
+        """Write what an outage of the store has kept from being written (rule 13).
+
+        Raises StoreFailed; what is written by then stays written.
 
         First revoke the credit of all that was recorded before the `000`s that were given blindly:
         until then every look-up counts as blind. Then write the acknowledgements.
