@@ -23,6 +23,7 @@ from tests.support.receivers import serving as serving_receiver
 from tests.support.rows import option
 from tests.support.serving import always, serving, target
 from tests.support.sockets import free_port
+from tests.support.waiting import wait_until
 
 PAUSE = ("--until", "10m", "--because", "a move")
 
@@ -67,6 +68,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             started.send("l.x.past.1", f"past-{number}")
         started.send("p.x.fine.1", "fine-1")
         started.wait_for("dead", 12, "ledger")
+        # The archive's thread writes a moment later.
+        lines = b'"happening":"dead_letter"'
+        archive = folder / "store.db-archive"
+        wait_until(lambda: sum(f.read_bytes().count(lines) for f in archive.glob("*.jsonl")) == 12)
         yield Scene(started, folder, ["--url", started.url, "--token-file", str(folder / "ops")])
 
 
@@ -231,7 +236,7 @@ def test_a_router_of_another_version(command: str, answer: Any, place: str) -> N
 
 
 def test_an_endless_answer_does_not_fill_the_memory() -> None:
-    """What is larger than any answer of a router is not read to its end."""
+    """A response that is larger than any of a router is not read to its end."""
     begun = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
     with answering(begun, then="flood") as url:
         why = refused(1, "status", "--url", url, "--timeout", "20s")
