@@ -1,4 +1,4 @@
-"""What every suite shares."""
+"""Fixtures and options of every suite."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a PostgreSQL server is marked with it, and runs where one is asked for."""
+    """Mark tests that need a PostgreSQL server, and skip them unless one is requested."""
     skip = pytest.mark.skip(reason="needs a PostgreSQL server: make postgresql")
     for item in items:
         if isinstance(item, pytest.Function) and "postgresql" in item.fixturenames:
@@ -60,8 +60,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture
 def no_collections() -> Iterator[None]:
-    """What is garbage in a cycle stays while a test runs, as what a reload has frozen does; and no
-    collection, which costs what all the tests before have left, is in what it measures."""
+    """Disable garbage collection during a test, so that cycles remain, and no measurement contains
+    a collection of the garbage of earlier tests."""
     gc.collect()
     gc.disable()
     try:

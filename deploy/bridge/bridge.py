@@ -47,7 +47,7 @@ def _alerts(alerts: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def message(chat: str, text: str, url: str, secret: str, now: float) -> tuple[str, dict[str, Any]]:
-    """Where it goes, and what is POSTed there."""
+    """Return the URL to POST to, and the body."""
     if chat == "slack":
         return url, {"text": text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")}
     if chat != "feishu":

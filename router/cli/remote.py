@@ -455,7 +455,7 @@ def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterat
     """Run the API in this process, over a store and an archive that this machine reaches."""
     import httpx
 
-    from router.config.holders import DEEDS, TokenHolder
+    from router.config.holders import PERMISSIONS, TokenHolder
     from router.ops.api.application import PREFIX, app_for
 
     folder = read_archive(args) if needs != "store" else None
@@ -472,7 +472,7 @@ def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterat
             )
         who = getattr(args, "who", None) or whoever()
         who.encode()  # raises UnicodeEncodeError here, not in the API
-        holder = TokenHolder(who, frozenset(DEEDS))
+        holder = TokenHolder(who, frozenset(PERMISSIONS))
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
             base_url=f"http://localhost{PREFIX}",

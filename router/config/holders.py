@@ -20,7 +20,7 @@ from router.net.access import SHORT
 #: the contents of events.
 Permission = Literal["read", "replay", "discard", "pause", "bodies"]
 
-DEEDS: tuple[Permission, ...] = get_args(Permission)
+PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
 
 #: The SHA-256 of values that must not be tokens, and why: nothing, which is hashed if the variable
 #: for the token is not set; and the first guesses of anybody.
@@ -35,7 +35,7 @@ _NO_TOKENS = {
 
 @dataclass(frozen=True, slots=True)
 class TokenHolder:
-    """Who sends requests to the ops port."""
+    """The sender of a request to the ops port."""
 
     #: None if no token is needed.
     name: str | None

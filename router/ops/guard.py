@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router.config.holders import DEEDS, Holders, TokenHolder, load_holders
+from router.config.holders import PERMISSIONS, Holders, TokenHolder, load_holders
 from router.contract.replies import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
 from router.contract.respond import request_id_of, respond
 from router.model.errors import StartFailed, why_not
@@ -28,7 +28,7 @@ from router.telemetry.log import Log
 ANYBODY = TokenHolder(None, frozenset({"read"}))
 
 #: A command on this machine, which has the key in the store's lock file.
-THIS_MACHINE = TokenHolder("this machine", frozenset(DEEDS))
+THIS_MACHINE = TokenHolder("this machine", frozenset(PERMISSIONS))
 
 #: The most that is read of a file of tokens, in bytes.
 _MAX_FILE = 64 * 1024

@@ -69,7 +69,7 @@ def test_long_answers_of_receivers_leave_room_for_keys(reader: Visitor) -> None:
 
 
 def test_axe_finds_nothing_in_a_timeline(reader: Visitor) -> None:
-    """Of an event that has failed."""
+    """The event has failed."""
     reader.go("#/events?since=1h")
     reader.page.locator("tbody a").first.click()
     reader.settle()

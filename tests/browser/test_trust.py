@@ -27,7 +27,7 @@ def test_a_token_is_required(chromium: Browser, router: Troubled) -> None:
 
 
 def test_a_valid_token_outlives_a_refused_address(chromium: Browser, router: Troubled) -> None:
-    """Which is refused for a while, because somebody guesses tokens from it."""
+    """The address is refused for a while, because somebody guesses tokens from it."""
     busy = {"title": "Too Many Requests", "detail": "too many wrong tokens"}
     with visitor(chromium, router.url, token=router.ops_token) as found:
         found.page.route(

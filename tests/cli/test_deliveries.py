@@ -172,7 +172,7 @@ def test_an_unknown_event(shop: Shop) -> None:
 
 
 def test_replayed_dead_letters_are_queued(shop: Shop) -> None:
-    """Those that were selected and no others; who and when is kept, with the selection's words."""
+    """Only the selected ones. The store keeps who replayed them, when, and by which selection."""
     shop.add("one", dead(), dead("audit"))
     shop.add("two", key="b.gs.cert.1")
     finished = shop.run("replay", "--target", "ledger", "--match", "a.*", "--as", "alice")

@@ -276,7 +276,7 @@ def test_wrong_arguments(path: Path, arguments: tuple[str, ...]) -> None:
 
 
 def test_many_patterns_are_cut_short(path: Path) -> None:
-    """Of many patterns the first are shown, and how many there are besides."""
+    """The first of many patterns are shown, with the number of the others."""
     many = [f"b{number}.*" for number in range(300)]
     path.write_text(CONFIG.replace('"zzz.*"', json.dumps(many)), encoding="utf-8")
     patterns = "is not 'b0.*' or 'b1.*' or 'b2.*' or 'b3.*' or 'b4.*' or 295 more"

@@ -167,7 +167,7 @@ def test_the_worst_comes_first() -> None:
 
 
 def test_a_pause_has_its_reason() -> None:
-    """How much longer it lasts, why, and by whom."""
+    """The line has its remaining time, its reason and its author."""
     pause = {
         "since": "2026-11-25T13:59:00Z",
         "until": "2026-11-25T14:09:00Z",

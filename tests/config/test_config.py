@@ -287,7 +287,7 @@ def test_shipped() -> None:
 
 
 def test_defaults() -> None:
-    """What is left out has the documented default."""
+    """A key that is left out has the documented default."""
     loaded = parse(document())
     target = loaded.table.targets["ledger"]
     assert (loaded.unmatched, loaded.ebaas, loaded.queue) == ("reject", Caller(), PLATFORM)
@@ -322,7 +322,7 @@ def test_variable(text: str, value: str, secrets: Path) -> None:
 
 @pytest.mark.parametrize("value", ["${OTHER}", "$$", '", x-other: "y', "# c", "[a, b]", "*", "no"])
 def test_variable_is_text(value: str) -> None:
-    """What a variable has in it is never looked into: not for variables, not for YAML."""
+    """The value of a variable is never parsed, neither for variables nor as YAML."""
     assert header("${NAME}", NAME=value) == value
 
 

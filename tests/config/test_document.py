@@ -303,7 +303,7 @@ def test_excerpt_below_wide_characters() -> None:
 
 
 def test_excerpt_of_a_long_line() -> None:
-    """Of a long line the part around the place is shown."""
+    """An excerpt of a long line is the part around the position."""
     _, line, caret = shown("x" * 500 + "y" + "z" * 500, 501)
     assert len(line) < 110
     assert line[caret.index("^")] == "y"

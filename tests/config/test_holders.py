@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from router.config.holders import DEEDS as PERMISSIONS
-from router.config.holders import TokenHolder, load_holders
+from router.config.holders import PERMISSIONS, TokenHolder, load_holders
 from router.config.schema import document
 from router.model.errors import ConfigInvalid
 
 CANARY = "canary-canary-canary"
 
-DEEDS = "read or replay or discard or pause or bodies"
+NAMED = "read or replay or discard or pause or bodies"
 
 GOOD = """
 tokens:
@@ -56,7 +55,7 @@ FAULTS = {
     f"{{token: {CANARY}, may: read}}": "2:5: tokens[0]: the key 'name' is missing",
     f"{{name: a, token: {CANARY}}}": "2:5: tokens[0]: the key 'may' is missing",
     f"{{name: a, token: {CANARY}, may: [red]}}": (
-        f"2:50: tokens[0].may[0]: 'red' is not {DEEDS}, did you mean 'read'?"
+        f"2:50: tokens[0].may[0]: 'red' is not {NAMED}, did you mean 'read'?"
     ),
     f"{{name: a, tokn: {CANARY}, may: read}}": (
         "2:15: tokens[0]: unknown key 'tokn', did you mean 'token'?"

@@ -30,7 +30,7 @@ NAMES = ["base", *(["one-node", "three-nodes", "monitored"] if BUILT else [])]
 
 
 def base() -> Iterator[Any]:
-    """What the kustomization of the base names, as its files have it."""
+    """The files that the kustomization of the base names."""
     folder = KUBERNETES / "base"
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     for file in kustomization["resources"]:
@@ -179,8 +179,8 @@ def test_pods_are_as_restricted_as_the_namespace_wants(build: Build) -> None:
 
 
 def test_the_routes_are_good_with_the_secret_beside_them(build: Build, tmp_path: Path) -> None:
-    """What is mounted is what `check --strict` finds nothing wrong with; nor is anything wrong with
-    who may act at the console."""
+    """`check --strict` finds nothing wrong with the mounted configuration, and the file of tokens
+    loads."""
     config = build.one("ConfigMap")["data"]
     for file, text in {**config, **SECRET["stringData"]}.items():
         (tmp_path / file).write_text(text)

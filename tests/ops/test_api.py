@@ -202,7 +202,7 @@ def test_an_event_is_explained(router: Console) -> None:
 
 
 def test_the_nodes_are_listed(router: Console) -> None:
-    """Those that share the store, or this router alone."""
+    """All nodes that share the store, or this router alone."""
     nodes = router.get("/nodes")
     kind = router.get("/status")["store"]["kind"]
     assert nodes["shared"] is (kind == "postgresql")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from router.config.holders import DEEDS, TokenHolder
+from router.config.holders import PERMISSIONS, TokenHolder
 from router.ops.api.application import ENDPOINTS, PREFIX, app_for
 from router.ops.api.parts import ApiParts, SearchHere, Stored
 from router.store.admin import Admin
@@ -53,7 +53,7 @@ async def answers(path: Path) -> dict[str, int]:
     stored = Stored(opening, None, None)
     search = SearchHere(None, stored, print, print)
     parts = ApiParts(None, None, stored, search, is_shared=False)
-    app = app_for(TokenHolder("ops", frozenset(DEEDS)), parts)
+    app = app_for(TokenHolder("ops", frozenset(PERMISSIONS)), parts)
     transport = httpx.ASGITransport(app)
     statuses = {}
     async with httpx.AsyncClient(transport=transport, base_url=f"http://localhost{PREFIX}") as http:

@@ -108,7 +108,7 @@ async def test_an_event_arrives_as_it_is_handled(listened: Listened, bodies: boo
 
 
 async def test_a_team_gets_only_lines_about_its_targets(listened: Listened) -> None:
-    """Of an event its own part."""
+    """An event has only the part about them."""
     with listened.streams.open(StreamFilter(LEDGER)) as stream:
         reader = Reader(stream)
         await reader.begin()

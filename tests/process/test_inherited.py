@@ -151,7 +151,7 @@ async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
 def test_the_ops_port_is_taken_by_its_name(
     tmp_path: Path, held: socket.socket, endpoint: Target
 ) -> None:
-    """Of two sockets the one named `ops` has /metrics, and `--ops-port` is not used."""
+    """The socket named `ops` has /metrics, and `--ops-port` is not used."""
     with (
         socket.create_server(("127.0.0.1", 0)) as ops,
         serving(

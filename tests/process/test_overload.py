@@ -71,8 +71,8 @@ def say(line: Line, name: str, to: int = 0) -> None:
 
 
 def test_past_its_room_it_refuses_at_once_and_keeps_what_it_has_begun(tmp_path: Path) -> None:
-    """Of five times as many callers as it has room for, the router refuses four fifths with 503 at
-    once, begins nothing for them, and acknowledges the others."""
+    """With five times as many callers as it has room for, the router refuses four fifths with 503
+    at once, begins nothing for them, and acknowledges the others."""
     with scene(tmp_path, room=8) as played, ExitStack() as stack:
         lines = [stack.enter_context(Line(played.router.port)) for _ in range(40)]
         for number, line in enumerate(lines):

@@ -109,7 +109,7 @@ async def locked(database: Database, table: str) -> AsyncIterator[None]:
     ],
 )
 def test_an_address_is_libpqs(url: str, parameters: dict[str, str]) -> None:
-    """Of several servers it is the one that accepts writes, unless the address says otherwise."""
+    """With several servers the default is the one that accepts writes."""
     assert parameters.items() <= DatabaseAddress.parse(url).parameters.items()
 
 

@@ -213,7 +213,7 @@ async def test_a_settled_record_is_what_was_left(store: Store) -> None:
 
 @pytest.mark.parametrize("stage", [Stage.CLOSED, Stage.ENDED])
 async def test_a_record_is_settled_while_it_is_open_only(store: Store, stage: Stage) -> None:
-    """Of two requests that close one record, the second learns that it has changed nothing."""
+    """If two requests close one record, the second learns that it has changed nothing."""
     opened = await add(store, awaiting())
     assert await store.settle(settlement(opened, acknowledged(), stage=stage), T)
     assert not await store.settle(settlement(opened, awaiting(), stage=Stage.CLOSED), T)
@@ -265,7 +265,7 @@ async def test_any_delivery_can_be_acknowledged(store: Store, state: State) -> N
 
 @pytest.mark.parametrize("stage", [Stage.OPEN, Stage.CLOSED])
 async def test_closing_revokes_the_credit_of_other_records(store: Store, stage: Stage) -> None:
-    """Of this body, and no other; a record that stays open revokes nothing."""
+    """Only records of this body lose it. A record that stays open revokes nothing."""
     one, two = await add(store, awaiting()), await add(store, awaiting())
     other = await add(store, awaiting(), body=b"other")
     assert await store.settle(settlement(one, acknowledged(), stage=stage), T)

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from router.config.holders import DEEDS
+from router.config.holders import PERMISSIONS
 from tests.support.command import PATIENCE
 from tests.support.house import event
 from tests.support.rows import Store
@@ -26,7 +26,7 @@ HOLDERS: dict[str, dict[str, Any]] = {
     "ledger": {"may": ["read", "replay", "discard", "pause"], "owner": "team ledger"},
     "audit": {"may": ["read"], "owner": "team audit"},
     # One holder for each permission.
-    **{f"only-{each}": {"may": [each]} for each in DEEDS},
+    **{f"only-{each}": {"may": [each]} for each in PERMISSIONS},
 }
 
 #: The targets and their owners.

@@ -220,7 +220,7 @@ async def test_an_event_that_cannot_be_queued_is_counted(store: Path) -> None:
 
 
 async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
-    """Of two simultaneous requests with the same body, one cannot claim the record."""
+    """One of two simultaneous requests with the same body cannot claim the record."""
     flaky, answered = Flaky(10), asyncio.Event()
     flaky.may_answer = answered
     server, url = await served(flaky)

@@ -110,7 +110,7 @@ async def test_a_failed_look_up_is_not_kept(engine: Engine, resolver: Resolver) 
 async def test_a_cancelled_post_does_not_end_the_look_up_of_others(
     engine: Engine, resolver: Resolver
 ) -> None:
-    """Of two posts that wait for one look-up, one is cancelled, and the other is answered."""
+    """If one of two posts that wait for the same look-up is cancelled, the other is answered."""
     resolver.answers.clear()
     async with hostile("answers") as target, opened(engine, url(target.port)) as pool:
         first, second = (asyncio.create_task(post(pool)) for _ in range(2))

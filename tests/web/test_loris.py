@@ -203,7 +203,7 @@ def memory_of(process: int) -> int:
 
 
 def test_slow_callers_cost_honest_ones_nothing() -> None:
-    """Of 1,000 honest requests 999 succeed; slow connections end, and use bounded memory."""
+    """At least 999 of 1,000 honest requests succeed; slow connections end, in bounded memory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < LORIS + 200:

@@ -68,7 +68,7 @@ def code_blocks(text: str) -> list[str]:
 
 
 def shown(page: Path, text: str) -> dict[str, list[str]]:
-    """What both languages have in the same way, by what it is."""
+    """Return the parts that both languages have in the same way, by kind."""
     prose = _BLOCK.sub("", text)
     goes = [
         (page.parent / link).resolve()
@@ -109,7 +109,7 @@ def test_a_chinese_page_has_what_the_english_has(page: Path) -> None:
 
 
 def difference(english: list[str], chinese: list[str]) -> str:
-    """What one has and the other has not; both, where all that differs is the order."""
+    """Describe the parts that only one page has, or both lists if only the order differs."""
     missing = {
         "only in English": [each for each in english if each not in chinese],
         "only in Chinese": [each for each in chinese if each not in english],

@@ -124,7 +124,7 @@ BODIES = {
 
 
 async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, Endpoint]) -> None:
-    """What the sample may be changed to, and bytes that are refused."""
+    """Changes of the sample that are accepted, and bytes that are refused."""
     router, _ = both
     unlike = rows("a body that|code|`msg`")
     assert [what for what, _, _ in unlike] == list(BODIES)

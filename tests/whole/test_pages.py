@@ -116,7 +116,7 @@ def test_every_command_that_a_page_shows_is_one() -> None:
 
 
 def example(page: str) -> dict[str, Any]:
-    """What the page's Python defines."""
+    """Return the names that the page's Python defines."""
     defined: dict[str, Any] = {}
     exec(compile("\n".join(blocks(page, "python")), page, "exec"), defined)
     return defined
@@ -176,7 +176,7 @@ def test_the_receiver_without_a_framework_serves(
 
 
 def test_a_receiver_whose_work_fails_gets_the_event_again() -> None:
-    """What the page's transaction began is undone, so that the retry does it."""
+    """The page's transaction is rolled back, so that the retry does the work."""
     defined = example("how-to/receivers.md")
     tries: list[str] = []
 

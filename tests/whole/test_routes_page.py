@@ -35,7 +35,7 @@ def edited() -> str:
 
 @pytest.fixture
 def mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the edit is made, with its first mistake; the old file is kept."""
+    """A folder with the edit and its first mistake, and the old file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LEDGER_URL", raising=False)
     shutil.copytree(ROOT / "config", tmp_path / "config")

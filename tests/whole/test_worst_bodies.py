@@ -47,7 +47,7 @@ def nested(depth: int) -> bytes:
 
 
 def worst(bounds: Bounds, size: int) -> dict[str, bytes]:
-    """What takes the most of what a bound lets through, and of what it does not."""
+    """Return the bodies that take the most work, on both sides of a bound."""
     room = bounds.depth - 4  # what is around it is deep as well
     return {
         "400 deep": lists_of(size, nested(400), size),
@@ -66,7 +66,7 @@ def callback(worst: bytes) -> bytes:
 
 
 def sent_and_answered(place: str, name: str) -> tuple[bytes, bytes]:
-    """What is sent, and what the target of `bad.*` answers."""
+    """Return the body to send, and the answer of the target of `bad.*`."""
     if place == "answer":
         inside = worst(ANSWER, MAX_ANSWER - 100)[name].rstrip()
         return event(event_key="bad.x.y.1"), b'{"code":"500","data":' + inside + b"}"
@@ -142,7 +142,7 @@ def attacked(attack: Attack) -> Iterator[None]:
 
 
 def seconds_of(ask: Callable[[], object], expected: object) -> list[float]:
-    """What each took of those that were asked one after the other."""
+    """Ask one after the other, and return the seconds of each."""
     taken, end = [], time.monotonic() + SECONDS
     while (began := time.monotonic()) < end:
         assert ask() == expected

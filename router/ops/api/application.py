@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import __version__
-from router.config.holders import DEEDS, Permission, TokenHolder
+from router.config.holders import PERMISSIONS, Permission, TokenHolder
 from router.ops.api import deliveries, events, replay, service, targets
 from router.ops.api.endpoint import (
     ApiCall,
@@ -38,7 +38,7 @@ PREFIX = "/api/v1"
 _MAX_BODY = 1024 * 1024
 
 
-@endpoint("GET", "/openapi.json", may=DEEDS)
+@endpoint("GET", "/openapi.json", may=PERMISSIONS)
 async def openapi(_: ApiCall) -> dict[str, Any]:
     """This description"""
     return described(ENDPOINTS, PREFIX)

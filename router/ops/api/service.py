@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict, cast
 
 from router import __version__
 from router.config.explaining import Explained, RefusedEvent
-from router.config.holders import DEEDS, Permission
+from router.config.holders import PERMISSIONS, Permission
 from router.model.event import FIELDS
 from router.ops.api.endpoint import LONGEST_TEXT, MARK, TEXT, ApiCall, Kind, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
@@ -49,14 +49,14 @@ class NodesView(TypedDict):
     nodes: list[NodeView]
 
 
-@endpoint("GET", "/you", may=DEEDS)
+@endpoint("GET", "/you", may=PERMISSIONS)
 async def you(call: ApiCall) -> YouView:
     """The holder of the token, and their permissions"""
     holder = call.holder
     return YouView(
         name=holder.name,
         owner=holder.owner or None,
-        may=[deed for deed in DEEDS if deed in holder.may],
+        may=[permission for permission in PERMISSIONS if permission in holder.may],
         tokens=bool(call.parts.tokens),
         version=__version__,
     )
@@ -169,7 +169,7 @@ async def routes(call: ApiCall) -> RoutesView:
     ),
 )
 async def explain(call: ApiCall) -> Explained | RefusedEvent:
-    """Which routes an event matches, why the others don't, and its plan; nothing is sent"""
+    """The routes that an event matches, why the others don't, and its plan; nothing is sent"""
     key, event = call.body["key"], call.body["event"]
     if (key is None) == (event is None):
         raise Rejected("key_or_event")
