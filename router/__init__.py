@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 #: The release that this is, or the next one with `.dev0`. The build reads this line.
-__version__ = "0.3.0"
+__version__ = "0.4.0.dev0"
 
 
 def _commit(folder: Path) -> str:
