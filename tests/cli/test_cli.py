@@ -25,7 +25,7 @@ from router.model.errors import SettingInvalid
 from router.model.secret import Secret
 from router.store.protocol import State
 from router.telemetry.log.lines import printable
-from tests.support.command import ROOT, Finished, command, environment, one_line, run
+from tests.support.command import ROOT, Finished, command, environment, one_line, run, shipped
 from tests.support.inprocess import quick, read
 from tests.support.shop import SqliteShop
 
@@ -291,10 +291,8 @@ def test_no_text_names_a_removed_option() -> None:
     names = "|".join(option for option in REMOVED_OPTIONS if option.startswith("--"))
     variables = names.replace("--", "EBAAS_ROUTER_").replace("-", "_").upper()
     removed = re.compile(rf"(?<![\w-])(?:{names}|{variables})\b")
-    root = Path(__file__).parents[2]
-    shipped = [path for room in ("router", "deploy", "docs") for path in (root / room).rglob("*")]
     others = ("settings.py", "remote.py", "flask_receiver.py", "django_receiver.py")
-    for path in shipped:
+    for path in (*shipped("router"), *shipped("deploy"), *shipped("docs")):
         if path.suffix in _TEXTS and path.name not in others:
             assert not removed.search(path.read_text()), path
 

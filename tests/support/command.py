@@ -27,6 +27,12 @@ _WAITS = re.compile(
 Finished = subprocess.CompletedProcess[bytes]
 
 
+def shipped(room: str, pattern: str = "*") -> list[Path]:
+    """Return the files below a folder of the repository, sorted, except packages from npm."""
+    found = sorted((ROOT / room).rglob(pattern))
+    return [path for path in found if path.is_file() and "node_modules" not in path.parts]
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "router", *arguments]
 

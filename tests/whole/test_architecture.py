@@ -11,16 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT
+from tests.support.command import PATIENCE, ROOT, shipped
 
 ROUTER = ROOT / "router"
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
-#: All pages, except those of packages that `make receivers` fetches.
-PAGES = [
-    page
-    for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-    if "node_modules" not in page.parts
-]
+PAGES = sorted([*ROOT.glob("*.md"), *shipped("docs", "*.md")])
 
 #: A hop of the drawing: what is called, and the file that it is in.
 _HOP = re.compile(r"^ .{29}([A-Z]\w+(?:\.\w+)?|reply_to) +(\S+\.py) ", re.MULTILINE)

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from scripts.dashboard import DASHBOARD, VARIABLES
-from tests.support.command import PATIENCE, ROOT
+from tests.support.command import PATIENCE, ROOT, shipped
 from tests.support.house import event
 from tests.support.serving import Serving, Target, always, body, target
 from tests.support.sockets import PLAIN, free_port, serving_in_a_thread
@@ -240,7 +240,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 def asked_by_pages() -> list[str]:
     """Every query in docs/: an empty line is between two."""
-    pages = (page.read_text("utf-8") for page in sorted((ROOT / "docs").rglob("*.md")))
+    pages = (page.read_text("utf-8") for page in shipped("docs", "*.md"))
     blocks = [block for page in pages for block in _PROMQL.findall(page)]
     return [query for block in blocks for query in block.strip().split("\n\n")]
 

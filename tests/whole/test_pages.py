@@ -23,17 +23,14 @@ from router.cli import COMMANDS, configured
 from router.cli.options import Parser
 from router.contract.signing import Signer
 from router.model.secret import Secret
-from tests.support.command import PATIENCE, ROOT, run
+from tests.support.command import PATIENCE, ROOT, run, shipped
 from tests.support.inprocess import ran
 from tests.support.serving import Serving, always, body, serving, states, target
 from tests.support.sockets import serving_in_a_thread
 from tests.support.waiting import wait_until
 
 DOCS = ROOT / "docs"
-PAGES = [
-    *ROOT.glob("*.md"),
-    *(page for page in DOCS.rglob("*.md") if "node_modules" not in page.parts),
-]
+PAGES = [*ROOT.glob("*.md"), *shipped("docs", "*.md")]
 
 _TEST = re.compile(r"`(?:(tests/[a-z_/]+\.py)(?:::)?)?(test_\w+)?(?:\[(\w+)\])?`")
 
