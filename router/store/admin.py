@@ -19,7 +19,17 @@ from router.contract.replies import harmless
 from router.contract.schedule import parse_time
 from router.model.event import OutboundEvent
 from router.routing.index import Glob
-from router.store.protocol import UNSETTLED, DeliveryRow, Node, Pause, Record, State, Tried
+from router.store.protocol import (
+    ASKED,
+    RETRIED,
+    UNSETTLED,
+    DeliveryRow,
+    Node,
+    Pause,
+    Record,
+    State,
+    Tried,
+)
 from router.telemetry.log.lines import stamp
 
 #: The longest pause, in seconds. A longer one is `paused: true` in routes.yaml.
@@ -89,11 +99,12 @@ class Verb(StrEnum):
     DISCARD = "discard"
     #: Undo a discard: the delivery gets its former state.
     RESTORE = "restore"
+    #: Send now what waits; the delivery keeps its schedule.
+    RETRY = "retry"
 
     @property
     def states(self) -> tuple[State, ...]:
-        """The states of deliveries that it applies to. An awaited one is not replayed: the caller's
-        own retry would overlap with it."""
+        """The states of deliveries that it applies to."""
         return _STATES[self]
 
     def fits(self, row: DeliveryRow) -> bool:
@@ -103,9 +114,11 @@ class Verb(StrEnum):
     def acted(self, entry: Entry, now: float) -> DeliveryRow:
         """Return the new state of a delivery. The store makes it a dead letter if it would be
         awaited from a caller that has given up."""
-        row = entry.row
+        row = replace(entry.row, recover_at=0.0)
         if self is Verb.REPLAY:
             return replace(row, state=State.QUEUED, due_at=now, retries=0)
+        if self is Verb.RETRY:
+            return replace(row, recover_at=ASKED)
         if self is Verb.DISCARD:
             return replace(row, state=State.SUPERSEDED, reason=DISCARDED)
         # If 0.2.0 has discarded it, this is its state before an earlier action.
@@ -119,6 +132,7 @@ _STATES = {
     Verb.REPLAY: (State.DEAD,),
     Verb.DISCARD: UNSETTLED,
     Verb.RESTORE: (State.SUPERSEDED,),
+    Verb.RETRY: RETRIED,
 }
 
 
@@ -225,8 +239,6 @@ class Entry:
     before: tuple[State, str] | None = None
     #: The event that superseded it or was acknowledged later; `""` for none.
     later_event: str = ""
-    #: An attempt is in flight until `due_at` at the latest, unless its process has died.
-    is_leased: bool = False
     #: The receiver's answer to the last failed attempt, or the error; `""` if none is kept.
     answer: str = ""
 
@@ -374,16 +386,16 @@ def selection_of(filters: Filters, now: float) -> Selection:
 
 
 def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
-    """Return the selection for an action: by default dead letters, as they are now. A dead letter
-    that was acknowledged later is not replayed by default. Raises ValueError for a wrong state."""
+    """Return the selection for an action: by default dead letters, or all that a retry or a restore
+    applies to, as they are now. A dead letter that was acknowledged later is not replayed by
+    default. Raises ValueError for a wrong state."""
     states = tuple(map(State, filters.get("state") or ()))
     check_states(verb, states)
     selection = selection_of(filters, now)
-    usual = State.SUPERSEDED if verb is Verb.RESTORE else State.DEAD
     later = Later.EXCLUDE if verb is Verb.REPLAY else Later.INCLUDE
     return replace(
         selection,
-        states=states or (usual,),
+        states=states or (verb.states if verb in (Verb.RESTORE, Verb.RETRY) else (State.DEAD,)),
         reasons=(DISCARDED,) if verb is Verb.RESTORE else (),
         until=now if selection.until is None else selection.until,
         acknowledged_later=Later(filters.get("acknowledged_later") or later),
@@ -397,8 +409,10 @@ def check_states(verb: Verb, states: Sequence[State]) -> None:
             why = "is settled already"
             if verb is Verb.RESTORE:
                 why = "was not discarded"
-            elif state in (State.QUEUED, State.AWAITING):
-                why = "is retried anyway"
+            elif state in RETRIED:
+                why = "is retried anyway, and `deliveries retry` sends it now"
+            elif state is State.DEAD and verb is Verb.RETRY:
+                why = "is not retried any more, and `deliveries replay` queues it again"
             raise ValueError(f"what is {state} {why}; {verb} is not for it")
 
 

@@ -80,6 +80,19 @@ class NoStore:
     ) -> tuple[Due, ...]:
         return ()
 
+    async def take_waiting(
+        self,
+        target: str,
+        now: float,
+        until: float,
+        limit: int,
+        timeout: float,
+        *,
+        spared: tuple[float, float],
+        asked: bool = False,
+    ) -> tuple[Due, ...]:
+        return ()
+
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         return False
 

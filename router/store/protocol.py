@@ -238,6 +238,10 @@ class Record:
 _COLUMNS = {each.name: each.name for each in fields(Record)[1:]} | {"credit_revoked": "spent"}
 
 
+#: The `recover_at` of a delivery that a person wants sent now.
+ASKED: Final = -1.0
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
     """The row of a delivery; the target's name is its identity within the event."""
@@ -250,6 +254,13 @@ class DeliveryRow:
     due_at: float = 0.0
     #: The number of retries that the router has made.
     retries: int = 0
+    #: How many attempts have begun.
+    attempts: int = 0
+    #: Recovery leaves it alone until then: the end of its lease, or the time of its next attempt by
+    #: schedule. ASKED: a person wants it sent now.
+    recover_at: float = 0.0
+    #: An attempt of the queue is in flight, until `recover_at` at the latest.
+    is_leased: bool = False
     #: The failed attempt that led to this state, which is kept with the row.
     tried: Tried | None = field(default=None, compare=False)
 
@@ -285,12 +296,17 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A queued delivery that a process has leased."""
+    """A delivery that a process has leased, for one attempt."""
 
     event_id: str
+    #: As it was before.
     row: DeliveryRow
     letter: OutboundEvent
     lease: str
+    #: When the event's first request arrived.
+    first_at: float
+    #: When the caller's next request is due, if one is.
+    request_due_at: float
     #: A person has queued it again.
     replayed: bool = False
 
@@ -440,6 +456,22 @@ class Store(Protocol):
     ) -> tuple[Due, ...]:
         """Lease up to `limit` due deliveries of a target, the earliest due first. They are due
         again at `until`."""
+
+    async def take_waiting(
+        self,
+        target: str,
+        now: float,
+        until: float,
+        limit: int,
+        timeout: float,
+        *,
+        spared: tuple[float, float],
+        asked: bool = False,
+    ) -> tuple[Due, ...]:
+        """Lease up to `limit` deliveries of a target that wait for the queue or for the caller's
+        next request, due or not: first those that a person has asked for, then in the order of
+        recording; with `asked` only the former. A delivery whose caller's next request is due
+        within `spared` is left to that. At `until` they may be taken again."""
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         """Write the outcome of a leased delivery. Return False if the lease has ended."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from router.model.event import SUCCESS, Event
+from router.model.event import SUCCESS, Event, OutboundEvent
 from router.routing.index import Glob
 from router.store.admin import Action, Count, Entry, Later, ReplayPlace, Selection, Verb
 from router.store.protocol import (
     COLUMNS,
     DeliveryRow,
+    Due,
     Record,
     Stage,
     State,
@@ -31,8 +32,8 @@ _LATER = {
 
 _ENTRIES = """
 SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
-    d.target, d.state, d.reason, d.due_at, d.retries, d.was_state, d.was_reason, d.later_event,
-    d.lease <> '', t.code, t.msg, t.detail,
+    d.target, d.state, d.reason, d.due_at, d.retries, d.attempts, d.recover_at, d.lease <> '',
+    d.was_state, d.was_reason, d.later_event, t.code, t.msg, t.detail,
     {actions}
 FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
 LEFT JOIN {schema}attempts t ON t.seq = d.seq AND t.target = d.target AND t.number = (
@@ -181,8 +182,17 @@ def record(row: Sequence[Any]) -> Record:
 
 
 def delivery_row(row: Sequence[Any]) -> DeliveryRow:
-    target, state, reason, due_at, retries = row
-    return DeliveryRow(target, State(state), reason, float(due_at), retries)
+    target, state, reason, due_at, retries, attempts, recover_at, leased = row
+    return DeliveryRow(
+        target, State(state), reason, float(due_at), retries, attempts, recover_at, bool(leased)
+    )
+
+
+def due(row: Sequence[Any], letter: OutboundEvent, lease: str) -> Due:
+    """Read the first ten columns of a leased delivery."""
+    event_id, target, state, reason, due_at, retries, attempts, first_at, request_due_at = row[:9]
+    before = DeliveryRow(target, State(state), reason, float(due_at), retries, attempts)
+    return Due(event_id, before, letter, lease, first_at, request_due_at, bool(row[9]))
 
 
 def count(row: tuple[Any, ...]) -> Count:
@@ -191,15 +201,15 @@ def count(row: tuple[Any, ...]) -> Count:
 
 
 def entry(row: tuple[Any, ...]) -> Entry:
-    seq, event_id, event_key, first_at, changed_at, later, target, state, *rest = row[:11]
-    was_state, was_reason, later_event, leased, code, msg, detail = row[11:18]
-    delivery = DeliveryRow(target, State(state), *rest)
-    done = None if row[18] is None else action(row[18:])
+    seq, event_id, event_key, first_at, changed_at, later = row[:6]
+    delivery = delivery_row(row[6:14])
+    was_state, was_reason, later_event, code, msg, detail = row[14:20]
+    done = None if row[20] is None else action(row[20:])
     before = None if was_state is None else (State(was_state), was_reason)
     by = later_event or ""
     return Entry(
         seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by,
-        bool(leased), receiver_text(code or "", msg or "", detail or ""),
+        receiver_text(code or "", msg or "", detail or ""),
     )  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def entry_view(entry: Entry) -> EntryView:
         "said": entry.answer,
         "retries": row.retries,
         "due_at": utc(row.due_at) if row.state is State.QUEUED else None,
-        "in_flight": entry.is_leased,
+        "in_flight": entry.row.is_leased,
         "changed_at": utc(entry.changed_at),
         "acknowledged_later_at": None if later is None else utc(later),
         "later_event": entry.later_event or None,

@@ -72,7 +72,9 @@ async def found(store: Store, body: bytes = b"{}") -> dict[str, Record]:
 
 
 async def states(store: Store, of: Record, body: bytes = b"{}") -> dict[str, State]:
-    for kept in await store.find(letter(body).digest, T):
-        if kept.record.event_id == of.event_id:
-            return {row.target: row.state for row in kept.rows}
-    return {}
+    return {row.target: row.state for row in await rows_of(store, of, body)}
+
+
+async def rows_of(store: Store, of: Record, body: bytes = b"{}") -> tuple[DeliveryRow, ...]:
+    kept = await store.find(letter(body).digest, T)
+    return next((each.rows for each in kept if each.record.event_id == of.event_id), ())

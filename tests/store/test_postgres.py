@@ -183,7 +183,7 @@ async def test_look_ups_of_one_moment_are_one_statement(
         with postgresql.reloaded(log_statement="all"):
             await asyncio.gather(*(store.find(os.urandom(32), T) for _ in range(100)))
             await asyncio.gather(*(add(store, awaiting()) for _ in range(50)))
-    assert len(re.findall(rf"{SCHEMA}\.find\(", postgresql.log)) == 1
+    assert len(re.findall(rf"{SCHEMA}\.find_records\(", postgresql.log)) == 1
     assert len(re.findall(rf"{SCHEMA}\.add\(", postgresql.log)) == 1
 
 
@@ -376,7 +376,7 @@ async def test_a_look_up_under_way_gives_no_revoked_credit(
             fence.enter_context(between.holding(b".fence(", Loss.ASKING))
             with between.losing(b".add(", Loss.ANSWERING), pytest.raises(StoreFailed):
                 await add(store, awaiting())
-            with between.holding(b".find(", Loss.ANSWERING):
+            with between.holding(b".find_records(", Loss.ANSWERING):
                 looking = asyncio.create_task(found(store))
                 await until(lambda: between.held)
                 fence.close()

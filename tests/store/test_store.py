@@ -37,6 +37,7 @@ from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import (
+    ASKED,
     LAST,
     DeliveryRow,
     Notice,
@@ -67,6 +68,7 @@ from tests.store.records import (
     letter,
     queued,
     record,
+    rows_of,
     settlement,
     states,
 )
@@ -347,6 +349,98 @@ async def test_the_queue_has_the_first_of_each_target(store: Store) -> None:
     await add(store, queued("one", NOW + 7), queued("two", NOW + 1), awaiting("three"))
     await add(store, queued("one", NOW + 3))
     assert await store.queue(T) == {"one": NOW + 3, "two": NOW + 1}
+
+
+#: No record's next request is due then.
+NEVER = (0.0, 0.0)
+
+
+async def test_what_waits_is_taken_in_the_order_of_recording(store: Store) -> None:
+    """Whether the queue or the caller's next request is to send it, and whenever that is due; but
+    nothing that is settled, and nothing of another target."""
+    added = [
+        await add(store, awaiting("one"), queued("two")),
+        await add(store, queued("one", due_at=NOW + 900)),
+        await add(store, dead("one"), stage=Stage.ENDED),
+        await add(store, acknowledged("one"), awaiting("two")),
+        await add(store, awaiting("one")),
+    ]
+    waiting = [added[0], added[1], added[4]]
+    first = await store.take_waiting("one", NOW, NOW + 60, 2, T, spared=NEVER)
+    rest = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    assert [due.event_id for due in (*first, *rest)] == [each.event_id for each in waiting]
+    assert [due.row.state for due in first] == [State.AWAITING, State.QUEUED]
+    # Taken, they are not taken again, and the queue does not send them meanwhile.
+    assert await store.take_waiting("one", NOW + 59, NOW + 99, 9, T, spared=NEVER) == ()
+    assert await store.take("one", NOW + 59, NOW + 99, 9, T) == ()
+    again = await store.take_waiting("one", NOW + 60, NOW + 99, 9, T, spared=NEVER)
+    assert {due.event_id for due in again} == {each.event_id for each in waiting}
+
+
+async def test_what_the_queue_has_taken_is_not_taken_by_recovery(store: Store) -> None:
+    await add(store, queued())
+    assert len(await store.take("one", NOW, NOW + 60, 9, T)) == 1
+    assert await store.take_waiting("one", NOW + 59, NOW + 99, 9, T, spared=NEVER) == ()
+
+
+async def test_a_delivery_whose_request_is_about_to_come_is_spared(store: Store) -> None:
+    """An awaited one is left to it; a queued one has no request to wait for."""
+    added = await add(store, awaiting("one"))
+    due_at = added.due_at
+    for spared, taken in (((due_at - 1, due_at), 0), ((due_at, due_at + 1), 0), (NEVER, 1)):
+        assert len(await store.take_waiting("one", NOW, NOW, 9, T, spared=spared)) == taken
+    await add(store, queued("two"))
+    assert len(await store.take_waiting("two", NOW, NOW, 9, T, spared=(0.0, NOW + 999))) == 1
+
+
+async def test_an_awaited_delivery_shows_its_lease_and_its_result(store: Store) -> None:
+    """So that a request at another process waits for the attempt."""
+    added = await add(store, awaiting("one"))
+    (due,) = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    (row,) = await rows_of(store, added)
+    assert (row.is_leased, row.recover_at, row.state) == (True, NOW + 60, State.AWAITING)
+    assert (due.first_at, due.request_due_at) == (added.first_at, added.due_at)
+    left = replace(due.row, reason="code", attempts=2, recover_at=NOW + 9)
+    assert await store.finish(due, left, NOW + 1, T)
+    (row,) = await rows_of(store, added)
+    assert row == left
+    assert not row.is_leased
+    assert await store.take_waiting("one", NOW + 8, NOW + 60, 9, T, spared=NEVER) == ()
+    assert len(await store.take_waiting("one", NOW + 9, NOW + 60, 9, T, spared=NEVER)) == 1
+
+
+async def test_a_record_that_ends_ends_the_lease(store: Store) -> None:
+    """A failure that comes later changes nothing; an acknowledgement counts."""
+    added = await add(store, awaiting("one"), awaiting("two"))
+    (one,) = await store.take_waiting("one", NOW, NOW + 9000, 9, T, spared=NEVER)
+    await store.take_waiting("two", NOW, NOW + 9000, 9, T, spared=NEVER)
+    (ended,) = await store.end(NOW + 1000, 9, T)
+    assert set(ended.dead) == {"one", "two"}
+    assert not await store.finish(one, one.row, NOW + 1001, T)
+    assert await store.acknowledge(added.event_id, "two", NOW + 1001, T)
+    assert await states(store, added) == {"one": State.DEAD, "two": State.ACKNOWLEDGED}
+
+
+async def test_attempts_are_never_counted_back(store: Store) -> None:
+    """A request that knows less of them than the store keeps their number."""
+    added = await add(store, replace(awaiting("one"), attempts=3))
+    await store.settle(settlement(added, replace(awaiting("one"), attempts=1)), T)
+    (row,) = await rows_of(store, added)
+    assert row.attempts == 3
+
+
+async def test_a_retry_comes_first_and_never_sends_what_is_in_flight(
+    store: Store, admin: Admin
+) -> None:
+    added = [await add(store, awaiting("one")) for _ in range(3)]
+    (in_flight,) = await store.take_waiting("one", NOW, NOW + 60, 1, T, spared=NEVER)
+    assert in_flight.event_id == added[0].event_id
+    asked = [entry for entry in await entries(admin) if entry.event_id != added[1].event_id]
+    assert await admin.act(action(Verb.RETRY), asked) == 1
+    due = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER, asked=True)
+    assert [each.event_id for each in due] == [added[2].event_id]
+    rest = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    assert [each.event_id for each in rest] == [added[1].event_id]
 
 
 async def test_a_leased_delivery_is_finished_by_its_lease(store: Store) -> None:
@@ -725,8 +819,8 @@ async def test_what_a_request_has_queued_is_no_replay(store: Store, admin: Admin
 async def test_each_verb_is_for_its_states_alone(
     store: Store, admin: Admin, verb: Verb, state: State
 ) -> None:
-    """Only dead letters are replayed, only unsettled deliveries are discarded, and only discarded
-    ones restored."""
+    """Only dead letters are replayed, only unsettled deliveries are discarded, only discarded ones
+    restored, and only those that wait retried."""
     before = DeliveryRow("one", state, "code")
     added = await add(store, before)
     changed = await admin.act(action(verb), await entries(admin))
@@ -736,6 +830,9 @@ async def test_each_verb_is_for_its_states_alone(
         assert after.state is (State.QUEUED if changed else state)
     elif verb is Verb.RESTORE:
         assert (changed, after) == (0, before)
+    elif verb is Verb.RETRY:
+        assert changed == (state in (State.QUEUED, State.AWAITING))
+        assert after == (replace(before, recover_at=ASKED) if changed else before)
     else:
         assert changed == (state in (State.DEAD, State.QUEUED, State.AWAITING))
         assert after == (DeliveryRow("one", State.SUPERSEDED, DISCARDED) if changed else before)

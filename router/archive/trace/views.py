@@ -270,7 +270,7 @@ def _next(dossier: Dossier, paused_until: Mapping[str, float]) -> Iterator[NextV
         if row.state is State.QUEUED:
             at = max(row.due_at, paused_until.get(row.target, 0.0))
             retry = _to_come("retry", at, row.retries + 1, row.target)
-            yield {**retry, "paused": row.target in paused_until, "in_flight": entry.is_leased}
+            yield {**retry, "paused": row.target in paused_until, "in_flight": row.is_leased}
 
 
 def _to_come(

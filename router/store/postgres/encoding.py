@@ -25,6 +25,7 @@ from router.store.protocol import (
     attempt_values,
     has_attempt_room,
 )
+from router.store import queries
 from router.store.queries import delivery_row, event_size
 from router.store.queries import record as record_of
 
@@ -142,15 +143,14 @@ def quoted_bytes(of: bytes) -> str:
 
 
 def kept(row: Row) -> Kept:
-    """Read a row of `find` without its first column."""
+    """Read a row of `find_records` without its first column."""
     *columns, rows = row
     return Kept(record_of(columns), tuple(map(delivery_row, rows or ())))
 
 
 def due(row: Row, lease: str) -> Due:
-    """Read a row of `take_due`."""
-    event_id, *_, replayed = row
-    return Due(event_id, delivery_row(row[1:6]), letter(row[6:-1]), lease, replayed)
+    """Read a row of `lease`."""
+    return queries.due(row, letter(row[10:]), lease)
 
 
 def ended(row: Row) -> Ended:
@@ -174,6 +174,8 @@ def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
         "reason": of.reason,
         "due_at": of.due_at,
         "retries": of.retries,
+        "attempts": of.attempts,
+        "recover_at": of.recover_at,
     }
     if of.tried is not None and has_attempt_room(full, of.target):
         tried = dict(zip(COLUMNS, attempt_values(of.tried), strict=True))

@@ -17,7 +17,7 @@ from router.model.errors import StartFailed
 from router.store.postgres.connection import DatabaseAddress, ServerConnection
 
 #: The versions of releases. `sql/tables/N.sql` leads from the one before to N.
-VERSIONS = (2, 3)
+VERSIONS = (2, 3, 4)
 
 #: The oldest version that can be upgraded, and the one that this program works on.
 OLDEST_VERSION, SCHEMA_VERSION = VERSIONS[0], VERSIONS[-1]

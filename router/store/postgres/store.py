@@ -20,6 +20,7 @@ from router.store.postgres.encoding import to_json
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.schema import failed, migrate
 from router.store.protocol import (
+    ASKED,
     CLOSE_TIMEOUT,
     FORGOTTEN,
     GONE,
@@ -209,9 +210,21 @@ class PostgresStore:
     async def take(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
-        lease = uuid.uuid4().hex
-        rows = await self._pool.call("take_due", [target, now, until, limit, lease], timeout)
-        return tuple(encoding.due(row, lease) for row in rows)
+        return await self._lease([target, now, until, limit], [False, 0.0, 0.0], timeout)
+
+    async def take_waiting(
+        self,
+        target: str,
+        now: float,
+        until: float,
+        limit: int,
+        timeout: float,
+        *,
+        spared: tuple[float, float],
+        asked: bool = False,
+    ) -> tuple[Due, ...]:
+        latest = ASKED if asked else now
+        return await self._lease([target, latest, until, limit], [True, *spared], timeout)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         ask = {"event_id": due.event_id, "lease": due.lease, "now": now}
@@ -266,6 +279,11 @@ class PostgresStore:
             task.cancel()
         await self._pool.close()
 
+    async def _lease(self, first: list[Any], last: list[Any], timeout: float) -> tuple[Due, ...]:
+        lease = uuid.uuid4().hex
+        rows = await self._pool.call("lease", [*first, lease, *last], timeout)
+        return tuple(encoding.due(row, lease) for row in rows)
+
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float
     ) -> list[Row]:
@@ -275,7 +293,7 @@ class PostgresStore:
         # As one text: psycopg encodes an array of bytes element by element.
         array = f"{{{','.join([encoding.quoted_bytes(digest) for digest in digests])}}}"
         results: list[list[Kept]] = [[] for _ in digests]
-        for number, *columns in await self._pool.call("find", [array, MAX_FOUND], timeout):
+        for number, *columns in await self._pool.call("find_records", [array, MAX_FOUND], timeout):
             results[number - 1].append(encoding.kept(tuple(columns)))
         return list(map(tuple, results))
 

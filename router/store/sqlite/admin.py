@@ -42,14 +42,15 @@ ON CONFLICT DO UPDATE SET deliveries = deliveries RETURNING seq
 """
 
 #: Only if it has not changed since the query. Its lease ends, so an attempt in flight changes
-#: nothing. A delivery is not awaited from a caller that has given up.
+#: nothing; only a delivery that is in flight is not to be sent once more. A delivery is not awaited from a caller that has given up.
 _CHANGE = """
 UPDATE deliveries SET state = CASE
         WHEN ?1 = 'awaiting' AND (SELECT stage FROM events e WHERE e.seq = deliveries.seq) <> 'open'
         THEN 'dead' ELSE ?1 END,
-    reason = ?, due_at = ?, retries = ?, changed_at = ?, action = ?,
+    reason = ?, due_at = ?, retries = ?, recover_at = ?, changed_at = ?, action = ?,
     lease = '', was_state = state, was_reason = reason
-WHERE seq = ? AND target = ? AND state = ? AND acknowledged_later_at IS ? RETURNING seq
+WHERE seq = ? AND target = ? AND state = ? AND acknowledged_later_at IS ?
+    AND (state <> ?1 OR lease = '' OR recover_at <= ?6) RETURNING seq
 """
 
 _STATE_OF = """
@@ -298,7 +299,7 @@ def _resent(
     seq, state, last_action = before
     if state in RETRIED or last_action == action:
         return None
-    connection.execute(PUT, (seq, target, row.state, row.reason, now, row.retries, now))
+    connection.execute(PUT, (seq, target, row.state, row.reason, now, row.retries, 0, now))
     return int(seq)
 
 
@@ -311,7 +312,7 @@ def _recorded(connection: sqlite3.Connection, action: Action) -> int:
 
 
 def _after(row: DeliveryRow) -> tuple[Any, ...]:
-    return row.state, row.reason, row.due_at, row.retries
+    return row.state, row.reason, row.due_at, row.retries, row.recover_at
 
 
 def _before(entry: Entry) -> tuple[Any, ...]:

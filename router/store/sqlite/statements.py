@@ -12,9 +12,11 @@ from typing import Any, Final
 from router.model.event import FIELDS, Event, OutboundEvent
 from router.store import queries
 from router.store.protocol import (
+    ASKED,
     COLUMNS,
     LAST,
     MAX_FOUND,
+    RETRIED,
     UNSETTLED,
     DeliveryRow,
     Due,
@@ -40,7 +42,10 @@ SELECT seq, event_id, stage, first_at, requests, replied_at, due_at, credit_unti
     spent OR seq <= (SELECT spent_up_to FROM credit)
 FROM events WHERE digest = ? ORDER BY stage DESC LIMIT ?
 """
-_DELIVERIES: Final = "SELECT target, state, reason, due_at, retries FROM deliveries WHERE seq = ?"
+_DELIVERIES: Final = """
+SELECT target, state, reason, due_at, retries, attempts, recover_at, lease <> ''
+FROM deliveries WHERE seq = ?
+"""
 
 #: One step along the index from a target to the next, however many rows each has.
 _QUEUE: Final = """
@@ -70,13 +75,20 @@ ORDER BY retries, target, due_at LIMIT 1
 
 _PAUSES: Final = "SELECT target, since, until, because, who, resumed_by FROM pauses"
 
-TAKE: Final = """
-SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries,
+_DUE: Final = """
+SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries, d.attempts,
+    e.first_at, e.due_at, d.action IS NOT NULL,
     e.digest, e.request_id, e.traceparent, e.tracestate, e.hops,
-    e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body,
-    d.action IS NOT NULL
+    e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body
 FROM deliveries d CROSS JOIN events e USING (seq) CROSS JOIN bodies b USING (seq)
+"""
+TAKE: Final = f"""{_DUE}
 WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?
+"""
+TAKE_WAITING: Final = f"""{_DUE}
+WHERE d.state IN ('awaiting', 'queued') AND d.target = ? AND d.recover_at <= ?
+    AND (d.state = 'queued' OR e.due_at NOT BETWEEN ? AND ?)
+ORDER BY d.recover_at, d.seq LIMIT ?
 """
 
 
@@ -124,8 +136,7 @@ def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
 
 
 def due(row: tuple[Any, ...], lease: str) -> Due:
-    _, event_id, *_, replayed = row
-    return Due(event_id, queries.delivery_row(row[2:7]), letter(row[7:-1]), lease, bool(replayed))
+    return queries.due(row[1:], letter(row[11:]), lease)
 
 
 def letter(row: tuple[Any, ...]) -> OutboundEvent:
@@ -135,10 +146,11 @@ def letter(row: tuple[Any, ...]) -> OutboundEvent:
 
 #: Replaces a row in any state: a replay delivers an acknowledged one again.
 PUT = """
-INSERT INTO deliveries (seq, target, state, reason, due_at, retries, changed_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO deliveries (seq, target, state, reason, due_at, retries, attempts, changed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET state = excluded.state, reason = excluded.reason,
-    due_at = excluded.due_at, retries = excluded.retries, changed_at = excluded.changed_at,
+    due_at = excluded.due_at, retries = excluded.retries,
+    attempts = max(attempts, excluded.attempts), recover_at = 0, changed_at = excluded.changed_at,
     lease = '', action = NULL
 """
 _PUT = f"{PUT}WHERE deliveries.state <> 'acknowledged'"
@@ -273,25 +285,41 @@ class Statements:
         return bool(changed)
 
     def take(self, target: str, now: float, until: float, limit: int) -> tuple[Due, ...]:
+        return self._lease(TAKE, (target, now, limit), until)
+
+    def take_waiting(
+        self,
+        target: str,
+        now: float,
+        until: float,
+        limit: int,
+        spared: tuple[float, float],
+        asked: bool,
+    ) -> tuple[Due, ...]:
+        latest = ASKED if asked else now
+        return self._lease(TAKE_WAITING, (target, latest, *spared, limit), until)
+
+    def _lease(self, query: str, values: tuple[Any, ...], until: float) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
-        rows = self._execute(TAKE, (target, now, limit)).fetchall()
+        rows = self._execute(query, values).fetchall()
         self._executemany(
-            "UPDATE deliveries SET lease = ?, due_at = ? WHERE seq = ? AND target = ?",
-            [(lease, until, row[0], target) for row in rows],
+            "UPDATE deliveries SET lease = ?1, recover_at = ?2, "
+            "due_at = CASE state WHEN 'queued' THEN ?2 ELSE due_at END WHERE seq = ?3 AND target = ?4",
+            [(lease, until, row[0], row[2]) for row in rows],
         )
         return tuple(due(row, lease) for row in rows)
 
     def finish(self, due: Due, row: DeliveryRow, now: float) -> bool:
         changed = self._execute(
-            "UPDATE deliveries SET state = ?, reason = ?, due_at = ?, retries = ?, "
-            "changed_at = ?, lease = '' WHERE target = ? AND lease = ? AND state = 'queued' "
+            "UPDATE deliveries SET state = ?, reason = ?, due_at = ?, retries = ?, attempts = ?, "
+            "recover_at = ?, changed_at = ?, lease = '' WHERE target = ? AND lease = ? "
             "AND seq = (SELECT seq FROM events WHERE event_id = ?) RETURNING seq",
-            (row.state, row.reason, row.due_at, row.retries, now, row.target, due.lease,
-             due.event_id),
+            (row.state, row.reason, row.due_at, row.retries, row.attempts, row.recover_at, now,
+             row.target, due.lease, due.event_id),
         ).fetchall()  # fmt: skip
         for (seq,) in changed:
             self._keep(seq, row)
-        if row.state is not State.QUEUED:
+        if row.state not in RETRIED:
             self.touch((seq for (seq,) in changed), now)
         return bool(changed)
 
@@ -328,7 +356,7 @@ class Statements:
 
     def _end(self, now: float, seq: int, event_id: str, key: str, requests: int) -> Ended:
         dead = self._execute(
-            "UPDATE deliveries SET state = 'dead', changed_at = ? "
+            "UPDATE deliveries SET state = 'dead', changed_at = ?, lease = '' "
             "WHERE seq = ? AND state = 'awaiting' RETURNING target, reason",
             (now, seq),
         ).fetchall()
@@ -339,7 +367,7 @@ class Statements:
     def _put(self, seq: int, rows: Sequence[DeliveryRow], now: float) -> None:
         self._executemany(
             _PUT,
-            [(seq, r.target, r.state, r.reason, r.due_at, r.retries, now) for r in rows],
+            [(seq, r.target, r.state, r.reason, r.due_at, r.retries, r.attempts, now) for r in rows],
         )
         for row in rows:
             self._keep(seq, row)

@@ -187,6 +187,21 @@ class SqliteStore:
     ) -> tuple[Due, ...]:
         return await self._write(lambda sql: sql.take(target, now, until, limit), timeout)
 
+    async def take_waiting(
+        self,
+        target: str,
+        now: float,
+        until: float,
+        limit: int,
+        timeout: float,
+        *,
+        spared: tuple[float, float],
+        asked: bool = False,
+    ) -> tuple[Due, ...]:
+        return await self._write(
+            lambda sql: sql.take_waiting(target, now, until, limit, spared, asked), timeout
+        )
+
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         return await self._write(lambda sql: sql.finish(due, row, now), timeout)
 

@@ -2,7 +2,7 @@
 
 -- One step of an action on deliveries, with the action's own row. A delivery changes only if its
 -- state is still the one that the person saw. Its lease ends, so that an attempt in flight
--- changes nothing.
+-- changes nothing; only a delivery that is in flight is not to be sent once more.
 
 CREATE OR REPLACE FUNCTION act(
     action jsonb, changes jsonb, now double precision, limits jsonb
@@ -25,14 +25,17 @@ BEGIN
             WHEN c.state = 'awaiting'
                 AND (SELECT e.stage FROM events e WHERE e.seq = d.seq) <> 'open' THEN 'dead'
             ELSE c.state END,
-        reason = c.reason, due_at = c.due_at, retries = c.retries, changed_at = now,
+        reason = c.reason, due_at = c.due_at, retries = c.retries,
+        recover_at = coalesce(c.recover_at, 0), changed_at = now,
         action = action_seq, lease = '', was_state = d.state, was_reason = d.reason
     FROM jsonb_to_recordset(changes) AS c (
         seq bigint, target text, was text, later double precision,
-        state text, reason text, due_at double precision, retries integer
+        state text, reason text, due_at double precision, retries integer,
+        recover_at double precision
     )
     WHERE d.seq = c.seq AND d.target = c.target AND d.state = c.was
-        AND d.acknowledged_later_at IS NOT DISTINCT FROM c.later;
+        AND d.acknowledged_later_at IS NOT DISTINCT FROM c.later
+        AND (d.state <> c.state OR d.lease = '' OR d.recover_at <= now);
     GET DIAGNOSTICS fresh = ROW_COUNT;
     UPDATE actions SET deliveries = deliveries + fresh WHERE seq = action_seq;
     -- Includes deliveries that this step has changed before, on a connection that was lost.

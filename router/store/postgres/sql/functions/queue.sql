@@ -21,6 +21,58 @@ BEGIN
 END
 $$;
 
+-- Lease deliveries of a target, and return them with their events. With `early`, those that wait for
+-- the queue or for the caller's next request: their `recover_at` is `latest` at most, and no request
+-- is due from `spared_from` to `spared_to`. Otherwise those that are due at `latest`.
+CREATE OR REPLACE FUNCTION lease(
+    of text, latest double precision, until double precision, most integer, new_lease text,
+    early boolean, spared_from double precision, spared_to double precision
+) RETURNS TABLE (
+    event_id text, target text, state text, reason text, due_at double precision, retries integer,
+    attempts integer, first_at double precision, request_due_at double precision, replayed boolean,
+    digest bytea, request_id text, traceparent text, tracestate text, hops integer,
+    event_source text, event_topic text, event_type text, event_status text, event_key text,
+    body bytea
+) LANGUAGE plpgsql AS $$
+DECLARE
+    seqs bigint[];
+BEGIN
+    PERFORM durable();
+    IF early THEN
+        seqs := ARRAY(
+            SELECT d.seq FROM deliveries d
+            WHERE d.state IN ('awaiting', 'queued') AND d.target = of AND d.recover_at <= latest
+                AND (d.state = 'queued' OR (
+                    SELECT e.due_at NOT BETWEEN spared_from AND spared_to
+                    FROM events e WHERE e.seq = d.seq
+                ))
+            ORDER BY d.recover_at, d.seq LIMIT most FOR UPDATE OF d SKIP LOCKED
+        );
+    ELSE
+        seqs := ARRAY(
+            SELECT d.seq FROM deliveries d
+            WHERE d.state = 'queued' AND d.target = of AND d.due_at <= latest
+            ORDER BY d.due_at LIMIT most FOR UPDATE SKIP LOCKED
+        );
+    END IF;
+    RETURN QUERY
+    WITH before AS (
+        SELECT d.* FROM deliveries d WHERE d.seq = ANY (seqs) AND d.target = of
+    ), leased AS (
+        UPDATE deliveries d SET lease = new_lease, recover_at = until,
+            due_at = CASE d.state WHEN 'queued' THEN until ELSE d.due_at END
+        WHERE d.seq = ANY (seqs) AND d.target = of
+    )
+    SELECT e.event_id, of, b.state, b.reason, b.due_at, b.retries, b.attempts,
+        e.first_at, e.due_at, b.action IS NOT NULL, e.digest, m.request_id,
+        m.traceparent, m.tracestate, m.hops,
+        m.event_source, m.event_topic, m.event_type, m.event_status, m.event_key, m.body
+    FROM before b JOIN events e USING (seq) JOIN letters m USING (seq)
+    ORDER BY array_position(seqs, b.seq);
+END
+$$;
+
+-- Nodes of 0.3.0 take by this one.
 CREATE OR REPLACE FUNCTION take_due(
     of text, now double precision, until double precision, most integer, new_lease text
 ) RETURNS TABLE (
@@ -30,22 +82,11 @@ CREATE OR REPLACE FUNCTION take_due(
     event_type text, event_status text, event_key text, body bytea, replayed boolean
 ) LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM durable();
     RETURN QUERY
-    WITH due AS (
-        SELECT d.seq, d.due_at FROM deliveries d
-        WHERE d.state = 'queued' AND d.target = of AND d.due_at <= now
-        ORDER BY d.due_at LIMIT most FOR UPDATE SKIP LOCKED
-    ), leased AS (
-        UPDATE deliveries d SET lease = new_lease, due_at = until FROM due
-        WHERE d.seq = due.seq AND d.target = of
-        RETURNING d.seq, d.state, d.reason, due.due_at, d.retries, d.action
-    )
-    SELECT e.event_id, of, l.state, l.reason, l.due_at, l.retries, e.digest, m.request_id,
-        m.traceparent, m.tracestate, m.hops,
-        m.event_source, m.event_topic, m.event_type, m.event_status, m.event_key,
-        m.body, l.action IS NOT NULL
-    FROM leased l JOIN events e USING (seq) JOIN letters m USING (seq) ORDER BY l.due_at;
+    SELECT l.event_id, l.target, l.state, l.reason, l.due_at, l.retries, l.digest, l.request_id,
+        l.traceparent, l.tracestate, l.hops, l.event_source, l.event_topic, l.event_type,
+        l.event_status, l.event_key, l.body, l.replayed
+    FROM lease(of, now, until, most, new_lease, false, 0, 0) AS l;
 END
 $$;
 
@@ -84,12 +125,13 @@ BEGIN
         SELECT x.* FROM jsonb_array_elements(asks) WITH ORDINALITY AS a (ask, n),
             jsonb_to_record(a.ask) AS x (
             event_id text, lease text, target text, state text, reason text,
-            due_at double precision, retries integer,
-            now double precision, tried jsonb
+            due_at double precision, retries integer, attempts integer,
+            recover_at double precision, now double precision, tried jsonb
         ) ORDER BY a.n
     LOOP
         UPDATE deliveries d SET state = ask.state, reason = ask.reason, due_at = ask.due_at,
-            retries = ask.retries, changed_at = ask.now, lease = ''
+            retries = ask.retries, attempts = coalesce(ask.attempts, d.attempts),
+            recover_at = coalesce(ask.recover_at, 0), changed_at = ask.now, lease = ''
         FROM events e
         WHERE e.event_id = ask.event_id AND d.seq = e.seq AND d.target = ask.target
             AND d.lease = ask.lease
@@ -98,7 +140,7 @@ BEGIN
         IF finished AND ask.tried IS NOT NULL THEN
             PERFORM keep(changed, ask.target, ask.tried);
         END IF;
-        IF finished AND ask.state <> 'queued' THEN
+        IF finished AND ask.state NOT IN ('awaiting', 'queued') THEN
             PERFORM touch(ARRAY[changed], ask.now, limits);
         END IF;
         finished := finished OR EXISTS (
@@ -125,7 +167,7 @@ BEGIN
     );
     RETURN QUERY
     WITH died AS (
-        UPDATE deliveries d SET state = 'dead', changed_at = now
+        UPDATE deliveries d SET state = 'dead', changed_at = now, lease = ''
         WHERE d.seq = ANY (seqs) AND d.state = 'awaiting' RETURNING d.seq, d.target, d.reason
     ), ended AS (
         UPDATE events e SET stage = 'ended' WHERE e.seq = ANY (seqs)

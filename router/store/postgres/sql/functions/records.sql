@@ -2,7 +2,7 @@
 -- Each function takes the calls of many requests as a JSON array, and answers in the same order.
 --
 -- Lock order, so that there is no deadlock: first the rows of all events that will be changed, in
--- the order of seq, then their deliveries. `take_due` skips locked rows.
+-- the order of seq, then their deliveries. `lease` skips locked rows.
 
 -- Make a commit durable before it returns, whatever the server's default is.
 CREATE OR REPLACE FUNCTION durable() RETURNS void LANGUAGE plpgsql AS $$
@@ -54,14 +54,19 @@ $$;
 CREATE OR REPLACE FUNCTION put(of bigint, of_size integer, rows jsonb, now double precision)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO deliveries AS d (seq, size, target, state, reason, due_at, retries, changed_at)
-    SELECT of, of_size, r.target, r.state, r.reason, r.due_at, r.retries, now
+    INSERT INTO deliveries AS d (
+        seq, size, target, state, reason, due_at, retries, attempts, changed_at
+    )
+    SELECT of, of_size, r.target, r.state, r.reason, r.due_at, r.retries,
+        coalesce(r.attempts, 0), now
     FROM jsonb_to_recordset(rows) AS r (
-        target text, state text, reason text, due_at double precision, retries integer
+        target text, state text, reason text, due_at double precision, retries integer,
+        attempts integer
     )
     ON CONFLICT (seq, target) DO UPDATE SET
         state = excluded.state, reason = excluded.reason, due_at = excluded.due_at,
-        retries = excluded.retries, changed_at = excluded.changed_at, lease = '', action = NULL
+        retries = excluded.retries, attempts = greatest(d.attempts, excluded.attempts),
+        recover_at = 0, changed_at = excluded.changed_at, lease = '', action = NULL
     WHERE d.state <> 'acknowledged';
     PERFORM keep(of, r.target, r.tried)
     FROM jsonb_to_recordset(rows) AS r (target text, tried jsonb)
@@ -75,7 +80,7 @@ CREATE OR REPLACE FUNCTION unsettled(rows jsonb) RETURNS text[] LANGUAGE sql IMM
 $$;
 
 -- The events of each body, open ones first; `asked` is the digest's place in the array, from 1.
-CREATE OR REPLACE FUNCTION find(digests bytea[], most integer) RETURNS TABLE (
+CREATE OR REPLACE FUNCTION find_records(digests bytea[], most integer) RETURNS TABLE (
     asked bigint, event_id text, stage text, first_at double precision, requests integer,
     replied_at double precision, due_at double precision, credit_until double precision,
     ends_at double precision, spent boolean, deliveries jsonb
@@ -84,11 +89,28 @@ BEGIN
     RETURN QUERY
     SELECT a.n, e.event_id, e.stage, e.first_at, e.requests, e.replied_at, e.due_at,
         e.credit_until, e.ends_at, e.spent OR e.seq <= (SELECT c.spent_up_to FROM credit c),
-        (SELECT jsonb_agg(jsonb_build_array(d.target, d.state, d.reason, d.due_at, d.retries))
-            FROM deliveries d WHERE d.seq = e.seq)
+        (SELECT jsonb_agg(jsonb_build_array(
+            d.target, d.state, d.reason, d.due_at, d.retries, d.attempts, d.recover_at,
+            d.lease <> ''
+        )) FROM deliveries d WHERE d.seq = e.seq)
     FROM unnest(digests) WITH ORDINALITY AS a (digest, n), LATERAL (
         SELECT * FROM events WHERE events.digest = a.digest ORDER BY events.stage DESC LIMIT most
     ) AS e;
+END
+$$;
+
+-- Nodes of 0.3.0 find by this one: a delivery's array ends with its retries.
+CREATE OR REPLACE FUNCTION find(digests bytea[], most integer) RETURNS TABLE (
+    asked bigint, event_id text, stage text, first_at double precision, requests integer,
+    replied_at double precision, due_at double precision, credit_until double precision,
+    ends_at double precision, spent boolean, deliveries jsonb
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT r.asked, r.event_id, r.stage, r.first_at, r.requests, r.replied_at, r.due_at,
+        r.credit_until, r.ends_at, r.spent,
+        (SELECT jsonb_agg(d - 7 - 6 - 5) FROM jsonb_array_elements(r.deliveries) AS d)
+    FROM find_records(digests, most) AS r;
 END
 $$;
 
