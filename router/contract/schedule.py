@@ -87,3 +87,5 @@ class Terms:
     queue: Schedule
     #: How long EBaaS may send nothing before that is reported, in seconds; None: for ever.
     silent_after: float | None = None
+    #: A target that works again gets at once what waits for it; False: only if a person asks.
+    recovers: bool = True

@@ -101,7 +101,8 @@ class Forwarder:
         Raises Refused, before anything is sent or written, if the router is overloaded.
         """
         recalled = await self._memory.recall(letter, RECALL_TIME)
-        letter = addressed(letter, recalled.event_id)
+        cause = "callback" if recalled.record is None else "retry"
+        letter = addressed(letter, recalled.event_id, recalled.began_at, cause)
         remembered = self._memory.remembers
         outcome = Outcome(letter, plan, recalled, targets, terms, remembered=remembered)
         try:
@@ -158,15 +159,21 @@ class Forwarder:
             if not delivery.needed:
                 continue
             delivery.over_at = now + delivery.target.timeout
-            flight = None
+            flight, row = None, delivery.row
             if memory.attempts or recalled.just_ended is not None:
                 flight = memory.to_join(outcome.key_of(delivery), recalled)
+            if flight is None and row is not None and row.is_being_sent(now):
+                flight = memory.follow(outcome.key_of(delivery), patience)
             delivery.joined = flight is not None
             if flight is None:
                 # A delivery that can be queued does not wait for its target's rate.
                 waits = delivery.required or not remembers
                 flight = self._sender.send(
-                    delivery.target, outcome.letter, patience if waits else 0.0, gone
+                    delivery.target,
+                    outcome.letter,
+                    patience if waits else 0.0,
+                    gone,
+                    1 if row is None else row.attempts + 1,
                 )
                 if delivery in queued:
                     # The queue has it as well: if it takes the delivery now, it joins this attempt.

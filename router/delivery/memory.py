@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -15,7 +16,7 @@ from router.contract.schedule import Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Delivery
 from router.delivery.target.sender import Flight
-from router.model.event import Attempt, OutboundEvent, new_id
+from router.model.event import Attempt, OutboundEvent, Reason, new_id
 from router.routing.table import Plan
 from router.store.protocol import (
     DeliveryRow,
@@ -38,6 +39,12 @@ LATE_TIMEOUT: Final = 10.0
 #: The most bodies, and the most deliveries, that wait until the store is back to be written:
 #: some 20 MB. The first ones are kept, for they are likelier to be retries of recorded events.
 MAX_OWED = 50_000
+
+#: The pause between two looks at another process's attempt, and the timeout of each, in seconds.
+FOLLOW_PAUSE, FOLLOW_TIMEOUT = 0.1, 1.0
+
+#: How long an acknowledgement is kept whose record may still be written, in seconds.
+UNKNOWN_FOR: Final = 30.0
 
 #: How many of them are written at the same time.
 _STEP: Final = 64
@@ -97,6 +104,11 @@ class RequestMemory:
         self.is_new = True
         #: Attempts that were released since the look-up began: its rows may be older than they are.
         self.just_ended: dict[DeliveryKey, Flight] | None = None
+
+    @property
+    def began_at(self) -> float:
+        """When the event's first request came."""
+        return self.first_at if self.record is None else self.record.first_at
 
     @property
     def requests(self) -> int:
@@ -225,6 +237,37 @@ class Memory:
         attempt = flight.value
         return flight if attempt is not None and attempt.acknowledged else None
 
+    def follow(self, key: DeliveryKey, seconds: float) -> Flight:
+        """Join an attempt at another process, for up to so many seconds (rule 16)."""
+        return TargetExchange.by(asyncio.create_task(self._follow(key, seconds)), as_it_came)
+
+    async def _follow(self, key: DeliveryKey, seconds: float) -> Attempt:
+        """Return the result of another process's attempt once the store has it."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        reason = Reason.ELSEWHERE
+        while (left := began + seconds - clock()) > 0:
+            await asyncio.sleep(min(FOLLOW_PAUSE, left))
+            with suppress(StoreFailed):
+                row = await self._row(key, FOLLOW_TIMEOUT)
+                if row is None or not row.is_being_sent(self._store.now()):
+                    reason = Reason(row.reason) if row and row.reason else reason
+                    break
+        return Attempt(reason, False, clock() - began)
+
+    async def _row(self, key: DeliveryKey, timeout: float) -> DeliveryRow | None:
+        for kept in await self._store.find(key.digest, timeout):
+            if kept.record.event_id == key.event_id:
+                return next((row for row in kept.rows if row.target == key.target), None)
+        return None
+
+    def is_claimed(self, event_id: str, digest: bytes) -> bool:
+        """Return whether an undecided request of this process continues the event's record."""
+        return any(
+            recalled.record is not None and recalled.event_id == event_id
+            for recalled in self._live.get(digest, ())
+        )
+
     def release(self, key: DeliveryKey, flight: Flight) -> None:
         """The store has the result of this attempt: a look-up that begins now need not join it.
 
@@ -327,16 +370,19 @@ class Memory:
             await self._store.missed(recalled.event_id, target, tried, LATE_TIMEOUT)
         else:
             key = DeliveryKey(recalled.event_id, target, recalled.letter.digest)
-            await self.acknowledge(key, attempt, LATE_TIMEOUT)
+            if not await self.acknowledge(key, attempt, LATE_TIMEOUT) and outcome.unrecorded:
+                # A write that missed its timeout may still be carried out.
+                self._owe(key, attempt, self._store.now())
 
-    async def acknowledge(self, key: DeliveryKey, attempt: Attempt, timeout: float) -> None:
-        """Write that a delivery is acknowledged, whatever state its record has by now.
+    async def acknowledge(self, key: DeliveryKey, attempt: Attempt, timeout: float) -> bool:
+        """Write that a delivery is acknowledged, whatever state its record has by now. Return False
+        if the store does not have it.
 
         Raises StoreFailed; it is then written once the store is back.
         """
         now = self._store.now()
         try:
-            await self._store.acknowledge(key.event_id, key.target, now, timeout)
+            return await self._store.acknowledge(key.event_id, key.target, now, timeout)
         except StoreFailed:
             self._owe(key, attempt, now)
             raise
@@ -358,9 +404,9 @@ class Memory:
         while self._stand_ins:
             some = list(islice(self._stand_ins.items(), _STEP))
             await _all(self._write_stand_in(*pair, ends - clock()) for pair in some)
-        while self._acknowledged:
-            keys = list(islice(self._acknowledged, _STEP))
-            await _all(self._write_acknowledged(key, ends - clock()) for key in keys)
+        keys = iter(list(self._acknowledged))
+        while some_keys := list(islice(keys, _STEP)):
+            await _all(self._write_acknowledged(key, ends - clock()) for key in some_keys)
 
     def written_late(self) -> int:
         """Return how many pending acknowledgements were written since the last call."""
@@ -406,7 +452,10 @@ class Memory:
 
     async def _write_acknowledged(self, key: DeliveryKey, timeout: float) -> None:
         at = self._acknowledged[key]
-        self._written_late += await self._store.acknowledge(key.event_id, key.target, at, timeout)
+        is_known = await self._store.acknowledge(key.event_id, key.target, at, timeout)
+        self._written_late += is_known
+        if not is_known and self._store.now() < at + UNKNOWN_FOR:
+            return
         del self._acknowledged[key]
         flight = self.attempts.get(key)
         if flight is not None and flight.is_over:

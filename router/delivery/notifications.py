@@ -313,7 +313,7 @@ class Notifications:
         except StoreFailed:
             pass  # better sent by several processes than by none
         event, event_id, now = notification.event(), new_id(), store.now()
-        letter = addressed(OutboundEvent.of(event, request_id=new_id()), event_id)
+        letter = addressed(OutboundEvent.of(event, request_id=new_id()), event_id, now)
         self._log.info("own_event", event_id=event_id, event_key=event.event_key)
         rows = [DeliveryRow(target.name, State.QUEUED, due_at=now) for target in recipients]
         try:

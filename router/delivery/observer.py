@@ -10,6 +10,7 @@ from router.archive.writer import Archive
 from router.delivery.memory import MAX_OWED, Outcome
 from router.delivery.notifications import Notifications
 from router.delivery.queue import Retry
+from router.delivery.recovery import Recovery
 from router.delivery.rules import Delivery
 from router.delivery.target.gate import BreakerState, Failing
 from router.model.errors import Refused
@@ -195,6 +196,18 @@ class Observer:
             self._notifications.dead(row.target, row.reason, due.event_id, fields["event_key"])
         else:
             self._write("info", "retried", fields)
+
+    def recovered(self, target: str, recovery: Recovery, seconds: float, *, failed: bool) -> None:
+        if not (recovery.delivered or failed):
+            return
+        fields = {
+            "target": target,
+            "trigger": recovery.trigger,
+            "delivered": recovery.delivered,
+            "seconds": round(seconds, 1),
+            "failed": failed,
+        }
+        self._log.info("recovery", **fields)
 
     def ended(self, ended: Ended) -> None:
         if ended.requests == 1:

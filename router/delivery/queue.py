@@ -1,4 +1,5 @@
-"""The queue: sends due deliveries again, ends records, and deletes old rows."""
+"""The queue: sends again what is due, and what waits for a target that recovers; ends records, and
+deletes old rows."""
 
 from __future__ import annotations
 
@@ -14,6 +15,15 @@ from typing import Final, Protocol
 from router.contract.schedule import Terms
 from router.delivery.memory import DeliveryKey, Memory
 from router.delivery.notifications import Notifications
+from router.delivery.recovery import (
+    OPERATOR,
+    Recoveries,
+    Recovery,
+    is_early,
+    left_alone,
+    row_after,
+    spared,
+)
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, expires_at, retried
 from router.delivery.target.lane import SLOT_WAIT
 from router.delivery.target.sender import AnySender, addressed
@@ -59,6 +69,8 @@ class Retry:
     attempt: Attempt | None
     #: The delivery from now on, unless `unrecorded`.
     row: DeliveryRow
+    #: Why it was sent now: `queue`, `recovery` or `replay`.
+    by: str
     #: Why the store does not have it: the store's own error, or LEASE_OVER.
     unrecorded: str = ""
 
@@ -72,6 +84,11 @@ class QueueWatcher(Protocol):
     """Receives all that the queue does, for logs and metrics."""
 
     def retried(self, retry: Retry) -> None: ...
+
+    def recovered(self, target: str, recovery: Recovery, seconds: float, *, failed: bool) -> None:
+        """A recovery has ended after so many seconds: nothing waits any more, or an attempt has
+        failed."""
+        ...
 
     def ended(self, ended: Ended) -> None: ...
 
@@ -146,6 +163,7 @@ class Queue:
         self._random = random
         self._monotonic = monotonic
         self._in_flight: dict[asyncio.Task[None], str] = {}
+        self.recoveries = Recoveries()
         #: Unknown targets that have something due, and since when.
         self._unknown: dict[str, float] = {}
         self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
@@ -204,6 +222,7 @@ class Queue:
             self._watcher.ended(record)
         usage = await self._store.usage(CALL_TIMEOUT)
         self._watcher.usage(usage, expires_at(usage, self._in_force().terms.queue, now), now)
+        self.recoveries.count(usage.waiting())
         return END_STEP in (len(ended), await self._store.prune(now, END_STEP, CALL_TIMEOUT))
 
     async def send_due(self) -> None:
@@ -211,8 +230,10 @@ class Queue:
         now = self._store.now()
         queued = await self._store.queue(CALL_TIMEOUT)
         in_force = self._in_force()
+        self._begin_recoveries(in_force, now)
         in_flight = Counter(self._in_flight.values())
-        due = [name for name, due_at in queued.items() if due_at <= now]
+        recovering = self.recoveries.active
+        due = {name for name, due_at in queued.items() if due_at <= now} | recovering.keys()
         waits = self._unknown_for_now(name for name in due if name not in in_force.targets)
         most = {
             name: self._most(in_force.targets.get(name), in_flight[name])
@@ -221,6 +242,14 @@ class Queue:
         }
         for target, room in shares(most, in_flight).items():
             await self._take(target, room, in_force)
+
+    def _begin_recoveries(self, in_force: InForce, now: float) -> None:
+        signs = {}
+        for name in self.recoveries.candidates if in_force.terms.recovers else ():
+            target = in_force.targets.get(name)
+            if target is not None and (sign := self._sender.proven(target)):
+                signs[name] = sign
+        self.recoveries.begin(signs, now)
 
     def _unknown_for_now(self, names: Iterable[str]) -> set[str]:
         """Return the unknown targets that a routes.yaml may still bring."""
@@ -233,52 +262,109 @@ class Queue:
         or its breaker is open, nothing more is even taken from the store."""
         if target is None:
             return MAX_PER_TARGET
-        return min(MAX_PER_TARGET, target.max_in_flight, in_flight + self._sender.room(target))
+        recovery = self.recoveries.active.get(target.name)
+        if recovery is not None:  # live events come first: it does not wait for the rate
+            return min(recovery.room(target), in_flight + self._sender.room(target, 0.0))
+        room = in_flight + self._sender.room(target, SLOT_WAIT)
+        return min(MAX_PER_TARGET, target.max_in_flight, room)
 
     async def _take(self, name: str, room: int, in_force: InForce) -> None:
         now = self._store.now()
         longest = max((target.timeout for target in in_force.targets.values()), default=0.0)
         until = now + longest + LEASE_MARGIN
-        for due in await self._store.take(name, now, until, room, CALL_TIMEOUT):
-            task = asyncio.create_task(self._retry(due, in_force))
+        recovery = self.recoveries.active.get(name)
+        if recovery is None:
+            taken = await self._store.take(name, now, until, room, CALL_TIMEOUT)
+        else:
+            taken = await self._store.take_waiting(
+                *(name, now, until, room, CALL_TIMEOUT),
+                spared=spared(now, in_force.terms),
+                asked=recovery.trigger == OPERATOR,
+            )
+            if not taken and name not in self._in_flight.values():
+                self._end_recovery(name, recovery, failed=False)
+        for due in taken:
+            early = recovery is not None and is_early(due, now)
+            task = asyncio.create_task(self._retry(due, in_force, recovery, early))
             self._in_flight[task] = name
             task.add_done_callback(self._in_flight.pop)
 
-    async def _retry(self, due: Due, in_force: InForce) -> None:
+    async def _retry(
+        self, due: Due, in_force: InForce, recovery: Recovery | None, early: bool
+    ) -> None:
         target = in_force.targets.get(due.row.target)
         # If the store fails, the lease expires and the delivery is taken again.
         with self._reported():
             if target is None:
                 row = replace(due.row, state=State.DEAD, reason=TARGET_REMOVED)
-                await self._finish(Retry(due, None, row))
+                await self._finish(Retry(due, None, row, "queue"))
+            elif early and self._is_left(due, in_force):
+                now = self._store.now()
+                await self._store.finish(due, left_alone(due, due.row, now), now, CALL_TIMEOUT)
             else:
-                await self._attempt(due, target, in_force.terms)
+                await self._attempt(due, target, in_force.terms, recovery, early)
 
-    async def _attempt(self, due: Due, target: Target, terms: Terms) -> None:
+    def _is_left(self, due: Due, in_force: InForce) -> bool:
+        """Return whether an awaited delivery is left to the caller's requests: one of them is at
+        it, or routes.yaml no longer has it."""
+        if due.row.state is not State.AWAITING:
+            return False
+        plan = in_force.table.match(due.letter.event)
+        names = {target.name for target in (*plan.required, *plan.optional)}
+        is_claimed = self._memory.is_claimed(due.event_id, due.letter.digest)
+        return is_claimed or due.row.target not in names
+
+    async def _attempt(
+        self, due: Due, target: Target, terms: Terms, recovery: Recovery | None, early: bool
+    ) -> None:
         key = DeliveryKey(due.event_id, target.name, due.letter.digest)
+        by = "replay" if due.replayed else "recovery" if early else "queue"
         flight = self._memory.to_join(key)
         joined = flight is not None
         if flight is None:
-            flight = self._sender.send(target, addressed(due.letter, due.event_id), SLOT_WAIT)
+            letter = addressed(due.letter, due.event_id, due.first_at, by)
+            number = due.row.attempts + 1
+            flight = self._sender.send(target, letter, SLOT_WAIT, None, number)
             self._memory.attempts[key] = flight
         try:
             attempt = await flight
-            await self._finish(self._retried(due, attempt, joined, terms))
+            row = self._row_after(due, attempt, joined, terms, early)
+            if recovery is not None:
+                self._count(target.name, recovery, attempt)
+            await self._finish(Retry(due, attempt, row, by))
         finally:
             # An acknowledgement that is not in the store yet stays, and a request releases its own.
             if not joined:
                 self._memory.release(key, flight)
 
-    def _retried(self, due: Due, attempt: Attempt, joined: bool, terms: Terms) -> Retry:
+    def _row_after(
+        self, due: Due, attempt: Attempt, joined: bool, terms: Terms, early: bool
+    ) -> DeliveryRow:
         now, made = self._store.now(), due.row
-        if attempt.reason not in SELF_INFLICTED:
-            made = replace(made, retries=made.retries + 1)
-        jitter = self._random.uniform(0.0, JITTER)
-        row = retried(made, attempt, now, terms.queue, jitter)
+        begun = attempt.reason not in SELF_INFLICTED
+        if early:
+            row = row_after(due, attempt, now)
+        else:
+            if begun:
+                made = replace(made, retries=made.retries + 1, attempts=made.attempts + 1)
+            jitter = self._random.uniform(0.0, JITTER)
+            row = retried(made, attempt, now, terms.queue, jitter)
         # An attempt that was not begun costs no retry; a joined one is recorded by its request.
-        if not (attempt.acknowledged or attempt.reason in SELF_INFLICTED or joined):
-            row = replace(row, tried=Tried(attempt, retry=made.retries))
-        return Retry(due, attempt, row)
+        if begun and not (attempt.acknowledged or joined):
+            row = replace(row, tried=Tried(attempt, retry=0 if early else made.retries))
+        return row
+
+    def _count(self, name: str, recovery: Recovery, attempt: Attempt) -> None:
+        """Count an attempt of a recovery, which a failure of the target ends."""
+        if attempt.acknowledged:
+            recovery.acknowledge()
+        elif attempt.reason not in SELF_INFLICTED:
+            self._end_recovery(name, recovery, failed=True)
+
+    def _end_recovery(self, name: str, recovery: Recovery, *, failed: bool) -> None:
+        if self.recoveries.end(name, recovery):
+            seconds = self._store.now() - recovery.since
+            self._watcher.recovered(name, recovery, seconds, failed=failed)
 
     async def _finish(self, retry: Retry) -> None:
         try:

@@ -110,6 +110,13 @@ class Delivery:
         return self.required and self.row is not None and self.row.state is State.QUEUED
 
     @property
+    def begun(self) -> int:
+        """The number of attempts that this request has begun: 1 or 0."""
+        if self.flight is None or self.joined:
+            return 0
+        return int(self.attempt is None or self.attempt.reason not in SELF_INFLICTED)
+
+    @property
     def spared(self) -> bool:
         """Without memory the target would have received the event once more."""
         return self.joined or (self.flight is None and self.row is not None)
@@ -214,21 +221,32 @@ def rows_after(
 
 
 def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> DeliveryRow | None:
-    attempt, before = delivery.attempt, delivery.row
+    attempt, before, name = delivery.attempt, delivery.row, delivery.target.name
     if delivery.acknowledged:
         if attempt is None:
             return None
-        return DeliveryRow(delivery.target.name, State.ACKNOWLEDGED, Reason.ACKNOWLEDGED)
+        return DeliveryRow(name, State.ACKNOWLEDGED, Reason.ACKNOWLEDGED)
     reason = before.reason if before is not None else ""
     if attempt is not None:
         reason = attempt.reason
+    made = delivery.begun + (0 if before is None else before.attempts)
     if delivery.required:
-        state = State.AWAITING if stage is Stage.OPEN else State.DEAD
-        return DeliveryRow(delivery.target.name, state, reason)
+        if stage is not Stage.OPEN:
+            return DeliveryRow(name, State.DEAD, reason, attempts=made)
+        if delivery.joined and before is not None and before.state is State.AWAITING:
+            return None  # it may have the lease of the attempt that was joined
+        # While its attempt is in flight, no other process sends it.
+        until = delivery.over_at if delivery.late else 0.0
+        return DeliveryRow(name, State.AWAITING, reason, attempts=made, recover_at=until)
     if before is not None and (before.state in (State.QUEUED, State.DEAD) or _is_discarded(before)):
         return None
-    fresh = DeliveryRow(delivery.target.name, State.QUEUED, reason, due_at=delivery.over_at)
-    return fresh if attempt is None else retried(fresh, attempt, now, terms.queue)
+    over_at = delivery.over_at
+    fresh = DeliveryRow(
+        name, State.QUEUED, reason, due_at=over_at, attempts=made, recover_at=over_at
+    )
+    if attempt is None:
+        return fresh
+    return retried(replace(fresh, recover_at=0.0), attempt, now, terms.queue)
 
 
 def left_behind(

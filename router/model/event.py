@@ -130,6 +130,7 @@ class OutboundEvent(Value):
 
     NAMES: ClassVar[tuple[str, ...]] = (
         *("event", "digest", "request_id", "traceparent", "tracestate", "event_id", "head", "hops"),
+        *("first_at", "cause"),
     )
     __slots__ = NAMES
 
@@ -143,6 +144,8 @@ class OutboundEvent(Value):
         event_id: str = "",
         head: bytes = b"",
         hops: int = 0,
+        first_at: float = 0.0,
+        cause: str = "",
     ) -> None:
         self.event = event
         #: The body's SHA-256.
@@ -158,6 +161,10 @@ class OutboundEvent(Value):
         #: The number of routers that it came through, also kept in the store, so that a router
         #: which is its own target does not send it for ever.
         self.hops = hops
+        #: When the event's first request arrived, Unix time.
+        self.first_at = first_at
+        #: Why it is sent now: `callback`, `retry` (the caller's), `queue`, `recovery`, `replay`.
+        self.cause = cause
 
     @classmethod
     def of(
@@ -223,6 +230,8 @@ class Reason(StrEnum):
     PAUSED = "paused"
     #: The router stopped, and aborted the attempt.
     STOPPED = "stopped"
+    #: Another node is sending the event to the target, and its result did not come in time.
+    ELSEWHERE = "elsewhere"
 
 
 #: Reasons that the router itself causes: they do not count against the target, and a delivery does
@@ -235,6 +244,7 @@ SELF_INFLICTED: Final = frozenset(
         Reason.OUT_OF_FILES,
         Reason.PAUSED,
         Reason.STOPPED,
+        Reason.ELSEWHERE,
     }
 )
 

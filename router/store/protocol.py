@@ -7,6 +7,7 @@ all processes of a store share (`Store.now`); timeouts are seconds.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -264,6 +265,10 @@ class DeliveryRow:
     #: The failed attempt that led to this state, which is kept with the row.
     tried: Tried | None = field(default=None, compare=False)
 
+    def is_being_sent(self, now: float) -> bool:
+        """Return whether a process sends an awaited delivery; it may have died meanwhile."""
+        return self.state is State.AWAITING and self.is_leased and now < self.recover_at
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -358,6 +363,14 @@ class Usage:
     first_ends: Mapping[str, float] = field(default_factory=dict)
     #: When the first queued delivery is due, by target and number of retries.
     first_due: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+    def waiting(self) -> dict[str, int]:
+        """Return by target how many deliveries are still being retried, if there are any."""
+        waiting = Counter[str]()
+        for (target, state), count in self.deliveries.items():
+            if state in RETRIED and count:
+                waiting[target] += count
+        return dict(waiting)
 
 
 @dataclass(frozen=True, slots=True)

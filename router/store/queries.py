@@ -188,6 +188,11 @@ def delivery_row(row: Sequence[Any]) -> DeliveryRow:
     )
 
 
+def columns(of: DeliveryRow) -> tuple[Any, ...]:
+    """Return the columns that a write sets."""
+    return of.target, of.state, of.reason, of.due_at, of.retries, of.attempts, of.recover_at
+
+
 def due(row: Sequence[Any], letter: OutboundEvent, lease: str) -> Due:
     """Read the first ten columns of a leased delivery."""
     event_id, target, state, reason, due_at, retries, attempts, first_at, request_due_at = row[:9]

@@ -42,7 +42,7 @@ class Scene:
 
     async def is_paused(self) -> bool:
         await self.sender.read_pauses(self.store)
-        return self.sender.room(self.one) == 0
+        return self.sender.room(self.one, 0.0) == 0
 
     def paused(self, pause: Pause) -> None:
         self.reported.append(f"{pause.target} paused by {pause.who}")

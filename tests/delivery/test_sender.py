@@ -35,7 +35,7 @@ def test_a_key_comes_out_of_its_header_as_it_was() -> None:
     """With any character, that of an escape included: all but plain text is escaped."""
     for code in range(1, 256):
         key = f"a.{chr(code)}41"
-        letter = addressed(OutboundEvent.of(EVENT.replace(event_key=key), "request"), "id")
+        letter = addressed(OutboundEvent.of(EVENT.replace(event_key=key), "request"), "id", 0.0)
         (value,) = re.findall("x-ebaas-event-key: ([A-Za-z0-9._~%-]+)\r\n", letter.head.decode())
         assert unquote(value) == key
 
@@ -194,7 +194,7 @@ async def test_what_is_in_flight_counts_whatever_the_limit_was(engine: Engine) -
             more = [send(sender, replace(one, max_in_flight=5)) for _ in range(2)]
             await until(lambda: slots(sender, metrics) == (5, 1))
             sender.adopt([one])
-            assert sender.room(one) == 0
+            assert sender.room(one, 0.0) == 0
             for flight in (*flights, *more):
                 flight.cancel()
 
@@ -210,7 +210,7 @@ async def test_an_attempt_at_a_target_that_was_swept_is_made(
             sender.adopt([])
             for _ in range(2):
                 await sender.sweep()
-            assert sender.room(one) > 0
+            assert sender.room(one, 0.0) > 0
             assert (await send(sender, one)).acknowledged
             for _ in range(2):
                 await sender.sweep()

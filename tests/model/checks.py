@@ -34,6 +34,7 @@ def violations(world: World) -> Found:
         broken += group.false_alarms()
         broken += group.early_deaths()
         broken += group.unsaid()
+        broken += group.too_eager()
         causes = sorted(group.causes) or ["none"]
         for target, count in group.duplicates().items():
             duplicates["/".join(causes)] += count
@@ -207,6 +208,17 @@ class _Group:
             if target in self.world.optional
             for sent in [[s for s in self.sent if (s.event_id, s.target) == (event_id, target)]]
             if len(sent) < TERMS.queue.retries
+        ]
+
+    def too_eager(self) -> list[str]:
+        """Recovery sends what its target refuses at most once for each attempt by schedule."""
+        if self.causes or self.world.weather.changes or self.world.weather.shut:
+            return []
+        sent = Counter((s.event_id, s.target, s.cause == "recovery") for s in self.sent)
+        return [
+            f"{target} was recovered {count} times for {event_id}"
+            for (event_id, target, recovered), count in sent.items()
+            if recovered and count > sent[event_id, target, False]
         ]
 
     def new_names(self) -> list[str]:

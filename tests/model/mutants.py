@@ -96,9 +96,9 @@ def left_plan_not_superseded(patch: Patch) -> None:
 def removed_target_left_queued(patch: Patch) -> None:
     real = Queue._retry
 
-    async def retry(self: Queue, due: Due, in_force: Any) -> None:
+    async def retry(self: Queue, due: Due, in_force: Any, *rest: Any) -> None:
         if due.row.target in in_force.targets:
-            await real(self, due, in_force)
+            await real(self, due, in_force, *rest)
 
     patch.setattr(Queue, "_retry", retry)
 

@@ -16,6 +16,7 @@ from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Outcome
 from router.delivery.notifications import Notifications
 from router.delivery.queue import Queue, Retry
+from router.delivery.recovery import Recovery
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import SELF_INFLICTED, Attempt, Event, OutboundEvent, Reason
@@ -108,7 +109,8 @@ class Sent:
     event_id: str
     target: str
     began: float
-    by_queue: bool
+    #: `callback`, `retry`, `queue` or `recovery`.
+    cause: str
     acted: bool = False
     #: Its acknowledgement has reached a living router.
     acknowledged: bool = False
@@ -168,6 +170,8 @@ class World:
             for name in names
         }
         self.dead = self.random.choice(names) if self.weather.dead else ""
+        self._route = Route("none", {})
+        self._table = RouteTable([], {})
         self.required = {name for name in names if name[0] == "r"}
         self.optional = {name for name in names if name[0] == "o"}
 
@@ -175,6 +179,12 @@ class World:
         sides = (self.required, self.optional)
         required, optional = (tuple(self.targets[n] for n in sorted(side)) for side in sides)
         return Plan(required, optional, (Route("all", {}),))
+
+    def in_force(self) -> InForce:
+        route = Route("all", {}, tuple(sorted(self.required)), tuple(sorted(self.optional)))
+        if route != self._route or self._table.targets != self.targets:
+            self._route, self._table = route, RouteTable([route], self.targets)
+        return InForce(self._table, TERMS)
 
     def now(self) -> float:
         return 1e9 + self.loop.time() + self.step
@@ -226,10 +236,9 @@ class Process:
         sender = SimulatedSender(world, self)
         self.memory = Memory(store)
         self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
-        in_force = lambda: InForce(RouteTable([], world.targets), TERMS)  # noqa: E731
-        notifications = Notifications(in_force, Metrics(), Log(io.StringIO()))
+        notifications = Notifications(world.in_force, Metrics(), Log(io.StringIO()))
         self.worker = Queue(
-            *(store, self.memory, sender, in_force, self, notifications, world.random),
+            *(store, self.memory, sender, world.in_force, self, notifications, world.random),
             monotonic=world.loop.time,
         )
         self.worker.poll = 5.0
@@ -296,6 +305,10 @@ class Process:
 
     def retried(self, retry: Retry) -> None: ...
 
+    def recovered(
+        self, target: str, recovery: Recovery, seconds: float, *, failed: bool
+    ) -> None: ...
+
     def ended(self, ended: Ended) -> None: ...
 
     def failed(self, error: StoreFailed) -> None: ...
@@ -316,6 +329,8 @@ class SimulatedSender:
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process
+        #: The targets whose last attempt was acknowledged.
+        self._proven: set[str] = set()
 
     def send(
         self,
@@ -323,12 +338,16 @@ class SimulatedSender:
         letter: OutboundEvent,
         patience: float,
         gone: Gone | None = None,
+        attempt: int = 1,
     ) -> Flight:
         sending = asyncio.get_running_loop().create_task(self._send(target, letter))
         return TargetExchange.by(sending, as_it_came)
 
-    def room(self, target: Target) -> int:
+    def room(self, target: Target, within: float) -> int:
         return 0 if self._shut() else 8
+
+    def proven(self, target: Target) -> str:
+        return "acknowledged" if target.name in self._proven else ""
 
     def is_swamped(self, targets: Iterable[Target]) -> bool:
         return False
@@ -351,18 +370,22 @@ class SimulatedSender:
             # Its caller had hung up before anything was sent.
             sources |= {s for s in world.sources if s.event.body == letter.event.body}
         source = request.source if request else min(sources, key=lambda s: s.number)
-        sent = Sent(source, letter.event_id, target.name, world.loop.time(), request is None)
+        sent = Sent(source, letter.event_id, target.name, world.loop.time(), letter.cause)
         world.sent.append(sent)
-        if sent.by_queue and world.weather.stalls and world.happens(world.weather.stalls):
+        if request is None and world.weather.stalls and world.happens(world.weather.stalls):
             world.note("other_process", source)
             await asyncio.sleep(_STALL)
         try:
             async with asyncio.timeout(target.timeout):
-                return await self._answer(sent)
+                attempt = await self._answer(sent)
         except TimeoutError:
             if sent.acted:
                 world.note("late", source)
-            return Attempt(Reason.TIMEOUT, True, target.timeout)
+            attempt = Attempt(Reason.TIMEOUT, True, target.timeout)
+        self._proven.discard(target.name)
+        if attempt.acknowledged:
+            self._proven.add(target.name)
+        return attempt
 
     async def _answer(self, sent: Sent) -> Attempt:
         world, weather = self._world, self._world.weather
@@ -453,6 +476,8 @@ class SimulatedStore:
         spared: tuple[float, float],
         asked: bool = False,
     ) -> tuple[Due, ...]:
+        if self._world.weather.processes == 1:
+            spared = (0.0, 0.0)  # its own memory is enough
         return await self._write(
             lambda sql: sql.take_waiting(target, now, until, limit, spared, asked), timeout
         )

@@ -16,6 +16,7 @@ from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery.memory import DeliveryKey, Memory
 from router.delivery.notifications import Notifications
 from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
+from router.delivery.recovery import Recovery
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent, Reason
@@ -64,11 +65,17 @@ class Scene:
     answers: dict[str, Attempt] = field(default_factory=dict)
     #: The number of attempts that a target may still have; unlimited if missing.
     rooms: dict[str, int] = field(default_factory=dict)
+    #: The last sign that a target works.
+    signs: dict[str, str] = field(default_factory=dict)
+    #: The number of each attempt among those of its delivery.
+    numbers: list[int] = field(default_factory=list)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[tuple[str, OutboundEvent]] = field(default_factory=list)
     busy: Counter[str] = field(default_factory=Counter)
     busiest: Counter[str] = field(default_factory=Counter)
     retries: list[Retry] = field(default_factory=list)
+    #: Of each recovery that has ended: its target, trigger and deliveries, and whether it failed.
+    recoveries: list[tuple[str, str, int, bool]] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)
     troubles: list[StoreFailed] = field(default_factory=list)
 
@@ -76,14 +83,23 @@ class Scene:
         return self.time
 
     def send(
-        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None = None
+        self,
+        target: Target,
+        letter: OutboundEvent,
+        patience: float,
+        gone: Gone | None = None,
+        attempt: int = 1,
     ) -> Flight:
+        self.numbers.append(attempt)
         return TargetExchange.by(asyncio.create_task(self._send(target, letter)), as_it_came)
 
     def is_swamped(self, targets: Iterable[Target]) -> bool:
         return False
 
-    def room(self, target: Target) -> int:
+    def proven(self, target: Target) -> str:
+        return self.signs.get(target.name, "")
+
+    def room(self, target: Target, within: float) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
 
     async def _send(self, target: Target, letter: OutboundEvent) -> Attempt:
@@ -101,6 +117,9 @@ class Scene:
 
     def retried(self, retry: Retry) -> None:
         self.retries.append(retry)
+
+    def recovered(self, target: str, recovery: Recovery, seconds: float, *, failed: bool) -> None:
+        self.recoveries.append((target, recovery.trigger, recovery.delivered, failed))
 
     def ended(self, ended: Ended) -> None:
         self.ends.append(ended)

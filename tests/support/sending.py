@@ -20,7 +20,7 @@ from router.telemetry.metrics import Metrics
 from tests.support.engines import Engine
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}")
-LETTER = addressed(OutboundEvent.of(EVENT, "request"), "id")
+LETTER = addressed(OutboundEvent.of(EVENT, "request"), "id", 0.0)
 
 
 def no_notifications() -> Notifications:

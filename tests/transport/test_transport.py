@@ -78,7 +78,7 @@ async def test_a_trace_context_arrives_as_it_came(engine: Engine) -> None:
     """Both headers reach the target, once and unchanged, with every vendor's part of the state."""
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     state = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7;p:1, @x=~!#$%&'()*+-./"
-    letter = addressed(OutboundEvent.of(EVENT, "request", trace, state), "id")
+    letter = addressed(OutboundEvent.of(EVENT, "request", trace, state), "id", 0.0)
     async with hostile("answers") as target:
         one = Target("one", target.url)
         async with sending(engine, one) as (sender, _):

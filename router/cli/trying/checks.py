@@ -176,7 +176,7 @@ class Client:
 
     def _lines(self, sample: Sample) -> bytes:
         event = Event.of({"event_key": sample.event_key})
-        head = addressed(OutboundEvent.of(event, new_id()), sample.event_id).head
+        head = addressed(OutboundEvent.of(event, new_id()), sample.event_id, time.time()).head
         given = lines_of([(b"content-type", sample.content_type.encode())])
         head = head.replace(b"content-type: application/json\r\n", given)
         stamp = b"%d" % (time.time() - sample.age)

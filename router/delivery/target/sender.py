@@ -19,6 +19,7 @@ from router.model.event import Attempt, OutboundEvent, Reason
 from router.net.loops import Gone
 from router.routing.target import Target
 from router.store.protocol import Pause, Store, StoreFailed
+from router.telemetry.log.lines import stamp
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, Engine, Failure, TargetExchange, as_it_came
 
@@ -40,8 +41,12 @@ PAUSES_EVERY, PAUSES_TIMEOUT = 0.5, 5.0
 Flight = TargetExchange[Attempt]
 
 
-def addressed(letter: OutboundEvent, event_id: str) -> OutboundEvent:
-    """Return the event under this id, with the header lines that are the same for all targets."""
+def addressed(
+    letter: OutboundEvent, event_id: str, first_at: float, cause: str = "callback"
+) -> OutboundEvent:
+    """Return the event under this id, with the header lines that are the same for all targets.
+
+    `first_at` is Unix time; `cause` is `callback`, `retry`, `queue`, `recovery` or `replay`."""
     event, request_id = letter.event, letter.request_id
     traceparent, tracestate = letter.traceparent, letter.tracestate
     # Percent-encoded, so that no event can write a header of its own; the others are tokens.
@@ -52,6 +57,8 @@ def addressed(letter: OutboundEvent, event_id: str) -> OutboundEvent:
         "content-type: application/json\r\n"
         f"x-request-id: {request_id}\r\n"
         f"webhook-id: {event_id}\r\n"
+        f"x-ebaas-first-at: {stamp(first_at)}\r\n"
+        f"x-ebaas-cause: {cause}\r\n"
     )
     if len(key) <= MAX_KEY:
         lines += f"x-ebaas-event-key: {key}\r\n"
@@ -62,7 +69,10 @@ def addressed(letter: OutboundEvent, event_id: str) -> OutboundEvent:
     if letter.hops:
         lines += f"x-ebaas-hops: {letter.hops}\r\n"
     head, digest, hops = lines.encode("ascii"), letter.digest, letter.hops
-    return OutboundEvent(event, digest, request_id, traceparent, tracestate, event_id, head, hops)
+    return OutboundEvent(
+        *(event, digest, request_id, traceparent, tracestate, event_id, head, hops),
+        *(first_at, cause),
+    )
 
 
 class AnySender(Protocol):
@@ -74,11 +84,14 @@ class AnySender(Protocol):
         letter: OutboundEvent,
         patience: float,
         gone: Gone | None = None,
+        attempt: int = 1,
     ) -> Flight: ...
 
     def is_swamped(self, targets: Iterable[Target]) -> bool: ...
 
-    def room(self, target: Target) -> int: ...
+    def room(self, target: Target, within: float) -> int: ...
+
+    def proven(self, target: Target) -> str: ...
 
 
 class TargetWatcher(Protocol):
@@ -168,8 +181,10 @@ class Sender:
         letter: OutboundEvent,
         patience: float,
         gone: Gone | None = None,
+        attempt: int = 1,
     ) -> Flight:
-        """Begin one attempt, which is over within the target's timeout. `letter` is `addressed`.
+        """Begin one attempt, which is over within the target's timeout. `letter` is `addressed`,
+        and `attempt` is the number of this one among all that the target has had of the event.
 
         If the gate is open and a slot is free, the request leaves within this turn of the loop.
         Otherwise it waits up to `patience` seconds for the target's rate, which its timeout does
@@ -177,26 +192,32 @@ class Sender:
         attempt's reason says why it was not begun.
         """
         if self._spans is None:
-            return self._send(target, letter, patience, gone)
+            return self._send(target, letter, patience, gone, attempt)
         letter, end_span = self._spans.attempt(target.name, target.public_url, letter)
-        flight = self._send(target, addressed(letter, letter.event_id), patience, gone)
+        letter = addressed(letter, letter.event_id, letter.first_at, letter.cause)
+        flight = self._send(target, letter, patience, gone, attempt)
         if end_span is not None:
             flight.listen(end_span)
         return flight
 
     def _send(
-        self, target: Target, letter: OutboundEvent, patience: float, gone: Gone | None
+        self,
+        target: Target,
+        letter: OutboundEvent,
+        patience: float,
+        gone: Gone | None,
+        attempt: int,
     ) -> Flight:
         lane = self._lane(target)
         started = time.monotonic()
         if lane.take_free():
-            return self._begin(lane, letter, started)
+            return self._begin(lane, letter, started, attempt)
         refusal = lane.gate.refusal
         if refusal is not None:
             flight: Flight = TargetExchange(as_it_came)
             flight.end(self._refused(lane, refusal, started))
             return flight
-        waiting = asyncio.create_task(self._send_in_turn(lane, letter, patience, gone))
+        waiting = asyncio.create_task(self._send_in_turn(lane, letter, patience, gone, attempt))
         lane.line_up(waiting)
         return TargetExchange.by(waiting, as_it_came)
 
@@ -212,9 +233,15 @@ class Sender:
                 return True
         return False
 
-    def room(self, target: Target) -> int:
-        """Return how many attempts of the queue could begin now, or after a short wait."""
-        return self._lane(target).room()
+    def room(self, target: Target, within: float) -> int:
+        """Return how many attempts could begin within so many seconds."""
+        return self._lane(target).room(within)
+
+    def proven(self, target: Target) -> str:
+        """Return the last sign that a target works; `""` if there is none since its last failure,
+        or if no attempt may begin."""
+        lane = self._lane(target)
+        return "" if lane.gate.refusal is not None else lane.proven
 
     async def follow_pauses(self, store: Store) -> None:
         """Apply the pauses in the store again and again, until it is cancelled."""
@@ -236,6 +263,8 @@ class Sender:
             self._hold(lane)
         for name, pause in before.items():
             if name not in in_force:
+                if name in self._lanes:
+                    self._lanes[name].proven = "pause_ended"
                 self._watcher.resumed(known.get(name, pause))
         for name, pause in in_force.items():
             if pause != before.get(name):
@@ -247,9 +276,14 @@ class Sender:
         lane.gate.hold(pause, left)
 
     def _new(self, target: Target, before: Lane | None) -> Lane:
-        lane = Lane(target, self._engine, self._share, before, self._watcher.breaker)
+        lane = Lane(target, self._engine, self._share, before, self._breaker_changed)
         self._hold(lane)
         return lane
+
+    def _breaker_changed(self, target: Target, state: BreakerState) -> None:
+        if state is BreakerState.CLOSED:
+            self._lane(target).proven = "breaker_closed"
+        self._watcher.breaker(target, state)
 
     def _lane(self, target: Target) -> Lane:
         lane = self._lanes.get(target.name)
@@ -266,6 +300,7 @@ class Sender:
         letter: OutboundEvent,
         patience: float,
         gone: Gone | None,
+        attempt: int,
     ) -> Attempt:
         came = time.monotonic()
         if not await lane.pass_gate(patience, gone):
@@ -275,7 +310,7 @@ class Sender:
         lane.step_out()
         if refusal is not None:
             return self._refused(lane, refusal, came)
-        return await self._begin(lane, letter, started)
+        return await self._begin(lane, letter, started, attempt)
 
     def _refused(self, lane: Lane, reason: Reason, came: float) -> Attempt:
         """Return the attempt that is not begun."""
@@ -283,13 +318,15 @@ class Sender:
         attempt = Attempt(reason, delivered=False, seconds=waited, at=time.time())
         return self._counted(lane, attempt)
 
-    def _begin(self, lane: Lane, letter: OutboundEvent, started: float) -> Flight:
+    def _begin(self, lane: Lane, letter: OutboundEvent, started: float, attempt: int) -> Flight:
         """Send to a target whose slot is taken and whose gate is open."""
-        stamp, body = int(time.time()), letter.event.body
-        lines = b"%bwebhook-timestamp: %d\r\n%b" % (letter.head, stamp, lane.lines)
+        now, body = int(time.time()), letter.event.body
+        lines = b"%bx-ebaas-attempt: %d\r\nwebhook-timestamp: %d\r\n%b" % (
+            *(letter.head, attempt, now, lane.lines),
+        )
         if lane.signer is not None:
             event_id = letter.event_id.encode("ascii")
-            signature = lane.signer.sign(event_id, b"%d" % stamp, body)
+            signature = lane.signer.sign(event_id, b"%d" % now, body)
             lines += b"webhook-signature: %b\r\n" % signature
         number, breaker = lane.begin(started), lane.gate.breaker
         turn = 0 if breaker is None else breaker.begin()
@@ -324,7 +361,8 @@ class Sender:
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
         self._metrics.of(lane.target.name).attempt(attempt)
         # The usual one neither begins a streak of failures nor ends it.
-        if lane.streak.since or not attempt.acknowledged:
+        if not attempt.acknowledged or lane.streak.since or not lane.proven:
+            lane.weigh(attempt)
             failing = lane.streak.add(attempt, attempt.at)
             if failing is not None:
                 self._watcher.failing(lane.target, failing)

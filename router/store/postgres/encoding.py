@@ -10,6 +10,7 @@ from typing import Any
 
 from router.model.event import FIELDS, Event, OutboundEvent
 from router.routing.index import Glob
+from router.store import queries
 from router.store.postgres.connection import Row
 from router.store.protocol import (
     COLUMNS,
@@ -25,7 +26,6 @@ from router.store.protocol import (
     attempt_values,
     has_attempt_room,
 )
-from router.store import queries
 from router.store.queries import delivery_row, event_size
 from router.store.queries import record as record_of
 

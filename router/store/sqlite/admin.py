@@ -42,7 +42,8 @@ ON CONFLICT DO UPDATE SET deliveries = deliveries RETURNING seq
 """
 
 #: Only if it has not changed since the query. Its lease ends, so an attempt in flight changes
-#: nothing; only a delivery that is in flight is not to be sent once more. A delivery is not awaited from a caller that has given up.
+#: nothing; only a delivery that is in flight is not to be sent once more. A delivery is not awaited
+#: from a caller that has given up.
 _CHANGE = """
 UPDATE deliveries SET state = CASE
         WHEN ?1 = 'awaiting' AND (SELECT stage FROM events e WHERE e.seq = deliveries.seq) <> 'open'
@@ -299,7 +300,7 @@ def _resent(
     seq, state, last_action = before
     if state in RETRIED or last_action == action:
         return None
-    connection.execute(PUT, (seq, target, row.state, row.reason, now, row.retries, 0, now))
+    connection.execute(PUT, (seq, *queries.columns(row), now))
     return int(seq)
 
 

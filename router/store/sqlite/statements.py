@@ -146,12 +146,13 @@ def letter(row: tuple[Any, ...]) -> OutboundEvent:
 
 #: Replaces a row in any state: a replay delivers an acknowledged one again.
 PUT = """
-INSERT INTO deliveries (seq, target, state, reason, due_at, retries, attempts, changed_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO deliveries
+    (seq, target, state, reason, due_at, retries, attempts, recover_at, changed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET state = excluded.state, reason = excluded.reason,
     due_at = excluded.due_at, retries = excluded.retries,
-    attempts = max(attempts, excluded.attempts), recover_at = 0, changed_at = excluded.changed_at,
-    lease = '', action = NULL
+    attempts = max(attempts, excluded.attempts), recover_at = excluded.recover_at,
+    changed_at = excluded.changed_at, lease = '', action = NULL
 """
 _PUT = f"{PUT}WHERE deliveries.state <> 'acknowledged'"
 
@@ -303,8 +304,8 @@ class Statements:
         lease = uuid.uuid4().hex
         rows = self._execute(query, values).fetchall()
         self._executemany(
-            "UPDATE deliveries SET lease = ?1, recover_at = ?2, "
-            "due_at = CASE state WHEN 'queued' THEN ?2 ELSE due_at END WHERE seq = ?3 AND target = ?4",
+            "UPDATE deliveries SET lease = ?1, recover_at = ?2, due_at = CASE state "
+            "WHEN 'queued' THEN ?2 ELSE due_at END WHERE seq = ?3 AND target = ?4",
             [(lease, until, row[0], row[2]) for row in rows],
         )
         return tuple(due(row, lease) for row in rows)
@@ -314,9 +315,8 @@ class Statements:
             "UPDATE deliveries SET state = ?, reason = ?, due_at = ?, retries = ?, attempts = ?, "
             "recover_at = ?, changed_at = ?, lease = '' WHERE target = ? AND lease = ? "
             "AND seq = (SELECT seq FROM events WHERE event_id = ?) RETURNING seq",
-            (row.state, row.reason, row.due_at, row.retries, row.attempts, row.recover_at, now,
-             row.target, due.lease, due.event_id),
-        ).fetchall()  # fmt: skip
+            (*queries.columns(row)[1:], now, row.target, due.lease, due.event_id),
+        ).fetchall()
         for (seq,) in changed:
             self._keep(seq, row)
         if row.state not in RETRIED:
@@ -367,7 +367,7 @@ class Statements:
     def _put(self, seq: int, rows: Sequence[DeliveryRow], now: float) -> None:
         self._executemany(
             _PUT,
-            [(seq, r.target, r.state, r.reason, r.due_at, r.retries, r.attempts, now) for r in rows],
+            [(seq, *queries.columns(row), now) for row in rows],
         )
         for row in rows:
             self._keep(seq, row)

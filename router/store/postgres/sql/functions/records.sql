@@ -55,18 +55,18 @@ CREATE OR REPLACE FUNCTION put(of bigint, of_size integer, rows jsonb, now doubl
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO deliveries AS d (
-        seq, size, target, state, reason, due_at, retries, attempts, changed_at
+        seq, size, target, state, reason, due_at, retries, attempts, recover_at, changed_at
     )
     SELECT of, of_size, r.target, r.state, r.reason, r.due_at, r.retries,
-        coalesce(r.attempts, 0), now
+        coalesce(r.attempts, 0), coalesce(r.recover_at, 0), now
     FROM jsonb_to_recordset(rows) AS r (
         target text, state text, reason text, due_at double precision, retries integer,
-        attempts integer
+        attempts integer, recover_at double precision
     )
     ON CONFLICT (seq, target) DO UPDATE SET
         state = excluded.state, reason = excluded.reason, due_at = excluded.due_at,
         retries = excluded.retries, attempts = greatest(d.attempts, excluded.attempts),
-        recover_at = 0, changed_at = excluded.changed_at, lease = '', action = NULL
+        recover_at = excluded.recover_at, changed_at = excluded.changed_at, lease = '', action = NULL
     WHERE d.state <> 'acknowledged';
     PERFORM keep(of, r.target, r.tried)
     FROM jsonb_to_recordset(rows) AS r (target text, tried jsonb)
