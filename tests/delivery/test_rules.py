@@ -159,7 +159,7 @@ def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
         (result(None, State.ACKNOWLEDGED), None),
         (result(YES, required=False), row(State.ACKNOWLEDGED, reason="acknowledged")),
         (result(NO, required=False), row(State.QUEUED, reason="code", due_at=NOW + 1)),
-        (result(None, required=False), row(State.QUEUED, reason="", due_at=NOW + 5)),
+        (result(None, required=False), row(State.QUEUED, reason="", due_at=NOW + 5, recover_at=NOW + 5)),
         (result(NO, State.DEAD), row(State.AWAITING, reason="code")),
         (result(None, State.QUEUED, required=False), None),
         (result(NO, State.DEAD, required=False), None),
