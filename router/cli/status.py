@@ -98,6 +98,7 @@ def _format_status(status: Json, cells: int) -> Iterator[str]:
     targets = status["targets"].get("each", {})
     for why in _troubles(status, targets):
         yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
+    yield from _format_observed(status.get("observed", {}), cells)
     rows = sorted(_row(name, target, status.get("at")) for name, target in targets.items())
     if rows:
         yield ""
@@ -120,6 +121,15 @@ def _troubles(status: Json, targets: Json) -> Iterator[str]:
         if not why.startswith(in_table):
             yield why
     yield from status.get("configuration", {}).get("last_reload", {}).get("problems", ())
+
+
+def _format_observed(observed: Json, cells: int) -> Iterator[str]:
+    """Yield how EBaaS's calls differ from routes.yaml, and the keys that would be right."""
+    for each in observed.get("differences", ()):
+        yield from textwrap.wrap(each["text"], cells, subsequent_indent="  ")
+    if observed.get("yaml"):
+        yield f"counted since {observed['since']}; routes.yaml would be right with"
+        yield from textwrap.indent(observed["yaml"], "  ").splitlines()
 
 
 def _row(name: str, target: Json, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:

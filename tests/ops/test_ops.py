@@ -22,6 +22,7 @@ from router.config.loading import Config
 from router.config.reload import ConfigState
 from router.config.settings import Settings
 from router.contract.intake import Intake
+from router.delivery.observations import Observations
 from router.model.build import COMPILED
 from router.model.errors import Problem, StartFailed
 from router.model.event import Attempt, Event, Reason
@@ -78,8 +79,9 @@ class Process:
 
     def report(self) -> Report:
         store = ("sqlite", "")
+        seen = Observations(time.time())
         return report_of(
-            self.metrics, self.config_state, ready=self.ready, store=store, lag=self.lag
+            self.metrics, self.config_state, seen, ready=self.ready, store=store, lag=self.lag
         )
 
     def status(self) -> dict[str, Any]:
