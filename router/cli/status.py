@@ -125,11 +125,13 @@ def _troubles(status: Json, targets: Json) -> Iterator[str]:
 
 def _format_observed(observed: Json, cells: int) -> Iterator[str]:
     """Yield how EBaaS's calls differ from routes.yaml, and the keys that would be right."""
-    for each in observed.get("differences", ()):
+    if not observed.get("differences"):
+        return
+    for each in observed["differences"]:
         yield from textwrap.wrap(each["text"], cells, subsequent_indent="  ")
-    if observed.get("yaml"):
-        yield f"counted since {observed['since']}; routes.yaml would be right with"
-        yield from textwrap.indent(observed["yaml"], "  ").splitlines()
+    advice = "; routes.yaml would be right with:" if observed["yaml"] else ""
+    yield f"counted since {observed['since']}{advice}"
+    yield from textwrap.indent(observed["yaml"], "  ").splitlines()
 
 
 def _row(name: str, target: Json, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:

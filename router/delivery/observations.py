@@ -21,12 +21,12 @@ from router.telemetry.log.lines import utc
 
 #: The sentence of each difference, by its code. `{}` are parameters. The page has them in Chinese.
 SENTENCES: Final[Mapping[str, str]] = {
-    "retry_differs": "EBaaS's {retry:nth} retry came after {seen} s ({count} events), "
-    "routes.yaml says {configured} s",
-    "retry_beyond": "EBaaS's {retry:nth} retry came after {seen} s ({count} events), "
+    "retry_differs": "EBaaS's {retry:nth} retry came after {seen:g} s ({count} events), "
+    "routes.yaml says {configured:g} s",
+    "retry_beyond": "EBaaS's {retry:nth} retry came after {seen:g} s ({count} events), "
     "routes.yaml says retries: {configured}",
-    "hangs_up": "EBaaS hung up after {seen} s ({count} times), routes.yaml says reply_within: "
-    "{configured} s",
+    "hangs_up": "EBaaS hung up after {seen:g} s ({count} times), routes.yaml says reply_within: "
+    "{configured:g} s",
     "other_bytes": "{count} requests came again with other bytes for the same event_key and "
     "changes, {same} with the same bytes; the last was {event_id} after {before}. Targets may "
     "receive such an event twice",
@@ -163,8 +163,8 @@ class Observations:
         self.same_bytes = self.other_bytes = 0
         #: The ids of the last event that came with other bytes, and of the event before it.
         self.last: tuple[str, ...] = ()
-        #: Events that failed recently, oldest first, by the hash of their event_key and changes:
-        #: both may be long.
+        #: Events that failed recently, oldest first, by the hash of their event_key and first
+        #: changes: both may be long.
         self.failed: dict[int, _Failed] = {}
 
     def see(self, outcome: Outcome, code: str, seconds: float, changes: Sequence[str]) -> None:
@@ -234,20 +234,20 @@ class Observations:
     def _differences(self, terms: Terms) -> Iterator[tuple[str, dict[str, Any]]]:
         for retry, seen in self._waits(terms.ebaas).items():
             count = self.retries[retry].count
-            params = {"retry": _Ordinal(retry), "seen": f"{seen:g}", "count": count}
+            params = {"retry": _Ordinal(retry), "seen": seen, "count": count}
             wait = terms.ebaas.wait(retry - 1)
             if wait is None:
                 yield "retry_beyond", {**params, "configured": terms.ebaas.retries}
             else:
-                yield "retry_differs", {**params, "configured": f"{wait:g}"}
+                yield "retry_differs", {**params, "configured": wait}
         if (after := self._hangs_up(terms)) is not None:
-            params = {"seen": f"{after:g}", "count": self.hang_ups.count}
-            yield "hangs_up", {**params, "configured": f"{terms.reply_within:g}"}
+            params = {"seen": after, "count": self.hang_ups.count}
+            yield "hangs_up", {**params, "configured": terms.reply_within}
         other, same = self.other_bytes, self.same_bytes
         if other >= max(ENOUGH, _SOME * (other + same)):
             event_id, before = self.last
-            params = {"count": other, "same": same, "event_id": event_id, "before": before}
-            yield "other_bytes", params
+            ids = {"event_id": event_id, "before": before}
+            yield "other_bytes", {"count": other, "same": same, **ids}
 
     def _waits(self, schedule: Schedule) -> dict[int, float]:
         """Return the typical waits that differ from the schedule, by the number of the retry."""

@@ -61,7 +61,8 @@ export const WORDS = {
   "now.configuration": ["configuration {hash}, loaded {age}", "配置 {hash}，{age}生效"],
   "now.in_flight": ["{n} of {limit} requests in flight", "在途请求 {n} / {limit}"],
   "now.observed": ["EBaaS behaves differently from routes.yaml", "EBaaS 的行为与 routes.yaml 不符"],
-  "now.observed_yaml": ["Counted since {since}. routes.yaml would be right with:", "自 {since} 起统计。routes.yaml 应改为："],
+  "now.observed_since": ["Counted since {since}.", "自 {since} 起统计。"],
+  "now.observed_yaml": [" routes.yaml would be right with:", "routes.yaml 应改为："],
   "now.at": ["as of {at}", "截至 {at}"],
 
   "check.process": ["Process", "进程"],

@@ -118,9 +118,9 @@ function differences(observed) {
   if (!observed?.differences.length) return null;
   return [h('h2', null, text('now.observed')),
     observed.differences.map((each) => h('p', null, causeText(each))),
-    observed.yaml ? [
-      h('p', null, textNodes('now.observed_yaml', { since: time(observed.since) })),
-      h('pre', { tabindex: 0 }, observed.yaml)] : null];
+    h('p', null, textNodes('now.observed_since', { since: time(observed.since) }),
+      observed.yaml ? text('now.observed_yaml') : null),
+    observed.yaml ? h('pre', { tabindex: 0 }, observed.yaml) : null];
 }
 
 /** The version and the configuration. A team sees only a part of it. */
