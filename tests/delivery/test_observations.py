@@ -79,7 +79,7 @@ def test_a_difference_is_reported_once_enough_retries_agree(
         ([300.4] * (ENOUGH - 1), 5),  # too few
         ([60.0, 61.0, 62.0, 70.0] * 5, 5),  # as configured
         ([1.9] * 20, 1),  # within a second
-        ([60.0, 300.0] * 10, 5),  # they do not agree
+        ([300.0, 3600.0] * 10, 5),  # they do not agree
         ([13 * 3600.0] * 20, 5),  # another event
         ([86401.0] * 20, 5),  # before the process started
         ([-1.0] * 20, 5),  # the clocks of two nodes
