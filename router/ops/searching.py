@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from router.archive.reading import InventoryView, Sources
-from router.archive.trace.finding import matches, name_of, rows
+from router.archive.trace.finding import matches, name_of, table
 from router.archive.trace.lines import CallerInfo
 from router.archive.trace.question import Question, Word
 from router.archive.trace.replay import Again, id_of, resend
-from router.archive.trace.views import MatchView, StoryView, row_view, story_of
+from router.archive.trace.views import MatchView, StoryView, match_view, story_of
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
@@ -166,8 +166,8 @@ async def search_in(
     else:
         limit = question["limit"]
         newest = await matches(_parsed(question), limit + 1, sources, admin)
-        table, answer["more"] = rows(newest, limit)
-        answer["events"] = [row_view(row, body=question["body"]) for row in table]
+        rows, answer["more"] = table(newest, limit)
+        answer["events"] = [match_view(row, body=question["body"]) for row in rows]
     answer["looked_in"] = [
         LookedInView(name=name, back_to=None if since is None else utc(since))
         for name, since in sources.reach.items()

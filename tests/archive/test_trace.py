@@ -112,55 +112,26 @@ def test_a_table_has_each_event_once_and_the_newest_first(tmp_path: Path) -> Non
     assert text.lines[3:] == ["and more: --limit, --since"]
 
 
-KEY = {"event_key": "a.gs.cert.1"}
-LEDGER = {**KEY, "target": "ledger", "reason": "acknowledged"}
-AUDIT = {**KEY, "target": "audit", "reason": "status", "status": 500}
-
-
-def test_a_row_has_the_reply_and_open_deliveries(tmp_path: Path) -> None:
-    """If the newest line is about a replay to one target, the row also has the last reply and the
-    other target's dead letter. Deliveries that succeeded later are not open."""
+def test_a_row_shows_the_newest_line_of_its_event(tmp_path: Path) -> None:
+    """It is an attempt after the request, or the request."""
+    about = {"event_key": "a.gs.cert.1", "target": "ledger", "reason": "acknowledged"}
     keep(
         tmp_path,
-        event_line("one", ago=90, code="500", targets={"ledger": REFUSED, "audit": REFUSED}),
-        event_line(
-            "one", ago=80, code="500", request=2, targets={"ledger": REFUSED, "audit": REFUSED}
-        ),
-        line("dead_letter", ago=70, event_id="one", **LEDGER | {"reason": "code"}),
-        line("dead_letter", ago=60, event_id="one", **AUDIT),
-        line("retried", ago=50, event_id="one", **LEDGER, cause="replay"),
+        event_line("one", ago=80, code="500", targets={"ledger": REFUSED, "audit": REFUSED}),
+        line("retried", ago=50, event_id="one", **about, cause="replay"),
         event_line("two", ago=40, targets={"audit": {"as": "optional", "skipped": "queued"}}),
-        line("retried", ago=30, event_id="three", **AUDIT),
     )
-    output = [each.split(maxsplit=3) for each in trace(tmp_path, "--since", "1h").lines[1:]]
-    assert [row[1] for row in output] == ["three", "000", "500"]
-    assert output[1][3] == "a.gs.cert.1  audit: skipped: queued"
-    assert output[2][3] == "a.gs.cert.1  retry: ledger: acknowledged; audit: dead"
-    found = trace(tmp_path, "--since", "1h", "--format", "json").lines
-    assert json.loads(found[2])["open"] == [{"target": "audit", "state": "dead"}]
-    assert "told" not in json.loads(found[0])
+    two, one = (each.split(maxsplit=1)[1] for each in trace(tmp_path, "--since", "1h").lines[1:])
+    assert two.split() == ["000", "two", "a.gs.cert.1", "audit:", "skipped:", "queued"]
+    assert one.split() == ["one", "a.gs.cert.1", "retry:", "ledger:", "acknowledged"]
 
 
-def test_a_row_may_stay_incomplete(tmp_path: Path) -> None:
-    """The search for an event's request, to complete its row, is bounded."""
-    lines = [event_line(f"event-{n}", ago=3600 - n / 10) for n in range(6000)]
-    late = line("retried", ago=1, event_id="one", **LEDGER)
-    keep(tmp_path, event_line("one", ago=7200), *lines, late)
-    found = trace(tmp_path, "--since", "1d", "--limit", "2", "--format", "json")
-    assert names(found) == ["one", "event-5999"]
-    assert "told" not in json.loads(found.lines[0])
-    assert "told" in trace(tmp_path, "one", "event-1", "--format", "json").lines[0]
-
-
-def test_a_row_of_the_store_has_the_reply(tmp_path: Path, shop: Shop) -> None:
-    """The reply's code comes from the archive: the store does not have it."""
-    for name in ("one", "two"):
-        shop.add(name, dead("audit"), DeliveryRow("ledger", State.ACKNOWLEDGED))
-        keep(tmp_path, event_line(name, ago=90, code="500", targets={"audit": REFUSED}))
+def test_a_row_of_the_store_has_the_states(tmp_path: Path, shop: Shop) -> None:
+    """The store's row is shown if its deliveries changed after the last request."""
+    shop.add("one", dead("audit"), DeliveryRow("ledger", State.ACKNOWLEDGED))
+    keep(tmp_path, event_line("two", ago=95), event_line("one", ago=90, code="500"))
     found = ran("trace", "--since", "1h", "--archive", tmp_path, "--store", shop.option)
-    for each in found.lines[1:]:
-        assert each.split()[1] == "500"
-        assert each.endswith("  audit: dead; ledger: acknowledged")
+    assert found.lines[1].endswith("  audit: dead; ledger: acknowledged")
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from router.archive.reading import Sources
 from router.archive.trace import question as asking
-from router.archive.trace.lines import (
-    CallerInfo,
-    EventLine,
-    LateAttempt,
-    RequestView,
-    at_target,
-    has_failed,
-)
+from router.archive.trace.lines import CallerInfo, EventLine, RequestView, at_target
 from router.archive.trace.question import Question
 from router.model.event import SUCCESS
 from router.store.admin import Admin, Dossier, Entry, Selection
-from router.store.protocol import Stage, State
+from router.store.protocol import Stage
 from router.telemetry.log.lines import stamp
 
 #: The number of deliveries read from the store at a time, and of candidates held at a time.
@@ -166,66 +159,11 @@ def caller_info(dossier: Dossier) -> CallerInfo:
     )
 
 
-# Rows of a table.
-
-#: The number of matches read, after a table is full, to complete its rows.
-_FURTHER = 5_000
-
-#: The state of a delivery by the happening of its last line.
-_LATE = {"dead_letter": State.DEAD, "lost": "lost"}
-
-#: States of deliveries that still need something, or have failed for good.
-_OPEN = {State.DEAD, State.QUEUED, State.AWAITING, "lost", "failed"}
-
-
-@dataclass(slots=True)
-class Row:
-    """An event in a table, filled from its matches, the newest first."""
-
-    newest: Match
-    #: The last request that fits, once found.
-    request: CallerInfo | None = None
-    #: The state of its delivery to each target, as far as known.
-    _states: dict[str, str] = field(default_factory=dict)
-
-    def add(self, match: Match) -> None:
-        match match:
-            case CallerInfo():
-                self.request = self.request or match
-                for result in match.results:
-                    state = "failed" if has_failed(result) else result["skipped"]
-                    self._states.setdefault(result["target"], state)
-            case LateAttempt():
-                state = State.QUEUED if match.failed else State.ACKNOWLEDGED
-                state = _LATE.get(match.view["what"], state)
-                self._states.setdefault(match.view["target"], state)
-            case KeptStory():
-                for entry in match.entries:
-                    later = entry.acknowledged_later_at is not None
-                    self._states[entry.row.target] = "" if later else entry.row.state
-
-    @property
-    def open(self) -> dict[str, str]:
-        """The targets that still need the event, or have failed for good, with their states."""
-        return {name: state for name, state in sorted(self._states.items()) if state in _OPEN}
-
-
-def rows(newest: Iterable[Match], limit: int) -> tuple[list[Row], bool]:
-    """Return a row for each of the first `limit` events, and whether there are more events."""
-    table: dict[str, Row] = {}
-    incomplete: set[str] = set()
-    further = 0
+def table(newest: Iterable[Match], limit: int) -> tuple[list[Match], bool]:
+    """Return the newest match of each of the first `limit` events, and whether there are more."""
+    rows: dict[str, Match] = {}
     for match in newest:
-        name = name_of(match)
-        if name not in table and len(table) < limit:
-            table[name] = Row(match)
-            incomplete.add(name)
-        elif name not in table or further:
-            further += 1
-        if name in table:
-            table[name].add(match)
-            if table[name].request is not None:
-                incomplete.discard(name)
-        if further >= _FURTHER or (further and not incomplete):
-            break
-    return list(table.values()), further > 0
+        if len(rows) == limit and name_of(match) not in rows:
+            return [*rows.values()], True
+        rows.setdefault(name_of(match), match)
+    return [*rows.values()], False

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from router.archive.reading import Sources
-from router.archive.trace.finding import KeptStory, Match, Row, caller_info
+from router.archive.trace.finding import KeptStory, Match, caller_info
 from router.archive.trace.lines import (
     AtTargetView,
     CallerInfo,
@@ -59,22 +59,7 @@ class RequestMatch(RequestView):
     event_id: str
 
 
-class StandingView(TypedDict):
-    target: str
-    #: A state of the store; `failed` or `lost` if it is known from a line only.
-    state: str
-
-
-class RowView(TypedDict):
-    """The fields of a table's row besides its newest line."""
-
-    #: The code of the last reply to EBaaS, if known.
-    told: NotRequired[str]
-    #: The targets that still need the event, or have failed for good.
-    open: NotRequired[list[StandingView]]
-
-
-class LateMatch(LateView, RowView):
+class LateMatch(LateView):
     kind: Literal["match"]
     event_id: str
 
@@ -86,7 +71,6 @@ class KeptMatch(TypedDict):
     what: Literal["kept"]
     at: str
     deliveries: list[EntryView]
-    told: NotRequired[str]
 
 
 MatchView = RequestMatch | LateMatch | KeptMatch
@@ -131,7 +115,7 @@ def match_view(match: Match, *, body: bool) -> MatchView:
                 view["body"] = match.body
             return view
         case LateAttempt():
-            return {"kind": "match", "event_id": match.event_id, **match.view, **RowView()}
+            return {"kind": "match", "event_id": match.event_id, **match.view}
         case KeptStory():
             return {
                 "kind": "match",
@@ -141,17 +125,6 @@ def match_view(match: Match, *, body: bool) -> MatchView:
                 "at": stamp(match.at),
                 "deliveries": [entry_view(entry) for entry in match.entries],
             }
-
-
-def row_view(row: Row, *, body: bool) -> MatchView:
-    view = match_view(row.newest, body=body)
-    if view["what"] == "request" or view["what"] == "unmatched":
-        return view
-    if row.request is not None:
-        view["told"] = row.request.view["code"]
-    if view["what"] != "kept":
-        view["open"] = [{"target": name, "state": state} for name, state in row.open.items()]
-    return view
 
 
 # The story of one event.
