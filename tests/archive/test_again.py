@@ -10,9 +10,8 @@ from random import Random
 
 import pytest
 
-from router.archive.reading import Sources
+from router.archive.reading import Question, Sources
 from router.archive.segments import SegmentStore, found, time_of
-from router.archive.trace.question import Question
 from router.archive.trace.replay import Again, id_of
 from router.store.admin import ReplayPlace
 from tests.support.archived import event_line

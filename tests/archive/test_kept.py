@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.archive.trace.finding import kept
-from router.archive.trace.question import Question, Word
+from router.archive.reading import Question, Word
+from router.archive.trace.views import kept
 from router.config.settings import parse_store
 from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.store.opening import look_into

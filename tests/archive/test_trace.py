@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from router.archive.reading import lines_with
+from router.archive.reading import Question, lines_with
 from router.archive.trace.lines import parse_line
-from router.archive.trace.question import Question
 from router.cli.stories import format_story
 from router.model.event import Reason
 from router.store.protocol import DeliveryRow, Stage, State
