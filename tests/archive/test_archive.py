@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -608,14 +609,16 @@ def _has_lost(archive: Archive, lines: int) -> bool:
 
 def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:
     """Lines beyond the bound are lost at once, and counted."""
-    archive = Archive(
-        SegmentStore(tmp_path, MIB, 60.0), lambda *_: None
-    )  # not started: nothing is taken
+    is_back = threading.Event()
+    store = SegmentStore(tmp_path, MIB, 60.0, now=lambda: is_back.wait(PATIENCE) * time.time())
+    archive = Archive(store, lambda *_: None)
     sent, content = 1000, bytes(100_000)
     for _ in range(sent):
         archive.put("info", "event", {}, b"{}\n", content)
     assert archive.why == "slow"
     assert 0 < sent - archive.lost <= ARCHIVE_BOUND / len(content)
+    is_back.set()
+    archive.close(PATIENCE)
 
 
 def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import IO, Any, Final
 
-from router.telemetry.log.lines import Fields, Format, Level, Lines
+from router.telemetry.log.lines import Fields, Format, Level, Lines, RawLine
 from router.telemetry.log.writer import LogWriter, Sums, Tap
 
 #: Seconds that the end of the process waits for the last lines to be written.
@@ -78,7 +78,7 @@ class Log:
         if self._sums.take(now, level, happening, fields):
             return None
         if self.tap is not None:
-            self.tap.put(now, level, happening, fields, body)
+            self.tap.put(RawLine(now, level, happening, fields), body)
         line = self._lines.line(now, level, happening, fields)
         self._out.put(line)
         return line if self._lines.is_json and _CUT not in line else None

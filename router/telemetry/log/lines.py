@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring_ascii as encoded
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -142,6 +142,16 @@ _FRAME: Final = 1024
 _RESERVED: Final = frozenset({"time", "level", "happening", "cut"})
 
 
+class RawLine(NamedTuple):
+    """A line to be rendered."""
+
+    at: float
+    level: Level
+    happening: str
+    #: Not changed after this point.
+    fields: Fields
+
+
 class Lines:
     """Renders lines in one format."""
 
@@ -185,6 +195,16 @@ class Lines:
             line = self._line(stamp, level, happening, {"cut": [*map(str, fields)]})
         return line
 
+    def with_body(self, line: bytes | RawLine, body: bytes) -> bytes:
+        """Return a line of JSON with its event's body, which is UTF-8, if there is one."""
+        rendered = line if isinstance(line, bytes) else self.line(*line)
+        if not body:
+            return rendered
+        text = body.decode()
+        is_plain = body.isascii() and b"\x7f" not in body
+        payload = orjson.dumps(text) if is_plain else encoded(text).encode()
+        return b'%b,"payload":%b}\n' % (rendered[:-2], payload)
+
     def stamp(self, now: float) -> str:
         """Format Unix time as ISO 8601 in UTC, to the millisecond."""
         second, text = self._second
@@ -220,14 +240,6 @@ class Lines:
             if short != value:
                 cut.append(name)
         return {**fitted, "cut": cut}
-
-
-def with_payload(line: bytes, body: bytes) -> bytes:
-    """Add the event's body, which is UTF-8, to a line of JSON."""
-    text = body.decode()
-    is_plain = body.isascii() and b"\x7f" not in body
-    payload = orjson.dumps(text) if is_plain else encoded(text).encode()
-    return b'%b,"payload":%b}\n' % (line[:-2], payload)
 
 
 #: Shared by all threads: its last second is read and replaced as a whole.

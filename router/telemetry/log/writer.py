@@ -1,4 +1,4 @@
-"""The log's writer thread, sums of repeated lines, and the tap for live streams."""
+"""Threads that write lines, sums of repeated lines, and the tap for live streams."""
 
 from __future__ import annotations
 
@@ -7,128 +7,163 @@ import select
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, TypeVar
 
 from router.model.event import FIELDS
-from router.telemetry.log.lines import Fields, Level, Lines, with_payload
+from router.telemetry.log.lines import Fields, Level, Lines, RawLine
 
-#: Bytes that may wait to be written.
+#: Bytes of the log that may wait to be written, and seconds for which lines are gathered.
 BOUND: Final = 4 * 1024 * 1024
-
-#: Seconds that lines are gathered after a write, so that many go in one system call.
 GATHER: Final = 0.02
+
+T = TypeVar("T")
 
 #: Seconds between two ticks if no line comes.
 TICK_EVERY: Final = 1.0
 
-#: Bytes written in one system call.
-BATCH: Final = 64 * 1024
+#: The size of a batch, in bytes.
+_BATCH: Final = 64 * 1024
+
+
+class BatchWriter(Generic[T]):
+    """Writes what is put, in batches, in a thread of its own. Thread-safe."""
+
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[list[T]], None],
+        tick: Callable[[], None],
+        end: Callable[[], None],
+        *,
+        bound: int,
+        gather: float,
+    ) -> None:
+        """The thread calls `write` with a batch, `tick` between batches and at least every
+        TICK_EVERY, and `end` once. Beyond `bound` bytes, items are refused. After a write, items
+        are gathered for `gather` seconds unless they are many: waking the thread for each is dear.
+        """
+        self._name = name
+        self._write = write
+        self._tick = tick
+        self._end = end
+        self._bound = bound
+        self._gather = gather
+        #: The number of items that found no room, or came too late.
+        self.refused = 0
+        # Re-entrant, because a finalizer may log at any point.
+        self._lock = threading.RLock()
+        self._items: SimpleQueue[tuple[T | None, int]] = SimpleQueue()
+        #: Bytes put and not yet written.
+        self._waiting = 0
+        self._writing: threading.Thread | None = None
+        self._hurry = threading.Event()
+        self._is_closed = False
+
+    def put(self, item: T, size: int) -> bool:
+        """Queue an item of so many bytes, or return False. Returns at once."""
+        with self._lock:
+            if self._is_closed or self._waiting + size > self._bound:
+                self.refused += 1
+                return False
+            self._waiting += size
+            self._items.put((item, size))
+            if self._writing is None:
+                self.start()
+            if self._waiting > self._bound // 4:
+                self._hurry.set()
+        return True
+
+    def start(self) -> None:
+        """Start the thread before the first item."""
+        self._writing = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            self._writing.start()
+        except RuntimeError:  # no more threads are allowed; the next item tries again
+            self._writing = None
+
+    def close(self, timeout: float) -> None:
+        """Refuse further items, and wait up to `timeout` seconds until the rest is written."""
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+            self._items.put((None, 0))
+            self._hurry.set()
+        if self._writing is not None:
+            self._writing.join(timeout)
+        elif not was_closed:
+            self._end()
+
+    def _run(self) -> None:
+        while not (self._is_closed and self._items.empty()):
+            self._tick()
+            batch, size = self._next_batch()
+            if not batch:
+                continue
+            self._write(batch)
+            with self._lock:
+                self._waiting -= size
+            if self._items.empty() and not self._is_closed:
+                self._hurry.wait(self._gather)
+                self._hurry.clear()
+        self._end()
+
+    def _next_batch(self) -> tuple[list[T], int]:
+        """Return what waits, up to a batch, or the first item that comes within TICK_EVERY."""
+        batch: list[T] = []
+        total = 0
+        with suppress(Empty):
+            while total < _BATCH:
+                item, size = self._items.get(not batch, TICK_EVERY)
+                if item is None:
+                    break
+                batch.append(item)
+                total += size
+        return batch, total
 
 
 class LogWriter:
     """Writes lines to a descriptor, which it owns. Thread-safe.
 
-    Lines that the descriptor does not take, or that would have to wait beyond BOUND, are lost and
+    Lines that the descriptor does not take, or that would have to wait too long, are lost and
     counted.
     """
 
     def __init__(self, fd: int, tick: Callable[[], None]) -> None:
-        """`tick` is called by the writing thread after each write, at least every TICK_EVERY."""
+        """`tick` is called by the writing thread, at least every TICK_EVERY."""
         self._fd = fd
-        self._tick = tick
-        self.is_closed = False
-        #: The number of lines not written.
-        self.lost = 0
+        self._lines: BatchWriter[bytes] = BatchWriter(
+            "log", self._write, tick, lambda: os.close(fd), bound=BOUND, gather=GATHER
+        )
+        self._unwritten = 0
         #: Whether the last write failed.
         self.is_failing = False
-        # Both are re-entrant, because a finalizer may log at any point.
-        self._lock = threading.RLock()
-        self._lines: SimpleQueue[bytes] = SimpleQueue()
-        #: Bytes put and not yet written.
-        self._waiting = 0
-        self._writing: threading.Thread | None = None
-        self._hurry = threading.Event()
         #: Whether the last write ended within a line.
         self._torn = False
 
+    @property
+    def lost(self) -> int:
+        """The number of lines not written."""
+        return self._lines.refused + self._unwritten
+
     def put(self, line: bytes) -> None:
         """Queue a line, which includes its end. Returns at once."""
-        with self._lock:
-            if self.is_closed or self._waiting + len(line) > BOUND:
-                self.lost += 1
-                return
-            self._waiting += len(line)
-            if self._writing is None:
-                self._start()
-        self._lines.put(line)
-
-    def _start(self) -> None:
-        self._writing = threading.Thread(target=self._run, name="log", daemon=True)
-        try:
-            self._writing.start()
-        except RuntimeError:  # no more threads are allowed; the next line tries again
-            self._writing = None
+        self._lines.put(line, len(line))
 
     def close(self, timeout: float) -> None:
         """Refuse further lines, and wait up to `timeout` seconds until the rest is written."""
-        with self._lock:
-            if self.is_closed:
-                return
-            self.is_closed = True
-        if self._writing is None:
-            os.close(self._fd)
-            return
-        self._hurry.set()
-        self._lines.put(b"")
-        self._writing.join(timeout)
+        self._lines.close(timeout)
 
-    def _run(self) -> None:
-        while True:
-            lines = self._gathered()
-            for batch in self._batches(lines):
-                self._write(batch)
-            if self.is_closed and self._lines.empty():
-                os.close(self._fd)
-                return
-            self._tick()
-            if lines:
-                self._hurry.wait(GATHER)
-
-    def _gathered(self) -> list[bytes]:
-        """Return the waiting lines, or the first one that comes within TICK_EVERY."""
-        try:
-            first = self._lines.get(timeout=TICK_EVERY)
-        except Empty:
-            return []
-        # No other thread takes lines.
-        return [first, *(self._lines.get() for _ in range(self._lines.qsize()))]
-
-    def _batches(self, lines: list[bytes]) -> Iterator[bytes]:
-        """Join whole lines, up to the size of one system call."""
-        batch: list[bytes] = []
-        size = 0
-        for line in lines:
-            if batch and size + len(line) > BATCH:
-                yield b"".join(batch)
-                batch, size = [], 0
-            batch.append(line)
-            size += len(line)
-        if size:
-            yield b"".join(batch)
-
-    def _write(self, batch: bytes) -> None:
-        rest = b"\n" + batch if self._torn else batch
+    def _write(self, lines: list[bytes]) -> None:
+        rest = b"".join([b"\n", *lines] if self._torn else lines)
         try:
             while rest:
                 rest = rest[self._write_some(rest) :]
             self.is_failing = False
         except OSError:  # for example, the reader has gone or the disk is full
             self.is_failing = True
-        with self._lock:
-            self._waiting -= len(batch)
-            self.lost += min(rest.count(b"\n"), batch.count(b"\n"))
+        self._unwritten += min(rest.count(b"\n"), len(lines))
 
     def _write_some(self, data: bytes) -> int:
         """Write as much as possible, at least one byte, and return the number of bytes."""
@@ -249,31 +284,23 @@ TAP_LINES = 64
 TAP_BODIES = 1024 * 1024
 
 
-class _Line(NamedTuple):
-    at: float
-    level: Level
-    happening: str
-    #: Not changed after this point.
-    fields: Fields
-    body: bytes
-
-
 class Tap:
     """Copies of the log's lines for open streams."""
 
     def __init__(self) -> None:
         self._bodies = False
-        self._waiting: deque[_Line] = deque()
+        #: Lines with the bodies of their events.
+        self._waiting: deque[tuple[RawLine, bytes]] = deque()
         self._size = self._dropped = 0
         self._lines = Lines("json")
 
-    def put(self, at: float, level: Level, happening: str, fields: Fields, body: bytes) -> None:
+    def put(self, line: RawLine, body: bytes) -> None:
         """Keep a line until it is taken. It is rendered only then."""
         kept = body if self._bodies and self._size + len(body) <= TAP_BODIES else b""
         self._size += len(kept)
-        self._waiting.append(_Line(at, level, happening, fields, kept))
+        self._waiting.append((line, kept))
         if len(self._waiting) > TAP_LINES:
-            self._size -= len(self._waiting.popleft().body)
+            self._size -= len(self._waiting.popleft()[1])
             self._dropped += 1
 
     def take(self, *, bodies: bool) -> tuple[list[bytes], int]:
@@ -282,8 +309,4 @@ class Tap:
         self._bodies = bodies
         waiting, self._waiting = self._waiting, deque()
         dropped, self._dropped, self._size = self._dropped, 0, 0
-        return [self._rendered(line) for line in waiting], dropped
-
-    def _rendered(self, line: _Line) -> bytes:
-        text = self._lines.line(line.at, line.level, line.happening, line.fields)
-        return with_payload(text, line.body) if line.body else text
+        return [self._lines.with_body(*line) for line in waiting], dropped
