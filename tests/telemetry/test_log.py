@@ -111,9 +111,9 @@ FIRST_WORDS = "2026-11-25T12:00:00.000Z info    event a.gs.cert.1"
 OWING = "ledger code 200 \"code '200'\" 3.1 ms; audit (optional) queued"
 
 
-def shown(format: Format = "console", **fields: Any) -> str:
+def shown(**fields: Any) -> str:
     """Return the line of EVENT, with other fields, on a console."""
-    kept = Kept(format)
+    kept = Kept("console")
     kept.log.info("event", **EVENT | fields)
     return kept.text.removesuffix("\n")
 
@@ -151,22 +151,13 @@ def test_a_line_about_an_attempt_has_its_target(happening: str) -> None:
     assert " in 1.0 ms" not in kept.text
 
 
-def test_a_detailed_event_on_a_console() -> None:
-    """`detailed` shows the sentence and all other fields."""
-    line = shown("detailed")
-    assert line.startswith(f"{FIRST_WORDS} 500 in 31.2 ms, request 2 of 21: {OWING} request_id=r-1")
-    assert 'routes=["everything under gs"] event_source=a' in line
-    assert "search={as=required reason=acknowledged ms=2.0 status=200}" in line
-
-
-@pytest.mark.parametrize("format", ["console", "detailed"])
-def test_values_in_a_sentence_stay_in_its_line(format: Format) -> None:
+def test_values_in_a_sentence_stay_in_its_line() -> None:
     """Text of a caller or a target cannot end the line or control the terminal."""
     bad = "".join(HOSTILE)
     attempt = {"as": "optional", "reason": bad, "detail": bad, "ms": 1.0, "status": bad}
-    line = shown(format, event_key=bad, code=bad, request=bad, targets={bad: attempt})
+    line = shown(event_key=bad, code=bad, request=bad, targets={bad: attempt})
     assert line.isprintable()
-    assert shown(format, targets=bad).isprintable()
+    assert shown(targets=bad).isprintable()
 
 
 TERMINALS = [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring_ascii as encoded
@@ -24,7 +25,6 @@ _NEEDS_QUOTES = re.compile(r'[\s="{}\[\],]')
 #: shown besides. A line about a single attempt is not among them: its `code` is the target's.
 _SENTENCES = frozenset({"event", "unmatched"})
 _NEEDED = frozenset({"event_key", "code", "ms"})
-_IN_SENTENCE = _NEEDED | {"request", "of"}
 _BESIDE = frozenset({"cause", "unrecorded", "unqueued", "cut"})
 
 _DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33
@@ -34,22 +34,19 @@ _LEVELS = {"info": 0, "warning": _YELLOW, "error": _RED}
 class Console:
     """Renders lines for people."""
 
-    def __init__(self, *, verbose: bool = False, colored: bool = False) -> None:
-        """`verbose` shows all fields of an event besides its sentence."""
-        self._verbose = verbose
+    def __init__(self, *, colored: bool = False) -> None:
         self._colored = colored
 
     def line(self, stamp: str, level: Level, happening: str, fields: Fields) -> str:
         parts = [self._in(_DIM, stamp), self._in(_LEVELS[level], f"{level:<7}"), happening]
         if happening in _SENTENCES and fields.keys() >= _NEEDED:
             parts.append(self._sentence(fields))
-            left = fields.keys() - _IN_SENTENCE if self._verbose else _BESIDE
-            fields = {name: value for name, value in fields.items() if name in left}
+            fields = {name: value for name, value in fields.items() if name in _BESIDE}
         parts += [f"{name}={shown(value)}" for name, value in fields.items() if value != ""]
         return " ".join(parts).rstrip() + "\n"
 
     def _sentence(self, fields: Fields) -> str:
-        """`a.gs.cert.1 500 in 31.2 ms, request 2 of 21: ledger timeout 3000 ms`."""
+        """Format `a.gs.cert.1 500 in 31.2 ms, request 2 of 21: ledger timeout 3000 ms`."""
         code = shown(fields["code"]) if fields["code"] else "hung up"
         reply = self._in(_GREEN if code == "000" else _RED, code)
         sentence = f"{shown(fields['event_key'])} {reply} in {shown(fields['ms'])} ms"
@@ -122,7 +119,7 @@ def _escaped(c: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-Format = Literal["console", "detailed", "json"]
+Format = Literal["console", "json"]
 
 #: The longest line, in bytes. Docker and the runtimes of Kubernetes split longer ones.
 MAX_LINE: Final = 16 * 1024
@@ -130,13 +127,11 @@ MAX_LINE: Final = 16 * 1024
 #: The longest text in a line, in characters.
 MAX_TEXT: Final = 1024
 
-#: In a line that would still be too long: the longest text, in characters, the most members of a
-#: list or mapping, and the fields of targets that are left out.
-_FEW_CHARACTERS, _FEW_MEMBERS = 128, 64
+#: The limits for a line that would be too long, tried in turn: the longest text, in characters, and
+#: the most members of a list or mapping. Every target's result stays longest; its own words go
+#: first.
+_LIMITS: Final = ((128, sys.maxsize), (128, 64), (16, 4), (0, 0))
 _OWN_WORDS: Final = ("msg", "detail")
-
-#: The size of a line without the values of its fields, in bytes, with a margin.
-_FRAME: Final = 1024
 
 #: Names that the line itself uses.
 _RESERVED: Final = frozenset({"time", "level", "happening", "cut"})
@@ -164,12 +159,11 @@ class Lines:
         max_line: int = MAX_LINE,
         max_text: int = MAX_TEXT,
     ) -> None:
-        """`encoding` and `colored` are for people. JSON is ASCII, and has all fields, as `detailed`
-        has."""
+        """`encoding` and `colored` are for people. JSON is ASCII."""
         self.is_json = format == "json"
         self._encoding = "ascii" if format == "json" else encoding
         self._max_line, self._max_text = max_line, max_text
-        self._console = Console(verbose=format == "detailed", colored=colored)
+        self._console = Console(colored=colored)
         #: The second of the last line, as Unix time and as text: most lines share it.
         self._second = (0, "1970-01-01T00:00:00")
 
@@ -187,10 +181,14 @@ class Lines:
                     len(line) <= self._max_line and not _has_long(fields, longest)
                 ):
                     return line
-            fields = _tamed(fields, longest)
-            line = self._line(stamp, level, happening, fields)
-            if len(line) > self._max_line:
-                line = self._line(stamp, level, happening, self._fitted(fields))
+            named = {f"{name}_" if name in _RESERVED else name: v for name, v in fields.items()}
+            for characters, members in ((longest, sys.maxsize), *_LIMITS):
+                without = () if characters == longest else _OWN_WORDS
+                short = {n: _shortened(v, characters, members, without) for n, v in named.items()}
+                cut = [name for name, value in named.items() if short[name] != value]
+                line = self._line(stamp, level, happening, {**short, "cut": cut} if cut else short)
+                if len(line) <= self._max_line:
+                    break
         except Exception:  # noqa: BLE001 - a value that cannot be rendered, for any reason
             line = self._line(stamp, level, happening, {"cut": [*map(str, fields)]})
         return line
@@ -222,25 +220,6 @@ class Lines:
         line = self._console.line(stamp, level, happening, fields)
         return line.encode(self._encoding, "backslashreplace")
 
-    def _fitted(self, fields: Fields) -> dict[str, Any]:
-        """Return as much of the fields as fits into one line."""
-        room = self._max_line - _FRAME
-        fitted: dict[str, Any] = {}
-        cut: list[str] = list(fields.get("cut", ()))
-        for name, value in fields.items():
-            if name == "cut":
-                continue
-            # Every target's name and reason stays if possible; its own words do not.
-            short = _terse(value) if name == "targets" else _shortened(value, _FEW_CHARACTERS)
-            size = len(self._line("", "info", "", {name: short}))
-            if size > room:
-                short, size = "…", 0
-            room -= size
-            fitted[name] = short
-            if short != value:
-                cut.append(name)
-        return {**fitted, "cut": cut}
-
 
 #: Shared by all threads: its last second is read and replaced as a whole.
 _STAMPS: Final = Lines("json")
@@ -264,37 +243,15 @@ def _has_long(fields: Fields, longest: int) -> bool:
     return False
 
 
-def _tamed(fields: Fields, longest: int) -> dict[str, Any]:
-    """Cut long texts, and rename fields whose names are reserved."""
-    named = {f"{name}_" if name in _RESERVED else name: value for name, value in fields.items()}
-    tamed = {
-        name: _shortened(value, longest) if isinstance(value, str) else value
-        for name, value in named.items()
-    }
-    cut = [name for name, value in named.items() if tamed[name] is not value]
-    return {**tamed, "cut": cut} if cut else tamed
-
-
-def _terse(targets: Any) -> Any:
-    """Leave out the targets' own words."""
-    if not isinstance(targets, Mapping):
-        return targets
-    return {
-        name: {field: value for field, value in result.items() if field not in _OWN_WORDS}
-        if isinstance(result, Mapping)
-        else result
-        for name, result in targets.items()
-    }
-
-
-def _shortened(value: Any, longest: int) -> Any:
+def _shortened(value: Any, characters: int, members: int, without: tuple[str, ...]) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= longest else value[:longest] + "…"
+        return value if len(value) <= characters else value[:characters] + "…"
     if isinstance(value, Mapping):
-        few = [*value.items()][:_FEW_MEMBERS]
-        return {name: _shortened(member, longest) for name, member in few}
+        few = [item for item in value.items() if item[0] not in without][:members]
+        return {name: _shortened(member, characters, members, without) for name, member in few}
     if isinstance(value, list | tuple):
-        return [_shortened(member, longest) for member in value[:_FEW_MEMBERS]]
+        short = [_shortened(member, characters, members, without) for member in value[:members]]
+        return short if isinstance(value, list) else tuple(short)
     return value
 
 
