@@ -57,7 +57,7 @@ def _family(metric: Metric, names: tuple[str, ...], held: dict[tuple[str, ...], 
                 info.add_metric(labels, values)
         return info
     if metric.kind == "histogram":
-        histogram = HistogramMetricFamily(*about, labels=names, unit=metric.unit)
+        histogram = HistogramMetricFamily(*about, labels=names)
         bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
         for labels, counted in held.items():
             buckets = [*zip(bounds, accumulate(counted.counts), strict=True)]
@@ -65,7 +65,7 @@ def _family(metric: Metric, names: tuple[str, ...], held: dict[tuple[str, ...], 
         return histogram
     is_counter = metric.kind == "counter"
     plain = CounterMetricFamily if is_counter else GaugeMetricFamily
-    family: CounterMetricFamily | GaugeMetricFamily = plain(*about, labels=names, unit=metric.unit)
+    family: CounterMetricFamily | GaugeMetricFamily = plain(*about, labels=names)
     for labels, number in held.items():
         if metric.label is not None:
             for value, count in number.items():
