@@ -643,21 +643,20 @@ def record(message: object, *args: object, level: int = logging.WARNING) -> logg
     [
         (record("Invalid HTTP request received."), "Invalid HTTP request received."),
         (record("Exception in application\nTraceback: SECRET"), "Exception in application"),
-        (record("Executing %s took %.3f s", b"SECRET", 0.25), "Executing bytes took 0.250 s"),
-        (record("no %(x)s", {"x": "SECRET"}), "no str"),
+        (record("Executing %s took %.3f s", b"SECRET", 0.25), "Executing %s took %.3f s"),
+        (record("no %(x)s", {"x": "SECRET"}), "no %(x)s"),
         (record("Exception in callback f() at <SECRET>"), "Exception in callback f() at"),
         (record("wrong value 'SECRET'"), "wrong value"),
         (record("Error in f() at /SECRET/app.py:4"), "Error in f() at app.py:4"),
         (record("see https://user:SECRET@host/?SECRET now"), "see https://… now"),
-        (record("%s at https://%s/", 3, "SECRET"), "3 at https://…"),
-        (record("%d items", "SECRET"), "%d items"),
+        (record("%s at https://%s/", 3, "SECRET"), "%s at https://…"),
         (record(ValueError("SECRET")), "ValueError"),
         (record(""), ""),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_only_the_own_words_of_a_library_are_logged(given: logging.LogRecord, shown: str) -> None:
-    """Its words and numbers are repeated, but no other argument."""
+    """Its words are repeated, but no argument."""
     assert own_words(given) == shown
     assert "SECRET" not in shown
 
@@ -720,7 +719,7 @@ def test_messages_of_libraries_and_python_are_lines(format: Format) -> None:
         lines = [json.loads(line) for line in text.splitlines()]
         at = "ValueError in fail, <string> line 9"
         assert [(line.get("message"), line.get("at")) for line in lines] == [
-            ("a warning of str", None),
+            ("a warning of %s", None),
             ("failed:", at),
             ("a warning", "UserWarning in <string> line 30"),
             ("Exception in callback fail() at", at),
