@@ -26,7 +26,7 @@ from router.telemetry.log import Log
 from router.telemetry.log.foreign import own_words, place_of
 from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, Format, Lines
 from router.telemetry.log.writer import BOUND, FIRST, KINDS, WINDOW
-from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment
+from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.house import SAMPLE, routes
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
@@ -158,27 +158,6 @@ def test_values_in_a_sentence_stay_in_its_line() -> None:
     line = shown(event_key=bad, code=bad, request=bad, targets={bad: attempt})
     assert line.isprintable()
     assert shown(targets=bad).isprintable()
-
-
-TERMINALS = [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
-
-
-@pytest.mark.parametrize(("variables", "colored"), TERMINALS)
-def test_colours_are_for_terminals(
-    variables: dict[str, str], colored: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Levels and codes are coloured on a terminal, unless NO_COLOR or TERM=dumb is set."""
-    for name, value in ({"NO_COLOR": "", "TERM": "xterm"} | variables).items():
-        monkeypatch.setenv(name, value)
-    reader, writer = os.openpty()
-    with os.fdopen(writer, "w") as stream:
-        log = Log(stream, "console", clock=Clock())
-        log.info("event", **EVENT)
-        log.error("dead_letter", target="ledger")
-        log.close()
-    text = drawn_on(reader)
-    assert ("\x1b[31m500\x1b[0m" in text, "\x1b[31merror  \x1b[0m" in text) == (colored, colored)
-    assert ("\x1b" in text) == colored
 
 
 def test_the_time_goes_on() -> None:

@@ -37,7 +37,7 @@ class Log:
         """`stream` is stdout by default. A stream without a descriptor is written to at once."""
         stream = sys.stdout if stream is None else stream
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._lines = Lines(format, encoding, colored=_shows_colors(stream))
+        self._lines = Lines(format, encoding)
         self._sums = Sums()
         #: Gets a copy of each line, if set.
         self.tap: Tap | None = None
@@ -73,8 +73,7 @@ class Log:
         if self.takes is not None and self.takes(happening, fields):
             return None
         now = self._clock()
-        if self._sums.is_due(now):
-            self._sum_up(now)
+        self._sum_up(now)
         if self._sums.take(now, level, happening, fields):
             return None
         if self.tap is not None:
@@ -89,35 +88,26 @@ class Log:
         Called at the interpreter's exit. Only before `os._exit` it has to be called explicitly.
         """
         atexit.unregister(self.close)
-        self._sum_up(self._clock())
+        self._sum_up(self._clock(), at_end=True)
         self._out.close(timeout)
 
     def _tick(self) -> None:
         """Write the sums of a window that is over, and the number of lost lines."""
         now = self._clock()
-        if self._sums.is_due(now):
-            self._sum_up(now)
+        self._sum_up(now)
         lost = self._out.lost
         if lost > self._reported and not self._out.is_failing:
             count, self._reported = lost - self._reported, lost
             self._out.put(self._lines.line(now, "warning", "lines_lost", {"count": count}))
 
-    def _sum_up(self, now: float) -> None:
+    def _sum_up(self, now: float, *, at_end: bool = False) -> None:
+        if not at_end and not self._sums.is_due(now):
+            return
         stamp = self._lines.stamp
         for kind in self._sums.end():
             span = {"count": kind.count, "first": stamp(kind.first), "last": stamp(kind.last)}
-            fields = {**span, **kind.fields}
-            self._out.put(self._lines.line(now, kind.level, kind.happening, fields))
-
-
-def _shows_colors(stream: IO[str] | None) -> bool:
-    """Return whether the stream is a terminal, and colours are not switched off."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    try:
-        return stream is not None and stream.isatty()
-    except (AttributeError, ValueError):
-        return False
+            line = self._lines.line(now, kind.level, kind.happening, {**span, **kind.fields})
+            self._out.put(line)
 
 
 class _Stream:

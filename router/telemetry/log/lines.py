@@ -27,36 +27,25 @@ _SENTENCES = frozenset({"event", "unmatched"})
 _NEEDED = frozenset({"event_key", "code", "ms"})
 _BESIDE = frozenset({"cause", "unrecorded", "unqueued", "cut"})
 
-_DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33
-_LEVELS = {"info": 0, "warning": _YELLOW, "error": _RED}
+
+def _console_line(stamp: str, level: Level, happening: str, fields: Fields) -> str:
+    """Render a line for people."""
+    parts = [stamp, f"{level:<7}", happening]
+    if happening in _SENTENCES and fields.keys() >= _NEEDED:
+        parts.append(_sentence(fields))
+        fields = {name: value for name, value in fields.items() if name in _BESIDE}
+    parts += [f"{name}={shown(value)}" for name, value in fields.items() if value != ""]
+    return " ".join(parts).rstrip() + "\n"
 
 
-class Console:
-    """Renders lines for people."""
-
-    def __init__(self, *, colored: bool = False) -> None:
-        self._colored = colored
-
-    def line(self, stamp: str, level: Level, happening: str, fields: Fields) -> str:
-        parts = [self._in(_DIM, stamp), self._in(_LEVELS[level], f"{level:<7}"), happening]
-        if happening in _SENTENCES and fields.keys() >= _NEEDED:
-            parts.append(self._sentence(fields))
-            fields = {name: value for name, value in fields.items() if name in _BESIDE}
-        parts += [f"{name}={shown(value)}" for name, value in fields.items() if value != ""]
-        return " ".join(parts).rstrip() + "\n"
-
-    def _sentence(self, fields: Fields) -> str:
-        """Format `a.gs.cert.1 500 in 31.2 ms, request 2 of 21: ledger timeout 3000 ms`."""
-        code = shown(fields["code"]) if fields["code"] else "hung up"
-        reply = self._in(_GREEN if code == "000" else _RED, code)
-        sentence = f"{shown(fields['event_key'])} {reply} in {shown(fields['ms'])} ms"
-        if fields.get("request", 1) != 1:
-            sentence += f", request {shown(fields['request'])} of {shown(fields.get('of'))}"
-        owing = "; ".join(_owing(fields.get("targets")))
-        return f"{sentence}: {owing}" if owing else sentence
-
-    def _in(self, color: int, text: str) -> str:
-        return f"\x1b[{color}m{text}\x1b[0m" if self._colored and color else text
+def _sentence(fields: Fields) -> str:
+    """Format `a.gs.cert.1 500 in 31.2 ms, request 2 of 21: ledger timeout 3000 ms`."""
+    code = shown(fields["code"]) if fields["code"] else "hung up"
+    sentence = f"{shown(fields['event_key'])} {code} in {shown(fields['ms'])} ms"
+    if fields.get("request", 1) != 1:
+        sentence += f", request {shown(fields['request'])} of {shown(fields.get('of'))}"
+    owing = "; ".join(_owing(fields.get("targets")))
+    return f"{sentence}: {owing}" if owing else sentence
 
 
 def _owing(targets: Any) -> Iterator[str]:
@@ -155,15 +144,13 @@ class Lines:
         format: Format,
         encoding: str = "utf-8",
         *,
-        colored: bool = False,
         max_line: int = MAX_LINE,
         max_text: int = MAX_TEXT,
     ) -> None:
-        """`encoding` and `colored` are for people. JSON is ASCII."""
+        """`encoding` is for people. JSON is ASCII."""
         self.is_json = format == "json"
         self._encoding = "ascii" if format == "json" else encoding
         self._max_line, self._max_text = max_line, max_text
-        self._console = Console(colored=colored)
         #: The second of the last line, as Unix time and as text: most lines share it.
         self._second = (0, "1970-01-01T00:00:00")
 
@@ -217,7 +204,7 @@ class Lines:
         if self.is_json:
             members = {"time": stamp, "level": level, "happening": happening, **fields}
             return _quickly(members) or _ENCODER.encode(members).encode("ascii") + b"\n"
-        line = self._console.line(stamp, level, happening, fields)
+        line = _console_line(stamp, level, happening, fields)
         return line.encode(self._encoding, "backslashreplace")
 
 

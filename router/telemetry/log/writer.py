@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -171,9 +171,7 @@ class LogWriter:
             try:
                 written = os.write(self._fd, data)
             except BlockingIOError:  # another process has made it non-blocking
-                poll = select.poll()
-                poll.register(self._fd, select.POLLOUT)
-                poll.poll(TICK_EVERY * 1000)
+                time.sleep(GATHER)
             else:
                 self._torn = data[written - 1 : written] != b"\n"
                 return written
@@ -196,7 +194,7 @@ SUMMED: Final[dict[str, tuple[str, ...]]] = {
     "library": ("library", "message", "at"),
 }
 
-#: Seconds for which lines are counted before their sum is written.
+#: The length of a window, in seconds. Its sums are written when it is over.
 WINDOW: Final = 60.0
 
 #: The number of lines of one kind that are written in each window.
@@ -233,8 +231,7 @@ class Sums:
         self._lock = threading.RLock()
         self._sums: dict[tuple[str, ...], Sum] = {}
         self._kinds: Counter[str] = Counter()
-        #: Unix time of the current window; 0 if there is none.
-        self._start = self._end = 0.0
+        self._window = 0
 
     def take(self, now: float, level: Level, happening: str, fields: Fields) -> bool:
         """Count a line, if it is not to be written; return whether it was counted."""
@@ -243,7 +240,7 @@ class Sums:
             return False
         with self._lock:
             if not self._sums:
-                self._start, self._end = now, now + WINDOW
+                self._window = int(now // WINDOW)
             kind = self._sum(level, happening, {n: fields[n] for n in names if n in fields})
             if kind.left > 0:
                 kind.left -= 1
@@ -254,27 +251,24 @@ class Sums:
             return True
 
     def _sum(self, level: Level, happening: str, common: dict[str, Any]) -> Sum:
-        key = (happening, *(str(value)[:_MAX_KEY] for value in common.values()))
+        key, left = (happening, *(str(value)[:_MAX_KEY] for value in common.values())), FIRST
         if key not in self._sums and self._kinds[happening] >= KINDS:
-            key, common = (happening, "", "others"), {"others": True}
+            key, common, left = (happening, "", "others"), {"others": True}, 0
         if key not in self._sums:
             self._kinds[happening] += 1
             common = {n: v[:_MAX_KEY] if isinstance(v, str) else v for n, v in common.items()}
-            left = 0 if "others" in common else FIRST
             self._sums[key] = Sum(level, happening, common, left)
         return self._sums[key]
 
     def is_due(self, now: float) -> bool:
-        """Return whether a window is over, which it also is if the clock was set back."""
-        return self._end > 0 and not self._start <= now < self._end
+        """Return whether the window is over, which it also is if the clock was set back."""
+        return bool(self._sums) and int(now // WINDOW) != self._window
 
-    def end(self) -> Iterator[Sum]:
+    def end(self) -> list[Sum]:
         """End the window and return its sums."""
         with self._lock:
-            sums = self._sums.values()
-            self._sums, self._kinds = {}, Counter()
-            self._start = self._end = 0.0
-        return (kind for kind in sums if kind.count > 0)
+            sums, self._sums, self._kinds = self._sums, {}, Counter()
+        return [kind for kind in sums.values() if kind.count > 0]
 
 
 #: The number of lines that wait in a tap; older ones are dropped.
