@@ -207,16 +207,14 @@ class TargetMetrics:
 
     about: dict[str, str] = metric(
         "target_info",
-        "Its `owner` in routes.yaml, and its `role`: `required` if any route requires it, else "
-        "`optional`.",
+        "Its `owner` and `role`: `required` if any route requires it, else `optional`.",
     )
     attempts: Counts = metric(
         "attempts_total", "Attempts, of requests and of the queue, by reason.", _REASON
     )
     attempt_seconds: Histogram = metric(
         "attempt_duration_seconds",
-        "From the decision to send until the answer was read, including the wait for a slot, "
-        "without attempts that the router itself held back or cancelled.",
+        "From the decision to send until the answer was read, with the wait for a slot.",
         buckets=_ATTEMPT_SECONDS,
     )
     in_flight: int = metric("attempts_in_flight", "Attempts in flight.")
@@ -227,28 +225,26 @@ class TargetMetrics:
     )
     breaker: Counts = metric(
         "breaker_state",
-        "1 for the current state of the target's breaker; all 0 if it has no breaker.",
+        "1 for the state of the target's breaker; all 0 without a breaker.",
         _BREAKER,
     )
     breaker_opened: int = metric("breaker_opened_total", "Times that the target's breaker opened.")
     paused: int = metric("target_paused", "1 while it is paused, by routes.yaml or by a person.")
     failing_since: float = metric(
         "failing_since_timestamp_seconds",
-        "Time of its first failure since its last acknowledgement; 0 while it does not fail. "
-        "Attempts that the router itself held back or cancelled do not count.",
+        "Time of its first failure since its last acknowledgement; 0 while it does not fail.",
     )
     last_acknowledged: float = metric(
         "last_acknowledged_timestamp_seconds",
-        "Time of its last acknowledgement; 0 if there was none since the start.",
+        "Time of its last acknowledgement; 0 for none since the start.",
     )
     certificate_ends: float = metric(
         "certificate_expires_timestamp_seconds",
-        "Time at which the first certificate in its `tls` expires; 0 without certificates.",
+        "Time at which the first certificate in its `tls` expires; 0 without.",
     )
     avoided: int = metric(
         "duplicates_avoided_total",
-        "Retries of EBaaS that did not call it again: it had acknowledged, was queued, or an "
-        "attempt was still in flight.",
+        "Retries of EBaaS that did not call it again, because they did not have to.",
     )
     retries: Counts = metric("queue_retries_total", "Attempts of the queue, by reason.", _REASON)
     dead_letters: Counts = metric(
@@ -256,19 +252,16 @@ class TargetMetrics:
     )
     lost: int = metric(
         "lost_total",
-        "Optional deliveries that failed and are not retried, because there is no store, or "
-        "because the store was unavailable for an event of the router's own.",
+        "Optional deliveries that failed and are not retried, because there is no store.",
     )
     unsettled: Counts = metric(
         "unsettled_deliveries",
-        "Deliveries in the store that wait for EBaaS's retry (awaiting) or for the router's own "
-        "(queued), and dead letters, without those whose body was acknowledged later.",
+        "Deliveries that wait for EBaaS's retry (awaiting) or the router's (queued); dead letters.",
         _STATE,
     )
     expires_at: float | None = metric(
         "expires_timestamp_seconds",
-        "Earliest time of the last retry, by EBaaS or by the queue, of an event that still needs "
-        "the target. Absent while nothing in the store waits for the target.",
+        "Earliest time of the last retry of an event that still needs it. Absent without one.",
         first=lambda: None,
     )
 
@@ -306,8 +299,7 @@ class Metrics:
     # Callers.
     events: Counts = metric(
         "events_total",
-        "Events (callbacks that passed the schema), by the code of the reply; `gone` if the "
-        "caller had hung up.",
+        "Events (valid callbacks), by the reply's code; `gone` if the caller had hung up.",
         _CODE,
     )
     event_seconds: Histogram = metric(
@@ -315,27 +307,23 @@ class Metrics:
     )
     last_event: float = metric(
         "last_event_timestamp_seconds",
-        "Time of the last event; the time of the start before the first event.",
+        "Time of the last event; at first, of the start.",
         first=time.time,
     )
     unmatched: int = metric("unmatched_total", "Events that no route matched.")
     refused: Counts = metric(
         "refused_total",
-        "Requests that were refused before they became an event, by the code of the reply: 400 "
-        "invalid, 413 too large, 503 overloaded or draining.",
+        "Requests that were refused before they became an event, by the reply's code.",
         _REFUSED,
     )
     invalid: Counts = metric(
         "invalid_total",
-        "Callbacks that violate the contract or the operator's schema, by the first faulty field: "
-        "`body` if the body is not a JSON object, `other` for a field outside the contract.",
+        "Callbacks that violate a schema, by the first faulty field; `body` for no JSON object.",
         _FIELD,
     )
-    hung_up: int = metric(
-        "hung_up_total", "Callers that disconnected before their request was complete."
-    )
+    hung_up: int = metric("hung_up_total", "Callers that disconnected within their request.")
     faults: int = metric(
-        "faults_total", "Faults in the router: the caller got 500, and the log has the place."
+        "faults_total", "Faults in the router: the caller got 500, the log has the place."
     )
     requests_in_flight: int = metric("requests_in_flight", "Callbacks in flight.")
     requests_limit: int = metric("requests_limit", "The limit for callbacks in flight.")
@@ -345,9 +333,8 @@ class Metrics:
     )
     connections_cut: Counts = metric(
         "connections_cut_total",
-        "Connections that the router ended, by the reply: 408 too slow, 414 and 431 head too "
-        "large, 503 too many connections or unfinished bodies, 400 ambiguous HTTP; `tls`: the "
-        "handshake failed or took too long, `unread`: the peer did not read its reply.",
+        "Connections that the router ended, by the reply's code; `tls`: the handshake failed, "
+        "`unread`: the peer did not read its reply.",
         _CUT,
     )
 
@@ -355,18 +342,17 @@ class Metrics:
     reloads: Counts = metric("reloads_total", "Reloads of the configuration, by result.", _RELOAD)
     reload_successful: int = metric(
         "reload_last_successful",
-        "1 while the current content of the files is in force, 0 while it is refused.",
+        "1 while the current files are in force, 0 while they are refused.",
     )
     reload_refused: dict[str, str] = metric(
         "configuration_refused_info",
-        "The faulty files and their owners; absent while the current content is in force.",
+        "The faulty files and their owners; absent while the current files are in force.",
     )
     configuration: dict[str, str] = metric(
         "configuration_info", "The hash of the configuration in force."
     )
     configuration_since: float = metric(
-        "configuration_since_timestamp_seconds",
-        "Time at which the configuration in force was loaded.",
+        "configuration_since_timestamp_seconds", "Time at which it was loaded."
     )
 
     # The process.
@@ -375,27 +361,23 @@ class Metrics:
         "Delay of a timer on the event loop, measured four times a second.",
         buckets=_LAG_SECONDS,
     )
-    log_lines_lost: int = metric(
-        "log_lines_lost_total", "Log lines that could not be written in time."
-    )
+    log_lines_lost: int = metric("log_lines_lost_total", "Log lines that could not be written.")
     archive_lines_lost: int = metric(
-        "archive_lines_lost_total", "Lines of the archive that could not be written in time."
+        "archive_lines_lost_total", "Lines of the archive that could not be written."
     )
     build: dict[str, str] = metric(
         "build_info",
-        "The versions of the router and of Python, and whether the router is compiled.",
+        "The versions of the router and of Python, and whether it is compiled.",
         first=lambda: _BUILD,
     )
 
     # The nodes, with PostgreSQL.
     nodes: int = metric(
-        "nodes",
-        "Nodes that share the store and reported within 10 s, including this one; 0 if the store "
-        "is not PostgreSQL.",
+        "nodes", "Nodes that share the store and reported within 10 s; 0 without PostgreSQL."
     )
     configurations_differ: float = metric(
         "configurations_differ_seconds",
-        "Time since when the nodes have run different configurations; 0 if they agree.",
+        "Time since when the nodes' configurations differ; 0 if they agree.",
     )
 
     # The delivery memory and its store.
@@ -408,27 +390,24 @@ class Metrics:
     )
     never_claimed: int = metric(
         "records_never_claimed_total",
-        "Records that ended without a retry. If there are many, EBaaS does not retry, or does not "
-        "resend the same bytes.",
+        "Records without a retry. If there are many, EBaaS does not resend the same bytes.",
     )
     unrecorded: Counts = metric(
         "unrecorded_total",
-        "Events that failed and could not be recorded for their retry, by the store's error.",
+        "Events that failed and could not be recorded for their retry, by the error.",
         _ERROR,
     )
     unqueued: int = metric(
         "unqueued_total",
-        "Events that got 500 although every required target had acknowledged, because the share "
-        "of an optional target in the store was full.",
+        "Events that got 500 only because an optional target's share of the store was full.",
     )
     not_made_good: int = metric(
         "not_made_good_total",
-        "Acknowledgements that were lost, because the store was unavailable and the memory for "
-        "them full. Earlier records of their events may become dead letters.",
+        "Acknowledgements lost because the store was away: their events may become dead letters.",
     )
     oldest_unsettled: float = metric(
         "oldest_unsettled_seconds",
-        "Age of the oldest event in the store that awaits a retry or is queued; 0 without one.",
+        "Age of the oldest event that awaits a retry or is queued; 0 without one.",
     )
     store_errors: Counts = metric(
         "store_errors_total", "Failed calls of the store, by error.", _ERROR
@@ -444,7 +423,7 @@ class Metrics:
     store_bytes: int = metric("store_size_bytes", "Size of these events.")
     store_fullness: float = metric(
         "store_fullness_ratio",
-        "The fullest of the store's limits, including the targets' shares; 1 is full.",
+        "The fullest of the store's limits and the targets' shares; 1 is full.",
     )
 
     # Not metrics: for the status and the page.
