@@ -160,12 +160,8 @@ _RELOAD = Label("result", ("taken", "refused", "unchanged"))
 
 _REASON = Label("reason", tuple(map(str, Reason)))
 
-_FAILURE = Label(
-    "reason", tuple(str(reason) for reason in Reason if reason is not Reason.ACKNOWLEDGED)
-)
-
 #: How the last attempt of a dead letter ended, or why there was none.
-_DEATH = Label("reason", (*_FAILURE.values, "target_removed", "unknown"))
+_DEATH = Label("reason", (*_REASON.values[1:], "target_removed", "unknown"))
 
 _STATE = Label("state", ("awaiting", "queued", "dead"))
 

@@ -17,9 +17,8 @@ from router.model.secret import Secret
 Level = Literal["info", "warning", "error"]
 Fields = Mapping[str, Any]
 
-#: Texts that certainly need no quotes: most values.
-_PLAIN = re.compile(r"[\w.:;/+*?!@#$%&|~^<>()'-]+", re.ASCII)
-_NEEDS_QUOTES = re.compile(r'[\s="{}\[\],]')
+#: Texts that need no quotes: most values.
+_PLAIN = re.compile(r"[\w.:;/+*?!@#$%&|~^<>()'-]+")
 
 #: Happenings that a console shows as a sentence, the fields that it needs and has, and the fields
 #: shown besides. A line about a single attempt is not among them: its `code` is the target's.
@@ -68,16 +67,10 @@ def _owing(targets: Any) -> Iterator[str]:
 
 
 def shown(value: Any) -> str:
-    """Format a value on one line, without control characters, quoted if it contains blanks."""
-    if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) else _quoted(value)
-    if isinstance(value, int | float | None):
-        return str(value)
-    if isinstance(value, Mapping):
-        return "{" + " ".join([f"{shown(k)}={shown(v)}" for k, v in value.items()]) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join([shown(member) for member in value]) + "]"
-    return str(kind(value))
+    """Format a value on one line, without control characters, as JSON if it is not a plain text."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    return printable(json.dumps(value, ensure_ascii=False, default=kind))
 
 
 def kind(value: Any) -> Any:
@@ -86,14 +79,6 @@ def kind(value: Any) -> Any:
     if isinstance(value, Secret):
         return str(value)
     return dict(value) if isinstance(value, Mapping) else type(value).__name__
-
-
-def _quoted(text: str) -> str:
-    """Quote a text if it needs quotes."""
-    if not text or _NEEDS_QUOTES.search(text) or not text.isprintable():
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{printable(escaped)}"'
-    return text
 
 
 def printable(text: str) -> str:
