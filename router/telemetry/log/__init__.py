@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -44,7 +43,7 @@ class Log:
         #: Takes lines away, if set: a line for which it returns True goes nowhere else.
         self.takes: Callable[[str, Fields], bool] | None = None
         self._clock = clock
-        self._out = _outlet(stream, encoding, self._tick)
+        self._out = LogWriter(stream, encoding, self._tick)
         #: The number of lost lines reported so far.
         self._reported = 0
         atexit.register(self.close)
@@ -108,36 +107,3 @@ class Log:
             span = {"count": kind.count, "first": stamp(kind.first), "last": stamp(kind.last)}
             line = self._lines.line(now, kind.level, kind.happening, {**span, **kind.fields})
             self._out.put(line)
-
-
-class _Stream:
-    """A stream without a descriptor, for example in memory; or no stream."""
-
-    is_failing = False
-
-    def __init__(self, stream: IO[str] | None, encoding: str) -> None:
-        self._stream = stream
-        self._encoding = encoding
-        self.lost = 0
-
-    def put(self, line: bytes) -> None:
-        try:
-            if self._stream is None:
-                raise OSError
-            self._stream.write(line.decode(self._encoding))
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.lost += 1
-
-    def close(self, timeout: float) -> None:
-        """Do nothing: everything is written."""
-
-
-def _outlet(stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> LogWriter | _Stream:
-    if stream is not None:
-        try:
-            # A descriptor of its own, which nobody else can close and replace by another file.
-            return LogWriter(os.dup(stream.fileno()), tick)
-        except (AttributeError, OSError, ValueError):
-            pass
-    return _Stream(stream, encoding)

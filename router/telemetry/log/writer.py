@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import IO, Any, Final, Generic, TypeVar
 
 from router.model.event import FIELDS
 from router.telemetry.log.lines import Fields, Level, Lines, RawLine
@@ -124,17 +124,19 @@ class BatchWriter(Generic[T]):
 
 
 class LogWriter:
-    """Writes lines to a descriptor, which it owns. Thread-safe.
+    """Writes lines to a stream's descriptor. Thread-safe.
 
     Lines that the descriptor does not take, or that would have to wait too long, are lost and
-    counted.
+    counted. A stream without one, for example in memory, is written to at once.
     """
 
-    def __init__(self, fd: int, tick: Callable[[], None]) -> None:
+    def __init__(self, stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> None:
         """`tick` is called by the writing thread, at least every TICK_EVERY."""
-        self._fd = fd
+        self._stream = stream
+        self._encoding = encoding
+        self._fd = _own_descriptor(stream)
         self._lines: BatchWriter[bytes] = BatchWriter(
-            "log", self._write, tick, lambda: os.close(fd), bound=BOUND, gather=GATHER
+            "log", self._write, tick, lambda: os.close(self._fd), bound=BOUND, gather=GATHER
         )
         self._unwritten = 0
         #: Whether the last write failed.
@@ -148,12 +150,22 @@ class LogWriter:
         return self._lines.refused + self._unwritten
 
     def put(self, line: bytes) -> None:
-        """Queue a line, which includes its end. Returns at once."""
-        self._lines.put(line, len(line))
+        """Write a line, which includes its end. Returns at once."""
+        if self._fd >= 0:
+            self._lines.put(line, len(line))
+            return
+        try:
+            if self._stream is None:
+                raise OSError
+            self._stream.write(line.decode(self._encoding))
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._unwritten += 1
 
     def close(self, timeout: float) -> None:
         """Refuse further lines, and wait up to `timeout` seconds until the rest is written."""
-        self._lines.close(timeout)
+        if self._fd >= 0:
+            self._lines.close(timeout)
 
     def _write(self, lines: list[bytes]) -> None:
         rest = b"".join([b"\n", *lines] if self._torn else lines)
@@ -175,6 +187,15 @@ class LogWriter:
             else:
                 self._torn = data[written - 1 : written] != b"\n"
                 return written
+
+
+def _own_descriptor(stream: IO[str] | None) -> int:
+    """Return a descriptor of the stream that nobody else can close and replace by another file; -1
+    if it has none."""
+    try:
+        return -1 if stream is None else os.dup(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return -1
 
 
 #: The happenings that are summed up, and the fields in which lines of one kind agree. All others,
