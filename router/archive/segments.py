@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
 from secrets import token_hex
-from typing import IO
 
 from router.model.errors import why_not
 
@@ -28,21 +26,8 @@ else:
 #: compresses a gigabyte a second.
 _LEVEL = 1
 
-#: Bytes compressed at a time. Between pieces the thread waits for the interpreter, which takes the
-#: loop longer than the compression if pieces are small.
-_PIECE = 1024 * 1024
-
 #: Bytes of a damaged segment expanded at a time, so that the text before the damage is not lost.
 _PART = 256 * 1024
-
-
-def compress(text: FileIO, into: IO[bytes]) -> None:
-    """Compress a file. Raises OSError."""
-    compressor = zstd.ZstdCompressor(_LEVEL)
-    piece = memoryview(bytearray(_PIECE))
-    while size := text.readinto(piece):
-        into.write(compressor.compress(piece[:size]))
-    into.write(compressor.flush())
 
 
 def expanded(data: bytes) -> tuple[bytes, bool]:
@@ -407,19 +392,17 @@ class SegmentStore:
         lines are read for their times."""
         path, first = segment.path, segment.first
         is_done = any(self._folder.glob(f"*-{segment.token}.jsonl.zst"))
-        if not is_done and path.stat().st_size:
+        if not is_done and (text := path.read_bytes()):
             if last is None:
-                lines = path.read_bytes().split(b"\n")
-                first, last = span(lines) or (first, max(first, path.stat().st_mtime))
+                first, last = span(text.split(b"\n")) or (first, max(first, path.stat().st_mtime))
             # The last time is rounded up: no line is younger.
             name = f"{_stamp(first)}-{_stamp(last + 0.002)}-{segment.token}.jsonl.zst"
-            finished = self._folder / name
-            part = finished.with_suffix(".part")
+            part = (self._folder / name).with_suffix(".part")
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(fd, "wb") as file, path.open("rb", buffering=0) as text:
-                    compress(text, file)
-                part.rename(finished)
+                with os.fdopen(fd, "wb") as file:
+                    file.write(zstd.compress(text, _LEVEL))
+                part.rename(self._folder / name)
             except OSError:
                 part.unlink(missing_ok=True)
                 raise
