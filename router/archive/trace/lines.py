@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, Literal, NotRequired, TypedDict, cast, get_type_hints
+from functools import cache
+from typing import Any, Final, Literal, NotRequired, TypedDict, get_type_hints
 
 from router.model.event import FIELDS, SUCCESS, Event
 from router.telemetry.log.lines import stamp
@@ -164,11 +165,6 @@ def has_failed(result: AtTargetView) -> bool:
     return result["reason"] not in ("", "acknowledged")
 
 
-def at_target(target: str, **fields: Any) -> AtTargetView:
-    """Return a result with these fields, the others empty."""
-    return cast("AtTargetView", {**_members(AtTargetView, {}), "target": target, **fields})
-
-
 def parse_line(text: bytes) -> EventLine | None:
     """Parse a line; None if it is not about an event. Raises ValueError."""
     try:
@@ -179,9 +175,9 @@ def parse_line(text: bytes) -> EventLine | None:
             case "event" | "unmatched":
                 return _request(fields)
             case "retried" | "dead_letter" | "lost" as kind:
-                at, members = time_of(_text(fields.get("time"))), _members(LateView, fields)
-                view = {**members, "what": kind, "at": stamp(at)}
-                return LateAttempt(at, _text(fields.get("event_id")), cast("LateView", view))
+                at = time_of(_text(fields.get("time")))
+                view = view_of(LateView, fields, what=kind, at=stamp(at))
+                return LateAttempt(at, _text(fields.get("event_id")), view)
         return None
     except (OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
@@ -190,19 +186,20 @@ def parse_line(text: bytes) -> EventLine | None:
 def _request(line: Mapping[str, Any]) -> CallerInfo:
     at, targets = time_of(_text(line.get("time"))), line.get("targets")
     results = targets.items() if isinstance(targets, dict) else ()
-    view = {
-        **_members(RequestView, line),
-        "what": "request" if line["happening"] == "event" else "unmatched",
-        "at": stamp(at),
-        "targets": [
-            {**_members(AtTargetView, result if isinstance(result, dict) else {}), "target": name}
+    view = view_of(
+        RequestView,
+        line,
+        what="request" if line["happening"] == "event" else "unmatched",
+        at=stamp(at),
+        targets=[
+            view_of(AtTargetView, result if isinstance(result, dict) else {}, target=name)
             for name, result in results
         ],
-    }
+    )
     return CallerInfo(
         at,
         _text(line.get("event_id")),
-        cast("RequestView", view),
+        view,
         digest=_text(line.get("body")),
         bytes=_whole(line.get("bytes")),
         body=_body(line.get("payload")),
@@ -249,14 +246,13 @@ _READERS: Final[Mapping[Any, Callable[[Any], Any]]] = {
     bool: lambda value: value is True,
 }
 
-_MEMBERS: Final = {
-    view: [
-        (name, _READERS[kind]) for name, kind in get_type_hints(view).items() if kind in _READERS
-    ]
-    for view in (AtTargetView, RequestView, LateView)
-}
+
+@cache
+def _readers(view: Any) -> Mapping[str, Callable[[Any], Any]]:
+    kinds = get_type_hints(view).items()
+    return {name: _READERS[kind] for name, kind in kinds if kind in _READERS}
 
 
-def _members(view: Any, line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a view that a line has under the same names."""
-    return {name: read(line.get(name)) for name, read in _MEMBERS[view]}
+def view_of(view: Any, line: Mapping[str, Any], **fields: Any) -> Any:
+    """Return a view of a line, which has its members under the same names, with these fields."""
+    return {name: read(line.get(name)) for name, read in _readers(view).items()} | fields

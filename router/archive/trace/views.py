@@ -1,10 +1,8 @@
-"""Events as JSON: a TypedDict for each form, and the functions that make them. The story of one
-event joins its steps in the archive and in the store.
+"""Events found in the archive and in the store, and their stories, as JSON: a TypedDict for each
+form, and the functions that make them.
 
-Times of matches and steps are to the millisecond, as in the archive's lines. `what` tells which
-form a match or a step has. See also `store/views.py`.
-
-Finding events in the archive and in the store, as one list with the newest first.
+Times of matches and steps are to the millisecond, as in the archive's lines. The member `what` is
+the form of a match or a step. See also `store/views.py`.
 """
 
 from __future__ import annotations
@@ -22,8 +20,8 @@ from router.archive.trace.lines import (
     LateAttempt,
     LateView,
     RequestView,
-    at_target,
     name_of,
+    view_of,
 )
 from router.model.event import SUCCESS
 from router.store.admin import Admin, Dossier, Entry, Selection, Verb, paused
@@ -88,8 +86,12 @@ async def _newest(
     for event in sorted([*fitting, *candidates], key=lambda event: event.at, reverse=True):
         if len(newest) == limit:
             break
-        if event.event_id in known or await _fits(admin, question, event):
-            newest.append(event)
+        if event.event_id not in known:
+            # The store cannot tell which field the text is in, and which target's code it is.
+            dossier = await admin.dossier(event.event_id)
+            if dossier is None or not question.fits(caller_info(dossier)):
+                continue
+        newest.append(event)
     return newest
 
 
@@ -125,39 +127,28 @@ def _event(entries: list[Entry]) -> KeptStory:
     return KeptStory(last, entries[0].event_id, entries[0].event_key, tuple(entries))
 
 
-async def _fits(admin: Admin, question: Question, event: KeptStory) -> bool:
-    """Check what the store cannot: which field the text is in, and which target's code it is."""
-    dossier = await admin.dossier(event.event_id)
-    return dossier is not None and question.fits(caller_info(dossier))
-
-
 def caller_info(dossier: Dossier) -> CallerInfo:
     """Return an event of the store in the form of a line."""
     record, letter = dossier.record, dossier.letter
     results = [
-        at_target(entry.row.target, reason=entry.row.reason, skipped=entry.row.state)
-        for entry in dossier.entries
+        view_of(AtTargetView, {}, target=e.row.target, reason=e.row.reason, skipped=e.row.state)
+        for e in dossier.entries
     ]
-    results += [
-        at_target(target, reason=a.reason, status=a.status, code=a.code)
-        for target, attempts in dossier.attempts.items()
-        for a in (tried.attempt for tried in attempts)
-    ]
-    view: RequestView = {
-        "what": "request",
-        "at": stamp(record.replied_at),
-        "event_key": letter.event.event_key,
-        "request_id": letter.request_id,
-        "code": SUCCESS if record.stage is Stage.CLOSED else "500",
-        "ms": None,
-        "request": record.requests,
-        "of": None,
-        "cause": "",
-        "unrecorded": "",
-        "unqueued": False,
-        "routes": [],
-        "targets": results,
-    }
+    for target, attempts in dossier.attempts.items():
+        for a in (tried.attempt for tried in attempts):
+            result = {"target": target, "reason": a.reason, "status": a.status, "code": a.code}
+            results.append(view_of(AtTargetView, result))
+    view = view_of(
+        RequestView,
+        {},
+        what="request",
+        at=stamp(record.replied_at),
+        event_key=letter.event.event_key,
+        request_id=letter.request_id,
+        code=SUCCESS if record.stage is Stage.CLOSED else "500",
+        request=record.requests,
+        targets=results,
+    )
     return CallerInfo(
         record.replied_at,
         record.event_id,
@@ -362,20 +353,18 @@ def _missed(dossier: Dossier, lines: Sequence[EventLine]) -> Iterator[MissedView
             if any(_is_about(line, target, tried) for line in lines):
                 continue
             a = tried.attempt
-            result = at_target(
-                target,
-                **{
-                    name: getattr(a, name) for name in ("reason", "status", "code", "msg", "detail")
-                },
+            words = ("reason", "status", "code", "msg", "detail")
+            yield view_of(
+                MissedView,
+                {},
+                what="attempt",
+                at=stamp(a.at),
+                request=tried.request or None,
+                retry=tried.retry or None,
+                target=target,
                 ms=round(a.seconds * 1000, 1),
+                **{name: getattr(a, name) for name in words},
             )
-            yield {
-                "what": "attempt",
-                "at": stamp(a.at),
-                "request": tried.request or None,
-                "retry": tried.retry or None,
-                **result,
-            }
 
 
 def _is_about(line: EventLine, target: str, tried: Tried) -> bool:
