@@ -9,14 +9,12 @@ import shutil
 import signal
 import stat
 import subprocess
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
-from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
@@ -33,7 +31,7 @@ from tests.support.archived import event_line as line_of
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.house import routes
-from tests.support.serving import Serving, always, body, name_of, serving, states, target
+from tests.support.serving import Serving, always, body, name_of, serving, target
 from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
 
@@ -108,19 +106,6 @@ def test_each_event_has_a_line_with_its_body_byte_for_byte(tmp_path: Path) -> No
         assert first == router.lines("event")[0]
         assert router.lines("event")[1]["cut"] == ["event_key"]
     assert ("cut" in second, second["event_key"]) == (False, long)
-
-
-def test_a_line_is_plain_ascii_whatever_a_body_has_in_it(tmp_path: Path) -> None:
-    """A body cannot end its line, or send commands to a terminal."""
-    hostile = "\x1b[2J\u202e\x00\x9b\r\n\u2028\x7f" * 10
-    with writing(tmp_path) as archive:
-        archive.put("info", "event", {"msg": hostile}, body=hostile.encode())
-    (segment,) = found(tmp_path)
-    text, _ = segment.read()
-    assert text.isascii()
-    assert text.decode().rstrip("\n").isprintable()
-    assert text.count(b"\n") == 1
-    assert json.loads(text)["payload"] == hostile
 
 
 def test_what_becomes_of_an_event_later_has_its_lines_too(tmp_path: Path) -> None:
@@ -201,19 +186,6 @@ def test_only_its_user_may_read_it(tmp_path: Path) -> None:
 # Limits of size and time.
 
 
-def test_full_segments_are_compressed(tmp_path: Path) -> None:
-    """The open segment is plain text; finished ones are compressed."""
-    store = SegmentStore(tmp_path, 4 * MIB, 60.0)
-    lines = b'{"time":"%s","same":1}\n' % stamp(time.time()).encode() * 30_000
-    store.append(lines.splitlines(keepends=True))
-    store.append([b"one more\n"])
-    newest, full = found(tmp_path)
-    assert newest.path.suffix == ".jsonl"
-    assert full.path.suffix == ".zst"
-    assert full.path.stat().st_size < MIB / 100
-    assert full.read() == (lines, True)
-
-
 def test_no_limit_is_passed_while_a_segment_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,20 +220,6 @@ def test_no_line_is_kept_for_much_longer_than_it_may(tmp_path: Path) -> None:
         oldest = min(line["time"] for line in between(tmp_path, 0, clock[0]))
         ages.append(clock[0] - datetime.fromisoformat(oldest).timestamp())
     assert 1000 - 60 <= max(ages) <= 1000 + 100 + 2 * 60
-
-
-def test_the_age_of_a_segment_is_that_of_its_last_line(tmp_path: Path) -> None:
-    """A segment is kept until its last line is too old."""
-    now = the_hour()
-    clock = [now]
-    store = SegmentStore(tmp_path, 4 * MIB, 36_000.0, now=lambda: clock[0])
-    for offset in (0, 3000):
-        clock[0] = now + offset
-        store.append([at(clock[0])])
-    for later, left in ((37_000, 2), (38_900, 2), (39_100, 0)):
-        clock[0] = now + later
-        store.tidy()
-        assert len(between(tmp_path, 0, clock[0])) == left
 
 
 @pytest.mark.parametrize("keep", [30 * 86400.0, 7200.0])
@@ -561,64 +519,6 @@ def appended(store: SegmentStore, lines: bytes) -> bool:
 def free(disk: Path) -> int:
     known = os.statvfs(disk)
     return known.f_bavail * known.f_frsize
-
-
-def test_the_archive_does_not_take_the_stores_room(tmp_path: Path, disks: Disks) -> None:
-    """Archive and store share a disk that is too small for all events. Events with something to
-    queue still get `000`, because the store always has room."""
-    disk, random = disks.tmpfs(64), Random(3)
-
-    def of_audit(name: str, _: str) -> str:
-        return "700" if name.startswith("queued") else "000"
-
-    options, queue = ["--archive-max-bytes", "1GiB"], {"retries": 1, "waits": ["1h"]}
-    with (
-        target() as ledger,
-        target(of_audit) as audit,
-        serving(
-            tmp_path, {"ledger": ledger}, {"audit": audit}, disk / "store.db", options, queue=queue
-        ) as router,
-    ):
-        for number in range(400):
-            kind = "queued" if number % 40 == 0 else "fine"
-            assert router.post(f"{kind} {random.randbytes(200_000).hex()}") == "000"
-        kept = states(disk / "store.db")
-        assert sum(name.startswith("queued") for name in kept) == 10
-        assert free(disk) > 20 * MIB
-
-
-def test_lines_that_could_not_be_written_leave_their_place(tmp_path: Path) -> None:
-    """Lost lines do not count towards the bound: later lines are accepted."""
-    (tmp_path / "archive").write_text("in the way")
-    archive = Archive(SegmentStore(tmp_path / "archive", 256 * MIB, 60.0), lambda *_: None)
-    archive.start()
-    content = bytes(1_000_000)
-    for number in range(2 * ARCHIVE_BOUND // len(content)):
-        archive.put("info", "event", {}, b"{}\n", content)
-        wait_until(partial(_has_lost, archive, number + 1))
-    assert archive.why == "io"
-    (tmp_path / "archive").unlink()
-    archive.put("info", "event", {"number": 1})
-    archive.close(PATIENCE)
-    assert len(archived(tmp_path / "archive")) == 1
-
-
-def _has_lost(archive: Archive, lines: int) -> bool:
-    return archive.lost == lines
-
-
-def test_a_disk_that_hangs_costs_a_bounded_memory(tmp_path: Path) -> None:
-    """Lines beyond the bound are lost at once, and counted."""
-    is_back = threading.Event()
-    store = SegmentStore(tmp_path, MIB, 60.0, now=lambda: is_back.wait(PATIENCE) * time.time())
-    archive = Archive(store, lambda *_: None)
-    sent, content = 1000, bytes(100_000)
-    for _ in range(sent):
-        archive.put("info", "event", {}, b"{}\n", content)
-    assert archive.why == "slow"
-    assert 0 < sent - archive.lost <= ARCHIVE_BOUND / len(content)
-    is_back.set()
-    archive.close(PATIENCE)
 
 
 def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
