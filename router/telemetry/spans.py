@@ -67,40 +67,36 @@ class Spans:
     def around(self, callbacks: Asgi, path: str) -> Asgi:
         """Wrap an application: each request has a span, from its head to the end of the reply,
         which the application sees as the trace context. `path` is what spans show of the path."""
-        return partial(self._serve, callbacks, path)
 
-    async def _serve(
-        self, callbacks: Asgi, path: str, scope: Scope, receive: Any, send: Any
-    ) -> None:
-        # Other values would make the propagators raise.
-        headers = [field for field in scope["headers"] if field[1].isascii()]
-        carrier = {n.decode(): value.decode() for n, value in headers if n in self._fields}
-        parent = get_global_textmap().extract(carrier)
-        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-        span = self._tracer.start_span(f"{method} {path}", parent, trace.SpanKind.SERVER)
-        if span.is_recording():
+        async def serve(scope: Scope, receive: Any, send: Any) -> None:
+            # Other values would make the propagators raise.
+            headers = [field for field in scope["headers"] if field[1].isascii()]
+            carrier = {n.decode(): value.decode() for n, value in headers if n in self._fields}
+            parent = get_global_textmap().extract(carrier)
+            method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+            span = self._tracer.start_span(f"{method} {path}", parent, trace.SpanKind.SERVER)
             agent = dict(headers).get(b"user-agent", b"").decode()
             span.set_attributes(_of_request(scope, method, path, agent))
 
-        async def noted(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                span.set_attribute("http.response.status_code", message["status"])
-                if message["status"] >= 500:
-                    _fail(span, str(message["status"]), "")
-            await send(message)
+            async def noted(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    span.set_attribute("http.response.status_code", message["status"])
+                    if message["status"] >= 500:
+                        _fail(span, str(message["status"]), "")
+                await send(message)
 
-        context = span.get_span_context()
-        own = (_traceparent(context), context.trace_state.to_header())
-        fields = [field for field in scope["headers"] if field[0] not in _CONTEXT]
-        fields += [(name, text.encode("ascii")) for name, text in zip(_CONTEXT, own, strict=True)]
-        with trace.use_span(
-            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-        ):
-            try:
-                await callbacks({**scope, "headers": fields}, receive, noted)
-            except BaseException as error:
-                _fail(span, type(error).__name__, "")
-                raise
+            fields = [field for field in scope["headers"] if field[0] not in _CONTEXT]
+            fields += [(n.encode(), text.encode("ascii")) for n, text in _context(span).items()]
+            with trace.use_span(
+                span, end_on_exit=True, record_exception=False, set_status_on_exception=False
+            ):
+                try:
+                    await callbacks({**scope, "headers": fields}, receive, noted)
+                except BaseException as error:
+                    _fail(span, type(error).__name__, "")
+                    raise
+
+        return serve
 
     def attempt(
         self, target: str, url: str, letter: OutboundEvent
@@ -115,10 +111,10 @@ class Spans:
         if not request.get_span_context().is_valid:
             carrier = {"traceparent": letter.traceparent, "tracestate": letter.tracestate}
             parent = _W3C.extract(carrier)
-        elif request.is_recording():
+        else:
             request.set_attributes(_of_message(letter))
         span = self._tracer.start_span(f"send {target}", parent, trace.SpanKind.CLIENT)
-        letter = letter.replace(traceparent=_traceparent(span.get_span_context()))
+        letter = letter.replace(traceparent=_context(span)["traceparent"])
         if not span.is_recording():
             return letter, None
         span.set_attributes(_of_attempt(target, url, letter))
@@ -132,8 +128,11 @@ class Spans:
         ending.join(timeout)
 
 
-def _traceparent(context: trace.SpanContext) -> str:
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+def _context(span: trace.Span) -> dict[str, str]:
+    """Return the headers of a trace context whose parent is this span."""
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, trace.set_span_in_context(span))
+    return carrier
 
 
 def _end(span: trace.Span, flight: Any) -> None:
