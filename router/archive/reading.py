@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from router.archive.segments import Segment, found, time_of
+from router.archive.segments import Segment, segments_in, time_of
 from router.archive.trace.lines import CallerInfo, EventLine, name_of, parse_line, visible
 from router.routing.index import Glob, GlobInvalid
 from router.telemetry.log.lines import stamp, utc
@@ -243,7 +243,7 @@ class Sources:
             return
         earliest = b"" if since is None else _mark(since)
         latest = _mark(until)
-        segments = found(self._archive)
+        segments = segments_in(self._archive)
         self.start = min((segment.first for segment in segments), default=None)
         segments = [s for s in segments if _mark(s.first) < latest and _mark(s.last) >= earliest]
         if oldest_first:
@@ -270,7 +270,7 @@ class Sources:
             return None
         codes, targets = Counter[str](), Counter[str]()
         later = Counter({"retried": 0, "dead_letter": 0, "lost": 0})
-        segments, size, text_size, bodies = found(self._archive), 0, 0, 0
+        segments, size, text_size, bodies = segments_in(self._archive), 0, 0, 0
         for segment, text in self._texts(segments):
             size += segment.size
             text_size += len(text)

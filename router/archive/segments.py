@@ -30,7 +30,7 @@ _LEVEL = 1
 _PART = 256 * 1024
 
 
-def expanded(data: bytes) -> tuple[bytes, bool]:
+def decompressed(data: bytes) -> tuple[bytes, bool]:
     """Return the text that can be expanded, and whether that is all of it."""
     with suppress(zstd.ZstdError):
         return zstd.decompress(data), data != b""
@@ -123,7 +123,7 @@ class Segment:
             # It has been finished since it was found.
             path = next(path.parent.glob(f"*-{self.token}.jsonl.zst"), path)
         try:
-            text, is_whole = expanded(path.read_bytes())
+            text, is_whole = decompressed(path.read_bytes())
         except FileNotFoundError:
             return b"", True
         return text if is_whole else _whole_lines(text), is_whole
@@ -133,7 +133,7 @@ def _whole_lines(text: bytes) -> bytes:
     return text[: text.rfind(b"\n") + 1]
 
 
-def found(folder: Path) -> list[Segment]:
+def segments_in(folder: Path) -> list[Segment]:
     """Return every segment, the one with the newest lines first; none if there is no folder.
     Raises OSError."""
     # By token, because a crash may leave a finished segment beside the open one it was made of.

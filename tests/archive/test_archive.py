@@ -23,7 +23,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from router.archive.segments import SegmentStore, found
+from router.archive.segments import SegmentStore, segments_in
 from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between
@@ -205,7 +205,7 @@ def test_no_limit_is_passed_while_a_segment_is_finished(
         store.append([b'{"time":"%s","x":"%s"}\n' % (stamp(time.time()).encode(), text)])
         peaks.append(size_of(tmp_path))
     assert MIB // 2 < max(peaks) <= MIB
-    assert text in found(tmp_path)[0].read()[0]
+    assert text in segments_in(tmp_path)[0].read()[0]
 
 
 def test_no_line_is_kept_for_much_longer_than_it_may(tmp_path: Path) -> None:
@@ -272,17 +272,17 @@ def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
     written = [(-10, 0), (-9, 1), (-3609, -3600), (-3608, -3600), (-8, 3), (-3607, -3598)]
     for event_line, at in written:
         clock[0] = now + at
-        store.append([lines.line(now + event_line, "info", "event", {"told": event_line})])
+        store.append([lines.line(now + event_line, "info", "event", {"after": event_line})])
     store.close()
     for _ in range(2):
         for event_line, _at in written:
             lines_then = between(tmp_path, now + event_line, now + event_line + 0.5)
-            assert [line["told"] for line in lines_then] == [event_line]
-        assert [line["told"] for line in archived(tmp_path)] == sorted(
+            assert [line["after"] for line in lines_then] == [event_line]
+        assert [line["after"] for line in archived(tmp_path)] == sorted(
             event_line for event_line, _ in written
         )
         SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0).tidy()
-    assert all(segment.last is not None for segment in found(tmp_path))
+    assert all(segment.last is not None for segment in segments_in(tmp_path))
 
 
 def test_a_clock_that_jumps_back_within_a_segment_hides_no_line(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_clock_that_jumps_back_within_a_segment_hides_no_line(tmp_path: Path) 
     for after in (0, 20, 5):
         store.append([lines.line(now + after, "info", "event", {"after": after})])
     store.turn()
-    (segment,) = found(tmp_path)
+    (segment,) = segments_in(tmp_path)
     assert segment.last is not None
     for after in (0, 20, 5):
         lines_then = between(tmp_path, now + after, now + after + 0.5)
@@ -322,13 +322,13 @@ def test_an_archive_of_0_2_0_is_read_and_ends(tmp_path: Path) -> None:
     finished.rename(tmp_path / re.sub("-[0-9]{10}-", "-", finished.name))
     first = finished.name.partition("-")[0]
     (tmp_path / f"{first}-0123abcd.jsonl").write_bytes(at(clock[0] - 30))
-    assert [segment.read()[0] for segment in found(tmp_path)] == [at(clock[0] - 30)] * 2
+    assert [segment.read()[0] for segment in segments_in(tmp_path)] == [at(clock[0] - 30)] * 2
     store.append([at(clock[0])])
-    assert "-0000000001-" in found(tmp_path)[0].path.name
+    assert "-0000000001-" in segments_in(tmp_path)[0].path.name
     store.turn()
     clock[0] += 45
     store.tidy()
-    assert [segment.read()[0] for segment in found(tmp_path)] == [at(clock[0] - 45)]
+    assert [segment.read()[0] for segment in segments_in(tmp_path)] == [at(clock[0] - 45)]
 
 
 def test_the_next_process_finishes_abandoned_segments(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_the_next_process_finishes_abandoned_segments(tmp_path: Path) -> None:
     living.append([b"living\n"])
     next_one.tidy()
     living.append([b"lives\n"])
-    assert [(each.last is None, each.read()[0]) for each in found(tmp_path)] == [
+    assert [(each.last is None, each.read()[0]) for each in segments_in(tmp_path)] == [
         (True, b"living\nlives\n"),
         (False, b"gone\n"),
     ]
@@ -349,11 +349,11 @@ def test_a_crash_while_a_segment_is_finished_doubles_nothing(tmp_path: Path) -> 
     """The process is killed after compressing the segment and before deleting the open one."""
     store = SegmentStore(tmp_path, 4 * MIB, 60.0)
     store.append([b"once\n"])
-    (segment,) = found(tmp_path)
+    (segment,) = segments_in(tmp_path)
     content = segment.path.read_bytes()
     store.turn()
     segment.path.write_bytes(content)
-    assert [each.read()[0] for each in found(tmp_path)] == [b"once\n"]
+    assert [each.read()[0] for each in segments_in(tmp_path)] == [b"once\n"]
     SegmentStore(tmp_path, 4 * MIB, 60.0).tidy()
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -489,20 +489,20 @@ def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks
     for number in range(300):
         store.append(noise(MIB // 5, number))
         assert free(disk) >= 10 * MIB
-    segments = found(disk / "archive")
+    segments = segments_in(disk / "archive")
     assert size_of(disk / "archive") > 6 * MIB
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(5 * MIB))
     wait_until(lambda: appended(store, b"more\n"))
     assert free(disk) >= 10 * MIB
-    assert segments[0] in found(disk / "archive")
-    assert segments[-1] not in found(disk / "archive")
+    assert segments[0] in segments_in(disk / "archive")
+    assert segments[-1] not in segments_in(disk / "archive")
     while ballast.stat().st_size < 18 * MIB:
         with ballast.open("ab") as more:
             more.write(bytes(MIB))
         appended(store, b"more\n")
     wait_until(lambda: not appended(store, b"no more\n"))
-    assert {segment.last for segment in found(disk / "archive")} <= {None}
+    assert {segment.last for segment in segments_in(disk / "archive")} <= {None}
     ballast.unlink()
     wait_until(lambda: appended(store, b"once more\n"))
 
@@ -561,7 +561,7 @@ def test_garbled_segments_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     store = SegmentStore(tmp_path, 64 * MIB, 60.0)
     store.append(noise(4 * MIB))
     store.turn()
-    (segment,) = found(tmp_path)
+    (segment,) = segments_in(tmp_path)
     whole, content = segment.read()[0], segment.path.read_bytes()
     segment.path.write_bytes(content[: len(content) // 2])
     text, is_whole = segment.read()

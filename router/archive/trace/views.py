@@ -34,7 +34,7 @@ _PAGE, _CANDIDATES = 500, 1000
 
 
 @dataclass(frozen=True, slots=True)
-class KeptStory:
+class StoredEvent:
     """An event in the store, with the deliveries that fit a question."""
 
     at: float
@@ -44,7 +44,7 @@ class KeptStory:
 
 
 #: A line or an event that fits.
-Match = EventLine | KeptStory
+Match = EventLine | StoredEvent
 
 
 async def matches(
@@ -54,17 +54,17 @@ async def matches(
     the archive, which are read during the iteration. An event may come several times.
 
     Raises StoreFailed; the iteration raises OSError."""
-    stored = await kept(admin, question, limit) if admin is not None else ()
+    stored = await stored_events(admin, question, limit) if admin is not None else ()
     return heapq.merge(sources.look(question), stored, key=lambda match: match.at, reverse=True)
 
 
 # The store.
 
 
-async def kept(admin: Admin, question: Question, limit: int) -> list[KeptStory]:
+async def stored_events(admin: Admin, question: Question, limit: int) -> list[StoredEvent]:
     """Return the newest events that fit, up to `limit`. Raises StoreFailed."""
-    fitting: list[KeptStory] = []
-    candidates: list[KeptStory] = []
+    fitting: list[StoredEvent] = []
+    candidates: list[StoredEvent] = []
     async for event in _candidates(admin, question):
         candidates.append(event)
         if len(candidates) == _CANDIDATES:
@@ -77,12 +77,12 @@ async def _newest(
     admin: Admin,
     question: Question,
     limit: int,
-    fitting: list[KeptStory],
-    candidates: list[KeptStory],
-) -> list[KeptStory]:
+    fitting: list[StoredEvent],
+    candidates: list[StoredEvent],
+) -> list[StoredEvent]:
     """Return the newest of both lists. A candidate is read as a whole only if it is among them."""
     known = {event.event_id for event in fitting}
-    newest: list[KeptStory] = []
+    newest: list[StoredEvent] = []
     for event in sorted([*fitting, *candidates], key=lambda event: event.at, reverse=True):
         if len(newest) == limit:
             break
@@ -95,7 +95,7 @@ async def _newest(
     return newest
 
 
-async def _candidates(admin: Admin, question: Question) -> AsyncIterator[KeptStory]:
+async def _candidates(admin: Admin, question: Question) -> AsyncIterator[StoredEvent]:
     """Yield the events that may fit, in the order of recording."""
     entries: list[Entry] = []
     async for page in admin.pages(_selection(question), _PAGE):
@@ -122,9 +122,9 @@ def _selection(question: Question) -> Selection:
     )
 
 
-def _event(entries: list[Entry]) -> KeptStory:
+def _event(entries: list[Entry]) -> StoredEvent:
     last = max(entry.changed_at for entry in entries)
-    return KeptStory(last, entries[0].event_id, entries[0].event_key, tuple(entries))
+    return StoredEvent(last, entries[0].event_id, entries[0].event_key, tuple(entries))
 
 
 def caller_info(dossier: Dossier) -> CallerInfo:
@@ -165,7 +165,7 @@ def table(newest: Iterable[Match], limit: int) -> tuple[list[Match], bool]:
     """Return the newest match of each of the first `limit` events, and whether there are more."""
     rows: dict[str, Match] = {}
     for match in newest:
-        name = match.event_id if isinstance(match, KeptStory) else name_of(match)
+        name = match.event_id if isinstance(match, StoredEvent) else name_of(match)
         if len(rows) == limit and name not in rows:
             return [*rows.values()], True
         rows.setdefault(name, match)
@@ -260,7 +260,7 @@ def match_view(match: Match, *, body: bool) -> MatchView:
             return view
         case LateAttempt():
             return {"kind": "match", "event_id": match.event_id, **match.view}
-        case KeptStory():
+        case StoredEvent():
             return {
                 "kind": "match",
                 "event_id": match.event_id,
