@@ -315,9 +315,8 @@ def _role(target: str, route: Route) -> Role | None:
 
 def _reach(config: Config, args: argparse.Namespace) -> _Reach | None:
     """Match the last archived events; None without an archive. Raises OSError."""
-    from router.archive.reading import Sources
+    from router.archive.reading import Question, Sources
     from router.archive.trace.lines import CallerInfo
-    from router.archive.trace.question import Question
 
     archive = read_archive(args)
     if archive is None:
