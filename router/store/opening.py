@@ -137,10 +137,9 @@ async def open_store(
             return NoStore()
         case Database() as database:
             # Only a router with PostgreSQL waits for the import of psycopg; likewise below.
-            from router.store.postgres.connection import DatabaseAddress
             from router.store.postgres.store import PostgresStore
 
-            return await PostgresStore.open(DatabaseAddress.of(database), limits)
+            return await PostgresStore.open(database, limits)
         case path:
             from router.store.sqlite.store import SqliteStore
 
@@ -157,9 +156,8 @@ async def look_into(
     file that another process owns, unless it is `read_only`."""
     if isinstance(store, Database):
         from router.store.postgres.admin import PostgresAdmin
-        from router.store.postgres.connection import DatabaseAddress
 
-        return await PostgresAdmin.open(DatabaseAddress.of(store), limits)
+        return await PostgresAdmin.open(store, limits)
     from router.store.sqlite.admin import SqliteAdmin
 
     return await SqliteAdmin.open(store, limits, read_only=read_only)

@@ -15,9 +15,9 @@ import pytest
 
 from router.model.errors import StartFailed
 from router.ops.heartbeat import Heartbeat
-from router.store.postgres.connection import SCHEMA, DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import FORGOTTEN, GONE, Node, StoreLimits, Trouble
+from router.store.url import SCHEMA, parse_database
 from router.telemetry.metrics import Metrics
 from tests.support.command import one_line, run
 from tests.support.inprocess import Ran, ran
@@ -190,7 +190,7 @@ def node(name: str, config: str) -> Node:
 
 @asynccontextmanager
 async def opened(database: Database) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+    store = await PostgresStore.open(parse_database(database.dsn), LIMITS)
     try:
         yield store
     finally:
@@ -276,7 +276,7 @@ async def test_the_password_may_be_in_a_passfile(tmp_path: Path, database: Datab
     file = tmp_path / "pgpass"
     file.touch(0o600)
     url = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
-    address = DatabaseAddress.parse(f"{url}?passfile={file}")
+    address = parse_database(f"{url}?passfile={file}")
 
     async def refused(why: str) -> None:
         with pytest.raises(StartFailed, match=why) as raised:

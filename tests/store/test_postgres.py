@@ -20,12 +20,13 @@ import pytest
 from router.model.errors import StartFailed
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import PostgresAdmin
-from router.store.postgres.connection import DatabaseAddress, ServerConnection
+from router.store.postgres.connection import ServerConnection, login_of
 from router.store.postgres.encoding import escaped, unescaped
 from router.store.postgres.pool import ENOUGH, SIZE, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
+from router.store.url import parse_database
 from tests.store.records import (
     LIMITS,
     NOW,
@@ -51,7 +52,7 @@ SCHEMA = "ebaas_router"
 
 @asynccontextmanager
 async def opened(dsn: str, limits: StoreLimits = LIMITS) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(DatabaseAddress.parse(dsn), limits)
+    store = await PostgresStore.open(parse_database(dsn), limits)
     try:
         yield store
     finally:
@@ -110,7 +111,7 @@ async def locked(database: Database, table: str) -> AsyncIterator[None]:
 )
 def test_an_address_is_libpqs(url: str, parameters: dict[str, str]) -> None:
     """With several servers the default is the one that accepts writes."""
-    assert parameters.items() <= DatabaseAddress.parse(url).parameters.items()
+    assert parameters.items() <= login_of(parse_database(url)).items()
 
 
 @pytest.mark.parametrize("text", ["", "plain", "\0", "\\", "\\0", "a\0\\0\\\\\0b"])
@@ -142,7 +143,7 @@ async def test_the_next_version_is_worked_with_and_no_later_one(database: Databa
         await add(store, awaiting())
     database.rows(f"UPDATE {SCHEMA}.version SET version = {SCHEMA_VERSION + 2}")
     with pytest.raises(StartFailed, match=f"version of its schema is {SCHEMA_VERSION + 2}"):
-        await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+        await PostgresStore.open(parse_database(database.dsn), LIMITS)
 
 
 async def test_two_schemas_are_two_stores(database: Database) -> None:
@@ -159,15 +160,13 @@ async def test_a_database_that_cant_be_used_is_refused_in_one_line(
     wrong = database.dsn.replace("/test_", "/absent_test_")
     for dsn in (wrong, database.dsn.replace(f"{database.dsn.split(':')[2].split('@')[0]}", "no")):
         with pytest.raises(StartFailed) as failed:
-            await PostgresStore.open(DatabaseAddress.parse(dsn), LIMITS)
+            await PostgresStore.open(parse_database(dsn), LIMITS)
         assert "\n" not in str(failed.value)
         assert PASSWORD not in str(failed.value)
     postgresql.rows("CREATE DATABASE latin1 OWNER router ENCODING 'LATIN1' TEMPLATE template0")
     try:
         with pytest.raises(StartFailed, match="LATIN1"):
-            await PostgresStore.open(
-                DatabaseAddress.parse(Database(postgresql, "latin1").dsn), LIMITS
-            )
+            await PostgresStore.open(parse_database(Database(postgresql, "latin1").dsn), LIMITS)
     finally:
         postgresql.rows("DROP DATABASE latin1 WITH (FORCE)")
 
@@ -295,7 +294,7 @@ async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> N
     database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
     clock, connection = (
         Clock(),
-        await ServerConnection.open(DatabaseAddress.parse(database.dsn), PATIENCE),
+        await ServerConnection.open(parse_database(database.dsn), PATIENCE),
     )
     with pytest.raises(StoreFailed, match="read_only"):
         await clock.ask(connection)
@@ -332,7 +331,7 @@ async def test_a_connection_handed_to_one_who_is_just_cancelled_is_not_lost(
     database: Database,
 ) -> None:
     """The next call gets it."""
-    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+    store = await PostgresStore.open(parse_database(database.dsn), LIMITS)
     async with AsyncExitStack() as all_of_them:
         for _ in range(SIZE):
             await all_of_them.enter_async_context(store._pool.connection())
@@ -489,7 +488,7 @@ async def test_too_many_connections_are_fewer(postgresql: Server, database: Data
         await asyncio.gather(*calls)
         assert store._pool.connections == 1
         with pytest.raises(StoreFailed, match="connections"):
-            await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+            await PostgresStore.open(parse_database(database.dsn), LIMITS)
 
 
 # Several nodes at once.
@@ -589,7 +588,7 @@ async def test_an_action_whose_answer_is_lost_says_what_it_did(
 ) -> None:
     """The second statement returns the same count, and does not add it to the action again."""
     with proxy(postgresql.port) as between:
-        address = DatabaseAddress.parse(database.through(between.port).dsn)
+        address = parse_database(database.through(between.port).dsn)
         async with opened(database.dsn) as store:
             admin = await PostgresAdmin.open(address, LIMITS)
             for number, loss in enumerate(Loss):

@@ -34,7 +34,6 @@ from router.store.admin import (
 )
 from router.store.opening import NoStore
 from router.store.postgres.admin import PostgresAdmin
-from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import (
     LAST,
@@ -55,6 +54,7 @@ from router.store.protocol import (
 from router.store.queries import fitting
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
+from router.store.url import parse_database
 from router.telemetry.log.lines import stamp
 from tests.store.records import (
     LIMITS,
@@ -101,7 +101,7 @@ class Place:
     @classmethod
     def in_postgresql(cls, database: Database) -> Place:
         """Use a schema of its own: a new database for each test takes longer than most tests."""
-        address = DatabaseAddress.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
+        address = parse_database(f"{database.dsn}?schema=test_{next(_numbers)}")
         return cls(
             partial(PostgresStore.open, address),
             partial(PostgresAdmin.open, address, now=lambda: NOW),

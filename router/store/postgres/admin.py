@@ -12,7 +12,7 @@ from router.routing.index import Glob
 from router.store import queries
 from router.store.admin import START, Action, Count, Dossier, Entry, Resend, Resent, Selection
 from router.store.postgres import encoding
-from router.store.postgres.connection import DatabaseAddress, Failed, Row, ServerConnection
+from router.store.postgres.connection import Failed, Row, ServerConnection
 from router.store.postgres.encoding import regex, to_json, unescaped
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.schema import check, failed
@@ -28,6 +28,7 @@ from router.store.protocol import (
     StoreLimits,
 )
 from router.store.queries import Dialect, Query, Values, event_size, fitting
+from router.store.url import Database
 
 _TABLES = """
 {schema}deliveries d JOIN {schema}events e USING (seq) LEFT JOIN {schema}letters l USING (seq)
@@ -166,31 +167,31 @@ class PostgresAdmin:
     """Works on one connection, one call after another; a cancelled call ends the connection."""
 
     def __init__(
-        self, address: DatabaseAddress, limits: StoreLimits, now: Callable[[], float] | None = None
+        self, database: Database, limits: StoreLimits, now: Callable[[], float] | None = None
     ) -> None:
-        self._schema = address.schema
-        self._dialect = dialect(address.schema)
+        self._schema = database.schema
+        self._dialect = dialect(database.schema)
         self._limits = limits
         self._limits_json = encoding.limits(limits)
         clock = Clock()
-        self._pool = ServerPool(address, clock.ask, size=1)
+        self._pool = ServerPool(database, clock.ask, size=1)
         self._nodes = PostgresNodes(self._pool)
         self.now = now or clock.now
 
     @classmethod
     async def open(
-        cls, address: DatabaseAddress, limits: StoreLimits, now: Callable[[], float] | None = None
+        cls, database: Database, limits: StoreLimits, now: Callable[[], float] | None = None
     ) -> PostgresAdmin:
         """Raises StartFailed, with one line, for a database that cannot be used. Makes nothing."""
-        admin = cls(address, limits, now)
+        admin = cls(database, limits, now)
         try:
             await admin._pool.open()
             async with admin._pool.connection() as connection:
-                await check(connection, address)
+                await check(connection, database)
         except StoreFailed as error:
             await admin.close()
             why = error.message if isinstance(error, Failed) else error.text
-            raise failed(address, why) from None
+            raise failed(database, why) from None
         except BaseException:
             await admin.close()
             raise
