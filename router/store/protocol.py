@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
 from router.model.errors import RouterError
-from router.model.event import Attempt, OutboundEvent, Reason
+from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.model.secret import Secret
 
 #: A store keeps the first failed attempt of a delivery, and as many of the latest.
@@ -310,10 +310,9 @@ class Ended:
 class StoreLimits:
     """The limits of a store's size, and how long it keeps settled events."""
 
+    #: Of events. Each counts 1 KiB at least.
     max_bytes: int
-    #: Of events. Each counts 1 KiB at least, so `max_bytes` is the limit that matters.
-    max_rows: int = 1 << 40
-    #: The part of both that the unsettled deliveries of one target may use.
+    #: The part that the unsettled deliveries of one target may use.
     share: float = 0.25
     #: A settled event is kept for so many seconds.
     keep_settled: float = 3600.0
@@ -342,6 +341,50 @@ class Usage:
     first_ends: Mapping[str, float] = field(default_factory=dict)
     #: When the first queued delivery is due, by target and number of retries.
     first_due: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, revoked = row
+    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
+    return Record(event_id, Stage(stage), *times, credit_revoked=bool(revoked))
+
+
+def row_of(row: Sequence[Any]) -> DeliveryRow:
+    target, state, reason, due_at, retries = row
+    return DeliveryRow(target, State(state), reason, float(due_at), retries)
+
+
+#: The size of an event besides its body and key, with its rows and index entries, in bytes.
+OVERHEAD = 1024
+
+
+def event_size(event: Event) -> int:
+    """Return the bytes that count for the limits."""
+    return OVERHEAD + len(event.body) + len(event.event_key)
+
+
+def usage_of(
+    counted: Iterable[tuple[str, str, int, int]], oldest: float | None, limits: StoreLimits
+) -> Usage:
+    """Sum up rows of target, state, number and bytes: events under `""` and `""`, unsettled
+    deliveries under their targets and states."""
+    counts: dict[tuple[str, State], int] = {}
+    events = 0
+    #: The bytes of a target, `""` for all events.
+    sizes: dict[str, int] = {"": 0}
+    for target, state, rows, size in counted:
+        sizes[target] = sizes.get(target, 0) + size
+        if target:
+            counts[target, State(state)] = rows
+        else:
+            events += rows
+    parts = {
+        target: size / limits.max_bytes / (limits.share if target else 1.0)
+        for target, size in sizes.items()
+    }
+    fullest, fullest_of = max((part, target) for target, part in parts.items())
+    full = frozenset(target for target, part in parts.items() if part >= 1.0)
+    return Usage(events, sizes[""], counts, fullest, fullest_of, oldest, full)
 
 
 @dataclass(frozen=True, slots=True)

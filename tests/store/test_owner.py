@@ -29,7 +29,7 @@ from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.file import Known, Owner, door_of, lock_of, own
 from router.store.sqlite.store import SqliteStore
-from tests.store.records import LIMITS, NOW, T, add, awaiting, found, letter, record
+from tests.store.records import LIMITS, NOW, SIZE, T, add, awaiting, found, letter, record
 from tests.store.test_upgrade import killed_at
 from tests.support.command import ROOT, Finished, one_line, run
 from tests.support.disks import Disks, filled
@@ -293,7 +293,7 @@ async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> No
 @pytest.mark.anyio
 async def test_what_is_deleted_costs_no_query_any_more(tmp_path: Path) -> None:
     """Nor does an event that found no room."""
-    limits = replace(LIMITS, max_rows=1, share=1.0)
+    limits = replace(LIMITS, max_bytes=SIZE, share=1.0)
     store = await SqliteStore.open(tmp_path / "store.db", limits)
     await add(store, awaiting())
     with pytest.raises(StoreFull):

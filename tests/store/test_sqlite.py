@@ -19,7 +19,7 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.store.admin import Selection
+from router.store.admin import Selection, Values
 from router.store.protocol import (
     StoreFailed,
     StoreFull,
@@ -299,12 +299,9 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     admin = await SqliteAdmin.open(path, LIMITS)
     started = threading.Event()
 
-    def for_ever(connection: sqlite3.Connection) -> None:
-        connection.set_progress_handler(started.set, 1000)
-        numbers = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
-        connection.execute(f"{numbers} SELECT count(*) FROM n").fetchone()
-
-    asking = asyncio.create_task(admin._call(for_ever))
+    admin._connection.set_progress_handler(started.set, 1000)
+    for_ever = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
+    asking = asyncio.create_task(admin._read(f"{for_ever} SELECT count(*) FROM n", Values()))
     await asyncio.to_thread(started.wait, T)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -28,6 +28,7 @@ from router.store.admin import (
     Selection,
     Verb,
     carry_out,
+    fitting,
     pause,
     paused,
     resume,
@@ -51,7 +52,6 @@ from router.store.protocol import (
     Usage,
     attempt_size,
 )
-from router.store.queries import fitting
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from router.store.url import parse_database
@@ -59,6 +59,7 @@ from router.telemetry.log.lines import stamp
 from tests.store.records import (
     LIMITS,
     NOW,
+    SIZE,
     T,
     acknowledged,
     add,
@@ -510,7 +511,7 @@ async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store
 
 async def test_a_full_store_takes_nothing_new(place: Place) -> None:
     """Its events still go on to their ends; then there is room again."""
-    limits = replace(LIMITS, max_rows=3, share=1.0)
+    limits = replace(LIMITS, max_bytes=3 * SIZE, share=1.0)
     async with place.store(limits) as store:
         opened = [await add(store, awaiting()) for _ in range(3)]
         assert (await store.usage(T)).fullest == 1.0
@@ -524,7 +525,7 @@ async def test_a_full_store_takes_nothing_new(place: Place) -> None:
 
 async def test_one_target_fills_its_share_alone(place: Place) -> None:
     """Only events that need room for that target are refused, and the error names it."""
-    limits = replace(LIMITS, max_rows=100, share=0.1)
+    limits = replace(LIMITS, max_bytes=100 * SIZE, share=0.1)
     async with place.store(limits) as store:
         for _ in range(10):
             await add(store, awaiting("dead"))
@@ -548,7 +549,7 @@ async def test_a_body_counts_in_bytes(place: Place) -> None:
 
 async def test_a_refused_write_costs_its_neighbours_nothing(place: Place) -> None:
     """Writes that share a commit succeed or fail independently."""
-    async with place.store(replace(LIMITS, max_rows=100, share=0.05)) as store:
+    async with place.store(replace(LIMITS, max_bytes=100 * SIZE, share=0.05)) as store:
         writes = [add(store, awaiting("dead" if n % 2 else f"t{n}")) for n in range(40)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         refused = [result for result in results if isinstance(result, StoreFull)]
@@ -842,20 +843,17 @@ async def test_a_replay_remembers_how_far_it_has_come(store: Store, admin: Admin
 
 @pytest.mark.parametrize(
     ("whole", "of_target", "count"),
-    [((0, 0), (0, 0), 4), ((2, 0), (0, 0), 3), ((0, 0), (1, 0), 3), ((0, 400), (0, 0), 1),
-     ((0, 0), (0, 350), 0), ((5, 0), (0, 0), 0), ((0, 0), (3, 90), 1)],
-)  # fmt: skip
-def test_a_person_adds_as_much_as_there_is_room_for(
-    whole: tuple[int, int], of_target: tuple[int, int], count: int
-) -> None:
+    [(0, 0, 4), (200, 0, 3), (0, 150, 2), (400, 0, 1), (0, 350, 0), (500, 0, 0)],
+)
+def test_a_person_adds_as_much_as_there_is_room_for(whole: int, of_target: int, count: int) -> None:
     """Within the target's share, and within half of the store."""
-    limits = StoreLimits(max_bytes=1000, max_rows=10, share=0.4)
+    limits = StoreLimits(max_bytes=1000, share=0.4)
     assert fitting([100] * 9, whole, of_target, limits) == count
 
 
 async def test_what_fills_the_store_most_is_named(place: Place) -> None:
     """The target with the fullest share, or the store as a whole."""
-    async with place.store(replace(LIMITS, max_rows=100, share=0.5)) as store:
+    async with place.store(replace(LIMITS, max_bytes=100 * SIZE, share=0.5)) as store:
         assert await store.usage(T) == Usage(0, 0, {}, 0.0, "")
         for _ in range(10):
             await add(store, awaiting("one"))
@@ -927,7 +925,7 @@ async def test_a_lost_lease_keeps_no_attempt(store: Store, admin: Admin) -> None
 
 async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) -> None:
     """They count for the store and the target's share; all of it is released."""
-    limits = replace(LIMITS, max_rows=10, max_bytes=10_000, share=1.0, keep_dead=0.0)
+    limits = replace(LIMITS, max_bytes=10_000, share=1.0, keep_dead=0.0)
     async with place.store(limits) as store:
         opened = await add(store, awaiting(), stage=Stage.ENDED)
         before = await store.usage(T)
@@ -943,7 +941,7 @@ async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) 
 
 async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
     """If a target's share is full its attempts are not kept, and all else goes on."""
-    limits = replace(LIMITS, max_rows=2, share=0.5)
+    limits = replace(LIMITS, max_bytes=2 * SIZE, share=0.5)
     async with place.store(limits) as store, place.admin(limits) as admin:
         opened = await add(store, awaiting("one"), queued("two", NOW + 9))
         assert (await store.usage(T)).full >= {"one", "two"}

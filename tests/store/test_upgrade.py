@@ -47,7 +47,7 @@ EVENTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(1, 
 
 T = 20.0
 
-LIMITS = StoreLimits(max_bytes=2**30, max_rows=1_000_000)
+LIMITS = StoreLimits(max_bytes=2**30)
 
 TRIED = Tried(Attempt(Reason.STATUS, True, 0.1, 503, at=1.0, msg="busy"), retry=5, number=1)
 

@@ -171,6 +171,13 @@ def _check_passfile(login: dict[str, str]) -> None:
 
 Row = tuple[Any, ...]
 
+
+def calling(function: str, values: Sequence[Any]) -> str:
+    """Return a statement that calls a function."""
+    marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+    return f"SELECT * FROM {function}({marks})"  # noqa: S608 - our own words
+
+
 #: The timeout of a request to cancel a call, in seconds. Nothing waits for it.
 CANCEL_TIMEOUT = 2.0
 

@@ -23,10 +23,11 @@ from router.store.protocol import (
     StoreLimits,
     attempt_size,
     attempt_values,
+    event_size,
     has_attempt_room,
+    record_of,
+    row_of,
 )
-from router.store.queries import delivery_row, event_size
-from router.store.queries import record as record_of
 
 #: One character, or the two that stand for a backslash or a NUL.
 _ANY = r"(?:[^\\]|\\[\\0])"
@@ -144,13 +145,13 @@ def quoted_bytes(of: bytes) -> str:
 def kept(row: Row) -> Kept:
     """Read a row of `find` without its first column."""
     *columns, rows = row
-    return Kept(record_of(columns), tuple(map(delivery_row, rows or ())))
+    return Kept(record_of(columns), tuple(map(row_of, rows or ())))
 
 
 def due(row: Row, lease: str) -> Due:
     """Read a row of `take_due`."""
     event_id, *_, replayed = row
-    return Due(event_id, delivery_row(row[1:6]), letter(row[6:-1]), lease, replayed)
+    return Due(event_id, row_of(row[1:6]), letter(row[6:-1]), lease, replayed)
 
 
 def ended(row: Row) -> Ended:

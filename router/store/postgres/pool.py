@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from router.store.postgres.connection import Away, Failed, Lost, Row, ServerConnection
+from router.store.postgres.connection import Away, Failed, Lost, Row, ServerConnection, calling
 from router.store.protocol import StoreFailed
 from router.store.url import Database
 
@@ -193,8 +193,7 @@ class ServerPool:
 
     async def call(self, function: str, values: Sequence[Any], timeout: float) -> list[Row]:
         """Call a function of the schema, and return its rows. Raises StoreFailed."""
-        marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-        sql = f"SELECT * FROM {self._database.schema}.{function}({marks})"  # noqa: S608 - our own words
+        sql = calling(f"{self._database.schema}.{function}", values)
         return await self.fetch(sql, values, timeout)
 
     async def fetch(self, sql: str, values: Sequence[Any], timeout: float) -> list[Row]:

@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any
 
 from router.model.event import OutboundEvent
-from router.store import queries
 from router.store.postgres import encoding
 from router.store.postgres.connection import Away, Failed, Row, ServerConnection
 from router.store.postgres.encoding import to_json
@@ -41,6 +40,7 @@ from router.store.protocol import (
     Tried,
     Trouble,
     Usage,
+    usage_of,
 )
 from router.store.url import Database
 
@@ -246,7 +246,7 @@ class PostgresStore:
         if any(row[4] > _MANY_BACKENDS for row in rows):
             await self._pool.call("fold_usage", [], timeout)
         oldest = rows[0][5] if rows else None
-        usage = queries.usage((row[:4] for row in rows), oldest, self._limits)
+        usage = usage_of((row[:4] for row in rows), oldest, self._limits)
         self._full = usage.full
         firsts = await self._pool.call("firsts", [], timeout)
         return replace(
