@@ -5,11 +5,11 @@ from __future__ import annotations
 from random import Random
 
 from router.routing.index import Glob, GlobInvalid
-from router.store.postgres.encoding import escaped, regex
+from router.store.postgres.encoding import KEY_TEXT, escaped, regex
 from tests.support.postgres import Server
 
 #: Characters that are special in a glob, a regular expression, SQL or a terminal.
-ALPHABET = "ab.-]^!\\\\\0\0\x01[*?{}()+|$\n\u00e9\U0001f600'\"%_0"
+ALPHABET = "ab.-]^!\\\\\0\0[*?{}()+|$\n\u00e9\U0001f600'\"%_0"
 
 COUNT = 300
 
@@ -32,12 +32,12 @@ def quoted(text: str) -> str:
 
 
 def test_a_pattern_fits_the_same_keys_as_in_routes(postgresql: Server) -> None:
-    """With any character, no pattern matches more or fewer keys than its route would."""
+    """No pattern matches more or fewer keys than its route would, whatever characters it has."""
     random = Random(7)
     cases = [case(random) for _ in range(COUNT)]
-    terms = [f"({quoted(escaped(value))} ~ {quoted(regex(pattern))})" for pattern, value in cases]
-    ((found,),) = postgresql.rows(f"SELECT ARRAY[{', '.join(terms)}]::text")
-    fits = [word == "t" for word in found.strip("{}").split(",")]
+    rows = ", ".join(f"({quoted(escaped(text))}, {quoted(regex(glob))})" for glob, text in cases)
+    sql = f"SELECT {KEY_TEXT} ~ l.regex FROM (VALUES {rows}) AS l (event_key, regex)"
+    fits = [word == "t" for (word,) in postgresql.rows(sql)]
     expected = [pattern.matches(value) for pattern, value in cases]
     assert COUNT / 5 < sum(expected) < COUNT * 4 / 5
     assert fits == expected

@@ -12,7 +12,7 @@ from router.routing.index import Glob
 from router.store.admin import Action, Admin, Entry, Resend, Resent, Values, fitting
 from router.store.postgres import encoding
 from router.store.postgres.connection import Failed, Row, ServerConnection, calling
-from router.store.postgres.encoding import regex, to_json, unescaped
+from router.store.postgres.encoding import KEY_TEXT, regex, to_json, unescaped
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.schema import check, failed
 from router.store.postgres.store import PostgresNodes
@@ -192,7 +192,7 @@ class PostgresAdmin(Admin):
         return replace(entry, event_key=unescaped(entry.event_key))
 
     def _fits(self, pattern: Glob, values: Values) -> str:
-        return f"l.event_key ~ {values.put(regex(pattern))}"
+        return f"{KEY_TEXT} ~ {values.put(regex(pattern))}"
 
     def _known(self, word: str) -> str:
         return f"""{word}::text IN (e.event_id, l.request_id, substr(l.traceparent, 4, 32))
