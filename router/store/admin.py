@@ -355,7 +355,7 @@ class Values(list[Any]):
         self.append(value)
         return f"${len(self)}"
 
-    def all(self, values: tuple[Any, ...]) -> str:
+    def all(self, values: Sequence[Any]) -> str:
         """Add several, and return their marks."""
         return ", ".join(map(self.put, values))
 
@@ -502,12 +502,14 @@ class Admin(ABC):
             terms.append(
                 f"d.seq IN (SELECT seq FROM {self._schema}events WHERE event_id IN ({ids}))"  # noqa: S608
             )
-        if selection.targets:
-            terms.append(f"d.target IN ({values.all(selection.targets)})")
-        if selection.states:
-            terms.append(f"d.state IN ({values.all(selection.states)})")
-        if selection.reasons:
-            terms.append(f"d.reason IN ({values.all(selection.reasons)})")
+        columns = {
+            "target": selection.targets,
+            "state": selection.states,
+            "reason": selection.reasons,
+        }
+        for column, allowed in columns.items():
+            if allowed:
+                terms.append(f"d.{column} IN ({values.all(allowed)})")
         if selection.since is not None:
             terms.append(f"e.first_at >= {values.put(selection.since)}")
         if selection.until is not None:
