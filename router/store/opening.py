@@ -165,7 +165,7 @@ async def opened(
                 done, _ = await asyncio.wait(
                     ends, timeout=report_every, return_when=FIRST_COMPLETED
                 )
-                if not done[0]:
+                if not done:
                     lasts(time.monotonic() - began)
             if not opening.done():
                 opening.cancel()
