@@ -165,7 +165,7 @@ class StoreFailed(RouterError):
 
 
 #: Advice for some of these words.
-ADVICE = {"gone": "its file was deleted or replaced: restart the router"}
+ADVICE = {"gone": "its file or lock was deleted or replaced: restart the router"}
 
 
 class StoreFull(StoreFailed):

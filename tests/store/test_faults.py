@@ -186,7 +186,7 @@ def test_a_file_that_is_gone_says_what_to_do(tmp_path: Path, quick: Path) -> Non
         at.router.wait_for(lambda: at.router.lines("store"))
         line = at.router.lines("store")[0]
         assert line["error"] == "gone"
-        assert line["detail"] == "its file was deleted or replaced: restart the router"
+        assert line["detail"] == "its file or lock was deleted or replaced: restart the router"
 
 
 @long

@@ -93,16 +93,13 @@ class SqliteAdmin(Admin):
         return cls(owner, connection, limits, now)
 
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
-        return await self._write(
-            partial(_act, self._connection, action=action, entries=entries, now=self.now())
-        )
+        return await self._write(partial(self._act, action, entries, self.now()))
 
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
         if self._owner is not None:
             for event in events:
                 self._owner.known.add(event.letter.digest)
-        step = _Replay(self._connection, self._limits, action, target, self.now())
-        return await self._write(partial(step.queue, events))
+        return await self._write(partial(self._resend, action, target, events, self.now()))
 
     async def put_pause(self, pause: Pause) -> None:
         sql = (
@@ -153,6 +150,71 @@ class SqliteAdmin(Admin):
             self._connection.interrupt()
             raise
 
+    def _act(
+        self, action: Action, entries: Sequence[Entry], now: float, statements: Statements
+    ) -> int:
+        number = self._record(action)
+        changed: list[int] = []
+        for entry in entries:
+            if action.verb.fits(entry.row):
+                after = action.verb.acted(entry, now)
+                values = (after.state, after.reason, after.due_at, after.retries, now, number)
+                before = (entry.seq, entry.row.target, entry.row.state, entry.acknowledged_later_at)
+                rows = self._connection.execute(_CHANGE, (*values, *before))
+                changed += [seq for (seq,) in rows]
+        self._connection.execute(
+            "UPDATE actions SET deliveries = deliveries + ? WHERE seq = ?", (len(changed), number)
+        )
+        statements.touch(changed, now)
+        return len(changed)
+
+    def _resend(
+        self,
+        action: Action,
+        target: str,
+        events: Sequence[Resend],
+        now: float,
+        statements: Statements,
+    ) -> Resent:
+        number = self._record(action)
+        sizes = [event_size(event.letter.event) for event in events]
+        used = statements.used(""), statements.used(target)
+        taken = fitting(sizes, *used, self._limits)
+        row = DeliveryRow(target, State.QUEUED, due_at=now)
+        queued = [self._queue(event, row, number, statements) for event in events[:taken]]
+        seqs = [seq for seq in queued if seq is not None]
+        self._connection.executemany(
+            "UPDATE deliveries SET action = ? WHERE seq = ? AND target = ?",
+            [(number, seq, target) for seq in seqs],
+        )
+        if taken or not events:
+            place = events[taken - 1].place if taken else (None, None)
+            self._connection.execute(_PROGRESS, (len(seqs), action.since, *place, number))
+        statements.touch(seqs, now)
+        return Resent(taken, len(seqs))
+
+    def _queue(
+        self, event: Resend, row: DeliveryRow, number: int, statements: Statements
+    ) -> int | None:
+        """Queue an event, and return its number; None if its delivery stays as it is."""
+        asked = (row.target, event.record.event_id)
+        if (before := self._connection.execute(_STATE_OF, asked).fetchone()) is None:
+            return statements.add(event.record, event.letter, [row])
+        seq, state, last_action = before
+        if state in RETRIED or last_action == number:
+            return None
+        now = row.due_at
+        values = (seq, row.target, row.state, row.reason, now, row.retries, now)
+        self._connection.execute(PUT, values)
+        return int(seq)
+
+    def _record(self, action: Action) -> int:
+        """Return the number of the action's row."""
+        number: int = self._connection.execute(
+            _RECORD, (action.action_id, action.verb, action.who, action.what, action.at)
+        ).fetchone()[0]
+        return number
+
     def _letter(self, columns: Sequence[Any]) -> OutboundEvent:
         return letter(tuple(columns))
 
@@ -167,81 +229,3 @@ class SqliteAdmin(Admin):
 
 
 _glob = lru_cache(Glob)
-
-
-def _act(
-    connection: sqlite3.Connection,
-    rows: Statements,
-    action: Action,
-    entries: Sequence[Entry],
-    now: float,
-) -> int:
-    number = _recorded(connection, action)
-    changed: list[int] = []
-    for entry in entries:
-        if action.verb.fits(entry.row):
-            after = action.verb.acted(entry, now)
-            values = (after.state, after.reason, after.due_at, after.retries, now, number)
-            before = (entry.seq, entry.row.target, entry.row.state, entry.acknowledged_later_at)
-            changed += [seq for (seq,) in connection.execute(_CHANGE, (*values, *before))]
-    connection.execute(
-        "UPDATE actions SET deliveries = deliveries + ? WHERE seq = ?", (len(changed), number)
-    )
-    rows.touch(changed, now)
-    return len(changed)
-
-
-def _recorded(connection: sqlite3.Connection, action: Action) -> int:
-    """Return the number of the action's row."""
-    number: int = connection.execute(
-        _RECORD, (action.action_id, action.verb, action.who, action.what, action.at)
-    ).fetchone()[0]
-    return number
-
-
-class _Replay:
-    """One step of a replay."""
-
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        limits: StoreLimits,
-        action: Action,
-        target: str,
-        now: float,
-    ) -> None:
-        self._connection = connection
-        self._limits = limits
-        self._action = action
-        self._target = target
-        self._now = now
-
-    def queue(self, events: Sequence[Resend], rows: Statements) -> Resent:
-        number = _recorded(self._connection, self._action)
-        sizes = [event_size(event.letter.event) for event in events]
-        taken = fitting(sizes, rows.used(""), rows.used(self._target), self._limits)
-        queued = [self._queue(event, rows, number) for event in events[:taken]]
-        seqs = [seq for seq in queued if seq is not None]
-        self._connection.executemany(
-            "UPDATE deliveries SET action = ? WHERE seq = ? AND target = ?",
-            [(number, seq, self._target) for seq in seqs],
-        )
-        if taken or not events:
-            place = events[taken - 1].place if taken else (None, None)
-            progress = (len(seqs), self._action.since, *place, number)
-            self._connection.execute(_PROGRESS, progress)
-        rows.touch(seqs, self._now)
-        return Resent(taken, len(seqs))
-
-    def _queue(self, event: Resend, rows: Statements, number: int) -> int | None:
-        """Queue an event, and return its number; None if its delivery stays as it is."""
-        row = DeliveryRow(self._target, State.QUEUED, due_at=self._now)
-        asked = (self._target, event.record.event_id)
-        if (before := self._connection.execute(_STATE_OF, asked).fetchone()) is None:
-            return rows.add(event.record, event.letter, [row])
-        seq, state, last_action = before
-        if state in RETRIED or last_action == number:
-            return None
-        values = (seq, row.target, row.state, row.reason, row.due_at, row.retries, self._now)
-        self._connection.execute(PUT, values)
-        return int(seq)

@@ -112,29 +112,17 @@ class Owner:
     def __init__(self, path: Path, door: Door) -> None:
         """Raises StartFailed if another process owns the file, or the lock file is not ours."""
         self._path = path
-        self._door = door
         self._lock = _locked(path, door)
         self.users = 0
         self.known = Known()
 
     def announce(self, door: Door) -> None:
         """Write down how to reach this process, for commands and for processes that are refused."""
-        self._door = door
         _write(self._lock, door)
 
     def is_sole(self) -> bool:
-        """Return False if another process has become an owner too, because the lock file was
-        deleted. A lock file that was deleted is made again."""
-        with _turn:
-            if _is_at(self._lock, lock_of(self._path)):
-                return True
-            try:
-                lock = _locked(self._path, self._door)
-            except (OSError, StartFailed):
-                return False
-            os.close(self._lock)
-            self._lock = lock
-        return True
+        """Return False if the lock file was deleted, so that another process may own the file."""
+        return _is_at(self._lock, lock_of(self._path))
 
     def release(self) -> None:
         with _turn:
