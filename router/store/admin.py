@@ -41,7 +41,6 @@ from router.store.protocol import (
     StoreLimits,
     Tried,
     attempt_of,
-    receiver_text,
     record_of,
 )
 from router.telemetry.log.lines import stamp
@@ -72,7 +71,7 @@ async def pause(admin: Admin, target: str, until: str, because: str, who: str) -
         raise ValueError(f"{until!r} is over already")
     if end > now + MAX_PAUSE:
         raise ValueError(
-            f"{until!r} is more than 30 days away; what has no end is `paused: true` in routes.yaml"
+            f"{until!r} is more than 30 days away; for no end, set `paused: true` in routes.yaml"
         )
     reason = harmless(because, MAX_BECAUSE)
     if not reason or len(because) > MAX_BECAUSE:
@@ -251,7 +250,8 @@ class Entry:
     later_event: str = ""
     #: An attempt is in flight until `due_at` at the latest, unless its process has died.
     is_leased: bool = False
-    #: The receiver's answer to the last failed attempt, or the error; `""` if none is kept.
+    #: The receiver's own words about the last failed attempt, which are harmless, or else the
+    #: router's; `""` if none is kept.
     answer: str = ""
 
     def is_as_of(self, moment: float) -> bool:
@@ -550,7 +550,7 @@ def _entry(row: Sequence[Any]) -> Entry:
     by = later_event or ""
     return Entry(
         seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by,
-        bool(leased), receiver_text(code or "", msg or "", detail or ""),
+        bool(leased), ": ".join(filter(None, (code, msg))) or detail or "",
     )  # fmt: skip
 
 
@@ -648,7 +648,7 @@ def check_states(verb: Verb, states: Sequence[State]) -> None:
                 why = "was not discarded"
             elif state in (State.QUEUED, State.AWAITING):
                 why = "is retried anyway"
-            raise ValueError(f"what is {state} {why}; {verb} is not for it")
+            raise ValueError(f"a delivery that is {state} {why}; {verb} does not apply")
 
 
 def filter_texts(filters: Filters) -> Iterator[tuple[str, str]]:

@@ -65,11 +65,6 @@ def has_attempt_room(full: Collection[str], target: str) -> bool:
     return "" not in full and target not in full
 
 
-def receiver_text(code: str, msg: str, detail: str) -> str:
-    """Return the receiver's own words, which are harmless, or else the router's."""
-    return ": ".join(filter(None, (code, msg))) or detail
-
-
 #: Processes that share a store write their row every so many seconds.
 BEAT = 1.0
 
@@ -235,7 +230,7 @@ class Record:
         return {column: getattr(self, name) for name, column in _COLUMNS.items()}
 
 
-_COLUMNS = {each.name: each.name for each in fields(Record)[1:]} | {"credit_revoked": "spent"}
+_COLUMNS = {field.name: field.name for field in fields(Record)[1:]} | {"credit_revoked": "spent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,7 +461,7 @@ class Store(Protocol):
         """
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
-        """Mark a delivery acknowledged, in whatever state it is. Return False if there is none."""
+        """Mark a delivery acknowledged, in any state. Return False if there is none."""
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
         """Keep an attempt that failed after its row was written. The row gets its reason if it had

@@ -31,7 +31,7 @@ from tests.support.waiting import until, wait_until
 #: How long an in-process test waits, in seconds.
 T = 20.0
 
-LIMITS = StoreLimits(1 << 30, 1 << 20)
+LIMITS = StoreLimits(1 << 30)
 
 
 @contextmanager

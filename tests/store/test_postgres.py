@@ -13,15 +13,17 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
+from random import Random
 
 import psycopg
 import pytest
 
 from router.model.errors import StartFailed
+from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.connection import ServerConnection, login_of
-from router.store.postgres.encoding import escaped, unescaped
+from router.store.postgres.encoding import KEY_TEXT, escaped, regex, unescaped
 from router.store.postgres.pool import ENOUGH, SIZE, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
@@ -121,6 +123,43 @@ def test_an_escaped_text_comes_back(text: str) -> None:
     assert unescaped(escaped(text)) == text
 
 
+# Patterns of keys.
+
+#: Characters that are special in a glob, a regular expression, SQL or a terminal.
+ALPHABET = "ab.-]^!\\\\\0\0[*?{}()+|$\n\u00e9\U0001f600'\"%_0"
+
+COUNT = 300
+
+
+def case(random: Random) -> tuple[Glob, str]:
+    """A pattern, and a value that has a chance to fit it."""
+    while True:
+        text = "".join(random.choices(ALPHABET + "**??[[]]--", k=random.randrange(9)))
+        try:
+            pattern = Glob(text)
+        except GlobInvalid:
+            continue
+        if random.random() < 0.5:
+            return pattern, text.replace("*", "ab").replace("?", random.choice(ALPHABET))
+        return pattern, "".join(random.choices(ALPHABET, k=random.randrange(7)))
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def test_a_pattern_fits_the_same_keys_as_in_routes(postgresql: Server) -> None:
+    """No pattern matches more or fewer keys than its route would, whatever characters it has."""
+    random = Random(7)
+    cases = [case(random) for _ in range(COUNT)]
+    rows = ", ".join(f"({quoted(escaped(text))}, {quoted(regex(glob))})" for glob, text in cases)
+    sql = f"SELECT {KEY_TEXT} ~ l.regex FROM (VALUES {rows}) AS l (event_key, regex)"
+    fits = [word == "t" for (word,) in postgresql.rows(sql)]
+    expected = [pattern.matches(value) for pattern, value in cases]
+    assert COUNT / 5 < sum(expected) < COUNT * 4 / 5
+    assert fits == expected
+
+
 # The schema.
 
 
@@ -146,13 +185,6 @@ async def test_the_next_version_is_worked_with_and_no_later_one(database: Databa
         await PostgresStore.open(parse_database(database.dsn), LIMITS)
 
 
-async def test_two_schemas_are_two_stores(database: Database) -> None:
-    """In one database."""
-    async with opened(database.dsn) as one, opened(f"{database.dsn}?schema=other") as other:
-        await add(one, awaiting())
-        assert await found(other) == {}
-
-
 async def test_a_database_that_cant_be_used_is_refused_in_one_line(
     postgresql: Server, database: Database
 ) -> None:
@@ -171,28 +203,21 @@ async def test_a_database_that_cant_be_used_is_refused_in_one_line(
         postgresql.rows("DROP DATABASE latin1 WITH (FORCE)")
 
 
-# What is asked.
+# Calls.
 
 
-async def test_look_ups_of_one_moment_are_one_statement(
+async def test_calls_of_one_moment_are_one_statement(
     postgresql: Server, database: Database
 ) -> None:
-    """So are writes of one kind."""
+    """Look-ups, and writes of one kind. Each gets its own answer."""
+    bodies = [os.urandom(8) for _ in range(60)]
     async with opened(database.dsn) as store:
         with postgresql.reloaded(log_statement="all"):
-            await asyncio.gather(*(store.find(os.urandom(32), T) for _ in range(100)))
-            await asyncio.gather(*(add(store, awaiting()) for _ in range(50)))
-    assert len(re.findall(rf"{SCHEMA}\.find\(", postgresql.log)) == 1
+            added = await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
+            looked_up = await asyncio.gather(*(found(store, body) for body in bodies))
+    assert [list(each) for each in looked_up] == [[each.event_id] for each in added]
     assert len(re.findall(rf"{SCHEMA}\.add\(", postgresql.log)) == 1
-
-
-async def test_each_look_up_gets_its_own(database: Database) -> None:
-    """However many share a statement."""
-    async with opened(database.dsn) as store:
-        bodies = [os.urandom(8) for _ in range(60)]
-        added = await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
-        looked_up = await asyncio.gather(*(found(store, body) for body in bodies))
-        assert [list(each) for each in looked_up] == [[each.event_id] for each in added]
+    assert len(re.findall(rf"{SCHEMA}\.find\(", postgresql.log)) == 1
 
 
 async def test_the_time_is_the_servers(database: Database) -> None:
@@ -289,13 +314,11 @@ async def refused(store: PostgresStore, word: str) -> bool:
     return False
 
 
-async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> None:
+async def test_a_read_only_server_sets_no_clock(database: Database) -> None:
     """It is refused: only the clock of the server that accepts writes counts."""
     database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
-    clock, connection = (
-        Clock(),
-        await ServerConnection.open(parse_database(database.dsn), PATIENCE),
-    )
+    clock = Clock()
+    connection = await ServerConnection.open(parse_database(database.dsn), PATIENCE)
     with pytest.raises(StoreFailed, match="read_only"):
         await clock.ask(connection)
     connection.end()
@@ -401,7 +424,7 @@ async def test_credit_of_many_is_revoked_in_small_steps(database: Database) -> N
 
 async def test_large_bodies_are_written_one_by_one(database: Database) -> None:
     """Together in one statement they would block the loop for seconds."""
-    async with opened(database.dsn, StoreLimits(100 * ENOUGH, 100)) as store:
+    async with opened(database.dsn, StoreLimits(100 * ENOUGH, share=1.0)) as store:
         bodies = [b"%d" % number * ENOUGH for number in range(4)]
         await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
     assert database.rows("SELECT count(DISTINCT xmin::text) FROM events") == [("4",)]

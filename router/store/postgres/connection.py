@@ -146,7 +146,7 @@ def login_of(database: Database) -> dict[str, str]:
         # libpq's list of ports has a comma where the URL has no port at all.
         if not given.get("port", "").strip(","):
             given.pop("port", None)
-    # Texts are UTF-8, whatever the server or the environment has as default.
+    # The default of the server or the environment may be another encoding.
     return {**_DEFAULTS, **given, "client_encoding": "UTF8"}
 
 

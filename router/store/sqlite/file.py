@@ -106,7 +106,7 @@ class Owner:
     """The one process that has a file open, by a lock on a file beside it.
 
     Everything that opens the file in this process shares it. The kernel releases the lock when the
-    process ends, in whatever way. The lock file is never deleted, and its text may be stale.
+    process ends, even by a kill. The lock file is never deleted, and its text may be stale.
     """
 
     def __init__(self, path: Path, door: Door) -> None:
