@@ -260,7 +260,7 @@ async def test_a_name_is_looked_up_where_nobody_waits_for_it(
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", getaddrinfo)
         async with opened(dsn) as store:
-            assert store._pool.connections == 1
+            assert len(store._pool._connections) == 1
     assert asked == {"nobody.test": True, "server.test": True}
 
 
@@ -273,7 +273,7 @@ async def test_servers_without_a_port_have_libpqs_own(
     monkeypatch.setenv("PGPORT", str(port))
     servers = ",".join(f"127.0.0.1{each.format(port=port)}" for each in ports)
     async with opened(database.dsn.replace(f"127.0.0.1:{port}", servers)) as store:
-        assert store._pool.connections == 1
+        assert len(store._pool._connections) == 1
 
 
 async def test_a_fault_while_connecting_ends_no_store(
@@ -509,7 +509,7 @@ async def test_too_many_connections_are_fewer(postgresql: Server, database: Data
     async with opened(database.dsn) as store:
         calls = (store.usage(T), store.queue(T), store.find(os.urandom(32), T), store.end(0, 1, T))
         await asyncio.gather(*calls)
-        assert store._pool.connections == 1
+        assert len(store._pool._connections) == 1
         with pytest.raises(StoreFailed, match="connections"):
             await PostgresStore.open(parse_database(database.dsn), LIMITS)
 

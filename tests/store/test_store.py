@@ -841,6 +841,22 @@ async def test_a_replay_remembers_how_far_it_has_come(store: Store, admin: Admin
     assert len(await store.take("one", NOW, NOW + 60, 9, T)) == 3
 
 
+async def test_an_event_is_sent_again_unless_it_is_retried_anyway(
+    place: Place, store: Store, admin: Admin
+) -> None:
+    """Or unless this replay has queued it before. Half of a full store is left to callbacks."""
+    rows = [DeliveryRow("one", state) for state in State] + [queued("two")]
+    added = [await add(store, row) for row in rows]
+    events = [Resend(each, letter()) for each in added]
+    assert await admin.resend(replay := action(), "one", events) == Resent(6, 4)
+    for due in await store.take("one", NOW, NOW + 60, 9, T):
+        await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
+    assert await admin.resend(replay, "one", events) == Resent(6, 1)
+    async with place.admin(replace(LIMITS, max_bytes=14 * SIZE, share=1.0)) as full:
+        new = [Resend(record(stage=Stage.CLOSED), letter()) for _ in range(3)]
+        assert await full.resend(action(), "one", new) == Resent(1, 1)
+
+
 @pytest.mark.parametrize(
     ("whole", "of_target", "count"),
     [(0, 0, 4), (200, 0, 3), (0, 150, 2), (400, 0, 1), (0, 350, 0), (500, 0, 0)],

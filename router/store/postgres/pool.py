@@ -183,10 +183,6 @@ class ServerPool:
         self._trouble: Away | None = None
         self._closed = False
 
-    @property
-    def connections(self) -> int:
-        return len(self._connections)
-
     async def open(self) -> None:
         """Connect, with a single attempt. Raises Failed or Lost."""
         self._release(await self._connect())
