@@ -160,7 +160,7 @@ def test_a_fault_costs_memory_and_nothing_else(
         assert len({got.webhook_id for got in at.weak.of("fails-before")}) == 1
 
 
-def test_a_store_that_is_back_is_told_once(tmp_path: Path, quick: Path) -> None:
+def test_a_store_that_is_back_is_logged_once(tmp_path: Path, quick: Path) -> None:
     """After the lines about the failure, one line says that the store works again, and how long it
     failed."""
     store = quick / "store.db"

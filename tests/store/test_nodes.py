@@ -142,7 +142,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
 
 
 @pytest.mark.anyio
-async def test_who_runs_something_else_is_named(database: Database) -> None:
+async def test_nodes_that_differ_are_named(database: Database) -> None:
     """A node whose configuration or version is not that of most is marked; exit code 1."""
     async with opened(database) as store:
         assert store.nodes is not None
@@ -258,7 +258,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(
         assert line["store"] == f"postgresql://{HOST}:{postgresql.port}/{database.name}"
 
 
-def test_what_waiting_cannot_mend_ends_the_start(tmp_path: Path, database: Database) -> None:
+def test_a_wrong_password_ends_the_start(tmp_path: Path, database: Database) -> None:
     """A wrong password is exit code 3 and one line, without the password."""
     store = database.dsn.replace(":not%2Fso%40secret@", ":hunter2@")
     finished = run("serve", "--port", "0", environ={"EBAAS_ROUTER_STORE": store})

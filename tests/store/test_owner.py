@@ -65,7 +65,7 @@ def test_a_second_router_and_an_offline_command_are_refused(tmp_path: Path) -> N
         assert offline(store).returncode == 0
 
 
-def test_who_may_use_the_file_may_use_its_router(tmp_path: Path) -> None:
+def test_a_user_of_the_file_may_use_its_router(tmp_path: Path) -> None:
     """A command on the same machine needs no token if its settings name the store: the key is in
     the lock file, which only the store's user may read. A command that cannot read it, or has
     another key, may not act."""
@@ -288,7 +288,7 @@ async def test_an_event_that_a_person_sends_again_is_known(tmp_path: Path) -> No
 
 
 @pytest.mark.anyio
-async def test_what_is_deleted_costs_no_query_any_more(tmp_path: Path) -> None:
+async def test_a_deleted_event_costs_no_query(tmp_path: Path) -> None:
     """Nor does an event that found no room."""
     limits = replace(LIMITS, max_bytes=SIZE, share=1.0)
     store = await SqliteStore.open(tmp_path / "store.db", limits)

@@ -350,7 +350,7 @@ async def test_an_addition_that_is_too_late_has_no_credit(
 _CANCEL = (80877102).to_bytes(4)
 
 
-async def test_a_connection_handed_to_one_who_is_just_cancelled_is_not_lost(
+async def test_a_cancelled_call_loses_no_connection(
     database: Database,
 ) -> None:
     """The next call gets it."""
@@ -606,7 +606,7 @@ async def test_a_statement_whose_answer_is_lost_takes_effect_once(
             assert not await store.finish(due, row, NOW + 2, T)
 
 
-async def test_an_action_whose_answer_is_lost_says_what_it_did(
+async def test_an_action_whose_answer_is_lost_is_counted_once(
     postgresql: Server, database: Database
 ) -> None:
     """The second statement returns the same count, and does not add it to the action again."""

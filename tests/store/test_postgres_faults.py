@@ -470,7 +470,7 @@ CONNECTED = (
 
 
 @long
-def test_a_stop_makes_good_what_was_answered_blindly(ground: Ground, tmp_path: Path) -> None:
+def test_a_stop_revokes_credit_for_blind_replies(ground: Ground, tmp_path: Path) -> None:
     """A 000 that was given while the store was away may have been due to a record. A node that
     stops before its upkeep revokes that record's credit first."""
     holding, go = threading.Event(), threading.Event()

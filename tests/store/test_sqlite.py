@@ -312,7 +312,7 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
 
 
 @pytest.mark.parametrize("successor", [False, True])
-async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -> None:
+async def test_a_file_that_is_gone_is_reported(tmp_path: Path, successor: bool) -> None:
     """A store can still use a file that was deleted or replaced, but a restart would lose it:
     `usage` reports it."""
     path = tmp_path / "store.db"

@@ -154,7 +154,7 @@ async def test_the_version_before_goes_on_with_a_new_file(second: Path) -> None:
     await (await SqliteStore.open(second, LIMITS)).close()
 
 
-async def test_a_start_that_takes_long_says_so(second: Path) -> None:
+async def test_a_long_start_is_reported(second: Path) -> None:
     """It reports its duration again and again."""
     lasted: list[float] = []
     shown = asyncio.Event()
@@ -337,7 +337,7 @@ async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> N
 
 
 @pytest.mark.postgresql
-async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server) -> None:
+async def test_a_dead_letter_acknowledged_later_is_not_counted(postgresql: Server) -> None:
     """Also if that was before the upgrade."""
     with postgresql.database() as database:
         make_second(database, "later")
