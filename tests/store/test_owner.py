@@ -23,7 +23,7 @@ import pytest
 from router.model.errors import StartFailed
 from router.model.secret import Secret
 from router.store.admin import Action, Resend, Verb
-from router.store.protocol import NO_DOOR, Door, Stage, StoreFailed, StoreFull
+from router.store.protocol import NO_DOOR, Door, Stage, StoreFull
 from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.file import Known, Owner, door_of, lock_of, own
@@ -199,21 +199,6 @@ def test_a_door_is_read_whole_while_it_is_written(tmp_path: Path) -> None:
             for door in doors:
                 owner.announce(door)
         assert {door.url for door in reading.result()} <= {door.url for door in doors}
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("successor", [False, True])
-async def test_a_lock_that_is_gone_is_reported(tmp_path: Path, successor: bool) -> None:
-    """Another process may own the file now, so this one has to be restarted."""
-    path = tmp_path / "store.db"
-    store = await SqliteStore.open(path, LIMITS)
-    await store.usage(T)
-    lock_of(path).unlink()
-    if successor:
-        assert owner_elsewhere(path).stdout == "owned\n"
-    with pytest.raises(StoreFailed, match=r"^gone$"):
-        await store.usage(T)
-    await store.close()
 
 
 def test_a_full_disk_leaves_no_lock_behind(disks: Disks) -> None:

@@ -311,21 +311,19 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     await admin.close()
 
 
+@pytest.mark.parametrize("name", ["store.db", "store.db-lock"])
 @pytest.mark.parametrize("successor", [False, True])
-async def test_a_file_that_is_gone_is_reported(tmp_path: Path, successor: bool) -> None:
-    """A store can still use a file that was deleted or replaced, but a restart would lose it:
-    `usage` reports it."""
-    path = tmp_path / "store.db"
+async def test_a_file_that_is_gone_is_reported(path: Path, name: str, successor: bool) -> None:
+    """A store still works if its file or the lock was deleted or replaced, but a restart would lose
+    the file, and another process may own it: `usage` reports it."""
     store = await SqliteStore.open(path, LIMITS)
-    try:
+    await store.usage(T)
+    path.with_name(name).unlink()
+    if successor:
+        path.with_name(name).touch()
+    with pytest.raises(StoreFailed, match=r"^gone$"):
         await store.usage(T)
-        path.unlink()
-        if successor:
-            path.touch()
-        with pytest.raises(StoreFailed, match=r"^gone$"):
-            await store.usage(T)
-    finally:
-        await store.close()
+    await store.close()
 
 
 @pytest.mark.parametrize(
