@@ -5,32 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 from router.model.errors import RouterError, StartFailed
 from router.store.admin import Admin
-from router.store.protocol import (
-    NO_DOOR,
-    Door,
-    Due,
-    Ended,
-    Kept,
-    Nodes,
-    Notice,
-    Pause,
-    Store,
-    StoreFailed,
-    StoreLimits,
-    Usage,
-)
+from router.store.protocol import NO_DOOR, Door, Nodes, Store, StoreFailed, StoreLimits, Usage
 from router.store.url import Database
 
 
+def _returns(value: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return a method that returns a value for any arguments."""
+
+    async def method(*_: Any, **__: Any) -> Any:
+        return value
+
+    return method
+
+
 class NoStore:
-    """Remembers nothing, and refuses what would have to be durable."""
+    """Remembers nothing, and refuses an event that would have to be durable."""
 
     remembers = False
     nodes: Nodes | None = None
@@ -38,56 +34,16 @@ class NoStore:
     def now(self) -> float:
         return time.time()
 
-    async def find(self, *_: Any, **__: Any) -> tuple[Kept, ...]:
-        return ()
-
     async def add(self, *_: Any, **__: Any) -> None:
         raise StoreFailed("none")
 
-    async def settle(self, *_: Any, **__: Any) -> bool:
-        return False
-
-    async def supersede(self, *_: Any, **__: Any) -> None:
-        pass
-
-    async def acknowledge(self, *_: Any, **__: Any) -> bool:
-        return False
-
-    async def missed(self, *_: Any, **__: Any) -> None:
-        pass
-
-    async def revoke_all_credit(self, *_: Any, **__: Any) -> None:
-        pass
-
-    async def queue(self, *_: Any, **__: Any) -> Mapping[str, float]:
-        return {}
-
-    async def take(self, *_: Any, **__: Any) -> tuple[Due, ...]:
-        return ()
-
-    async def finish(self, *_: Any, **__: Any) -> bool:
-        return False
-
-    async def end(self, *_: Any, **__: Any) -> tuple[Ended, ...]:
-        return ()
-
-    async def prune(self, *_: Any, **__: Any) -> int:
-        return 0
-
-    async def pauses(self, *_: Any, **__: Any) -> tuple[Pause, ...]:
-        return ()
-
-    async def notice(self, *_: Any, **__: Any) -> Notice | None:
-        return None
-
-    async def notify(self, *_: Any, **__: Any) -> bool:
-        return True
-
-    async def usage(self, *_: Any, **__: Any) -> Usage:
-        return Usage(0, 0, {}, 0.0)
-
-    async def close(self) -> None:
-        pass
+    find = take = end = pauses = _returns(())
+    settle = acknowledge = finish = _returns(False)
+    supersede = missed = revoke_all_credit = notice = close = _returns(None)
+    queue = _returns({})
+    prune = _returns(0)
+    notify = _returns(True)
+    usage = _returns(Usage(0, 0, {}, 0.0))
 
 
 #: Seconds between two attempts; the last one repeats.
