@@ -22,8 +22,9 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, groupby
 from math import inf
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from router.contract.replies import harmless
@@ -52,21 +53,17 @@ MAX_PAUSE = 30 * 86400.0
 MAX_BECAUSE, MAX_WHO = 200, 100
 
 
-def _end(until: str, now: float) -> float:
+async def pause(admin: Admin, target: str, until: str, because: str, who: str) -> Pause:
+    """Pause a target until a time that `parse_time` reads, in place of its current pause. Every
+    process that shares the store obeys it within a second."""
+    now = admin.now()
     try:
-        return parse_time(until, now, ahead=True)
+        end = parse_time(until, now, ahead=True)
     except ValueError:
         raise ValueError(
             f"{until!r} is neither a time from now (like 10m, 2h, 3d) nor one like "
             "2026-11-26T13:00:00Z"
         ) from None
-
-
-async def pause(admin: Admin, target: str, until: str, because: str, who: str) -> Pause:
-    """Pause a target until a time that `parse_time` reads, in place of its current pause. Every
-    process that shares the store obeys it within a second."""
-    now = admin.now()
-    end = _end(until, now)
     if end <= now:
         raise ValueError(f"{until!r} is over already")
     if end > now + MAX_PAUSE:
@@ -555,11 +552,9 @@ def _entry(row: Sequence[Any]) -> Entry:
 
 
 def _attempts(rows: Iterable[Sequence[Any]]) -> dict[str, tuple[Tried, ...]]:
-    """Group attempts by target, in order."""
-    by_target: dict[str, list[Tried]] = {}
-    for target, *columns in rows:
-        by_target.setdefault(target, []).append(attempt_of(columns))
-    return {target: tuple(attempts) for target, attempts in by_target.items()}
+    """Group attempts by target; the rows are in order."""
+    groups = groupby(rows, key=itemgetter(0))
+    return {target: tuple(attempt_of(row[1:]) for row in group) for target, group in groups}
 
 
 def _action(row: Sequence[Any]) -> Action:
