@@ -272,7 +272,7 @@ async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
     assert process.status()["store"]["error"] == "disk_full"
     process.metrics.store_failed("gone")
     (reason,) = process.reasons()
-    advice = "its file was deleted or replaced: restart the router"
+    advice = "its file or lock was deleted or replaced: restart the router"
     assert reason.startswith(f"store: gone ({advice}), last at ")
 
 
