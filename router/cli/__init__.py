@@ -1,8 +1,8 @@
 """The command line: finds the command, runs it, and turns an error into one line.
 
-A command is a module below this package with `HELP`, `configure(parser)` and `run(args) -> int`,
-which raises RouterError for an error that is one line. At its top it imports only what its help
-needs. The rest is imported by `run`, so that `--help` and `health` are quick.
+The command `pause` is `PAUSE`, its help, `configure_pause(parser)` and `run_pause(args) -> int`,
+which raises RouterError for an error that is one line. At its top a module imports only what the
+help needs. The rest is imported when the command runs, so that `--help` and `health` are quick.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from router.cli.options import (
     BAD,
@@ -24,28 +24,28 @@ from router.cli.options import (
     Parser,
     nearest_of,
 )
-from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say_lines
+from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say
 from router.model.errors import RouterError, SettingInvalid, why_not
 
-#: Each command's module below this package, and its line in the list.
+#: The module of each command, and its line in the list.
 COMMANDS = {
     "serve": ("serve", "run the router"),
-    "demo": ("trying.demo", "run the router with stand-in targets and send it sample events"),
-    "check": ("routes.check", "check a routes.yaml: every fault at once, each with its line"),
-    "explain": ("routes.explain", "show which routes an event matches, why others don't, its plan"),
-    "test": ("routes.test", "run the cases of routes.test.yaml, and list routes that none tries"),
-    "diff": ("routes.diff", "show which plans change between two routes.yaml"),
-    "init": ("routes.init", "write a first routes.yaml, its tests and the editors' schemas"),
-    "send": ("trying.send", "play EBaaS: send an event, once or by its retry schedule"),
-    "receive": ("trying.receive", "play a business endpoint: answer to order, print what comes"),
-    "listen": ("trying.listen", "show a router's events as they come, and copy them to a URL"),
-    "probe": ("trying.probe", "check by real events whether an endpoint keeps the contract"),
+    "demo": ("demo", "run the router with stand-in targets and send it sample events"),
+    "check": ("check", "check a routes.yaml: every fault at once, each with its line"),
+    "explain": ("explain", "show which routes an event matches, why others don't, its plan"),
+    "test": ("check", "run the cases of routes.test.yaml, and list routes that none tries"),
+    "diff": ("diff", "show which plans change between two routes.yaml"),
+    "init": ("init", "write a first routes.yaml, its tests and the editors' schemas"),
+    "send": ("send", "play EBaaS: send an event, once or by its retry schedule"),
+    "receive": ("receive", "play a business endpoint: answer to order, print what comes"),
+    "listen": ("listen", "show a router's events as they come, and copy them to a URL"),
+    "probe": ("probe", "check by real events whether an endpoint keeps the contract"),
     "deliveries": ("deliveries", "list, show, replay, discard or restore unsettled deliveries"),
-    "pause": ("pause", "hold a target back for a while, with a reason and an end"),
-    "resume": ("resume", "end a pause of a target before its time"),
+    "pause": ("deliveries", "hold a target back for a while, with a reason and an end"),
+    "resume": ("deliveries", "end a pause of a target before its time"),
     "trace": ("trace", "show what became of an event, by any id of it"),
     "archive": ("archive", "list or export past events, or deliver them to a target again"),
-    "resend": ("trying.resend", "POST a copy of one past event to a URL of your own"),
+    "resend": ("listen", "POST a copy of one past event to a URL of your own"),
     "health": ("health", "ask a running router whether it is ready"),
     "status": ("status", "show the health of a running router, its targets and its nodes"),
 }
@@ -112,33 +112,31 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(_overview())
         return GOOD
     if name == "--version":
-        say_lines(_version())
+        say(*_version())
         return GOOD
     if name == "--completion":
-        from router.cli.completion import completion
-
-        say_lines(completion(rest))
+        say(*_completion(rest))
         return GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
         raise SettingInvalid(f"{name!r} is not a command{near} See {NAME} --help")
     parser = Parser(name)
-    command = configured(name, parser)
+    run = configured(name, parser)
     try:
         args = parser.read(rest)
     except SystemExit:
         # argparse ends so after --help. For wrong arguments Parser raises SettingInvalid.
         return GOOD
-    code: int = command.run(args)
-    return code
+    return run(args)
 
 
-def configured(name: str, parser: Parser) -> ModuleType:
-    """Return the module of a command; the parser gets its arguments and its help."""
-    command = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
-    command.HELP.apply(parser)
-    command.configure(parser)
-    return command
+def configured(name: str, parser: Parser) -> Callable[[argparse.Namespace], int]:
+    """Give the parser a command's arguments and help. Return the function that runs it."""
+    module: Any = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
+    getattr(module, name.upper()).apply(parser)
+    getattr(module, f"configure_{name}")(parser)
+    run: Callable[[argparse.Namespace], int] = getattr(module, f"run_{name}")
+    return run
 
 
 def _overview() -> str:
@@ -147,8 +145,8 @@ def _overview() -> str:
 
 
 def _version() -> Iterator[str]:
-    """Yield what a report of a fault should say of this installation: the router's own version
-    first, alone on its line."""
+    """Describe the installation for a report of a fault. The first line has the router's version
+    alone."""
     import platform
     import sqlite3
     from importlib.metadata import PackageNotFoundError, version
@@ -167,3 +165,26 @@ def _version() -> Iterator[str]:
     except PackageNotFoundError:
         psycopg = "not installed"
     yield f"SQLite {sqlite3.sqlite_version}, psycopg {psycopg}"
+
+
+def _completion(arguments: Sequence[str]) -> list[str]:
+    """Return the script for a shell's completion of commands, options and files. Raises
+    SettingInvalid for another shell."""
+    import shtab
+
+    shells = ("bash", "zsh", "fish")
+    if len(arguments) != 1 or arguments[0] not in shells:
+        raise SettingInvalid(f"--completion: for which shell? One of {', '.join(shells)}")
+    whole = argparse.ArgumentParser(NAME)
+    whole.add_argument("--version", action="store_true", help="print the version")
+    parser_class: Any = lambda prog, **_: Parser(prog.rpartition(" ")[2])  # noqa: E731
+    commands = whole.add_subparsers(parser_class=parser_class)
+    for name, (_, line) in COMMANDS.items():
+        parser = commands.add_parser(name, help=line)
+        configured(name, parser)
+        for action in (action for action in parser._actions if not action.choices):
+            words = {*str(action.metavar).split("|")}
+            if words & {"FILE", "PATH", "STORE", "DIR", "FOLDER"}:
+                is_file = words & {"FILE", "PATH", "STORE"}
+                action.complete = shtab.FILE if is_file else shtab.DIRECTORY
+    return shtab.complete(whole, arguments[0]).splitlines()

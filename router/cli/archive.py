@@ -1,4 +1,4 @@
-"""`archive`: what was handled is listed, exported, and delivered to a target again."""
+"""`archive`: lists, exports and replays events that were handled."""
 
 from __future__ import annotations
 
@@ -10,16 +10,7 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
-from router.cli.acting import (
-    Work,
-    add_acting,
-    add_match,
-    confirmed,
-    note_removed,
-    report,
-    require_targets,
-)
-from router.cli.columns import check_times, counted, few
+from router.cli.deliveries import Work, add_acting, add_match, note_removed, require_targets
 from router.cli.options import (
     BAD,
     GOOD,
@@ -28,10 +19,12 @@ from router.cli.options import (
     Help,
     Parser,
     add_option,
+    add_switch,
+    check_times,
     heed_ctrl_c,
     require_target,
 )
-from router.cli.printing import Progress, note, say, say_as, say_lines
+from router.cli.printing import Progress, counted, few, note, say, say_as
 from router.cli.remote import (
     URL_VARIABLE,
     Remote,
@@ -47,7 +40,7 @@ from router.cli.trace import add_search
 from router.model.errors import SettingInvalid
 from router.store.admin import STEP, Step, Verb
 
-HELP = Help(
+ARCHIVE = Help(
     about="""Works on the archive of a router. `list` and `replay` ask the router that runs on this
     machine, or the one at --url; `export` reads the archive's files here.""",
     verbs={
@@ -78,7 +71,7 @@ RATE = 20.0
 
 _RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/s")
 
-#: For how long the router may look through its archive, in seconds.
+#: The longest search of the router in its archive, in seconds.
 _LOOK_THROUGH = 600.0
 
 #: How long a replay waits for room in the store, and between two tries, in seconds.
@@ -101,21 +94,21 @@ def parse_rate(text: str) -> float:
     return float(match[1])
 
 
-def configure(parser: Parser) -> None:
+def configure_archive(parser: Parser) -> None:
     parser.add_verb(_ONLY)
     which = parser.add_argument_group("which events (export, replay)")
     add_match(which)
     add_search(which, "export: ")
     acting = parser.add_argument_group("acting (replay)")
     add_option(acting, "--rate", "RATE", f"so many events (default {RATE:g}/s)", parse_rate)
-    acting.add_argument("--backfill", action="store_true", help="events not for the target")
-    acting.add_argument("--anew", action="store_true", help="don't continue a stopped replay")
+    add_switch(acting, "--backfill", "events not for the target")
+    add_switch(acting, "--anew", "don't continue a stopped replay")
     add_acting(acting)
     add_archive(parser)
     add_router(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_archive(args: argparse.Namespace) -> int:
     check_times(args)
     if not all((*(args.target or ()), *(args.code or ()))):
         raise SettingInvalid("an argument is empty")
@@ -149,12 +142,10 @@ def _format_inventory(inventory: Any) -> Iterator[str]:
         yield f"{name:<10}" + few([f"{of or 'gone'} {count:,}" for of, count in counts if count])
 
 
-# Out of it: this machine's files, as they are.
+# Export: the files of this machine.
 
 
 def _export(args: argparse.Namespace) -> int:
-    import asyncio
-
     from router.archive.reading import Sources
     from router.archive.trace.question import Question
     from router.archive.trace.replay import events
@@ -164,7 +155,7 @@ def _export(args: argparse.Namespace) -> int:
             f"{URL_VARIABLE} names a router, and export works on an archive of this machine: "
             "unset it, or name the archive by --archive"
         )
-    with asyncio.Runner() as runner, here(args, runner, "archive") as router:
+    with here(args, "archive") as router:
         require_targets(router, args.target or ())
     folder = read_archive(args)
     assert folder is not None
@@ -194,7 +185,7 @@ def _export(args: argparse.Namespace) -> int:
     return BAD if sources.damage else GOOD
 
 
-# Back from it: counted, confirmed, and queued step by step at a rate.
+# Replay: counted, confirmed, and queued step by step at a rate.
 
 
 def _replay(router: Remote, args: argparse.Namespace) -> int:
@@ -208,15 +199,13 @@ def _replay(router: Remote, args: argparse.Namespace) -> int:
     preview = router.post("/archive/replay", body, _LOOK_THROUGH)
     if preview["before"]:
         note(preview["before"])
-    work = Work(Verb.REPLAY, preview["number"])
+    work = Work(Verb.REPLAY, preview["number"], args)
     if args.format == "text":
-        say_lines(_preview(target, args.backfill, preview))
-    if work.number and not args.dry_run:
-        if not confirmed(work, args):
-            return BAD
-        work.do(_steps(router, target, preview["token"], args.rate or RATE))
+        say(*_preview(target, args.backfill, preview))
+    if not work.do(_steps(router, target, preview["token"], args.rate or RATE)):
+        return BAD
     action = {**preview["action"], **preview["left_out"]}
-    report(work, args, action, _left_alone(work, args), "to go on")
+    work.report(action, _left_alone(work, args), "to go on")
     if preview["damage"]:
         note(f"{preview['damage']}: there may be more events than these")
     return BAD if work.trouble or preview["damage"] else GOOD
@@ -232,7 +221,7 @@ def _target(args: argparse.Namespace) -> str:
 
 
 def _body(target: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Return which events are meant, as the API wants it."""
+    """Return the selected events in the form of the API."""
     body: dict[str, Any] = {"target": target}
     if args.match:
         body["match"] = [keys.pattern for keys in args.match]

@@ -37,7 +37,7 @@ from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS
 from router.net.tls import Tls
 
-HELP = Help(
+HEALTH = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
     loaded, the store has been opened, and the router is not stopping. It says nothing about the
     business endpoints. Without options it asks where a `serve` with the same variables listens, by
@@ -55,7 +55,7 @@ HELP = Help(
 _MAX_RESPONSE = 64 * 1024
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure_health(parser: argparse.ArgumentParser) -> None:
     parse = partial(parse_url, like="http://127.0.0.1:8080")
     add_option(parser, "--url", "URL", "the router's address, instead of --host and --port", parse)
     add_timeout(parser, "the whole question", "2s")
@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_ca(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_health(args: argparse.Namespace) -> int:
     if args.url is None:
         if args.ca is not None:
             raise SettingInvalid("--ca is for a router that --url names")

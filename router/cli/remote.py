@@ -2,7 +2,7 @@
 
 A command that finds no router, or is given a store or an archive, runs the API over that store: an
 operator's action is implemented once. Nothing else of the command line imports httpx. It is
-imported when it is needed, for that takes longer than all that `health` does.
+imported when it is needed, because that takes longer than all that `health` does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from urllib.parse import quote, urlsplit
 from router import __version__
 from router.cli.options import (
     REMOTE_VARIABLES,
+    Group,
     Parser,
     add_format,
     add_option,
@@ -64,8 +65,6 @@ _TIMEOUT, _SILENCE = 30.0, 45.0
 #: Seconds to find out whether a router listens on this machine.
 _CONNECT = 1.0
 
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
 #: The options that mean nothing to a running router, and why.
 _LOCAL = {
     **dict.fromkeys(
@@ -77,7 +76,7 @@ _LOCAL = {
 
 
 class RemoteProblem(RouterError):
-    """An error response of the router, in its own words; or the reason why no response came."""
+    """An error response in the router's own words, or the reason for the missing response."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
@@ -95,7 +94,7 @@ class Remote:
     #: The router's name in messages.
     _name: str
     _timeout: float | None
-    #: Its routes.yaml, if no router runs.
+    #: The routes.yaml of a store, if no router runs.
     _config: Path | None = None
     _clock: Callable[[], float] = time.time
     #: How far a running router's clock is ahead of this machine's, in seconds.
@@ -103,7 +102,7 @@ class Remote:
 
     @property
     def is_running(self) -> bool:
-        """True if a router responds, and not its store and archive alone."""
+        """True for a running router, false for its store and archive alone."""
         return self._config is None
 
     @property
@@ -112,12 +111,11 @@ class Remote:
         return "the router's routes.yaml" if self._config is None else str(self._config)
 
     def now(self) -> float:
-        """Return the time by the router's clock: to the second, once a running one has responded.
-        A store has its own."""
+        """Return the time by the clock of the router or its database."""
         return self._clock() + self._ahead
 
     def targets(self) -> set[str] | None:
-        """Return the targets of its routes.yaml; None if that can't be read."""
+        """Return the targets of the routes.yaml; None if it can't be read."""
         if self._config is not None:
             return targets_of(self._config)
         return {target["name"] for target in self.get("/targets")["targets"]}
@@ -126,7 +124,7 @@ class Remote:
         return self._request(self._timeout, "GET", path, params=[*query])
 
     def post(self, path: str, body: Mapping[str, Any], within: float = 0.0) -> Any:
-        """A response may take `within` seconds if that is longer than usual."""
+        """Send a request that may take `within` seconds, if that is longer than usual."""
         timeout = self._timeout and max(self._timeout, within)
         return self._request(timeout, "POST", path, json=body)
 
@@ -220,8 +218,8 @@ def _cause(error: BaseException) -> BaseException:
     if isinstance(error, BaseExceptionGroup):
         return _cause(error.exceptions[0])
     below = error.__cause__ or error.__context__
-    is_systems = isinstance(error, OSError) and error.strerror
-    return error if below is None or is_systems else _cause(below)
+    is_of_system = isinstance(error, OSError) and error.strerror
+    return error if below is None or is_of_system else _cause(below)
 
 
 def no_response(url: str, timeout: float) -> RemoteProblem:
@@ -229,7 +227,7 @@ def no_response(url: str, timeout: float) -> RemoteProblem:
 
 
 def why_unreachable(error: BaseException) -> str:
-    """Return why a connection failed."""
+    """Describe a failed connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
@@ -275,18 +273,18 @@ def add_router(parser: Parser) -> None:
     add_format(parser)
 
 
-def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+def add_archive(parser: Group) -> None:
     add_settings(parser, archive="the router's archive")
 
 
-def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_ca(parser: Group) -> None:
     """Add the option that `trust` reads."""
     about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
     add_option(parser, "--ca", "FILE", about, parse_file)
 
 
 def trust(args: argparse.Namespace) -> Tls:
-    """Raises SettingInvalid for a file of no use."""
+    """Return the trust of `--ca`. Raises SettingInvalid for an unusable file."""
     path: Path | None = args.ca
     if path is None:
         return USUAL
@@ -304,8 +302,8 @@ def trust(args: argparse.Namespace) -> Tls:
 
 
 def context_of(url: str, args: argparse.Namespace) -> ssl.SSLContext | None:
-    """Return the TLS context for an https URL, None for http. Raises SettingInvalid for a --ca of
-    no use, even if none is needed."""
+    """Return the TLS context for an https URL, None for http. Raises SettingInvalid for an unusable
+    --ca, also with http."""
     tls = trust(args)
     return tls.trust if urlsplit(url).scheme == "https" else None
 
@@ -315,7 +313,7 @@ def _parse_url(text: str) -> str:
 
 
 def read_url(args: argparse.Namespace) -> str | None:
-    """Return the option's, or the variable's. Raises SettingInvalid."""
+    """Return the URL of the option, or of the variable. Raises SettingInvalid."""
     if args.url is not None or not (text := os.environ.get(URL_VARIABLE)):
         url: str | None = args.url
         return url
@@ -328,14 +326,14 @@ def read_url(args: argparse.Namespace) -> str | None:
 def own_url(args: argparse.Namespace, host: str, port: str, scheme: str = "http") -> str:
     """Return the address at which a `serve` with these settings listens."""
     name = read_setting(args, host)
-    name = _EVERY_ADDRESS.get(name, name)
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
     name = f"[{name}]" if ":" in name else name
     return f"{scheme}://{name}:{read_setting(args, port)}"
 
 
 def refuse_local(args: argparse.Namespace, named_by: str = "--url") -> None:
     """Raises SettingInvalid for an option that means nothing to a running router."""
-    # Secrets that sign the command's own requests are of this machine.
+    # The command signs its own requests with secrets of this machine.
     own = {"secrets_dir"} if getattr(args, "sign", None) is not None else set()
     for name, why in _LOCAL.items():
         if name not in own and getattr(args, name, None) is not None:
@@ -362,25 +360,27 @@ def opened(
     import asyncio
 
     place = _running_router(args, must_run)
+    if place is None:
+        with here(args, needs) as remote:
+            yield remote
+        return
+    client = _client(args, *place)
     with asyncio.Runner() as runner:
-        if place is None:
-            with here(args, runner, needs) as remote:
-                yield remote
-            return
-        with _running(args, runner, *place, timeout) as remote:
-            try:
-                yield remote
-            except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                missing = f": {error} is missing" if isinstance(error, KeyError) else ""
-                raise RemoteProblem(
-                    f"the router is of another version than this command{missing}"
-                ) from None
+        try:
+            yield Remote(runner, client, place[0], timeout)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            missing = f": {error} is missing" if isinstance(error, KeyError) else ""
+            raise RemoteProblem(
+                f"the router is of another version than this command{missing}"
+            ) from None
+        finally:
+            runner.run(client.aclose())
 
 
 def _running_router(args: argparse.Namespace, must_run: bool) -> tuple[str, str] | None:
-    """Return the URL of the running router that is meant and the token for it (`""` for none), or
-    None for the store and archive of this machine. Raises SettingInvalid for options of both kinds,
-    StartFailed for a token that can't be read."""
+    """Return the URL of a running router and the token for it (`""` for none), or None for the
+    store and archive of this machine. Raises SettingInvalid for options of both kinds, StartFailed
+    for a token that can't be read."""
     if url := read_url(args):
         refuse_local(args, URL_VARIABLE if args.url is None else "--url")
         return url, _token(args)
@@ -428,31 +428,26 @@ def _key_of_this_machine(args: argparse.Namespace, port: int) -> str:
     return door.key.reveal() if urlsplit(door.url).port == port else ""
 
 
-@contextlib.contextmanager
-def _running(
-    args: argparse.Namespace, runner: asyncio.Runner, url: str, token: str, timeout: float
-) -> Iterator[Remote]:
+def _client(args: argparse.Namespace, url: str, token: str) -> httpx.AsyncClient:
     import httpx
 
     headers = {"user-agent": f"{NAME}/{__version__}", "accept-encoding": "identity"}
     if token:
         headers["authorization"] = f"Bearer {token}"
-    client = httpx.AsyncClient(
+    return httpx.AsyncClient(
         base_url=f"{url.rstrip('/')}/api/v1",
         headers=headers,
         verify=context_of(url, args) or False,
         timeout=None,  # noqa: S113 - `_translated` has one
         trust_env=False,
     )
-    try:
-        yield Remote(runner, client, url, timeout)
-    finally:
-        runner.run(client.aclose())
 
 
 @contextlib.contextmanager
-def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterator[Remote]:
+def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
     """Run the API in this process, over a store and an archive that this machine reaches."""
+    import asyncio
+
     import httpx
 
     from router.config.holders import PERMISSIONS, TokenHolder
@@ -461,28 +456,29 @@ def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterat
     folder = read_archive(args) if needs != "store" else None
     if needs in ("archive", "both") and folder is None:
         raise StartFailed("there is no archive: see --archive")
-    ops = None
-    if needs != "archive":
-        ops = runner.run(_open_store(args, is_needed=needs != "either"))
-    try:
-        if ops is None and folder is None:
-            raise StartFailed(
-                "there is nowhere to look, neither an archive nor a store: "
-                "see --archive, --store, or --url for a running router"
+    with asyncio.Runner() as runner:
+        ops = None
+        if needs != "archive":
+            ops = runner.run(_open_store(args, is_needed=needs != "either"))
+        try:
+            if ops is None and folder is None:
+                raise StartFailed(
+                    "there is nowhere to look, neither an archive nor a store: "
+                    "see --archive, --store, or --url for a running router"
+                )
+            who = getattr(args, "who", None) or whoever()
+            who.encode()  # raises UnicodeEncodeError here, not in the API
+            holder = TokenHolder(who, frozenset(PERMISSIONS))
+            client = httpx.AsyncClient(
+                transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
+                base_url=f"http://localhost{PREFIX}",
+                timeout=None,  # noqa: S113 - nothing here hangs
             )
-        who = getattr(args, "who", None) or whoever()
-        who.encode()  # raises UnicodeEncodeError here, not in the API
-        holder = TokenHolder(who, frozenset(PERMISSIONS))
-        client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
-            base_url=f"http://localhost{PREFIX}",
-            timeout=None,  # noqa: S113 - nothing here hangs
-        )
-        config = read_setting(args, "config")
-        yield Remote(runner, client, "the store", None, config, ops.now if ops else time.time)
-    finally:
-        if ops is not None:
-            runner.run(ops.close())
+            config, clock = read_setting(args, "config"), ops.now if ops else time.time
+            yield Remote(runner, client, "the store", None, config, clock)
+        finally:
+            if ops is not None:
+                runner.run(ops.close())
 
 
 def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> ApiParts:
@@ -500,8 +496,8 @@ def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> 
 
 
 async def _open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | None:
-    """Open the store of the settings, which makes no file and no table. If it is missing, was not
-    named, and is not needed, return None. Raises StartFailed."""
+    """Open the store of the settings, without making a file or a table. Return None if it is
+    missing, was not named, and is not needed. Raises StartFailed."""
     from router.store.opening import look_into
     from router.store.protocol import StoreLimits
 
@@ -523,17 +519,18 @@ async def _open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | N
 
 
 def read_archive(args: argparse.Namespace) -> Path | None:
-    """Return the archive's folder; None if there is none. Raises StartFailed if one that was named
-    is missing, PermissionError if it is closed to us."""
+    """Return the archive's folder, None if it does not exist. Raises StartFailed if --archive names
+    a missing one, PermissionError if it may not be read."""
     folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
     if folder is None or _is_folder(folder):
         return folder
     if getattr(args, "archive", None) is not None:
-        raise StartFailed(f"--archive: {folder} is no folder")
+        raise StartFailed(f"--archive: {folder} is not a folder")
     return None
 
 
 def _is_folder(path: Path) -> bool:
+    """Raises PermissionError, which `Path.is_dir` takes for a missing folder."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except PermissionError:
@@ -543,8 +540,8 @@ def _is_folder(path: Path) -> bool:
 
 
 def targets_of(path: Path) -> set[str] | None:
-    """Return the targets of a routes.yaml, or of a folder of them; None if it can't be read. This
-    needs neither its variables nor its secrets."""
+    """Return the targets of a routes.yaml, or of a folder of them; None if it can't be read.
+    Variables and secrets are not needed."""
     from router.config.document import parse_document
     from router.config.files import read
     from router.model.errors import ConfigInvalid
@@ -558,7 +555,7 @@ def targets_of(path: Path) -> set[str] | None:
 
 
 def whoever() -> str:
-    """Return the user who runs this command, as far as the system knows."""
+    """Return the user of this process, as far as the system knows."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError, ImportError):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from router.process.server import Notifier, Server
     from router.telemetry.log import Log
 
-HELP = Help(
+SERVE = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
     its key, and replies 000 when every required one has acknowledged it. Writes one log line per
     event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
@@ -65,7 +65,7 @@ _FIRST = (
 _STORE_FILES = 16
 
 
-def configure(parser: Parser) -> None:
+def configure_serve(parser: Parser) -> None:
     parser.removed = REMOVED_OPTIONS
     add_settings(parser, *_FIRST)
     rest = parser.add_argument_group("further options")
@@ -74,7 +74,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_serve(args: argparse.Namespace) -> int:
     if args.as_search:
         from router.ops.searching import search
 

@@ -71,7 +71,7 @@ def test_an_archive_may_be_empty_but_not_missing(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("nothing", "file", "dangling", "loop", "file/below"):
         for found in looked_into(tmp_path / name):
-            output = f"ebaas-router: --archive: {tmp_path / name} is no folder\n"
+            output = f"ebaas-router: --archive: {tmp_path / name} is not a folder\n"
             assert (found.code, found.out, found.err) == (3, "", output)
 
 

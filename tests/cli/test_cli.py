@@ -169,7 +169,6 @@ def test_help_of_a_command() -> None:
         ),
         ("status --url http://h:1 --store x.db", "--store can't be given with --url"),
         ("test - -", "only one file can be '-', stdin"),
-        ("explain a.gs.cert.1 --last 3", "--last is for --target only"),
         ("explain a.gs.cert.1 --schema x.json", "--schema is for --event only"),
         (
             "health --url https://x --ca /nowhere.pem",

@@ -13,28 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from router.cli.columns import counted
-from router.cli.options import (
-    GOOD,
-    NOT_STARTED,
-    Help,
-    add_settings,
-    read_settings,
-    serve_command,
-)
-from router.cli.printing import say
-from router.cli.trying.request import Request, Response, post
+from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings, serve_command
+from router.cli.printing import counted, say
+from router.cli.receive import StandIn
+from router.cli.send import Request, Response, post
 from router.model.errors import StartFailed
 from router.model.event import SUCCESS
 from router.telemetry.log import Log
 
 if TYPE_CHECKING:
-    from router.cli.trying.standin import StandIn
     from router.config.loading import Config
     from router.config.settings import Settings
     from router.routing.target import Target
 
-HELP = Help(
+DEMO = Help(
     about="""Runs the router with stand-in business endpoints on the addresses of its targets, sends
     it the sample event of the platform's page, shows what happens, and keeps serving until Ctrl-C.
     All targets must be on this machine; nothing else is called. Its store is a temporary file.""",
@@ -63,26 +55,17 @@ _FAILURES = 5
 _REQUESTS, _LONGEST_WAIT = 5, 1.0
 
 #: The shipped routes.yaml of an installed package; in a checkout the default path is the file.
-_SHIPPED = Path(__file__).parents[2] / "shipped" / "routes.yaml"
+_SHIPPED = Path(__file__).parents[1] / "shipped" / "routes.yaml"
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    add_settings(
-        parser,
-        "config",
-        "host",
-        "port",
-        "path",
-        "secrets_dir",
-        "ops_host",
-        "ops_port",
-        "ops_tokens",
-    )
+def configure_demo(parser: argparse.ArgumentParser) -> None:
+    add_settings(parser, "config", "host", "port", "path", "secrets_dir")
+    add_settings(parser, "ops_host", "ops_port", "ops_tokens")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_demo(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="ebaas-router-demo-") as folder:
         _run(args, replace(read_settings(args), store=Path(folder) / "demo.db"))
     return GOOD
@@ -144,8 +127,6 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[str, Config]:
 
 def _stand_ins(config: Config) -> dict[tuple[str, int], StandIn]:
     """A stand-in for each address of a target. Raises StartFailed for another machine's."""
-    from router.cli.trying.standin import StandIn
-
     stand_ins: dict[tuple[str, int], StandIn] = {}
     for target in config.table.targets.values():
         url = urlsplit(target.url)
