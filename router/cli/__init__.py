@@ -14,16 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
-    UNREAD,
-    USAGE,
-    Parser,
-    nearest_of,
-)
+from router.cli.options import Exit, Parser, nearest_of
 from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say
 from router.model.errors import RouterError, SettingInvalid, why_not
 
@@ -74,34 +65,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RouterError as error:
         for line in str(error).splitlines():
             note(line)
-        return USAGE if isinstance(error, SettingInvalid) else NOT_STARTED
+        return Exit.USAGE if isinstance(error, SettingInvalid) else Exit.NOT_STARTED
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     except BrokenPipeError:
         abandon_stdout()
-        return UNREAD
+        return Exit.UNREAD
     except OSError as error:
         if isinstance(error, PermissionError) and isinstance(error.filename, str):
             note(why_not(Path(error.filename), error))
-            return NOT_STARTED
+            return Exit.NOT_STARTED
         note(error.strerror or "the system refused")
         abandon_stdout()
-        return BAD
+        return Exit.BAD
     except UnicodeEncodeError:
         note("an argument is not UTF-8")
-        return USAGE
+        return Exit.USAGE
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
         from router.telemetry.log.foreign import place_of
 
         note(f"a fault of the router: {place_of(error)}")
-        return BAD
+        return Exit.BAD
     except BaseException as error:
         from asyncio import CancelledError
 
         # Ctrl-C while a runner of Python 3.11 starts.
         if not isinstance(error, CancelledError):
             raise
-        return INTERRUPTED
+        return Exit.INTERRUPTED
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -110,13 +101,13 @@ def _dispatch(arguments: Sequence[str]) -> int:
         name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
         print(_overview())
-        return GOOD
+        return Exit.GOOD
     if name == "--version":
         say(*_version())
-        return GOOD
+        return Exit.GOOD
     if name == "--completion":
         say(*_completion(rest))
-        return GOOD
+        return Exit.GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
         raise SettingInvalid(f"{name!r} is not a command{near} See {NAME} --help")
@@ -126,7 +117,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         args = parser.read(rest)
     except SystemExit:
         # argparse ends so after --help. For wrong arguments Parser raises SettingInvalid.
-        return GOOD
+        return Exit.GOOD
     return run(args)
 
 

@@ -11,19 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from router.cli.deliveries import Work, add_acting, add_match, note_removed, require_targets
-from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
-    Help,
-    Parser,
-    add_option,
-    add_switch,
-    check_times,
-    heed_ctrl_c,
-    require_target,
-)
+from router.cli.options import Exit, Help, Parser, check_times, heed_ctrl_c, require_target
 from router.cli.printing import Progress, counted, few, note, say, say_as
 from router.cli.remote import (
     URL_VARIABLE,
@@ -59,10 +47,10 @@ ARCHIVE = Help(
         "ebaas-router archive replay --target new-team --backfill --since 2d --yes",
     ),
     exit_codes={
-        GOOD: "done, or there was nothing to do",
-        BAD: "the answer was no, it stopped half-way, or the archive is damaged: see the count",
-        NOT_STARTED: "the archive, the store or the router is missing or can't be used",
-        INTERRUPTED: "Ctrl-C ended it; what is done stays done",
+        Exit.GOOD: "done, or there was nothing to do",
+        Exit.BAD: "the answer was no, it stopped half-way, or the archive is damaged",
+        Exit.NOT_STARTED: "the archive, the store or the router is missing or can't be used",
+        Exit.INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
 )
 
@@ -96,13 +84,13 @@ def parse_rate(text: str) -> float:
 
 def configure_archive(parser: Parser) -> None:
     parser.add_verb(_ONLY)
-    which = parser.add_argument_group("which events (export, replay)")
+    which = parser.group("which events (export, replay)")
     add_match(which)
     add_search(which, "export: ")
-    acting = parser.add_argument_group("acting (replay)")
-    add_option(acting, "--rate", "RATE", f"so many events (default {RATE:g}/s)", parse_rate)
-    add_switch(acting, "--backfill", "events not for the target")
-    add_switch(acting, "--anew", "don't continue a stopped replay")
+    acting = parser.group("acting (replay)")
+    acting.option("--rate", "RATE", f"so many events (default {RATE:g}/s)", parse_rate)
+    acting.switch("--backfill", "events not for the target")
+    acting.switch("--anew", "don't continue a stopped replay")
     add_acting(acting)
     add_archive(parser)
     add_router(parser)
@@ -126,7 +114,7 @@ def _list(inventory: Any, args: argparse.Namespace) -> int:
     say_as(args.format, [inventory], _format_inventory(inventory))
     if inventory["damage"]:
         note(f"{inventory['damage']}: there is more than this")
-    return BAD if inventory["damage"] else GOOD
+    return Exit.BAD if inventory["damage"] else Exit.GOOD
 
 
 def _format_inventory(inventory: Any) -> Iterator[str]:
@@ -182,7 +170,7 @@ def _export(args: argparse.Namespace) -> int:
         note(f"{counted(without, 'event')} left out: without a body")
     if sources.damage:
         note(f"{sources.damage}: there may be more events than these")
-    return BAD if sources.damage else GOOD
+    return Exit.BAD if sources.damage else Exit.GOOD
 
 
 # Replay: counted, confirmed, and queued step by step at a rate.
@@ -203,12 +191,12 @@ def _replay(router: Remote, args: argparse.Namespace) -> int:
     if args.format == "text":
         say(*_preview(target, args.backfill, preview))
     if not work.do(_steps(router, target, preview["token"], args.rate or RATE)):
-        return BAD
+        return Exit.BAD
     action = {**preview["action"], **preview["left_out"]}
     work.report(action, _left_alone(work, args), "to go on")
     if preview["damage"]:
         note(f"{preview['damage']}: there may be more events than these")
-    return BAD if work.trouble or preview["damage"] else GOOD
+    return Exit.BAD if work.trouble or preview["damage"] else Exit.GOOD
 
 
 def _target(args: argparse.Namespace) -> str:

@@ -14,20 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    STDIN,
-    Group,
-    Help,
-    add_format,
-    add_option,
-    add_settings,
-    add_switch,
-    nearest_of,
-    read_setting,
-    stdin,
-)
+from router.cli.options import STDIN, Exit, Help, Options, Parser, nearest_of, read_setting, stdin
 from router.cli.printing import columns, counted, note, say_as, say_json
 from router.model.errors import ConfigInvalid, Problem, SettingInvalid, may
 from router.model.event import FIELDS
@@ -75,13 +62,13 @@ class Input(Generic[T]):
         )
 
 
-def add_config(parser: Group, *more: str) -> None:
+def add_config(parser: Options, *more: str) -> None:
     """Add the options of `read_config`, and of more settings."""
-    add_settings(parser, *more, "secrets_dir")
+    parser.settings(*more, "secrets_dir")
     about = "let placeholders stand for tokens, signing secrets, headers, URLs and certificates "
     about += "whose variable or file is not there"
-    add_switch(parser, "--without-secrets", about)
-    add_format(parser)
+    parser.switch("--without-secrets", about)
+    parser.format()
 
 
 def check_stdin(files: Sequence[str]) -> None:
@@ -176,17 +163,17 @@ CHECK = Help(
         "diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)",
     ),
     exit_codes={
-        GOOD: "good: the router would take it",
-        BAD: "a fault, or a file that can't be read; with --strict, a warning too",
+        Exit.GOOD: "good: the router would take it",
+        Exit.BAD: "a fault, or a file that can't be read; with --strict, a warning too",
     },
 )
 
 
-def configure_check(parser: argparse.ArgumentParser) -> None:
+def configure_check(parser: Parser) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="a routes.yaml, as --config")
     about = "print the configuration in force: defaults filled in, variables replaced, secrets ***"
-    add_switch(parser, "--print", about)
-    add_switch(parser, "--strict", "let warnings fail too")
+    parser.switch("--print", about)
+    parser.switch("--strict", "let warnings fail too")
     add_config(parser, "config")
 
 
@@ -202,7 +189,7 @@ def run_check(args: argparse.Namespace) -> int:
     for file in files:
         lines = (line for text in file.texts() for line in text.splitlines())
         say_as(args.format, (each.as_json() for each in [file]), lines)
-    return GOOD if all(file.good for file in files) else BAD
+    return Exit.GOOD if all(file.good for file in files) else Exit.BAD
 
 
 def _print(names: Sequence[str], args: argparse.Namespace) -> int:
@@ -214,12 +201,12 @@ def _print(names: Sequence[str], args: argparse.Namespace) -> int:
         raise SettingInvalid("--print takes one FILE")
     file = read_config(names[0], args)
     if not all_usable([file], args.format) or file.value is None:
-        return BAD
+        return Exit.BAD
     effective = effective_of(file.value)
     view = {"file": file.name, "hash": file.value.hash, **effective}
     lines = write(_escaped(effective)).splitlines() if args.format == "text" else ()
     say_as(args.format, [view], [f"# {file.name}, hash {file.value.hash}", *lines])
-    return GOOD
+    return Exit.GOOD
 
 
 def _escaped(value: Any) -> Any:
@@ -329,8 +316,8 @@ TEST = Help(
         "ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml",
     ),
     exit_codes={
-        GOOD: "every case holds",
-        BAD: "a case fails, fewer routes are covered than --fail-under, or a file is not valid",
+        Exit.GOOD: "every case holds",
+        Exit.BAD: "a case fails, --fail-under is not reached, or a file is not valid",
     },
 )
 
@@ -342,10 +329,10 @@ def parse_percent(text: str) -> float:
     return percent
 
 
-def configure_test(parser: argparse.ArgumentParser) -> None:
+def configure_test(parser: Parser) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="a tests file")
     about = "fail where fewer of the routes are covered (default 0)"
-    add_option(parser, "--fail-under", "PERCENT", about, parse_percent, default=0.0)
+    parser.option("--fail-under", "PERCENT", about, parse_percent, default=0.0)
     add_config(parser, "config")
 
 
@@ -359,14 +346,14 @@ def run_test(args: argparse.Namespace) -> int:
     usable = all_usable([routes, *files], args.format)
     config = routes.value
     if config is None or not usable:
-        return BAD
+        return Exit.BAD
     cases = [case for file in files for case in file.value or ()]
     verdicts = [judge(case, config.table) for case in cases]
     result = _Result(verdicts, coverage(config.table, verdicts), config, CaseBlind(config.table))
     enough = result.covered.percent >= args.fail_under
     less = [] if enough else [f"that is under {args.fail_under:g} %"]
     say_as(args.format, [result.as_json()], chain(result.texts(), less))
-    return GOOD if enough and not result.failed else BAD
+    return Exit.GOOD if enough and not result.failed else Exit.BAD
 
 
 def _beside(path: Path, routes: Input[Config]) -> list[str]:

@@ -10,20 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
-    Group,
-    Help,
-    Parser,
-    add_option,
-    add_switch,
-    heed_ctrl_c,
-    nearest_of,
-    said_yes,
-)
+from router.cli.options import Exit, Help, Options, Parser, heed_ctrl_c, nearest_of, said_yes
 from router.cli.printing import (
     NAME,
     Progress,
@@ -72,10 +59,10 @@ DELIVERIES = Help(
         "ebaas-router deliveries list --url http://router:8081 --token-file ops-token",
     ),
     exit_codes={
-        GOOD: "done, or there was nothing to do",
-        BAD: "no such event, the answer was no, or it stopped half-way",
-        NOT_STARTED: "the store or the router is missing or can't be used",
-        INTERRUPTED: "Ctrl-C ended it; what is done stays done",
+        Exit.GOOD: "done, or there was nothing to do",
+        Exit.BAD: "no such event, the answer was no, or it stopped half-way",
+        Exit.NOT_STARTED: "the store or the router is missing or can't be used",
+        Exit.INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
 )
 
@@ -101,25 +88,25 @@ _ONLY = {
 def configure_deliveries(parser: Parser) -> None:
     parser.add_verb(_ONLY)
     parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
-    _add_selection(parser.add_argument_group("which deliveries"))
-    add_acting(parser.add_argument_group("acting"))
-    showing = parser.add_argument_group("showing")
+    _add_selection(parser.group("which deliveries"))
+    add_acting(parser.group("acting"))
+    showing = parser.group("showing")
     limit = f"list: how many (default {_LIMIT}, as JSON all)"
-    add_option(showing, "--limit", "N", limit, parse_count)
-    add_switch(showing, "--body", "show: the event's body too")
+    showing.option("--limit", "N", limit, parse_count)
+    showing.switch("--body", "show: the event's body too")
     add_router(parser)
 
 
-def _add_selection(parser: Group) -> None:
-    add_option(parser, "--target", "NAME", "of this target", many=True)
+def _add_selection(parser: Options) -> None:
+    parser.option("--target", "NAME", "of this target", many=True)
     states = "in this state (default the unsettled ones; to replay or discard: dead)"
     choices = [str(state) for state in State]
-    add_option(parser, "--state", "STATE", states, many=True, choices=choices)
+    parser.option("--state", "STATE", states, many=True, choices=choices)
     add_match(parser)
-    add_option(parser, "--event", "ID", "of this event", many=True)
+    parser.option("--event", "ID", "of this event", many=True)
     for name, what in (("older", "longer ago"), ("newer", "less long ago")):
         about = f"of events that came {what} than this (like 90s, 2h)"
-        add_option(parser, f"--{name}-than", "TIME", about, parse_duration)
+        parser.option(f"--{name}-than", "TIME", about, parse_duration)
     about = "those whose body the target has acknowledged since then, as another event's "
     about += "(default exclude for replay, else include)"
     later = [str(choice) for choice in Later]
@@ -168,7 +155,7 @@ def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     say_as(args.format, [*counts], _format_counts(counts, router.now()))
     if not is_listing:
         _say_actions(router, args)
-        return GOOD
+        return Exit.GOOD
     left = limit
     while rows := page["deliveries"]:
         say_as(args.format, rows, chain([""], _format_entries(rows, router.now())))
@@ -178,7 +165,7 @@ def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
         page = _page(router, filters, left, page["next"])
     if (number := _total(counts)) > limit and args.format == "text":
         say(f"{number - limit:,} more: --limit")
-    return GOOD
+    return Exit.GOOD
 
 
 def _say_actions(router: Remote, args: argparse.Namespace) -> None:
@@ -218,14 +205,14 @@ def _show(router: Remote, args: argparse.Namespace) -> int:
             f"no such event in the store: {args.event_id!r}; an event that every target has "
             "acknowledged is only in the archive: `trace` finds it, also by other ids"
         )
-        return BAD
+        return Exit.BAD
     if args.format == "json":
         say_json(dossier)
-        return GOOD
+        return Exit.GOOD
     say(*format_story(router.get(f"/events/{event}"), router.now()))
     if args.body:
         say("", dossier["body"])
-    return GOOD
+    return Exit.GOOD
 
 
 def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
@@ -242,10 +229,10 @@ def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     if verb is Verb.REPLAY:
         note_removed(router, {count["target"] for count in counts})
     if not work.do(_steps(router, path, preview["token"])):
-        return BAD
+        return Exit.BAD
     result = {**action, "left_out": left_out, "counts": counts}
     work.report(result, _left_alone(work, left_out), "for what is left")
-    return BAD if work.trouble else GOOD
+    return Exit.BAD if work.trouble else Exit.GOOD
 
 
 def _body(filters: Filters) -> dict[str, Any]:
@@ -360,19 +347,19 @@ def parse_glob(text: str) -> Glob:
         raise ValueError(str(error)) from None
 
 
-def add_match(parser: Group) -> None:
+def add_match(parser: Options) -> None:
     about = "of events whose key matches, as in routes.yaml"
-    add_option(parser, "--match", "PATTERN", about, parse_glob, many=True)
+    parser.option("--match", "PATTERN", about, parse_glob, many=True)
 
 
-def add_acting(parser: Group) -> None:
+def add_acting(parser: Options) -> None:
     """Add the options of an action on many deliveries."""
-    add_switch(parser, "--dry-run", "count only; change nothing")
-    add_switch(parser, "--yes", "don't ask, however many they are")
+    parser.switch("--dry-run", "count only; change nothing")
+    parser.switch("--yes", "don't ask, however many they are")
     add_who(parser)
 
 
-def add_who(parser: Group) -> None:
+def add_who(parser: Options) -> None:
     parser.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
 
 
@@ -490,8 +477,8 @@ PAUSE = Help(
         "ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081",
     ),
     exit_codes={
-        GOOD: "it is paused, or the pauses are listed",
-        NOT_STARTED: "the store or the router is not there, or can't be used",
+        Exit.GOOD: "it is paused, or the pauses are listed",
+        Exit.NOT_STARTED: "the store or the router is not there, or can't be used",
     },
 )
 
@@ -500,8 +487,8 @@ def configure_pause(parser: Parser) -> None:
     _add_target(parser, nargs="?")
     until = "when it is over: a time from now (like 10m, 2h, 3d) or one like "
     until += "2026-11-26T13:00:00Z; at most 30 days away"
-    add_option(parser, "--until", "TIME", until)
-    add_option(parser, "--because", "TEXT", "why, for all who see it")
+    parser.option("--until", "TIME", until)
+    parser.option("--because", "TEXT", "why, for all who see it")
 
 
 def _add_target(parser: Parser, nargs: str | None = None) -> None:
@@ -519,7 +506,7 @@ def run_pause(args: argparse.Namespace) -> int:
             pauses, now = router.get("/pauses")["pauses"], router.now()
         lines = [_format_pause(pause, now) for pause in pauses]
         say_as(args.format, pauses, lines or ["no pauses"])
-        return GOOD
+        return Exit.GOOD
     if len(given) < 2:
         raise SettingInvalid("until when, and why? --until TIME --because TEXT")
     with opened(args) as router:
@@ -528,7 +515,7 @@ def run_pause(args: argparse.Namespace) -> int:
         body = {"until": args.until, "because": args.because}
         pause = router.post(f"/targets/{part(args.target)}/pause", body)["pause"]
     say_as(args.format, [pause], [_format_pause(pause, seconds(pause["since"]))])
-    return GOOD
+    return Exit.GOOD
 
 
 RESUME = Help(
@@ -540,9 +527,9 @@ RESUME = Help(
         "ebaas-router resume ledger --store postgresql://router@db.example/ebaas --as night-shift",
     ),
     exit_codes={
-        GOOD: "its pause is over",
-        BAD: "it is not paused",
-        NOT_STARTED: "the store or the router is not there, or can't be used",
+        Exit.GOOD: "its pause is over",
+        Exit.BAD: "it is not paused",
+        Exit.NOT_STARTED: "the store or the router is not there, or can't be used",
     },
 )
 
@@ -557,7 +544,7 @@ def run_resume(args: argparse.Namespace) -> int:
         if ended is None:
             require_targets(router, [args.target])
             note(f"{args.target} is not paused")
-            return BAD
+            return Exit.BAD
     paused = f"paused by {shown(ended['who'])}: {ended['because']}"
     say_as(args.format, [ended], [f"{ended['target']} resumed; it was {paused}"])
-    return GOOD
+    return Exit.GOOD

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from router.cli.options import GOOD, NOT_STARTED, Help, add_settings, read_settings, serve_command
+from router.cli.options import Exit, Help, Parser, read_settings, serve_command
 from router.cli.printing import counted, say
 from router.cli.receive import StandIn
 from router.cli.send import Request, Response, post
@@ -36,8 +36,8 @@ DEMO = Help(
         "ebaas-router send --status 3     # in another terminal",
     ),
     exit_codes={
-        GOOD: "ended by Ctrl-C",
-        NOT_STARTED: "could not start: a taken port, a target on another machine",
+        Exit.GOOD: "ended by Ctrl-C",
+        Exit.NOT_STARTED: "could not start: a taken port, a target on another machine",
     },
 )
 
@@ -60,15 +60,15 @@ _SHIPPED = Path(__file__).parents[1] / "shipped" / "routes.yaml"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def configure_demo(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser, "config", "host", "port", "path", "secrets_dir")
-    add_settings(parser, "ops_host", "ops_port", "ops_tokens")
+def configure_demo(parser: Parser) -> None:
+    parser.settings("config", "host", "port", "path", "secrets_dir")
+    parser.settings("ops_host", "ops_port", "ops_tokens")
 
 
 def run_demo(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="ebaas-router-demo-") as folder:
         _run(args, replace(read_settings(args), store=Path(folder) / "demo.db"))
-    return GOOD
+    return Exit.GOOD
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from router.cli.check import Input, add_config, all_usable, check_stdin, read_cases, read_config
-from router.cli.options import BAD, GOOD, STDIN, Help, add_option, stdin
+from router.cli.options import STDIN, Exit, Help, Parser, stdin
 from router.cli.printing import columns, counted, few, note, quoted, say_as
 from router.config.comparison import Change, Comparison, Edit, Group, Move, edits_of
 from router.config.document import shown
@@ -36,19 +36,19 @@ DIFF = Help(
         "kubectl logs deploy/router --since 168h | ebaas-router diff old.yaml new.yaml --events -",
     ),
     exit_codes={
-        GOOD: "every event keeps its plan",
-        BAD: "a plan differs, or a file is not valid",
+        Exit.GOOD: "every event keeps its plan",
+        Exit.BAD: "a plan differs, or a file is not valid",
     },
 )
 
 
-def configure_diff(parser: argparse.ArgumentParser) -> None:
+def configure_diff(parser: Parser) -> None:
     parser.add_argument("old", metavar="OLD", help="a routes.yaml, as it was")
     parser.add_argument("new", metavar="NEW", help="as it is to be")
     events = "lines with events, keys, or the router's JSON log"
-    add_option(parser, "--events", "FILE", events, many=True)
+    parser.option("--events", "FILE", events, many=True)
     tests = "a tests file (default the one beside NEW, if no --events)"
-    add_option(parser, "--tests", "FILE", tests, many=True)
+    parser.option("--tests", "FILE", tests, many=True)
     add_config(parser)
 
 
@@ -59,7 +59,7 @@ def run_diff(args: argparse.Namespace) -> int:
     usable = all_usable([before, after, *cases], args.format)
     old, new = before.value, after.value
     if old is None or new is None or not usable:
-        return BAD
+        return Exit.BAD
     compared = Comparison(old, new)
     for case in (case for file in cases for case in file.value or ()):
         compared.add(case.event)
@@ -67,7 +67,7 @@ def run_diff(args: argparse.Namespace) -> int:
         _add_traffic(name, compared)
     edits = edits_of(old, new)
     say_as(args.format, [_as_json(compared, edits)], _text(compared, edits))
-    return BAD if compared.changed else GOOD
+    return Exit.BAD if compared.changed else Exit.GOOD
 
 
 def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[Case, ...]]]:

@@ -8,18 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from router.cli.check import all_usable, read_config
-from router.cli.options import (
-    BAD,
-    GOOD,
-    NOT_STARTED,
-    Help,
-    add_format,
-    add_option,
-    add_settings,
-    add_switch,
-    read_file,
-    read_setting,
-)
+from router.cli.options import Exit, Help, Parser, read_file, read_setting
 from router.cli.printing import columns, counted, few, quoted, say_as
 from router.cli.remote import Remote, add_remote, opened, read_url
 from router.config.document import shown
@@ -52,20 +41,20 @@ EXPLAIN = Help(
         "ebaas-router explain a.gs.cert.1 --url http://router:8081 --token-file ops-token",
     ),
     exit_codes={
-        GOOD: "explained, also where no route matches",
-        BAD: "a configuration that is not valid, or an event that the router would refuse",
-        NOT_STARTED: "the router is not there or can't be read",
+        Exit.GOOD: "explained, also where no route matches",
+        Exit.BAD: "a configuration that is not valid, or an event that the router would refuse",
+        Exit.NOT_STARTED: "the router is not there or can't be read",
     },
 )
 
 
-def configure_explain(parser: argparse.ArgumentParser) -> None:
+def configure_explain(parser: Parser) -> None:
     parser.add_argument("key", nargs="?", metavar="KEY", help="the event's key, like a.gs.cert.1")
-    add_option(parser, "--event", "FILE", "a whole event instead; '-' is stdin")
-    add_switch(parser, "--all", "show every route, not the nearest only")
-    add_settings(parser, "config", "schema", "secrets_dir")
+    parser.option("--event", "FILE", "a whole event instead; '-' is stdin")
+    parser.switch("--all", "show every route, not the nearest only")
+    parser.settings("config", "schema", "secrets_dir")
     add_remote(parser)
-    add_format(parser)
+    parser.format()
 
 
 def run_explain(args: argparse.Namespace) -> int:
@@ -80,7 +69,7 @@ def run_explain(args: argparse.Namespace) -> int:
             return _say(_remotely(router, args), args)
     config = read_config(str(read_setting(args, "config")), args)
     if not all_usable([config], args.format) or config.value is None:
-        return BAD
+        return Exit.BAD
     return _say(_locally(config.value, args), args)
 
 
@@ -89,9 +78,9 @@ def _say(result: Explained | RefusedEvent, args: argparse.Namespace) -> int:
         why = result["refused"]
         line = f"refused: EBaaS gets {why['code']} {why['msg']} ({why['why']})"
         say_as(args.format, [result], [line])
-        return BAD
+        return Exit.BAD
     say_as(args.format, [result], _text(result, by_key=args.event is None))
-    return GOOD
+    return Exit.GOOD
 
 
 def _locally(config: Config, args: argparse.Namespace) -> Explained | RefusedEvent:

@@ -12,16 +12,7 @@ from functools import partial
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    Help,
-    add_option,
-    add_settings,
-    add_timeout,
-    parse_url,
-    read_setting,
-)
+from router.cli.options import Exit, Help, Parser, parse_url, read_setting
 from router.cli.printing import say
 from router.cli.remote import (
     RemoteProblem,
@@ -48,19 +39,18 @@ HEALTH = Help(
         "ebaas-router health --url http://router.internal:8080",
         "ebaas-router health --url https://router.internal:8443 --ca ca.pem",
     ),
-    exit_codes={GOOD: "ready", BAD: "not ready, or not reachable"},
+    exit_codes={Exit.GOOD: "ready", Exit.BAD: "not ready, or not reachable"},
 )
 
 #: The largest response that is read, in bytes; the router's own are under 200.
 _MAX_RESPONSE = 64 * 1024
 
 
-def configure_health(parser: argparse.ArgumentParser) -> None:
+def configure_health(parser: Parser) -> None:
     parse = partial(parse_url, like="http://127.0.0.1:8080")
-    add_option(parser, "--url", "URL", "the router's address, instead of --host and --port", parse)
-    add_timeout(parser, "the whole question", "2s")
-    add_settings(
-        parser,
+    parser.option("--url", "URL", "the router's address, instead of --host and --port", parse)
+    parser.timeout("the whole question", "2s")
+    parser.settings(
         host="the address where it listens",
         port="the port where it listens",
         tls_cert="ask by TLS, as the router that has this certificate wants it; the file is not "
@@ -84,10 +74,10 @@ def run_health(args: argparse.Namespace) -> int:
         status, body = _response(url, args.timeout, context)
     except RemoteProblem as error:
         say(f"not reachable: {error}")
-        return BAD
+        return Exit.BAD
     why = _why_not_ready(url, status, body)
     say(f"not ready: {why}" if why else "ready")
-    return BAD if why else GOOD
+    return Exit.BAD if why else Exit.GOOD
 
 
 def _why_not_ready(url: str, status: int, body: bytes) -> str:

@@ -9,16 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    NOT_STARTED,
-    Help,
-    add_option,
-    add_settings,
-    add_switch,
-    read_setting,
-)
+from router.cli.options import Exit, Help, Parser, read_setting
 from router.cli.printing import NAME, note, say
 from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, may, why_not
 
@@ -37,9 +28,9 @@ INIT = Help(
         "ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/",
     ),
     exit_codes={
-        GOOD: "written",
-        BAD: "a file is there already",
-        NOT_STARTED: "the folder can't be written",
+        Exit.GOOD: "written",
+        Exit.BAD: "a file is there already",
+        Exit.NOT_STARTED: "the folder can't be written",
     },
 )
 
@@ -101,14 +92,14 @@ cases:
 """
 
 
-def configure_init(parser: argparse.ArgumentParser) -> None:
+def configure_init(parser: Parser) -> None:
     parser.add_argument(
         "folder", nargs="?", default="config", metavar="FOLDER", help="default config"
     )
     about = f"a target and where it is (default {_DEFAULT})"
-    add_option(parser, "--target", "NAME=URL", about, many=True)
-    add_switch(parser, "--schemas", "write all schemas, and only them")
-    add_settings(parser, "secrets_dir")
+    parser.option("--target", "NAME=URL", about, many=True)
+    parser.switch("--schemas", "write all schemas, and only them")
+    parser.settings("secrets_dir")
 
 
 def run_init(args: argparse.Namespace) -> int:
@@ -117,18 +108,18 @@ def run_init(args: argparse.Namespace) -> int:
         if args.target:
             raise SettingInvalid("--target is for a routes.yaml, and not for --schemas")
         _write(folder, _schemas((*_SCHEMAS, *_OTHERS)), "w")
-        return GOOD
+        return Exit.GOOD
     targets = [_target(text) for text in args.target or [_DEFAULT]]
     _check(targets, read_setting(args, "secrets_dir"))
     files = {**_files(targets), **_schemas(_SCHEMAS)}
     for path in (folder / name for name in files):
         if may(path, os.F_OK):
             note(f"{path} is there already; nothing was written")
-            return BAD
+            return Exit.BAD
     _write(folder, files, "x")
     say("", f"  {NAME} check {folder / 'routes.yaml'}    # after each edit")
     say(f"  {NAME} serve --config {folder / 'routes.yaml'}")
-    return GOOD
+    return Exit.GOOD
 
 
 def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> None:

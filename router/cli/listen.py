@@ -10,21 +10,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
-    Help,
-    Parser,
-    add_format,
-    add_option,
-    add_switch,
-    add_timeout,
-    heed_ctrl_c,
-    parse_url,
-    require_target,
-)
+from router.cli.options import Exit, Help, Parser, heed_ctrl_c, parse_url, require_target, value
 from router.cli.printing import NAME, counted, note, say_as
 from router.cli.remote import (
     Remote,
@@ -56,9 +42,9 @@ LISTEN = Help(
         "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
     ),
     exit_codes={
-        GOOD: "--limit was reached",
-        NOT_STARTED: "the router is not reachable, or does not allow it",
-        INTERRUPTED: "Ctrl-C ended it",
+        Exit.GOOD: "--limit was reached",
+        Exit.NOT_STARTED: "the router is not reachable, or does not allow it",
+        Exit.INTERRUPTED: "Ctrl-C ended it",
     },
 )
 
@@ -66,19 +52,20 @@ LISTEN = Help(
 _RECONNECT = 2.0
 
 
-def configure_listen(parser: argparse.ArgumentParser) -> None:
+def configure_listen(parser: Parser) -> None:
     forward = parser.add_mutually_exclusive_group(required=True)
-    add_option(forward, "--forward-to", "URL", "where to send copies", parse_url)
-    add_switch(forward, "--no-forward", "only show events")
-    which = parser.add_argument_group("which events")
-    add_option(which, "--target", "NAME", "with this target", many=True)
-    add_option(which, "--match", "PATTERN", "whose key matches", many=True)
-    add_switch(which, "--failed", "that got no 000, or had a failed attempt")
-    add_option(which, "--limit", "N", "end after N of them", parse_count)
+    url = value(parse_url)
+    forward.add_argument("--forward-to", type=url, metavar="URL", help="where to send copies")
+    forward.add_argument("--no-forward", action="store_true", help="only show events")
+    which = parser.group("which events")
+    which.option("--target", "NAME", "with this target", many=True)
+    which.option("--match", "PATTERN", "whose key matches", many=True)
+    which.switch("--failed", "that got no 000, or had a failed attempt")
+    which.option("--limit", "N", "end after N of them", parse_count)
     add_sign(parser)
-    add_timeout(parser, "one copy")
+    parser.timeout("one copy")
     add_remote(parser)
-    add_format(parser)
+    parser.format()
 
 
 def run_listen(args: argparse.Namespace) -> int:
@@ -97,10 +84,10 @@ def run_listen(args: argparse.Namespace) -> int:
                 if copies is not None and (response := _copy(runner, copies, match, args.format)):
                     has_hinted = has_hinted or note_401(response, args)
                 if left is not None and (left := left - 1) == 0:
-                    return GOOD
+                    return Exit.GOOD
     except KeyboardInterrupt:
         pass
-    return INTERRUPTED
+    return Exit.INTERRUPTED
 
 
 def _matches(remote: Remote, args: argparse.Namespace) -> Iterator[Any]:
@@ -159,9 +146,9 @@ RESEND = Help(
         "ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081",
     ),
     exit_codes={
-        GOOD: "the code was 000",
-        BAD: "no such event, several, or its body was not kept; any other code, or none",
-        NOT_STARTED: "the router, the archive or the store is not there or can't be read",
+        Exit.GOOD: "the code was 000",
+        Exit.BAD: "no such event, several, or its body was not kept; any other code, or none",
+        Exit.NOT_STARTED: "the router, the archive or the store is not there or can't be read",
     },
 )
 
@@ -171,13 +158,13 @@ _COUNTED = 200
 
 def configure_resend(parser: Parser) -> None:
     parser.add_argument("what", metavar="WHAT", help="an id of the event, or its key")
-    add_option(parser, "--to", "URL", "where the copy goes", parse_url, required=True)
+    parser.option("--to", "URL", "where the copy goes", parse_url, required=True)
     add_sign(parser)
-    add_timeout(parser, "the request")
-    add_archive(parser.add_argument_group("where to look if no router runs (default both)"))
+    parser.timeout("the request")
+    add_archive(parser.group("where to look if no router runs (default both)"))
     add_store(parser)
     add_remote(parser)
-    add_format(parser)
+    parser.format()
 
 
 def run_resend(args: argparse.Namespace) -> int:
@@ -185,15 +172,15 @@ def run_resend(args: argparse.Namespace) -> int:
     heed_ctrl_c()
     event = _find(args)
     if event is None:
-        return BAD
+        return Exit.BAD
     if event.get("body") is None:
         note("its body was not kept")
-        return BAD
+        return Exit.BAD
     response = asyncio.run(post(copy_of(copies, event, event["body"], "resend")))
     result = {"kind": "copy", "event_id": event["event_id"], **response.as_json()}
     say_as(args.format, [result], [f"{event['event_id']} copied: {response}"])
     note_401(response, args)
-    return GOOD if response.success else BAD
+    return Exit.GOOD if response.success else Exit.BAD
 
 
 def _find(args: argparse.Namespace) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
@@ -21,20 +22,22 @@ from router.contract.schedule import parse_duration, parse_time
 from router.model.errors import SettingInvalid
 from router.store.url import Database
 
-GOOD = 0
-BAD = 1
-USAGE = 2
-NOT_STARTED = 3
-#: A shell's exit code for a program that Ctrl-C ended.
-INTERRUPTED = 130
-#: A shell's exit code for a program whose output nobody reads any more.
-UNREAD = 141
+
+class Exit(IntEnum):
+    """Exit codes of commands."""
+
+    GOOD = 0
+    BAD = 1
+    USAGE = 2
+    NOT_STARTED = 3
+    #: A shell's code for a program that Ctrl-C ended.
+    INTERRUPTED = 130
+    #: A shell's code for a program whose output nobody reads any more.
+    UNREAD = 141
+
 
 #: The argument that stands for standard input.
 STDIN = "-"
-
-#: An argument or option belongs to a parser, or to a group of one.
-Group = argparse.ArgumentParser | argparse._ArgumentGroup
 
 _WIDTH = 88
 
@@ -56,7 +59,7 @@ class Help:
     verbs: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, parser: Parser) -> None:
-        codes = {**self.exit_codes, USAGE: "an option, an argument or a variable is wrong"}
+        codes = {**self.exit_codes, Exit.USAGE: "an option, an argument or a variable is wrong"}
         parser.verbs = {verb: " ".join(does.split()) for verb, does in self.verbs.items()}
         about = [textwrap.fill(" ".join(self.about.split()), _WIDTH)]
         about += [
@@ -69,7 +72,58 @@ class Help:
         parser.epilog = "\n".join(["examples:", *examples, "", "exit codes:", *exits])
 
 
-class Parser(argparse.ArgumentParser):
+class Options(argparse._ActionsContainer):
+    """The forms of options that commands have."""
+
+    def option(
+        self,
+        name: str,
+        metavar: str,
+        about: str,
+        parse: Callable[[str], Any] = str,
+        *,
+        many: bool = False,
+        **more: Any,
+    ) -> None:
+        """Add an option with a value; `parse` raises ValueError. If `many`, it may be repeated."""
+        if many:
+            about, more = f"{about}; may be repeated", {**more, "action": "append"}
+        self.add_argument(name, metavar=metavar, help=about, type=value(parse), **more)
+
+    def switch(self, name: str, about: str) -> None:
+        self.add_argument(name, action="store_true", help=about)
+
+    def timeout(self, what: str, default: str = "10s") -> None:
+        about = f"how long {what} may take (default {default})"
+        self.option("--timeout", "TIME", about, parse_wait, default=default)
+
+    def format(self, about: str = "of the result") -> None:
+        self.add_argument("--format", choices=("text", "json"), default="text", help=about)
+
+    def settings(self, *names: str, **own: str) -> None:
+        """Add the options of these settings, or of all. `own` has the help of settings that mean
+        something else to this command than to `serve`."""
+        for name in (*names, *own) or SETTINGS:
+            setting = SETTINGS[name]
+            default = "none" if setting.default is None else setting.default
+            switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.is_switch else {}
+            self.add_argument(
+                setting.option,
+                **switch,
+                metavar=setting.metavar,
+                help=f"{own.get(name, setting.about)} (default {default}; {setting.variable})",
+            )
+
+    def times(self) -> None:
+        self.option("--since", "TIME", "3h ago, or 2026-11-26T13:00:00Z", parse_moment)
+        self.option("--until", "TIME", "and before that", parse_moment)
+
+
+class Group(Options, argparse._ArgumentGroup):
+    """A part of the help with a title."""
+
+
+class Parser(Options, argparse.ArgumentParser):
     """One command's arguments. Complains through SettingInvalid; never guesses an abbreviation."""
 
     verbs: Mapping[str, str] = {}
@@ -85,6 +139,11 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+    def group(self, title: str) -> Group:
+        group = Group(self, title)
+        self._action_groups.append(group)
+        return group
 
     def add_verb(self, only: Mapping[str, Sequence[str]]) -> None:
         """Add VERB, and the names of the arguments that only some verbs have."""
@@ -155,57 +214,12 @@ def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_option
 
 
-def add_option(
-    group: Group,
-    name: str,
-    metavar: str,
-    about: str,
-    parse: Callable[[str], Any] = str,
-    *,
-    many: bool = False,
-    **more: Any,
-) -> None:
-    """Add an option with a value; `parse` raises ValueError. If `many`, it may be repeated."""
-    if many:
-        about, more = f"{about}; may be repeated", {**more, "action": "append"}
-    group.add_argument(name, metavar=metavar, help=about, type=value(parse), **more)
-
-
 def parse_wait(text: str) -> float:
     """Return a duration in seconds, which is not zero."""
     seconds = parse_duration(text)
     if not seconds:
         raise ValueError(f"{text!r} is not long enough")
     return seconds
-
-
-def add_switch(group: Group, name: str, about: str) -> None:
-    group.add_argument(name, action="store_true", help=about)
-
-
-def add_timeout(parser: Group, what: str, default: str = "10s") -> None:
-    about = f"how long {what} may take (default {default})"
-    add_option(parser, "--timeout", "TIME", about, parse_wait, default=default)
-
-
-def add_format(parser: Group, about: str = "of the result") -> None:
-    parser.add_argument("--format", choices=("text", "json"), default="text", help=about)
-
-
-def add_settings(parser: Group, *names: str, **own: str) -> None:
-    """Add the options of these settings, or of all. `own` has the help of settings that mean
-    something else to this command than to `serve`."""
-    for name in (*names, *own) or SETTINGS:
-        setting = SETTINGS[name]
-        default = "none" if setting.default is None else setting.default
-        about = own.get(name, setting.about)
-        switch: dict[str, Any] = {"nargs": "?", "const": "on"} if setting.is_switch else {}
-        parser.add_argument(
-            setting.option,
-            **switch,
-            metavar=setting.metavar,
-            help=f"{about} (default {default}; {setting.variable})",
-        )
 
 
 def read_settings(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -339,11 +353,6 @@ def parse_moment(text: str) -> Moment:
         ) from None
     moment.words = text
     return moment
-
-
-def add_times(parser: Group) -> None:
-    add_option(parser, "--since", "TIME", "3h ago, or 2026-11-26T13:00:00Z", parse_moment)
-    add_option(parser, "--until", "TIME", "and before that", parse_moment)
 
 
 def check_times(args: argparse.Namespace) -> None:

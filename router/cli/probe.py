@@ -13,16 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
+    Exit,
     Help,
-    add_format,
-    add_option,
-    add_settings,
-    add_switch,
-    add_timeout,
+    Parser,
     heed_ctrl_c,
     nearest_of,
     parse_url,
@@ -57,10 +50,10 @@ PROBE = Help(
         "ebaas-router probe http://127.0.0.1:9002/callback --yes --format json",
     ),
     exit_codes={
-        GOOD: "no breach",
-        BAD: "a breach, or the answer no to the question",
-        NOT_STARTED: "could not start: routes.yaml is not valid or can't be read",
-        INTERRUPTED: "Ctrl-C ended it",
+        Exit.GOOD: "no breach",
+        Exit.BAD: "a breach, or the answer no to the question",
+        Exit.NOT_STARTED: "could not start: routes.yaml is not valid or can't be read",
+        Exit.INTERRUPTED: "Ctrl-C ended it",
     },
 )
 
@@ -90,15 +83,15 @@ def parse_target_header(text: str) -> tuple[str, str]:
     return name, content
 
 
-def configure_probe(parser: argparse.ArgumentParser) -> None:
+def configure_probe(parser: Parser) -> None:
     parser.add_argument("url", nargs="?", metavar="URL", help="the endpoint to check")
-    add_option(parser, "--target", "NAME", "a target of routes.yaml instead of URL")
-    add_settings(parser, "config", "secrets_dir")
-    by_url = parser.add_argument_group("with URL")
+    parser.option("--target", "NAME", "a target of routes.yaml instead of URL")
+    parser.settings("config", "secrets_dir")
+    by_url = parser.group("with URL")
     about = "sign with it; may be ${NAME} or ${file:NAME}, as in routes.yaml"
-    add_option(by_url, "--secret", "SECRET", about, many=True, default=[])
+    by_url.option("--secret", "SECRET", about, many=True, default=[])
     add_header(by_url, parse_target_header)
-    add_timeout(by_url, "one answer", "5s")
+    by_url.timeout("one answer", "5s")
     by_url.add_argument(
         "--acknowledge",
         choices=("code", "status"),
@@ -106,16 +99,16 @@ def configure_probe(parser: argparse.ArgumentParser) -> None:
         help="what acknowledges: a 2xx with code 000, or any 2xx (default code)",
     )
     add_ca(by_url)
-    group = parser.add_argument_group("the checks")
-    add_option(group, "--only", "CHECK", "make only this check", many=True, default=[])
-    add_option(group, "--skip", "CHECK", "leave this check out", many=True, default=[])
+    group = parser.group("the checks")
+    group.option("--only", "CHECK", "make only this check", many=True, default=[])
+    group.option("--skip", "CHECK", "leave this check out", many=True, default=[])
     key = f"of the events: four fields joined by dots (default {_KEY})"
-    add_option(group, "--key", "KEY", key, parse_key, default=_KEY)
-    add_switch(parser, "--yes", "send without asking")
+    group.option("--key", "KEY", key, parse_key, default=_KEY)
+    parser.switch("--yes", "send without asking")
     parser.add_argument(
         "--lang", choices=LANGUAGES, help="the language of text (default that of the locale)"
     )
-    add_format(parser, about="of the results; json is a line for each check (default text)")
+    parser.format(about="of the results; json is a line for each check (default text)")
 
 
 def run_probe(args: argparse.Namespace) -> int:
@@ -127,15 +120,15 @@ def run_probe(args: argparse.Namespace) -> int:
     heed_ctrl_c()
     language = _language(args)
     if not _confirm(target, chosen, args, Words(language)):
-        return BAD
+        return Exit.BAD
     words = Words("en" if args.format == "json" else language)
     report = _Report(words, again, schedule, args.format)
     try:
         asyncio.run(_run(chosen, partial(Client, target, samples, words), report))
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     report.end()
-    return BAD if report.counts["breach"] else GOOD
+    return Exit.BAD if report.counts["breach"] else Exit.GOOD
 
 
 def _language(args: argparse.Namespace) -> str:

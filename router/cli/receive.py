@@ -13,16 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router.cli.options import (
-    GOOD,
-    NOT_STARTED,
-    Group,
-    Help,
-    add_format,
-    add_option,
-    add_settings,
-    read_setting,
-)
+from router.cli.options import Exit, Help, Options, Parser, read_setting
 from router.cli.printing import note, say_as
 from router.cli.send import read_event, read_secrets
 from router.config.settings import parse_count, parse_host, parse_port
@@ -52,7 +43,10 @@ RECEIVE = Help(
         "ebaas-router receive --verify '${LEDGER_SECRET}'",
         "ebaas-router receive --format json | jq .headers",
     ),
-    exit_codes={GOOD: "ended by Ctrl-C", NOT_STARTED: "could not start: the port is taken"},
+    exit_codes={
+        Exit.GOOD: "ended by Ctrl-C",
+        Exit.NOT_STARTED: "could not start: the port is taken",
+    },
 )
 
 #: HTTP statuses whose answers have no body.
@@ -77,32 +71,32 @@ def parse_status(text: str) -> int:
     return int(text)
 
 
-def configure_receive(parser: argparse.ArgumentParser) -> None:
-    def add(group: Group, name: str, word: str, about: str, parse: Any, default: str) -> None:
+def configure_receive(parser: Parser) -> None:
+    def add(group: Options, name: str, word: str, about: str, parse: Any, default: str) -> None:
         more = f"{about} (default {default})".strip()
-        add_option(group, name, word, more, parse, default=default)
+        group.option(name, word, more, parse, default=default)
 
-    where = parser.add_argument_group("where")
+    where = parser.group("where")
     add(where, "--host", "HOST", "", parse_host, "127.0.0.1")
     add(where, "--port", "PORT", "0 takes any free one", parse_port, "9001")
-    answer = parser.add_argument_group("the answer")
+    answer = parser.group("the answer")
     add(answer, "--code", "CODE", "the contract's code", parse_code, SUCCESS)
     add(answer, "--status", "STATUS", "the HTTP status", parse_status, "200")
     add(answer, "--delay", "TIME", "how long each answer takes", parse_duration, "0s")
     about = "let the first N requests fail with code and status 500"
-    add_option(answer, "--fail-first", "N", about, parse_count, default=0)
+    answer.option("--fail-first", "N", about, parse_count, default=0)
     about = "verify signatures with this secret, which may be ${NAME} or ${file:NAME}, as in "
     about += "routes.yaml; two secrets are both valid"
-    add_option(parser, "--verify", "SECRET", about, many=True)
-    add_settings(parser, "secrets_dir")
-    add_format(parser, about="of the lines; json adds headers and body (default text)")
+    parser.option("--verify", "SECRET", about, many=True)
+    parser.settings("secrets_dir")
+    parser.format(about="of the lines; json adds headers and body (default text)")
 
 
 def run_receive(args: argparse.Namespace) -> int:
     # Ctrl-C before the server handles it.
     with contextlib.suppress(KeyboardInterrupt):
         _serve(args)
-    return GOOD
+    return Exit.GOOD
 
 
 def _serve(args: argparse.Namespace) -> None:

@@ -25,11 +25,8 @@ from urllib.parse import quote, urlsplit
 from router import __version__
 from router.cli.options import (
     REMOTE_VARIABLES,
-    Group,
+    Options,
     Parser,
-    add_format,
-    add_option,
-    add_settings,
     note_password,
     parse_url,
     read_setting,
@@ -248,39 +245,39 @@ def _parsed(content: bytes) -> Any:
 # Options.
 
 
-def add_remote(parser: argparse.ArgumentParser) -> None:
+def add_remote(parser: Parser) -> None:
     """Add the options that name a running router."""
-    group = parser.add_argument_group("a running router")
+    group = parser.group("a running router")
     url = "the ops port of the router to ask, like http://router:8081 (default the one of this "
     url += f"machine; variable {URL_VARIABLE})"
-    add_option(group, "--url", "URL", url, _parse_url)
+    group.option("--url", "URL", url, _parse_url)
     token = f"has the token for it (variable {TOKEN_VARIABLE})"
-    add_option(group, "--token-file", "FILE", token, parse_file)
+    group.option("--token-file", "FILE", token, parse_file)
     add_ca(group)
 
 
 def add_store(parser: Parser) -> None:
     parser.removed = {gone: REMOVED_OPTIONS[gone] for gone in ("--store-password-file",)}
-    add_settings(parser, store="the store of a router that does not run")
+    parser.settings(store="the store of a router that does not run")
 
 
 def add_router(parser: Parser) -> None:
     """Add the options of a command that asks a running router or works on a store, and its
     format."""
     add_store(parser)
-    add_settings(parser, "config")
+    parser.settings("config")
     add_remote(parser)
-    add_format(parser)
+    parser.format()
 
 
-def add_archive(parser: Group) -> None:
-    add_settings(parser, archive="the router's archive")
+def add_archive(parser: Options) -> None:
+    parser.settings(archive="the router's archive")
 
 
-def add_ca(parser: Group) -> None:
+def add_ca(parser: Options) -> None:
     """Add the option that `trust` reads."""
     about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
-    add_option(parser, "--ca", "FILE", about, parse_file)
+    parser.option("--ca", "FILE", about, parse_file)
 
 
 def trust(args: argparse.Namespace) -> Tls:

@@ -15,17 +15,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    Group,
+    Exit,
     Help,
+    Options,
     Parser,
-    add_format,
-    add_option,
-    add_settings,
-    add_switch,
-    add_timeout,
     heed_ctrl_c,
     parse_url,
     read_file,
@@ -59,9 +52,9 @@ SEND = Help(
         "ebaas-router send --header 'authorization: Bearer ${TOKEN}'",
     ),
     exit_codes={
-        GOOD: "the code was 000; with --retry, the last one",
-        BAD: "any other code, or none",
-        INTERRUPTED: "Ctrl-C ended it",
+        Exit.GOOD: "the code was 000; with --retry, the last one",
+        Exit.BAD: "any other code, or none",
+        Exit.INTERRUPTED: "Ctrl-C ended it",
     },
 )
 
@@ -78,29 +71,29 @@ def configure_send(parser: Parser) -> None:
     parser.add_argument(
         "what", nargs="*", metavar="FILE|URL", help="the event's file, and where to send it"
     )
-    event = parser.add_argument_group("the event")
+    event = parser.group("the event")
     for name, default in _SAMPLE.items():
-        add_option(event, f"--{name}", "TEXT", f"its event_{name} (default {default})")
+        event.option(f"--{name}", "TEXT", f"its event_{name} (default {default})")
     key = "its event_key (default the four joined by dots; '' leaves it out)"
-    add_option(event, "--key", "KEY", key)
+    event.option("--key", "KEY", key)
     change = f"one of its changes (default {' and '.join(_SAMPLE_CHANGES)})"
-    add_option(event, "--change", "ID", change, many=True)
-    request = parser.add_argument_group("the request")
+    event.option("--change", "ID", change, many=True)
+    request = parser.group("the request")
     url = "where to send it (default where a `serve` with the same variables listens: "
     url += "http://127.0.0.1:8080/callback unless they say otherwise)"
-    add_option(request, "--url", "URL", url, parse_url)
+    request.option("--url", "URL", url, parse_url)
     add_header(request, parse_header)
     add_sign(request)
     add_ca(request)
-    add_timeout(request, "one request")
-    retries = parser.add_argument_group("retries")
-    add_switch(retries, "--retry", "repeat a failure as EBaaS would")
+    request.timeout("one request")
+    retries = parser.group("retries")
+    retries.switch("--retry", "repeat a failure as EBaaS would")
     waits = "a --retry with these waits, the last of them repeated "
     waits += "(default 1s,3s,7s,30s,60s,300s,3600s)"
-    add_option(retries, "--waits", "TIMES", waits, parse_waits)
+    retries.option("--waits", "TIMES", waits, parse_waits)
     number = f"a --retry with at most so many (default {PLATFORM.retries})"
-    add_option(retries, "--retries", "N", number, parse_count)
-    add_format(parser)
+    retries.option("--retries", "N", number, parse_count)
+    parser.format()
 
 
 def run_send(args: argparse.Namespace) -> int:
@@ -112,7 +105,7 @@ def run_send(args: argparse.Namespace) -> int:
     try:
         return asyncio.run(_send(schedule, request, args))
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
 
 
 async def _send(schedule: Schedule, request: Request, args: argparse.Namespace) -> int:
@@ -129,7 +122,7 @@ async def _send(schedule: Schedule, request: Request, args: argparse.Namespace) 
                 note_401(reply, args)
             wait = schedule.wait(made - 1)
             if reply.success or wait is None:
-                return GOOD if reply.success else BAD
+                return Exit.GOOD if reply.success else Exit.BAD
             note(f"request {made + 1} of {total}, in {wait:g} s")
             await asyncio.sleep(wait)
     except asyncio.CancelledError:
@@ -224,10 +217,10 @@ def _resolved(option: str, texts: Iterable[str], secrets_dir: Path | None) -> li
         raise SettingInvalid(f"{option}: {error}") from None
 
 
-def add_sign(parser: Group) -> None:
+def add_sign(parser: Options) -> None:
     about = "sign it with this secret of a target, written as in routes.yaml, and send all headers "
-    add_option(parser, "--sign", "SECRET", f"{about}that a target gets")
-    add_settings(parser, "secrets_dir")
+    parser.option("--sign", "SECRET", f"{about}that a target gets")
+    parser.settings("secrets_dir")
 
 
 def read_signer(args: argparse.Namespace) -> Signer | None:
@@ -237,9 +230,9 @@ def read_signer(args: argparse.Namespace) -> Signer | None:
     return Signer(read_secrets("--sign", [args.sign], read_setting(args, "secrets_dir")))
 
 
-def add_header(parser: Group, parse: Callable[[str], tuple[str, str]]) -> None:
+def add_header(parser: Options, parse: Callable[[str], tuple[str, str]]) -> None:
     about = "a further header; ${NAME} and ${file:NAME} keep a token out of the command line"
-    add_option(parser, "--header", "'NAME: VALUE'", about, parse, many=True, default=[])
+    parser.option("--header", "'NAME: VALUE'", about, parse, many=True, default=[])
 
 
 def parse_header(text: str) -> tuple[str, str]:

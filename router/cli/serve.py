@@ -12,15 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from router.cli.options import (
-    GOOD,
-    NOT_STARTED,
-    Help,
-    Parser,
-    add_settings,
-    read_settings,
-    serve_command,
-)
+from router.cli.options import Exit, Help, Parser, read_settings, serve_command
 from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings, settings_from
 from router.net.listening import take_inherited
 
@@ -48,9 +40,9 @@ SERVE = Help(
         "EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000",
     ),
     exit_codes={
-        GOOD: "stopped by a signal",
-        NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port, a certificate "
-        "that can't be used",
+        Exit.GOOD: "stopped by a signal",
+        Exit.NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port, an "
+        "unusable certificate",
     },
 )
 
@@ -67,9 +59,9 @@ _STORE_FILES = 16
 
 def configure_serve(parser: Parser) -> None:
     parser.removed = REMOVED_OPTIONS
-    add_settings(parser, *_FIRST)
-    rest = parser.add_argument_group("further options")
-    add_settings(rest, *(name for name in SETTINGS if name not in _FIRST))
+    parser.settings(*_FIRST)
+    rest = parser.group("further options")
+    rest.settings(*(name for name in SETTINGS if name not in _FIRST))
     # For a search of the console, which `serve` starts as a process of its own.
     parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
@@ -80,7 +72,7 @@ def run_serve(args: argparse.Namespace) -> int:
 
         # Without the notes of read_settings: its parent has made them.
         search(settings_from(os.environ, vars(args)))
-        return GOOD
+        return Exit.GOOD
     _end_on_early_signals()
     inherited = take_inherited(os.environ)
     settings = _at(read_settings(args), inherited)
@@ -102,7 +94,7 @@ def _end_on_early_signals() -> None:
     off an import or C code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: os._exit(GOOD))
+            signal.signal(number, lambda *_: os._exit(Exit.GOOD))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -140,7 +132,7 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
 
     running.run(*ops, *watches, server, notifier, then=announce)
     log.info("stopped")
-    return GOOD
+    return Exit.GOOD
 
 
 def _server(

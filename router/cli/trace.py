@@ -12,19 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from router.cli.deliveries import notes_on, require_targets, when_retried
-from router.cli.options import (
-    BAD,
-    GOOD,
-    NOT_STARTED,
-    Group,
-    Help,
-    Moment,
-    Parser,
-    add_option,
-    add_switch,
-    add_times,
-    check_times,
-)
+from router.cli.options import Exit, Help, Moment, Options, Parser, check_times
 from router.cli.printing import columns, counted, note, quoted, say, say_as
 from router.cli.remote import Remote, add_archive, add_router, opened, part
 from router.config.settings import parse_count
@@ -59,9 +47,9 @@ TRACE = Help(
         "ebaas-router trace --code 700 --since 1d --format json",
     ),
     exit_codes={
-        GOOD: "found",
-        BAD: "no such event",
-        NOT_STARTED: "the archive, the store or the router is missing or can't be read",
+        Exit.GOOD: "found",
+        Exit.BAD: "no such event",
+        Exit.NOT_STARTED: "the archive, the store or the router is missing or can't be read",
     },
 )
 
@@ -71,21 +59,21 @@ _LIMIT = 20
 
 def configure_trace(parser: Parser) -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", help="an id of the event, or its key")
-    add_search(parser.add_argument_group("which of them"))
-    add_archive(parser.add_argument_group("where to look if no router runs (default both)"))
-    add_switch(parser, "--body", "show bodies, which may be secret")
+    add_search(parser.group("which of them"))
+    add_archive(parser.group("where to look if no router runs (default both)"))
+    parser.switch("--body", "show bodies, which may be secret")
     add_router(parser)
 
 
-def add_search(group: Group, verb: str = "") -> None:
+def add_search(group: Options, verb: str = "") -> None:
     """Add the options that select events; `verb` goes before those of one verb alone."""
-    add_times(group)
-    add_option(group, "--target", "NAME", "of this target", many=True)
+    group.times()
+    group.option("--target", "NAME", "of this target", many=True)
     code = f"{verb}the reply's, a receiver's, or its HTTP status"
-    add_option(group, "--code", "CODE", code, many=True)
-    add_switch(group, "--failed", f"{verb}no 000, or a failed attempt")
+    group.option("--code", "CODE", code, many=True)
+    group.switch("--failed", f"{verb}no 000, or a failed attempt")
     limit = f"{verb}so many events at most" + ("" if verb else f" (default {_LIMIT})")
-    add_option(group, "--limit", "N", limit, parse_count)
+    group.option("--limit", "N", limit, parse_count)
 
 
 def run_trace(args: argparse.Namespace) -> int:
@@ -104,7 +92,7 @@ def run_trace(args: argparse.Namespace) -> int:
             _say_table(search, args)
         if search.skipped:
             note(f"{counted(search.skipped, 'line')} could not be read and were left out")
-        return GOOD if search.events else BAD
+        return Exit.GOOD if search.events else Exit.BAD
 
 
 def _say_story(search: EventSearch, router: Remote, args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from router import __version__
 from router.cli import COMMANDS
-from router.cli.options import Parser, add_settings, parse_url, read_settings
+from router.cli.options import Parser, parse_url, read_settings
 from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings
 from router.contract.schedule import parse_duration
 from router.model.build import COMPILED
@@ -229,7 +229,7 @@ def test_every_setting_is_an_option_and_a_variable(name: str) -> None:
     """The help shows both, and the default."""
     setting = SETTINGS[name]
     parser = Parser("serve")
-    add_settings(parser)
+    parser.settings()
     text = " ".join(parser.format_help().split())
     value = f"[{setting.metavar}]" if setting.is_switch else setting.metavar
     assert f"{setting.option} {value}" in text
