@@ -17,7 +17,6 @@ from router.cli.printing import say
 from router.cli.remote import (
     RemoteProblem,
     add_ca,
-    context_of,
     no_response,
     own_url,
     refuse_local,
@@ -26,7 +25,7 @@ from router.cli.remote import (
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
 from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS
-from router.net.tls import Tls
+from router.net.tls import USUAL, Tls
 
 HEALTH = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
@@ -61,7 +60,7 @@ def configure_health(parser: Parser) -> None:
 
 def run_health(args: argparse.Namespace) -> int:
     if args.url is None:
-        if args.ca is not None:
+        if args.ca is not USUAL:
             raise SettingInvalid("--ca is for a router that --url names")
         is_tls = read_setting(args, "tls_cert") is not None
         url = own_url(args, "host", "port", "https" if is_tls else "http")
@@ -69,7 +68,7 @@ def run_health(args: argparse.Namespace) -> int:
         context = Tls.of(verify=False).trust if is_tls else None
     else:
         refuse_local(args)
-        url, context = args.url, context_of(args.url, args)
+        url, context = args.url, args.ca.trust
     try:
         status, body = _response(url, args.timeout, context)
     except RemoteProblem as error:

@@ -19,7 +19,6 @@ from router.cli.remote import (
     add_remote,
     add_store,
     opened,
-    trust,
 )
 from router.cli.send import Request, Response, add_sign, note_401, post, read_signer
 from router.cli.trace import EventSearch, format_match
@@ -204,7 +203,7 @@ def _find(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def _copies(url: str, args: argparse.Namespace) -> Request:
     """Return a request to a URL of one's own, still without an event. Raises SettingInvalid."""
-    return Request(url, {}, b"", args.timeout, trust(args), read_signer(args))
+    return Request(url, {}, b"", args.timeout, args.ca, read_signer(args))
 
 
 def copy_of(request: Request, event: Mapping[str, Any], body: str, by: str) -> Request:

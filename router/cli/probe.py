@@ -24,13 +24,14 @@ from router.cli.options import (
     said_yes,
 )
 from router.cli.printing import NAME, note, padded, say, say_as
-from router.cli.remote import add_ca, trust
+from router.cli.remote import add_ca
 from router.cli.send import add_header, parse_header, read_headers, read_secrets
 from router.config.loading import load
 from router.config.schema import is_own
 from router.contract.schedule import PLATFORM, Schedule
 from router.model.errors import SettingInvalid
 from router.model.secret import Secret
+from router.net.tls import USUAL
 from router.routing.target import Target
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ _KEY = "a.gs.cert.1"
 
 #: The options that routes.yaml replaces, with their defaults.
 _OF_A_URL: Mapping[str, Any] = {
-    "header": [], "ca": None, "timeout": 5.0, "acknowledge": "code", "secret": [],
+    "header": [], "ca": USUAL, "timeout": 5.0, "acknowledge": "code", "secret": [],
 }  # fmt: skip
 
 
@@ -169,7 +170,7 @@ def _by_url(args: argparse.Namespace) -> Target:
         acknowledge=args.acknowledge,
         headers=tuple((name.decode(), Secret(text.decode("latin-1"))) for name, text in headers),
         secret=read_secrets("--secret", args.secret, read_setting(args, "secrets_dir")),
-        tls=trust(args),
+        tls=args.ca,
         public_url=url,
     )
 

@@ -275,34 +275,23 @@ def add_archive(parser: Options) -> None:
 
 
 def add_ca(parser: Options) -> None:
-    """Add the option that `trust` reads."""
+    """Add `--ca`, whose value is a Tls."""
     about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
-    parser.option("--ca", "FILE", about, parse_file)
+    parser.option("--ca", "FILE", about, _parse_ca, default=USUAL)
 
 
-def trust(args: argparse.Namespace) -> Tls:
-    """Return the trust of `--ca`. Raises SettingInvalid for an unusable file."""
-    path: Path | None = args.ca
-    if path is None:
-        return USUAL
+def _parse_ca(text: str) -> Tls:
+    path = parse_file(text)
     try:
         ca = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        problem = f"--ca: {str(path)!r} can't be read: {why_not(path, error)}"
-        raise SettingInvalid(problem) from None
+        raise ValueError(f"{text!r} can't be read: {why_not(path, error)}") from None
     if not certificates_in(ca):
-        raise SettingInvalid(f"--ca: {str(path)!r} has no certificate in PEM in it")
+        raise ValueError(f"{text!r} has no certificate in PEM in it")
     try:
         return Tls.of(ca)
     except BadCertificate as error:
-        raise SettingInvalid(f"--ca: {str(path)!r}: {error}") from None
-
-
-def context_of(url: str, args: argparse.Namespace) -> ssl.SSLContext | None:
-    """Return the TLS context for an https URL, None for http. Raises SettingInvalid for an unusable
-    --ca, also with http."""
-    tls = trust(args)
-    return tls.trust if urlsplit(url).scheme == "https" else None
+        raise ValueError(f"{text!r}: {error}") from None
 
 
 def _parse_url(text: str) -> str:
@@ -434,7 +423,7 @@ def _client(args: argparse.Namespace, url: str, token: str) -> httpx.AsyncClient
     return httpx.AsyncClient(
         base_url=f"{url.rstrip('/')}/api/v1",
         headers=headers,
-        verify=context_of(url, args) or False,
+        verify=args.ca.trust if urlsplit(url).scheme == "https" else False,
         timeout=None,  # noqa: S113 - `_translated` has one
         trust_env=False,
     )

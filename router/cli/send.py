@@ -25,7 +25,7 @@ from router.cli.options import (
     read_setting,
 )
 from router.cli.printing import NAME, counted, milliseconds, note, say_as
-from router.cli.remote import add_ca, own_url, trust
+from router.cli.remote import add_ca, own_url
 from router.config.settings import SETTINGS, parse_count
 from router.config.variables import Unresolved, Variables
 from router.contract.schedule import PLATFORM, Schedule, parse_duration
@@ -140,7 +140,7 @@ def _request(args: argparse.Namespace) -> Request:
         url = parse_url(urls[0]) if urls else args.url
     except ValueError as error:
         raise SettingInvalid(f"URL: {error}") from None
-    body, tls = _contents(files[0], args) if files else _event(args), trust(args)
+    body, tls = _contents(files[0], args) if files else _event(args), args.ca
     if url is None:
         url = _own_url(args)
         if tls is USUAL and url.startswith("https:"):
