@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +10,15 @@ from operator import itemgetter
 from typing import Any
 
 from router.cli.deliveries import Work, add_acting, add_match, note_removed, require_targets
-from router.cli.options import Exit, Help, Parser, check_times, heed_ctrl_c, require_target
+from router.cli.options import (
+    Exit,
+    Help,
+    Parser,
+    check_times,
+    heed_ctrl_c,
+    matching,
+    require_target,
+)
 from router.cli.printing import Progress, counted, few, note, say, say_as
 from router.cli.remote import (
     URL_VARIABLE,
@@ -57,7 +64,12 @@ ARCHIVE = Help(
 #: How many events a second are replayed by default.
 RATE = 20.0
 
-_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/s")
+#: Events per second.
+parse_rate = matching(
+    r"(?!0+(\.0+)?/)[0-9]{1,6}(\.[0-9]{1,3})?/s",
+    "a rate (like 20/s, 0.5/s)",
+    lambda text: float(text.removesuffix("/s")),
+)
 
 #: The longest search of the router in its archive, in seconds.
 _LOOK_THROUGH = 600.0
@@ -72,14 +84,6 @@ _ONLY = {
     **dict.fromkeys(("code", "failed", "limit"), ("export",)),
     **dict.fromkeys(("rate", "backfill", "anew", "dry_run", "yes", "who"), ("replay",)),
 }
-
-
-def parse_rate(text: str) -> float:
-    """Return events per second."""
-    match = _RATE.fullmatch(text)
-    if match is None or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is not a rate (like 20/s, 0.5/s)")
-    return float(match[1])
 
 
 def configure_archive(parser: Parser) -> None:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,17 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from router.cli.options import STDIN, Exit, Help, Options, Parser, nearest_of, read_setting, stdin
+from router.cli.options import (
+    STDIN,
+    Exit,
+    Help,
+    Options,
+    Parser,
+    matching,
+    nearest_of,
+    read_setting,
+    stdin,
+)
 from router.cli.printing import columns, counted, note, say_as, say_json
 from router.model.errors import ConfigInvalid, Problem, SettingInvalid, may
 from router.model.event import FIELDS
@@ -178,6 +187,8 @@ def configure_check(parser: Parser) -> None:
 
 
 def run_check(args: argparse.Namespace) -> int:
+    from router.config.files import COMMON, TEAMS
+
     if args.files and args.config is not None:
         raise SettingInvalid("FILE and --config are the same: one of them can be given")
     check_stdin(args.files)
@@ -185,7 +196,10 @@ def run_check(args: argparse.Namespace) -> int:
     if args.print:
         return _print(names, args)
     files = [_Checked(read_config(name, args), _tests(name), args.strict) for name in names]
-    _hint_at_folders(names)
+    for path in map(Path, names):
+        # The file of a folder is checked without the files of its teams.
+        if path.name == COMMON and path.is_file() and (teams := path.with_name(TEAMS)).is_dir():
+            note(f"{teams} is not checked; `check {path.parent}` checks it with {path}")
     for file in files:
         lines = (line for text in file.texts() for line in text.splitlines())
         say_as(args.format, (each.as_json() for each in [file]), lines)
@@ -216,15 +230,6 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, list):
         return [_escaped(item) for item in value]
     return value.replace("$", "$$") if isinstance(value, str) else value
-
-
-def _hint_at_folders(names: Sequence[str]) -> None:
-    """Note that the files in a routes.d are not checked with the routes.yaml beside it."""
-    from router.config.files import COMMON, TEAMS
-
-    for path in map(Path, names):
-        if path.name == COMMON and path.is_file() and (teams := path.with_name(TEAMS)).is_dir():
-            note(f"{teams} is not checked; `check {path.parent}` checks it with {path}")
 
 
 def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
@@ -322,11 +327,9 @@ TEST = Help(
 )
 
 
-def parse_percent(text: str) -> float:
-    percent = float(text) if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text) else -1
-    if not 0 <= percent <= 100:
-        raise ValueError(f"{text!r} is not a percentage (0 to 100)")
-    return percent
+parse_percent = matching(
+    r"(100(\.0{1,6})?|[0-9]{1,2}(\.[0-9]{1,6})?)", "a percentage (0 to 100)", float
+)
 
 
 def configure_test(parser: Parser) -> None:

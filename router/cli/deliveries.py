@@ -19,7 +19,6 @@ from router.cli.printing import (
     note,
     say,
     say_as,
-    say_json,
     seconds,
     since,
     when,
@@ -35,17 +34,15 @@ from router.store.protocol import State
 from router.store.views import CountView, EntryView, PauseView
 
 DELIVERIES = Help(
-    about="""Shows what a router has not delivered yet, and acts on it. It asks the router that runs
-    on this machine, or the one at --url; if none runs, or with --store, it works on the store. A
-    delivery is one event to one target: 'awaiting' EBaaS's retry, 'queued' for the router's own
-    retry, or 'dead' after the last retry. 'acknowledged' and 'superseded' ones are kept for a
-    while.""",
+    about="""Shows what a router has not delivered yet, and acts on it; `trace` shows one event. It
+    asks the router that runs on this machine, or the one at --url; if none runs, or with --store,
+    it works on the store. A delivery is one event to one target: 'awaiting' EBaaS's retry, 'queued'
+    for the router's own retry, or 'dead' after the last retry. 'acknowledged' and 'superseded' ones
+    are kept for a while.""",
     verbs={
         "list": """Counts unsettled deliveries by target and state, with the last actions. With a
         filter it lists them too, the oldest first; with --state also settled ones. The age is the
         time since the event's first request.""",
-        "show": """Shows one event that the store has, as `trace` does: each attempt, the state of
-        each delivery, what a person did with it, and what comes next.""",
         "replay": """Puts dead letters back into the queue; a running router sends them within its
         limits. Who did it and when is kept, as for the other actions.""",
         "discard": "Settles deliveries without sending them: dead letters, or those of --state.",
@@ -53,14 +50,13 @@ DELIVERIES = Help(
     },
     examples=(
         "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
-        "ebaas-router deliveries show 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
         "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
         "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
         "ebaas-router deliveries list --url http://router:8081 --token-file ops-token",
     ),
     exit_codes={
         Exit.GOOD: "done, or there was nothing to do",
-        Exit.BAD: "no such event, the answer was no, or it stopped half-way",
+        Exit.BAD: "the answer was no, or it stopped half-way",
         Exit.NOT_STARTED: "the store or the router is missing or can't be used",
         Exit.INTERRUPTED: "Ctrl-C ended it; what is done stays done",
     },
@@ -75,62 +71,45 @@ _PAGE = 500
 #: How many of the last actions are listed with the counts.
 _LAST_ACTIONS = 5
 
-#: The options that only some verbs have; those that select are for all but `show`.
-_ONLY = {
-    "event_id": ("show",),
-    "body": ("show",),
-    "limit": ("list",),
-    **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb)),
-    **dict.fromkeys(FILTERS, ("list", *Verb)),
-}
+#: The options that only some verbs have.
+_ONLY = {"limit": ("list",), **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb))}
 
 
 def configure_deliveries(parser: Parser) -> None:
     parser.add_verb(_ONLY)
-    parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
-    _add_selection(parser.group("which deliveries"))
-    add_acting(parser.group("acting"))
-    showing = parser.group("showing")
-    limit = f"list: how many (default {_LIMIT}, as JSON all)"
-    showing.option("--limit", "N", limit, parse_count)
-    showing.switch("--body", "show: the event's body too")
-    add_router(parser)
-
-
-def _add_selection(parser: Options) -> None:
-    parser.option("--target", "NAME", "of this target", many=True)
+    which = parser.group("which deliveries")
+    which.option("--target", "NAME", "of this target", many=True)
     states = "in this state (default the unsettled ones; to replay or discard: dead)"
     choices = [str(state) for state in State]
-    parser.option("--state", "STATE", states, many=True, choices=choices)
-    add_match(parser)
-    parser.option("--event", "ID", "of this event", many=True)
+    which.option("--state", "STATE", states, many=True, choices=choices)
+    add_match(which)
+    which.option("--event", "ID", "of this event", many=True)
     for name, what in (("older", "longer ago"), ("newer", "less long ago")):
         about = f"of events that came {what} than this (like 90s, 2h)"
-        parser.option(f"--{name}-than", "TIME", about, parse_duration)
+        which.option(f"--{name}-than", "TIME", about, parse_duration)
     about = "those whose body the target has acknowledged since then, as another event's "
     about += "(default exclude for replay, else include)"
     later = [str(choice) for choice in Later]
-    parser.add_argument("--acknowledged-later", choices=later, help=about)
+    which.add_argument("--acknowledged-later", choices=later, help=about)
+    limit = f"list: how many (default {_LIMIT}, as JSON all)"
+    which.option("--limit", "N", limit, parse_count)
+    add_acting(parser.group("acting"))
+    add_router(parser)
 
 
 def run_deliveries(args: argparse.Namespace) -> int:
     filters = _filters(args)
     heed_ctrl_c()
-    with opened(args, needs="either" if args.verb == "show" else "store") as router:
+    with opened(args) as router:
         require_targets(router, args.target or ())
-        if args.verb == "list":
-            return _list(router, filters, args)
-        if args.verb == "show":
-            return _show(router, args)
-        return _act(router, filters, args)
+        run = _list if args.verb == "list" else _act
+        return run(router, filters, args)
 
 
 def _filters(args: argparse.Namespace) -> Filters:
     """Return the filters of the options. Raises SettingInvalid if an action has no filter, or a
     state that the verb does not change."""
     filters = {name: getattr(args, name) for name in FILTERS}
-    if args.verb == "show" and args.event_id is None:
-        raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
     if args.verb in [*Verb]:
         try:
             check_states(Verb(args.verb), [*map(State, args.state or ())])
@@ -190,29 +169,6 @@ def _say_actions(router: Remote, args: argparse.Namespace) -> None:
 def _page(router: Remote, filters: Filters, limit: int, after: str | None = None) -> Any:
     query = [*filter_texts(filters), ("limit", str(min(limit, _PAGE)))]
     return router.get("/deliveries", [*query, *([("after", after)] if after else [])])
-
-
-def _show(router: Remote, args: argparse.Namespace) -> int:
-    from router.cli.trace import format_story
-
-    event, query = part(args.event_id), [("body", "true")] if args.body else []
-    try:
-        dossier = router.get(f"/deliveries/{event}", query)
-    except RemoteProblem as error:
-        if error.status != 404:
-            raise
-        note(
-            f"no such event in the store: {args.event_id!r}; an event that every target has "
-            "acknowledged is only in the archive: `trace` finds it, also by other ids"
-        )
-        return Exit.BAD
-    if args.format == "json":
-        say_json(dossier)
-        return Exit.GOOD
-    say(*format_story(router.get(f"/events/{event}"), router.now()))
-    if args.body:
-        say("", dossier["body"])
-    return Exit.GOOD
 
 
 def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
@@ -466,48 +422,38 @@ PAUSE = Help(
     Optional deliveries wait in the queue and lose no retry; required ones fail at once with
     `paused`, so that EBaaS retries the event. It ends by itself; `resume` ends it sooner, and
     another `pause` takes its place. `status` and `deliveries list` show it. A pause without an end
-    is `paused: true` in routes.yaml. Without a target it lists the pauses in force. It asks the
+    is `paused: true` in routes.yaml. It asks the
     router that runs on this machine, or the one at --url; if none runs, or with --store, it writes
     into the store.""",
     examples=(
         "ebaas-router pause ledger --until 10m --because 'a migration of their database'",
         "ebaas-router pause ledger --until 2026-11-27T06:00:00Z --because 'they asked for it'",
-        "ebaas-router pause",
         "ebaas-router resume ledger",
         "ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081",
     ),
     exit_codes={
-        Exit.GOOD: "it is paused, or the pauses are listed",
+        Exit.GOOD: "it is paused",
         Exit.NOT_STARTED: "the store or the router is not there, or can't be used",
     },
 )
 
 
 def configure_pause(parser: Parser) -> None:
-    _add_target(parser, nargs="?")
+    _add_target(parser)
     until = "when it is over: a time from now (like 10m, 2h, 3d) or one like "
     until += "2026-11-26T13:00:00Z; at most 30 days away"
     parser.option("--until", "TIME", until)
     parser.option("--because", "TEXT", "why, for all who see it")
 
 
-def _add_target(parser: Parser, nargs: str | None = None) -> None:
-    parser.add_argument("target", nargs=nargs, metavar="TARGET", help="its name in routes.yaml")
+def _add_target(parser: Parser) -> None:
+    parser.add_argument("target", metavar="TARGET", help="its name in routes.yaml")
     add_who(parser)
     add_router(parser)
 
 
 def run_pause(args: argparse.Namespace) -> int:
-    given = [name for name in ("until", "because") if getattr(args, name) is not None]
-    if args.target is None and given:
-        raise SettingInvalid("which target is to be paused? Its name is missing: pause TARGET")
-    if args.target is None:
-        with opened(args) as router:
-            pauses, now = router.get("/pauses")["pauses"], router.now()
-        lines = [_format_pause(pause, now) for pause in pauses]
-        say_as(args.format, pauses, lines or ["no pauses"])
-        return Exit.GOOD
-    if len(given) < 2:
+    if args.until is None or args.because is None:
         raise SettingInvalid("until when, and why? --until TIME --because TEXT")
     with opened(args) as router:
         require_targets(router, [args.target])

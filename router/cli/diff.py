@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -94,7 +94,11 @@ MAX_EVENT_LINE = 2 * 1024 * 1024
 
 def _add_traffic(name: str, compared: Comparison) -> None:
     before = compared.events
-    with _opened(name) as stream:
+    try:
+        opened = nullcontext(stdin()) if name == STDIN else Path(name).open("rb")  # noqa: SIM115
+    except OSError as error:
+        raise SettingInvalid(f"--events: {name!r} can't be read: {error.strerror}") from None
+    with opened as stream:
         traffic = Traffic(stream)
         for event, times in traffic:
             compared.add(event, times)
@@ -106,15 +110,6 @@ def _add_traffic(name: str, compared: Comparison) -> None:
     if traffic.skipped:
         have = "line has" if traffic.skipped == 1 else "lines have"
         note(f"--events: {traffic.skipped:,} {have} no event or key")
-
-
-def _opened(name: str) -> AbstractContextManager[IO[bytes]]:
-    if name == STDIN:
-        return nullcontext(stdin())
-    try:
-        return Path(name).open("rb")
-    except OSError as error:
-        raise SettingInvalid(f"--events: {name!r} can't be read: {error.strerror}") from None
 
 
 class Traffic:
@@ -133,7 +128,8 @@ class Traffic:
         while line := self._stream.readline(MAX_EVENT_LINE):
             try:
                 if len(line) == MAX_EVENT_LINE and not line.endswith(b"\n"):
-                    self._skip_rest()
+                    while line and not line.endswith(b"\n"):
+                        line = self._stream.readline(MAX_EVENT_LINE)
                     raise Unreadable("too long")
                 fields = _fields(line)
             except Unreadable:
@@ -144,17 +140,17 @@ class Traffic:
                 if fields:
                     yield Event.of(fields), count if isinstance(count, int) else 1
 
-    def _skip_rest(self) -> None:
-        while (rest := self._stream.readline(MAX_EVENT_LINE)) and not rest.endswith(b"\n"):
-            pass
-
 
 def _fields(line: bytes) -> dict[str, Any]:
     """Return the fields of an event, empty for a line about something else. Raises Unreadable."""
     start = line.find(b"{")
     if start < 0 or line.lstrip().startswith(b'"'):
-        key = _key(line)
-        return {"event_key": key} if key else {}
+        text = line.decode("utf-8", "replace").strip()
+        if text.startswith('"'):
+            text = str(parse_json(text.encode(), ROUTER))
+        elif len(text.split()) > 1 or text.startswith("["):
+            raise Unreadable("no key")
+        return {"event_key": text} if text else {}
     fields = parse_json(line[start:], ROUTER)
     if fields.get("happening", "event") not in ("event", "unmatched"):
         return {}
@@ -162,15 +158,6 @@ def _fields(line: bytes) -> dict[str, Any]:
     if all(isinstance(value, str) for value in values) and (values[4] or all(values[:4])):
         return dict(fields)
     raise Unreadable("no key")
-
-
-def _key(line: bytes) -> str:
-    text = line.decode("utf-8", "replace").strip()
-    if text.startswith('"'):
-        return str(parse_json(text.encode(), ROUTER))
-    if len(text.split()) > 1 or text.startswith("["):
-        raise Unreadable("no key")
-    return text
 
 
 # The result.
@@ -187,15 +174,20 @@ _EFFECTS: dict[tuple[str | None, str | None], tuple[str, str]] = {
 
 def _text(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
     for group in compared.groups():
-        yield f"{_number(group)}: {_heading(group.change)}"
+        keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
+        yield f"{counted(group.events, 'event')} ({keys}): {_heading(group.change)}"
         moves = [(move.target, _roles(move)) for move in group.change.moves]
         yield from columns(moves, indent=2)
-        yield f"  keys    {_keys(group)}"
+        seen = [
+            shown(key) + (f" ({times:,} times)" if times > 1 else "")
+            for key, times in group.keys.most_common()
+        ]
+        yield f"  keys    {few(seen)}"
         if why := _why(group):
             yield f"  routes  {why}"
         yield ""
     for title, kind in (("targets", "target"), ("routes", "route"), ("settings", "settings")):
-        rows = [row for edit in edits if edit.kind == kind for row in _edit(edit)]
+        rows = [row for edit in edits if edit.kind == kind for row in _rows(edit)]
         if rows:
             yield f"{title} that differ:"
             yield from columns(rows, indent=2)
@@ -231,20 +223,6 @@ def _roles(move: Move) -> str:
     return f"{move.before or absent} → {move.after or absent}"
 
 
-def _number(group: Group) -> str:
-    keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
-    return f"{counted(group.events, 'event')} ({keys})"
-
-
-def _keys(group: Group) -> str:
-    return few(
-        [
-            shown(key) + (f" ({times:,} times)" if times > 1 else "")
-            for key, times in group.keys.most_common()
-        ]
-    )
-
-
 def _why(group: Group) -> str:
     """Format the routes of the group's first event that come, go, or have other targets."""
     old, new = ({route.name: route for route in routes} for routes in (group.before, group.after))
@@ -263,7 +241,7 @@ def _targets(route: Route) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(route.required), frozenset(route.optional)
 
 
-def _edit(edit: Edit) -> Iterator[tuple[str, ...]]:
+def _rows(edit: Edit) -> Iterator[tuple[str, ...]]:
     name = [shown(edit.name) if edit.kind == "route" else edit.name] if edit.name else []
     if not edit.details:
         yield *name, edit.what, ""
@@ -280,7 +258,15 @@ def _as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
             for move, events in compared.moves()
         ],
         "groups": [_group_json(group) for group in compared.groups()],
-        "edits": [_edit_json(edit) for edit in edits],
+        "edits": [
+            {
+                "kind": edit.kind,
+                "name": edit.name,
+                "what": edit.what,
+                "details": {name: {"before": old, "after": new} for name, old, new in edit.details},
+            }
+            for edit in edits
+        ],
     }
 
 
@@ -299,8 +285,3 @@ def _group_json(group: Group) -> dict[str, Any]:
         "routes_before": [route.name for route in group.before],
         "routes_after": [route.name for route in group.after],
     }
-
-
-def _edit_json(edit: Edit) -> dict[str, Any]:
-    details = {name: {"before": before, "after": after} for name, before, after in edit.details}
-    return {"kind": edit.kind, "name": edit.name, "what": edit.what, "details": details}

@@ -25,7 +25,7 @@ from router.model.errors import Refused, SettingInvalid, StartFailed
 from router.model.event import FIELDS, Event
 
 if TYPE_CHECKING:
-    from router.config.loading import Config
+    pass
 
 
 EXPLAIN = Help(
@@ -70,7 +70,11 @@ def run_explain(args: argparse.Namespace) -> int:
     config = read_config(str(read_setting(args, "config")), args)
     if not all_usable([config], args.format) or config.value is None:
         return Exit.BAD
-    return _say(_locally(config.value, args), args)
+    try:
+        event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
+    except Refused as error:
+        return _say(refused(error), args)
+    return _say(explained(event, config.value, whole=args.all), args)
 
 
 def _say(result: Explained | RefusedEvent, args: argparse.Namespace) -> int:
@@ -81,14 +85,6 @@ def _say(result: Explained | RefusedEvent, args: argparse.Namespace) -> int:
         return Exit.BAD
     say_as(args.format, [result], _text(result, by_key=args.event is None))
     return Exit.GOOD
-
-
-def _locally(config: Config, args: argparse.Namespace) -> Explained | RefusedEvent:
-    try:
-        event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
-    except Refused as error:
-        return refused(error)
-    return explained(event, config, whole=args.all)
 
 
 def _remotely(router: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:

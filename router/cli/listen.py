@@ -21,7 +21,7 @@ from router.cli.remote import (
     opened,
 )
 from router.cli.send import Request, Response, add_sign, note_401, post, read_signer
-from router.cli.trace import EventSearch, format_match
+from router.cli.trace import format_match, search, story_of
 from router.config.settings import parse_count
 from router.contract.replies import is_sane
 from router.model.errors import SettingInvalid
@@ -185,16 +185,14 @@ def run_resend(args: argparse.Namespace) -> int:
 def _find(args: argparse.Namespace) -> dict[str, Any] | None:
     """Return the only event that fits; None, after a message, if there are none or several."""
     with opened(args, needs="either") as router:
-        search = EventSearch(router, [("what", args.what)], _COUNTED)
-        if len(search.events) == 1 and not search.more:
-            event: dict[str, Any] = search.story(body=True)
+        result = search(router, [("what", args.what)], _COUNTED)
+        events, more = result["events"], result["more"]
+        if len(events) == 1 and not more:
+            event: dict[str, Any] = story_of(router, events[0], body=True)
             return event
-        if search.events:
-            more = "more than " if search.more else ""
-            number = counted(len(search.events), "event")
-            note(f"{more}{number} fit; which one? `trace` has their ids")
-        else:
-            note(f"no such event; {search.where}")
+        if events:
+            number = counted(len(events), "event")
+            note(f"{'more than ' if more else ''}{number} fit; which one? `trace` has their ids")
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -212,6 +213,19 @@ def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse_option
+
+
+def matching(
+    pattern: str, expected: str, convert: Callable[[str], Any] = str
+) -> Callable[[str], Any]:
+    """Return a parser for texts of a pattern. It raises ValueError with what is expected."""
+
+    def parse(text: str) -> Any:
+        if re.fullmatch(pattern, text, re.DOTALL) is None:
+            raise ValueError(f"{text!r} is not {expected}")
+        return convert(text)
+
+    return parse
 
 
 def parse_wait(text: str) -> float:

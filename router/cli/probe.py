@@ -17,6 +17,7 @@ from router.cli.options import (
     Help,
     Parser,
     heed_ctrl_c,
+    matching,
     nearest_of,
     parse_url,
     read_setting,
@@ -69,11 +70,8 @@ _OF_A_URL: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def parse_key(text: str) -> str:
-    four = text.split(".")
-    if len(four) != 4 or not all(four) or not text.isprintable():
-        raise ValueError(f"{text!r} is not a key (like {_KEY})")
-    return text
+#: Four fields joined by dots.
+parse_key = matching(r"[^\s.]+(\.[^\s.]+){3}", f"a key (like {_KEY})")
 
 
 def parse_target_header(text: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import re
 import sys
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router.cli.options import Exit, Help, Options, Parser, read_setting
+from router.cli.options import Exit, Help, Options, Parser, matching, read_setting
 from router.cli.printing import note, say_as
 from router.cli.send import read_event, read_secrets
 from router.config.settings import parse_count, parse_host, parse_port
@@ -59,16 +58,8 @@ _NOT_TRUSTED = Reply("401", "签名无效")
 Distrust = Callable[[Mapping[str, str], bytes], str]
 
 
-def parse_code(text: str) -> str:
-    if not 1 <= len(text) <= 64:
-        raise ValueError(f"{text!r} is not a code (1 to 64 characters)")
-    return text
-
-
-def parse_status(text: str) -> int:
-    if not re.fullmatch("[2-5][0-9][0-9]", text):
-        raise ValueError(f"{text!r} is not an HTTP status (200 to 599)")
-    return int(text)
+parse_code = matching(".{1,64}", "a code (1 to 64 characters)")
+parse_status = matching("[2-5][0-9][0-9]", "an HTTP status (200 to 599)", int)
 
 
 def configure_receive(parser: Parser) -> None:

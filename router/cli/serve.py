@@ -7,10 +7,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from router.cli.options import Exit, Help, Parser, read_settings, serve_command
 from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings, settings_from
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from router.net.listening import Inherited
     from router.net.tls import ListenerTls
     from router.process.running import Service
-    from router.process.server import Notifier, Server
-    from router.telemetry.log import Log
+    from router.process.server import Server
 
 SERVE = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
@@ -104,8 +102,12 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
     from router.net.tls import listener_tls, listener_warnings, pair_of
     from router.process import running
     from router.process.server import Notifier, ops_services
+    from router.store.opening import kind_of
+    from router.telemetry.log import Log
+    from router.telemetry.log.foreign import take_library_lines
 
-    log = _log(settings)
+    log = Log(format=settings.log_format)
+    take_library_lines(log)
     app = App.loaded(settings, log)
     config = app.reload.config_state.config
     pair = pair_of(settings.tls_cert, settings.tls_key)
@@ -116,18 +118,26 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
     watches: list[Service] = []
     if pair and tls:
         read = partial(listener_tls, pair)
-        watches.append(running.Watch("--tls-cert", tls, read, partial(_renew, server), log))
+        renew = lambda new: server.renew(new.context)  # noqa: E731
+        watches.append(running.Watch("--tls-cert", tls, read, renew, log))
     key = app.identity.ops_key
     ops, ops_url = ops_services(settings, search, app.insight, log, key, inherited.ops)
     app.identity.ops_url = ops_url
     notifier = Notifier(os.environ)
 
+    def reload() -> None:
+        notifier.reloading()
+        app.reload.ask()
+
     async def announce() -> None:
         app.reload.on_look = notifier.reloaded
-        _reload_on_hang_up(app.reload.ask, notifier)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         for problem in warnings:
             log.warning("config", problem=problem)
-        log.info("serving", url=url, **_facts(settings, config, ops_url))
+        kind, where = kind_of(settings.store)
+        facts = {"routes": len(config.table.routes), "targets": len(config.table.targets)}
+        ops_at = {"ops": ops_url} if ops_url else {}
+        log.info("serving", url=url, **facts, config=config.hash, store=where or kind, **ops_at)
         notifier.ready(url)
 
     running.run(*ops, *watches, server, notifier, then=announce)
@@ -161,19 +171,6 @@ def _server(
     return server
 
 
-def _renew(server: Server, tls: ListenerTls) -> None:
-    server.renew(tls.context)
-
-
-def _log(settings: Settings) -> Log:
-    from router.telemetry.log import Log
-    from router.telemetry.log.foreign import take_library_lines
-
-    log = Log(format=settings.log_format)
-    take_library_lines(log)
-    return log
-
-
 def _limits(settings: Settings, config: Config, warnings: list[str]) -> Limits:
     """Return what callers may use up. If the system allows too little, add a warning. Raises
     StartFailed."""
@@ -191,25 +188,3 @@ def _limits(settings: Settings, config: Config, warnings: list[str]) -> Limits:
     memory = memory_note(memory_limit(), settings.max_requests, MAX_BODY)
     warnings += filter(None, [callers.note, memory])
     return replace(limits, connections=callers.connections, reserve=callers.reserve)
-
-
-def _facts(settings: Settings, config: Config, ops_url: str) -> dict[str, Any]:
-    """Return the fields of the line `serving`; the store is as /status has it."""
-    from router.store.opening import kind_of
-
-    kind, where = kind_of(settings.store)
-    return {
-        "routes": len(config.table.routes),
-        "targets": len(config.table.targets),
-        "config": config.hash,
-        "store": where or kind,
-        **({"ops": ops_url} if ops_url else {}),
-    }
-
-
-def _reload_on_hang_up(reload: Callable[[], None], notifier: Notifier) -> None:
-    def handle() -> None:
-        notifier.reloading()
-        reload()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle)

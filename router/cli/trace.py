@@ -83,66 +83,51 @@ def run_trace(args: argparse.Namespace) -> int:
     check_times(args)
     query = [*_query(args), *([("body", "true")] if args.body else [])]
     with opened(args, needs="either") as router:
-        search = EventSearch(router, query, args.limit or _LIMIT)
-        if not search.events:
-            note(f"no such event; {search.where}")
-        elif len(search.events) == 1 and not search.more:
-            _say_story(search, router, args)
-        else:
-            _say_table(search, args)
-        if search.skipped:
-            note(f"{counted(search.skipped, 'line')} could not be read and were left out")
-        return Exit.GOOD if search.events else Exit.BAD
+        result = search(router, query, args.limit or _LIMIT)
+        if len(result["events"]) == 1 and not result["more"]:
+            story, body = story_of(router, result["events"][0], body=args.body), list[str]()
+            if args.body:
+                kept = story["body"]
+                body = ["", kept if kept is not None else "(its body was not kept)"]
+            say_as(args.format, [story], chain(format_story(story, router.now()), body))
+        elif result["events"]:
+            _say_table(result, args)
+        if result["skipped"]:
+            note(f"{counted(result['skipped'], 'line')} could not be read and were left out")
+        return Exit.GOOD if result["events"] else Exit.BAD
 
 
-def _say_story(search: EventSearch, router: Remote, args: argparse.Namespace) -> None:
-    story, body = search.story(body=args.body), list[str]()
-    if args.body:
-        body = ["", story["body"] if story["body"] is not None else "(its body was not kept)"]
-    say_as(args.format, [story], chain(format_story(story, router.now()), body))
-
-
-def _say_table(search: EventSearch, args: argparse.Namespace) -> None:
+def _say_table(result: Any, args: argparse.Namespace) -> None:
     if args.format == "text":
         say(MATCH_HEAD)
-    for match in search.events:
+    for match in result["events"]:
         bodies = [f"  {body}"] if (body := match.get("body")) else []
         say_as(args.format, [match], chain(map(format_match, [match]), bodies))
-    if search.more and args.format == "text":
+    if result["more"] and args.format == "text":
         say("and more: --limit, --since")
 
 
-class EventSearch:
-    """The results of a search, the newest event first."""
+def search(router: Remote, query: Sequence[tuple[str, str]], limit: int) -> Any:
+    """Return the matching events, the newest first. If there are none, note the sources that were
+    searched, and how far back each reaches. Raises RouterError, also for an unknown target."""
+    require_targets(router, [text for name, text in query if name == "target"])
+    result = router.get("/events", [*query, ("limit", str(limit))])
+    sources = []
+    for source in result["looked_in"]:
+        reach = f"back to {source['back_to']}" if source["back_to"] else "nothing there"
+        if source["name"] == "store":
+            reach = "what is not settled, or was within the hour"
+        sources.append(f"the {source['name']} ({reach})")
+    if not result["events"]:
+        nowhere = "the router has neither an archive nor a store, or no such target of yours"
+        note(f"no such event; {'looked in ' + ', '.join(sources) if sources else nowhere}")
+    return result
 
-    def __init__(self, router: Remote, query: Sequence[tuple[str, str]], limit: int) -> None:
-        """Raises RouterError, also for an unknown target."""
-        self._router = router
-        require_targets(router, [text for name, text in query if name == "target"])
-        response = router.get("/events", [*query, ("limit", str(limit))])
-        self.events, self.more = response["events"], response["more"]
-        self.skipped = response["skipped"]
-        self._looked_in = response["looked_in"]
 
-    def story(self, *, body: bool) -> Any:
-        """Return the whole story of the first event."""
-        first = self.events[0]
-        # An event that no route matches has its request's id alone.
-        name = first["event_id"] or str(first.get("request_id", ""))
-        return self._router.get(f"/events/{part(name)}", [("body", "true")] if body else [])
-
-    @property
-    def where(self) -> str:
-        """Return the sources that were searched, and how far back each reaches."""
-        sources = []
-        for source in self._looked_in:
-            reach = f"back to {source['back_to']}" if source["back_to"] else "nothing there"
-            if source["name"] == "store":
-                reach = "what is not settled, or was within the hour"
-            sources.append(f"the {source['name']} ({reach})")
-        if not sources:
-            return "the router has neither an archive nor a store, or no such target of yours"
-        return f"looked in {', '.join(sources)}"
+def story_of(router: Remote, event: Any, *, body: bool) -> Any:
+    # An event that no route matches has its request's id alone.
+    name = event["event_id"] or str(event.get("request_id", ""))
+    return router.get(f"/events/{part(name)}", [("body", "true")] if body else [])
 
 
 def _query(args: argparse.Namespace) -> list[tuple[str, str]]:
@@ -318,7 +303,7 @@ def _unrecorded(step: RequestView | LateView) -> str:
 
 
 def _next_steps(story: StoryView, now: float) -> Iterator[str]:
-    yield from (f"{_next(step)}, {_when(step, now)}" for step in story["next"])
+    yield from (_next(step, now) for step in story["next"])
     dead = [entry["target"] for entry in story["deliveries"] if entry["state"] == State.DEAD]
     if dead:
         yield f"nothing for {quoted(dead)}: a dead letter, for a person to replay"
@@ -326,20 +311,17 @@ def _next_steps(story: StoryView, now: float) -> Iterator[str]:
         yield _end(story)
 
 
-def _next(step: NextView) -> str:
+def _next(step: NextView, now: float) -> str:
     match step["what"]:
         case "request":
-            return f"EBaaS's request {step['number']}"
+            what = f"EBaaS's request {step['number']}"
         case "given_up":
-            return "EBaaS gives up"
+            what = "EBaaS gives up"
         case "retry":
-            return f"retry {step['number']} of {step['target']}"
-
-
-def _when(step: NextView, now: float) -> str:
+            what = f"retry {step['number']} of {step['target']}"
     at = when_retried(step["at"], now, step.get("in_flight"))
     is_held = step.get("paused") and not step.get("in_flight")
-    return f"{at}; it is paused until then" if is_held else at
+    return f"{what}, {at}{'; it is paused until then' if is_held else ''}"
 
 
 def _end(story: StoryView) -> str:
