@@ -178,11 +178,8 @@ class Parser(Options, argparse.ArgumentParser):
         """Raises SettingInvalid for an argument that the verb does not have."""
         for action in self._actions:
             verbs = self.only.get(action.dest)
-            given = getattr(args, action.dest, None)
-            if verbs is None or args.verb in verbs or given is None or given is False:
-                continue
-            name = action.option_strings[0] if action.option_strings else action.metavar
-            raise SettingInvalid(f"{name} is for {', '.join(verbs)} only")
+            if verbs and args.verb not in verbs and getattr(args, action.dest) != action.default:
+                raise SettingInvalid(f"{action.option_strings[0]} is for {', '.join(verbs)} only")
 
     def _reduce_help(self, verb: str) -> None:
         """Make the help one of this verb, if there is any."""
@@ -331,23 +328,19 @@ def require_target(name: str, known: Collection[str], where: str) -> None:
 def parse_url(text: str, like: str = "http://127.0.0.1:8080/callback") -> str:
     """Return an absolute http or https URL without credentials. Raises ValueError, with the
     example `like`."""
-    if not _is_url(text):
-        # The text is not repeated if a password may be in it.
-        shown = "this" if "@" in text else repr(text)
-        raise ValueError(f"{shown} is not a URL (like {like})")
-    if "@" in urlsplit(text).netloc:
-        raise ValueError("a URL with credentials can't be used")
-    return text
-
-
-def _is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
         host = (url.hostname or "").encode("idna")
         usable = url.scheme in ("http", "https") and host != b"" and url.port != 0
     except ValueError:
-        return False
-    return usable and text.isascii() and text.isprintable() and " " not in text
+        usable = False
+    if not (usable and text.isascii() and text.isprintable() and " " not in text):
+        # The text is not repeated if a password may be in it.
+        shown = "this" if "@" in text else repr(text)
+        raise ValueError(f"{shown} is not a URL (like {like})")
+    if "@" in url.netloc:
+        raise ValueError("a URL with credentials can't be used")
+    return text
 
 
 class Moment(float):

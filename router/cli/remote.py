@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import math
 import os
 import socket
 import ssl
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -44,8 +45,6 @@ from router.model.errors import RouterError, SettingInvalid, StartFailed, why_no
 from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
 
 if TYPE_CHECKING:
-    import asyncio
-
     import httpx
 
     from router.ops.api.parts import ApiParts
@@ -58,6 +57,9 @@ URL_VARIABLE, TOKEN_VARIABLE = (VARIABLE_PREFIX + name for name in REMOTE_VARIAB
 _MAX_RESPONSE = 64 * 1024 * 1024
 #: Seconds for one request; and until a silent stream is cut off, which has a heartbeat each 15 s.
 _TIMEOUT, _SILENCE = 30.0, 45.0
+
+#: The path of the API.
+PREFIX = "/api/v1"
 
 #: Seconds to find out whether a router listens on this machine.
 _CONNECT = 1.0
@@ -86,8 +88,7 @@ class Remote:
     """The API of one router. Every method raises RemoteProblem, or SettingInvalid if the router
     finds the arguments wrong."""
 
-    _runner: asyncio.Runner
-    _client: httpx.AsyncClient
+    _client: httpx.Client
     #: The router's name in messages.
     _name: str
     _timeout: float | None
@@ -127,55 +128,36 @@ class Remote:
 
     def stream(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
         """Yield server-sent events, by their names and data, until the router ends them."""
-        lines = self._lines(path, query)
-
-        async def following() -> str | None:
-            return await anext(lines, None)
-
-        name = ""
-        try:
-            while (line := self._runner.run(following())) is not None:
+        name, opening = "", self._client.stream("GET", path, params=[*query], timeout=_SILENCE)
+        with _translated(self._name, _SILENCE), opening as response:
+            if response.status_code != 200:
+                raise self._problem(response.status_code, response.read())
+            for line in response.iter_lines():
                 field, _, text = line.partition(": ")
                 if field == "event":
                     name = text
                 elif field == "data":
                     yield name, _parsed(text.encode())
-        finally:
-            self._runner.run(lines.aclose())
-
-    async def _lines(self, path: str, query: Sequence[tuple[str, str]]) -> AsyncGenerator[str]:
-        with _translated(self._name, _SILENCE):
-            opening = self._client.stream("GET", path, params=[*query], timeout=_SILENCE)
-            async with opening as response:
-                if response.status_code != 200:
-                    raise self._problem(response.status_code, await response.aread())
-                async for line in response.aiter_lines():
-                    yield line
 
     def _request(self, timeout: float | None, method: str, path: str, **content: Any) -> Any:
-        import asyncio
-
-        # httpx's own timeout starts anew with each part of a response.
-        with note_while_slow(self._name), _translated(self._name, timeout):
-            asking = self._response(method, path, **content)
-            status, date, body = self._runner.run(asyncio.wait_for(asking, timeout))
-        with contextlib.suppress(ValueError):
-            self._ahead = parsedate_to_datetime(date).timestamp() - time.time()
-        if status != 200:
-            raise self._problem(status, body)
-        return _parsed(body)
-
-    async def _response(self, method: str, path: str, **content: Any) -> tuple[int, str, bytes]:
-        """Return status, date and body. Raises RemoteProblem for a body that is too large."""
-        body = bytearray()
-        async with self._client.stream(method, path, **content) as response:
-            async for part in response.aiter_raw():
+        body, until = bytearray(), time.monotonic() + (timeout or math.inf)
+        opening = self._client.stream(method, path, timeout=timeout, **content)
+        with note_while_slow(self._name), _translated(self._name, timeout), opening as response:
+            for part in response.iter_raw():
                 body += part
                 if len(body) > _MAX_RESPONSE:
                     size = f"{_MAX_RESPONSE // 2**20} MiB"
                     why = f"the response is larger than {size}: the server is not a router"
                     raise RemoteProblem(why)
-        return response.status_code, response.headers.get("date", ""), bytes(body)
+                # httpx's own timeout starts anew with each part of a response.
+                if time.monotonic() > until:
+                    raise TimeoutError
+        with contextlib.suppress(ValueError):
+            date = parsedate_to_datetime(response.headers.get("date", ""))
+            self._ahead = date.timestamp() - time.time()
+        if response.status_code != 200:
+            raise self._problem(response.status_code, bytes(body))
+        return _parsed(bytes(body))
 
     def _problem(self, status: int, body: bytes) -> RouterError:
         try:
@@ -211,9 +193,7 @@ def _translated(url: str, timeout: float | None) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the system's error below those of httpx and anyio."""
-    if isinstance(error, BaseExceptionGroup):
-        return _cause(error.exceptions[0])
+    """Return the system's error below those of httpx."""
     below = error.__cause__ or error.__context__
     is_of_system = isinstance(error, OSError) and error.strerror
     return error if below is None or is_of_system else _cause(below)
@@ -343,24 +323,27 @@ def opened(
 
     Raises RouterError and OSError.
     """
-    import asyncio
-
     place = _running_router(args, must_run)
     if place is None:
         with here(args, needs) as remote:
             yield remote
         return
-    client = _client(args, *place)
-    with asyncio.Runner() as runner:
+    import httpx
+
+    url, token = place
+    headers = {"user-agent": f"{NAME}/{__version__}", "accept-encoding": "identity"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    tls = args.ca.trust if urlsplit(url).scheme == "https" else False
+    base = f"{url.rstrip('/')}{PREFIX}"
+    with httpx.Client(base_url=base, headers=headers, verify=tls, trust_env=False) as client:
         try:
-            yield Remote(runner, client, place[0], timeout)
+            yield Remote(client, url, timeout)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             missing = f": {error} is missing" if isinstance(error, KeyError) else ""
             raise RemoteProblem(
                 f"the router is of another version than this command{missing}"
             ) from None
-        finally:
-            runner.run(client.aclose())
 
 
 def _running_router(args: argparse.Namespace, must_run: bool) -> tuple[str, str] | None:
@@ -414,21 +397,6 @@ def _key_of_this_machine(args: argparse.Namespace, port: int) -> str:
     return door.key.reveal() if urlsplit(door.url).port == port else ""
 
 
-def _client(args: argparse.Namespace, url: str, token: str) -> httpx.AsyncClient:
-    import httpx
-
-    headers = {"user-agent": f"{NAME}/{__version__}", "accept-encoding": "identity"}
-    if token:
-        headers["authorization"] = f"Bearer {token}"
-    return httpx.AsyncClient(
-        base_url=f"{url.rstrip('/')}/api/v1",
-        headers=headers,
-        verify=args.ca.trust if urlsplit(url).scheme == "https" else False,
-        timeout=None,  # noqa: S113 - `_translated` has one
-        trust_env=False,
-    )
-
-
 @contextlib.contextmanager
 def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
     """Run the API in this process, over a store and an archive that this machine reaches."""
@@ -437,7 +405,7 @@ def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
     import httpx
 
     from router.config.holders import PERMISSIONS, TokenHolder
-    from router.ops.api.application import PREFIX, app_for
+    from router.ops.api.application import app_for
 
     folder = read_archive(args) if needs != "store" else None
     if needs in ("archive", "both") and folder is None:
@@ -455,13 +423,17 @@ def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
             who = getattr(args, "who", None) or whoever()
             who.encode()  # raises UnicodeEncodeError here, not in the API
             holder = TokenHolder(who, frozenset(PERMISSIONS))
-            client = httpx.AsyncClient(
-                transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
-                base_url=f"http://localhost{PREFIX}",
-                timeout=None,  # noqa: S113 - nothing here hangs
-            )
+            api = httpx.ASGITransport(app_for(holder, _parts(args, folder, ops)))
+
+            class InProcess(httpx.BaseTransport):
+                def handle_request(self, request: httpx.Request) -> httpx.Response:
+                    response = runner.run(api.handle_async_request(request))
+                    body = runner.run(response.aread())
+                    return httpx.Response(response.status_code, stream=httpx.ByteStream(body))
+
+            client = httpx.Client(transport=InProcess(), base_url=f"http://localhost{PREFIX}")
             config, clock = read_setting(args, "config"), ops.now if ops else time.time
-            yield Remote(runner, client, "the store", None, config, clock)
+            yield Remote(client, "the store", None, config, clock)
         finally:
             if ops is not None:
                 runner.run(ops.close())

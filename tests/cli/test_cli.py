@@ -188,7 +188,6 @@ def test_a_wrong_command_line_is_one_line(arguments: str, why: str) -> None:
         "resume rec\udcff",
         "pause rec\udcff --until 1m --because x",
         "pause ledger --until 1m --because \udcff",
-        "deliveries show \udcff",
         "deliveries list --match \udcff",
         "deliveries discard --match * --as \udcff",
         "trace ab \udcff",
