@@ -187,48 +187,41 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Check:
+    """A check, by default with unusual but valid events, which the receiver must acknowledge."""
+
     name: str
-    #: Describes the result. Raises Breach and Skipped.
-    run: Callable[[Client], Awaitable[str]]
-    #: The most requests it sends.
-    requests: int = 1
+    samples: Sequence[Sample] = ()
+    #: The fault of a receiver, and its fix.
+    fault: Text = ("", "")
+    fix: Text = ("", "")
+    #: If the receiver must refuse the samples: the statuses of its answer.
+    refuse: Collection[int] = ()
+    #: Skip the check without a secret.
+    signed: bool = False
+    #: A check of another kind. Describes the result. Raises Breach and Skipped.
+    special: Callable[[Client], Awaitable[str]] | None = None
+    #: The most requests of a special check.
+    most: int = 1
     #: If no event is acknowledged here, the other checks cannot find anything more.
     is_basic: bool = False
 
+    @property
+    def requests(self) -> int:
+        return len(self.samples) or self.most
 
-def _takes(name: str, samples: Sequence[Sample], fault: Text, fix: Text) -> Check:
-    """Make a check with unusual but valid events, which the receiver must acknowledge."""
-
-    async def run(client: Client) -> str:
-        for sample in samples:
-            attempt = await client.expect(sample, fault, fix)
-        return client.describe(attempt)
-
-    return Check(name, run, len(samples))
-
-
-def _refuses(
-    name: str, samples: Sequence[Sample], what: Text, fix: Text, statuses: Collection[int]
-) -> Check:
-    """Make a check with requests that the receiver must refuse."""
-
-    async def run(client: Client) -> str:
-        for sample in samples:
-            answer = client.refused(await client.send(sample), statuses, what, fix)
-        return answer
-
-    return Check(name, run, len(samples))
-
-
-def _if_signed(check: Check) -> Check:
-    """Skip a check if there is no secret."""
-
-    async def run(client: Client) -> str:
-        if not client.target.secret:
+    async def run(self, client: Client) -> str:
+        """Describe the result. Raises Breach and Skipped."""
+        if self.signed and not client.target.secret:
             raise Skipped(client.say(_NO_SECRET))
-        return await check.run(client)
-
-    return replace(check, run=run)
+        if self.special is not None:
+            return await self.special(client)
+        for sample in self.samples:
+            if self.refuse:
+                attempt = await client.send(sample)
+                answer = client.refused(attempt, self.refuse, self.fault, self.fix)
+            else:
+                answer = client.describe(await client.expect(sample, self.fault, self.fix))
+        return answer
 
 
 async def _tls(client: Client) -> str:
@@ -313,50 +306,50 @@ def checks(samples: Samples) -> tuple[Check, ...]:
     # Receivers allow clocks to differ by 300 s.
     stale = [replace(event(), age=age) for age in (600.0, -600.0)]
     return (
-        Check("tls", _tls, 0, is_basic=True),
-        Check("answers", _answers, is_basic=True),
-        Check("timing", _timing, _SERIES),
-        _takes("twice", [event()] * 2,
+        Check("tls", special=_tls, most=0, is_basic=True),
+        Check("answers", special=_answers, is_basic=True),
+        Check("timing", special=_timing, most=_SERIES),
+        Check("twice", [event()] * 2,
                ("the second request with the same webhook-id is not acknowledged", "同一个 webhook-id 第二次到来时没有得到确认"),
                ("acknowledge an id that was processed before, without processing it again", "对已处理过的 id 直接返回 000，不再重复处理")),
-        _takes("no-changes", [event(changes=[])],
+        Check("no-changes", [event(changes=[])],
                ("an event with `changes: []` is not acknowledged", "`changes: []` 的事件没有得到确认"),
                ("allow `changes` to be empty: there is nothing to process", "允许 `changes` 为空列表：无需处理，直接确认")),
-        _takes("no-key", [event(event_key=key) for key in (..., None, "")],
+        Check("no-key", [event(event_key=key) for key in (..., None, "")],
                ("an event whose event_key is missing, null or empty is not acknowledged", "event_key 缺失、为 null 或为空的事件没有得到确认"),
                ("treat `event_key` as optional; without it the key is the other four fields joined by dots", "`event_key` 不是必填字段；缺失时由其他四个字段以点号拼接而成")),
-        _takes("unknown-fields", [event(tenant="t", trace={"a": [1]})],
+        Check("unknown-fields", [event(tenant="t", trace={"a": [1]})],
                ("an event with unknown fields is not acknowledged", "含未知字段的事件没有得到确认"),
                ("ignore unknown fields: the platform may add some", "忽略未知字段：平台以后可能会增加字段")),
-        _takes("scripts", [event(**scripts)],
+        Check("scripts", [event(**scripts)],
                ("an event with Chinese and emoji is not acknowledged", "含中文和 emoji 的事件没有得到确认"),
                ("decode the body as UTF-8 in any locale, and let the database store all of Unicode", "无论系统 locale 是什么都按 UTF-8 解码请求体；数据库须能存储全部 Unicode 字符（MySQL 用 utf8mb4）")),
-        _takes("many-ids", [event(changes=[f"probe-{number}" for number in range(1000)])],
+        Check("many-ids", [event(changes=[f"probe-{number}" for number in range(1000)])],
                ("an event with 1,000 ids in `changes` is not acknowledged", "`changes` 中有 1,000 个 id 的事件没有得到确认"),
                ("accept `changes` of any length, and process the ids after answering", "不要限制 `changes` 的长度；先响应，再处理其中的 id")),
-        _takes("large-body", [large],
+        Check("large-body", [large],
                ("an event of 1 MiB is not acknowledged", "1 MiB 的事件没有得到确认"),
                ("allow bodies of 1 MiB in the server, its framework and any proxy in front", "服务器、框架和前置代理都要允许 1 MiB 的请求体")),
-        _if_signed(_refuses("unsigned", [replace(event(), signed="not")],
+        Check("unsigned", [replace(event(), signed="not")],
                  ("an event without a signature", "没有签名的事件"),
-                 ("answer 401 first of all if webhook-signature is missing", "缺少 webhook-signature 时，先返回 401，不做任何处理"), (401,))),
-        _if_signed(_refuses("wrong-signature", [replace(event(), signed="wrong")],
+                 ("answer 401 first of all if webhook-signature is missing", "缺少 webhook-signature 时，先返回 401，不做任何处理"), (401,), signed=True),
+        Check("wrong-signature", [replace(event(), signed="wrong")],
                  ("an event signed with another secret", "用其他密钥签名的事件"),
-                 ("compute the signature over the raw body, compare it with webhook-signature, and answer 401 if they differ", "用收到的原始请求体计算签名，与 webhook-signature 比较，不一致则返回 401"), (401,))),
-        _if_signed(_refuses("stale", stale,
+                 ("compute the signature over the raw body, compare it with webhook-signature, and answer 401 if they differ", "用收到的原始请求体计算签名，与 webhook-signature 比较，不一致则返回 401"), (401,), signed=True),
+        Check("stale", stale,
                  ("an event signed ten minutes ago or ahead", "签名时间早或晚十分钟的事件"),
-                 ("answer 401 if webhook-timestamp differs from your clock by more than five minutes", "webhook-timestamp 与本机时钟相差超过五分钟时返回 401"), (401,))),
-        _if_signed(_takes("rotated", [replace(event(), signed="rotated")],
+                 ("answer 401 if webhook-timestamp differs from your clock by more than five minutes", "webhook-timestamp 与本机时钟相差超过五分钟时返回 401"), (401,), signed=True),
+        Check("rotated", [replace(event(), signed="rotated")],
                ("an event with two signatures is not acknowledged", "带两个签名的事件没有得到确认"),
-               ("split webhook-signature at its blanks, and accept the event if one signature is right", "按空格拆分 webhook-signature，其中任意一个正确即可通过"))),
-        _refuses("content-type", [form],
+               ("split webhook-signature at its blanks, and accept the event if one signature is right", "按空格拆分 webhook-signature，其中任意一个正确即可通过"), signed=True),
+        Check("content-type", [form],
                  ("a form", "表单请求"),
                  ("answer 400 or 415 if the body is not JSON", "请求体不是 JSON 时返回 400 或 415"), _FAULTS),
-        _refuses("broken-json", [raw(b""), raw(b'{"event_source":"a",')],
+        Check("broken-json", [raw(b""), raw(b'{"event_source":"a",')],
                  ("broken JSON", "不完整的 JSON"),
                  ("catch the parser's exceptions, and answer 400", "捕获解析器的异常，返回 400"), _FAULTS),
-        Check("keep-alive", _keep_alive, 3),
-        Check("at-once", _at_once, _SERIES),
+        Check("keep-alive", special=_keep_alive, most=3),
+        Check("at-once", special=_at_once, most=_SERIES),
     )  # fmt: skip
 
 
