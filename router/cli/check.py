@@ -167,7 +167,6 @@ CHECK = Help(
     examples=(
         "ebaas-router check",
         "ebaas-router check config/routes.yaml --strict --without-secrets     # in CI",
-        "ebaas-router check staging/routes.yaml production/routes.yaml --format json",
         "git show HEAD:config/routes.yaml | ebaas-router check -",
         "diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)",
     ),

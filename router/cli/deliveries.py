@@ -52,7 +52,6 @@ DELIVERIES = Help(
         "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
         "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
         "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
-        "ebaas-router deliveries list --url http://router:8081 --token-file ops-token",
     ),
     exit_codes={
         Exit.GOOD: "done, or there was nothing to do",
@@ -427,7 +426,6 @@ PAUSE = Help(
     into the store.""",
     examples=(
         "ebaas-router pause ledger --until 10m --because 'a migration of their database'",
-        "ebaas-router pause ledger --until 2026-11-27T06:00:00Z --because 'they asked for it'",
         "ebaas-router resume ledger",
         "ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081",
     ),

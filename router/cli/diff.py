@@ -31,7 +31,6 @@ DIFF = Help(
     One of OLD, NEW and --events may be '-', stdin.""",
     examples=(
         "git show HEAD:config/routes.yaml | ebaas-router diff - config/routes.yaml",
-        "ebaas-router diff old.yaml new.yaml --tests config/routes.test.yaml",
         "ebaas-router diff old.yaml new.yaml --events week.jsonl",
         "kubectl logs deploy/router --since 168h | ebaas-router diff old.yaml new.yaml --events -",
     ),

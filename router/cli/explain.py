@@ -36,7 +36,6 @@ EXPLAIN = Help(
     router says what it does with an event, by the configuration that it has in force.""",
     examples=(
         "ebaas-router explain a.gs.cert.1",
-        "ebaas-router explain a.gs.cert.1 --all --config config/routes.yaml",
         "ebaas-router explain --event event.json",
         "ebaas-router explain a.gs.cert.1 --url http://router:8081 --token-file ops-token",
     ),

@@ -23,7 +23,6 @@ INIT = Help(
     and an OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
     examples=(
         "ebaas-router init",
-        "ebaas-router init --target ledger=https://ledger.example.com/ebaas/callback",
         "ebaas-router init --schemas    # after an upgrade",
         "ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/",
     ),
@@ -164,8 +163,7 @@ def _schemas(names: Iterable[str]) -> Mapping[str, str]:
 
 
 def _check(targets: Sequence[tuple[str, str]], secrets_dir: Path | None) -> None:
-    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted, and
-    variables that have no value yet."""
+    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted."""
     from router.config.files import Written
     from router.config.loading import parse_files
 
@@ -180,8 +178,3 @@ def _check(targets: Sequence[tuple[str, str]], secrets_dir: Path | None) -> None
         raise SettingInvalid("\n".join(wrong)) from None
     for warning in config.warnings:
         note(f"warning: {warning.path}: {warning.message}")
-    try:
-        parse_files(files, os.environ, secrets_dir)
-    except ConfigInvalid as error:
-        for problem in error.problems:
-            note(f"{problem.path}: {problem.message}; the router needs it")

@@ -36,7 +36,6 @@ LISTEN = Help(
     reconnects. Without --url it is the ops port of a `serve` with the same variables.""",
     examples=(
         "ebaas-router listen --no-forward",
-        "ebaas-router listen --match 'a.gs.*' --failed --forward-to http://127.0.0.1:3000/",
         "ebaas-router listen --forward-to http://127.0.0.1:3000/ --sign '${LEDGER_SECRET}'",
         "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
     ),
@@ -139,9 +138,7 @@ RESEND = Help(
     no delivery. --sign signs it. WHAT is any id of the event, or its key if no other event has it.
     With --url the token needs the permission `bodies`.""",
     examples=(
-        "ebaas-router resend order-4711 --to http://localhost:3000/callback",
         "ebaas-router resend order-4711 --to http://localhost:3000/ --sign '${LEDGER_SECRET}'",
-        "ebaas-router resend order-4711 --to http://localhost:3000/ --format json",
         "ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081",
     ),
     exit_codes={

@@ -48,8 +48,6 @@ PROBE = Help(
         "ebaas-router probe http://127.0.0.1:9002/callback",
         "ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'",
         "ebaas-router probe --target ledger --config config/routes.yaml",
-        "ebaas-router probe http://127.0.0.1:9002/callback --only answers --only timing",
-        "ebaas-router probe http://127.0.0.1:9002/callback --yes --format json",
     ),
     exit_codes={
         Exit.GOOD: "no breach",

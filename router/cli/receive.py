@@ -37,10 +37,8 @@ RECEIVE = Help(
     and its line says why. Ctrl-C ends it.""",
     examples=(
         "ebaas-router receive",
-        "ebaas-router receive --port 9002 --delay 7s     # too slow for most timeouts",
         "ebaas-router receive --fail-first 2             # healthy from the third request on",
         "ebaas-router receive --verify '${LEDGER_SECRET}'",
-        "ebaas-router receive --format json | jq .headers",
     ),
     exit_codes={
         Exit.GOOD: "ended by Ctrl-C",

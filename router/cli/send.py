@@ -44,10 +44,7 @@ SEND = Help(
     would, 20 times over 14 hours.""",
     examples=(
         "ebaas-router send",
-        "ebaas-router send --status 3 --change id7 --change id8",
         "ebaas-router send event.json http://127.0.0.1:9001/callback",
-        "ebaas-router send --waits 1s,3s --retries 5",
-        "ebaas-router send --url https://router.internal/callback --ca ca.pem",
         "ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'",
         "ebaas-router send --header 'authorization: Bearer ${TOKEN}'",
     ),

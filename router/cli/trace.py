@@ -44,7 +44,6 @@ TRACE = Help(
         "ebaas-router trace order-4711",
         "ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
         "ebaas-router trace 'a.gs.*' --since 3h --target ledger --failed",
-        "ebaas-router trace --code 700 --since 1d --format json",
     ),
     exit_codes={
         Exit.GOOD: "found",
