@@ -47,18 +47,15 @@ ARCHIVE = Help(
         sends them within its limits. If it is stopped and run again within a day, it continues. The
         target may get events again that it has.""",
     },
-    examples=(
-        "ebaas-router archive list",
-        "ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl",
-        "ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s",
-        "ebaas-router archive replay --target new-team --backfill --since 2d --yes",
-    ),
-    exit_codes={
-        Exit.GOOD: "done, or there was nothing to do",
-        Exit.BAD: "the answer was no, it stopped half-way, or the archive is damaged",
-        Exit.NOT_STARTED: "the archive, the store or the router is missing or can't be used",
-        Exit.INTERRUPTED: "Ctrl-C ended it; what is done stays done",
-    },
+    examples="""
+        ebaas-router archive list
+        ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl
+        ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s
+        ebaas-router archive replay --target new-team --backfill --since 2d --yes""",
+    good="done, or there was nothing to do",
+    bad="the answer was no, it stopped half-way, or the archive is damaged",
+    not_started="the archive, the store or the router is missing or can't be used",
+    interrupted="Ctrl-C ended it; what is done stays done",
 )
 
 #: How many events a second are replayed by default.

@@ -164,16 +164,13 @@ CHECK = Help(
     too, unless --without-secrets lets placeholders stand for them. A warning is something that is
     allowed but probably not meant. FILE may be '-' for stdin; several are checked each by itself,
     and are a line of JSON each.""",
-    examples=(
-        "ebaas-router check",
-        "ebaas-router check config/routes.yaml --strict --without-secrets     # in CI",
-        "git show HEAD:config/routes.yaml | ebaas-router check -",
-        "diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)",
-    ),
-    exit_codes={
-        Exit.GOOD: "good: the router would take it",
-        Exit.BAD: "a fault, or a file that can't be read; with --strict, a warning too",
-    },
+    examples="""
+        ebaas-router check
+        ebaas-router check config/routes.yaml --strict --without-secrets     # in CI
+        git show HEAD:config/routes.yaml | ebaas-router check -
+        diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)""",
+    good="good: the router would take it",
+    bad="a fault, or a file that can't be read; with --strict, a warning too",
 )
 
 
@@ -314,15 +311,12 @@ TEST = Help(
     code that the router itself runs. Prints the differences of each case that fails, and the
     routes that no case matches. FILE is a tests file, '-' stdin; without one it is the one beside
     the routes.yaml, routes.test.yaml, or of a folder those beside each of its files.""",
-    examples=(
-        "ebaas-router test",
-        "ebaas-router test --fail-under 100",
-        "ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml",
-    ),
-    exit_codes={
-        Exit.GOOD: "every case holds",
-        Exit.BAD: "a case fails, --fail-under is not reached, or a file is not valid",
-    },
+    examples="""
+        ebaas-router test
+        ebaas-router test --fail-under 100
+        ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml""",
+    good="every case holds",
+    bad="a case fails, --fail-under is not reached, or a file is not valid",
 )
 
 

@@ -48,17 +48,14 @@ DELIVERIES = Help(
         "discard": "Settles deliveries without sending them: dead letters, or those of --state.",
         "restore": "Takes a discard back while the delivery is kept: it is a dead letter again.",
     },
-    examples=(
-        "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
-        "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
-        "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
-    ),
-    exit_codes={
-        Exit.GOOD: "done, or there was nothing to do",
-        Exit.BAD: "the answer was no, or it stopped half-way",
-        Exit.NOT_STARTED: "the store or the router is missing or can't be used",
-        Exit.INTERRUPTED: "Ctrl-C ended it; what is done stays done",
-    },
+    examples="""
+        ebaas-router deliveries list --target ledger --state dead --older-than 1h
+        ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run
+        ebaas-router deliveries discard --acknowledged-later only --match '*' --yes""",
+    good="done, or there was nothing to do",
+    bad="the answer was no, or it stopped half-way",
+    not_started="the store or the router is missing or can't be used",
+    interrupted="Ctrl-C ended it; what is done stays done",
 )
 
 #: How many deliveries are listed as text by default.
@@ -416,23 +413,18 @@ class Work:
 # `pause` and `resume`.
 
 PAUSE = Help(
-    about="""Keeps a pause in the store, which every process that shares it takes into force within
-    a second, without a change of routes.yaml: nothing is sent to the target until it is over.
-    Optional deliveries wait in the queue and lose no retry; required ones fail at once with
-    `paused`, so that EBaaS retries the event. It ends by itself; `resume` ends it sooner, and
-    another `pause` takes its place. `status` and `deliveries list` show it. A pause without an end
-    is `paused: true` in routes.yaml. It asks the
-    router that runs on this machine, or the one at --url; if none runs, or with --store, it writes
-    into the store.""",
-    examples=(
-        "ebaas-router pause ledger --until 10m --because 'a migration of their database'",
-        "ebaas-router resume ledger",
-        "ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081",
-    ),
-    exit_codes={
-        Exit.GOOD: "it is paused",
-        Exit.NOT_STARTED: "the store or the router is not there, or can't be used",
-    },
+    about="""Keeps a pause in the store, which every process that shares it applies within a second:
+    nothing is sent to the target until the pause ends, by itself or by `resume`. Optional
+    deliveries wait in the queue and lose no retry; required ones fail at once with `paused`, so
+    that EBaaS retries the event. `status` and `deliveries list` show pauses. A pause without an
+    end is `paused: true` in routes.yaml. It asks the router that runs on this machine, or the
+    one at --url; if none runs, or with --store, it writes into the store.""",
+    examples="""
+        ebaas-router pause ledger --until 10m --because 'a migration of their database'
+        ebaas-router resume ledger
+        ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081""",
+    good="it is paused",
+    not_started="the store or the router is not there, or can't be used",
 )
 
 
@@ -466,15 +458,12 @@ RESUME = Help(
     about="""Ends what `pause` began: every process that shares the store goes on with the target
     within a second, few attempts at a time. What has `paused: true` in routes.yaml stays
     paused. It asks the same router, or store, as `pause`.""",
-    examples=(
-        "ebaas-router resume ledger",
-        "ebaas-router resume ledger --store postgresql://router@db.example/ebaas --as night-shift",
-    ),
-    exit_codes={
-        Exit.GOOD: "its pause is over",
-        Exit.BAD: "it is not paused",
-        Exit.NOT_STARTED: "the store or the router is not there, or can't be used",
-    },
+    examples="""
+        ebaas-router resume ledger
+        ebaas-router resume ledger --store postgresql://router@db.example/ebaas --as night-shift""",
+    good="its pause is over",
+    bad="it is not paused",
+    not_started="the store or the router is not there, or can't be used",
 )
 
 

@@ -29,15 +29,12 @@ DIFF = Help(
     JSON log as it is. What is dangerous comes first: events that no route matches any more, then
     required targets that become optional. Also says what else differs: targets, routes, settings.
     One of OLD, NEW and --events may be '-', stdin.""",
-    examples=(
-        "git show HEAD:config/routes.yaml | ebaas-router diff - config/routes.yaml",
-        "ebaas-router diff old.yaml new.yaml --events week.jsonl",
-        "kubectl logs deploy/router --since 168h | ebaas-router diff old.yaml new.yaml --events -",
-    ),
-    exit_codes={
-        Exit.GOOD: "every event keeps its plan",
-        Exit.BAD: "a plan differs, or a file is not valid",
-    },
+    examples="""
+        git show HEAD:config/routes.yaml | ebaas-router diff - config/routes.yaml
+        ebaas-router diff old.yaml new.yaml --events week.jsonl
+        kubectl logs deploy/router --since 168h | ebaas-router diff old.yaml new.yaml --events -""",
+    good="every event keeps its plan",
+    bad="a plan differs, or a file is not valid",
 )
 
 

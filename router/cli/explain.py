@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from router.cli.check import all_usable, read_config
 from router.cli.options import Exit, Help, Parser, read_file, read_setting
 from router.cli.printing import columns, counted, few, quoted, say_as
-from router.cli.remote import Remote, add_remote, opened, read_url
+from router.cli.remote import add_remote, opened, read_url
 from router.config.document import shown
 from router.config.explaining import (
     Explained,
@@ -34,16 +34,13 @@ EXPLAIN = Help(
     stopped them; and the plan. KEY is the event's key; its four parts are the other fields. A whole
     event comes from a file by --event, and is checked as EBaaS's would be. With --url a running
     router says what it does with an event, by the configuration that it has in force.""",
-    examples=(
-        "ebaas-router explain a.gs.cert.1",
-        "ebaas-router explain --event event.json",
-        "ebaas-router explain a.gs.cert.1 --url http://router:8081 --token-file ops-token",
-    ),
-    exit_codes={
-        Exit.GOOD: "explained, also where no route matches",
-        Exit.BAD: "a configuration that is not valid, or an event that the router would refuse",
-        Exit.NOT_STARTED: "the router is not there or can't be read",
-    },
+    examples="""
+        ebaas-router explain a.gs.cert.1
+        ebaas-router explain --event event.json
+        ebaas-router explain a.gs.cert.1 --url http://router:8081 --token-file ops-token""",
+    good="explained, also where no route matches",
+    bad="a configuration that is not valid, or an event that the router would refuse",
+    not_started="the router is not there or can't be read",
 )
 
 
@@ -63,16 +60,18 @@ def run_explain(args: argparse.Namespace) -> int:
         raise SettingInvalid("KEY: is empty")
     if args.schema is not None and args.event is None:
         raise SettingInvalid("--schema is for --event only")
-    if read_url(args) is not None or args.token_file is not None:
-        with opened(args) as router:
-            return _say(_remotely(router, args), args)
-    config = read_config(str(read_setting(args, "config")), args)
-    if not all_usable([config], args.format) or config.value is None:
-        return Exit.BAD
     try:
         event = Event.of({"event_key": args.key}) if args.key else _read_event(args)
     except Refused as error:
+        # A router is not asked: it might read other bytes.
         return _say(refused(error), args)
+    if read_url(args) is not None or args.token_file is not None:
+        question = {"key": args.key} if args.key else {"event": json.loads(event.body)}
+        with opened(args) as router:
+            return _say(router.post("/explain", {**question, "all": args.all}), args)
+    config = read_config(str(read_setting(args, "config")), args)
+    if not all_usable([config], args.format) or config.value is None:
+        return Exit.BAD
     return _say(explained(event, config.value, whole=args.all), args)
 
 
@@ -84,20 +83,6 @@ def _say(result: Explained | RefusedEvent, args: argparse.Namespace) -> int:
         return Exit.BAD
     say_as(args.format, [result], _text(result, by_key=args.event is None))
     return Exit.GOOD
-
-
-def _remotely(router: Remote, args: argparse.Namespace) -> Explained | RefusedEvent:
-    """Ask a running router. A refused event is not sent: the router might read other bytes."""
-    question: dict[str, Any] = {"all": True} if args.all else {}
-    if args.key:
-        question["key"] = args.key
-    else:
-        try:
-            question["event"] = json.loads(_read_event(args).body)
-        except Refused as error:
-            return refused(error)
-    answer: Explained | RefusedEvent = router.post("/explain", question)
-    return answer
 
 
 def _read_event(args: argparse.Namespace) -> Event:
@@ -172,11 +157,8 @@ def _field(field: ExplainedField) -> tuple[str, ...]:
     value = shown(field["value"]) if field["value"] else "(unknown)"
     if field["pattern"] is not None:
         return field["field"], value, f"matches {shown(field['pattern'])}"
-    return field["field"], value, f"is not {_alternatives(field['patterns'])}   <-- this stops it"
-
-
-def _alternatives(patterns: Sequence[str]) -> str:
-    return few([shown(pattern) for pattern in patterns], " or ")
+    patterns = few([shown(pattern) for pattern in field["patterns"]], " or ")
+    return field["field"], value, f"is not {patterns}   <-- this stops it"
 
 
 def _planned(target: ExplainedTarget) -> tuple[str, ...]:

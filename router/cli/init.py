@@ -14,23 +14,19 @@ from router.cli.printing import NAME, note, say
 from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, may, why_not
 
 INIT = Help(
-    about="""Writes four files into FOLDER, which is made where it is missing: routes.yaml, in which
-    every event goes to every target; routes.test.yaml, which says where events have to go; and the
-    schemas by which editors complete and check both. It asks nothing, and replaces no file. What
-    it writes is good by `check --strict` and `test`. The shipped config/routes.yaml shows each key
-    that there is besides. With --schemas it writes this version's schemas alone, in place of those
-    that are there: of routes.yaml, whole and in a folder of parts, and of its tests; of callbacks;
-    and an OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
-    examples=(
-        "ebaas-router init",
-        "ebaas-router init --schemas    # after an upgrade",
-        "ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/",
-    ),
-    exit_codes={
-        Exit.GOOD: "written",
-        Exit.BAD: "a file is there already",
-        Exit.NOT_STARTED: "the folder can't be written",
-    },
+    about="""Writes four files into FOLDER: routes.yaml, in which every event goes to every target;
+    routes.test.yaml, the expected targets of events; and the schemas by which editors complete
+    and check both. It asks nothing, and replaces no file. The shipped config/routes.yaml shows
+    every key. With --schemas it writes this version's schemas alone, in place of those that are
+    there: of routes.yaml, whole and in a folder of parts, and of its tests; of callbacks; and an
+    OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
+    examples="""
+        ebaas-router init
+        ebaas-router init --schemas    # after an upgrade
+        ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/""",
+    good="written",
+    bad="a file is there already",
+    not_started="the folder can't be written",
 )
 
 #: The default target: `ebaas-router receive` listens there.

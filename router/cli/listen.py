@@ -29,21 +29,17 @@ from router.model.event import new_id
 
 LISTEN = Help(
     about="""Shows each event that a running router handles, with the answers of its targets, and
-    POSTs a copy of it to a URL of your own. It changes neither the reply to EBaaS nor what targets
-    get. A copy differs from the real event: its webhook-id begins with copy_, and it has the header
-    x-ebaas-copy: listen. --sign signs it. For copies the token needs the permission `bodies`.
-    Events that come too fast are left out and counted. If the router goes away, the command
-    reconnects. Without --url it is the ops port of a `serve` with the same variables.""",
-    examples=(
-        "ebaas-router listen --no-forward",
-        "ebaas-router listen --forward-to http://127.0.0.1:3000/ --sign '${LEDGER_SECRET}'",
-        "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
-    ),
-    exit_codes={
-        Exit.GOOD: "--limit was reached",
-        Exit.NOT_STARTED: "the router is not reachable, or does not allow it",
-        Exit.INTERRUPTED: "Ctrl-C ended it",
-    },
+    POSTs a copy of it to a URL of your own, which the router and its targets do not notice. A
+    copy's webhook-id begins with copy_, and it has the header x-ebaas-copy: listen; --sign signs
+    it. For copies the token needs the permission `bodies`. Events that come too fast are left
+    out and counted. Without --url it asks the ops port of a `serve` with the same variables.""",
+    examples="""
+        ebaas-router listen --no-forward
+        ebaas-router listen --forward-to http://127.0.0.1:3000/ --sign '${LEDGER_SECRET}'
+        ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward""",
+    good="--limit was reached",
+    not_started="the router is not reachable, or does not allow it",
+    interrupted="Ctrl-C ended it",
 )
 
 #: Seconds between two attempts to reconnect.
@@ -132,20 +128,17 @@ def _copy(runner: asyncio.Runner, copies: Request, match: Any, format: str) -> R
 
 
 RESEND = Help(
-    about="""Finds one event as `trace` does, in a running router or in its archive and its store,
-    and POSTs its body, byte for byte, to a URL: once, without a retry. A copy differs from the real
-    event: its webhook-id begins with copy_, and it has the header x-ebaas-copy: resend. It changes
-    no delivery. --sign signs it. WHAT is any id of the event, or its key if no other event has it.
-    With --url the token needs the permission `bodies`.""",
-    examples=(
-        "ebaas-router resend order-4711 --to http://localhost:3000/ --sign '${LEDGER_SECRET}'",
-        "ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081",
-    ),
-    exit_codes={
-        Exit.GOOD: "the code was 000",
-        Exit.BAD: "no such event, several, or its body was not kept; any other code, or none",
-        Exit.NOT_STARTED: "the router, the archive or the store is not there or can't be read",
-    },
+    about="""Finds one event as `trace` does, and POSTs its body, byte for byte, to a URL: once,
+    without a retry, and without a change of any delivery. The copy's webhook-id begins with
+    copy_, and it has the header x-ebaas-copy: resend; --sign signs it. WHAT is any id of the
+    event, or its key if no other event has it. With --url the token needs the permission
+    `bodies`.""",
+    examples="""
+        ebaas-router resend order-4711 --to http://localhost:3000/ --sign '${LEDGER_SECRET}'
+        ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081""",
+    good="the code was 000",
+    bad="no such event, several, or its body was not kept; any other code, or none",
+    not_started="the router, the archive or the store is not there or can't be read",
 )
 
 #: The most matching events that are counted.

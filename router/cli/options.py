@@ -52,15 +52,24 @@ class Help:
 
     #: One paragraph: the command's effect, and the meaning of its words.
     about: str
-    #: Whole command lines, with a comment where one helps.
-    examples: Sequence[str]
-    #: Exit code to its meaning; 2 is the same for every command and added here.
-    exit_codes: Mapping[int, str]
+    #: Whole command lines, one per line, with a comment where one helps.
+    examples: str
+    #: The meanings of exit codes, if the command has them; 2 is the same for every command.
+    good: str
+    bad: str = ""
+    not_started: str = ""
+    interrupted: str = ""
     #: VERB to its effect, if the command has verbs.
     verbs: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, parser: Parser) -> None:
-        codes = {**self.exit_codes, Exit.USAGE: "an option, an argument or a variable is wrong"}
+        codes = {
+            Exit.GOOD: self.good,
+            Exit.BAD: self.bad,
+            Exit.USAGE: "an option, an argument or a variable is wrong",
+            Exit.NOT_STARTED: self.not_started,
+            Exit.INTERRUPTED: self.interrupted,
+        }
         parser.verbs = {verb: " ".join(does.split()) for verb, does in self.verbs.items()}
         about = [textwrap.fill(" ".join(self.about.split()), _WIDTH)]
         about += [
@@ -68,8 +77,8 @@ class Help:
             for verb, does in parser.verbs.items()
         ]
         parser.description = "\n".join(about)
-        examples = [f"  {example}" for example in self.examples]
-        exits = [f"  {code:<3} {meaning}" for code, meaning in sorted(codes.items())]
+        examples = [f"  {example.strip()}" for example in self.examples.strip().splitlines()]
+        exits = [f"  {code:<3} {meaning}" for code, meaning in codes.items() if meaning]
         parser.epilog = "\n".join(["examples:", *examples, "", "exit codes:", *exits])
 
 

@@ -44,17 +44,14 @@ PROBE = Help(
     endpoint may process each event that it acknowledges. So the command asks before it sends; --yes
     is for scripts. The ids in `changes` begin with probe-. With --target everything but the checks
     comes from routes.yaml.""",
-    examples=(
-        "ebaas-router probe http://127.0.0.1:9002/callback",
-        "ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'",
-        "ebaas-router probe --target ledger --config config/routes.yaml",
-    ),
-    exit_codes={
-        Exit.GOOD: "no breach",
-        Exit.BAD: "a breach, or the answer no to the question",
-        Exit.NOT_STARTED: "could not start: routes.yaml is not valid or can't be read",
-        Exit.INTERRUPTED: "Ctrl-C ended it",
-    },
+    examples="""
+        ebaas-router probe http://127.0.0.1:9002/callback
+        ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'
+        ebaas-router probe --target ledger --config config/routes.yaml""",
+    good="no breach",
+    bad="a breach, or the answer no to the question",
+    not_started="could not start: routes.yaml is not valid or can't be read",
+    interrupted="Ctrl-C ended it",
 )
 
 LANGUAGES = ("en", "zh")

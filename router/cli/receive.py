@@ -35,15 +35,12 @@ RECEIVE = Help(
     make it refuse, --delay makes it slow, --fail-first makes the first requests fail with code 500.
     With --verify a request must be signed (Standard Webhooks): otherwise it is answered with 401,
     and its line says why. Ctrl-C ends it.""",
-    examples=(
-        "ebaas-router receive",
-        "ebaas-router receive --fail-first 2             # healthy from the third request on",
-        "ebaas-router receive --verify '${LEDGER_SECRET}'",
-    ),
-    exit_codes={
-        Exit.GOOD: "ended by Ctrl-C",
-        Exit.NOT_STARTED: "could not start: the port is taken",
-    },
+    examples="""
+        ebaas-router receive
+        ebaas-router receive --fail-first 2             # healthy from the third request on
+        ebaas-router receive --verify '${LEDGER_SECRET}'""",
+    good="ended by Ctrl-C",
+    not_started="could not start: the port is taken",
 )
 
 #: HTTP statuses whose answers have no body.

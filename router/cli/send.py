@@ -42,17 +42,14 @@ SEND = Help(
     reply. The event is made from the options, whose defaults are the platform page's sample, or is
     FILE ('-' is stdin), sent byte for byte. With --retry a request that fails is repeated as EBaaS
     would, 20 times over 14 hours.""",
-    examples=(
-        "ebaas-router send",
-        "ebaas-router send event.json http://127.0.0.1:9001/callback",
-        "ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'",
-        "ebaas-router send --header 'authorization: Bearer ${TOKEN}'",
-    ),
-    exit_codes={
-        Exit.GOOD: "the code was 000; with --retry, the last one",
-        Exit.BAD: "any other code, or none",
-        Exit.INTERRUPTED: "Ctrl-C ended it",
-    },
+    examples="""
+        ebaas-router send
+        ebaas-router send event.json http://127.0.0.1:9001/callback
+        ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'
+        ebaas-router send --header 'authorization: Bearer ${TOKEN}'""",
+    good="the code was 000; with --retry, the last one",
+    bad="any other code, or none",
+    interrupted="Ctrl-C ended it",
 )
 
 #: The platform page's sample.

@@ -36,21 +36,19 @@ if TYPE_CHECKING:
 SERVE = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
     its key, and replies 000 when every required one has acknowledged it. Writes one log line per
-    event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
-    right as a whole; a wrong one changes nothing and is complained of. SIGTERM or Ctrl-C stops it:
-    what is in flight is finished first; a second one hurries. With --reuse-port several nodes on
-    one host share the port. A listening socket that its parent hands over (LISTEN_FDS, as systemd
-    does) is taken for --host and --port, one that is named ops for --ops-host and --ops-port.""",
-    examples=(
-        "ebaas-router serve",
-        "ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0",
-        "EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000",
+    event to stdout. It reloads an edited routes.yaml within seconds, or at once on SIGHUP; a
+    faulty one changes nothing and is reported. SIGTERM or Ctrl-C stops it after the requests in
+    flight; a second one hurries. With --reuse-port several nodes on one host share the port. A
+    listening socket that its parent hands over (LISTEN_FDS, as systemd does) replaces --host and
+    --port, one with the name ops replaces --ops-host and --ops-port.""",
+    examples="""
+        ebaas-router serve
+        ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0
+        EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000""",
+    good="stopped by a signal",
+    not_started=(
+        "could not start: a broken routes.yaml or schema, a taken port, an unusable certificate"
     ),
-    exit_codes={
-        Exit.GOOD: "stopped by a signal",
-        Exit.NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port, an "
-        "unusable certificate",
-    },
 )
 
 #: The options that matter most, and come first in the help.
@@ -205,15 +203,12 @@ DEMO = Help(
     about="""Runs the router with stand-in business endpoints on the addresses of its targets, sends
     it the sample event of the platform's page, shows what happens, and keeps serving until Ctrl-C.
     All targets must be on this machine; nothing else is called. Its store is a temporary file.""",
-    examples=(
-        "ebaas-router demo",
-        "ebaas-router demo --port 9000",
-        "ebaas-router send --status 3     # in another terminal",
-    ),
-    exit_codes={
-        Exit.GOOD: "ended by Ctrl-C",
-        Exit.NOT_STARTED: "could not start: a taken port, a target on another machine",
-    },
+    examples="""
+        ebaas-router demo
+        ebaas-router demo --port 9000
+        ebaas-router send --status 3     # in another terminal""",
+    good="ended by Ctrl-C",
+    not_started="could not start: a taken port, a target on another machine",
 )
 
 #: The sample of the platform's page, and two other events: the body tells events apart.

@@ -38,23 +38,19 @@ from router.net.tls import USUAL, Tls
 
 STATUS = Help(
     about="""Asks the router that runs on this machine, or the one at --url. Prints what is wrong,
-    and a line for each target, the worst first: since when it fails, attempts in flight and their
-    limit, deliveries that wait for a retry, dead letters, and why the last attempt failed. If
-    routers share a store in PostgreSQL, a line for each node follows: its address, version, the
-    hash of its configuration (`check --print` shows that of a file), its counts since its start,
-    and its last trouble. A node that was silent for 10 s is gone: it crashed, or is cut off from
-    the database. With --store the nodes alone are listed, as the store has them.""",
-    examples=(
-        "ebaas-router status",
-        "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
-        "ebaas-router status --store postgresql://router@db.example/ebaas",
-        "ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'",
-    ),
-    exit_codes={
-        Exit.GOOD: "all is well",
-        Exit.BAD: "something is wrong; it is not reachable; a node is gone, not ready, or differs",
-        Exit.NOT_STARTED: "the token's file or the store can't be used",
-    },
+    and a line for each target, the worst first: the time since its first failure, attempts in
+    flight and their limit, deliveries that wait for a retry, dead letters, and the reason of the
+    last failure. If routers share a store in PostgreSQL, a line for each node follows, with the
+    hash of its configuration (`check --print` shows that of a file). A node that was silent for
+    10 s is gone: it crashed, or is cut off from the database. --store lists the nodes alone.""",
+    examples="""
+        ebaas-router status
+        ebaas-router status --url http://router.internal:8081 --token-file ops-token
+        ebaas-router status --store postgresql://router@db.example/ebaas
+        ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'""",
+    good="all is well",
+    bad="something is wrong; it is not reachable; a node is gone, not ready, or differs",
+    not_started="the token's file or the store can't be used",
 )
 
 #: How many digits of a configuration's hash, and cells of a target's name, are shown; JSON has all.
@@ -223,12 +219,12 @@ HEALTH = Help(
     loaded, the store has been opened, and the router is not stopping. It says nothing about the
     business endpoints. Without options it asks where a `serve` with the same variables listens, by
     TLS where that has a certificate, which makes it a container's HEALTHCHECK as it is.""",
-    examples=(
-        "ebaas-router health",
-        "ebaas-router health --port 9000 --timeout 500ms",
-        "ebaas-router health --url https://router.internal:8443 --ca ca.pem",
-    ),
-    exit_codes={Exit.GOOD: "ready", Exit.BAD: "not ready, or not reachable"},
+    examples="""
+        ebaas-router health
+        ebaas-router health --port 9000 --timeout 500ms
+        ebaas-router health --url https://router.internal:8443 --ca ca.pem""",
+    good="ready",
+    bad="not ready, or not reachable",
 )
 
 #: The largest response that is read, in bytes; the router's own are under 200.

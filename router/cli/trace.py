@@ -33,23 +33,20 @@ if TYPE_CHECKING:
     )
 
 TRACE = Help(
-    about="""Finds events in the archive and the store: of the router that runs on this machine, or
+    about="""Finds events in the archive and the store of the router that runs on this machine, or
     at --url, or, if none runs, of the settings. For one event it shows each request of EBaaS and
-    its reply, each attempt and the receiver's answer, what was skipped and why, retries, replays,
-    and what comes next. Several events are a table, the newest first. WHAT is an event's id
-    (webhook-id), a request's id, an event_key or a pattern of keys, an id in `changes`, a trace's
-    id, or the beginning of a body's SHA-256 (6 characters at least); several mean any of them.
-    Without WHAT the filters select the events.""",
-    examples=(
-        "ebaas-router trace order-4711",
-        "ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
-        "ebaas-router trace 'a.gs.*' --since 3h --target ledger --failed",
-    ),
-    exit_codes={
-        Exit.GOOD: "found",
-        Exit.BAD: "no such event",
-        Exit.NOT_STARTED: "the archive, the store or the router is missing or can't be read",
-    },
+    its reply, each attempt and the receiver's answer, retries, replays, and the next step.
+    Several events are a table, the newest first. WHAT is an event's id (webhook-id), a request's
+    id, an event_key or a pattern of keys, an id in `changes`, a trace's id, or the beginning of
+    a body's SHA-256 (6 characters at least); several mean any of them. Without WHAT the filters
+    select the events.""",
+    examples="""
+        ebaas-router trace order-4711
+        ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body
+        ebaas-router trace 'a.gs.*' --since 3h --target ledger --failed""",
+    good="found",
+    bad="no such event",
+    not_started="the archive, the store or the router is missing or can't be read",
 )
 
 #: How many events a table has by default.
