@@ -25,7 +25,7 @@ COMMANDS = {
     "check": ("check", "check a routes.yaml: every fault at once, each with its line"),
     "explain": ("explain", "show which routes an event matches, why others don't, its plan"),
     "test": ("check", "run the cases of routes.test.yaml, and list routes that none tries"),
-    "diff": ("diff", "show which plans change between two routes.yaml"),
+    "diff": ("explain", "show which plans change between two routes.yaml"),
     "init": ("init", "write a first routes.yaml, its tests and the editors' schemas"),
     "send": ("send", "play EBaaS: send an event, once or by its retry schedule"),
     "receive": ("receive", "play a business endpoint: answer to order, print what comes"),

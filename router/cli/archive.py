@@ -11,6 +11,7 @@ from typing import Any
 
 from router.cli.deliveries import Work, add_acting, add_match, note_removed, require_targets
 from router.cli.options import (
+    URL_VARIABLE,
     Exit,
     Help,
     Parser,
@@ -20,17 +21,7 @@ from router.cli.options import (
     require_target,
 )
 from router.cli.printing import Progress, counted, few, note, say, say_as
-from router.cli.remote import (
-    URL_VARIABLE,
-    Remote,
-    RemoteProblem,
-    add_archive,
-    add_router,
-    here,
-    opened,
-    read_archive,
-    read_url,
-)
+from router.cli.remote import Remote, RemoteProblem, here, opened, read_archive, read_url
 from router.cli.trace import add_search
 from router.model.errors import SettingInvalid
 from router.store.admin import STEP, Step, Verb
@@ -93,8 +84,8 @@ def configure_archive(parser: Parser) -> None:
     acting.switch("--backfill", "events not for the target")
     acting.switch("--anew", "don't continue a stopped replay")
     add_acting(acting)
-    add_archive(parser)
-    add_router(parser)
+    parser.archive()
+    parser.router()
 
 
 def run_archive(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from router.cli.printing import (
     since,
     when,
 )
-from router.cli.remote import Remote, RemoteProblem, add_router, opened, part
+from router.cli.remote import Remote, RemoteProblem, opened, part
 from router.config.document import shown
 from router.config.settings import parse_count
 from router.contract.schedule import parse_duration
@@ -90,7 +90,7 @@ def configure_deliveries(parser: Parser) -> None:
     limit = f"list: how many (default {_LIMIT}, as JSON all)"
     which.option("--limit", "N", limit, parse_count)
     add_acting(parser.group("acting"))
-    add_router(parser)
+    parser.router()
 
 
 def run_deliveries(args: argparse.Namespace) -> int:
@@ -439,7 +439,7 @@ def configure_pause(parser: Parser) -> None:
 def _add_target(parser: Parser) -> None:
     parser.add_argument("target", metavar="TARGET", help="its name in routes.yaml")
     add_who(parser)
-    add_router(parser)
+    parser.router()
 
 
 def run_pause(args: argparse.Namespace) -> int:

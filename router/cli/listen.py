@@ -12,14 +12,7 @@ from urllib.parse import quote
 
 from router.cli.options import Exit, Help, Parser, heed_ctrl_c, parse_url, require_target, value
 from router.cli.printing import NAME, counted, note, say_as
-from router.cli.remote import (
-    Remote,
-    RemoteProblem,
-    add_archive,
-    add_remote,
-    add_store,
-    opened,
-)
+from router.cli.remote import Remote, RemoteProblem, opened
 from router.cli.send import Request, Response, add_sign, note_401, post, read_signer
 from router.cli.trace import format_match, search, story_of
 from router.config.settings import parse_count
@@ -58,7 +51,7 @@ def configure_listen(parser: Parser) -> None:
     which.option("--limit", "N", "end after N of them", parse_count)
     add_sign(parser)
     parser.timeout("one copy")
-    add_remote(parser)
+    parser.remote()
     parser.format()
 
 
@@ -150,9 +143,9 @@ def configure_resend(parser: Parser) -> None:
     parser.option("--to", "URL", "where the copy goes", parse_url, required=True)
     add_sign(parser)
     parser.timeout("the request")
-    add_archive(parser.group("where to look if no router runs (default both)"))
-    add_store(parser)
-    add_remote(parser)
+    parser.group("where to look if no router runs (default both)").archive()
+    parser.store()
+    parser.remote()
     parser.format()
 
 

@@ -18,9 +18,17 @@ from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
-from router.config.settings import SETTINGS, VARIABLE_PREFIX, Settings, settings_from
+from router.config.settings import (
+    REMOVED_OPTIONS,
+    SETTINGS,
+    VARIABLE_PREFIX,
+    Settings,
+    parse_file,
+    settings_from,
+)
 from router.contract.schedule import parse_duration, parse_time
-from router.model.errors import SettingInvalid
+from router.model.errors import SettingInvalid, why_not
+from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
 from router.store.url import Database
 
 
@@ -42,8 +50,11 @@ STDIN = "-"
 
 _WIDTH = 88
 
-#: The variables of commands that ask a running router, without their prefix.
-REMOTE_VARIABLES = ("URL", "TOKEN_FILE")
+#: The variables that name a running router and the file of a token for it.
+URL_VARIABLE, TOKEN_VARIABLE = f"{VARIABLE_PREFIX}URL", f"{VARIABLE_PREFIX}TOKEN_FILE"
+
+#: An ops port, as an example.
+OPS_URL = "http://127.0.0.1:8081"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,14 @@ class Options(argparse._ActionsContainer):
         self.option("--since", "TIME", "3h ago, or 2026-11-26T13:00:00Z", parse_moment)
         self.option("--until", "TIME", "and before that", parse_moment)
 
+    def archive(self) -> None:
+        self.settings(archive="the router's archive")
+
+    def ca(self) -> None:
+        """Add `--ca`, whose value is a Tls."""
+        about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
+        self.option("--ca", "FILE", about, parse_ca, default=USUAL)
+
 
 class Group(Options, argparse._ArgumentGroup):
     """A part of the help with a title."""
@@ -154,6 +173,28 @@ class Parser(Options, argparse.ArgumentParser):
         group = Group(self, title)
         self._action_groups.append(group)
         return group
+
+    def store(self) -> None:
+        self.removed = {gone: REMOVED_OPTIONS[gone] for gone in ("--store-password-file",)}
+        self.settings(store="the store of a router that does not run")
+
+    def remote(self) -> None:
+        """Add the options that name a running router."""
+        group = self.group("a running router")
+        url = "the ops port of the router to ask, like http://router:8081 (default the one of this "
+        url += f"machine; variable {URL_VARIABLE})"
+        group.option("--url", "URL", url, lambda text: parse_url(text, OPS_URL))
+        token = f"has the token for it (variable {TOKEN_VARIABLE})"
+        group.option("--token-file", "FILE", token, parse_file)
+        group.ca()
+
+    def router(self) -> None:
+        """Add the options of a command that asks a running router or works on a store, and its
+        format."""
+        self.store()
+        self.settings("config")
+        self.remote()
+        self.format()
 
     def add_verb(self, only: Mapping[str, Sequence[str]]) -> None:
         """Add VERB, and the names of the arguments that only some verbs have."""
@@ -278,7 +319,7 @@ def note_password(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
 
 def _note_typos(environ: Mapping[str, str]) -> None:
     settings = (setting.variable for setting in SETTINGS.values())
-    known = {*(VARIABLE_PREFIX + name for name in REMOTE_VARIABLES), *settings}
+    known = {URL_VARIABLE, TOKEN_VARIABLE, *settings}
     for variable in sorted(environ):
         if variable.startswith(VARIABLE_PREFIX) and variable not in known:
             # The prefix is not a likeness.
@@ -350,6 +391,20 @@ def parse_url(text: str, like: str = "http://127.0.0.1:8080/callback") -> str:
     if "@" in url.netloc:
         raise ValueError("a URL with credentials can't be used")
     return text
+
+
+def parse_ca(text: str) -> Tls:
+    path = parse_file(text)
+    try:
+        ca = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ValueError(f"{text!r} can't be read: {why_not(path, error)}") from None
+    if not certificates_in(ca):
+        raise ValueError(f"{text!r} has no certificate in PEM in it")
+    try:
+        return Tls.of(ca)
+    except BadCertificate as error:
+        raise ValueError(f"{text!r}: {error}") from None
 
 
 class Moment(float):

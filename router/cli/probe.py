@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,6 @@ from router.cli.options import (
     Help,
     Parser,
     heed_ctrl_c,
-    matching,
     nearest_of,
     parse_url,
     read_setting,
@@ -25,7 +25,6 @@ from router.cli.options import (
     said_yes,
 )
 from router.cli.printing import NAME, note, padded, say, say_as
-from router.cli.remote import add_ca
 from router.cli.send import add_header, parse_header, read_headers, read_secrets
 from router.config.loading import load
 from router.config.schema import is_own
@@ -65,8 +64,10 @@ _OF_A_URL: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-#: Four fields joined by dots.
-parse_key = matching(r"[^\s.]+(\.[^\s.]+){3}", f"a key (like {_KEY})")
+def parse_key(text: str) -> str:
+    if not re.fullmatch(r"[^.]+(\.[^.]+){3}", text) or not text.isprintable():
+        raise ValueError(f"{text!r} is not a key (like {_KEY})")
+    return text
 
 
 def parse_target_header(text: str) -> tuple[str, str]:
@@ -92,7 +93,7 @@ def configure_probe(parser: Parser) -> None:
         default="code",
         help="what acknowledges: a 2xx with code 000, or any 2xx (default code)",
     )
-    add_ca(by_url)
+    by_url.ca()
     group = parser.group("the checks")
     group.option("--only", "CHECK", "make only this check", many=True, default=[])
     group.option("--skip", "CHECK", "leave this check out", many=True, default=[])

@@ -25,33 +25,23 @@ from urllib.parse import quote, urlsplit
 
 from router import __version__
 from router.cli.options import (
-    REMOTE_VARIABLES,
-    Options,
-    Parser,
+    OPS_URL,
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
     note_password,
     parse_url,
     read_setting,
 )
 from router.cli.printing import NAME, Progress, note, note_while_slow
-from router.config.settings import (
-    REMOVED_OPTIONS,
-    SETTINGS,
-    VARIABLE_PREFIX,
-    archive_folder,
-    parse_file,
-)
+from router.config.settings import SETTINGS, archive_folder
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.model.errors import RouterError, SettingInvalid, StartFailed, why_not
-from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
+from router.model.errors import RouterError, SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
     import httpx
 
     from router.ops.api.parts import ApiParts
     from router.store.admin import Admin
-
-#: The variables that name a router and the file of a token for it.
-URL_VARIABLE, TOKEN_VARIABLE = (VARIABLE_PREFIX + name for name in REMOTE_VARIABLES)
 
 #: No response of a router is as large, in bytes.
 _MAX_RESPONSE = 64 * 1024 * 1024
@@ -225,66 +215,13 @@ def _parsed(content: bytes) -> Any:
 # Options.
 
 
-def add_remote(parser: Parser) -> None:
-    """Add the options that name a running router."""
-    group = parser.group("a running router")
-    url = "the ops port of the router to ask, like http://router:8081 (default the one of this "
-    url += f"machine; variable {URL_VARIABLE})"
-    group.option("--url", "URL", url, _parse_url)
-    token = f"has the token for it (variable {TOKEN_VARIABLE})"
-    group.option("--token-file", "FILE", token, parse_file)
-    add_ca(group)
-
-
-def add_store(parser: Parser) -> None:
-    parser.removed = {gone: REMOVED_OPTIONS[gone] for gone in ("--store-password-file",)}
-    parser.settings(store="the store of a router that does not run")
-
-
-def add_router(parser: Parser) -> None:
-    """Add the options of a command that asks a running router or works on a store, and its
-    format."""
-    add_store(parser)
-    parser.settings("config")
-    add_remote(parser)
-    parser.format()
-
-
-def add_archive(parser: Options) -> None:
-    parser.settings(archive="the router's archive")
-
-
-def add_ca(parser: Options) -> None:
-    """Add `--ca`, whose value is a Tls."""
-    about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
-    parser.option("--ca", "FILE", about, _parse_ca, default=USUAL)
-
-
-def _parse_ca(text: str) -> Tls:
-    path = parse_file(text)
-    try:
-        ca = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ValueError(f"{text!r} can't be read: {why_not(path, error)}") from None
-    if not certificates_in(ca):
-        raise ValueError(f"{text!r} has no certificate in PEM in it")
-    try:
-        return Tls.of(ca)
-    except BadCertificate as error:
-        raise ValueError(f"{text!r}: {error}") from None
-
-
-def _parse_url(text: str) -> str:
-    return parse_url(text, "http://127.0.0.1:8081")
-
-
 def read_url(args: argparse.Namespace) -> str | None:
     """Return the URL of the option, or of the variable. Raises SettingInvalid."""
     if args.url is not None or not (text := os.environ.get(URL_VARIABLE)):
         url: str | None = args.url
         return url
     try:
-        return _parse_url(text)
+        return parse_url(text, OPS_URL)
     except ValueError as error:
         raise SettingInvalid(f"{URL_VARIABLE}: {error}") from None
 

@@ -25,7 +25,7 @@ from router.cli.options import (
     read_setting,
 )
 from router.cli.printing import NAME, counted, milliseconds, note, say_as
-from router.cli.remote import add_ca, own_url
+from router.cli.remote import own_url
 from router.config.settings import SETTINGS, parse_count
 from router.config.variables import Unresolved, Variables
 from router.contract.schedule import PLATFORM, Schedule, parse_duration
@@ -78,7 +78,7 @@ def configure_send(parser: Parser) -> None:
     request.option("--url", "URL", url, parse_url)
     add_header(request, parse_header)
     add_sign(request)
-    add_ca(request)
+    request.ca()
     request.timeout("one request")
     retries = parser.group("retries")
     retries.switch("--retry", "repeat a failure as EBaaS would")

@@ -21,9 +21,6 @@ from router.cli.printing import age, clipped, columns, counted, note, say, say_a
 from router.cli.remote import (
     Remote,
     RemoteProblem,
-    add_ca,
-    add_remote,
-    add_store,
     no_response,
     opened,
     own_url,
@@ -68,8 +65,8 @@ Json = Mapping[str, Any]
 
 
 def configure_status(parser: Parser) -> None:
-    add_store(parser)
-    add_remote(parser)
+    parser.store()
+    parser.remote()
     parser.timeout("the whole question", "5s")
     parser.format()
 
@@ -241,7 +238,7 @@ def configure_health(parser: Parser) -> None:
         tls_cert="ask by TLS, as the router that has this certificate wants it; the file is not "
         "read and the certificate not verified, which takes --url, and --ca where it is needed",
     )
-    add_ca(parser)
+    parser.ca()
 
 
 def run_health(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from router.cli.deliveries import notes_on, require_targets, when_retried
 from router.cli.options import Exit, Help, Moment, Options, Parser, check_times
 from router.cli.printing import columns, counted, note, quoted, say, say_as
-from router.cli.remote import Remote, add_archive, add_router, opened, part
+from router.cli.remote import Remote, opened, part
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS, Reason
@@ -56,9 +56,9 @@ _LIMIT = 20
 def configure_trace(parser: Parser) -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", help="an id of the event, or its key")
     add_search(parser.group("which of them"))
-    add_archive(parser.group("where to look if no router runs (default both)"))
+    parser.group("where to look if no router runs (default both)").archive()
     parser.switch("--body", "show bodies, which may be secret")
-    add_router(parser)
+    parser.router()
 
 
 def add_search(group: Options, verb: str = "") -> None:

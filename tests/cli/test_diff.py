@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cli.diff import MAX_EVENT_LINE, Traffic
+from router.cli.explain import MAX_EVENT_LINE, Traffic
 from router.config import comparison
 from router.config.comparison import Comparison
 from router.config.loading import parse
