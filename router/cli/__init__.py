@@ -99,7 +99,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
-        print(_overview())
+        commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
+        print(_OVERVIEW.format(name=NAME, commands=commands))
         return Exit.GOOD
     if name == "--version":
         say(*_version())
@@ -124,11 +125,6 @@ def configured(name: str, parser: Parser) -> Callable[[argparse.Namespace], int]
     getattr(module, f"configure_{name}")(parser)
     run: Callable[[argparse.Namespace], int] = getattr(module, f"run_{name}")
     return run
-
-
-def _overview() -> str:
-    commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
-    return _OVERVIEW.format(name=NAME, commands=commands)
 
 
 def _version() -> Iterator[str]:

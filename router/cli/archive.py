@@ -169,7 +169,11 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _replay(router: Remote, args: argparse.Namespace) -> int:
-    target = _target(args)
+    if not args.target or len(args.target) != 1:
+        raise SettingInvalid("replay to which target? One of them: --target NAME")
+    if args.match is None and args.since is None:
+        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
+    target = args.target[0]
     if args.backfill:
         # Anything queued for another target would become a dead letter.
         require_target(target, router.targets() or (), router.routes)
@@ -189,15 +193,6 @@ def _replay(router: Remote, args: argparse.Namespace) -> int:
     if preview["damage"]:
         note(f"{preview['damage']}: there may be more events than these")
     return Exit.BAD if work.trouble or preview["damage"] else Exit.GOOD
-
-
-def _target(args: argparse.Namespace) -> str:
-    if not args.target or len(args.target) != 1:
-        raise SettingInvalid("replay to which target? One of them: --target NAME")
-    if args.match is None and args.since is None:
-        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
-    target: str = args.target[0]
-    return target
 
 
 def _body(target: str, args: argparse.Namespace) -> dict[str, Any]:

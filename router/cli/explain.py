@@ -1,4 +1,4 @@
-"""`explain` and `diff`: the plan of an event, and the plans that a change of routes.yaml changes."""
+"""`explain` and `diff`: the plan of an event, and the plans that an edit of routes.yaml changes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,7 @@ from router.routing.table import Route
 
 if TYPE_CHECKING:
     from router.config.cases import Case
-    from router.config.explaining import (
-        Explained,
-        ExplainedField,
-        ExplainedRoute,
-        ExplainedTarget,
-        RefusedEvent,
-    )
+    from router.config.explaining import Explained, ExplainedRoute, ExplainedTarget, RefusedEvent
     from router.config.loading import Config
 
 EXPLAIN = Help(
@@ -154,15 +148,15 @@ def _event(event: Mapping[str, str], *, by_key: bool) -> Iterator[str]:
 def _matches(routes: Sequence[ExplainedRoute]) -> Iterator[str]:
     for route in routes:
         yield f"  {shown(route['name'])}  {route['file']}:{route['line']}"
-        yield from columns([_field(field) for field in route["fields"]], indent=6)
-
-
-def _field(field: ExplainedField) -> tuple[str, ...]:
-    value = shown(field["value"]) if field["value"] else "(unknown)"
-    if field["pattern"] is not None:
-        return field["field"], value, f"matches {shown(field['pattern'])}"
-    patterns = few([shown(pattern) for pattern in field["patterns"]], " or ")
-    return field["field"], value, f"is not {patterns}   <-- this stops it"
+        rows = []
+        for field in route["fields"]:
+            value = shown(field["value"]) if field["value"] else "(unknown)"
+            patterns = few([shown(pattern) for pattern in field["patterns"]], " or ")
+            result = f"is not {patterns}   <-- this stops it"
+            if field["pattern"] is not None:
+                result = f"matches {shown(field['pattern'])}"
+            rows.append((field["field"], value, result))
+        yield from columns(rows, indent=6)
 
 
 def _planned(target: ExplainedTarget) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def configure_listen(parser: Parser) -> None:
 def run_listen(args: argparse.Namespace) -> int:
     if args.sign is not None and args.forward_to is None:
         raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")
-    copies = None if args.forward_to is None else _copies(args.forward_to, args)
+    copies = None if args.forward_to is None else _request(args.forward_to, args)
     heed_ctrl_c()
     left, has_hinted = args.limit, False
     try:
@@ -150,7 +150,7 @@ def configure_resend(parser: Parser) -> None:
 
 
 def run_resend(args: argparse.Namespace) -> int:
-    copies = _copies(args.to, args)
+    copies = _request(args.to, args)
     heed_ctrl_c()
     event = _find(args)
     if event is None:
@@ -182,7 +182,7 @@ def _find(args: argparse.Namespace) -> dict[str, Any] | None:
 # Copies.
 
 
-def _copies(url: str, args: argparse.Namespace) -> Request:
+def _request(url: str, args: argparse.Namespace) -> Request:
     """Return a request to a URL of one's own, still without an event. Raises SettingInvalid."""
     return Request(url, {}, b"", args.timeout, args.ca, read_signer(args))
 

@@ -296,13 +296,13 @@ def read_setting(
     return SETTINGS[name].value(environ, vars(args))
 
 
-def serve_command(args: argparse.Namespace, store: Path | Database | None = None) -> list[str]:
-    """Return the command of a `serve` with the settings of this command line, but for `store`."""
+def search_command(args: argparse.Namespace, store: Path | Database | None = None) -> list[str]:
+    """Return the command of a search with the settings of this command line, but for `store`."""
     given = {setting.option: getattr(args, name, None) for name, setting in SETTINGS.items()}
     if isinstance(store, Path):
         given[SETTINGS["store"].option] = str(store)
     options = [f"{option}={text}" for option, text in given.items() if text is not None]
-    return [sys.executable, "-m", "router", "serve", *options]
+    return [sys.executable, "-m", "router", "serve", *options, "--as-search"]
 
 
 def note_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:

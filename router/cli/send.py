@@ -57,10 +57,6 @@ _SAMPLE = {"source": "a", "topic": "gs", "type": "cert", "status": "1"}
 _SAMPLE_CHANGES = ["id1", "id2"]
 
 
-def parse_waits(text: str) -> tuple[float, ...]:
-    return tuple(parse_duration(wait.strip()) for wait in text.split(","))
-
-
 def configure_send(parser: Parser) -> None:
     parser.add_argument(
         "what", nargs="*", metavar="FILE|URL", help="the event's file, and where to send it"
@@ -84,7 +80,8 @@ def configure_send(parser: Parser) -> None:
     retries.switch("--retry", "repeat a failure as EBaaS would")
     waits = "a --retry with these waits, the last of them repeated "
     waits += "(default 1s,3s,7s,30s,60s,300s,3600s)"
-    retries.option("--waits", "TIMES", waits, parse_waits)
+    parse = lambda text: tuple(parse_duration(wait.strip()) for wait in text.split(","))  # noqa: E731
+    retries.option("--waits", "TIMES", waits, parse)
     number = f"a --retry with at most so many (default {PLATFORM.retries})"
     retries.option("--retries", "N", number, parse_count)
     parser.format()
@@ -134,7 +131,10 @@ def _request(args: argparse.Namespace) -> Request:
         url = parse_url(urls[0]) if urls else args.url
     except ValueError as error:
         raise SettingInvalid(f"URL: {error}") from None
-    body, tls = _contents(files[0], args) if files else _event(args), args.ca
+    for name in (*_SAMPLE, "key", "change"):
+        if files and getattr(args, name) is not None:
+            raise SettingInvalid(f"--{name}: can't be given with FILE, which is sent as it is")
+    body, tls = read_file(files[0]) if files else _event(args), args.ca
     if url is None:
         url = _own_url(args)
         if tls is USUAL and url.startswith("https:"):
@@ -160,13 +160,6 @@ def _headers_of_target(body: bytes) -> dict[bytes, bytes]:
     known = {b"x-ebaas-event-key": quote(key, safe="").encode()} if key else {}
     names = {b"x-ebaas-target": NAME.encode(), b"x-request-id": event_id}
     return {b"webhook-id": event_id, **names, **known}
-
-
-def _contents(file: str, args: argparse.Namespace) -> bytes:
-    for name in (*_SAMPLE, "key", "change"):
-        if getattr(args, name) is not None:
-            raise SettingInvalid(f"--{name}: can't be given with FILE, which is sent as it is")
-    return read_file(file)
 
 
 def _event(args: argparse.Namespace) -> bytes:
@@ -358,14 +351,11 @@ def _read(answer: Answer, seconds: float) -> Response:
         return Response(seconds, status, reason=Reason.NOT_JSON, detail=str(error))
     if not isinstance(reply, dict):
         return Response(seconds, status, reason=Reason.NOT_JSON, detail="not a JSON object")
-    code, *others = (_shown(reply.get(name)) for name in ("code", "msg", "request_id"))
+    texts = [reply.get(name) for name in ("code", "msg", "request_id")]
+    code, *others = (text[:_MAX_SHOWN] if isinstance(text, str) else "" for text in texts)
     if not code:
         return Response(seconds, status, reason=Reason.CODE, detail="no code that is a string")
     return Response(seconds, status, code, *others)
-
-
-def _shown(text: object) -> str:
-    return text[:_MAX_SHOWN] if isinstance(text, str) else ""
 
 
 def note_401(response: Response, args: argparse.Namespace) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from router.cli.options import Exit, Help, Parser, read_settings, serve_command
+from router.cli.options import Exit, Help, Parser, read_settings, search_command
 from router.cli.printing import counted, say
 from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings, settings_from
 from router.model.errors import StartFailed
@@ -80,17 +80,12 @@ def run_serve(args: argparse.Namespace) -> int:
         return Exit.GOOD
     _end_on_early_signals()
     inherited = take_inherited(os.environ)
-    settings = _at(read_settings(args), inherited)
-    return _serve(settings, inherited, [*serve_command(args), "--as-search"])
-
-
-def _at(settings: Settings, inherited: Inherited) -> Settings:
-    """Return the settings with the addresses of inherited sockets in place of their own."""
+    settings = read_settings(args)
     for prefix, listener in (("", inherited.callbacks), ("ops_", inherited.ops)):
         if listener is not None:
             host, port = listener.getsockname()[:2]
             settings = replace(settings, **{f"{prefix}host": host, f"{prefix}port": port})
-    return settings
+    return _serve(settings, inherited, search_command(args))
 
 
 def _end_on_early_signals() -> None:
@@ -255,7 +250,7 @@ def _demonstrate(args: argparse.Namespace, settings: Settings) -> None:
     take_library_lines(log)
     app = App(settings, config, log)
     server = Server(app.entry, listen(settings.host, settings.port), lifespan=app.lifespan)
-    search = [*serve_command(args, store=settings.store), "--as-search"]
+    search = search_command(args, store=settings.store)
     ops, ops_url = ops_services(settings, search, app.insight, log, app.identity.ops_key)
     used_by = f"its target's url in {name}"
     targets = [

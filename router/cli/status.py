@@ -171,18 +171,20 @@ def _format_nodes(nodes: Sequence[Json]) -> Iterator[str]:
         return
     rows: list[tuple[str, ...]]
     rows = [("node", "address", "version", "config", "up", "events", "failed", "in flight", "")]
-    rows += [
-        (
-            f"{node['host']} {node['pid']}",
-            node["address"],
-            node["version"],
-            node["config"][:_DIGITS],
-            age(node["uptime_seconds"]),
-            *(f"{node['figures'].get(name, 0):,.0f}" for name in ("events", "failed", "in_flight")),
-            "; ".join([*_wrong(node, nodes), *_last_trouble(node)]),
+    for node in nodes:
+        last = [f"{trouble['what']}, {trouble['at']}" for trouble in node["troubles"][:1]]
+        figures = (node["figures"].get(name, 0) for name in ("events", "failed", "in_flight"))
+        rows.append(
+            (
+                f"{node['host']} {node['pid']}",
+                node["address"],
+                node["version"],
+                node["config"][:_DIGITS],
+                age(node["uptime_seconds"]),
+                *(f"{figure:,.0f}" for figure in figures),
+                "; ".join([*_wrong(node, nodes), *last]),
+            )
         )
-        for node in nodes
-    ]
     yield from columns(rows)
     gone = sum(node["gone"] for node in nodes)
     yield counted(len(nodes), "node") + (f", {gone} of them gone" if gone else "")
@@ -203,10 +205,6 @@ def _most_common(name: str, nodes: Sequence[Json]) -> str:
     """Return the most common value; of two, the first in the list."""
     ((value, _),) = Counter(str(node[name]) for node in nodes if not node["gone"]).most_common(1)
     return value
-
-
-def _last_trouble(node: Json) -> list[str]:
-    return [f"{trouble['what']}, {trouble['at']}" for trouble in node["troubles"][:1]]
 
 
 # `health`, which starts fast, because containers ask often.

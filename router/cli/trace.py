@@ -176,15 +176,15 @@ def _at_targets_later(match: LateMatch) -> Iterator[str]:
 def _at_targets(match: RequestMatch) -> Iterator[str]:
     if match["what"] == "unmatched":
         yield "no route matches"
-    failed = [target for target in match["targets"] if _needs_attention(target)]
+    failed = [
+        target
+        for target in match["targets"]
+        if target["skipped"] in (State.DEAD, State.QUEUED, State.AWAITING)
+        or target["reason"] not in ("", Reason.ACKNOWLEDGED)
+    ]
     yield from (f"{_plain(target['target'])}: {_result(target)}" for target in failed)
     if fine := len(match["targets"]) - len(failed):
         yield f"{fine} fine"
-
-
-def _needs_attention(target: AtTargetView) -> bool:
-    is_open = target["skipped"] in (State.DEAD, State.QUEUED, State.AWAITING)
-    return is_open or target["reason"] not in ("", Reason.ACKNOWLEDGED)
 
 
 def format_story(story: StoryView, now: float) -> Iterator[str]:
