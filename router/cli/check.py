@@ -191,15 +191,69 @@ def run_check(args: argparse.Namespace) -> int:
     names = args.files or [str(read_setting(args, "config"))]
     if args.print:
         return _print(names, args)
-    files = [_Checked(read_config(name, args), _tests(name), args.strict) for name in names]
     for path in map(Path, names):
         # The file of a folder is checked without the files of its teams.
         if path.name == COMMON and path.is_file() and (teams := path.with_name(TEAMS)).is_dir():
             note(f"{teams} is not checked; `check {path.parent}` checks it with {path}")
-    for file in files:
-        lines = (line for text in file.texts() for line in text.splitlines())
-        say_as(args.format, (each.as_json() for each in [file]), lines)
-    return Exit.GOOD if all(file.good for file in files) else Exit.BAD
+    results = [_check(name, args) for name in names]
+    return Exit.GOOD if all(results) else Exit.BAD
+
+
+def _check(name: str, args: argparse.Namespace) -> bool:
+    """Print the result for a file or folder, with the tests files beside it."""
+    from router.config.cases import tests_of, unknown_targets
+
+    routes = read_config(name, args)
+    config, tests = routes.value, []
+    with contextlib.suppress(ConfigInvalid):  # the configuration itself has the same problem
+        tests = [] if name == STDIN else [read_cases(str(path)) for path in tests_of(Path(name))]
+    #: Each input, its warnings, and, if it is good, a summary.
+    inputs: list[tuple[Input[Any], Sequence[Problem], str]] = [
+        (routes, config.warnings if config else (), _summary(routes))
+    ]
+    for one in tests:
+        cases = one.value or ()
+        unknown = [*unknown_targets(cases, config.table.targets)] if config else []
+        number = counted(len(cases), "case")
+        inputs.append((one, unknown, f"{one.name} is good: {number}" if cases else ""))
+    problems = [problem for file, _, _ in inputs for problem in file.problems]
+    warnings = [warning for _, several, _ in inputs for warning in several]
+    is_good = not (problems or (args.strict and warnings))
+    view = {
+        "good": is_good,
+        "file": routes.name,
+        "files": [file.name for file, _ in routes.files],
+        "problems": _problems_json(problems),
+        "warnings": _problems_json(warnings),
+        "routes": len(config.table.routes) if config else None,
+        "targets": len(config.table.targets) if config else None,
+        "hash": config.hash or None if config else None,
+        "tests": " ".join(one.name for one in tests) or None,
+        "cases": sum(len(one.value or ()) for one in tests) or None,
+    }
+    texts = [text for one in inputs for text in _texts(*one)]
+    if args.strict and warnings:
+        texts.append(f"{routes.name} has warnings, which --strict does not allow")
+    say_as(args.format, [view], (line for text in texts for line in text.splitlines()))
+    return is_good
+
+
+def _texts(file: Input[Any], warnings: Sequence[Problem], summary: str) -> Iterator[str]:
+    yield from file.excerpts(file.problems, sys.stdout)
+    yield from (f"warning: {text}" for text in file.excerpts(warnings, sys.stdout))
+    if summary:
+        yield summary
+
+
+def _summary(routes: Input[Config]) -> str:
+    config = routes.value
+    if config is None:
+        return ""
+    table = config.table
+    number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
+    files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
+    digest = config.hash[:12] or "without its secrets"
+    return f"{routes.name} is good: {number}{files}; {digest}"
 
 
 def _print(names: Sequence[str], args: argparse.Namespace) -> int:
@@ -226,82 +280,6 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, list):
         return [_escaped(item) for item in value]
     return value.replace("$", "$$") if isinstance(value, str) else value
-
-
-def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
-    """Read the tests files that exist beside a configuration."""
-    from router.config.cases import tests_of
-
-    try:
-        return [] if name == STDIN else [read_cases(str(path)) for path in tests_of(Path(name))]
-    except ConfigInvalid:  # the configuration itself has the same problem
-        return []
-
-
-class _Checked(NamedTuple):
-    """A routes.yaml, or a folder, and the tests files beside it."""
-
-    routes: Input[Config]
-    tests: list[Input[tuple[Case, ...]]]
-    strict: bool
-
-    @property
-    def problems(self) -> list[Problem]:
-        return [problem for file, _, _ in self._results() for problem in file.problems]
-
-    @property
-    def good(self) -> bool:
-        return not (self.problems or (self.strict and self.all_warnings))
-
-    @property
-    def all_warnings(self) -> list[Problem]:
-        return [warning for _, warnings, _ in self._results() for warning in warnings]
-
-    def _results(self) -> Iterator[tuple[Input[Any], Sequence[Problem], str]]:
-        """Iterate over the inputs, each with its warnings and, if it is good, a summary."""
-        from router.config.cases import unknown_targets
-
-        config = self.routes.value
-        yield self.routes, config.warnings if config else (), self._summary()
-        for tests in self.tests:
-            cases = tests.value or ()
-            warnings = [*unknown_targets(cases, config.table.targets)] if config else []
-            number = counted(len(cases), "case")
-            yield tests, warnings, f"{tests.name} is good: {number}" if cases else ""
-
-    def _summary(self) -> str:
-        config = self.routes.value
-        if config is None:
-            return ""
-        table = config.table
-        number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
-        files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
-        digest = config.hash[:12] or "without its secrets"
-        return f"{self.routes.name} is good: {number}{files}; {digest}"
-
-    def texts(self) -> Iterator[str]:
-        for file, warnings, summary in self._results():
-            yield from file.excerpts(file.problems, sys.stdout)
-            yield from (f"warning: {text}" for text in file.excerpts(warnings, sys.stdout))
-            if summary:
-                yield summary
-        if self.strict and self.all_warnings:
-            yield f"{self.routes.name} has warnings, which --strict does not allow"
-
-    def as_json(self) -> dict[str, Any]:
-        config = self.routes.value
-        return {
-            "good": self.good,
-            "file": self.routes.name,
-            "files": [file.name for file, _ in self.routes.files],
-            "problems": _problems_json(self.problems),
-            "warnings": _problems_json(self.all_warnings),
-            "routes": len(config.table.routes) if config else None,
-            "targets": len(config.table.targets) if config else None,
-            "hash": config.hash or None if config else None,
-            "tests": " ".join(tests.name for tests in self.tests) or None,
-            "cases": sum(len(tests.value or ()) for tests in self.tests) or None,
-        }
 
 
 # `test`.
