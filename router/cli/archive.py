@@ -99,10 +99,7 @@ def run_archive(args: argparse.Namespace) -> int:
         with opened(args, needs="both") as router:
             return _replay(router, args)
     with opened(args, needs="archive") as router:
-        return _list(router.get("/archive"), args)
-
-
-def _list(inventory: Any, args: argparse.Namespace) -> int:
+        inventory = router.get("/archive")
     say_as(args.format, [inventory], _format_inventory(inventory))
     if inventory["damage"]:
         note(f"{inventory['damage']}: there is more than this")

@@ -24,7 +24,7 @@ from router.cli.options import (
     read_setting,
     stdin,
 )
-from router.cli.printing import columns, counted, note, say_as, say_json
+from router.cli.printing import columns, counted, note, say_as
 from router.model.errors import ConfigInvalid, Problem, SettingInvalid, may
 from router.model.event import FIELDS
 from router.telemetry.log.lines import printable
@@ -112,7 +112,8 @@ def all_usable(inputs: Sequence[Input[Any]], format: str) -> bool:
     """True if no input has problems. As JSON, problems are the result; otherwise messages."""
     bad = [one for one in inputs if one.value is None]
     if bad and format == "json":
-        say_json({"problems": _problems_json(p for one in bad for p in one.problems)})
+        problems = _problems_json(problem for one in bad for problem in one.problems)
+        say_as("json", [{"problems": problems}], ())
     elif bad:
         with contextlib.suppress(OSError):
             for text in (text for one in bad for text in one.excerpts(one.problems, sys.stderr)):
@@ -231,18 +232,15 @@ def _check(name: str, args: argparse.Namespace) -> bool:
         "tests": " ".join(one.name for one in tests) or None,
         "cases": sum(len(one.value or ()) for one in tests) or None,
     }
-    texts = [text for one in inputs for text in _texts(*one)]
+    texts: list[str] = []
+    for file, several, summary in inputs:
+        texts += file.excerpts(file.problems, sys.stdout)
+        texts += (f"warning: {text}" for text in file.excerpts(several, sys.stdout))
+        texts += [summary] if summary else []
     if args.strict and warnings:
         texts.append(f"{routes.name} has warnings, which --strict does not allow")
     say_as(args.format, [view], (line for text in texts for line in text.splitlines()))
     return is_good
-
-
-def _texts(file: Input[Any], warnings: Sequence[Problem], summary: str) -> Iterator[str]:
-    yield from file.excerpts(file.problems, sys.stdout)
-    yield from (f"warning: {text}" for text in file.excerpts(warnings, sys.stdout))
-    if summary:
-        yield summary
 
 
 def _summary(routes: Input[Config]) -> str:

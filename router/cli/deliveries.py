@@ -28,7 +28,7 @@ from router.config.document import shown
 from router.config.settings import parse_count
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
-from router.routing.index import Glob, GlobInvalid
+from router.routing.index import Glob
 from router.store.admin import FILTERS, Filters, Later, Step, Verb, check_states, filter_texts
 from router.store.protocol import State
 from router.store.views import CountView, EntryView, PauseView
@@ -138,7 +138,7 @@ def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
         if not left or page["next"] is None:
             break
         page = _page(router, filters, left, page["next"])
-    if (number := _total(counts)) > limit and args.format == "text":
+    if (number := sum(count["deliveries"] for count in counts)) > limit and args.format == "text":
         say(f"{number - limit:,} more: --limit")
     return Exit.GOOD
 
@@ -172,7 +172,7 @@ def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     path, verb = f"/deliveries/{args.verb}", Verb(args.verb)
     preview = router.post(path, {**_body(filters), "dry_run": True})
     action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
-    work = Work(verb, _total(counts), args)
+    work = Work(verb, sum(count["deliveries"] for count in counts), args)
     if args.format == "text" and work.number:
         say(*_format_counts(counts, router.now()))
     elif args.format == "text":
@@ -242,10 +242,6 @@ def _format_counts(counts: Sequence[CountView], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def _total(counts: Iterable[CountView]) -> int:
-    return sum(count["deliveries"] for count in counts)
-
-
 def _format_entries(entries: Iterable[EntryView], now: float) -> Iterator[str]:
     rows = [("age", "target", "state", "reason", "retries", "event", "key", "it said")]
     rows += [
@@ -292,16 +288,9 @@ _UNASKED = 10
 DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.RESTORE: "restored"}
 
 
-def parse_glob(text: str) -> Glob:
-    try:
-        return Glob(text)
-    except GlobInvalid as error:
-        raise ValueError(str(error)) from None
-
-
 def add_match(parser: Options) -> None:
     about = "of events whose key matches, as in routes.yaml"
-    parser.option("--match", "PATTERN", about, parse_glob, many=True)
+    parser.option("--match", "PATTERN", about, Glob, many=True)
 
 
 def add_acting(parser: Options) -> None:

@@ -65,8 +65,9 @@ def run_explain(args: argparse.Namespace) -> int:
         return _say(refused(error), args)
     if read_url(args) is not None or args.token_file is not None:
         question = {"key": args.key} if args.key else {"event": json.loads(event.body)}
+        question |= {"all": True} if args.all else {}  # a team may not ask for all
         with opened(args) as router:
-            return _say(router.post("/explain", {**question, "all": args.all}), args)
+            return _say(router.post("/explain", question), args)
     config = read_config(str(read_setting(args, "config")), args)
     if not all_usable([config], args.format) or config.value is None:
         return Exit.BAD

@@ -104,7 +104,12 @@ def run_init(args: argparse.Namespace) -> int:
             raise SettingInvalid("--target is for a routes.yaml, and not for --schemas")
         _write(folder, _schemas((*_SCHEMAS, *_OTHERS)), "w")
         return Exit.GOOD
-    targets = [_target(text) for text in args.target or [_DEFAULT]]
+    targets = []
+    for text in args.target or [_DEFAULT]:
+        name, _, url = text.partition("=")
+        if not (name and url):
+            raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
+        targets.append((name, url))
     _check(targets, read_setting(args, "secrets_dir"))
     files = {**_files(targets), **_schemas(_SCHEMAS)}
     for path in (folder / name for name in files):
@@ -127,14 +132,6 @@ def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> N
     except OSError as error:
         raise StartFailed(f"{folder} can't be written: {why_not(folder, error)}") from None
     say(f"written: {', '.join(str(folder / name) for name in files)}")
-
-
-def _target(text: str) -> tuple[str, str]:
-    """Return the name and the URL of a target. Raises SettingInvalid."""
-    name, _, url = text.partition("=")
-    if not (name and url):
-        raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
-    return name, url
 
 
 def _files(targets: Sequence[tuple[str, str]]) -> Mapping[str, str]:

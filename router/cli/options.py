@@ -27,7 +27,7 @@ from router.config.settings import (
     settings_from,
 )
 from router.contract.schedule import parse_duration, parse_time
-from router.model.errors import SettingInvalid, why_not
+from router.model.errors import RouterError, SettingInvalid, why_not
 from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
 from router.store.url import Database
 
@@ -251,12 +251,12 @@ class Parser(Options, argparse.ArgumentParser):
 
 
 def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Turn `parse`, which raises ValueError, into an option's type for argparse."""
+    """Turn `parse`, which raises ValueError or RouterError, into an option's type for argparse."""
 
     def parse_option(text: str) -> Any:
         try:
             return parse(text)
-        except ValueError as error:
+        except (ValueError, RouterError) as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse_option
@@ -290,10 +290,8 @@ def read_settings(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
     return settings_from(environ, vars(args))
 
 
-def read_setting(
-    args: argparse.Namespace, name: str, environ: Mapping[str, str] = os.environ
-) -> Any:
-    return SETTINGS[name].value(environ, vars(args))
+def read_setting(args: argparse.Namespace, name: str) -> Any:
+    return SETTINGS[name].value(os.environ, vars(args))
 
 
 def search_command(args: argparse.Namespace, store: Path | Database | None = None) -> list[str]:
@@ -307,7 +305,7 @@ def search_command(args: argparse.Namespace, store: Path | Database | None = Non
 
 def note_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
     """Warn of a store's password in the command line, which everybody on the machine can read."""
-    store = read_setting(args, "store", environ)
+    store = SETTINGS["store"].value(environ, vars(args))
     in_command_line = getattr(args, "store", None) is not None
     if in_command_line and isinstance(store, Database) and store.has_password:
         variable = SETTINGS["store"].variable

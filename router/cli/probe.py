@@ -23,6 +23,7 @@ from router.cli.options import (
     read_setting,
     require_target,
     said_yes,
+    value,
 )
 from router.cli.printing import NAME, note, padded, say, say_as
 from router.cli.send import add_header, parse_header, read_headers, read_secrets
@@ -79,7 +80,8 @@ def parse_target_header(text: str) -> tuple[str, str]:
 
 
 def configure_probe(parser: Parser) -> None:
-    parser.add_argument("url", nargs="?", metavar="URL", help="the endpoint to check")
+    url = value(parse_url)
+    parser.add_argument("url", nargs="?", type=url, metavar="URL", help="the endpoint to check")
     parser.option("--target", "NAME", "a target of routes.yaml instead of URL")
     parser.settings("config", "secrets_dir")
     by_url = parser.group("with URL")
@@ -113,7 +115,9 @@ def run_probe(args: argparse.Namespace) -> int:
     samples = Samples(args.key)
     chosen = _chosen(checks(samples), args)
     heed_ctrl_c()
-    language = _language(args)
+    variables = map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))
+    locale = next(filter(None, variables), "")
+    language = args.lang or ("zh" if locale.startswith("zh") else "en")
     if not _confirm(target, chosen, args, Words(language)):
         return Exit.BAD
     words = Words("en" if args.format == "json" else language)
@@ -122,15 +126,10 @@ def run_probe(args: argparse.Namespace) -> int:
         asyncio.run(_run(chosen, partial(Client, target, samples, words), report))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    report.end()
+    if args.format == "text":
+        numbers = {grade: report.counts[grade] for grade in ("good", "breach", "skipped")}
+        say(words("total", checks=report.counts.total(), **numbers))
     return Exit.BAD if report.counts["breach"] else Exit.GOOD
-
-
-def _language(args: argparse.Namespace) -> str:
-    """Return the language of `--lang`, otherwise the one of the locale."""
-    variables = map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))
-    locale = next(filter(None, variables), "")
-    return str(args.lang or ("zh" if locale.startswith("zh") else "en"))
 
 
 def _target_of(args: argparse.Namespace) -> tuple[Target, str, Schedule]:
@@ -152,20 +151,16 @@ def _target_of(args: argparse.Namespace) -> tuple[Target, str, Schedule]:
 
 
 def _by_url(args: argparse.Namespace) -> Target:
-    try:
-        url = parse_url(args.url)
-    except ValueError as error:
-        raise SettingInvalid(f"URL: {error}") from None
     headers = read_headers(args).items()
     return Target(
         NAME,
-        url,
+        args.url,
         timeout=args.timeout,
         acknowledge=args.acknowledge,
         headers=tuple((name.decode(), Secret(text.decode("latin-1"))) for name, text in headers),
         secret=read_secrets("--secret", args.secret, read_setting(args, "secrets_dir")),
         tls=args.ca,
-        public_url=url,
+        public_url=args.url,
     )
 
 
@@ -242,8 +237,3 @@ class _Report:
             if more:
                 lines.append(" " * 8 + padded(f"  {self._words(key)}", 17) + more)
         say_as(self._format, [result], lines)
-
-    def end(self) -> None:
-        if self._format == "text":
-            numbers = {grade: self.counts[grade] for grade in ("good", "breach", "skipped")}
-            say(self._words("total", checks=self.counts.total(), **numbers))

@@ -357,7 +357,7 @@ def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
                     "there is nowhere to look, neither an archive nor a store: "
                     "see --archive, --store, or --url for a running router"
                 )
-            who = getattr(args, "who", None) or whoever()
+            who = getattr(args, "who", None) or f"{_user()}@{socket.gethostname()}"
             who.encode()  # raises UnicodeEncodeError here, not in the API
             holder = TokenHolder(who, frozenset(PERMISSIONS))
             api = httpx.ASGITransport(app_for(holder, _parts(args, folder, ops)))
@@ -417,21 +417,17 @@ def read_archive(args: argparse.Namespace) -> Path | None:
     """Return the archive's folder, None if it does not exist. Raises StartFailed if --archive names
     a missing one, PermissionError if it may not be read."""
     folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
-    if folder is None or _is_folder(folder):
-        return folder
-    if getattr(args, "archive", None) is not None:
-        raise StartFailed(f"--archive: {folder} is not a folder")
-    return None
-
-
-def _is_folder(path: Path) -> bool:
-    """Raises PermissionError, which `Path.is_dir` takes for a missing folder."""
+    if folder is None:
+        return None
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
     except PermissionError:
         raise
     except OSError:
-        return False
+        is_folder = False
+    if not is_folder and getattr(args, "archive", None) is not None:
+        raise StartFailed(f"--archive: {folder} is not a folder")
+    return folder if is_folder else None
 
 
 def targets_of(path: Path) -> set[str] | None:
@@ -449,13 +445,10 @@ def targets_of(path: Path) -> set[str] | None:
     return {name for tree, entry in sections if entry for name in tree.entries(entry[1])}
 
 
-def whoever() -> str:
-    """Return the user of this process, as far as the system knows."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return f"uid {os.getuid()}"
 
 
 def part(name: str) -> str:

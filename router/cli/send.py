@@ -136,22 +136,17 @@ def _request(args: argparse.Namespace) -> Request:
             raise SettingInvalid(f"--{name}: can't be given with FILE, which is sent as it is")
     body, tls = read_file(files[0]) if files else _event(args), args.ca
     if url is None:
-        url = _own_url(args)
+        if read_setting(args, "port") == 0:
+            variable = SETTINGS["port"].variable
+            raise SettingInvalid(f"{variable}: 0 is not a port to send to; see --url")
+        scheme = "http" if read_setting(args, "tls_cert") is None else "https"
+        url = own_url(args, "host", "port", scheme) + read_setting(args, "path").reveal()
         if tls is USUAL and url.startswith("https:"):
             tls = Tls.of(verify=False)  # its certificate is for another name
     usual = {b"content-type": b"application/json"}
     if args.sign is not None:
         usual |= _headers_of_target(body)
     return Request(url, usual | read_headers(args), body, args.timeout, tls, read_signer(args))
-
-
-def _own_url(args: argparse.Namespace) -> str:
-    """Return the callback URL of a `serve` with the same variables."""
-    if read_setting(args, "port") == 0:
-        raise SettingInvalid(f"{SETTINGS['port'].variable}: 0 is not a port to send to; see --url")
-    scheme = "http" if read_setting(args, "tls_cert") is None else "https"
-    path: Secret = read_setting(args, "path")
-    return own_url(args, "host", "port", scheme) + path.reveal()
 
 
 def _headers_of_target(body: bytes) -> dict[bytes, bytes]:

@@ -105,7 +105,11 @@ def _format_status(status: Json, cells: int) -> Iterator[str]:
     """Yield lines of at most so many cells."""
     if not status:
         return
-    yield f"{status['status']}: ebaas-router {status['version']}{_load(status)}"
+    load, requests = "", status.get("requests")  # not for a team
+    if requests is not None:
+        limit = counted(int(requests["limit"]), "request")
+        load = f", {requests['in_flight']:,.0f} of {limit} in flight"
+    yield f"{status['status']}: ebaas-router {status['version']}{load}"
     targets = status["targets"].get("each", {})
     for why in _troubles(status, targets):
         yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
@@ -113,14 +117,6 @@ def _format_status(status: Json, cells: int) -> Iterator[str]:
     if rows:
         yield ""
         yield from (clipped(line, cells) for line in columns([_HEAD, *(row for _, row in rows)]))
-
-
-def _load(status: Json) -> str:
-    if "requests" not in status:  # not for a team
-        return ""
-    requests = status["requests"]
-    limit = counted(int(requests["limit"]), "request")
-    return f", {requests['in_flight']:,.0f} of {limit} in flight"
 
 
 def _troubles(status: Json, targets: Json) -> Iterator[str]:

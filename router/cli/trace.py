@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from router.cli.deliveries import notes_on, require_targets, when_retried
 from router.cli.options import Exit, Help, Moment, Options, Parser, check_times
-from router.cli.printing import columns, counted, note, quoted, say, say_as
+from router.cli.printing import columns, counted, note, quoted, say_as
 from router.cli.remote import Remote, opened, part
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
@@ -87,20 +87,18 @@ def run_trace(args: argparse.Namespace) -> int:
                 body = ["", kept if kept is not None else "(its body was not kept)"]
             say_as(args.format, [story], chain(format_story(story, router.now()), body))
         elif result["events"]:
-            _say_table(result, args)
+            head, more = [MATCH_HEAD], ["and more: --limit, --since"] if result["more"] else []
+            say_as(args.format, result["events"], [*head, *_rows(result["events"]), *more])
         if result["skipped"]:
             note(f"{counted(result['skipped'], 'line')} could not be read and were left out")
         return Exit.GOOD if result["events"] else Exit.BAD
 
 
-def _say_table(result: Any, args: argparse.Namespace) -> None:
-    if args.format == "text":
-        say(MATCH_HEAD)
-    for match in result["events"]:
-        bodies = [f"  {body}"] if (body := match.get("body")) else []
-        say_as(args.format, [match], chain(map(format_match, [match]), bodies))
-    if result["more"] and args.format == "text":
-        say("and more: --limit, --since")
+def _rows(events: Sequence[Any]) -> Iterator[str]:
+    for match in events:
+        yield format_match(match)
+        if body := match.get("body"):
+            yield f"  {body}"
 
 
 def search(router: Remote, query: Sequence[tuple[str, str]], limit: int) -> Any:
