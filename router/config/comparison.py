@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from heapq import merge
-from itertools import groupby
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from router.config import effective
@@ -245,8 +243,7 @@ def _named(
     new: Mapping[str, T],
     words: Callable[[T], dict[str, Any]],
 ) -> Iterator[Edit]:
-    # Routes are in order already: to sort both at once takes 5 ms of one piece.
-    for name, _ in groupby(merge(sorted(old), sorted(new))):
+    for name in sorted({**old, **new}):
         if name not in old:
             yield Edit(kind, name, "added")
         elif name not in new:

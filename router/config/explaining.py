@@ -7,7 +7,7 @@ from typing import Literal, TypedDict, final
 from router.config.loading import Config
 from router.model.errors import Refused
 from router.model.event import FIELDS, Event
-from router.routing.table import RouteMatch, nearest_routes
+from router.routing.table import FieldMatch, RouteMatch, nearest_routes
 
 #: The number of routes shown that do not match.
 NEAREST = 3
@@ -30,15 +30,6 @@ class ExplainedTarget(TypedDict):
     paused: bool
 
 
-class ExplainedField(TypedDict):
-    """A field that a route names: the event's value, the patterns, and the one that matches."""
-
-    field: str
-    value: str
-    patterns: list[str]
-    pattern: str | None
-
-
 class ExplainedRoute(TypedDict):
     """A route that matches, or one of the nearest that do not."""
 
@@ -46,7 +37,7 @@ class ExplainedRoute(TypedDict):
     file: str
     line: int
     matched: bool
-    fields: list[ExplainedField]
+    fields: list[FieldMatch]
 
 
 @final
@@ -81,10 +72,9 @@ class RefusedEvent(TypedDict):
 
 def explained(event: Event, config: Config, *, whole: bool) -> Explained:
     """Explain an event; with `whole`, by every route that does not match instead of the nearest."""
-    explanation = config.table.explain(event)
-    plan = explanation.plan
-    matching = [route for route in explanation.routes if route.matched]
-    others = nearest_routes(explanation.routes, len(explanation.routes) if whole else NEAREST)
+    plan, routes = config.table.match(event), config.table.explain(event)
+    matching = [route for route in routes if route.matched]
+    others = nearest_routes(routes, len(routes) if whole else NEAREST)
     targets = sorted(plan.required + plan.optional, key=lambda target: target.name)
     return Explained(
         event={name: getattr(event, name) for name in FIELDS},
@@ -103,7 +93,7 @@ def explained(event: Event, config: Config, *, whole: bool) -> Explained:
             for target in targets
         ],
         routes=[_route(match) for match in (*matching, *others)],
-        left=len(explanation.routes) - len(matching) - len(others),
+        left=len(routes) - len(matching) - len(others),
     )
 
 
@@ -114,12 +104,7 @@ def _route(match: RouteMatch) -> ExplainedRoute:
         file=route.file,
         line=route.line,
         matched=match.matched,
-        fields=[
-            ExplainedField(
-                field=one.field, value=one.value, patterns=list(one.patterns), pattern=one.pattern
-            )
-            for one in match.fields
-        ],
+        fields=match.fields,
     )
 
 

@@ -8,10 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from router.config.document import Problems, parse_document
-from router.config.files import read_file
+from router.config.files import Written, read_file
 from router.config.parts import Part, readable
-from router.config.schema import Reader
 from router.config.variables import Variables
 from router.model.secret import is_exposed
 from router.net.access import SHORT
@@ -67,16 +65,13 @@ class Holders:
 def load_holders(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Holders:
     """Load a tokens file. Raises ConfigInvalid with every problem; none of them has the value of
     a variable or a token in it."""
-    content, problems, warnings = read_file(path), Problems(str(path)), Problems(str(path))
-    variables = Variables(environ, secrets_dir)
-    reader = Reader("tokens", problems, variables, warnings)
-    tree = parse_document(content, str(path), problems)
-    part = Part(str(path), reader, tree, reader.read(tree))
+    content, variables = read_file(path), Variables(environ, secrets_dir)
+    part = Part.read(Written(str(path), content), "tokens", variables)
     entries = list(readable(part.values.get("tokens")))
     _check(part, entries)
-    if problems:
-        raise problems.stop()
-    messages = [str(problem) for problem in warnings.in_order()]
+    if part.problems:
+        raise part.problems.stop()
+    messages = [str(problem) for problem in part.reader.warnings.in_order()]
     plain = [token for _, entry in entries for token in entry.get("token", ())]
     if is_exposed(path) and any(token.reveal().encode() in content for token in plain):
         messages.append(f"everybody on this machine can read the tokens in {path}: chmod 600")

@@ -10,12 +10,12 @@ from typing import Any
 from router.config.document import (
     MAX_PROBLEMS,
     Guesses,
+    Node,
     Path,
     Problems,
     Tree,
     parse_document,
     path_of,
-    report,
 )
 from router.config.files import Written
 from router.config.schema import Name, Reader
@@ -45,6 +45,29 @@ class Part:
     #: The values by their keys; None stands for a value that could not be read.
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def read(
+        cls,
+        written: Written,
+        format: Name,
+        variables: Variables,
+        guesses: Guesses | None = None,
+        most: int = MAX_PROBLEMS,
+    ) -> Part:
+        """Read a file, right or wrong. Of each sort at most so many problems are kept."""
+        name = written.name
+        reader = Reader(format, Problems(name, most), variables, Problems(name, most), guesses)
+        try:
+            tree = parse_document(written.content, name, reader.problems)
+        except ConfigInvalid:
+            owner = _OWNER.search(written.content) if format == "routes.team" else None
+            if owner:
+                reader.problems.owner = owner[1].decode("utf-8", "replace").strip("'\"")
+            return cls(name, reader)
+        part = cls(name, reader, tree, reader.read(tree))
+        reader.problems.owner = reader.warnings.owner = part.owner
+        return part
+
     @property
     def owner(self) -> str:
         """The owner of the file; `""` if it has none."""
@@ -70,13 +93,8 @@ class Part:
         return readable(self.values.get("routes"))
 
     def line(self, *path: str | int) -> int:
-        return self.spot(path)[0]
-
-    def spot(self, path: Path) -> tuple[int, int]:
-        """Return the line and column of a value."""
         assert self.tree is not None
-        mark = self.tree.at(path).start_mark
-        return mark.line + 1, mark.column + 1
+        return int(self.tree.at(path).start_mark.line) + 1
 
     def written(self, *path: str | int) -> str:
         """Return a scalar's text as the file has it, with the variables in it."""
@@ -95,15 +113,14 @@ class Part:
     def report(self, path: Path, message: str, *, at: Path = (), key: bool = False) -> None:
         """Add a problem about the value at `path`. It is placed at the value's key, or at what is
         below the value at `at`."""
-        self._add(self.reader.problems, path, message, at, key)
+        self.problems.report(self._node(path, at, key), path_of(path), message)
 
     def warn(self, path: Path, message: str, *, at: Path = (), key: bool = False) -> None:
-        self._add(self.reader.warnings, path, message, at, key)
+        self.reader.warnings.report(self._node(path, at, key), path_of(path), message)
 
-    def _add(self, problems: Problems, path: Path, message: str, at: Path, key: bool) -> None:
+    def _node(self, path: Path, at: Path, key: bool) -> Node:
         assert self.tree is not None
-        node = self.tree.key(path) if key else self.tree.at([*path, *at])
-        report(problems, node, path_of(path), message)
+        return self.tree.key(path) if key else self.tree.at([*path, *at])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +149,9 @@ class Parts:
 
 
 def read_parts(files: Sequence[Written], variables: Variables) -> Parts:
+    """Read the files of a folder, or a file alone, which has all keys."""
     most, guesses = max(_LEAST, MAX_PROBLEMS // len(files)), Guesses()
-    parts = []
-    for file, name in zip(files, formats_of(files), strict=True):
-        problems, warnings = Problems(file.name, most), Problems(file.name, most)
-        parts.append(_read(file, name, Reader(name, problems, variables, warnings, guesses)))
-    return Parts(parts[0], parts[1:])
-
-
-def formats_of(files: Sequence[Written]) -> list[Name]:
-    """Return the format of each file: a file alone has all keys."""
-    if len(files) < 2:
-        return ["routes"] * len(files)
-    teams: list[Name] = ["routes.team"] * (len(files) - 1)
-    return ["routes.common", *teams]
-
-
-def _read(written: Written, name: Name, reader: Reader) -> Part:
-    problems = reader.problems
-    try:
-        tree = parse_document(written.content, written.name, problems)
-    except ConfigInvalid:
-        owner = _OWNER.search(written.content) if name == "routes.team" else None
-        problems.owner = owner[1].decode("utf-8", "replace").strip("'\"") if owner else ""
-        return Part(written.name, reader)
-    part = Part(written.name, reader, tree, reader.read(tree))
-    problems.owner = reader.warnings.owner = part.owner
-    return part
+    first: Name = "routes" if len(files) == 1 else "routes.common"
+    common = Part.read(files[0], first, variables, guesses, most)
+    teams = [Part.read(file, "routes.team", variables, guesses, most) for file in files[1:]]
+    return Parts(common, teams)

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from heapq import nlargest
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypedDict
 
 from router.model.event import FIELDS, OWN_KEYS, Event
 from router.routing.index import Anchor, Glob, Index, Rule, Way
@@ -70,19 +70,13 @@ class Plan:
         return tuple(requiring or [route for route in self.routes if target in route.optional])
 
 
-@dataclass(frozen=True, slots=True)
-class FieldMatch:
-    """A field of an event, and the pattern of a route that it matches."""
+class FieldMatch(TypedDict):
+    """A field that a route names: the event's value, the patterns, and the first that matches."""
 
     field: str
     value: str
-    patterns: tuple[str, ...]
-    #: The first pattern that matches, if any.
+    patterns: list[str]
     pattern: str | None
-
-    @property
-    def matched(self) -> bool:
-        return self.pattern is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +84,11 @@ class RouteMatch:
     """A route, and the matches of its fields in the order of FIELDS."""
 
     route: Route
-    fields: tuple[FieldMatch, ...]
+    fields: list[FieldMatch]
 
     @property
     def matched(self) -> bool:
-        return all(field.matched for field in self.fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """The plan of an event, and the reasons for it."""
-
-    plan: Plan
-    #: Every route of the table, by name.
-    routes: tuple[RouteMatch, ...]
+        return all(field["pattern"] is not None for field in self.fields)
 
 
 class RouteTable:
@@ -158,11 +143,10 @@ class RouteTable:
         """The role of a target, by its name: required if any route requires it."""
         return "required" if target in self._required else "optional"
 
-    def explain(self, event: Event) -> Explanation:
-        """Explain the result of `match`. It looks at every route."""
+    def explain(self, event: Event) -> list[RouteMatch]:
+        """Explain the result of `match` by every route of the table, by name."""
         values = dict(zip(FIELDS, _values(event), strict=True))
-        routes = tuple(self._explained(route, values) for route in self.routes)
-        return Explanation(self._plan([match.route for match in routes if match.matched]), routes)
+        return [self._explained(route, values) for route in self.routes]
 
     def _candidates(self, values: tuple[str, ...]) -> set[int]:
         """The numbers of all routes that can match."""
@@ -205,14 +189,19 @@ class RouteTable:
             self._plans[values] = plan
 
     def _explained(self, route: Route, values: Mapping[str, str]) -> RouteMatch:
-        named = [(name, values[name], route.match[name]) for name in FIELDS if name in route.match]
-        if _is_own(values["event_key"]) and "event_key" not in route.match:
-            named.append(("event_key", values["event_key"], ()))
-        fields = (
-            FieldMatch(name, value, patterns, self._first_match(name, patterns, value))
-            for name, value, patterns in named
-        )
-        return RouteMatch(route, tuple(fields))
+        named = {name: route.match[name] for name in FIELDS if name in route.match}
+        if _is_own(values["event_key"]):
+            named.setdefault("event_key", ())
+        fields = [
+            FieldMatch(
+                field=name,
+                value=values[name],
+                patterns=[*patterns],
+                pattern=self._first_match(name, patterns, values[name]),
+            )
+            for name, patterns in named.items()
+        ]
+        return RouteMatch(route, fields)
 
     def _rule(self, route: Route) -> Rule:
         return [
@@ -277,7 +266,8 @@ def _nearness(route: RouteMatch) -> float:
 
 
 def _likeness(field: FieldMatch) -> float:
-    if field.matched:
+    if field["pattern"] is not None:
         return 1.0
-    pairs = (SequenceMatcher(None, p[:_COMPARED], field.value[:_COMPARED]) for p in field.patterns)
+    value = field["value"][:_COMPARED]
+    pairs = (SequenceMatcher(None, pattern[:_COMPARED], value) for pattern in field["patterns"])
     return max((pair.ratio() for pair in pairs), default=0.0)

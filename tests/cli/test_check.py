@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment, run
+from tests.support.command import ROOT, command, environment, run
 from tests.support.inprocess import Ran, ran
 
 #: In every value that must not be printed.
@@ -68,24 +66,6 @@ def test_every_fault_in_the_files_order(tmp_path: Path) -> None:
     first, second = result.lines
     assert first.startswith("routes.yaml:1:10: version: ")
     assert second == "routes.yaml:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?"
-
-
-def test_on_a_terminal_the_line_and_a_caret(tmp_path: Path) -> None:
-    """A terminal gets the line that a fault is about, and a caret below its place."""
-    path = tmp_path / "routes.yaml"
-    path.write_text(TWO_FAULTS, encoding="utf-8")
-    shown, terminal = pty.openpty()
-    process = subprocess.Popen(
-        command("check", str(path)), stdout=terminal, cwd=ROOT, env=environment()
-    )
-    assert process.wait(PATIENCE) == 1
-    os.close(terminal)
-    lines = drawn_on(shown).splitlines()
-    assert lines[3:] == [
-        f"{path}:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?",
-        "        optional: [adit]",
-        "                   ^",
-    ]
 
 
 def test_warnings(tmp_path: Path) -> None:
@@ -254,22 +234,6 @@ def test_a_variable_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     assert finished.code == 1
     assert "the folder that --secrets-dir names is not there" in finished.out + finished.err
     assert str(tmp_path) not in finished.out + finished.err
-
-
-def test_a_tests_file_that_names_an_unknown_target(tmp_path: Path) -> None:
-    """It is a warning at its place, with a guess, in every format: the case can't hold."""
-    wrong = CASES.replace("[ledger]", "[ledgr]")
-    result = check(tmp_path, GOOD, cases=wrong)
-    assert result.code == 0
-    assert result.lines[1] == (
-        "warning: routes.test.yaml:4:16: cases[0].required: routes.yaml has no target 'ledgr', did "
-        "you mean 'ledger'?"
-    )
-    assert check(tmp_path, GOOD, "--strict", cases=wrong).code == 1
-    machine = check(tmp_path, GOOD, "--format", "json", cases=wrong).json
-    assert [one["path"] for one in machine["warnings"]] == ["cases[0].required"]
-    github = check(tmp_path, GOOD, "--format", "github", cases=wrong).out
-    assert "::warning file=routes.test.yaml,line=4,col=16::" in github
 
 
 def test_a_file_of_a_folder_leads_to_the_folder(tmp_path: Path) -> None:

@@ -301,6 +301,6 @@ def test_the_nearest_route(near: Any, far: Any) -> None:
     matches = {"far": far, "near": near, "matching": matching}
     routes = [Route(name, match, ("T",)) for name, match in matches.items()]
     table = RouteTable(routes, {"T": Target("T", "http://127.0.0.1/")})
-    explanation = table.explain(Event.of({"event_key": "a.gs.cert.1"}))
-    nearest = nearest_routes(explanation.routes, len(routes))
+    explained = table.explain(Event.of({"event_key": "a.gs.cert.1"}))
+    nearest = nearest_routes(explained, len(routes))
     assert [match.route.name for match in nearest] == ["near", "far"]

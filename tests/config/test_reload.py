@@ -326,18 +326,14 @@ pytestmark = pytest.mark.anyio
 class Watching:
     """A Reload at work on a file."""
 
-    def __init__(
-        self, path: Path, apply: Callable[[Config], list[str]] = lambda _: [], **options: Any
-    ) -> None:
+    def __init__(self, path: Path, apply: Callable[[Config], list[str]] = lambda _: []) -> None:
         source = Source(path, {}, None)
         look = source.look()
         self.config_state = ConfigState(source.load(look.files), since=0.0, tried=0.0)
         self.metrics, self.stream, self.sweeps = Metrics(), io.StringIO(), 0
         log = Log(self.stream, "json")
         watched = (source, look)
-        self.reload = Reload(
-            watched, self.config_state, apply, self.sweep, log, self.metrics, **options
-        )
+        self.reload = Reload(watched, self.config_state, apply, self.sweep, log, self.metrics)
         #: True if the file was in force, after each look.
         self.looks: list[bool] = []
         self.reload.on_look = self.looks.append
@@ -446,34 +442,6 @@ async def test_a_configuration_that_a_fault_kept_out_is_tried_again(
     assert await watching.look()
     assert (config_state.successful, config_state.problems) == (True, ())
     assert config_state.config.hash != before
-
-
-async def test_a_refusal_is_repeated_every_five_minutes(
-    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the file stays wrong, the log repeats the same words, not sooner, and the metric counts
-    once. After it is right the log is silent."""
-    now = [1000.0]
-    monkeypatch.setattr(reloading, "LOOK_EVERY", 0.005)
-    watching = watch(clock=lambda: now[0])
-    config_state, file = watching.config_state, tmp_path / "routes.yaml"
-
-    async def refusals_at(moment: float) -> list[list[str]]:
-        """Return the problems logged by then, after two whole looks."""
-        now[0], enough = moment, watching.sweeps + 3
-        await until(lambda: watching.sweeps >= enough)
-        return [line["problems"] for line in watching.lines if line.get("result") == "refused"]
-
-    file.write_text("version: 1\nroutes: 7\n")
-    await until(lambda: not config_state.successful)
-    first = await refusals_at(1000.0 + 299.0)
-    assert len(first) == 1
-    for moment, count in ((1301.0, 2), (1600.0, 2), (1602.0, 3)):
-        assert await refusals_at(moment) == first * count
-    assert watching.metrics.reloads["refused"] == 1
-    file.write_text(table("two"))
-    await until(lambda: config_state.successful)
-    assert await refusals_at(9000.0) == first * 3
 
 
 async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, watch: Watch) -> None:

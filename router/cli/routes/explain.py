@@ -38,7 +38,6 @@ from router.cli.routes.inputs import all_usable, read_config
 from router.config.document import shown
 from router.config.explaining import (
     Explained,
-    ExplainedField,
     ExplainedRoute,
     ExplainedTarget,
     RefusedEvent,
@@ -48,7 +47,7 @@ from router.config.explaining import (
 from router.config.settings import parse_count
 from router.model.errors import Refused, SettingInvalid, StartFailed
 from router.model.event import FIELDS, Event
-from router.routing.table import Role, Route
+from router.routing.table import FieldMatch, Role, Route
 from router.telemetry.log.lines import utc
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ def _matches(routes: Sequence[ExplainedRoute]) -> Iterator[str]:
         yield from columns([_field(field) for field in route["fields"]], indent=6)
 
 
-def _field(field: ExplainedField) -> tuple[str, ...]:
+def _field(field: FieldMatch) -> tuple[str, ...]:
     value = shown(field["value"]) if field["value"] else "(unknown)"
     if field["pattern"] is not None:
         return field["field"], value, f"matches {shown(field['pattern'])}"

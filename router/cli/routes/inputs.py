@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from router.config.cases import Case
     from router.config.files import Written
     from router.config.loading import Config
-    from router.config.schema import Name
 
 
 T = TypeVar("T")
@@ -35,27 +34,10 @@ class Input(Generic[T]):
 
     #: As it was given, which is its name in problems.
     name: str
-    #: The files and their formats.
-    files: Sequence[tuple[Written, Name]]
+    files: Sequence[Written]
     #: None if there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
-
-    def excerpts(self, problems: Collection[Problem], stream: IO[str]) -> Iterator[str]:
-        """Format each problem; for a terminal with the line that it is about."""
-        from router.config.schema import legible_source
-
-        if not problems or not stream.isatty():
-            return map(str, problems)
-        faulty = {problem.file for problem in problems}
-        sources = {
-            file.name: legible_source(file.content, format)
-            for file, format in self.files
-            if file.name in faulty
-        }
-        return (
-            sources[one.file].excerpt(one) if one.file in sources else str(one) for one in problems
-        )
 
 
 def add_without_secrets(parser: argparse.ArgumentParser) -> None:
@@ -77,14 +59,13 @@ def check_stdin(files: Sequence[str]) -> None:
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """Read what the router would load with this environment."""
     from router.config.loading import parse_files
-    from router.config.parts import formats_of
 
     def parse(files: Sequence[Written]) -> Config:
         return parse_files(files, os.environ, secrets_dir, placeholders=placeholders)
 
     placeholders = getattr(args, "without_secrets", False)
     secrets_dir = read_setting(args, "secrets_dir")
-    return _read(name, parse, formats_of)
+    return _read(name, parse)
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
@@ -93,7 +74,7 @@ def read_cases(name: str) -> Input[tuple[Case, ...]]:
     def parse(files: Sequence[Written]) -> tuple[Case, ...]:
         return parse_cases(files[0].content, files[0].name)
 
-    return _read(name, parse, lambda files: ["routes.test"] * len(files))
+    return _read(name, parse)
 
 
 def all_usable(inputs: Sequence[Input[Any]], format: str, command: str = "check") -> bool:
@@ -106,8 +87,8 @@ def all_usable(inputs: Sequence[Input[Any]], format: str, command: str = "check"
         say_checked(format, command, [Checked(annotated(one.problems)) for one in bad])
     elif bad:
         with contextlib.suppress(OSError):
-            for text in (text for one in bad for text in one.excerpts(one.problems, sys.stderr)):
-                print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
+            for problem in (problem for one in bad for problem in one.problems):
+                print(printable(str(problem)), file=sys.stderr)
     return not bad
 
 
@@ -130,11 +111,7 @@ def problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     return [asdict(problem) for problem in problems]
 
 
-def _read(
-    name: str,
-    parse: Callable[[Sequence[Written]], T],
-    formats: Callable[[Sequence[Written]], Sequence[Name]],
-) -> Input[T]:
+def _read(name: str, parse: Callable[[Sequence[Written]], T]) -> Input[T]:
     files: Sequence[Written] = ()
     value: T | None = None
     problems: tuple[Problem, ...] = ()
@@ -144,7 +121,7 @@ def _read(
     except ConfigInvalid as error:
         problems = error.problems
     shown = "stdin" if name == STDIN else name
-    return Input(shown, list(zip(files, formats(files), strict=True)), value, problems)
+    return Input(shown, files, value, problems)
 
 
 def _files(name: str) -> Sequence[Written]:

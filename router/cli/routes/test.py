@@ -36,7 +36,7 @@ from router.model.errors import SettingInvalid
 from router.model.event import FIELDS
 
 if TYPE_CHECKING:
-    from router.config.cases import Case, CaseBlind, Coverage, Difference, Verdict
+    from router.config.cases import Case, Coverage, Difference, Verdict
     from router.config.loading import Config
     from router.routing.table import Route
 
@@ -79,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from router.config.cases import CaseBlind, coverage, judge
+    from router.config.cases import coverage, judge
 
     check_stdin(args.files)
     path: Path = read_setting(args, "config")
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         return BAD
     cases = [case for file in files for case in file.value or ()]
     verdicts = [judge(case, config.table) for case in cases]
-    result = _Result(verdicts, coverage(config.table, verdicts), config, CaseBlind(config.table))
+    result = _Result(verdicts, coverage(config.table, verdicts), config)
     enough = result.covered.percent >= args.fail_under
     if args.format in CI_FORMATS:
         say_checked(args.format, "test", list(_checked(result, enough=enough)))
@@ -121,7 +121,6 @@ class _Result(NamedTuple):
     verdicts: Sequence[Verdict]
     covered: Coverage
     config: Config
-    blind: CaseBlind
 
     @property
     def failed(self) -> list[Verdict]:
@@ -132,17 +131,6 @@ class _Result(NamedTuple):
         # Rounded down: 100 is all of them.
         percent = f"{math.floor(self.covered.percent * 10) / 10:g}"
         return f"{total - missed:,} of {counted(total, 'route')} covered, {percent} %"
-
-    def missed_by_case(self, verdict: Verdict) -> list[Route]:
-        return self.blind.missed(verdict.case.event, verdict.plan)
-
-    def reasons(self, verdict: Verdict) -> Iterator[str]:
-        """Iterate over likely reasons for the differences."""
-        if not verdict.plan.routes:
-            yield "no route matches"
-        for route in self.missed_by_case(verdict):
-            name = f"{route.where}: {shown(route.name)}"
-            yield f"{name} would match if upper and lower case were one"
 
     def difference(self, one: Difference) -> tuple[str, str, str]:
         """Format a target, its expected role, and its role."""
@@ -162,7 +150,8 @@ def _text(result: _Result) -> Iterator[str]:
         case = verdict.case
         yield f"{case.file}:{case.line}: {_name(case)}"
         yield from columns([result.difference(one) for one in verdict.differences], indent=4)
-        yield from (f"    {reason}" for reason in result.reasons(verdict))
+        if not verdict.plan.routes:
+            yield "    no route matches"
     count = counted(len(result.verdicts), "case")
     yield f"{count}: {len(failed):,} failed" if failed else f"{count} passed"
     for route in result.covered.missed:
@@ -186,7 +175,8 @@ def _checked(result: _Result, *, enough: bool) -> Iterator[Checked]:
         case, annotations = verdict.case, []
         if not verdict.holds:
             words = [" ".join(result.difference(one)) for one in verdict.differences]
-            message = "; ".join([f"{_name(case)}: {', '.join(words)}", *result.reasons(verdict)])
+            none = "" if verdict.plan.routes else "; no route matches"
+            message = f"{_name(case)}: {', '.join(words)}{none}"
             annotations.append(Annotation("error", message, case.file, case.line))
         yield Checked(annotations)
     level: Literal["error", "notice"] = "notice" if enough else "error"
@@ -199,7 +189,7 @@ def _as_json(result: _Result) -> dict[str, Any]:
     covered = result.covered
     return {
         "cases": len(result.verdicts),
-        "failed": [_failed_json(result, verdict) for verdict in result.failed],
+        "failed": [_failed_json(verdict) for verdict in result.failed],
         "routes": covered.total,
         "covered": covered.total - len(covered.missed),
         "percent": covered.percent,
@@ -209,7 +199,7 @@ def _as_json(result: _Result) -> dict[str, Any]:
     }
 
 
-def _failed_json(result: _Result, verdict: Verdict) -> dict[str, Any]:
+def _failed_json(verdict: Verdict) -> dict[str, Any]:
     case = verdict.case
     return {
         "file": case.file,
@@ -220,7 +210,6 @@ def _failed_json(result: _Result, verdict: Verdict) -> dict[str, Any]:
         "exact": case.exact,
         "actual": verdict.plan.roles,
         "routes": [route.name for route in verdict.plan.routes],
-        "but_for_case": [route.name for route in result.missed_by_case(verdict)],
         "differences": [
             {"target": one.target, "expected": one.expected, "actual": one.actual}
             for one in verdict.differences
