@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from router.config.checks import check_once, named
-from router.config.files import Written, files_of
-from router.config.parts import Part, readable
+from router.config.files import Part, Written, files_of, readable
 from router.config.variables import Variables
 from router.model.errors import ConfigInvalid, Problem
 from router.model.event import FIELDS, Event
@@ -67,29 +66,20 @@ class _NoVariables(Variables):
 
 def _check(part: Part, at: int, case: Mapping[str, Any]) -> None:
     """Report contradictions between the keys of a case."""
-    for message in (_event_fault(case), _expectation_fault(case)):
-        if message:
-            part.report(("cases", at), message)
-    check_once(part, ("cases", at), case)
-
-
-def _event_fault(case: Mapping[str, Any]) -> str | None:
-    written = case.keys() & {"key", "event"}
-    if len(written) != 1:
-        return "has a key and an event; one of them is meant" if written else "has no key or event"
+    path, unmatched = ("cases", at), case.get("unmatched")
+    given, roles = case.keys() & {"key", "event"}, case.keys() & {"required", "optional"}
     fields = (case.get("event") or {}).keys()
-    if "event" in written and "event_key" not in fields and not fields >= {*FIELDS[:4]}:
-        return "its event needs event_key, or all four other fields"
-    return None
-
-
-def _expectation_fault(case: Mapping[str, Any]) -> str | None:
-    written = case.keys() & {"required", "optional"}
-    if case.get("unmatched") and (written or case.get("exact") is False):
-        return "is unmatched, so it can't have targets"
-    if not case.get("unmatched") and not written:
-        return "expects nothing: say required, optional or unmatched: true"
-    return None
+    if len(given) == 2:
+        part.report(path, "has a key and an event; one of them is meant")
+    elif not given:
+        part.report(path, "has no key or event")
+    elif "event" in given and "event_key" not in fields and not fields >= {*FIELDS[:4]}:
+        part.report(path, "its event needs event_key, or all four other fields")
+    if unmatched and (roles or case.get("exact") is False):
+        part.report(path, "is unmatched, so it can't have targets")
+    elif not unmatched and not roles:
+        part.report(path, "expects nothing: say required, optional or unmatched: true")
+    check_once(part, path, case)
 
 
 def _case(part: Part, at: int, values: Mapping[str, Any]) -> Case:

@@ -24,7 +24,7 @@ ListNode = yaml.SequenceNode
 MapNode = yaml.MappingNode
 
 #: The keys and positions that lead to a node from the root.
-Path = Sequence[str | int]
+Steps = Sequence[str | int]
 
 #: The largest text, in bytes. 100,000 routes take about 10 MB.
 MAX_SIZE = 32 * 1024 * 1024
@@ -134,17 +134,17 @@ class Tree:
             self._entries[id(node)] = {key.value: (key, value) for key, value in node.value}
         return self._entries[id(node)]
 
-    def at(self, path: Path) -> Node:
+    def at(self, path: Steps) -> Node:
         node = self.root
         for step in path:
             node = node.value[step] if isinstance(step, int) else self.entries(node)[step][1]
         return node
 
-    def key(self, path: Path) -> Scalar:
+    def key(self, path: Steps) -> Scalar:
         return self.entries(self.at(path[:-1]))[str(path[-1])][0]
 
 
-def path_of(path: Path) -> str:
+def path_of(path: Steps) -> str:
     """Format a path, such as `routes[2].required`."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{shown(step)[1:-1]}" for step in path)
     return "".join(steps).removeprefix(".")

@@ -6,16 +6,14 @@ import gc
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 from router.config.checks import check, patterns_of, tls_of, warn
-from router.config.files import Written, read
-from router.config.parts import Part, Parts, read_parts
+from router.config.files import Part, Parts, Written, read, read_parts
 from router.config.values import redacted
 from router.config.variables import Unresolved, Variables, read_below
 from router.contract.schedule import PLATFORM, Schedule, Terms
@@ -105,18 +103,12 @@ def parse_files(
     no hash, and must not run. Raises ConfigInvalid with every problem; no problem has the value of
     a variable in it.
     """
-    with _without_collections():
-        return _parsed(files, Variables(environ, secrets_dir, placeholders=placeholders))
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Hold the garbage collector: a large file makes some hundred thousand objects, none of them
-    garbage, and to walk them again and again takes longer than to make them."""
+    # A large file makes some hundred thousand objects, none of them garbage: to walk them again
+    # and again takes longer than to make them.
     enabled = gc.isenabled()
     gc.disable()
     try:
-        yield
+        return _parsed(files, Variables(environ, secrets_dir, placeholders=placeholders))
     finally:
         if enabled:
             gc.enable()

@@ -14,9 +14,9 @@ from router.config.document import (
     Guesses,
     MapNode,
     Node,
-    Path,
     Problems,
     Scalar,
+    Steps,
     Tree,
     did_you_mean,
     shown,
@@ -83,7 +83,7 @@ class Shape:
         what = expected(self.leaf) if self.leaf else "a list, like [one, other],"
         return str(mismatch(node, what))
 
-    def at(self, path: Path) -> Shape:
+    def at(self, path: Steps) -> Shape:
         """Return the shape at a path below, which exists."""
         shape: Shape | None = self
         for step in path:

@@ -533,7 +533,6 @@ class Endless:
 
 def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many different events take no more memory than a few, and all are counted."""
-    monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
     monkeypatch.setattr(comparison, "MAX_KEYS", 200)
     monkeypatch.setattr("router.routing.table._REMEMBERED", 200)
     configs = (OLD, changed(under_gs=None))

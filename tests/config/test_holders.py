@@ -73,13 +73,13 @@ FAULTS = {
         "3:5: tokens[1]: has a token that is here twice"
     ),
     f"{{name: a, sha256: {sha256().hexdigest()}, may: read}}": (
-        "2:5: tokens[0]: is the SHA-256 of an empty text, not of a token"
+        "2:5: tokens[0]: has the SHA-256 of an empty text for a token: anybody may try it"
     ),
     f"{{name: a, sha256: {sha256(b'test').hexdigest()}, may: read}}": (
-        "2:5: tokens[0]: has the word 'test' for a token: anybody may try it"
+        "2:5: tokens[0]: has the SHA-256 of 'test' for a token: anybody may try it"
     ),
     "{name: a, token: secret, may: read}": (
-        "2:5: tokens[0]: has the word 'secret' for a token: anybody may try it"
+        "2:5: tokens[0]: has the SHA-256 of 'secret' for a token: anybody may try it"
     ),
     "{name: a, token: '${file:gone}', may: read}": (
         "2:22: tokens[0].token: there is no secret file 'gone' that can be read"
