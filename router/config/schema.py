@@ -62,11 +62,6 @@ class Shape:
     def is_map(self) -> bool:
         return bool(self.keys) or self.rest is not None
 
-    def parse(self, text: str, node: Scalar) -> Any:
-        """Return the value of a scalar whose variables are replaced. Raises Fault."""
-        assert self.leaf is not None
-        return PARSERS[self.leaf["x-kind"]](text, node, self.leaf)
-
     def takes(self, node: Node) -> bool:
         """True if a node is of a sort that may be here."""
         if isinstance(node, Scalar):
@@ -95,18 +90,18 @@ class Shape:
     def default(self, key: str) -> Any:
         """Return the value of a key that is not written; None for none."""
         shape = self.keys[key]
-        return _parsed(shape, shape.schema["default"]) if "default" in shape.schema else None
+        return _default(shape, shape.schema["default"]) if "default" in shape.schema else None
 
     def filled(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return a section with its defaults."""
         return {key: given.get(key, self.default(key)) for key in self.keys}
 
 
-def _parsed(shape: Shape, value: Any) -> Any:
+def _default(shape: Shape, value: Any) -> Any:
     if isinstance(value, list) and shape.item:
-        return tuple(_parsed(shape.item, item) for item in value)
-    text = value if isinstance(value, str) else json.dumps(value)
-    return shape.parse(text, Scalar("", text))
+        return tuple(_default(shape.item, item) for item in value)
+    text, leaf = value if isinstance(value, str) else json.dumps(value), shape.leaf or {}
+    return PARSERS[leaf["x-kind"]](text, Scalar("", text), leaf)
 
 
 @cache
@@ -206,7 +201,7 @@ class Reader:
         for message in _broken_rules(shape.fixed, node.value):
             self.problems.report(node, path, message)
         for key, value in node.value:
-            where = _below(path, shown(key.value)[1:-1])
+            where = f"{path}.{shown(key.value)[1:-1]}".removeprefix(".")
             name = self._scalar(key, shape.names, where, resolve=False) or key.value
             # The document has reported a key that is written twice in the same way.
             if name in values and key.value not in texts:
@@ -218,28 +213,24 @@ class Reader:
     def _keys(self, node: MapNode, shape: Shape, path: str) -> dict[str, Any]:
         """Read a mapping with fixed keys."""
         values: dict[str, Any] = {}
-        unknown: list[str | None] = []
+        #: The keys that unknown ones were probably meant for: they are not missing.
+        meant: list[str | None] = []
         for key, value in node.value:
             if key.value in shape.keys:
-                values[key.value] = self._value(
-                    value, shape.keys[key.value], _below(path, key.value)
-                )
+                where = f"{path}.{key.value}".removeprefix(".")
+                values[key.value] = self._value(value, shape.keys[key.value], where)
             else:
-                unknown.append(self._report_unknown(key, shape, path))
+                likely = self.likely(key.value, shape.keys)
+                hint = did_you_mean(likely) or f"; there are {', '.join(shape.keys)}"
+                message = f"{shape.fixed.get('x-unknown', 'unknown key')} {shown(key.value)}{hint}"
+                self.problems.report(key, path, message)
+                meant.append(likely)
         for message in _broken_rules(shape.fixed, [key.value for key, _ in node.value]):
             self.problems.report(node, path, message)
         for name in shape.fixed.get("required", ()):
-            if name not in values and name not in unknown:
+            if name not in values and name not in meant:
                 self.problems.report(node, path, f"the key {shown(name)} is missing")
         return values
-
-    def _report_unknown(self, key: Scalar, shape: Shape, path: str) -> str | None:
-        """Report a key that does not exist, and return the one that was probably meant."""
-        likely = self.likely(key.value, shape.keys)
-        what = shape.fixed.get("x-unknown", "unknown key")
-        hint = did_you_mean(likely) or f"; there are {', '.join(shape.keys)}"
-        self.problems.report(key, path, f"{what} {shown(key.value)}{hint}")
-        return likely
 
     def _scalar(self, node: Scalar, shape: Shape, path: str, *, resolve: bool = True) -> Any:
         """Return the value of a scalar, or None after reporting a problem."""
@@ -250,7 +241,8 @@ class Reader:
             secret = bool(schema.get("x-secret"))
             # Problems name an owner, so no variable can stand for one.
             resolve = resolve and schema["x-kind"] != "owner"
-            return shape.parse(self._resolved(node, path, secret) if resolve else node.value, node)
+            text = self._resolved(node, path, secret) if resolve else node.value
+            return PARSERS[schema["x-kind"]](text, node, schema)
         except Fault as error:
             fault = (anchored(node.value) if schema["x-kind"] == "pattern" else None) or error
             likely = did_you_mean(self.likely(fault.word, fault.words) if fault.words else None)
@@ -274,10 +266,6 @@ class Reader:
                 )
                 self.warnings.report(node, path, message)
         return resolved
-
-
-def _below(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
 
 
 def is_own(header: str) -> bool:
