@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from router.config.document import ListNode, Steps, did_you_mean, shown
@@ -18,7 +18,7 @@ from router.model.event import OWN_KEYS, OWN_SOURCE
 from router.net.access import SHORT
 from router.net.egress import Egress
 from router.net.tls import USUAL, BadCertificate, Tls, day
-from router.routing.table import Route
+from router.routing.table import RouteTable
 from router.routing.target import Target
 
 #: In `share`: every owner, and the files without one.
@@ -39,7 +39,8 @@ def check(parts: Parts, egress: Egress) -> None:
             if defined:
                 _check_defined(part, path, route, defined)
             check_once(part, path, route)
-            own = any((key or "").startswith(OWN_KEYS) for key in _keys(route))
+            keys = patterns_of(route, "match").get("event_key") or ()
+            own = any((key or "").startswith(OWN_KEYS) for key in keys)
             if own and route.get("required"):
                 message = f"no reply waits for events of {OWN_SOURCE}: their targets are optional"
                 part.report((*path, "required"), message)
@@ -55,14 +56,12 @@ def named(route: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
                 yield key, at, name
 
 
-def patterns_of(route: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+def patterns_of(
+    route: Mapping[str, Any], key: Literal["match", "except"]
+) -> Mapping[str, tuple[str, ...]]:
     """Return the patterns of a route by field; a pattern without a field is for the key."""
-    match = route.get("match") or {}
+    match = route.get(key) or {}
     return match if isinstance(match, dict) else {"event_key": match}
-
-
-def _keys(route: Mapping[str, Any]) -> Sequence[str | None]:
-    return patterns_of(route).get("event_key") or ()
 
 
 def _defined(parts: Parts) -> dict[str, Part]:
@@ -191,26 +190,31 @@ _ODD = {
     r"^\s|\s$": "begins or ends with a blank, which only a value with one matches",
     "[\u2018-\u201e«»\u3002\uff01-\uff5e]": "has a quote or a full-width character in it",
     r"^\^|\$$|\\|\[\^": NO_REGEX,
-    "^!": "excludes nothing: ! stands for itself, and only in a set, [!…], negates",
+    "^!": "excludes nothing: use `except`; ! negates only in a set, [!…]",
     r"\{[^{}]*,[^{}]*\}|\([^()]*\|[^()]*\)|^[^\[({]*,": (
         "is one pattern: write several as a list, like [a.*, b.*]"
     ),
 }
 
 
-def warn(parts: Parts, routes: Sequence[Route], targets: Mapping[str, Target]) -> None:
+def warn(parts: Parts, table: RouteTable) -> None:
     """Report suspicious settings in files without errors."""
-    required = {name for route in routes for name in route.required}
-    used = required.union(*(route.optional for route in routes))
+    required = {name for route in table.routes for name in route.required}
+    used = required.union(*(route.optional for route in table.routes))
+    void = {route.name for route in table.routes if not table.can_match(route)}
     for part in parts:
         for name in part.targets:
             if name not in used:
                 part.warn(("targets", name), "no route uses this target", key=True)
-            _warn_target(part, name, targets[name], name in required)
+            _warn_target(part, name, table.targets[name], name in required)
             if name in required:
-                _warn_cut_off(parts, part, name, targets[name])
+                _warn_cut_off(parts, part, name, table.targets[name])
         for at, route in part.routes():
-            _warn_patterns(part, at, route)
+            _warn_patterns(part, at, route, "match")
+            _warn_patterns(part, at, route, "except")
+            if route["name"] in void:
+                message = "leaves nothing of match: the route can never match"
+                part.warn(("routes", at, "except"), message)
     _warn_callers(parts.common)
 
 
@@ -282,11 +286,13 @@ def _item(part: Part, path: Steps, at: int) -> Steps:
     return (*path, at) if isinstance(part.tree.at(path), ListNode) else path
 
 
-def _warn_patterns(part: Part, at: int, route: Mapping[str, Any]) -> None:
+def _warn_patterns(
+    part: Part, at: int, route: Mapping[str, Any], key: Literal["match", "except"]
+) -> None:
     """Report patterns that can hardly match as meant."""
-    match = ("routes", at, "match")
-    for field, patterns in patterns_of(route).items():
-        own = (field,) if isinstance(route["match"], dict) else ()
+    match = ("routes", at, key)
+    for field, patterns in patterns_of(route, key).items():
+        own = (field,) if isinstance(route[key], dict) else ()
         for position, pattern in enumerate(patterns):
             message, meant = _doubt(field, pattern)
             if message:

@@ -72,6 +72,7 @@ def route(route: Route) -> dict[str, Any]:
     targets = {"required": list(route.required), "optional": list(route.optional)}
     return {
         "match": _match(route.match),
+        **({"except": _match(route.exception)} if route.exception else {}),
         **{role: names for role, names in targets.items() if names},
     }
 

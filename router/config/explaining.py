@@ -38,6 +38,8 @@ class ExplainedRoute(TypedDict):
     line: int
     matched: bool
     fields: list[FieldMatch]
+    #: The fields of its exception if that stops the event, else none.
+    exception: list[FieldMatch]
 
 
 @final
@@ -105,6 +107,7 @@ def _route(match: RouteMatch) -> ExplainedRoute:
         line=route.line,
         matched=match.matched,
         fields=match.fields,
+        exception=match.exception,
     )
 
 

@@ -124,15 +124,15 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     if any(part.problems for part in parts):
         raise parts.stop()
     routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
-    targets = _targets(parts, egress)
-    warn(parts, routes, targets)
+    table = RouteTable(routes, _targets(parts, egress))
+    warn(parts, table)
     config = Config(
         version=values["version"],
         unmatched=values.get("unmatched", shape.default("unmatched")),
         ebaas=_caller(parts.section("ebaas")),
         queue=Schedule(**parts.section("queue")),
         egress=egress,
-        table=RouteTable(routes, targets),
+        table=table,
         hash="" if variables.missing else variables.digest(*(file.content for file in files)),
         warnings=parts.warnings(),
         files={file.name: hashlib.sha256(file.content).digest() for file in files},
@@ -154,12 +154,15 @@ def _caller(values: dict[str, Any]) -> Caller:
 
 
 def _targets(parts: Parts, egress: Egress) -> dict[str, Target]:
-    policy = parts.section("defaults")
-    return {
-        name: _target(name, {**policy, **target}, part, egress)
-        for part in parts
-        for name, target in part.targets.items()
-    }
+    queue, policy = parts.section("queue"), parts.section("defaults")
+    targets = {}
+    for part in parts:
+        for name, target in part.targets.items():
+            own = {**(policy["queue"] or {}), **target.get("queue", {})}
+            schedule = Schedule(**{**queue, **own}) if own else None
+            values = {**policy, **target, "queue": schedule}
+            targets[name] = _target(name, values, part, egress)
+    return targets
 
 
 def _target(name: str, values: Mapping[str, Any], part: Part, egress: Egress) -> Target:
@@ -176,6 +179,7 @@ def _target(name: str, values: Mapping[str, Any], part: Part, egress: Egress) ->
         rate=Rate(rate["per_second"], rate.get("burst") or ceil(rate["per_second"]))
         if rate
         else None,
+        queue=values["queue"],
         paused=values.get("paused", False),
         owner=values.get("owner") or part.owner,
         tls=tls_of(values),
@@ -195,9 +199,10 @@ def _breaker(values: Mapping[str, Any] | bool | None, part: Part) -> BreakerPoli
 def _route(part: Part, at: int, values: Mapping[str, Any]) -> Route:
     return Route(
         values["name"],
-        patterns_of(values),
+        patterns_of(values, "match"),
         values.get("required", ()),
         values.get("optional", ()),
+        patterns_of(values, "except"),
         part.line("routes", at),
         part.name,
     )

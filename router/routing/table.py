@@ -20,6 +20,12 @@ Role = Literal["required", "optional"]
 #: The most plans that a table caches.
 _REMEMBERED = 4096
 
+#: Up to this many patterns of an exception are tried one by one.
+_FEW = 8
+
+#: Longer lists are not compared to see whether a route can match: pairs of patterns.
+_PAIRS = 1000
+
 #: Plans of longer events, or with more routes, are neither cached nor found at once: characters of
 #: the five fields together, and routes. So nobody can make the cache larger than about 30 MB.
 _CHARACTERS, _ROUTES = 1024, 256
@@ -35,6 +41,8 @@ class Route:
     match: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    #: Patterns like those of `match`: an event that fits them too does not match. Empty: none does.
+    exception: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Its line in its file, 0 if it has none, and the file's path as it was given.
     line: int = field(default=0, compare=False)
     file: str = field(default="", compare=False)
@@ -85,10 +93,16 @@ class RouteMatch:
 
     route: Route
     fields: list[FieldMatch]
+    #: The fields of its exception if the event fits that.
+    exception: list[FieldMatch]
 
     @property
     def matched(self) -> bool:
-        return all(field["pattern"] is not None for field in self.fields)
+        return _all_fit(self.fields) and not self.exception
+
+
+def _all_fit(fields: Iterable[FieldMatch]) -> bool:
+    return all(field["pattern"] is not None for field in fields)
 
 
 class RouteTable:
@@ -108,7 +122,13 @@ class RouteTable:
         self._check_names()
         self._required = frozenset(name for route in self.routes for name in route.required)
         self._globs = {pattern: Glob(pattern) for pattern in _patterns(self.routes)}
-        self._index = Index([self._rule(route) for route in self.routes])
+        self._index = Index([self._rule(route.match) for route in self.routes])
+        #: Of the routes with long exceptions, by name.
+        self._exceptions = {
+            route.name: Index([self._rule(route.exception)])
+            for route in self.routes
+            if sum(map(len, route.exception.values())) > _FEW
+        }
         self._plans: dict[tuple[str, ...], Plan] = {}
 
     @property
@@ -119,10 +139,10 @@ class RouteTable:
     def match(self, event: Event) -> Plan:
         """Return the plan for an event.
 
-        It costs the same with ten routes as with a hundred thousand, except for routes that match
-        or share all their literals with the event. The time grows with the length of the fields: a
-        key of 10,000 digits has the literals of 10,000 routes like `*0123*4567*`, and takes 70 ms.
-        Any thread may call it.
+        It costs the same with ten routes as with a hundred thousand, except for routes that match,
+        or would but for their exception, or share all their literals with the event. The time grows
+        with the length of the fields: a key of 10,000 digits has the literals of 10,000 routes like
+        `*0123*4567*`, and takes 70 ms. Any thread may call it.
         """
         values = _values(event)
         plan = self._plans.get(values)
@@ -143,6 +163,27 @@ class RouteTable:
         """The role of a target, by its name: required if any route requires it."""
         return "required" if target in self._required else "optional"
 
+    def can_match(self, route: Route) -> bool:
+        """False if the exception surely has every event that the route would match."""
+        if not route.exception:
+            return True
+        own = any(map(_is_own, route.match.get("event_key", ())))
+        return (own and "event_key" not in route.exception) or not all(
+            self._are_covered(name, route.match.get(name, ("*",)), patterns)
+            for name, patterns in route.exception.items()
+        )
+
+    def _are_covered(self, name: str, inner: Sequence[str], outer: Sequence[str]) -> bool:
+        """True if each of some patterns for a field is surely covered by one of the others."""
+        return len(inner) * len(outer) <= _PAIRS and all(
+            any(
+                self._globs[wide].covers(Glob(narrow))
+                for wide in outer
+                if name != "event_key" or _is_own(wide) or not _is_own(narrow)
+            )
+            for narrow in inner
+        )
+
     def explain(self, event: Event) -> list[RouteMatch]:
         """Explain the result of `match` by every route of the table, by name."""
         values = dict(zip(FIELDS, _values(event), strict=True))
@@ -160,9 +201,19 @@ class RouteTable:
         return plan
 
     def _matches(self, route: Route, values: Mapping[str, str]) -> bool:
-        if _is_own(values["event_key"]) and "event_key" not in route.match:
+        return self._fits(route.match, values) and not self._is_excepted(route, values)
+
+    def _is_excepted(self, route: Route, values: Mapping[str, str]) -> bool:
+        if not route.exception:
             return False
-        for name, patterns in route.match.items():
+        index = self._exceptions.get(route.name)
+        may_fit = index is None or bool(index.candidates(values))
+        return may_fit and self._fits(route.exception, values)
+
+    def _fits(self, rule: Mapping[str, Iterable[str]], values: Mapping[str, str]) -> bool:
+        if _is_own(values["event_key"]) and "event_key" not in rule:
+            return False
+        for name, patterns in rule.items():
             if self._first_match(name, patterns, values[name]) is None:
                 return False
         return True
@@ -189,10 +240,19 @@ class RouteTable:
             self._plans[values] = plan
 
     def _explained(self, route: Route, values: Mapping[str, str]) -> RouteMatch:
-        named = {name: route.match[name] for name in FIELDS if name in route.match}
+        exception = self._field_matches(route.exception, values) if route.exception else []
+        fits = _all_fit(exception)
+        return RouteMatch(
+            route, self._field_matches(route.match, values), exception if fits else []
+        )
+
+    def _field_matches(
+        self, rule: Mapping[str, tuple[str, ...]], values: Mapping[str, str]
+    ) -> list[FieldMatch]:
+        named = {name: rule[name] for name in FIELDS if name in rule}
         if _is_own(values["event_key"]):
             named.setdefault("event_key", ())
-        fields = [
+        return [
             FieldMatch(
                 field=name,
                 value=values[name],
@@ -201,12 +261,11 @@ class RouteTable:
             )
             for name, patterns in named.items()
         ]
-        return RouteMatch(route, fields)
 
-    def _rule(self, route: Route) -> Rule:
+    def _rule(self, match: Mapping[str, Iterable[str]]) -> Rule:
         return [
             [_anchors(name, self._globs[pattern]) for pattern in patterns]
-            for name, patterns in route.match.items()
+            for name, patterns in match.items()
         ]
 
     def _check_names(self) -> None:
@@ -215,7 +274,7 @@ class RouteTable:
                 raise ValueError(f"two routes are named {one.name!r}")
         fields = frozenset(FIELDS)
         for route in self.routes:
-            if unknown := route.match.keys() - fields:
+            if unknown := (route.match.keys() | route.exception.keys()) - fields:
                 raise ValueError(f"route {route.name!r}: no field is named {min(unknown)!r}")
             if unknown := {*route.required, *route.optional} - self.targets.keys():
                 raise ValueError(f"route {route.name!r}: no target is named {min(unknown)!r}")
@@ -238,7 +297,8 @@ def _values(event: Event) -> tuple[str, ...]:
 
 
 def _patterns(routes: Iterable[Route]) -> set[str]:
-    return {p for route in routes for patterns in route.match.values() for p in patterns}
+    rules = (rule for route in routes for rule in (route.match, route.exception))
+    return {pattern for rule in rules for patterns in rule.values() for pattern in patterns}
 
 
 def _anchors(name: str, glob: Glob) -> Way:

@@ -41,7 +41,8 @@ _events = st.lists(st.fixed_dictionaries(dict.fromkeys(FIELDS, _values)), min_si
 @st.composite
 def _configs(draw: st.DrawFn) -> dict[str, Any]:
     """A valid routes.yaml as plain data."""
-    drawn = draw(st.lists(st.tuples(_matches, _targets), min_size=1, max_size=6))
+    exceptions = st.none() | _matches
+    drawn = draw(st.lists(st.tuples(_matches, _targets, exceptions), min_size=1, max_size=6))
     return {
         "version": 1,
         "unmatched": draw(st.sampled_from(("reject", "accept"))),
@@ -50,9 +51,10 @@ def _configs(draw: st.DrawFn) -> dict[str, Any]:
             {
                 "name": f"r{at}",
                 "match": match,
+                **({"except": exception} if exception else {}),
                 **{role: names for role, names in by.items() if names},
             }
-            for at, (match, by) in enumerate(drawn)
+            for at, (match, by, exception) in enumerate(drawn)
         ],
     }
 
@@ -61,12 +63,17 @@ def naive_plan(given: dict[str, Any], event: dict[str, str]) -> dict[str, str]:
     """Return the role of each target, by the plainest reading of the routes."""
     roles: dict[str, str] = {}
     for route in given["routes"]:
-        match = route["match"]
-        fields = match if isinstance(match, dict) else {"event_key": match}
-        if all(_fits(patterns, event[field]) for field, patterns in fields.items()):
+        if _fits_rule(route["match"], event) and not (
+            "except" in route and _fits_rule(route["except"], event)
+        ):
             roles |= {name: roles.get(name, "optional") for name in route.get("optional", ())}
             roles |= dict.fromkeys(route.get("required", ()), "required")
     return roles
+
+
+def _fits_rule(rule: Any, event: dict[str, str]) -> bool:
+    fields = rule if isinstance(rule, dict) else {"event_key": rule}
+    return all(_fits(patterns, event[field]) for field, patterns in fields.items())
 
 
 def _fits(patterns: str | list[str], value: str) -> bool:

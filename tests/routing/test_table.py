@@ -30,13 +30,22 @@ def event(key: str = "a.gs.cert.1", **fields: str) -> Event:
     return Event(**named, event_key=key, body=b"")
 
 
-def route(name: str, required: str = "", optional: str = "", **match: str | Sequence[str]) -> Route:
+def route(
+    name: str,
+    required: str = "",
+    optional: str = "",
+    exception: Mapping[str, str | Sequence[str]] | None = None,
+    **match: str | Sequence[str],
+) -> Route:
     """A route whose targets are one letter each, and whose fields go without their `event_`."""
-    patterns = {
-        f"event_{field}": (given,) if isinstance(given, str) else tuple(given)
-        for field, given in match.items()
-    }
-    return Route(name, patterns, tuple(required), tuple(optional))
+    patterns, excepted = (
+        {
+            f"event_{field}": (given,) if isinstance(given, str) else tuple(given)
+            for field, given in rule.items()
+        }
+        for rule in (match, exception or {})
+    )
+    return Route(name, patterns, tuple(required), tuple(optional), excepted)
 
 
 def table(*routes: Route) -> RouteTable:
@@ -57,9 +66,14 @@ def letters(targets: Sequence[Target]) -> str:
 
 
 def naive_matches(route: Route, event: Event) -> bool:
+    excepted = route.exception and naive_fits(route.exception, event)
+    return naive_fits(route.match, event) and not excepted
+
+
+def naive_fits(rule: Mapping[str, Sequence[str]], event: Event) -> bool:
     return all(
         any(naive.matches(pattern, getattr(event, field)) for pattern in patterns)
-        for field, patterns in route.match.items()
+        for field, patterns in rule.items()
     )
 
 
@@ -76,7 +90,10 @@ def _routes(draw: st.DrawFn) -> list[Route]:
     patterns = draw(st.lists(_patterns, min_size=1, max_size=8))
     lists = st.lists(st.sampled_from(patterns), max_size=3).map(tuple)
     matches = st.dictionaries(st.sampled_from(FIELDS), lists, max_size=3)
-    drawn = draw(st.lists(st.tuples(matches, _targets, _targets), max_size=40))
+    long = st.fixed_dictionaries({"event_key": st.just(tuple(patterns * 9))})
+    none: dict[str, tuple[str, ...]] = {}
+    exceptions = st.just(none) | matches | long
+    drawn = draw(st.lists(st.tuples(matches, _targets, _targets, exceptions), max_size=40))
     return [Route(f"r{at:02}", *each) for at, each in enumerate(drawn)]
 
 
@@ -107,16 +124,60 @@ def test_explain_agrees_with_match(routes: list[Route], event: Event) -> None:
 
 @given(_routes(), _events)
 def test_explain_tells_the_truth_about_every_field(routes: list[Route], event: Event) -> None:
-    """`explain` shows the value of every field, and the first pattern that matches."""
+    """`explain` shows the value of every field, and the first pattern that matches; those of an
+    exception only if the event fits it."""
     for shown in RouteTable(routes, TARGETS).explain(event):
-        assert [each["field"] for each in shown.fields] == [
-            f for f in FIELDS if f in shown.route.match
-        ]
-        for each in shown.fields:
-            assert each["value"] == getattr(event, each["field"])
-            assert each["patterns"] == [*shown.route.match[each["field"]]]
-            fitting = [p for p in each["patterns"] if naive.matches(p, each["value"])]
-            assert each["pattern"] == (fitting[0] if fitting else None)
+        rules = [(shown.fields, shown.route.match)]
+        excepted = shown.route.exception and naive_fits(shown.route.exception, event)
+        assert bool(shown.exception) == bool(excepted)
+        for fields, rule in [
+            *rules,
+            *([(shown.exception, shown.route.exception)] * bool(excepted)),
+        ]:
+            assert [each["field"] for each in fields] == [f for f in FIELDS if f in rule]
+            for each in fields:
+                assert each["value"] == getattr(event, each["field"])
+                assert each["patterns"] == [*rule[each["field"]]]
+                fitting = [p for p in each["patterns"] if naive.matches(p, each["value"])]
+                assert each["pattern"] == (fitting[0] if fitting else None)
+
+
+@given(_routes(), st.lists(_events, max_size=5))
+def test_a_route_that_cannot_match_matches_nothing(
+    routes: list[Route], events: list[Event]
+) -> None:
+    """`can_match` is false only of routes that no event matches."""
+    made = RouteTable(routes, TARGETS)
+    void = {route.name for route in routes if not made.can_match(route)}
+    for each in events:
+        assert not void & {route.name for route in made.match(each).routes}
+
+
+@pytest.mark.parametrize(
+    ("match", "exception", "can"),
+    [
+        ({"key": "a.*"}, {}, True),
+        ({"key": "a.*"}, {"key": "*"}, False),
+        ({"key": "a.*"}, {"key": "a.*"}, False),
+        ({"key": "a.?.[bc].1"}, {"key": "a.*.1"}, False),
+        ({"key": ["a.b.*", "a.c.*"]}, {"key": ["a.c.*", "a.b*"]}, False),
+        ({"key": ["a.b.*", "b.*"]}, {"key": "a.*"}, True),
+        ({"key": "a.*"}, {"key": "a.*.b"}, True),
+        ({"key": "a.*"}, {"key": "a.?"}, True),
+        ({"key": "a.*", "type": "x"}, {"type": ["x", "y"]}, False),
+        ({"key": "a.*"}, {"type": "x"}, True),
+        ({"key": "a.*"}, {"key": "*", "type": "x"}, True),
+        ({"key": "a.*"}, {"key": "*", "type": "*"}, False),
+        # The router's own events fit only patterns that begin like their keys.
+        ({"key": "ebaas-router.*"}, {"key": "*"}, True),
+        ({"key": "ebaas-router.*"}, {"type": "*"}, True),
+        ({"key": "ebaas-router.target.*"}, {"key": "ebaas-router.*"}, False),
+    ],
+)
+def test_an_exception_can_leave_nothing(match: Any, exception: Any, can: bool) -> None:
+    """A route whose exception has all that it would match cannot match."""
+    made = table(route("one", "A", exception=exception, **match))
+    assert made.can_match(made.routes[0]) is can
 
 
 def test_every_matching_route_counts() -> None:
@@ -147,6 +208,28 @@ def test_a_target_that_some_route_requires_is_required_to_the_table() -> None:
     """One route that requires it is enough; a target without routes is optional."""
     shared = table(route("one", optional="AB"), route("two", "A", key="a.gs.*"))
     assert [shared.role_of(name) for name in "ABC"] == ["required", "optional", "optional"]
+
+
+def test_an_exception_stops_one_route() -> None:
+    """An event that fits a route's exception goes where other routes send it."""
+    routes = table(
+        route("all but tests", "A", exception={"topic": ["test", "demo"]}, key="a.*"),
+        route("but one", "B", exception={"topic": "gs", "status": "1"}, key="a.*"),
+    )
+    assert matching(routes, event()) == "all but tests"
+    assert matching(routes, event(status="2")) == "all but tests but one"
+    assert matching(routes, event(topic="demo")) == "but one"
+
+
+def test_one_long_exception_costs_little() -> None:
+    """A catch-all with thousands of exceptions tries few of them for an event."""
+    few, many = (
+        table(route("audit", "A", exception={"key": [f"a.{n}.*" for n in range(count)]}, key="*"))
+        for count in (10, 5_000)
+    )
+    assert matching(many, event("b.1.x.1")) == "audit"
+    assert matching(many, event("a.77.x.1")) == ""
+    assert _work(many, event("b.1.x.1")) <= _work(few, event("b.1.x.1")) + 30
 
 
 def test_every_field_has_to_match() -> None:
@@ -224,6 +307,16 @@ _SHAPES: Mapping[str, tuple[Callable[[int], Route], Event]] = {
         event(source="s7", topic="gs0"),
     ),
     "a list": (lambda n: route(f"r{n}", key=[f"a.{n}.*", f"b.{n}.*"], type="cert"), event("b.7.1")),
+    "exceptions": (
+        lambda n: route(f"r{n}", key=f"a.gs{n}.*", exception={"key": f"a.gs{n}.test.*"}),
+        event("a.gs7.cert.1"),
+    ),
+    "a long exception": (
+        lambda n: route(
+            f"r{n}", key=f"a.gs{n}.*", exception={"key": [f"*.{at}.x" for at in range(20)]}
+        ),
+        event("a.gs7.cert.1"),
+    ),
     "sets": (lambda n: route(f"r{n}", key=f"a.gs{n}.*.[34]"), event("a.gs7.cert.3")),
 }
 
@@ -339,7 +432,11 @@ def test_a_table_of_hundreds_agrees_with_the_naive_reading(seed: int) -> None:
 
     fields = ("event_source", "event_key")
     routes = [
-        Route(f"r{at:03}", {field: (pattern(),) for field in chance.sample(fields, 1 + at % 2)})
+        Route(
+            f"r{at:03}",
+            {field: (pattern(),) for field in chance.sample(fields, 1 + at % 2)},
+            exception={"event_key": (pattern(),)} if at % 3 == 0 else {},
+        )
         for at in range(400)
     ]
     made = table(*routes)
