@@ -7,7 +7,7 @@ from typing import Literal, TypedDict, final
 from router.config.loading import Config
 from router.model.errors import Refused
 from router.model.event import FIELDS, Event
-from router.routing.table import FieldMatch, RouteMatch, nearest_routes
+from router.routing.table import FieldMatch, nearest_routes
 
 #: The number of routes shown that do not match.
 NEAREST = 3
@@ -30,16 +30,19 @@ class ExplainedTarget(TypedDict):
     paused: bool
 
 
-class ExplainedRoute(TypedDict):
-    """A route that matches, or one of the nearest that do not."""
-
-    name: str
-    file: str
-    line: int
-    matched: bool
-    fields: list[FieldMatch]
-    #: The fields of its exception if that stops the event, else none.
-    exception: list[FieldMatch]
+#: A route that matches, or one of the nearest that do not. `except`, a keyword of Python's, has the
+#: fields of the exception that stops the event, if one does.
+ExplainedRoute = TypedDict(
+    "ExplainedRoute",
+    {
+        "name": str,
+        "file": str,
+        "line": int,
+        "matched": bool,
+        "fields": list[FieldMatch],
+        "except": list[FieldMatch],
+    },
+)
 
 
 @final
@@ -94,20 +97,18 @@ def explained(event: Event, config: Config, *, whole: bool) -> Explained:
             )
             for target in targets
         ],
-        routes=[_route(match) for match in (*matching, *others)],
+        routes=[
+            {
+                "name": match.route.name,
+                "file": match.route.file,
+                "line": match.route.line,
+                "matched": match.matched,
+                "fields": match.fields,
+                "except": match.exception,
+            }
+            for match in (*matching, *others)
+        ],
         left=len(routes) - len(matching) - len(others),
-    )
-
-
-def _route(match: RouteMatch) -> ExplainedRoute:
-    route = match.route
-    return ExplainedRoute(
-        name=route.name,
-        file=route.file,
-        line=route.line,
-        matched=match.matched,
-        fields=match.fields,
-        exception=match.exception,
     )
 
 
