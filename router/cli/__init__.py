@@ -1,8 +1,8 @@
 """The command line: finds the command, runs it, and turns an error into one line.
 
-A command is a module below this package with `HELP`, `configure(parser)` and `run(args) -> int`,
-which raises RouterError for an error that is one line. At its top it imports only what its help
-needs. The rest is imported by `run`, so that `--help` and `health` are quick.
+The command `pause` is `PAUSE`, its help, `configure_pause(parser)` and `run_pause(args) -> int`,
+which raises RouterError for an error that is one line. At its top a module imports only what the
+help needs. The rest is imported when the command runs, so that `--help` and `health` are quick.
 """
 
 from __future__ import annotations
@@ -10,42 +10,33 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
-    UNREAD,
-    USAGE,
-    Parser,
-    nearest_of,
-)
-from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say_lines
+from router.cli.options import Exit, Parser, nearest_of
+from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say
 from router.model.errors import RouterError, SettingInvalid, why_not
 
-#: Each command's module below this package, and its line in the list.
+#: The module of each command, and its line in the list.
 COMMANDS = {
     "serve": ("serve", "run the router"),
-    "demo": ("trying.demo", "run the router with stand-in targets and send it sample events"),
-    "check": ("routes.check", "check a routes.yaml: every fault at once, each with its line"),
-    "explain": ("routes.explain", "show which routes an event matches, why others don't, its plan"),
-    "test": ("routes.test", "run the cases of routes.test.yaml, and list routes that none tries"),
-    "diff": ("routes.diff", "show which plans change between two routes.yaml"),
-    "init": ("routes.init", "write a first routes.yaml, its tests and the editors' schemas"),
-    "send": ("trying.send", "play EBaaS: send an event, once or by its retry schedule"),
-    "receive": ("trying.receive", "play a business endpoint: answer to order, print what comes"),
-    "listen": ("trying.listen", "show a router's events as they come, and copy them to a URL"),
-    "probe": ("trying.probe", "check by real events whether an endpoint keeps the contract"),
-    "deliveries": ("deliveries", "list, show, replay, discard or restore unsettled deliveries"),
-    "pause": ("pause", "hold a target back for a while, with a reason and an end"),
-    "resume": ("resume", "end a pause of a target before its time"),
+    "demo": ("demo", "run the router with stand-in targets and send it sample events"),
+    "check": ("check", "check a routes.yaml: every fault at once, each with its line"),
+    "explain": ("explain", "show which routes an event matches, why others don't, its plan"),
+    "test": ("check", "run the cases of routes.test.yaml, and list routes that none tries"),
+    "diff": ("diff", "show which plans change between two routes.yaml"),
+    "init": ("init", "write a first routes.yaml, its tests and the editors' schemas"),
+    "send": ("send", "play EBaaS: send an event, once or by its retry schedule"),
+    "receive": ("receive", "play a business endpoint: answer to order, print what comes"),
+    "listen": ("listen", "show a router's events as they come, and copy them to a URL"),
+    "probe": ("probe", "check by real events whether an endpoint keeps the contract"),
+    "deliveries": ("deliveries", "list, replay, discard or restore unsettled deliveries"),
+    "pause": ("deliveries", "hold a target back for a while, with a reason and an end"),
+    "resume": ("deliveries", "end a pause of a target before its time"),
     "trace": ("trace", "show what became of an event, by any id of it"),
     "archive": ("archive", "list or export past events, or deliver them to a target again"),
-    "resend": ("trying.resend", "POST a copy of one past event to a URL of your own"),
+    "resend": ("listen", "POST a copy of one past event to a URL of your own"),
     "health": ("health", "ask a running router whether it is ready"),
     "status": ("status", "show the health of a running router, its targets and its nodes"),
 }
@@ -74,34 +65,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RouterError as error:
         for line in str(error).splitlines():
             note(line)
-        return USAGE if isinstance(error, SettingInvalid) else NOT_STARTED
+        return Exit.USAGE if isinstance(error, SettingInvalid) else Exit.NOT_STARTED
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     except BrokenPipeError:
         abandon_stdout()
-        return UNREAD
+        return Exit.UNREAD
     except OSError as error:
         if isinstance(error, PermissionError) and isinstance(error.filename, str):
             note(why_not(Path(error.filename), error))
-            return NOT_STARTED
+            return Exit.NOT_STARTED
         note(error.strerror or "the system refused")
         abandon_stdout()
-        return BAD
+        return Exit.BAD
     except UnicodeEncodeError:
         note("an argument is not UTF-8")
-        return USAGE
+        return Exit.USAGE
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
         from router.telemetry.log.foreign import place_of
 
         note(f"a fault of the router: {place_of(error)}")
-        return BAD
+        return Exit.BAD
     except BaseException as error:
         from asyncio import CancelledError
 
         # Ctrl-C while a runner of Python 3.11 starts.
         if not isinstance(error, CancelledError):
             raise
-        return INTERRUPTED
+        return Exit.INTERRUPTED
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -110,35 +101,33 @@ def _dispatch(arguments: Sequence[str]) -> int:
         name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
         print(_overview())
-        return GOOD
+        return Exit.GOOD
     if name == "--version":
-        say_lines(_version())
-        return GOOD
+        say(*_version())
+        return Exit.GOOD
     if name == "--completion":
-        from router.cli.completion import completion
-
-        say_lines(completion(rest))
-        return GOOD
+        say(*_completion(rest))
+        return Exit.GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
         raise SettingInvalid(f"{name!r} is not a command{near} See {NAME} --help")
     parser = Parser(name)
-    command = configured(name, parser)
+    run = configured(name, parser)
     try:
         args = parser.read(rest)
     except SystemExit:
         # argparse ends so after --help. For wrong arguments Parser raises SettingInvalid.
-        return GOOD
-    code: int = command.run(args)
-    return code
+        return Exit.GOOD
+    return run(args)
 
 
-def configured(name: str, parser: Parser) -> ModuleType:
-    """Return the module of a command; the parser gets its arguments and its help."""
-    command = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
-    command.HELP.apply(parser)
-    command.configure(parser)
-    return command
+def configured(name: str, parser: Parser) -> Callable[[argparse.Namespace], int]:
+    """Give the parser a command's arguments and help. Return the function that runs it."""
+    module: Any = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
+    getattr(module, name.upper()).apply(parser)
+    getattr(module, f"configure_{name}")(parser)
+    run: Callable[[argparse.Namespace], int] = getattr(module, f"run_{name}")
+    return run
 
 
 def _overview() -> str:
@@ -147,8 +136,8 @@ def _overview() -> str:
 
 
 def _version() -> Iterator[str]:
-    """Yield what a report of a fault should say of this installation: the router's own version
-    first, alone on its line."""
+    """Describe the installation for a report of a fault. The first line has the router's version
+    alone."""
     import platform
     import sqlite3
     from importlib.metadata import PackageNotFoundError, version
@@ -167,3 +156,26 @@ def _version() -> Iterator[str]:
     except PackageNotFoundError:
         psycopg = "not installed"
     yield f"SQLite {sqlite3.sqlite_version}, psycopg {psycopg}"
+
+
+def _completion(arguments: Sequence[str]) -> list[str]:
+    """Return the script for a shell's completion of commands, options and files. Raises
+    SettingInvalid for another shell."""
+    import shtab
+
+    shells = ("bash", "zsh", "fish")
+    if len(arguments) != 1 or arguments[0] not in shells:
+        raise SettingInvalid(f"--completion: for which shell? One of {', '.join(shells)}")
+    whole = argparse.ArgumentParser(NAME)
+    whole.add_argument("--version", action="store_true", help="print the version")
+    parser_class: Any = lambda prog, **_: Parser(prog.rpartition(" ")[2])  # noqa: E731
+    commands = whole.add_subparsers(parser_class=parser_class)
+    for name, (_, line) in COMMANDS.items():
+        parser = commands.add_parser(name, help=line)
+        configured(name, parser)
+        for action in (action for action in parser._actions if not action.choices):
+            words = {*str(action.metavar).split("|")}
+            if words & {"FILE", "PATH", "STORE", "DIR", "FOLDER"}:
+                is_file = words & {"FILE", "PATH", "STORE"}
+                action.complete = shtab.FILE if is_file else shtab.DIRECTORY
+    return shtab.complete(whole, arguments[0]).splitlines()

@@ -12,21 +12,11 @@ from functools import partial
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    Help,
-    add_option,
-    add_settings,
-    add_timeout,
-    parse_url,
-    read_setting,
-)
+from router.cli.options import Exit, Help, Parser, parse_url, read_setting
 from router.cli.printing import say
 from router.cli.remote import (
     RemoteProblem,
     add_ca,
-    context_of,
     no_response,
     own_url,
     refuse_local,
@@ -35,9 +25,9 @@ from router.cli.remote import (
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
 from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS
-from router.net.tls import Tls
+from router.net.tls import USUAL, Tls
 
-HELP = Help(
+HEALTH = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
     loaded, the store has been opened, and the router is not stopping. It says nothing about the
     business endpoints. Without options it asks where a `serve` with the same variables listens, by
@@ -48,19 +38,18 @@ HELP = Help(
         "ebaas-router health --url http://router.internal:8080",
         "ebaas-router health --url https://router.internal:8443 --ca ca.pem",
     ),
-    exit_codes={GOOD: "ready", BAD: "not ready, or not reachable"},
+    exit_codes={Exit.GOOD: "ready", Exit.BAD: "not ready, or not reachable"},
 )
 
 #: The largest response that is read, in bytes; the router's own are under 200.
 _MAX_RESPONSE = 64 * 1024
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure_health(parser: Parser) -> None:
     parse = partial(parse_url, like="http://127.0.0.1:8080")
-    add_option(parser, "--url", "URL", "the router's address, instead of --host and --port", parse)
-    add_timeout(parser, "the whole question", "2s")
-    add_settings(
-        parser,
+    parser.option("--url", "URL", "the router's address, instead of --host and --port", parse)
+    parser.timeout("the whole question", "2s")
+    parser.settings(
         host="the address where it listens",
         port="the port where it listens",
         tls_cert="ask by TLS, as the router that has this certificate wants it; the file is not "
@@ -69,9 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_ca(parser)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_health(args: argparse.Namespace) -> int:
     if args.url is None:
-        if args.ca is not None:
+        if args.ca is not USUAL:
             raise SettingInvalid("--ca is for a router that --url names")
         is_tls = read_setting(args, "tls_cert") is not None
         url = own_url(args, "host", "port", "https" if is_tls else "http")
@@ -79,15 +68,15 @@ def run(args: argparse.Namespace) -> int:
         context = Tls.of(verify=False).trust if is_tls else None
     else:
         refuse_local(args)
-        url, context = args.url, context_of(args.url, args)
+        url, context = args.url, args.ca.trust
     try:
         status, body = _response(url, args.timeout, context)
     except RemoteProblem as error:
         say(f"not reachable: {error}")
-        return BAD
+        return Exit.BAD
     why = _why_not_ready(url, status, body)
     say(f"not ready: {why}" if why else "ready")
-    return BAD if why else GOOD
+    return Exit.BAD if why else Exit.GOOD
 
 
 def _why_not_ready(url: str, status: int, body: bytes) -> str:

@@ -7,20 +7,11 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from router.cli.options import (
-    GOOD,
-    NOT_STARTED,
-    Help,
-    Parser,
-    add_settings,
-    read_settings,
-    serve_command,
-)
+from router.cli.options import Exit, Help, Parser, read_settings, serve_command
 from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings, settings_from
 from router.net.listening import take_inherited
 
@@ -31,10 +22,9 @@ if TYPE_CHECKING:
     from router.net.listening import Inherited
     from router.net.tls import ListenerTls
     from router.process.running import Service
-    from router.process.server import Notifier, Server
-    from router.telemetry.log import Log
+    from router.process.server import Server
 
-HELP = Help(
+SERVE = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
     its key, and replies 000 when every required one has acknowledged it. Writes one log line per
     event to stdout. An edit of routes.yaml is taken within seconds, or at once on SIGHUP, if it is
@@ -48,9 +38,9 @@ HELP = Help(
         "EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000",
     ),
     exit_codes={
-        GOOD: "stopped by a signal",
-        NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port, a certificate "
-        "that can't be used",
+        Exit.GOOD: "stopped by a signal",
+        Exit.NOT_STARTED: "could not start: a broken routes.yaml or schema, a taken port, an "
+        "unusable certificate",
     },
 )
 
@@ -65,22 +55,22 @@ _FIRST = (
 _STORE_FILES = 16
 
 
-def configure(parser: Parser) -> None:
+def configure_serve(parser: Parser) -> None:
     parser.removed = REMOVED_OPTIONS
-    add_settings(parser, *_FIRST)
-    rest = parser.add_argument_group("further options")
-    add_settings(rest, *(name for name in SETTINGS if name not in _FIRST))
+    parser.settings(*_FIRST)
+    rest = parser.group("further options")
+    rest.settings(*(name for name in SETTINGS if name not in _FIRST))
     # For a search of the console, which `serve` starts as a process of its own.
     parser.add_argument("--as-search", action="store_true", help=argparse.SUPPRESS)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_serve(args: argparse.Namespace) -> int:
     if args.as_search:
         from router.ops.searching import search
 
         # Without the notes of read_settings: its parent has made them.
         search(settings_from(os.environ, vars(args)))
-        return GOOD
+        return Exit.GOOD
     _end_on_early_signals()
     inherited = take_inherited(os.environ)
     settings = _at(read_settings(args), inherited)
@@ -102,7 +92,7 @@ def _end_on_early_signals() -> None:
     off an import or C code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: os._exit(GOOD))
+            signal.signal(number, lambda *_: os._exit(Exit.GOOD))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -112,8 +102,12 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
     from router.net.tls import listener_tls, listener_warnings, pair_of
     from router.process import running
     from router.process.server import Notifier, ops_services
+    from router.store.opening import kind_of
+    from router.telemetry.log import Log
+    from router.telemetry.log.foreign import take_library_lines
 
-    log = _log(settings)
+    log = Log(format=settings.log_format)
+    take_library_lines(log)
     app = App.loaded(settings, log)
     config = app.reload.config_state.config
     pair = pair_of(settings.tls_cert, settings.tls_key)
@@ -124,23 +118,31 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
     watches: list[Service] = []
     if pair and tls:
         read = partial(listener_tls, pair)
-        watches.append(running.Watch("--tls-cert", tls, read, partial(_renew, server), log))
+        renew = lambda new: server.renew(new.context)  # noqa: E731
+        watches.append(running.Watch("--tls-cert", tls, read, renew, log))
     key = app.identity.ops_key
     ops, ops_url = ops_services(settings, search, app.insight, log, key, inherited.ops)
     app.identity.ops_url = ops_url
     notifier = Notifier(os.environ)
 
+    def reload() -> None:
+        notifier.reloading()
+        app.reload.ask()
+
     async def announce() -> None:
         app.reload.on_look = notifier.reloaded
-        _reload_on_hang_up(app.reload.ask, notifier)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
         for problem in warnings:
             log.warning("config", problem=problem)
-        log.info("serving", url=url, **_facts(settings, config, ops_url))
+        kind, where = kind_of(settings.store)
+        facts = {"routes": len(config.table.routes), "targets": len(config.table.targets)}
+        ops_at = {"ops": ops_url} if ops_url else {}
+        log.info("serving", url=url, **facts, config=config.hash, store=where or kind, **ops_at)
         notifier.ready(url)
 
     running.run(*ops, *watches, server, notifier, then=announce)
     log.info("stopped")
-    return GOOD
+    return Exit.GOOD
 
 
 def _server(
@@ -169,19 +171,6 @@ def _server(
     return server
 
 
-def _renew(server: Server, tls: ListenerTls) -> None:
-    server.renew(tls.context)
-
-
-def _log(settings: Settings) -> Log:
-    from router.telemetry.log import Log
-    from router.telemetry.log.foreign import take_library_lines
-
-    log = Log(format=settings.log_format)
-    take_library_lines(log)
-    return log
-
-
 def _limits(settings: Settings, config: Config, warnings: list[str]) -> Limits:
     """Return what callers may use up. If the system allows too little, add a warning. Raises
     StartFailed."""
@@ -199,25 +188,3 @@ def _limits(settings: Settings, config: Config, warnings: list[str]) -> Limits:
     memory = memory_note(memory_limit(), settings.max_requests, MAX_BODY)
     warnings += filter(None, [callers.note, memory])
     return replace(limits, connections=callers.connections, reserve=callers.reserve)
-
-
-def _facts(settings: Settings, config: Config, ops_url: str) -> dict[str, Any]:
-    """Return the fields of the line `serving`; the store is as /status has it."""
-    from router.store.opening import kind_of
-
-    kind, where = kind_of(settings.store)
-    return {
-        "routes": len(config.table.routes),
-        "targets": len(config.table.targets),
-        "config": config.hash,
-        "store": where or kind,
-        **({"ops": ops_url} if ops_url else {}),
-    }
-
-
-def _reload_on_hang_up(reload: Callable[[], None], notifier: Notifier) -> None:
-    def handle() -> None:
-        notifier.reloading()
-        reload()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle)

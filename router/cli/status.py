@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from router.cli.columns import age, clipped, columns, counted, seconds
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, Parser, add_format, add_timeout
-from router.cli.printing import note, say_as
+from router.cli.options import Exit, Help, Parser
+from router.cli.printing import age, clipped, columns, counted, note, say_as, seconds
 from router.cli.remote import Remote, RemoteProblem, add_remote, add_store, opened
 from router.contract.replies import why_failed
 from router.model.errors import StartFailed
 
-HELP = Help(
+STATUS = Help(
     about="""Asks the router that runs on this machine, or the one at --url. Prints what is wrong,
     and a line for each target, the worst first: since when it fails, attempts in flight and their
     limit, deliveries that wait for a retry, dead letters, and why the last attempt failed. If
@@ -32,9 +31,9 @@ HELP = Help(
         "ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'",
     ),
     exit_codes={
-        GOOD: "all is well",
-        BAD: "something is wrong, or it is not reachable; a node is gone, not ready, or differs",
-        NOT_STARTED: "the token's file or the store can't be used",
+        Exit.GOOD: "all is well",
+        Exit.BAD: "something is wrong; it is not reachable; a node is gone, not ready, or differs",
+        Exit.NOT_STARTED: "the token's file or the store can't be used",
     },
 )
 
@@ -52,14 +51,14 @@ _WORDS = {"well": "healthy", "unused": "idle"}
 Json = Mapping[str, Any]
 
 
-def configure(parser: Parser) -> None:
+def configure_status(parser: Parser) -> None:
     add_store(parser)
     add_remote(parser)
-    add_timeout(parser, "the whole question", "5s")
-    add_format(parser)
+    parser.timeout("the whole question", "5s")
+    parser.format()
 
 
-def run(args: argparse.Namespace) -> int:
+def run_status(args: argparse.Namespace) -> int:
     try:
         with opened(args, timeout=args.timeout, must_run=args.store is None) as router:
             status, nodes = _ask(router)
@@ -67,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
             lines, table = [*_format_status(status, cells)], [*_format_nodes(nodes)]
     except RemoteProblem as error:
         note(str(error))
-        return BAD
+        return Exit.BAD
     gap = [""] if lines and table else []
     say_as(args.format, [{**status, "nodes": nodes}], [*lines, *gap, *table])
     is_well = status.get("status", "ok") == "ok" and not any(_wrong(node, nodes) for node in nodes)
-    return GOOD if is_well else BAD
+    return Exit.GOOD if is_well else Exit.BAD
 
 
 def _ask(router: Remote) -> tuple[dict[str, Any], list[Any]]:

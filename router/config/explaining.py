@@ -21,13 +21,16 @@ class ExplainedPlan(TypedDict):
 
 
 class ExplainedTarget(TypedDict):
-    """A target of the plan, and the names of the routes that name it: with `optional_by` also where
-    another route requires it."""
+    """A target of the plan, the names of the routes that name it, with `optional_by` also where
+    another route requires it, and the queue's schedule for it."""
 
     name: str
     required_by: list[str]
     optional_by: list[str]
     paused: bool
+    #: While it is optional: the most retries, and the seconds from the first attempt to the last.
+    retries: int
+    seconds: float
 
 
 #: A route that matches, or one of the nearest that do not. `except`, a keyword of Python's, has the
@@ -94,6 +97,8 @@ def explained(event: Event, config: Config, *, whole: bool) -> Explained:
                 required_by=[one.name for one in plan.routes if target.name in one.required],
                 optional_by=[one.name for one in plan.routes if target.name in one.optional],
                 paused=target.paused,
+                retries=config.queue_of(target.name).retries,
+                seconds=config.queue_of(target.name).total(),
             )
             for target in targets
         ],

