@@ -269,7 +269,7 @@ class _Checked(NamedTuple):
         """Format the total of each schedule of the queue, and the targets that have it."""
         for schedule, names in self.routes.value.schedules().items() if self.routes.value else ():
             total = format_retries(schedule.retries, schedule.total())
-            yield f"  {few(names)}, while optional: {total}, then a dead letter"
+            yield f"  {few(names)} (optional): {total}, then a dead letter"
 
     def as_json(self) -> dict[str, Any]:
         config = self.routes.value

@@ -57,11 +57,11 @@ def test_a_good_file(tmp_path: Path) -> None:
     result = check(tmp_path, GOOD)
     assert (result.code, result.err) == (0, "")
     assert result.lines[0].startswith("routes.yaml is good: 1 route, 2 targets; ")
-    total = "  audit, while optional: 20 retries over 14h 6m, then a dead letter"
+    total = "  audit (optional): 20 retries over 14h 6m, then a dead letter"
     assert result.lines[1:] == [total]
     queue = "version: 1\ndefaults: {queue: {retries: 4}}\nqueue: {waits: [1s, 10s]}"
     result = check(tmp_path, GOOD.replace("version: 1", queue))
-    assert result.lines[1:] == ["  audit, while optional: 4 retries over 31s, then a dead letter"]
+    assert result.lines[1:] == ["  audit (optional): 4 retries over 31s, then a dead letter"]
 
 
 def test_every_fault_in_the_files_order(tmp_path: Path) -> None:
