@@ -298,7 +298,7 @@ SETTINGS = {
     declared.name: Setting(declared.name, **declared.metadata) for declared in fields(Settings)
 }
 
-#: Options that `serve` had in earlier versions, and what replaces each.
+#: Options that `serve` had in earlier versions, and their replacements.
 REMOVED_OPTIONS = {
     "--keep-alive": "an idle connection stays open for 620 s",
     "--log-changes": "the log always has an event's first 20 changes",
@@ -327,4 +327,4 @@ def settings_from(environ: Mapping[str, str], given: Mapping[str, str | None]) -
         variable = VARIABLE_PREFIX + option.strip("-").replace("-", "_").upper()
         if environ.get(variable):
             raise SettingInvalid(f"{variable} is not a setting any more: {instead}")
-    return Settings(**{name: each.value(environ, given) for name, each in SETTINGS.items()})
+    return Settings(**{name: one.value(environ, given) for name, one in SETTINGS.items()})

@@ -184,7 +184,7 @@ def _fate(given: dict[str, Any], event: dict[str, str]) -> Any:
 
 
 def _moves(group: Any) -> dict[str, Any]:
-    return {each["name"]: (each["before"], each["after"]) for each in group["targets"]}
+    return {move["name"]: (move["before"], move["after"]) for move in group["targets"]}
 
 
 def _difference(old: Any, new: Any, event: dict[str, str]) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def test_the_running_router_agrees(given: dict[str, Any], events: list[dict[str,
     expected = [[event[name] for name in FIELDS] for event in events]
     assert sorted([line[name] for name in FIELDS] for line in lines) == sorted(expected)
     for line in lines:
-        roles = {name: each["as"] for name, each in line.get("targets", {}).items()}
+        roles = {name: target["as"] for name, target in line.get("targets", {}).items()}
         assert roles == naive_plan(given, {name: line[name] for name in FIELDS})
 
 

@@ -179,10 +179,10 @@ def test_a_secret_that_everybody_can_read_is_warned_about(
     secret.chmod(file)
     tmp_path.chmod(folder)
     loaded = parse(document({"headers": {"x-token": "${file:token}"}}), tmp_path)
-    found = [str(each) for each in loaded.warnings if "everybody" in str(each)]
-    assert len(found) == warned
-    assert CANARY not in "".join(found)
-    assert all("targets.ledger.headers" in each for each in found)
+    warnings = [str(problem) for problem in loaded.warnings if "everybody" in str(problem)]
+    assert len(warnings) == warned
+    assert CANARY not in "".join(warnings)
+    assert all("targets.ledger.headers" in warning for warning in warnings)
 
 
 def test_no_value_is_shown(secrets: Path) -> None:
@@ -372,7 +372,7 @@ def test_hash_is_of_what_is_in_force(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("2")
     hashes.append(parse(text, tmp_path, A="1").hash)
     assert len(set(hashes)) == 4
-    assert all(re.fullmatch("[0-9a-f]{64}", each) for each in hashes)
+    assert all(re.fullmatch("[0-9a-f]{64}", text) for text in hashes)
 
 
 # Warnings. Each has a golden file; these are the borders.
@@ -454,7 +454,7 @@ def test_a_configuration_is_no_cycle(no_collections: None, match: str) -> None:
     """Reference counts free it, and so a refused one: collections are not needed."""
 
     def parts() -> int:
-        return sum(isinstance(each, Config | Route | Target) for each in gc.get_objects())
+        return sum(isinstance(one, Config | Route | Target) for one in gc.get_objects())
 
     before = parts()
     with contextlib.suppress(ConfigInvalid):

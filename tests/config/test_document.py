@@ -46,7 +46,7 @@ def value(tree: Tree | Node) -> Any:
         case ListNode():
             return [value(item) for item in node.value]
         case MapNode():
-            return {key.value: value(each) for key, each in node.value}
+            return {key.value: value(below) for key, below in node.value}
 
 
 def places(tree: Tree | Node) -> Iterator[tuple[str, int, int]]:
@@ -62,7 +62,7 @@ def places(tree: Tree | Node) -> Iterator[tuple[str, int, int]]:
     if isinstance(node, ListNode):
         children = node.value
     elif isinstance(node, MapNode):
-        children = [each for entry in node.value for each in entry]
+        children = [one for entry in node.value for one in entry]
     for child in children:
         yield from places(child)
 
@@ -136,17 +136,22 @@ def test_all_at_once() -> None:
 
 def test_faults_can_be_collected() -> None:
     """A caller with a collection gets the tree in spite of such faults, and adds its own."""
-    found = Problems("f.yaml")
-    assert value(parse_document("a: 1\na: 2\n", "f.yaml", found)) == {"a": "2"}
-    assert [problem.message for problem in found.in_order()] == [
+    problems = Problems("f.yaml")
+    assert value(parse_document("a: 1\na: 2\n", "f.yaml", problems)) == {"a": "2"}
+    assert [problem.message for problem in problems.in_order()] == [
         "the key is here twice, first in line 1"
     ]
 
 
 def test_every_tab_and_control_character() -> None:
     """Every line with a tab and every control character is named, before any syntax error."""
-    found = refusal("a:\tb\n\tc: [\nd: \x07\n# a\ttab in a comment\ne: \x85")
-    assert [(problem.line, problem.column) for problem in found] == [(1, 3), (2, 1), (3, 4), (5, 4)]
+    problems = refusal("a:\tb\n\tc: [\nd: \x07\n# a\ttab in a comment\ne: \x85")
+    assert [(problem.line, problem.column) for problem in problems] == [
+        (1, 3),
+        (2, 1),
+        (3, 4),
+        (5, 4),
+    ]
 
 
 @pytest.mark.parametrize("surrogate", [0xD800, 0xDFFF])

@@ -101,11 +101,11 @@ NEAR = ['"', "'", "[", "{", "x", ": x", "*", "&a", "- ", "\t", "，", "|", "---"
 
 def damaged() -> Iterator[str]:
     """Iterate over texts with one fault at one of the secrets."""
-    for found in re.finditer(r"\bS\b", FULL):
-        before, after = FULL[: found.start()], FULL[found.end() :]
+    for match in re.finditer(r"\bS\b", FULL):
+        before, after = FULL[: match.start()], FULL[match.end() :]
         for instead in INSTEAD:
             yield before + instead + after
-        begin, end = before.rfind("\n") + 1, found.end() + after.index("\n")
+        begin, end = before.rfind("\n") + 1, match.end() + after.index("\n")
         for pattern, into in LINES:
             line = re.sub(pattern, into, FULL[begin:end], count=1)
             yield FULL[:begin] + line + FULL[end:]
@@ -127,7 +127,7 @@ def output(content: bytes) -> str:
         problems = loading.parse(content, "f", {}, None).warnings
     except ConfigInvalid as error:
         problems = error.problems
-    return "\n".join(text for each in problems for text in (str(each), repr(asdict(each))))
+    return "\n".join(text for problem in problems for text in (str(problem), repr(asdict(problem))))
 
 
 @pytest.mark.parametrize("part", PART)

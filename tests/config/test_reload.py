@@ -76,13 +76,13 @@ class Serving:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(json.JSONDecodeError):
-                found = [
+                lines = [
                     line
                     for line in self.lines
                     if line["happening"] == happening and line.get("result", "") == result
                 ]
-                if len(found) >= count:
-                    return found[count - 1]
+                if len(lines) >= count:
+                    return lines[count - 1]
             time.sleep(0.01)
         raise AssertionError(f"no line {happening} {result}: {self._log.read_text()}")
 
@@ -125,9 +125,9 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
         return started[-1]
 
     yield start
-    for each in started:
-        each.process.terminate()
-        each.process.wait(PATIENCE)
+    for serving in started:
+        serving.process.terminate()
+        serving.process.wait(PATIENCE)
 
 
 def rename(file: Path, text: str) -> None:

@@ -94,7 +94,7 @@ def _routes(draw: st.DrawFn) -> list[Route]:
     none: dict[str, tuple[str, ...]] = {}
     exceptions = st.just(none) | matches | long
     drawn = draw(st.lists(st.tuples(matches, _targets, _targets, exceptions), max_size=40))
-    return [Route(f"r{at:02}", *each) for at, each in enumerate(drawn)]
+    return [Route(f"r{at:02}", *values) for at, values in enumerate(drawn)]
 
 
 @given(_routes(), st.lists(_events, min_size=1, max_size=5))
@@ -118,8 +118,8 @@ def test_explain_agrees_with_match(routes: list[Route], event: Event) -> None:
     """The same plan, by the same routes."""
     made = RouteTable(routes, TARGETS)
     explained = made.explain(event)
-    assert [each.route for each in explained] == list(made.routes)
-    assert tuple(each.route for each in explained if each.matched) == made.match(event).routes
+    assert [shown.route for shown in explained] == list(made.routes)
+    assert tuple(shown.route for shown in explained if shown.matched) == made.match(event).routes
 
 
 @given(_routes(), _events)
@@ -134,7 +134,7 @@ def test_explain_tells_the_truth_about_every_field(routes: list[Route], event: E
             *rules,
             *([(shown.exception, shown.route.exception)] * bool(excepted)),
         ]:
-            assert [each["field"] for each in fields] == [f for f in FIELDS if f in rule]
+            assert [one["field"] for one in fields] == [f for f in FIELDS if f in rule]
             for each in fields:
                 assert each["value"] == getattr(event, each["field"])
                 assert each["patterns"] == [*rule[each["field"]]]
@@ -190,7 +190,7 @@ def test_every_matching_route_counts() -> None:
     plan = routes.match(event())
     assert letters(plan.required) == "ABC"
     assert letters(plan.optional) == "DE"
-    assert [each.name for each in plan.routes] == ["certificates", "under gs"]
+    assert [one.name for one in plan.routes] == ["certificates", "under gs"]
 
 
 def test_required_wins() -> None:
@@ -397,7 +397,7 @@ def test_a_table_cannot_be_changed() -> None:
     targets = dict(TARGETS)
     routes = RouteTable([route("two", required="A", key="*"), route("one")], targets)
     targets.clear()
-    assert [each.name for each in routes.routes] == ["one", "two"]
+    assert [one.name for one in routes.routes] == ["one", "two"]
     assert routes.targets == TARGETS
     with pytest.raises(TypeError):
         routes.targets["A"] = TARGETS["B"]  # type: ignore[index]
