@@ -174,63 +174,41 @@ def test_sighup_takes_it_at_once_and_answers_when_nothing_changed(
 def test_a_bad_edit_changes_nothing_and_a_good_one_recovers(
     tmp_path: Path, serving: Callable[..., Serving]
 ) -> None:
-    """A bad file is refused with its problems and the hash still in force; a good one is taken."""
-    router = serving()
+    """A bad file is refused with its problems and the hash still in force, and so is a removed one;
+    a good one is taken."""
+    router, file = serving(), tmp_path / "routes.yaml"
     in_force = router.line("serving")["config"]
-    (tmp_path / "routes.yaml").write_text(table("two").replace('["nobody"]', '["nobdy"]'))
+    file.write_text(table("two").replace('["nobody"]', '["nobdy"]'))
     refused = router.line("reload", "refused")
     assert refused["still"] == in_force
     assert "did you mean 'nobody'?" in refused["problems"][0]
+    file.unlink()
+    problem = router.line("reload", "refused", 2)["problems"][0]
+    assert problem.startswith(f"{file}: can't be read")
     assert router.matches("one")
-    (tmp_path / "routes.yaml").write_text(table("one"))
+    file.write_text(table("one"))
     assert router.line("reload", "unchanged")["config"] == in_force
-    (tmp_path / "routes.yaml").write_text(table("two"))
+    file.write_text(table("two"))
     router.line("reload", "taken")
     assert router.matches("two")
 
 
-def test_a_file_that_goes_and_comes_back(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """A removed file is refused, not an empty configuration; back again, it is taken."""
-    router = serving()
-    (tmp_path / "routes.yaml").unlink()
-    problem = router.line("reload", "refused")["problems"][0]
-    assert problem.startswith(f"{tmp_path / 'routes.yaml'}: can't be read")
-    assert router.matches("one")
-    (tmp_path / "routes.yaml").write_text(table("two"))
-    router.line("reload", "taken")
-    assert router.matches("two")
-
-
-def test_two_configmap_swaps_in_a_row(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """The way Kubernetes swaps a ConfigMap, a symlinked folder renamed, is seen each time."""
-    for number, match in enumerate(("one", "two", "three")):
-        (tmp_path / f"..{number}").mkdir()
-        (tmp_path / f"..{number}" / "routes.yaml").write_text(table(match))
-    (tmp_path / "..data").symlink_to("..0")
-    (tmp_path / "routes.yaml").symlink_to("..data/routes.yaml")
-    router = serving()
-    for number, match in ((1, "two"), (2, "three")):
-        (tmp_path / "..tmp").symlink_to(f"..{number}")
-        (tmp_path / "..tmp").rename(tmp_path / "..data")
-        router.line("reload", "taken", number)
-        assert router.matches(match)
-
-
-def test_a_folder_in_a_projected_volume(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """Kubelet swaps all keys of a folder at once, as git-sync does; its own names are left out."""
+def test_swaps_of_a_projected_volume(tmp_path: Path, serving: Callable[..., Serving]) -> None:
+    """Kubelet swaps a ConfigMap by renaming a link, as git-sync does. Each swap is seen, also two
+    in a row, and kubelet's own names are left out."""
     volume = tmp_path / "volume"
-    for number, match in enumerate(("one", "two")):
+    for number, match in enumerate(("one", "two", "three")):
         written(team(match), volume / f"..{number}")
     (volume / "..data").symlink_to("..0")
     for name in ("routes.yaml", "routes.d"):
         (volume / name).symlink_to(f"..data/{name}")
     router = serving(config=volume)
-    assert router.matches("one")
-    (volume / "..tmp").symlink_to("..1")
-    (volume / "..tmp").rename(volume / "..data")
-    changed = router.line("reload", "taken")["files_changed"]
-    assert changed == [f"{volume}/routes.d/certs.yaml"]
-    assert router.matches("two")
+    for number, match in ((1, "two"), (2, "three")):
+        (volume / "..tmp").symlink_to(f"..{number}")
+        (volume / "..tmp").rename(volume / "..data")
+        changed = router.line("reload", "taken", number)["files_changed"]
+        assert changed == [f"{volume}/routes.d/certs.yaml"]
+        assert router.matches(match)
 
 
 def test_one_teams_typo_stops_no_other(tmp_path: Path, serving: Callable[..., Serving]) -> None:
