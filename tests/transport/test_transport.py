@@ -544,7 +544,8 @@ async def test_there_are_no_more_connections_than_posts_at_a_time(engine: Engine
 async def test_cancelling_at_any_moment_closes_the_connection(
     engine: Engine, tls: ssl.SSLContext | None
 ) -> None:
-    """A post cancelled after any number of the loop's turns leaves nothing open."""
+    """A post cancelled after any number of the loop's turns leaves nothing open, whether itself is
+    cancelled or the task that waits for it."""
     async with hostile("answers", tls=tls) as target:
         cancelled, turns = True, 0
         while cancelled:
@@ -552,24 +553,31 @@ async def test_cancelling_at_any_moment_closes_the_connection(
                 if cancelled := await _cancelled_after(turns, pool):
                     await until(lambda: target.open == 0)
                 assert isinstance(await post(pool), Answer)
-                await _cancelled_after(turns, pool)
+                await _cancelled_after(turns, pool, itself=False)
                 assert isinstance(await post(pool), Answer)
             await until(lambda: target.open == 0)
             turns += 1
     assert turns > 3
 
 
-async def _cancelled_after(turns: int, pool: Pool) -> bool:
-    """Cancel a post after so many turns; return whether it was still in flight."""
+async def _cancelled_after(turns: int, pool: Pool, *, itself: bool = True) -> bool:
+    """Cancel a post, or who waits for it, after so many turns; return whether it was in flight."""
     results: list[Answer | Failure] = []
+    ends: list[BaseException | None] = []
     posting = pool.post(lines_of(HEADERS), BODY, LONG, results.append)
-    for _ in range(turns):
+    posting.listen(lambda over: ends.append(over.error))
+    waiting = asyncio.ensure_future(posting)
+    for _ in range(turns if itself else turns + 1):  # a task that has not begun does not wait
         await asyncio.sleep(0)
-    posting.cancel()
-    await until(lambda: results != [])
-    await until(lambda: posting.is_over)
-    assert len(results) == 1
-    return isinstance(results[0], Failure)
+    (posting if itself else waiting).cancel()
+    async with asyncio.timeout(LONG / 2):
+        await asyncio.wait([waiting])
+        await until(lambda: results != [])
+    assert posting.is_over
+    assert (len(results), len(ends)) == (1, 1)
+    was_in_flight = isinstance(results[0], Failure)
+    assert not was_in_flight or isinstance(ends[0], asyncio.CancelledError)
+    return was_in_flight
 
 
 # The end.
