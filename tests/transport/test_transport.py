@@ -516,11 +516,15 @@ async def test_what_may_have_been_delivered_is_not_sent_again(engine: Engine) ->
 async def test_an_idle_connection_is_not_kept_for_long(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After KEEP_ALIVE it is closed, not used."""
+    """After KEEP_ALIVE it is closed, not used. Connections of a burst are not kept by the requests
+    that follow one at a time: those take the connection that was used last."""
     monkeypatch.setattr(sys.modules[engine.__module__], "KEEP_ALIVE", 0.05)
     async with hostile("answers") as target, opened(engine, target.url) as pool:
         await asyncio.gather(*(post(pool) for _ in range(4)))
-        assert target.open > 0
+        assert target.accepted == 4
+        async with asyncio.timeout(LONG):
+            while target.open > 1:
+                await post(pool)
         await asyncio.sleep(0.1)
         accepted = target.accepted
         await post(pool)
