@@ -344,13 +344,14 @@ def test_a_key_that_has_every_literal_is_not_matched_at_once() -> None:
     assert alike.match_at_once(short) is None
 
 
-@given(st.integers(0, 40))
+@given(st.integers(0, 40) | st.integers(1000, 1100))
 def test_what_is_matched_at_once_is_matched_as_ever(size: int) -> None:
-    """`match_at_once` agrees with `match`."""
+    """`match_at_once` agrees with `match`, unless the fields have more than 1024 characters."""
     routes = table(*(route(f"r{n}", "A", key=f"a.{n}*") for n in range(40)))
-    assert routes.match_at_once(event(f"a.{size}")) == table(*routes.routes).match(
-        event(f"a.{size}")
-    )
+    asked = event(f"a.{size:x<{size}}")
+    is_short = len("agscert1") + len(asked.event_key) <= 1024
+    expected = table(*routes.routes).match(asked) if is_short else None
+    assert routes.match_at_once(asked) == expected
 
 
 def test_a_table_cannot_be_changed() -> None:

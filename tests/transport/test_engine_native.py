@@ -81,7 +81,8 @@ async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
     assert peak < 10_000_000
 
 
-async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
+@pytest.mark.parametrize("status", ["200 OK", "202 Accepted", "299 Odd"])
+async def test_an_early_acknowledgement_waits_for_the_last_byte(status: str) -> None:
     """A target that acknowledges before it reads gets the whole request, even one so short that it
     was handed over at once."""
     loop = asyncio.get_running_loop()
@@ -90,13 +91,13 @@ async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
         await loop.create_connection(lambda: connection, sock=ours)
         coming = Posted(as_it_came, b"", b" " * 60_000, loop.time() + LONG)
         connection.begin(coming)
-        await loop.sock_sendall(target, answer(YES))
+        await loop.sock_sendall(target, answer(YES, status=status))
         await until(lambda: connection._incoming is not None)
         assert not coming.is_over
         size = 0
         while size < 60_000:
             size += len(await loop.sock_recv(target, 65536))
-        assert await asyncio.wait_for(coming, LONG) == Answer(200, YES)
+        assert await asyncio.wait_for(coming, LONG) == Answer(int(status[:3]), YES)
         assert connection.is_idle
         connection.close()
 
