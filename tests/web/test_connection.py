@@ -23,7 +23,18 @@ from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, sp
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
+from tests.support.wire import (
+    PROBE,
+    Answer,
+    Line,
+    Running,
+    answer_on,
+    chunk,
+    chunked,
+    head,
+    post,
+    running,
+)
 
 #: Deadlines that pass within a test.
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
@@ -418,6 +429,15 @@ def test_a_request_that_comes_while_another_is_answered_is_not_served() -> None:
     with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
         line.say(post(), SMUGGLED, SMUGGLED, pause=0.05)
         assert [answer.status for answer in line.receive_all()] == [200]
+
+
+def test_blank_lines_that_come_while_a_request_is_answered_are_ignored() -> None:
+    """In whatever pieces they come, they are no request: the connection stays."""
+    with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
+        line.say(post(), b"\r", b"\n\r", b"\n", pause=0.03)
+        assert answer_on(line).status == 200
+        line.say(PROBE)
+        assert answer_on(line).status == 200
         assert [event.body for event in router.events] == [SAMPLE]
 
 
