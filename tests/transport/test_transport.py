@@ -548,8 +548,7 @@ async def test_there_are_no_more_connections_than_posts_at_a_time(engine: Engine
 async def test_cancelling_at_any_moment_closes_the_connection(
     engine: Engine, tls: ssl.SSLContext | None
 ) -> None:
-    """A post cancelled after any number of the loop's turns leaves nothing open, whether itself is
-    cancelled or the task that waits for it."""
+    """A post cancelled after any number of the loop's turns leaves nothing open."""
     async with hostile("answers", tls=tls) as target:
         cancelled, turns = True, 0
         while cancelled:
@@ -557,31 +556,45 @@ async def test_cancelling_at_any_moment_closes_the_connection(
                 if cancelled := await _cancelled_after(turns, pool):
                     await until(lambda: target.open == 0)
                 assert isinstance(await post(pool), Answer)
-                await _cancelled_after(turns, pool, itself=False)
+                await _cancelled_after(turns, pool)
                 assert isinstance(await post(pool), Answer)
             await until(lambda: target.open == 0)
             turns += 1
     assert turns > 3
 
 
-async def _cancelled_after(turns: int, pool: Pool, *, itself: bool = True) -> bool:
-    """Cancel a post, or who waits for it, after so many turns; return whether it was in flight."""
+async def _cancelled_after(turns: int, pool: Pool) -> bool:
+    """Cancel a post after so many turns; return whether it was still in flight."""
     results: list[Answer | Failure] = []
     ends: list[BaseException | None] = []
     posting = pool.post(lines_of(HEADERS), BODY, LONG, results.append)
     posting.listen(lambda over: ends.append(over.error))
-    waiting = asyncio.ensure_future(posting)
-    for _ in range(turns if itself else turns + 1):  # a task that has not begun does not wait
+    for _ in range(turns):
         await asyncio.sleep(0)
-    (posting if itself else waiting).cancel()
-    async with asyncio.timeout(LONG / 2):
-        await asyncio.wait([waiting])
-        await until(lambda: results != [])
-    assert posting.is_over
+    posting.cancel()
+    await until(lambda: results != [])
+    await until(lambda: posting.is_over)
     assert (len(results), len(ends)) == (1, 1)
     was_in_flight = isinstance(results[0], Failure)
     assert not was_in_flight or isinstance(ends[0], asyncio.CancelledError)
     return was_in_flight
+
+
+async def test_cancelling_a_wait_cancels_the_post(engine: Engine) -> None:
+    """A task that is cancelled while it waits for a post leaves nothing open."""
+    async with hostile("says_nothing") as target, opened(engine, target.url) as pool:
+        for sent in (0, 1):
+            results: list[Answer | Failure] = []
+            waiting = asyncio.ensure_future(
+                pool.post(lines_of(HEADERS), BODY, LONG, results.append)
+            )
+            await asyncio.sleep(0)
+            await until(lambda sent=sent: len(target.requests) == sent)
+            waiting.cancel()
+            await until(lambda results=results: results != [])
+            assert isinstance(results[0], Failure)
+            assert results[0].reason is Reason.STOPPED
+        await until(lambda: target.open == 0)
 
 
 # The end.
