@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,7 +58,7 @@ class Caller:
         self._news = asyncio.Queue[dict[str, Any]]()
         self._left = len(pieces)
         self._pieces = iter(pieces)
-        self.sent: list[dict[str, Any]] = []
+        self.sent: list[MutableMapping[str, Any]] = []
         #: Raised instead of sending.
         self.error: Exception | None = None
         usual = {"type": "http", "method": "POST", "path": "/callback", "query_string": b""}
@@ -67,7 +67,7 @@ class Caller:
             served.app({**usual, **more, **scope}, self._news.get, self._send)
         )
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
         if self.error is not None:
             raise self.error
         self.sent.append(message)
