@@ -192,6 +192,32 @@ async def test_an_application_may_be_mounted_anywhere(root: str, path: str, code
         assert await it.call(SAMPLE, root_path=root, path=path).code() == code
 
 
+@pytest.mark.parametrize(
+    ("given", "code", "passed"),
+    [
+        ({}, "000", None),
+        ({"x-ebaas-hops": "7"}, "000", None),
+        ({"x-ebaas-target": "router"}, "000", "1"),
+        ({"x-ebaas-target": "router", "x-ebaas-hops": "1"}, "000", "2"),
+        ({"x-ebaas-target": "router", "x-ebaas-hops": "2"}, "000", "3"),
+        ({"x-ebaas-target": "router", "x-ebaas-hops": "3"}, "508", None),
+        ({"x-ebaas-target": "router", "x-ebaas-hops": "-1"}, "508", None),
+        ({"x-ebaas-target": "router", "x-ebaas-hops": "001"}, "508", None),
+    ],
+)
+async def test_routers_are_counted(given: dict[str, str], code: str, passed: str | None) -> None:
+    """Each router adds itself to the count of those that an event has come through, and the fourth
+    refuses it, even if EBaaS wants 200 for everything. Only routers are asked for a count."""
+    headers = [(name.encode(), value.encode()) for name, value in given.items()]
+    async with served(top={"ebaas": {"http_status": "ok"}}) as (it, seen):
+        caller = it.call(SAMPLE, headers=headers)
+        assert await caller.code() == code
+    assert caller.sent[0]["status"] == (200 if code == "000" else int(code))
+    assert [request.headers.get("x-ebaas-hops") for request in seen] == (
+        [passed] if code == "000" else []
+    )
+
+
 async def test_before_the_store_is_open_nothing_is_accepted() -> None:
     """Callbacks and `/readyz` get 503 until then. Once a stop has begun, only `/readyz` does."""
     async with stand_in() as (url, seen):
