@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import json
 import uuid
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
+from router.contract.schema import shipped_schema
 from router.model.event import (
     FIELDS,
+    MAX_CHANGES,
+    OWN_KEYS,
     SELF_INFLICTED,
+    SUCCESS,
     Attempt,
     Event,
     OutboundEvent,
@@ -127,6 +132,13 @@ def test_an_outbound_event_is_identified_by_every_byte_of_its_body() -> None:
         digest = sha256(body).digest()
         event = EVENT.replace(body=body)
         assert made == OutboundEvent(event, digest, "request", "parent", "state", hops=2)
+
+
+def test_the_words_of_the_platform_and_of_the_log() -> None:
+    """The fields are the page's in its order, `000` acknowledges, and a line has twenty ids."""
+    page = json.loads(shipped_schema("callback.schema.json").read_text())
+    assert [*FIELDS, "changes"] == list(page["properties"])
+    assert (SUCCESS, OWN_KEYS, MAX_CHANGES) == ("000", "ebaas-router.", 20)
 
 
 def test_the_router_blames_itself_for_its_own_doings() -> None:
