@@ -22,10 +22,8 @@ from typing import TypeVar
 import pytest
 import trustme
 
-from router.delivery.target.sender import addressed
-from router.model.event import OutboundEvent, Reason
+from router.model.event import Reason
 from router.net.tls import USUAL, system_trust
-from router.routing.target import Target
 from router.transport.addresses import Forbidden, connect_cause, most_telling
 from router.transport.engine import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
 from tests.support.engines import (
@@ -43,7 +41,6 @@ from tests.support.engines import (
 )
 from tests.support.hostile import FORGED, YES, Hostile, answer, hostile
 from tests.support.loops import LOOPS, on
-from tests.support.sending import EVENT, sending
 from tests.support.sockets import HOST
 from tests.support.waiting import until
 
@@ -72,21 +69,6 @@ async def test_exactly_these_bytes_are_on_the_wire(engine: Engine) -> None:
         b"\r\n"
         b"\x00\xff\r\n" % target.port
     ]
-
-
-async def test_a_trace_context_arrives_as_it_came(engine: Engine) -> None:
-    """Both headers reach the target, once and unchanged, with every vendor's part of the state."""
-    trace = f"00-{'a' * 32}-{'b' * 16}-01"
-    state = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7;p:1, @x=~!#$%&'()*+-./"
-    letter = addressed(OutboundEvent.of(EVENT, "request", trace, state), "id")
-    async with hostile("answers") as target:
-        one = Target("one", target.url)
-        async with sending(engine, one) as (sender, _):
-            assert (await sender.send(one, letter, LONG)).acknowledged
-    (request,) = target.requests
-    lines = request.split(b"\r\n")
-    context = [line for line in lines if line.lower().startswith((b"traceparent", b"tracestate"))]
-    assert context == [f"traceparent: {trace}".encode(), f"tracestate: {state}".encode()]
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_000])

@@ -166,16 +166,6 @@ async def test_a_request_keeps_its_configuration(body: bytes) -> None:
         assert (len(seen), len(seen_later)) == (1, 1)
 
 
-async def test_the_time_for_the_reply_begins_with_the_request() -> None:
-    """A body that takes longer than `reply_within` gets 408, and reaches no target."""
-    async with served(top={"ebaas": {"reply_within": "100ms"}}) as (it, seen):
-        caller = it.call(SAMPLE[:9], SAMPLE[9:])
-        caller.say()
-        await asyncio.sleep(0.15)
-        assert await caller.code() == "408"
-    assert seen == []
-
-
 @pytest.mark.parametrize(
     ("root", "path", "code"),
     [
