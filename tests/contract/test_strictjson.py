@@ -79,7 +79,7 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
         (b'"\\ud800"', "a lone surrogate in a string"),
         (b'{"\\udfff":1}', "a lone surrogate in a string"),
         (b'["\\uDfFf","\\ud83d\\uDe00"]', "a lone surrogate in a string"),
-        (b'"\\uDE00\\uD83D"', "a lone surrogate in a string"),
+        (b'"\\uDE00"', "a lone surrogate in a string"),
         (b"{}\xc2\xa0", "not JSON at line 1 column 3"),
         (b"\x0c{}", "not JSON at line 1 column 1"),
         (b'"\xed\xa0\x80"', "not UTF-8 at byte 1"),
