@@ -18,6 +18,7 @@ from router.config.loading import Config
 from router.config.settings import Settings
 from router.contract.intake import LARGE
 from router.delivery.forwarder import Forwarder
+from router.delivery.observer import Observer
 from router.model.build import COMPILED
 from router.telemetry.log import Log
 from tests.support.house import SAMPLE, event, routes, stand_in
@@ -137,16 +138,27 @@ async def test_a_reply_that_cannot_be_sent(error: Exception, code: str, faults: 
 
 
 @pytest.mark.skipif(COMPILED, reason="nothing can be replaced in what is compiled")
-async def test_a_fault_after_the_reply_hides_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fault of a late attempt is logged, and so is the event."""
+@pytest.mark.parametrize(
+    ("part", "step", "match", "lines"),
+    [
+        (Forwarder, "wait_for_late_attempts", "a.*", ["fault", "event"]),
+        (Observer, "unmatched", "b.*", ["fault"]),
+    ],
+)
+async def test_a_fault_after_the_reply_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, part: type, step: str, match: str, lines: list[str]
+) -> None:
+    """It is logged, and so is the event with its deliveries. The caller gets no second reply."""
 
-    async def faulty(*_: object) -> None:
+    def faulty(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Forwarder, "wait_for_late_attempts", faulty)
-    async with served() as (it, _):
-        assert await it.call(SAMPLE).code() == "000"
-    assert it.happenings("fault", "event") == ["fault", "event"]
+    monkeypatch.setattr(part, step, faulty)
+    async with served(top={"match": match, "unmatched": "accept"}) as (it, _):
+        caller = it.call(SAMPLE)
+        assert await caller.code() == "000"
+    assert it.happenings("fault", "event") == lines
+    assert [message["type"] for message in caller.sent].count("http.response.start") == 1
 
 
 @pytest.mark.parametrize(
