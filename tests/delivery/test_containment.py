@@ -324,8 +324,8 @@ async def test_a_pause_is_in_force_before_the_first_event(store: Path) -> None:
 
 
 async def test_without_a_store_deliveries_held_back_are_lost() -> None:
-    """Nobody tries it again. It waits for its rate all the same, but the 000 does not wait for
-    it."""
+    """Nobody tries it again, so each is an error in the log. It waits for its rate all the same,
+    but the 000 does not wait for it."""
     async with endpoint() as good, endpoint() as one, endpoint() as two:
         paused = {"url": one.url, "paused": True}
         limited = {"url": two.url, "rate": {"per_second": 10, "burst": 1}}
@@ -334,6 +334,8 @@ async def test_without_a_store_deliveries_held_back_are_lost() -> None:
             assert [await post(router, n) for n in range(3)] == ["000"] * 3
             assert (await router.line("lost", 3))["target"] == "one"
             assert len(two.bodies) == 3
+            kinds = [(line["happening"], line["level"]) for line in router.lines]
+            assert kinds.count(("event", "error")) == kinds.count(("lost", "error")) == 3
             assert "two" not in {line.get("target") for line in router.lines}
 
 
