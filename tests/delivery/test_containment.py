@@ -229,7 +229,8 @@ async def test_a_required_delivery_whose_turn_comes_too_late_fails(store: Path) 
 
 
 async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None:
-    """The 000 does not wait; each is delivered by one request, and no faster than the rate."""
+    """Neither the 000 nor an attempt waits; each is delivered by one request, and no faster than
+    the rate."""
     async with endpoint() as good, endpoint() as one:
         limited = {"url": one.url, "rate": {"per_second": 20, "burst": 2}}
         async with house(
@@ -238,6 +239,7 @@ async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None
             started = time.monotonic()
             for n in range(12):
                 assert await post(router, n) == "000"
+            assert numbers(router).attempts["rate_limited"] > 0
             await until(lambda: len(one.bodies) == 12)
             await until(lambda: {row[0] for row in rows(store)} <= {"acknowledged"})
             assert numbers(router).attempts["acknowledged"] == 12
