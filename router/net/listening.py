@@ -53,7 +53,7 @@ def listen(
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that cannot be encoded
         raise StartFailed(f"can't listen on {host}: no such host or address") from None
     listener = socket.socket(family, kind, proto)
     try:

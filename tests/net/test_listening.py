@@ -18,10 +18,12 @@ from router.net import listening
 from router.net.listening import (
     Callers,
     Inherited,
+    listen,
     memory_limit,
     memory_note,
     share_out,
     take_inherited,
+    url_of,
     waiting,
 )
 from tests.support.command import PATIENCE, command, environment
@@ -81,6 +83,38 @@ def test_the_limit_of_a_control_group(
         (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "fs" / name).write_text(text)
     assert memory_limit(tmp_path / "groups", tmp_path / "fs") == limit
+
+
+def test_a_port_is_shared_if_both_mean_it() -> None:
+    """Otherwise the second start fails, and names the option."""
+    for first, second in ((True, True), (True, False), (False, True)):
+        with listen(HOST, 0, reuse_port=first) as one, ExitStack() as stack:
+            port = one.getsockname()[1]
+            if not (first and second):
+                taken = "the port is taken; stop what uses it, or name another with --ops-port"
+                stack.enter_context(pytest.raises(StartFailed, match=taken))
+            listen(HOST, port, "--ops-port", reuse_port=second).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("192.0.2.1", "can't listen on 192.0.2.1:0: the address is not one of this machine's"),
+        ("no..host", "can't listen on no..host: no such host or address"),
+    ],
+)
+def test_a_port_that_cannot_be_opened_ends_the_start(host: str, why: str) -> None:
+    """In one line."""
+    with pytest.raises(StartFailed) as failed:
+        listen(host, 0)
+    assert str(failed.value) == why
+
+
+def test_the_url_of_a_port() -> None:
+    """An IPv6 address is in brackets."""
+    with listen(HOST, 0) as four, listen("::1", 0) as six:
+        assert url_of(four) == f"http://{HOST}:{four.getsockname()[1]}"
+        assert url_of(six, tls=True) == f"https://[::1]:{six.getsockname()[1]}"
 
 
 class Aborting(socket.socket):

@@ -19,7 +19,7 @@ from router.net.tls import system_trust
 from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came
 from router.transport.native import NativePool
 from router.transport.native import connection as pool
-from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
+from router.transport.native.answer import MAX_HEAD, MAX_PIECES, Incoming, Unfit
 from router.transport.native.connection import Posted, TargetConnection
 from tests.support.engines import (
     AUTHORITY,
@@ -219,6 +219,17 @@ def test_an_answer_has_so_many_reads(begun: bytes) -> None:
         incoming.feed(b"y")
     with pytest.raises(Unfit) as unfit:
         incoming.feed(b"y")
+    assert unfit.value.reason is Reason.TOO_LARGE
+
+
+def test_interim_answers_have_a_bound_together() -> None:
+    """Each comes in a read of its own, and all of them count."""
+    incoming, start = Incoming(), b"HTTP/1.1 103 Early Hints\r\nlink: "
+    interim = start + b"x" * (1024 - len(start) - 4) + b"\r\n\r\n"
+    for _ in range(MAX_HEAD // 1024):
+        incoming.feed(interim)
+    with pytest.raises(Unfit) as unfit:
+        incoming.feed(interim)
     assert unfit.value.reason is Reason.TOO_LARGE
 
 
