@@ -32,19 +32,23 @@ test-long: dev-environment ## run the tests with all of their examples
 		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py tests/whole/test_heavy.py
 	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 -m "hypothesis and not postgresql" $(ARGS)
 
+# Without the tests of pages and of files in deploy/, which no Python changes.
 test-newest: ## run the tests on the newest Python as well, in an environment of its own
 	@newest=$$(scripts/python --newest) && if [ "$$newest" = "$$(scripts/python)" ]; then \
 		echo "$$newest is the newest Python here, and the one that make test takes"; \
 	else \
-		$(MAKE) --no-print-directory test PYTHON="$$newest" VENV=.tools/venv-newest; \
+		$(MAKE) --no-print-directory test PYTHON="$$newest" VENV=.tools/venv-newest \
+			ARGS="--ignore tests/whole --ignore tests/deploy $(ARGS)"; \
 	fi
 
 .PHONY: test-compiled
 
-# Without the tests of files.
-test-compiled: dev-environment ## run the tests on the compiled wheel, with every crash point and a short chaos
+# Without the rooms where nothing is compiled: pages and files, the commands, routes.yaml.
+# What is compiled has the crash points of `make test`; `make crash-points` goes through all.
+test-compiled: dev-environment ## run the tests on the compiled wheel, and a short chaos
 	@scripts/compiled-tree
-	@cd .tools/compiled && CRASH_POINTS=all "$(abspath $(VENV))/bin/python" -m pytest --ignore tests/whole $(ARGS)
+	@cd .tools/compiled && "$(abspath $(VENV))/bin/python" -m pytest --ignore tests/whole --ignore tests/deploy \
+		--ignore tests/cli --ignore tests/config $(ARGS)
 	@cd .tools/compiled && "$(abspath $(VENV))/bin/python" -m tests.chaos --seed 20 --seconds 10 --pace 40
 
 check: lint types floors deps lock-check ## run every check that changes nothing: lint, types, floors, deps, lock-check
@@ -203,11 +207,10 @@ receivers: dev-environment ## run the receivers of docs/receivers/, each in its 
 
 .PHONY: torture
 
-torture: dev-environment ## many random bytes from callers and targets, and the worst JSON of each bound
+torture: dev-environment ## many random bytes from callers and targets
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
-	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/whole/test_worst_bodies.py
 
 .PHONY: bench growth profile
 
