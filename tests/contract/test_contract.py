@@ -35,9 +35,8 @@ async def accepting(**settings: Any) -> AsyncIterator[House]:
         yield running
 
 
-#: What is the application's alone is tried under one more server than our own; under every one with
-#: LONG=1, which `make test-long` sets.
-SERVERS = [OWN, *(FOREIGN if LONG else FOREIGN[:1])]
+#: Our own server and one other; with LONG=1, which `make test-long` sets, the rest.
+SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
 
 
 @pytest.fixture(scope="module", params=SERVERS, autouse=True)
