@@ -34,8 +34,8 @@ async def accepting(**settings: Any) -> AsyncIterator[House]:
         yield running
 
 
-#: Our own server and one more; all of them with LONG=1, which `make test-long` sets.
-SERVERS = [OWN, *(FOREIGN if LONG else FOREIGN[:1])]
+#: Our own server and one other; with LONG=1, which `make test-long` sets, the rest.
+SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
 
 
 @pytest.fixture(scope="module", params=SERVERS, autouse=True)

@@ -286,10 +286,10 @@ def test_a_policy_without_a_word_is_the_documented_one() -> None:
         ({"key": "a.gs.cert.2"}, {"source": "a", "key": "zz"}),
     ],
 )
-def test_the_nearest_route(near: dict[str, str], far: dict[str, str]) -> None:
+def test_the_nearest_route(near: dict[str, Any], far: dict[str, Any]) -> None:
     """It is the one with the most likeness to the event; matching ones are left out."""
     routes = table(route("far", **far), route("near", **near), route("matching", key="a.*"))
-    nearest = nearest_routes(routes.explain(event()).routes, 3)
+    nearest = nearest_routes(routes.explain(event()), 3)
     assert [match.route.name for match in nearest] == ["near", "far"]
 
 
