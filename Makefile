@@ -25,7 +25,7 @@ test-long: dev-environment ## run the tests with all of their examples
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/transport/test_engine_agreement.py \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
-		tests/config/test_legible.py tests/model/test_model.py \
+		tests/config/test_no_secret.py tests/model/test_model.py \
 		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
 		tests/process/test_starting.py tests/store/test_owner.py \
 		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \

@@ -15,7 +15,7 @@ import pytest
 
 from router.archive.reading import Question
 from router.archive.trace.lines import parse_line
-from router.cli.stories import format_story
+from router.cli.trace import format_story
 from router.model.event import Reason
 from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, event_line, keep, line
@@ -329,7 +329,7 @@ def test_a_search_without_result_names_its_sources(tmp_path: Path) -> None:
     [
         ([], 2, "which event?"),
         (["x", "--since", "yesterday"], 2, "--since: 'yesterday' is neither"),
-        (["x", "--archive", "nothing"], 3, "--archive: nothing is no folder"),
+        (["x", "--archive", "nothing"], 3, "--archive: nothing is not a folder"),
         (["x", "--store", "nothing.db"], 3, "there is no such file"),
         (["x", "--archive", "none", "--store", "none"], 3, "nowhere to look, neither an archive"),
         (["x", "--limit", "0"], 2, "--limit"),
