@@ -278,7 +278,7 @@ async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -
 
 
 async def test_the_probes_speak_the_contract_too() -> None:
-    """`/livez` and `/readyz` are 200 with the contract's success; a HEAD gets the head of that."""
+    """`/livez` and `/readyz` reply with 200 and the contract's success, HEAD with its headers."""
     async with accepting() as router:
         for path in ("/livez", "/readyz"):
             reply = await router.http.get(router.url + path)
