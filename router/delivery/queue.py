@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Protocol
 
-from router.contract.schedule import Terms
+from router.contract.schedule import Schedule
 from router.delivery.memory import DeliveryKey, Memory
 from router.delivery.notifications import Notifications
 from router.delivery.recovery import (
@@ -221,7 +221,7 @@ class Queue:
         for record in ended:
             self._watcher.ended(record)
         usage = await self._store.usage(CALL_TIMEOUT)
-        self._watcher.usage(usage, expires_at(usage, self._in_force().terms.queue, now), now)
+        self._watcher.usage(usage, expires_at(usage, self._in_force(), now), now)
         self.recoveries.count(usage.waiting())
         return END_STEP in (len(ended), await self._store.prune(now, END_STEP, CALL_TIMEOUT))
 
@@ -302,7 +302,7 @@ class Queue:
                 now = self._store.now()
                 await self._store.finish(due, left_alone(due, due.row, now), now, CALL_TIMEOUT)
             else:
-                await self._attempt(due, target, in_force.terms, recovery, early)
+                await self._attempt(due, target, in_force.queue_of(target.name), recovery, early)
 
     def _is_left(self, due: Due, in_force: InForce) -> bool:
         """Return whether an awaited delivery is left to the caller's requests: one of them is at
@@ -315,7 +315,12 @@ class Queue:
         return is_claimed or due.row.target not in names
 
     async def _attempt(
-        self, due: Due, target: Target, terms: Terms, recovery: Recovery | None, early: bool
+        self,
+        due: Due,
+        target: Target,
+        schedule: Schedule,
+        recovery: Recovery | None,
+        early: bool,
     ) -> None:
         key = DeliveryKey(due.event_id, target.name, due.letter.digest)
         by = "replay" if due.replayed else "recovery" if early else "queue"
@@ -328,7 +333,7 @@ class Queue:
             self._memory.attempts[key] = flight
         try:
             attempt = await flight
-            row = self._row_after(due, attempt, joined, terms, early)
+            row = self._row_after(due, attempt, joined, schedule, early)
             if recovery is not None:
                 self._count(target.name, recovery, attempt)
             await self._finish(Retry(due, attempt, row, by))
@@ -338,7 +343,7 @@ class Queue:
                 self._memory.release(key, flight)
 
     def _row_after(
-        self, due: Due, attempt: Attempt, joined: bool, terms: Terms, early: bool
+        self, due: Due, attempt: Attempt, joined: bool, schedule: Schedule, early: bool
     ) -> DeliveryRow:
         now, made = self._store.now(), due.row
         begun = attempt.reason not in SELF_INFLICTED
@@ -348,7 +353,7 @@ class Queue:
             if begun:
                 made = replace(made, retries=made.retries + 1, attempts=made.attempts + 1)
             jitter = self._random.uniform(0.0, JITTER)
-            row = retried(made, attempt, now, terms.queue, jitter)
+            row = retried(made, attempt, now, schedule, jitter)
         # An attempt that was not begun costs no retry; a joined one is recorded by its request.
         if begun and not (attempt.acknowledged or joined):
             row = replace(row, tried=Tried(attempt, retry=0 if early else made.retries))

@@ -34,6 +34,11 @@ class InForce:
     def targets(self) -> Mapping[str, Target]:
         return self.table.targets
 
+    def queue_of(self, target: str) -> Schedule:
+        """Return the schedule by which the queue retries a target."""
+        known = self.targets.get(target)
+        return (known.queue if known else None) or self.terms.queue
+
 
 class Cause(StrEnum):
     """A cause for which a target may see an event again."""
@@ -246,7 +251,9 @@ def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> De
     )
     if attempt is None:
         return fresh
-    return retried(replace(fresh, recover_at=0.0), attempt, now, terms.queue)
+    return retried(
+        replace(fresh, recover_at=0.0), attempt, now, delivery.target.queue or terms.queue
+    )
 
 
 def left_behind(
@@ -288,12 +295,12 @@ def retried(
     return replace(row, state=State.QUEUED, reason=attempt.reason, due_at=due_at)
 
 
-def expires_at(usage: Usage, queue: Schedule, now: float) -> dict[str, float]:
+def expires_at(usage: Usage, in_force: InForce, now: float) -> dict[str, float]:
     """Return by target when the first event that still needs it expires: after its caller's last
     request, or once the queue's last retry fails. A due delivery that is held back is no closer to
     its end for that."""
     earliest = dict(usage.first_ends)
     for (target, made), due_at in usage.first_due.items():
-        at = max(due_at, now) + sum(queue.all_waits()[made + 1 :])
+        at = max(due_at, now) + sum(in_force.queue_of(target).all_waits()[made + 1 :])
         earliest[target] = min(at, earliest.get(target, at))
     return earliest

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
 from router.model.errors import RouterError
-from router.model.event import Attempt, OutboundEvent, Reason
+from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.model.secret import Secret
 
 #: A store keeps the first failed attempt of a delivery, and as many of the latest.
@@ -64,11 +64,6 @@ def has_attempt_room(full: Collection[str], target: str) -> bool:
     """Return whether an attempt may be kept; `full` has the targets without room, `""` for the
     whole store. No delivery depends on attempts, so they are the first to be left out."""
     return "" not in full and target not in full
-
-
-def receiver_text(code: str, msg: str, detail: str) -> str:
-    """Return the receiver's own words, which are harmless, or else the router's."""
-    return ": ".join(filter(None, (code, msg))) or detail
 
 
 #: Processes that share a store write their row every so many seconds.
@@ -166,7 +161,7 @@ class StoreFailed(RouterError):
 
 
 #: Advice for some of these words.
-ADVICE = {"gone": "its file was deleted or replaced: restart the router"}
+ADVICE = {"gone": "its file or lock was deleted or replaced: restart the router"}
 
 
 class StoreFull(StoreFailed):
@@ -236,7 +231,7 @@ class Record:
         return {column: getattr(self, name) for name, column in _COLUMNS.items()}
 
 
-_COLUMNS = {each.name: each.name for each in fields(Record)[1:]} | {"credit_revoked": "spent"}
+_COLUMNS = {field.name: field.name for field in fields(Record)[1:]} | {"credit_revoked": "spent"}
 
 
 #: The `recover_at` of a delivery that a person wants sent now.
@@ -331,10 +326,9 @@ class Ended:
 class StoreLimits:
     """The limits of a store's size, and how long it keeps settled events."""
 
+    #: Of events. Each counts 1 KiB at least.
     max_bytes: int
-    #: Of events. Each counts 1 KiB at least, so `max_bytes` is the limit that matters.
-    max_rows: int = 1 << 40
-    #: The part of both that the unsettled deliveries of one target may use.
+    #: The part that the unsettled deliveries of one target may use.
     share: float = 0.25
     #: A settled event is kept for so many seconds.
     keep_settled: float = 3600.0
@@ -371,6 +365,67 @@ class Usage:
             if state in RETRIED and count:
                 waiting[target] += count
         return dict(waiting)
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, revoked = row
+    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
+    return Record(event_id, Stage(stage), *times, credit_revoked=bool(revoked))
+
+
+def row_of(row: Sequence[Any]) -> DeliveryRow:
+    target, state, reason, due_at, retries, attempts, recover_at, leased = row
+    return DeliveryRow(
+        target, State(state), reason, float(due_at), retries, attempts, recover_at, bool(leased)
+    )
+
+
+def columns_of(row: DeliveryRow) -> tuple[Any, ...]:
+    """Return the columns that a write sets."""
+    return (
+        *(row.target, row.state, row.reason, row.due_at, row.retries),
+        *(row.attempts, row.recover_at),
+    )
+
+
+def due_of(row: Sequence[Any], letter: OutboundEvent, lease: str) -> Due:
+    """Read the first ten columns of a leased delivery."""
+    event_id, target, state, reason, due_at, retries, attempts, first_at, request_due_at = row[:9]
+    before = DeliveryRow(target, State(state), reason, float(due_at), retries, attempts)
+    return Due(event_id, before, letter, lease, first_at, request_due_at, bool(row[9]))
+
+
+#: The size of an event besides its body and key, with its rows and index entries, in bytes.
+OVERHEAD = 1024
+
+
+def event_size(event: Event) -> int:
+    """Return the bytes that count for the limits."""
+    return OVERHEAD + len(event.body) + len(event.event_key)
+
+
+def usage_of(
+    counted: Iterable[tuple[str, str, int, int]], oldest: float | None, limits: StoreLimits
+) -> Usage:
+    """Sum up rows of target, state, number and bytes: events under `""` and `""`, unsettled
+    deliveries under their targets and states."""
+    counts: dict[tuple[str, State], int] = {}
+    events = 0
+    #: The bytes of a target, `""` for all events.
+    sizes: dict[str, int] = {"": 0}
+    for target, state, rows, size in counted:
+        sizes[target] = sizes.get(target, 0) + size
+        if target:
+            counts[target, State(state)] = rows
+        else:
+            events += rows
+    parts = {
+        target: size / limits.max_bytes / (limits.share if target else 1.0)
+        for target, size in sizes.items()
+    }
+    fullest, fullest_of = max((part, target) for target, part in parts.items())
+    full = frozenset(target for target, part in parts.items() if part >= 1.0)
+    return Usage(events, sizes[""], counts, fullest, fullest_of, oldest, full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,7 +507,7 @@ class Store(Protocol):
         """
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
-        """Mark a delivery acknowledged, in whatever state it is. Return False if there is none."""
+        """Mark a delivery acknowledged, in any state. Return False if there is none."""
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
         """Keep an attempt that failed after its row was written. The row gets its reason if it had
