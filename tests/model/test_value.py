@@ -64,6 +64,8 @@ VALUES: list[tuple[Value, dict[str, Any]]] = [
             "event_id": "",
             "head": b"",
             "hops": 1,
+            "first_at": 1.5,
+            "cause": "retry",
         },
     ),
 ]
