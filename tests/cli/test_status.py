@@ -227,6 +227,15 @@ def test_a_wrong_answer_is_one_line(answer: bytes, why: str) -> None:
     assert why in line
 
 
+@pytest.mark.parametrize("begun", [b"", http_answer("x" * 99)[:-90], b"HTTP/1.1 200 OK\r\nx: "])
+def test_an_answer_without_an_end(begun: bytes) -> None:
+    """A router that sends a byte now and then has no more time than a silent one."""
+    with answering(begun, "crumbs") as url:
+        finished = status("--url", url, "--timeout", "300ms")
+    assert finished.returncode == 1
+    assert f"no answer from {url} within 0.3 s" in finished.stderr.decode()
+
+
 def test_no_router(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --url it asks the ops port of the settings; where there is none it says so."""
     port = free_port()
