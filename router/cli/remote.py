@@ -137,9 +137,8 @@ class Remote:
             for part in response.iter_raw():
                 body += part
                 if len(body) > _MAX_RESPONSE:
-                    size = f"{_MAX_RESPONSE // 2**20} MiB"
-                    why = f"the response is larger than {size}: the server is not a router"
-                    raise RemoteProblem(why)
+                    most = f"{_MAX_RESPONSE // 2**20} MiB: the server is not a router"
+                    raise RemoteProblem(f"the response is larger than {most}")
         with contextlib.suppress(ValueError):
             date = parsedate_to_datetime(response.headers.get("date", ""))
             self._ahead = date.timestamp() - time.time()
