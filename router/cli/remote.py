@@ -10,17 +10,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
-import math
 import os
+import signal
 import socket
 import ssl
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
 from router import __version__
@@ -130,18 +131,14 @@ class Remote:
                     yield name, _parsed(text.encode())
 
     def _request(self, timeout: float | None, method: str, path: str, **content: Any) -> Any:
-        body, until = bytearray(), time.monotonic() + (timeout or math.inf)
-        opening = self._client.stream(method, path, timeout=timeout, **content)
-        with note_while_slow(self._name), _translated(self._name, timeout), opening as response:
+        body, opening = bytearray(), self._client.stream(method, path, timeout=timeout, **content)
+        translated = _translated(self._name, timeout)
+        with note_while_slow(self._name), translated, deadline(timeout), opening as response:
             for part in response.iter_raw():
                 body += part
                 if len(body) > _MAX_RESPONSE:
-                    size = f"{_MAX_RESPONSE // 2**20} MiB"
-                    why = f"the response is larger than {size}: the server is not a router"
-                    raise RemoteProblem(why)
-                # httpx's own timeout starts anew with each part of a response.
-                if time.monotonic() > until:
-                    raise TimeoutError
+                    most = f"{_MAX_RESPONSE // 2**20} MiB: the server is not a router"
+                    raise RemoteProblem(f"the response is larger than {most}")
         with contextlib.suppress(ValueError):
             date = parsedate_to_datetime(response.headers.get("date", ""))
             self._ahead = date.timestamp() - time.time()
@@ -180,6 +177,26 @@ def _translated(url: str, timeout: float | None) -> Iterator[None]:
         raise RemoteProblem(f"{url}: {why}") from None
     except httpx.TransportError as error:
         raise RemoteProblem(f"{url}: {why_unreachable(_cause(error))}") from None
+
+
+@contextlib.contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError in the block once the time is over. The timeouts of sockets and of httpx
+    start anew with each part of a response, and do not cover the lookup of a name."""
+
+    def expire(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -52,10 +52,8 @@ SERVE = Help(
 )
 
 #: The options that matter most, and come first in the help.
-_FIRST = (
-    *("config", "host", "port", "path", "store", "secrets_dir", "tls_cert", "tls_key"),
-    *("ops_tokens", "log_format"),
-)
+_FIRST = ("config", "host", "port", "path", "store", "secrets_dir", "tls_cert", "tls_key",
+          "ops_tokens", "log_format")  # fmt: skip
 
 #: Open files of a store: a file with its log and the log's index for each connection; a database
 #: takes fewer.
