@@ -486,7 +486,9 @@ def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterat
 
 
 def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> ApiParts:
-    from router.ops.api.parts import ApiParts, SearchHere, Stored
+    from router.archive.reading import Sources
+    from router.ops.api.parts import ApiParts, Stored
+    from router.ops.searching import SearchHere
     from router.store.url import Database
 
     async def opening() -> Admin:
@@ -494,7 +496,8 @@ def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> 
         return ops
 
     stored = Stored(opening if ops else None, None, None)
-    search = SearchHere(folder, stored if ops else None, Progress("looked through"), note)
+    sources = Sources(folder, Progress("looked through"), note)
+    search = SearchHere(sources, stored.question if ops else contextlib.nullcontext)
     is_shared = isinstance(read_setting(args, "store"), Database)
     return ApiParts(None, None, stored, search, is_shared=is_shared)
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from router.config.holders import Holders
 from router.config.settings import Settings
 from router.contract.replies import refusal
 from router.model.secret import Secret
@@ -270,18 +271,24 @@ def ops_services(
         log.warning("config", problem=problem)
     parts = api_parts(settings, insight, tokens, search, log)
     server = Server(
-        ops_app(parts, log, local=local),
+        ops_app(parts, tokens, log, local=local),
         listener,
         lifespan=parts.lifespan,
         limits=limits_of(caller_limits(settings)),
         refusal=refuse,
         inherited=inherited is not None,
         drain_timeout=_DRAIN,
-        on_drain=parts.streams.end,
+        on_drain=insight.streams.end,
     )
+
+    def take(holders: Holders) -> None:
+        """Replace the tokens. Readers of streams with a valid token connect again."""
+        tokens.take(holders)
+        insight.streams.end()
+
     services: list[Service] = [server]
     if tokens:
-        services.append(Watch("--ops-tokens", tokens.holders, tokens.read, parts.take, log))
+        services.append(Watch("--ops-tokens", tokens.holders, tokens.read, take, log))
     return services, server.url
 
 

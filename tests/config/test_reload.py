@@ -26,7 +26,7 @@ from router.config.loading import Config, Source
 from router.config.reload import ConfigState, Reload
 from router.config.settings import Settings
 from router.net.listening import listen
-from router.ops.insight import report_of
+from router.ops.insight import Report
 from router.ops.status import status_of
 from router.process.server import Server
 from router.telemetry.log import Log
@@ -486,7 +486,7 @@ async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, wat
         file.write_text(text)
         await watching.look()
         watching.reload.measure()
-        report = report_of(metrics, watching.config_state, ready=True, store=("none", ""), lag=0.0)
+        report = Report(metrics, watching.config_state, True, ("none", ""), 0.0, 1)
         return status_of(report, time.time())["configuration"]["last_reload"]["problems"]
 
     [problem] = await problems_with(f"{good}nonsense: 1\n")

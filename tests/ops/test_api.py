@@ -88,7 +88,7 @@ JSON = {"content-type": "application/json"}
 DEEP: dict[str, Any] = reduce(lambda inner, _: {"a": inner}, range(100), {})
 
 LONG = "a" * 1025
-INVISIBLE = "contains an invisible character"
+INVISIBLE = "is not a text of 1 to 1024 visible characters"
 REPLAY = "POST /deliveries/replay"
 
 
@@ -106,16 +106,21 @@ REPLAY = "POST /deliveries/replay"
         ("GET /deliveries?match=[", {}, 400, "match: "),
         ("GET /deliveries?after=x~y", {}, 410, "begin anew"),
         ("GET /events?since=yesterday", {}, 400, "since: is neither"),
-        ("GET /events?what=", {}, 400, "what: is empty"),
+        ("GET /events?what=", {}, 400, "what: is not a text of"),
         ("GET /events/%00", {}, 400, f"id: {INVISIBLE}"),
         ("POST /targets/%00/resume", {"json": {}}, 400, f"name: {INVISIBLE}"),
         ("POST /explain", {"content": b"{}"}, 415, "application/json"),
-        ("POST /explain", {"json": []}, 400, "the body has the wrong type: expected object"),
+        ("POST /explain", {"json": []}, 400, "the body: it is not an object"),
         ("POST /explain", {"json": {}}, 400, "key or event"),
-        ("POST /explain", {"json": {"key": 1}}, 400, "key has the wrong type: expected string"),
-        ("POST /explain", {"json": {"key": LONG}}, 400, "key: is longer than 1024"),
-        ("POST /explain", {"json": {"event": {"event_topic": LONG}}}, 400, "topic is too long"),
-        ("POST /explain", {"json": {"kee": "a"}}, 400, "kee is not known"),
+        ("POST /explain", {"json": {"key": 1}}, 400, "key: is not a text"),
+        ("POST /explain", {"json": {"key": LONG}}, 400, "key: is not a text of 1 to 1024"),
+        (
+            "POST /explain",
+            {"json": {"event": {"event_topic": LONG}}},
+            400,
+            "event: is not an object, or has",
+        ),
+        ("POST /explain", {"json": {"kee": "a"}}, 400, "no parameter is named 'kee'; known: key"),
         ("POST /explain", {"json": {"event": DEEP}}, 400, "nested more than 64 deep"),
         ("POST /explain", {"content": b" " * 2**21, "headers": JSON}, 413, "1024 KiB"),
         (REPLAY, {"json": {"target": ["x"]}}, 400, "a preview first"),
@@ -339,10 +344,10 @@ def test_the_last_previews_are_kept() -> None:
     other = previews.put("ledger", "another")
     tokens = [previews.put("ops", str(number)) for number in range(MAX_PREVIEWS + 1)]
     with pytest.raises(Rejected):
-        previews.get(tokens[0], str)
-    kept = [previews.get(token, str) for token in tokens[1:]]
+        previews.get("ops", tokens[0], str)
+    kept = [previews.get("ops", token, str) for token in tokens[1:]]
     assert kept == [str(number) for number in range(1, MAX_PREVIEWS + 1)]
-    assert previews.get(other, str) == "another"
+    assert previews.get("ledger", other, str) == "another"
 
 
 @pytest.mark.parametrize(("who", "target"), [("ops", "no-such"), ("ledger", "audit")])

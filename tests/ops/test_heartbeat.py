@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from router.ops.heartbeat import Heartbeat
+from router.ops.insight import Heartbeat
 from router.store.protocol import Node
 from router.telemetry.metrics import Metrics
 from tests.support.waiting import until

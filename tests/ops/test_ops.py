@@ -30,13 +30,11 @@ from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.ops import port as ops_module
 from router.ops.guard import SAFE, OpsTokens, refuse, secrets_in
-from router.ops.heartbeat import Identity, described
 from router.ops.hour import History
-from router.ops.insight import Insight, Report, report_of
+from router.ops.insight import Identity, Insight
 from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.status import MAX_SHOWN_PROBLEMS, status_of
 from router.process.server import Server
-from router.store.protocol import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import RECENT_GAP, Metrics
 from tests.support.house import PATIENCE, routes
@@ -76,14 +74,8 @@ class Process:
         self.ready = True
         self.lag = 0.001
 
-    def report(self) -> Report:
-        store = ("sqlite", "")
-        return report_of(
-            self.metrics, self.config_state, ready=self.ready, store=store, lag=self.lag
-        )
-
     def status(self) -> dict[str, Any]:
-        return status_of(self.report(), time.time())
+        return status_of(self.insight(Log()).report(), time.time())
 
     def reasons(self) -> list[str]:
         """Return why the service is degraded; `status`, the causes and the checks agree with it."""
@@ -97,12 +89,16 @@ class Process:
         return reasons
 
     def insight(self, log: Log) -> Insight:
-        def describe() -> Node:
-            ready, lag = self.ready, self.lag
-            return described(Identity(), self.metrics, self.config_state, ready=ready, lag=lag)
-
-        history = History(self.metrics, time.time())
-        return Insight(self.report, describe, self.config_state, Intake.of(None), history, log)
+        return Insight(
+            Identity(),
+            self.metrics,
+            self.config_state,
+            Intake.of(None),
+            History(self.metrics, time.time()),
+            log,
+            store=("sqlite", ""),
+            health=lambda: (self.ready, self.lag),
+        )
 
 
 #: Changes something about a router.
@@ -130,7 +126,7 @@ async def serving(
 
     log = Log(stream, "json")
     parts = api_parts(Settings(store=None), process.insight(log), tokens, [], log)
-    app = ops_app(parts, log, local=True)
+    app = ops_app(parts, tokens, log, local=True)
     server = Server(
         app,
         listen("127.0.0.1", 0),
@@ -337,26 +333,23 @@ async def test_no_secret_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "code"),
-    [("GET", "/metrics/", "404"), ("GET", "/callback", "404"), ("POST", "/metrics", "405")],
+    [("GET", "/metrics/", 404), ("GET", "/callback", 404), ("POST", "/metrics", 405)],
 )
-async def test_other_requests_are_refused_in_the_contracts_json(
-    method: str, path: str, code: str
-) -> None:
-    """Unless they are for the API: its errors are problem documents."""
+async def test_other_requests_get_a_problem(method: str, path: str, code: int) -> None:
+    """As at the API; a 405 with the methods of the path."""
     async with serving(Process()) as ops:
         response = await ops.http.request(method, ops.url + path)
-    assert response.status_code == int(code)
-    assert response.json()["code"] == code
-    assert set(response.json()) == {"request_id", "code", "msg"}
+    assert (response.status_code, response.json()["status"]) == (code, code)
+    assert response.headers.get("allow") == ("GET, HEAD" if code == 405 else None)
 
 
-async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) -> None:
-    """In the contract's JSON; the fault is logged."""
+async def test_a_fault_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    """The fault is logged, and not in the reply."""
     process = Process()
     async with serving(process) as ops:
-        process.metrics = None  # type: ignore[assignment]
+        process.lag = None  # type: ignore[assignment]
         response = await ops.get("/status")
-    assert (response.status_code, response.json()["code"]) == (500, "500")
+    assert (response.status_code, response.json()["code"]) == (500, "failed")
     assert response.headers["cache-control"] == "no-store"
     assert [record.name for record in caplog.records] == ["uvicorn.error"]
 
@@ -401,12 +394,12 @@ def bearer(token: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_with_tokens_a_request_needs_one(path: str, tmp_path: Path) -> None:
-    """Without it the reply is a 401 in the contract's JSON, for any path."""
+    """Without it the reply is a 401, for any path."""
     tokens = in_file(tmp_path, "old-ops-token", "new-ops-token")
     async with serving(Process(), tokens=tokens) as ops:
         for headers in ({}, bearer("another"), {"authorization": "Basic old-ops-token"}):
             refused = await ops.get(path, headers=headers)
-            assert (refused.status_code, refused.json()["code"]) == (401, "401")
+            assert (refused.status_code, refused.json()["code"]) == (401, "wrong_token")
             assert refused.headers["www-authenticate"] == "Bearer"
         for token in ("old-ops-token", "new-ops-token"):
             expected = 200 if path in ("/metrics", "/status") else 404

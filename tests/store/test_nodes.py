@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from router.model.errors import StartFailed
-from router.ops.heartbeat import Heartbeat
+from router.ops.insight import Heartbeat
 from router.store.postgres.connection import SCHEMA, DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import FORGOTTEN, GONE, Node, StoreLimits, Trouble

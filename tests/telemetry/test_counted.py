@@ -201,7 +201,7 @@ async def test_lost_deliveries_are_counted() -> None:
 async def test_the_report_of_a_fresh_router(store: Path) -> None:
     """It has no reasons to be degraded, its store, and its configuration."""
     async with running(store=store) as router:
-        report = status_of(router.app.report(), time.time())
+        report = status_of(router.app.insight.report(), time.time())
     # The machine may be slow.
     assert [why for why in report["reasons"] if not why.startswith("loop: ")] == []
     assert report["store"]["kind"] == "sqlite"
@@ -274,7 +274,7 @@ async def test_reloads_are_counted(tmp_path: Path) -> None:
     assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 1)
     await edited("version: 1", "refused")
     assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 0)
-    assert status_of(app.report(), time.time())["status"] == "degraded"
+    assert status_of(app.insight.report(), time.time())["status"] == "degraded"
     await edited(json.dumps(routes(optional={"new": new})), "taken")
     watching.cancel()
     assert metrics.reload_successful == 1

@@ -12,7 +12,6 @@ from router.config.holders import Permission
 from router.model.event import new_id
 from router.ops.api.endpoint import (
     FLAG,
-    MARK,
     PATTERN,
     SPAN,
     TEXT,
@@ -77,7 +76,7 @@ class ActionsView(TypedDict):
 )
 async def deliveries(call: ApiCall) -> DeliveriesView:
     """Deliveries that are not settled, or those in the given states"""
-    query, view = call.query, call.view()
+    query, view = call.query, call.view
     async with call.parts.stored.question() as store:
         visible = {**query, "target": view.among(query["target"])}
         selection = admin.selection_of(visible, store.now())
@@ -135,7 +134,7 @@ async def dossier(call: ApiCall) -> views.DossierView:
     async with call.parts.stored.question() as store:
         stored = await store.dossier(call.path["id"])
     if stored is not None:
-        visible = call.view().dossier(views.dossier_view(stored, body=bool(call.query["body"])))
+        visible = call.view.dossier(views.dossier_view(stored, body=bool(call.query["body"])))
         if visible is not None:
             return visible
     raise Rejected("no_event")
@@ -196,7 +195,7 @@ def acting(verb: Verb) -> Callable[[ApiCall], Coroutine[Any, Any, PreviewView | 
 
 
 async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
-    view, body = call.view(), call.body
+    view, body = call.view, call.body
     if not body["dry_run"]:
         raise Rejected("preview_first")
     if not any(body[param.name] for param in FILTERS if param.name != "acknowledged_later"):
@@ -237,14 +236,14 @@ async def _why(store: admin.Admin, event_ids: Sequence[str], view: View) -> list
 
 
 async def _act(call: ApiCall, verb: Verb) -> DoneView:
-    preview = call.parts.previews.get(call.body["token"], Preview)
-    action, selection = replace(preview.action, at=time.time()), preview.selection
-    if (action.verb, action.who) != (verb, call.holder.name):
+    preview = call.parts.previews.get(call.holder.name or "", call.body["token"], Preview)
+    action, selection = preview.action, preview.selection
+    if action.verb != verb:
         raise Rejected("other_preview")
     if not preview.number:
         return DoneView(action=views.action_view(action), changed=0, left=0, more=False)
     # The holder may have got an owner since the preview, or lost a target.
-    if call.view().among(selection.targets) != (selection.targets or None):
+    if call.view.among(selection.targets) != (selection.targets or None):
         raise Rejected("target_gone")
     changed, more, ends = 0, False, time.monotonic() + _ACT_TIME
     async with call.parts.stored.question() as store:
@@ -270,7 +269,7 @@ ACTS = tuple(
         may=may,
         takes=(
             *FILTERS,
-            Param("dry_run", "Preview the action", MARK),
+            Param("dry_run", "Preview the action", FLAG),
             Param("token", "The token of a preview, to act on its deliveries", TEXT),
         ),
         problems=(404, 409, 503),

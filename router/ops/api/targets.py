@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict, cast, get_args
 
 from router.model.event import Attempt
 from router.model.secret import MASK
-from router.ops.api.endpoint import ANY_TEXT, ApiCall, Param, Time, endpoint
+from router.ops.api.endpoint import TEXT, ApiCall, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.insight import Report, utc_or_none
@@ -139,7 +139,7 @@ RoutesOf = Mapping[str, Sequence[tuple[Role, RouteFacts]]]
 @endpoint("GET", "/targets")
 async def targets(call: ApiCall) -> TargetsView:
     """All targets, the most urgent first"""
-    view, hour = call.view(), Hour(call.parts.insight.minutes(), time.time())
+    view, hour = call.view, Hour(call.parts.insight.minutes(), time.time())
 
     def views(report: Report) -> list[TargetView]:
         routes, metrics = _routes_of(view), report.metrics.targets
@@ -159,7 +159,7 @@ async def targets(call: ApiCall) -> TargetsView:
 async def target(call: ApiCall) -> OneTargetView:
     """One target"""
     view, hour, name = (
-        call.view(),
+        call.view,
         Hour(call.parts.insight.minutes(), time.time()),
         call.path["name"],
     )
@@ -274,7 +274,7 @@ class PausesView(TypedDict):
 @endpoint("GET", "/pauses", problems=(404, 503))
 async def pauses(call: ApiCall) -> PausesView:
     """The pauses in force that people made"""
-    view = call.view()
+    view = call.view
     async with call.parts.stored.question() as admin:
         in_force = await paused(admin)
     return PausesView(pauses=[pause_view(each) for each in in_force if view.has(each.target)])
@@ -285,8 +285,8 @@ async def pauses(call: ApiCall) -> PausesView:
     "/targets/{name}/pause",
     may=("pause",),
     takes=(
-        Param("until", "A time from now, like 10m, or a time", ANY_TEXT, is_required=True),
-        Param("because", "The reason, for all who see it", ANY_TEXT, is_required=True),
+        Param("until", "A time from now, like 10m, or a time", TEXT, is_required=True),
+        Param("because", "The reason, for all who see it", TEXT, is_required=True),
     ),
     problems=(404,),
 )
@@ -321,7 +321,7 @@ def _known(call: ApiCall, name: str) -> Target | None:
     Rejected."""
     if not call.parts.is_running:
         return None
-    target = call.view().targets.get(name)
+    target = call.view.targets.get(name)
     if target is None:
         raise Rejected("no_target")
     return target

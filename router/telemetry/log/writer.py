@@ -262,14 +262,15 @@ class Tap:
     """Copies of the log's lines for open streams."""
 
     def __init__(self) -> None:
-        self._bodies = False
+        #: Whether lines that are put keep the bodies of their events.
+        self.bodies = False
         self._waiting: deque[_Line] = deque()
         self._size = self._dropped = 0
         self._lines = Lines("json")
 
     def put(self, at: float, level: Level, happening: str, fields: Fields, body: bytes) -> None:
         """Keep a line until it is taken. It is rendered only then."""
-        kept = body if self._bodies and self._size + len(body) <= TAP_BODIES else b""
+        kept = body if self.bodies and self._size + len(body) <= TAP_BODIES else b""
         self._size += len(kept)
         self._waiting.append(_Line(at, level, happening, fields, kept))
         if len(self._waiting) > TAP_LINES:
@@ -279,7 +280,7 @@ class Tap:
     def take(self, *, bodies: bool) -> tuple[list[bytes], int]:
         """Return the waiting lines as JSON, and the number of dropped ones. `bodies` says whether
         lines put from now on keep the bodies of their events."""
-        self._bodies = bodies
+        self.bodies = bodies
         waiting, self._waiting = self._waiting, deque()
         dropped, self._dropped, self._size = self._dropped, 0, 0
         return [self._rendered(line) for line in waiting], dropped
