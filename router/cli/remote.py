@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import getpass
 import os
+import re
 import socket
 import ssl
 import stat
@@ -409,11 +410,22 @@ def _listens(url: str) -> bool:
 
 def _token(args: argparse.Namespace) -> str:
     """Raises StartFailed."""
-    from router.ops.guard import secrets_in
-
     text = os.environ.get(TOKEN_VARIABLE)
     path = args.token_file or (Path(text) if text else None)
-    return secrets_in(path, "--token-file")[0].reveal() if path is not None else ""
+    return read_token(path) if path is not None else ""
+
+
+def read_token(path: Path) -> str:
+    """Return the first line of a file. Raises StartFailed, without the token, if it is none."""
+    try:
+        token = path.read_text("latin-1").strip().partition("\n")[0].strip()
+    except OSError as error:
+        raise StartFailed(f"--token-file: {path} can't be read: {why_not(path, error)}") from None
+    if not re.fullmatch("[!-~]+", token):
+        raise StartFailed(
+            f"--token-file: {path} needs a token on a line, in ASCII and without blanks in it"
+        )
+    return token
 
 
 def _key_of_this_machine(args: argparse.Namespace, port: int) -> str:

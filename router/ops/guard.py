@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.config.holders import PERMISSIONS, Holders, TokenHolder, load_holders
 from router.contract.replies import refusal
-from router.model.errors import StartFailed, why_not
 from router.model.secret import Secret
 from router.net.access import AUTHORIZATION, Denial, Tokens
 from router.net.egress import address_of, is_loopback
@@ -28,9 +27,6 @@ ANYBODY = TokenHolder(None, frozenset({"read"}))
 
 #: A command on this machine, which has the key in the store's lock file.
 THIS_MACHINE = TokenHolder("this machine", frozenset(PERMISSIONS))
-
-#: The most that is read of a file of tokens, in bytes.
-_MAX_FILE = 64 * 1024
 
 
 class OpsTokens:
@@ -72,24 +68,6 @@ class OpsTokens:
             return found
         at = found - len(self._key)
         return THIS_MACHINE if at < 0 else self.holders.tokens[at][1]
-
-
-def secrets_in(path: Path, option: str) -> list[Secret]:
-    """Return a file's tokens, one on each line that is not blank. `option` named the file.
-
-    Raises StartFailed with one line if it has no usable token.
-    """
-    try:
-        with path.open("rb") as file:
-            lines = file.read(_MAX_FILE).decode("latin-1").splitlines()
-    except OSError as error:
-        raise StartFailed(f"{option}: {path} can't be read: {why_not(path, error)}") from None
-    tokens = [token for line in lines if (token := line.strip(" \t"))]
-    if not tokens or not all(re.fullmatch("[!-~]+", token) for token in tokens):
-        raise StartFailed(
-            f"{option}: {path} needs a token on a line, in ASCII and without blanks in it"
-        )
-    return [Secret(token) for token in tokens]
 
 
 #: Where the API begins, and the page's files.

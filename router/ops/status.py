@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from router.config.document import shown
 from router.contract.replies import why_failed
-from router.ops.api.targets import target_now
+from router.ops.api.targets import pause_facts, target_now
 from router.ops.insight import STARTED, Report, utc_or_none
 from router.store.protocol import ADVICE
 from router.telemetry.log.lines import utc
@@ -264,12 +264,6 @@ def _target(numbers: TargetMetrics) -> dict[str, Any]:
         "last_failure": failure
         and {name: failure[name] for name in ("reason", "status", "detail", "at")},
         "paused": bool(numbers.paused),
-        "pause": pause
-        and {
-            "since": utc(pause["since"]),
-            "until": utc(pause["until"]),
-            "because": pause["because"],
-            "who": pause["who"],
-        },
+        "pause": pause and pause_facts(pause),
         "breaker": {state: count for state, count in numbers.breaker.items() if count},
     }

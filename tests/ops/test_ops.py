@@ -23,13 +23,13 @@ from router.config.reload import ConfigState
 from router.config.settings import Settings
 from router.contract.intake import Intake
 from router.model.build import COMPILED
-from router.model.errors import Problem, StartFailed
+from router.model.errors import Problem
 from router.model.event import Attempt, Event, Reason
 from router.net.access import Denial
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.ops import port as ops_module
-from router.ops.guard import SAFE, OpsTokens, refuse, secrets_in
+from router.ops.guard import SAFE, OpsTokens, refuse
 from router.ops.hour import History
 from router.ops.insight import Identity, Insight
 from router.ops.port import api_parts, limits_of, ops_app
@@ -441,28 +441,6 @@ def test_a_file_of_tokens(tmp_path: Path) -> None:
         assert found == TokenHolder("ops", frozenset({"read"}))
     assert tokens.find([(b"authorization", b"Bearer ")]) is Denial.WRONG
     assert not NONE
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (None, "can't be read: no such file or directory"),
-        (b" \n\n", "needs a token on a line, in ASCII and without blanks in it"),
-        (b"canary two\n", "needs a token on a line, in ASCII and without blanks in it"),
-        (b"canary\xff\n", "needs a token on a line, in ASCII and without blanks in it"),
-    ],
-)
-def test_a_file_without_a_usable_token(
-    tmp_path: Path, content: bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line names the file as it was given, and no token."""
-    monkeypatch.chdir(tmp_path)
-    path = Path("tokens")
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(StartFailed) as caught:
-        secrets_in(path, "--token-file")
-    assert str(caught.value) == f"--token-file: tokens {why}"
 
 
 # Limits of its clients.
