@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         inherited: bool = False,
         drain_delay: float = 0.0,
         drain_timeout: float = 30.0,
-        on_drain: Callable[[], None] | None = None,
+        on_drain: Callable[[], None] = lambda: None,
         on_hurry: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """It serves within `lifespan`. `refusal` makes the replies in the application's place. An
@@ -123,9 +123,8 @@ class Server(uvicorn.Server):
             return
         self.tally.draining = True
         self._stopped.set()
-        if self._on_drain is not None:
-            self._on_drain()
-        for connection in self._connections():
+        self._on_drain()
+        for connection in list(self.tally.connections):
             connection.drain()
 
     def hurry(self) -> None:
@@ -219,19 +218,14 @@ class Server(uvicorn.Server):
                     await self._on_hurry()
             if await self._finished(GRACE):
                 return
-        for connection in self._connections():
+        for connection in list(self.tally.connections):
             connection.end()
         await self._finished(GRACE)
-        for connection in self._connections():
+        for connection in list(self.tally.connections):
             connection.abort()
         for task in list(self.tally.tasks):
             task.cancel()
         await self._finished(GRACE)
-
-    # The connections.
-
-    def _connections(self) -> list[Connection]:
-        return list(self.tally.connections)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -305,9 +299,15 @@ class Notifier(BackgroundService):
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Remove the variables: no child process may report for the service."""
         super().__init__()
-        self._address = _address(environ.pop("NOTIFY_SOCKET", ""))
+        address = environ.pop("NOTIFY_SOCKET", "")
+        #: The socket's file or abstract name; `""` for none.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        if not address.startswith(("@", "/")):
+            self._address = ""
+        silence, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+        is_ours = pid in ("", str(os.getpid())) and silence.isdecimal() and int(silence) > 0
         #: After how long a silence the manager restarts the service, in seconds; None is never.
-        self.watchdog = _watchdog(environ)
+        self.watchdog = int(silence) / 1e6 if is_ours else None
         self._status = ""
 
     async def serve(self) -> None:
@@ -347,17 +347,3 @@ class Notifier(BackgroundService):
         ):
             manager.settimeout(_WAIT)
             manager.sendto("\n".join(lines).encode(), self._address)
-
-
-def _address(text: str) -> str:
-    """Return the socket's file or abstract name; `""` if it is neither."""
-    if text.startswith("@"):
-        return "\0" + text[1:]
-    return text if text.startswith("/") else ""
-
-
-def _watchdog(environ: MutableMapping[str, str]) -> float | None:
-    """Return the watchdog's seconds if the manager watches this process."""
-    text, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
-    is_ours = pid in ("", str(os.getpid()))
-    return int(text) / 1e6 if is_ours and text.isdecimal() and int(text) > 0 else None
