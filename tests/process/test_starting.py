@@ -1,8 +1,10 @@
-"""The start of a process: signals at any moment, and closed streams. Real processes."""
+"""The start of a process: signals at any moment, closed streams, and what is its user's alone. Real
+processes."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.effort import LONG
+from tests.support.serving import serving, target
 from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
 
@@ -123,3 +126,21 @@ def ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def test_its_files_are_its_users_alone(tmp_path: Path) -> None:
+    """Its umask is 0077, whatever it was started with, and it writes no core file, which would hold
+    secrets. A start warns of a store that everybody can read."""
+    store = tmp_path / "store.db"
+    with target() as endpoint:
+        with serving(tmp_path, {"one": endpoint}, store=store) as router:
+            assert not router.lines("config")
+            status = Path(f"/proc/{router.process.pid}/status").read_text()
+            limits = Path(f"/proc/{router.process.pid}/limits").read_text()
+        store.chmod(0o644)
+        tmp_path.chmod(0o755)
+        with serving(tmp_path, {"one": endpoint}, store=store) as router:
+            (line,) = router.lines("config")
+    assert re.search(r"^Umask:\s+0077$", status, re.MULTILINE)
+    assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.MULTILINE)
+    assert "can read the store" in line["problem"]
