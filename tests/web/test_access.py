@@ -120,29 +120,22 @@ async def test_networks_over_ipv6(host: str, allowed: str, expected: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("forwarded", "expected"),
+    ("forwarded", "expected", "caller"),
     [
-        ("10.9.9.9, 192.0.2.7", "000"),
-        ("192.0.2.7, 198.51.100.1", "403"),
-        ("192.0.2.7, nonsense", "403"),
+        ("10.9.9.9, 192.0.2.7", "000", ""),
+        ("192.0.2.7, 198.51.100.1", "403", "198.51.100.1"),
+        ("192.0.2.7, nonsense", "403", "unknown"),
     ],
 )
-async def test_behind_proxies(forwarded: str, expected: str) -> None:
-    """A trusted proxy says where a request comes from; what it can't say lets nobody in."""
+async def test_behind_proxies(forwarded: str, expected: str, caller: str) -> None:
+    """A trusted proxy says where a request comes from. Without a valid address nobody is admitted,
+    and the log does not repeat it."""
     proxies = {"trusted_proxies": LOOPBACK}
     async with behind(allow_from="192.0.2.0/24", settings=proxies) as router:
         assert await code(router, **{"x-forwarded-for": forwarded}) == expected
+        if caller:
+            assert (await router.line("refused"))["caller"] == caller
         assert await code(router) == "403"
-
-
-async def test_what_a_proxy_says_is_not_repeated() -> None:
-    """The log has an address, or says that there is none."""
-    proxies = {"trusted_proxies": LOOPBACK}
-    async with behind(allow_from="192.0.2.0/24", settings=proxies) as router:
-        await code(router, **{"x-forwarded-for": "198.51.100.1"})
-        await code(router, **{"x-forwarded-for": "nonsense"})
-        assert (await router.line("refused"))["caller"] == "198.51.100.1"
-        assert (await router.line("refused", 2))["caller"] == "unknown"
     assert "nonsense" not in router.stream.getvalue()
 
 
@@ -170,15 +163,6 @@ async def test_for_callers_that_read_no_error_status() -> None:
     async with behind(token=TOKEN, http_status="ok") as router:
         reply = await router.post()
         assert (reply.status_code, reply.json()["code"]) == (200, "401")
-
-
-async def test_many_refusals_are_summed_up() -> None:
-    """A flood of them makes a few lines, and every one is counted."""
-    async with behind(token=TOKEN) as router:
-        for _ in range(30):
-            await code(router)
-        assert router.app.metrics.refused["401"] == 30
-        assert len([line for line in router.lines if line["happening"] == "refused"]) <= 5
 
 
 # Whole processes.

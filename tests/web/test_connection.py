@@ -16,14 +16,27 @@ import httptools
 import pytest
 from hypothesis import given
 
+from router.config.settings import Settings
 from router.net.http.connection import Connection
 from router.net.http.head import Head, read
 from router.net.http.lifetime import Limits
+from router.process.running import caller_limits
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, spoilt
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
+from tests.support.wire import (
+    PROBE,
+    Answer,
+    Line,
+    Running,
+    answer_on,
+    chunk,
+    chunked,
+    head,
+    post,
+    running,
+)
 
 #: Deadlines that pass within a test.
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
@@ -63,6 +76,11 @@ class Row(NamedTuple):
 def good(*packets: bytes) -> Row:
     """A callback that is delivered."""
     return Row(packets, (200,), stays=True, events=1)
+
+
+def other(status: int, packet: bytes) -> Row:
+    """A request that is no callback, after which the connection stays."""
+    return Row(packet, (status,), stays=True, events=0)
 
 
 def last(status: int, *packets: bytes, events: int = 0) -> Row:
@@ -170,9 +188,7 @@ TABLE = {
     "an absolute target": good(post(target=b"http://x/callback?a=b")),
     "an absolute target in capitals": good(post(target=b"HTTP://X/callback")),
     "an https target": good(post(target=b"https://x/callback")),
-    "an absolute target without a path": Row(
-        post(target=b"http://x"), (404,), stays=True, events=0
-    ),
+    "an absolute target without a path": other(404, post(target=b"http://x")),
     "a hundred headers": good(post(*[b"A: b"] * 98)),
     "Java's offer of HTTP/2": good(
         post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
@@ -195,18 +211,13 @@ TABLE = {
     "a trailer that offers": good(
         chunked(ALL, b"0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
     ),
-    "a probe": Row(PROBE, (200,), stays=True, events=0),
-    "a probe with a body": Row(
-        head(b"GET /readyz HTTP/1.1", b"Host: x", b"Content-Length: 3") + b"abc",
-        (200,),
-        stays=True,
-        events=0,
+    "a probe": other(200, PROBE),
+    "a probe with a body": other(
+        200, head(b"GET /readyz HTTP/1.1", b"Host: x", b"Content-Length: 3") + b"abc"
     ),
-    "another method": Row(
-        head(b"DELETE /callback HTTP/1.1", b"Host: x"), (405,), stays=True, events=0
-    ),
-    "another path": Row(post(target=b"/nowhere"), (404,), stays=True, events=0),
-    "a path of escapes": Row(post(target=b"/%ff%00%2e%zz"), (404,), stays=True, events=0),
+    "another method": other(405, head(b"DELETE /callback HTTP/1.1", b"Host: x")),
+    "another path": other(404, post(target=b"/nowhere")),
+    "a path of escapes": other(404, post(target=b"/%ff%00%2e%zz")),
     # What ends the connection by itself.
     "connection: close": last(200, post(b"Connection: close"), events=1),
     "connection: close as a trailer": last(
@@ -226,9 +237,7 @@ TABLE = {
     "a method of another protocol": last(405, head(b"SOURCE /x HTTP/1.1", b"Host: x")),
     # Expect.
     "expect with its body": good(post(b"Expect: 100-continue")),
-    "expect where there is no body": Row(
-        post(b"Expect: 100-continue", body=b""), (400,), stays=True, events=0
-    ),
+    "expect where there is no body": other(400, post(b"Expect: 100-continue", body=b"")),
     "expect with too large a body": last(
         413, bare(b"Host: x", b"Content-Length: 1000000", b"Expect: 100-continue")[: -len(SAMPLE)]
     ),
@@ -262,9 +271,7 @@ TABLE = {
     "two chunked requests": last(200, chunked(ALL, END) * 2, events=1),
     "a request after connection: close": last(200, post(b"Connection: close") + SMUGGLED, events=1),
     "a request after HTTP/1.0": last(200, post().replace(b"/1.1", b"/1.0") + SMUGGLED, events=1),
-    "a request after no length": Row(
-        head(b"POST /nowhere HTTP/1.1", b"Host: x") + SMUGGLED, (404,), stays=False, events=0
-    ),
+    "a request after no length": last(404, head(b"POST /nowhere HTTP/1.1", b"Host: x") + SMUGGLED),
     "a request after an offer": last(
         200, post(b"Connection: Upgrade", b"Upgrade: h2c") + SMUGGLED, events=1
     ),
@@ -289,9 +296,7 @@ def test_raw_bytes(router: Running, name: str) -> None:
         assert final.ends is not row.stays
         if row.stays:
             line.say(PROBE)
-            alive = line.receive()
-            assert alive is not None
-            assert alive.status == 200
+            assert answer_on(line).status == 200
         else:
             assert line.receive() is None
     assert [event.body for event in router.events[before:]] == [SAMPLE] * row.events
@@ -324,8 +329,7 @@ def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
         line.say(PROBE.replace(b"GET", b"HEAD"))
         assert line.socket.recv(65536).endswith(b"\r\n\r\n")
         line.say(PROBE)
-        alive = line.receive()
-    assert alive is not None
+        alive = answer_on(line)
     assert alive.says
 
 
@@ -341,9 +345,7 @@ def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(
             asked = line.receive()
             assert asked == Answer(100, {}, b"")
             line.say(SAMPLE)
-            answer = line.receive()
-            assert answer is not None
-            assert answer.status == 200
+            assert answer_on(line).status == 200
     assert len(router.events) - before == 2
 
 
@@ -406,9 +408,7 @@ def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None
     """A body that is refused and then turns out broken has had its one answer."""
     with router.line() as line:
         line.say(chunked(b"%x\r\n" % (MAX_BODY + 1), b"x" * (MAX_BODY + 1)))
-        answer = line.receive()
-        assert answer is not None
-        assert answer.status == 413
+        assert answer_on(line).status == 413
         line.say(b"\r\nno size\r\n")
         assert line.receive_all() == []
 
@@ -426,8 +426,7 @@ def test_a_blank_line_while_a_request_is_answered_counts_as_nothing() -> None:
     with running(Limits(), delay=0.3) as router, router.line() as line:
         for _ in range(2):
             line.say(post(), b"\r\n", pause=0.05)
-            answer = line.receive()
-            assert answer is not None
+            answer = answer_on(line)
             assert answer.status == 200
             assert not answer.ends
 
@@ -456,20 +455,15 @@ def was(seconds: float, limit: float) -> bool:
     return limit - 0.05 < seconds < limit + SLACK
 
 
-def test_a_connection_that_says_nothing_is_closed(hasty: Running) -> None:
-    """A fresh connection has `first_byte` seconds; then it closes without a word."""
+@pytest.mark.parametrize("said", [b"", b"\r\n" * 1_000], ids=["nothing", "blank lines"])
+def test_a_connection_that_says_nothing_is_closed(hasty: Running, said: bytes) -> None:
+    """A fresh connection has `first_byte` seconds; then it closes without a word. Line breaks
+    before a request win no time."""
     began = time.monotonic()
     with hasty.line() as line:
+        trickle(line, said)
         assert line.receive_all() == []
     assert was(time.monotonic() - began, SOON.first_byte)
-
-
-def test_blank_lines_are_nothing_said(hasty: Running) -> None:
-    """Line breaks before a request, even without end, win no time."""
-    with hasty.line() as line:
-        seconds = trickle(line, b"\r\n" * 1_000)
-        assert line.receive_all() == []
-    assert was(seconds, SOON.first_byte)
 
 
 def test_a_head_that_trickles_gets_408(hasty: Running) -> None:
@@ -511,9 +505,7 @@ def test_each_request_has_its_own_deadline(hasty: Running) -> None:
     with hasty.line() as line:
         while time.monotonic() - began < 2 * SOON.receive:
             line.say(post()[:40], post()[40:], pause=0.1)
-            answer = line.receive()
-            assert answer is not None
-            assert answer.status == 200
+            assert answer_on(line).status == 200
 
 
 def test_an_answer_that_takes_long_is_no_fault_of_the_caller() -> None:
@@ -541,13 +533,51 @@ def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
     """A connection lingers for `linger` seconds after a refusal."""
     with hasty.line() as line:
         line.say(b"\x00")
-        answer = line.receive()
-        assert answer is not None
-        assert answer.status == 400
+        assert answer_on(line).status == 400
         assert was(trickle(line, b"x" * 1_000), 0.0)  # it has said that no more will come
         began = time.monotonic()
         hasty.wait_for_connections(0)
     assert time.monotonic() - began < SOON.linger + SLACK
+
+
+# The limits as they are without any setting.
+
+
+def test_a_body_may_have_a_mebibyte() -> None:
+    """A larger one gets 413."""
+    with running(Limits()) as router:
+        assert router.ask(post(body=b" " * 2**20)).status == 400
+        assert router.ask(post(body=b" " * (2**20 + 1))).status == 413
+
+
+def test_times_and_connections() -> None:
+    """A request has 10 s to arrive; an idle connection outlives those of common balancers; and
+    callers have four connections for each request in flight."""
+    limits = caller_limits(Settings(max_requests=7))
+    assert (limits.first_byte, limits.receive, limits.keep_alive) == (10.0, 10.0, 620.0)
+    assert limits.connections == 28
+
+
+def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
+    """A request that is complete after `reply_within` gets 408, and reaches no target."""
+    ebaas = {"reply_within": "300ms"}
+    with running(Limits(), ebaas=ebaas) as router, router.line() as line:
+        whole = post()
+        line.say(whole[:-1])
+        time.sleep(0.6)
+        line.say(whole[-1:])
+        assert answer_on(line).status == 408
+        assert router.events == []
+
+
+def test_a_request_that_has_come_is_answered_though_keep_alive_is_over() -> None:
+    """A loop that was held up looks at what has come before it closes what seems idle."""
+    with running(Limits(keep_alive=0.4)) as router, router.line() as line:
+        line.say(PROBE)
+        answer_on(line)
+        router.loop.call_soon_threadsafe(time.sleep, 1.0)
+        line.say(post())
+        assert answer_on(line).status == 200
 
 
 # Connections.
@@ -565,9 +595,7 @@ def test_one_connection_too_many_gets_503_but_for_probes() -> None:
                 router.wait_for_connections(2)
             for line in (first, second):
                 line.say(post())
-                answer = line.receive()
-                assert answer is not None
-                assert answer.status == 200
+                assert answer_on(line).status == 200
         router.wait_for_connections(0)
         assert router.ask(post()).status == 200
         assert len(router.events) == 3
@@ -633,9 +661,7 @@ def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
         small.say(post(b"A: " + b"x" * 200)[: -len(SAMPLE)])
         wait_until(lambda: router.server.tally.unfinished > 80_100)
         small.say(SAMPLE)
-        answer = small.receive()
-        assert answer is not None
-        assert answer.status == 200
+        assert answer_on(small).status == 200
         assert router.ask(post()).status == 200
         assert router.server.tally.unfinished == 80_000
         for line in lines:
@@ -727,9 +753,8 @@ def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
     passed = read(top)
     if isinstance(passed, Head):
         path = passed.scope["path"] if b" /" in top.partition(b"\r\n")[0] else ANY
-        answer_on = (passed.method, path, passed.fields)
-        assert answer_on == by_httptools(top)
-        assert answer_on == by_h11(top)
+        ours = (passed.method, path, passed.fields)
+        assert ours == by_httptools(top) == by_h11(top)
 
 
 def by_httptools(top: bytes) -> tuple[object, ...]:
@@ -744,11 +769,11 @@ def by_httptools(top: bytes) -> tuple[object, ...]:
         def on_header(self, name: bytes, value: bytes) -> None:
             self.headers.append((name.lower(), value.rstrip(b" \t")))
 
-    answer_on = Heard()
-    parser = httptools.HttpRequestParser(answer_on)
+    heard = Heard()
+    parser = httptools.HttpRequestParser(heard)
     with suppress(httptools.HttpParserUpgrade):
         parser.feed_data(top)
-    return parser.get_method(), path_in(answer_on.target), answer_on.headers
+    return parser.get_method(), path_in(heard.target), heard.headers
 
 
 def by_h11(top: bytes) -> tuple[object, ...]:

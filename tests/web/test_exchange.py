@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
 
-from router.net.http.deadlines import sweep
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.process.server import Server
@@ -259,47 +257,36 @@ async def test_a_stream_ends_with_the_connection_of_a_peer_that_does_not_read() 
         await asyncio.wait_for(returned.wait(), 10.0)
 
 
-async def test_a_request_that_has_not_been_read_keeps_an_idle_connection() -> None:
-    """It has come before the sweep that finds the connection idle for too long."""
-    limits, loop = Limits(), asyncio.get_running_loop()
-    async with reached(Application(saying(start(LENGTH), body(b"abcdef")))) as (
-        server,
-        reader,
-        writer,
-    ):
-        writer.write(GET)
-        await reader.readuntil(b"abcdef")
-        (connection,) = server.tally.connections
-        writer.write(GET)
-        arriving = connection.transport.get_extra_info("socket")
-        assert select.select([arriving], [], [], 10.0)[0]  # the loop is held on purpose
-        sweep(server.tally, limits, loop.time() + limits.keep_alive + 1.0)
-        assert b"abcdef" in await reader.readuntil(b"abcdef")
+async def raising(*_: Any) -> None:
+    """Raise the error of a task group, which is no Exception."""
+    raise BaseExceptionGroup("group", [GeneratorExit()])
 
 
 @pytest.mark.parametrize(
-    "messages",
+    "answer",
     [
-        (),
-        (body(),),
-        (start((b"a", b"b\r\nc: d")), body()),
-        (start((b"a\n", b"b")), body()),
-        (start(LENGTH), body(b"abc")),
-        (start(LENGTH), body(b"abcdefg")),
-        (start(LENGTH), start(LENGTH)),
+        saying(),
+        saying(body()),
+        saying(start((b"a", b"b\r\nc: d")), body()),
+        saying(start((b"a\n", b"b")), body()),
+        saying(start(LENGTH), body(b"abc")),
+        saying(start(LENGTH), body(b"abcdefg")),
+        saying(start(LENGTH), start(LENGTH)),
+        raising,
     ],
+    ids=range(8),
 )
-async def test_what_is_no_response_is_a_500(
-    messages: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+async def test_an_application_without_a_response_gets_a_500(
+    answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An application that says nothing, or what is no response, is logged; its caller is told."""
+    """An application that raises, says nothing, or sends an invalid response is logged."""
     with caplog.at_level(logging.ERROR):
-        async with reached(Application(saying(*messages))) as (_, reader, writer):
+        async with reached(Application(answer)) as (_, reader, writer):
             writer.write(GET)
-            answer = await reader.read()
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert answer.count(b"HTTP/1.1") == 1
-    assert b'"code":"500"' in answer
+            reply = await reader.read()
+    assert reply.startswith(b"HTTP/1.1 500 ")
+    assert reply.count(b"HTTP/1.1") == 1
+    assert b'"code":"500"' in reply
     assert len(caplog.records) == 1
 
 
@@ -393,16 +380,3 @@ async def test_no_second_response_is_begun_within_one() -> None:
         writer.write(GET)
         assert b"500" not in await reader.read()
     assert [type(error) for error in application.errors] == [RuntimeError]
-
-
-async def test_whatever_an_application_raises_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """A group of a task group's, say, which is no Exception; the caller hears 500."""
-
-    async def raises(_: Any, __: Any) -> None:
-        raise BaseExceptionGroup("group", [GeneratorExit()])
-
-    with caplog.at_level(logging.ERROR, "uvicorn.error"):
-        async with reached(Application(raises)) as (_, reader, writer):
-            writer.write(GET)
-            assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
-    assert "Exception in ASGI application" in caplog.text

@@ -18,7 +18,7 @@ from tests.support.command import one_line, run
 from tests.support.inprocess import quick
 from tests.support.serving import Target, serving, target
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Running, post, running
+from tests.support.wire import PROBE, Running, answer_on, post, running
 
 #: Deadlines that a test can sit out.
 SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)
@@ -49,8 +49,7 @@ def test_callbacks(folder: Path, pair: Pair) -> None:
     with secured(pair) as router, router.line(tls=trusting(folder)) as line:
         for _ in range(3):
             line.say(post())
-            answer = line.receive()
-            assert answer is not None
+            answer = answer_on(line)
             assert answer.says["code"] == "000"
             assert not answer.ends
     assert len(router.events) == 3
@@ -68,7 +67,7 @@ def test_a_peer_that_says_nothing_is_cut(folder: Path, pair: Pair) -> None:
         slow.say(b"\x16\x03\x01")
         with router.line(tls=trusting(folder)) as honest:
             honest.say(post())
-            assert honest.receive() is not None
+            answer_on(honest)
         assert silent.receive() is None
         assert slow.receive() is None
         wait_until(lambda: router.server.tally.refused["tls"] == 2)
@@ -97,7 +96,7 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
         wait_until(lambda: not router.server.tally.tasks)
         with router.line(tls=trusting(folder)) as honest:
             honest.say(post())
-            assert honest.receive() is not None
+            answer_on(honest)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +119,7 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
             line.say(post())
             wait_until(lambda: router.events != [])
             router.stop()
-            answer = line.receive()
-        assert answer is not None
+            answer = answer_on(line)
         assert (answer.says["code"], answer.ends) == ("000", True)
         assert silent.receive() is None
 

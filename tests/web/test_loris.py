@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -88,45 +88,24 @@ def router() -> Iterator[tuple[int, int]]:
         assert process.exitcode == 0
 
 
-def silent() -> Iterator[bytes]:
-    """Says nothing."""
-    return itertools.repeat(b"")
+def slowly(*beginning: bytes, then: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: itertools.chain(beginning, itertools.repeat(then))
 
 
-def trickles_a_head() -> Iterator[bytes]:
-    yield post()[:25]
-    yield from itertools.repeat(b"A: b\r\n")
+#: Most of the largest body that is allowed.
+MUCH = post(body=b" " * 1_000_000)
 
-
-def trickles_a_body() -> Iterator[bytes]:
-    yield post(body=b" " * 9_000)[:200]
-    yield from itertools.repeat(b" ")
-
-
-def trickles_chunks() -> Iterator[bytes]:
-    yield chunked()
-    yield from itertools.repeat(chunk(b" "))
-
-
-def trickles_after_much() -> Iterator[bytes]:
-    """Sends most of the largest body that is allowed, and then takes its time."""
-    top = post(body=b" " * 1_000_000)
-    yield from (top[at : at + 100_000] for at in range(0, 900_000, 100_000))
-    yield from itertools.repeat(b" ")
-
-
-def never_reads() -> Iterator[bytes]:
-    return itertools.repeat(PROBE)
-
-
-KINDS = [
-    silent,
-    trickles_a_head,
-    trickles_a_body,
-    trickles_chunks,
-    trickles_after_much,
-    never_reads,
-]
+#: The bytes of each kind of slow connection, piece by piece.
+KINDS = {
+    "silent": slowly(then=b""),
+    "a head that trickles": slowly(post()[:25], then=b"A: b\r\n"),
+    "a body that trickles": slowly(post(body=b" " * 9_000)[:200], then=b" "),
+    "chunks that trickle": slowly(chunked(), then=chunk(b" ")),
+    "a large body whose end trickles": slowly(
+        *(MUCH[at : at + 100_000] for at in range(0, 900_000, 100_000)), then=b" "
+    ),
+    "never reads": slowly(then=PROBE),
+}
 
 
 class Slow:
@@ -134,7 +113,7 @@ class Slow:
 
     def __init__(self, port: int, kind: int) -> None:
         self._port = port
-        self._kind = KINDS[kind % len(KINDS)]
+        self._kind = [*KINDS][kind % len(KINDS)]
         #: How often the router has ended the connection.
         self.ended = 0
         self._connect()
@@ -145,14 +124,14 @@ class Slow:
         self._socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             self._socket.connect(("127.0.0.1", self._port))
-        self._says = self._kind()
+        self._says = KINDS[self._kind]()
 
     def go_on(self) -> None:
         """Say the next little thing; connect anew where the connection has been ended."""
         try:
             with contextlib.suppress(BlockingIOError):
                 self._socket.send(next(self._says))
-            if self._kind is not never_reads:
+            if self._kind != "never reads":
                 with contextlib.suppress(BlockingIOError):
                     while self._socket.recv(4096):
                         pass
@@ -231,4 +210,4 @@ def test_slow_callers_cost_honest_ones_nothing() -> None:
     assert max(caller.longest for caller in honest) < 15.0
     assert most - before < ALL + EACH * LORIS
     for number, kind in enumerate(KINDS):
-        assert all(connection.ended for connection in slow[number :: len(KINDS)]), kind.__name__
+        assert all(connection.ended for connection in slow[number :: len(KINDS)]), kind
