@@ -24,7 +24,7 @@ from router.ops.api.parts import MAX_PREVIEWS, Previews
 from router.ops.problems import Rejected
 from tests.support.archived import event_line, keep
 from tests.support.command import PATIENCE
-from tests.support.console import HOLDERS, Console, bearer, console, token_of
+from tests.support.console import HOLDERS, Console, bearer, console
 from tests.support.house import event
 from tests.support.postgres import Server
 from tests.support.serving import always
@@ -636,21 +636,8 @@ def test_figures_of_all_targets_need_a_token_that_sees_all(router: Console, path
 
 
 def test_a_changed_tokens_file_counts(tmp_path: Path) -> None:
-    """Within seconds. (tests/process/test_watch.py has an unusable file.)"""
-    with console(tmp_path) as router:
-        path = tmp_path / "tokens.yaml"
-        holders = [
-            {"name": name, "token": token_of(name), **each} for name, each in HOLDERS.items()
-        ]
-        path.write_text(json.dumps({"tokens": holders[1:]}))
-        router.router.wait_for(lambda: router.router.lines("reread"))
-        assert router.router.lines("reread")[0]["what"] == "--ops-tokens"
-        assert router.ask("GET", "/you").status_code == 401
-        assert router.get("/you", who="reader")["name"] == "reader"
-
-
-def test_a_stream_ends_with_its_token(tmp_path: Path) -> None:
-    """As soon as the file no longer has the token."""
+    """Within seconds; the stream of a token that is gone ends. (tests/process/test_watch.py has an
+    unusable file.)"""
     with console(tmp_path) as router, ExitStack() as closing:
         path = tmp_path / "tokens.yaml"
         url, headers = f"{router.url}/api/v1/stream", bearer("ledger")
@@ -661,7 +648,10 @@ def test_a_stream_ends_with_its_token(tmp_path: Path) -> None:
         kept = [each for each in tokens if each["name"] != "ledger"]
         path.write_text(json.dumps({"tokens": kept}))
         assert all("ledger" not in line for line in lines)
+        router.router.wait_for(lambda: router.router.lines("reread"))
+        assert router.router.lines("reread")[0]["what"] == "--ops-tokens"
         assert router.ask("GET", "/stream", "ledger").status_code == 401
+        assert router.get("/you", who="reader")["name"] == "reader"
 
 
 def test_a_preview_of_all_is_void_for_a_team(tmp_path: Path) -> None:

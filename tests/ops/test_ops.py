@@ -17,7 +17,6 @@ import pytest
 
 from router import __version__
 from router.config import loading
-from router.config.holders import TokenHolder
 from router.config.loading import Config
 from router.config.reload import ConfigState
 from router.config.settings import Settings
@@ -25,7 +24,6 @@ from router.contract.intake import Intake
 from router.model.build import COMPILED
 from router.model.errors import Problem
 from router.model.event import Attempt, Event, Reason
-from router.net.access import Denial
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.ops import port as ops_module
@@ -430,17 +428,6 @@ async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
         answer = await ops.http.options(ops.url + "/status", headers=asked)
         assert answer.status_code in (401, 405)
         assert not [name for name in answer.headers if name.startswith("access-control-")]
-
-
-def test_a_file_of_tokens(tmp_path: Path) -> None:
-    """Each token of a holder's list is valid, and an empty one is not."""
-    tokens = in_file(tmp_path, "first-token", "second-token")
-    for token in ("first-token", "second-token"):
-        found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
-        assert isinstance(found, TokenHolder)
-        assert found == TokenHolder("ops", frozenset({"read"}))
-    assert tokens.find([(b"authorization", b"Bearer ")]) is Denial.WRONG
-    assert not NONE
 
 
 # Limits of its clients.

@@ -258,16 +258,6 @@ def next_of(answer: HTTPResponse, chosen: str) -> dict[str, Any]:
     raise AssertionError("the stream has ended")
 
 
-def test_events_arrive_as_they_are_handled(tmp_path: Path) -> None:
-    """As server-sent events."""
-    with router(tmp_path) as (started, port), connected(port) as answer:
-        assert answer.getheader("content-type", "").startswith("text/event-stream")
-        next_of(answer, "beat")
-        assert started.post("first") == "000"
-        event = next_of(answer, "event")
-        assert (event["code"], event["targets"][0]["target"]) == ("000", "ledger")
-
-
 def test_a_client_that_disconnects_frees_its_place(tmp_path: Path) -> None:
     """And a HEAD request takes none."""
     with router(tmp_path) as (_, port), ExitStack() as closing:
