@@ -96,7 +96,7 @@ def _check(part: Part, entries: Sequence[tuple[int, Mapping[str, Any]]]) -> None
             names.add(name)
         if any(token and len(token.reveal()) < SHORT for token in entry.get("token") or ()):
             message = f"is shorter than {SHORT} characters: it can be guessed"
-            part.warn((*path, "token"), message)
+            part.report((*path, "token"), message)
         for digest in _digests(entry):
             if digest in _NO_TOKENS:
                 part.report(path, _NO_TOKENS[digest])

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv6Address
 from pathlib import Path
 
 from starlette.responses import Response
@@ -18,7 +16,7 @@ from router.config.holders import PERMISSIONS, Holders, TokenHolder, load_holder
 from router.contract.replies import refusal
 from router.model.secret import Secret
 from router.net.access import AUTHORIZATION, Denial, Tokens
-from router.net.egress import address_of, is_loopback
+from router.net.egress import is_loopback
 from router.ops.problems import ProblemView, Rejected
 from router.telemetry.log import Log
 
@@ -118,8 +116,6 @@ def problem(rejected: Rejected) -> Response:
     response = Response(json.dumps(view), rejected.status, media_type="application/problem+json")
     if rejected.status == HTTPStatus.UNAUTHORIZED:
         response.headers["www-authenticate"] = "Bearer"
-    if rejected.status == HTTPStatus.TOO_MANY_REQUESTS:
-        response.headers["retry-after"] = str(rejected.params["seconds"])
     return response
 
 
@@ -136,7 +132,6 @@ class Guard:
         self._tokens = tokens
         self._log = log
         self._local = local
-        self._failures = Failures()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -169,24 +164,13 @@ class Guard:
             return ANYBODY
         if is_page:
             return ANYBODY
-        holder = self._find(scope)
+        holder = self._tokens.find(scope["headers"])
+        if isinstance(holder, Denial):
+            raise self._refused(holder, "wrong_token")
         if not (is_console or holder.sees_all):
             why = f"the token of {holder.name} may not read everything"
             raise self._refused(why, "no_endpoint")
         return holder
-
-    def _find(self, scope: Scope) -> TokenHolder:
-        now = time.monotonic()
-        peer = scope["client"][0] if scope.get("client") else ""
-        if wait := self._failures.wait(peer, now):
-            # It is not logged: a flood of such requests would only fill the log.
-            raise Rejected("too_many_tokens", seconds=int(wait) + 1)
-        found = self._tokens.find(scope["headers"])
-        if isinstance(found, TokenHolder):
-            return found
-        if found is Denial.WRONG:
-            self._failures.note(peer, _header(scope, b"authorization"), now)
-        raise self._refused(found, "wrong_token")
 
     def _refused(self, why: str, code: str) -> Rejected:
         rejected = Rejected(code, why=why)
@@ -196,50 +180,6 @@ class Guard:
 
 def _host(scope: Scope) -> str:
     """Return the host of the request, without its port."""
-    match = _HOST.fullmatch(_header(scope, b"host").decode("latin-1"))
+    hosts = b",".join(value for name, value in scope["headers"] if name == b"host")
+    match = _HOST.fullmatch(hosts.decode("latin-1"))
     return (match[1] or match[2]) if match else ""
-
-
-def _header(scope: Scope, searched: bytes) -> bytes:
-    return b",".join(value for name, value in scope["headers"] if name == searched)
-
-
-#: The number of wrong tokens of one address that are checked, and within how many seconds.
-MOST_WRONG, WRONG_WITHIN = 10, 60.0
-
-#: The number of addresses that are remembered.
-_ADDRESSES = 1024
-
-
-class Failures:
-    """Wrong tokens by address: an address that guesses is refused until the current window of
-    WRONG_WITHIN seconds is over. An IPv6 address stands for its network of 64 bits.
-
-    The same wrong token counts once, so that a scrape or an open page with an outdated token does
-    not keep out others with its address.
-    """
-
-    def __init__(self) -> None:
-        #: When the window ends, and the hashes of the wrong tokens in it.
-        self._ends = 0.0
-        self._wrong: dict[str, set[int]] = {}
-
-    def wait(self, peer: str, now: float) -> float:
-        """Return for how many seconds tokens of this address are refused unread."""
-        if now >= self._ends:
-            return 0.0
-        return self._ends - now if len(self._wrong.get(_key(peer), ())) >= MOST_WRONG else 0.0
-
-    def note(self, peer: str, token: bytes, now: float) -> None:
-        """Count a wrong token."""
-        if now >= self._ends:
-            self._ends, self._wrong = now + WRONG_WITHIN, {}
-        if len(self._wrong) < _ADDRESSES:
-            self._wrong.setdefault(_key(peer), set()).add(hash(token))
-
-
-def _key(peer: str) -> str:
-    address = address_of(peer)
-    if isinstance(address, IPv6Address):
-        return f"{int(address) >> 64:x}"
-    return str(address or peer)

@@ -51,7 +51,6 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "place_gone": (410, "after: the delivery there no longer exists; begin anew"),
     "large_body": (413, "the body is larger than {kib} KiB"),
     "wrong_type": (415, "the body has to be application/json"),
-    "too_many_tokens": (429, "too many wrong tokens came from this address: wait {seconds} s"),
     "failed": (500, "the router has failed: see its log"),
     "search_failed": (503, "the search failed: the archive or the store can't be read"),
     "search_slow": (503, "the search took longer than {seconds} s: add since, or a target"),

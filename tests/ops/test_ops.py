@@ -358,7 +358,7 @@ async def test_a_fault_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
 async def test_the_page_is_served(tmp_path: Path) -> None:
     """Without a token, since it has no data. A browser revalidates each file, and loads nothing
     from elsewhere."""
-    async with serving(Process(), tokens=in_file(tmp_path, "an-ops-token")) as ops:
+    async with serving(Process(), tokens=in_file(tmp_path, "a-token-of-the-port")) as ops:
         page = await ops.get("/")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert page.headers["cache-control"] == "no-cache"
@@ -393,13 +393,13 @@ def bearer(token: str) -> dict[str, str]:
 @pytest.mark.parametrize("path", PATHS)
 async def test_with_tokens_a_request_needs_one(path: str, tmp_path: Path) -> None:
     """Without it the reply is a 401, for any path."""
-    tokens = in_file(tmp_path, "old-ops-token", "new-ops-token")
+    tokens = in_file(tmp_path, "the-old-ops-token", "the-new-ops-token")
     async with serving(Process(), tokens=tokens) as ops:
-        for headers in ({}, bearer("another"), {"authorization": "Basic old-ops-token"}):
+        for headers in ({}, bearer("another"), {"authorization": "Basic the-old-ops-token"}):
             refused = await ops.get(path, headers=headers)
             assert (refused.status_code, refused.json()["code"]) == (401, "wrong_token")
             assert refused.headers["www-authenticate"] == "Bearer"
-        for token in ("old-ops-token", "new-ops-token"):
+        for token in ("the-old-ops-token", "the-new-ops-token"):
             expected = 200 if path in ("/metrics", "/status") else 404
             assert (await ops.get(path, headers=bearer(token))).status_code == expected
         lines = [json.loads(line) for line in ops.log.getvalue().splitlines()]
@@ -411,7 +411,7 @@ async def test_with_tokens_a_request_needs_one(path: str, tmp_path: Path) -> Non
     assert "token" not in ops.log.getvalue().replace("no token", "").replace("a wrong token", "")
 
 
-@pytest.mark.parametrize("tokens", [(), ("an-ops-token",)])
+@pytest.mark.parametrize("tokens", [(), ("a-token-of-the-port",)])
 async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
     """No reply may be stored, framed, run or read by another site's page, or shows a version."""
     known = in_file(tmp_path, *tokens) if tokens else NONE

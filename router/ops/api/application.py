@@ -150,7 +150,7 @@ async def _content(request: Request) -> bytes:
 
 
 #: The statuses of problems that any endpoint, and any with a body, may reply with.
-_ALWAYS, _WITH_BODY = (400, 401, 403, 429, 503), (413, 415)
+_ALWAYS, _WITH_BODY = (400, 401, 403, 503), (413, 415)
 
 _ABOUT = (
     "How a router does, what became of events, and what a person may do about it. Times are ISO "

@@ -496,7 +496,6 @@ export const PROBLEMS = {
   "place_gone": "该位置的投递已不存在：请从头查看。",
   "large_body": "请求体超过 {kib} KiB。",
   "wrong_type": "请求体须为 application/json。",
-  "too_many_tokens": "此地址发来的错误令牌过多：请在 {seconds} 秒后再试。",
   "failed": "路由服务内部出错：详见其日志。",
   "search_failed": "查找失败：无法读取归档或存储。",
   "search_slow": "查找超过 {seconds} 秒：请指定时间范围或业务端。",
