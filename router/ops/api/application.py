@@ -149,9 +149,6 @@ async def _content(request: Request) -> bytes:
     return bytes(content)
 
 
-#: The statuses of problems that any endpoint, and any with a body, may reply with.
-_ALWAYS, _WITH_BODY = (400, 401, 403, 503), (413, 415)
-
 _ABOUT = (
     "How a router does, what became of events, and what a person may do about it. Times are ISO "
     "8601 in UTC. A token that has an owner sees that owner's targets alone: all else is 404."
@@ -179,10 +176,7 @@ def described() -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint, named: dict[str, JsonSchema]) -> dict[str, Any]:
-    has_body = endpoint.takes is not None
     kind = "text/event-stream" if endpoint.returns is EventStream else "application/json"
-    statuses = {*_ALWAYS, *endpoint.problems, *(_WITH_BODY if has_body else ())}
-    problems = {str(each): {"$ref": "#/components/responses/problem"} for each in sorted(statuses)}
     operation: dict[str, Any] = {
         "operationId": "_".join([endpoint.method.lower(), *re.findall(r"\w+", endpoint.path)]),
         "summary": " ".join((endpoint.answer.__doc__ or "").split()),
@@ -194,9 +188,12 @@ def _operation(endpoint: Endpoint, named: dict[str, JsonSchema]) -> dict[str, An
                 for param in endpoint.params
             ),
         ],
-        "responses": {"200": _response("OK", kind, schema_of(endpoint.returns, named)), **problems},
+        "responses": {
+            "200": _response("OK", kind, schema_of(endpoint.returns, named)),
+            "default": {"$ref": "#/components/responses/problem"},
+        },
     }
-    if has_body:
+    if endpoint.takes is not None:
         content = {"application/json": {"schema": endpoint.body_schema}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation

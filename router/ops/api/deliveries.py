@@ -72,7 +72,6 @@ class ActionsView(TypedDict):
         Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
         Param("after", "The `next` of the previous page", TEXT),
     ),
-    problems=(404, 410, 503),
 )
 async def deliveries(call: ApiCall) -> DeliveriesView:
     """Deliveries that are not settled, or those in the given states"""
@@ -113,7 +112,7 @@ async def _place(store: admin.Admin, cursor: str, view: View) -> tuple[int, str]
     return entries[0].seq, target
 
 
-@endpoint("GET", "/deliveries/actions", problems=(404, 503))
+@endpoint("GET", "/deliveries/actions")
 async def actions(call: ApiCall) -> ActionsView:
     """The last actions of people; for a team, its own"""
     holder = call.holder
@@ -123,12 +122,7 @@ async def actions(call: ApiCall) -> ActionsView:
     return ActionsView(actions=[*map(views.action_view, own[:_ACTIONS])])
 
 
-@endpoint(
-    "GET",
-    "/deliveries/{id}",
-    params=(Param("body", "With its body", FLAG, needs="bodies"),),
-    problems=(404, 503),
-)
+@endpoint("GET", "/deliveries/{id}", params=(Param("body", "With its body", FLAG, needs="bodies"),))
 async def dossier(call: ApiCall) -> views.DossierView:
     """Everything in the store about one event"""
     async with call.parts.stored.question() as store:
@@ -272,7 +266,6 @@ ACTS = tuple(
             Param("dry_run", "Preview the action", FLAG),
             Param("token", "The token of a preview, to act on its deliveries", TEXT),
         ),
-        problems=(404, 409, 503),
     )(acting(verb))
     for verb, may in _VERBS.items()
 )

@@ -185,8 +185,6 @@ class Endpoint:
     params: Sequence[Param] = ()
     #: The members of its body; None if it takes no body.
     takes: Sequence[Param] | None = None
-    #: The statuses of its problems besides those of every endpoint.
-    problems: Sequence[int] = ()
     #: The type of the reply if it is not the type that `answer` returns.
     replies: Any = None
 

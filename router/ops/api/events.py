@@ -45,7 +45,6 @@ _WHAT = (
         Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
         Param("body", f"With bodies; then at most {_MOST_BODIES} events", FLAG, needs="bodies"),
     ),
-    problems=(503,),
 )
 async def events(call: ApiCall) -> EventsView:
     """Events by any of their ids, or by what became of them"""
@@ -68,12 +67,7 @@ async def events(call: ApiCall) -> EventsView:
     return {**answer, "events": visible}
 
 
-@endpoint(
-    "GET",
-    "/events/{id}",
-    params=(Param("body", "With its body", FLAG, needs="bodies"),),
-    problems=(404, 503),
-)
+@endpoint("GET", "/events/{id}", params=(Param("body", "With its body", FLAG, needs="bodies"),))
 async def event(call: ApiCall) -> StoryView:
     """One event: each request, each attempt, and what comes next"""
     # A search for another team's event takes as long as one for an event that does not exist.
@@ -87,7 +81,7 @@ async def event(call: ApiCall) -> StoryView:
     return visible
 
 
-@endpoint("GET", "/archive", problems=(404, 503))
+@endpoint("GET", "/archive")
 async def archive(call: ApiCall) -> InventoryView:
     """The contents of the archive; not for teams, since it has everybody's events"""
     call.require_no_team()
@@ -106,7 +100,6 @@ async def archive(call: ApiCall) -> InventoryView:
         Param("failed", "Without 000, with a failed attempt, or another problem", FLAG),
         Param("bodies", "With the events' bodies", FLAG, needs="bodies"),
     ),
-    problems=(503,),
     replies=EventStream,
 )
 async def stream(call: ApiCall) -> AsyncGenerator[bytes]:

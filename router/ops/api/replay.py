@@ -88,7 +88,6 @@ class ReplayState:
         Param("token", "The token of a preview, to queue the next of its events", TEXT),
         Param("most", "At most this many at once", number(STEP)),
     ),
-    problems=(404, 409, 503),
 )
 async def replay(call: ApiCall) -> ReplayPreview | ReplayStep:
     """Send archived events to a target again: first a preview, then its events step by step; not

@@ -98,7 +98,7 @@ async def status(call: ApiCall) -> dict[str, Any]:
     }
 
 
-@endpoint("GET", "/nodes", problems=(404, 503))
+@endpoint("GET", "/nodes")
 async def nodes(call: ApiCall) -> NodesView:
     """The processes that share the store; not for teams, since they have everybody's events"""
     call.require_no_team()

@@ -132,7 +132,7 @@ async def targets(call: ApiCall) -> TargetsView:
     return TargetsView(targets=shown)
 
 
-@endpoint("GET", "/targets/{name}", problems=(404,))
+@endpoint("GET", "/targets/{name}")
 async def target(call: ApiCall) -> OneTargetView:
     """One target"""
     view, name = call.view, call.path["name"]
@@ -244,7 +244,7 @@ class PausesView(TypedDict):
     pauses: list[PauseView]
 
 
-@endpoint("GET", "/pauses", problems=(404, 503))
+@endpoint("GET", "/pauses")
 async def pauses(call: ApiCall) -> PausesView:
     """The pauses in force that people made"""
     view = call.view
@@ -261,7 +261,6 @@ async def pauses(call: ApiCall) -> PausesView:
         Param("until", "A time from now, like 10m, or a time", TEXT, is_required=True),
         Param("because", "The reason, for all who see it", TEXT, is_required=True),
     ),
-    problems=(404,),
 )
 async def pause_target(call: ApiCall) -> PauseChange:
     """Pause a target for a while: its optional deliveries wait, its required ones fail at once; in
@@ -276,7 +275,7 @@ async def pause_target(call: ApiCall) -> PauseChange:
     return PauseChange(paused=_paused(target, asdict(new)), pause=pause_view(new))
 
 
-@endpoint("POST", "/targets/{name}/resume", may=("pause",), takes=(), problems=(404,))
+@endpoint("POST", "/targets/{name}/resume", may=("pause",), takes=())
 async def resume_target(call: ApiCall) -> PauseChange:
     """End a target's pause before its time; a pause in routes.yaml stays"""
     name = call.path["name"]
