@@ -61,10 +61,10 @@ class OpsTokens:
 
     def find(self, headers: Iterable[tuple[bytes, bytes]]) -> TokenHolder | Denial:
         """Return the holder of the token in a request's headers."""
-        found = self._tokens.find(headers)
-        if isinstance(found, Denial):
-            return found
-        at = found - len(self._key)
+        number = self._tokens.find(headers)
+        if isinstance(number, Denial):
+            return number
+        at = number - len(self._key)
         return THIS_MACHINE if at < 0 else self.holders.tokens[at][1]
 
 

@@ -82,7 +82,7 @@ class History:
             return
         self._over[self._at] = self._current()
         self._at, self._before = at, _reading(self._metrics)
-        self._over = {each: minute for each, minute in self._over.items() if each > at - HOUR}
+        self._over = {begun: minute for begun, minute in self._over.items() if begun > at - HOUR}
 
     def minutes(self) -> dict[int, Minute]:
         """Return the minutes by their number, the current one included."""
@@ -116,7 +116,7 @@ class Hour:
     def __init__(self, minutes: dict[int, Minute], now: float) -> None:
         last = int(now // MINUTE)
         self._at = utc((last - HOUR + 1) * MINUTE)
-        self._minutes = [minutes.get(each, {}) for each in range(last - HOUR + 1, last + 1)]
+        self._minutes = [minutes.get(at, {}) for at in range(last - HOUR + 1, last + 1)]
 
     def events(self) -> EventsHour:
         minutes = [minute.get(ALL_EVENTS, Counter()) for minute in self._minutes]

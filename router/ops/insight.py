@@ -154,7 +154,7 @@ class Insight:
             count, file = len(config_state.problems), config_state.problems[0].file
             why = f"refused, {count} problem{'' if count == 1 else 's'} in {file}"
             troubles.append(Trouble(config_state.tried, f"configuration: {why}"))
-        return tuple(sorted(troubles, key=lambda each: -each.at)[:MAX_TROUBLES])
+        return tuple(sorted(troubles, key=lambda trouble: -trouble.at)[:MAX_TROUBLES])
 
 
 class Heartbeat:

@@ -133,7 +133,7 @@ class Streams:
     async def _fetch(self, tap: Tap) -> None:
         try:
             while self._open:
-                lines, dropped = tap.take(bodies=any(each.filter.bodies for each in self._open))
+                lines, dropped = tap.take(bodies=any(stream.filter.bodies for stream in self._open))
                 await self._send(lines, dropped)
                 await asyncio.sleep(FETCH_EVERY)
         except Exception:

@@ -60,8 +60,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 def api_routes(parts: ApiParts, endpoints: Sequence[Endpoint] = ENDPOINTS) -> list[Route]:
     """Return the routes. A path without a name in it precedes a path with one."""
     return [
-        Route(f"{PREFIX}{each.path}", _serve(each, parts), methods=[each.method])
-        for each in sorted(endpoints, key=lambda each: bool(each.names))
+        Route(f"{PREFIX}{endpoint.path}", _serve(endpoint, parts), methods=[endpoint.method])
+        for endpoint in sorted(endpoints, key=lambda endpoint: bool(endpoint.names))
     ]
 
 
@@ -159,8 +159,8 @@ def described() -> dict[str, Any]:
     """Return the OpenAPI document."""
     named: dict[str, JsonSchema] = {}
     paths: dict[str, dict[str, Any]] = {}
-    for each in ENDPOINTS:
-        paths.setdefault(PREFIX + each.path, {})[each.method.lower()] = _operation(each, named)
+    for one in ENDPOINTS:
+        paths.setdefault(PREFIX + one.path, {})[one.method.lower()] = _operation(one, named)
     fault = _response("A problem", "application/problem+json", schema_of(ProblemView, named))
     return {
         "openapi": "3.1.0",

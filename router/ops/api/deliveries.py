@@ -249,7 +249,7 @@ async def _act(call: ApiCall, verb: Verb) -> DoneView:
                 if more := time.monotonic() > ends:
                     break
         known = await store.actions(_SEARCHED_ACTIONS)
-    done = next((each for each in known if each.action_id == action.action_id), action)
+    done = next((later for later in known if later.action_id == action.action_id), action)
     left = max(0, preview.number - done.deliveries)
     return DoneView(
         action=views.action_view(done), changed=changed, left=left, more=more and left > 0

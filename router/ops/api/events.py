@@ -63,7 +63,7 @@ async def events(call: ApiCall) -> EventsView:
     )
     work = partial(find_events, question, limit, body)
     answer = await call.parts.search.run(work, call.holder.owner)
-    visible = [match for each in answer["events"] if (match := view.match(each)) is not None]
+    visible = [shown for match in answer["events"] if (shown := view.match(match)) is not None]
     return {**answer, "events": visible}
 
 

@@ -198,7 +198,7 @@ async def _fill(call: ApiCall, state: ReplayState) -> None:
     answer = await _search(call, state.again, page=STEP)
     events = answer["events"]
     resends = await asyncio.to_thread(lambda: [resend(**event) for event in events])
-    state.pending = [each for each in resends if each is not None]
+    state.pending = [event for event in resends if event is not None]
     state.has_more = answer["more"]
     if events:
         after = ReplayPlace(events[-1]["at"], events[-1]["event_id"])

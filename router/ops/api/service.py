@@ -1,4 +1,5 @@
-"""Endpoints for the service: who asks, its status, its last hour, its nodes, its routes."""
+"""Endpoints for the service: its status, its last hour, its nodes, its routes; and the holder of
+the token."""
 
 from __future__ import annotations
 
@@ -138,13 +139,13 @@ async def routes(call: ApiCall) -> RoutesView:
     view, config_state = call.view, call.parts.insight.config_state
     reloads = [
         ReloadView(
-            at=utc(each.at),
-            result="taken" if each.hash else "refused",
-            hash=each.hash or None,
-            changes=[*each.changes],
-            problems=[*each.problems],
+            at=utc(reload.at),
+            result="taken" if reload.hash else "refused",
+            hash=reload.hash or None,
+            changes=[*reload.changes],
+            problems=[*reload.problems],
         )
-        for each in config_state.reloads
+        for reload in config_state.reloads
     ]
     return RoutesView(
         hash=view.config.hash,
@@ -190,15 +191,15 @@ async def explain(call: ApiCall) -> Explained | RefusedEvent:
         return explained
     view = call.view
     metrics = view.report().metrics
-    for each in explained["targets"]:
-        numbers = metrics.targets.get(each["name"])
-        each["paused"] = each["paused"] or (numbers is not None and numbers.pause is not None)
+    for target in explained["targets"]:
+        numbers = metrics.targets.get(target["name"])
+        target["paused"] = target["paused"] or (numbers is not None and numbers.pause is not None)
     return explained if view.is_whole else _visible(explained, view)
 
 
 def _visible(explained: Explained, view: View) -> Explained:
     own = view.route_names
-    shown = [each for each in explained["routes"] if each["name"] in own]
+    shown = [route for route in explained["routes"] if route["name"] in own]
     plan = {
         role: [name for name in cast("list[str]", names) if name in view.targets]
         for role, names in explained["plan"].items()
@@ -207,7 +208,7 @@ def _visible(explained: Explained, view: View) -> Explained:
         **explained,
         "plan": {"required": plan["required"], "optional": plan["optional"]},
         "unmatched": None,
-        "targets": [each for each in explained["targets"] if each["name"] in view.targets],
+        "targets": [target for target in explained["targets"] if target["name"] in view.targets],
         "routes": shown,
         "left": len(own) - len(shown),
     }

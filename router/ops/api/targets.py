@@ -128,7 +128,7 @@ async def targets(call: ApiCall) -> TargetsView:
 
     # In a thread: an hour of many targets takes some milliseconds.
     shown = await asyncio.to_thread(views)
-    shown.sort(key=lambda each: (WORST.index(each["state"]), each["name"]))
+    shown.sort(key=lambda view: (WORST.index(view["state"]), view["name"]))
     return TargetsView(targets=shown)
 
 
@@ -212,7 +212,7 @@ def _state(numbers: TargetMetrics) -> TargetState:
 
 
 def pause_facts(pause: Mapping[str, Any]) -> dict[str, str]:
-    """Return who paused a target, why, and for how long."""
+    """Return the facts about a person's pause, for people."""
     times = {name: utc(pause[name]) for name in ("since", "until")}
     return {**times, "because": pause["because"], "who": pause["who"]}
 
@@ -250,7 +250,7 @@ async def pauses(call: ApiCall) -> PausesView:
     view = call.view
     async with call.parts.stored.question() as admin:
         in_force = await paused(admin)
-    return PausesView(pauses=[pause_view(each) for each in in_force if view.has(each.target)])
+    return PausesView(pauses=[pause_view(made) for made in in_force if view.has(made.target)])
 
 
 @endpoint(

@@ -130,15 +130,17 @@ class View:
         if not self.has(match["target"]):
             return None
         if "open" in match:
-            match["open"] = [each for each in match["open"] if self.has(each["target"])]
+            match["open"] = [entry for entry in match["open"] if self.has(entry["target"])]
         return match
 
     def story(self, story: StoryView) -> StoryView | None:
         entries = self.entries(story["deliveries"])
-        steps = [step for each in story["steps"] if (step := self._step(each)) is not None]
+        steps = [shown for step in story["steps"] if (shown := self._step(step)) is not None]
         if not (self.is_whole or entries or steps):
             return None
-        coming = [each for each in story["next"] if not each["target"] or self.has(each["target"])]
+        coming = [
+            next_ for next_ in story["next"] if not next_["target"] or self.has(next_["target"])
+        ]
         return {**story, "deliveries": entries, "steps": steps, "next": coming}
 
     def _step(self, step: StepView) -> StepView | None:
@@ -151,7 +153,7 @@ class View:
     def _request(self, request: R) -> R | None:
         if self.is_whole:
             return request
-        request["targets"] = [each for each in request["targets"] if self.has(each["target"])]
+        request["targets"] = [result for result in request["targets"] if self.has(result["target"])]
         request["routes"] = [name for name in request["routes"] if name in self.route_names]
         request["unqueued"] = False
         return request if request["targets"] else None
