@@ -259,7 +259,7 @@ def test_a_cursor_shows_a_team_nothing(router: Console) -> None:
 
 
 def test_a_search_goes_by_what_a_team_may_see(router: Console) -> None:
-    """Not by answers of other targets to the same events, not even to say that there are more."""
+    """Answers of other targets to the same events do not count, not even for `more`."""
     router.targets["auditors"].code = always("731")
     for number in range(2):
         router.send("b.x.more.1", f"more-{number}")

@@ -1,4 +1,4 @@
-"""Heartbeat: what a process learns about the others that share its store."""
+"""Heartbeat: a process learns about the others that share its store."""
 
 from __future__ import annotations
 

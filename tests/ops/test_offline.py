@@ -17,7 +17,7 @@ from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from tests.support.shop import SqliteShop
 
-#: The statuses for an event that does not exist, and for what only a router can answer.
+#: The statuses for an event that does not exist, and without a running router.
 NOT_THERE, NO_ROUTER = 404, 409
 
 

@@ -1,4 +1,4 @@
-"""Live streams: which lines of the log a client of the API gets."""
+"""Live streams: a client of the API gets the log lines that it may see."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def next_of(answer: HTTPResponse, chosen: str) -> dict[str, Any]:
 
 
 def test_a_client_that_disconnects_frees_its_place(tmp_path: Path) -> None:
-    """And a HEAD request takes none."""
+    """A HEAD request takes no place."""
     with router(tmp_path) as (_, port), ExitStack() as closing:
         for _ in range(STREAMS + 4):
             with connected(port) as answer:

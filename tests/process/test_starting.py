@@ -1,4 +1,4 @@
-"""The start of a process: signals at any moment, closed streams, and what is its user's alone. Real
+"""The start of a process: signals at any moment, closed streams, files for its user alone. Real
 processes."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Started = subprocess.Popen[bytes]
 #: `python -m router` that reports when the interpreter has started. Before that Ctrl-C is Python's
 #: alone, and may be a "Fatal Python error".
 PYTHON_STARTED = b"started\n"
-TOLD_START = f"""
+REPORTS_START = f"""
 import os, runpy
 os.write(2, {PYTHON_STARTED!r})
 runpy.run_module("router", run_name="__main__", alter_sys=True)
@@ -90,7 +90,7 @@ def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> No
     """From the router's first line on, by the system's default action or in order; without a
     traceback, and none is lost."""
     for moment in range(0, 8, STEP):
-        with started(*serve(), program=(sys.executable, "-c", TOLD_START)) as process:
+        with started(*serve(), program=(sys.executable, "-c", REPORTS_START)) as process:
             assert process.stderr is not None
             assert os.read(process.stderr.fileno(), len(PYTHON_STARTED)) == PYTHON_STARTED
             wait_until(lambda process=process: is_ours(process))  # type: ignore[misc]
@@ -129,8 +129,8 @@ def ready(port: int) -> bool:
 
 
 def test_its_files_are_its_users_alone(tmp_path: Path) -> None:
-    """Its umask is 0077, whatever it was started with, and it writes no core file, which would hold
-    secrets. A start warns of a store that everybody can read."""
+    """It sets its umask to 0077, and writes no core file, which would hold secrets. A start warns of
+    a store that everybody can read."""
     store = tmp_path / "store.db"
     with target() as endpoint:
         with serving(tmp_path, {"one": endpoint}, store=store) as router:

@@ -135,7 +135,7 @@ def test_connections_made_during_a_stop_are_served(tmp_path: Path) -> None:
 
 
 def connect_and_ask(router: Serving, outcomes: Counter[str]) -> None:
-    """Make one connection after the other, until nobody listens."""
+    """Make one connection after the other, until they are refused."""
     while True:
         try:
             line = Line(router.port)
@@ -173,7 +173,7 @@ def test_a_request_on_an_idle_connection_is_answered(tmp_path: Path) -> None:
         assert router.wait() == 0
 
 
-def test_what_is_in_flight_is_finished(tmp_path: Path) -> None:
+def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
     """A request whose target is slow gets its 000 after the socket has closed."""
     with gated(tmp_path, "--drain-timeout", NEVER) as (router, gate), Line(router.port) as line:
         line.say(post())

@@ -1,4 +1,4 @@
-"""The callback port under raw bytes: one answer per request, in the contract's JSON, or none."""
+"""The callback port under raw bytes: at most one answer per request, in the contract's JSON."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def good(*packets: bytes) -> Row:
 
 
 def other(status: int, packet: bytes) -> Row:
-    """A request that is no callback, after which the connection stays."""
+    """Another request than a callback, after which the connection stays."""
     return Row(packet, (status,), stays=True, events=0)
 
 
@@ -95,7 +95,7 @@ def bad(*packets: bytes) -> Row:
 
 SMUGGLED = post(body=SAMPLE.replace(b'"1"', b'"9"'))
 
-#: First lines that are none of this port's, some of people who took it for another.
+#: First lines of other protocols, and malformed ones.
 MISTAKEN = {
     "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(9, 99)),
     "a short TLS greeting": b"\x16\x03\x01",
@@ -134,7 +134,7 @@ MISTAKEN = {
     "a bare CR after a blank line": b"\r\n\r" + post(),
 }
 
-#: Chunks that are not what they say.
+#: Malformed chunks.
 BAD_CHUNKS = {
     "a chunk that is longer than it says": chunked(b"2\r\n" + SAMPLE + b"\r\n", END),
     "a chunk that is shorter than it says": chunked(b"ff\r\n" + SAMPLE + b"\r\n", END, b"x" * 255),
@@ -324,7 +324,7 @@ def test_known_heads_take_little_memory() -> None:
 
 
 def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
-    """HEAD gets the probe's head alone, and the connection stays in step."""
+    """HEAD gets the head of the probe's reply, and the connection stays usable."""
     with router.line() as line:
         line.say(PROBE.replace(b"GET", b"HEAD"))
         assert line.socket.recv(65536).endswith(b"\r\n\r\n")
@@ -334,7 +334,7 @@ def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
 
 
 @pytest.mark.parametrize("expect", [b"Expect: 100-continue", b"EXPECT:100-CONTINUE"])
-def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(
+def test_a_body_that_waits_for_100_continue_is_asked_for_once(
     router: Running, expect: bytes
 ) -> None:
     """`100 Continue` comes when the body will be read, and then the one reply."""
@@ -366,8 +366,8 @@ def test_an_early_refusal_keeps_the_request_id(router: Running, raw: bytes, stat
 
 
 @pytest.mark.parametrize("part", [post()[:9], post()[:60], post()[:-9], chunked(ALL)], ids=range(4))
-def test_a_request_that_ends_early_is_no_request(router: Running, part: bytes) -> None:
-    """A half request gets 400, and nothing is forwarded."""
+def test_a_request_that_ends_early_is_refused(router: Running, part: bytes) -> None:
+    """An incomplete request gets 400 and is not forwarded."""
     before = len(router.events)
     with router.line() as line:
         line.say(part)
@@ -376,8 +376,8 @@ def test_a_request_that_ends_early_is_no_request(router: Running, part: bytes) -
     assert len(router.events) == before
 
 
-def test_a_connection_that_says_nothing_ends_with_its_end(router: Running) -> None:
-    """A caller that connects and goes is owed nothing."""
+def test_a_silent_connection_ends_with_its_caller(router: Running) -> None:
+    """A caller that connects and disconnects gets no reply."""
     with router.line() as line:
         line.half_close()
         assert line.receive_all() == []
@@ -396,7 +396,7 @@ def test_a_connection_that_says_nothing_ends_with_its_end(router: Running) -> No
 def test_an_early_refusal_arrives_while_the_body_is_still_sent(
     router: Running, top: bytes, status: int
 ) -> None:
-    """A caller that sends 20 MB without listening gets its answer after them, and no reset."""
+    """A caller that sends 20 MB before it reads gets its answer after them, and no reset."""
     with router.line() as line:
         line.say(top)
         for _ in range(200):
@@ -404,8 +404,8 @@ def test_an_early_refusal_arrives_while_the_body_is_still_sent(
         assert [answer.status for answer in line.receive_all()] == [status]
 
 
-def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None:
-    """A body that is refused and then turns out broken has had its one answer."""
+def test_a_fault_after_the_answer_gets_no_second_one(router: Running) -> None:
+    """A body that is refused and then turns out to be malformed gets one answer."""
     with router.line() as line:
         line.say(chunked(b"%x\r\n" % (MAX_BODY + 1), b"x" * (MAX_BODY + 1)))
         assert answer_on(line).status == 413
@@ -413,16 +413,16 @@ def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None
         assert line.receive_all() == []
 
 
-def test_a_request_that_comes_while_another_is_answered_is_not_served() -> None:
-    """A pipelined request gets no answer, but the first one does."""
+def test_a_pipelined_request_is_not_served() -> None:
+    """The first request is answered, and a request that arrives meanwhile is not."""
     with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
         line.say(post(), SMUGGLED, SMUGGLED, pause=0.05)
         assert [answer.status for answer in line.receive_all()] == [200]
         assert [event.body for event in router.events] == [SAMPLE]
 
 
-def test_a_blank_line_while_a_request_is_answered_counts_as_nothing() -> None:
-    """Some clients end a body with a line break; their connection lives on."""
+def test_a_blank_line_while_a_request_is_answered_is_ignored() -> None:
+    """Some clients end a body with a line break; their connection stays open."""
     with running(Limits(), delay=0.3) as router, router.line() as line:
         for _ in range(2):
             line.say(post(), b"\r\n", pause=0.05)
@@ -431,11 +431,11 @@ def test_a_blank_line_while_a_request_is_answered_counts_as_nothing() -> None:
             assert not answer.ends
 
 
-# Deadlines. What trickles in comes faster than any of them.
+# Deadlines. Bytes that trickle come more often than any of them passes.
 
 
 def trickle(line: Line, data: bytes) -> float:
-    """Say this byte by byte until the router has had enough: seconds until then."""
+    """Send this byte by byte until the router replies or closes. Return the seconds until then."""
     began = time.monotonic()
     line.socket.settimeout(0.02)
     for byte in data:
@@ -457,8 +457,8 @@ def was(seconds: float, limit: float) -> bool:
 
 @pytest.mark.parametrize("said", [b"", b"\r\n" * 1_000], ids=["nothing", "blank lines"])
 def test_a_connection_that_says_nothing_is_closed(hasty: Running, said: bytes) -> None:
-    """A fresh connection has `first_byte` seconds; then it closes without a word. Line breaks
-    before a request win no time."""
+    """A new connection has `first_byte` seconds for its first byte; then it is closed without a
+    reply. Line breaks before a request win no time."""
     began = time.monotonic()
     with hasty.line() as line:
         trickle(line, said)
@@ -476,7 +476,7 @@ def test_a_head_that_trickles_gets_408(hasty: Running) -> None:
 
 @pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])
 def test_a_body_that_trickles_gets_408(hasty: Running, chunks: bool) -> None:
-    """The deadline is for head and body together; nothing of such a request is forwarded."""
+    """The deadline is for head and body together; such a request is not forwarded."""
     slow = chunk(b"x") * 1_000 if chunks else b"x" * 9_000
     top = chunked() if chunks else post(body=slow)[: -len(slow)]
     with hasty.line() as line:
@@ -508,14 +508,14 @@ def test_each_request_has_its_own_deadline(hasty: Running) -> None:
             assert answer_on(line).status == 200
 
 
-def test_an_answer_that_takes_long_is_no_fault_of_the_caller() -> None:
+def test_a_slow_target_does_not_end_the_connection() -> None:
     """No deadline of the connection runs while targets work."""
     with running(SOON, delay=3 * SOON.receive) as router:
         assert router.ask(post()).status == 200
 
 
 def test_a_peer_that_never_reads_is_reset() -> None:
-    """Replies that nobody takes are held for `reply` seconds, and are never many."""
+    """Unread replies are held for `reply` seconds, and their number is bounded."""
     with running(SOON, send_buffer=4096) as router:
         with router.line(receive_buffer=2048) as line:
             router.wait_for_connections(1)
@@ -570,8 +570,8 @@ def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
         assert router.events == []
 
 
-def test_a_request_that_has_come_is_answered_though_keep_alive_is_over() -> None:
-    """A loop that was held up looks at what has come before it closes what seems idle."""
+def test_a_request_that_has_arrived_is_answered_though_keep_alive_is_over() -> None:
+    """A blocked loop reads what has arrived before it closes idle connections."""
     with running(Limits(keep_alive=0.4)) as router, router.line() as line:
         line.say(PROBE)
         answer_on(line)
@@ -602,8 +602,7 @@ def test_one_connection_too_many_gets_503_but_for_probes() -> None:
 
 
 def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
-    """Without even a reserve, nothing is read: 503, and closed, so that there are never
-    more than the two together."""
+    """Beyond limit and reserve, a connection gets 503 and is closed unread."""
     limits = Limits(connections=1, reserve=2, linger=5.0)
     with running(limits) as router, router.line(), router.line(), router.line():
         router.wait_for_connections(3)
@@ -613,7 +612,7 @@ def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
                 router.wait_for_connections(3)
 
 
-def test_in_a_full_house_the_silent_make_room() -> None:
+def test_without_room_silent_connections_are_closed() -> None:
     """Without room, a connection that is silent for `linger` seconds is closed, long before
     the usual deadlines."""
     with (
@@ -631,7 +630,7 @@ def test_in_a_full_house_the_silent_make_room() -> None:
         assert silent.receive_all() == []
 
 
-def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
+def test_without_room_slow_callers_get_503() -> None:
     """Slow and silent callers get 503 while all connections are in use."""
     with (
         running(Limits(connections=2, reserve=2, linger=0.4), delay=2.0) as router,
@@ -649,7 +648,7 @@ def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
 # Memory.
 
 
-def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
+def test_unfinished_bodies_have_a_common_bound() -> None:
     """Half sent bodies beyond the bound get 503; complete and small ones never do."""
     with ExitStack() as stack:
         router = stack.enter_context(running(Limits(unfinished=80_100), max_body=200_000))
@@ -673,7 +672,7 @@ def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
         assert router.server.tally.unfinished == 0
 
 
-def test_a_body_whose_caller_vanishes_is_held_no_more(router: Running) -> None:
+def test_the_body_of_a_vanished_caller_is_released(router: Running) -> None:
     """The bytes of a connection that was reset no longer count."""
     with router.line() as line:
         line.say(post(body=b" " * 50_000)[:40_000])
@@ -682,8 +681,8 @@ def test_a_body_whose_caller_vanishes_is_held_no_more(router: Running) -> None:
     wait_until(lambda: router.server.tally.unfinished == 0)
 
 
-def test_many_small_chunks_may_say_as_much_again_as_the_body() -> None:
-    """The bound on what is said around chunks grows with the body."""
+def test_many_small_chunks_may_double_the_size_of_the_body() -> None:
+    """The bound on the bytes around chunks grows with the body."""
     body = SAMPLE + b" " * 40_000
     chunks = [chunk(body[at : at + 8]) for at in range(0, len(body), 8)]
     with running(Limits()) as router:
@@ -694,8 +693,8 @@ def test_many_small_chunks_may_say_as_much_again_as_the_body() -> None:
 # Stopping.
 
 
-def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
-    """A request that has begun to come, or is being answered, gets its reply."""
+def test_a_stop_closes_idle_connections_and_finishes_requests() -> None:
+    """A request that has begun to arrive, or is being answered, gets its reply."""
     with (
         running(Limits(), delay=0.5) as router,
         router.line() as idle,
@@ -719,12 +718,12 @@ def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
             assert answer.ends
 
 
-# Whatever the bytes are.
+# Random bytes.
 
 
 @examples(100)
 @given(raw=spoilt())
-def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) -> None:
+def test_random_bytes_are_answered_at_most_once(router: Running, raw: bytes) -> None:
     """Any packet gets at most one answer and makes at most one event."""
     before = len(router.events)
     with router.line() as line:
@@ -747,7 +746,7 @@ def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) ->
 
 @examples(300)
 @given(raw=spoilt())
-def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
+def test_other_parsers_read_accepted_heads_alike(raw: bytes) -> None:
     """httptools and h11 read an accepted head as we do."""
     top = raw[: raw.find(b"\r\n\r\n") + 4]
     passed = read(top)

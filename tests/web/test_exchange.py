@@ -1,4 +1,4 @@
-"""Any ASGI application behind the hardened connection: what it says arrives, framed as HTTP."""
+"""Any ASGI application behind our connection: its response arrives, framed as HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OLD = b"GET / HTTP/1.0\r\n\r\n"
 
 
 class Application:
-    """Answers every request as it was told to, and keeps what it was asked."""
+    """Answers every request by a function, and keeps the scopes and errors."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -46,7 +46,7 @@ class Application:
 async def reached(
     application: Any, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A server with this application, and a connection to it."""
+    """Run a server with this application, and connect to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
     async with served(server):
         reader, writer = await asyncio.open_connection(*server.listener.getsockname())
@@ -73,7 +73,8 @@ def saying(*messages: dict[str, Any]) -> Answer:
 LENGTH = (b"content-length", b"6")
 PARTS = (body(b"abc", more=True), body(b"", more=True), body(b"def"))
 
-#: By what is asked and said: what comes after the head, and whether the connection stays.
+#: The request, the application's messages, the bytes after the head, and whether the connection
+#: stays.
 ROWS = {
     "in one": (GET, (start(LENGTH), body(b"abcdef")), b"abcdef", True),
     "in parts": (GET, (start(LENGTH), *PARTS), b"abcdef", True),
@@ -149,9 +150,9 @@ async def test_a_scope_is_asgis() -> None:
     }
 
 
-async def test_a_stream_is_seen_as_it_is_said() -> None:
-    """The head of one leaves before its first part, each part by itself, and a peer that goes is
-    told to the application."""
+async def test_a_stream_arrives_part_by_part() -> None:
+    """The head leaves before the first part, and each part by itself. The application gets
+    `http.disconnect` if the peer goes."""
     over = asyncio.Event()
     answer_on: list[Any] = []
 
@@ -177,8 +178,8 @@ async def test_a_stream_is_seen_as_it_is_said() -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
-    """With pipelined bytes in the request or after it, the application hears at once
-    that its caller has gone."""
+    """With pipelined bytes in the request or after it, the application gets `http.disconnect` at
+    once."""
     answer_on: list[dict[str, Any]] = []
     begun = asyncio.Event()
 
@@ -215,8 +216,8 @@ async def test_a_surplus_is_read_up_to_a_bound() -> None:
         assert (await reader.readuntil(b"abcdef")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_who_sends_much_waits_for_who_reads_little() -> None:
-    """A stream holds no more than a little of what its peer has not read."""
+async def test_a_stream_waits_for_a_slow_reader() -> None:
+    """A stream holds little of the data that its peer has not read."""
     sent = 0
 
     async def answer(_: Any, send: Any) -> None:
@@ -258,7 +259,7 @@ async def test_a_stream_ends_with_the_connection_of_a_peer_that_does_not_read() 
 
 
 async def raising(*_: Any) -> None:
-    """Raise the error of a task group, which is no Exception."""
+    """Raise the error of a task group, which is not an Exception."""
     raise BaseExceptionGroup("group", [GeneratorExit()])
 
 
@@ -301,11 +302,11 @@ async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.ERROR):
         async with reached(Application(answer)) as (_, reader, writer):
             writer.write(GET)
-            assert (await whatever(reader)).endswith(b"\r\n\r\n3\r\nabc\r\n")
+            assert (await rest_of(reader)).endswith(b"\r\n\r\n3\r\nabc\r\n")
     assert len(caplog.records) == 1
 
 
-async def whatever(reader: asyncio.StreamReader) -> bytes:
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
     """Read until the connection ends or is reset."""
     come = b""
     try:
@@ -317,7 +318,7 @@ async def whatever(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_a_call_may_outlive_its_response() -> None:
-    """The next request is served meanwhile, and what is said after the end goes nowhere."""
+    """The next request is served meanwhile, and messages after the end are dropped."""
     over = asyncio.Event()
     after: list[Any] = []
 
@@ -339,8 +340,8 @@ async def test_a_call_may_outlive_its_response() -> None:
     assert after == [{"type": "http.disconnect"}] * 4
 
 
-async def test_a_body_is_not_read_before_it_is_wanted() -> None:
-    """An application that takes its time holds a little of it, and gets all of it in the end."""
+async def test_a_body_is_read_as_the_application_receives_it() -> None:
+    """A slow application holds little of a body, and gets all of it in the end."""
     may = asyncio.Event()
     got = bytearray()
 

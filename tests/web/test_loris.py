@@ -42,18 +42,18 @@ SECONDS = 4.0 if LORIS < 1000 else 25.0
 #: Deadlines that pass several times within the test.
 LIMITS = Limits(first_byte=SECONDS / 4, receive=SECONDS / 4, reply=SECONDS / 4)
 
-#: What a slow connection may cost the router's memory at most, in bytes, and what all may.
+#: The most memory that one slow connection, and all of them, may cost the router, in bytes.
 EACH = 40_000
 ALL = LIMITS.unfinished + 40_000_000
 
 
 def serve(ready: Connection) -> None:
-    """A router in a process of its own that accepts every event and forwards none."""
+    """Run a router in a process of its own; it accepts every event and forwards none."""
     table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
     loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
     app = App(Settings(store=None), loaded, Log(io.StringIO(), "json"))
     listener = listen("127.0.0.1", 0)
-    # Small, so that replies that nobody reads are soon stuck.
+    # Small, so that unread replies soon fill it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = Server(app, listener, lifespan=app.lifespan, drain_timeout=1, limits=LIMITS)
 
@@ -72,7 +72,7 @@ def serve(ready: Connection) -> None:
 
 @contextmanager
 def router() -> Iterator[tuple[int, int]]:
-    """The port and the process id."""
+    """Run a router; yield its port and process id."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs,))
@@ -127,7 +127,7 @@ class Slow:
         self._says = KINDS[self._kind]()
 
     def go_on(self) -> None:
-        """Say the next little thing; connect anew where the connection has been ended."""
+        """Send the next piece; connect again if the connection has ended."""
         try:
             with contextlib.suppress(BlockingIOError):
                 self._socket.send(next(self._says))
@@ -146,7 +146,7 @@ class Slow:
 
 
 class Honest(threading.Thread):
-    """A caller that means well, on a kept connection or a fresh one, in one piece or in two."""
+    """A well-behaved caller, on a kept connection or a new one, in one piece or in two."""
 
     def __init__(self, port: int, until: float) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class Honest(threading.Thread):
 
 
 def memory_of(process: int) -> int:
-    """The memory of the process, in bytes."""
+    """Return the memory of the process, in bytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
