@@ -129,8 +129,8 @@ def ready(port: int) -> bool:
 
 
 def test_its_files_are_its_users_alone(tmp_path: Path) -> None:
-    """It sets its umask to 0077, and writes no core file, which would hold secrets. A start warns of
-    a store that everybody can read."""
+    """It sets its umask to 0077, and writes no core file, which would hold secrets. It warns of a
+    store that everybody can read."""
     store = tmp_path / "store.db"
     with target() as endpoint:
         with serving(tmp_path, {"one": endpoint}, store=store) as router:
