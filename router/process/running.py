@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import uvloop
 
@@ -32,37 +32,25 @@ _TURN = 0.0005
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Service(Protocol):
-    """A service that `run` runs."""
+class Service:
+    """A service that `run` runs. This one is up at once, does nothing, and stops at once."""
+
+    def __init__(self) -> None:
+        self._stopped = asyncio.Event()
 
     async def serve(self) -> None:
         """Serve until stopped. Raises StartFailed if it can't start."""
+        await self._stopped.wait()
 
     async def up(self) -> None:
         """Return once it serves, or has failed to."""
 
     def stop(self) -> None:
         """Take no more, finish the work in flight, and return from `serve`."""
-
-    def hurry(self) -> None:
-        """Stop, and don't wait for the work in flight."""
-
-
-class BackgroundService:
-    """A Service that is up at once, and stops at once."""
-
-    def __init__(self) -> None:
-        self._stopped = asyncio.Event()
-
-    async def serve(self) -> None:
-        await self._stopped.wait()
-
-    async def up(self) -> None: ...
-
-    def stop(self) -> None:
         self._stopped.set()
 
     def hurry(self) -> None:
+        """Stop, and don't wait for the work in flight."""
         self.stop()
 
 
@@ -145,7 +133,7 @@ def caller_limits(settings: Settings) -> Limits:
 T = TypeVar("T")
 
 
-class Watch(BackgroundService, Generic[T]):
+class Watch(Service, Generic[T]):
     """A Service that takes the contents of files once they have changed and can be used; until then
     the last good ones stay in force.
 

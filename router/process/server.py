@@ -29,7 +29,7 @@ from router.net.loops import happens
 from router.ops.guard import OpsTokens, refuse
 from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
-from router.process.running import BackgroundService, Service, Watch, caller_limits
+from router.process.running import Service, Watch, caller_limits
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 
@@ -47,7 +47,7 @@ GRACE = 2.0
 _LOOK_EVERY = 0.02
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.Server, Service):
     """A Service: uvicorn, with connections, limits and a stop of our own."""
 
     def __init__(
@@ -290,7 +290,7 @@ def ops_services(
 _WAIT = 1.0
 
 
-class Notifier(BackgroundService):
+class Notifier(Service):
     """A Service that reports to the service manager; it is started last, and so stopped first.
 
     Without a manager it does nothing, and an unreachable manager delays nothing.
