@@ -56,13 +56,16 @@ class Search:
         #: One search of each team at a time, so that others get their turn in between.
         self._teams: dict[str, asyncio.Lock] = {}
 
-    async def run(self, work: Work[R], team: str = "", timeout: float | None = None) -> R:
-        """Run a search of a team, `""` for none. Raises Rejected if it fails or takes too long."""
+    async def run(
+        self, work: Work[R], team: str = "", timeout: float | None = None, *, store: bool = True
+    ) -> R:
+        """Run a search of a team, `""` for none; `store`: it needs the store. Raises Rejected if it
+        fails or takes too long."""
         timeout = timeout or SEARCH_TIMEOUT
         turn = self._teams.setdefault(team, asyncio.Lock()) if team else nullcontext()
         try:
             async with asyncio.timeout(timeout), turn, self._slots:
-                output = await self._output(pickle.dumps(work))
+                output = await self._output(pickle.dumps((work, store)))
         except TimeoutError:
             raise Rejected("search_slow", seconds=round(timeout)) from None
         except OSError as error:
@@ -98,7 +101,9 @@ class SearchHere(Search):
         self._sources = sources
         self._store = store
 
-    async def run(self, work: Work[R], team: str = "", timeout: float | None = None) -> R:
+    async def run(
+        self, work: Work[R], team: str = "", timeout: float | None = None, *, store: bool = True
+    ) -> R:
         async with self._store() as admin:
             return await work(self._sources, admin)
 
@@ -106,15 +111,15 @@ class SearchHere(Search):
 def run_search(settings: Settings) -> None:
     """Read a search from stdin, and write its result to stdout. Raises RouterError."""
     os.nice(_NICENESS)
-    work = pickle.load(sys.stdin.buffer)  # noqa: S301 - it comes from the router itself
-    json.dump(asyncio.run(_run(settings, work)), sys.stdout)
+    work, store = pickle.load(sys.stdin.buffer)  # noqa: S301 - it comes from the router itself
+    json.dump(asyncio.run(_run(settings, work, store)), sys.stdout)
 
 
-async def _run(settings: Settings, work: Work[R]) -> R:
+async def _run(settings: Settings, work: Work[R], store: bool) -> R:
     folder = archive_folder(settings.archive, settings.store)
     sources = Sources(folder if folder and folder.is_dir() else None)
     admin = None
-    if settings.store is not None:
+    if store and settings.store is not None:
         # If the store can't be opened, the archive is searched all the same.
         with contextlib.suppress(StartFailed):
             limits = StoreLimits(settings.store_max_bytes)

@@ -36,7 +36,7 @@ def work(name: str = "x") -> Any:
 #: Writes its id to a file with the name of the search, and stays.
 STAYS = """
 import os, pathlib, pickle, sys, time
-pathlib.Path(sys.argv[1], pickle.load(sys.stdin.buffer).args[0]).write_text(str(os.getpid()))
+pathlib.Path(sys.argv[1], pickle.load(sys.stdin.buffer)[0].args[0]).write_text(str(os.getpid()))
 time.sleep(60)
 """
 

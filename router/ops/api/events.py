@@ -85,7 +85,7 @@ async def event(call: ApiCall) -> StoryView:
 async def archive(call: ApiCall) -> InventoryView:
     """The contents of the archive; not for teams, since it has everybody's events"""
     call.require_no_team()
-    inventory = await call.parts.search.run(find_inventory)
+    inventory = await call.parts.search.run(find_inventory, store=False)
     if inventory is None:
         raise Rejected("no_archive")
     return inventory

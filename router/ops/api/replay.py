@@ -171,7 +171,7 @@ def _words(body: Mapping[str, Any]) -> str:
 
 async def _search(call: ApiCall, again: Again, page: int) -> ReplayAnswer:
     work = partial(find_replays, again, page)
-    answer = await call.parts.search.run(work, timeout=_COUNT_TIMEOUT)
+    answer = await call.parts.search.run(work, timeout=_COUNT_TIMEOUT, store=False)
     if answer is None:
         raise Rejected("no_archive")
     return answer
