@@ -131,6 +131,7 @@ class RouterParts:
             self.config_state,
             intake,
             history,
+            observer.observations,
             log,
             store=kind_of(settings.store),
             health=lambda: (self.probes.ready, self.watchdog.worst),

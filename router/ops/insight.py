@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from router import __version__
 from router.config.reload import ConfigState
+from router.delivery.observations import Observations, ObservedView
 from router.model.event import SUCCESS, new_id
 from router.model.secret import Secret
 from router.ops.hour import History
@@ -71,6 +72,8 @@ class Report:
     store: tuple[str, str]
     #: The loop's worst lag of the last minute, in seconds.
     lag: float
+    #: How EBaaS calls, and how that differs from routes.yaml.
+    observed: ObservedView
     #: Asyncio tasks: their number grows if some never finish.
     tasks: int
 
@@ -90,6 +93,7 @@ class Insight:
         config_state: ConfigState,
         intake: Intake,
         history: History,
+        observations: Observations,
         log: Log,
         *,
         store: tuple[str, str],
@@ -103,6 +107,7 @@ class Insight:
         self.intake = intake
         #: Returns the counts of each minute of the last hour, by the minute's number.
         self.minutes = history.minutes
+        self._observations = observations
         self.streams = Streams(log, self.owner_of)
         self._store = store
         self._health = health
@@ -114,8 +119,9 @@ class Insight:
 
     def report(self) -> Report:
         metrics, (ready, lag) = self._metrics.copy(), self._health()
-        tasks = len(asyncio.all_tasks())
-        return Report(metrics, replace(self.config_state), ready, self._store, lag, tasks)
+        observed = self._observations.view(self.config_state.config.terms)
+        state, tasks = replace(self.config_state), len(asyncio.all_tasks())
+        return Report(metrics, state, ready, self._store, lag, observed, tasks)
 
     def node(self) -> Node:
         """Return this process as one of the nodes that share a store."""

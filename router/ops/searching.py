@@ -18,11 +18,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from subprocess import PIPE
 from typing import Annotated, TypedDict, TypeVar
 
-from router.archive.reading import InventoryView, Sources
-from router.archive.trace.finding import matches, name_of, rows
-from router.archive.trace.question import Question
+from router.archive.reading import InventoryView, Question, Sources
 from router.archive.trace.replay import Again, id_of, resend
-from router.archive.trace.views import MatchView, StoryView, row_view, story_of
+from router.archive.trace.views import MatchView, StoryView, match_view, matches, story_of, table
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.ops.problems import Rejected
@@ -153,16 +151,18 @@ class EventsView(TypedDict):
 async def find_events(
     question: Question, limit: int, body: bool, sources: Sources, admin: Admin | None
 ) -> EventsView:
-    table, more = rows(await matches(question, limit + 1, sources, admin), limit)
-    reach = {**sources.reach, **({} if admin is None else {"store": None})}
+    rows, more = table(await matches(question, limit + 1, sources, admin), limit)
+    looked_in = []
+    if sources.archive is not None:
+        back_to = None if sources.start is None else utc(sources.start)
+        looked_in.append(LookedInView(name="archive", back_to=back_to))
+    if admin is not None:
+        looked_in.append(LookedInView(name="store", back_to=None))
     return EventsView(
-        events=[row_view(row, body=body) for row in table],
+        events=[match_view(row, body=body) for row in rows],
         more=more,
-        looked_in=[
-            LookedInView(name=name, back_to=None if since is None else utc(since))
-            for name, since in reach.items()
-        ],
-        skipped=sources.skipped,
+        looked_in=looked_in,
+        skipped=sources.damaged_segments + sources.damaged_lines,
     )
 
 
@@ -170,10 +170,8 @@ async def find_story(
     question: Question, body: bool, sources: Sources, admin: Admin | None
 ) -> StoryView | None:
     """Return the story of the event whose id the question has."""
-    for match in await matches(question, 2, sources, admin):
-        if question.event_id == name_of(match):
-            return await story_of(match, sources, admin, body=body)
-    return None
+    match = next(await matches(question, 1, sources, admin), None)
+    return None if match is None else await story_of(match, sources, admin, body=body)
 
 
 async def find_inventory(sources: Sources, _: Admin | None) -> InventoryView | None:
@@ -215,6 +213,8 @@ async def find_replays(
 ) -> ReplayAnswer | None:
     """Return up to `page` events in order of time, each once, or count them if it is 0. Return None
     if there is no archive."""
+    if sources.archive is None:
+        return None
     left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
     answer = ReplayAnswer(
         events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
@@ -247,7 +247,7 @@ async def find_replays(
                 if answer["number"] >= page or size > _PAGE_BYTES:
                     answer["more"] = True
                     break
-    damage = sources.damage
-    left_out |= {"damaged_segments": damage.segments, "damaged_lines": damage.lines}
-    answer["damage"] = str(damage) if damage else ""
-    return answer if "archive" in sources.reach else None
+    left_out["damaged_segments"] = sources.damaged_segments
+    left_out["damaged_lines"] = sources.damaged_lines
+    answer["damage"] = sources.damage
+    return answer

@@ -21,6 +21,7 @@ from router.config.loading import Config
 from router.config.reload import ConfigState
 from router.config.settings import Settings
 from router.contract.intake import Intake
+from router.delivery.observations import Observations
 from router.model.build import COMPILED
 from router.model.errors import Problem
 from router.model.event import Attempt, Event, Reason
@@ -93,6 +94,7 @@ class Process:
             self.config_state,
             Intake.of(None),
             History(self.metrics, time.time()),
+            Observations(time.time()),
             log,
             store=("sqlite", ""),
             health=lambda: (self.ready, self.lag),
@@ -264,7 +266,7 @@ async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
     assert process.status()["store"]["error"] == "disk_full"
     process.metrics.store_failed("gone")
     (reason,) = process.reasons()
-    advice = "its file was deleted or replaced: restart the router"
+    advice = "its file or lock was deleted or replaced: restart the router"
     assert reason.startswith(f"store: gone ({advice}), last at ")
 
 

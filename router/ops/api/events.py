@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from functools import partial
 
-from router.archive.reading import InventoryView
-from router.archive.trace.question import Question, Word
+from router.archive.reading import InventoryView, Question, Word
 from router.archive.trace.views import StoryView
 from router.ops.api.endpoint import (
     FLAG,

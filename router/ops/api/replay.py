@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict
 
-from router.archive.trace.question import Question
+from router.archive.reading import Question
 from router.archive.trace.replay import Again, resend
 from router.model.event import new_id
 from router.ops.api.endpoint import FLAG, MOMENT, PATTERN, TEXT, ApiCall, Param, endpoint, number

@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from router import __version__
 from router.config.explaining import Explained, RefusedEvent, refused
 from router.config.explaining import explained as explained_by
 from router.config.holders import PERMISSIONS, Permission
+from router.delivery.observations import ObservedView
 from router.model.errors import Refused
 from router.model.event import Event
 from router.ops.api.endpoint import EVENT, FLAG, TEXT, ApiCall, Param, Time, endpoint
@@ -44,6 +45,8 @@ class StatusView(TypedDict):
     at: Time
     version: str
     targets: dict[str, Any]
+    #: How EBaaS calls, and how that differs from routes.yaml.
+    observed: NotRequired[ObservedView]
 
 
 class NodesView(TypedDict):

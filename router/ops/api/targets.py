@@ -97,7 +97,14 @@ class TargetsView(TypedDict):
 #: A route of one target. `as` is a keyword of Python's.
 TargetRoute = TypedDict(
     "TargetRoute",
-    {"name": str, "file": str, "line": int, "match": dict[str, list[str]], "as": Role},
+    {
+        "name": str,
+        "file": str,
+        "line": int,
+        "match": dict[str, list[str]],
+        "except": dict[str, list[str]],
+        "as": Role,
+    },
 )
 
 
@@ -150,7 +157,7 @@ async def target(call: ApiCall) -> OneTargetView:
 def _routes_of(view: View) -> RoutesOf:
     routes: defaultdict[str, list[TargetRoute]] = defaultdict(list)
     for route in view.routes():
-        facts = {key: route[key] for key in ("name", "file", "line", "match")}
+        facts = {key: route[key] for key in ("name", "file", "line", "match", "except")}
         for role in ("required", "optional"):
             for name in route[role]:
                 routes[name].append(cast("TargetRoute", {**facts, "as": role}))
