@@ -274,11 +274,10 @@ class Settings:
         parse_file, None, "DIR", "the folder that ${file:NAME} in routes.yaml reads from"
     )
     log_format: Format = setting(
-        one_of("console", "detailed", "json"),
+        one_of("console", "json"),
         "console",
         "FORMAT",
-        "'console' for people; 'detailed', in which an event's line has all that json has; or "
-        "'json'",
+        "'console' for people, or 'json'",
     )
     ops_host: str = setting(
         parse_host,
@@ -372,9 +371,9 @@ REMOVED_OPTIONS = {
     "--store-connections": "a router opens at most four connections to PostgreSQL",
     "--store-max-rows": "use --store-max-bytes",
     "--store-password-file": "use ?passfile=FILE in the URL of --store, or PGPASSWORD",
-    "--verbose": "use --log-format detailed",
+    "--verbose": "use --log-format json",
     "--workers": "use several nodes on PostgreSQL",
-    "-v": "use --log-format detailed",
+    "-v": "use --log-format json",
 }
 
 

@@ -47,8 +47,8 @@ def tracing_by(environ: Mapping[str, str]) -> Tracing:
         from router.telemetry.spans import Spans
 
         return Tracing(Spans.exported())
-    except ImportError:
-        why = "OpenTelemetry is not installed: pip install 'ebaas-router[otel]'"
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         why = f"OpenTelemetry rejects a variable: {error}"
-    return Tracing(problem=f"{asking}: no traces, {why}")
+        if isinstance(error, ImportError):
+            why = "OpenTelemetry is not installed: pip install 'ebaas-router[otel]'"
+        return Tracing(problem=f"{asking}: no traces, {why}")

@@ -205,35 +205,6 @@ def test_several_files(tmp_path: Path) -> None:
     assert ran("check", "-", "-").err == "ebaas-router: only one file can be '-', stdin\n"
 
 
-def test_annotations(tmp_path: Path) -> None:
-    """--format github marks each fault and warning at its place, with the path that was given."""
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/routes.yaml").write_text(TWO_FAULTS, encoding="utf-8")
-    result = ran("check", "./sub/routes.yaml", "--format", "github")
-    assert result.code == 1
-    assert result.lines[1] == (
-        "::error file=sub/routes.yaml,line=9,col=16::"
-        "routes[0].optional: no target 'adit', did you mean 'audit'?"
-    )
-    warned = check(tmp_path, UNUSED, "--format", "github")
-    assert (warned.code, warned.lines[0]) == (
-        0,
-        "::warning file=routes.yaml,line=4,col=3::targets.audit: no route uses this target",
-    )
-    strict = check(tmp_path, UNUSED, "--format", "github", "--strict")
-    assert (strict.code, strict.lines[0].split()[0]) == (1, "::error")
-
-
-def test_code_quality(tmp_path: Path) -> None:
-    """--format gitlab is one array; a fault keeps its fingerprint if lines are added above."""
-    before = check(tmp_path, TWO_FAULTS, "--format", "gitlab").json
-    after = check(tmp_path, f"# more\n{TWO_FAULTS}", "--format", "gitlab").json
-    assert [each["location"]["lines"]["begin"] for each in before] == [1, 9]
-    assert [each["location"]["lines"]["begin"] for each in after] == [2, 10]
-    assert [each["fingerprint"] for each in before] == [each["fingerprint"] for each in after]
-    assert check(tmp_path, GOOD, "--format", "gitlab").json == []
-
-
 def test_no_secret_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable's value is in nothing that `check` prints, faults included."""
     monkeypatch.setenv("CANARY", f"{CANARY} not a URL")
@@ -257,7 +228,7 @@ def test_a_variable_that_is_missing_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_a_tests_file_that_names_an_unknown_target(tmp_path: Path) -> None:
-    """It is a warning at its place, with a guess, in every format: the case can't hold."""
+    """It is a warning at its place, with a guess: the case can't hold."""
     wrong = CASES.replace("[ledger]", "[ledgr]")
     result = check(tmp_path, GOOD, cases=wrong)
     assert result.code == 0
@@ -268,8 +239,6 @@ def test_a_tests_file_that_names_an_unknown_target(tmp_path: Path) -> None:
     assert check(tmp_path, GOOD, "--strict", cases=wrong).code == 1
     machine = check(tmp_path, GOOD, "--format", "json", cases=wrong).json
     assert [one["path"] for one in machine["warnings"]] == ["cases[0].required"]
-    github = check(tmp_path, GOOD, "--format", "github", cases=wrong).out
-    assert "::warning file=routes.test.yaml,line=4,col=16::" in github
 
 
 def test_a_file_of_a_folder_leads_to_the_folder(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cli.routes.inputs import MAX_EVENT_LINE, Traffic
+from router.cli.explain import MAX_EVENT_LINE, Traffic
 from router.config import comparison
 from router.config.comparison import Comparison
 from router.config.loading import parse
@@ -278,53 +278,6 @@ def test_the_losses_of_a_target_are_summed_up(diff: Diff) -> None:
 
 
 # For a review, and for CI systems.
-
-
-def test_markdown(diff: Diff) -> None:
-    """A comment has first the losses of targets, with their owners, then a row for each group."""
-    targets = {**TARGETS, "ledger": {**TARGETS["ledger"], "owner": "team | ledger"}}
-    new = {**changed(under_gs={"match": "a.gs.*", "required": ["certs"]}), "targets": targets}
-    gone, why = "required → not in the plan", "`with other targets 'under gs'`"
-    result = diff(new, "--format", "markdown", events="a.gs.cert.1\na.`.x\nb.c.d.e\n")
-    assert result.code == 1
-    assert result.lines == [
-        "### Routing: 1 of 3 events would get another plan",
-        "",
-        "- 1 of 3 events loses `ledger` (`team | ledger`)",
-        "",
-        "| events | what changes | targets | keys | routes |",
-        "| --- | --- | --- | --- | --- |",
-        f"| 1 event (1 key) | {gone} | `ledger` {gone} | `'a.gs.cert.1'` | {why} |",
-        "",
-        "<details><summary>What was edited: 2 differences</summary>",
-        "",
-        "```",
-        "targets that differ:",
-        "  ledger  owner  none → team | ledger",
-        "",
-        "routes that differ:",
-        "  'under gs'  required  certs, ledger → certs",
-        "```",
-        "",
-        "</details>",
-    ]
-
-
-def test_nothing_in_a_comment_is_mark_up(diff: Diff) -> None:
-    """A key with ticks and bars stays a key in one cell; newly unmatched comes before all else."""
-    result = diff(changed(under_gs=None), "--format", "markdown", events="a.gs.`|`.<b>@all\n")
-    assert result.lines[2] == "- 1 of 1 event would match **no route** any more"
-    row = next(line for line in result.lines if line.startswith("| 1 event"))
-    assert "| ``'a.gs.`\\|`.<b>@all'`` |" in row
-
-
-def test_annotations(diff: Diff) -> None:
-    """--format github marks the route in NEW: a loss is an error, another change a notice."""
-    less = changed(under_gs={"match": "a.gs.*", "required": ["certs"]})
-    for old, new, level in ((OLD, less, "error"), (less, OLD, "notice")):
-        result = diff(new, "--format", "github", events="a.gs.key.1\n", old=old)
-        assert (result.code, len(result.lines)) == (1, 1)
-        assert result.lines[0].startswith(f"::{level} file=new.yaml,line=1::1 event (1 key): ")
 
 
 # Where events come from.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archived import keep
 from tests.support.house import SAMPLE, event
 from tests.support.inprocess import Ran, ran
 
@@ -185,69 +184,6 @@ def test_json(path: Path) -> None:
         "pattern": "3",
     }
     assert explain(path, "x.y.z.1", "--format", "json").json["unmatched"] == "reject"
-
-
-LOG = [
-    f'{{"time":"2026-11-26T13:00:0{number}.000Z","happening":"event","event_key":"{key}",'
-    f'"event_source":"a","event_topic":"gs","event_type":"cert","event_status":"{status}"}}\n'.encode()
-    for number, key, status in ((1, "a.gs.cert.1", "1"), (2, "a.hr.cert.x", "3"), (3, "q", "1"))
-]
-
-
-def test_what_a_target_gets(path: Path) -> None:
-    """--target shows the routes that lead to it with their patterns, and which of the last
-    requests in the archive would go to it, the newest first."""
-    keep(Path("archive"), *LOG)
-    result = explain(path, "--target", "ledger", "--archive", "archive")
-    assert (result.code, result.err) == (0, "")
-    assert result.lines[:10] == [
-        "ledger  http://127.0.0.1:9002/callback",
-        "",
-        "5 routes lead to it:",
-        "  'under gs'  routes.yaml:7  optional",
-        "      event_key  'a.gs.*'",
-        "  'revoked'  routes.yaml:9  required",
-        "      event_key     'a.*.cert.*'",
-        "      event_status  '3' or '4'",
-        "  'certs'  routes.yaml:12  required",
-        "      event_key  'a.gs.certs.*'",
-    ]
-    counts, *events = result.lines[-3:]
-    back = "back to 2026-11-26T13:00:01Z"
-    assert counts == f"it would get 2 of the last 3 requests, {back}: 1 optional, 1 required"
-    assert events == [
-        "  2026-11-26T13:00:02Z  'a.hr.cert.x'  required  by 'revoked'",
-        "  2026-11-26T13:00:01Z  'a.gs.cert.1'  optional  by 'under gs'",
-    ]
-    last = explain(path, "--target", "ledger", "--archive", "archive", "--last", "2")
-    assert last.lines[-2].startswith("it would get 1 of the last 2 requests")
-
-
-def test_what_a_target_gets_as_json(path: Path) -> None:
-    """The same as JSON; without an archive it has no events."""
-    keep(Path("archive"), *LOG)
-    output = explain(path, "--target", "audit", "--archive", "archive", "--format", "json")
-    assert output.json["routes"] == [
-        {
-            "name": "to the auditors",
-            "file": "routes.yaml",
-            "line": 8,
-            "as": "optional",
-            "match": {"event_key": ["*.cert.*", "*.key.*"]},
-        }
-    ]
-    events = output.json["events"]
-    assert (events["looked_at"], events["optional"], len(events["newest"])) == (3, 2, 2)
-    assert explain(path, "--target", "audit", "--format", "json").json["events"] is None
-
-
-def test_a_target_that_is_not_there(path: Path) -> None:
-    """It gets a guess; a missing archive one line."""
-    assert explain(path, "--target", "ledgr").err == (
-        "ebaas-router: --target: routes.yaml has no target 'ledgr', did you mean ledger?\n"
-    )
-    result = explain(path, "--target", "ledger", "--archive", "missing")
-    assert (result.code, result.err) == (3, "ebaas-router: --archive: missing is no folder\n")
 
 
 def test_an_invalid_configuration_is_told(path: Path) -> None:

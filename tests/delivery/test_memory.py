@@ -88,6 +88,21 @@ async def requests(tmp_path: Path) -> AsyncIterator[Requests]:
         yield Requests(scene, tmp_path / "store.db")
 
 
+async def test_the_only_record_of_a_body_is_the_earlier_request(requests: Requests) -> None:
+    """Also if it is too late to claim it; of two records nobody knows which one is retried."""
+    await requests.fails()
+    earlier = []
+    for seconds in (2.0, 3600.0, 1.0):
+        requests.scene.time += seconds
+        before = requests.scene.time
+        earlier.append((await requests.post()).recalled.earlier)
+    first, late, ambiguous = earlier
+    assert first is not None
+    assert late is not None
+    assert (first.requests, late.requests, ambiguous) == (1, 2, None)
+    assert before - late.replied_at == 3601.0
+
+
 async def test_a_000_given_blindly_leaves_no_dead_letter(requests: Requests) -> None:
     """The record that the retry could not see is superseded before it ends."""
     await requests.fails()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from router.app import App
-from router.cli.routes.inputs import read_cases
+from router.cli.check import read_cases
 from router.config.loading import load
 from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables

@@ -10,9 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from router.archive.reading import Sources
+from router.archive.reading import Question, Sources
 from router.archive.trace.lines import CallerInfo
-from router.archive.trace.question import Question
 from router.contract.replies import is_sane
 from router.model.errors import Refused
 from router.model.event import SUCCESS, OutboundEvent

@@ -10,11 +10,11 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from statistics import median
 from typing import Any, Literal
 
 from router.cli.printing import milliseconds
+from router.cli.probe import LANGUAGES
 from router.contract.signing import KEY_PREFIX, Signer
 from router.delivery.target.judge import judge
 from router.delivery.target.lane import usual_lines
@@ -25,24 +25,28 @@ from router.routing.target import Target
 from router.transport.engine import Answer, Failure, as_it_came, lines_of
 from router.transport.native import NativePool
 
-LANGUAGES = ("en", "zh")
-
-#: A text in each of the languages.
+#: A text in each of LANGUAGES.
 Text = tuple[str, str]
 
 
-def in_language(language: str, text: Text, **values: object) -> str:
-    """The text in one of LANGUAGES, with these values."""
-    template = text[LANGUAGES.index(language)]
-    return template.format(**values) if values else template
+class Words:
+    """Formats texts in one language, with values."""
+
+    def __init__(self, language: str) -> None:
+        self._index = LANGUAGES.index(language)
+
+    def __call__(self, text: Text | str, **values: object) -> str:
+        """Format a text, or the one of this name in WORDS."""
+        template = (WORDS[text] if isinstance(text, str) else text)[self._index]
+        return template.format(**values) if values else template
 
 
 class Skipped(Exception):
-    """Ends a check that cannot be made; the text says why."""
+    """Ends a check that cannot be made, with the reason."""
 
 
 class Breach(Exception):
-    """Ends a check with what is wrong, how to fix it, and the reason of an attempt that failed."""
+    """Ends a check with the fault, its fix, and the reason of an attempt that failed."""
 
     def __init__(self, text: str, fix: str, reason: Reason | None = None) -> None:
         super().__init__(text)
@@ -60,7 +64,7 @@ class Sample:
     content_type: str = "application/json"
     #: The signing secrets: the receiver's; another and the receiver's; only another; none.
     signed: Literal["right", "rotated", "wrong", "not"] = "right"
-    #: How long ago it was signed, in seconds.
+    #: The time since its signature, in seconds.
     age: float = 0.0
 
 
@@ -73,19 +77,14 @@ class Samples:
         self._usual = {**fields, "changes": ["probe-1"]}
 
     def event(self, **fields: Any) -> Sample:
-        """An event with other values for these fields; `...` leaves a field out."""
+        """Make an event with other values for these fields; `...` leaves a field out."""
         members = {name: value for name, value in (self._usual | fields).items() if value != ...}
         texts = {name: text for name, text in members.items() if isinstance(text, str)}
         body = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
         return Sample(Event.of(texts).event_key, body)
 
-    def large(self, size: int = 1024 * 1024) -> Sample:
-        """An event of the largest size that a router accepts: many ids, padded with blanks."""
-        event = self.event(changes=[f"probe-{number:030}" for number in range(size // 40)])
-        return replace(event, body=event.body.ljust(size))
-
     def raw(self, body: bytes, content_type: str = "application/json") -> Sample:
-        """A body that is not an event, with the headers of one."""
+        """Make a sample whose body is not an event, with the headers of one."""
         return Sample(self.key, body, content_type=content_type)
 
 
@@ -95,10 +94,10 @@ class Client:
     Its connections are its own; `aclose` closes them.
     """
 
-    def __init__(self, target: Target, samples: Samples, language: str) -> None:
+    def __init__(self, target: Target, samples: Samples, words: Words) -> None:
         self.target = target
         self.samples = samples
-        self.say = partial(in_language, language)
+        self.say = words
         self._pool = NativePool(target.url, target.tls, target.egress)
         self._usual = usual_lines(target)
         other = Secret(KEY_PREFIX + base64.b64encode(os.urandom(24)).decode())
@@ -110,16 +109,15 @@ class Client:
         await self._pool.close()
 
     async def certificate(self, fault: Text) -> dict[str, Any]:
-        """Connect by TLS, and return the target's certificate; empty if it is not verified.
-
-        Raises Breach if there is no connection."""
+        """Connect by TLS, and return the target's certificate; empty if it is not verified. Raises
+        Breach."""
         connection = await self._pool.open(asyncio.get_running_loop().time() + self.target.timeout)
         if isinstance(connection, Failure):
             raise self.unacknowledged(self._judged(connection, time.perf_counter()), fault)
         return connection.certificate or {}
 
     async def send(self, sample: Sample) -> Attempt:
-        """Send a sample once, over a connection that is kept, if there is one."""
+        """Send a sample once, over a kept connection if there is one."""
         lines, started = self._lines(sample), time.perf_counter()
         timeout = self.target.timeout
         result = await self._pool.post(lines, sample.body, timeout, as_it_came)
@@ -137,7 +135,7 @@ class Client:
     def unacknowledged(
         self, attempt: Attempt, fault: Text, fix: Text | None = None, **values: object
     ) -> Breach:
-        """The breach of an event that must be acknowledged.
+        """Return the breach of an event that must be acknowledged.
 
         `fix` is for a receiver that acknowledges other events: a crash at a field ends its
         connection. It is not used if the receiver has not read the event.
@@ -189,48 +187,41 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Check:
+    """A check, by default with unusual but valid events, which the receiver must acknowledge."""
+
     name: str
-    #: Describes what was seen. Raises Breach and Skipped.
-    run: Callable[[Client], Awaitable[str]]
-    #: The most requests it sends.
-    requests: int = 1
+    samples: Sequence[Sample] = ()
+    #: The fault of a receiver, and its fix.
+    fault: Text = ("", "")
+    fix: Text = ("", "")
+    #: If the receiver must refuse the samples: the statuses of its answer.
+    refuse: Collection[int] = ()
+    #: Skip the check without a secret.
+    signed: bool = False
+    #: A check of another kind. Describes the result. Raises Breach and Skipped.
+    special: Callable[[Client], Awaitable[str]] | None = None
+    #: The most requests of a special check.
+    most: int = 1
     #: If no event is acknowledged here, the other checks cannot find anything more.
     is_basic: bool = False
 
+    @property
+    def requests(self) -> int:
+        return len(self.samples) or self.most
 
-def _takes(name: str, samples: Sequence[Sample], fault: Text, fix: Text) -> Check:
-    """Unusual but valid events: the receiver must acknowledge each of them."""
-
-    async def run(client: Client) -> str:
-        for sample in samples:
-            attempt = await client.expect(sample, fault, fix)
-        return client.describe(attempt)
-
-    return Check(name, run, len(samples))
-
-
-def _refuses(
-    name: str, samples: Sequence[Sample], what: Text, fix: Text, statuses: Collection[int]
-) -> Check:
-    """Requests that the receiver must refuse."""
-
-    async def run(client: Client) -> str:
-        for sample in samples:
-            answer = client.refused(await client.send(sample), statuses, what, fix)
-        return answer
-
-    return Check(name, run, len(samples))
-
-
-def _if_signed(check: Check) -> Check:
-    """Skip a check if there is no secret."""
-
-    async def run(client: Client) -> str:
-        if not client.target.secret:
+    async def run(self, client: Client) -> str:
+        """Describe the result. Raises Breach and Skipped."""
+        if self.signed and not client.target.secret:
             raise Skipped(client.say(_NO_SECRET))
-        return await check.run(client)
-
-    return replace(check, run=run)
+        if self.special is not None:
+            return await self.special(client)
+        for sample in self.samples:
+            if self.refuse:
+                attempt = await client.send(sample)
+                answer = client.refused(attempt, self.refuse, self.fault, self.fix)
+            else:
+                answer = client.describe(await client.expect(sample, self.fault, self.fix))
+        return answer
 
 
 async def _tls(client: Client) -> str:
@@ -254,17 +245,17 @@ async def _answers(client: Client) -> str:
     return f"{client.describe(attempt)}, {milliseconds(attempt.seconds)} ms"
 
 
-async def _timing(client: Client, count: int) -> str:
+async def _timing(client: Client) -> str:
     """Send events one after the other."""
     attempts = [
         await client.expect(client.samples.event(), _TIMING, number=number + 1)
-        for number in range(count)
+        for number in range(_SERIES)
     ]
     return _times(client, attempts)
 
 
-async def _at_once(client: Client, count: int) -> str:
-    count = min(count, client.target.max_in_flight)
+async def _at_once(client: Client) -> str:
+    count = min(_SERIES, client.target.max_in_flight)
     attempts = await asyncio.gather(*(client.send(client.samples.event()) for _ in range(count)))
     failed = [attempt for attempt in attempts if not attempt.acknowledged]
     if failed:
@@ -291,7 +282,10 @@ async def _keep_alive(client: Client) -> str:
 #: The statuses of a request that is at fault.
 _FAULTS = range(400, 500)
 
-#: The least that a certificate must still be valid, in days.
+#: The events that are timed, and the events that are sent at the same time.
+_SERIES = 20
+
+#: The least time that a certificate must still be valid, in days.
 _LEAST_DAYS = 14
 
 #: The reasons of an event that the receiver has not read.
@@ -301,58 +295,61 @@ _UNREAD = (
 )
 
 
-def checks(samples: Samples, requests: int, at_once: int) -> tuple[Check, ...]:
-    """All checks in order; `requests` are timed, and `at_once` are sent concurrently."""
+def checks(samples: Samples) -> tuple[Check, ...]:
+    """Return all checks in order."""
     event, raw = samples.event, samples.raw
     form = raw(b"event_source=a&changes=", "application/x-www-form-urlencoded")
     scripts = {"event_type": "证书🎫", "event_key": "证书.🎫", "changes": ["编号-一", "🙂"]}
+    # The largest event that a router accepts: many ids, padded with blanks.
+    large = event(changes=[f"probe-{number:030}" for number in range(26_000)])
+    large = replace(large, body=large.body.ljust(1024 * 1024))
     # Receivers allow clocks to differ by 300 s.
     stale = [replace(event(), age=age) for age in (600.0, -600.0)]
     return (
-        Check("tls", _tls, 0, is_basic=True),
-        Check("answers", _answers, is_basic=True),
-        Check("timing", partial(_timing, count=requests), requests),
-        _takes("twice", [event()] * 2,
+        Check("tls", special=_tls, most=0, is_basic=True),
+        Check("answers", special=_answers, is_basic=True),
+        Check("timing", special=_timing, most=_SERIES),
+        Check("twice", [event()] * 2,
                ("the second request with the same webhook-id is not acknowledged", "同一个 webhook-id 第二次到来时没有得到确认"),
                ("acknowledge an id that was processed before, without processing it again", "对已处理过的 id 直接返回 000，不再重复处理")),
-        _takes("no-changes", [event(changes=[])],
+        Check("no-changes", [event(changes=[])],
                ("an event with `changes: []` is not acknowledged", "`changes: []` 的事件没有得到确认"),
                ("allow `changes` to be empty: there is nothing to process", "允许 `changes` 为空列表：无需处理，直接确认")),
-        _takes("no-key", [event(event_key=key) for key in (..., None, "")],
+        Check("no-key", [event(event_key=key) for key in (..., None, "")],
                ("an event whose event_key is missing, null or empty is not acknowledged", "event_key 缺失、为 null 或为空的事件没有得到确认"),
                ("treat `event_key` as optional; without it the key is the other four fields joined by dots", "`event_key` 不是必填字段；缺失时由其他四个字段以点号拼接而成")),
-        _takes("unknown-fields", [event(tenant="t", trace={"a": [1]})],
+        Check("unknown-fields", [event(tenant="t", trace={"a": [1]})],
                ("an event with unknown fields is not acknowledged", "含未知字段的事件没有得到确认"),
                ("ignore unknown fields: the platform may add some", "忽略未知字段：平台以后可能会增加字段")),
-        _takes("scripts", [event(**scripts)],
+        Check("scripts", [event(**scripts)],
                ("an event with Chinese and emoji is not acknowledged", "含中文和 emoji 的事件没有得到确认"),
                ("decode the body as UTF-8 in any locale, and let the database store all of Unicode", "无论系统 locale 是什么都按 UTF-8 解码请求体；数据库须能存储全部 Unicode 字符（MySQL 用 utf8mb4）")),
-        _takes("many-ids", [event(changes=[f"probe-{number}" for number in range(1000)])],
+        Check("many-ids", [event(changes=[f"probe-{number}" for number in range(1000)])],
                ("an event with 1,000 ids in `changes` is not acknowledged", "`changes` 中有 1,000 个 id 的事件没有得到确认"),
                ("accept `changes` of any length, and process the ids after answering", "不要限制 `changes` 的长度；先响应，再处理其中的 id")),
-        _takes("large-body", [samples.large()],
+        Check("large-body", [large],
                ("an event of 1 MiB is not acknowledged", "1 MiB 的事件没有得到确认"),
                ("allow bodies of 1 MiB in the server, its framework and any proxy in front", "服务器、框架和前置代理都要允许 1 MiB 的请求体")),
-        _if_signed(_refuses("unsigned", [replace(event(), signed="not")],
+        Check("unsigned", [replace(event(), signed="not")],
                  ("an event without a signature", "没有签名的事件"),
-                 ("answer 401 first of all if webhook-signature is missing", "缺少 webhook-signature 时，先返回 401，不做任何处理"), (401,))),
-        _if_signed(_refuses("wrong-signature", [replace(event(), signed="wrong")],
+                 ("answer 401 first of all if webhook-signature is missing", "缺少 webhook-signature 时，先返回 401，不做任何处理"), (401,), signed=True),
+        Check("wrong-signature", [replace(event(), signed="wrong")],
                  ("an event signed with another secret", "用其他密钥签名的事件"),
-                 ("compute the signature over the raw body, compare it with webhook-signature, and answer 401 if they differ", "用收到的原始请求体计算签名，与 webhook-signature 比较，不一致则返回 401"), (401,))),
-        _if_signed(_refuses("stale", stale,
+                 ("compute the signature over the raw body, compare it with webhook-signature, and answer 401 if they differ", "用收到的原始请求体计算签名，与 webhook-signature 比较，不一致则返回 401"), (401,), signed=True),
+        Check("stale", stale,
                  ("an event signed ten minutes ago or ahead", "签名时间早或晚十分钟的事件"),
-                 ("answer 401 if webhook-timestamp differs from your clock by more than five minutes", "webhook-timestamp 与本机时钟相差超过五分钟时返回 401"), (401,))),
-        _if_signed(_takes("rotated", [replace(event(), signed="rotated")],
+                 ("answer 401 if webhook-timestamp differs from your clock by more than five minutes", "webhook-timestamp 与本机时钟相差超过五分钟时返回 401"), (401,), signed=True),
+        Check("rotated", [replace(event(), signed="rotated")],
                ("an event with two signatures is not acknowledged", "带两个签名的事件没有得到确认"),
-               ("split webhook-signature at its blanks, and accept the event if one signature is right", "按空格拆分 webhook-signature，其中任意一个正确即可通过"))),
-        _refuses("content-type", [form],
+               ("split webhook-signature at its blanks, and accept the event if one signature is right", "按空格拆分 webhook-signature，其中任意一个正确即可通过"), signed=True),
+        Check("content-type", [form],
                  ("a form", "表单请求"),
                  ("answer 400 or 415 if the body is not JSON", "请求体不是 JSON 时返回 400 或 415"), _FAULTS),
-        _refuses("broken-json", [raw(b""), raw(b'{"event_source":"a",')],
+        Check("broken-json", [raw(b""), raw(b'{"event_source":"a",')],
                  ("broken JSON", "不完整的 JSON"),
                  ("catch the parser's exceptions, and answer 400", "捕获解析器的异常，返回 400"), _FAULTS),
-        Check("keep-alive", _keep_alive, 3),
-        Check("at-once", partial(_at_once, count=at_once), at_once),
+        Check("keep-alive", special=_keep_alive, most=3),
+        Check("at-once", special=_at_once, most=_SERIES),
     )  # fmt: skip
 
 

@@ -7,31 +7,26 @@ import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from router.cli.options import BAD, GOOD, NOT_STARTED, Help, add_settings, read_setting
+from router.cli.options import Exit, Help, Parser, read_setting
 from router.cli.printing import NAME, note, say
 from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, may, why_not
 
-HELP = Help(
-    about="""Writes four files into FOLDER, which is made where it is missing: routes.yaml, in which
-    every event goes to every target; routes.test.yaml, which says where events have to go; and the
-    schemas by which editors complete and check both. It asks nothing, and replaces no file. What
-    it writes is good by `check --strict` and `test`. The shipped config/routes.yaml shows each key
-    that there is besides. With --schemas it writes this version's schemas alone, in place of those
-    that are there: of routes.yaml, whole and in a folder of parts, and of its tests; of callbacks;
-    and an OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
-    examples=(
-        "ebaas-router init",
-        "ebaas-router init --target ledger=https://ledger.example.com/ebaas/callback",
-        "ebaas-router init --schemas    # after an upgrade",
-        "ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/",
-    ),
-    exit_codes={
-        GOOD: "written",
-        BAD: "a file is there already",
-        NOT_STARTED: "the folder can't be written",
-    },
+INIT = Help(
+    about="""Writes four files into FOLDER: routes.yaml, in which every event goes to every target;
+    routes.test.yaml, the expected targets of events; and the schemas by which editors complete
+    and check both. It asks nothing, and replaces no file. The shipped config/routes.yaml shows
+    every key. With --schemas it writes this version's schemas alone, in place of those that are
+    there: of routes.yaml, whole and in a folder of parts, and of its tests; of callbacks; and an
+    OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
+    examples="""
+        ebaas-router init
+        ebaas-router init --schemas    # after an upgrade
+        ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/""",
+    good="written",
+    bad="a file is there already",
+    not_started="the folder can't be written",
 )
 
 #: The default target: `ebaas-router receive` listens there.
@@ -92,46 +87,39 @@ cases:
 """
 
 
-class NewTarget(NamedTuple):
-    """A target that the command line names."""
-
-    name: str
-    url: str
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure_init(parser: Parser) -> None:
     parser.add_argument(
         "folder", nargs="?", default="config", metavar="FOLDER", help="default config"
     )
-    parser.add_argument(
-        "--target",
-        action="append",
-        metavar="NAME=URL",
-        help=f"a target and where it is; may be repeated (default {_DEFAULT})",
-    )
-    parser.add_argument("--schemas", action="store_true", help="write all schemas, and only them")
-    add_settings(parser, "secrets_dir")
+    about = f"a target and where it is (default {_DEFAULT})"
+    parser.option("--target", "NAME=URL", about, many=True)
+    parser.switch("--schemas", "write all schemas, and only them")
+    parser.settings("secrets_dir")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_init(args: argparse.Namespace) -> int:
     folder = Path(args.folder)
     if args.schemas:
         if args.target:
             raise SettingInvalid("--target is for a routes.yaml, and not for --schemas")
         _write(folder, _schemas((*_SCHEMAS, *_OTHERS)), "w")
-        return GOOD
-    targets = [_target(text) for text in args.target or [_DEFAULT]]
+        return Exit.GOOD
+    targets = []
+    for text in args.target or [_DEFAULT]:
+        name, _, url = text.partition("=")
+        if not (name and url):
+            raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
+        targets.append((name, url))
     _check(targets, read_setting(args, "secrets_dir"))
     files = {**_files(targets), **_schemas(_SCHEMAS)}
     for path in (folder / name for name in files):
         if may(path, os.F_OK):
             note(f"{path} is there already; nothing was written")
-            return BAD
+            return Exit.BAD
     _write(folder, files, "x")
-    say("")
-    say(f"  {NAME} check {folder / 'routes.yaml'}    # whether it is right; after each edit")
+    say("", f"  {NAME} check {folder / 'routes.yaml'}    # after each edit")
     say(f"  {NAME} serve --config {folder / 'routes.yaml'}")
-    return GOOD
+    return Exit.GOOD
 
 
 def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> None:
@@ -146,19 +134,12 @@ def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> N
     say(f"written: {', '.join(str(folder / name) for name in files)}")
 
 
-def _target(text: str) -> NewTarget:
-    name, equals, url = text.partition("=")
-    if not (name and equals and url):
-        raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
-    return NewTarget(name, url)
-
-
-def _files(targets: Sequence[NewTarget]) -> Mapping[str, str]:
+def _files(targets: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     """Return the two files that people edit, by their names."""
     from router.config.document import write
 
-    text = write({target.name: {"url": target.url} for target in targets})
-    names = [write({"name": target.name}).removeprefix("name: ").strip() for target in targets]
+    text = write({name: {"url": url} for name, url in targets})
+    names = [write({"name": name}).removeprefix("name: ").strip() for name, _ in targets]
     required = f"required: [{', '.join(names)}]"
     return {
         "routes.yaml": _ROUTES % {"targets": textwrap.indent(text, "  "), "required": required},
@@ -167,19 +148,19 @@ def _files(targets: Sequence[NewTarget]) -> Mapping[str, str]:
 
 
 def _schemas(names: Iterable[str]) -> Mapping[str, str]:
-    """Return the schemas, which stand beside the files that name them: any editor finds them."""
+    """Return schemas. They are written beside the files that name them, where any editor finds
+    them."""
     from router.contract.schema import shipped_schema
 
     return {name: shipped_schema(name).read_text("utf-8") for name in names}
 
 
-def _check(targets: Sequence[NewTarget], secrets_dir: Path | None) -> None:
-    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted, and
-    variables that have no value yet."""
+def _check(targets: Sequence[tuple[str, str]], secrets_dir: Path | None) -> None:
+    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted."""
     from router.config.files import Written
     from router.config.loading import parse_files
 
-    names = [target.name for target in targets]
+    names = [name for name, _ in targets]
     if twice := [name for name in names if names.count(name) > 1]:
         raise SettingInvalid(f"--target: {twice[0]!r} is given twice")
     files = [Written("routes.yaml", _files(targets)["routes.yaml"].encode())]
@@ -190,8 +171,3 @@ def _check(targets: Sequence[NewTarget], secrets_dir: Path | None) -> None:
         raise SettingInvalid("\n".join(wrong)) from None
     for warning in config.warnings:
         note(f"warning: {warning.path}: {warning.message}")
-    try:
-        parse_files(files, os.environ, secrets_dir)
-    except ConfigInvalid as error:
-        for problem in error.problems:
-            note(f"{problem.path}: {problem.message}; the router needs it")
