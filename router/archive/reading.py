@@ -81,7 +81,7 @@ def _as_written(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class Question:
-    """Fits a line that meets every condition given. An empty field is no condition."""
+    """The conditions that a line has to meet. An empty field is not a condition."""
 
     #: Any of the words fits.
     words: tuple[Word, ...] = ()

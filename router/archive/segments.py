@@ -283,7 +283,7 @@ class SegmentStore:
             self.turn()
 
     def tidy(self) -> None:
-        """Finish segments that are over, and delete what is too much or too old."""
+        """Finish segments whose time is over, and delete segments beyond the limits."""
         self._check_place()
         if self._fd >= 0 and self._now() // self._span != self._segment.first // self._span:
             self.turn()

@@ -91,7 +91,7 @@ class Terms:
     grace: float
     #: The longest time before a request is answered, in seconds.
     reply_within: float
-    #: How the router retries.
+    #: How the router retries targets without a schedule of their own.
     queue: Schedule
     #: How long EBaaS may send nothing before that is reported, in seconds; None: for ever.
     silent_after: float | None = None

@@ -196,11 +196,11 @@ def test_the_story_of_an_event(tmp_path: Path) -> None:
     with target() as ledger, target(always("700")) as audit:
         ebaas = {"waits": ["1h"], "retries": 20}
         both = {"ledger": ledger, "audit": audit}
-        own, asking = with_door(tmp_path)
+        own, door = with_door(tmp_path)
         with serving(tmp_path, both, ebaas=ebaas, options=own) as router:
             assert [router.post("order-1"), router.post("order-1")] == ["500", "500"]
             wait_until(lambda: len(archived(tmp_path / "store.db-archive")) == 2)
-            found = ran("trace", "order-1", *asking)
+            found = ran("trace", "order-1", *door)
             router.interrupt(signal.SIGTERM)
     assert found.code == 0, found.err
     text = found.out
@@ -214,7 +214,7 @@ def test_the_story_of_an_event(tmp_path: Path) -> None:
 def test_a_story_has_the_retries_of_the_queue(tmp_path: Path) -> None:
     """The story has them even if no delivery is open any more."""
     queue = {"retries": 2, "waits": ["50ms"]}
-    own, asking = with_door(tmp_path)
+    own, door = with_door(tmp_path)
     with (
         target() as ledger,
         target(always("700")) as audit,
@@ -222,7 +222,7 @@ def test_a_story_has_the_retries_of_the_queue(tmp_path: Path) -> None:
     ):
         assert router.post("order-1") == "000"
         wait_until(lambda: archived(tmp_path / "store.db-archive", "dead_letter"))
-        found = ran("trace", "order-1", *asking, "--format", "json")
+        found = ran("trace", "order-1", *door, "--format", "json")
     steps = found.json["steps"]
     assert [(step["what"], step.get("retry")) for step in steps] == [
         ("request", None),
@@ -235,7 +235,7 @@ def test_a_story_has_the_retries_of_the_queue(tmp_path: Path) -> None:
 @pytest.mark.parametrize("archive", ["auto", "none"])
 def test_a_failed_attempt_is_shown_once(tmp_path: Path, archive: str) -> None:
     """It is shown with the target's words, from the archive or only from the store."""
-    own, asking = with_door(tmp_path)
+    own, door = with_door(tmp_path)
     options = ["--archive", archive, *own]
     with (
         target(always("700")) as audit,
@@ -243,7 +243,7 @@ def test_a_failed_attempt_is_shown_once(tmp_path: Path, archive: str) -> None:
     ):
         assert router.post("order-1") == "500"
         wait_until(lambda: archive == "none" or archived(tmp_path / "store.db-archive"))
-        found = ran("trace", "order-1", *asking)
+        found = ran("trace", "order-1", *door)
     assert found.code == 0, found.err
     assert len(re.findall("audit.*'700'", found.out)) == 1
     assert "next: EBaaS's request 2" in found.out

@@ -196,6 +196,7 @@ targets:
     headers: {x-tenant: "7"}
     secret: [whsec_b2xkIHNlY3JldA==]
     rate: {per_second: 3, burst: 4}
+    queue: {retries: 5, waits: [4s]}
     paused: true
     owner: somebody
     tls:
@@ -208,6 +209,7 @@ targets:
 routes:
   - name: all
     match: {event_source: a, event_topic: b, event_type: c, event_status: d, event_key: [a.b, c.*]}
+    except: {event_source: A, event_topic: B, event_type: C, event_status: D, event_key: [a.c, d.*]}
     required: [audit]
     optional: [ledger]
 """

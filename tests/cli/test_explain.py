@@ -85,7 +85,7 @@ def test_the_plan(path: Path) -> None:
     assert section(explain(path, "a.gs.cert.3"), "plan") == [
         "  certificates  required  by 'under gs'; paused: it gets nothing",
         "  ledger        required  by 'revoked'; optional by 'under gs'",
-        "  audit         optional  by 'to the auditors'",
+        "  audit         optional  by 'to the auditors'; 20 retries over 14h 6m",
     ]
 
 
@@ -171,11 +171,12 @@ def test_json(path: Path) -> None:
     assert output["unmatched"] is None
     assert output["event"]["event_status"] == "3"
     assert [tuple(target.values()) for target in output["targets"]] == [
-        ("audit", [], ["to the auditors"], False),
-        ("certificates", ["under gs"], [], False),
-        ("ledger", ["revoked"], ["under gs"], False),
+        ("audit", [], ["to the auditors"], False, 20, 50801.0),
+        ("certificates", ["under gs"], [], False, 20, 50801.0),
+        ("ledger", ["revoked"], ["under gs"], False, 20, 50801.0),
     ]
-    assert [*output["targets"][0]] == ["name", "required_by", "optional_by", "paused"]
+    keys = ["name", "required_by", "optional_by", "paused", "retries", "seconds"]
+    assert [*output["targets"][0]] == keys
     revoked = next(each for each in output["routes"] if each["name"] == "revoked")
     assert revoked["fields"][0] == {
         "field": "event_status",
@@ -184,6 +185,24 @@ def test_json(path: Path) -> None:
         "pattern": "3",
     }
     assert explain(path, "x.y.z.1", "--format", "json").json["unmatched"] == "reject"
+
+
+def test_the_exception_that_stops_a_route(path: Path) -> None:
+    """It is shown with its fields and the patterns that fit; a route whose exception does not fit
+    shows none."""
+    excepted = "except: {event_topic: [hr, gs], event_status: '1'}, required: [certificates]"
+    path.write_text(CONFIG.replace("required: [certificates]", excepted))
+    result = explain(path, "a.gs.key.1")
+    assert section(result, "5 routes do not match; the nearest 3, --all shows every one")[:4] == [
+        "  'under gs'  routes.yaml:7",
+        "      event_key            'a.gs.key.1'  matches 'a.gs.*'",
+        "      except event_topic   'gs'          matches 'gs'   <-- this stops it",
+        "      except event_status  '1'           matches '1'   <-- this stops it",
+    ]
+    routes = explain(path, "a.gs.key.1", "--all", "--format", "json").json["routes"]
+    [stopped] = [route for route in routes if route["name"] == "under gs"]
+    assert [field["pattern"] for field in stopped["except"]] == ["gs", "1"]
+    assert section(explain(path, "a.gs.hr.2"), "1 route matches")[0].startswith("  'under gs'")
 
 
 def test_an_invalid_configuration_is_told(path: Path) -> None:

@@ -34,8 +34,8 @@ async def accepting(**settings: Any) -> AsyncIterator[House]:
         yield running
 
 
-#: Our own server and one more; all of them with LONG=1, which `make test-long` sets.
-SERVERS = [OWN, *(FOREIGN if LONG else FOREIGN[:1])]
+#: Our own server and one other; with LONG=1, which `make test-long` sets, the rest.
+SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
 
 
 @pytest.fixture(scope="module", params=SERVERS, autouse=True)
@@ -278,7 +278,7 @@ async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -
 
 
 async def test_the_probes_speak_the_contract_too() -> None:
-    """`/livez` and `/readyz` are 200 with the contract's success; a HEAD gets the head of that."""
+    """`/livez` and `/readyz` reply with 200 and the contract's success, HEAD with its headers."""
     async with accepting() as router:
         for path in ("/livez", "/readyz"):
             reply = await router.http.get(router.url + path)

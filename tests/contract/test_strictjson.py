@@ -86,7 +86,7 @@ def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
         (b'{"a":' * 100_000, "nested more than 600 deep"),
     ],
 )
-def test_what_can_be_read_in_two_ways_is_refused(text: bytes, why: str) -> None:
+def test_an_ambiguous_text_is_refused(text: bytes, why: str) -> None:
     """The error names the cause and repeats nothing of the input."""
     with pytest.raises(Unreadable, match=f"^{why}$"):
         parse_json(text)
@@ -165,7 +165,7 @@ _hard_values = st.recursive(
 @settings(max_examples=MANY, deadline=None)
 @given(_hard_values, st.builds(Bounds, st.integers(1, 5), st.integers(5, 10), st.integers(10, 20)))
 def test_the_scan_counts_what_a_parser_reads(value: object, bounds: Bounds) -> None:
-    """A text is refused if and only if it exceeds a bound, whatever is in its strings."""
+    """A text is refused if and only if it exceeds a bound. Brackets in strings do not count."""
     for how in ({"separators": (",", ":")}, {"indent": 1}):
         text = json.dumps(value, **how).encode()
         try:

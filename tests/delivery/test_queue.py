@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Outcome
 from router.delivery.observer import Observer
 from router.delivery.queue import (
+    JITTER,
     LEASE_MARGIN,
     LEASE_OVER,
     MAX_IN_FLIGHT,
@@ -374,6 +376,23 @@ async def test_the_first_expiry_is_reported(scene: Scene) -> None:
     await scene.until(2)
     await scene.the_queue.tidy()
     assert scene.expires_at == {}
+
+
+async def test_each_target_has_its_own_schedule(scene: Scene) -> None:
+    """A target's `queue` counts for its retries; the other targets keep the schedule of all."""
+    scene.targets["own"] = replace(scene.targets["one"], name="own", queue=Schedule((3.0,), 2))
+    scene.answers["one"] = scene.answers["own"] = NO
+    await scene.queue("event", "one")
+    await scene.queue("event-2", "own")
+    await scene.the_queue.tidy()
+    assert scene.expires_at == {"one": scene.time + 20.0, "own": scene.time + 3.0}
+    await scene.until(2)
+    waits = {retry.row.target: retry.row.due_at - scene.time for retry in scene.retries}
+    assert 20.0 <= waits["one"] <= 20.0 * (1 + JITTER)
+    assert 3.0 <= waits["own"] <= 3.0 * (1 + JITTER)
+    scene.time += 4
+    await scene.until(3)
+    assert (scene.retries[-1].row.target, scene.retries[-1].row.state) == ("own", State.DEAD)
 
 
 def test_the_gauges_of_a_target_follow_the_store() -> None:

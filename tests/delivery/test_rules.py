@@ -9,8 +9,9 @@ import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery import rules
-from router.delivery.rules import Cause, Delivery
+from router.delivery.rules import Cause, Delivery, InForce
 from router.model.event import SELF_INFLICTED, Attempt, Reason
+from router.routing.table import RouteTable
 from router.routing.target import Target
 from router.store.admin import DISCARDED
 from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Usage
@@ -277,12 +278,29 @@ def test_retry_after_is_honoured_up_to_the_longest_wait(asked: float, due: float
         ({"one": NOW + 9}, {("one", 2): NOW + 8}, {"one": NOW + 8}),
         ({"one": NOW + 7}, {("one", 2): NOW + 8}, {"one": NOW + 7}),
         ({"one": NOW + 7}, {("two", 2): NOW + 8}, {"one": NOW + 7, "two": NOW + 8}),
+        ({}, {("own", 0): NOW + 1, ("gone", 2): NOW}, {"own": NOW + 1 + 5, "gone": NOW}),
     ],
 )
 def test_when_an_event_expires(
     ends: dict[str, float], due: dict[tuple[str, int], float], at: dict[str, float]
 ) -> None:
     """After its caller's last request or the queue's last retry, whichever is first. A retry that
-    is held back does not bring the end nearer."""
+    is held back does not bring the end nearer, and a target's own schedule counts."""
     usage = Usage(1, 1, {}, 0.0, first_ends=ends, first_due=due)
-    assert rules.expires_at(usage, QUEUE, NOW) == at
+    own = Target("own", "http://127.0.0.1/", queue=Schedule((5.0,), 2))
+    in_force = InForce(RouteTable([], {"own": own}), TERMS)
+    assert rules.expires_at(usage, in_force, NOW) == at
+
+
+def test_a_target_is_queued_by_its_own_schedule() -> None:
+    """The first retry of an optional target comes after the first wait of its own schedule; one
+    without retries is a dead letter at once."""
+    for schedule, state, due_at in (
+        (None, State.QUEUED, NOW + 1),
+        (Schedule((5.0,), 2), State.QUEUED, NOW + 5),
+        (Schedule((5.0,), 0), State.DEAD, 0.0),
+    ):
+        target = Target("one", "http://127.0.0.1/", queue=schedule)
+        delivery = Delivery(target, required=False, attempt=NO)
+        [left] = rules.rows_after([delivery], record(), NOW, TERMS)
+        assert (left.state, left.due_at) == (state, due_at)

@@ -1,4 +1,4 @@
-"""Archived events to be delivered again: which, in which order, and what is queued."""
+"""Events of the archive to be delivered again, in order, and what the store queues for them."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def id_of(request: CallerInfo) -> str:
 def resend(
     *, at: float, event_id: str, request_id: str, number: int | None, hops: int, body: str
 ) -> Resend | None:
-    """Return what is queued for an event; None for a line that the router cannot have written: the
-    body is not an event, an id is not a valid header, or the hops are out of range.
+    """Return the queue's entry for an event; None for a line that the router cannot have written:
+    the body is not an event, an id is not a valid header, or the hops are out of range.
 
     The event's key is read from its body, because the line's may be cut."""
     if not (all(map(_is_header, (event_id, request_id))) and 0 <= hops < 100):

@@ -373,6 +373,7 @@ export const WORDS = {
   "route": ["Route", "路由"],
   "routes": ["Routes", "路由"],
   "route.match": ["Matches", "匹配"],
+  "route.except": ["except ", "例外："],
   "route.as": ["As", "方式"],
   "route.required": ["Required", "必达"],
   "route.optional": ["Optional", "可选"],
@@ -404,6 +405,7 @@ export const WORDS = {
   "explain.matched": ["{n} {n|route matches|routes match}", "匹配 {n} 条路由"],
   "explain.nearest": ["Nearest routes that do not match", "最接近但不匹配的路由"],
   "explain.matches": ["matches {pattern}", "匹配 {pattern}"],
+  "explain.excepted": ["matches the exception {pattern}, which stops it", "符合例外 {pattern}，因此不匹配"],
   "explain.stops": ["does not match {patterns}", "与 {patterns} 不匹配"],
 
   "node": ["Node", "节点"],

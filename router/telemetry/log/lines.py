@@ -74,7 +74,7 @@ def shown(value: Any) -> str:
 
 
 def kind(value: Any) -> Any:
-    """Return what is shown of a value that JSON has no type for. It is not the value's text, for
+    """Return a substitute for a value that JSON has no type for: never the value's text, because
     an exception's may contain a secret."""
     if isinstance(value, Secret):
         return str(value)

@@ -29,7 +29,7 @@ _BATCH: Final = 64 * 1024
 
 
 class BatchWriter(Generic[T]):
-    """Writes what is put, in batches, in a thread of its own. Thread-safe."""
+    """Writes items in batches, in a thread of its own. Thread-safe."""
 
     def __init__(
         self,
