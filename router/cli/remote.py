@@ -10,17 +10,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
-import math
 import os
+import re
+import signal
 import socket
 import ssl
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
 from router import __version__
@@ -35,7 +37,7 @@ from router.cli.options import (
 from router.cli.printing import NAME, Progress, note, note_while_slow
 from router.config.settings import SETTINGS, archive_folder
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.model.errors import RouterError, SettingInvalid, StartFailed
+from router.model.errors import RouterError, SettingInvalid, StartFailed, why_not
 
 if TYPE_CHECKING:
     import httpx
@@ -130,18 +132,14 @@ class Remote:
                     yield name, _parsed(text.encode())
 
     def _request(self, timeout: float | None, method: str, path: str, **content: Any) -> Any:
-        body, until = bytearray(), time.monotonic() + (timeout or math.inf)
-        opening = self._client.stream(method, path, timeout=timeout, **content)
-        with note_while_slow(self._name), _translated(self._name, timeout), opening as response:
+        body, opening = bytearray(), self._client.stream(method, path, timeout=timeout, **content)
+        translated = _translated(self._name, timeout)
+        with note_while_slow(self._name), translated, deadline(timeout), opening as response:
             for part in response.iter_raw():
                 body += part
                 if len(body) > _MAX_RESPONSE:
-                    size = f"{_MAX_RESPONSE // 2**20} MiB"
-                    why = f"the response is larger than {size}: the server is not a router"
-                    raise RemoteProblem(why)
-                # httpx's own timeout starts anew with each part of a response.
-                if time.monotonic() > until:
-                    raise TimeoutError
+                    most = f"{_MAX_RESPONSE // 2**20} MiB: the server is not a router"
+                    raise RemoteProblem(f"the response is larger than {most}")
         with contextlib.suppress(ValueError):
             date = parsedate_to_datetime(response.headers.get("date", ""))
             self._ahead = date.timestamp() - time.time()
@@ -180,6 +178,26 @@ def _translated(url: str, timeout: float | None) -> Iterator[None]:
         raise RemoteProblem(f"{url}: {why}") from None
     except httpx.TransportError as error:
         raise RemoteProblem(f"{url}: {why_unreachable(_cause(error))}") from None
+
+
+@contextlib.contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError in the block once the time is over. The timeouts of sockets and of httpx
+    start anew with each part of a response, and do not cover the lookup of a name."""
+
+    def expire(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -315,11 +333,22 @@ def _listens(url: str) -> bool:
 
 def _token(args: argparse.Namespace) -> str:
     """Raises StartFailed."""
-    from router.ops.guard import secrets_in
-
     text = os.environ.get(TOKEN_VARIABLE)
     path = args.token_file or (Path(text) if text else None)
-    return secrets_in(path, "--token-file")[0].reveal() if path is not None else ""
+    return read_token(path) if path is not None else ""
+
+
+def read_token(path: Path) -> str:
+    """Return the first line of a file. Raises StartFailed, without the token, if it is none."""
+    try:
+        token = path.read_text("latin-1").strip().partition("\n")[0].strip()
+    except OSError as error:
+        raise StartFailed(f"--token-file: {path} can't be read: {why_not(path, error)}") from None
+    if not re.fullmatch("[!-~]+", token):
+        raise StartFailed(
+            f"--token-file: {path} needs a token on a line, in ASCII and without blanks in it"
+        )
+    return token
 
 
 def _key_of_this_machine(args: argparse.Namespace, port: int) -> str:
@@ -377,7 +406,9 @@ def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
 
 
 def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> ApiParts:
-    from router.ops.api.parts import ApiParts, SearchHere, Stored
+    from router.archive.reading import Sources
+    from router.ops.api.parts import ApiParts, Stored
+    from router.ops.searching import SearchHere
     from router.store.url import Database
 
     async def opening() -> Admin:
@@ -385,7 +416,8 @@ def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> 
         return ops
 
     stored = Stored(opening if ops else None, None, None)
-    search = SearchHere(folder, stored if ops else None, Progress("looked through"), note)
+    sources = Sources(folder, Progress("looked through"), note)
+    search = SearchHere(sources, stored.question if ops else contextlib.nullcontext)
     is_shared = isinstance(read_setting(args, "store"), Database)
     return ApiParts(None, None, stored, search, is_shared=is_shared)
 

@@ -6,14 +6,13 @@ import argparse
 import contextlib
 import http.client
 import shutil
-import signal
 import ssl
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 from router.cli.options import Exit, Help, Parser, parse_url, read_setting
@@ -21,6 +20,7 @@ from router.cli.printing import age, clipped, columns, counted, note, say, say_a
 from router.cli.remote import (
     Remote,
     RemoteProblem,
+    deadline,
     no_response,
     opened,
     own_url,
@@ -291,7 +291,7 @@ def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple
         else http.client.HTTPConnection(host, port)
     )
     try:
-        with _deadline(timeout), contextlib.closing(connection):
+        with deadline(timeout), contextlib.closing(connection):
             connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
             response = connection.getresponse()
             return response.status, response.read(_MAX_RESPONSE)
@@ -299,20 +299,3 @@ def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple
         raise no_response(url, timeout) from None
     except (OSError, http.client.HTTPException) as error:
         raise RemoteProblem(f"{url}: {why_unreachable(error)}") from None
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block once the time is over. A socket's own timeout starts anew
-    with each part of a response, and does not cover the lookup of a name."""
-
-    def expire(*_: object) -> NoReturn:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -290,9 +290,6 @@ def test_the_losses_of_a_target_are_summed_up(diff: Diff) -> None:
     ]
 
 
-# For a review, and for CI systems.
-
-
 # Where events come from.
 
 
