@@ -183,6 +183,7 @@ export const WORDS = {
   "reason.out_of_files": ["router has no free file descriptors", "路由服务的文件描述符耗尽"],
   "reason.paused": ["paused", "已暂停"],
   "reason.stopped": ["router was stopping", "路由服务正在停止"],
+  "reason.elsewhere": ["in progress at another node", "其他节点正在投递"],
   "reason.discarded": ["discarded", "已丢弃"],
   "reason.target_removed": ["no longer in routes.yaml", "已不在 routes.yaml 中"],
   "do.code": ["Ask its owner about the code. The event's timeline has the full response.", "错误码的含义请咨询负责人；事件时间线中有完整的返回内容。"],
