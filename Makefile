@@ -191,9 +191,10 @@ day: dev-environment ## run the real schedules of a day in a minute, with clocks
 
 .PHONY: postgresql chaos-nodes
 
+# They wait for half of their time, so three run at a time, each with a server of its own.
 postgresql: dev-environment ## run all tests that need PostgreSQL; installs it, as root
 	@scripts/postgresql >/dev/null
-	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 2 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
+	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 3 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
 
 chaos-nodes: dev-environment ## chaos with two nodes on PostgreSQL, their server, and the network between them; half a minute
 	@scripts/postgresql >/dev/null
