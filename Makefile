@@ -27,10 +27,11 @@ test-long: dev-environment ## run what make test leaves out: all examples, other
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
 		tests/transport/test_engine_agreement.py::test_an_answer_in_two_pieces_is_the_same_answer \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
-		tests/config/test_legible.py tests/model/test_model.py tests/process/test_servers.py \
+		tests/config/test_no_secret.py tests/model/test_model.py tests/process/test_servers.py \
 		tests/process/test_inherited.py::test_restarts_under_load_fail_no_request \
 		tests/process/test_starting.py::test_a_signal_at_any_moment_of_a_start_ends_it \
 		tests/store/test_owner.py::test_a_kill_at_any_step_leaves_the_file_to_the_next_process \
+		tests/ops/test_api.py \
 		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \
 		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py
 	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 -m "hypothesis and not postgresql" $(ARGS)

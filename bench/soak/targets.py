@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from router.cli.trying.standin import StandIn
+from router.cli.receive import StandIn
 
 _Message = MutableMapping[str, Any]
 _App = Callable[[_Message, Any, Any], Awaitable[None]]
@@ -26,7 +26,13 @@ def slow() -> _App:
 
 def mostly() -> _App:
     """Fail three times in ten."""
-    return StandIn(fail_rate=0.3, seed=1)
+    good, bad = StandIn(), StandIn(code="500", status=500)
+    chance = random.Random(1)
+
+    async def app(scope: _Message, receive: Any, send: Any) -> None:
+        await (bad if chance.random() < 0.3 else good)(scope, receive, send)
+
+    return app
 
 
 def flapping() -> _App:

@@ -1,8 +1,8 @@
 """The command line: finds the command, runs it, and turns an error into one line.
 
-A command is a module below this package with `HELP`, `configure(parser)` and `run(args) -> int`,
-which raises RouterError for an error that is one line. At its top it imports only what its help
-needs. The rest is imported by `run`, so that `--help` and `health` are quick.
+The command `pause` is `PAUSE`, its help, `configure_pause(parser)` and `run_pause(args) -> int`,
+which raises RouterError for an error that is one line. At its top a module imports only what the
+help needs. The rest is imported when the command runs, so that `--help` and `health` are quick.
 """
 
 from __future__ import annotations
@@ -10,43 +10,34 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
-    UNREAD,
-    USAGE,
-    Parser,
-    nearest_of,
-)
-from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say_lines
+from router.cli.options import Exit, Parser, nearest_of
+from router.cli.printing import NAME, abandon_stdout, note, prepare_streams, say
 from router.model.errors import RouterError, SettingInvalid, why_not
 
-#: Each command's module below this package, and its line in the list.
+#: The module of each command, and its line in the list.
 COMMANDS = {
     "serve": ("serve", "run the router"),
-    "demo": ("trying.demo", "run the router with stand-in targets and send it sample events"),
-    "check": ("routes.check", "check a routes.yaml: every fault at once, each with its line"),
-    "explain": ("routes.explain", "show which routes an event matches, why others don't, its plan"),
-    "test": ("routes.test", "run the cases of routes.test.yaml, and list routes that none tries"),
-    "diff": ("routes.diff", "show which plans change between two routes.yaml"),
-    "init": ("routes.init", "write a first routes.yaml, its tests and the editors' schemas"),
-    "send": ("trying.send", "play EBaaS: send an event, once or by its retry schedule"),
-    "receive": ("trying.receive", "play a business endpoint: answer to order, print what comes"),
-    "listen": ("trying.listen", "show a router's events as they come, and copy them to a URL"),
-    "probe": ("trying.probe", "check by real events whether an endpoint keeps the contract"),
-    "deliveries": ("deliveries", "list, show, replay, discard or restore unsettled deliveries"),
-    "pause": ("pause", "hold a target back for a while, with a reason and an end"),
-    "resume": ("resume", "end a pause of a target before its time"),
+    "demo": ("serve", "run the router with stand-in targets and send it sample events"),
+    "check": ("check", "check a routes.yaml: every fault at once, each with its line"),
+    "explain": ("explain", "show which routes an event matches, why others don't, its plan"),
+    "test": ("check", "run the cases of routes.test.yaml, and list routes that none tries"),
+    "diff": ("explain", "show which plans change between two routes.yaml"),
+    "init": ("init", "write a first routes.yaml, its tests and the editors' schemas"),
+    "send": ("send", "play EBaaS: send an event, once or by its retry schedule"),
+    "receive": ("receive", "play a business endpoint: answer to order, print what comes"),
+    "listen": ("listen", "show a router's events as they come, and copy them to a URL"),
+    "probe": ("probe", "check by real events whether an endpoint keeps the contract"),
+    "deliveries": ("deliveries", "list, replay, discard or restore unsettled deliveries"),
+    "pause": ("deliveries", "hold a target back for a while, with a reason and an end"),
+    "resume": ("deliveries", "end a pause of a target before its time"),
     "trace": ("trace", "show what became of an event, by any id of it"),
     "archive": ("archive", "list or export past events, or deliver them to a target again"),
-    "resend": ("trying.resend", "POST a copy of one past event to a URL of your own"),
-    "health": ("health", "ask a running router whether it is ready"),
+    "resend": ("listen", "POST a copy of one past event to a URL of your own"),
+    "health": ("status", "ask a running router whether it is ready"),
     "status": ("status", "show the health of a running router, its targets and its nodes"),
 }
 
@@ -60,8 +51,7 @@ commands:
 {commands}
 
 `{name} COMMAND --help` explains a command, with examples; `{name} --version`
-prints the version, and `{name} --completion bash` (or zsh, fish) a script by which
-that shell completes commands, options and files."""
+prints the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,34 +64,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RouterError as error:
         for line in str(error).splitlines():
             note(line)
-        return USAGE if isinstance(error, SettingInvalid) else NOT_STARTED
+        return Exit.USAGE if isinstance(error, SettingInvalid) else Exit.NOT_STARTED
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     except BrokenPipeError:
         abandon_stdout()
-        return UNREAD
+        return Exit.UNREAD
     except OSError as error:
         if isinstance(error, PermissionError) and isinstance(error.filename, str):
             note(why_not(Path(error.filename), error))
-            return NOT_STARTED
+            return Exit.NOT_STARTED
         note(error.strerror or "the system refused")
         abandon_stdout()
-        return BAD
+        return Exit.BAD
     except UnicodeEncodeError:
         note("an argument is not UTF-8")
-        return USAGE
+        return Exit.USAGE
     except Exception as error:  # noqa: BLE001 - no traceback, which may show a secret
         from router.telemetry.log.foreign import place_of
 
         note(f"a fault of the router: {place_of(error)}")
-        return BAD
+        return Exit.BAD
     except BaseException as error:
         from asyncio import CancelledError
 
         # Ctrl-C while a runner of Python 3.11 starts.
         if not isinstance(error, CancelledError):
             raise
-        return INTERRUPTED
+        return Exit.INTERRUPTED
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -109,61 +99,47 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
-        print(_overview())
-        return GOOD
+        commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
+        print(_OVERVIEW.format(name=NAME, commands=commands))
+        return Exit.GOOD
     if name == "--version":
-        say_lines(_version())
-        return GOOD
-    if name == "--completion":
-        from router.cli.completion import completion
-
-        say_lines(completion(rest))
-        return GOOD
+        say(*_version())
+        return Exit.GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
         raise SettingInvalid(f"{name!r} is not a command{near} See {NAME} --help")
     parser = Parser(name)
-    command = configured(name, parser)
+    run = configured(name, parser)
     try:
         args = parser.read(rest)
     except SystemExit:
         # argparse ends so after --help. For wrong arguments Parser raises SettingInvalid.
-        return GOOD
-    code: int = command.run(args)
-    return code
+        return Exit.GOOD
+    return run(args)
 
 
-def configured(name: str, parser: Parser) -> ModuleType:
-    """Return the module of a command; the parser gets its arguments and its help."""
-    command = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
-    command.HELP.apply(parser)
-    command.configure(parser)
-    return command
-
-
-def _overview() -> str:
-    commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
-    return _OVERVIEW.format(name=NAME, commands=commands)
+def configured(name: str, parser: Parser) -> Callable[[argparse.Namespace], int]:
+    """Give the parser a command's arguments and help. Return the function that runs it."""
+    module: Any = importlib.import_module(f"router.cli.{COMMANDS[name][0]}")
+    getattr(module, name.upper()).apply(parser)
+    getattr(module, f"configure_{name}")(parser)
+    run: Callable[[argparse.Namespace], int] = getattr(module, f"run_{name}")
+    return run
 
 
 def _version() -> Iterator[str]:
-    """Yield what a report of a fault should say of this installation: the router's own version
-    first, alone on its line."""
+    """Describe the installation for a report of a fault. The first line has the router's version
+    alone."""
     import platform
     import sqlite3
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
 
     from router import __version__
     from router.model.build import COMPILED
 
     yield f"{NAME} {__version__}"
-    libc = " ".join(filter(None, platform.libc_ver()))
-    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     python = f"{platform.python_implementation()} {platform.python_version()}"
     build = "compiled" if COMPILED else "pure Python"
-    yield ", ".join(filter(None, (python, build, system, libc)))
-    try:
-        psycopg = version("psycopg")
-    except PackageNotFoundError:
-        psycopg = "not installed"
-    yield f"SQLite {sqlite3.sqlite_version}, psycopg {psycopg}"
+    yield f"{python}, {build}, {platform.platform()}"
+    psycopg = "with" if find_spec("psycopg") else "without"
+    yield f"SQLite {sqlite3.sqlite_version}, {psycopg} psycopg"

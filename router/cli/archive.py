@@ -1,53 +1,32 @@
-"""`archive`: what was handled is listed, exported, and delivered to a target again."""
+"""`archive`: lists, exports and replays events that were handled."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
-from router.cli.acting import (
-    Work,
-    add_acting,
-    add_match,
-    confirmed,
-    note_removed,
-    report,
-    require_targets,
-)
-from router.cli.columns import check_times, counted, few
+from router.cli.deliveries import Work, add_acting, add_match, note_removed, require_targets
 from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
+    URL_VARIABLE,
+    Exit,
     Help,
     Parser,
-    add_option,
+    check_times,
     heed_ctrl_c,
+    matching,
     require_target,
 )
-from router.cli.printing import Progress, note, say, say_as, say_lines
-from router.cli.remote import (
-    URL_VARIABLE,
-    Remote,
-    RemoteProblem,
-    add_archive,
-    add_router,
-    here,
-    opened,
-    read_archive,
-    read_url,
-)
+from router.cli.printing import Progress, counted, few, note, say, say_as
+from router.cli.remote import Remote, RemoteProblem, here, opened, read_archive, read_url
 from router.cli.trace import add_search
 from router.model.errors import SettingInvalid
 from router.store.admin import STEP, Step, Verb
 
-HELP = Help(
+ARCHIVE = Help(
     about="""Works on the archive of a router. `list` and `replay` ask the router that runs on this
     machine, or the one at --url; `export` reads the archive's files here.""",
     verbs={
@@ -59,26 +38,28 @@ HELP = Help(
         sends them within its limits. If it is stopped and run again within a day, it continues. The
         target may get events again that it has.""",
     },
-    examples=(
-        "ebaas-router archive list",
-        "ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl",
-        "ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s",
-        "ebaas-router archive replay --target new-team --backfill --since 2d --yes",
-    ),
-    exit_codes={
-        GOOD: "done, or there was nothing to do",
-        BAD: "the answer was no, it stopped half-way, or the archive is damaged: see the count",
-        NOT_STARTED: "the archive, the store or the router is missing or can't be used",
-        INTERRUPTED: "Ctrl-C ended it; what is done stays done",
-    },
+    examples="""
+        ebaas-router archive list
+        ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl
+        ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s
+        ebaas-router archive replay --target new-team --backfill --since 2d --yes""",
+    good="done, or there was nothing to do",
+    bad="the answer was no, it stopped half-way, or the archive is damaged",
+    not_started="the archive, the store or the router is missing or can't be used",
+    interrupted="Ctrl-C ended it; what is done stays done",
 )
 
 #: How many events a second are replayed by default.
 RATE = 20.0
 
-_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)/s")
+#: Events per second.
+parse_rate = matching(
+    r"(?!0+(\.0+)?/)[0-9]{1,6}(\.[0-9]{1,3})?/s",
+    "a rate (like 20/s, 0.5/s)",
+    lambda text: float(text.removesuffix("/s")),
+)
 
-#: For how long the router may look through its archive, in seconds.
+#: The longest search of the router in its archive, in seconds.
 _LOOK_THROUGH = 600.0
 
 #: How long a replay waits for room in the store, and between two tries, in seconds.
@@ -93,29 +74,21 @@ _ONLY = {
 }
 
 
-def parse_rate(text: str) -> float:
-    """Return events per second."""
-    match = _RATE.fullmatch(text)
-    if match is None or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is not a rate (like 20/s, 0.5/s)")
-    return float(match[1])
-
-
-def configure(parser: Parser) -> None:
+def configure_archive(parser: Parser) -> None:
     parser.add_verb(_ONLY)
-    which = parser.add_argument_group("which events (export, replay)")
+    which = parser.group("which events (export, replay)")
     add_match(which)
     add_search(which, "export: ")
-    acting = parser.add_argument_group("acting (replay)")
-    add_option(acting, "--rate", "RATE", f"so many events (default {RATE:g}/s)", parse_rate)
-    acting.add_argument("--backfill", action="store_true", help="events not for the target")
-    acting.add_argument("--anew", action="store_true", help="don't continue a stopped replay")
+    acting = parser.group("acting (replay)")
+    acting.option("--rate", "RATE", f"so many events (default {RATE:g}/s)", parse_rate)
+    acting.switch("--backfill", "events not for the target")
+    acting.switch("--anew", "don't continue a stopped replay")
     add_acting(acting)
-    add_archive(parser)
-    add_router(parser)
+    parser.archive()
+    parser.router()
 
 
-def run(args: argparse.Namespace) -> int:
+def run_archive(args: argparse.Namespace) -> int:
     check_times(args)
     if not all((*(args.target or ()), *(args.code or ()))):
         raise SettingInvalid("an argument is empty")
@@ -126,14 +99,11 @@ def run(args: argparse.Namespace) -> int:
         with opened(args, needs="both") as router:
             return _replay(router, args)
     with opened(args, needs="archive") as router:
-        return _list(router.get("/archive"), args)
-
-
-def _list(inventory: Any, args: argparse.Namespace) -> int:
+        inventory = router.get("/archive")
     say_as(args.format, [inventory], _format_inventory(inventory))
     if inventory["damage"]:
         note(f"{inventory['damage']}: there is more than this")
-    return BAD if inventory["damage"] else GOOD
+    return Exit.BAD if inventory["damage"] else Exit.GOOD
 
 
 def _format_inventory(inventory: Any) -> Iterator[str]:
@@ -149,14 +119,11 @@ def _format_inventory(inventory: Any) -> Iterator[str]:
         yield f"{name:<10}" + few([f"{of or 'gone'} {count:,}" for of, count in counts if count])
 
 
-# Out of it: this machine's files, as they are.
+# Export: the files of this machine.
 
 
 def _export(args: argparse.Namespace) -> int:
-    import asyncio
-
-    from router.archive.reading import Sources
-    from router.archive.trace.question import Question
+    from router.archive.reading import Question, Sources
     from router.archive.trace.replay import events
 
     if args.archive is None and read_url(args) is not None:
@@ -164,7 +131,7 @@ def _export(args: argparse.Namespace) -> int:
             f"{URL_VARIABLE} names a router, and export works on an archive of this machine: "
             "unset it, or name the archive by --archive"
         )
-    with asyncio.Runner() as runner, here(args, runner, "archive") as router:
+    with here(args, "archive") as router:
         require_targets(router, args.target or ())
     folder = read_archive(args)
     assert folder is not None
@@ -191,14 +158,18 @@ def _export(args: argparse.Namespace) -> int:
         note(f"{counted(without, 'event')} left out: without a body")
     if sources.damage:
         note(f"{sources.damage}: there may be more events than these")
-    return BAD if sources.damage else GOOD
+    return Exit.BAD if sources.damage else Exit.GOOD
 
 
-# Back from it: counted, confirmed, and queued step by step at a rate.
+# Replay: counted, confirmed, and queued step by step at a rate.
 
 
 def _replay(router: Remote, args: argparse.Namespace) -> int:
-    target = _target(args)
+    if not args.target or len(args.target) != 1:
+        raise SettingInvalid("replay to which target? One of them: --target NAME")
+    if args.match is None and args.since is None:
+        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
+    target = args.target[0]
     if args.backfill:
         # Anything queued for another target would become a dead letter.
         require_target(target, router.targets() or (), router.routes)
@@ -208,31 +179,20 @@ def _replay(router: Remote, args: argparse.Namespace) -> int:
     preview = router.post("/archive/replay", body, _LOOK_THROUGH)
     if preview["before"]:
         note(preview["before"])
-    work = Work(Verb.REPLAY, preview["number"])
+    work = Work(Verb.REPLAY, preview["number"], args)
     if args.format == "text":
-        say_lines(_preview(target, args.backfill, preview))
-    if work.number and not args.dry_run:
-        if not confirmed(work, args):
-            return BAD
-        work.do(_steps(router, target, preview["token"], args.rate or RATE))
+        say(*_preview(target, args.backfill, preview))
+    if not work.do(_steps(router, target, preview["token"], args.rate or RATE)):
+        return Exit.BAD
     action = {**preview["action"], **preview["left_out"]}
-    report(work, args, action, _left_alone(work, args), "to go on")
+    work.report(action, _left_alone(work, args), "to go on")
     if preview["damage"]:
         note(f"{preview['damage']}: there may be more events than these")
-    return BAD if work.trouble or preview["damage"] else GOOD
-
-
-def _target(args: argparse.Namespace) -> str:
-    if not args.target or len(args.target) != 1:
-        raise SettingInvalid("replay to which target? One of them: --target NAME")
-    if args.match is None and args.since is None:
-        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
-    target: str = args.target[0]
-    return target
+    return Exit.BAD if work.trouble or preview["damage"] else Exit.GOOD
 
 
 def _body(target: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Return which events are meant, as the API wants it."""
+    """Return the selected events in the form of the API."""
     body: dict[str, Any] = {"target": target}
     if args.match:
         body["match"] = [keys.pattern for keys in args.match]

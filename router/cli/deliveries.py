@@ -1,71 +1,61 @@
-"""`deliveries`: lists, shows, replays, discards and restores what is not settled."""
+"""Deliveries: `deliveries`, `pause`, `resume`, and an operator's actions on many deliveries."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from router.cli import entries
-from router.cli.acting import (
-    Work,
-    add_acting,
-    add_match,
-    confirmed,
-    note_removed,
-    report,
-    require_targets,
+from router.cli.options import Exit, Help, Options, Parser, heed_ctrl_c, nearest_of, said_yes
+from router.cli.printing import (
+    NAME,
+    Progress,
+    columns,
+    counted,
+    note,
+    say,
+    say_as,
+    seconds,
+    since,
+    when,
 )
-from router.cli.options import (
-    BAD,
-    GOOD,
-    INTERRUPTED,
-    NOT_STARTED,
-    Help,
-    Parser,
-    add_option,
-    heed_ctrl_c,
-)
-from router.cli.printing import note, say, say_as, say_json, say_lines
-from router.cli.remote import Remote, RemoteProblem, add_router, opened, part
+from router.cli.remote import Remote, RemoteProblem, opened, part
+from router.config.document import shown
 from router.config.settings import parse_count
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
+from router.routing.index import Glob
 from router.store.admin import FILTERS, Filters, Later, Step, Verb, check_states, filter_texts
 from router.store.protocol import State
+from router.store.views import CountView, EntryView, PauseView
 
-HELP = Help(
-    about="""Shows what a router has not delivered yet, and acts on it. It asks the router that runs
-    on this machine, or the one at --url; if none runs, or with --store, it works on the store. A
-    delivery is one event to one target: 'awaiting' EBaaS's retry, 'queued' for the router's own
-    retry, or 'dead' after the last retry. 'acknowledged' and 'superseded' ones are kept for a
-    while.""",
+DELIVERIES = Help(
+    about="""Shows what a router has not delivered yet, and acts on it; `trace` shows one event. It
+    asks the router that runs on this machine, or the one at --url; if none runs, or with --store,
+    it works on the store. A delivery is one event to one target: 'awaiting' EBaaS's retry, 'queued'
+    for the router's own retry, or 'dead' after the last retry. 'acknowledged' and 'superseded' ones
+    are kept for a while.""",
     verbs={
         "list": """Counts unsettled deliveries by target and state, with the last actions. With a
         filter it lists them too, the oldest first; with --state also settled ones. The age is the
         time since the event's first request.""",
-        "show": """Shows one event that the store has, as `trace` does: each attempt, the state of
-        each delivery, what a person did with it, and what comes next.""",
         "replay": """Puts dead letters back into the queue; a running router sends them within its
         limits. Who did it and when is kept, as for the other actions.""",
         "discard": "Settles deliveries without sending them: dead letters, or those of --state.",
         "restore": "Takes a discard back while the delivery is kept: it is a dead letter again.",
     },
-    examples=(
-        "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
-        "ebaas-router deliveries show 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
-        "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
-        "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
-        "ebaas-router deliveries list --url http://router:8081 --token-file ops-token",
-    ),
-    exit_codes={
-        GOOD: "done, or there was nothing to do",
-        BAD: "no such event, the answer was no, or it stopped half-way",
-        NOT_STARTED: "the store or the router is missing or can't be used",
-        INTERRUPTED: "Ctrl-C ended it; what is done stays done",
-    },
+    examples="""
+        ebaas-router deliveries list --target ledger --state dead --older-than 1h
+        ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run
+        ebaas-router deliveries discard --acknowledged-later only --match '*' --yes""",
+    good="done, or there was nothing to do",
+    bad="the answer was no, or it stopped half-way",
+    not_started="the store or the router is missing or can't be used",
+    interrupted="Ctrl-C ended it; what is done stays done",
 )
 
 #: How many deliveries are listed as text by default.
@@ -77,64 +67,45 @@ _PAGE = 500
 #: How many of the last actions are listed with the counts.
 _LAST_ACTIONS = 5
 
-#: The options that only some verbs have; those that select are for all but `show`.
-_ONLY = {
-    "event_id": ("show",),
-    "body": ("show",),
-    "limit": ("list",),
-    **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb)),
-    **dict.fromkeys(FILTERS, ("list", *Verb)),
-}
+#: The options that only some verbs have.
+_ONLY = {"limit": ("list",), **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb))}
 
 
-def configure(parser: Parser) -> None:
+def configure_deliveries(parser: Parser) -> None:
     parser.add_verb(_ONLY)
-    parser.add_argument("event_id", nargs="?", metavar="EVENT_ID", help="show: which event")
-    _add_selection(parser.add_argument_group("which deliveries"))
-    add_acting(parser.add_argument_group("acting"))
-    showing = parser.add_argument_group("showing")
-    limit = f"list: how many (default {_LIMIT}, as JSON all)"
-    add_option(showing, "--limit", "N", limit, parse_count)
-    showing.add_argument("--body", action="store_true", help="show: the event's body too")
-    add_router(parser)
-
-
-def _add_selection(parser: argparse._ArgumentGroup) -> None:
-    add_option(parser, "--target", "NAME", "of this target", many=True)
+    which = parser.group("which deliveries")
+    which.option("--target", "NAME", "of this target", many=True)
     states = "in this state (default the unsettled ones; to replay or discard: dead)"
     choices = [str(state) for state in State]
-    add_option(parser, "--state", "STATE", states, many=True, choices=choices)
-    add_match(parser)
-    add_option(parser, "--event", "ID", "of this event", many=True)
+    which.option("--state", "STATE", states, many=True, choices=choices)
+    add_match(which)
+    which.option("--event", "ID", "of this event", many=True)
     for name, what in (("older", "longer ago"), ("newer", "less long ago")):
         about = f"of events that came {what} than this (like 90s, 2h)"
-        add_option(parser, f"--{name}-than", "TIME", about, parse_duration)
-    parser.add_argument(
-        "--acknowledged-later",
-        choices=[str(choice) for choice in Later],
-        help="those whose body the target has acknowledged since then, as another event's "
-        "(default exclude for replay, else include)",
-    )
+        which.option(f"--{name}-than", "TIME", about, parse_duration)
+    about = "those whose body the target has acknowledged since then, as another event's "
+    about += "(default exclude for replay, else include)"
+    later = [str(choice) for choice in Later]
+    which.add_argument("--acknowledged-later", choices=later, help=about)
+    limit = f"list: how many (default {_LIMIT}, as JSON all)"
+    which.option("--limit", "N", limit, parse_count)
+    add_acting(parser.group("acting"))
+    parser.router()
 
 
-def run(args: argparse.Namespace) -> int:
+def run_deliveries(args: argparse.Namespace) -> int:
     filters = _filters(args)
     heed_ctrl_c()
-    with opened(args, needs="either" if args.verb == "show" else "store") as router:
+    with opened(args) as router:
         require_targets(router, args.target or ())
-        if args.verb == "list":
-            return _list(router, filters, args)
-        if args.verb == "show":
-            return _show(router, args)
-        return _act(router, filters, args)
+        run = _list if args.verb == "list" else _act
+        return run(router, filters, args)
 
 
 def _filters(args: argparse.Namespace) -> Filters:
-    """Raises SettingInvalid for arguments that don't say which deliveries are meant, or name a
-    state that the verb is not for."""
+    """Return the filters of the options. Raises SettingInvalid if an action has no filter, or a
+    state that the verb does not change."""
     filters = {name: getattr(args, name) for name in FILTERS}
-    if args.verb == "show" and args.event_id is None:
-        raise SettingInvalid("which event? Its id is missing: show EVENT_ID")
     if args.verb in [*Verb]:
         try:
             check_states(Verb(args.verb), [*map(State, args.state or ())])
@@ -150,28 +121,45 @@ def _selects(filters: Filters) -> bool:
 
 
 def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
-    """Print the counts; then the deliveries that were selected, or, without a selection, the
-    pauses and the last actions."""
+    """Print the counts; then the selected deliveries, or, without a selection, the pauses and the
+    last actions."""
     is_listing = _selects(filters)
     limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
     page = _page(router, filters, limit if is_listing else 1)
     counts = page["counts"]
-    actions = [] if is_listing else router.get("/deliveries/actions")["actions"][:_LAST_ACTIONS]
-    pauses = [] if is_listing else router.get("/pauses")["pauses"]
-    overview = entries.overview(counts, actions, router.now(), pauses)
-    say_as(args.format, [*counts, *pauses, *actions], overview)
+    say_as(args.format, [*counts], _format_counts(counts, router.now()))
     if not is_listing:
-        return GOOD
+        _say_actions(router, args)
+        return Exit.GOOD
     left = limit
     while rows := page["deliveries"]:
-        say_as(args.format, rows, chain([""], entries.format_entries(rows, router.now())))
+        say_as(args.format, rows, chain([""], _format_entries(rows, router.now())))
         left -= len(rows)
         if not left or page["next"] is None:
             break
         page = _page(router, filters, left, page["next"])
-    if (number := entries.total(counts)) > limit and args.format == "text":
+    if (number := sum(count["deliveries"] for count in counts)) > limit and args.format == "text":
         say(f"{number - limit:,} more: --limit")
-    return GOOD
+    return Exit.GOOD
+
+
+def _say_actions(router: Remote, args: argparse.Namespace) -> None:
+    """Print the pauses, and the last actions of people."""
+    now = router.now()
+    if pauses := router.get("/pauses")["pauses"]:
+        say_as(args.format, pauses, ["", *(_format_pause(pause, now) for pause in pauses)])
+    if actions := router.get("/deliveries/actions")["actions"][:_LAST_ACTIONS]:
+        rows = [
+            (
+                action["at"],
+                DONE[action["verb"]],
+                counted(action["deliveries"], "delivery"),
+                shown(action["who"]),
+                action["what"],
+            )
+            for action in actions
+        ]
+        say_as(args.format, actions, ["", "last actions:", *columns(rows, indent=2)])
 
 
 def _page(router: Remote, filters: Filters, limit: int, after: str | None = None) -> Any:
@@ -179,48 +167,24 @@ def _page(router: Remote, filters: Filters, limit: int, after: str | None = None
     return router.get("/deliveries", [*query, *([("after", after)] if after else [])])
 
 
-def _show(router: Remote, args: argparse.Namespace) -> int:
-    from router.cli.stories import format_story
-
-    event, query = part(args.event_id), [("body", "true")] if args.body else []
-    try:
-        dossier = router.get(f"/deliveries/{event}", query)
-    except RemoteProblem as error:
-        if error.status != 404:
-            raise
-        note(
-            f"no such event in the store: {args.event_id!r}; an event that every target has "
-            "acknowledged is only in the archive: `trace` finds it, also by other ids"
-        )
-        return BAD
-    if args.format == "json":
-        say_json(dossier)
-        return GOOD
-    say_lines(format_story(router.get(f"/events/{event}"), router.now()))
-    if args.body:
-        say_lines(["", dossier["body"]])
-    return GOOD
-
-
 def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
-    """Replay, discard or restore the deliveries that are selected."""
+    """Replay, discard or restore the selected deliveries."""
     path, verb = f"/deliveries/{args.verb}", Verb(args.verb)
     preview = router.post(path, {**_body(filters), "dry_run": True})
     action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
-    work = Work(verb, entries.total(counts))
-    if args.format == "text":
+    work = Work(verb, sum(count["deliveries"] for count in counts), args)
+    if args.format == "text" and work.number:
+        say(*_format_counts(counts, router.now()))
+    elif args.format == "text":
         states = ["discarded"] if verb is Verb.RESTORE else filters["state"] or ["dead"]
-        none = [f"no {' or '.join(states)} delivery matches {action['what']}"]
-        say_lines(entries.format_counts(counts, router.now()) if work.number else none)
+        say(f"no {' or '.join(states)} delivery matches {action['what']}")
     if verb is Verb.REPLAY:
         note_removed(router, {count["target"] for count in counts})
-    if work.number and not args.dry_run:
-        if not confirmed(work, args):
-            return BAD
-        work.do(_steps(router, path, preview["token"]))
+    if not work.do(_steps(router, path, preview["token"])):
+        return Exit.BAD
     result = {**action, "left_out": left_out, "counts": counts}
-    report(work, args, result, _left_alone(work, left_out), "for what is left")
-    return BAD if work.trouble else GOOD
+    work.report(result, _left_alone(work, left_out), "for what is left")
+    return Exit.BAD if work.trouble else Exit.GOOD
 
 
 def _body(filters: Filters) -> dict[str, Any]:
@@ -235,7 +199,7 @@ def _body(filters: Filters) -> dict[str, Any]:
 
 
 def _steps(router: Remote, path: str, token: str) -> Iterator[Step]:
-    """At the end, `left` are the deliveries that have changed since the preview."""
+    """Act step by step. At the end, `left` counts deliveries that changed after the preview."""
     more = True
     while more:
         done = router.post(path, {"token": token})
@@ -249,3 +213,260 @@ def _left_alone(work: Work, left_out: int) -> Iterator[str]:
         yield "  --acknowledged-later include takes them too"
     if changed_elsewhere := work.taken - work.changed:
         yield f"{changed_elsewhere:,} had changed meanwhile and stayed as they were"
+
+
+# Deliveries and counts as text, made of their JSON.
+
+
+def _format_pause(pause: PauseView, now: float) -> str:
+    left, who = when(pause["until"], int(now)), shown(pause["who"])
+    return (
+        f"{pause['target']} is paused until {pause['until']} ({left}) by {who}: {pause['because']}"
+    )
+
+
+def _format_counts(counts: Sequence[CountView], now: float) -> Iterator[str]:
+    if not counts:
+        return iter(["no deliveries"])
+    rows = [("target", "state", f"{'deliveries':>10}", "oldest", "")]
+    rows += [
+        (
+            count["target"],
+            count["state"],
+            f"{count['deliveries']:>10,}",
+            since(count["oldest_at"], now),
+            f"{later:,} acknowledged later" if (later := count["acknowledged_later"]) else "",
+        )
+        for count in counts
+    ]
+    return columns(rows)
+
+
+def _format_entries(entries: Iterable[EntryView], now: float) -> Iterator[str]:
+    rows = [("age", "target", "state", "reason", "retries", "event", "key", "it said")]
+    rows += [
+        (
+            since(entry["first_at"], now),
+            entry["target"],
+            entry["state"],
+            entry["reason"],
+            f"{entry['retries']:>7}",
+            entry["event_id"],
+            "; ".join([shown(entry["event_key"]), *notes_on(entry, now)]),
+            entry.get("said", ""),
+        )
+        for entry in entries
+    ]
+    return columns(rows)
+
+
+def when_retried(at: str, now: float, in_flight: bool | None) -> str:
+    """Format the time of a retry. An attempt in flight ends before it, or its process has died."""
+    if in_flight and seconds(at) > now:
+        return f"attempt in flight, again {when(at, now)} if nothing is heard of it"
+    return when(at, now)
+
+
+def notes_on(entry: EntryView, now: float) -> Iterator[str]:
+    later, by, action = entry["acknowledged_later_at"], entry["later_event"], entry["action"]
+    if entry["due_at"] is not None:
+        at = when_retried(entry["due_at"], now, entry.get("in_flight"))
+        yield f"due {at}" if at.startswith(("in ", "now")) else at
+    if later is not None:
+        yield f"acknowledged later{f', as event {by}' if by else ''}, {later}"
+    elif by:
+        yield f"superseded by event {by}"
+    if action is not None:
+        yield f"{DONE[action['verb']]} by {shown(action['who'])}, {action['at']}"
+
+
+# An action: the targets it names, the question, its steps and its report.
+
+#: Up to so many deliveries are changed without a question.
+_UNASKED = 10
+
+DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.RESTORE: "restored"}
+
+
+def add_match(parser: Options) -> None:
+    about = "of events whose key matches, as in routes.yaml"
+    parser.option("--match", "PATTERN", about, Glob, many=True)
+
+
+def add_acting(parser: Options) -> None:
+    """Add the options of an action on many deliveries."""
+    parser.switch("--dry-run", "count only; change nothing")
+    parser.switch("--yes", "don't ask, however many they are")
+    add_who(parser)
+
+
+def add_who(parser: Options) -> None:
+    parser.add_argument("--as", dest="who", metavar="NAME", help="who acts (default you@this host)")
+
+
+def require_targets(router: Remote, targets: Collection[str]) -> None:
+    """Raises SettingInvalid for a target that neither routes.yaml nor the store nor the archive
+    has."""
+    named = router.targets() if targets else None
+    missing = {*targets} - (named or set())
+    known = (named or set()) | (_with_a_past(router) if missing else set())
+    for name in sorted(missing - known):
+        unread = f", and {router.routes} can't be read (--config)" if named is None else ""
+        where = "the store or the archive" if unread else router.routes
+        raise SettingInvalid(f"no target {name!r} in {where}{unread}{nearest_of(name, known)}")
+
+
+def _with_a_past(router: Remote) -> set[str]:
+    """Return the targets that the store has deliveries for, or the archive events."""
+    known = set[str]()
+    with suppress(RemoteProblem):
+        query = [("limit", "1"), *(("state", str(state)) for state in State)]
+        known |= {count["target"] for count in router.get("/deliveries", query)["counts"]}
+    with suppress(RemoteProblem):
+        known |= router.get("/archive")["targets"].keys()
+    return known
+
+
+def note_removed(router: Remote, targets: Collection[str]) -> None:
+    """Note the targets that are not in routes.yaml any more, if it can be read."""
+    named = router.targets()
+    for name in sorted({*targets} - named) if named is not None else ():
+        note(f"{router.routes} has no target {name!r}: nothing is sent to it")
+
+
+@dataclass(slots=True)
+class Work:
+    """An action and its progress. Not frozen: the numbers grow."""
+
+    verb: Verb
+    #: The number of selected deliveries.
+    number: int
+    args: argparse.Namespace
+    taken: int = 0
+    changed: int = 0
+    #: The reason for a stop before the end; `""` if there was none.
+    trouble: str = ""
+
+    def __str__(self) -> str:
+        return f"{counted(self.changed, 'delivery')} {DONE[self.verb]}"
+
+    def do(self, steps: Iterator[Step]) -> bool:
+        """Carry out the steps, unless it is a dry run; false if the operator did not confirm it.
+        After an interruption, the steps before it stay done."""
+        if not self.number or self.args.dry_run:
+            return True
+        if not self._is_confirmed():
+            return False
+        progress = Progress(DONE[self.verb])
+        try:
+            for step in steps:
+                self.taken += step.taken
+                self.changed += step.changed
+                progress(f"{self.changed:,} of {self.number:,}")
+        except RemoteProblem as error:
+            self.trouble = str(error)
+        except KeyboardInterrupt:
+            note(f"stopped: {self}, of {self.number:,}; a step in flight may have changed more")
+            raise
+        return True
+
+    def _is_confirmed(self) -> bool:
+        """Ask before many deliveries are changed. Raises SettingInvalid without a terminal."""
+        if self.number <= _UNASKED or self.args.yes:
+            return True
+        action = f"{self.verb} {counted(self.number, 'delivery')}"
+        is_yes = said_yes(f"{NAME}: {action}? [y/N] ")
+        if is_yes is None:
+            raise SettingInvalid(f"to {action} needs --yes; --dry-run only counts")
+        if not is_yes:
+            note("nothing was changed")
+        return is_yes
+
+    def report(self, action: Mapping[str, Any], lines: Iterable[str], again: str) -> None:
+        """Print the result: `action` as JSON, the lines for people. After a stop, `again` gives the
+        purpose of another run."""
+        is_dry, number = self.args.dry_run, self.number
+        result = {
+            **action,
+            "deliveries": self.changed,
+            "dry_run": is_dry,
+            "selected": number,
+            "trouble": self.trouble or None,
+        }
+        would = f"{counted(number, 'delivery')} would be {DONE[self.verb]}"
+        say_as(self.args.format, [result], chain([would if is_dry else str(self)], lines))
+        if self.trouble and self.args.format == "text":
+            note(f"stopped: {self.trouble}; run it again {again}")
+
+
+# `pause` and `resume`.
+
+PAUSE = Help(
+    about="""Keeps a pause in the store, which every process that shares it applies within a second:
+    nothing is sent to the target until the pause ends, by itself or by `resume`. Optional
+    deliveries wait in the queue and lose no retry; required ones fail at once with `paused`, so
+    that EBaaS retries the event. `status` and `deliveries list` show pauses. A pause without an
+    end is `paused: true` in routes.yaml. It asks the router that runs on this machine, or the
+    one at --url; if none runs, or with --store, it writes into the store.""",
+    examples="""
+        ebaas-router pause ledger --until 10m --because 'a migration of their database'
+        ebaas-router resume ledger
+        ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081""",
+    good="it is paused",
+    not_started="the store or the router is not there, or can't be used",
+)
+
+
+def configure_pause(parser: Parser) -> None:
+    _add_target(parser)
+    until = "when it is over: a time from now (like 10m, 2h, 3d) or one like "
+    until += "2026-11-26T13:00:00Z; at most 30 days away"
+    parser.option("--until", "TIME", until)
+    parser.option("--because", "TEXT", "why, for all who see it")
+
+
+def _add_target(parser: Parser) -> None:
+    parser.add_argument("target", metavar="TARGET", help="its name in routes.yaml")
+    add_who(parser)
+    parser.router()
+
+
+def run_pause(args: argparse.Namespace) -> int:
+    if args.until is None or args.because is None:
+        raise SettingInvalid("until when, and why? --until TIME --because TEXT")
+    with opened(args) as router:
+        require_targets(router, [args.target])
+        note_removed(router, [args.target])
+        body = {"until": args.until, "because": args.because}
+        pause = router.post(f"/targets/{part(args.target)}/pause", body)["pause"]
+    say_as(args.format, [pause], [_format_pause(pause, seconds(pause["since"]))])
+    return Exit.GOOD
+
+
+RESUME = Help(
+    about="""Ends what `pause` began: every process that shares the store goes on with the target
+    within a second, few attempts at a time. What has `paused: true` in routes.yaml stays
+    paused. It asks the same router, or store, as `pause`.""",
+    examples="""
+        ebaas-router resume ledger
+        ebaas-router resume ledger --store postgresql://router@db.example/ebaas --as night-shift""",
+    good="its pause is over",
+    bad="it is not paused",
+    not_started="the store or the router is not there, or can't be used",
+)
+
+
+def configure_resume(parser: Parser) -> None:
+    _add_target(parser)
+
+
+def run_resume(args: argparse.Namespace) -> int:
+    with opened(args) as router:
+        ended = router.post(f"/targets/{part(args.target)}/resume", {})["pause"]
+        if ended is None:
+            require_targets(router, [args.target])
+            note(f"{args.target} is not paused")
+            return Exit.BAD
+    paused = f"paused by {shown(ended['who'])}: {ended['because']}"
+    say_as(args.format, [ended], [f"{ended['target']} resumed; it was {paused}"])
+    return Exit.GOOD

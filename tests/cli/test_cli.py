@@ -17,7 +17,7 @@ import pytest
 
 from router import __version__
 from router.cli import COMMANDS
-from router.cli.options import Parser, add_settings, parse_url, read_settings
+from router.cli.options import Parser, parse_url, read_settings
 from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings
 from router.contract.schedule import parse_duration
 from router.model.build import COMPILED
@@ -142,7 +142,7 @@ def test_version() -> None:
     assert f", {'compiled' if COMPILED else 'pure Python'}, " in python
     assert platform.machine() in python
     assert sqlite3.sqlite_version in stores
-    assert "psycopg 3." in stores
+    assert "with psycopg" in stores
 
 
 def test_help_of_a_command() -> None:
@@ -169,7 +169,6 @@ def test_help_of_a_command() -> None:
         ),
         ("status --url http://h:1 --store x.db", "--store can't be given with --url"),
         ("test - -", "only one file can be '-', stdin"),
-        ("explain a.gs.cert.1 --last 3", "--last is for --target only"),
         ("explain a.gs.cert.1 --schema x.json", "--schema is for --event only"),
         (
             "health --url https://x --ca /nowhere.pem",
@@ -189,7 +188,6 @@ def test_a_wrong_command_line_is_one_line(arguments: str, why: str) -> None:
         "resume rec\udcff",
         "pause rec\udcff --until 1m --because x",
         "pause ledger --until 1m --because \udcff",
-        "deliveries show \udcff",
         "deliveries list --match \udcff",
         "deliveries discard --match * --as \udcff",
         "trace ab \udcff",
@@ -230,7 +228,7 @@ def test_every_setting_is_an_option_and_a_variable(name: str) -> None:
     """The help shows both, and the default."""
     setting = SETTINGS[name]
     parser = Parser("serve")
-    add_settings(parser)
+    parser.settings()
     text = " ".join(parser.format_help().split())
     value = f"[{setting.metavar}]" if setting.is_switch else setting.metavar
     assert f"{setting.option} {value}" in text
@@ -291,7 +289,7 @@ def test_no_text_names_a_removed_option() -> None:
     names = "|".join(option for option in REMOVED_OPTIONS if option.startswith("--"))
     variables = names.replace("--", "EBAAS_ROUTER_").replace("-", "_").upper()
     removed = re.compile(rf"(?<![\w-])(?:{names}|{variables})\b")
-    others = ("settings.py", "remote.py", "flask_receiver.py", "django_receiver.py")
+    others = ("settings.py", "options.py", "flask_receiver.py", "django_receiver.py")
     for path in (*shipped("router"), *shipped("deploy"), *shipped("docs")):
         if path.suffix in _TEXTS and path.name not in others:
             assert not removed.search(path.read_text()), path
@@ -316,7 +314,6 @@ def test_no_text_names_a_removed_option() -> None:
         ("--max-requests", "1", 1),
         ("--secrets-dir", "/run/secrets", Path("/run/secrets")),
         ("--log-format", "json", "json"),
-        ("--log-format", "detailed", "detailed"),
         ("--reuse-port", "on", True),
         ("--reuse-port", "off", False),
         ("--drain-timeout", "1500ms", 1.5),

@@ -112,29 +112,21 @@ def test_a_limit_holds_over_several_pages(shop: Shop, monkeypatch: pytest.Monkey
         assert len(shop.listed("--state", "dead", "--limit", f"{limit}")) == min(limit, 20)
 
 
-def test_an_event_is_shown_as_trace_shows_it(shop: Shop) -> None:
+def traced(shop: Shop, *options: str) -> str:
+    return ran("trace", "one", "--store", shop.option, "--archive", "none", *options).out
+
+
+def test_trace_shows_an_event_of_the_store(shop: Shop) -> None:
     """Each failed attempt in the receiver's words, the state of each delivery, and what a person
-    did; as JSON, everything that the store has."""
+    did."""
     last = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, 7200.0, "700", "库存不足")
     row = DeliveryRow("ledger", State.AWAITING, "code", tried=Tried(last, request=3))
     shop.add("one", row, dead("audit", "code"), stage=Stage.OPEN, ago=60)
     shop.run("discard", "--target", "audit", "--event", "one", "--as", "mia")
-    text = shop.run("show", "one").out
-    assert text == ran("trace", "one", "--store", shop.option, "--archive", "none").out
+    text = traced(shop)
     assert "1970-01-01T02:00:00.000Z  request 3: ledger code '700' '库存不足', 250 ms" in text
     assert "discarded by 'mia'" in text
     assert "next: EBaaS's request 22" in text
-    (shown,) = shop.lines("show", "one")
-    assert [(d["target"], d["state"], d["reason"]) for d in shown["deliveries"]] == [
-        ("audit", "superseded", "discarded"),
-        ("ledger", "awaiting", "code"),
-    ]
-    (attempt,) = shown["deliveries"][1]["attempts"]
-    assert attempt == {
-        "number": 1, "at": "1970-01-01T02:00:00Z", "ms": 250.0, "request": 3, "retry": None,
-        "reason": "code", "delivered": True, "status": 200, "code": "700", "msg": "库存不足",
-        "detail": "code '700'",
-    }  # fmt: skip
 
 
 def test_the_last_attempts_words_are_listed(shop: Shop) -> None:
@@ -155,17 +147,13 @@ def test_a_body_is_shown_on_request_alone(shop: Shop) -> None:
     """It may be secret; and no character of it reaches the terminal as a command."""
     body = '{"token": "hunter2", "x": "\x1b]0;mine\x07 ä\u202e"}'.encode()
     shop.add("one", body=body)
-    every = [shop.run("show", "one"), shop.run("list", "--state", "dead"), shop.run("list")]
-    every += [shop.run("show", "one", "--format", "json"), shop.run("replay", "--event", "one")]
+    every = [shop.run("list", "--state", "dead"), shop.run("list")]
+    every += [shop.run("replay", "--event", "one")]
     assert all("hunter2" not in finished.out + finished.err for finished in every)
-    reported = shop.run("show", "one", "--body").out
+    assert "hunter2" not in traced(shop) + traced(shop, "--format", "json")
+    reported = traced(shop, "--body")
     assert r'{"token": "hunter2", "x": "\u001b]0;mine\u0007 ä\u202e"}' in reported
-    (shown,) = shop.lines("show", "one", "--body")
-    assert shown["body"] == body.decode()
-
-
-def test_an_unknown_event(shop: Shop) -> None:
-    assert "no such event" in complaint(shop.run("show", "nobody"), 1)
+    assert json.loads(traced(shop, "--body", "--format", "json"))["body"] == body.decode()
 
 
 # Acting.
@@ -183,7 +171,7 @@ def test_replayed_dead_letters_are_queued(shop: Shop) -> None:
         "two ledger": "dead timeout",
     }
     assert shop.actions() == [("replay", "alice", "--target ledger --match 'a.*'", 1)]
-    assert "replayed by 'alice'" in shop.run("show", "one").out
+    assert "replayed by 'alice'" in traced(shop)
     assert "--match 'a.*'" in shop.run("list").out
 
 
@@ -289,14 +277,10 @@ def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) ->
     [
         ("replay", "--match '*' for all"),
         ("discard --yes", "--match '*' for all"),
-        ("replay --state queued --match *", "what is queued is retried anyway"),
-        ("discard --state acknowledged --match *", "what is acknowledged is settled already"),
-        ("list --body", "--body is for show only"),
+        ("replay --state queued --match *", "a delivery that is queued is retried anyway"),
+        ("discard --state acknowledged --match *", "that is acknowledged is settled already"),
         ("list --yes", "--yes is for replay, discard, restore only"),
-        ("list event", "EVENT_ID is for show only"),
-        ("show", "show EVENT_ID"),
-        ("show event --target one", "--target is for list, replay, discard, restore only"),
-        ("show event --older-than 0s", "--older-than is for list, replay, discard, restore only"),
+        ("replay --limit 3 --match *", "--limit is for list only"),
         ("list --match [a", "has no end"),
         ("list --older-than 5", "is not a duration"),
         ("lst", "invalid choice"),
@@ -334,9 +318,8 @@ def test_an_attempt_in_flight_is_not_a_retry_to_come(shop: Shop) -> None:
     ):
         due = time.time() + left
         shop.query(f"UPDATE deliveries SET lease = 'x', due_at = {due} RETURNING 1")
-        trace = ran("trace", "one", "--archive", "none", "--store", shop.option)
-        for found in (shop.run("list", "--event", "one"), shop.run("show", "one"), trace):
-            assert re.search(f"[; ,]{reported}(; |$)", found.out, re.MULTILINE), found.out
+        for output in (shop.run("list", "--event", "one").out, traced(shop)):
+            assert re.search(f"[; ,]{reported}(; |$)", output, re.MULTILINE), output
     (entry,) = [each for each in shop.lines("list", "--event", "one") if "event_id" in each]
     assert entry["in_flight"] is True
 
@@ -354,14 +337,13 @@ def test_a_removed_target_gets_nothing(shop: Shop, tmp_path: Path) -> None:
 
 def test_each_verb_has_a_help_of_its_own() -> None:
     """With its arguments and examples, and nothing of the others."""
-    show, replay = (ran("deliveries", verb, "--help").out for verb in ("show", "replay"))
-    assert "usage: ebaas-router deliveries show" in show
-    assert "EVENT_ID" in show
-    assert "--body" in show
-    for other in ("--target", "--yes", "deliveries list", "deliveries replay"):
-        assert other not in show
+    listed, replay = (ran("deliveries", verb, "--help").out for verb in ("list", "replay"))
+    assert "usage: ebaas-router deliveries list" in listed
+    assert "--limit" in listed
+    for other in ("--yes", "deliveries discard", "deliveries replay"):
+        assert other not in listed
     assert "--dry-run" in replay
-    assert "--body" not in replay
+    assert "--limit" not in replay
     assert "restore" not in replay
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cli.routes.inputs import MAX_EVENT_LINE, Traffic
+from router.cli.explain import MAX_EVENT_LINE, Traffic
 from router.config import comparison
 from router.config.comparison import Comparison
 from router.config.loading import parse
@@ -72,6 +72,19 @@ def test_nothing_changes(diff: Diff) -> None:
     """If every plan stays, the output counts the events, exit code 0."""
     result = diff(OLD, events="a.gs.cert.1\nx.y.z.1\n")
     assert (result.code, result.out) == (0, "no plan changes: 2 events compared\n")
+
+
+def test_an_exception_and_a_schedule(diff: Diff) -> None:
+    """A new exception takes its events away, and a schedule of its own is an edit of a target."""
+    new = changed(under_gs={**ROUTES["under gs"], "except": ["*.test.*", "*.demo.*"]})
+    queue = {"retries": 5, "waits": ["1s"]}
+    new["targets"] = {**TARGETS, "audit": {**TARGETS["audit"], "queue": queue}}
+    result = diff(new, events="a.gs.test.1\na.gs.x.1\n")
+    assert result.code == 1
+    assert "1 of 2 events loses certs" in result.lines
+    edits = [line.split() for line in result.lines if "→" in line]
+    assert ["audit", "queue.retries", "none", "→", "5"] in edits
+    assert ["'under", "gs'", "except", "none", "→", "*.test.*,", "*.demo.*"] in edits
 
 
 def test_a_required_target_that_becomes_optional(diff: Diff) -> None:
@@ -280,53 +293,6 @@ def test_the_losses_of_a_target_are_summed_up(diff: Diff) -> None:
 # For a review, and for CI systems.
 
 
-def test_markdown(diff: Diff) -> None:
-    """A comment has first the losses of targets, with their owners, then a row for each group."""
-    targets = {**TARGETS, "ledger": {**TARGETS["ledger"], "owner": "team | ledger"}}
-    new = {**changed(under_gs={"match": "a.gs.*", "required": ["certs"]}), "targets": targets}
-    gone, why = "required → not in the plan", "`with other targets 'under gs'`"
-    result = diff(new, "--format", "markdown", events="a.gs.cert.1\na.`.x\nb.c.d.e\n")
-    assert result.code == 1
-    assert result.lines == [
-        "### Routing: 1 of 3 events would get another plan",
-        "",
-        "- 1 of 3 events loses `ledger` (`team | ledger`)",
-        "",
-        "| events | what changes | targets | keys | routes |",
-        "| --- | --- | --- | --- | --- |",
-        f"| 1 event (1 key) | {gone} | `ledger` {gone} | `'a.gs.cert.1'` | {why} |",
-        "",
-        "<details><summary>What was edited: 2 differences</summary>",
-        "",
-        "```",
-        "targets that differ:",
-        "  ledger  owner  none → team | ledger",
-        "",
-        "routes that differ:",
-        "  'under gs'  required  certs, ledger → certs",
-        "```",
-        "",
-        "</details>",
-    ]
-
-
-def test_nothing_in_a_comment_is_mark_up(diff: Diff) -> None:
-    """A key with ticks and bars stays a key in one cell; newly unmatched comes before all else."""
-    result = diff(changed(under_gs=None), "--format", "markdown", events="a.gs.`|`.<b>@all\n")
-    assert result.lines[2] == "- 1 of 1 event would match **no route** any more"
-    row = next(line for line in result.lines if line.startswith("| 1 event"))
-    assert "| ``'a.gs.`\\|`.<b>@all'`` |" in row
-
-
-def test_annotations(diff: Diff) -> None:
-    """--format github marks the route in NEW: a loss is an error, another change a notice."""
-    less = changed(under_gs={"match": "a.gs.*", "required": ["certs"]})
-    for old, new, level in ((OLD, less, "error"), (less, OLD, "notice")):
-        result = diff(new, "--format", "github", events="a.gs.key.1\n", old=old)
-        assert (result.code, len(result.lines)) == (1, 1)
-        assert result.lines[0].startswith(f"::{level} file=new.yaml,line=1::1 event (1 key): ")
-
-
 # Where events come from.
 
 
@@ -533,7 +499,6 @@ class Endless:
 
 def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many different events take no more memory than a few, and all are counted."""
-    monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
     monkeypatch.setattr(comparison, "MAX_KEYS", 200)
     monkeypatch.setattr("router.routing.table._REMEMBERED", 200)
     configs = (OLD, changed(under_gs=None))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio.to_thread
 import pytest
 
+from tests.support.certificates import issued
 from tests.support.command import Finished, answering, http_answer, one_line, receiver, run
 from tests.support.house import house, routes
 from tests.support.inprocess import quick
@@ -89,7 +92,11 @@ def test_a_url_with_a_path_is_asked_as_it_is() -> None:
         (("--ca", "ca.pem"), "--ca is for a router that --url names"),
     ],
 )
-def test_a_wrong_command_line_is_one_line(arguments: tuple[str, ...], start: str) -> None:
+def test_a_wrong_command_line_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], start: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    issued(tmp_path, "ca")
     finished = quick("health", *arguments)
     assert finished.returncode == 2
     assert one_line(finished.stderr).startswith(f"ebaas-router: {start}")

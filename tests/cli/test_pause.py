@@ -43,19 +43,6 @@ def test_a_pause_is_made_shown_and_ended(shop: Shop, table: Path) -> None:
     assert again == "ebaas-router: ledger is not paused"
 
 
-def test_alone_it_lists_the_pauses(shop: Shop, table: Path) -> None:
-    """The ones in force. With options of a new pause it asks for the target."""
-    assert run(shop, table, "pause").lines == ["no pauses"]
-    (made,) = run(shop, table, "pause", "ledger", *PAUSE).lines
-    (listed,) = run(shop, table, "pause").lines
-    assert listed.partition("(")[0] == made.partition("(")[0]
-    assert run(shop, table, "pause", "--format", "json").json["because"] == "a move"
-    problem = complaint(run(shop, table, "pause", "--until", "10m"), 2)
-    assert "which target is to be paused?" in problem
-    problem = complaint(run(shop, table, "pause", "ledger", "--until", "10m"), 2)
-    assert "--because TEXT" in problem
-
-
 def test_only_a_known_target_is_paused(shop: Shop, table: Path) -> None:
     """A target of the store is known, though nothing is sent to it. Without routes.yaml any other
     name may be mistyped, and the target itself would be called all the same."""
@@ -84,7 +71,7 @@ def test_a_paused_targets_retry_comes_after_its_pause(shop: Shop, table: Path) -
     ("arguments", "why"),
     [
         (["ledgr", "--until", "1m", "--because", "x"], "did you mean ledger?"),
-        (["ledger"], "until when, and why?"),
+        (["ledger", "--until", "10m"], "--because TEXT"),
         (["ledger", "--until", "31d", "--because", "x"], "more than 30 days away"),
         (["ledger", "--until", "1m", "--because", " "], "1 to 200 characters"),
         (["--until", "1m", "--because", "x"], "TARGET"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from router.cli.trying.checks import REASONS, Samples, checks
+from router.cli.probe_checks import REASONS, Samples, checks
 from tests.cli.faulty_receivers import FAULTS
 from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver
@@ -22,7 +22,7 @@ from tests.support.receivers import SECRET, Right, answering, serving
 from tests.support.sockets import free_port
 
 #: What is quick enough for a test, and still tells the faults from the right.
-QUICK = ("--yes", "--timeout", "1s", "--requests", "4", "--at-once", "6")
+QUICK = ("--yes", "--timeout", "1s")
 
 
 def probe(url: str, *arguments: str | Path) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def test_no_packet_goes_where_events_may_not_go(tmp_path: Path) -> None:
 
 def test_the_page_has_every_check() -> None:
     """The page lists the checks in their order, in each language."""
-    ours = [check.name for check in checks(Samples("a.b.c.d"), 1, 1)]
+    ours = [check.name for check in checks(Samples("a.b.c.d"))]
     pages = [*(ROOT / "docs").glob("**/probe.md")]
     assert pages
     for page in pages:

@@ -170,8 +170,8 @@ def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.Monke
     ("options", "hint"),
     [
         ((), "--sign SECRET, or --header 'authorization: Bearer ${NAME}'"),
-        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is --sign the receiver's secret"),
-        (("--header", "authorization: Bearer x"), "is the token of --header the one"),
+        (("--sign", "whsec_b2xkIHNlY3JldA=="), "is it the receiver's secret or token"),
+        (("--header", "authorization: Bearer x"), "is it the receiver's secret or token"),
     ],
 )
 def test_after_a_401_it_says_how_to_be_trusted(options: tuple[str, ...], hint: str) -> None:

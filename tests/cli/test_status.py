@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from router.cli.columns import width
+from router.cli.printing import width
 from tests.support.command import Finished, answering, http_answer, run
 from tests.support.inprocess import quick
 from tests.support.serving import Code, serving, target

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import httpx
 
 from router.app import App
-from router.cli.trying.standin import Received, StandIn
+from router.cli.receive import Received, StandIn
 from router.config import loading
 from router.config.settings import Settings
 from router.delivery.queue import Queue

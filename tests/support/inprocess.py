@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from router.cli import main
-from router.cli.options import Parser, add_settings, read_settings
+from router.cli.options import Parser, read_settings
 from router.config.settings import Settings
 from tests.support.command import Finished, without_waits
 
@@ -68,6 +68,6 @@ def _stdin(content: bytes) -> Iterator[None]:
 def read(*arguments: str, **environ: str) -> Settings:
     """Return the settings of `serve` with these options and variables (without their prefix)."""
     parser = Parser("serve")
-    add_settings(parser)
+    parser.settings()
     variables = {f"EBAAS_ROUTER_{name}": text for name, text in environ.items()}
     return read_settings(parser.read(arguments), variables)

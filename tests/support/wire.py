@@ -22,7 +22,7 @@ from typing import Any
 import uvloop
 
 from router.app import App
-from router.cli.trying.standin import Received, StandIn
+from router.cli.receive import Received, StandIn
 from router.config import loading
 from router.config.settings import Settings
 from router.net.http.lifetime import Limits

@@ -24,6 +24,7 @@ from router.cli.options import Parser
 from router.contract.signing import Signer
 from router.model.secret import Secret
 from scripts.reference import FILES
+from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, run, shipped
 from tests.support.inprocess import ran
 from tests.support.serving import Serving, always, body, serving, states, target
@@ -122,8 +123,12 @@ def shown(page: Path) -> Iterator[list[str]]:
                 yield [_PLACEHOLDERS.get(word, word) for word in words]
 
 
-def test_every_command_that_a_page_shows_is_one() -> None:
+def test_every_command_that_a_page_shows_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its options and arguments are those of the command line."""
+    monkeypatch.chdir(tmp_path)
+    issued(tmp_path, "ca")
     lines = [words for page in PAGES if page.name != "CHANGELOG.md" for words in shown(page)]
     assert len(lines) > 100
     for name, *arguments in lines:

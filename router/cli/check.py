@@ -1,0 +1,410 @@
+"""`check` and `test`: faults of a routes.yaml, and the cases of its tests file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from router.cli.options import (
+    STDIN,
+    Exit,
+    Help,
+    Options,
+    Parser,
+    matching,
+    nearest_of,
+    read_setting,
+    stdin,
+)
+from router.cli.printing import age, columns, counted, few, note, say_as
+from router.model.errors import ConfigInvalid, Problem, SettingInvalid, may
+from router.model.event import FIELDS
+from router.telemetry.log.lines import printable
+
+if TYPE_CHECKING:
+    from router.config.cases import Case, Coverage, Difference, Verdict
+    from router.config.files import Written
+    from router.config.loading import Config
+
+T = TypeVar("T")
+
+
+# The inputs of all commands about a routes.yaml.
+
+
+@dataclass(frozen=True, slots=True)
+class Input(Generic[T]):
+    """A file or folder, and its value or its problems."""
+
+    #: The name from the command line, which is also its name in problems.
+    name: str
+    files: Sequence[Written]
+    #: None if there are problems.
+    value: T | None
+    problems: tuple[Problem, ...] = ()
+
+
+def add_config(parser: Options, *more: str) -> None:
+    """Add the options of `read_config`, and of more settings."""
+    parser.settings(*more, "secrets_dir")
+    about = "let placeholders stand for tokens, signing secrets, headers, URLs and certificates "
+    about += "whose variable or file is not there"
+    parser.switch("--without-secrets", about)
+    parser.format()
+
+
+def check_stdin(files: Sequence[str]) -> None:
+    """Raises SettingInvalid if more than one file is stdin."""
+    if files.count(STDIN) > 1:
+        raise SettingInvalid("only one file can be '-', stdin")
+
+
+def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
+    """Read the configuration that the router would load with this environment."""
+    from router.config.loading import parse_files
+
+    def parse(files: Sequence[Written]) -> Config:
+        return parse_files(files, os.environ, secrets_dir, placeholders=placeholders)
+
+    placeholders = getattr(args, "without_secrets", False)
+    secrets_dir = read_setting(args, "secrets_dir")
+    return _read(name, parse)
+
+
+def read_cases(name: str) -> Input[tuple[Case, ...]]:
+    from router.config.cases import parse_cases
+
+    def parse(files: Sequence[Written]) -> tuple[Case, ...]:
+        return parse_cases(files[0].content, files[0].name)
+
+    return _read(name, parse)
+
+
+def all_usable(inputs: Sequence[Input[Any]], format: str) -> bool:
+    """True if no input has problems. As JSON, problems are the result; otherwise messages."""
+    bad = [one for one in inputs if one.value is None]
+    if bad and format == "json":
+        problems = _problems_json(problem for one in bad for problem in one.problems)
+        say_as("json", [{"problems": problems}], ())
+    elif bad:
+        with contextlib.suppress(OSError):
+            for problem in (problem for one in bad for problem in one.problems):
+                print(printable(str(problem)), file=sys.stderr)
+    return not bad
+
+
+def _problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [asdict(problem) for problem in problems]
+
+
+def _read(name: str, parse: Callable[[Sequence[Written]], T]) -> Input[T]:
+    files: Sequence[Written] = ()
+    value: T | None = None
+    problems: tuple[Problem, ...] = ()
+    try:
+        files = _files(name)
+        value = parse(files)
+    except ConfigInvalid as error:
+        problems = error.problems
+    shown = "stdin" if name == STDIN else name
+    return Input(shown, files, value, problems)
+
+
+def _files(name: str) -> Sequence[Written]:
+    from router.config.document import MAX_SIZE
+    from router.config.files import Written, read
+
+    if name == STDIN:
+        return [Written("stdin", stdin().read(MAX_SIZE + 1))]
+    path = Path(name)
+    if may(path, os.F_OK) and path.is_fifo():  # a shell's <(...)
+        with path.open("rb") as pipe:
+            return [Written(name, pipe.read(MAX_SIZE + 1))]
+    files = read(path)
+    return files if path.is_dir() else [files[0]._replace(name=name)]
+
+
+# `check`.
+
+CHECK = Help(
+    about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
+    as the router does when it loads them: every fault at once, in the files' order, each with line
+    and column. Variables and secret files are looked up too, unless --without-secrets lets
+    placeholders stand for them. A warning is something that is allowed but probably not meant. For
+    a good file, the totals of its schedules of retries follow. FILE may be '-' for stdin; several
+    are checked each by itself, and are a line of JSON each.""",
+    examples="""
+        ebaas-router check
+        ebaas-router check config/routes.yaml --strict --without-secrets     # in CI
+        git show HEAD:config/routes.yaml | ebaas-router check -
+        diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)""",
+    good="good: the router would take it",
+    bad="a fault, or a file that can't be read; with --strict, a warning too",
+)
+
+
+def configure_check(parser: Parser) -> None:
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a routes.yaml, as --config")
+    about = "print the configuration in force: defaults filled in, variables replaced, secrets ***"
+    parser.switch("--print", about)
+    parser.switch("--strict", "let warnings fail too")
+    add_config(parser, "config")
+
+
+def run_check(args: argparse.Namespace) -> int:
+    from router.config.files import COMMON, TEAMS
+
+    if args.files and args.config is not None:
+        raise SettingInvalid("FILE and --config are the same: one of them can be given")
+    check_stdin(args.files)
+    names = args.files or [str(read_setting(args, "config"))]
+    if args.print:
+        return _print(names, args)
+    for path in map(Path, names):
+        # The file of a folder is checked without the files of its teams.
+        if path.name == COMMON and path.is_file() and (teams := path.with_name(TEAMS)).is_dir():
+            note(f"{teams} is not checked; `check {path.parent}` checks it with {path}")
+    results = [_check(name, args) for name in names]
+    return Exit.GOOD if all(results) else Exit.BAD
+
+
+def _check(name: str, args: argparse.Namespace) -> bool:
+    """Print the result for a file or folder, with the tests files beside it."""
+    from router.config.cases import tests_of, unknown_targets
+
+    routes = read_config(name, args)
+    config, tests = routes.value, []
+    with contextlib.suppress(ConfigInvalid):  # the configuration itself has the same problem
+        tests = [] if name == STDIN else [read_cases(str(path)) for path in tests_of(Path(name))]
+    #: Each input, its warnings, and, if it is good, a summary.
+    inputs: list[tuple[Input[Any], Sequence[Problem], str]] = [
+        (routes, config.warnings if config else (), _summary(routes))
+    ]
+    for one in tests:
+        cases = one.value or ()
+        unknown = unknown_targets(cases, config.table.targets) if config else []
+        number = counted(len(cases), "case")
+        inputs.append((one, unknown, f"{one.name} is good: {number}" if cases else ""))
+    problems = [problem for file, _, _ in inputs for problem in file.problems]
+    warnings = [warning for _, several, _ in inputs for warning in several]
+    is_good = not (problems or (args.strict and warnings))
+    view = {
+        "good": is_good,
+        "file": routes.name,
+        "files": [file.name for file in routes.files],
+        "problems": _problems_json(problems),
+        "warnings": _problems_json(warnings),
+        "routes": len(config.table.routes) if config else None,
+        "targets": len(config.table.targets) if config else None,
+        "queue": [
+            {"targets": names, "retries": schedule.retries, "seconds": schedule.total()}
+            for schedule, names in config.schedules().items()
+        ]
+        if config
+        else None,
+        "hash": config.hash or None if config else None,
+        "tests": " ".join(one.name for one in tests) or None,
+        "cases": sum(len(one.value or ()) for one in tests) or None,
+    }
+    texts: list[str] = []
+    for file, several, summary in inputs:
+        texts += map(str, file.problems)
+        texts += (f"warning: {warning}" for warning in several)
+        texts += [summary] if summary else []
+        texts += _schedules(config) if config and file is routes else ()
+    if args.strict and warnings:
+        texts.append(f"{routes.name} has warnings, which --strict does not allow")
+    say_as(args.format, [view], texts)
+    return is_good
+
+
+def _schedules(config: Config) -> Iterator[str]:
+    """Format the total of each schedule of the queue, and the targets that have it."""
+    for schedule, names in config.schedules().items():
+        total = format_retries(schedule.retries, schedule.total())
+        yield f"  {few(names)} (optional): {total}, then a dead letter"
+
+
+def format_retries(retries: int, seconds: float) -> str:
+    """Format the total of a schedule: `5 retries over 41s`."""
+    return f"{counted(retries, 'retry')} over {age(seconds)}" if retries else "no retries"
+
+
+def _summary(routes: Input[Config]) -> str:
+    config = routes.value
+    if config is None:
+        return ""
+    table = config.table
+    number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
+    files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
+    digest = config.hash[:12] or "without its secrets"
+    return f"{routes.name} is good: {number}{files}; {digest}"
+
+
+def _print(names: Sequence[str], args: argparse.Namespace) -> int:
+    """Print the FILE as a routes.yaml of the same meaning, but with masked values."""
+    from router.config.document import write
+    from router.config.effective import effective_of
+
+    if len(names) > 1:
+        raise SettingInvalid("--print takes one FILE")
+    file = read_config(names[0], args)
+    if not all_usable([file], args.format) or file.value is None:
+        return Exit.BAD
+    effective = effective_of(file.value)
+    view = {"file": file.name, "hash": file.value.hash, **effective}
+    lines = write(_escaped(effective)).splitlines() if args.format == "text" else ()
+    say_as(args.format, [view], [f"# {file.name}, hash {file.value.hash}", *lines])
+    return Exit.GOOD
+
+
+def _escaped(value: Any) -> Any:
+    """Double every `$`, as the syntax of a routes.yaml requires."""
+    if isinstance(value, dict):
+        return {name: _escaped(below) for name, below in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
+
+# `test`.
+
+TEST = Help(
+    about="""Runs cases, events with the plan that each must lead to, against a routes.yaml, by the
+    code that the router itself runs. Prints the differences of each case that fails, and the
+    routes that no case matches. FILE is a tests file, '-' stdin; without one it is the one beside
+    the routes.yaml, routes.test.yaml, or of a folder those beside each of its files.""",
+    examples="""
+        ebaas-router test
+        ebaas-router test --fail-under 100
+        ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml""",
+    good="every case holds",
+    bad="a case fails, --fail-under is not reached, or a file is not valid",
+)
+
+
+parse_percent = matching(
+    r"(100(\.0{1,6})?|[0-9]{1,2}(\.[0-9]{1,6})?)", "a percentage (0 to 100)", float
+)
+
+
+def configure_test(parser: Parser) -> None:
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a tests file")
+    about = "fail where fewer of the routes are covered (default 0)"
+    parser.option("--fail-under", "PERCENT", about, parse_percent, default=0.0)
+    add_config(parser, "config")
+
+
+def run_test(args: argparse.Namespace) -> int:
+    from router.config.cases import coverage, judge
+
+    check_stdin(args.files)
+    path: Path = read_setting(args, "config")
+    routes = read_config(str(path), args)
+    files = [read_cases(file) for file in args.files or _beside(path, routes)]
+    usable = all_usable([routes, *files], args.format)
+    config = routes.value
+    if config is None or not usable:
+        return Exit.BAD
+    cases = [case for file in files for case in file.value or ()]
+    verdicts = [judge(case, config.table) for case in cases]
+    result = _Result(verdicts, coverage(config.table, verdicts), config)
+    enough = result.covered.percent >= args.fail_under
+    less = [] if enough else [f"that is under {args.fail_under:g} %"]
+    say_as(args.format, [result.as_json()], chain(result.texts(), less))
+    return Exit.GOOD if enough and not result.failed else Exit.BAD
+
+
+def _beside(path: Path, routes: Input[Config]) -> list[str]:
+    """Return the tests files beside a configuration; for a single file also one that is missing."""
+    from router.config.cases import beside, tests_of
+
+    if not routes.files:
+        return []
+    if not path.is_dir():
+        return [str(beside(path))]
+    names = [str(tests) for tests in tests_of(path)]
+    if routes.value is not None and not names:
+        raise SettingInvalid(f"no file of {path} has a tests file beside it: give FILE")
+    return names
+
+
+class _Result(NamedTuple):
+    """The verdicts of all cases."""
+
+    verdicts: Sequence[Verdict]
+    covered: Coverage
+    config: Config
+
+    @property
+    def failed(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if not verdict.holds]
+
+    def texts(self) -> Iterator[str]:
+        from router.config.document import shown
+
+        failed, covered = self.failed, self.covered
+        for verdict in failed:
+            case, key = verdict.case, verdict.case.event.event_key
+            more = "" if case.name == key else f" ({key})"
+            yield f"{case.file}:{case.line}: {case.name}{more}"
+            yield from columns([self._difference(one) for one in verdict.differences], indent=4)
+            if not verdict.plan.routes:
+                yield "    no route matches"
+        count = counted(len(self.verdicts), "case")
+        yield f"{count}: {len(failed):,} failed" if failed else f"{count} passed"
+        for route in covered.missed:
+            yield f"{route.where}: no case matches {shown(route.name)}"
+        # Rounded down: 100 is all of them.
+        percent = f"{math.floor(covered.percent * 10) / 10:g}"
+        number = f"{covered.total - len(covered.missed):,} of {counted(covered.total, 'route')}"
+        yield f"{number} covered, {percent} %"
+
+    def _difference(self, one: Difference) -> tuple[str, str, str]:
+        """Format a target, its expected role, and its role."""
+        expected = "expected " + (one.expected or "nothing")
+        if one.actual is not None:
+            where = ", ".join(route.where for route in one.routes[:3])
+            return one.target, expected, f"is {one.actual} by {where}"
+        targets = self.config.table.targets
+        unknown = f"; there is no such target{nearest_of(one.target, targets)}"
+        absent = "is not in the plan"
+        return one.target, expected, absent if one.target in targets else absent + unknown
+
+    def as_json(self) -> dict[str, Any]:
+        missed = self.covered.missed
+        return {
+            "cases": len(self.verdicts),
+            "failed": [self._failed_json(verdict) for verdict in self.failed],
+            "routes": self.covered.total,
+            "covered": self.covered.total - len(missed),
+            "percent": self.covered.percent,
+            "missed": [
+                {"name": route.name, "file": route.file, "line": route.line} for route in missed
+            ],
+        }
+
+    def _failed_json(self, verdict: Verdict) -> dict[str, Any]:
+        case = verdict.case
+        return {
+            "file": case.file,
+            "line": case.line,
+            "name": case.name,
+            "event": {name: getattr(case.event, name) for name in FIELDS},
+            "expected": dict(case.expected),
+            "exact": case.exact,
+            "actual": verdict.plan.roles,
+            "routes": [route.name for route in verdict.plan.routes],
+            "differences": [
+                {"target": one.target, "expected": one.expected, "actual": one.actual}
+                for one in verdict.differences
+            ],
+        }

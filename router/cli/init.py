@@ -1,0 +1,173 @@
+"""`init`: writes a first routes.yaml, its tests and the editors' schemas."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from router.cli.options import Exit, Help, Parser, read_setting
+from router.cli.printing import NAME, note, say
+from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, may, why_not
+
+INIT = Help(
+    about="""Writes four files into FOLDER: routes.yaml, in which every event goes to every target;
+    routes.test.yaml, the expected targets of events; and the schemas by which editors complete
+    and check both. It asks nothing, and replaces no file. The shipped config/routes.yaml shows
+    every key. With --schemas it writes this version's schemas alone, in place of those that are
+    there: of routes.yaml, whole and in a folder of parts, and of its tests; of callbacks; and an
+    OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
+    examples="""
+        ebaas-router init
+        ebaas-router init --schemas    # after an upgrade
+        ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/""",
+    good="written",
+    bad="a file is there already",
+    not_started="the folder can't be written",
+)
+
+#: The default target: `ebaas-router receive` listens there.
+_DEFAULT = "receiver=http://127.0.0.1:9001/callback"
+
+#: The editors' schemas, written beside the files.
+_SCHEMAS = ("routes.schema.json", "routes.test.schema.json")
+
+#: More for editors, receivers and other programs.
+_OTHERS = (
+    "routes.common.schema.json",
+    "routes.team.schema.json",
+    "callback.schema.json",
+    "openapi.yaml",
+)
+
+_ROUTES = """\
+# yaml-language-server: $schema=routes.schema.json
+#
+# Where each event goes. `ebaas-router check` says whether this file is right, `explain KEY` what it
+# does with an event, `test` whether that is what routes.test.yaml wants. A running router takes an
+# edit by itself; a wrong one changes nothing.
+
+version: 1
+
+# The reply for an event that no route matches: reject (a failure, so that EBaaS sends it again)
+# or accept (000).
+unmatched: reject
+
+# ebaas:
+#   token: ${file:ebaas-token}      # who may call: it has to send `authorization: Bearer TOKEN`
+
+# Where events can go. The name is what routes, logs and metrics call a target.
+targets:
+%(targets)s
+# What goes where. Every route that matches counts, and their order means nothing. EBaaS gets its
+# 000 once all required targets have acknowledged; optional ones are sent to again later.
+# In a pattern * is any run of characters: a.gs.* matches a.gs.cert.1.
+routes:
+  - name: everything
+    match: "*"
+    %(required)s
+    # optional: []
+"""
+
+_TESTS = """\
+# yaml-language-server: $schema=routes.test.schema.json
+#
+# What routes.yaml has to do, event by event: `ebaas-router test` runs these cases, and says which
+# routes no case has tried.
+
+version: 1
+
+cases:
+  - name: every event goes to every target
+    key: a.gs.cert.1
+    %(required)s
+"""
+
+
+def configure_init(parser: Parser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", default="config", metavar="FOLDER", help="default config"
+    )
+    about = f"a target and where it is (default {_DEFAULT})"
+    parser.option("--target", "NAME=URL", about, many=True)
+    parser.switch("--schemas", "write all schemas, and only them")
+    parser.settings("secrets_dir")
+
+
+def run_init(args: argparse.Namespace) -> int:
+    folder = Path(args.folder)
+    if args.schemas:
+        if args.target:
+            raise SettingInvalid("--target is for a routes.yaml, and not for --schemas")
+        _write(folder, _schemas((*_SCHEMAS, *_OTHERS)), "w")
+        return Exit.GOOD
+    targets = []
+    for text in args.target or [_DEFAULT]:
+        name, _, url = text.partition("=")
+        if not (name and url):
+            raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
+        targets.append((name, url))
+    _check(targets, read_setting(args, "secrets_dir"))
+    files = {**_files(targets), **_schemas(_SCHEMAS)}
+    for path in (folder / name for name in files):
+        if may(path, os.F_OK):
+            note(f"{path} is there already; nothing was written")
+            return Exit.BAD
+    _write(folder, files, "x")
+    say("", f"  {NAME} check {folder / 'routes.yaml'}    # after each edit")
+    say(f"  {NAME} serve --config {folder / 'routes.yaml'}")
+    return Exit.GOOD
+
+
+def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> None:
+    """Raises StartFailed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            with (folder / name).open(mode, encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        raise StartFailed(f"{folder} can't be written: {why_not(folder, error)}") from None
+    say(f"written: {', '.join(str(folder / name) for name in files)}")
+
+
+def _files(targets: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Return the two files that people edit, by their names."""
+    from router.config.document import write
+
+    text = write({name: {"url": url} for name, url in targets})
+    names = [write({"name": name}).removeprefix("name: ").strip() for name, _ in targets]
+    required = f"required: [{', '.join(names)}]"
+    return {
+        "routes.yaml": _ROUTES % {"targets": textwrap.indent(text, "  "), "required": required},
+        "routes.test.yaml": _TESTS % {"required": required},
+    }
+
+
+def _schemas(names: Iterable[str]) -> Mapping[str, str]:
+    """Return schemas. They are written beside the files that name them, where any editor finds
+    them."""
+    from router.contract.schema import shipped_schema
+
+    return {name: shipped_schema(name).read_text("utf-8") for name in names}
+
+
+def _check(targets: Sequence[tuple[str, str]], secrets_dir: Path | None) -> None:
+    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted."""
+    from router.config.files import Written
+    from router.config.loading import parse_files
+
+    names = [name for name, _ in targets]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SettingInvalid(f"--target: {twice[0]!r} is given twice")
+    files = [Written("routes.yaml", _files(targets)["routes.yaml"].encode())]
+    try:
+        config = parse_files(files, os.environ, secrets_dir, placeholders=True)
+    except ConfigInvalid as error:
+        wrong = [f"--target: {problem.path}: {problem.message}" for problem in error.problems]
+        raise SettingInvalid("\n".join(wrong)) from None
+    for warning in config.warnings:
+        note(f"warning: {warning.path}: {warning.message}")

@@ -1,1 +1,0 @@
-"""Commands for routes.yaml: check, explain, test, diff, config, init."""

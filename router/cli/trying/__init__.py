@@ -1,1 +1,0 @@
-"""Commands to try things with: demo, send, receive, listen, resend, probe."""

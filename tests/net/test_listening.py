@@ -1,0 +1,237 @@
+"""Listening sockets, our own and inherited ones, and the system's limits: files and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.model.errors import StartFailed
+from router.net import listening
+from router.net.listening import (
+    Callers,
+    Inherited,
+    listen,
+    memory_limit,
+    memory_note,
+    share_out,
+    take_inherited,
+    url_of,
+    waiting,
+)
+from tests.support.command import PATIENCE, command, environment
+from tests.support.house import event, routes
+from tests.support.serving import target
+from tests.support.sockets import HOST
+
+ASKED = Callers(4096, 256)
+
+
+@pytest.mark.parametrize("files", [256, 512, 1024, 4096])
+@pytest.mark.parametrize("targets", [0, 64, 10_000])
+def test_all_of_it_fits(files: int, targets: int) -> None:
+    """Callers, refused callers, and at least half of the targets' wants fit together; the note
+    names both numbers."""
+    callers = share_out(files, ASKED, targets, store=16)
+    left = files - callers.connections - callers.reserve - 16 - 128
+    assert left >= min(targets, (files - 144) // 2)
+    assert callers.connections >= 32
+    assert callers.reserve > 0
+    assert callers.note.startswith(f"callers have {callers.connections} connections and not 4096: ")
+    assert f"allows {files} open files" in callers.note
+
+
+def test_too_few_files_end_the_start() -> None:
+    """The start fails, and says how many files are needed. With enough files nothing is reduced."""
+    with pytest.raises(StartFailed, match=r"at least 208 open files are needed, .* allows 100"):
+        share_out(100, ASKED, targets=64, store=16)
+    assert share_out(208, ASKED, targets=64, store=16).connections >= 28
+    assert share_out(65536, ASKED, targets=768, store=16) == ASKED
+
+
+def test_too_little_memory_is_reported() -> None:
+    """The note says how much the bodies may take, the limit, and the option."""
+    assert memory_note(None, 1024, 2**20) == memory_note(2**30, 1024, 2**20) == ""
+    assert memory_note(300 * 2**20, 1024, 2**20) == (
+        "--max-requests: callbacks in flight may take 1024 MiB, and the limit of memory is "
+        "300 MiB: lower the first or raise the second"
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        ("0::/a/b\n", {"a/memory.max": "9\n", "a/b/memory.max": "max\n"}, 9),
+        ("0::/elsewhere\n", {"memory.max": "7\n"}, 7),
+        ("0::/a\n", {}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_limit_of_a_control_group(
+    tmp_path: Path, groups: str, files: dict[str, str], limit: int | None
+) -> None:
+    """The lowest one on the way to the root counts."""
+    (tmp_path / "groups").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(text)
+    assert memory_limit(tmp_path / "groups", tmp_path / "fs") == limit
+
+
+def test_a_port_is_shared_if_both_mean_it() -> None:
+    """Otherwise the second start fails, and names the option."""
+    for first, second in ((True, True), (True, False), (False, True)):
+        with listen(HOST, 0, reuse_port=first) as one, ExitStack() as stack:
+            port = one.getsockname()[1]
+            if not (first and second):
+                taken = "the port is taken; stop what uses it, or name another with --ops-port"
+                stack.enter_context(pytest.raises(StartFailed, match=taken))
+            listen(HOST, port, "--ops-port", reuse_port=second).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("192.0.2.1", "can't listen on 192.0.2.1:0: the address is not one of this machine's"),
+        ("no..host", "can't listen on no..host: no such host or address"),
+    ],
+)
+def test_a_port_that_cannot_be_opened_ends_the_start(host: str, why: str) -> None:
+    """In one line."""
+    with pytest.raises(StartFailed) as failed:
+        listen(host, 0)
+    assert str(failed.value) == why
+
+
+def test_the_url_of_a_port() -> None:
+    """An IPv6 address is in brackets."""
+    with listen(HOST, 0) as four, listen("::1", 0) as six:
+        assert url_of(four) == f"http://{HOST}:{four.getsockname()[1]}"
+        assert url_of(six, tls=True) == f"https://[::1]:{six.getsockname()[1]}"
+
+
+class Aborting(socket.socket):
+    """A listening socket whose first caller has gone before it is accepted."""
+
+    has_gone = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if not self.has_gone:
+            self.has_gone = True
+            raise ConnectionAbortedError
+        return super().accept()
+
+
+def test_a_caller_that_has_gone_delays_no_other() -> None:
+    """All callers that wait are accepted, whatever became of the first one."""
+    with socket.create_server((HOST, 0)) as held, ExitStack() as stack:
+        listener = stack.enter_context(Aborting(fileno=os.dup(held.fileno())))
+        place = held.getsockname()
+        callers = [stack.enter_context(socket.create_connection(place)) for _ in range(2)]
+        accepted = [stack.enter_context(each) for each in waiting(listener)]
+        assert {each.getpeername() for each in accepted} == {c.getsockname() for c in callers}
+
+
+@pytest.mark.parametrize(("name", "port"), [("", "callbacks"), ("a", "callbacks"), ("ops", "ops")])
+def test_an_inherited_socket_is_taken(
+    monkeypatch: pytest.MonkeyPatch, name: str, port: str
+) -> None:
+    """It is for this process alone: child processes get neither the socket nor the variables."""
+    with socket.create_server((HOST, 0)) as held:
+        number = os.dup(held.fileno())
+        os.set_inheritable(number, True)
+        monkeypatch.setattr(listening, "_FIRST", number)
+        environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": name}
+        taken = take_inherited(environ)
+        listener = getattr(taken, port)
+        with listener:
+            assert taken == Inherited(**{port: listener})
+            assert listener.getsockname() == held.getsockname()
+            assert not os.get_inheritable(number)
+    assert environ == {}
+
+
+def test_sockets_for_another_process_are_ignored() -> None:
+    """Sockets for the parent are not for this process."""
+    environ = {"LISTEN_PID": str(os.getppid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a", "A": "b"}
+    assert take_inherited(environ) == Inherited()
+    assert environ == {"A": "b"}
+
+
+def test_a_start_with_few_files_lowers_the_connections(tmp_path: Path) -> None:
+    """With 256 files and three hundred silent callers, further callers get 503 and none is reset;
+    the next event reaches its target; and the start has said why."""
+    with (
+        target() as endpoint,
+        limited(tmp_path, endpoint.url, 256) as (port, lines),
+        ExitStack() as at,
+    ):
+        assert any(line.get("problem", "").startswith("callers have ") for line in lines)
+        silent = [at.enter_context(socket.create_connection((HOST, port))) for _ in range(300)]
+        for connection in silent:
+            connection.settimeout(PATIENCE)
+            assert connection.recv(64)[:13] in (b"", _BUSY)
+        with socket.create_connection((HOST, port), PATIENCE) as caller:
+            caller.sendall(_post(event()))
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert len(endpoint.got) == 1
+
+
+def test_a_start_with_too_few_files_says_so(tmp_path: Path) -> None:
+    """Exit code 3 and one line."""
+    ending = subprocess.run(
+        _within(100, _serve(tmp_path, "http://127.0.0.1:9/")),
+        env=environment(),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ending.returncode == 3
+    assert b"open files are needed, and the system allows 100" in ending.stderr
+    assert len(ending.stderr.splitlines()) == 1
+
+
+_BUSY = b"HTTP/1.1 503 "
+
+
+def _post(body: bytes) -> bytes:
+    head = f"POST /callback HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def _serve(folder: Path, url: str) -> list[str]:
+    config = folder / "routes.yaml"
+    config.write_text(json.dumps(routes({"one": url})))
+    store = str(folder / "store.db")
+    arguments = ("--config", str(config), "--store", store, "--port", "0", "--ops-port", "0")
+    return command("serve", *arguments, "--log-format", "json")
+
+
+def _within(files: int, command: list[str]) -> list[str]:
+    return ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(files), *command]
+
+
+@contextmanager
+def limited(folder: Path, url: str, files: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Run a router with so many files; yield its port, and its lines up to `serving`."""
+    process = subprocess.Popen(
+        _within(files, _serve(folder, url)), env=environment(), stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        lines: list[dict[str, Any]] = []
+        for line in process.stdout:
+            lines.append(json.loads(line))
+            if lines[-1].get("url"):
+                break
+        yield int(lines[-1]["url"].rsplit(":", 1)[1].split("/")[0]), lines
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
