@@ -1,6 +1,6 @@
 """Write every file that is made from code: python -m scripts.reference
 
-`FILES` lists them. tests/whole/test_reference.py fails if one of them is stale.
+`FILES` lists them. tests/whole/test_pages.py fails if one of them is stale.
 """
 
 from __future__ import annotations

@@ -123,8 +123,7 @@ def _format_inventory(inventory: Any) -> Iterator[str]:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from router.archive.reading import Sources
-    from router.archive.trace.question import Question
+    from router.archive.reading import Question, Sources
     from router.archive.trace.replay import events
 
     if args.archive is None and read_url(args) is not None:

@@ -7,11 +7,11 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from router.cli.options import (
     STDIN,
@@ -24,17 +24,15 @@ from router.cli.options import (
     read_setting,
     stdin,
 )
-from router.cli.printing import columns, counted, note, say_as
+from router.cli.printing import age, columns, counted, few, note, say_as
 from router.model.errors import ConfigInvalid, Problem, SettingInvalid, may
 from router.model.event import FIELDS
 from router.telemetry.log.lines import printable
 
 if TYPE_CHECKING:
-    from router.config.cases import Case, CaseBlind, Coverage, Difference, Verdict
+    from router.config.cases import Case, Coverage, Difference, Verdict
     from router.config.files import Written
     from router.config.loading import Config
-    from router.config.schema import Name
-    from router.routing.table import Route
 
 T = TypeVar("T")
 
@@ -48,27 +46,10 @@ class Input(Generic[T]):
 
     #: The name from the command line, which is also its name in problems.
     name: str
-    #: The files and their formats.
-    files: Sequence[tuple[Written, Name]]
+    files: Sequence[Written]
     #: None if there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
-
-    def excerpts(self, problems: Collection[Problem], stream: IO[str]) -> Iterator[str]:
-        """Format each problem; for a terminal with its line of the file."""
-        from router.config.schema import legible_source
-
-        if not problems or not stream.isatty():
-            return map(str, problems)
-        faulty = {problem.file for problem in problems}
-        sources = {
-            file.name: legible_source(file.content, format)
-            for file, format in self.files
-            if file.name in faulty
-        }
-        return (
-            sources[one.file].excerpt(one) if one.file in sources else str(one) for one in problems
-        )
 
 
 def add_config(parser: Options, *more: str) -> None:
@@ -89,14 +70,13 @@ def check_stdin(files: Sequence[str]) -> None:
 def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
     """Read the configuration that the router would load with this environment."""
     from router.config.loading import parse_files
-    from router.config.parts import formats_of
 
     def parse(files: Sequence[Written]) -> Config:
         return parse_files(files, os.environ, secrets_dir, placeholders=placeholders)
 
     placeholders = getattr(args, "without_secrets", False)
     secrets_dir = read_setting(args, "secrets_dir")
-    return _read(name, parse, formats_of)
+    return _read(name, parse)
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
@@ -105,7 +85,7 @@ def read_cases(name: str) -> Input[tuple[Case, ...]]:
     def parse(files: Sequence[Written]) -> tuple[Case, ...]:
         return parse_cases(files[0].content, files[0].name)
 
-    return _read(name, parse, lambda files: ["routes.test"] * len(files))
+    return _read(name, parse)
 
 
 def all_usable(inputs: Sequence[Input[Any]], format: str) -> bool:
@@ -116,8 +96,8 @@ def all_usable(inputs: Sequence[Input[Any]], format: str) -> bool:
         say_as("json", [{"problems": problems}], ())
     elif bad:
         with contextlib.suppress(OSError):
-            for text in (text for one in bad for text in one.excerpts(one.problems, sys.stderr)):
-                print(*map(printable, text.splitlines()), sep="\n", file=sys.stderr)
+            for problem in (problem for one in bad for problem in one.problems):
+                print(printable(str(problem)), file=sys.stderr)
     return not bad
 
 
@@ -125,11 +105,7 @@ def _problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     return [asdict(problem) for problem in problems]
 
 
-def _read(
-    name: str,
-    parse: Callable[[Sequence[Written]], T],
-    formats: Callable[[Sequence[Written]], Sequence[Name]],
-) -> Input[T]:
+def _read(name: str, parse: Callable[[Sequence[Written]], T]) -> Input[T]:
     files: Sequence[Written] = ()
     value: T | None = None
     problems: tuple[Problem, ...] = ()
@@ -139,7 +115,7 @@ def _read(
     except ConfigInvalid as error:
         problems = error.problems
     shown = "stdin" if name == STDIN else name
-    return Input(shown, list(zip(files, formats(files), strict=True)), value, problems)
+    return Input(shown, files, value, problems)
 
 
 def _files(name: str) -> Sequence[Written]:
@@ -161,10 +137,10 @@ def _files(name: str) -> Sequence[Written]:
 CHECK = Help(
     about="""Checks a routes.yaml, or a folder with one and a routes.d, and the tests files beside,
     as the router does when it loads them: every fault at once, in the files' order, each with line
-    and column, and on a terminal with the line itself. Variables and secret files are looked up
-    too, unless --without-secrets lets placeholders stand for them. A warning is something that is
-    allowed but probably not meant. FILE may be '-' for stdin; several are checked each by itself,
-    and are a line of JSON each.""",
+    and column. Variables and secret files are looked up too, unless --without-secrets lets
+    placeholders stand for them. A warning is something that is allowed but probably not meant. For
+    a good file, the totals of its schedules of retries follow. FILE may be '-' for stdin; several
+    are checked each by itself, and are a line of JSON each.""",
     examples="""
         ebaas-router check
         ebaas-router check config/routes.yaml --strict --without-secrets     # in CI
@@ -214,7 +190,7 @@ def _check(name: str, args: argparse.Namespace) -> bool:
     ]
     for one in tests:
         cases = one.value or ()
-        unknown = [*unknown_targets(cases, config.table.targets)] if config else []
+        unknown = unknown_targets(cases, config.table.targets) if config else []
         number = counted(len(cases), "case")
         inputs.append((one, unknown, f"{one.name} is good: {number}" if cases else ""))
     problems = [problem for file, _, _ in inputs for problem in file.problems]
@@ -223,24 +199,43 @@ def _check(name: str, args: argparse.Namespace) -> bool:
     view = {
         "good": is_good,
         "file": routes.name,
-        "files": [file.name for file, _ in routes.files],
+        "files": [file.name for file in routes.files],
         "problems": _problems_json(problems),
         "warnings": _problems_json(warnings),
         "routes": len(config.table.routes) if config else None,
         "targets": len(config.table.targets) if config else None,
+        "queue": [
+            {"targets": names, "retries": schedule.retries, "seconds": schedule.total()}
+            for schedule, names in config.schedules().items()
+        ]
+        if config
+        else None,
         "hash": config.hash or None if config else None,
         "tests": " ".join(one.name for one in tests) or None,
         "cases": sum(len(one.value or ()) for one in tests) or None,
     }
     texts: list[str] = []
     for file, several, summary in inputs:
-        texts += file.excerpts(file.problems, sys.stdout)
-        texts += (f"warning: {text}" for text in file.excerpts(several, sys.stdout))
+        texts += map(str, file.problems)
+        texts += (f"warning: {warning}" for warning in several)
         texts += [summary] if summary else []
+        texts += _schedules(config) if config and file is routes else ()
     if args.strict and warnings:
         texts.append(f"{routes.name} has warnings, which --strict does not allow")
-    say_as(args.format, [view], (line for text in texts for line in text.splitlines()))
+    say_as(args.format, [view], texts)
     return is_good
+
+
+def _schedules(config: Config) -> Iterator[str]:
+    """Format the total of each schedule of the queue, and the targets that have it."""
+    for schedule, names in config.schedules().items():
+        total = format_retries(schedule.retries, schedule.total())
+        yield f"  {few(names)} (optional): {total}, then a dead letter"
+
+
+def format_retries(retries: int, seconds: float) -> str:
+    """Format the total of a schedule: `5 retries over 41s`."""
+    return f"{counted(retries, 'retry')} over {age(seconds)}" if retries else "no retries"
 
 
 def _summary(routes: Input[Config]) -> str:
@@ -309,7 +304,7 @@ def configure_test(parser: Parser) -> None:
 
 
 def run_test(args: argparse.Namespace) -> int:
-    from router.config.cases import CaseBlind, coverage, judge
+    from router.config.cases import coverage, judge
 
     check_stdin(args.files)
     path: Path = read_setting(args, "config")
@@ -321,7 +316,7 @@ def run_test(args: argparse.Namespace) -> int:
         return Exit.BAD
     cases = [case for file in files for case in file.value or ()]
     verdicts = [judge(case, config.table) for case in cases]
-    result = _Result(verdicts, coverage(config.table, verdicts), config, CaseBlind(config.table))
+    result = _Result(verdicts, coverage(config.table, verdicts), config)
     enough = result.covered.percent >= args.fail_under
     less = [] if enough else [f"that is under {args.fail_under:g} %"]
     say_as(args.format, [result.as_json()], chain(result.texts(), less))
@@ -348,7 +343,6 @@ class _Result(NamedTuple):
     verdicts: Sequence[Verdict]
     covered: Coverage
     config: Config
-    blind: CaseBlind
 
     @property
     def failed(self) -> list[Verdict]:
@@ -365,9 +359,6 @@ class _Result(NamedTuple):
             yield from columns([self._difference(one) for one in verdict.differences], indent=4)
             if not verdict.plan.routes:
                 yield "    no route matches"
-            for route in self._missed_by_case(verdict):
-                name = f"{route.where}: {shown(route.name)}"
-                yield f"    {name} would match if upper and lower case were one"
         count = counted(len(self.verdicts), "case")
         yield f"{count}: {len(failed):,} failed" if failed else f"{count} passed"
         for route in covered.missed:
@@ -376,9 +367,6 @@ class _Result(NamedTuple):
         percent = f"{math.floor(covered.percent * 10) / 10:g}"
         number = f"{covered.total - len(covered.missed):,} of {counted(covered.total, 'route')}"
         yield f"{number} covered, {percent} %"
-
-    def _missed_by_case(self, verdict: Verdict) -> list[Route]:
-        return self.blind.missed(verdict.case.event, verdict.plan)
 
     def _difference(self, one: Difference) -> tuple[str, str, str]:
         """Format a target, its expected role, and its role."""
@@ -415,7 +403,6 @@ class _Result(NamedTuple):
             "exact": case.exact,
             "actual": verdict.plan.roles,
             "routes": [route.name for route in verdict.plan.routes],
-            "but_for_case": [route.name for route in self._missed_by_case(verdict)],
             "differences": [
                 {"target": one.target, "expected": one.expected, "actual": one.actual}
                 for one in verdict.differences

@@ -111,19 +111,15 @@ def _filters(args: argparse.Namespace) -> Filters:
             check_states(Verb(args.verb), [*map(State, args.state or ())])
         except ValueError as error:
             raise SettingInvalid(f"--state: {error}") from None
-        if not _selects(filters):
+        if all(given is None for given in filters.values()):
             raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
     return filters
-
-
-def _selects(filters: Filters) -> bool:
-    return any(given is not None for given in filters.values())
 
 
 def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     """Print the counts; then the selected deliveries, or, without a selection, the pauses and the
     last actions."""
-    is_listing = _selects(filters)
+    is_listing = any(given is not None for given in filters.values())
     limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
     page = _page(router, filters, limit if is_listing else 1)
     counts = page["counts"]

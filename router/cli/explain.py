@@ -9,7 +9,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from router.cli.check import Input, add_config, all_usable, check_stdin, read_cases, read_config
+from router.cli.check import (
+    Input,
+    add_config,
+    all_usable,
+    check_stdin,
+    format_retries,
+    read_cases,
+    read_config,
+)
 from router.cli.options import STDIN, Exit, Help, Parser, read_file, read_setting, stdin
 from router.cli.printing import columns, counted, few, note, quoted, say_as
 from router.cli.remote import opened, read_url
@@ -19,7 +27,7 @@ from router.config.explaining import explained, refused
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
 from router.model.errors import Refused, SettingInvalid, StartFailed
 from router.model.event import FIELDS, Event
-from router.routing.table import Route
+from router.routing.table import FieldMatch, Route
 
 if TYPE_CHECKING:
     from router.config.cases import Case
@@ -149,22 +157,31 @@ def _event(event: Mapping[str, str], *, by_key: bool) -> Iterator[str]:
 def _matches(routes: Sequence[ExplainedRoute]) -> Iterator[str]:
     for route in routes:
         yield f"  {shown(route['name'])}  {route['file']}:{route['line']}"
-        rows = []
-        for field in route["fields"]:
-            value = shown(field["value"]) if field["value"] else "(unknown)"
-            patterns = few([shown(pattern) for pattern in field["patterns"]], " or ")
-            result = f"is not {patterns}   <-- this stops it"
-            if field["pattern"] is not None:
-                result = f"matches {shown(field['pattern'])}"
-            rows.append((field["field"], value, result))
+        rows = [_field(field) for field in route["fields"]]
+        for field in route["except"]:
+            name, value, match = _field(field)
+            rows.append((f"except {name}", value, match + _STOPS))
         yield from columns(rows, indent=6)
+
+
+#: Marks the reason that a route does not match.
+_STOPS = "   <-- this stops it"
+
+
+def _field(field: FieldMatch) -> tuple[str, str, str]:
+    value = shown(field["value"]) if field["value"] else "(unknown)"
+    if field["pattern"] is not None:
+        return field["field"], value, f"matches {shown(field['pattern'])}"
+    patterns = few([shown(pattern) for pattern in field["patterns"]], " or ")
+    return field["field"], value, f"is not {patterns}{_STOPS}"
 
 
 def _planned(target: ExplainedTarget) -> tuple[str, ...]:
     required, optional = quoted(target["required_by"]), quoted(target["optional_by"])
     paused = "; paused: it gets nothing" if target["paused"] else ""
     if not target["required_by"]:
-        return target["name"], "optional", f"by {optional}{paused}"
+        retries = format_retries(target["retries"], target["seconds"])
+        return target["name"], "optional", f"by {optional}; {retries}{paused}"
     besides = f"; optional by {optional}" if target["optional_by"] else ""
     return target["name"], "required", f"by {required}{besides}{paused}"
 

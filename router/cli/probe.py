@@ -60,9 +60,7 @@ LANGUAGES = ("en", "zh")
 _KEY = "a.gs.cert.1"
 
 #: The options that routes.yaml replaces, with their defaults.
-_OF_A_URL: Mapping[str, Any] = {
-    "header": [], "ca": USUAL, "timeout": 5.0, "acknowledge": "code", "secret": [],
-}  # fmt: skip
+_OF_A_URL: Mapping[str, Any] = dict(header=[], ca=USUAL, timeout=5.0, acknowledge="code", secret=[])
 
 
 def parse_key(text: str) -> str:
@@ -147,7 +145,7 @@ def _target_of(args: argparse.Namespace) -> tuple[Target, str, Schedule]:
     target = config.table.targets[args.target]
     if config.table.role_of(target.name) == "required":
         return target, "ebaas", config.ebaas.schedule
-    return target, "queue", config.queue
+    return target, "queue", config.queue_of(target.name)
 
 
 def _by_url(args: argparse.Namespace) -> Target:

@@ -113,6 +113,7 @@ def _format_status(status: Json, cells: int) -> Iterator[str]:
     targets = status["targets"].get("each", {})
     for why in _troubles(status, targets):
         yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
+    yield from _format_observed(status.get("observed", {}), cells)
     rows = sorted(_row(name, target, status.get("at")) for name, target in targets.items())
     if rows:
         yield ""
@@ -127,6 +128,17 @@ def _troubles(status: Json, targets: Json) -> Iterator[str]:
         if not why.startswith(in_table):
             yield why
     yield from status.get("configuration", {}).get("last_reload", {}).get("problems", ())
+
+
+def _format_observed(observed: Json, cells: int) -> Iterator[str]:
+    """Yield how EBaaS's calls differ from routes.yaml, and the keys that would be right."""
+    if not observed.get("differences"):
+        return
+    for each in observed["differences"]:
+        yield from textwrap.wrap(each["text"], cells, subsequent_indent="  ")
+    advice = "; routes.yaml would be right with:" if observed["yaml"] else ""
+    yield f"counted since {observed['since']}{advice}"
+    yield from textwrap.indent(observed["yaml"], "  ").splitlines()
 
 
 def _row(name: str, target: Json, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:

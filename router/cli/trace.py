@@ -23,7 +23,6 @@ from router.store.protocol import Stage, State
 if TYPE_CHECKING:
     from router.archive.trace.lines import AtTargetView, LateView, RequestView
     from router.archive.trace.views import (
-        LateMatch,
         MatchView,
         MissedView,
         NextView,
@@ -150,25 +149,19 @@ _LATER = {"retried": "retry", "dead_letter": "dead letter", "lost": "lost"}
 
 def format_match(match: MatchView) -> str:
     """Return one row of a table."""
+    code = ""
     match match["what"]:
         case "kept":
-            code = match.get("told", "")
             targets = [f"{entry['target']}: {entry['state']}" for entry in match["deliveries"]]
         case "retried" | "dead_letter" | "lost":
-            code, targets = match.get("told", ""), [*_at_targets_later(match)]
+            later = _LATER[match["what"]]
+            targets = [f"{later}: {_plain(match['target'])}: {_result(match)}"]
         case "request" | "unmatched":
             code, targets = match["code"] or "gone", [*_at_targets(match)]
     # An event that no route has matched has no id, but its request has one.
     name = _plain(match["event_id"] or str(match.get("request_id", "")))
     key, short = _plain(match["event_key"]), "; ".join(targets)
     return f"{match['at']}  {_plain(code):<6}  {name:<36}  {key}  {short}".rstrip()
-
-
-def _at_targets_later(match: LateMatch) -> Iterator[str]:
-    yield f"{_LATER[match['what']]}: {_plain(match['target'])}: {_result(match)}"
-    for other in match.get("open", ()):
-        if other["target"] != match["target"]:
-            yield f"{_plain(other['target'])}: {_plain(other['state'])}"
 
 
 def _at_targets(match: RequestMatch) -> Iterator[str]:

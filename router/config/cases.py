@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from router.config.checks import check_once, named
-from router.config.document import (
-    Guesses,
-    Problems,
-    did_you_mean,
-    parse_document,
-    path_of,
-    shown,
-)
-from router.config.files import files_of
-from router.config.parts import Part, readable
-from router.config.schema import Reader
+from router.config.files import Part, Written, files_of, readable
 from router.config.variables import Variables
-from router.model.errors import Problem
+from router.model.errors import ConfigInvalid, Problem
 from router.model.event import FIELDS, Event
-from router.routing.index import Glob, GlobInvalid
 from router.routing.table import Plan, Role, Route, RouteTable
 
 
@@ -41,8 +29,6 @@ class Case:
     #: The file's path as it was given, and the case's line in it.
     file: str
     line: int
-    #: Where each target is named: the path in the document, the line and the column.
-    positions: Mapping[str, tuple[str, int, int]] = field(default_factory=dict, compare=False)
 
 
 def beside(config: Path) -> Path:
@@ -58,20 +44,16 @@ def tests_of(config: Path) -> list[Path]:
 
 def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
     """Parse the cases of a tests file. Raises ConfigInvalid with every problem."""
-    problems = Problems(name)
-    reader = Reader("routes.test", problems, _NoVariables({}, None), Problems(name))
-    tree = parse_document(content, name, problems)
-    keys = tree.entries(tree.root).keys()
+    part = Part.read(Written(name, content), "routes.test", _NoVariables({}, None))
+    keys = part.tree.entries(part.tree.root).keys() if part.tree else set()
     if "cases" not in keys and keys & {"targets", "routes"}:
         message = "is a routes.yaml, not a tests file: give it as --config"
-        Part(name, reader, tree).report((), message)
-        raise problems.stop()
-    part = Part(name, reader, tree, reader.read(tree))
+        raise ConfigInvalid([Problem(name, 0, 0, "", message)])
     cases = list(readable(part.values.get("cases")))
     for at, case in cases:
         _check(part, at, case)
-    if problems:
-        raise problems.stop()
+    if part.problems:
+        raise part.problems.stop()
     return tuple(_case(part, at, case) for at, case in cases)
 
 
@@ -84,53 +66,39 @@ class _NoVariables(Variables):
 
 def _check(part: Part, at: int, case: Mapping[str, Any]) -> None:
     """Report contradictions between the keys of a case."""
-    for message in (_event_fault(case), _expectation_fault(case)):
-        if message:
-            part.report(("cases", at), message)
-    check_once(part, ("cases", at), case)
-
-
-def _event_fault(case: Mapping[str, Any]) -> str | None:
-    written = case.keys() & {"key", "event"}
-    if len(written) != 1:
-        return "has a key and an event; one of them is meant" if written else "has no key or event"
+    path, unmatched = ("cases", at), case.get("unmatched")
+    given, roles = case.keys() & {"key", "event"}, case.keys() & {"required", "optional"}
     fields = (case.get("event") or {}).keys()
-    if "event" in written and "event_key" not in fields and not fields >= {*FIELDS[:4]}:
-        return "its event needs event_key, or all four other fields"
-    return None
-
-
-def _expectation_fault(case: Mapping[str, Any]) -> str | None:
-    written = case.keys() & {"required", "optional"}
-    if case.get("unmatched") and (written or case.get("exact") is False):
-        return "is unmatched, so it can't have targets"
-    if not case.get("unmatched") and not written:
-        return "expects nothing: say required, optional or unmatched: true"
-    return None
+    if len(given) == 2:
+        part.report(path, "has a key and an event; one of them is meant")
+    elif not given:
+        part.report(path, "has no key or event")
+    elif "event" in given and "event_key" not in fields and not fields >= {*FIELDS[:4]}:
+        part.report(path, "its event needs event_key, or all four other fields")
+    if unmatched and (roles or case.get("exact") is False):
+        part.report(path, "is unmatched, so it can't have targets")
+    elif not unmatched and not roles:
+        part.report(path, "expects nothing: say required, optional or unmatched: true")
+    check_once(part, path, case)
 
 
 def _case(part: Part, at: int, values: Mapping[str, Any]) -> Case:
     event = Event.of(values.get("event") or {"event_key": values["key"]})
-    expected: dict[str, Role] = {}
-    positions: dict[str, tuple[str, int, int]] = {}
-    for key, position, target in named(values):
-        path = ("cases", at, key)
-        expected[target] = "required" if key == "required" else "optional"
-        positions[target] = path_of(path), *part.spot((*path, position))
+    expected: dict[str, Role] = {
+        target: "required" if key == "required" else "optional" for key, _, target in named(values)
+    }
     name = values.get("name") or event.event_key
     line = part.line("cases", at)
-    return Case(name, event, expected, values.get("exact", True), part.name, line, positions)
+    return Case(name, event, expected, values.get("exact", True), part.name, line)
 
 
-def unknown_targets(cases: Iterable[Case], targets: Collection[str]) -> Iterator[Problem]:
-    """Warn of each target that a case expects and that does not exist: the case cannot hold."""
-    guesses = Guesses()
-    for case in cases:
-        for name, (path, line, column) in case.positions.items():
-            if name not in targets:
-                likely = did_you_mean(guesses.likely(name, targets))
-                message = f"routes.yaml has no target {shown(name)}{likely}"
-                yield Problem(case.file, line, column, path, message)
+def unknown_targets(cases: Iterable[Case], targets: Iterable[str]) -> list[Problem]:
+    """Warn of each target that a case expects and routes.yaml does not have."""
+    return [
+        Problem(case.file, case.line, 0, "", f"{case.name}: routes.yaml has no target {name!r}")
+        for case in cases
+        for name in sorted(case.expected.keys() - set(targets))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,34 +156,3 @@ def coverage(table: RouteTable, verdicts: Iterable[Verdict]) -> Coverage:
     matched = {route.name for verdict in verdicts for route in verdict.plan.routes}
     missed = [route for route in table.routes_as_written if route.name not in matched]
     return Coverage(len(table.routes), tuple(missed))
-
-
-class CaseBlind:
-    """A table that ignores the case of letters: it finds the routes that were perhaps meant."""
-
-    def __init__(self, table: RouteTable) -> None:
-        self._table = table
-
-    @cached_property
-    def _folded(self) -> RouteTable:
-        """Made when first needed: for a hundred thousand patterns it takes seconds."""
-        routes = [folded for route in self._table.routes if (folded := _folded(route))]
-        return RouteTable(routes, self._table.targets)
-
-    def missed(self, event: Event, plan: Plan) -> list[Route]:
-        """Return the routes that are not in the event's plan because of upper and lower case."""
-        matched = {route.name for route in plan.routes}
-        lower = {name: getattr(event, name).lower() for name in FIELDS}
-        names = {route.name for route in self._folded.match(event.replace(**lower)).routes}
-        return [route for route in self._table.routes if route.name in names - matched]
-
-
-def _folded(route: Route) -> Route | None:
-    """Return a route in lower case; None if a set in it means nothing then."""
-    match = {field: tuple(map(str.lower, patterns)) for field, patterns in route.match.items()}
-    try:
-        for pattern in {pattern for patterns in match.values() for pattern in patterns}:
-            Glob(pattern)
-    except GlobInvalid:
-        return None
-    return replace(route, match=match)

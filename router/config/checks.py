@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from router.config.document import ListNode, did_you_mean, shown
-from router.config.parts import Part, Parts
+from router.config.document import ListNode, Steps, did_you_mean, shown
+from router.config.files import Part, Parts
 from router.config.values import NO_REGEX, as_glob, is_local, literal
 from router.config.variables import is_placeholder
 from router.contract.signing import LEAST_KEY, key_of
@@ -18,7 +18,7 @@ from router.model.event import OWN_KEYS, OWN_SOURCE
 from router.net.access import SHORT
 from router.net.egress import Egress
 from router.net.tls import USUAL, BadCertificate, Tls, day
-from router.routing.table import Route
+from router.routing.table import RouteTable
 from router.routing.target import Target
 
 #: In `share`: every owner, and the files without one.
@@ -34,13 +34,18 @@ def check(parts: Parts, egress: Egress) -> None:
         for name, target in part.targets.items():
             _check_target(part, name, target, egress)
         for at, route in part.routes():
+            path = ("routes", at)
             # Without any target, all would be unknown.
             if defined:
-                _check_defined(part, at, route, defined)
-            check_once(part, ("routes", at), route)
-            _check_own(part, at, route)
+                _check_defined(part, path, route, defined)
+            check_once(part, path, route)
+            keys = patterns_of(route, "match").get("event_key") or ()
+            own = any((key or "").startswith(OWN_KEYS) for key in keys)
+            if own and route.get("required"):
+                message = f"no reply waits for events of {OWN_SOURCE}: their targets are optional"
+                part.report((*path, "required"), message)
             if part is not parts.common:
-                _check_leave(parts, part, at, route, defined)
+                _check_leave(parts, part, path, route, defined)
 
 
 def named(route: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
@@ -49,6 +54,14 @@ def named(route: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
         for at, name in enumerate(route.get(key) or ()):
             if name is not None:
                 yield key, at, name
+
+
+def patterns_of(
+    route: Mapping[str, Any], key: Literal["match", "except"]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the patterns of a route by field; a pattern without a field is for the key."""
+    match = route.get(key) or {}
+    return match if isinstance(match, dict) else {"event_key": match}
 
 
 def _defined(parts: Parts) -> dict[str, Part]:
@@ -108,18 +121,19 @@ def tls_of(target: Mapping[str, Any]) -> Tls:
     return Tls.of(ca, cert, key, name, verify=verify) if tls else USUAL
 
 
-def _check_defined(part: Part, at: int, route: Mapping[str, Any], defined: Collection[str]) -> None:
+def _check_defined(
+    part: Part, path: Steps, route: Mapping[str, Any], defined: Collection[str]
+) -> None:
     reported = set()
     for key, position, name in named(route):
         if name not in defined and name not in reported:
             reported.add(name)
             likely = did_you_mean(part.reader.likely(name, defined))
-            path = ("routes", at, key)
-            message = f"no target {shown(part.written(*path, position))}{likely}"
-            part.report(path, message, at=(position,))
+            message = f"no target {shown(part.written(*path, key, position))}{likely}"
+            part.report((*path, key), message, at=(position,))
 
 
-def check_once(part: Part, path: tuple[str | int, ...], route: Mapping[str, Any]) -> None:
+def check_once(part: Part, path: Steps, route: Mapping[str, Any]) -> None:
     """Report each target that a route or a case names again."""
     seen: dict[str, str] = {}
     for key, position, name in named(route):
@@ -130,46 +144,27 @@ def check_once(part: Part, path: tuple[str | int, ...], route: Mapping[str, Any]
         seen.setdefault(name, key)
 
 
-def _check_own(part: Part, at: int, route: Mapping[str, Any]) -> None:
-    """Report a route that requires targets for the router's own events: no reply waits for them."""
-    patterns = patterns_of(route).get("event_key") or ()
-    own = any(pattern is not None and pattern.startswith(OWN_KEYS) for pattern in patterns)
-    if own and route.get("required"):
-        message = f"no reply waits for events of {OWN_SOURCE}: their targets are optional"
-        part.report(("routes", at, "required"), message)
-
-
-def patterns_of(route: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
-    """Return the patterns of a route by field; a pattern without a field is for the key."""
-    match = route.get("match") or {}
-    return match if isinstance(match, dict) else {"event_key": match}
-
-
-def _share(parts: Parts) -> Mapping[str, tuple[str, ...]]:
-    return parts.common.values.get("share") or {}
-
-
 def _check_leave(
-    parts: Parts, part: Part, at: int, route: Mapping[str, Any], defined: Mapping[str, Part]
+    parts: Parts, part: Part, path: Steps, route: Mapping[str, Any], defined: Mapping[str, Part]
 ) -> None:
     """Report targets of another owner whose use `share` does not allow."""
+    share = parts.common.values.get("share") or {}
     for key, position, name in named(route):
         owner = defined[name].owner if name in defined else ""
-        allowed = {owner, *(_share(parts).get(name) or ())}
+        allowed = {owner, *(share.get(name) or ())}
         if owner and not allowed & {part.owner, EVERYBODY}:
-            path = ("routes", at, key)
             user = shown(part.owner) if part.owner else "a file without an owner"
             message = (
-                f"{shown(part.written(*path, position))} is the target of {shown(owner)}: "
+                f"{shown(part.written(*path, key, position))} is the target of {shown(owner)}: "
                 f"`share` in {parts.common.name} can let {user} use it"
             )
-            part.report(path, message, at=(position,))
+            part.report((*path, key), message, at=(position,))
 
 
 def _check_share(parts: Parts, defined: Mapping[str, Part]) -> None:
     """Report a target that does not exist or needs no `share`; warn of an unknown owner."""
     common, owners = parts.common, {part.owner for part in parts} | {EVERYBODY}
-    for name, others in _share(parts).items():
+    for name, others in (common.values.get("share") or {}).items():
         path = ("share", name)
         if name not in defined:
             likely = did_you_mean(common.reader.likely(name, defined))
@@ -191,39 +186,40 @@ SOON_FOR_TARGETS = 30 * 24 * 3600.0
 _PLAIN = re.compile(r"[A-Za-z0-9_.*?-]+")
 
 #: Texts that mean something elsewhere, and in a pattern only themselves.
-_ODD = tuple(
-    (re.compile(odd), message)
-    for odd, message in (
-        (r"^\s|\s$", "begins or ends with a blank, which only a value with one matches"),
-        ("[\u2018-\u201e«»\u3002\uff01-\uff5e]", "has a quote or a full-width character in it"),
-        (r"^\^|\$$|\\|\[\^", NO_REGEX),
-        ("^!", "excludes nothing: ! stands for itself, and only in a set, [!…], negates"),
-        (
-            r"\{[^{}]*,[^{}]*\}|\([^()]*\|[^()]*\)|^[^\[({]*,",
-            "is one pattern: write several as a list, like [a.*, b.*]",
-        ),
-    )
-)
+_ODD = {
+    r"^\s|\s$": "begins or ends with a blank, which only a value with one matches",
+    "[\u2018-\u201e«»\u3002\uff01-\uff5e]": "has a quote or a full-width character in it",
+    r"^\^|\$$|\\|\[\^": NO_REGEX,
+    "^!": "excludes nothing: use `except`; ! negates only in a set, [!…]",
+    r"\{[^{}]*,[^{}]*\}|\([^()]*\|[^()]*\)|^[^\[({]*,": (
+        "is one pattern: write several as a list, like [a.*, b.*]"
+    ),
+}
 
 
-def warn(parts: Parts, routes: Sequence[Route], targets: Mapping[str, Target]) -> None:
+def warn(parts: Parts, table: RouteTable) -> None:
     """Report suspicious settings in files without errors."""
-    required = {name for route in routes for name in route.required}
-    used = required.union(*(route.optional for route in routes))
+    required = {name for route in table.routes for name in route.required}
+    used = required.union(*(route.optional for route in table.routes))
+    void = {route.name for route in table.routes if not table.can_match(route)}
     for part in parts:
         for name in part.targets:
-            _warn_target(part, name, targets[name], name in required, name in used)
+            if name not in used:
+                part.warn(("targets", name), "no route uses this target", key=True)
+            _warn_target(part, name, table.targets[name], name in required)
             if name in required:
-                _warn_cut_off(parts, part, name, targets[name])
-        _warn_patterns(part)
-    _warn_callers(parts.common, parts.section("ebaas"))
+                _warn_cut_off(parts, part, name, table.targets[name])
+        for at, route in part.routes():
+            _warn_patterns(part, at, route, "match")
+            _warn_patterns(part, at, route, "except")
+            if route["name"] in void:
+                message = "leaves nothing of match: the route can never match"
+                part.warn(("routes", at, "except"), message)
+    _warn_callers(parts.common)
 
 
-def _warn_target(part: Part, name: str, target: Target, required: bool, used: bool) -> None:
-    path = ("targets", name)
-    if not used:
-        part.warn(path, "no route uses this target", key=True)
-    url = urlsplit(target.url)
+def _warn_target(part: Part, name: str, target: Target, required: bool) -> None:
+    path, url = ("targets", name), urlsplit(target.url)
     host = url.hostname or ""
     if url.scheme == "http" and not (is_local(host) or is_placeholder(host)):
         message = "plain http to a host that is not local: others on the way can read it"
@@ -269,46 +265,48 @@ def _warn_cut_off(parts: Parts, part: Part, name: str, target: Target) -> None:
         parts.common.warn(("ebaas", "reply_within"), message)
 
 
-def _warn_callers(common: Part, ebaas: Mapping[str, Any]) -> None:
+def _warn_callers(common: Part) -> None:
     """Report tokens that can be guessed, and settings that let everybody in."""
-    written = common.values.get("ebaas") or {}
-    for at, token in enumerate(written.get("token", ())):
+    ebaas = common.values.get("ebaas") or {}
+    for at, token in enumerate(ebaas.get("token", ())):
         if len(token.reveal()) < SHORT:
             message = f"is shorter than {SHORT} characters: it can be guessed"
             common.warn(_item(common, ("ebaas", "token"), at), message)
-    for at, network in enumerate(written.get("allow_from", ())):
+    for at, network in enumerate(ebaas.get("allow_from", ())):
         if network.prefixlen == 0:
             message = f"{network} is every IPv{network.version} address there is"
             common.warn(_item(common, ("ebaas", "allow_from"), at), message)
-    if "token_header" in written and not ebaas["token"]:
+    if "token_header" in ebaas and "token" not in ebaas:
         common.warn(("ebaas", "token_header"), "has no effect without ebaas.token")
 
 
-def _item(part: Part, path: tuple[str | int, ...], at: int) -> tuple[str | int, ...]:
+def _item(part: Part, path: Steps, at: int) -> Steps:
     """Return the path of a value of a key that takes one or a list."""
     assert part.tree is not None
     return (*path, at) if isinstance(part.tree.at(path), ListNode) else path
 
 
-def _warn_patterns(part: Part) -> None:
-    for at, route in part.routes():
-        for field, patterns in patterns_of(route).items():
-            for position, pattern in enumerate(patterns):
-                message, meant = _doubt(field, pattern)
-                if message:
-                    match = ("routes", at, "match")
-                    own = (field,) if isinstance(route["match"], dict) else ()
-                    path = _item(part, (*match, *own), position)
-                    # The value of a variable is not repeated.
-                    is_literal = "${" not in part.written(*path)
-                    hint = did_you_mean(meant.replace("$", "$$")) if is_literal else ""
-                    part.warn(match, f"{message}{hint}", at=path[len(match) :])
+def _warn_patterns(
+    part: Part, at: int, route: Mapping[str, Any], key: Literal["match", "except"]
+) -> None:
+    """Report patterns that can hardly match as meant."""
+    match = ("routes", at, key)
+    for field, patterns in patterns_of(route, key).items():
+        own = (field,) if isinstance(route[key], dict) else ()
+        for position, pattern in enumerate(patterns):
+            message, meant = _doubt(field, pattern)
+            if message:
+                path = _item(part, (*match, *own), position)
+                # The value of a variable is not repeated.
+                is_literal = "${" not in part.written(*path)
+                hint = did_you_mean(meant.replace("$", "$$")) if is_literal else ""
+                part.warn(match, f"{message}{hint}", at=path[len(match) :])
 
 
 def _doubt(field: str, pattern: str) -> tuple[str, str]:
-    """Return why a pattern can hardly match as meant, and what was probably meant."""
+    """Return what is odd about a pattern, if anything, and what was probably meant."""
     if not _PLAIN.fullmatch(pattern):
-        message = next((message for odd, message in _ODD if odd.search(pattern)), "")
+        message = next((message for odd, message in _ODD.items() if re.search(odd, pattern)), "")
         return message, as_glob(pattern) if message == NO_REGEX else ""
     if field == "event_key" and "*" not in pattern and sum(map(pattern.count, ".?")) < 3:
         return "matches no key of four parts", f"{pattern}.*"

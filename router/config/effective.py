@@ -5,32 +5,30 @@ Secrets stay Secrets, so that two configurations can be compared; `plain` masks 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from router.config.schema import Shape, shape_of
+from router.contract.schedule import format_duration
 from router.model.secret import MASK, Secret
-from router.net.egress import Egress
 from router.net.tls import USUAL, Tls
 from router.routing.table import Route
 from router.routing.target import Target
 
 if TYPE_CHECKING:
-    from router.config.loading import Caller, Config
+    from router.config.loading import Config
 
 
 def effective_of(config: Config) -> dict[str, Any]:
     """Return all of it as plain data. As a file it is a routes.yaml of the same meaning, but for
     the masked values. Targets and routes are in the files' order."""
-    effective: dict[str, Any] = plain(
-        {
-            **settings(config),
-            "targets": {name: target(one) for name, one in config.table.targets.items()},
-            "routes": [{"name": one.name, **route(one)} for one in config.table.routes_as_written],
-        }
-    )
-    return effective
+    effective = {
+        **settings(config),
+        "targets": {name: target(one) for name, one in config.table.targets.items()},
+        "routes": [{"name": one.name, **route(one)} for one in config.table.routes_as_written],
+    }
+    return dict(plain(effective))
 
 
 def plain(value: Any) -> Any:
@@ -44,15 +42,19 @@ def plain(value: Any) -> Any:
 
 def settings(config: Config) -> dict[str, Any]:
     """Return everything besides targets and routes."""
+    ebaas, egress = config.ebaas, config.egress
     values = {
         "version": config.version,
         "unmatched": config.unmatched,
-        "ebaas": _caller(config.ebaas),
+        "ebaas": {
+            **_fields(ebaas.schedule),
+            **_fields(ebaas),
+            "token_header": ebaas.token_header if ebaas.token else None,
+        },
         "queue": config.queue,
-        "egress": _egress(config.egress),
+        "egress": [*(["public"] if egress.public else []), *egress.networks],
     }
-    words: dict[str, Any] = _words(values, shape_of("routes"))
-    return words
+    return dict(_words(values, shape_of("routes")))
 
 
 def target(target: Target) -> dict[str, Any]:
@@ -63,28 +65,26 @@ def target(target: Target) -> dict[str, Any]:
         "headers": dict(target.headers),
         "tls": _tls(target.tls) if target.tls != USUAL else None,
     }
-    words: dict[str, Any] = _words(values, shape_of("routes").at(("targets", "")))
-    return words
+    return dict(_words(values, shape_of("routes").at(("targets", ""))))
 
 
 def route(route: Route) -> dict[str, Any]:
     """Return a route without its name."""
-    match = {field: _alone(list(patterns)) for field, patterns in route.match.items()}
-    only_key = [*match] == ["event_key"]
     targets = {"required": list(route.required), "optional": list(route.optional)}
     return {
-        "match": match["event_key"] if only_key else match,
+        "match": _match(route.match),
+        **({"except": _match(route.exception)} if route.exception else {}),
         **{role: names for role, names in targets.items() if names},
     }
 
 
-def _caller(ebaas: Caller) -> dict[str, Any]:
-    header = ebaas.token_header if ebaas.token else None
-    return {**_fields(ebaas.schedule), **_fields(ebaas), "token_header": header}
-
-
-def _egress(egress: Egress) -> list[Any]:
-    return [*(["public"] if egress.public else []), *egress.networks]
+def _match(match: Mapping[str, Sequence[str]]) -> Any:
+    """Return patterns as briefly as they may be written."""
+    short = {
+        field: patterns[0] if len(patterns) == 1 else [*patterns]
+        for field, patterns in match.items()
+    }
+    return short["event_key"] if [*short] == ["event_key"] else short
 
 
 def _tls(tls: Tls) -> dict[str, Any]:
@@ -121,14 +121,6 @@ def _is_off(value: Any) -> bool:
     return value is None or value is False or value in ("", (), [], {})
 
 
-def duration(seconds: float) -> str:
-    """Format `8s`, `1500ms`: what parse_duration reads."""
-    rounded = round(seconds, 9)
-    if rounded == int(rounded):
-        return f"{int(rounded)}s"
-    return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
-
-
 def _number(value: float) -> int | float:
     """Return 5 for 5.0, as people write it."""
     return int(value) if value == int(value) else value
@@ -136,13 +128,9 @@ def _number(value: float) -> int | float:
 
 #: By x-kind.
 _FORMATS: dict[str, Callable[[Any], Any]] = {
-    "duration": duration,
+    "duration": format_duration,
     "share": "{:.0%}".format,
     "number": _number,
     "network": str,
     "destination": str,
 }
-
-
-def _alone(items: list[str]) -> str | list[str]:
-    return items[0] if len(items) == 1 else items

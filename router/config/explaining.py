@@ -7,7 +7,7 @@ from typing import Literal, TypedDict, final
 from router.config.loading import Config
 from router.model.errors import Refused
 from router.model.event import FIELDS, Event
-from router.routing.table import RouteMatch, nearest_routes
+from router.routing.table import FieldMatch, nearest_routes
 
 #: The number of routes shown that do not match.
 NEAREST = 3
@@ -21,32 +21,31 @@ class ExplainedPlan(TypedDict):
 
 
 class ExplainedTarget(TypedDict):
-    """A target of the plan, and the names of the routes that name it: with `optional_by` also where
-    another route requires it."""
+    """A target of the plan, the names of the routes that name it, with `optional_by` also where
+    another route requires it, and the queue's schedule for it."""
 
     name: str
     required_by: list[str]
     optional_by: list[str]
     paused: bool
+    #: While it is optional: the most retries, and the seconds from the first attempt to the last.
+    retries: int
+    seconds: float
 
 
-class ExplainedField(TypedDict):
-    """A field that a route names: the event's value, the patterns, and the one that matches."""
-
-    field: str
-    value: str
-    patterns: list[str]
-    pattern: str | None
-
-
-class ExplainedRoute(TypedDict):
-    """A route that matches, or one of the nearest that do not."""
-
-    name: str
-    file: str
-    line: int
-    matched: bool
-    fields: list[ExplainedField]
+#: A route that matches, or one of the nearest that do not. `except`, a keyword of Python's, has the
+#: fields of the exception that stops the event, if one does.
+ExplainedRoute = TypedDict(
+    "ExplainedRoute",
+    {
+        "name": str,
+        "file": str,
+        "line": int,
+        "matched": bool,
+        "fields": list[FieldMatch],
+        "except": list[FieldMatch],
+    },
+)
 
 
 @final
@@ -81,10 +80,9 @@ class RefusedEvent(TypedDict):
 
 def explained(event: Event, config: Config, *, whole: bool) -> Explained:
     """Explain an event; with `whole`, by every route that does not match instead of the nearest."""
-    explanation = config.table.explain(event)
-    plan = explanation.plan
-    matching = [route for route in explanation.routes if route.matched]
-    others = nearest_routes(explanation.routes, len(explanation.routes) if whole else NEAREST)
+    plan, routes = config.table.match(event), config.table.explain(event)
+    matching = [route for route in routes if route.matched]
+    others = nearest_routes(routes, len(routes) if whole else NEAREST)
     targets = sorted(plan.required + plan.optional, key=lambda target: target.name)
     return Explained(
         event={name: getattr(event, name) for name in FIELDS},
@@ -99,27 +97,23 @@ def explained(event: Event, config: Config, *, whole: bool) -> Explained:
                 required_by=[one.name for one in plan.routes if target.name in one.required],
                 optional_by=[one.name for one in plan.routes if target.name in one.optional],
                 paused=target.paused,
+                retries=config.queue_of(target.name).retries,
+                seconds=config.queue_of(target.name).total(),
             )
             for target in targets
         ],
-        routes=[_route(match) for match in (*matching, *others)],
-        left=len(explanation.routes) - len(matching) - len(others),
-    )
-
-
-def _route(match: RouteMatch) -> ExplainedRoute:
-    route = match.route
-    return ExplainedRoute(
-        name=route.name,
-        file=route.file,
-        line=route.line,
-        matched=match.matched,
-        fields=[
-            ExplainedField(
-                field=one.field, value=one.value, patterns=list(one.patterns), pattern=one.pattern
-            )
-            for one in match.fields
+        routes=[
+            {
+                "name": match.route.name,
+                "file": match.route.file,
+                "line": match.route.line,
+                "matched": match.matched,
+                "fields": match.fields,
+                "except": match.exception,
+            }
+            for match in (*matching, *others)
         ],
+        left=len(routes) - len(matching) - len(others),
     )
 
 

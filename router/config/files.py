@@ -1,14 +1,28 @@
 """The files of a configuration: one file, or a folder's routes.yaml with the teams' files below its
-routes.d."""
+routes.d. They are read and parsed here, and joined by `loading`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from router.config.document import MAX_SIZE
+from router.config.document import (
+    MAX_PROBLEMS,
+    MAX_SIZE,
+    Guesses,
+    Node,
+    Problems,
+    Steps,
+    Tree,
+    parse_document,
+    path_of,
+)
+from router.config.schema import Name, Reader
 from router.config.settings import SETTINGS
+from router.config.variables import Variables
 from router.model.errors import ConfigInvalid, Problem, why_not
 
 #: In a folder: the common file, and the folder of the teams' files.
@@ -95,3 +109,140 @@ def read_file(path: Path) -> bytes:
 
 def _unreadable(path: Path, message: str) -> ConfigInvalid:
     return ConfigInvalid([Problem(str(path), 0, 0, "", message)])
+
+
+# Parsed.
+
+#: Of many files each lists at least so many problems before it only counts them.
+_LEAST = 20
+
+#: Finds the owner of a file that is not YAML.
+_OWNER = re.compile(rb"^owner:[ \t]*([^#\n]{1,200}?)[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+
+
+def readable(items: Sequence[Any] | None) -> Iterator[tuple[int, Any]]:
+    """Iterate over the items of a list that could be read, with their positions."""
+    return ((at, item) for at, item in enumerate(items or ()) if item is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file. Its reader has its problems and warnings."""
+
+    name: str
+    reader: Reader
+    #: None if the file is not YAML: its contents are unknown.
+    tree: Tree | None = None
+    #: The values by their keys; None stands for a value that could not be read.
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        written: Written,
+        format: Name,
+        variables: Variables,
+        guesses: Guesses | None = None,
+        most: int = MAX_PROBLEMS,
+    ) -> Part:
+        """Read a file, right or wrong. Of each sort at most so many problems are kept."""
+        name = written.name
+        reader = Reader(format, Problems(name, most), variables, Problems(name, most), guesses)
+        try:
+            tree = parse_document(written.content, name, reader.problems)
+        except ConfigInvalid:
+            owner = _OWNER.search(written.content) if format == "routes.team" else None
+            if owner:
+                reader.problems.owner = owner[1].decode("utf-8", "replace").strip("'\"")
+            return cls(name, reader)
+        part = cls(name, reader, tree, reader.read(tree))
+        reader.problems.owner = reader.warnings.owner = part.owner
+        return part
+
+    @property
+    def owner(self) -> str:
+        """The owner of the file; `""` if it has none."""
+        return self.values.get("owner") or ""
+
+    @property
+    def problems(self) -> Problems:
+        return self.reader.problems
+
+    @property
+    def target_names(self) -> Sequence[str]:
+        """The names of all targets, with those that could not be read."""
+        return [*(self.values.get("targets") or ())]
+
+    @property
+    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+        """The targets that could be read."""
+        targets = (self.values.get("targets") or {}).items()
+        return {name: target for name, target in targets if target is not None}
+
+    def routes(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Iterate over the routes that could be read, with their positions."""
+        return readable(self.values.get("routes"))
+
+    def line(self, *path: str | int) -> int:
+        assert self.tree is not None
+        return int(self.tree.at(path).start_mark.line) + 1
+
+    def written(self, *path: str | int) -> str:
+        """Return a scalar's text as the file has it, with the variables in it."""
+        assert self.tree is not None
+        text: str = self.tree.at(path).value
+        return text
+
+    def release(self) -> None:
+        """Release the nodes of routes one by one: all at once, those of 10,000 routes hold every
+        other thread for 25 ms."""
+        if self.tree is not None and "routes" in self.values:
+            nodes = self.tree.at(("routes",)).value
+            while nodes:
+                nodes.pop()
+
+    def report(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:
+        """Add a problem about the value at `path`. It is placed at the value's key, or at what is
+        below the value at `at`."""
+        self.problems.report(self._node(path, at, key), path_of(path), message)
+
+    def warn(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:
+        self.reader.warnings.report(self._node(path, at, key), path_of(path), message)
+
+    def _node(self, path: Steps, at: Steps, key: bool) -> Node:
+        assert self.tree is not None
+        return self.tree.key(path) if key else self.tree.at([*path, *at])
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All files of one configuration."""
+
+    #: The only file, or a folder's routes.yaml.
+    common: Part
+    teams: Sequence[Part]
+
+    def __iter__(self) -> Iterator[Part]:
+        yield self.common
+        yield from self.teams
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section of the common file, with its defaults."""
+        shape = self.common.reader.shape.keys[name]
+        return shape.filled(self.common.values.get(name) or {})
+
+    def stop(self) -> ConfigInvalid:
+        """Return the error to raise, with the problems of all files."""
+        return ConfigInvalid([one for part in self for one in part.problems.in_order()])
+
+    def warnings(self) -> tuple[Problem, ...]:
+        return tuple(one for part in self for one in part.reader.warnings.in_order())
+
+
+def read_parts(files: Sequence[Written], variables: Variables) -> Parts:
+    """Read the files of a folder, or a file alone, which has all keys."""
+    most, guesses = max(_LEAST, MAX_PROBLEMS // len(files)), Guesses()
+    first: Name = "routes" if len(files) == 1 else "routes.common"
+    common = Part.read(files[0], first, variables, guesses, most)
+    teams = [Part.read(file, "routes.team", variables, guesses, most) for file in files[1:]]
+    return Parts(common, teams)

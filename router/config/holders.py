@@ -8,10 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from router.config.document import Problems, parse_document
-from router.config.files import read_file
-from router.config.parts import Part, readable
-from router.config.schema import Reader
+from router.config.files import Part, Written, read_file, readable
 from router.config.variables import Variables
 from router.model.secret import is_exposed
 from router.net.access import SHORT
@@ -22,14 +19,10 @@ Permission = Literal["read", "replay", "discard", "pause", "bodies"]
 
 PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
 
-#: The SHA-256 of values that must not be tokens, and why: nothing, which is hashed if the variable
-#: for the token is not set; and the first guesses of anybody.
-_NO_TOKENS = {
-    sha256().digest(): "is the SHA-256 of an empty text, not of a token",
-    **{
-        sha256(word.encode()).digest(): f"has the word {word!r} for a token: anybody may try it"
-        for word in ("test", "token", "secret", "password")
-    },
+#: The words by their SHA-256 that anybody may try. The empty one is hashed if the variable for the
+#: token is not set.
+_GUESSED = {
+    sha256(word.encode()).digest(): word for word in ("", "test", "token", "secret", "password")
 }
 
 
@@ -67,20 +60,21 @@ class Holders:
 def load_holders(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Holders:
     """Load a tokens file. Raises ConfigInvalid with every problem; none of them has the value of
     a variable or a token in it."""
-    content, problems, warnings = read_file(path), Problems(str(path)), Problems(str(path))
-    variables = Variables(environ, secrets_dir)
-    reader = Reader("tokens", problems, variables, warnings)
-    tree = parse_document(content, str(path), problems)
-    part = Part(str(path), reader, tree, reader.read(tree))
+    content, variables = read_file(path), Variables(environ, secrets_dir)
+    part = Part.read(Written(str(path), content), "tokens", variables)
     entries = list(readable(part.values.get("tokens")))
     _check(part, entries)
-    if problems:
-        raise problems.stop()
-    messages = [str(problem) for problem in warnings.in_order()]
+    if part.problems:
+        raise part.problems.stop()
+    messages = [str(problem) for problem in part.reader.warnings.in_order()]
     plain = [token for _, entry in entries for token in entry.get("token", ())]
     if is_exposed(path) and any(token.reveal().encode() in content for token in plain):
         messages.append(f"everybody on this machine can read the tokens in {path}: chmod 600")
-    tokens = [(digest, _holder(entry)) for _, entry in entries for digest in _digests(entry)]
+    tokens = (
+        (digest, TokenHolder(entry["name"], frozenset(entry["may"]), entry.get("owner", "")))
+        for _, entry in entries
+        for digest in _digests(entry)
+    )
     return Holders(tuple(tokens), variables.digest(content), tuple(messages))
 
 
@@ -90,16 +84,16 @@ def _check(part: Part, entries: Sequence[tuple[int, Mapping[str, Any]]]) -> None
     for at, entry in entries:
         path, name = ("tokens", at), entry.get("name")
         if name in names:
-            message = "is here twice: the log could not tell who acted"
-            part.report((*path, "name"), message)
+            part.report((*path, "name"), "is here twice: the log could not tell who acted")
         if name:
             names.add(name)
         if any(token and len(token.reveal()) < SHORT for token in entry.get("token") or ()):
             message = f"is shorter than {SHORT} characters: it can be guessed"
             part.warn((*path, "token"), message)
         for digest in _digests(entry):
-            if digest in _NO_TOKENS:
-                part.report(path, _NO_TOKENS[digest])
+            if digest in _GUESSED:
+                word = repr(_GUESSED[digest]) if _GUESSED[digest] else "an empty text"
+                part.report(path, f"has the SHA-256 of {word} for a token: anybody may try it")
             if digest in known:
                 part.report(path, "has a token that is here twice")
             known.add(digest)
@@ -110,7 +104,3 @@ def _digests(entry: Mapping[str, Any]) -> Iterator[bytes]:
         yield sha256(token.reveal().encode()).digest()
     for digest in filter(None, entry.get("sha256") or ()):
         yield bytes.fromhex(digest.reveal())
-
-
-def _holder(entry: Mapping[str, Any]) -> TokenHolder:
-    return TokenHolder(entry["name"], frozenset(entry["may"]), entry.get("owner", ""))

@@ -6,16 +6,14 @@ import gc
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 from router.config.checks import check, patterns_of, tls_of, warn
-from router.config.files import Written, read
-from router.config.parts import Part, Parts, read_parts
+from router.config.files import Part, Parts, Written, read, read_parts
 from router.config.values import redacted
 from router.config.variables import Unresolved, Variables, read_below
 from router.contract.schedule import PLATFORM, Schedule, Terms
@@ -79,6 +77,17 @@ class Config:
         )
         object.__setattr__(self, "terms", terms)
 
+    def queue_of(self, target: str) -> Schedule:
+        """Return the schedule by which a target is retried while it is optional."""
+        return self.table.targets[target].queue or self.queue
+
+    def schedules(self) -> dict[Schedule, list[str]]:
+        """Return the schedules of all targets that are optional in some route, with their names."""
+        schedules: dict[Schedule, list[str]] = {}
+        for name in sorted({name for route in self.table.routes for name in route.optional}):
+            schedules.setdefault(self.queue_of(name), []).append(name)
+        return schedules
+
 
 def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:
     """Load a file or a folder. Raises ConfigInvalid, also if it cannot be read."""
@@ -105,18 +114,12 @@ def parse_files(
     no hash, and must not run. Raises ConfigInvalid with every problem; no problem has the value of
     a variable in it.
     """
-    with _without_collections():
-        return _parsed(files, Variables(environ, secrets_dir, placeholders=placeholders))
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Hold the garbage collector: a large file makes some hundred thousand objects, none of them
-    garbage, and to walk them again and again takes longer than to make them."""
+    # A large file makes some hundred thousand objects, none of them garbage: to walk them again
+    # and again takes longer than to make them.
     enabled = gc.isenabled()
     gc.disable()
     try:
-        yield
+        return _parsed(files, Variables(environ, secrets_dir, placeholders=placeholders))
     finally:
         if enabled:
             gc.enable()
@@ -132,15 +135,15 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     if any(part.problems for part in parts):
         raise parts.stop()
     routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
-    targets = _targets(parts, egress)
-    warn(parts, routes, targets)
+    table = RouteTable(routes, _targets(parts, egress))
+    warn(parts, table)
     config = Config(
         version=values["version"],
         unmatched=values.get("unmatched", shape.default("unmatched")),
         ebaas=_caller(parts.section("ebaas")),
         queue=Schedule(**parts.section("queue")),
         egress=egress,
-        table=RouteTable(routes, targets),
+        table=table,
         hash="" if variables.missing else variables.digest(*(file.content for file in files)),
         warnings=parts.warnings(),
         files={file.name: hashlib.sha256(file.content).digest() for file in files},
@@ -162,12 +165,15 @@ def _caller(values: dict[str, Any]) -> Caller:
 
 
 def _targets(parts: Parts, egress: Egress) -> dict[str, Target]:
-    policy = parts.section("defaults")
-    return {
-        name: _target(name, {**policy, **target}, part, egress)
-        for part in parts
-        for name, target in part.targets.items()
-    }
+    queue, policy = parts.section("queue"), parts.section("defaults")
+    targets = {}
+    for part in parts:
+        for name, target in part.targets.items():
+            own = {**(policy["queue"] or {}), **target.get("queue", {})}
+            schedule = Schedule(**{**queue, **own}) if own else None
+            values = {**policy, **target, "queue": schedule}
+            targets[name] = _target(name, values, part, egress)
+    return targets
 
 
 def _target(name: str, values: Mapping[str, Any], part: Part, egress: Egress) -> Target:
@@ -184,6 +190,7 @@ def _target(name: str, values: Mapping[str, Any], part: Part, egress: Egress) ->
         rate=Rate(rate["per_second"], rate.get("burst") or ceil(rate["per_second"]))
         if rate
         else None,
+        queue=values["queue"],
         paused=values.get("paused", False),
         owner=values.get("owner") or part.owner,
         tls=tls_of(values),
@@ -203,9 +210,10 @@ def _breaker(values: Mapping[str, Any] | bool | None, part: Part) -> BreakerPoli
 def _route(part: Part, at: int, values: Mapping[str, Any]) -> Route:
     return Route(
         values["name"],
-        patterns_of(values),
+        patterns_of(values, "match"),
         values.get("required", ()),
         values.get("optional", ()),
+        patterns_of(values, "except"),
         part.line("routes", at),
         part.name,
     )

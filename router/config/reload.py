@@ -8,8 +8,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
 
 from router.config.comparison import Edit, edits_of
 from router.config.files import Written
@@ -20,8 +18,6 @@ from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
 from router.telemetry.metrics import Metrics
 
-T = TypeVar("T")
-
 #: Seconds between two looks at the file. Polled and compared by content: an inotify watch loses
 #: the second of two atomic renames, and a ConfigMap's second swap.
 LOOK_EVERY = 2.0
@@ -29,9 +25,6 @@ LOOK_EVERY = 2.0
 #: Seconds between two looks that have to agree before a content is loaded: a half-written file is
 #: often valid.
 SETTLE = 0.3
-
-#: Seconds after which the log repeats that a configuration was refused.
-REMIND = 300.0
 
 #: The most names that one log line lists.
 _MAX_NAMED = 20
@@ -71,8 +64,7 @@ class ConfigState:
 
 
 class Reload:
-    """Takes a changed configuration into force once it is whole and valid; a bad one only raises
-    the alarm."""
+    """Takes a changed configuration into force once it is whole and valid, and reports others."""
 
     def __init__(
         self,
@@ -82,7 +74,6 @@ class Reload:
         sweep: Callable[[], Awaitable[None]],
         log: Log,
         metrics: Metrics,
-        clock: Callable[[], float] = time.monotonic,
         *,
         on_reload: Callable[[Reloaded], None] = lambda _: None,
     ) -> None:
@@ -94,12 +85,10 @@ class Reload:
         self._sweep = sweep
         self._log = log
         self._metrics = metrics
-        self._clock = clock
         self._on_reload = on_reload
         #: The mark of the last contents that were loaded or refused.
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
-        self._reminded = clock()
         #: Called after a look that was asked for or met a change; gets whether the files' present
         #: contents are in force.
         self.on_look: Callable[[bool], None] = lambda _: None
@@ -115,24 +104,24 @@ class Reload:
             if asked := await happens(self._asked, LOOK_EVERY):
                 self._asked.clear()
             tried = self.config_state.tried
-            is_current = await self._look_safely(self._watched[0], asked)
-            if asked or self.config_state.tried != tried:
-                self.on_look(is_current)
+            try:
+                await self._look(self._watched[0], asked)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not end reloading
+                self._report_fault(self._watched[0], error)
+                self.on_look(False)
+            else:
+                if asked or self.config_state.tried != tried:
+                    self.on_look(self.config_state.successful)
             if not asked:
                 await self._sweep()
 
-    async def _look_safely(self, source: Source, asked: bool) -> bool:
-        """Look, and return whether the files' present contents are in force."""
-        try:
-            await self._look(source, asked)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end reloading
-            self._log.error("fault", at=place_of(error))
-            message = f"can't be taken for a fault of the router: {place_of(error)}"
-            problem = Problem(str(source.path), 0, 0, "", message)
-            if problem not in self.config_state.problems:
-                self._refuse((problem,))
-            return False
-        return self.config_state.successful
+    def _report_fault(self, source: Source, error: Exception) -> None:
+        at = place_of(error)
+        self._log.error("fault", at=at)
+        message = f"can't be taken for a fault of the router: {at}"
+        problem = Problem(str(source.path), 0, 0, "", message)
+        if problem not in self.config_state.problems:
+            self._refuse((problem,))
 
     async def _look(self, source: Source, asked: bool) -> None:
         look = await asyncio.to_thread(source.look)
@@ -143,8 +132,6 @@ class Reload:
             await self._load(source, look, asked)
         elif asked:
             self._unchanged()
-        elif not self.config_state.successful and self._clock() - self._reminded > REMIND:
-            self._complain(self.config_state.problems)
 
     async def _settled(self, source: Source, look: Look) -> Look:
         """Return a look that agrees with the one before it."""
@@ -160,21 +147,66 @@ class Reload:
         try:
             if look.problems:
                 raise ConfigInvalid(look.problems)
-            config, words, names = await _without_pauses(partial(self._compare, source, look.files))
+            config, edits = await asyncio.to_thread(self._compare, source, look.files)
         except ConfigInvalid as error:
             self._refuse(error.problems)
             return
         if config.hash != self.config_state.config.hash:
-            self._swap(config, words, names)
+            self._swap(config, edits)
         elif asked or not self.config_state.successful:
             self._unchanged()
         self.config_state.successful, self.config_state.problems = True, ()
+
+    def _compare(self, source: Source, files: Sequence[Written]) -> tuple[Config, _Edits]:
+        """Load and compare, in a thread.
+
+        A large file makes some hundred thousand objects, none of them garbage. Collections would
+        walk them again and again while they hold the event loop up: 176 ms for 10,000 routes. So
+        they are frozen for ever: neither a configuration nor a closed connection has a cycle, so
+        their reference counts free them.
+        """
+        gc.collect()
+        gc.disable()
+        try:
+            config, before = source.load(files), self.config_state.config
+            edits = edits_of(before, config)
+            return config, (tuple(_few(edits)), _by_field(edits, before, config))
+        finally:
+            gc.freeze()
+            gc.enable()
+
+    def _unchanged(self) -> None:
+        self._metrics.reloads["unchanged"] += 1
+        self._log.info("reload", result="unchanged", config=self.config_state.config.hash)
+
+    def _swap(self, config: Config, edits: _Edits) -> None:
+        changes, names = edits
+        warnings = self._apply(config)
+        self.config_state.config = config
+        self.config_state.since = time.time()
+        self._remember(Reloaded(self.config_state.since, config.hash, changes))
+        self._metrics.reloads["taken"] += 1
+        self._log.info("reload", result="taken", config=config.hash, **names)
+        for problem in warnings:
+            self._log.warning("config", problem=problem)
 
     def _refuse(self, problems: tuple[Problem, ...]) -> None:
         self.config_state.successful, self.config_state.problems = False, problems
         self._remember(Reloaded(self.config_state.tried, "", problems=tuple(_few(problems))))
         self._metrics.reloads["refused"] += 1
-        self._complain(problems)
+        owners = _few(sorted({problem.owner for problem in problems if problem.owner}))
+        self._log.error(
+            "reload",
+            result="refused",
+            still=self.config_state.config.hash,
+            **({"owners": owners} if owners else {}),
+            problems=[str(problem) for problem in problems[:_MAX_NAMED]],
+            more=max(0, len(problems) - _MAX_NAMED),
+        )
+
+    def _remember(self, reloaded: Reloaded) -> None:
+        self.config_state.reloads.appendleft(reloaded)
+        self._on_reload(reloaded)
 
     def measure(self) -> None:
         """Update the metrics about the configuration in force."""
@@ -189,80 +221,24 @@ class Reload:
             if faulty
         }
 
-    def _compare(
-        self, source: Source, files: Sequence[Written]
-    ) -> tuple[Config, tuple[str, ...], dict[str, list[str]]]:
-        """Load, and format the changes in words and by the log line's fields. Runs in a thread: the
-        words about 10,000 changed routes would hold the loop for 20 ms."""
-        config = source.load(files)
-        edits = edits_of(self.config_state.config, config)
-        names = {**_named(edits), **_files_changed(self.config_state.config, config)}
-        return config, tuple(_few(edits)), names
 
-    def _unchanged(self) -> None:
-        self._metrics.reloads["unchanged"] += 1
-        self._log.info("reload", result="unchanged", config=self.config_state.config.hash)
-
-    def _swap(self, config: Config, words: tuple[str, ...], names: dict[str, list[str]]) -> None:
-        warnings = self._apply(config)
-        self.config_state.config = config
-        self.config_state.since = time.time()
-        self._remember(Reloaded(self.config_state.since, config.hash, words))
-        self._metrics.reloads["taken"] += 1
-        self._log.info("reload", result="taken", config=config.hash, **names)
-        for problem in warnings:
-            self._log.warning("config", problem=problem)
-
-    def _remember(self, reloaded: Reloaded) -> None:
-        self.config_state.reloads.appendleft(reloaded)
-        self._on_reload(reloaded)
-
-    def _complain(self, problems: tuple[Problem, ...]) -> None:
-        self._reminded = self._clock()
-        owners = _few(sorted({problem.owner for problem in problems if problem.owner}))
-        self._log.error(
-            "reload",
-            result="refused",
-            still=self.config_state.config.hash,
-            **({"owners": owners} if owners else {}),
-            problems=[str(problem) for problem in problems[:_MAX_NAMED]],
-            more=max(0, len(problems) - _MAX_NAMED),
-        )
+#: The edits of a reload in words, and the names in them by the log line's field.
+_Edits = tuple[tuple[str, ...], dict[str, list[str]]]
 
 
-async def _without_pauses(work: Callable[[], T]) -> T:
-    """Run `work` in a thread, with the garbage collector held.
-
-    A large file makes some hundred thousand objects, none of them garbage. Collections would walk
-    them again and again while they hold the event loop up: 176 ms for 10,000 routes, measured. So
-    they are frozen for ever: neither a configuration nor a closed connection has a cycle, so their
-    reference counts free them.
-    """
-    gc.collect()
-    gc.disable()
-    try:
-        return await asyncio.to_thread(work)
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _named(edits: Iterable[Edit]) -> dict[str, list[str]]:
-    """Return the names that were added, removed and changed, by the log line's field."""
+def _by_field(edits: Iterable[Edit], before: Config, after: Config) -> dict[str, list[str]]:
+    """Return the names that were added, removed and changed, and the changed files of a folder."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for edit in edits:
         if edit.kind == "settings":
             names["settings_changed"] += [detail.name for detail in edit.details]
         else:
             names[f"{edit.kind}s_{edit.what}"].append(edit.name)
+    if len(before.files) > 1 or len(after.files) > 1:
+        names["files_changed"] = sorted(
+            {name for name, _ in before.files.items() ^ after.files.items()}
+        )
     return {field: _few(listed) for field, listed in names.items()}
-
-
-def _files_changed(before: Config, after: Config) -> dict[str, list[str]]:
-    """Return the changed files of a folder; nothing if the configuration is one file."""
-    changed = {name for name, _ in before.files.items() ^ after.files.items()}
-    alone = len(before.files) <= 1 and len(after.files) <= 1
-    return {} if alone else {"files_changed": _few(sorted(changed))}
 
 
 def _few(items: Sequence[object]) -> list[str]:

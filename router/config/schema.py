@@ -3,7 +3,6 @@ the values, and its rules and words say what is wrong."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -15,21 +14,16 @@ from router.config.document import (
     Guesses,
     MapNode,
     Node,
-    Path,
     Problems,
     Scalar,
-    Shown,
+    Steps,
     Tree,
     did_you_mean,
-    lines,
-    parse_document,
-    report,
     shown,
 )
 from router.config.values import PARSERS, Fault, Schema, anchored, expected, mismatch
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import shipped_schema
-from router.model.errors import ConfigInvalid
 
 #: The files with a schema: a routes.yaml alone, a folder's routes.yaml, a file in its routes.d, a
 #: tests file, a tokens file.
@@ -68,11 +62,6 @@ class Shape:
     def is_map(self) -> bool:
         return bool(self.keys) or self.rest is not None
 
-    def parse(self, text: str, node: Scalar) -> Any:
-        """Return the value of a scalar whose variables are replaced. Raises Fault."""
-        assert self.leaf is not None
-        return PARSERS[self.leaf["x-kind"]](text, node, self.leaf)
-
     def takes(self, node: Node) -> bool:
         """True if a node is of a sort that may be here."""
         if isinstance(node, Scalar):
@@ -89,7 +78,7 @@ class Shape:
         what = expected(self.leaf) if self.leaf else "a list, like [one, other],"
         return str(mismatch(node, what))
 
-    def at(self, path: Path) -> Shape:
+    def at(self, path: Steps) -> Shape:
         """Return the shape at a path below, which exists."""
         shape: Shape | None = self
         for step in path:
@@ -101,26 +90,18 @@ class Shape:
     def default(self, key: str) -> Any:
         """Return the value of a key that is not written; None for none."""
         shape = self.keys[key]
-        return _parsed(shape, shape.schema["default"]) if "default" in shape.schema else None
+        return _default(shape, shape.schema["default"]) if "default" in shape.schema else None
 
     def filled(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return a section with its defaults."""
         return {key: given.get(key, self.default(key)) for key in self.keys}
 
-    def words(self) -> Iterator[str]:
-        """Iterate over every fixed key, here and below."""
-        for key, shape in self.keys.items():
-            yield key
-            yield from shape.words()
-        for below in (self.item, self.rest):
-            yield from below.words() if below else ()
 
-
-def _parsed(shape: Shape, value: Any) -> Any:
+def _default(shape: Shape, value: Any) -> Any:
     if isinstance(value, list) and shape.item:
-        return tuple(_parsed(shape.item, item) for item in value)
-    text = value if isinstance(value, str) else json.dumps(value)
-    return shape.parse(text, Scalar("", text))
+        return tuple(_default(shape.item, item) for item in value)
+    text, leaf = value if isinstance(value, str) else json.dumps(value), shape.leaf or {}
+    return PARSERS[leaf["x-kind"]](text, Scalar("", text), leaf)
 
 
 @cache
@@ -182,9 +163,6 @@ class Reader:
         self.warnings = warnings
         self.variables = variables
         self._guesses = guesses or Guesses()
-        #: If collected: each scalar, and whether a terminal may show it. Everything that reads a
-        #: scalar, through aliases too, has to find it harmless.
-        self.harmless: dict[Scalar, bool] | None = None
 
     def read(self, tree: Tree) -> dict[str, Any]:
         """Return the values by their keys. A wrong value is None, in a list too; a list is a tuple,
@@ -201,7 +179,7 @@ class Reader:
 
     def _value(self, node: Node, shape: Shape, path: str) -> Any:
         if not shape.takes(node):
-            self._report(node, path, shape.mismatch(node))
+            self.problems.report(node, path, shape.mismatch(node))
             return None
         if isinstance(node, Scalar):
             value = self._scalar(node, shape, path)
@@ -210,7 +188,7 @@ class Reader:
             return self._names(node, shape, path) if shape.rest else self._keys(node, shape, path)
         assert shape.item is not None
         if not node.value:
-            self._report(node, path, "is an empty list")
+            self.problems.report(node, path, "is an empty list")
         items = enumerate(node.value)
         return tuple(self._value(item, shape.item, f"{path}[{at}]") for at, item in items)
 
@@ -221,13 +199,13 @@ class Reader:
         values: dict[str, Any] = {}
         texts: set[str] = set()
         for message in _broken_rules(shape.fixed, node.value):
-            self._report(node, path, message)
+            self.problems.report(node, path, message)
         for key, value in node.value:
-            where = _below(path, shown(key.value)[1:-1])
+            where = f"{path}.{shown(key.value)[1:-1]}".removeprefix(".")
             name = self._scalar(key, shape.names, where, resolve=False) or key.value
             # The document has reported a key that is written twice in the same way.
             if name in values and key.value not in texts:
-                self._report(key, where, f"{shown(name)} is here twice")
+                self.problems.report(key, where, f"{shown(name)} is here twice")
             texts.add(key.value)
             values[name] = self._value(value, shape.rest, where)
         return values
@@ -235,36 +213,24 @@ class Reader:
     def _keys(self, node: MapNode, shape: Shape, path: str) -> dict[str, Any]:
         """Read a mapping with fixed keys."""
         values: dict[str, Any] = {}
-        unknown: list[str | None] = []
+        #: The keys that unknown ones were probably meant for: they are not missing.
+        meant: list[str | None] = []
         for key, value in node.value:
-            self._judge(key, True)
             if key.value in shape.keys:
-                values[key.value] = self._value(
-                    value, shape.keys[key.value], _below(path, key.value)
-                )
+                where = f"{path}.{key.value}".removeprefix(".")
+                values[key.value] = self._value(value, shape.keys[key.value], where)
             else:
-                unknown.append(self._report_unknown(key, shape, path))
+                likely = self.likely(key.value, shape.keys)
+                hint = did_you_mean(likely) or f"; there are {', '.join(shape.keys)}"
+                message = f"{shape.fixed.get('x-unknown', 'unknown key')} {shown(key.value)}{hint}"
+                self.problems.report(key, path, message)
+                meant.append(likely)
         for message in _broken_rules(shape.fixed, [key.value for key, _ in node.value]):
-            self._report(node, path, message)
+            self.problems.report(node, path, message)
         for name in shape.fixed.get("required", ()):
-            if name not in values and name not in unknown:
-                self._report(node, path, f"the key {shown(name)} is missing")
+            if name not in values and name not in meant:
+                self.problems.report(node, path, f"the key {shown(name)} is missing")
         return values
-
-    def _report_unknown(self, key: Scalar, shape: Shape, path: str) -> str | None:
-        """Report a key that does not exist, and return the one that was probably meant."""
-        likely = self.likely(key.value, shape.keys)
-        what = shape.fixed.get("x-unknown", "unknown key")
-        hint = did_you_mean(likely) or f"; there are {', '.join(shape.keys)}"
-        self._report(key, path, f"{what} {shown(key.value)}{hint}")
-        return likely
-
-    def _report(self, node: Node, path: str, message: str) -> None:
-        report(self.problems, node, path, message)
-
-    def _judge(self, node: Scalar, harmless: bool) -> None:
-        if self.harmless is not None:
-            self.harmless[node] = harmless and self.harmless.get(node, True)
 
     def _scalar(self, node: Scalar, shape: Shape, path: str, *, resolve: bool = True) -> Any:
         """Return the value of a scalar, or None after reporting a problem."""
@@ -273,14 +239,14 @@ class Reader:
             if not node.value:
                 raise mismatch(node, expected(schema))
             secret = bool(schema.get("x-secret"))
-            self._judge(node, not secret)
             # Problems name an owner, so no variable can stand for one.
             resolve = resolve and schema["x-kind"] != "owner"
-            return shape.parse(self._resolved(node, path, secret) if resolve else node.value, node)
+            text = self._resolved(node, path, secret) if resolve else node.value
+            return PARSERS[schema["x-kind"]](text, node, schema)
         except Fault as error:
             fault = (anchored(node.value) if schema["x-kind"] == "pattern" else None) or error
             likely = did_you_mean(self.likely(fault.word, fault.words) if fault.words else None)
-            report(self.problems, node, path, f"{fault}{likely}", once=fault.once)
+            self.problems.report(node, path, f"{fault}{likely}", once=fault.once)
             return None
 
     def _resolved(self, node: Scalar, path: str, may_be_secret: bool) -> str:
@@ -298,27 +264,11 @@ class Reader:
                     f"everybody on this machine can read the file {shown(name)}: chmod 600; it has "
                     "to belong to the user that the router runs as"
                 )
-                report(self.warnings, node, path, message)
+                self.warnings.report(node, path, message)
         return resolved
-
-
-def _below(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
 
 
 def is_own(header: str) -> bool:
     """True if the router alone sets this header; the name is in lower case."""
     pattern = document("routes")["definitions"]["header_name"]["pattern"]
     return not re.search(pattern, header)
-
-
-def legible_source(content: bytes, name: Name) -> Shown:
-    """Read a file once more, right or wrong, for the parts of it that may be shown."""
-    ignored = Problems("")
-    reader = Reader(name, ignored, Variables({}, None), ignored)
-    reader.harmless = {}
-    # Without a tree only the format's own words are known to be harmless.
-    with contextlib.suppress(ConfigInvalid):
-        reader.read(parse_document(content, "", ignored))
-    harmless = (node for node, may in reader.harmless.items() if may)
-    return Shown(lines(content), {*reader.shape.words()}, harmless)

@@ -169,146 +169,85 @@ def setting(parse: Callable[[str], Any], default: str | None, metavar: str, abou
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting of `serve`. The files and addresses may not exist."""
+    """Every setting of `serve`. The files and addresses may not exist. Sizes are in bytes, times in
+    seconds."""
 
     config: Path = setting(
-        parse_file,
-        "config/routes.yaml",
-        "FILE",
-        "where events go: a file, or a folder with a routes.yaml and a routes.d",
+        parse_file, "config/routes.yaml", "FILE", "routes.yaml, or a folder with one and a routes.d"
     )
     schema: Path | None = setting(
-        parse_file,
-        None,
-        "FILE",
-        "a JSON Schema that callbacks must meet besides the contract's own",
+        parse_file, None, "FILE", "a JSON Schema that callbacks must meet besides the contract's"
     )
     host: str = setting(
         parse_host, "127.0.0.1", "HOST", "the address to listen on; 0.0.0.0 means all"
     )
     port: int = setting(parse_port, "8080", "PORT", "the port to listen on; 0 takes any free one")
     reuse_port: bool = setting(
-        parse_switch,
-        "off",
-        "on|off",
-        "let other nodes on this host listen at the same port (SO_REUSEPORT), each with an ops "
-        "port of its own; the option alone means on",
+        parse_switch, "off", "on|off", "share the port with other nodes on this host (SO_REUSEPORT)"
     )
     path: Secret = setting(
-        parse_path,
-        "/callback",
-        "PATH",
-        "where EBaaS POSTs its callbacks; what is behind the first segment may be a secret, and is "
-        "masked everywhere",
+        parse_path, "/callback", "PATH", "the path of callbacks; only its first segment is shown"
     )
     trusted_proxies: tuple[Network, ...] = setting(
-        parse_networks,
-        None,
-        "CIDR,…",
-        "the proxies in front of the router: the only ones whose x-forwarded-for says where a "
-        "request comes from",
+        parse_networks, None, "CIDR,…", "the only proxies whose x-forwarded-for is believed"
     )
     tls_cert: Path | None = setting(
-        parse_file,
-        None,
-        "FILE",
-        "serve https: a certificate in PEM, and behind it those that vouch for it; a new one is "
-        "taken within seconds",
+        parse_file, None, "FILE", "serve https with this certificate chain, in PEM; it reloads"
     )
     tls_key: Path | None = setting(parse_file, None, "FILE", "the certificate's key, in PEM")
     store: Path | Database | None = setting(
         parse_store,
         "data/ebaas-router.db",
         "STORE",
-        "where events are remembered that are not settled: a file, made where it is missing; "
-        "postgresql://USER@HOST/NAME, for several nodes; or 'none', which remembers nothing: every "
-        "retry goes to every target, optional targets get one attempt",
+        "where unsettled events are kept: a file; postgresql://USER@HOST/NAME, for several nodes; "
+        "or 'none': every retry goes to every target, and optional targets get one attempt",
     )
-    #: In bytes.
     store_max_bytes: int = setting(
-        at_least("1MiB", parse_size),
-        "1GiB",
-        "SIZE",
-        "how much the store may hold, at least 1 KiB for each event; past it events go on, but "
-        "failures leave no record",
+        at_least("1MiB", parse_size), "1GiB", "SIZE", "the most it holds; more is not recorded"
     )
     archive: Path | Literal["auto"] | None = setting(
         parse_archive,
         AUTO,
         "DIR",
-        "where a line is kept for a while of each event that was handled, for trace and archive: a "
-        "folder, made where it is missing; 'auto', which is STORE-archive beside a store in a "
-        "file, and else none; or 'none'",
+        "the folder with a line for each handled event, for trace and archive; 'none'; or 'auto': "
+        "STORE-archive beside a store in a file, and none with PostgreSQL",
     )
-    #: In bytes.
     archive_max_bytes: int = setting(
-        at_least("1MiB", parse_size),
-        "256MiB",
-        "SIZE",
-        "how much the archive may take up; the oldest goes first",
+        at_least("1MiB", parse_size), "256MiB", "SIZE", "the most it holds; the oldest goes first"
     )
-    #: In seconds.
     archive_keep: float = setting(
-        at_least("1m", parse_age), "7d", "TIME", "how long the archive keeps what it has room for"
+        at_least("1m", parse_age), "7d", "TIME", "how long the archive keeps a line, if it has room"
     )
     archive_bodies: bool = setting(
-        parse_switch,
-        "on",
-        "on|off",
-        "'off': the archive keeps no bodies, and nothing can be replayed from it",
+        parse_switch, "on", "on|off", "'off': the archive has no bodies, so it cannot replay"
     )
     max_requests: int = setting(
-        parse_count,
-        "1024",
-        "N",
-        "callbacks in flight at a time; one more gets 503. Callers may have four times as many "
-        "connections",
+        parse_count, "1024", "N", "the most callbacks in flight; further ones get 503"
     )
     engine: Literal["native", "httpx"] = setting(
-        one_of("native", "httpx"),
-        "native",
-        "ENGINE",
-        "what speaks HTTP to targets: 'native', or 'httpx', the reference; many times slower",
+        one_of("native", "httpx"), "native", "ENGINE", "the HTTP client for targets; httpx is slow"
     )
     secrets_dir: Path | None = setting(
         parse_file, None, "DIR", "the folder that ${file:NAME} in routes.yaml reads from"
     )
     log_format: Format = setting(
-        one_of("console", "detailed", "json"),
+        one_of("console", "json"),
         "console",
         "FORMAT",
-        "'console' for people; 'detailed', in which an event's line has all that json has; or "
-        "'json'",
+        "'console' for people, or 'json'",
     )
     ops_host: str = setting(
-        parse_host,
-        "127.0.0.1",
-        "HOST",
-        "the address of the console: its page, its API, /metrics and /status",
+        parse_host, "127.0.0.1", "HOST", "the address of the page, the API, /metrics and /status"
     )
     ops_port: int = setting(parse_port, "8081", "PORT", "their port; 0 turns them off")
     ops_tokens: Path | None = setting(
-        parse_file,
-        None,
-        "FILE",
-        "a YAML file that says who may do what there, each by a token; a change of it is taken "
-        "within seconds",
+        parse_file, None, "FILE", "the tokens of the ops port, in YAML; the file reloads"
     )
-    #: In seconds.
     drain_delay: float = setting(
-        parse_duration,
-        "0s",
-        "TIME",
-        "how long a stop still takes callbacks while /readyz says 503; what a balancer needs to "
-        "notice",
+        parse_duration, "0s", "TIME", "how long a stop takes callbacks, with /readyz at 503"
     )
-    #: In seconds.
     drain_timeout: float = setting(
-        parse_duration,
-        "15s",
-        "TIME",
-        "how long a stop then waits for the callbacks in flight; those that remain get their "
-        "failure then",
+        parse_duration, "15s", "TIME", "how long it then waits for callbacks in flight"
     )
 
 
@@ -359,7 +298,7 @@ SETTINGS = {
     declared.name: Setting(declared.name, **declared.metadata) for declared in fields(Settings)
 }
 
-#: Options that `serve` had in earlier versions, and what replaces each.
+#: Options that `serve` had in earlier versions, and their replacements.
 REMOVED_OPTIONS = {
     "--keep-alive": "an idle connection stays open for 620 s",
     "--log-changes": "the log always has an event's first 20 changes",
@@ -372,9 +311,9 @@ REMOVED_OPTIONS = {
     "--store-connections": "a router opens at most four connections to PostgreSQL",
     "--store-max-rows": "use --store-max-bytes",
     "--store-password-file": "use ?passfile=FILE in the URL of --store, or PGPASSWORD",
-    "--verbose": "use --log-format detailed",
+    "--verbose": "use --log-format json",
     "--workers": "use several nodes on PostgreSQL",
-    "-v": "use --log-format detailed",
+    "-v": "use --log-format json",
 }
 
 
@@ -388,4 +327,4 @@ def settings_from(environ: Mapping[str, str], given: Mapping[str, str | None]) -
         variable = VARIABLE_PREFIX + option.strip("-").replace("-", "_").upper()
         if environ.get(variable):
             raise SettingInvalid(f"{variable} is not a setting any more: {instead}")
-    return Settings(**{name: each.value(environ, given) for name, each in SETTINGS.items()})
+    return Settings(**{name: one.value(environ, given) for name, one in SETTINGS.items()})

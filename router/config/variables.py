@@ -20,7 +20,7 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _FORMS = "${NAME}, ${NAME:-default} and ${file:NAME}"
 
 #: The beginning of a placeholder for a missing secret. A placeholder has 36 letters and digits, the
-#: same for the same name: it passes for a token, for base64, and for a part of a host's name.
+#: same for the same name: it is a valid token, valid base64, and a valid part of a host's name.
 _PLACEHOLDER = "placeholder0"
 
 
@@ -71,10 +71,8 @@ class Variables:
             for pair in sorted(self._used.items())
             for part in pair
         )
-        digest = hashlib.sha256(content)
-        for part in (*others, *used):
-            digest.update(b"\n%d:%b" % (len(part), part))
-        return digest.hexdigest()
+        parts = (b"\n%d:%b" % (len(part), part) for part in (*others, *used))
+        return hashlib.sha256(content + b"".join(parts)).hexdigest()
 
     def _replace(self, match: re.Match[str], may_be_secret: bool) -> str:
         doubled, inner = match.groups()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Protocol
 
-from router.contract.schedule import Terms
+from router.contract.schedule import Schedule
 from router.delivery.memory import DeliveryKey, Memory
 from router.delivery.notifications import Notifications
 from router.delivery.rules import TARGET_REMOVED, Cause, InForce, expires_at, retried
@@ -203,7 +203,7 @@ class Queue:
         for record in ended:
             self._watcher.ended(record)
         usage = await self._store.usage(CALL_TIMEOUT)
-        self._watcher.usage(usage, expires_at(usage, self._in_force().terms.queue, now), now)
+        self._watcher.usage(usage, expires_at(usage, self._in_force(), now), now)
         return END_STEP in (len(ended), await self._store.prune(now, END_STEP, CALL_TIMEOUT))
 
     async def send_due(self) -> None:
@@ -252,9 +252,9 @@ class Queue:
                 row = replace(due.row, state=State.DEAD, reason=TARGET_REMOVED)
                 await self._finish(Retry(due, None, row))
             else:
-                await self._attempt(due, target, in_force.terms)
+                await self._attempt(due, target, in_force.queue_of(target.name))
 
-    async def _attempt(self, due: Due, target: Target, terms: Terms) -> None:
+    async def _attempt(self, due: Due, target: Target, schedule: Schedule) -> None:
         key = DeliveryKey(due.event_id, target.name, due.letter.digest)
         flight = self._memory.to_join(key)
         joined = flight is not None
@@ -263,18 +263,18 @@ class Queue:
             self._memory.attempts[key] = flight
         try:
             attempt = await flight
-            await self._finish(self._retried(due, attempt, joined, terms))
+            await self._finish(self._retried(due, attempt, joined, schedule))
         finally:
             # An acknowledgement that is not in the store yet stays, and a request releases its own.
             if not joined:
                 self._memory.release(key, flight)
 
-    def _retried(self, due: Due, attempt: Attempt, joined: bool, terms: Terms) -> Retry:
+    def _retried(self, due: Due, attempt: Attempt, joined: bool, schedule: Schedule) -> Retry:
         now, made = self._store.now(), due.row
         if attempt.reason not in SELF_INFLICTED:
             made = replace(made, retries=made.retries + 1)
         jitter = self._random.uniform(0.0, JITTER)
-        row = retried(made, attempt, now, terms.queue, jitter)
+        row = retried(made, attempt, now, schedule, jitter)
         # An attempt that was not begun costs no retry; a joined one is recorded by its request.
         if not (attempt.acknowledged or attempt.reason in SELF_INFLICTED or joined):
             row = replace(row, tried=Tried(attempt, retry=made.retries))

@@ -34,6 +34,11 @@ class InForce:
     def targets(self) -> Mapping[str, Target]:
         return self.table.targets
 
+    def queue_of(self, target: str) -> Schedule:
+        """Return the schedule by which the queue retries a target."""
+        known = self.targets.get(target)
+        return (known.queue if known else None) or self.terms.queue
+
 
 class Cause(StrEnum):
     """A cause for which a target may see an event again."""
@@ -228,7 +233,8 @@ def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> De
     if before is not None and (before.state in (State.QUEUED, State.DEAD) or _is_discarded(before)):
         return None
     fresh = DeliveryRow(delivery.target.name, State.QUEUED, reason, due_at=delivery.over_at)
-    return fresh if attempt is None else retried(fresh, attempt, now, terms.queue)
+    queue = delivery.target.queue or terms.queue
+    return fresh if attempt is None else retried(fresh, attempt, now, queue)
 
 
 def left_behind(
@@ -270,12 +276,12 @@ def retried(
     return replace(row, state=State.QUEUED, reason=attempt.reason, due_at=due_at)
 
 
-def expires_at(usage: Usage, queue: Schedule, now: float) -> dict[str, float]:
+def expires_at(usage: Usage, in_force: InForce, now: float) -> dict[str, float]:
     """Return by target when the first event that still needs it expires: after its caller's last
     request, or once the queue's last retry fails. A due delivery that is held back is no closer to
     its end for that."""
     earliest = dict(usage.first_ends)
     for (target, made), due_at in usage.first_due.items():
-        at = max(due_at, now) + sum(queue.all_waits()[made + 1 :])
+        at = max(due_at, now) + sum(in_force.queue_of(target).all_waits()[made + 1 :])
         earliest[target] = min(at, earliest.get(target, at))
     return earliest

@@ -209,6 +209,13 @@ class Glob:
         """Return whether the whole value matches. It never backtracks."""
         return self._has_literals(value) and (self._stars_only or self._fits(value))
 
+    def covers(self, other: Glob) -> bool:
+        """True if this matches whatever `other` matches. It is not always seen: of a pattern with
+        `?` or a set only if both are the same."""
+        # No literal of a star's pattern fits a NUL, which stands for what `other` leaves open.
+        fixed = "\0".join(other.literals)
+        return self.pattern == other.pattern or (self._stars_only and self._has_literals(fixed))
+
     def _has_literals(self, value: str) -> bool:
         # The earliest occurrence of each literal leaves the most to the others. If every wildcard
         # is a star, this is the whole match.

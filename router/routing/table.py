@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from heapq import nlargest
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypedDict
 
 from router.model.event import FIELDS, OWN_KEYS, Event
 from router.routing.index import Anchor, Glob, Index, Rule, Way
@@ -19,6 +19,12 @@ Role = Literal["required", "optional"]
 
 #: The most plans that a table caches.
 _REMEMBERED = 4096
+
+#: Up to this many patterns of an exception are tried one by one.
+_FEW = 8
+
+#: Longer lists are not compared to see whether a route can match: pairs of patterns.
+_PAIRS = 1000
 
 #: Plans of longer events, or with more routes, are neither cached nor found at once: characters of
 #: the five fields together, and routes. So nobody can make the cache larger than about 30 MB.
@@ -35,6 +41,8 @@ class Route:
     match: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    #: Patterns like those of `match`: an event that fits them too does not match. Empty: none does.
+    exception: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Its line in its file, 0 if it has none, and the file's path as it was given.
     line: int = field(default=0, compare=False)
     file: str = field(default="", compare=False)
@@ -70,19 +78,13 @@ class Plan:
         return tuple(requiring or [route for route in self.routes if target in route.optional])
 
 
-@dataclass(frozen=True, slots=True)
-class FieldMatch:
-    """A field of an event, and the pattern of a route that it matches."""
+class FieldMatch(TypedDict):
+    """A field that a route names: the event's value, the patterns, and the first that matches."""
 
     field: str
     value: str
-    patterns: tuple[str, ...]
-    #: The first pattern that matches, if any.
+    patterns: list[str]
     pattern: str | None
-
-    @property
-    def matched(self) -> bool:
-        return self.pattern is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +92,17 @@ class RouteMatch:
     """A route, and the matches of its fields in the order of FIELDS."""
 
     route: Route
-    fields: tuple[FieldMatch, ...]
+    fields: list[FieldMatch]
+    #: The fields of its exception if the event fits that.
+    exception: list[FieldMatch]
 
     @property
     def matched(self) -> bool:
-        return all(field.matched for field in self.fields)
+        return _all_fit(self.fields) and not self.exception
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """The plan of an event, and the reasons for it."""
-
-    plan: Plan
-    #: Every route of the table, by name.
-    routes: tuple[RouteMatch, ...]
+def _all_fit(fields: Iterable[FieldMatch]) -> bool:
+    return all(field["pattern"] is not None for field in fields)
 
 
 class RouteTable:
@@ -123,7 +122,13 @@ class RouteTable:
         self._check_names()
         self._required = frozenset(name for route in self.routes for name in route.required)
         self._globs = {pattern: Glob(pattern) for pattern in _patterns(self.routes)}
-        self._index = Index([self._rule(route) for route in self.routes])
+        self._index = Index([self._rule(route.match) for route in self.routes])
+        #: Of the routes with long exceptions, by name.
+        self._exceptions = {
+            route.name: Index([self._rule(route.exception)])
+            for route in self.routes
+            if sum(map(len, route.exception.values())) > _FEW
+        }
         self._plans: dict[tuple[str, ...], Plan] = {}
 
     @property
@@ -134,10 +139,10 @@ class RouteTable:
     def match(self, event: Event) -> Plan:
         """Return the plan for an event.
 
-        It costs the same with ten routes as with a hundred thousand, except for routes that match
-        or share all their literals with the event. The time grows with the length of the fields: a
-        key of 10,000 digits has the literals of 10,000 routes like `*0123*4567*`, and takes 70 ms.
-        Any thread may call it.
+        It costs the same with ten routes as with a hundred thousand, except for routes that match,
+        or would but for their exception, or share all their literals with the event. The time grows
+        with the length of the fields: a key of 10,000 digits has the literals of 10,000 routes like
+        `*0123*4567*`, and takes 70 ms. Any thread may call it.
         """
         values = _values(event)
         plan = self._plans.get(values)
@@ -158,11 +163,31 @@ class RouteTable:
         """The role of a target, by its name: required if any route requires it."""
         return "required" if target in self._required else "optional"
 
-    def explain(self, event: Event) -> Explanation:
-        """Explain the result of `match`. It looks at every route."""
+    def can_match(self, route: Route) -> bool:
+        """False if the exception surely has every event that the route would match."""
+        if not route.exception:
+            return True
+        own = any(map(_is_own, route.match.get("event_key", ())))
+        return (own and "event_key" not in route.exception) or not all(
+            self._are_covered(name, route.match.get(name, ("*",)), patterns)
+            for name, patterns in route.exception.items()
+        )
+
+    def _are_covered(self, name: str, inner: Sequence[str], outer: Sequence[str]) -> bool:
+        """True if each of some patterns for a field is surely covered by one of the others."""
+        return len(inner) * len(outer) <= _PAIRS and all(
+            any(
+                self._globs[wide].covers(Glob(narrow))
+                for wide in outer
+                if name != "event_key" or _is_own(wide) or not _is_own(narrow)
+            )
+            for narrow in inner
+        )
+
+    def explain(self, event: Event) -> list[RouteMatch]:
+        """Explain the result of `match` by every route of the table, by name."""
         values = dict(zip(FIELDS, _values(event), strict=True))
-        routes = tuple(self._explained(route, values) for route in self.routes)
-        return Explanation(self._plan([match.route for match in routes if match.matched]), routes)
+        return [self._explained(route, values) for route in self.routes]
 
     def _candidates(self, values: tuple[str, ...]) -> set[int]:
         """The numbers of all routes that can match."""
@@ -176,9 +201,19 @@ class RouteTable:
         return plan
 
     def _matches(self, route: Route, values: Mapping[str, str]) -> bool:
-        if _is_own(values["event_key"]) and "event_key" not in route.match:
+        return self._fits(route.match, values) and not self._is_excepted(route, values)
+
+    def _is_excepted(self, route: Route, values: Mapping[str, str]) -> bool:
+        if not route.exception:
             return False
-        for name, patterns in route.match.items():
+        index = self._exceptions.get(route.name)
+        may_fit = index is None or bool(index.candidates(values))
+        return may_fit and self._fits(route.exception, values)
+
+    def _fits(self, rule: Mapping[str, Iterable[str]], values: Mapping[str, str]) -> bool:
+        if _is_own(values["event_key"]) and "event_key" not in rule:
+            return False
+        for name, patterns in rule.items():
             if self._first_match(name, patterns, values[name]) is None:
                 return False
         return True
@@ -205,19 +240,32 @@ class RouteTable:
             self._plans[values] = plan
 
     def _explained(self, route: Route, values: Mapping[str, str]) -> RouteMatch:
-        named = [(name, values[name], route.match[name]) for name in FIELDS if name in route.match]
-        if _is_own(values["event_key"]) and "event_key" not in route.match:
-            named.append(("event_key", values["event_key"], ()))
-        fields = (
-            FieldMatch(name, value, patterns, self._first_match(name, patterns, value))
-            for name, value, patterns in named
+        exception = self._field_matches(route.exception, values) if route.exception else []
+        fits = _all_fit(exception)
+        return RouteMatch(
+            route, self._field_matches(route.match, values), exception if fits else []
         )
-        return RouteMatch(route, tuple(fields))
 
-    def _rule(self, route: Route) -> Rule:
+    def _field_matches(
+        self, rule: Mapping[str, tuple[str, ...]], values: Mapping[str, str]
+    ) -> list[FieldMatch]:
+        named = {name: rule[name] for name in FIELDS if name in rule}
+        if _is_own(values["event_key"]):
+            named.setdefault("event_key", ())
+        return [
+            FieldMatch(
+                field=name,
+                value=values[name],
+                patterns=[*patterns],
+                pattern=self._first_match(name, patterns, values[name]),
+            )
+            for name, patterns in named.items()
+        ]
+
+    def _rule(self, match: Mapping[str, Iterable[str]]) -> Rule:
         return [
             [_anchors(name, self._globs[pattern]) for pattern in patterns]
-            for name, patterns in route.match.items()
+            for name, patterns in match.items()
         ]
 
     def _check_names(self) -> None:
@@ -226,7 +274,7 @@ class RouteTable:
                 raise ValueError(f"two routes are named {one.name!r}")
         fields = frozenset(FIELDS)
         for route in self.routes:
-            if unknown := route.match.keys() - fields:
+            if unknown := (route.match.keys() | route.exception.keys()) - fields:
                 raise ValueError(f"route {route.name!r}: no field is named {min(unknown)!r}")
             if unknown := {*route.required, *route.optional} - self.targets.keys():
                 raise ValueError(f"route {route.name!r}: no target is named {min(unknown)!r}")
@@ -249,7 +297,8 @@ def _values(event: Event) -> tuple[str, ...]:
 
 
 def _patterns(routes: Iterable[Route]) -> set[str]:
-    return {p for route in routes for patterns in route.match.values() for p in patterns}
+    rules = (rule for route in routes for rule in (route.match, route.exception))
+    return {pattern for rule in rules for patterns in rule.values() for pattern in patterns}
 
 
 def _anchors(name: str, glob: Glob) -> Way:
@@ -277,7 +326,8 @@ def _nearness(route: RouteMatch) -> float:
 
 
 def _likeness(field: FieldMatch) -> float:
-    if field.matched:
+    if field["pattern"] is not None:
         return 1.0
-    pairs = (SequenceMatcher(None, p[:_COMPARED], field.value[:_COMPARED]) for p in field.patterns)
+    value = field["value"][:_COMPARED]
+    pairs = (SequenceMatcher(None, pattern[:_COMPARED], value) for pattern in field["patterns"])
     return max((pair.ratio() for pair in pairs), default=0.0)

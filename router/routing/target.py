@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from router.contract.schedule import Schedule
 from router.model.secret import Secret
 from router.net.egress import ANYWHERE, Egress
 from router.net.tls import USUAL, Tls
@@ -54,6 +55,8 @@ class Target:
     secret: tuple[Secret, ...] = ()
     breaker: BreakerPolicy | None = None
     rate: Rate | None = None
+    #: How it is retried while it is optional; None: by the schedule of all targets.
+    queue: Schedule | None = None
     paused: bool = False
     #: The team that is responsible for it, shown in logs and on pages.
     owner: str = ""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import subprocess
 from collections.abc import Iterator
@@ -21,9 +19,9 @@ from router.config.comparison import edits_of
 from router.config.document import write
 from router.config.loading import Config
 from router.config.schema import Shape, shape_of
-from router.contract.schedule import parse_duration
+from router.contract.schedule import format_duration, parse_duration
 from tests.support.certificates import issued
-from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment, run
+from tests.support.command import ROOT, command, environment, run
 from tests.support.inprocess import Ran, ran
 
 #: In every value that must not be printed.
@@ -67,11 +65,16 @@ def check(tmp_path: Path, text: str, *options: str, cases: str | None = None) ->
 
 
 def test_a_good_file(tmp_path: Path) -> None:
-    """It is summed up: the number of routes and targets, and the start of the hash."""
+    """It is summed up: the number of routes and targets, the start of the hash, and the total of
+    each schedule of optional targets."""
     result = check(tmp_path, GOOD)
     assert (result.code, result.err) == (0, "")
-    assert len(result.lines) == 1
     assert result.lines[0].startswith("routes.yaml is good: 1 route, 2 targets; ")
+    total = "  audit (optional): 20 retries over 14h 6m, then a dead letter"
+    assert result.lines[1:] == [total]
+    queue = "version: 1\ndefaults: {queue: {retries: 4}}\nqueue: {waits: [1s, 10s]}"
+    result = check(tmp_path, GOOD.replace("version: 1", queue))
+    assert result.lines[1:] == ["  audit (optional): 4 retries over 31s, then a dead letter"]
 
 
 def test_every_fault_in_the_files_order(tmp_path: Path) -> None:
@@ -81,24 +84,6 @@ def test_every_fault_in_the_files_order(tmp_path: Path) -> None:
     first, second = result.lines
     assert first.startswith("routes.yaml:1:10: version: ")
     assert second == "routes.yaml:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?"
-
-
-def test_on_a_terminal_the_line_and_a_caret(tmp_path: Path) -> None:
-    """A terminal gets the line that a fault is about, and a caret below its place."""
-    path = tmp_path / "routes.yaml"
-    path.write_text(TWO_FAULTS, encoding="utf-8")
-    shown, terminal = pty.openpty()
-    process = subprocess.Popen(
-        command("check", str(path)), stdout=terminal, cwd=ROOT, env=environment()
-    )
-    assert process.wait(PATIENCE) == 1
-    os.close(terminal)
-    lines = drawn_on(shown).splitlines()
-    assert lines[3:] == [
-        f"{path}:9:16: routes[0].optional: no target 'adit', did you mean 'audit'?",
-        "        optional: [adit]",
-        "                   ^",
-    ]
 
 
 def test_warnings(tmp_path: Path) -> None:
@@ -116,10 +101,10 @@ def test_warnings(tmp_path: Path) -> None:
 def test_the_cases_beside_it(tmp_path: Path) -> None:
     """A tests file beside the configuration is checked too."""
     result = check(tmp_path, GOOD, cases=CASES)
-    assert (result.code, result.lines[1]) == (0, "routes.test.yaml is good: 1 case")
+    assert (result.code, result.lines[-1]) == (0, "routes.test.yaml is good: 1 case")
     result = check(tmp_path, GOOD, cases=CASES.replace("required", "requried"))
     assert result.code == 1
-    assert result.lines[1:] == [
+    assert result.lines[2:] == [
         "routes.test.yaml:4:5: cases[0]: unknown key 'requried', did you mean 'required'?"
     ]
 
@@ -190,6 +175,7 @@ def test_json(tmp_path: Path) -> None:
         "problems": [],
         "routes": 1,
         "targets": 2,
+        "queue": [],
         "tests": "routes.test.yaml",
         "cases": 1,
     }
@@ -238,20 +224,6 @@ def test_a_variable_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     assert finished.code == 1
     assert "the folder that --secrets-dir names is not there" in finished.out + finished.err
     assert str(tmp_path) not in finished.out + finished.err
-
-
-def test_a_tests_file_that_names_an_unknown_target(tmp_path: Path) -> None:
-    """It is a warning at its place, with a guess: the case can't hold."""
-    wrong = CASES.replace("[ledger]", "[ledgr]")
-    result = check(tmp_path, GOOD, cases=wrong)
-    assert result.code == 0
-    assert result.lines[1] == (
-        "warning: routes.test.yaml:4:16: cases[0].required: routes.yaml has no target 'ledgr', did "
-        "you mean 'ledger'?"
-    )
-    assert check(tmp_path, GOOD, "--strict", cases=wrong).code == 1
-    machine = check(tmp_path, GOOD, "--format", "json", cases=wrong).json
-    assert [one["path"] for one in machine["warnings"]] == ["cases[0].required"]
 
 
 def test_a_file_of_a_folder_leads_to_the_folder(tmp_path: Path) -> None:
@@ -488,6 +460,7 @@ targets:
     headers: {x-tenant: "7"}
     secret: [whsec_b2xkIHNlY3JldA==]
     rate: {per_second: 3, burst: 4}
+    queue: {retries: 5, waits: [4s]}
     paused: true
     owner: somebody
     tls:
@@ -500,6 +473,7 @@ targets:
 routes:
   - name: all
     match: {event_source: a, event_topic: b, event_type: c, event_status: d, event_key: [a.b, c.*]}
+    except: {event_source: A, event_topic: B, event_type: C, event_status: D, event_key: [a.c, d.*]}
     required: [audit]
     optional: [ledger]
 """
@@ -551,7 +525,7 @@ def test_an_invalid_configuration_is_told(tmp_path: Path) -> None:
 def test_a_duration_is_written_as_it_is_read(number: int, unit: str, half: str) -> None:
     """A formatted duration has the same length."""
     seconds = parse_duration(f"{number}.{half}{unit}")
-    assert parse_duration(effective.duration(seconds)) == pytest.approx(seconds, abs=1e-9)
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=1e-9)
 
 
 _plain = st.recursive(

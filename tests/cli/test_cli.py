@@ -314,7 +314,6 @@ def test_no_text_names_a_removed_option() -> None:
         ("--max-requests", "1", 1),
         ("--secrets-dir", "/run/secrets", Path("/run/secrets")),
         ("--log-format", "json", "json"),
-        ("--log-format", "detailed", "detailed"),
         ("--reuse-port", "on", True),
         ("--reuse-port", "off", False),
         ("--drain-timeout", "1500ms", 1.5),

@@ -74,6 +74,19 @@ def test_nothing_changes(diff: Diff) -> None:
     assert (result.code, result.out) == (0, "no plan changes: 2 events compared\n")
 
 
+def test_an_exception_and_a_schedule(diff: Diff) -> None:
+    """A new exception takes its events away, and a schedule of its own is an edit of a target."""
+    new = changed(under_gs={**ROUTES["under gs"], "except": ["*.test.*", "*.demo.*"]})
+    queue = {"retries": 5, "waits": ["1s"]}
+    new["targets"] = {**TARGETS, "audit": {**TARGETS["audit"], "queue": queue}}
+    result = diff(new, events="a.gs.test.1\na.gs.x.1\n")
+    assert result.code == 1
+    assert "1 of 2 events loses certs" in result.lines
+    edits = [line.split() for line in result.lines if "→" in line]
+    assert ["audit", "queue.retries", "none", "→", "5"] in edits
+    assert ["'under", "gs'", "except", "none", "→", "*.test.*,", "*.demo.*"] in edits
+
+
 def test_a_required_target_that_becomes_optional(diff: Diff) -> None:
     """Its events are one group: the number, the target, the keys, and the route behind it."""
     new = changed(under_gs={"match": "a.gs.*", "required": ["certs"], "optional": ["ledger"]})
@@ -483,7 +496,6 @@ class Endless:
 
 def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many different events take no more memory than a few, and all are counted."""
-    monkeypatch.setattr(comparison, "_MAX_SEEN", 200)
     monkeypatch.setattr(comparison, "MAX_KEYS", 200)
     monkeypatch.setattr("router.routing.table._REMEMBERED", 200)
     configs = (OLD, changed(under_gs=None))

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from router.model.event import Event
-from router.routing.table import Route, RouteTable, nearest_routes
-from router.routing.target import Target
 from tests.support.house import SAMPLE, event
 from tests.support.inprocess import Ran, ran
 
@@ -89,7 +85,7 @@ def test_the_plan(path: Path) -> None:
     assert section(explain(path, "a.gs.cert.3"), "plan") == [
         "  certificates  required  by 'under gs'; paused: it gets nothing",
         "  ledger        required  by 'revoked'; optional by 'under gs'",
-        "  audit         optional  by 'to the auditors'",
+        "  audit         optional  by 'to the auditors'; 20 retries over 14h 6m",
     ]
 
 
@@ -175,11 +171,12 @@ def test_json(path: Path) -> None:
     assert output["unmatched"] is None
     assert output["event"]["event_status"] == "3"
     assert [tuple(target.values()) for target in output["targets"]] == [
-        ("audit", [], ["to the auditors"], False),
-        ("certificates", ["under gs"], [], False),
-        ("ledger", ["revoked"], ["under gs"], False),
+        ("audit", [], ["to the auditors"], False, 20, 50801.0),
+        ("certificates", ["under gs"], [], False, 20, 50801.0),
+        ("ledger", ["revoked"], ["under gs"], False, 20, 50801.0),
     ]
-    assert [*output["targets"][0]] == ["name", "required_by", "optional_by", "paused"]
+    keys = ["name", "required_by", "optional_by", "paused", "retries", "seconds"]
+    assert [*output["targets"][0]] == keys
     revoked = next(each for each in output["routes"] if each["name"] == "revoked")
     assert revoked["fields"][0] == {
         "field": "event_status",
@@ -188,6 +185,24 @@ def test_json(path: Path) -> None:
         "pattern": "3",
     }
     assert explain(path, "x.y.z.1", "--format", "json").json["unmatched"] == "reject"
+
+
+def test_the_exception_that_stops_a_route(path: Path) -> None:
+    """It is shown with its fields and the patterns that fit; a route whose exception does not fit
+    shows none."""
+    excepted = "except: {event_topic: [hr, gs], event_status: '1'}, required: [certificates]"
+    path.write_text(CONFIG.replace("required: [certificates]", excepted))
+    result = explain(path, "a.gs.key.1")
+    assert section(result, "5 routes do not match; the nearest 3, --all shows every one")[:4] == [
+        "  'under gs'  routes.yaml:7",
+        "      event_key            'a.gs.key.1'  matches 'a.gs.*'",
+        "      except event_topic   'gs'          matches 'gs'   <-- this stops it",
+        "      except event_status  '1'           matches '1'   <-- this stops it",
+    ]
+    routes = explain(path, "a.gs.key.1", "--all", "--format", "json").json["routes"]
+    [stopped] = [route for route in routes if route["name"] == "under gs"]
+    assert [field["pattern"] for field in stopped["except"]] == ["gs", "1"]
+    assert section(explain(path, "a.gs.hr.2"), "1 route matches")[0].startswith("  'under gs'")
 
 
 def test_an_invalid_configuration_is_told(path: Path) -> None:
@@ -217,26 +232,3 @@ def test_many_patterns_are_cut_short(path: Path) -> None:
     path.write_text(CONFIG.replace('"zzz.*"', json.dumps(many)), encoding="utf-8")
     patterns = "is not 'b0.*' or 'b1.*' or 'b2.*' or 'b3.*' or 'b4.*' or 295 more"
     assert patterns in explain(path, "a.gs.cert.1", "--all").out
-
-
-@pytest.mark.parametrize(
-    ("near", "far"),
-    [
-        # A mistyped pattern, and one about something else.
-        ({"event_key": ("a.gs.crt.*",)}, {"event_key": ("b.*",)}),
-        # One of two fields matches, and none.
-        (
-            {"event_key": ("a.*",), "event_status": ("9",)},
-            {"event_key": ("zz",), "event_type": ("qq",)},
-        ),
-    ],
-)
-def test_the_nearest_route(near: Any, far: Any) -> None:
-    """It is the one with the most likeness to the event; matching ones are left out."""
-    matching = {"event_key": ("a.*",)}
-    matches = {"far": far, "near": near, "matching": matching}
-    routes = [Route(name, match, ("T",)) for name, match in matches.items()]
-    table = RouteTable(routes, {"T": Target("T", "http://127.0.0.1/")})
-    explanation = table.explain(Event.of({"event_key": "a.gs.cert.1"}))
-    nearest = nearest_routes(explanation.routes, len(routes))
-    assert [match.route.name for match in nearest] == ["near", "far"]

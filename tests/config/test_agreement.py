@@ -41,7 +41,8 @@ _events = st.lists(st.fixed_dictionaries(dict.fromkeys(FIELDS, _values)), min_si
 @st.composite
 def _configs(draw: st.DrawFn) -> dict[str, Any]:
     """A valid routes.yaml as plain data."""
-    drawn = draw(st.lists(st.tuples(_matches, _targets), min_size=1, max_size=6))
+    exceptions = st.none() | _matches
+    drawn = draw(st.lists(st.tuples(_matches, _targets, exceptions), min_size=1, max_size=6))
     return {
         "version": 1,
         "unmatched": draw(st.sampled_from(("reject", "accept"))),
@@ -50,9 +51,10 @@ def _configs(draw: st.DrawFn) -> dict[str, Any]:
             {
                 "name": f"r{at}",
                 "match": match,
+                **({"except": exception} if exception else {}),
                 **{role: names for role, names in by.items() if names},
             }
-            for at, (match, by) in enumerate(drawn)
+            for at, (match, by, exception) in enumerate(drawn)
         ],
     }
 
@@ -61,12 +63,17 @@ def naive_plan(given: dict[str, Any], event: dict[str, str]) -> dict[str, str]:
     """Return the role of each target, by the plainest reading of the routes."""
     roles: dict[str, str] = {}
     for route in given["routes"]:
-        match = route["match"]
-        fields = match if isinstance(match, dict) else {"event_key": match}
-        if all(_fits(patterns, event[field]) for field, patterns in fields.items()):
+        if _fits_rule(route["match"], event) and not (
+            "except" in route and _fits_rule(route["except"], event)
+        ):
             roles |= {name: roles.get(name, "optional") for name in route.get("optional", ())}
             roles |= dict.fromkeys(route.get("required", ()), "required")
     return roles
+
+
+def _fits_rule(rule: Any, event: dict[str, str]) -> bool:
+    fields = rule if isinstance(rule, dict) else {"event_key": rule}
+    return all(_fits(patterns, event[field]) for field, patterns in fields.items())
 
 
 def _fits(patterns: str | list[str], value: str) -> bool:
@@ -177,7 +184,7 @@ def _fate(given: dict[str, Any], event: dict[str, str]) -> Any:
 
 
 def _moves(group: Any) -> dict[str, Any]:
-    return {each["name"]: (each["before"], each["after"]) for each in group["targets"]}
+    return {move["name"]: (move["before"], move["after"]) for move in group["targets"]}
 
 
 def _difference(old: Any, new: Any, event: dict[str, str]) -> dict[str, Any]:
@@ -210,7 +217,7 @@ def test_the_running_router_agrees(given: dict[str, Any], events: list[dict[str,
     expected = [[event[name] for name in FIELDS] for event in events]
     assert sorted([line[name] for name in FIELDS] for line in lines) == sorted(expected)
     for line in lines:
-        roles = {name: each["as"] for name, each in line.get("targets", {}).items()}
+        roles = {name: target["as"] for name, target in line.get("targets", {}).items()}
         assert roles == naive_plan(given, {name: line[name] for name in FIELDS})
 
 

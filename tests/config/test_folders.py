@@ -36,10 +36,12 @@ def test_fault(name: str, folder: Path) -> None:
     about another owner's target says which file can allow its use."""
     files, output = FAULTS[name]
     try:
-        found = loaded(written(files, folder)).warnings
+        problems = loaded(written(files, folder)).warnings
     except ConfigInvalid as error:
-        found = error.problems
-    assert [str(problem).removeprefix("config").removeprefix("/") for problem in found] == [output]
+        problems = error.problems
+    assert [str(problem).removeprefix("config").removeprefix("/") for problem in problems] == [
+        output
+    ]
 
 
 def test_it_is_one_configuration(folder: Path) -> None:

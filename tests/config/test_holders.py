@@ -36,8 +36,8 @@ def digest(token: str) -> bytes:
 def test_holders_and_their_tokens(tmp_path: Path) -> None:
     """A token, its SHA-256, or several; permissions; an owner whose targets alone are visible."""
     (tmp_path / "ledger-ops").write_text("the-ledgers-own-token\n")
-    found = dict(load(tmp_path, GOOD.replace("DIGEST", digest("the-token-of-ops").hex())))
-    ops, ledger = found[digest("the-token-of-ops")], found[digest("the-ledgers-own-token")]
+    tokens = dict(load(tmp_path, GOOD.replace("DIGEST", digest("the-token-of-ops").hex())))
+    ops, ledger = tokens[digest("the-token-of-ops")], tokens[digest("the-ledgers-own-token")]
     assert ops.name == "ops"
     assert ops.may == {"read", "replay", "discard", "pause", "bodies"}
     assert ledger == TokenHolder("ledger", frozenset({"read", "replay"}), "team ledger")
@@ -46,7 +46,7 @@ def test_holders_and_their_tokens(tmp_path: Path) -> None:
     assert ledger.sees("team ledger")
     assert not ledger.sees("team audit")
     assert not ledger.sees("")
-    assert found[digest("one-of-two-tokens")] == found[digest("two-of-two-tokens")]
+    assert tokens[digest("one-of-two-tokens")] == tokens[digest("two-of-two-tokens")]
 
 
 GOOD_ENTRY = f"{{name: a, token: {CANARY}, may: read}}"
@@ -73,13 +73,13 @@ FAULTS = {
         "3:5: tokens[1]: has a token that is here twice"
     ),
     f"{{name: a, sha256: {sha256().hexdigest()}, may: read}}": (
-        "2:5: tokens[0]: is the SHA-256 of an empty text, not of a token"
+        "2:5: tokens[0]: has the SHA-256 of an empty text for a token: anybody may try it"
     ),
     f"{{name: a, sha256: {sha256(b'test').hexdigest()}, may: read}}": (
-        "2:5: tokens[0]: has the word 'test' for a token: anybody may try it"
+        "2:5: tokens[0]: has the SHA-256 of 'test' for a token: anybody may try it"
     ),
     "{name: a, token: secret, may: read}": (
-        "2:5: tokens[0]: has the word 'secret' for a token: anybody may try it"
+        "2:5: tokens[0]: has the SHA-256 of 'secret' for a token: anybody may try it"
     ),
     "{name: a, token: '${file:gone}', may: read}": (
         "2:22: tokens[0].token: there is no secret file 'gone' that can be read"

@@ -25,6 +25,7 @@ from router.config.files import Written
 from router.config.loading import Config, Source
 from router.config.reload import ConfigState, Reload
 from router.config.settings import Settings
+from router.delivery.observations import Observations
 from router.net.listening import listen
 from router.ops.insight import report_of
 from router.ops.status import status_of
@@ -76,13 +77,13 @@ class Serving:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(json.JSONDecodeError):
-                found = [
+                lines = [
                     line
                     for line in self.lines
                     if line["happening"] == happening and line.get("result", "") == result
                 ]
-                if len(found) >= count:
-                    return found[count - 1]
+                if len(lines) >= count:
+                    return lines[count - 1]
             time.sleep(0.01)
         raise AssertionError(f"no line {happening} {result}: {self._log.read_text()}")
 
@@ -125,9 +126,9 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
         return started[-1]
 
     yield start
-    for each in started:
-        each.process.terminate()
-        each.process.wait(PATIENCE)
+    for serving in started:
+        serving.process.terminate()
+        serving.process.wait(PATIENCE)
 
 
 def rename(file: Path, text: str) -> None:
@@ -174,63 +175,41 @@ def test_sighup_takes_it_at_once_and_answers_when_nothing_changed(
 def test_a_bad_edit_changes_nothing_and_a_good_one_recovers(
     tmp_path: Path, serving: Callable[..., Serving]
 ) -> None:
-    """A bad file is refused with its problems and the hash still in force; a good one is taken."""
-    router = serving()
+    """A bad file is refused with its problems and the hash still in force, and so is a removed one;
+    a good one is taken."""
+    router, file = serving(), tmp_path / "routes.yaml"
     in_force = router.line("serving")["config"]
-    (tmp_path / "routes.yaml").write_text(table("two").replace('["nobody"]', '["nobdy"]'))
+    file.write_text(table("two").replace('["nobody"]', '["nobdy"]'))
     refused = router.line("reload", "refused")
     assert refused["still"] == in_force
     assert "did you mean 'nobody'?" in refused["problems"][0]
+    file.unlink()
+    problem = router.line("reload", "refused", 2)["problems"][0]
+    assert problem.startswith(f"{file}: can't be read")
     assert router.matches("one")
-    (tmp_path / "routes.yaml").write_text(table("one"))
+    file.write_text(table("one"))
     assert router.line("reload", "unchanged")["config"] == in_force
-    (tmp_path / "routes.yaml").write_text(table("two"))
+    file.write_text(table("two"))
     router.line("reload", "taken")
     assert router.matches("two")
 
 
-def test_a_file_that_goes_and_comes_back(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """A removed file is refused, not an empty configuration; back again, it is taken."""
-    router = serving()
-    (tmp_path / "routes.yaml").unlink()
-    problem = router.line("reload", "refused")["problems"][0]
-    assert problem.startswith(f"{tmp_path / 'routes.yaml'}: can't be read")
-    assert router.matches("one")
-    (tmp_path / "routes.yaml").write_text(table("two"))
-    router.line("reload", "taken")
-    assert router.matches("two")
-
-
-def test_two_configmap_swaps_in_a_row(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """The way Kubernetes swaps a ConfigMap, a symlinked folder renamed, is seen each time."""
-    for number, match in enumerate(("one", "two", "three")):
-        (tmp_path / f"..{number}").mkdir()
-        (tmp_path / f"..{number}" / "routes.yaml").write_text(table(match))
-    (tmp_path / "..data").symlink_to("..0")
-    (tmp_path / "routes.yaml").symlink_to("..data/routes.yaml")
-    router = serving()
-    for number, match in ((1, "two"), (2, "three")):
-        (tmp_path / "..tmp").symlink_to(f"..{number}")
-        (tmp_path / "..tmp").rename(tmp_path / "..data")
-        router.line("reload", "taken", number)
-        assert router.matches(match)
-
-
-def test_a_folder_in_a_projected_volume(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """Kubelet swaps all keys of a folder at once, as git-sync does; its own names are left out."""
+def test_swaps_of_a_projected_volume(tmp_path: Path, serving: Callable[..., Serving]) -> None:
+    """Kubelet swaps a ConfigMap by renaming a link, as git-sync does. Each swap is seen, also two
+    in a row, and kubelet's own names are left out."""
     volume = tmp_path / "volume"
-    for number, match in enumerate(("one", "two")):
+    for number, match in enumerate(("one", "two", "three")):
         written(team(match), volume / f"..{number}")
     (volume / "..data").symlink_to("..0")
     for name in ("routes.yaml", "routes.d"):
         (volume / name).symlink_to(f"..data/{name}")
     router = serving(config=volume)
-    assert router.matches("one")
-    (volume / "..tmp").symlink_to("..1")
-    (volume / "..tmp").rename(volume / "..data")
-    changed = router.line("reload", "taken")["files_changed"]
-    assert changed == [f"{volume}/routes.d/certs.yaml"]
-    assert router.matches("two")
+    for number, match in ((1, "two"), (2, "three")):
+        (volume / "..tmp").symlink_to(f"..{number}")
+        (volume / "..tmp").rename(volume / "..data")
+        changed = router.line("reload", "taken", number)["files_changed"]
+        assert changed == [f"{volume}/routes.d/certs.yaml"]
+        assert router.matches(match)
 
 
 def test_one_teams_typo_stops_no_other(tmp_path: Path, serving: Callable[..., Serving]) -> None:
@@ -326,18 +305,14 @@ pytestmark = pytest.mark.anyio
 class Watching:
     """A Reload at work on a file."""
 
-    def __init__(
-        self, path: Path, apply: Callable[[Config], list[str]] = lambda _: [], **options: Any
-    ) -> None:
+    def __init__(self, path: Path, apply: Callable[[Config], list[str]] = lambda _: []) -> None:
         source = Source(path, {}, None)
         look = source.look()
         self.config_state = ConfigState(source.load(look.files), since=0.0, tried=0.0)
         self.metrics, self.stream, self.sweeps = Metrics(), io.StringIO(), 0
         log = Log(self.stream, "json")
         watched = (source, look)
-        self.reload = Reload(
-            watched, self.config_state, apply, self.sweep, log, self.metrics, **options
-        )
+        self.reload = Reload(watched, self.config_state, apply, self.sweep, log, self.metrics)
         #: True if the file was in force, after each look.
         self.looks: list[bool] = []
         self.reload.on_look = self.looks.append
@@ -448,34 +423,6 @@ async def test_a_configuration_that_a_fault_kept_out_is_tried_again(
     assert config_state.config.hash != before
 
 
-async def test_a_refusal_is_repeated_every_five_minutes(
-    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the file stays wrong, the log repeats the same words, not sooner, and the metric counts
-    once. After it is right the log is silent."""
-    now = [1000.0]
-    monkeypatch.setattr(reloading, "LOOK_EVERY", 0.005)
-    watching = watch(clock=lambda: now[0])
-    config_state, file = watching.config_state, tmp_path / "routes.yaml"
-
-    async def refusals_at(moment: float) -> list[list[str]]:
-        """Return the problems logged by then, after two whole looks."""
-        now[0], enough = moment, watching.sweeps + 3
-        await until(lambda: watching.sweeps >= enough)
-        return [line["problems"] for line in watching.lines if line.get("result") == "refused"]
-
-    file.write_text("version: 1\nroutes: 7\n")
-    await until(lambda: not config_state.successful)
-    first = await refusals_at(1000.0 + 299.0)
-    assert len(first) == 1
-    for moment, count in ((1301.0, 2), (1600.0, 2), (1602.0, 3)):
-        assert await refusals_at(moment) == first * count
-    assert watching.metrics.reloads["refused"] == 1
-    file.write_text(table("two"))
-    await until(lambda: config_state.successful)
-    assert await refusals_at(9000.0) == first * 3
-
-
 async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, watch: Watch) -> None:
     """While a file is refused, both name it and its owner, and afterwards neither."""
     folder = written(team("one"), tmp_path / "config")
@@ -486,7 +433,8 @@ async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, wat
         file.write_text(text)
         await watching.look()
         watching.reload.measure()
-        report = report_of(metrics, watching.config_state, ready=True, store=("none", ""), lag=0.0)
+        state, seen = watching.config_state, Observations(time.time())
+        report = report_of(metrics, state, seen, ready=True, store=("none", ""), lag=0.0)
         return status_of(report, time.time())["configuration"]["last_reload"]["problems"]
 
     [problem] = await problems_with(f"{good}nonsense: 1\n")

@@ -25,6 +25,7 @@ def test_it_has_no_warnings() -> None:
     assert (result.code, result.err) == (0, "")
     assert [line.partition(":")[0] for line in result.lines] == [
         f"{CONFIG} is good",
+        "  audit (optional)",
         f"{CONFIG.with_name('routes.test.yaml')} is good",
     ]
 

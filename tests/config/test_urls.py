@@ -32,7 +32,7 @@ def test_odd(url: str) -> None:
     """An odd URL is one error at its place."""
     with pytest.raises(ConfigInvalid) as raised:
         load(url)
-    assert [each.path for each in raised.value.problems] == ["targets.ledger.url"]
+    assert [problem.path for problem in raised.value.problems] == ["targets.ledger.url"]
 
 
 @pytest.mark.parametrize("line", listed("allowed.txt"))

@@ -9,9 +9,11 @@ import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery import rules
-from router.delivery.rules import Cause, Delivery
-from router.model.event import Attempt, Reason
+from router.delivery.rules import Cause, Delivery, InForce
+from router.model.event import SELF_INFLICTED, Attempt, Reason
+from router.routing.table import RouteTable
 from router.routing.target import Target
+from router.store.admin import DISCARDED
 from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Usage
 
 NOW = 1_000_000.0
@@ -107,6 +109,15 @@ def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional:
     """Not targets that have acknowledged, nor queued ones unless the routes require them now."""
     assert result(None, state, required=True).needed is as_required
     assert result(None, state, required=False).needed is as_optional
+
+
+def test_what_a_person_has_discarded_is_not_sent_again() -> None:
+    """Unless its target is required: then there is no `000` without it."""
+    discarded = row(State.SUPERSEDED, reason=DISCARDED)
+    optional, required = (Delivery(Target("one", ""), needs, discarded) for needs in (False, True))
+    assert (optional.needed, required.needed) == (False, True)
+    assert (optional.settled, required.settled) == (True, False)
+    assert rules.rows_after([optional], record(), NOW, TERMS) == []
 
 
 def test_the_first_failure_opens_a_record() -> None:
@@ -226,6 +237,21 @@ def test_the_queue_retries_by_its_waits_and_then_gives_up() -> None:
     assert (queued.state, queued.reason) == (State.DEAD, "code")
 
 
+@pytest.mark.parametrize("reason", sorted(SELF_INFLICTED))
+def test_an_attempt_that_the_router_held_back_costs_no_retry(reason: Reason) -> None:
+    """Even the last one stays: it is due again after the shortest wait, with its old reason."""
+    held = Attempt(reason, False, 0.1)
+    last = row(State.QUEUED, retries=QUEUE.retries)
+    assert rules.retried(last, held, NOW, QUEUE) == replace(last, due_at=NOW + 1)
+
+
+def test_an_event_that_goes_round_is_a_dead_letter_at_once() -> None:
+    """Each retry would call all other targets on its way again."""
+    looping = Attempt(Reason.LOOPING, True, 0.1, 508)
+    dead = rules.retried(row(State.QUEUED), looping, NOW, QUEUE)
+    assert (dead.state, dead.reason) == (State.DEAD, "looping")
+
+
 def test_jitter_only_adds() -> None:
     """A retry never comes sooner than its wait."""
     assert rules.retried(row(State.QUEUED), NO, NOW, QUEUE, jitter=0.2).due_at == NOW + 1.2
@@ -252,12 +278,29 @@ def test_retry_after_is_honoured_up_to_the_longest_wait(asked: float, due: float
         ({"one": NOW + 9}, {("one", 2): NOW + 8}, {"one": NOW + 8}),
         ({"one": NOW + 7}, {("one", 2): NOW + 8}, {"one": NOW + 7}),
         ({"one": NOW + 7}, {("two", 2): NOW + 8}, {"one": NOW + 7, "two": NOW + 8}),
+        ({}, {("own", 0): NOW + 1, ("gone", 2): NOW}, {"own": NOW + 1 + 5, "gone": NOW}),
     ],
 )
 def test_when_an_event_expires(
     ends: dict[str, float], due: dict[tuple[str, int], float], at: dict[str, float]
 ) -> None:
     """After its caller's last request or the queue's last retry, whichever is first. A retry that
-    is held back does not bring the end nearer."""
+    is held back does not bring the end nearer, and a target's own schedule counts."""
     usage = Usage(1, 1, {}, 0.0, first_ends=ends, first_due=due)
-    assert rules.expires_at(usage, QUEUE, NOW) == at
+    own = Target("own", "http://127.0.0.1/", queue=Schedule((5.0,), 2))
+    in_force = InForce(RouteTable([], {"own": own}), TERMS)
+    assert rules.expires_at(usage, in_force, NOW) == at
+
+
+def test_a_target_is_queued_by_its_own_schedule() -> None:
+    """The first retry of an optional target comes after the first wait of its own schedule; one
+    without retries is a dead letter at once."""
+    for schedule, state, due_at in (
+        (None, State.QUEUED, NOW + 1),
+        (Schedule((5.0,), 2), State.QUEUED, NOW + 5),
+        (Schedule((5.0,), 0), State.DEAD, 0.0),
+    ):
+        target = Target("one", "http://127.0.0.1/", queue=schedule)
+        delivery = Delivery(target, required=False, attempt=NO)
+        [left] = rules.rows_after([delivery], record(), NOW, TERMS)
+        assert (left.state, left.due_at) == (state, due_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import tracemalloc
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.contract.schema import shipped_schema
 from router.model.event import FIELDS, Event
-from router.routing.table import Route, RouteTable
-from router.routing.target import Target
+from router.routing.table import Route, RouteTable, nearest_routes
+from router.routing.target import BreakerPolicy, Target
 from tests.support import naive
 from tests.support.effort import examples
 
@@ -30,13 +32,22 @@ def event(key: str = "a.gs.cert.1", **fields: str) -> Event:
     return Event(**named, event_key=key, body=b"")
 
 
-def route(name: str, required: str = "", optional: str = "", **match: str | Sequence[str]) -> Route:
+def route(
+    name: str,
+    required: str = "",
+    optional: str = "",
+    exception: Mapping[str, str | Sequence[str]] | None = None,
+    **match: str | Sequence[str],
+) -> Route:
     """A route whose targets are one letter each, and whose fields go without their `event_`."""
-    patterns = {
-        f"event_{field}": (given,) if isinstance(given, str) else tuple(given)
-        for field, given in match.items()
-    }
-    return Route(name, patterns, tuple(required), tuple(optional))
+    patterns, excepted = (
+        {
+            f"event_{field}": (given,) if isinstance(given, str) else tuple(given)
+            for field, given in rule.items()
+        }
+        for rule in (match, exception or {})
+    )
+    return Route(name, patterns, tuple(required), tuple(optional), excepted)
 
 
 def table(*routes: Route) -> RouteTable:
@@ -57,9 +68,14 @@ def letters(targets: Sequence[Target]) -> str:
 
 
 def naive_matches(route: Route, event: Event) -> bool:
+    excepted = route.exception and naive_fits(route.exception, event)
+    return naive_fits(route.match, event) and not excepted
+
+
+def naive_fits(rule: Mapping[str, Sequence[str]], event: Event) -> bool:
     return all(
         any(naive.matches(pattern, getattr(event, field)) for pattern in patterns)
-        for field, patterns in route.match.items()
+        for field, patterns in rule.items()
     )
 
 
@@ -76,8 +92,11 @@ def _routes(draw: st.DrawFn) -> list[Route]:
     patterns = draw(st.lists(_patterns, min_size=1, max_size=8))
     lists = st.lists(st.sampled_from(patterns), max_size=3).map(tuple)
     matches = st.dictionaries(st.sampled_from(FIELDS), lists, max_size=3)
-    drawn = draw(st.lists(st.tuples(matches, _targets, _targets), max_size=40))
-    return [Route(f"r{at:02}", *each) for at, each in enumerate(drawn)]
+    long = st.fixed_dictionaries({"event_key": st.just(tuple(patterns * 9))})
+    none: dict[str, tuple[str, ...]] = {}
+    exceptions = st.just(none) | matches | long
+    drawn = draw(st.lists(st.tuples(matches, _targets, _targets, exceptions), max_size=40))
+    return [Route(f"r{at:02}", *values) for at, values in enumerate(drawn)]
 
 
 @given(_routes(), st.lists(_events, min_size=1, max_size=5))
@@ -100,24 +119,67 @@ def test_a_plan_is_what_a_naive_reading_of_the_routes_gives(
 def test_explain_agrees_with_match(routes: list[Route], event: Event) -> None:
     """The same plan, by the same routes."""
     made = RouteTable(routes, TARGETS)
-    explanation = made.explain(event)
-    assert explanation.plan == made.match(event)
-    assert [each.route for each in explanation.routes] == list(made.routes)
-    assert tuple(e.route for e in explanation.routes if e.matched) == explanation.plan.routes
+    explained = made.explain(event)
+    assert [shown.route for shown in explained] == list(made.routes)
+    assert tuple(shown.route for shown in explained if shown.matched) == made.match(event).routes
 
 
 @given(_routes(), _events)
 def test_explain_tells_the_truth_about_every_field(routes: list[Route], event: Event) -> None:
-    """`explain` shows the value of every field, and the first pattern that matches."""
-    for shown in RouteTable(routes, TARGETS).explain(event).routes:
-        assert [each.field for each in shown.fields] == [
-            f for f in FIELDS if f in shown.route.match
-        ]
-        for each in shown.fields:
-            assert each.value == getattr(event, each.field)
-            assert each.patterns == shown.route.match[each.field]
-            fitting = [p for p in each.patterns if naive.matches(p, each.value)]
-            assert each.pattern == (fitting[0] if fitting else None)
+    """`explain` shows the value of every field, and the first pattern that matches; those of an
+    exception only if the event fits it."""
+    for shown in RouteTable(routes, TARGETS).explain(event):
+        rules = [(shown.fields, shown.route.match)]
+        excepted = shown.route.exception and naive_fits(shown.route.exception, event)
+        assert bool(shown.exception) == bool(excepted)
+        for fields, rule in [
+            *rules,
+            *([(shown.exception, shown.route.exception)] * bool(excepted)),
+        ]:
+            assert [one["field"] for one in fields] == [f for f in FIELDS if f in rule]
+            for each in fields:
+                assert each["value"] == getattr(event, each["field"])
+                assert each["patterns"] == [*rule[each["field"]]]
+                fitting = [p for p in each["patterns"] if naive.matches(p, each["value"])]
+                assert each["pattern"] == (fitting[0] if fitting else None)
+
+
+@given(_routes(), st.lists(_events, max_size=5))
+def test_a_route_that_cannot_match_matches_nothing(
+    routes: list[Route], events: list[Event]
+) -> None:
+    """`can_match` is false only of routes that no event matches."""
+    made = RouteTable(routes, TARGETS)
+    void = {route.name for route in routes if not made.can_match(route)}
+    for each in events:
+        assert not void & {route.name for route in made.match(each).routes}
+
+
+@pytest.mark.parametrize(
+    ("match", "exception", "can"),
+    [
+        ({"key": "a.*"}, {}, True),
+        ({"key": "a.*"}, {"key": "*"}, False),
+        ({"key": "a.*"}, {"key": "a.*"}, False),
+        ({"key": "a.?.[bc].1"}, {"key": "a.*.1"}, False),
+        ({"key": ["a.b.*", "a.c.*"]}, {"key": ["a.c.*", "a.b*"]}, False),
+        ({"key": ["a.b.*", "b.*"]}, {"key": "a.*"}, True),
+        ({"key": "a.*"}, {"key": "a.*.b"}, True),
+        ({"key": "a.*"}, {"key": "a.?"}, True),
+        ({"key": "a.*", "type": "x"}, {"type": ["x", "y"]}, False),
+        ({"key": "a.*"}, {"type": "x"}, True),
+        ({"key": "a.*"}, {"key": "*", "type": "x"}, True),
+        ({"key": "a.*"}, {"key": "*", "type": "*"}, False),
+        # The router's own events fit only patterns that begin like their keys.
+        ({"key": "ebaas-router.*"}, {"key": "*"}, True),
+        ({"key": "ebaas-router.*"}, {"type": "*"}, True),
+        ({"key": "ebaas-router.target.*"}, {"key": "ebaas-router.*"}, False),
+    ],
+)
+def test_an_exception_can_leave_nothing(match: Any, exception: Any, can: bool) -> None:
+    """A route whose exception has all that it would match cannot match."""
+    made = table(route("one", "A", exception=exception, **match))
+    assert made.can_match(made.routes[0]) is can
 
 
 def test_every_matching_route_counts() -> None:
@@ -130,7 +192,7 @@ def test_every_matching_route_counts() -> None:
     plan = routes.match(event())
     assert letters(plan.required) == "ABC"
     assert letters(plan.optional) == "DE"
-    assert [each.name for each in plan.routes] == ["certificates", "under gs"]
+    assert [one.name for one in plan.routes] == ["certificates", "under gs"]
 
 
 def test_required_wins() -> None:
@@ -142,6 +204,7 @@ def test_required_wins() -> None:
     )
     plan = routes.match(event())
     assert (letters(plan.required), letters(plan.optional)) == ("A", "B")
+    assert [_names(plan.giving(name)) for name in "ABC"] == ["two", "one", ""]
 
 
 def test_a_target_that_some_route_requires_is_required_to_the_table() -> None:
@@ -150,12 +213,84 @@ def test_a_target_that_some_route_requires_is_required_to_the_table() -> None:
     assert [shared.role_of(name) for name in "ABC"] == ["required", "optional", "optional"]
 
 
+def test_an_exception_stops_one_route() -> None:
+    """An event that fits a route's exception goes where other routes send it."""
+    routes = table(
+        route("all but tests", "A", exception={"topic": ["test", "demo"]}, key="a.*"),
+        route("but one", "B", exception={"topic": "gs", "status": "1"}, key="a.*"),
+    )
+    assert matching(routes, event()) == "all but tests"
+    assert matching(routes, event(status="2")) == "all but tests but one"
+    assert matching(routes, event(topic="demo")) == "but one"
+
+
+def test_one_long_exception_costs_little() -> None:
+    """A catch-all with thousands of exceptions tries few of them for an event."""
+    few, many = (
+        table(route("audit", "A", exception={"key": [f"a.{n}.*" for n in range(count)]}, key="*"))
+        for count in (10, 5_000)
+    )
+    assert matching(many, event("b.1.x.1")) == "audit"
+    assert matching(many, event("a.77.x.1")) == ""
+    assert _work(many, event("b.1.x.1")) <= _work(few, event("b.1.x.1")) + 30
+
+
 def test_every_field_has_to_match() -> None:
     """Fields are joined by and, the patterns of a field by or."""
     routes = table(route("revoked", key="a.*.cert.*", status=["3", "4"]))
     assert matching(routes, event("a.gs.cert.4", status="4")) == "revoked"
     assert matching(routes, event("a.gs.cert.5", status="5")) == ""
     assert matching(routes, event("a.gs.key.4", status="4")) == ""
+
+
+def test_routes_are_listed_as_they_were_written() -> None:
+    """In the order of their files, and by line within each: 10 comes after 9."""
+    places = {"one": ("b.yaml", 1), "two": ("a.yaml", 10), "three": ("a.yaml", 9)}
+    routes = table(*(Route(n, {}, line=line, file=file) for n, (file, line) in places.items()))
+    assert _names(routes.routes_as_written) == "three two one"
+    assert [each.where for each in routes.routes_as_written] == [
+        "a.yaml:9",
+        "a.yaml:10",
+        "b.yaml:1",
+    ]
+
+
+def test_a_policy_without_a_word_is_the_documented_one() -> None:
+    """The defaults are those of the schema of routes.yaml, which its page lists."""
+    given = json.loads(shipped_schema("routes.schema.json").read_text())["definitions"]
+    target, breaker = TARGETS["A"], BreakerPolicy()
+    assert [given[name]["default"] for name in ("timeout", "acknowledge", "max_in_flight")] == [
+        f"{target.timeout:.0f}s",
+        target.acknowledge,
+        target.max_in_flight,
+    ]
+    documented = given["breaker"]["anyOf"][1]["properties"]
+    assert {name: each["default"] for name, each in documented.items()} == {
+        "failures": f"{breaker.failures:.0%}",
+        "of_at_least": breaker.of_at_least,
+        "within": f"{breaker.within:.0f}s",
+        "pause": f"{breaker.pause:.0f}s",
+        "refusals": breaker.refusals,
+    }
+    assert target.paused is given["target"]["properties"]["paused"]["default"]
+
+
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [
+        # A mistyped pattern, and one about something else.
+        ({"key": "a.gs.crt.*"}, {"key": "b.*"}),
+        # One of two fields matches, and none.
+        ({"key": "a.*", "status": "9"}, {"key": "zz", "type": "qq"}),
+        # A pattern that nearly matches, and one of two fields.
+        ({"key": "a.gs.cert.2"}, {"source": "a", "key": "zz"}),
+    ],
+)
+def test_the_nearest_route(near: dict[str, Any], far: dict[str, Any]) -> None:
+    """It is the one with the most likeness to the event; matching ones are left out."""
+    routes = table(route("far", **far), route("near", **near), route("matching", key="a.*"))
+    nearest = nearest_routes(routes.explain(event()), 3)
+    assert [match.route.name for match in nearest] == ["near", "far"]
 
 
 def test_values_of_any_script_are_matched() -> None:
@@ -225,6 +360,16 @@ _SHAPES: Mapping[str, tuple[Callable[[int], Route], Event]] = {
         event(source="s7", topic="gs0"),
     ),
     "a list": (lambda n: route(f"r{n}", key=[f"a.{n}.*", f"b.{n}.*"], type="cert"), event("b.7.1")),
+    "exceptions": (
+        lambda n: route(f"r{n}", key=f"a.gs{n}.*", exception={"key": f"a.gs{n}.test.*"}),
+        event("a.gs7.cert.1"),
+    ),
+    "a long exception": (
+        lambda n: route(
+            f"r{n}", key=f"a.gs{n}.*", exception={"key": [f"*.{at}.x" for at in range(20)]}
+        ),
+        event("a.gs7.cert.1"),
+    ),
     "sets": (lambda n: route(f"r{n}", key=f"a.gs{n}.*.[34]"), event("a.gs7.cert.3")),
 }
 
@@ -291,13 +436,14 @@ def test_a_key_that_has_every_literal_is_not_matched_at_once() -> None:
     assert alike.match_at_once(short) is None
 
 
-@given(st.integers(0, 40))
+@given(st.integers(0, 40) | st.integers(1000, 1100))
 def test_what_is_matched_at_once_is_matched_as_ever(size: int) -> None:
-    """`match_at_once` agrees with `match`."""
+    """`match_at_once` agrees with `match`, unless the fields have more than 1024 characters."""
     routes = table(*(route(f"r{n}", "A", key=f"a.{n}*") for n in range(40)))
-    assert routes.match_at_once(event(f"a.{size}")) == table(*routes.routes).match(
-        event(f"a.{size}")
-    )
+    asked = event(f"a.{size:x<{size}}")
+    is_short = len("agscert1") + len(asked.event_key) <= 1024
+    expected = table(*routes.routes).match(asked) if is_short else None
+    assert routes.match_at_once(asked) == expected
 
 
 def test_a_table_cannot_be_changed() -> None:
@@ -305,7 +451,7 @@ def test_a_table_cannot_be_changed() -> None:
     targets = dict(TARGETS)
     routes = RouteTable([route("two", required="A", key="*"), route("one")], targets)
     targets.clear()
-    assert [each.name for each in routes.routes] == ["one", "two"]
+    assert [one.name for one in routes.routes] == ["one", "two"]
     assert routes.targets == TARGETS
     with pytest.raises(TypeError):
         routes.targets["A"] = TARGETS["B"]  # type: ignore[index]
@@ -340,7 +486,11 @@ def test_a_table_of_hundreds_agrees_with_the_naive_reading(seed: int) -> None:
 
     fields = ("event_source", "event_key")
     routes = [
-        Route(f"r{at:03}", {field: (pattern(),) for field in chance.sample(fields, 1 + at % 2)})
+        Route(
+            f"r{at:03}",
+            {field: (pattern(),) for field in chance.sample(fields, 1 + at % 2)},
+            exception={"event_key": (pattern(),)} if at % 3 == 0 else {},
+        )
         for at in range(400)
     ]
     made = table(*routes)
@@ -375,7 +525,7 @@ def test_own_events_fit_what_is_meant_for_them_alone(match: dict[str, Any], fits
     """A catch-all gets no surprise; `explain` says the same."""
     routes = table(route("one", optional="A", **match))
     assert matching(routes, OWN) == ("one" if fits else "")
-    (shown,) = routes.explain(OWN).routes
+    (shown,) = routes.explain(OWN)
     assert shown.matched == fits
 
 
@@ -384,4 +534,4 @@ def test_only_the_key_marks_an_own_event() -> None:
     foreign = event(source="ebaas-router.old", topic="ebaas-router.x")
     routes = table(route("one", optional="A", source="*", topic="*.x"))
     assert matching(routes, foreign) == "one"
-    assert routes.explain(foreign).routes[0].matched
+    assert routes.explain(foreign)[0].matched

@@ -97,7 +97,7 @@ FAULTS: dict[str, tuple[Files, str]] = {
     ),
     "owner_a_variable": (
         _with(certs=CERTS.replace("team certs", "${PATH}")),
-        ("routes.d/certs.yaml:2:8: owner: an owner can't have a variable or a $ in it"),
+        "routes.d/certs.yaml:2:8: owner: '${PATH}' can't have a variable or a $ in it",
     ),
     "share_of_no_target": (
         _with(common=f"{COMMON}share: {{ledgr: everybody}}\n"),

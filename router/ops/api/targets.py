@@ -121,7 +121,14 @@ class TargetsView(TypedDict):
 #: A route of one target. `as` is a keyword of Python's.
 TargetRoute = TypedDict(
     "TargetRoute",
-    {"name": str, "file": str, "line": int, "match": dict[str, list[str]], "as": Role},
+    {
+        "name": str,
+        "file": str,
+        "line": int,
+        "match": dict[str, list[str]],
+        "except": dict[str, list[str]],
+        "as": Role,
+    },
 )
 
 

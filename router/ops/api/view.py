@@ -32,16 +32,20 @@ def of_router(part: T | None) -> T:
 NO_TARGETS = ("",)
 
 
-class RouteFacts(TypedDict):
-    """One route: what it matches, by field, and which targets are then required or optional."""
-
-    name: str
-    #: Its path, as it was given to the router.
-    file: str
-    line: int
-    match: dict[str, list[str]]
-    required: list[str]
-    optional: list[str]
+#: One route: its file as it was given to the router, the patterns of what it matches and of its
+#: exceptions by field, and its targets. `except` is a keyword of Python's.
+RouteFacts = TypedDict(
+    "RouteFacts",
+    {
+        "name": str,
+        "file": str,
+        "line": int,
+        "match": dict[str, list[str]],
+        "except": dict[str, list[str]],
+        "required": list[str],
+        "optional": list[str],
+    },
+)
 
 
 class View:
@@ -84,14 +88,15 @@ class View:
             required = [name for name in route.required if name in self.targets]
             optional = [name for name in route.optional if name in self.targets]
             if required or optional:
-                yield RouteFacts(
-                    name=route.name,
-                    file=route.file,
-                    line=route.line,
-                    match={field: [*patterns] for field, patterns in route.match.items()},
-                    required=required,
-                    optional=optional,
-                )
+                yield {
+                    "name": route.name,
+                    "file": route.file,
+                    "line": route.line,
+                    "match": {field: [*texts] for field, texts in route.match.items()},
+                    "except": {field: [*texts] for field, texts in route.exception.items()},
+                    "required": required,
+                    "optional": optional,
+                }
 
     @cached_property
     def route_names(self) -> set[str]:
@@ -134,11 +139,7 @@ class View:
             return {**match, "deliveries": entries} if entries else None
         if match["what"] == "request" or match["what"] == "unmatched":
             return self._request(match)
-        if not self.has(match["target"]):
-            return None
-        if "open" in match:
-            match["open"] = [each for each in match["open"] if self.has(each["target"])]
-        return match
+        return match if self.has(match["target"]) else None
 
     def story(self, story: StoryView) -> StoryView | None:
         entries = self.entries(story["deliveries"])

@@ -43,11 +43,12 @@ export const routes = {
   },
 };
 
-/** Each field's patterns. */
-export function patterns(match) {
-  return Object.entries(match).map(([field, each]) => h('div', null,
-    h('span', { class: 'quiet' }, `${field} `),
-    each.map((pattern, index) => [index ? text('or') : '', h('code', null, pattern)])));
+/** The patterns of a route by field, then those of its exceptions. */
+export function patterns(route) {
+  return [[route.match, ''], [route.except, text('route.except')]].flatMap(([rule, word]) =>
+    Object.entries(rule).map(([field, each]) => h('div', null,
+      h('span', { class: 'quiet' }, `${word}${field} `),
+      each.map((pattern, index) => [index ? text('or') : '', h('code', null, pattern)]))));
 }
 
 /** Explains a key, or an event as JSON. */
@@ -111,6 +112,10 @@ function planned(target, as) {
 function matchView(route) {
   return h('li', null, h('b', null, route.name),
     h('span', { class: 'quiet' }, ` ${place(route)}`),
+    route.except.map((field) => h('div', null,
+      h('span', { class: 'quiet' }, `${field.field} `), h('code', null, field.value || '–'), ' ',
+      h('span', { class: 'bad' },
+        textNodes('explain.excepted', { pattern: h('code', null, field.pattern) })))),
     route.fields.map((field) => h('div', null,
       h('span', { class: 'quiet' }, `${field.field} `), h('code', null, field.value || '–'), ' ',
       field.pattern !== null
@@ -134,8 +139,9 @@ function findForm({ query }, page) {
 
 /** The routes with the word in their name, patterns or targets. */
 function inForce(all, word) {
-  const fits = (route) => JSON.stringify([route.name, route.match, route.required, route.optional])
-    .toLowerCase().includes(JSON.stringify(word).slice(1, -1).toLowerCase());
+  const fits = ({ name, match, except, required, optional }) =>
+    JSON.stringify([name, match, except, required, optional])
+      .toLowerCase().includes(JSON.stringify(word).slice(1, -1).toLowerCase());
   const found = all.filter(fits);
   const columns = [[text('route'), 'name'], [text('route.match')], [text('route.required')],
     [text('route.optional')], [text('routes.place')]];
@@ -145,7 +151,7 @@ function inForce(all, word) {
   return [
     table(text('routes.in_force'), columns, found.slice(0, SHOWN).map((route) => ({
       key: route.name,
-      cells: [route.name, patterns(route.match), names(route.required), names(route.optional),
+      cells: [route.name, patterns(route), names(route.required), names(route.optional),
         h('code', null, place(route))],
     }))),
     found.length > SHOWN ? h('p', { class: 'quiet' }, text('routes.first', { n: SHOWN,

@@ -84,7 +84,7 @@ function gets(it) {
     key: route.name,
     cells: [
       h('a', { href: linkTo('routes', null, { find: route.name }) }, route.name),
-      patterns(route.match),
+      patterns(route),
       text(`as.${route.as}`),
     ],
   })));

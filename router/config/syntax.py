@@ -8,7 +8,20 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from router.config.document.problems import WHOLE_FILE, Spot
+
+class Spot(NamedTuple):
+    """A place in a text: a line and a column from 1, in characters; both 0 for the whole file."""
+
+    line: int
+    column: int
+
+
+WHOLE_FILE = Spot(0, 0)
+
+
+def spot_of(mark: Any) -> Spot:
+    return Spot(mark.line + 1, mark.column + 1) if mark else WHOLE_FILE
+
 
 # Lookalikes of the characters that mean something to YAML. Input methods for Chinese and Japanese
 # write them, and word processors.
@@ -97,11 +110,8 @@ MISTAKES = [
         "cannot start any token|node content", "no value can begin like this: put it in quotes"
     ),
     Mistake("document start|another document", "a second document begins: a file has only one"),
-    Mistake("second occurrence", "this anchor (&…) is above already"),
-    Mistake(
-        "undefined alias",
-        "there is no anchor of this name above; a value that starts with * has to be in quotes",
-    ),
+    Mistake("second occurrence", "a value that starts with & has to be in quotes"),
+    Mistake("undefined alias", "a value that starts with * has to be in quotes"),
     Mistake("nesting depth", "is nested too deep"),
 ]
 
@@ -131,10 +141,6 @@ def explain(error: yaml.MarkedYAMLError, text: str, loader: Any) -> tuple[Spot, 
         return spot_of(quote.start_mark), message
     has_variable = begin is not None and "${" in text[begin.index : end.index + 1]
     return spot_of(mark), mistake.meaning + (mistake.by_variable if has_variable else "")
-
-
-def spot_of(mark: Any) -> Spot:
-    return Spot(mark.line + 1, mark.column + 1) if mark else WHOLE_FILE
 
 
 def _lookalike(text: str, end: Any) -> tuple[Spot, str] | None:
