@@ -20,31 +20,40 @@ run: run-environment ## set up, start the router with stand-in targets, send one
 test: dev-environment ## set up and run the tests
 	@$(python) -m pytest $(ARGS)
 
-test-long: dev-environment ## run the tests with all of their examples
-	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 $(ARGS) tests/contract/test_contract.py \
+# Only what LONG=1 changes: other loops and servers, more steps, all examples. Most of these wait,
+# but for the last, which measures beside nothing else.
+test-long: dev-environment ## run what make test leaves out: all examples, other loops and servers
+	@LONG=1 $(python) -m pytest -n 4 -o faulthandler_timeout=240 $(ARGS) tests/contract/test_contract.py \
 		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
-		tests/transport/test_engine_agreement.py \
+		tests/transport/test_engine_agreement.py::test_an_answer_in_two_pieces_is_the_same_answer \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
-		tests/config/test_no_secret.py tests/model/test_model.py \
-		tests/process/test_inherited.py tests/process/test_servers.py tests/ops/test_api.py \
-		tests/process/test_starting.py tests/store/test_owner.py \
+		tests/config/test_no_secret.py tests/model/test_model.py tests/process/test_servers.py \
+		tests/process/test_inherited.py::test_restarts_under_load_fail_no_request \
+		tests/process/test_starting.py::test_a_signal_at_any_moment_of_a_start_ends_it \
+		tests/store/test_owner.py::test_a_kill_at_any_step_leaves_the_file_to_the_next_process \
+		tests/ops/test_api.py \
 		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \
-		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py tests/whole/test_heavy.py
+		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py
 	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 -m "hypothesis and not postgresql" $(ARGS)
+	@LONG=1 $(python) -m pytest -n 0 tests/whole/test_heavy.py $(ARGS)
 
+# Without the tests of pages and of files in deploy/, which no Python changes.
 test-newest: ## run the tests on the newest Python as well, in an environment of its own
 	@newest=$$(scripts/python --newest) && if [ "$$newest" = "$$(scripts/python)" ]; then \
 		echo "$$newest is the newest Python here, and the one that make test takes"; \
 	else \
-		$(MAKE) --no-print-directory test PYTHON="$$newest" VENV=.tools/venv-newest; \
+		$(MAKE) --no-print-directory test PYTHON="$$newest" VENV=.tools/venv-newest \
+			ARGS="--ignore tests/whole --ignore tests/deploy $(ARGS)"; \
 	fi
 
 .PHONY: test-compiled
 
-# Without the tests of files.
-test-compiled: dev-environment ## run the tests on the compiled wheel, with every crash point and a short chaos
+# Without the rooms where nothing is compiled: pages and files, the commands, routes.yaml.
+# What is compiled has the crash points of `make test`; `make crash-points` goes through all.
+test-compiled: dev-environment ## run the tests on the compiled wheel, and a short chaos
 	@scripts/compiled-tree
-	@cd .tools/compiled && CRASH_POINTS=all "$(abspath $(VENV))/bin/python" -m pytest --ignore tests/whole $(ARGS)
+	@cd .tools/compiled && "$(abspath $(VENV))/bin/python" -m pytest --ignore tests/whole --ignore tests/deploy \
+		--ignore tests/cli --ignore tests/config $(ARGS)
 	@cd .tools/compiled && "$(abspath $(VENV))/bin/python" -m tests.chaos --seed 20 --seconds 10 --pace 40
 
 check: lint types floors deps lock-check ## run every check that changes nothing: lint, types, floors, deps, lock-check
@@ -203,11 +212,10 @@ receivers: dev-environment ## run the receivers of docs/receivers/, each in its 
 
 .PHONY: torture
 
-torture: dev-environment ## many random bytes from callers and targets, and the worst JSON of each bound
+torture: dev-environment ## many random bytes from callers and targets
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or whatever_comes or read_alike or any_answer or next_event or from_both"
-	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 0 -o faulthandler_timeout=300 tests/whole/test_worst_bodies.py
 
 .PHONY: bench growth profile
 

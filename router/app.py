@@ -147,7 +147,8 @@ class RouterParts:
         """The health of this process."""
         ready, lag = self.probes.ready, self.watchdog.worst
         store = kind_of(self.settings.store)
-        return report_of(self.metrics, self.config_state, ready=ready, store=store, lag=lag)
+        seen = self.observer.observations
+        return report_of(self.metrics, self.config_state, seen, ready=ready, store=store, lag=lag)
 
     def describe(self) -> Node:
         """This process as other nodes on the same store see it."""

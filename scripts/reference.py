@@ -1,6 +1,6 @@
 """Write every file that is made from code: python -m scripts.reference
 
-`FILES` lists them. tests/whole/test_reference.py fails if one of them is stale.
+`FILES` lists them. tests/whole/test_pages.py fails if one of them is stale.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def commands() -> str:
         "Made from the command line's own declarations by `make docs`. For examples, run",
         "`ebaas-router COMMAND --help`. Exit codes of every command: 0 good, 1 a bad result,",
         "2 a wrong option, argument or variable, 3 could not start. `ebaas-router --version`",
-        "prints the version, `--completion bash` (or `zsh`, `fish`) a completion script.",
+        "prints the version.",
         "",
         "## `serve`",
         "",

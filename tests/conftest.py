@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +54,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"skipped {reasons.total()}: {output}")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """In a fresh checkout, compile the tests once, on two cores. Otherwise each worker compiles
+    all of them, because all workers start at the same time."""
+    folder = Path(__file__).parent
+    compiled = f"*/__pycache__/test_*.{sys.implementation.cache_tag}-pytest-*.pyc"
+    if sys.dont_write_bytecode or any(folder.glob(compiled)):
+        return
+    rooms = sorted(each for each in folder.iterdir() if (each / "__init__.py").exists())
+    collect = [sys.executable, "-m", "pytest", "-n", "0", "--collect-only", "-qq"]
+    halves = [
+        subprocess.Popen([*collect, *rooms[half::2]], stdout=subprocess.DEVNULL) for half in (0, 1)
+    ]
+    for each in halves:
+        each.wait()
+
+
 def pytest_collection_finish() -> None:
-    """The tests themselves are looked through by no collection while they run."""
+    """Exclude the tests themselves from garbage collection while they run."""
     gc.collect()
     gc.freeze()
 

@@ -1,40 +1,158 @@
-"""Reading the archive: a search through its lines, the damage found on the way, an inventory."""
+"""Reading the archive: questions, searches through its lines, damage, and an inventory."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-from router.archive.segments import Segment, found, time_of
-from router.archive.trace.lines import EventLine, parse_line
-from router.archive.trace.question import Needle, Question
+from router.archive.segments import Segment, segments_in, time_of
+from router.archive.trace.lines import CallerInfo, EventLine, name_of, parse_line, visible
+from router.routing.index import Glob, GlobInvalid
 from router.telemetry.log.lines import stamp, utc
+
+#: A pattern that every line of interest contains.
+Needle = re.Pattern[bytes]
+
+#: The shortest prefix of a body's hash that is searched for, and the length of it that a line has.
+_SHORTEST, _DIGEST = 6, 12
+
+#: Contained in every line that `failed` fits: a happening other than a success, or a reason of an
+#: attempt other than `acknowledged`, the only one that begins with an "a".
+_FAILED = (
+    re.compile(rb'"happening":"(?!(?:event|unmatched)","code":"000"|retried")'),
+    re.compile(rb'"reason":"[^a]'),
+)
+
+
+@dataclass(frozen=True)
+class Word:
+    """One WHAT: the id of an event, a request or a trace, a key or a pattern of keys, an id in
+    `changes`, or a prefix of the SHA-256 of the body."""
+
+    text: str
+
+    @cached_property
+    def keys(self) -> Glob:
+        """The text as a pattern of keys; an invalid pattern stands for the key spelled like it."""
+        try:
+            return Glob(self.text)
+        except GlobInvalid:
+            return Glob(self.text.replace("[", "[[]"))
+
+    @cached_property
+    def literal(self) -> str:
+        """A text that every line that fits contains; may be empty."""
+        if self._is_digest:
+            return self.text[:_DIGEST]
+        return _literal_of(self.keys) if len(self.keys.parts) > 1 else self.text
+
+    @property
+    def _is_digest(self) -> bool:
+        return len(self.text) >= _SHORTEST and not set(self.text) - set("0123456789abcdef")
+
+    def fits(self, line: EventLine) -> bool:
+        known = self.text == line.event_id or self.keys.matches(line.event_key)
+        return known or (isinstance(line, CallerInfo) and self._fits_request(line))
+
+    def _fits_request(self, request: CallerInfo) -> bool:
+        text, digest, body = self.text, request.digest, request.body
+        if text in (request.view["request_id"], request.trace_id) or text in request.changes:
+            return True
+        if self._is_digest and digest and digest.startswith(text[: len(digest)]):
+            return True
+        return body is not None and text in body and text in set(ids_in(body))
+
+
+def _literal_of(keys: Glob) -> str:
+    return max(keys.literals, key=len)
+
+
+def _as_written(text: str) -> bytes:
+    """Return the longest part of a text that lines have unescaped."""
+    return max(json.dumps(text)[1:-1].split("\\"), key=len).encode("ascii")
+
+
+@dataclass(frozen=True)
+class Question:
+    """The conditions that a line has to meet. An empty field is not a condition."""
+
+    #: Any of the words fits.
+    words: tuple[Word, ...] = ()
+    #: The event's id, or the request's id if no route matched.
+    event_id: str = ""
+    #: Any of the patterns matches the event's key.
+    keys: tuple[Glob, ...] = ()
+    since: float | None = None
+    until: float | None = None
+    targets: tuple[str, ...] = ()
+    #: The reply's code, or a target's code or HTTP status.
+    codes: tuple[str, ...] = ()
+    failed: bool = False
+    #: The only targets whose results count.
+    seen: tuple[str, ...] = ()
+
+    @property
+    def needles(self) -> tuple[Needle, ...]:
+        """Every line that fits contains one of these; none if all lines have to be read."""
+        if self.failed:
+            # Failures are rarer than lines of a target or with a key.
+            return _FAILED
+        literals: Iterable[str] = self.targets or self.codes
+        if self.event_id:
+            literals = (self.event_id,)
+        elif self.words:
+            literals = (word.literal for word in self.words)
+        elif self.keys:
+            literals = map(_literal_of, self.keys)
+        written = [_as_written(literal) for literal in literals]
+        return tuple(re.compile(re.escape(text)) for text in written) if all(written) else ()
+
+    def fits(self, line: EventLine) -> bool:
+        """Return whether a line fits, except for its time."""
+        if self.seen:
+            line = visible(line, self.seen)
+        return (
+            (not self.event_id or self.event_id == name_of(line))
+            and (not self.words or any(word.fits(line) for word in self.words))
+            and (not self.keys or any(keys.matches(line.event_key) for keys in self.keys))
+            and (not self.targets or any(r["target"] in self.targets for r in line.results))
+            and (not self.codes or not self._codes_of(line).isdisjoint(self.codes))
+            and (not self.failed or line.failed)
+        )
+
+    def _codes_of(self, line: EventLine) -> set[str]:
+        codes = {line.view["code"], *(result["code"] for result in line.results)}
+        return codes | {str(result["status"] or "") for result in line.results}
+
+
+def ids_in(body: str) -> Iterator[str]:
+    """Yield every scalar in a body's `changes`, at any depth; nothing for an unreadable body."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    waiting: list[Any] = [content.get("changes")] if isinstance(content, dict) else []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str):
+            yield value
+        elif value is not None:
+            yield json.dumps(value)
+
 
 #: Sorts after every time.
 _END = b"~"
-
-
-@dataclass(slots=True)
-class Damage:
-    """Counts what a search of an archive could not read."""
-
-    #: Segments that are cut, garbled, or that the system refuses to read.
-    segments: int = 0
-    #: Lines that the router did not write like this.
-    lines: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.segments or self.lines)
-
-    def __str__(self) -> str:
-        parts = [(self.segments, "segment"), (self.lines, "line")]
-        counts = [f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in parts if n]
-        return f"the archive is damaged: {' and '.join(counts)} could not be read"
 
 
 # Quotes within texts are escaped, so none of these can occur inside a text.
@@ -84,14 +202,18 @@ class Sources:
         self._archive = archive
         self._progress = progress
         self._note = note
-        self.damage = Damage()
-        #: Start of the archive, after a search; None if it is empty. No entry without an archive.
-        self.reach: dict[str, float | None] = {}
+        #: Segments that are cut, garbled, or that the system refuses to read; and lines that the
+        #: router did not write like this.
+        self.damaged_segments = self.damaged_lines = 0
+        #: Time of the archive's start, after a search; None if it is empty.
+        self.start: float | None = None
 
     @property
-    def skipped(self) -> int:
-        """The number of segments and lines that could not be read."""
-        return self.damage.segments + self.damage.lines
+    def damage(self) -> str:
+        """What could not be read, in words; `""` if everything could."""
+        parts = [(self.damaged_segments, "segment"), (self.damaged_lines, "line")]
+        counts = [f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in parts if n]
+        return f"the archive is damaged: {' and '.join(counts)} could not be read" if counts else ""
 
     def look(self, question: Question, *, oldest_first: bool = False) -> Iterator[EventLine]:
         """Yield the lines that fit a question, the newest first. Raises OSError."""
@@ -100,7 +222,7 @@ class Sources:
             try:
                 line = parse_line(text)
             except ValueError:
-                self.damage.lines += 1
+                self.damaged_lines += 1
                 continue
             if line is not None and question.fits(line):
                 yield line
@@ -121,20 +243,26 @@ class Sources:
             return
         earliest = b"" if since is None else _mark(since)
         latest = _mark(until)
-        segments = found(self._archive)
-        self.reach["archive"] = min((segment.first for segment in segments), default=None)
+        segments = segments_in(self._archive)
+        self.start = min((segment.first for segment in segments), default=None)
         segments = [s for s in segments if _mark(s.first) < latest and _mark(s.last) >= earliest]
         if oldest_first:
             segments.sort(key=lambda segment: segment.first)
-        #: Lines still to be yielded, by segment; the next one is the last of its list.
-        held: list[list[bytes]] = []
+        #: Lines that the next segment may precede. The next line to be yielded is the last.
+        held: list[bytes] = []
         for segment, text in self._texts(segments):
             edge = _mark(segment.first if oldest_first else segment.last)
-            yield from _merged(held, edge, oldest_first=oldest_first)
-            lines = self._between(lines_with(text, needles), earliest, latest)
-            if in_order := sorted(lines, key=time_of, reverse=oldest_first):
-                held.append(in_order)
-        yield from _merged(held, None, oldest_first=oldest_first)
+            while held and (
+                time_of(held[-1]) <= edge if oldest_first else time_of(held[-1]) >= edge
+            ):
+                yield held.pop()
+            for line in lines_with(text, needles):
+                at = time_of(line)
+                self.damaged_lines += not at
+                if at and earliest <= at < latest:
+                    held.append(line)
+            held.sort(key=time_of, reverse=oldest_first)
+        yield from reversed(held)
 
     def inventory(self) -> InventoryView | None:
         """Count the archive's lines; None without an archive. Raises OSError."""
@@ -142,7 +270,7 @@ class Sources:
             return None
         codes, targets = Counter[str](), Counter[str]()
         later = Counter({"retried": 0, "dead_letter": 0, "lost": 0})
-        segments, size, text_size, bodies = found(self._archive), 0, 0, 0
+        segments, size, text_size, bodies = segments_in(self._archive), 0, 0, 0
         for segment, text in self._texts(segments):
             size += segment.size
             text_size += len(text)
@@ -160,8 +288,8 @@ class Sources:
             "size": size,
             "text": text_size,
             "segments": len(segments),
-            "cut": self.damage.segments,
-            "damage": str(self.damage) if self.damage else "",
+            "cut": self.damaged_segments,
+            "damage": self.damage,
             "codes": codes,
             "targets": targets,
             "later": later,
@@ -169,40 +297,15 @@ class Sources:
 
     def _texts(self, segments: Sequence[Segment]) -> Iterator[tuple[Segment, bytes]]:
         """Read the segments, each while the one before it is searched."""
-        reading: Future[tuple[bytes, bool]] | None = None
         with ThreadPoolExecutor(1, "archive") as reader:
-            for number, segment in enumerate([*segments, None]):
-                following = reader.submit(segment.read, self._note) if segment else None
-                if reading is not None:
-                    text, is_whole = reading.result()
-                    self.damage.segments += not is_whole
-                    yield segments[number - 1], text
-                    self._progress(f"segment {number:,} of {len(segments):,}")
-                reading = following
-
-    def _between(self, lines: Iterable[bytes], earliest: bytes, latest: bytes) -> Iterator[bytes]:
-        for line in lines:
-            at = time_of(line)
-            self.damage.lines += not at
-            if at and earliest <= at < latest:
-                yield line
-
-
-def _merged(held: list[list[bytes]], edge: bytes | None, *, oldest_first: bool) -> Iterator[bytes]:
-    """Yield lines from several segments in order, up to the edge of the next segment, if any."""
-    pick = min if oldest_first else max
-    while held:
-        lines = pick(held, key=_next_time)
-        at = _next_time(lines)
-        if edge is not None and not (at <= edge if oldest_first else at >= edge):
-            return
-        yield lines.pop()
-        if not lines:
-            held[:] = [rest for rest in held if rest]
-
-
-def _next_time(lines: list[bytes]) -> bytes:
-    return time_of(lines[-1])
+            reading = [reader.submit(segment.read, self._note) for segment in segments[:1]]
+            for number, segment in enumerate(segments, 1):
+                if number < len(segments):
+                    reading.append(reader.submit(segments[number].read, self._note))
+                text, is_whole = reading.pop(0).result()
+                self.damaged_segments += not is_whole
+                yield segment, text
+                self._progress(f"segment {number:,} of {len(segments):,}")
 
 
 def _mark(at: float | None) -> bytes:
@@ -215,22 +318,7 @@ def lines_with(text: bytes, needles: Sequence[Needle]) -> Iterator[bytes]:
     if not needles:
         yield from filter(None, text.split(b"\n"))
         return
-    starts = sorted({start for needle in needles for start in _starts(text, needle)})
-    for start in starts:
+    matches = (match.start() for needle in needles for match in needle.finditer(text))
+    for start in sorted({text.rfind(b"\n", 0, at) + 1 for at in matches}):
         end = text.find(b"\n", start)
         yield text[start : end if end >= 0 else len(text)]
-
-
-def _starts(text: bytes, needle: Needle) -> Iterator[int]:
-    at = _find(text, needle, 0)
-    while at >= 0:
-        yield text.rfind(b"\n", 0, at) + 1
-        end = text.find(b"\n", at)
-        at = _find(text, needle, end) if end >= 0 else -1
-
-
-def _find(text: bytes, needle: Needle, start: int) -> int:
-    if isinstance(needle, bytes):
-        return text.find(needle, start)
-    match = needle.search(text, start)
-    return match.start() if match else -1

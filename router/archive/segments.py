@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
 from secrets import token_hex
-from typing import IO
 
 from router.model.errors import why_not
 
@@ -28,24 +26,11 @@ else:
 #: compresses a gigabyte a second.
 _LEVEL = 1
 
-#: Bytes compressed at a time. Between pieces the thread waits for the interpreter, which takes the
-#: loop longer than the compression if pieces are small.
-_PIECE = 1024 * 1024
-
 #: Bytes of a damaged segment expanded at a time, so that the text before the damage is not lost.
 _PART = 256 * 1024
 
 
-def compress(text: FileIO, into: IO[bytes]) -> None:
-    """Compress a file. Raises OSError."""
-    compressor = zstd.ZstdCompressor(_LEVEL)
-    piece = memoryview(bytearray(_PIECE))
-    while size := text.readinto(piece):
-        into.write(compressor.compress(piece[:size]))
-    into.write(compressor.flush())
-
-
-def expanded(data: bytes) -> tuple[bytes, bool]:
+def decompressed(data: bytes) -> tuple[bytes, bool]:
     """Return the text that can be expanded, and whether that is all of it."""
     with suppress(zstd.ZstdError):
         return zstd.decompress(data), data != b""
@@ -138,7 +123,7 @@ class Segment:
             # It has been finished since it was found.
             path = next(path.parent.glob(f"*-{self.token}.jsonl.zst"), path)
         try:
-            text, is_whole = expanded(path.read_bytes())
+            text, is_whole = decompressed(path.read_bytes())
         except FileNotFoundError:
             return b"", True
         return text if is_whole else _whole_lines(text), is_whole
@@ -148,7 +133,7 @@ def _whole_lines(text: bytes) -> bytes:
     return text[: text.rfind(b"\n") + 1]
 
 
-def found(folder: Path) -> list[Segment]:
+def segments_in(folder: Path) -> list[Segment]:
     """Return every segment, the one with the newest lines first; none if there is no folder.
     Raises OSError."""
     # By token, because a crash may leave a finished segment beside the open one it was made of.
@@ -214,8 +199,8 @@ LEAST_RESERVE, RESERVE = 64 * 1024 * 1024, 512 * 1024 * 1024
 #: A segment is at most this fraction of its disk.
 _PARTS = 64
 
-#: Seconds between two checks of the free space.
-_LOOK = 0.25
+#: Seconds after a deletion without a check: some file systems report freed space late.
+_LATE = 0.25
 
 #: Seconds after which an unfinished `.part` file counts as left by a dead process.
 _ABANDONED = 3600.0
@@ -247,17 +232,12 @@ class SegmentStore:
         #: The open segment; the descriptor is -1 if there is none.
         self._fd = -1
         self._segment: Segment
-        #: Device and inode of its file.
-        self._identity = (0, 0)
         self._size = self._lines = 0
         self._last = 0.0
         #: Lines that were written and have disappeared with the open segment.
         self.lost = 0
-        #: Time of the next check of the disk, by the monotonic clock; bytes written since the last
-        #: one; and whether the disk was too full then.
-        self._look_at = 0.0
-        self._unseen = 0
-        self._is_low = False
+        #: Time of the next check of the disk, by the monotonic clock, and bytes since the last one.
+        self._look_at, self._unseen = 0.0, 0
         #: The size at which a segment is finished: smaller on a small disk.
         self._turn_at = self._full
 
@@ -270,30 +250,23 @@ class SegmentStore:
         # No line may be older than its segment, but the clock may have jumped back.
         if self._fd >= 0 and (self._size + len(text) > self._full or first < self._segment.first):
             self._try_to_turn()
-        self._write(text, len(lines), first)
-        self._last = max(self._last, last)
-        if not self._is_in_place():
-            # The folder was removed during the write: write these lines again.
-            self._check_place(without=len(lines))
-            self._write(text, len(lines), first)
-            self._last = last
-        if self._size >= self._turn_at:
-            self._try_to_turn()
-
-    def _try_to_turn(self) -> None:
-        """Finish the open segment if possible; if not, `tidy` tries again and reports the error."""
-        with suppress(OSError):
-            self.turn()
-
-    def _write(self, text: bytes, lines: int, first: float) -> None:
         if self._fd < 0:
             # Without parents: the mount point of a missing disk must not get an archive.
             self._folder.mkdir(mode=0o700, exist_ok=True)
         self._check_disk(len(text))
-        if len(text) > self._full:
-            self._make_room_for(len(text))
+        if (more := 2 * (len(text) - self._full)) > 0:  # a segment of its own
+            if more > self._room:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            self._delete(more)
         if self._fd < 0:
             self._begin(first)
+        self._write(text)
+        self._lines += len(lines)
+        self._last = max(self._last, last)
+        if self._size >= self._turn_at:
+            self._try_to_turn()
+
+    def _write(self, text: bytes) -> None:
         try:
             rest = memoryview(text)
             while rest:
@@ -303,10 +276,14 @@ class SegmentStore:
                 os.ftruncate(self._fd, self._size)
             raise
         self._size += len(text)
-        self._lines += lines
+
+    def _try_to_turn(self) -> None:
+        """Finish the open segment if possible; if not, `tidy` tries again and reports the error."""
+        with suppress(OSError):
+            self.turn()
 
     def tidy(self) -> None:
-        """Finish segments that are over, and delete what is too much or too old."""
+        """Finish segments whose time is over, and delete segments beyond the limits."""
         self._check_place()
         if self._fd >= 0 and self._now() // self._span != self._segment.first // self._span:
             self.turn()
@@ -340,40 +317,37 @@ class SegmentStore:
             os.close(self._fd)
             self._fd = -1
 
-    def _is_in_place(self) -> bool:
-        """Return whether the open segment can still be found under its path. If its folder is
-        removed, moved or unmounted, writes to the open file do not fail."""
+    def _check_place(self) -> None:
+        """Release the open segment if its path leads to it no more: if the folder is removed, moved
+        or unmounted, writes to the open file do not fail. Its lines are lost."""
+        if self._fd < 0:
+            return
         with suppress(OSError):
-            there = self._segment.path.stat()
-            return (there.st_dev, there.st_ino) == self._identity
-        return False
-
-    def _check_place(self, without: int = 0) -> None:
-        """Release the open segment if it is no longer in place. Its lines are lost, except the last
-        `without`, which are written again."""
-        if self._fd >= 0 and not self._is_in_place():
-            self.lost += self._lines - without
-            self.close()
+            if os.path.samestat(self._segment.path.stat(), os.fstat(self._fd)):
+                return
+        self.lost += self._lines
+        self.close()
 
     def _check_disk(self, size: int) -> None:
         """Raise OSError if a write of this size would leave less than the reserve free, and there
         is no finished segment left to delete."""
         self._unseen += size
-        is_due = time.monotonic() >= self._look_at or self._unseen > self._turn_at // 4
-        if is_due or self._is_low:
-            self._look_at, self._unseen = time.monotonic() + _LOOK, 0
-            disk = os.statvfs(self._folder)
-            free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-            self._turn_at = min(self._full, max(LEAST_BYTES, whole // _PARTS))
-            # Until the next check more lines come, and perhaps a segment is compressed.
-            lacking = _reserve(whole) + 2 * max(size, self._turn_at) - free
-            self._is_low = lacking > 0 and self._free(lacking) < lacking
-        if self._is_low:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if time.monotonic() < self._look_at and self._unseen < self._turn_at:
+            return
+        self._unseen = 0
+        disk = os.statvfs(self._folder)
+        free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        self._turn_at = min(self._full, max(LEAST_BYTES, whole // _PARTS))
+        # Until the next check more lines may come, and a segment may be compressed.
+        lacking = _reserve(whole) + 2 * max(size, self._turn_at) - free
+        if lacking > 0:
+            if self._free(lacking) < lacking:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._look_at = time.monotonic() + _LATE
 
     def _free(self, lacking: int) -> int:
         """Delete the oldest finished segments until so many bytes are free, and return the sum of
-        their sizes: some file systems report freed space late."""
+        their sizes."""
         freed = 0
         for segment, _ in reversed(written(every_file(self._folder), self._now())):
             if freed >= lacking:
@@ -384,13 +358,6 @@ class SegmentStore:
                 freed += size
         return freed
 
-    def _make_room_for(self, size: int) -> None:
-        """Make room for a batch of lines larger than a segment: it gets a segment of its own."""
-        more = 2 * (size - self._full)
-        if more > self._room:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        self._delete(more)
-
     def _begin(self, first: float) -> None:
         # Two processes may take the same number at once.
         number = max((segment.number for segment in every_file(self._folder)), default=0) + 1
@@ -399,15 +366,13 @@ class SegmentStore:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            file = os.fstat(fd)
-            if file.st_nlink == 0:
+            if os.fstat(fd).st_nlink == 0:
                 # Another process took it for an abandoned one before it was locked.
                 raise FileNotFoundError(path)
         except OSError:
             os.close(fd)
             raise
         self._fd, self._size, self._lines, self._last = fd, 0, 0, first
-        self._identity = (file.st_dev, file.st_ino)
         self._segment = Segment(path, token, first, None)
 
     def _finish_abandoned(self, segment: Segment) -> None:
@@ -427,19 +392,17 @@ class SegmentStore:
         lines are read for their times."""
         path, first = segment.path, segment.first
         is_done = any(self._folder.glob(f"*-{segment.token}.jsonl.zst"))
-        if not is_done and path.stat().st_size:
+        if not is_done and (text := path.read_bytes()):
             if last is None:
-                lines = path.read_bytes().split(b"\n")
-                first, last = span(lines) or (first, max(first, path.stat().st_mtime))
+                first, last = span(text.split(b"\n")) or (first, max(first, path.stat().st_mtime))
             # The last time is rounded up: no line is younger.
             name = f"{_stamp(first)}-{_stamp(last + 0.002)}-{segment.token}.jsonl.zst"
-            finished = self._folder / name
-            part = finished.with_suffix(".part")
+            part = (self._folder / name).with_suffix(".part")
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(fd, "wb") as file, path.open("rb", buffering=0) as text:
-                    compress(text, file)
-                part.rename(finished)
+                with os.fdopen(fd, "wb") as file:
+                    file.write(zstd.compress(text, _LEVEL))
+                part.rename(self._folder / name)
             except OSError:
                 part.unlink(missing_ok=True)
                 raise

@@ -21,11 +21,11 @@ from router.model.errors import RouterError, SettingInvalid, why_not
 #: The module of each command, and its line in the list.
 COMMANDS = {
     "serve": ("serve", "run the router"),
-    "demo": ("demo", "run the router with stand-in targets and send it sample events"),
+    "demo": ("serve", "run the router with stand-in targets and send it sample events"),
     "check": ("check", "check a routes.yaml: every fault at once, each with its line"),
     "explain": ("explain", "show which routes an event matches, why others don't, its plan"),
     "test": ("check", "run the cases of routes.test.yaml, and list routes that none tries"),
-    "diff": ("diff", "show which plans change between two routes.yaml"),
+    "diff": ("explain", "show which plans change between two routes.yaml"),
     "init": ("init", "write a first routes.yaml, its tests and the editors' schemas"),
     "send": ("send", "play EBaaS: send an event, once or by its retry schedule"),
     "receive": ("receive", "play a business endpoint: answer to order, print what comes"),
@@ -37,7 +37,7 @@ COMMANDS = {
     "trace": ("trace", "show what became of an event, by any id of it"),
     "archive": ("archive", "list or export past events, or deliver them to a target again"),
     "resend": ("listen", "POST a copy of one past event to a URL of your own"),
-    "health": ("health", "ask a running router whether it is ready"),
+    "health": ("status", "ask a running router whether it is ready"),
     "status": ("status", "show the health of a running router, its targets and its nodes"),
 }
 
@@ -51,8 +51,7 @@ commands:
 {commands}
 
 `{name} COMMAND --help` explains a command, with examples; `{name} --version`
-prints the version, and `{name} --completion bash` (or zsh, fish) a script by which
-that shell completes commands, options and files."""
+prints the version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,13 +99,11 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in ("--help", "-h", "help"):
-        print(_overview())
+        commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
+        print(_OVERVIEW.format(name=NAME, commands=commands))
         return Exit.GOOD
     if name == "--version":
         say(*_version())
-        return Exit.GOOD
-    if name == "--completion":
-        say(*_completion(rest))
         return Exit.GOOD
     if name not in COMMANDS:
         near = nearest_of(name, COMMANDS) or "."
@@ -130,52 +127,19 @@ def configured(name: str, parser: Parser) -> Callable[[argparse.Namespace], int]
     return run
 
 
-def _overview() -> str:
-    commands = "\n".join(f"  {name:<10} {line}" for name, (_, line) in COMMANDS.items())
-    return _OVERVIEW.format(name=NAME, commands=commands)
-
-
 def _version() -> Iterator[str]:
     """Describe the installation for a report of a fault. The first line has the router's version
     alone."""
     import platform
     import sqlite3
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
 
     from router import __version__
     from router.model.build import COMPILED
 
     yield f"{NAME} {__version__}"
-    libc = " ".join(filter(None, platform.libc_ver()))
-    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     python = f"{platform.python_implementation()} {platform.python_version()}"
     build = "compiled" if COMPILED else "pure Python"
-    yield ", ".join(filter(None, (python, build, system, libc)))
-    try:
-        psycopg = version("psycopg")
-    except PackageNotFoundError:
-        psycopg = "not installed"
-    yield f"SQLite {sqlite3.sqlite_version}, psycopg {psycopg}"
-
-
-def _completion(arguments: Sequence[str]) -> list[str]:
-    """Return the script for a shell's completion of commands, options and files. Raises
-    SettingInvalid for another shell."""
-    import shtab
-
-    shells = ("bash", "zsh", "fish")
-    if len(arguments) != 1 or arguments[0] not in shells:
-        raise SettingInvalid(f"--completion: for which shell? One of {', '.join(shells)}")
-    whole = argparse.ArgumentParser(NAME)
-    whole.add_argument("--version", action="store_true", help="print the version")
-    parser_class: Any = lambda prog, **_: Parser(prog.rpartition(" ")[2])  # noqa: E731
-    commands = whole.add_subparsers(parser_class=parser_class)
-    for name, (_, line) in COMMANDS.items():
-        parser = commands.add_parser(name, help=line)
-        configured(name, parser)
-        for action in (action for action in parser._actions if not action.choices):
-            words = {*str(action.metavar).split("|")}
-            if words & {"FILE", "PATH", "STORE", "DIR", "FOLDER"}:
-                is_file = words & {"FILE", "PATH", "STORE"}
-                action.complete = shtab.FILE if is_file else shtab.DIRECTORY
-    return shtab.complete(whole, arguments[0]).splitlines()
+    yield f"{python}, {build}, {platform.platform()}"
+    psycopg = "with" if find_spec("psycopg") else "without"
+    yield f"SQLite {sqlite3.sqlite_version}, {psycopg} psycopg"

@@ -11,6 +11,7 @@ from typing import Any
 
 from router.cli.deliveries import Work, add_acting, add_match, note_removed, require_targets
 from router.cli.options import (
+    URL_VARIABLE,
     Exit,
     Help,
     Parser,
@@ -20,17 +21,7 @@ from router.cli.options import (
     require_target,
 )
 from router.cli.printing import Progress, counted, few, note, say, say_as
-from router.cli.remote import (
-    URL_VARIABLE,
-    Remote,
-    RemoteProblem,
-    add_archive,
-    add_router,
-    here,
-    opened,
-    read_archive,
-    read_url,
-)
+from router.cli.remote import Remote, RemoteProblem, here, opened, read_archive, read_url
 from router.cli.trace import add_search
 from router.model.errors import SettingInvalid
 from router.store.admin import STEP, Step, Verb
@@ -47,18 +38,15 @@ ARCHIVE = Help(
         sends them within its limits. If it is stopped and run again within a day, it continues. The
         target may get events again that it has.""",
     },
-    examples=(
-        "ebaas-router archive list",
-        "ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl",
-        "ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s",
-        "ebaas-router archive replay --target new-team --backfill --since 2d --yes",
-    ),
-    exit_codes={
-        Exit.GOOD: "done, or there was nothing to do",
-        Exit.BAD: "the answer was no, it stopped half-way, or the archive is damaged",
-        Exit.NOT_STARTED: "the archive, the store or the router is missing or can't be used",
-        Exit.INTERRUPTED: "Ctrl-C ended it; what is done stays done",
-    },
+    examples="""
+        ebaas-router archive list
+        ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl
+        ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s
+        ebaas-router archive replay --target new-team --backfill --since 2d --yes""",
+    good="done, or there was nothing to do",
+    bad="the answer was no, it stopped half-way, or the archive is damaged",
+    not_started="the archive, the store or the router is missing or can't be used",
+    interrupted="Ctrl-C ended it; what is done stays done",
 )
 
 #: How many events a second are replayed by default.
@@ -96,8 +84,8 @@ def configure_archive(parser: Parser) -> None:
     acting.switch("--backfill", "events not for the target")
     acting.switch("--anew", "don't continue a stopped replay")
     add_acting(acting)
-    add_archive(parser)
-    add_router(parser)
+    parser.archive()
+    parser.router()
 
 
 def run_archive(args: argparse.Namespace) -> int:
@@ -111,10 +99,7 @@ def run_archive(args: argparse.Namespace) -> int:
         with opened(args, needs="both") as router:
             return _replay(router, args)
     with opened(args, needs="archive") as router:
-        return _list(router.get("/archive"), args)
-
-
-def _list(inventory: Any, args: argparse.Namespace) -> int:
+        inventory = router.get("/archive")
     say_as(args.format, [inventory], _format_inventory(inventory))
     if inventory["damage"]:
         note(f"{inventory['damage']}: there is more than this")
@@ -138,8 +123,7 @@ def _format_inventory(inventory: Any) -> Iterator[str]:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from router.archive.reading import Sources
-    from router.archive.trace.question import Question
+    from router.archive.reading import Question, Sources
     from router.archive.trace.replay import events
 
     if args.archive is None and read_url(args) is not None:
@@ -181,7 +165,11 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _replay(router: Remote, args: argparse.Namespace) -> int:
-    target = _target(args)
+    if not args.target or len(args.target) != 1:
+        raise SettingInvalid("replay to which target? One of them: --target NAME")
+    if args.match is None and args.since is None:
+        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
+    target = args.target[0]
     if args.backfill:
         # Anything queued for another target would become a dead letter.
         require_target(target, router.targets() or (), router.routes)
@@ -201,15 +189,6 @@ def _replay(router: Remote, args: argparse.Namespace) -> int:
     if preview["damage"]:
         note(f"{preview['damage']}: there may be more events than these")
     return Exit.BAD if work.trouble or preview["damage"] else Exit.GOOD
-
-
-def _target(args: argparse.Namespace) -> str:
-    if not args.target or len(args.target) != 1:
-        raise SettingInvalid("replay to which target? One of them: --target NAME")
-    if args.match is None and args.since is None:
-        raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
-    target: str = args.target[0]
-    return target
 
 
 def _body(target: str, args: argparse.Namespace) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from router.cli.options import (
     read_setting,
     stdin,
 )
-from router.cli.printing import age, columns, counted, few, note, say_as, say_json
+from router.cli.printing import age, columns, counted, few, note, say_as
 from router.model.errors import ConfigInvalid, Problem, SettingInvalid, may
 from router.model.event import FIELDS
 from router.telemetry.log.lines import printable
@@ -92,7 +92,8 @@ def all_usable(inputs: Sequence[Input[Any]], format: str) -> bool:
     """True if no input has problems. As JSON, problems are the result; otherwise messages."""
     bad = [one for one in inputs if one.value is None]
     if bad and format == "json":
-        say_json({"problems": _problems_json(p for one in bad for p in one.problems)})
+        problems = _problems_json(problem for one in bad for problem in one.problems)
+        say_as("json", [{"problems": problems}], ())
     elif bad:
         with contextlib.suppress(OSError):
             for problem in (problem for one in bad for problem in one.problems):
@@ -140,17 +141,13 @@ CHECK = Help(
     placeholders stand for them. A warning is something that is allowed but probably not meant. For
     a good file, the totals of its schedules of retries follow. FILE may be '-' for stdin; several
     are checked each by itself, and are a line of JSON each.""",
-    examples=(
-        "ebaas-router check",
-        "ebaas-router check config/routes.yaml --strict --without-secrets     # in CI",
-        "ebaas-router check staging/routes.yaml production/routes.yaml --format json",
-        "git show HEAD:config/routes.yaml | ebaas-router check -",
-        "diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)",
-    ),
-    exit_codes={
-        Exit.GOOD: "good: the router would take it",
-        Exit.BAD: "a fault, or a file that can't be read; with --strict, a warning too",
-    },
+    examples="""
+        ebaas-router check
+        ebaas-router check config/routes.yaml --strict --without-secrets     # in CI
+        git show HEAD:config/routes.yaml | ebaas-router check -
+        diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)""",
+    good="good: the router would take it",
+    bad="a fault, or a file that can't be read; with --strict, a warning too",
 )
 
 
@@ -171,14 +168,85 @@ def run_check(args: argparse.Namespace) -> int:
     names = args.files or [str(read_setting(args, "config"))]
     if args.print:
         return _print(names, args)
-    files = [_Checked(read_config(name, args), _tests(name), args.strict) for name in names]
     for path in map(Path, names):
         # The file of a folder is checked without the files of its teams.
         if path.name == COMMON and path.is_file() and (teams := path.with_name(TEAMS)).is_dir():
             note(f"{teams} is not checked; `check {path.parent}` checks it with {path}")
-    for file in files:
-        say_as(args.format, (each.as_json() for each in [file]), file.texts())
-    return Exit.GOOD if all(file.good for file in files) else Exit.BAD
+    results = [_check(name, args) for name in names]
+    return Exit.GOOD if all(results) else Exit.BAD
+
+
+def _check(name: str, args: argparse.Namespace) -> bool:
+    """Print the result for a file or folder, with the tests files beside it."""
+    from router.config.cases import tests_of, unknown_targets
+
+    routes = read_config(name, args)
+    config, tests = routes.value, []
+    with contextlib.suppress(ConfigInvalid):  # the configuration itself has the same problem
+        tests = [] if name == STDIN else [read_cases(str(path)) for path in tests_of(Path(name))]
+    #: Each input, its warnings, and, if it is good, a summary.
+    inputs: list[tuple[Input[Any], Sequence[Problem], str]] = [
+        (routes, config.warnings if config else (), _summary(routes))
+    ]
+    for one in tests:
+        cases = one.value or ()
+        unknown = unknown_targets(cases, config.table.targets) if config else []
+        number = counted(len(cases), "case")
+        inputs.append((one, unknown, f"{one.name} is good: {number}" if cases else ""))
+    problems = [problem for file, _, _ in inputs for problem in file.problems]
+    warnings = [warning for _, several, _ in inputs for warning in several]
+    is_good = not (problems or (args.strict and warnings))
+    view = {
+        "good": is_good,
+        "file": routes.name,
+        "files": [file.name for file in routes.files],
+        "problems": _problems_json(problems),
+        "warnings": _problems_json(warnings),
+        "routes": len(config.table.routes) if config else None,
+        "targets": len(config.table.targets) if config else None,
+        "queue": [
+            {"targets": names, "retries": schedule.retries, "seconds": schedule.total()}
+            for schedule, names in config.schedules().items()
+        ]
+        if config
+        else None,
+        "hash": config.hash or None if config else None,
+        "tests": " ".join(one.name for one in tests) or None,
+        "cases": sum(len(one.value or ()) for one in tests) or None,
+    }
+    texts: list[str] = []
+    for file, several, summary in inputs:
+        texts += map(str, file.problems)
+        texts += (f"warning: {warning}" for warning in several)
+        texts += [summary] if summary else []
+        texts += _schedules(config) if config and file is routes else ()
+    if args.strict and warnings:
+        texts.append(f"{routes.name} has warnings, which --strict does not allow")
+    say_as(args.format, [view], texts)
+    return is_good
+
+
+def _schedules(config: Config) -> Iterator[str]:
+    """Format the total of each schedule of the queue, and the targets that have it."""
+    for schedule, names in config.schedules().items():
+        total = format_retries(schedule.retries, schedule.total())
+        yield f"  {few(names)} (optional): {total}, then a dead letter"
+
+
+def format_retries(retries: int, seconds: float) -> str:
+    """Format the total of a schedule: `5 retries over 41s`."""
+    return f"{counted(retries, 'retry')} over {age(seconds)}" if retries else "no retries"
+
+
+def _summary(routes: Input[Config]) -> str:
+    config = routes.value
+    if config is None:
+        return ""
+    table = config.table
+    number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
+    files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
+    digest = config.hash[:12] or "without its secrets"
+    return f"{routes.name} is good: {number}{files}; {digest}"
 
 
 def _print(names: Sequence[str], args: argparse.Namespace) -> int:
@@ -207,97 +275,6 @@ def _escaped(value: Any) -> Any:
     return value.replace("$", "$$") if isinstance(value, str) else value
 
 
-def _tests(name: str) -> list[Input[tuple[Case, ...]]]:
-    """Read the tests files that exist beside a configuration."""
-    from router.config.cases import tests_of
-
-    try:
-        return [] if name == STDIN else [read_cases(str(path)) for path in tests_of(Path(name))]
-    except ConfigInvalid:  # the configuration itself has the same problem
-        return []
-
-
-class _Checked(NamedTuple):
-    """A routes.yaml, or a folder, and the tests files beside it."""
-
-    routes: Input[Config]
-    tests: list[Input[tuple[Case, ...]]]
-    strict: bool
-
-    @property
-    def problems(self) -> list[Problem]:
-        return [problem for file, _, _ in self._results() for problem in file.problems]
-
-    @property
-    def good(self) -> bool:
-        return not (self.problems or (self.strict and self.all_warnings))
-
-    @property
-    def all_warnings(self) -> list[Problem]:
-        return [warning for _, warnings, _ in self._results() for warning in warnings]
-
-    def _results(self) -> Iterator[tuple[Input[Any], Sequence[Problem], str]]:
-        """Iterate over the inputs, each with its warnings and, if it is good, a summary."""
-        config = self.routes.value
-        yield self.routes, config.warnings if config else (), self._summary()
-        for tests in self.tests:
-            number = counted(len(tests.value or ()), "case")
-            yield tests, (), f"{tests.name} is good: {number}" if tests.value else ""
-
-    def _summary(self) -> str:
-        config = self.routes.value
-        if config is None:
-            return ""
-        table = config.table
-        number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
-        files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
-        digest = config.hash[:12] or "without its secrets"
-        return f"{self.routes.name} is good: {number}{files}; {digest}"
-
-    def texts(self) -> Iterator[str]:
-        for file, warnings, summary in self._results():
-            yield from map(str, file.problems)
-            yield from (f"warning: {warning}" for warning in warnings)
-            if summary:
-                yield summary
-            if file is self.routes:
-                yield from self._schedules()
-        if self.strict and self.all_warnings:
-            yield f"{self.routes.name} has warnings, which --strict does not allow"
-
-    def _schedules(self) -> Iterator[str]:
-        """Format the total of each schedule of the queue, and the targets that have it."""
-        for schedule, names in self.routes.value.schedules().items() if self.routes.value else ():
-            total = format_retries(schedule.retries, schedule.total())
-            yield f"  {few(names)} (optional): {total}, then a dead letter"
-
-    def as_json(self) -> dict[str, Any]:
-        config = self.routes.value
-        return {
-            "good": self.good,
-            "file": self.routes.name,
-            "files": [file.name for file in self.routes.files],
-            "problems": _problems_json(self.problems),
-            "warnings": _problems_json(self.all_warnings),
-            "routes": len(config.table.routes) if config else None,
-            "targets": len(config.table.targets) if config else None,
-            "queue": [
-                {"targets": names, "retries": one.retries, "seconds": one.total()}
-                for one, names in config.schedules().items()
-            ]
-            if config
-            else None,
-            "hash": config.hash or None if config else None,
-            "tests": " ".join(tests.name for tests in self.tests) or None,
-            "cases": sum(len(tests.value or ()) for tests in self.tests) or None,
-        }
-
-
-def format_retries(retries: int, seconds: float) -> str:
-    """Format the total of a schedule: `5 retries over 41s`."""
-    return f"{counted(retries, 'retry')} over {age(seconds)}" if retries else "no retries"
-
-
 # `test`.
 
 TEST = Help(
@@ -305,15 +282,12 @@ TEST = Help(
     code that the router itself runs. Prints the differences of each case that fails, and the
     routes that no case matches. FILE is a tests file, '-' stdin; without one it is the one beside
     the routes.yaml, routes.test.yaml, or of a folder those beside each of its files.""",
-    examples=(
-        "ebaas-router test",
-        "ebaas-router test --fail-under 100",
-        "ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml",
-    ),
-    exit_codes={
-        Exit.GOOD: "every case holds",
-        Exit.BAD: "a case fails, --fail-under is not reached, or a file is not valid",
-    },
+    examples="""
+        ebaas-router test
+        ebaas-router test --fail-under 100
+        ebaas-router test --config new.yaml config/routes.test.yaml more.test.yaml""",
+    good="every case holds",
+    bad="a case fails, --fail-under is not reached, or a file is not valid",
 )
 
 

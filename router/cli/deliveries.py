@@ -23,12 +23,12 @@ from router.cli.printing import (
     since,
     when,
 )
-from router.cli.remote import Remote, RemoteProblem, add_router, opened, part
+from router.cli.remote import Remote, RemoteProblem, opened, part
 from router.config.document import shown
 from router.config.settings import parse_count
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
-from router.routing.index import Glob, GlobInvalid
+from router.routing.index import Glob
 from router.store.admin import FILTERS, Filters, Later, Step, Verb, check_states, filter_texts
 from router.store.protocol import State
 from router.store.views import CountView, EntryView, PauseView
@@ -48,18 +48,14 @@ DELIVERIES = Help(
         "discard": "Settles deliveries without sending them: dead letters, or those of --state.",
         "restore": "Takes a discard back while the delivery is kept: it is a dead letter again.",
     },
-    examples=(
-        "ebaas-router deliveries list --target ledger --state dead --older-than 1h",
-        "ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run",
-        "ebaas-router deliveries discard --acknowledged-later only --match '*' --yes",
-        "ebaas-router deliveries list --url http://router:8081 --token-file ops-token",
-    ),
-    exit_codes={
-        Exit.GOOD: "done, or there was nothing to do",
-        Exit.BAD: "the answer was no, or it stopped half-way",
-        Exit.NOT_STARTED: "the store or the router is missing or can't be used",
-        Exit.INTERRUPTED: "Ctrl-C ended it; what is done stays done",
-    },
+    examples="""
+        ebaas-router deliveries list --target ledger --state dead --older-than 1h
+        ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run
+        ebaas-router deliveries discard --acknowledged-later only --match '*' --yes""",
+    good="done, or there was nothing to do",
+    bad="the answer was no, or it stopped half-way",
+    not_started="the store or the router is missing or can't be used",
+    interrupted="Ctrl-C ended it; what is done stays done",
 )
 
 #: How many deliveries are listed as text by default.
@@ -94,7 +90,7 @@ def configure_deliveries(parser: Parser) -> None:
     limit = f"list: how many (default {_LIMIT}, as JSON all)"
     which.option("--limit", "N", limit, parse_count)
     add_acting(parser.group("acting"))
-    add_router(parser)
+    parser.router()
 
 
 def run_deliveries(args: argparse.Namespace) -> int:
@@ -115,19 +111,15 @@ def _filters(args: argparse.Namespace) -> Filters:
             check_states(Verb(args.verb), [*map(State, args.state or ())])
         except ValueError as error:
             raise SettingInvalid(f"--state: {error}") from None
-        if not _selects(filters):
+        if all(given is None for given in filters.values()):
             raise SettingInvalid(f"{args.verb} which deliveries? Say it, or --match '*' for all")
     return filters
-
-
-def _selects(filters: Filters) -> bool:
-    return any(given is not None for given in filters.values())
 
 
 def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     """Print the counts; then the selected deliveries, or, without a selection, the pauses and the
     last actions."""
-    is_listing = _selects(filters)
+    is_listing = any(given is not None for given in filters.values())
     limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
     page = _page(router, filters, limit if is_listing else 1)
     counts = page["counts"]
@@ -142,7 +134,7 @@ def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
         if not left or page["next"] is None:
             break
         page = _page(router, filters, left, page["next"])
-    if (number := _total(counts)) > limit and args.format == "text":
+    if (number := sum(count["deliveries"] for count in counts)) > limit and args.format == "text":
         say(f"{number - limit:,} more: --limit")
     return Exit.GOOD
 
@@ -176,7 +168,7 @@ def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     path, verb = f"/deliveries/{args.verb}", Verb(args.verb)
     preview = router.post(path, {**_body(filters), "dry_run": True})
     action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
-    work = Work(verb, _total(counts), args)
+    work = Work(verb, sum(count["deliveries"] for count in counts), args)
     if args.format == "text" and work.number:
         say(*_format_counts(counts, router.now()))
     elif args.format == "text":
@@ -246,10 +238,6 @@ def _format_counts(counts: Sequence[CountView], now: float) -> Iterator[str]:
     return columns(rows)
 
 
-def _total(counts: Iterable[CountView]) -> int:
-    return sum(count["deliveries"] for count in counts)
-
-
 def _format_entries(entries: Iterable[EntryView], now: float) -> Iterator[str]:
     rows = [("age", "target", "state", "reason", "retries", "event", "key", "it said")]
     rows += [
@@ -296,16 +284,9 @@ _UNASKED = 10
 DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.RESTORE: "restored"}
 
 
-def parse_glob(text: str) -> Glob:
-    try:
-        return Glob(text)
-    except GlobInvalid as error:
-        raise ValueError(str(error)) from None
-
-
 def add_match(parser: Options) -> None:
     about = "of events whose key matches, as in routes.yaml"
-    parser.option("--match", "PATTERN", about, parse_glob, many=True)
+    parser.option("--match", "PATTERN", about, Glob, many=True)
 
 
 def add_acting(parser: Options) -> None:
@@ -417,24 +398,18 @@ class Work:
 # `pause` and `resume`.
 
 PAUSE = Help(
-    about="""Keeps a pause in the store, which every process that shares it takes into force within
-    a second, without a change of routes.yaml: nothing is sent to the target until it is over.
-    Optional deliveries wait in the queue and lose no retry; required ones fail at once with
-    `paused`, so that EBaaS retries the event. It ends by itself; `resume` ends it sooner, and
-    another `pause` takes its place. `status` and `deliveries list` show it. A pause without an end
-    is `paused: true` in routes.yaml. It asks the
-    router that runs on this machine, or the one at --url; if none runs, or with --store, it writes
-    into the store.""",
-    examples=(
-        "ebaas-router pause ledger --until 10m --because 'a migration of their database'",
-        "ebaas-router pause ledger --until 2026-11-27T06:00:00Z --because 'they asked for it'",
-        "ebaas-router resume ledger",
-        "ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081",
-    ),
-    exit_codes={
-        Exit.GOOD: "it is paused",
-        Exit.NOT_STARTED: "the store or the router is not there, or can't be used",
-    },
+    about="""Keeps a pause in the store, which every process that shares it applies within a second:
+    nothing is sent to the target until the pause ends, by itself or by `resume`. Optional
+    deliveries wait in the queue and lose no retry; required ones fail at once with `paused`, so
+    that EBaaS retries the event. `status` and `deliveries list` show pauses. A pause without an
+    end is `paused: true` in routes.yaml. It asks the router that runs on this machine, or the
+    one at --url; if none runs, or with --store, it writes into the store.""",
+    examples="""
+        ebaas-router pause ledger --until 10m --because 'a migration of their database'
+        ebaas-router resume ledger
+        ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081""",
+    good="it is paused",
+    not_started="the store or the router is not there, or can't be used",
 )
 
 
@@ -449,7 +424,7 @@ def configure_pause(parser: Parser) -> None:
 def _add_target(parser: Parser) -> None:
     parser.add_argument("target", metavar="TARGET", help="its name in routes.yaml")
     add_who(parser)
-    add_router(parser)
+    parser.router()
 
 
 def run_pause(args: argparse.Namespace) -> int:
@@ -468,15 +443,12 @@ RESUME = Help(
     about="""Ends what `pause` began: every process that shares the store goes on with the target
     within a second, few attempts at a time. What has `paused: true` in routes.yaml stays
     paused. It asks the same router, or store, as `pause`.""",
-    examples=(
-        "ebaas-router resume ledger",
-        "ebaas-router resume ledger --store postgresql://router@db.example/ebaas --as night-shift",
-    ),
-    exit_codes={
-        Exit.GOOD: "its pause is over",
-        Exit.BAD: "it is not paused",
-        Exit.NOT_STARTED: "the store or the router is not there, or can't be used",
-    },
+    examples="""
+        ebaas-router resume ledger
+        ebaas-router resume ledger --store postgresql://router@db.example/ebaas --as night-shift""",
+    good="its pause is over",
+    bad="it is not paused",
+    not_started="the store or the router is not there, or can't be used",
 )
 
 

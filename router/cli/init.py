@@ -14,24 +14,19 @@ from router.cli.printing import NAME, note, say
 from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, may, why_not
 
 INIT = Help(
-    about="""Writes four files into FOLDER, which is made where it is missing: routes.yaml, in which
-    every event goes to every target; routes.test.yaml, which says where events have to go; and the
-    schemas by which editors complete and check both. It asks nothing, and replaces no file. What
-    it writes is good by `check --strict` and `test`. The shipped config/routes.yaml shows each key
-    that there is besides. With --schemas it writes this version's schemas alone, in place of those
-    that are there: of routes.yaml, whole and in a folder of parts, and of its tests; of callbacks;
-    and an OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
-    examples=(
-        "ebaas-router init",
-        "ebaas-router init --target ledger=https://ledger.example.com/ebaas/callback",
-        "ebaas-router init --schemas    # after an upgrade",
-        "ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/",
-    ),
-    exit_codes={
-        Exit.GOOD: "written",
-        Exit.BAD: "a file is there already",
-        Exit.NOT_STARTED: "the folder can't be written",
-    },
+    about="""Writes four files into FOLDER: routes.yaml, in which every event goes to every target;
+    routes.test.yaml, the expected targets of events; and the schemas by which editors complete
+    and check both. It asks nothing, and replaces no file. The shipped config/routes.yaml shows
+    every key. With --schemas it writes this version's schemas alone, in place of those that are
+    there: of routes.yaml, whole and in a folder of parts, and of its tests; of callbacks; and an
+    OpenAPI document of the callback port, whose `webhooks` are what a receiver answers.""",
+    examples="""
+        ebaas-router init
+        ebaas-router init --schemas    # after an upgrade
+        ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/""",
+    good="written",
+    bad="a file is there already",
+    not_started="the folder can't be written",
 )
 
 #: The default target: `ebaas-router receive` listens there.
@@ -109,7 +104,12 @@ def run_init(args: argparse.Namespace) -> int:
             raise SettingInvalid("--target is for a routes.yaml, and not for --schemas")
         _write(folder, _schemas((*_SCHEMAS, *_OTHERS)), "w")
         return Exit.GOOD
-    targets = [_target(text) for text in args.target or [_DEFAULT]]
+    targets = []
+    for text in args.target or [_DEFAULT]:
+        name, _, url = text.partition("=")
+        if not (name and url):
+            raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
+        targets.append((name, url))
     _check(targets, read_setting(args, "secrets_dir"))
     files = {**_files(targets), **_schemas(_SCHEMAS)}
     for path in (folder / name for name in files):
@@ -134,14 +134,6 @@ def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> N
     say(f"written: {', '.join(str(folder / name) for name in files)}")
 
 
-def _target(text: str) -> tuple[str, str]:
-    """Return the name and the URL of a target. Raises SettingInvalid."""
-    name, _, url = text.partition("=")
-    if not (name and url):
-        raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
-    return name, url
-
-
 def _files(targets: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     """Return the two files that people edit, by their names."""
     from router.config.document import write
@@ -164,8 +156,7 @@ def _schemas(names: Iterable[str]) -> Mapping[str, str]:
 
 
 def _check(targets: Sequence[tuple[str, str]], secrets_dir: Path | None) -> None:
-    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted, and
-    variables that have no value yet."""
+    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted."""
     from router.config.files import Written
     from router.config.loading import parse_files
 
@@ -180,8 +171,3 @@ def _check(targets: Sequence[tuple[str, str]], secrets_dir: Path | None) -> None
         raise SettingInvalid("\n".join(wrong)) from None
     for warning in config.warnings:
         note(f"warning: {warning.path}: {warning.message}")
-    try:
-        parse_files(files, os.environ, secrets_dir)
-    except ConfigInvalid as error:
-        for problem in error.problems:
-            note(f"{problem.path}: {problem.message}; the router needs it")

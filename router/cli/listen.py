@@ -12,14 +12,7 @@ from urllib.parse import quote
 
 from router.cli.options import Exit, Help, Parser, heed_ctrl_c, parse_url, require_target, value
 from router.cli.printing import NAME, counted, note, say_as
-from router.cli.remote import (
-    Remote,
-    RemoteProblem,
-    add_archive,
-    add_remote,
-    add_store,
-    opened,
-)
+from router.cli.remote import Remote, RemoteProblem, opened
 from router.cli.send import Request, Response, add_sign, note_401, post, read_signer
 from router.cli.trace import format_match, search, story_of
 from router.config.settings import parse_count
@@ -29,22 +22,17 @@ from router.model.event import new_id
 
 LISTEN = Help(
     about="""Shows each event that a running router handles, with the answers of its targets, and
-    POSTs a copy of it to a URL of your own. It changes neither the reply to EBaaS nor what targets
-    get. A copy differs from the real event: its webhook-id begins with copy_, and it has the header
-    x-ebaas-copy: listen. --sign signs it. For copies the token needs the permission `bodies`.
-    Events that come too fast are left out and counted. If the router goes away, the command
-    reconnects. Without --url it is the ops port of a `serve` with the same variables.""",
-    examples=(
-        "ebaas-router listen --no-forward",
-        "ebaas-router listen --match 'a.gs.*' --failed --forward-to http://127.0.0.1:3000/",
-        "ebaas-router listen --forward-to http://127.0.0.1:3000/ --sign '${LEDGER_SECRET}'",
-        "ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward",
-    ),
-    exit_codes={
-        Exit.GOOD: "--limit was reached",
-        Exit.NOT_STARTED: "the router is not reachable, or does not allow it",
-        Exit.INTERRUPTED: "Ctrl-C ended it",
-    },
+    POSTs a copy of it to a URL of your own, which the router and its targets do not notice. A
+    copy's webhook-id begins with copy_, and it has the header x-ebaas-copy: listen; --sign signs
+    it. For copies the token needs the permission `bodies`. Events that come too fast are left
+    out and counted. Without --url it asks the ops port of a `serve` with the same variables.""",
+    examples="""
+        ebaas-router listen --no-forward
+        ebaas-router listen --forward-to http://127.0.0.1:3000/ --sign '${LEDGER_SECRET}'
+        ebaas-router listen --url http://router:8081 --token-file ops-token --no-forward""",
+    good="--limit was reached",
+    not_started="the router is not reachable, or does not allow it",
+    interrupted="Ctrl-C ended it",
 )
 
 #: Seconds between two attempts to reconnect.
@@ -63,14 +51,14 @@ def configure_listen(parser: Parser) -> None:
     which.option("--limit", "N", "end after N of them", parse_count)
     add_sign(parser)
     parser.timeout("one copy")
-    add_remote(parser)
+    parser.remote()
     parser.format()
 
 
 def run_listen(args: argparse.Namespace) -> int:
     if args.sign is not None and args.forward_to is None:
         raise SettingInvalid("--sign needs --forward-to: there is nothing else to sign")
-    copies = None if args.forward_to is None else _copies(args.forward_to, args)
+    copies = None if args.forward_to is None else _request(args.forward_to, args)
     heed_ctrl_c()
     left, has_hinted = args.limit, False
     try:
@@ -133,22 +121,17 @@ def _copy(runner: asyncio.Runner, copies: Request, match: Any, format: str) -> R
 
 
 RESEND = Help(
-    about="""Finds one event as `trace` does, in a running router or in its archive and its store,
-    and POSTs its body, byte for byte, to a URL: once, without a retry. A copy differs from the real
-    event: its webhook-id begins with copy_, and it has the header x-ebaas-copy: resend. It changes
-    no delivery. --sign signs it. WHAT is any id of the event, or its key if no other event has it.
-    With --url the token needs the permission `bodies`.""",
-    examples=(
-        "ebaas-router resend order-4711 --to http://localhost:3000/callback",
-        "ebaas-router resend order-4711 --to http://localhost:3000/ --sign '${LEDGER_SECRET}'",
-        "ebaas-router resend order-4711 --to http://localhost:3000/ --format json",
-        "ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081",
-    ),
-    exit_codes={
-        Exit.GOOD: "the code was 000",
-        Exit.BAD: "no such event, several, or its body was not kept; any other code, or none",
-        Exit.NOT_STARTED: "the router, the archive or the store is not there or can't be read",
-    },
+    about="""Finds one event as `trace` does, and POSTs its body, byte for byte, to a URL: once,
+    without a retry, and without a change of any delivery. The copy's webhook-id begins with
+    copy_, and it has the header x-ebaas-copy: resend; --sign signs it. WHAT is any id of the
+    event, or its key if no other event has it. With --url the token needs the permission
+    `bodies`.""",
+    examples="""
+        ebaas-router resend order-4711 --to http://localhost:3000/ --sign '${LEDGER_SECRET}'
+        ebaas-router resend order-4711 --to http://localhost:3000/ --url http://router:8081""",
+    good="the code was 000",
+    bad="no such event, several, or its body was not kept; any other code, or none",
+    not_started="the router, the archive or the store is not there or can't be read",
 )
 
 #: The most matching events that are counted.
@@ -160,14 +143,14 @@ def configure_resend(parser: Parser) -> None:
     parser.option("--to", "URL", "where the copy goes", parse_url, required=True)
     add_sign(parser)
     parser.timeout("the request")
-    add_archive(parser.group("where to look if no router runs (default both)"))
-    add_store(parser)
-    add_remote(parser)
+    parser.group("where to look if no router runs (default both)").archive()
+    parser.store()
+    parser.remote()
     parser.format()
 
 
 def run_resend(args: argparse.Namespace) -> int:
-    copies = _copies(args.to, args)
+    copies = _request(args.to, args)
     heed_ctrl_c()
     event = _find(args)
     if event is None:
@@ -199,7 +182,7 @@ def _find(args: argparse.Namespace) -> dict[str, Any] | None:
 # Copies.
 
 
-def _copies(url: str, args: argparse.Namespace) -> Request:
+def _request(url: str, args: argparse.Namespace) -> Request:
     """Return a request to a URL of one's own, still without an event. Raises SettingInvalid."""
     return Request(url, {}, b"", args.timeout, args.ca, read_signer(args))
 

@@ -18,9 +18,17 @@ from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
 
 from router.cli.printing import NAME, note
-from router.config.settings import SETTINGS, VARIABLE_PREFIX, Settings, settings_from
+from router.config.settings import (
+    REMOVED_OPTIONS,
+    SETTINGS,
+    VARIABLE_PREFIX,
+    Settings,
+    parse_file,
+    settings_from,
+)
 from router.contract.schedule import parse_duration, parse_time
-from router.model.errors import SettingInvalid
+from router.model.errors import RouterError, SettingInvalid, why_not
+from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
 from router.store.url import Database
 
 
@@ -42,8 +50,11 @@ STDIN = "-"
 
 _WIDTH = 88
 
-#: The variables of commands that ask a running router, without their prefix.
-REMOTE_VARIABLES = ("URL", "TOKEN_FILE")
+#: The variables that name a running router and the file of a token for it.
+URL_VARIABLE, TOKEN_VARIABLE = f"{VARIABLE_PREFIX}URL", f"{VARIABLE_PREFIX}TOKEN_FILE"
+
+#: An ops port, as an example.
+OPS_URL = "http://127.0.0.1:8081"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +63,24 @@ class Help:
 
     #: One paragraph: the command's effect, and the meaning of its words.
     about: str
-    #: Whole command lines, with a comment where one helps.
-    examples: Sequence[str]
-    #: Exit code to its meaning; 2 is the same for every command and added here.
-    exit_codes: Mapping[int, str]
+    #: Whole command lines, one per line, with a comment where one helps.
+    examples: str
+    #: The meanings of exit codes, if the command has them; 2 is the same for every command.
+    good: str
+    bad: str = ""
+    not_started: str = ""
+    interrupted: str = ""
     #: VERB to its effect, if the command has verbs.
     verbs: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, parser: Parser) -> None:
-        codes = {**self.exit_codes, Exit.USAGE: "an option, an argument or a variable is wrong"}
+        codes = {
+            Exit.GOOD: self.good,
+            Exit.BAD: self.bad,
+            Exit.USAGE: "an option, an argument or a variable is wrong",
+            Exit.NOT_STARTED: self.not_started,
+            Exit.INTERRUPTED: self.interrupted,
+        }
         parser.verbs = {verb: " ".join(does.split()) for verb, does in self.verbs.items()}
         about = [textwrap.fill(" ".join(self.about.split()), _WIDTH)]
         about += [
@@ -68,8 +88,8 @@ class Help:
             for verb, does in parser.verbs.items()
         ]
         parser.description = "\n".join(about)
-        examples = [f"  {example}" for example in self.examples]
-        exits = [f"  {code:<3} {meaning}" for code, meaning in sorted(codes.items())]
+        examples = [f"  {example.strip()}" for example in self.examples.strip().splitlines()]
+        exits = [f"  {code:<3} {meaning}" for code, meaning in codes.items() if meaning]
         parser.epilog = "\n".join(["examples:", *examples, "", "exit codes:", *exits])
 
 
@@ -119,6 +139,14 @@ class Options(argparse._ActionsContainer):
         self.option("--since", "TIME", "3h ago, or 2026-11-26T13:00:00Z", parse_moment)
         self.option("--until", "TIME", "and before that", parse_moment)
 
+    def archive(self) -> None:
+        self.settings(archive="the router's archive")
+
+    def ca(self) -> None:
+        """Add `--ca`, whose value is a Tls."""
+        about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
+        self.option("--ca", "FILE", about, parse_ca, default=USUAL)
+
 
 class Group(Options, argparse._ArgumentGroup):
     """A part of the help with a title."""
@@ -145,6 +173,28 @@ class Parser(Options, argparse.ArgumentParser):
         group = Group(self, title)
         self._action_groups.append(group)
         return group
+
+    def store(self) -> None:
+        self.removed = {gone: REMOVED_OPTIONS[gone] for gone in ("--store-password-file",)}
+        self.settings(store="the store of a router that does not run")
+
+    def remote(self) -> None:
+        """Add the options that name a running router."""
+        group = self.group("a running router")
+        url = "the ops port of the router to ask, like http://router:8081 (default the one of this "
+        url += f"machine; variable {URL_VARIABLE})"
+        group.option("--url", "URL", url, lambda text: parse_url(text, OPS_URL))
+        token = f"has the token for it (variable {TOKEN_VARIABLE})"
+        group.option("--token-file", "FILE", token, parse_file)
+        group.ca()
+
+    def router(self) -> None:
+        """Add the options of a command that asks a running router or works on a store, and its
+        format."""
+        self.store()
+        self.settings("config")
+        self.remote()
+        self.format()
 
     def add_verb(self, only: Mapping[str, Sequence[str]]) -> None:
         """Add VERB, and the names of the arguments that only some verbs have."""
@@ -201,12 +251,12 @@ class Parser(Options, argparse.ArgumentParser):
 
 
 def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Turn `parse`, which raises ValueError, into an option's type for argparse."""
+    """Turn `parse`, which raises ValueError or RouterError, into an option's type for argparse."""
 
     def parse_option(text: str) -> Any:
         try:
             return parse(text)
-        except ValueError as error:
+        except (ValueError, RouterError) as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse_option
@@ -240,24 +290,22 @@ def read_settings(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
     return settings_from(environ, vars(args))
 
 
-def read_setting(
-    args: argparse.Namespace, name: str, environ: Mapping[str, str] = os.environ
-) -> Any:
-    return SETTINGS[name].value(environ, vars(args))
+def read_setting(args: argparse.Namespace, name: str) -> Any:
+    return SETTINGS[name].value(os.environ, vars(args))
 
 
-def serve_command(args: argparse.Namespace, store: Path | Database | None = None) -> list[str]:
-    """Return the command of a `serve` with the settings of this command line, but for `store`."""
+def search_command(args: argparse.Namespace, store: Path | Database | None = None) -> list[str]:
+    """Return the command of a search with the settings of this command line, but for `store`."""
     given = {setting.option: getattr(args, name, None) for name, setting in SETTINGS.items()}
     if isinstance(store, Path):
         given[SETTINGS["store"].option] = str(store)
     options = [f"{option}={text}" for option, text in given.items() if text is not None]
-    return [sys.executable, "-m", "router", "serve", *options]
+    return [sys.executable, "-m", "router", "serve", *options, "--as-search"]
 
 
 def note_password(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> None:
     """Warn of a store's password in the command line, which everybody on the machine can read."""
-    store = read_setting(args, "store", environ)
+    store = SETTINGS["store"].value(environ, vars(args))
     in_command_line = getattr(args, "store", None) is not None
     if in_command_line and isinstance(store, Database) and store.has_password:
         variable = SETTINGS["store"].variable
@@ -269,7 +317,7 @@ def note_password(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
 
 def _note_typos(environ: Mapping[str, str]) -> None:
     settings = (setting.variable for setting in SETTINGS.values())
-    known = {*(VARIABLE_PREFIX + name for name in REMOTE_VARIABLES), *settings}
+    known = {URL_VARIABLE, TOKEN_VARIABLE, *settings}
     for variable in sorted(environ):
         if variable.startswith(VARIABLE_PREFIX) and variable not in known:
             # The prefix is not a likeness.
@@ -341,6 +389,20 @@ def parse_url(text: str, like: str = "http://127.0.0.1:8080/callback") -> str:
     if "@" in url.netloc:
         raise ValueError("a URL with credentials can't be used")
     return text
+
+
+def parse_ca(text: str) -> Tls:
+    path = parse_file(text)
+    try:
+        ca = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ValueError(f"{text!r} can't be read: {why_not(path, error)}") from None
+    if not certificates_in(ca):
+        raise ValueError(f"{text!r} has no certificate in PEM in it")
+    try:
+        return Tls.of(ca)
+    except BadCertificate as error:
+        raise ValueError(f"{text!r}: {error}") from None
 
 
 class Moment(float):

@@ -30,15 +30,13 @@ def say(*texts: str) -> None:
         print(printable(text), flush=True)
 
 
-def say_json(value: Any) -> None:
-    """Print one line of JSON, in which every script stays readable."""
-    say(json.dumps(value, ensure_ascii=False))
-
-
 def say_as(format: str, values: Iterable[Any], texts: Iterable[str]) -> None:
-    """Print the values as JSON, one per line, or else the texts. The others are not evaluated."""
-    for line in values if format == "json" else texts:
-        (say_json if format == "json" else say)(line)
+    """Print the values as JSON, one per line, or else the texts. The others are not evaluated. In
+    this JSON every script stays readable."""
+    if format == "json":
+        texts = (json.dumps(value, ensure_ascii=False) for value in values)
+    for text in texts:
+        say(text)
 
 
 def note(text: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +18,14 @@ from router.cli.options import (
     Help,
     Parser,
     heed_ctrl_c,
-    matching,
     nearest_of,
     parse_url,
     read_setting,
     require_target,
     said_yes,
+    value,
 )
 from router.cli.printing import NAME, note, padded, say, say_as
-from router.cli.remote import add_ca
 from router.cli.send import add_header, parse_header, read_headers, read_secrets
 from router.config.loading import load
 from router.config.schema import is_own
@@ -44,19 +44,14 @@ PROBE = Help(
     endpoint may process each event that it acknowledges. So the command asks before it sends; --yes
     is for scripts. The ids in `changes` begin with probe-. With --target everything but the checks
     comes from routes.yaml.""",
-    examples=(
-        "ebaas-router probe http://127.0.0.1:9002/callback",
-        "ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'",
-        "ebaas-router probe --target ledger --config config/routes.yaml",
-        "ebaas-router probe http://127.0.0.1:9002/callback --only answers --only timing",
-        "ebaas-router probe http://127.0.0.1:9002/callback --yes --format json",
-    ),
-    exit_codes={
-        Exit.GOOD: "no breach",
-        Exit.BAD: "a breach, or the answer no to the question",
-        Exit.NOT_STARTED: "could not start: routes.yaml is not valid or can't be read",
-        Exit.INTERRUPTED: "Ctrl-C ended it",
-    },
+    examples="""
+        ebaas-router probe http://127.0.0.1:9002/callback
+        ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'
+        ebaas-router probe --target ledger --config config/routes.yaml""",
+    good="no breach",
+    bad="a breach, or the answer no to the question",
+    not_started="could not start: routes.yaml is not valid or can't be read",
+    interrupted="Ctrl-C ended it",
 )
 
 LANGUAGES = ("en", "zh")
@@ -65,13 +60,13 @@ LANGUAGES = ("en", "zh")
 _KEY = "a.gs.cert.1"
 
 #: The options that routes.yaml replaces, with their defaults.
-_OF_A_URL: Mapping[str, Any] = {
-    "header": [], "ca": USUAL, "timeout": 5.0, "acknowledge": "code", "secret": [],
-}  # fmt: skip
+_OF_A_URL: Mapping[str, Any] = dict(header=[], ca=USUAL, timeout=5.0, acknowledge="code", secret=[])
 
 
-#: Four fields joined by dots.
-parse_key = matching(r"[^\s.]+(\.[^\s.]+){3}", f"a key (like {_KEY})")
+def parse_key(text: str) -> str:
+    if not re.fullmatch(r"[^.]+(\.[^.]+){3}", text) or not text.isprintable():
+        raise ValueError(f"{text!r} is not a key (like {_KEY})")
+    return text
 
 
 def parse_target_header(text: str) -> tuple[str, str]:
@@ -83,7 +78,8 @@ def parse_target_header(text: str) -> tuple[str, str]:
 
 
 def configure_probe(parser: Parser) -> None:
-    parser.add_argument("url", nargs="?", metavar="URL", help="the endpoint to check")
+    url = value(parse_url)
+    parser.add_argument("url", nargs="?", type=url, metavar="URL", help="the endpoint to check")
     parser.option("--target", "NAME", "a target of routes.yaml instead of URL")
     parser.settings("config", "secrets_dir")
     by_url = parser.group("with URL")
@@ -97,7 +93,7 @@ def configure_probe(parser: Parser) -> None:
         default="code",
         help="what acknowledges: a 2xx with code 000, or any 2xx (default code)",
     )
-    add_ca(by_url)
+    by_url.ca()
     group = parser.group("the checks")
     group.option("--only", "CHECK", "make only this check", many=True, default=[])
     group.option("--skip", "CHECK", "leave this check out", many=True, default=[])
@@ -117,7 +113,9 @@ def run_probe(args: argparse.Namespace) -> int:
     samples = Samples(args.key)
     chosen = _chosen(checks(samples), args)
     heed_ctrl_c()
-    language = _language(args)
+    variables = map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))
+    locale = next(filter(None, variables), "")
+    language = args.lang or ("zh" if locale.startswith("zh") else "en")
     if not _confirm(target, chosen, args, Words(language)):
         return Exit.BAD
     words = Words("en" if args.format == "json" else language)
@@ -126,15 +124,10 @@ def run_probe(args: argparse.Namespace) -> int:
         asyncio.run(_run(chosen, partial(Client, target, samples, words), report))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    report.end()
+    if args.format == "text":
+        numbers = {grade: report.counts[grade] for grade in ("good", "breach", "skipped")}
+        say(words("total", checks=report.counts.total(), **numbers))
     return Exit.BAD if report.counts["breach"] else Exit.GOOD
-
-
-def _language(args: argparse.Namespace) -> str:
-    """Return the language of `--lang`, otherwise the one of the locale."""
-    variables = map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))
-    locale = next(filter(None, variables), "")
-    return str(args.lang or ("zh" if locale.startswith("zh") else "en"))
 
 
 def _target_of(args: argparse.Namespace) -> tuple[Target, str, Schedule]:
@@ -156,20 +149,16 @@ def _target_of(args: argparse.Namespace) -> tuple[Target, str, Schedule]:
 
 
 def _by_url(args: argparse.Namespace) -> Target:
-    try:
-        url = parse_url(args.url)
-    except ValueError as error:
-        raise SettingInvalid(f"URL: {error}") from None
     headers = read_headers(args).items()
     return Target(
         NAME,
-        url,
+        args.url,
         timeout=args.timeout,
         acknowledge=args.acknowledge,
         headers=tuple((name.decode(), Secret(text.decode("latin-1"))) for name, text in headers),
         secret=read_secrets("--secret", args.secret, read_setting(args, "secrets_dir")),
         tls=args.ca,
-        public_url=url,
+        public_url=args.url,
     )
 
 
@@ -246,8 +235,3 @@ class _Report:
             if more:
                 lines.append(" " * 8 + padded(f"  {self._words(key)}", 17) + more)
         say_as(self._format, [result], lines)
-
-    def end(self) -> None:
-        if self._format == "text":
-            numbers = {grade: self.counts[grade] for grade in ("good", "breach", "skipped")}
-            say(self._words("total", checks=self.counts.total(), **numbers))

@@ -35,17 +35,12 @@ RECEIVE = Help(
     make it refuse, --delay makes it slow, --fail-first makes the first requests fail with code 500.
     With --verify a request must be signed (Standard Webhooks): otherwise it is answered with 401,
     and its line says why. Ctrl-C ends it.""",
-    examples=(
-        "ebaas-router receive",
-        "ebaas-router receive --port 9002 --delay 7s     # too slow for most timeouts",
-        "ebaas-router receive --fail-first 2             # healthy from the third request on",
-        "ebaas-router receive --verify '${LEDGER_SECRET}'",
-        "ebaas-router receive --format json | jq .headers",
-    ),
-    exit_codes={
-        Exit.GOOD: "ended by Ctrl-C",
-        Exit.NOT_STARTED: "could not start: the port is taken",
-    },
+    examples="""
+        ebaas-router receive
+        ebaas-router receive --fail-first 2             # healthy from the third request on
+        ebaas-router receive --verify '${LEDGER_SECRET}'""",
+    good="ended by Ctrl-C",
+    not_started="could not start: the port is taken",
 )
 
 #: HTTP statuses whose answers have no body.
@@ -91,6 +86,7 @@ def run_receive(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> None:
+    from router.contract.signing import Signer
     from router.net.listening import listen
     from router.process.running import run
     from router.process.server import Server
@@ -108,7 +104,11 @@ def _serve(args: argparse.Namespace) -> None:
             server.stop()
 
     chosen = {name: getattr(args, name) for name in ("code", "status", "delay", "fail_first")}
-    stand_in = StandIn(**chosen, distrust=_distrust(args), on_request=show)
+    distrust: Distrust | None = None
+    if args.verify:
+        signer = Signer(read_secrets("--verify", args.verify, read_setting(args, "secrets_dir")))
+        distrust = lambda headers, body: signer.why_not(headers, body, time.time())  # noqa: E731
+    stand_in = StandIn(**chosen, distrust=distrust, on_request=show)
 
     def refuse(status: int, given: bytes | None) -> tuple[bytes, bytes]:
         note(f"refused a request with HTTP {status}")
@@ -124,15 +124,6 @@ def _serve(args: argparse.Namespace) -> None:
         raise failures[0]
     codes = ", ".join(f"{code} {times}" for code, times in stand_in.answered.items()) or "none"
     note(f"requests received: {stand_in.answered.total()}; answered: {codes}")
-
-
-def _distrust(args: argparse.Namespace) -> Distrust | None:
-    if not args.verify:
-        return None
-    from router.contract.signing import Signer
-
-    signer = Signer(read_secrets("--verify", args.verify, read_setting(args, "secrets_dir")))
-    return lambda headers, body: signer.why_not(headers, body, time.time())
 
 
 def _as_text(received: Received) -> str:

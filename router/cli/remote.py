@@ -10,48 +10,39 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
-import math
 import os
+import signal
 import socket
 import ssl
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
 from router import __version__
 from router.cli.options import (
-    REMOTE_VARIABLES,
-    Options,
-    Parser,
+    OPS_URL,
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
     note_password,
     parse_url,
     read_setting,
 )
 from router.cli.printing import NAME, Progress, note, note_while_slow
-from router.config.settings import (
-    REMOVED_OPTIONS,
-    SETTINGS,
-    VARIABLE_PREFIX,
-    archive_folder,
-    parse_file,
-)
+from router.config.settings import SETTINGS, archive_folder
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.model.errors import RouterError, SettingInvalid, StartFailed, why_not
-from router.net.tls import USUAL, BadCertificate, Tls, certificates_in
+from router.model.errors import RouterError, SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
     import httpx
 
     from router.ops.api.parts import ApiParts
     from router.store.admin import Admin
-
-#: The variables that name a router and the file of a token for it.
-URL_VARIABLE, TOKEN_VARIABLE = (VARIABLE_PREFIX + name for name in REMOTE_VARIABLES)
 
 #: No response of a router is as large, in bytes.
 _MAX_RESPONSE = 64 * 1024 * 1024
@@ -140,18 +131,15 @@ class Remote:
                     yield name, _parsed(text.encode())
 
     def _request(self, timeout: float | None, method: str, path: str, **content: Any) -> Any:
-        body, until = bytearray(), time.monotonic() + (timeout or math.inf)
-        opening = self._client.stream(method, path, timeout=timeout, **content)
-        with note_while_slow(self._name), _translated(self._name, timeout), opening as response:
+        body, opening = bytearray(), self._client.stream(method, path, timeout=timeout, **content)
+        translated = _translated(self._name, timeout)
+        with note_while_slow(self._name), translated, deadline(timeout), opening as response:
             for part in response.iter_raw():
                 body += part
                 if len(body) > _MAX_RESPONSE:
                     size = f"{_MAX_RESPONSE // 2**20} MiB"
                     why = f"the response is larger than {size}: the server is not a router"
                     raise RemoteProblem(why)
-                # httpx's own timeout starts anew with each part of a response.
-                if time.monotonic() > until:
-                    raise TimeoutError
         with contextlib.suppress(ValueError):
             date = parsedate_to_datetime(response.headers.get("date", ""))
             self._ahead = date.timestamp() - time.time()
@@ -192,6 +180,26 @@ def _translated(url: str, timeout: float | None) -> Iterator[None]:
         raise RemoteProblem(f"{url}: {why_unreachable(_cause(error))}") from None
 
 
+@contextlib.contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError in the block once the time is over. The timeouts of sockets and of httpx
+    start anew with each part of a response, and do not cover the lookup of a name."""
+
+    def expire(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _cause(error: BaseException) -> BaseException:
     """Return the system's error below those of httpx."""
     below = error.__cause__ or error.__context__
@@ -225,66 +233,13 @@ def _parsed(content: bytes) -> Any:
 # Options.
 
 
-def add_remote(parser: Parser) -> None:
-    """Add the options that name a running router."""
-    group = parser.group("a running router")
-    url = "the ops port of the router to ask, like http://router:8081 (default the one of this "
-    url += f"machine; variable {URL_VARIABLE})"
-    group.option("--url", "URL", url, _parse_url)
-    token = f"has the token for it (variable {TOKEN_VARIABLE})"
-    group.option("--token-file", "FILE", token, parse_file)
-    add_ca(group)
-
-
-def add_store(parser: Parser) -> None:
-    parser.removed = {gone: REMOVED_OPTIONS[gone] for gone in ("--store-password-file",)}
-    parser.settings(store="the store of a router that does not run")
-
-
-def add_router(parser: Parser) -> None:
-    """Add the options of a command that asks a running router or works on a store, and its
-    format."""
-    add_store(parser)
-    parser.settings("config")
-    add_remote(parser)
-    parser.format()
-
-
-def add_archive(parser: Options) -> None:
-    parser.settings(archive="the router's archive")
-
-
-def add_ca(parser: Options) -> None:
-    """Add `--ca`, whose value is a Tls."""
-    about = "for an https URL: the only trusted CA certificates, in PEM (default the system's)"
-    parser.option("--ca", "FILE", about, _parse_ca, default=USUAL)
-
-
-def _parse_ca(text: str) -> Tls:
-    path = parse_file(text)
-    try:
-        ca = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ValueError(f"{text!r} can't be read: {why_not(path, error)}") from None
-    if not certificates_in(ca):
-        raise ValueError(f"{text!r} has no certificate in PEM in it")
-    try:
-        return Tls.of(ca)
-    except BadCertificate as error:
-        raise ValueError(f"{text!r}: {error}") from None
-
-
-def _parse_url(text: str) -> str:
-    return parse_url(text, "http://127.0.0.1:8081")
-
-
 def read_url(args: argparse.Namespace) -> str | None:
     """Return the URL of the option, or of the variable. Raises SettingInvalid."""
     if args.url is not None or not (text := os.environ.get(URL_VARIABLE)):
         url: str | None = args.url
         return url
     try:
-        return _parse_url(text)
+        return parse_url(text, OPS_URL)
     except ValueError as error:
         raise SettingInvalid(f"{URL_VARIABLE}: {error}") from None
 
@@ -420,7 +375,7 @@ def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
                     "there is nowhere to look, neither an archive nor a store: "
                     "see --archive, --store, or --url for a running router"
                 )
-            who = getattr(args, "who", None) or whoever()
+            who = getattr(args, "who", None) or f"{_user()}@{socket.gethostname()}"
             who.encode()  # raises UnicodeEncodeError here, not in the API
             holder = TokenHolder(who, frozenset(PERMISSIONS))
             api = httpx.ASGITransport(app_for(holder, _parts(args, folder, ops)))
@@ -480,21 +435,17 @@ def read_archive(args: argparse.Namespace) -> Path | None:
     """Return the archive's folder, None if it does not exist. Raises StartFailed if --archive names
     a missing one, PermissionError if it may not be read."""
     folder = archive_folder(read_setting(args, "archive"), read_setting(args, "store"))
-    if folder is None or _is_folder(folder):
-        return folder
-    if getattr(args, "archive", None) is not None:
-        raise StartFailed(f"--archive: {folder} is not a folder")
-    return None
-
-
-def _is_folder(path: Path) -> bool:
-    """Raises PermissionError, which `Path.is_dir` takes for a missing folder."""
+    if folder is None:
+        return None
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
     except PermissionError:
         raise
     except OSError:
-        return False
+        is_folder = False
+    if not is_folder and getattr(args, "archive", None) is not None:
+        raise StartFailed(f"--archive: {folder} is not a folder")
+    return folder if is_folder else None
 
 
 def targets_of(path: Path) -> set[str] | None:
@@ -512,13 +463,10 @@ def targets_of(path: Path) -> set[str] | None:
     return {name for tree, entry in sections if entry for name in tree.entries(entry[1])}
 
 
-def whoever() -> str:
-    """Return the user of this process, as far as the system knows."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return f"uid {os.getuid()}"
 
 
 def part(name: str) -> str:

@@ -25,7 +25,7 @@ from router.cli.options import (
     read_setting,
 )
 from router.cli.printing import NAME, counted, milliseconds, note, say_as
-from router.cli.remote import add_ca, own_url
+from router.cli.remote import own_url
 from router.config.settings import SETTINGS, parse_count
 from router.config.variables import Unresolved, Variables
 from router.contract.schedule import PLATFORM, Schedule, parse_duration
@@ -42,29 +42,19 @@ SEND = Help(
     reply. The event is made from the options, whose defaults are the platform page's sample, or is
     FILE ('-' is stdin), sent byte for byte. With --retry a request that fails is repeated as EBaaS
     would, 20 times over 14 hours.""",
-    examples=(
-        "ebaas-router send",
-        "ebaas-router send --status 3 --change id7 --change id8",
-        "ebaas-router send event.json http://127.0.0.1:9001/callback",
-        "ebaas-router send --waits 1s,3s --retries 5",
-        "ebaas-router send --url https://router.internal/callback --ca ca.pem",
-        "ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'",
-        "ebaas-router send --header 'authorization: Bearer ${TOKEN}'",
-    ),
-    exit_codes={
-        Exit.GOOD: "the code was 000; with --retry, the last one",
-        Exit.BAD: "any other code, or none",
-        Exit.INTERRUPTED: "Ctrl-C ended it",
-    },
+    examples="""
+        ebaas-router send
+        ebaas-router send event.json http://127.0.0.1:9001/callback
+        ebaas-router send http://127.0.0.1:9001/callback --sign '${LEDGER_SECRET}'
+        ebaas-router send --header 'authorization: Bearer ${TOKEN}'""",
+    good="the code was 000; with --retry, the last one",
+    bad="any other code, or none",
+    interrupted="Ctrl-C ended it",
 )
 
 #: The platform page's sample.
 _SAMPLE = {"source": "a", "topic": "gs", "type": "cert", "status": "1"}
 _SAMPLE_CHANGES = ["id1", "id2"]
-
-
-def parse_waits(text: str) -> tuple[float, ...]:
-    return tuple(parse_duration(wait.strip()) for wait in text.split(","))
 
 
 def configure_send(parser: Parser) -> None:
@@ -84,13 +74,14 @@ def configure_send(parser: Parser) -> None:
     request.option("--url", "URL", url, parse_url)
     add_header(request, parse_header)
     add_sign(request)
-    add_ca(request)
+    request.ca()
     request.timeout("one request")
     retries = parser.group("retries")
     retries.switch("--retry", "repeat a failure as EBaaS would")
     waits = "a --retry with these waits, the last of them repeated "
     waits += "(default 1s,3s,7s,30s,60s,300s,3600s)"
-    retries.option("--waits", "TIMES", waits, parse_waits)
+    parse = lambda text: tuple(parse_duration(wait.strip()) for wait in text.split(","))  # noqa: E731
+    retries.option("--waits", "TIMES", waits, parse)
     number = f"a --retry with at most so many (default {PLATFORM.retries})"
     retries.option("--retries", "N", number, parse_count)
     parser.format()
@@ -140,9 +131,16 @@ def _request(args: argparse.Namespace) -> Request:
         url = parse_url(urls[0]) if urls else args.url
     except ValueError as error:
         raise SettingInvalid(f"URL: {error}") from None
-    body, tls = _contents(files[0], args) if files else _event(args), args.ca
+    for name in (*_SAMPLE, "key", "change"):
+        if files and getattr(args, name) is not None:
+            raise SettingInvalid(f"--{name}: can't be given with FILE, which is sent as it is")
+    body, tls = read_file(files[0]) if files else _event(args), args.ca
     if url is None:
-        url = _own_url(args)
+        if read_setting(args, "port") == 0:
+            variable = SETTINGS["port"].variable
+            raise SettingInvalid(f"{variable}: 0 is not a port to send to; see --url")
+        scheme = "http" if read_setting(args, "tls_cert") is None else "https"
+        url = own_url(args, "host", "port", scheme) + read_setting(args, "path").reveal()
         if tls is USUAL and url.startswith("https:"):
             tls = Tls.of(verify=False)  # its certificate is for another name
     usual = {b"content-type": b"application/json"}
@@ -151,28 +149,12 @@ def _request(args: argparse.Namespace) -> Request:
     return Request(url, usual | read_headers(args), body, args.timeout, tls, read_signer(args))
 
 
-def _own_url(args: argparse.Namespace) -> str:
-    """Return the callback URL of a `serve` with the same variables."""
-    if read_setting(args, "port") == 0:
-        raise SettingInvalid(f"{SETTINGS['port'].variable}: 0 is not a port to send to; see --url")
-    scheme = "http" if read_setting(args, "tls_cert") is None else "https"
-    path: Secret = read_setting(args, "path")
-    return own_url(args, "host", "port", scheme) + path.reveal()
-
-
 def _headers_of_target(body: bytes) -> dict[bytes, bytes]:
     """Return the further headers of a target, except the signature."""
     event_id, (_, key) = new_id().encode(), read_event(body)
     known = {b"x-ebaas-event-key": quote(key, safe="").encode()} if key else {}
     names = {b"x-ebaas-target": NAME.encode(), b"x-request-id": event_id}
     return {b"webhook-id": event_id, **names, **known}
-
-
-def _contents(file: str, args: argparse.Namespace) -> bytes:
-    for name in (*_SAMPLE, "key", "change"):
-        if getattr(args, name) is not None:
-            raise SettingInvalid(f"--{name}: can't be given with FILE, which is sent as it is")
-    return read_file(file)
 
 
 def _event(args: argparse.Namespace) -> bytes:
@@ -364,14 +346,11 @@ def _read(answer: Answer, seconds: float) -> Response:
         return Response(seconds, status, reason=Reason.NOT_JSON, detail=str(error))
     if not isinstance(reply, dict):
         return Response(seconds, status, reason=Reason.NOT_JSON, detail="not a JSON object")
-    code, *others = (_shown(reply.get(name)) for name in ("code", "msg", "request_id"))
+    texts = [reply.get(name) for name in ("code", "msg", "request_id")]
+    code, *others = (text[:_MAX_SHOWN] if isinstance(text, str) else "" for text in texts)
     if not code:
         return Response(seconds, status, reason=Reason.CODE, detail="no code that is a string")
     return Response(seconds, status, code, *others)
-
-
-def _shown(text: object) -> str:
-    return text[:_MAX_SHOWN] if isinstance(text, str) else ""
 
 
 def note_401(response: Response, args: argparse.Namespace) -> bool:

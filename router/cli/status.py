@@ -1,40 +1,53 @@
-"""`status`: the health of a running router, its targets and its nodes, to fit a terminal."""
+"""`status` and `health`: the health of a running router, its targets and its nodes."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import http.client
 import shutil
+import ssl
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any
+from urllib.parse import urlsplit
 
-from router.cli.options import Exit, Help, Parser
-from router.cli.printing import age, clipped, columns, counted, note, say_as, seconds
-from router.cli.remote import Remote, RemoteProblem, add_remote, add_store, opened
+from router.cli.options import Exit, Help, Parser, parse_url, read_setting
+from router.cli.printing import age, clipped, columns, counted, note, say, say_as, seconds
+from router.cli.remote import (
+    Remote,
+    RemoteProblem,
+    deadline,
+    no_response,
+    opened,
+    own_url,
+    refuse_local,
+    why_unreachable,
+)
 from router.contract.replies import why_failed
-from router.model.errors import StartFailed
+from router.contract.strictjson import ANSWER, Unreadable, parse_json
+from router.model.errors import SettingInvalid, StartFailed
+from router.model.event import SUCCESS
+from router.net.tls import USUAL, Tls
 
 STATUS = Help(
     about="""Asks the router that runs on this machine, or the one at --url. Prints what is wrong,
-    and a line for each target, the worst first: since when it fails, attempts in flight and their
-    limit, deliveries that wait for a retry, dead letters, and why the last attempt failed. If
-    routers share a store in PostgreSQL, a line for each node follows: its address, version, the
-    hash of its configuration (`check --print` shows that of a file), its counts since its start,
-    and its last trouble. A node that was silent for 10 s is gone: it crashed, or is cut off from
-    the database. With --store the nodes alone are listed, as the store has them.""",
-    examples=(
-        "ebaas-router status",
-        "ebaas-router status --url http://router.internal:8081 --token-file ops-token",
-        "ebaas-router status --store postgresql://router@db.example/ebaas",
-        "ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'",
-    ),
-    exit_codes={
-        Exit.GOOD: "all is well",
-        Exit.BAD: "something is wrong; it is not reachable; a node is gone, not ready, or differs",
-        Exit.NOT_STARTED: "the token's file or the store can't be used",
-    },
+    and a line for each target, the worst first: the time since its first failure, attempts in
+    flight and their limit, deliveries that wait for a retry, dead letters, and the reason of the
+    last failure. If routers share a store in PostgreSQL, a line for each node follows, with the
+    hash of its configuration (`check --print` shows that of a file). A node that was silent for
+    10 s is gone: it crashed, or is cut off from the database. --store lists the nodes alone.""",
+    examples="""
+        ebaas-router status
+        ebaas-router status --url http://router.internal:8081 --token-file ops-token
+        ebaas-router status --store postgresql://router@db.example/ebaas
+        ebaas-router status --format json | jq -r '.nodes[] | select(.gone) | .address'""",
+    good="all is well",
+    bad="something is wrong; it is not reachable; a node is gone, not ready, or differs",
+    not_started="the token's file or the store can't be used",
 )
 
 #: How many digits of a configuration's hash, and cells of a target's name, are shown; JSON has all.
@@ -52,8 +65,8 @@ Json = Mapping[str, Any]
 
 
 def configure_status(parser: Parser) -> None:
-    add_store(parser)
-    add_remote(parser)
+    parser.store()
+    parser.remote()
     parser.timeout("the whole question", "5s")
     parser.format()
 
@@ -61,7 +74,8 @@ def configure_status(parser: Parser) -> None:
 def run_status(args: argparse.Namespace) -> int:
     try:
         with opened(args, timeout=args.timeout, must_run=args.store is None) as router:
-            status, nodes = _ask(router)
+            status = router.get("/status") if router.is_running else {}
+            nodes = _nodes(router)
             cells = shutil.get_terminal_size(_UNBOUNDED).columns
             lines, table = [*_format_status(status, cells)], [*_format_nodes(nodes)]
     except RemoteProblem as error:
@@ -73,42 +87,37 @@ def run_status(args: argparse.Namespace) -> int:
     return Exit.GOOD if is_well else Exit.BAD
 
 
-def _ask(router: Remote) -> tuple[dict[str, Any], list[Any]]:
-    """Return the router's status, which a store alone does not have, and the nodes that share its
-    store."""
-    status = router.get("/status") if router.is_running else {}
+def _nodes(router: Remote) -> Sequence[Json]:
+    """Return the nodes that share the router's store."""
     try:
-        found = router.get("/nodes")
+        answer = router.get("/nodes")
     except RemoteProblem as error:
-        if error.status == 404 and status:
-            return status, []  # for a team
+        if error.status == 404 and router.is_running:
+            return []  # for a team
         if error.status == 409:
             raise StartFailed("one router alone has this store: ask it by --url") from None
         raise
-    nodes = found["nodes"] if found["shared"] else []
-    return status, sorted(nodes, key=itemgetter("host", "address", "pid"))
+    nodes = answer["nodes"] if answer["shared"] else []
+    return sorted(nodes, key=itemgetter("host", "address", "pid"))
 
 
 def _format_status(status: Json, cells: int) -> Iterator[str]:
     """Yield lines of at most so many cells."""
     if not status:
         return
-    yield f"{status['status']}: ebaas-router {status['version']}{_load(status)}"
+    load, requests = "", status.get("requests")  # not for a team
+    if requests is not None:
+        limit = counted(int(requests["limit"]), "request")
+        load = f", {requests['in_flight']:,.0f} of {limit} in flight"
+    yield f"{status['status']}: ebaas-router {status['version']}{load}"
     targets = status["targets"].get("each", {})
     for why in _troubles(status, targets):
         yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
+    yield from _format_observed(status.get("observed", {}), cells)
     rows = sorted(_row(name, target, status.get("at")) for name, target in targets.items())
     if rows:
         yield ""
         yield from (clipped(line, cells) for line in columns([_HEAD, *(row for _, row in rows)]))
-
-
-def _load(status: Json) -> str:
-    if "requests" not in status:  # not for a team
-        return ""
-    requests = status["requests"]
-    limit = counted(int(requests["limit"]), "request")
-    return f", {requests['in_flight']:,.0f} of {limit} in flight"
 
 
 def _troubles(status: Json, targets: Json) -> Iterator[str]:
@@ -119,6 +128,17 @@ def _troubles(status: Json, targets: Json) -> Iterator[str]:
         if not why.startswith(in_table):
             yield why
     yield from status.get("configuration", {}).get("last_reload", {}).get("problems", ())
+
+
+def _format_observed(observed: Json, cells: int) -> Iterator[str]:
+    """Yield how EBaaS's calls differ from routes.yaml, and the keys that would be right."""
+    if not observed.get("differences"):
+        return
+    for each in observed["differences"]:
+        yield from textwrap.wrap(each["text"], cells, subsequent_indent="  ")
+    advice = "; routes.yaml would be right with:" if observed["yaml"] else ""
+    yield f"counted since {observed['since']}{advice}"
+    yield from textwrap.indent(observed["yaml"], "  ").splitlines()
 
 
 def _row(name: str, target: Json, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
@@ -159,18 +179,20 @@ def _format_nodes(nodes: Sequence[Json]) -> Iterator[str]:
         return
     rows: list[tuple[str, ...]]
     rows = [("node", "address", "version", "config", "up", "events", "failed", "in flight", "")]
-    rows += [
-        (
-            f"{node['host']} {node['pid']}",
-            node["address"],
-            node["version"],
-            node["config"][:_DIGITS],
-            age(node["uptime_seconds"]),
-            *(f"{node['figures'].get(name, 0):,.0f}" for name in ("events", "failed", "in_flight")),
-            "; ".join([*_wrong(node, nodes), *_last_trouble(node)]),
+    for node in nodes:
+        last = [f"{trouble['what']}, {trouble['at']}" for trouble in node["troubles"][:1]]
+        figures = (node["figures"].get(name, 0) for name in ("events", "failed", "in_flight"))
+        rows.append(
+            (
+                f"{node['host']} {node['pid']}",
+                node["address"],
+                node["version"],
+                node["config"][:_DIGITS],
+                age(node["uptime_seconds"]),
+                *(f"{figure:,.0f}" for figure in figures),
+                "; ".join([*_wrong(node, nodes), *last]),
+            )
         )
-        for node in nodes
-    ]
     yield from columns(rows)
     gone = sum(node["gone"] for node in nodes)
     yield counted(len(nodes), "node") + (f", {gone} of them gone" if gone else "")
@@ -193,5 +215,87 @@ def _most_common(name: str, nodes: Sequence[Json]) -> str:
     return value
 
 
-def _last_trouble(node: Json) -> list[str]:
-    return [f"{trouble['what']}, {trouble['at']}" for trouble in node["troubles"][:1]]
+# `health`, which starts fast, because containers ask often.
+
+HEALTH = Help(
+    about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
+    loaded, the store has been opened, and the router is not stopping. It says nothing about the
+    business endpoints. Without options it asks where a `serve` with the same variables listens, by
+    TLS where that has a certificate, which makes it a container's HEALTHCHECK as it is.""",
+    examples="""
+        ebaas-router health
+        ebaas-router health --port 9000 --timeout 500ms
+        ebaas-router health --url https://router.internal:8443 --ca ca.pem""",
+    good="ready",
+    bad="not ready, or not reachable",
+)
+
+#: The largest response that is read, in bytes; the router's own are under 200.
+_MAX_RESPONSE = 64 * 1024
+
+
+def configure_health(parser: Parser) -> None:
+    parse = partial(parse_url, like="http://127.0.0.1:8080")
+    parser.option("--url", "URL", "the router's address, instead of --host and --port", parse)
+    parser.timeout("the whole question", "2s")
+    parser.settings(
+        host="the address where it listens",
+        port="the port where it listens",
+        tls_cert="ask by TLS, as the router that has this certificate wants it; the file is not "
+        "read and the certificate not verified, which takes --url, and --ca where it is needed",
+    )
+    parser.ca()
+
+
+def run_health(args: argparse.Namespace) -> int:
+    if args.url is None:
+        if args.ca is not USUAL:
+            raise SettingInvalid("--ca is for a router that --url names")
+        is_tls = read_setting(args, "tls_cert") is not None
+        url = own_url(args, "host", "port", "https" if is_tls else "http")
+        # The certificate is for another name than this machine's, and the router gets no secret.
+        context = Tls.of(verify=False).trust if is_tls else None
+    else:
+        refuse_local(args)
+        url, context = args.url, args.ca.trust
+    try:
+        status, body = _response(url, args.timeout, context)
+    except RemoteProblem as error:
+        say(f"not reachable: {error}")
+        return Exit.BAD
+    why = _why_not_ready(url, status, body)
+    say(f"not ready: {why}" if why else "ready")
+    return Exit.BAD if why else Exit.GOOD
+
+
+def _why_not_ready(url: str, status: int, body: bytes) -> str:
+    if status == 404:
+        return f"{url} has no /readyz (HTTP 404): it is for the callback port"
+    code = msg = ""
+    with contextlib.suppress(Unreadable, LookupError, TypeError):
+        reply = parse_json(body, ANSWER)
+        code, msg = str(reply["code"]), str(reply["msg"])
+    if status == 200:
+        return "" if code == SUCCESS else f"the server at {url} is not the router"
+    return f"HTTP {status} {msg}".rstrip()
+
+
+def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple[int, bytes]:
+    """Return status and body; a path in the URL takes the place of /readyz. Raises
+    RemoteProblem."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    connection = (
+        http.client.HTTPSConnection(host, port, context=context)
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, port)
+    )
+    try:
+        with deadline(timeout), contextlib.closing(connection):
+            connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
+            response = connection.getresponse()
+            return response.status, response.read(_MAX_RESPONSE)
+    except TimeoutError:
+        raise no_response(url, timeout) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise RemoteProblem(f"{url}: {why_unreachable(error)}") from None

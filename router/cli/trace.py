@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from router.cli.deliveries import notes_on, require_targets, when_retried
 from router.cli.options import Exit, Help, Moment, Options, Parser, check_times
-from router.cli.printing import columns, counted, note, quoted, say, say_as
-from router.cli.remote import Remote, add_archive, add_router, opened, part
+from router.cli.printing import columns, counted, note, quoted, say_as
+from router.cli.remote import Remote, opened, part
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS, Reason
@@ -23,7 +23,6 @@ from router.store.protocol import Stage, State
 if TYPE_CHECKING:
     from router.archive.trace.lines import AtTargetView, LateView, RequestView
     from router.archive.trace.views import (
-        LateMatch,
         MatchView,
         MissedView,
         NextView,
@@ -33,24 +32,20 @@ if TYPE_CHECKING:
     )
 
 TRACE = Help(
-    about="""Finds events in the archive and the store: of the router that runs on this machine, or
+    about="""Finds events in the archive and the store of the router that runs on this machine, or
     at --url, or, if none runs, of the settings. For one event it shows each request of EBaaS and
-    its reply, each attempt and the receiver's answer, what was skipped and why, retries, replays,
-    and what comes next. Several events are a table, the newest first. WHAT is an event's id
-    (webhook-id), a request's id, an event_key or a pattern of keys, an id in `changes`, a trace's
-    id, or the beginning of a body's SHA-256 (6 characters at least); several mean any of them.
-    Without WHAT the filters select the events.""",
-    examples=(
-        "ebaas-router trace order-4711",
-        "ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body",
-        "ebaas-router trace 'a.gs.*' --since 3h --target ledger --failed",
-        "ebaas-router trace --code 700 --since 1d --format json",
-    ),
-    exit_codes={
-        Exit.GOOD: "found",
-        Exit.BAD: "no such event",
-        Exit.NOT_STARTED: "the archive, the store or the router is missing or can't be read",
-    },
+    its reply, each attempt and the receiver's answer, retries, replays, and the next step.
+    Several events are a table, the newest first. WHAT is an event's id (webhook-id), a request's
+    id, an event_key or a pattern of keys, an id in `changes`, a trace's id, or the beginning of
+    a body's SHA-256 (6 characters at least); several mean any of them. Without WHAT the filters
+    select the events.""",
+    examples="""
+        ebaas-router trace order-4711
+        ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body
+        ebaas-router trace 'a.gs.*' --since 3h --target ledger --failed""",
+    good="found",
+    bad="no such event",
+    not_started="the archive, the store or the router is missing or can't be read",
 )
 
 #: How many events a table has by default.
@@ -60,9 +55,9 @@ _LIMIT = 20
 def configure_trace(parser: Parser) -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", help="an id of the event, or its key")
     add_search(parser.group("which of them"))
-    add_archive(parser.group("where to look if no router runs (default both)"))
+    parser.group("where to look if no router runs (default both)").archive()
     parser.switch("--body", "show bodies, which may be secret")
-    add_router(parser)
+    parser.router()
 
 
 def add_search(group: Options, verb: str = "") -> None:
@@ -91,20 +86,18 @@ def run_trace(args: argparse.Namespace) -> int:
                 body = ["", kept if kept is not None else "(its body was not kept)"]
             say_as(args.format, [story], chain(format_story(story, router.now()), body))
         elif result["events"]:
-            _say_table(result, args)
+            head, more = [MATCH_HEAD], ["and more: --limit, --since"] if result["more"] else []
+            say_as(args.format, result["events"], [*head, *_rows(result["events"]), *more])
         if result["skipped"]:
             note(f"{counted(result['skipped'], 'line')} could not be read and were left out")
         return Exit.GOOD if result["events"] else Exit.BAD
 
 
-def _say_table(result: Any, args: argparse.Namespace) -> None:
-    if args.format == "text":
-        say(MATCH_HEAD)
-    for match in result["events"]:
-        bodies = [f"  {body}"] if (body := match.get("body")) else []
-        say_as(args.format, [match], chain(map(format_match, [match]), bodies))
-    if result["more"] and args.format == "text":
-        say("and more: --limit, --since")
+def _rows(events: Sequence[Any]) -> Iterator[str]:
+    for match in events:
+        yield format_match(match)
+        if body := match.get("body"):
+            yield f"  {body}"
 
 
 def search(router: Remote, query: Sequence[tuple[str, str]], limit: int) -> Any:
@@ -156,12 +149,13 @@ _LATER = {"retried": "retry", "dead_letter": "dead letter", "lost": "lost"}
 
 def format_match(match: MatchView) -> str:
     """Return one row of a table."""
+    code = ""
     match match["what"]:
         case "kept":
-            code = match.get("told", "")
             targets = [f"{entry['target']}: {entry['state']}" for entry in match["deliveries"]]
         case "retried" | "dead_letter" | "lost":
-            code, targets = match.get("told", ""), [*_at_targets_later(match)]
+            later = _LATER[match["what"]]
+            targets = [f"{later}: {_plain(match['target'])}: {_result(match)}"]
         case "request" | "unmatched":
             code, targets = match["code"] or "gone", [*_at_targets(match)]
     # An event that no route has matched has no id, but its request has one.
@@ -170,25 +164,18 @@ def format_match(match: MatchView) -> str:
     return f"{match['at']}  {_plain(code):<6}  {name:<36}  {key}  {short}".rstrip()
 
 
-def _at_targets_later(match: LateMatch) -> Iterator[str]:
-    yield f"{_LATER[match['what']]}: {_plain(match['target'])}: {_result(match)}"
-    for other in match.get("open", ()):
-        if other["target"] != match["target"]:
-            yield f"{_plain(other['target'])}: {_plain(other['state'])}"
-
-
 def _at_targets(match: RequestMatch) -> Iterator[str]:
     if match["what"] == "unmatched":
         yield "no route matches"
-    failed = [target for target in match["targets"] if _needs_attention(target)]
+    failed = [
+        target
+        for target in match["targets"]
+        if target["skipped"] in (State.DEAD, State.QUEUED, State.AWAITING)
+        or target["reason"] not in ("", Reason.ACKNOWLEDGED)
+    ]
     yield from (f"{_plain(target['target'])}: {_result(target)}" for target in failed)
     if fine := len(match["targets"]) - len(failed):
         yield f"{fine} fine"
-
-
-def _needs_attention(target: AtTargetView) -> bool:
-    is_open = target["skipped"] in (State.DEAD, State.QUEUED, State.AWAITING)
-    return is_open or target["reason"] not in ("", Reason.ACKNOWLEDGED)
 
 
 def format_story(story: StoryView, now: float) -> Iterator[str]:

@@ -92,6 +92,15 @@ def _case(part: Part, at: int, values: Mapping[str, Any]) -> Case:
     return Case(name, event, expected, values.get("exact", True), part.name, line)
 
 
+def unknown_targets(cases: Iterable[Case], targets: Iterable[str]) -> list[Problem]:
+    """Warn of each target that a case expects and routes.yaml does not have."""
+    return [
+        Problem(case.file, case.line, 0, "", f"{case.name}: routes.yaml has no target {name!r}")
+        for case in cases
+        for name in sorted(case.expected.keys() - set(targets))
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A target whose role in a plan is not as expected; None: it is not in the plan."""

@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from router.config.schema import Shape, shape_of
+from router.contract.schedule import format_duration
 from router.model.secret import MASK, Secret
 from router.net.tls import USUAL, Tls
 from router.routing.table import Route
@@ -120,14 +121,6 @@ def _is_off(value: Any) -> bool:
     return value is None or value is False or value in ("", (), [], {})
 
 
-def duration(seconds: float) -> str:
-    """Format `8s`, `1500ms`: what parse_duration reads."""
-    rounded = round(seconds, 9)
-    if rounded == int(rounded):
-        return f"{int(rounded)}s"
-    return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
-
-
 def _number(value: float) -> int | float:
     """Return 5 for 5.0, as people write it."""
     return int(value) if value == int(value) else value
@@ -135,7 +128,7 @@ def _number(value: float) -> int | float:
 
 #: By x-kind.
 _FORMATS: dict[str, Callable[[Any], Any]] = {
-    "duration": duration,
+    "duration": format_duration,
     "share": "{:.0%}".format,
     "number": _number,
     "network": str,

@@ -231,10 +231,10 @@ class Settings:
         parse_file, None, "DIR", "the folder that ${file:NAME} in routes.yaml reads from"
     )
     log_format: Format = setting(
-        one_of("console", "detailed", "json"),
+        one_of("console", "json"),
         "console",
         "FORMAT",
-        "'console'; 'detailed', the same with every field of json; or 'json'",
+        "'console' for people, or 'json'",
     )
     ops_host: str = setting(
         parse_host, "127.0.0.1", "HOST", "the address of the page, the API, /metrics and /status"
@@ -311,9 +311,9 @@ REMOVED_OPTIONS = {
     "--store-connections": "a router opens at most four connections to PostgreSQL",
     "--store-max-rows": "use --store-max-bytes",
     "--store-password-file": "use ?passfile=FILE in the URL of --store, or PGPASSWORD",
-    "--verbose": "use --log-format detailed",
+    "--verbose": "use --log-format json",
     "--workers": "use several nodes on PostgreSQL",
-    "-v": "use --log-format detailed",
+    "-v": "use --log-format json",
 }
 
 

@@ -20,6 +20,14 @@ def parse_duration(text: str) -> float:
     return float(number) * _SECONDS[unit]
 
 
+def format_duration(seconds: float) -> str:
+    """Format `8s`, `1500ms`: what parse_duration reads."""
+    rounded = round(seconds, 9)
+    if rounded == int(rounded):
+        return f"{int(rounded)}s"
+    return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
+
+
 def parse_age(text: str) -> float:
     """The seconds of a duration, which may also be in days: `7d`."""
     days = re.fullmatch(r"([0-9]{1,5})d", text)

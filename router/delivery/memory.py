@@ -64,8 +64,8 @@ class RequestMemory:
     """One request's knowledge of its body. Mutable: it changes until the request is decided."""
 
     __slots__ = (
-        *("blind", "cause", "dead", "event_id", "first_at", "is_new", "just_ended", "kept"),
-        *("letter", "others", "overtaken", "record", "rows", "trouble", "unsuperseded"),
+        *("blind", "cause", "dead", "earlier", "event_id", "first_at", "is_new", "just_ended"),
+        *("kept", "letter", "others", "overtaken", "record", "rows", "trouble", "unsuperseded"),
     )
 
     def __init__(self, letter: OutboundEvent, first_at: float, event_id: str) -> None:
@@ -76,6 +76,9 @@ class RequestMemory:
         #: The record that the request has claimed, and its deliveries at that time.
         self.record: Record | None = None
         self.rows: Mapping[str, DeliveryRow] = _NO_ROWS
+        #: The only record of its body, as the previous request left it, claimed or not; None if
+        #: there is none, or several requests or events may be meant.
+        self.earlier: Record | None = None
         #: The ids of events with the same body that it has not claimed.
         self.others: tuple[str, ...] = ()
         #: The store could not be asked.
@@ -423,6 +426,8 @@ class Memory:
         # Beside another request with this body nobody can tell which record is whose.
         alone = not self._others(recalled)
         claimed = rules.nearest(records, self._store.now()) if alone else None
+        if alone and len(records) == 1:
+            recalled.earlier = records[0].record
         if claimed is None:
             recalled.cause = rules.cause(records, alone=alone)
         else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from router.archive.writer import Archive
 from router.delivery.memory import MAX_OWED, Outcome
 from router.delivery.notifications import Notifications
+from router.delivery.observations import Observations
 from router.delivery.queue import Retry
 from router.delivery.rules import Delivery
 from router.delivery.target.gate import BreakerState, Failing
@@ -39,7 +41,7 @@ class ReplyInfo:
         self.request_id = request_id
         #: The contract's code; `""` if the caller was gone.
         self.code = code
-        #: From the request's first byte until the reply.
+        #: From the request's first byte until the reply, or until the caller had hung up.
         self.seconds = seconds
 
     @property
@@ -67,6 +69,8 @@ class Observer:
         self._notifications = notifications
         self._metrics = metrics
         self._alarm = Alarm()
+        #: How EBaaS calls.
+        self.observations = Observations(time.time())
 
     # Requests.
 
@@ -122,7 +126,9 @@ class Observer:
             self._metrics.of(target.name).lost += 1
             about = {"event_id": letter.event_id, "target": target.name, "owner": target.owner}
             self._write("error", "lost", about)
-        recalled = outcome.recalled
+        recalled, observations = outcome.recalled, self.observations
+        if info.code != SUCCESS or not recalled.is_new or observations.failed:
+            observations.see(outcome, info.code, info.seconds, fields.get("changes", ()))
         if recalled.dead:
             dead = {row.target: row.reason for row in recalled.dead}
             self._dead_letters(Ended(letter.event_id, event.event_key, recalled.requests, dead))

@@ -55,7 +55,7 @@ class Problem:
     owner: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
         parts = [place, self.path, self.message]
         whose = f" ({self.owner})" if self.owner else ""
         return ": ".join(filter(None, parts)) + whose

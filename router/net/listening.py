@@ -53,7 +53,7 @@ def listen(
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that cannot be encoded
         raise StartFailed(f"can't listen on {host}: no such host or address") from None
     listener = socket.socket(family, kind, proto)
     try:
@@ -153,10 +153,6 @@ def take_inherited(environ: MutableMapping[str, str]) -> Inherited:
     return Inherited(_only(callbacks, "for callbacks"), _only(ops, "named ops"))
 
 
-def is_listening(candidate: socket.socket) -> bool:
-    return bool(candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-
-
 def _only(numbers: list[int], what: str) -> socket.socket | None:
     if len(numbers) > 1:
         raise StartFailed(f"LISTEN_FDS has {len(numbers)} sockets {what}; there may be one")
@@ -171,7 +167,8 @@ def _taken(number: int) -> socket.socket:
     except OSError:
         raise StartFailed(f"LISTEN_FDS: file descriptor {number} is no socket") from None
     is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
-    if not (is_tcp and listener.type == socket.SOCK_STREAM and is_listening(listener)):
+    is_tcp = is_tcp and listener.type == socket.SOCK_STREAM
+    if not (is_tcp and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)):
         raise StartFailed(f"LISTEN_FDS: file descriptor {number} is no TCP socket that listens")
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return listener

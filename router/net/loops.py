@@ -17,13 +17,8 @@ def call_back(callback: Callable[[Any], object], argument: Any) -> None:
     try:
         callback(argument)
     except Exception as error:  # noqa: BLE001 - whatever it is
-        report_fault(callback, error)
-
-
-def report_fault(callback: Callable[[Any], object], error: Exception) -> None:
-    """Handle an error like that of any callback of the loop."""
-    about = {"message": f"{callback!r} failed", "exception": error}
-    asyncio.get_running_loop().call_exception_handler(about)
+        about = {"message": f"{callback!r} failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(about)
 
 
 async def happens(event: asyncio.Event, within: float) -> bool:
@@ -60,10 +55,7 @@ class Batching:
         """Send now. A write that raises does not affect the others."""
         while self.waiting:
             send, argument = self.waiting.popleft()
-            try:
-                send(argument)
-            except Exception as error:  # noqa: BLE001 - whatever it is
-                report_fault(send, error)
+            call_back(send, argument)
 
 
 _batchings: WeakKeyDictionary[asyncio.AbstractEventLoop, Batching] = WeakKeyDictionary()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from router.config.explaining import Explained, RefusedEvent, explained, refused
 from router.config.reload import ConfigState
+from router.delivery.observations import Observations, ObservedView
 from router.model.errors import Refused
 from router.model.event import Event
 from router.ops.hour import History
@@ -39,17 +40,24 @@ class Report:
     store: tuple[str, str]
     #: The loop's worst lag of the last minute, in seconds.
     lag: float
+    #: How EBaaS calls, and how that differs from routes.yaml.
+    observed: ObservedView
     #: Asyncio tasks: their number grows if some never finish.
     tasks: int
 
 
 def report_of(
-    metrics: Metrics, config_state: ConfigState, *, ready: bool, store: tuple[str, str], lag: float
+    metrics: Metrics,
+    config_state: ConfigState,
+    observations: Observations,
+    *,
+    ready: bool,
+    store: tuple[str, str],
+    lag: float,
 ) -> Report:
     """Return a report; called on the event loop."""
-    return Report(
-        metrics.copy(), replace(config_state), ready, store, lag, len(asyncio.all_tasks())
-    )
+    observed, tasks = observations.view(config_state.config.terms), len(asyncio.all_tasks())
+    return Report(metrics.copy(), replace(config_state), ready, store, lag, observed, tasks)
 
 
 def utc_or_none(at: float | None) -> str | None:

@@ -11,12 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from router.archive.reading import InventoryView, Sources
-from router.archive.trace.finding import matches, name_of, rows
+from router.archive.reading import InventoryView, Question, Sources, Word
 from router.archive.trace.lines import CallerInfo
-from router.archive.trace.question import Question, Word
 from router.archive.trace.replay import Again, id_of, resend
-from router.archive.trace.views import MatchView, StoryView, row_view, story_of
+from router.archive.trace.views import MatchView, StoryView, match_view, matches, story_of, table
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
 from router.routing.index import Glob
@@ -162,19 +160,20 @@ async def search_in(
         if folder is not None:
             answer["again"] = _again(sources, question["again"])
     elif "event" in question:
-        answer["story"] = await _story(question, sources, admin)
+        found = await matches(_parsed(question), 1, sources, admin)
+        if match := next(found, None):
+            answer["story"] = await story_of(match, sources, admin, body=question["body"])
     else:
         limit = question["limit"]
         newest = await matches(_parsed(question), limit + 1, sources, admin)
-        table, answer["more"] = rows(newest, limit)
-        answer["events"] = [row_view(row, body=question["body"]) for row in table]
-    answer["looked_in"] = [
-        LookedInView(name=name, back_to=None if since is None else utc(since))
-        for name, since in sources.reach.items()
-    ]
+        rows, answer["more"] = table(newest, limit)
+        answer["events"] = [match_view(row, body=question["body"]) for row in rows]
+    if folder is not None:
+        back_to = None if sources.start is None else utc(sources.start)
+        answer["looked_in"].append(LookedInView(name="archive", back_to=back_to))
     if admin is not None:
         answer["looked_in"].append(LookedInView(name="store", back_to=None))
-    answer["skipped"] = sources.skipped
+    answer["skipped"] = sources.damaged_segments + sources.damaged_lines
     return answer
 
 
@@ -191,15 +190,6 @@ def _parsed(question: SearchQuestion) -> Question:
     )
 
 
-async def _story(
-    question: SearchQuestion, sources: Sources, admin: Admin | None
-) -> StoryView | None:
-    for match in await matches(_parsed(question), question["limit"] + 1, sources, admin):
-        if question["event"] == name_of(match):
-            return await story_of(match, sources, admin, body=question["body"])
-    return None
-
-
 def _again(sources: Sources, replay: ReplayQuestion) -> ReplayAnswer:
     """Return one page of events in order of time, each once, or the number of all."""
     question = Question(
@@ -207,7 +197,7 @@ def _again(sources: Sources, replay: ReplayQuestion) -> ReplayAnswer:
     )
     after = replay["after"] and ReplayPlace(*replay["after"])
     again = Again(replay["target"], question, replay["backfill"], after)
-    size, damage = 0, sources.damage
+    size = 0
     left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
     answer = ReplayAnswer(
         events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
@@ -230,8 +220,9 @@ def _again(sources: Sources, replay: ReplayQuestion) -> ReplayAnswer:
                 if answer["number"] >= replay["page"] or size > _PAGE_BYTES:
                     answer["more"] = True
                     break
-    left_out |= {"damaged_segments": damage.segments, "damaged_lines": damage.lines}
-    answer["damage"] = str(damage) if damage else ""
+    left_out["damaged_segments"] = sources.damaged_segments
+    left_out["damaged_lines"] = sources.damaged_lines
+    answer["damage"] = sources.damage
     return answer
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from router.config.document import shown
 from router.contract.replies import why_failed
+from router.delivery.observations import SENTENCES
 from router.ops.api.targets import target_now
 from router.ops.insight import STARTED, Report, utc_or_none
 from router.store.protocol import ADVICE
@@ -29,7 +30,8 @@ ROLL_OUT = 60.0
 #: How many problems of a refused configuration are shown at most.
 MAX_SHOWN_PROBLEMS = 20
 
-#: The sentence of each cause, by its code. `{}` are parameters. The page has them in Chinese.
+#: The sentence of each cause, and of each difference between EBaaS and routes.yaml, by its code.
+#: `{}` are parameters. The page has them in Chinese.
 CAUSES: Mapping[str, str] = {
     "not_ready": "not ready",
     "file_refused": "the file was refused at {at}: {count:problem}",
@@ -49,6 +51,7 @@ CAUSES: Mapping[str, str] = {
     "paused": "{target} is paused",
     "breaker_open": "{target} has its breaker open",
     "failing": "{target} is failing: {failure} at {at}",
+    **SENTENCES,
 }
 
 #: What to do about callbacks that are refused with a code.
@@ -127,6 +130,7 @@ def status_of(report: Report, now: float) -> dict[str, Any]:
         "compiled": metrics.build["compiled"] == "yes",
         "requests": {"in_flight": metrics.requests_in_flight, "limit": metrics.requests_limit},
         **{check.name: check.view for check in checks},
+        "observed": report.observed,
     }
 
 

@@ -12,10 +12,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from router.archive.trace.lines import CallerInfo, EventLine, parse_line
+from router.archive.trace.lines import CallerInfo, EventLine, parse_line, visible
 from router.archive.trace.views import match_view
 from router.config.holders import TokenHolder
 from router.net.loops import happens
@@ -179,7 +179,7 @@ class _Line:
             return None
         fields: Mapping[str, Any] = self.fields
         if self.event is not None:
-            fields = match_view(_visible(self.event, seen), body=filter_.bodies)
+            fields = match_view(visible(self.event, seen), body=filter_.bodies)
         return chunk_of(self.fields["happening"], fields)
 
     def _fits(self, filter_: StreamFilter, seen: Sequence[str]) -> bool:
@@ -189,7 +189,7 @@ class _Line:
             return not filter_.keys and not (filter_.failed and self.fields["level"] == "info")
         key = self.event.event_key
         return (not filter_.keys or any(keys.matches(key) for keys in filter_.keys)) and (
-            not filter_.failed or _visible(self.event, seen).failed
+            not filter_.failed or visible(self.event, seen).failed
         )
 
     @property
@@ -198,14 +198,6 @@ class _Line:
             return [result["target"] for result in self.event.results]
         name = self.fields.get("target")
         return [name] if isinstance(name, str) else []
-
-
-def _visible(event: EventLine, seen: Sequence[str]) -> EventLine:
-    """Return an event without its other targets."""
-    if not isinstance(event, CallerInfo) or len(seen) == len(event.results):
-        return event
-    targets = [result for result in event.results if result["target"] in seen]
-    return replace(event, view={**event.view, "targets": targets, "routes": []})
 
 
 def chunk_of(name: str, data: Mapping[str, Any]) -> bytes:

@@ -1,1 +1,1 @@
-"""The durable rows of what is not wholly settled: SQLite, PostgreSQL, none."""
+"""Durable rows of events that are not settled: SQLite, PostgreSQL, none."""

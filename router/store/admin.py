@@ -8,18 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import accumulate, groupby
 from math import inf
-from typing import Any, NamedTuple, Protocol
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from router.contract.replies import harmless
 from router.contract.schedule import parse_time
-from router.model.event import OutboundEvent
+from router.model.event import SUCCESS, OutboundEvent
 from router.routing.index import Glob
-from router.store.protocol import UNSETTLED, DeliveryRow, Node, Pause, Record, State, Tried
+from router.store.protocol import (
+    COLUMNS,
+    UNSETTLED,
+    DeliveryRow,
+    Node,
+    Pause,
+    Record,
+    State,
+    StoreLimits,
+    Tried,
+    attempt_of,
+    record_of,
+)
 from router.telemetry.log.lines import stamp
 
 #: The longest pause, in seconds. A longer one is `paused: true` in routes.yaml.
@@ -29,26 +53,22 @@ MAX_PAUSE = 30 * 86400.0
 MAX_BECAUSE, MAX_WHO = 200, 100
 
 
-def _end(until: str, now: float) -> float:
+async def pause(admin: Admin, target: str, until: str, because: str, who: str) -> Pause:
+    """Pause a target until a time that `parse_time` reads, in place of its current pause. Every
+    process that shares the store obeys it within a second."""
+    now = admin.now()
     try:
-        return parse_time(until, now, ahead=True)
+        end = parse_time(until, now, ahead=True)
     except ValueError:
         raise ValueError(
             f"{until!r} is neither a time from now (like 10m, 2h, 3d) nor one like "
             "2026-11-26T13:00:00Z"
         ) from None
-
-
-async def pause(admin: Admin, target: str, until: str, because: str, who: str) -> Pause:
-    """Pause a target until a time that `parse_time` reads, in place of its current pause. Every
-    process that shares the store obeys it within a second."""
-    now = admin.now()
-    end = _end(until, now)
     if end <= now:
         raise ValueError(f"{until!r} is over already")
     if end > now + MAX_PAUSE:
         raise ValueError(
-            f"{until!r} is more than 30 days away; what has no end is `paused: true` in routes.yaml"
+            f"{until!r} is more than 30 days away; for no end, set `paused: true` in routes.yaml"
         )
     reason = harmless(because, MAX_BECAUSE)
     if not reason or len(because) > MAX_BECAUSE:
@@ -227,7 +247,8 @@ class Entry:
     later_event: str = ""
     #: An attempt is in flight until `due_at` at the latest, unless its process has died.
     is_leased: bool = False
-    #: The receiver's answer to the last failed attempt, or the error; `""` if none is kept.
+    #: The receiver's own words about the last failed attempt, which are harmless, or else the
+    #: router's; `""` if none is kept.
     answer: str = ""
 
     def is_as_of(self, moment: float) -> bool:
@@ -269,29 +290,124 @@ class Resent:
     queued: int
 
 
-class Admin(Protocol):
+_LATER = {
+    Later.INCLUDE: "",
+    Later.EXCLUDE: "d.acknowledged_later_at IS NULL",
+    Later.ONLY: "d.acknowledged_later_at IS NOT NULL",
+}
+
+_ENTRIES = """
+SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
+    d.target, d.state, d.reason, d.due_at, d.retries, d.was_state, d.was_reason, d.later_event,
+    d.lease <> '', t.code, t.msg, t.detail,
+    {actions}
+FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
+LEFT JOIN {schema}attempts t ON t.seq = d.seq AND t.target = d.target AND t.number = (
+    SELECT max(number) FROM {schema}attempts WHERE seq = d.seq AND target = d.target
+)
+WHERE (d.seq, d.target) > ({seq}, {target}) AND {condition}
+ORDER BY d.seq, d.target LIMIT {size}
+"""
+
+_COUNTS = """
+SELECT d.target, d.state, count(*), count(d.acknowledged_later_at), min(e.first_at)
+FROM {tables} WHERE {condition} GROUP BY d.target, d.state
+"""
+
+_EVENT = """
+SELECT e.event_id, e.stage, e.first_at, e.requests, e.replied_at, e.due_at, e.credit_until,
+    e.ends_at, e.spent OR e.seq <= (SELECT spent_up_to FROM {schema}credit),
+    e.digest, l.request_id, l.traceparent, l.tracestate, l.hops,
+    l.event_source, l.event_topic, l.event_type, l.event_status, l.event_key, {body}
+FROM {event} WHERE e.event_id = {event_id}
+"""
+
+_PAUSES = "SELECT target, since, until, because, who, resumed_by FROM {schema}pauses"
+
+_ATTEMPTS = f"""
+SELECT target, number, {", ".join(COLUMNS)} FROM {{schema}}attempts
+WHERE seq = (SELECT seq FROM {{schema}}events WHERE event_id = {{event_id}})
+ORDER BY target, number
+"""  # noqa: S608 - our own words
+
+#: The columns of an action, in the order of `action`.
+_ACTION = (
+    "a.action_id, a.verb, a.who, a.what, a.at, a.deliveries, a.since, a.place_at, a.place_event"
+)
+_ACTIONS = "SELECT {actions} FROM {schema}actions a ORDER BY a.seq DESC LIMIT {size}"
+
+
+#: A condition: the event has such a row in a table.
+_EXISTS = "EXISTS (SELECT 1 FROM {} x WHERE x.seq = d.seq AND ({}))"
+
+#: A condition: the last attempt of a delivery has failed.
+_FAILED = "x.reason NOT IN ('', 'acknowledged')"
+
+
+class Values(list[Any]):
+    """The values of a query's `$1`, `$2`, …"""
+
+    def put(self, value: Any) -> str:
+        """Add one, and return its mark."""
+        self.append(value)
+        return f"${len(self)}"
+
+    def all(self, values: Sequence[Any]) -> str:
+        """Add several, and return their marks."""
+        return ", ".join(map(self.put, values))
+
+
+class Admin(ABC):
     """A store as people use it, beside running routers, whose requests it never delays.
 
     Every method raises StoreFailed, does not block the loop, and stops when it is cancelled.
     Queries may take seconds in a store of millions. Writes are atomic and durable, as a Store's.
     """
 
-    def now(self) -> float:
-        """Return the time on the clock that all processes of this store share."""
+    #: The prefix of a table's name.
+    _schema = ""
+    #: Deliveries as `d`, events as `e`, and the table with the key: of pages, and of counts.
+    _page_tables: str
+    _count_tables: str
+    #: The column with the event's key.
+    _key: str
+    #: The tables of an event, as `e` and `l`, and the column with its body.
+    _event_tables: str
+    _body: str
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        #: Returns the time on the clock that all processes of this store share.
+        self.now = now
 
     async def counts(self, selection: Selection) -> tuple[Count, ...]:
         """Count by target and state; pairs without deliveries are left out."""
+        values = Values()
+        condition = self._condition(selection, values)
+        rows = await self._ask(_COUNTS, values, tables=self._count_tables, condition=condition)
+        return tuple(Count(target, State(state), *rest) for target, state, *rest in rows)
 
-    def pages(
+    async def pages(
         self, selection: Selection, size: int, after: tuple[int, str] = START
     ) -> AsyncIterator[tuple[Entry, ...]]:
         """Yield the deliveries in pages of up to `size`, in the order of recording, behind the
         number and target `after`. Each page is read on demand, and no delivery comes twice,
         whatever changes meanwhile."""
+        while page := await self._page(selection, after, size):
+            yield page
+            after = (page[-1].seq, page[-1].row.target)
 
     async def dossier(self, event_id: str) -> Dossier | None:
         """Return everything that is kept of an event, None if there is no such event."""
+        tables = {"event": self._event_tables, "body": self._body, "event_id": "$1"}
+        rows = await self._ask(_EVENT, Values([event_id]), **tables)
+        if not rows:
+            return None
+        entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
+        tried = await self._ask(_ATTEMPTS, Values([event_id]), event_id="$1")
+        letter = self._letter(rows[0][9:])
+        return Dossier(record_of(rows[0][:9]), letter, entries, _attempts(tried))
 
+    @abstractmethod
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         """Apply an action to up to STEP deliveries, in one commit with the action itself, and
         return how many changed. A delivery that has changed since the query stays as it is.
@@ -300,6 +416,7 @@ class Admin(Protocol):
         Restore: its state before the discard, but dead if its record is not open any more.
         """
 
+    @abstractmethod
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
         """Queue events of an action for a target, in order, due now, up to STEP of them, as far as
         its share of the store and half of the whole have room; in one commit with the action
@@ -311,20 +428,147 @@ class Admin(Protocol):
 
     async def actions(self, limit: int) -> tuple[Action, ...]:
         """Return the last actions, newest first. They are kept for as long as dead letters."""
+        rows = await self._ask(_ACTIONS, Values([limit]), actions=_ACTION, size="$1")
+        return tuple(map(_action, rows))
 
     async def pauses(self) -> tuple[Pause, ...]:
         """Return the last pause of each target; one that is over is kept for a while."""
+        return tuple(Pause(*row) for row in await self._ask(_PAUSES, Values()))
 
+    @abstractmethod
     async def put_pause(self, pause: Pause) -> None:
         """Write the target's pause, in place of any other."""
 
+    @abstractmethod
     async def end_pause(self, target: str, who: str) -> Pause | None:
         """End the target's pause now, and return it; None, and nothing written, without one."""
 
     async def nodes(self) -> tuple[Node, ...] | None:
         """Return the processes that share the store; None if only one can."""
+        return None
 
+    @abstractmethod
     async def close(self) -> None: ...
+
+    @abstractmethod
+    async def _read(self, sql: str, values: Values) -> Sequence[Any]:
+        """Return the rows of a statement."""
+
+    @abstractmethod
+    def _letter(self, columns: Sequence[Any]) -> OutboundEvent: ...
+
+    @abstractmethod
+    def _fits(self, pattern: Glob, values: Values) -> str:
+        """Return a condition: the pattern matches the key."""
+
+    @abstractmethod
+    def _known(self, word: str) -> str:
+        """Return a condition: the event is known by a word."""
+
+    async def _ask(self, sql: str, values: Values, **parts: str) -> Sequence[Any]:
+        return await self._read(sql.format(schema=self._schema, **parts), values)
+
+    async def _page(
+        self, selection: Selection, after: tuple[int, str], size: int
+    ) -> tuple[Entry, ...]:
+        values = Values()
+        rows = await self._ask(
+            _ENTRIES,
+            values,
+            key=self._key,
+            actions=_ACTION,
+            tables=self._page_tables,
+            seq=values.put(after[0]),
+            target=values.put(after[1]),
+            condition=self._condition(selection, values),
+            size=values.put(size),
+        )
+        return tuple(map(self._entry, rows))
+
+    def _entry(self, row: Sequence[Any]) -> Entry:
+        return _entry(row)
+
+    def _any_fits(self, patterns: Iterable[Glob], values: Values) -> str:
+        return f"({' OR '.join(self._fits(pattern, values) for pattern in patterns)})"
+
+    def _condition(self, selection: Selection, values: Values) -> str:
+        """Join the conditions, the most expensive ones last."""
+        terms = ["d.seq > 0"]
+        if selection.event_ids:
+            ids = values.all(selection.event_ids)
+            terms.append(
+                f"d.seq IN (SELECT seq FROM {self._schema}events WHERE event_id IN ({ids}))"  # noqa: S608
+            )
+        columns = {
+            "target": selection.targets,
+            "state": selection.states,
+            "reason": selection.reasons,
+        }
+        for column, allowed in columns.items():
+            if allowed:
+                terms.append(f"d.{column} IN ({values.all(allowed)})")
+        if selection.since is not None:
+            terms.append(f"e.first_at >= {values.put(selection.since)}")
+        if selection.until is not None:
+            terms.append(f"e.first_at < {values.put(selection.until)}")
+        if later := _LATER[selection.acknowledged_later]:
+            terms.append(later)
+        if selection.changed_since is not None:
+            since = values.put(selection.changed_since)
+            terms.append(_EXISTS.format(f"{self._schema}deliveries", f"x.changed_at >= {since}"))
+        if selection.failed:
+            failed = _EXISTS.format(f"{self._schema}deliveries", _FAILED)
+            tried = _EXISTS.format(f"{self._schema}attempts", "true")
+            terms.append(f"(e.stage <> 'closed' OR {failed} OR {tried})")
+        if selection.codes:
+            terms.append(self._has_code(selection.codes, values))
+        if selection.keys:
+            terms.append(self._any_fits(selection.keys, values))
+        if selection.known_by:
+            words = [self._known(values.put(word)) for word, _ in selection.known_by]
+            words.append(self._any_fits([keys for _, keys in selection.known_by], values))
+            terms.append(f"({' OR '.join(words)})")
+        return " AND ".join(terms)
+
+    def _has_code(self, codes: tuple[str, ...], values: Values) -> str:
+        marks = values.all(codes)
+        answer = f"x.code IN ({marks}) OR CAST(x.status AS text) IN ({marks})"
+        # The last reply for a record that is not closed was a failure.
+        reply = f"CASE e.stage WHEN 'closed' THEN '{SUCCESS}' ELSE '500' END IN ({marks})"
+        return f"({reply} OR {_EXISTS.format(f'{self._schema}attempts', answer)})"
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    seq, event_id, event_key, first_at, changed_at, later, target, state, *rest = row[:11]
+    was_state, was_reason, later_event, leased, code, msg, detail = row[11:18]
+    delivery = DeliveryRow(target, State(state), *rest)
+    done = None if row[18] is None else _action(row[18:])
+    before = None if was_state is None else (State(was_state), was_reason)
+    by = later_event or ""
+    return Entry(
+        seq, event_id, event_key, first_at, delivery, changed_at, later, done, before, by,
+        bool(leased), ": ".join(filter(None, (code, msg))) or detail or "",
+    )  # fmt: skip
+
+
+def _attempts(rows: Iterable[Sequence[Any]]) -> dict[str, tuple[Tried, ...]]:
+    """Group attempts by target; the rows are in order."""
+    groups = groupby(rows, key=itemgetter(0))
+    return {target: tuple(attempt_of(row[1:]) for row in group) for target, group in groups}
+
+
+def _action(row: Sequence[Any]) -> Action:
+    action_id, verb, who, what, at, deliveries, since, place_at, place_event = row
+    place = None if place_at is None else ReplayPlace(place_at, place_event)
+    return Action(action_id, Verb(verb), who, what, at, deliveries, since, place)
+
+
+def fitting(sizes: Sequence[int], whole: int, of_target: int, limits: StoreLimits) -> int:
+    """Return how many of these events, from the first on, a person may add: within the target's
+    share, and half of the store; the other half is for callbacks. `whole` and `of_target` are the
+    bytes in use."""
+    room = min(limits.max_bytes * 0.5 - whole, limits.max_bytes * limits.share - of_target)
+    return sum(size <= room for size in accumulate(sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +643,7 @@ def check_states(verb: Verb, states: Sequence[State]) -> None:
                 why = "was not discarded"
             elif state in (State.QUEUED, State.AWAITING):
                 why = "is retried anyway"
-            raise ValueError(f"what is {state} {why}; {verb} is not for it")
+            raise ValueError(f"a delivery that is {state} {why}; {verb} does not apply")
 
 
 def filter_texts(filters: Filters) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
 from router.model.errors import RouterError
-from router.model.event import Attempt, OutboundEvent, Reason
+from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.model.secret import Secret
 
 #: A store keeps the first failed attempt of a delivery, and as many of the latest.
@@ -63,11 +63,6 @@ def has_attempt_room(full: Collection[str], target: str) -> bool:
     """Return whether an attempt may be kept; `full` has the targets without room, `""` for the
     whole store. No delivery depends on attempts, so they are the first to be left out."""
     return "" not in full and target not in full
-
-
-def receiver_text(code: str, msg: str, detail: str) -> str:
-    """Return the receiver's own words, which are harmless, or else the router's."""
-    return ": ".join(filter(None, (code, msg))) or detail
 
 
 #: Processes that share a store write their row every so many seconds.
@@ -165,7 +160,7 @@ class StoreFailed(RouterError):
 
 
 #: Advice for some of these words.
-ADVICE = {"gone": "its file was deleted or replaced: restart the router"}
+ADVICE = {"gone": "its file or lock was deleted or replaced: restart the router"}
 
 
 class StoreFull(StoreFailed):
@@ -235,7 +230,7 @@ class Record:
         return {column: getattr(self, name) for name, column in _COLUMNS.items()}
 
 
-_COLUMNS = {each.name: each.name for each in fields(Record)[1:]} | {"credit_revoked": "spent"}
+_COLUMNS = {field.name: field.name for field in fields(Record)[1:]} | {"credit_revoked": "spent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,10 +305,9 @@ class Ended:
 class StoreLimits:
     """The limits of a store's size, and how long it keeps settled events."""
 
+    #: Of events. Each counts 1 KiB at least.
     max_bytes: int
-    #: Of events. Each counts 1 KiB at least, so `max_bytes` is the limit that matters.
-    max_rows: int = 1 << 40
-    #: The part of both that the unsettled deliveries of one target may use.
+    #: The part that the unsettled deliveries of one target may use.
     share: float = 0.25
     #: A settled event is kept for so many seconds.
     keep_settled: float = 3600.0
@@ -342,6 +336,50 @@ class Usage:
     first_ends: Mapping[str, float] = field(default_factory=dict)
     #: When the first queued delivery is due, by target and number of retries.
     first_due: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, revoked = row
+    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
+    return Record(event_id, Stage(stage), *times, credit_revoked=bool(revoked))
+
+
+def row_of(row: Sequence[Any]) -> DeliveryRow:
+    target, state, reason, due_at, retries = row
+    return DeliveryRow(target, State(state), reason, float(due_at), retries)
+
+
+#: The size of an event besides its body and key, with its rows and index entries, in bytes.
+OVERHEAD = 1024
+
+
+def event_size(event: Event) -> int:
+    """Return the bytes that count for the limits."""
+    return OVERHEAD + len(event.body) + len(event.event_key)
+
+
+def usage_of(
+    counted: Iterable[tuple[str, str, int, int]], oldest: float | None, limits: StoreLimits
+) -> Usage:
+    """Sum up rows of target, state, number and bytes: events under `""` and `""`, unsettled
+    deliveries under their targets and states."""
+    counts: dict[tuple[str, State], int] = {}
+    events = 0
+    #: The bytes of a target, `""` for all events.
+    sizes: dict[str, int] = {"": 0}
+    for target, state, rows, size in counted:
+        sizes[target] = sizes.get(target, 0) + size
+        if target:
+            counts[target, State(state)] = rows
+        else:
+            events += rows
+    parts = {
+        target: size / limits.max_bytes / (limits.share if target else 1.0)
+        for target, size in sizes.items()
+    }
+    fullest, fullest_of = max((part, target) for target, part in parts.items())
+    full = frozenset(target for target, part in parts.items() if part >= 1.0)
+    return Usage(events, sizes[""], counts, fullest, fullest_of, oldest, full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +461,7 @@ class Store(Protocol):
         """
 
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
-        """Mark a delivery acknowledged, in whatever state it is. Return False if there is none."""
+        """Mark a delivery acknowledged, in any state. Return False if there is none."""
 
     async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
         """Keep an attempt that failed after its row was written. The row gets its reason if it had

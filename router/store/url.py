@@ -22,7 +22,9 @@ PARAMETERS = (
     *("target_session_attrs", "tcp_user_timeout"),
 )
 
-#: The router's own parameter, the schema of its tables: a name that needs no quotes.
+#: The schema of the tables, unless the URL has the router's own parameter `schema`: a name that
+#: needs no quotes.
+SCHEMA = "ebaas_router"
 _SCHEMA = re.compile("[a-z_][a-z0-9_]{0,62}")
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -43,6 +45,7 @@ class Database:
     #: As it was given. It prints as servers and name, without user and parameters.
     url: Secret
     has_password: bool
+    schema: str = SCHEMA
 
     def __str__(self) -> str:
         return str(self.url)
@@ -68,7 +71,8 @@ def parse_database(text: str) -> Database:
     _check_servers(servers, parameters)
     if len(unquote(parts.path)) < 2:
         raise ValueError(f"the URL names no database ({_LIKE})")
-    return Database(Secret(text, f"postgresql://{servers}{parts.path}"), ":" in user)
+    shown = f"postgresql://{servers}{parts.path}"
+    return Database(Secret(text, shown), ":" in user, parameters.get("schema", SCHEMA))
 
 
 def _check_servers(servers: str, parameters: dict[str, str]) -> None:

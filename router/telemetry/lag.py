@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
@@ -20,10 +20,8 @@ _A_MINUTE = round(60 / PERIOD)
 
 
 class Watchdog:
-    """A timer on the loop that measures how late it is called.
-
-    A blocked loop delays the timer too, so a long block is measured when it ends. A process that
-    was stopped or got no processor looks the same: its callers have waited as long.
+    """A timer on the loop that measures how late it is called. A long block is measured when it
+    ends. A process that was stopped or got no processor looks the same.
     """
 
     def __init__(
@@ -40,7 +38,6 @@ class Watchdog:
         self._look = look
         self._period = period
         self._lags: deque[float] = deque(maxlen=_A_MINUTE)
-        self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -57,11 +54,11 @@ class Watchdog:
             self._timer.cancel()
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due = loop.time() + self._period
-        self._timer = loop.call_at(self._due, self._measure, loop)
+        due = loop.time() + self._period
+        self._timer = loop.call_at(due, self._measure, loop, due)
 
-    def _measure(self, loop: asyncio.AbstractEventLoop) -> None:
-        lag = max(0.0, loop.time() - self._due)
+    def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        lag = max(0.0, loop.time() - due)
         self._arm(loop)
         self.note(lag)
         self._look(time.time())
@@ -83,8 +80,7 @@ MARKS = (0.5, 0.75, 0.9)
 SLACK = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(NamedTuple):
     """The highest mark passed by a rising level, or the lowest by a falling one."""
 
     mark: float
@@ -104,11 +100,10 @@ class Alarm:
         above = sum(level >= mark for mark in MARKS)
         not_below = sum(level > mark - SLACK for mark in MARKS)
         self._passed = max(above, min(before, not_below))
-        if self._passed > before:
-            return Passed(MARKS[self._passed - 1], rising=True)
-        if self._passed < before:
-            return Passed(MARKS[self._passed], rising=False)
-        return None
+        if self._passed == before:
+            return None
+        rising = self._passed > before
+        return Passed(MARKS[self._passed - 1 if rising else self._passed], rising)
 
 
 #: Seconds after which work that has failed is started again.

@@ -29,8 +29,6 @@ Kind = Literal["counter", "gauge", "histogram", "info"]
 #: hour.
 RECENT_GAP: Final = 3900.0
 
-_UNITS: Final = ("seconds", "bytes", "ratio")
-
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -46,22 +44,31 @@ class Metric:
     """The declaration of a metric. Metrics of targets also have the label `target`."""
 
     name: str
-    kind: Kind
     help: str
     label: Label | None = None
     #: Upper bounds of a histogram's buckets, without `+Inf`.
     buckets: tuple[float, ...] = ()
-    #: Whether its number may be None, which means that there is no series.
-    may_be_absent: bool = False
 
     @property
     def full_name(self) -> str:
         return METRIC_PREFIX + self.name
 
     @property
-    def unit(self) -> str:
-        """The unit, from the end of the name; `""` for plain numbers."""
-        return next((unit for unit in _UNITS if self.name.endswith("_" + unit)), "")
+    def kind(self) -> Kind:
+        """The kind that the name says."""
+        if self.buckets:
+            return "histogram"
+        if self.name.endswith("_total"):
+            return "counter"
+        return "info" if self.name.endswith("_info") else "gauge"
+
+    def first(self) -> Any:
+        """Return its value at the start. An info without labels has no series."""
+        if self.kind == "info":
+            return {}
+        if self.buckets:
+            return Histogram(self.buckets)
+        return Counts(dict.fromkeys(self.label.values, 0)) if self.label else 0
 
 
 class Counts(dict[str, float]):
@@ -111,46 +118,18 @@ class Recent:
         self.last = now
 
 
-# Each of these functions declares a field of a table.
-
-
-def counter(name: str, help: str, label: Label | None = None) -> Any:
-    """Declare an int, or Counts if there is a label."""
-    return _number(Metric(name, "counter", help, label))
-
-
-def gauge(
+def metric(
     name: str,
     help: str,
     label: Label | None = None,
     *,
-    may_be_absent: bool = False,
-    first: Callable[[], float] | None = None,
+    buckets: tuple[float, ...] = (),
+    first: Callable[[], Any] | None = None,
 ) -> Any:
-    """Declare a number, or Counts if there is a label. It starts as None if it may be absent."""
-    metric = Metric(name, "gauge", help, label, may_be_absent=may_be_absent)
-    return _number(metric) if first is None else _declared(first, metric)
-
-
-def histogram(name: str, help: str, buckets: tuple[float, ...]) -> Any:
-    """Declare a Histogram."""
-    return _declared(lambda: Histogram(buckets), Metric(name, "histogram", help, buckets=buckets))
-
-
-def info(name: str, help: str, labels: Mapping[str, str] | None = None) -> Any:
-    """Declare a mapping of labels to values; the series is absent while it is empty."""
-    return _declared(lambda: dict(labels or {}), Metric(name, "info", help))
-
-
-def _number(metric: Metric) -> Any:
-    label = metric.label
-    if label is None:
-        return _declared(lambda: None if metric.may_be_absent else 0, metric)
-    return _declared(lambda: Counts(dict.fromkeys(label.values, 0)), metric)
-
-
-def _declared(first: Callable[[], Any], metric: Metric) -> Any:
-    return field(default_factory=first, metadata={"metric": metric})
+    """Declare a field of a table: a number, Counts if there is a label, a Histogram, or labels with
+    their values. A number that is None has no series."""
+    declared = Metric(name, help, label, buckets)
+    return field(default_factory=first or declared.first, metadata={"metric": declared})
 
 
 #: Closely spaced up to the default of `reply_within`, 8 s.
@@ -181,12 +160,8 @@ _RELOAD = Label("result", ("taken", "refused", "unchanged"))
 
 _REASON = Label("reason", tuple(map(str, Reason)))
 
-_FAILURE = Label(
-    "reason", tuple(str(reason) for reason in Reason if reason is not Reason.ACKNOWLEDGED)
-)
-
 #: How the last attempt of a dead letter ended, or why there was none.
-_DEATH = Label("reason", (*_FAILURE.values, "target_removed", "unknown"))
+_DEATH = Label("reason", (*_REASON.values[1:], "target_removed", "unknown"))
 
 _STATE = Label("state", ("awaiting", "queued", "dead"))
 
@@ -226,71 +201,64 @@ _ABOUT_REMOVED: Final = {"owner": "", "role": "optional"}
 class TargetMetrics:
     """The numbers of one target. They survive a reload."""
 
-    about: dict[str, str] = info(
+    about: dict[str, str] = metric(
         "target_info",
-        "Its `owner` in routes.yaml, and its `role`: `required` if any route requires it, else "
-        "`optional`.",
+        "Its `owner` and `role`: `required` if any route requires it, else `optional`.",
     )
-    attempts: Counts = counter(
+    attempts: Counts = metric(
         "attempts_total", "Attempts, of requests and of the queue, by reason.", _REASON
     )
-    attempt_seconds: Histogram = histogram(
+    attempt_seconds: Histogram = metric(
         "attempt_duration_seconds",
-        "From the decision to send until the answer was read, including the wait for a slot, "
-        "without attempts that the router itself held back or cancelled.",
-        _ATTEMPT_SECONDS,
+        "From the decision to send until the answer was read, with the wait for a slot.",
+        buckets=_ATTEMPT_SECONDS,
     )
-    in_flight: int = gauge("attempts_in_flight", "Attempts in flight.")
-    waiting: int = gauge("attempts_waiting", "Attempts that wait for a slot.")
-    limit: int = gauge("attempts_limit", "Its `max_in_flight`, the limit for attempts in flight.")
-    waiting_for_rate: int = gauge(
+    in_flight: int = metric("attempts_in_flight", "Attempts in flight.")
+    waiting: int = metric("attempts_waiting", "Attempts that wait for a slot.")
+    limit: int = metric("attempts_limit", "Its `max_in_flight`, the limit for attempts in flight.")
+    waiting_for_rate: int = metric(
         "attempts_waiting_for_rate", "Attempts that wait for the target's `rate`."
     )
-    breaker: Counts = gauge(
+    breaker: Counts = metric(
         "breaker_state",
-        "1 for the current state of the target's breaker; all 0 if it has no breaker.",
+        "1 for the state of the target's breaker; all 0 without a breaker.",
         _BREAKER,
     )
-    breaker_opened: int = counter("breaker_opened_total", "Times that the target's breaker opened.")
-    paused: int = gauge("target_paused", "1 while it is paused, by routes.yaml or by a person.")
-    failing_since: float = gauge(
+    breaker_opened: int = metric("breaker_opened_total", "Times that the target's breaker opened.")
+    paused: int = metric("target_paused", "1 while it is paused, by routes.yaml or by a person.")
+    failing_since: float = metric(
         "failing_since_timestamp_seconds",
-        "Time of its first failure since its last acknowledgement; 0 while it does not fail. "
-        "Attempts that the router itself held back or cancelled do not count.",
+        "Time of its first failure since its last acknowledgement; 0 while it does not fail.",
     )
-    last_acknowledged: float = gauge(
+    last_acknowledged: float = metric(
         "last_acknowledged_timestamp_seconds",
-        "Time of its last acknowledgement; 0 if there was none since the start.",
+        "Time of its last acknowledgement; 0 for none since the start.",
     )
-    certificate_ends: float = gauge(
+    certificate_ends: float = metric(
         "certificate_expires_timestamp_seconds",
-        "Time at which the first certificate in its `tls` expires; 0 without certificates.",
+        "Time at which the first certificate in its `tls` expires; 0 without.",
     )
-    avoided: int = counter(
+    avoided: int = metric(
         "duplicates_avoided_total",
-        "Retries of EBaaS that did not call it again: it had acknowledged, was queued, or an "
-        "attempt was still in flight.",
+        "Retries of EBaaS that did not call it again, because they did not have to.",
     )
-    retries: Counts = counter("queue_retries_total", "Attempts of the queue, by reason.", _REASON)
-    dead_letters: Counts = counter(
+    retries: Counts = metric("queue_retries_total", "Attempts of the queue, by reason.", _REASON)
+    dead_letters: Counts = metric(
         "dead_letters_total", "Deliveries that became dead letters, by reason.", _DEATH
     )
-    lost: int = counter(
+    lost: int = metric(
         "lost_total",
-        "Optional deliveries that failed and are not retried, because there is no store, or "
-        "because the store was unavailable for an event of the router's own.",
+        "Optional deliveries that failed and are not retried, because there is no store.",
     )
-    unsettled: Counts = gauge(
+    unsettled: Counts = metric(
         "unsettled_deliveries",
-        "Deliveries in the store that wait for EBaaS's retry (awaiting) or for the router's own "
-        "(queued), and dead letters, without those whose body was acknowledged later.",
+        "Deliveries that wait for EBaaS's retry (awaiting) or the router's (queued); dead letters.",
         _STATE,
     )
-    expires_at: float | None = gauge(
+    expires_at: float | None = metric(
         "expires_timestamp_seconds",
-        "Earliest time of the last retry, by EBaaS or by the queue, of an event that still needs "
-        "the target. Absent while nothing in the store waits for the target.",
-        may_be_absent=True,
+        "Earliest time of the last retry of an event that still needs it. Absent without one.",
+        first=lambda: None,
     )
 
     # Not metrics: for the status and the page.
@@ -325,147 +293,133 @@ class Metrics:
     """
 
     # Callers.
-    events: Counts = counter(
+    events: Counts = metric(
         "events_total",
-        "Events (callbacks that passed the schema), by the code of the reply; `gone` if the "
-        "caller had hung up.",
+        "Events (valid callbacks), by the reply's code; `gone` if the caller had hung up.",
         _CODE,
     )
-    event_seconds: Histogram = histogram(
-        "event_duration_seconds", "From an event's first byte to its reply.", _EVENT_SECONDS
+    event_seconds: Histogram = metric(
+        "event_duration_seconds", "From an event's first byte to its reply.", buckets=_EVENT_SECONDS
     )
-    last_event: float = gauge(
+    last_event: float = metric(
         "last_event_timestamp_seconds",
-        "Time of the last event; the time of the start before the first event.",
+        "Time of the last event; at first, of the start.",
         first=time.time,
     )
-    unmatched: int = counter("unmatched_total", "Events that no route matched.")
-    refused: Counts = counter(
+    unmatched: int = metric("unmatched_total", "Events that no route matched.")
+    refused: Counts = metric(
         "refused_total",
-        "Requests that were refused before they became an event, by the code of the reply: 400 "
-        "invalid, 413 too large, 503 overloaded or draining.",
+        "Requests that were refused before they became an event, by the reply's code.",
         _REFUSED,
     )
-    invalid: Counts = counter(
+    invalid: Counts = metric(
         "invalid_total",
-        "Callbacks that violate the contract or the operator's schema, by the first faulty field: "
-        "`body` if the body is not a JSON object, `other` for a field outside the contract.",
+        "Callbacks that violate a schema, by the first faulty field; `body` for no JSON object.",
         _FIELD,
     )
-    hung_up: int = counter(
-        "hung_up_total", "Callers that disconnected before their request was complete."
+    hung_up: int = metric("hung_up_total", "Callers that disconnected within their request.")
+    faults: int = metric(
+        "faults_total", "Faults in the router: the caller got 500, the log has the place."
     )
-    faults: int = counter(
-        "faults_total", "Faults in the router: the caller got 500, and the log has the place."
-    )
-    requests_in_flight: int = gauge("requests_in_flight", "Callbacks in flight.")
-    requests_limit: int = gauge("requests_limit", "The limit for callbacks in flight.")
-    connections: int = gauge("connections_open", "Open connections of callers.")
-    connections_limit: int = gauge(
+    requests_in_flight: int = metric("requests_in_flight", "Callbacks in flight.")
+    requests_limit: int = metric("requests_limit", "The limit for callbacks in flight.")
+    connections: int = metric("connections_open", "Open connections of callers.")
+    connections_limit: int = metric(
         "connections_limit", "The limit for open connections of callers."
     )
-    connections_cut: Counts = counter(
+    connections_cut: Counts = metric(
         "connections_cut_total",
-        "Connections that the router ended, by the reply: 408 too slow, 414 and 431 head too "
-        "large, 503 too many connections or unfinished bodies, 400 ambiguous HTTP; `tls`: the "
-        "handshake failed or took too long, `unread`: the peer did not read its reply.",
+        "Connections that the router ended, by the reply's code; `tls`: the handshake failed, "
+        "`unread`: the peer did not read its reply.",
         _CUT,
     )
 
     # The configuration.
-    reloads: Counts = counter("reloads_total", "Reloads of the configuration, by result.", _RELOAD)
-    reload_successful: int = gauge(
+    reloads: Counts = metric("reloads_total", "Reloads of the configuration, by result.", _RELOAD)
+    reload_successful: int = metric(
         "reload_last_successful",
-        "1 while the current content of the files is in force, 0 while it is refused.",
+        "1 while the current files are in force, 0 while they are refused.",
     )
-    reload_refused: dict[str, str] = info(
+    reload_refused: dict[str, str] = metric(
         "configuration_refused_info",
-        "The faulty files and their owners; absent while the current content is in force.",
+        "The faulty files and their owners; absent while the current files are in force.",
     )
-    configuration: dict[str, str] = info(
+    configuration: dict[str, str] = metric(
         "configuration_info", "The hash of the configuration in force."
     )
-    configuration_since: float = gauge(
-        "configuration_since_timestamp_seconds",
-        "Time at which the configuration in force was loaded.",
+    configuration_since: float = metric(
+        "configuration_since_timestamp_seconds", "Time at which it was loaded."
     )
 
     # The process.
-    loop_lag: Histogram = histogram(
+    loop_lag: Histogram = metric(
         "loop_lag_seconds",
         "Delay of a timer on the event loop, measured four times a second.",
-        _LAG_SECONDS,
+        buckets=_LAG_SECONDS,
     )
-    log_lines_lost: int = counter(
-        "log_lines_lost_total", "Log lines that could not be written in time."
+    log_lines_lost: int = metric("log_lines_lost_total", "Log lines that could not be written.")
+    archive_lines_lost: int = metric(
+        "archive_lines_lost_total", "Lines of the archive that could not be written."
     )
-    archive_lines_lost: int = counter(
-        "archive_lines_lost_total", "Lines of the archive that could not be written in time."
-    )
-    build: dict[str, str] = info(
+    build: dict[str, str] = metric(
         "build_info",
-        "The versions of the router and of Python, and whether the router is compiled.",
-        _BUILD,
+        "The versions of the router and of Python, and whether it is compiled.",
+        first=lambda: _BUILD,
     )
 
     # The nodes, with PostgreSQL.
-    nodes: int = gauge(
-        "nodes",
-        "Nodes that share the store and reported within 10 s, including this one; 0 if the store "
-        "is not PostgreSQL.",
+    nodes: int = metric(
+        "nodes", "Nodes that share the store and reported within 10 s; 0 without PostgreSQL."
     )
-    configurations_differ: float = gauge(
+    configurations_differ: float = metric(
         "configurations_differ_seconds",
-        "Time since when the nodes have run different configurations; 0 if they agree.",
+        "Time since when the nodes' configurations differ; 0 if they agree.",
     )
 
     # The delivery memory and its store.
-    claims: int = counter("claims_total", "Retries of EBaaS that continued a remembered event.")
-    repeats: Counts = counter(
+    claims: int = metric("claims_total", "Retries of EBaaS that continued a remembered event.")
+    repeats: Counts = metric(
         "repeats_total",
         "Events that targets may have received before, in spite of the delivery memory, by cause. "
         "A process detects expired, overlap, store and replay; the others stay 0.",
         _CAUSE,
     )
-    never_claimed: int = counter(
+    never_claimed: int = metric(
         "records_never_claimed_total",
-        "Records that ended without a retry. If there are many, EBaaS does not retry, or does not "
-        "resend the same bytes.",
+        "Records without a retry. If there are many, EBaaS does not resend the same bytes.",
     )
-    unrecorded: Counts = counter(
+    unrecorded: Counts = metric(
         "unrecorded_total",
-        "Events that failed and could not be recorded for their retry, by the store's error.",
+        "Events that failed and could not be recorded for their retry, by the error.",
         _ERROR,
     )
-    unqueued: int = counter(
+    unqueued: int = metric(
         "unqueued_total",
-        "Events that got 500 although every required target had acknowledged, because the share "
-        "of an optional target in the store was full.",
+        "Events that got 500 only because an optional target's share of the store was full.",
     )
-    not_made_good: int = counter(
+    not_made_good: int = metric(
         "not_made_good_total",
-        "Acknowledgements that were lost, because the store was unavailable and the memory for "
-        "them full. Earlier records of their events may become dead letters.",
+        "Acknowledgements lost because the store was away: their events may become dead letters.",
     )
-    oldest_unsettled: float = gauge(
+    oldest_unsettled: float = metric(
         "oldest_unsettled_seconds",
-        "Age of the oldest event in the store that awaits a retry or is queued; 0 without one.",
+        "Age of the oldest event that awaits a retry or is queued; 0 without one.",
     )
-    store_errors: Counts = counter(
+    store_errors: Counts = metric(
         "store_errors_total", "Failed calls of the store, by error.", _ERROR
     )
-    store_commit: Histogram = histogram(
+    store_commit: Histogram = metric(
         "store_commit_duration_seconds",
         "Duration of a commit, which contains all waiting writes.",
-        _COMMIT_SECONDS,
+        buckets=_COMMIT_SECONDS,
     )
-    store_events: int = gauge(
+    store_events: int = metric(
         "store_events", "Events in the store, including settled ones that are still shown."
     )
-    store_bytes: int = gauge("store_size_bytes", "Size of these events.")
-    store_fullness: float = gauge(
+    store_bytes: int = metric("store_size_bytes", "Size of these events.")
+    store_fullness: float = metric(
         "store_fullness_ratio",
-        "The fullest of the store's limits, including the targets' shares; 1 is full.",
+        "The fullest of the store's limits and the targets' shares; 1 is full.",
     )
 
     # Not metrics: for the status and the page.
@@ -501,12 +455,13 @@ class Metrics:
         """Return the numbers as they are now, for any thread to read."""
         for read in self.readings:
             read()
-        copy: Metrics = _copied(self)
-        copy.targets = {name: _copied(target) for name, target in self.targets.items()}
-        copy.refused_lately = {
-            code: replace(recent) for code, recent in self.refused_lately.items()
-        }
-        copy.unmatched_lately, copy.readings = replace(self.unmatched_lately), []
+        copy: Metrics = _copied(
+            self,
+            targets={name: _copied(target) for name, target in self.targets.items()},
+            refused_lately={code: replace(each) for code, each in self.refused_lately.items()},
+            unmatched_lately=replace(self.unmatched_lately),
+            readings=[],
+        )
         return copy
 
     def among(self, names: Collection[str]) -> Metrics:
@@ -551,29 +506,21 @@ class Metrics:
         self.store_error, self.store_failed_at = error, time.time()
 
 
-def metrics_of(table: type) -> Mapping[str, Metric]:
-    """Return the metrics of a table, by field."""
-    return {
-        each.name: each.metadata["metric"] for each in fields(table) if "metric" in each.metadata
-    }
+def _metrics_of(table: type) -> Mapping[str, Metric]:
+    return {f.name: f.metadata["metric"] for f in fields(table) if "metric" in f.metadata}
 
 
 #: Every metric, by field.
-PROCESS: Final = metrics_of(Metrics)
-TARGET: Final = metrics_of(TargetMetrics)
+PROCESS: Final = _metrics_of(Metrics)
+TARGET: Final = _metrics_of(TargetMetrics)
 
 _CHANGING: Final = {
-    table: [name for name, each in metrics.items() if each.label or each.buckets]
+    table: [name for name, metric in metrics.items() if metric.label or metric.buckets]
     for table, metrics in ((Metrics, PROCESS), (TargetMetrics, TARGET))
 }
-_REPLACED: Final = {
-    table: [each.name for each in fields(table) if each.name not in changing]
-    for table, changing in _CHANGING.items()
-}
 
 
-def _copied(numbers: Any) -> Any:
+def _copied(numbers: Any, **changes: Any) -> Any:
     """Return a copy. Values that are only replaced are shared: numbers, texts, an info's labels."""
-    table = type(numbers)
-    changing = {name: getattr(numbers, name).copy() for name in _CHANGING[table]}
-    return table(**changing, **{name: getattr(numbers, name) for name in _REPLACED[table]})
+    counts = {name: getattr(numbers, name).copy() for name in _CHANGING[type(numbers)]}
+    return replace(numbers, **counts, **changes)

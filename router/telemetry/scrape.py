@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -12,13 +12,18 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
 )
-from prometheus_client.core import (
-    Metric as Family,
-)
+from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from router.telemetry.metrics import PROCESS, TARGET, Metric, Metrics
+
+_FAMILIES: Final[dict[str, Any]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+    "info": InfoMetricFamily,
+}
 
 
 def render(metrics: Metrics, accept: str) -> tuple[str, bytes]:
@@ -37,39 +42,30 @@ class _Numbers(Collector):
 
     def collect(self) -> Iterator[Family]:
         for name, metric in PROCESS.items():
-            yield _family(metric, (), {(): getattr(self._metrics, name)})
+            yield _family(metric, (), [((), getattr(self._metrics, name))])
+        targets = self._metrics.targets.items()
         for name, metric in TARGET.items():
-            targets = self._metrics.targets.items()
-            yield _family(
-                metric, ("target",), {(t,): getattr(numbers, name) for t, numbers in targets}
-            )
+            values = [((target,), getattr(numbers, name)) for target, numbers in targets]
+            yield _family(metric, ("target",), values)
 
 
-def _family(metric: Metric, names: tuple[str, ...], held: dict[tuple[str, ...], Any]) -> Family:
-    """Return a metric with all its series. `held` has their values, by those of the labels."""
+def _family(
+    metric: Metric, names: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], Any]]
+) -> Family:
+    """Return a metric with all its series. Each of `values` comes with the labels `names`."""
     if metric.label is not None:
         names = (*names, metric.label.name)
-    about = metric.full_name, metric.help
-    if metric.kind == "info":
-        info = InfoMetricFamily(about[0].removesuffix("_info"), metric.help, labels=names)
-        for labels, values in held.items():
-            if values:
-                info.add_metric(labels, values)
-        return info
-    if metric.kind == "histogram":
-        histogram = HistogramMetricFamily(*about, labels=names, unit=metric.unit)
-        bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
-        for labels, counted in held.items():
-            buckets = [*zip(bounds, accumulate(counted.counts), strict=True)]
-            histogram.add_metric(labels, buckets, counted.sum)
-        return histogram
-    is_counter = metric.kind == "counter"
-    plain = CounterMetricFamily if is_counter else GaugeMetricFamily
-    family: CounterMetricFamily | GaugeMetricFamily = plain(*about, labels=names, unit=metric.unit)
-    for labels, number in held.items():
-        if metric.label is not None:
-            for value, count in number.items():
-                family.add_metric((*labels, value), count)
-        elif number is not None:
-            family.add_metric(labels, number)
-    return family
+    name = metric.full_name.removesuffix("_info")
+    family: Any = _FAMILIES[metric.kind](name, metric.help, labels=names)
+    bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
+    for labels, value in values:
+        if metric.buckets:
+            buckets = [*zip(bounds, accumulate(value.counts), strict=True)]
+            family.add_metric(labels, buckets, value.sum)
+        elif metric.label is not None:
+            for label, count in value.items():
+                family.add_metric((*labels, label), count)
+        elif value is not None and value != {}:
+            family.add_metric(labels, value)
+    result: Family = family
+    return result

@@ -11,11 +11,10 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -31,16 +30,6 @@ from router.model.secret import MASK
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 
-
-class Over(Protocol):
-    """An attempt that has ended."""
-
-    error: BaseException | None
-
-    def result(self) -> Attempt: ...
-
-
-Ending = Callable[[Over], object]
 
 _W3C = TraceContextTextMapPropagator()
 _CONTEXT = (b"traceparent", b"tracestate")
@@ -78,65 +67,54 @@ class Spans:
     def around(self, callbacks: Asgi, path: str) -> Asgi:
         """Wrap an application: each request has a span, from its head to the end of the reply,
         which the application sees as the trace context. `path` is what spans show of the path."""
-        return partial(self._serve, callbacks, path)
 
-    async def _serve(
-        self, callbacks: Asgi, path: str, scope: Scope, receive: Any, send: Any
-    ) -> None:
-        # Other values would make the propagators raise.
-        headers = [field for field in scope["headers"] if field[1].isascii()]
-        carrier = {n.decode(): value.decode() for n, value in headers if n in self._fields}
-        parent: Context | None = get_global_textmap().extract(carrier)
-        kind = trace.SpanKind.SERVER
-        if trace.get_current_span().get_span_context().is_valid:  # of the application around ours
-            parent, kind = None, trace.SpanKind.INTERNAL
-        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-        span = self._tracer.start_span(f"{method} {path}", parent, kind)
-        if span.is_recording():
+        async def serve(scope: Scope, receive: Any, send: Any) -> None:
+            # Other values would make the propagators raise.
+            headers = [field for field in scope["headers"] if field[1].isascii()]
+            carrier = {n.decode(): value.decode() for n, value in headers if n in self._fields}
+            parent = get_global_textmap().extract(carrier)
+            method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+            span = self._tracer.start_span(f"{method} {path}", parent, trace.SpanKind.SERVER)
             agent = dict(headers).get(b"user-agent", b"").decode()
             span.set_attributes(_of_request(scope, method, path, agent))
 
-        async def noted(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                span.set_attribute("http.response.status_code", message["status"])
-                if message["status"] >= 500:
-                    _fail(span, str(message["status"]), "")
-            await send(message)
+            async def noted(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    span.set_attribute("http.response.status_code", message["status"])
+                    if message["status"] >= 500:
+                        _fail(span, str(message["status"]), "")
+                await send(message)
 
-        context = span.get_span_context()
-        own = (_traceparent(context), context.trace_state.to_header())
-        fields = [field for field in scope["headers"] if field[0] not in _CONTEXT]
-        fields += [(name, text.encode("ascii")) for name, text in zip(_CONTEXT, own, strict=True)]
-        with trace.use_span(
-            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
-        ):
-            try:
-                await callbacks({**scope, "headers": fields}, receive, noted)
-            except BaseException as error:
-                _fail(span, type(error).__name__, "")
-                raise
+            fields = [field for field in scope["headers"] if field[0] not in _CONTEXT]
+            fields += [(n.encode(), text.encode("ascii")) for n, text in _context(span).items()]
+            with trace.use_span(
+                span, end_on_exit=True, record_exception=False, set_status_on_exception=False
+            ):
+                try:
+                    await callbacks({**scope, "headers": fields}, receive, noted)
+                except BaseException as error:
+                    _fail(span, type(error).__name__, "")
+                    raise
+
+        return serve
 
     def attempt(
         self, target: str, url: str, letter: OutboundEvent
-    ) -> tuple[OutboundEvent, Ending | None]:
+    ) -> tuple[OutboundEvent, Callable[[Any], object] | None]:
         """Begin an attempt's span. Return the letter with it as its trace context, and a callback
-        for the end of the attempt, unless the span is not sampled. `url` is what spans show.
+        that ends it with the attempt's flight, unless it is not sampled. `url` is what spans show.
 
         The parent is the request's span, which gets the event's attributes. A retry of the queue
-        has no request: its parent is the span that the letter came with, and it is linked to that
-        span as well, which may have ended long ago.
+        has no request: its parent is the span that the letter came with.
         """
-        request, parent, links = trace.get_current_span(), None, []
-        if request.get_span_context().is_valid:
-            if request.is_recording():
-                request.set_attributes(_of_message(letter))
-        else:
+        request, parent = trace.get_current_span(), None
+        if not request.get_span_context().is_valid:
             carrier = {"traceparent": letter.traceparent, "tracestate": letter.tracestate}
             parent = _W3C.extract(carrier)
-            links = [trace.Link(trace.get_current_span(parent).get_span_context())]
-        kind = trace.SpanKind.CLIENT
-        span = self._tracer.start_span(f"send {target}", parent, kind, links=links)
-        letter = letter.replace(traceparent=_traceparent(span.get_span_context()))
+        else:
+            request.set_attributes(_of_message(letter))
+        span = self._tracer.start_span(f"send {target}", parent, trace.SpanKind.CLIENT)
+        letter = letter.replace(traceparent=_context(span)["traceparent"])
         if not span.is_recording():
             return letter, None
         span.set_attributes(_of_attempt(target, url, letter))
@@ -150,17 +128,19 @@ class Spans:
         ending.join(timeout)
 
 
-def _traceparent(context: trace.SpanContext) -> str:
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+def _context(span: trace.Span) -> dict[str, str]:
+    """Return the headers of a trace context whose parent is this span."""
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, trace.set_span_in_context(span))
+    return carrier
 
 
-def _end(span: trace.Span, flight: Over) -> None:
-    """End the span of an attempt that has ended."""
+def _end(span: trace.Span, flight: Any) -> None:
     if flight.error is not None:
         _fail(span, "cancelled" if isinstance(flight.error, CancelledError) else "fault", "")
         span.end()
         return
-    attempt = flight.result()
+    attempt: Attempt = flight.result()
     span.set_attribute("ebaas_router.reason", attempt.reason)
     if attempt.status is not None:
         span.set_attribute("http.response.status_code", attempt.status)
@@ -180,20 +160,14 @@ def _fail(span: trace.Span, why: str, detail: str) -> None:
 
 
 def _of_request(scope: Scope, method: str, path: str, agent: str) -> dict[str, Any]:
-    server, client = scope.get("server") or ("", 0), scope.get("client") or ("", 0)
-    attributes = {
+    return {
         "http.request.method": method,
         "http.route": path,
         "url.path": path,
         "url.scheme": scope["scheme"],
-        "network.protocol.version": scope["http_version"],
-        "server.address": server[0],
-        "server.port": server[1],
-        "client.address": client[0],
-        "client.port": client[1],
+        "client.address": (scope.get("client") or ("", 0))[0],
         "user_agent.original": agent,
     }
-    return {name: value for name, value in attributes.items() if value}
 
 
 def _of_attempt(target: str, url: str, letter: OutboundEvent) -> dict[str, Any]:

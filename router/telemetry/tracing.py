@@ -34,8 +34,8 @@ def tracing_by(environ: Mapping[str, str]) -> Tracing:
     exporter = given.get("OTEL_TRACES_EXPORTER", "")
     if given.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter == "none":
         return NO_TRACES
-    asking = next((n for n in ("OTEL_TRACES_EXPORTER", *_ENDPOINTS) if n in given), None)
-    if asking is None:
+    enabling = next((n for n in ("OTEL_TRACES_EXPORTER", *_ENDPOINTS) if n in given), None)
+    if enabling is None:
         return NO_TRACES
     if exporter not in ("", _OTLP):
         return Tracing(problem="OTEL_TRACES_EXPORTER: no traces, the exporter must be otlp or none")
@@ -47,8 +47,8 @@ def tracing_by(environ: Mapping[str, str]) -> Tracing:
         from router.telemetry.spans import Spans
 
         return Tracing(Spans.exported())
-    except ImportError:
-        why = "OpenTelemetry is not installed: pip install 'ebaas-router[otel]'"
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         why = f"OpenTelemetry rejects a variable: {error}"
-    return Tracing(problem=f"{asking}: no traces, {why}")
+        if isinstance(error, ImportError):
+            why = "OpenTelemetry is not installed: pip install 'ebaas-router[otel]'"
+        return Tracing(problem=f"{enabling}: no traces, {why}")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from router.model.event import Reason, Value
 from router.net.egress import Egress
-from router.net.loops import call_back, report_fault
+from router.net.loops import call_back
 from router.net.tls import Tls
 
 #: The largest answer body, in bytes. The contract's own is under 200 bytes, a web framework's error
@@ -151,10 +151,7 @@ class TargetExchange(Generic[T]):
         self.is_over, self.value, self.error = True, value, error
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            try:
-                listener(self)
-            except Exception as fault:  # noqa: BLE001 - whatever it is
-                report_fault(listener, fault)
+            call_back(listener, self)
 
     def _end_by(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():

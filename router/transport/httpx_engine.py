@@ -124,17 +124,15 @@ class HttpxPool:
         """Return the connection that was used last, or a new one; close those idle for too long."""
         while self._idle and self._idle[0].idle_for() > KEEP_ALIVE:
             await self._idle.popleft().close()
-        return self._idle.pop() if self._idle else _Connection(self._host, self._trust())
+        if self._idle:
+            return self._idle.pop()
+        trust = self._tls.trust if self._url.scheme == "https" else _NOBODY
+        return _Connection(self._host, trust)
 
     def _late(self, step: _Step) -> tuple[Reason, str]:
         if self._closed:
             return Reason.STOPPED, ""
         return self._host.late if step is _Step.CONNECT else _LATE[step]
-
-    def _trust(self) -> ssl.SSLContext:
-        if self._url.scheme != "https":
-            return _NOBODY
-        return self._tls.trust
 
 
 #: For http: without a context httpx reads all certificate authorities for each transport.
@@ -283,7 +281,6 @@ class _Step(Enum):
     """The step that an exchange waits for."""
 
     #: A usable connection.
-    BEGIN = auto()
     CONNECT = auto()
     HANDSHAKE = auto()
     #: The answer, or anything unknown: the request may have been sent.
@@ -297,7 +294,6 @@ _BEFORE_SENDING = {
 
 #: Why an exchange failed if its deadline came in this step.
 _LATE = {
-    _Step.BEGIN: (Reason.CONNECT_TIMEOUT, ""),
     _Step.HANDSHAKE: LATE_HANDSHAKE,
     _Step.ANSWER: (Reason.TIMEOUT, ""),
 }
@@ -309,7 +305,7 @@ class _Progress:
 
     #: By the loop's clock.
     deadline: float
-    step: _Step = _Step.BEGIN
+    step: _Step = _Step.CONNECT
     status: int | None = None
 
     def failure(self, reason: Reason, detail: str = "") -> Failure:

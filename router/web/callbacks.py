@@ -83,7 +83,8 @@ class Call:
         self.request_id = request_id_from(self.named.get(b"x-request-id"))
         #: The number of routers that the event came through; each sends `x-ebaas-target`.
         self.hops = _hops(self.named) if b"x-ebaas-target" in self.named else 0
-        #: The reply, None until it is sent, and the time from the head to it, in seconds.
+        #: The reply, None until it is sent, and the time from the head to it or to the hang-up, in
+        #: seconds.
         self.replied: Reply | None = None
         self.seconds = 0.0
         #: Waits for the hang-up, if the server is not our own.
@@ -283,6 +284,8 @@ class Callbacks:
                     except Exception as error:  # noqa: BLE001 - attempts still go on
                         call.replied = None  # as far as is known
                         self._observer.fault(call.request_id, error)
+                else:
+                    call.seconds = time.monotonic() - call.started
                 return plan, outcome
             accepted = config.unmatched == "accept"
             await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)

@@ -10,9 +10,8 @@ from random import Random
 
 import pytest
 
-from router.archive.reading import Sources
-from router.archive.segments import SegmentStore, found, time_of
-from router.archive.trace.question import Question
+from router.archive.reading import Question, Sources
+from router.archive.segments import SegmentStore, segments_in, time_of
 from router.archive.trace.replay import Again, id_of
 from router.store.admin import ReplayPlace
 from tests.support.archived import event_line
@@ -53,7 +52,7 @@ def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
         taken = list(AGAIN.choose(Sources(tmp_path, note=pytest.fail)))
         last = next(event for event in taken if event.event_id == every[stop])
         SegmentStore(tmp_path, 1 << 40, 30 * 86400.0).tidy()
-        for segment in found(tmp_path):
+        for segment in segments_in(tmp_path):
             if segment.last is not None and segment.last < last.at:
                 segment.path.unlink()
         assert (

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.archive.trace.finding import kept
-from router.archive.trace.question import Question, Word
+from router.archive.reading import Question, Word
+from router.archive.trace.views import stored_events
 from router.config.settings import parse_store
 from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.store.opening import look_into
@@ -130,7 +130,7 @@ def test_a_search_finds_what_a_naive_one_does(
     for one in known:
         put(shop, one)
     fitting = sorted((e for e in known if e.fits(question)), key=lambda e: -e.changed_at)
-    assert found(shop, question, limit) == [e.event_id for e in fitting[:limit]]
+    assert found_in(shop, question, limit) == [e.event_id for e in fitting[:limit]]
 
 
 def put(shop: Shop, known: Known) -> None:
@@ -142,13 +142,13 @@ def put(shop: Shop, known: Known) -> None:
     shop.put(record, OutboundEvent(parts, digest, f"of-{known.event_id}"), known.rows)
 
 
-def found(shop: Shop, question: Question, limit: int) -> list[str]:
+def found_in(shop: Shop, question: Question, limit: int) -> list[str]:
     async def look() -> list[str]:
         store = parse_store(shop.option)
         assert store is not None
         ops = await look_into(store, LIMITS)
         try:
-            return [each.event_id for each in await kept(ops, question, limit)]
+            return [each.event_id for each in await stored_events(ops, question, limit)]
         finally:
             await ops.close()
 
@@ -180,4 +180,4 @@ def test_newer_events_that_do_not_fit_do_not_count_towards_the_limit(shop: Shop)
         others = DeliveryRow("audit", State.AWAITING, "code", tried=output)
         shop.add(f"wrong-{number}", silent, others, stage=Stage.OPEN, ago=50 - number)
     question = Question(codes=("700",), seen=("ledger",))
-    assert found(shop, question, 1) == ["right"]
+    assert found_in(shop, question, 1) == ["right"]

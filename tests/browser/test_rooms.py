@@ -6,8 +6,10 @@ import json
 
 from playwright.sync_api import Route, expect
 
+from router.delivery.observations import Observations
 from tests.browser.troubled import Troubled
 from tests.browser.visitor import Visitor
+from tests.support.queueing import TERMS
 from tests.support.serving import always
 from tests.support.waiting import wait_until
 
@@ -40,6 +42,25 @@ def test_the_overview_shows_dead_letters_of_removed_targets(ops: Visitor) -> Non
     ops.go("")
     ops.sees("now.wrong", n=1)
     ops.sees("do.check.targets")
+
+
+def test_the_overview_shows_how_ebaas_differs(ops: Visitor) -> None:
+    """With the YAML that would be right."""
+    observations = Observations(0.0)
+    for _ in range(12):
+        observations.hang_ups.add(5.0)
+    view = observations.view(TERMS)
+
+    def differs(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "observed": view})
+
+    ops.page.route("**/api/v1/status", differs)
+    ops.go("")
+    ops.sees("now.observed")
+    [difference] = view["differences"]
+    ops.sees_text({"en": difference["text"], "zh": "EBaaS 在 5 s 后断开"}[ops.language])
+    ops.sees_text("reply_within: 4s")
 
 
 def test_a_long_list_of_problems_is_folded(router: Troubled, ops: Visitor) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 
 from tests.chaos.callers import Callers
 from tests.chaos.history import History, Source, Stormy, lines
-from tests.chaos.kept import Kept, read, unsettled
 from tests.chaos.plan import ENDS, Blow, Edit, Plan
 from tests.chaos.process import Router
 from tests.chaos.routing import FIRST, Routing, edited
+from tests.chaos.store import Kept, Weather, read, unsettled, weather
 from tests.chaos.targets import Target, serving
-from tests.chaos.weather import Calm, Weather, weather
 
 #: How much longer than the last record's end everything may take to settle, in seconds.
 SLACK = 20.0
@@ -59,14 +58,14 @@ class _Run:
         folder: Path,
         history: History,
         targets: dict[str, tuple[Target, str]],
-        weather: Calm | Weather,
+        weather: Weather,
     ) -> None:
         self._plan = plan
         self._history = history
         self._targets = [target for target, _ in targets.values()]
         self._weather = weather
         self.routers = [
-            Router(folder, node, weather.seen_by(node), plan.engine) for node in range(plan.nodes)
+            Router(folder, node, weather.seen[node], plan.engine) for node in range(plan.nodes)
         ]
         # All of them read one file: nothing else distributes it.
         urls = {name: url for name, (_, url) in targets.items()}

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from router.archive.reading import Sources
+from router.archive.reading import Question, Sources
 from router.archive.segments import SegmentStore
-from router.archive.trace.question import Question
 from router.archive.trace.replay import events, id_of, resend
 from router.store.protocol import DeliveryRow, Stage, State
 from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, event_line, keep, line

@@ -277,8 +277,8 @@ def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) ->
     [
         ("replay", "--match '*' for all"),
         ("discard --yes", "--match '*' for all"),
-        ("replay --state queued --match *", "what is queued is retried anyway"),
-        ("discard --state acknowledged --match *", "what is acknowledged is settled already"),
+        ("replay --state queued --match *", "a delivery that is queued is retried anyway"),
+        ("discard --state acknowledged --match *", "that is acknowledged is settled already"),
         ("list --yes", "--yes is for replay, discard, restore only"),
         ("replay --limit 3 --match *", "--limit is for list only"),
         ("list --match [a", "has no end"),

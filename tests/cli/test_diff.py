@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cli.diff import MAX_EVENT_LINE, Traffic
+from router.cli.explain import MAX_EVENT_LINE, Traffic
 from router.config import comparison
 from router.config.comparison import Comparison
 from router.config.loading import parse
@@ -288,9 +288,6 @@ def test_the_losses_of_a_target_are_summed_up(diff: Diff) -> None:
         "1 of 3 events loses certs",
         "3 of 3 events would get another plan",
     ]
-
-
-# For a review, and for CI systems.
 
 
 # Where events come from.

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from router.model.event import Event
-from router.routing.table import Route, RouteTable, nearest_routes
-from router.routing.target import Target
 from tests.support.house import SAMPLE, event
 from tests.support.inprocess import Ran, ran
 
@@ -236,26 +232,3 @@ def test_many_patterns_are_cut_short(path: Path) -> None:
     path.write_text(CONFIG.replace('"zzz.*"', json.dumps(many)), encoding="utf-8")
     patterns = "is not 'b0.*' or 'b1.*' or 'b2.*' or 'b3.*' or 'b4.*' or 295 more"
     assert patterns in explain(path, "a.gs.cert.1", "--all").out
-
-
-@pytest.mark.parametrize(
-    ("near", "far"),
-    [
-        # A mistyped pattern, and one about something else.
-        ({"event_key": ("a.gs.crt.*",)}, {"event_key": ("b.*",)}),
-        # One of two fields matches, and none.
-        (
-            {"event_key": ("a.*",), "event_status": ("9",)},
-            {"event_key": ("zz",), "event_type": ("qq",)},
-        ),
-    ],
-)
-def test_the_nearest_route(near: Any, far: Any) -> None:
-    """It is the one with the most likeness to the event; matching ones are left out."""
-    matching = {"event_key": ("a.*",)}
-    matches = {"far": far, "near": near, "matching": matching}
-    routes = [Route(name, match, ("T",)) for name, match in matches.items()]
-    table = RouteTable(routes, {"T": Target("T", "http://127.0.0.1/")})
-    explained = table.explain(Event.of({"event_key": "a.gs.cert.1"}))
-    nearest = nearest_routes(explained, len(routes))
-    assert [match.route.name for match in nearest] == ["near", "far"]

@@ -112,19 +112,6 @@ def test_json_lines_have_the_whole_request() -> None:
     }
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_control_characters_are_escaped(form: str) -> None:
-    """A request is one line without control characters."""
-    with receiver("--format", form) as target:
-        key = "\x1b[31mred\n\u202e\x9b\u2028"
-        post(target.url + "/%1b%0a", json.dumps({"event_key": key}, ensure_ascii=False).encode())
-        post(target.url + "/end")
-        target.wait_for(lambda: any("/end" in line for line in target.stdout))
-        assert len(target.stdout) == 2
-        assert target.stdout[0].isprintable()
-        assert "\\u001b[31mred" in target.stdout[0]
-
-
 def test_code_and_status_to_order() -> None:
     with receiver("--code", "E42", "--status", "409") as target:
         reply = post(target.url)

@@ -130,13 +130,6 @@ def test_stdin_is_sent_byte_for_byte(target: Receiver) -> None:
     assert sent(target, "-", stdin=b'{ "event_key" : "k" }')["body"] == '{ "event_key" : "k" }'
 
 
-def test_headers_are_sent(target: Receiver) -> None:
-    """`--header` adds a header, and may replace content-type."""
-    got = sent(target, "--header", "X-Request-Id: r 7", "--header", "content-type:text/plain")
-    assert got["headers"]["x-request-id"] == "r 7"
-    assert got["headers"]["content-type"] == "text/plain"
-
-
 def test_a_secret_may_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Written as in routes.yaml, like that of `receive --verify`: none is in the command line."""
     monkeypatch.setenv("LEDGER_SECRET", "whsec_b2xkIHNlY3JldA==")
@@ -147,14 +140,16 @@ def test_a_secret_may_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_header_s_variables_are_replaced(
     target: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A token need not be in the command line."""
+    """A token need not be in the command line; content-type may be replaced."""
     monkeypatch.setenv("TOKEN", "hush-1")
     (tmp_path / "token").write_text("hush-2\n")
-    headers = ("authorization: Bearer ${TOKEN}", "x-token: ${file:token}", "x-price: 5$$")
+    headers = ["authorization: Bearer ${TOKEN}", "x-token: ${file:token}", "x-price: 5$$"]
+    headers += ["X-Request-Id: r 7", "content-type:text/plain"]
     given = [word for header in headers for word in ("--header", header)]
     got = sent(target, *given, "--secrets-dir", str(tmp_path))["headers"]
     assert got["authorization"] == "Bearer hush-1"
     assert (got["x-token"], got["x-price"]) == ("hush-2", "5$")
+    assert (got["x-request-id"], got["content-type"]) == ("r 7", "text/plain")
 
 
 def test_a_value_that_would_write_headers_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

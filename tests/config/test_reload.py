@@ -25,6 +25,7 @@ from router.config.files import Written
 from router.config.loading import Config, Source
 from router.config.reload import ConfigState, Reload
 from router.config.settings import Settings
+from router.delivery.observations import Observations
 from router.net.listening import listen
 from router.ops.insight import report_of
 from router.ops.status import status_of
@@ -432,7 +433,8 @@ async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, wat
         file.write_text(text)
         await watching.look()
         watching.reload.measure()
-        report = report_of(metrics, watching.config_state, ready=True, store=("none", ""), lag=0.0)
+        state, seen = watching.config_state, Observations(time.time())
+        report = report_of(metrics, state, seen, ready=True, store=("none", ""), lag=0.0)
         return status_of(report, time.time())["configuration"]["last_reload"]["problems"]
 
     [problem] = await problems_with(f"{good}nonsense: 1\n")

@@ -15,7 +15,6 @@ import pytest
 
 from router import __version__
 from router.contract.intake import LARGE, SMALL
-from router.model.errors import StartFailed
 from router.model.secret import Secret
 from tests.support.effort import LONG
 from tests.support.house import SAMPLE, SERVER, House, event, house, routes, stand_in
@@ -29,20 +28,19 @@ FAILED = "服务调用异常，请稍后再试或联系管理员"
 
 @asynccontextmanager
 async def accepting(**settings: Any) -> AsyncIterator[House]:
-    """A router that accepts every valid event: nothing matches, and that is accepted."""
+    """Run a router that accepts every valid event, though no route matches it."""
     table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
     async with house(table, **settings) as running:
         yield running
 
 
-#: What is the application's alone is tried under one more server than our own; under every one with
-#: LONG=1, which `make test-long` sets.
-SERVERS = [OWN, *(FOREIGN if LONG else FOREIGN[:1])]
+#: Our own server and one other; with LONG=1, which `make test-long` sets, the rest.
+SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
 
 
 @pytest.fixture(scope="module", params=SERVERS, autouse=True)
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The contract holds whatever serves it; GAPS are what another server has to itself."""
+    """The contract holds with every server."""
     SERVER[0] = request.param
     yield request.param
     SERVER[0] = OWN
@@ -50,8 +48,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def accepted(server: str) -> AsyncIterator[tuple[House, list[Any]]]:
-    """A router with one target that acknowledges everything, and the requests that it gets; for
-    tests that leave no trace in it."""
+    """Run a router with one target that acknowledges everything, and yield it with the target's
+    requests; for tests that leave no trace in it."""
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         yield router, seen
 
@@ -70,7 +68,7 @@ async def test_success_has_the_code_the_message_and_a_request_id() -> None:
 
 
 async def test_a_target_that_fails_makes_the_reply_500_and_is_not_named() -> None:
-    """A required target that says no is the page's 500, whose text names nobody."""
+    """If a required target fails, the reply is the page's 500, whose text names no target."""
     async with stand_in(code="500") as (url, _), house(routes({"one": url})) as router:
         reply = await router.post()
     assert reply.status_code == 500
@@ -102,7 +100,8 @@ async def test_a_field_of_the_wrong_type_is_named_with_what_was_expected(
     """A field of the wrong type is a 400 that names it and the type."""
     router, _ = accepted
     expected = "数组" if field == "changes" else "字符串"
-    for value in (7, True, {"a": 1}, "text" if field == "changes" else ["text"]):
+    others = ("text",) if field == "changes" else (["text"], [])
+    for value in (7, 0, True, False, {"a": 1}, {}, *others):
         reply = await router.post(event(**{field: value}))
         assert reply.status_code == 400
         assert reply.json()["msg"] == f"参数{field}类型错误，应为{expected}"
@@ -112,7 +111,7 @@ async def test_a_field_of_the_wrong_type_is_named_with_what_was_expected(
 async def test_of_several_faults_the_first_in_the_pages_order_is_named(
     accepted: tuple[House, list[Any]], first: int
 ) -> None:
-    """The reply names the field that comes first on the page, whatever the faults are."""
+    """The reply names the faulty field that comes first on the page."""
     router, _ = accepted
     faulty: dict[str, Any] = dict.fromkeys(PAGE[first:], 1)
     faulty[PAGE[-1]] = ...
@@ -131,7 +130,7 @@ async def test_of_several_faults_the_first_in_the_pages_order_is_named(
 async def test_nobody_sends_the_routers_own_events(
     accepted: tuple[House, list[Any]], field: str, forged: dict[str, Any]
 ) -> None:
-    """A callback that passes for one of them is a 400, and reaches no target."""
+    """A forged event of the router itself is a 400, and reaches no target."""
     router, seen = accepted
     before = len(seen)
     reply = await router.post(event(**forged))
@@ -139,17 +138,12 @@ async def test_nobody_sends_the_routers_own_events(
     assert len(seen) == before
 
 
+#: More texts are in test_strictjson.py.
 HOSTILE = {
     "nothing": b"",
     "not JSON": b"event_source=a",
     "an array": b"[" + SAMPLE + b"]",
-    "not UTF-8": SAMPLE.replace(b"id1", b"\xff\xfe"),
-    "a byte order mark": b"\xef\xbb\xbf" + SAMPLE,
-    "NaN": SAMPLE.replace(b'"id1"', b"NaN"),
     "a duplicate key": SAMPLE[:-1] + b',"event_source":"b"}',
-    "a lone surrogate": SAMPLE.replace(b"id1", b"\\ud800"),
-    "100,000 brackets": b"[" * 100_000,
-    "an integer of 5,000 digits": SAMPLE.replace(b'"id1"', b"9" * 5000),
 }
 
 
@@ -248,40 +242,29 @@ async def test_no_route_is_a_500_unless_unmatched_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "msg"),
+    ("method", "path", "status", "msg", "allowed"),
     [
-        ("POST", "/", 404, "请求路径不存在"),
-        ("POST", "/callback/", 404, "请求路径不存在"),
-        ("POST", "/callback2", 404, "请求路径不存在"),
-        ("GET", "/callback", 405, "请求方法不支持"),
-        ("PUT", "/callback", 405, "请求方法不支持"),
-        ("OPTIONS", "/callback", 405, "请求方法不支持"),
-        ("POST", "/livez", 405, "请求方法不支持"),
+        ("POST", "/callback2", 404, "请求路径不存在", None),
+        ("GET", "/callback", 405, "请求方法不支持", "POST"),
+        ("OPTIONS", "/callback", 405, "请求方法不支持", "POST"),
+        ("POST", "/livez", 405, "请求方法不支持", "GET, HEAD"),
     ],
 )
 async def test_a_wrong_path_or_method_is_answered_in_the_contracts_json(
-    accepted: tuple[House, list[Any]], method: str, path: str, status: int, msg: str
+    accepted: tuple[House, list[Any]],
+    method: str,
+    path: str,
+    status: int,
+    msg: str,
+    allowed: str | None,
 ) -> None:
-    """404 and 405 carry code, message and request id like every reply."""
+    """404 and 405 have a code, a message and a request id like every reply. A 405 lists the allowed
+    methods."""
     router, _ = accepted
     reply = await router.http.request(method, router.url + path, content=SAMPLE)
-    assert reply.status_code == status
-    assert reply.json()["code"] == str(status)
-    assert reply.json()["msg"] == msg
+    assert (reply.status_code, reply.headers.get("allow")) == (status, allowed)
+    assert (reply.json()["code"], reply.json()["msg"]) == (str(status), msg)
     assert reply.json()["request_id"]
-
-
-@pytest.mark.parametrize(
-    ("path", "allowed"),
-    [("/callback", "POST"), ("/livez", "GET, HEAD"), ("/readyz", "GET, HEAD")],
-)
-async def test_a_405_says_what_is_allowed(
-    accepted: tuple[House, list[Any]], path: str, allowed: str
-) -> None:
-    """The header `allow` lists the methods."""
-    router, _ = accepted
-    reply = await router.http.delete(router.url + path)
-    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
 
 
 async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -> None:
@@ -295,7 +278,7 @@ async def test_a_path_is_matched_as_a_whole(accepted: tuple[House, list[Any]]) -
 
 
 async def test_the_probes_speak_the_contract_too() -> None:
-    """`/livez` and `/readyz` are 200 with the contract's success; a HEAD gets the head of that."""
+    """`/livez` and `/readyz` reply with 200 and the contract's success, HEAD with its headers."""
     async with accepting() as router:
         for path in ("/livez", "/readyz"):
             reply = await router.http.get(router.url + path)
@@ -313,7 +296,7 @@ async def test_the_path_can_be_renamed() -> None:
 
 
 async def test_the_content_type_is_not_judged() -> None:
-    """A body that parses counts, whatever the request calls it."""
+    """The body is parsed, whatever its content type."""
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         for content_type in ("text/plain", "application/x-www-form-urlencoded", "nonsense"):
             reply = await router.post(headers={"content-type": content_type})
@@ -322,7 +305,7 @@ async def test_the_content_type_is_not_judged() -> None:
 
 
 async def test_a_content_encoding_is_refused() -> None:
-    """A compressed body is a 415; `identity` is none."""
+    """A compressed body is a 415; `identity` means no compression."""
     async with accepting() as router:
         for encoding in ("gzip", "br", "gzip, identity"):
             reply = await router.post(headers={"content-encoding": encoding})
@@ -384,7 +367,7 @@ async def test_http_status_ok_answers_200_throughout() -> None:
 
 
 async def test_a_sane_request_id_is_kept_and_any_other_replaced() -> None:
-    """The caller's x-request-id is echoed and passed on where it is a plain token."""
+    """The caller's x-request-id is returned and forwarded if it is a plain token."""
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         reply = await router.post(headers={"x-request-id": "abc-1.2:3"})
         assert reply.json()["request_id"] == "abc-1.2:3"
@@ -432,7 +415,7 @@ async def test_targets_get_exactly_the_listed_headers() -> None:
 
 
 async def test_a_target_may_have_its_own_user_agent() -> None:
-    """`headers` of a target stand in place of what every target gets, and beside it nowhere."""
+    """A target's `headers` replace the usual ones of the same name."""
     own = {"User-Agent": "house/7", "Accept": "*/*"}
     async with (
         stand_in() as (url, seen),
@@ -444,7 +427,7 @@ async def test_a_target_may_have_its_own_user_agent() -> None:
 
 
 async def test_an_invalid_trace_context_is_not_passed_on() -> None:
-    """A traceparent that is not W3C's is dropped, its state with it."""
+    """An invalid traceparent is dropped, with its state."""
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         invalid = "00-" + "0" * 32 + "-" + "1" * 16 + "-01"
         await router.post(headers={"traceparent": invalid, "tracestate": "a=1"})
@@ -502,6 +485,7 @@ OPERATOR = {
         "changes": {"items": {"type": "string", "maxLength": 8}, "minItems": 1},
         "tenant": {"type": "string"},
     },
+    "maxProperties": 8,
 }
 
 
@@ -518,12 +502,14 @@ OPERATOR = {
         ({"tenant": "t", "changes": []}, "参数changes长度不符合要求，应不小于1"),
         ({"event_status": "9"}, "参数event_status的值不在允许的范围内"),
         ({"event_source": ""}, "参数event_source不能为空"),
+        ({"tenant": "t", "x": 8, "y": 9}, "请求体不符合要求"),
+        ({"tenant": 7, "x": 8, "y": 9}, "参数tenant类型错误，应为字符串"),
     ],
 )
 async def test_an_operators_schema_adds_rules(
     tmp_path: Path, fields: dict[str, Any], msg: str | None
 ) -> None:
-    """`--schema` is enforced in the same voice; it loosens nothing of the contract."""
+    """`--schema` adds rules, with the same messages; it cannot loosen the contract."""
     file = tmp_path / "stricter.json"
     file.write_text(json.dumps(OPERATOR))
     async with accepting(schema=file) as router:
@@ -547,30 +533,3 @@ async def test_an_operators_schema_holds_for_bodies_of_every_size(
         refused = await router.post(event(padding=padding))
     assert accepted.json()["code"] == "000"
     assert (refused.status_code, refused.json()["msg"]) == (400, "参数tenant不能为空")
-
-
-@pytest.mark.parametrize(
-    ("schema", "message"),
-    [
-        ('{"type": "strng"}', "mine.json: at /type: not a valid schema"),
-        ('{"properties": {"a": {"$ref": "https://x.invalid/s"}}}', "under $defs"),
-        ('{"properties": {"a": {"$ref": "#/$defs/none"}}}', "'/$defs/none' does not exist"),
-        ('{"$schema": "https://x.invalid/draft"}', "at /$schema: an unknown dialect"),
-        ('{"type": "object"', "mine.json:1:18: not JSON"),
-        ("[]", "mine.json: a schema is a JSON object"),
-        ("[" * 100_000, "mine.json: nested too deeply"),
-        (b"\xff", "mine.json: not UTF-8"),
-    ],
-)
-async def test_a_schema_that_cant_be_used_stops_the_start_with_its_place(
-    tmp_path: Path, schema: str | bytes, message: str
-) -> None:
-    """A broken schema, or one that would have to be fetched, is one line with its place."""
-    file = tmp_path / "mine.json"
-    file.write_bytes(schema if isinstance(schema, bytes) else schema.encode())
-    with pytest.raises(StartFailed, match=r"mine\.json") as caught:
-        async with accepting(schema=file):
-            pass
-    assert message in str(caught.value)
-    assert str(caught.value).startswith(str(file))
-    assert "\n" not in str(caught.value)

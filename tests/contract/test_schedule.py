@@ -1,8 +1,13 @@
-"""The length of a retry schedule."""
+"""Retry schedules, durations and times."""
 
 from __future__ import annotations
 
-from router.contract.schedule import Schedule
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from router.contract.schedule import PLATFORM, Schedule, parse_duration, parse_time
 
 
 def test_a_schedule_is_as_long_as_its_retries() -> None:
@@ -12,3 +17,55 @@ def test_a_schedule_is_as_long_as_its_retries() -> None:
     assert Schedule(waits, 2).all_waits() == (1.0, 3.0)
     assert (Schedule(waits, 2).total(), Schedule(waits, 2).due()) == (4.0, (1.0, 4.0))
     assert Schedule(waits, 0).total() == 0
+
+
+def test_a_retry_has_a_wait_or_there_is_none() -> None:
+    """Twenty retries of EBaaS have a wait, and the twenty-first has none."""
+    waits = [PLATFORM.wait(made) for made in range(22)]
+    assert waits == [1.0, 3.0, 7.0, 30.0, 60.0, 300.0, *[3600.0] * 14, None, None]
+    assert Schedule((1.0,), 0).wait(0) is None
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine is in another time zone than UTC."""
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "Asia/Shanghai")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+NOW = 1_764_396_000.0  # 2025-11-29T06:00:00Z
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("2025-11-29T06:00:00Z", 0.0),
+        ("2025-11-29T06:00:10", 10.0),
+        ("2025-11-29 14:00:00+08:00", 0.0),
+        ("2025-11-29", -6 * 3600.0),
+        ("90s", -90.0),
+        ("1.5h", -5400.0),
+        ("2m", -120.0),
+        ("500ms", -0.5),
+        ("7d", -7 * 86400.0),
+    ],
+)
+def test_a_time_is_in_utc_or_an_age(text: str, after: float) -> None:
+    """The machine's time zone does not matter; an age is before now, or ahead of it."""
+    assert parse_time(text, NOW) == NOW + after
+    is_age = text[-1] in "smhd"
+    assert parse_time(text, NOW, ahead=True) == NOW + (-after if is_age else after)
+
+
+@pytest.mark.parametrize("text", ["", "5", "5d", "-5s", "5 s", "1e3s", "s", "5S", "5s ", "\u0665s"])
+def test_a_text_that_is_no_duration_is_not_guessed_at(text: str) -> None:
+    """Of days only ages are made."""
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
+    if text != "5d":
+        with pytest.raises(ValueError, match="is not a time"):
+            parse_time(text, NOW)

@@ -25,7 +25,7 @@ def signer(*secrets: str) -> Signer:
 
 
 def headers(**changed: str) -> dict[str, str]:
-    """The right ones, but for what is changed; dashes are underscores."""
+    """Return valid headers with these changes; underscores stand for dashes."""
     right = {
         "webhook-id": ID,
         "webhook-timestamp": str(NOW),
@@ -82,14 +82,14 @@ def test_a_secret_is_base64_by_its_prefix_alone(secret: str, key: bytes) -> None
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AA EC", "whsec_AAEC!", "whsec_é"])
-def test_a_secret_that_is_none_is_not_guessed_at(secret: str) -> None:
+def test_an_invalid_secret_is_refused(secret: str) -> None:
     """The message does not contain it."""
     with pytest.raises(ValueError, match=r"empty|not base64") as error:
         key_of(Secret(secret))
     assert secret.removeprefix("whsec_") == "" or secret not in str(error.value)
 
 
-def test_what_is_right_is_trusted() -> None:
+def test_a_valid_signature_is_trusted() -> None:
     """One valid signature by one of the secrets is enough; other versions are skipped."""
     both = signer("another", SECRET)
     assert both.why_not(headers(), BODY, NOW) == ""
@@ -123,7 +123,7 @@ def test_what_is_right_is_trusted() -> None:
         ({"webhook_signature": "v1,é \udcff"}, "no signature is valid"),
     ],
 )
-def test_what_is_wrong_is_said(changed: dict[str, str], why: str) -> None:
+def test_a_rejected_signature_has_its_reason(changed: dict[str, str], why: str) -> None:
     """Every cause has its own message."""
     assert signer(SECRET).why_not(headers(**changed), BODY, NOW).startswith(why)
 

@@ -85,6 +85,24 @@ def test_a_probe_that_tells_nothing_makes_way_for_the_next() -> None:
     assert scene.breaker.state is CLOSED
 
 
+def test_an_attempt_from_before_a_change_does_not_count() -> None:
+    """Neither for the pause, nor as the probe, nor among the results after it."""
+    scene = Scene()
+    old = [scene.breaker.begin() or 0 for _ in range(3)]
+    scene.opened()
+    scene.time += POLICY.pause - 0.01
+    scene.breaker.end(old[0], True)
+    scene.time += 0.01
+    probe = scene.breaker.begin()
+    assert probe is not None
+    scene.breaker.end(old[1], True)
+    scene.breaker.end(probe, False)
+    for _ in range(POLICY.of_at_least - 1):
+        scene.attempt(True)
+    scene.breaker.end(old[2], True)
+    assert scene.states == [OPEN, HALF_OPEN, CLOSED]
+
+
 _STEPS = st.lists(
     st.one_of(  # None begins an attempt, a pair ends one, a number lets time pass
         st.none(),

@@ -229,7 +229,8 @@ async def test_a_required_delivery_whose_turn_comes_too_late_fails(store: Path) 
 
 
 async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None:
-    """The 000 does not wait; each is delivered by one request, and no faster than the rate."""
+    """Neither the 000 nor an attempt waits; each is delivered by one request, and no faster than
+    the rate."""
     async with endpoint() as good, endpoint() as one:
         limited = {"url": one.url, "rate": {"per_second": 20, "burst": 2}}
         async with house(
@@ -238,6 +239,7 @@ async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None
             started = time.monotonic()
             for n in range(12):
                 assert await post(router, n) == "000"
+            assert numbers(router).attempts["rate_limited"] > 0
             await until(lambda: len(one.bodies) == 12)
             await until(lambda: {row[0] for row in rows(store)} <= {"acknowledged"})
             assert numbers(router).attempts["acknowledged"] == 12
@@ -324,8 +326,8 @@ async def test_a_pause_is_in_force_before_the_first_event(store: Path) -> None:
 
 
 async def test_without_a_store_deliveries_held_back_are_lost() -> None:
-    """Nobody tries it again. It waits for its rate all the same, but the 000 does not wait for
-    it."""
+    """Nobody tries it again, so each is an error in the log. It waits for its rate all the same,
+    but the 000 does not wait for it."""
     async with endpoint() as good, endpoint() as one, endpoint() as two:
         paused = {"url": one.url, "paused": True}
         limited = {"url": two.url, "rate": {"per_second": 10, "burst": 1}}
@@ -334,6 +336,8 @@ async def test_without_a_store_deliveries_held_back_are_lost() -> None:
             assert [await post(router, n) for n in range(3)] == ["000"] * 3
             assert (await router.line("lost", 3))["target"] == "one"
             assert len(two.bodies) == 3
+            kinds = [(line["happening"], line["level"]) for line in router.lines]
+            assert kinds.count(("event", "error")) == kinds.count(("lost", "error")) == 3
             assert "two" not in {line.get("target") for line in router.lines}
 
 

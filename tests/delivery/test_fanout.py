@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.hostile import hostile
-from tests.support.house import event, house, routes, stand_in
+from tests.support.house import event, house, routes
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -71,33 +71,6 @@ async def test_a_hostile_target_is_a_500_with_its_reason(name: str) -> None:
     assert line["targets"]["bad"]["reason"] == reason
     assert line["targets"]["good"]["reason"] == "acknowledged"
     assert (requests, len(good.requests)) == (seen, 1)
-
-
-@pytest.mark.parametrize(
-    ("came", "sent"),
-    [
-        ({}, None),
-        ({"x-ebaas-hops": "2"}, None),
-        ({"x-ebaas-target": "one"}, "1"),
-        ({"x-ebaas-target": "one", "x-ebaas-hops": "2"}, "3"),
-    ],
-)
-async def test_a_router_says_how_many_routers_were_before(
-    came: dict[str, str], sent: str | None
-) -> None:
-    """Only if there was one; EBaaS sends no `x-ebaas-target`."""
-    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
-        assert (await router.post(headers=came)).json()["code"] == "000"
-    assert seen[0].headers.get("x-ebaas-hops") == sent
-
-
-@pytest.mark.parametrize("hops", ["3", "99", "-1", "x", "", "1, 1"])
-async def test_what_came_through_too_many_routers_is_refused(hops: str) -> None:
-    """Or through an unknown number of them."""
-    async with stand_in() as (url, seen), house(routes({"one": url})) as router:
-        reply = await router.post(headers={"x-ebaas-target": "me", "x-ebaas-hops": hops})
-    assert (reply.status_code, reply.json()["code"]) == (508, "508")
-    assert seen == []
 
 
 @pytest.mark.parametrize("name", SOUND)

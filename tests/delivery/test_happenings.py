@@ -26,10 +26,10 @@ from router.delivery.target.gate import Failing
 from router.routing.table import Route, RouteTable
 from router.routing.target import Target
 from router.store.opening import NoStore
-from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import State, Store, StoreFailed, StoreLimits
 from router.store.sqlite.store import SqliteStore
+from router.store.url import parse_database
 from tests.support.hostile import hostile
 from tests.support.house import House, event, house, routes
 from tests.support.notified import NO, TARGETS, YES, Faulty, Process, T, to
@@ -64,7 +64,7 @@ async def _two(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         stores: list[Store] = []
         if request.param == "postgresql":
             database: Database = request.getfixturevalue("database")
-            address = DatabaseAddress.parse(f"{database.dsn}?schema=test_{next(_schemas)}")
+            address = parse_database(f"{database.dsn}?schema=test_{next(_schemas)}")
         for _ in range(2):
             opened: Any
             if request.param == "postgresql":

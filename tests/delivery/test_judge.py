@@ -97,6 +97,32 @@ def test_a_target_that_acknowledges_by_status_needs_only_a_2xx(status: int, reas
     assert judge(Answer(status, b"", encoding="gzip"), STATUS, 0.0, 0.0).reason is reason
 
 
+#: The start of 2026-11-29, as Unix time.
+DAY = 1_795_910_400.0
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "seconds"),
+    [
+        (503, "120", 120.0),
+        (429, "0", 0.0),
+        (503, "Sun, 29 Nov 2026 00:02:00 GMT", 120.0),
+        (429, "Sat, 28 Nov 2026 00:00:00 GMT", 0.0),
+        (503, "9" * 400, 999_999_999.0),
+        (503, "", None),
+        (503, "-1", None),
+        (503, "soon", None),
+        (503, "²", None),
+        (500, "120", None),
+        (200, "120", None),
+    ],
+)
+def test_a_target_may_ask_for_time(status: int, given: str, seconds: float | None) -> None:
+    """By a 429 or 503, in seconds or with a date; a date in the past asks for none."""
+    answer = Answer(status, b"{}", retry_after=given)
+    assert judge(answer, CODE, 0.1, DAY).retry_after == seconds
+
+
 def test_a_compressed_answer_is_not_guessed_at() -> None:
     """An unrequested content-encoding has a reason of its own."""
     attempt = judge(Answer(200, YES, encoding="gzip"), CODE, 0.0, 0.0)

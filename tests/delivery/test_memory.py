@@ -18,10 +18,11 @@ from router.delivery import memory as memory_module
 from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Outcome
 from router.delivery.queue import LEASE_MARGIN
+from router.model.build import COMPILED
 from router.model.event import Event, OutboundEvent
 from router.routing.table import Plan
-from router.store.protocol import Kept, Record, Stage, State, Store, StoreFailed
-from tests.support.queueing import NO, TERMS, YES, Scene, T, opened
+from router.store.protocol import Kept, Record, Stage, State, Store, StoreFailed, StoreFull
+from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +88,21 @@ async def requests(tmp_path: Path) -> AsyncIterator[Requests]:
         yield Requests(scene, tmp_path / "store.db")
 
 
+async def test_the_only_record_of_a_body_is_the_earlier_request(requests: Requests) -> None:
+    """Also if it is too late to claim it; of two records nobody knows which one is retried."""
+    await requests.fails()
+    earlier = []
+    for seconds in (2.0, 3600.0, 1.0):
+        requests.scene.time += seconds
+        before = requests.scene.time
+        earlier.append((await requests.post()).recalled.earlier)
+    first, late, ambiguous = earlier
+    assert first is not None
+    assert late is not None
+    assert (first.requests, late.requests, ambiguous) == (1, 2, None)
+    assert before - late.replied_at == 3601.0
+
+
 async def test_a_000_given_blindly_leaves_no_dead_letter(requests: Requests) -> None:
     """The record that the retry could not see is superseded before it ends."""
     await requests.fails()
@@ -101,15 +117,17 @@ async def test_a_000_given_blindly_leaves_no_dead_letter(requests: Requests) -> 
 
 
 async def test_a_record_made_after_a_blind_000_stays(requests: Requests) -> None:
-    """It may be another event's: it awaits its own retry."""
-    requests.scene.answers |= {"one": YES, "two": YES}
+    """It may be another event's: it awaits its own retry, and only the older one is superseded."""
+    await requests.fails()
+    requests.scene.answers["two"] = YES
     with requests.away():
         assert (await requests.post()).settled
     requests.scene.time += 1
     await requests.fails()
     await requests.scene.the_queue.tidy()
-    ((_, states),) = await requests.left()
-    assert states == {"one": State.ACKNOWLEDGED, "two": State.AWAITING}
+    before, after = sorted(await requests.left(), key=lambda left: left[0].first_at)
+    assert before[1] == {"one": State.ACKNOWLEDGED, "two": State.SUPERSEDED}
+    assert after[1] == {"one": State.ACKNOWLEDGED, "two": State.AWAITING}
 
 
 @pytest.mark.parametrize("is_retried", [True, False])
@@ -171,7 +189,7 @@ async def test_what_the_queue_has_delivered_is_not_sent_again(requests: Requests
 async def test_what_waits_for_the_store_is_bounded(
     requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first ones are kept; those without room are counted."""
+    """The first are kept, of replies and of acknowledgements; those without room are counted."""
     monkeypatch.setattr(memory_module, "MAX_OWED", 2)
     bodies = [b"%d" % number for number in range(4)]
     for body in bodies:
@@ -183,8 +201,34 @@ async def test_what_waits_for_the_store_is_bounded(
     await requests.scene.the_queue.tidy()
     left = [(await requests.left(body))[0][1]["two"] for body in bodies]
     assert left == [State.SUPERSEDED] * 2 + [State.AWAITING] * 2
-    assert requests.scene.memory.left_out() == 2
-    assert requests.scene.memory.written_late() == 2
+    memory = requests.scene.memory
+    assert memory.left_out() == 2
+    assert memory.written_late() == 2
+    with requests.away("deliveries"):
+        for number in (0, 1, 2, 0):
+            with pytest.raises(StoreFailed):
+                await memory.acknowledge(key_of(f"event {number}", "one"), YES, T)
+    assert (len(memory.attempts), memory.left_out()) == (2, 1)
+
+
+@pytest.mark.skipif(COMPILED, reason="nothing can be replaced in what is compiled")
+async def test_a_full_share_costs_the_rows_of_its_target_alone(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event is recorded without them: its retry calls that target again, and no other."""
+    add = requests.scene.store.add
+
+    async def add_within(record: Record, letter: Any, rows: Any, timeout: float) -> None:
+        if any(row.target == "two" for row in rows):
+            raise StoreFull({"two"})
+        await add(record, letter, rows, timeout)
+
+    monkeypatch.setattr(requests.scene.store, "add", add_within)
+    await requests.fails()
+    assert [states for _, states in await requests.left()] == [{"one": State.ACKNOWLEDGED}]
+    requests.scene.answers["two"] = YES
+    assert (await requests.post()).settled
+    assert [name for name, _ in requests.scene.sent] == ["one", "two", "two"]
 
 
 async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(

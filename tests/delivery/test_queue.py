@@ -31,7 +31,7 @@ from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent
 from router.routing.table import Plan, RouteTable
-from router.store.protocol import DeliveryRow, Record, Stage, State
+from router.store.protocol import DeliveryRow, Record, Stage, State, Usage
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
@@ -220,15 +220,20 @@ async def test_an_acknowledgement_outlives_its_lease(tmp_path: Path) -> None:
         assert [row.state for row in await states(slow)] == [State.ACKNOWLEDGED]
 
 
-async def test_an_attempt_in_flight_is_joined(scene: Scene) -> None:
-    """The queue does not repeat an attempt that a request is making for the same event."""
-    ending = asyncio.create_task(asyncio.sleep(0.01, YES))
-    flight: Flight = TargetExchange.by(ending, as_it_came)
+@pytest.mark.parametrize(("attempt", "state"), [(YES, State.ACKNOWLEDGED), (NO, State.QUEUED)])
+async def test_an_attempt_in_flight_is_joined(scene: Scene, attempt: Attempt, state: State) -> None:
+    """The queue does not repeat an attempt that a request is making for the same event, nor record
+    it as one of its own: the request does that."""
+    flight: Flight = TargetExchange(as_it_came)
     scene.memory.attempts[key_of("event", "one")] = flight
     await scene.queue("event", "one")
-    await scene.until(1)
+    await scene.the_queue.send_due()
+    await asyncio.sleep(0)
+    flight.end(attempt)
+    await until(lambda: len(scene.retries) == 1)
     assert scene.sent == []
-    assert [row.state for row in await states(scene)] == [State.ACKNOWLEDGED]
+    assert [row.state for row in await states(scene)] == [state]
+    assert scene.retries[0].row.tried is None
     assert (
         scene.memory.attempts[key_of("event", "one")] is flight
     )  # until the request has written it too
@@ -388,3 +393,15 @@ async def test_each_target_has_its_own_schedule(scene: Scene) -> None:
     scene.time += 4
     await scene.until(3)
     assert (scene.retries[-1].row.target, scene.retries[-1].row.state) == ("own", State.DEAD)
+
+
+def test_the_gauges_of_a_target_follow_the_store() -> None:
+    """Once nothing waits for it, it has neither a number nor an expiry."""
+    metrics = Metrics()
+    observer = Observer(Log(io.StringIO()), metrics, no_notifications())
+    waiting = Usage(1, 1, {("one", State.QUEUED): 3}, 0.1, oldest=90.0)
+    observer.usage(waiting, {"one": 500.0}, 100.0)
+    one = metrics.of("one")
+    assert (one.unsettled[State.QUEUED], one.expires_at, metrics.oldest_unsettled) == (3, 500, 10)
+    observer.usage(Usage(0, 1, {}, 0.0), {}, 100.0)
+    assert (one.unsettled[State.QUEUED], one.expires_at, metrics.oldest_unsettled) == (0, None, 0)

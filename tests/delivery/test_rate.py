@@ -93,13 +93,14 @@ def test_the_line_is_bounded() -> None:
 
 
 def test_waiters_come_first() -> None:
-    """A token that has come for the first waiter is not for a later caller."""
+    """A token that has come, or will come, for the first waiter is not for a later caller."""
 
     async def scene(pace: Pace) -> None:
         loop = asyncio.get_running_loop()
         assert await pace.take(0.0, most_waiting=1)
         waiting = asyncio.create_task(pace.take(5.0, most_waiting=1))
         await asyncio.sleep(0)
+        assert (pace.room(1.5), pace.room(2.5)) == (0, 1)
         assert isinstance(loop, VirtualLoop)
         loop.jump(1.0)
         assert not await pace.take(0.0, most_waiting=5)

@@ -10,9 +10,10 @@ import pytest
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.delivery import rules
 from router.delivery.rules import Cause, Delivery, InForce
-from router.model.event import Attempt, Reason
+from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
+from router.store.admin import DISCARDED
 from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Usage
 
 NOW = 1_000_000.0
@@ -108,6 +109,15 @@ def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional:
     """Not targets that have acknowledged, nor queued ones unless the routes require them now."""
     assert result(None, state, required=True).needed is as_required
     assert result(None, state, required=False).needed is as_optional
+
+
+def test_what_a_person_has_discarded_is_not_sent_again() -> None:
+    """Unless its target is required: then there is no `000` without it."""
+    discarded = row(State.SUPERSEDED, reason=DISCARDED)
+    optional, required = (Delivery(Target("one", ""), needs, discarded) for needs in (False, True))
+    assert (optional.needed, required.needed) == (False, True)
+    assert (optional.settled, required.settled) == (True, False)
+    assert rules.rows_after([optional], record(), NOW, TERMS) == []
 
 
 def test_the_first_failure_opens_a_record() -> None:
@@ -225,6 +235,21 @@ def test_the_queue_retries_by_its_waits_and_then_gives_up() -> None:
         queued = replace(queued, retries=queued.retries + 1)
     assert waits == [1.0, 30.0, 30.0, None]
     assert (queued.state, queued.reason) == (State.DEAD, "code")
+
+
+@pytest.mark.parametrize("reason", sorted(SELF_INFLICTED))
+def test_an_attempt_that_the_router_held_back_costs_no_retry(reason: Reason) -> None:
+    """Even the last one stays: it is due again after the shortest wait, with its old reason."""
+    held = Attempt(reason, False, 0.1)
+    last = row(State.QUEUED, retries=QUEUE.retries)
+    assert rules.retried(last, held, NOW, QUEUE) == replace(last, due_at=NOW + 1)
+
+
+def test_an_event_that_goes_round_is_a_dead_letter_at_once() -> None:
+    """Each retry would call all other targets on its way again."""
+    looping = Attempt(Reason.LOOPING, True, 0.1, 508)
+    dead = rules.retried(row(State.QUEUED), looping, NOW, QUEUE)
+    assert (dead.state, dead.reason) == (State.DEAD, "looping")
 
 
 def test_jitter_only_adds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from dataclasses import replace
 from typing import Any, NoReturn, cast
 from urllib.parse import unquote
@@ -215,3 +216,33 @@ async def test_an_attempt_at_a_target_that_was_swept_is_made(
             for _ in range(2):
                 await sender.sweep()
             await until(lambda: served.open == 0)
+
+
+async def test_a_reload_of_something_else_keeps_the_connections(engine: Engine) -> None:
+    """They are not closed with the target as it was before."""
+    async with hostile("answers") as served:
+        one = Target("one", served.url)
+        patient = replace(one, timeout=9.0)
+        async with sending(engine, one) as (sender, _):
+            assert (await send(sender, one)).acknowledged
+            sender.adopt([patient])
+            for _ in range(3):
+                await sender.sweep()
+            assert (await send(sender, patient)).acknowledged
+    assert served.accepted == 1
+
+
+async def test_a_target_that_may_not_be_called_swamps_no_router(engine: Engine) -> None:
+    """Its events are refused by the gate, whether or not the loop is too slow for its line."""
+    async with hostile("says_nothing") as served:
+        one = Target("one", served.url, max_in_flight=1)
+        paused = replace(one, paused=True)
+        async with sending(engine, one) as (sender, _):
+            assert not sender.is_swamped([one])
+            flights = [send(sender, one) for _ in range(2)]
+            time.sleep(0.01)  # noqa: ASYNC251 - a turn that takes long
+            assert sender.is_swamped([one])
+            sender.adopt([paused])
+            assert not sender.is_swamped([paused])
+            for flight in flights:
+                flight.cancel()

@@ -1,4 +1,4 @@
-"""Messages about files without permission: owner, mode, and the user of the process."""
+"""Messages about files: their problems in order; without permission, owner, mode and user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from router.config.loading import load
 from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
-from router.model.errors import RouterError
+from router.model.errors import ConfigInvalid, Problem, RouterError, closed
 from router.ops.guard import secrets_in
 from router.store.sqlite.file import open_existing, open_file
 from router.telemetry.log import Log
@@ -63,6 +63,37 @@ def test_a_closed_secret(folder: Path) -> None:
     assert words == (
         "the secret file 'a' can't be read: permission denied: " + described("file", path, "0000")
     )
+
+
+def test_a_read_only_file_system_does_not_hide_a_closed_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that can be read is on a read-only file system; of any other, the mode matters."""
+    system = os.statvfs(folder)
+    read_only = os.statvfs_result((*system[:8], system.f_flag | os.ST_RDONLY, *system[9:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    for mode, words in ((0o444, "is on a read-only file system"), (0, "and mode 0000, and this")):
+        path = file(folder, mode, f"{mode}")
+        with as_somebody():
+            assert words in closed(path)
+
+
+def test_problems_are_in_the_order_of_their_files() -> None:
+    """A problem of a file as a whole has no line, and comes first; an owner comes last."""
+    given = [
+        Problem("b", 1, 1, "", "first"),
+        Problem("a", 10, 2, "targets.x", "late", "payments"),
+        Problem("a", 9, 30, "", "right"),
+        Problem("a", 9, 4, "", "left"),
+        Problem("a", 0, 0, "", "unreadable"),
+    ]
+    assert str(ConfigInvalid(given)).splitlines() == [
+        "a: unreadable",
+        "a:9:4: left",
+        "a:9:30: right",
+        "a:10:2: targets.x: late (payments)",
+        "b:1:1: first",
+    ]
 
 
 READERS: dict[str, Callable[[Path], object]] = {

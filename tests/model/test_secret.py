@@ -6,17 +6,19 @@ import copy
 import io
 import json
 import logging
+import os
 import pickle
 import pprint
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from router.model.secret import MASK, Secret
+from router.model.secret import MASK, Secret, is_exposed
 from router.routing.target import Target
 from router.telemetry.log import Log
 
@@ -115,6 +117,33 @@ def test_a_part_may_be_shown() -> None:
 def test_equal_texts_are_equal_secrets() -> None:
     """A reload sees whether a secret has changed."""
     assert Secret("é\ud800") == Secret("é\ud800", shown="other")
-    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+    assert len({Secret("a"), Secret("a", shown="other"), Secret("b")}) == 2
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
+
+
+@pytest.mark.parametrize(
+    ("file", "folder", "exposed"),
+    [
+        (0o644, 0o755, True),
+        (0o604, 0o711, True),
+        (0o640, 0o755, False),
+        (0o644, 0o754, False),
+        (0o644, 0o700, False),
+    ],
+)
+def test_a_file_is_exposed_if_everybody_can_reach_it(
+    tmp_path: Path, file: int, folder: int, exposed: bool
+) -> None:
+    """Its own mode counts, and whether others may enter its folder; files of other users, as a
+    container's secrets are, do not count."""
+    path = tmp_path / "secret"
+    path.write_text("x")
+    path.chmod(file)
+    tmp_path.chmod(folder)
+    assert is_exposed(path) is exposed
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+        assert not is_exposed(path)
+    path.unlink()
+    assert not is_exposed(path)

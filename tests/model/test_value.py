@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import json
 import uuid
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason, Value, new_id
+from router.contract.schema import shipped_schema
+from router.model.event import (
+    FIELDS,
+    MAX_CHANGES,
+    OWN_KEYS,
+    SELF_INFLICTED,
+    SUCCESS,
+    Attempt,
+    Event,
+    OutboundEvent,
+    Reason,
+    Value,
+    new_id,
+)
 from router.transport.engine import Answer, Failure
 
 EVENT = Event("a", "gs", "cert", "1", "a.gs.cert.1", b"{}", ["id"])
@@ -74,7 +89,8 @@ def test_equal_values_have_one_hash() -> None:
 
 
 def test_a_value_is_no_other_class_of_the_same_attributes() -> None:
-    assert Failure(Reason.RESET, True) != Attempt(Reason.RESET, True, 0.0)
+    failure: Any = Failure(Reason.RESET, True)
+    assert Answer(*failure.values()) != failure
     assert Failure(Reason.RESET, True) != (Reason.RESET, True, None, "")
 
 
@@ -85,3 +101,47 @@ def test_an_id_is_a_uuid() -> None:
         read = uuid.UUID(text)
         assert (read.version, read.variant, str(read)) == (4, uuid.RFC_4122, text)
     assert len(set(ids)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"key": "a.gs.cert.1"}, ["a", "gs", "cert", "1", "a.gs.cert.1"]),
+        ({"key": "a.gs.cert.1", "type": "key"}, ["a", "gs", "key", "1", "a.gs.cert.1"]),
+        ({"key": "a.gs.cert.1.x"}, ["", "", "", "", "a.gs.cert.1.x"]),
+        ({"key": "a.gs", "status": "1"}, ["", "", "", "1", "a.gs"]),
+        (
+            {"source": "a", "topic": "b", "type": "c", "status": "d"},
+            ["a", "b", "c", "d", "a.b.c.d"],
+        ),
+        ({"source": "a", "key": ""}, ["a", "", "", "", "a..."]),
+    ],
+)
+def test_an_event_of_some_fields(given: dict[str, str], expected: list[str]) -> None:
+    """A field that is given counts, then its part of a key with four parts; a missing key is
+    derived."""
+    event = Event.of({f"event_{name}": value for name, value in given.items()})
+    assert [getattr(event, name) for name in FIELDS] == expected
+    assert event.derived_key == ".".join(expected[:4])
+
+
+def test_an_outbound_event_is_identified_by_every_byte_of_its_body() -> None:
+    """Blanks around the JSON make another body; the rest of it goes along."""
+    for body in (b"{}", b" {}", b"{}\n"):
+        made = OutboundEvent.of(EVENT.replace(body=body), "request", "parent", "state", 2)
+        digest = sha256(body).digest()
+        event = EVENT.replace(body=body)
+        assert made == OutboundEvent(event, digest, "request", "parent", "state", hops=2)
+
+
+def test_the_words_of_the_platform_and_of_the_log() -> None:
+    """The fields are the page's in its order, `000` acknowledges, and a line has twenty ids."""
+    page = json.loads(shipped_schema("callback.schema.json").read_text())
+    assert [*FIELDS, "changes"] == list(page["properties"])
+    assert (SUCCESS, OWN_KEYS, MAX_CHANGES) == ("000", "ebaas-router.", 20)
+
+
+def test_the_router_blames_itself_for_its_own_doings() -> None:
+    """An attempt that the router held back or broke off costs no retry, and blames no target."""
+    own = "saturated breaker_open rate_limited out_of_files paused stopped"
+    assert {str(reason) for reason in SELF_INFLICTED} == set(own.split())

@@ -71,7 +71,7 @@ WHEN old.spent AND NOT new.spent
 BEGIN INSERT INTO regained VALUES (old.event_id); END;
 """
 
-_LIMITS = StoreLimits(10**9, 10**6, share=1.0, keep_settled=1e9, keep_dead=1e9)
+_LIMITS = StoreLimits(10**9, share=1.0, keep_settled=1e9, keep_dead=1e9)
 
 
 @dataclass(eq=False)

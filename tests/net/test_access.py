@@ -210,6 +210,7 @@ def test_without_a_token() -> None:
     """A missing header is logged differently from a wrong token."""
     headers = [(b"host", b"x"), (b"x-token", TOKEN.encode())]
     assert tokens(TOKEN).denial(headers) is Denial.MISSING
+    assert {denial for denial in Denial if denial.is_token} == {Denial.MISSING, Denial.WRONG}
 
 
 def test_two_tokens_in_one_request() -> None:
@@ -249,6 +250,8 @@ def test_both_are_needed() -> None:
     access = Access(tokens(TOKEN), networks("192.0.2.0/24"))
     assert not access.is_open
     assert access.denial("192.0.2.1", BEARER) is None
+    # To be allowed is not to be a trusted proxy.
+    assert access.denial("192.0.2.1", [*BEARER, (b"x-forwarded-for", b"198.51.100.1")]) is None
     assert access.denial("192.0.2.1", []) is Denial.MISSING
     assert access.denial("198.51.100.1", BEARER) is Denial.ADDRESS
     assert access.denial("198.51.100.1", []) is Denial.ADDRESS

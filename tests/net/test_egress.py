@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.net.egress import ANYWHERE, Egress, is_public, meanings, never
+from router.net.egress import ANYWHERE, Egress, is_public, look_up, meanings, never
 
 METADATA = IPv4Address("169.254.169.254")
 
@@ -109,3 +110,14 @@ def test_python_agrees(address: IPv4Address | IPv6Address) -> None:
         assert address.is_global
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         assert never(address)
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 64, b".."])
+def test_a_look_up_of_an_impossible_name_ends(name: str | bytes) -> None:
+    """It fails, whoever finds that out: the system's resolver, or the encoding of names."""
+
+    async def failed() -> None:
+        with pytest.raises((OSError, ValueError)):
+            await asyncio.wait_for(look_up(name, 80), 10.0)
+
+    asyncio.run(failed())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from router.net.loops import Batching, batching_of
+from router.net.loops import Batching, batching_of, happens
 from router.net.reader import RestingReader
 from tests.support.loops import BOTH, on
 
@@ -76,6 +76,18 @@ async def test_a_loop_has_one_batching() -> None:
     del other
     gc.collect()
     assert forgotten() is None
+
+
+async def test_an_event_counts_until_the_last_moment() -> None:
+    """An event that is set in the very turn in which the time is over has happened."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    assert not await happens(event, 0.001)
+    asking = asyncio.create_task(happens(event, 0.01))
+    await asyncio.sleep(0)
+    loop.call_later(0.02, event.set)
+    time.sleep(0.05)  # noqa: ASYNC251 - both timers come in one turn
+    assert await asking
+    assert await happens(event, 0.0)
 
 
 async def test_it_rests_as_long_as_it_worked() -> None:

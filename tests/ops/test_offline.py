@@ -45,7 +45,7 @@ def test_every_endpoint_replies_without_a_router(tmp_path: Path) -> None:
 
 async def answers(path: Path) -> dict[str, int]:
     """Return the status of each GET endpoint."""
-    ops = await look_into(path, StoreLimits(1 << 40, 1 << 40))
+    ops = await look_into(path, StoreLimits(1 << 40))
 
     async def opening() -> Admin:
         return ops

@@ -22,6 +22,7 @@ from router.config.loading import Config
 from router.config.reload import ConfigState
 from router.config.settings import Settings
 from router.contract.intake import Intake
+from router.delivery.observations import Observations
 from router.model.build import COMPILED
 from router.model.errors import Problem, StartFailed
 from router.model.event import Attempt, Event, Reason
@@ -78,8 +79,9 @@ class Process:
 
     def report(self) -> Report:
         store = ("sqlite", "")
+        seen = Observations(time.time())
         return report_of(
-            self.metrics, self.config_state, ready=self.ready, store=store, lag=self.lag
+            self.metrics, self.config_state, seen, ready=self.ready, store=store, lag=self.lag
         )
 
     def status(self) -> dict[str, Any]:
@@ -270,7 +272,7 @@ async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
     assert process.status()["store"]["error"] == "disk_full"
     process.metrics.store_failed("gone")
     (reason,) = process.reasons()
-    advice = "its file was deleted or replaced: restart the router"
+    advice = "its file or lock was deleted or replaced: restart the router"
     assert reason.startswith(f"store: gone ({advice}), last at ")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +14,6 @@ import httpx
 import pytest
 import uvloop
 
-from router.net.listening import Inherited, take_inherited
 from router.process.server import Server
 from tests.support.certificates import issued, trusting
 from tests.support.command import Running, one_line
@@ -184,10 +182,3 @@ def failure(handed: dict[str, socket.socket]) -> str:
         return one_line("\n".join(started.stderr).encode())
     finally:
         started.close()
-
-
-def test_sockets_for_another_process_are_ignored() -> None:
-    """Sockets for the parent are not for this process."""
-    environ = {"LISTEN_PID": str(os.getppid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a", "A": "b"}
-    assert take_inherited(environ) == Inherited()
-    assert environ == {"A": "b"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import tracemalloc
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.contract.schema import shipped_schema
 from router.model.event import FIELDS, Event
-from router.routing.table import Route, RouteTable
-from router.routing.target import Target
+from router.routing.table import Route, RouteTable, nearest_routes
+from router.routing.target import BreakerPolicy, Target
 from tests.support import naive
 from tests.support.effort import examples
 
@@ -203,6 +205,7 @@ def test_required_wins() -> None:
     )
     plan = routes.match(event())
     assert (letters(plan.required), letters(plan.optional)) == ("A", "B")
+    assert [_names(plan.giving(name)) for name in "ABC"] == ["two", "one", ""]
 
 
 def test_a_target_that_some_route_requires_is_required_to_the_table() -> None:
@@ -240,6 +243,56 @@ def test_every_field_has_to_match() -> None:
     assert matching(routes, event("a.gs.cert.4", status="4")) == "revoked"
     assert matching(routes, event("a.gs.cert.5", status="5")) == ""
     assert matching(routes, event("a.gs.key.4", status="4")) == ""
+
+
+def test_routes_are_listed_as_they_were_written() -> None:
+    """In the order of their files, and by line within each: 10 comes after 9."""
+    places = {"one": ("b.yaml", 1), "two": ("a.yaml", 10), "three": ("a.yaml", 9)}
+    routes = table(*(Route(n, {}, line=line, file=file) for n, (file, line) in places.items()))
+    assert _names(routes.routes_as_written) == "three two one"
+    assert [each.where for each in routes.routes_as_written] == [
+        "a.yaml:9",
+        "a.yaml:10",
+        "b.yaml:1",
+    ]
+
+
+def test_a_policy_without_a_word_is_the_documented_one() -> None:
+    """The defaults are those of the schema of routes.yaml, which its page lists."""
+    given = json.loads(shipped_schema("routes.schema.json").read_text())["definitions"]
+    target, breaker = TARGETS["A"], BreakerPolicy()
+    assert [given[name]["default"] for name in ("timeout", "acknowledge", "max_in_flight")] == [
+        f"{target.timeout:.0f}s",
+        target.acknowledge,
+        target.max_in_flight,
+    ]
+    documented = given["breaker"]["anyOf"][1]["properties"]
+    assert {name: each["default"] for name, each in documented.items()} == {
+        "failures": f"{breaker.failures:.0%}",
+        "of_at_least": breaker.of_at_least,
+        "within": f"{breaker.within:.0f}s",
+        "pause": f"{breaker.pause:.0f}s",
+        "refusals": breaker.refusals,
+    }
+    assert target.paused is given["target"]["properties"]["paused"]["default"]
+
+
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [
+        # A mistyped pattern, and one about something else.
+        ({"key": "a.gs.crt.*"}, {"key": "b.*"}),
+        # One of two fields matches, and none.
+        ({"key": "a.*", "status": "9"}, {"key": "zz", "type": "qq"}),
+        # A pattern that nearly matches, and one of two fields.
+        ({"key": "a.gs.cert.2"}, {"source": "a", "key": "zz"}),
+    ],
+)
+def test_the_nearest_route(near: dict[str, Any], far: dict[str, Any]) -> None:
+    """It is the one with the most likeness to the event; matching ones are left out."""
+    routes = table(route("far", **far), route("near", **near), route("matching", key="a.*"))
+    nearest = nearest_routes(routes.explain(event()), 3)
+    assert [match.route.name for match in nearest] == ["near", "far"]
 
 
 def test_values_of_any_script_are_matched() -> None:
@@ -385,13 +438,14 @@ def test_a_key_that_has_every_literal_is_not_matched_at_once() -> None:
     assert alike.match_at_once(short) is None
 
 
-@given(st.integers(0, 40))
+@given(st.integers(0, 40) | st.integers(1000, 1100))
 def test_what_is_matched_at_once_is_matched_as_ever(size: int) -> None:
-    """`match_at_once` agrees with `match`."""
+    """`match_at_once` agrees with `match`, unless the fields have more than 1024 characters."""
     routes = table(*(route(f"r{n}", "A", key=f"a.{n}*") for n in range(40)))
-    assert routes.match_at_once(event(f"a.{size}")) == table(*routes.routes).match(
-        event(f"a.{size}")
-    )
+    asked = event(f"a.{size:x<{size}}")
+    is_short = len("agscert1") + len(asked.event_key) <= 1024
+    expected = table(*routes.routes).match(asked) if is_short else None
+    assert routes.match_at_once(asked) == expected
 
 
 def test_a_table_cannot_be_changed() -> None:

@@ -19,9 +19,47 @@ from tests.support.waiting import wait_until
 REPLY_WITHIN: dict[str, Any] = {"ebaas": {"reply_within": "2s"}}
 
 
+class Targets(NamedTuple):
+    """Until they are `healed`, the required `weak` fails at `fails-…`, and the optional `aside` at
+    `queues-…`."""
+
+    strong: Target
+    weak: Target
+    aside: Target
+    healed: threading.Event
+
+    @contextmanager
+    def router(self, folder: Path, store: Store, *options: str, **more: Any) -> Iterator[Serving]:
+        required = {"strong": self.strong, "weak": self.weak}
+        optional = {"aside": self.aside}
+        with serving(folder, required, optional, store, options, queue=SOON, **more) as router:
+            yield router
+
+
+@contextmanager
+def three_targets() -> Iterator[Targets]:
+    healed = threading.Event()
+
+    def fails(prefix: str) -> Code:
+        return lambda name, _: "500" if name.startswith(prefix) and not healed.is_set() else "000"
+
+    def after_aside(name: str, _: str) -> str:
+        # Otherwise an optional target that is slower than the required ones would have to be
+        # queued, for which a healthy event needs the store.
+        if name.startswith("healthy"):
+            wait_until(lambda: aside.of(name))
+        return "000"
+
+    with (
+        target(fails("queues")) as aside,
+        target(after_aside) as strong,
+        target(fails("fails")) as weak,
+    ):
+        yield Targets(strong, weak, aside, healed)
+
+
 class Scene(NamedTuple):
-    """A router with three targets. Until they are `healed`, the required `weak` fails at `fails-…`,
-    and the optional `aside` at `queues-…`."""
+    """A router with three targets."""
 
     router: Serving
     store: Store
@@ -33,34 +71,11 @@ class Scene(NamedTuple):
 
 @contextmanager
 def scene(folder: Path, store: Store, *options: str) -> Iterator[Scene]:
-    healed = threading.Event()
-
-    def fails(prefix: str) -> Code:
-        return lambda name, _: "500" if name.startswith(prefix) and not healed.is_set() else "000"
-
-    def after_aside(name: str, _: str) -> str:
-        # Otherwise an optional target that is slower than the required ones would have to be
-        # queued,
-        # for which a healthy event needs the store.
-        if name.startswith("healthy"):
-            wait_until(lambda: aside.of(name))
-        return "000"
-
     with (
-        target(fails("queues")) as aside,
-        target(after_aside) as strong,
-        target(fails("fails")) as weak,
-        serving(
-            folder,
-            {"strong": strong, "weak": weak},
-            {"aside": aside},
-            store,
-            options,
-            queue=SOON,
-            **REPLY_WITHIN,
-        ) as router,
+        three_targets() as targets,
+        targets.router(folder, store, *options, **REPLY_WITHIN) as router,
     ):
-        yield Scene(router, store, strong, weak, aside, healed)
+        yield Scene(router, store, *targets)
 
 
 def during(at: Scene, words: set[str]) -> None:

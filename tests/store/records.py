@@ -8,11 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from router.model.event import Event, OutboundEvent
-from router.store.protocol import DeliveryRow, Record, Settlement, Stage, State, Store, StoreLimits
-
-LIMITS = StoreLimits(
-    max_bytes=64 * 1024 * 1024, max_rows=100_000, keep_settled=60.0, keep_dead=600.0
+from router.store.protocol import (
+    DeliveryRow,
+    Record,
+    Settlement,
+    Stage,
+    State,
+    Store,
+    StoreLimits,
+    event_size,
 )
+
+LIMITS = StoreLimits(max_bytes=64 * 1024 * 1024, keep_settled=60.0, keep_dead=600.0)
 
 #: Seconds, more than any call needs.
 T = 20.0
@@ -26,6 +33,10 @@ def letter(body: bytes = b"{}", key: str = "a.b.c.1") -> OutboundEvent:
     event = Event("a", "b", "c", "1", key, body)
     digest = hashlib.sha256(body).digest()
     return OutboundEvent(event, digest, "request", "trace", "congo=t61rcWkgMzE,rojo=00f0", hops=1)
+
+
+#: The size of an event with that body and key.
+SIZE = event_size(letter().event)
 
 
 def record(**fields: Any) -> Record:

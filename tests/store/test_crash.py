@@ -18,7 +18,7 @@ from time import time
 
 import pytest
 
-from tests.chaos import kept
+from tests.chaos import store as kept
 from tests.chaos.boundaries import COMMITS, SENDS, NoStrace, Point, killed_at, time_of_death
 from tests.chaos.callers import Callers
 from tests.chaos.history import History, Source, Struck, lines

@@ -160,7 +160,7 @@ def test_a_fault_costs_memory_and_nothing_else(
         assert len({got.webhook_id for got in at.weak.of("fails-before")}) == 1
 
 
-def test_a_store_that_is_back_is_told_once(tmp_path: Path, quick: Path) -> None:
+def test_a_store_that_is_back_is_logged_once(tmp_path: Path, quick: Path) -> None:
     """After the lines about the failure, one line says that the store works again, and how long it
     failed."""
     store = quick / "store.db"
@@ -186,7 +186,7 @@ def test_a_file_that_is_gone_says_what_to_do(tmp_path: Path, quick: Path) -> Non
         at.router.wait_for(lambda: at.router.lines("store"))
         line = at.router.lines("store")[0]
         assert line["error"] == "gone"
-        assert line["detail"] == "its file was deleted or replaced: restart the router"
+        assert line["detail"] == "its file or lock was deleted or replaced: restart the router"
 
 
 @long

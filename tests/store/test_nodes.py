@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 
 from router.model.errors import StartFailed
-from router.ops.heartbeat import Heartbeat
-from router.store.postgres.connection import SCHEMA, DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import FORGOTTEN, GONE, Node, StoreLimits, Trouble
-from router.telemetry.metrics import Metrics
+from router.store.url import SCHEMA, parse_database
 from tests.support.command import one_line, run
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import PASSWORD, USER, Database, Server
@@ -26,12 +24,12 @@ from tests.support.rows import option
 from tests.support.serving import SOON, Serving, Target, serving, states, target
 from tests.support.shop import SqliteShop
 from tests.support.sockets import HOST
-from tests.support.waiting import until, wait_until
+from tests.support.waiting import wait_until
 
 #: How long an in-process test waits, in seconds.
 T = 20.0
 
-LIMITS = StoreLimits(1 << 30, 1 << 20)
+LIMITS = StoreLimits(1 << 30)
 
 
 @contextmanager
@@ -142,7 +140,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
 
 
 @pytest.mark.anyio
-async def test_who_runs_something_else_is_named(database: Database) -> None:
+async def test_nodes_that_differ_are_named(database: Database) -> None:
     """A node whose configuration or version is not that of most is marked; exit code 1."""
     async with opened(database) as store:
         assert store.nodes is not None
@@ -190,48 +188,29 @@ def node(name: str, config: str) -> Node:
 
 @asynccontextmanager
 async def opened(database: Database) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+    store = await PostgresStore.open(parse_database(database.dsn), LIMITS)
     try:
         yield store
     finally:
         await store.close()
 
 
-@asynccontextmanager
-async def present(store: PostgresStore, describe: Callable[[], Node]) -> AsyncIterator[Metrics]:
-    """Run the heartbeat of a process, and provide its metrics."""
-    assert store.nodes is not None
-    metrics = Metrics()
-    beating = asyncio.create_task(Heartbeat(store.nodes, describe, metrics, beat=0.01).run())
-    try:
-        yield metrics
-    finally:
-        beating.cancel()
-        await asyncio.wait({beating})
-
-
 @pytest.mark.anyio
-async def test_different_configurations_are_timed(database: Database) -> None:
-    """The metric counts while two are in use. A node that is gone does not count, and its row is
-    deleted later."""
-    mine = node("mine", "new")
-    async with opened(database) as store, present(store, lambda: mine) as metrics:
+async def test_a_node_that_is_gone_does_not_count(database: Database) -> None:
+    """Its row is deleted later. A process that ends deletes its own."""
+    async with opened(database) as store:
         assert store.nodes is not None
+        mine = node("mine", "new")
         await store.nodes.beat(node("other", "old"), T)
-        await until(lambda: metrics.configurations_differ > 0)
-        assert metrics.nodes == 2
-        first = metrics.configurations_differ
-        await until(lambda: metrics.configurations_differ > first)
-        mine = replace(mine, config="old")
-        await until(lambda: metrics.configurations_differ == 0)
-        mine = replace(mine, config="new")
-        database.rows(
-            f"UPDATE {SCHEMA}.nodes SET seen_at = seen_at - {GONE + 1} WHERE host = 'host'"
-        )
-        await until(lambda: metrics.nodes == 1 and metrics.configurations_differ == 0)
+        assert await store.nodes.beat(mine, T) == {"old": 1, "new": 1}
+        age_rows(database, GONE + 1)
+        assert await store.nodes.beat(mine, T) == {"new": 1}
+        assert sorted(rows(database)) == ["mine", "other"]
         age_rows(database, FORGOTTEN)
-        await until(lambda: database.rows(f"SELECT node_id FROM {SCHEMA}.nodes") == [("mine",)])
-    assert database.rows(f"SELECT node_id FROM {SCHEMA}.nodes") == []
+        await store.nodes.beat(mine, T)
+        assert rows(database) == ["mine"]
+        await store.nodes.leave("mine", T)
+        assert rows(database) == []
 
 
 # A database that is not there yet.
@@ -258,7 +237,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(
         assert line["store"] == f"postgresql://{HOST}:{postgresql.port}/{database.name}"
 
 
-def test_what_waiting_cannot_mend_ends_the_start(tmp_path: Path, database: Database) -> None:
+def test_a_wrong_password_ends_the_start(tmp_path: Path, database: Database) -> None:
     """A wrong password is exit code 3 and one line, without the password."""
     store = database.dsn.replace(":not%2Fso%40secret@", ":hunter2@")
     finished = run("serve", "--port", "0", environ={"EBAAS_ROUTER_STORE": store})
@@ -276,7 +255,7 @@ async def test_the_password_may_be_in_a_passfile(tmp_path: Path, database: Datab
     file = tmp_path / "pgpass"
     file.touch(0o600)
     url = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
-    address = DatabaseAddress.parse(f"{url}?passfile={file}")
+    address = parse_database(f"{url}?passfile={file}")
 
     async def refused(why: str) -> None:
         with pytest.raises(StartFailed, match=why) as raised:

@@ -13,19 +13,22 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
+from random import Random
 
 import psycopg
 import pytest
 
 from router.model.errors import StartFailed
+from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import PostgresAdmin
-from router.store.postgres.connection import DatabaseAddress, ServerConnection
-from router.store.postgres.encoding import escaped, unescaped
+from router.store.postgres.connection import ServerConnection, login_of
+from router.store.postgres.encoding import KEY_TEXT, escaped, regex, unescaped
 from router.store.postgres.pool import ENOUGH, SIZE, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
+from router.store.url import parse_database
 from tests.store.records import (
     LIMITS,
     NOW,
@@ -51,7 +54,7 @@ SCHEMA = "ebaas_router"
 
 @asynccontextmanager
 async def opened(dsn: str, limits: StoreLimits = LIMITS) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(DatabaseAddress.parse(dsn), limits)
+    store = await PostgresStore.open(parse_database(dsn), limits)
     try:
         yield store
     finally:
@@ -110,7 +113,7 @@ async def locked(database: Database, table: str) -> AsyncIterator[None]:
 )
 def test_an_address_is_libpqs(url: str, parameters: dict[str, str]) -> None:
     """With several servers the default is the one that accepts writes."""
-    assert parameters.items() <= DatabaseAddress.parse(url).parameters.items()
+    assert parameters.items() <= login_of(parse_database(url)).items()
 
 
 @pytest.mark.parametrize("text", ["", "plain", "\0", "\\", "\\0", "a\0\\0\\\\\0b"])
@@ -118,6 +121,43 @@ def test_an_escaped_text_comes_back(text: str) -> None:
     """Its escaped form has no NUL."""
     assert "\0" not in escaped(text)
     assert unescaped(escaped(text)) == text
+
+
+# Patterns of keys.
+
+#: Characters that are special in a glob, a regular expression, SQL or a terminal.
+ALPHABET = "ab.-]^!\\\\\0\0[*?{}()+|$\n\u00e9\U0001f600'\"%_0"
+
+COUNT = 300
+
+
+def case(random: Random) -> tuple[Glob, str]:
+    """A pattern, and a value that has a chance to fit it."""
+    while True:
+        text = "".join(random.choices(ALPHABET + "**??[[]]--", k=random.randrange(9)))
+        try:
+            pattern = Glob(text)
+        except GlobInvalid:
+            continue
+        if random.random() < 0.5:
+            return pattern, text.replace("*", "ab").replace("?", random.choice(ALPHABET))
+        return pattern, "".join(random.choices(ALPHABET, k=random.randrange(7)))
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def test_a_pattern_fits_the_same_keys_as_in_routes(postgresql: Server) -> None:
+    """No pattern matches more or fewer keys than its route would, whatever characters it has."""
+    random = Random(7)
+    cases = [case(random) for _ in range(COUNT)]
+    rows = ", ".join(f"({quoted(escaped(text))}, {quoted(regex(glob))})" for glob, text in cases)
+    sql = f"SELECT {KEY_TEXT} ~ l.regex FROM (VALUES {rows}) AS l (event_key, regex)"
+    fits = [word == "t" for (word,) in postgresql.rows(sql)]
+    expected = [pattern.matches(value) for pattern, value in cases]
+    assert COUNT / 5 < sum(expected) < COUNT * 4 / 5
+    assert fits == expected
 
 
 # The schema.
@@ -142,14 +182,7 @@ async def test_the_next_version_is_worked_with_and_no_later_one(database: Databa
         await add(store, awaiting())
     database.rows(f"UPDATE {SCHEMA}.version SET version = {SCHEMA_VERSION + 2}")
     with pytest.raises(StartFailed, match=f"version of its schema is {SCHEMA_VERSION + 2}"):
-        await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
-
-
-async def test_two_schemas_are_two_stores(database: Database) -> None:
-    """In one database."""
-    async with opened(database.dsn) as one, opened(f"{database.dsn}?schema=other") as other:
-        await add(one, awaiting())
-        assert await found(other) == {}
+        await PostgresStore.open(parse_database(database.dsn), LIMITS)
 
 
 async def test_a_database_that_cant_be_used_is_refused_in_one_line(
@@ -159,41 +192,32 @@ async def test_a_database_that_cant_be_used_is_refused_in_one_line(
     wrong = database.dsn.replace("/test_", "/absent_test_")
     for dsn in (wrong, database.dsn.replace(f"{database.dsn.split(':')[2].split('@')[0]}", "no")):
         with pytest.raises(StartFailed) as failed:
-            await PostgresStore.open(DatabaseAddress.parse(dsn), LIMITS)
+            await PostgresStore.open(parse_database(dsn), LIMITS)
         assert "\n" not in str(failed.value)
         assert PASSWORD not in str(failed.value)
     postgresql.rows("CREATE DATABASE latin1 OWNER router ENCODING 'LATIN1' TEMPLATE template0")
     try:
         with pytest.raises(StartFailed, match="LATIN1"):
-            await PostgresStore.open(
-                DatabaseAddress.parse(Database(postgresql, "latin1").dsn), LIMITS
-            )
+            await PostgresStore.open(parse_database(Database(postgresql, "latin1").dsn), LIMITS)
     finally:
         postgresql.rows("DROP DATABASE latin1 WITH (FORCE)")
 
 
-# What is asked.
+# Calls.
 
 
-async def test_look_ups_of_one_moment_are_one_statement(
+async def test_calls_of_one_moment_are_one_statement(
     postgresql: Server, database: Database
 ) -> None:
-    """So are writes of one kind."""
+    """Look-ups, and writes of one kind. Each gets its own answer."""
+    bodies = [os.urandom(8) for _ in range(60)]
     async with opened(database.dsn) as store:
         with postgresql.reloaded(log_statement="all"):
-            await asyncio.gather(*(store.find(os.urandom(32), T) for _ in range(100)))
-            await asyncio.gather(*(add(store, awaiting()) for _ in range(50)))
-    assert len(re.findall(rf"{SCHEMA}\.find\(", postgresql.log)) == 1
+            added = await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
+            looked_up = await asyncio.gather(*(found(store, body) for body in bodies))
+    assert [list(each) for each in looked_up] == [[each.event_id] for each in added]
     assert len(re.findall(rf"{SCHEMA}\.add\(", postgresql.log)) == 1
-
-
-async def test_each_look_up_gets_its_own(database: Database) -> None:
-    """However many share a statement."""
-    async with opened(database.dsn) as store:
-        bodies = [os.urandom(8) for _ in range(60)]
-        added = await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
-        looked_up = await asyncio.gather(*(found(store, body) for body in bodies))
-        assert [list(each) for each in looked_up] == [[each.event_id] for each in added]
+    assert len(re.findall(rf"{SCHEMA}\.find\(", postgresql.log)) == 1
 
 
 async def test_the_time_is_the_servers(database: Database) -> None:
@@ -236,7 +260,7 @@ async def test_a_name_is_looked_up_where_nobody_waits_for_it(
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", getaddrinfo)
         async with opened(dsn) as store:
-            assert store._pool.connections == 1
+            assert len(store._pool._connections) == 1
     assert asked == {"nobody.test": True, "server.test": True}
 
 
@@ -249,7 +273,7 @@ async def test_servers_without_a_port_have_libpqs_own(
     monkeypatch.setenv("PGPORT", str(port))
     servers = ",".join(f"127.0.0.1{each.format(port=port)}" for each in ports)
     async with opened(database.dsn.replace(f"127.0.0.1:{port}", servers)) as store:
-        assert store._pool.connections == 1
+        assert len(store._pool._connections) == 1
 
 
 async def test_a_fault_while_connecting_ends_no_store(
@@ -290,13 +314,11 @@ async def refused(store: PostgresStore, word: str) -> bool:
     return False
 
 
-async def test_a_server_that_is_read_only_tells_no_time(database: Database) -> None:
+async def test_a_read_only_server_sets_no_clock(database: Database) -> None:
     """It is refused: only the clock of the server that accepts writes counts."""
     database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
-    clock, connection = (
-        Clock(),
-        await ServerConnection.open(DatabaseAddress.parse(database.dsn), PATIENCE),
-    )
+    clock = Clock()
+    connection = await ServerConnection.open(parse_database(database.dsn), PATIENCE)
     with pytest.raises(StoreFailed, match="read_only"):
         await clock.ask(connection)
     connection.end()
@@ -328,11 +350,11 @@ async def test_an_addition_that_is_too_late_has_no_credit(
 _CANCEL = (80877102).to_bytes(4)
 
 
-async def test_a_connection_handed_to_one_who_is_just_cancelled_is_not_lost(
+async def test_a_cancelled_call_loses_no_connection(
     database: Database,
 ) -> None:
     """The next call gets it."""
-    store = await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+    store = await PostgresStore.open(parse_database(database.dsn), LIMITS)
     async with AsyncExitStack() as all_of_them:
         for _ in range(SIZE):
             await all_of_them.enter_async_context(store._pool.connection())
@@ -402,7 +424,7 @@ async def test_credit_of_many_is_revoked_in_small_steps(database: Database) -> N
 
 async def test_large_bodies_are_written_one_by_one(database: Database) -> None:
     """Together in one statement they would block the loop for seconds."""
-    async with opened(database.dsn, StoreLimits(100 * ENOUGH, 100)) as store:
+    async with opened(database.dsn, StoreLimits(100 * ENOUGH, share=1.0)) as store:
         bodies = [b"%d" % number * ENOUGH for number in range(4)]
         await asyncio.gather(*(add(store, awaiting(), body=body) for body in bodies))
     assert database.rows("SELECT count(DISTINCT xmin::text) FROM events") == [("4",)]
@@ -487,9 +509,9 @@ async def test_too_many_connections_are_fewer(postgresql: Server, database: Data
     async with opened(database.dsn) as store:
         calls = (store.usage(T), store.queue(T), store.find(os.urandom(32), T), store.end(0, 1, T))
         await asyncio.gather(*calls)
-        assert store._pool.connections == 1
+        assert len(store._pool._connections) == 1
         with pytest.raises(StoreFailed, match="connections"):
-            await PostgresStore.open(DatabaseAddress.parse(database.dsn), LIMITS)
+            await PostgresStore.open(parse_database(database.dsn), LIMITS)
 
 
 # Several nodes at once.
@@ -584,12 +606,12 @@ async def test_a_statement_whose_answer_is_lost_takes_effect_once(
             assert not await store.finish(due, row, NOW + 2, T)
 
 
-async def test_an_action_whose_answer_is_lost_says_what_it_did(
+async def test_an_action_whose_answer_is_lost_is_counted_once(
     postgresql: Server, database: Database
 ) -> None:
     """The second statement returns the same count, and does not add it to the action again."""
     with proxy(postgresql.port) as between:
-        address = DatabaseAddress.parse(database.through(between.port).dsn)
+        address = parse_database(database.through(between.port).dsn)
         async with opened(database.dsn) as store:
             admin = await PostgresAdmin.open(address, LIMITS)
             for number, loss in enumerate(Loss):

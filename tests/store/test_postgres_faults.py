@@ -3,7 +3,6 @@ docs/explanation/faults.md has the table. The long tests run with LONG=1: `make 
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import threading
@@ -14,8 +13,7 @@ from itertools import count
 from pathlib import Path
 from subprocess import CalledProcessError
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
-from urllib.request import urlopen
+from typing import NamedTuple
 
 import pytest
 
@@ -26,7 +24,7 @@ from tests.support.effort import long
 from tests.support.postgres import USER, Database, Server
 from tests.support.proxy import Loss, Proxy, proxy
 from tests.support.serving import Target, serving, states, target, unsettled
-from tests.support.sockets import HeldPort, listens
+from tests.support.sockets import listens
 from tests.support.waiting import wait_until
 
 
@@ -212,7 +210,7 @@ def test_a_start_without_an_archive_says_so(
     ],
     ids=["rights", "schema", "login"],
 )
-def test_what_a_server_refuses_is_told(
+def test_a_refusal_of_the_server_is_logged(
     fault: str, mend: str, error: str, detail: str, ground: Ground, tmp_path: Path
 ) -> None:
     """In the server's own words, without the names that it quotes. Once it is repaired, the router
@@ -229,28 +227,6 @@ def test_what_a_server_refuses_is_told(
         finally:
             ground.database.rows(mend)
         router.wait_for(lambda: router.lines("store_back"))
-
-
-@long
-def test_a_server_that_goes_away_degrades_the_status(ground: Ground, tmp_path: Path) -> None:
-    """`/readyz` stays 200, since a balancer that took out every node without a store would forward
-    nothing. `/status` says what is wrong, and the log when it is over."""
-    ops = HeldPort()
-    options = ("--ops-port", str(ops.number))
-    with closing(ops), scene(tmp_path, ground.database, *options) as at:
-        with ground.server.down():
-            assert at.router.post("fails") == "500"
-            wait_until(lambda: not status(ops.number)["store"]["ok"])
-            assert at.router.ready() == 200
-            assert status(ops.number)["status"] == "degraded"
-            at.router.wait_for(lambda: at.router.lines("store"))
-        at.router.wait_for(lambda: at.router.lines("store_back"))
-
-
-def status(port: int) -> dict[str, Any]:
-    with urlopen(f"http://127.0.0.1:{port}/status", timeout=PATIENCE) as answer:
-        output: dict[str, Any] = json.load(answer)
-    return output
 
 
 # A commit whose outcome nobody knows: the server has made it, and the connection breaks.
@@ -279,29 +255,20 @@ def test_a_connection_that_breaks_once_costs_nothing(
 
 
 @long
-def test_a_record_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
-    """However often it is tried, the line says that it may not be recorded. The retry gets its 000
-    from every target's own acknowledgement, whether the record is found or not."""
+@pytest.mark.parametrize("name", ["fails-lost", "queues-lost"])
+def test_an_event_whose_commit_got_lost(name: str, ground: Ground, tmp_path: Path) -> None:
+    """However often it is tried, the line says that it may not be recorded, and there is no 000.
+    The retry gets its 000 from every target's own acknowledgement, whether the record is found or
+    not."""
     with scene(tmp_path, ground.database) as at:
-        with ground.way.losing(sign_of("fails-record"), Loss.ANSWERING):
-            assert at.router.post("fails-record") == "500"
+        with ground.way.losing(sign_of(name), Loss.ANSWERING):
+            assert at.router.post(name) == "500"
             assert line_of(at.router, "500", 1)["unrecorded"] in AWAY
         at.healed.set()
-        wait_until(lambda: at.router.post("fails-record") == "000")
-        assert at.weak.of("fails-record")[-1].code == "000"
-        assert "awaiting" not in states(at.store).get("fails-record", {}).values()
-
-
-@long
-def test_a_queued_delivery_whose_commit_got_lost(ground: Ground, tmp_path: Path) -> None:
-    """It gives no 000. If it was queued all the same, it is delivered, and so is the retry."""
-    with scene(tmp_path, ground.database) as at:
-        with ground.way.losing(sign_of("queues-lost"), Loss.ANSWERING):
-            assert at.router.post("queues-lost") == "500"
-        at.healed.set()
-        wait_until(lambda: at.router.post("queues-lost") == "000")
+        wait_until(lambda: at.router.post(name) == "000")
         wait_until(lambda: not unsettled(at.store))
-        assert at.aside.of("queues-lost")[-1].code == "000"
+        failed = at.weak if name == "fails-lost" else at.aside
+        assert failed.of(name)[-1].code == "000"
 
 
 @long
@@ -503,7 +470,7 @@ CONNECTED = (
 
 
 @long
-def test_a_stop_makes_good_what_was_answered_blindly(ground: Ground, tmp_path: Path) -> None:
+def test_a_stop_revokes_credit_for_blind_replies(ground: Ground, tmp_path: Path) -> None:
     """A 000 that was given while the store was away may have been due to a record. A node that
     stops before its upkeep revokes that record's credit first."""
     holding, go = threading.Event(), threading.Event()

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from router.model.event import Attempt, Event, OutboundEvent, Reason
-from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import Stage, Tried
+from router.store.url import parse_database
 from tests.store.records import (
     LIMITS,
     NOW,
@@ -91,7 +91,7 @@ async def full(
     explaining: Database, request: pytest.FixtureRequest
 ) -> AsyncIterator[PostgresStore]:
     """A store whose functions have made their plans while it was empty, or with statistics."""
-    store = await PostgresStore.open(DatabaseAddress.parse(explaining.dsn), LIMITS)
+    store = await PostgresStore.open(parse_database(explaining.dsn), LIMITS)
     try:
         if request.param == "never analysed":
             await everything(store)

@@ -18,10 +18,11 @@ from random import Random
 import pytest
 
 from router.delivery.queue import LEASE_MARGIN
+from tests.store.faults import three_targets
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.effort import LONG
-from tests.support.serving import SOON, Serving, Target, serving, target, unsettled
+from tests.support.serving import Serving, Target, unsettled
 from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
@@ -35,40 +36,11 @@ LEASE = 5 + LEASE_MARGIN
 pytestmark = pytest.mark.skipif(not LONG, reason="a long one: make power-cut")
 
 
-class Targets:
-    """`strong` acknowledges all; `weak` and `aside` fail what they are meant to fail, and finally
-    acknowledge all."""
-
-    def __init__(self, strong: Target, weak: Target, aside: Target) -> None:
-        self.strong, self.weak, self.aside = strong, weak, aside
-        self._healed = threading.Event()
-        weak.code = lambda name, _: self._code(name, "fails")
-        aside.code = lambda name, _: self._code(name, "queues")
-
-    def heal(self) -> None:
-        self._healed.set()
-
-    def _code(self, name: str, prefix: str) -> str:
-        return "500" if name.startswith(prefix) and not self._healed.is_set() else "000"
-
-    @contextmanager
-    def router(self, folder: Path, store: Path) -> Iterator[Serving]:
-        required = {"strong": self.strong, "weak": self.weak}
-        with serving(folder, required, {"aside": self.aside}, store, queue=SOON) as router:
-            yield router
-
-
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_what_was_answered_survives_a_power_cut(seed: int, tmp_path: Path) -> None:
     """Every failure that was answered is on the disk, and every optional delivery of an event that
     got its 000. After the restart retries go only to targets that need them, and all is settled."""
-    with (
-        target() as strong,
-        target() as weak,
-        target() as aside,
-        closing(Disks(tmp_path)) as disks,
-    ):
-        targets = Targets(strong, weak, aside)
+    with three_targets() as targets, closing(Disks(tmp_path)) as disks:
         place = disks.ext4(64)
         store = place / "store.db"
         with targets.router(tmp_path, store) as router:
@@ -82,9 +54,9 @@ def test_what_was_answered_survives_a_power_cut(seed: int, tmp_path: Path) -> No
         lost = lost_of(codes, store)
         print(f"cut {seed}: {len(codes)} events answered, {len(lost)} lost")
         assert (lost, unrecorded) == ([], 0)
-        targets.heal()
+        targets.healed.set()
         with targets.router(tmp_path, store) as router:
-            settle(router, codes, store, strong)
+            settle(router, codes, store, targets.strong)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.store.admin import Selection
+from router.store.admin import Selection, Values
 from router.store.protocol import (
     StoreFailed,
     StoreFull,
@@ -299,12 +299,9 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     admin = await SqliteAdmin.open(path, LIMITS)
     started = threading.Event()
 
-    def for_ever(connection: sqlite3.Connection) -> None:
-        connection.set_progress_handler(started.set, 1000)
-        numbers = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
-        connection.execute(f"{numbers} SELECT count(*) FROM n").fetchone()
-
-    asking = asyncio.create_task(admin._call(for_ever))
+    admin._connection.set_progress_handler(started.set, 1000)
+    for_ever = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
+    asking = asyncio.create_task(admin._read(f"{for_ever} SELECT count(*) FROM n", Values()))
     await asyncio.to_thread(started.wait, T)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -314,21 +311,19 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     await admin.close()
 
 
+@pytest.mark.parametrize("name", ["store.db", "store.db-lock"])
 @pytest.mark.parametrize("successor", [False, True])
-async def test_a_file_that_is_gone_is_told_of(tmp_path: Path, successor: bool) -> None:
-    """A store can still use a file that was deleted or replaced, but a restart would lose it:
-    `usage` reports it."""
-    path = tmp_path / "store.db"
+async def test_a_file_that_is_gone_is_reported(path: Path, name: str, successor: bool) -> None:
+    """A store still works if its file or the lock was deleted or replaced, but a restart would lose
+    the file, and another process may own it: `usage` reports it."""
     store = await SqliteStore.open(path, LIMITS)
-    try:
+    await store.usage(T)
+    path.with_name(name).unlink()
+    if successor:
+        path.with_name(name).touch()
+    with pytest.raises(StoreFailed, match=r"^gone$"):
         await store.usage(T)
-        path.unlink()
-        if successor:
-            path.touch()
-        with pytest.raises(StoreFailed, match=r"^gone$"):
-            await store.usage(T)
-    finally:
-        await store.close()
+    await store.close()
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,13 @@ from router.store.admin import (
     Selection,
     Verb,
     carry_out,
+    fitting,
     pause,
     paused,
     resume,
 )
 from router.store.opening import NoStore
 from router.store.postgres.admin import PostgresAdmin
-from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import (
     LAST,
@@ -52,13 +52,14 @@ from router.store.protocol import (
     Usage,
     attempt_size,
 )
-from router.store.queries import fitting
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
+from router.store.url import parse_database
 from router.telemetry.log.lines import stamp
 from tests.store.records import (
     LIMITS,
     NOW,
+    SIZE,
     T,
     acknowledged,
     add,
@@ -101,7 +102,7 @@ class Place:
     @classmethod
     def in_postgresql(cls, database: Database) -> Place:
         """Use a schema of its own: a new database for each test takes longer than most tests."""
-        address = DatabaseAddress.parse(f"{database.dsn}?schema=test_{next(_numbers)}")
+        address = parse_database(f"{database.dsn}?schema=test_{next(_numbers)}")
         return cls(
             partial(PostgresStore.open, address),
             partial(PostgresAdmin.open, address, now=lambda: NOW),
@@ -164,7 +165,7 @@ async def admin(place: Place, store: Store) -> AsyncIterator[Admin]:
         yield opened
 
 
-async def test_what_is_added_is_found_by_its_body_alone(store: Store) -> None:
+async def test_an_event_is_found_by_its_body_alone(store: Store) -> None:
     """A record comes back as it was written, with its rows; another body finds nothing."""
     added = await add(store, awaiting("one"), acknowledged("two"), queued("three", NOW + 9))
     (kept,) = await store.find(letter().digest, T)
@@ -198,7 +199,7 @@ async def test_a_body_comes_back_byte_for_byte(store: Store, body: bytes) -> Non
     assert due.letter == letter(body, key)
 
 
-async def test_a_settled_record_is_what_was_left(store: Store) -> None:
+async def test_settling_writes_the_record_and_the_given_rows(store: Store) -> None:
     """Settling writes the record and the given rows, and leaves the others as they are."""
     opened = await add(store, awaiting("one"), awaiting("two"), acknowledged("three"))
     left = settlement(opened, acknowledged("one"), requests=2, replied_at=NOW + 5)
@@ -221,7 +222,7 @@ async def test_a_record_is_settled_while_it_is_open_only(store: Store, stage: St
     assert await states(store, opened) == {"one": State.ACKNOWLEDGED}
 
 
-async def test_a_closed_store_says_so(place: Place) -> None:
+async def test_calls_to_a_closed_store_fail(place: Place) -> None:
     """At once, and it opens no connection again, which nobody would close."""
     async with place.store() as store:
         event = await add(store, awaiting("one"))
@@ -298,7 +299,7 @@ async def test_all_credit_is_revoked_at_once(store: Store) -> None:
     assert not records[after.event_id].credit_revoked
 
 
-async def test_superseding_ends_what_awaits_nothing_more(store: Store) -> None:
+async def test_superseding_ends_records_that_await_nothing_more(store: Store) -> None:
     """Open deliveries to the targets reached are superseded, and nothing else."""
     whole = await add(store, awaiting("one"), queued("two"), acknowledged("three"))
     part = await add(store, awaiting("one"), awaiting("four"))
@@ -333,7 +334,7 @@ async def test_due_deliveries_are_leased_once(place: Place) -> None:
         assert len(await two.take("one", NOW + 200, NOW + 300, 99, T)) == 20
 
 
-async def test_what_is_due_first_is_taken_first(store: Store) -> None:
+async def test_the_first_due_is_taken_first(store: Store) -> None:
     """Deliveries that are not due, or for another target, are not taken."""
     late, soon = await add(store, queued(due_at=NOW + 5)), await add(store, queued(due_at=NOW + 1))
     await add(store, queued("two", NOW), awaiting("one"))
@@ -394,7 +395,7 @@ async def test_ending_and_pruning_go_in_steps(store: Store) -> None:
     assert [await store.prune(NOW + 9999, 2, T) for _ in range(4)] == [2, 2, 1, 0]
 
 
-async def test_only_what_is_over_is_pruned_and_after_its_time(store: Store) -> None:
+async def test_only_expired_events_are_pruned(store: Store) -> None:
     """Settled events are kept for a while, dead letters for longer, unsettled ones for good."""
     await add(store, awaiting(), body=b"open", ends_at=NOW + 1e9)
     await add(store, queued(), body=b"queued", stage=Stage.CLOSED)
@@ -510,7 +511,7 @@ async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store
 
 async def test_a_full_store_takes_nothing_new(place: Place) -> None:
     """Its events still go on to their ends; then there is room again."""
-    limits = replace(LIMITS, max_rows=3, share=1.0)
+    limits = replace(LIMITS, max_bytes=3 * SIZE, share=1.0)
     async with place.store(limits) as store:
         opened = [await add(store, awaiting()) for _ in range(3)]
         assert (await store.usage(T)).fullest == 1.0
@@ -524,7 +525,7 @@ async def test_a_full_store_takes_nothing_new(place: Place) -> None:
 
 async def test_one_target_fills_its_share_alone(place: Place) -> None:
     """Only events that need room for that target are refused, and the error names it."""
-    limits = replace(LIMITS, max_rows=100, share=0.1)
+    limits = replace(LIMITS, max_bytes=100 * SIZE, share=0.1)
     async with place.store(limits) as store:
         for _ in range(10):
             await add(store, awaiting("dead"))
@@ -548,7 +549,7 @@ async def test_a_body_counts_in_bytes(place: Place) -> None:
 
 async def test_a_refused_write_costs_its_neighbours_nothing(place: Place) -> None:
     """Writes that share a commit succeed or fail independently."""
-    async with place.store(replace(LIMITS, max_rows=100, share=0.05)) as store:
+    async with place.store(replace(LIMITS, max_bytes=100 * SIZE, share=0.05)) as store:
         writes = [add(store, awaiting("dead" if n % 2 else f"t{n}")) for n in range(40)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         refused = [result for result in results if isinstance(result, StoreFull)]
@@ -556,7 +557,7 @@ async def test_a_refused_write_costs_its_neighbours_nothing(place: Place) -> Non
         assert (await store.usage(T)).rows == 25
 
 
-async def test_what_was_written_is_there_after_closing(place: Place) -> None:
+async def test_writes_survive_closing(place: Place) -> None:
     """Opened again it is the same store."""
     async with place.store() as store:
         added = await add(store, awaiting())
@@ -710,7 +711,7 @@ async def test_a_replayed_dead_letter_is_due_now(store: Store, admin: Admin) -> 
     assert (due.event_id, due.row.retries) == (added.event_id, 1)
 
 
-async def test_what_a_request_has_queued_is_no_replay(store: Store, admin: Admin) -> None:
+async def test_a_delivery_queued_by_a_request_is_not_a_replay(store: Store, admin: Admin) -> None:
     """A request that writes the delivery again ends the person's action on it."""
     added = await add(store, queued("one"), awaiting("two"))
     await admin.act(action(Verb.DISCARD), await entries(admin, Selection(targets=("one",))))
@@ -774,7 +775,7 @@ async def test_a_discarded_delivery_can_still_be_acknowledged(store: Store, admi
     assert after["two"].state is State.ACKNOWLEDGED
 
 
-async def test_what_has_changed_since_it_was_looked_at_stays(store: Store, admin: Admin) -> None:
+async def test_a_delivery_that_changed_since_the_query_stays(store: Store, admin: Admin) -> None:
     """Acknowledged, replayed by another person, or acknowledged later meanwhile."""
     added = [await add(store, dead(), stage=Stage.ENDED) for _ in range(4)]
     seen = await entries(admin)
@@ -796,7 +797,7 @@ async def test_of_two_people_one_replays(place: Place, store: Store, admin: Admi
         assert sum(await asyncio.gather(*acts)) == 20
 
 
-async def test_who_did_what_is_kept(store: Store, admin: Admin) -> None:
+async def test_actions_are_kept_with_their_persons(store: Store, admin: Admin) -> None:
     """With all steps, on every delivery, newest first; for as long as dead letters."""
     for _ in range(5):
         await add(store, dead(), stage=Stage.ENDED)
@@ -840,22 +841,35 @@ async def test_a_replay_remembers_how_far_it_has_come(store: Store, admin: Admin
     assert len(await store.take("one", NOW, NOW + 60, 9, T)) == 3
 
 
+async def test_an_event_is_sent_again_unless_it_is_retried_anyway(
+    place: Place, store: Store, admin: Admin
+) -> None:
+    """Or unless this replay has queued it before. Half of a full store is left to callbacks."""
+    rows = [DeliveryRow("one", state) for state in State] + [queued("two")]
+    added = [await add(store, row) for row in rows]
+    events = [Resend(each, letter()) for each in added]
+    assert await admin.resend(replay := action(), "one", events) == Resent(6, 4)
+    for due in await store.take("one", NOW, NOW + 60, 9, T):
+        await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
+    assert await admin.resend(replay, "one", events) == Resent(6, 1)
+    async with place.admin(replace(LIMITS, max_bytes=14 * SIZE, share=1.0)) as full:
+        new = [Resend(record(stage=Stage.CLOSED), letter()) for _ in range(3)]
+        assert await full.resend(action(), "one", new) == Resent(1, 1)
+
+
 @pytest.mark.parametrize(
     ("whole", "of_target", "count"),
-    [((0, 0), (0, 0), 4), ((2, 0), (0, 0), 3), ((0, 0), (1, 0), 3), ((0, 400), (0, 0), 1),
-     ((0, 0), (0, 350), 0), ((5, 0), (0, 0), 0), ((0, 0), (3, 90), 1)],
-)  # fmt: skip
-def test_a_person_adds_as_much_as_there_is_room_for(
-    whole: tuple[int, int], of_target: tuple[int, int], count: int
-) -> None:
+    [(0, 0, 4), (200, 0, 3), (0, 150, 2), (400, 0, 1), (0, 350, 0), (500, 0, 0)],
+)
+def test_a_person_adds_as_much_as_there_is_room_for(whole: int, of_target: int, count: int) -> None:
     """Within the target's share, and within half of the store."""
-    limits = StoreLimits(max_bytes=1000, max_rows=10, share=0.4)
+    limits = StoreLimits(max_bytes=1000, share=0.4)
     assert fitting([100] * 9, whole, of_target, limits) == count
 
 
-async def test_what_fills_the_store_most_is_named(place: Place) -> None:
+async def test_the_fullest_share_is_named(place: Place) -> None:
     """The target with the fullest share, or the store as a whole."""
-    async with place.store(replace(LIMITS, max_rows=100, share=0.5)) as store:
+    async with place.store(replace(LIMITS, max_bytes=100 * SIZE, share=0.5)) as store:
         assert await store.usage(T) == Usage(0, 0, {}, 0.0, "")
         for _ in range(10):
             await add(store, awaiting("one"))
@@ -927,7 +941,7 @@ async def test_a_lost_lease_keeps_no_attempt(store: Store, admin: Admin) -> None
 
 async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) -> None:
     """They count for the store and the target's share; all of it is released."""
-    limits = replace(LIMITS, max_rows=10, max_bytes=10_000, share=1.0, keep_dead=0.0)
+    limits = replace(LIMITS, max_bytes=10_000, share=1.0, keep_dead=0.0)
     async with place.store(limits) as store:
         opened = await add(store, awaiting(), stage=Stage.ENDED)
         before = await store.usage(T)
@@ -943,7 +957,7 @@ async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) 
 
 async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
     """If a target's share is full its attempts are not kept, and all else goes on."""
-    limits = replace(LIMITS, max_rows=2, share=0.5)
+    limits = replace(LIMITS, max_bytes=2 * SIZE, share=0.5)
     async with place.store(limits) as store, place.admin(limits) as admin:
         opened = await add(store, awaiting("one"), queued("two", NOW + 9))
         assert (await store.usage(T)).full >= {"one", "two"}
@@ -968,7 +982,7 @@ async def test_a_discard_is_taken_back(store: Store, admin: Admin, before: Deliv
     assert {k: n for k, n in (await store.usage(T)).deliveries.items() if n} == used
 
 
-async def test_what_was_restored_is_not_its_old_holders(store: Store, admin: Admin) -> None:
+async def test_a_restored_delivery_needs_a_new_lease(store: Store, admin: Admin) -> None:
     """An attempt in flight at the time of the discard comes too late, also after the restore."""
     added = await add(store, queued())
     (due,) = await store.take("one", NOW, NOW + 60, 9, T)
@@ -999,7 +1013,7 @@ async def test_nothing_is_awaited_from_a_caller_that_has_given_up(
     assert (await rows(admin, added))["one"] == DeliveryRow("one", State.DEAD, "timeout")
 
 
-async def test_what_stood_in_for_a_delivery_is_known(store: Store, admin: Admin) -> None:
+async def test_the_event_that_replaced_a_delivery_is_known(store: Store, admin: Admin) -> None:
     """The event that superseded it, or that was acknowledged later."""
     await add(store, awaiting("one"))
     await add(store, awaiting("two"))
@@ -1064,7 +1078,7 @@ async def test_a_pause_needs_an_end_and_a_reason(
 # Notices.
 
 
-async def test_of_several_processes_one_tells(place: Place) -> None:
+async def test_one_of_several_processes_notifies(place: Place) -> None:
     """The first one does; the others see its notice. A second call with the same notice
     succeeds."""
     async with place.store() as one, place.store() as other:
@@ -1097,7 +1111,7 @@ async def test_an_old_notice_is_forgotten(store: Store) -> None:
     assert await store.notify("target.a", Notice("recovered", NOW), old, T)
 
 
-async def test_none_remembers_nothing_and_says_so() -> None:
+async def test_no_store_remembers_nothing_and_refuses() -> None:
     """Nothing is found, nothing is due, and durable writes are refused."""
     store: Store = NoStore()
     assert not store.remembers

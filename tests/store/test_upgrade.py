@@ -24,12 +24,12 @@ from router.model.event import Attempt, Reason
 from router.store.admin import Action, Admin, Dossier, Selection, Verb, pause
 from router.store.opening import open_store, opened
 from router.store.postgres.admin import PostgresAdmin
-from router.store.postgres.connection import DatabaseAddress
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import State, StoreFailed, StoreLimits, Tried
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION
 from router.store.sqlite.store import SqliteStore
+from router.store.url import parse_database
 from tests.chaos.boundaries import COMMITS
 from tests.store.records import letter, queued, record
 from tests.support.command import ROOT, environment
@@ -47,7 +47,7 @@ EVENTS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(1, 
 
 T = 20.0
 
-LIMITS = StoreLimits(max_bytes=2**30, max_rows=1_000_000)
+LIMITS = StoreLimits(max_bytes=2**30)
 
 TRIED = Tried(Attempt(Reason.STATUS, True, 0.1, 503, at=1.0, msg="busy"), retry=5, number=1)
 
@@ -154,7 +154,7 @@ async def test_the_version_before_goes_on_with_a_new_file(second: Path) -> None:
     await (await SqliteStore.open(second, LIMITS)).close()
 
 
-async def test_a_start_that_takes_long_says_so(second: Path) -> None:
+async def test_a_long_start_is_reported(second: Path) -> None:
     """It reports its duration again and again."""
     lasted: list[float] = []
     shown = asyncio.Event()
@@ -282,7 +282,7 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
         make_second(database, "shared")
         old, address = (
             Old(database, "shared"),
-            DatabaseAddress.parse(f"{database.dsn}?schema=shared"),
+            parse_database(f"{database.dsn}?schema=shared"),
         )
         old.add("before", row("one"), row("two", "queued"))
         new = await PostgresStore.open(address, LIMITS)
@@ -327,7 +327,7 @@ async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> N
                 "CREATE SCHEMA early; CREATE TABLE early.version (version integer NOT NULL); "
                 "INSERT INTO early.version VALUES (1)"
             )
-        address = DatabaseAddress.parse(f"{database.dsn}?schema=early")
+        address = parse_database(f"{database.dsn}?schema=early")
         for opening in (PostgresStore.open, PostgresAdmin.open):
             with pytest.raises(StartFailed, match="schema is 1, which no release made; drop"):
                 await opening(address, LIMITS)
@@ -337,7 +337,7 @@ async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> N
 
 
 @pytest.mark.postgresql
-async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server) -> None:
+async def test_a_dead_letter_acknowledged_later_is_not_counted(postgresql: Server) -> None:
     """Also if that was before the upgrade."""
     with postgresql.database() as database:
         make_second(database, "later")
@@ -347,9 +347,7 @@ async def test_what_was_acknowledged_later_is_counted_no_more(postgresql: Server
         asked = [{"event_ids": ["one"], "reached": ["one"], "now": 2.0, "by_event": "three"}]
         old.call("supersede", json.dumps(asked), old.limits)
         old.close()
-        new = await PostgresStore.open(
-            DatabaseAddress.parse(f"{database.dsn}?schema=later"), LIMITS
-        )
+        new = await PostgresStore.open(parse_database(f"{database.dsn}?schema=later"), LIMITS)
         try:
             usage = await new.usage(T)
             assert (usage.deliveries, usage.bytes) == ({("one", State.DEAD): 1}, 2000)
@@ -362,7 +360,7 @@ async def test_a_busy_table_holds_the_upgrade_up_and_nobody_else(postgresql: Ser
     """The upgrade gives up and is tried again, so that no caller waits behind it."""
     with postgresql.database() as database:
         make_second(database, "busy")
-        address = DatabaseAddress.parse(f"{database.dsn}?schema=busy")
+        address = parse_database(f"{database.dsn}?schema=busy")
         with psycopg.connect(database.dsn) as reader:
             reader.execute("SELECT * FROM busy.deliveries").fetchall()
             with pytest.raises(StoreFailed):

@@ -72,7 +72,7 @@ def test_a_database_is_shown_without_its_user_and_parameters(url: str, shown: st
         ("127.0.0.1:5432/ebaas", "a URL (postgresql://USER@HOST/NAME)"),
     ],
 )
-def test_a_wrong_url_is_told_and_not_repeated(url: str, why: str) -> None:
+def test_a_wrong_url_is_explained_and_not_repeated(url: str, why: str) -> None:
     """One line says what is wrong; in a wrong URL the password may be anywhere."""
     with pytest.raises(SettingInvalid) as raised:
         read(f"--store={url}")
@@ -122,7 +122,7 @@ def test_a_servers_line_is_made_harmless(message: str, shown: str) -> None:
     assert harmless(message) == shown
 
 
-def test_a_store_is_told_as_it_was_given() -> None:
+def test_a_store_is_shown_as_it_was_given() -> None:
     """`/status` and the log name the file or the database, without secrets."""
     assert kind_of(Path("data/router.db")) == ("sqlite", "data/router.db")
     database = parse_database(f"postgresql://u:{CANARY}@db.example/ebaas")

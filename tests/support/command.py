@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.support.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,19 +88,9 @@ class Running:
 
     def __init__(self, *arguments: str, handed: Mapping[str, socket.socket] | None = None) -> None:
         """`handed` are sockets that it inherits by name, as from systemd."""
-        handing, descriptors = _handing(handed or {})
-        self.process = subprocess.Popen(
-            [*handing, *command(*arguments)],
-            pass_fds=descriptors,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=ROOT,
-            env=environment(),
-            preexec_fn=_heed_ctrl_c,
+        self.process = (
+            _inheriting(arguments, handed) if handed else Forked(arguments, ROOT, environment())
         )
-        for descriptor in descriptors:
-            os.close(descriptor)
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self._changed = threading.Condition()
@@ -141,20 +133,27 @@ class Running:
             pipe.close()
 
 
-def _handing(handed: Mapping[str, socket.socket]) -> tuple[list[str], list[int]]:
-    """Return the words before a command that inherits these sockets, and their descriptors. These
-    are high, so that they do not collide with the numbers that the command expects."""
-    if not handed:
-        return [], []
+def _inheriting(
+    arguments: Sequence[str], handed: Mapping[str, socket.socket]
+) -> subprocess.Popen[bytes]:
+    """Start a command that inherits these sockets. Their descriptors are high, so that they do not
+    collide with the numbers that the command expects."""
     high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 100) for each in handed.values()]
     redirections = " ".join(f"{number}<&{each}" for number, each in enumerate(high, 3))
     variables = f"LISTEN_PID=$$ LISTEN_FDS={len(high)} LISTEN_FDNAMES={':'.join(handed)}"
-    return ["bash", "-c", f'export {variables}; exec "$@" {redirections}', "bash"], high
-
-
-def _heed_ctrl_c() -> None:
-    """Handle Ctrl-C even if the tests run in a shell's background, which ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    handing = ["bash", "-c", f'export {variables}; exec "$@" {redirections}', "bash"]
+    process = subprocess.Popen(
+        [*handing, *command(*arguments)],
+        pass_fds=high,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(),
+    )
+    for descriptor in high:
+        os.close(descriptor)
+    return process
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 import trustme
 
+from router.model.secret import Secret
 from router.net.egress import ANYWHERE, Egress
 from router.net.tls import USUAL, Tls
 from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came, lines_of
@@ -66,3 +67,10 @@ def trusting(**more: Any) -> Tls:
 
 def pem(authority: trustme.CA) -> str:
     return authority.cert_pem.bytes().decode()
+
+
+def shown(by: trustme.CA = AUTHORITY, name: str = "router.example") -> dict[str, Any]:
+    """Return the settings of a client certificate for the router, by this authority."""
+    pair = by.issue_cert(name)
+    cert = "".join(part.bytes().decode() for part in pair.cert_chain_pems)
+    return {"cert": cert, "key": Secret(pair.private_key_pem.bytes().decode())}

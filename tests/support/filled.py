@@ -12,7 +12,7 @@ from router.store.sqlite.file import connect
 from router.store.sqlite.store import SqliteStore
 
 #: No limits that a test can reach.
-NO_LIMITS = StoreLimits(max_bytes=1 << 50, max_rows=1 << 50)
+NO_LIMITS = StoreLimits(max_bytes=1 << 50)
 
 _EVENTS = """
 WITH RECURSIVE filled (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM filled WHERE n < :count)

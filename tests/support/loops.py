@@ -12,8 +12,8 @@ from tests.support.effort import LONG
 #: The loop of the standard library, and the one of `serve`.
 BOTH = {"asyncio": False, "uvloop": True}
 
-#: The loop of `serve`, and with LONG=1 the other one as well.
-LOOPS = {"uvloop": True, **({"asyncio": False} if LONG else {})}
+#: The loop of `serve`; with LONG=1 the other one.
+LOOPS = {"asyncio": False} if LONG else {"uvloop": True}
 
 
 def on(loops: Mapping[str, bool]) -> Any:

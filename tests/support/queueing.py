@@ -147,7 +147,7 @@ class Scene:
 async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
     scene = Scene()
     scene.targets = {name: Target(name, "http://127.0.0.1/") for name in targets}
-    limits = StoreLimits(1 << 30, 1_000_000, share=1.0)
+    limits = StoreLimits(1 << 30, share=1.0)
     scene.store = await SqliteStore.open(path / "store.db", limits, now=scene.now)
     scene.memory = Memory(scene.store)
     in_force = lambda: InForce(RouteTable([], scene.targets), TERMS)  # noqa: E731

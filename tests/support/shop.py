@@ -24,7 +24,7 @@ from tests.support.inprocess import Ran, ran
 from tests.support.postgres import USER, Database
 from tests.support.sockets import HOST
 
-LIMITS = StoreLimits(max_bytes=1 << 40, max_rows=1 << 40, share=1.0)
+LIMITS = StoreLimits(max_bytes=1 << 40, share=1.0)
 
 #: The schema that the router creates by default.
 SCHEMA = "ebaas_router"

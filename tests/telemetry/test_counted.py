@@ -19,7 +19,7 @@ from router.config.settings import Settings
 from router.ops.status import status_of
 from router.telemetry.log import Log
 from router.telemetry.metrics import REMOVED, Metrics
-from tests.support.flaky import SOON, Flaky, hang_up, served
+from tests.support.flaky import SOON, Flaky, served
 from tests.support.hostile import hostile
 from tests.support.house import House, event, house, routes
 from tests.support.waiting import until
@@ -174,38 +174,6 @@ async def test_a_failure_without_a_record_is_counted(store: Path) -> None:
     assert some(metrics.unrecorded) == {"full": 1}
     assert some(metrics.store_errors) == {"full": 1}
     assert metrics.store_error == "full"
-
-
-async def test_a_caller_that_is_gone_is_counted_without_a_duration(store: Path) -> None:
-    """Its event has no reply, and so no duration."""
-    async with (
-        hostile("answers_late", seconds=0.5) as slow,
-        house(routes({"slow": slow.url}), store=store) as router,
-    ):
-        await hang_up(router, slow)
-        await router.line("event")
-        metrics = counted(router)
-    assert some(metrics.events) == {"gone": 1}
-    assert sum(metrics.event_seconds.counts) == 0
-
-
-async def test_lost_deliveries_are_counted() -> None:
-    """Without a store, a failed optional delivery is lost."""
-    async with running("answers", "code_500") as router:
-        await router.post()
-        await router.line("lost")
-        metrics = counted(router)
-    assert (metrics.of("bad").lost, metrics.of("good").lost) == (1, 0)
-
-
-async def test_the_report_of_a_fresh_router(store: Path) -> None:
-    """It has no reasons to be degraded, its store, and its configuration."""
-    async with running(store=store) as router:
-        report = status_of(router.app.report(), time.time())
-    # The machine may be slow.
-    assert [why for why in report["reasons"] if not why.startswith("loop: ")] == []
-    assert report["store"]["kind"] == "sqlite"
-    assert report["configuration"]["targets"] == 1
 
 
 async def test_an_event_that_cannot_be_queued_is_counted(store: Path) -> None:

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.telemetry.lag import MARKS, SLACK, SLOW, Alarm, Passed, Watchdog, lasting
+from router.telemetry.lag import MARKS, SLACK, SLOW, Alarm, Watchdog, lasting
 from router.telemetry.log import Log
-from router.telemetry.log.writer import FIRST
 from router.telemetry.metrics import Metrics
 from tests.support.command import PATIENCE
 from tests.support.waiting import until
@@ -96,64 +95,16 @@ async def test_a_loop_that_runs_is_measured_until_the_watchdog_is_stopped() -> N
     assert loop.measured == measured
 
 
-async def test_many_blocks_do_not_flood_the_log() -> None:
-    """After the first few, the others of the same minute are one line."""
-    loop = Watched()
-    log = Log(loop.stream, "json")
-    watching = Watchdog(loop.metrics, log)
-    for _ in range(FIRST + 7):
-        watching.note(0.3)
-        watching.note(0.0)
-    assert [line["ms"] for line in loop.lines] == [300] * FIRST
-    log.close()
-    assert loop.lines[-1]["count"] == 7
-
-
-async def test_a_short_lag_is_not_logged() -> None:
-    """A lag of up to a quarter of a second is only counted."""
-    loop = Watched()
-    watching = watchdog(loop)
-    watching.note(SLOW)
-    assert (loop.lines, watching.worst) == ([], SLOW)
-    watching.note(SLOW + 0.001)
-    assert len(loop.lines) == 1
-
-
 # Alarms.
 
 
-def passed(*levels: float) -> list[Passed | None]:
+def test_each_mark_is_passed_once() -> None:
+    """A jump passes the highest mark, a fall the lowest. A level has to fall well below a mark
+    before it can pass it again."""
     alarm = Alarm()
-    return [alarm.look(level) for level in levels]
-
-
-def test_each_mark_is_passed_once_on_the_way_up() -> None:
-    """A level between two marks causes no alarm."""
-    assert passed(0.49, 0.5, 0.6, 0.75, 0.8, 0.95, 1.2) == [
-        None,
-        Passed(0.5, rising=True),
-        None,
-        Passed(0.75, rising=True),
-        None,
-        Passed(0.9, rising=True),
-        None,
-    ]
-
-
-def test_a_jump_passes_the_highest_mark() -> None:
-    """A fall passes the lowest one."""
-    assert passed(0.92, 0.1) == [Passed(0.9, rising=True), Passed(0.5, rising=False)]
-
-
-def test_a_level_that_swings_causes_one_alarm() -> None:
-    """It has to fall well below a mark before it can pass it again."""
-    assert passed(0.5, 0.46, 0.5, 0.45, 0.5) == [
-        Passed(0.5, rising=True),
-        None,
-        None,
-        Passed(0.5, rising=False),
-        Passed(0.5, rising=True),
-    ]
+    assert [alarm.look(level) for level in (0.49, 0.5, 0.46, 0.6, 0.92, 0.45, 0.5)] == [
+        None, (0.5, True), None, None, (0.9, True), (0.5, False), (0.5, True),
+    ]  # fmt: skip
 
 
 @given(st.lists(st.floats(0.0, 1.5)))

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import own_words, place_of
-from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, Format, with_payload
+from router.telemetry.log.lines import MAX_LINE, MAX_TEXT, Format, Lines
 from router.telemetry.log.writer import BOUND, FIRST, KINDS, WINDOW
-from tests.support.command import PATIENCE, ROOT, command, drawn_on, environment
+from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.house import SAMPLE, routes
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
@@ -78,12 +78,14 @@ def test_a_json_line() -> None:
 
 
 def test_a_console_line() -> None:
-    """Values are quoted if necessary; empty ones are left out."""
+    """Values are quoted if necessary; empty ones are left out. A line about an attempt is not a
+    sentence: its `code` is the target's."""
     kept = Kept("console")
-    kept.log.warning("lost", target="ledger", owner="", why='a "b"', at=["证书", "x=y"], n=None)
+    about = {"event_key": "a.b", "code": "700", "ms": 1.0}
+    kept.log.warning("retried", **about, owner="", why='a "b"', at=["证书", "x=y"], n=None)
     assert kept.text == (
-        '2026-11-25T12:00:00.000Z warning lost target=ledger why="a \\"b\\"" at=[证书, "x=y"]'
-        " n=None\n"
+        "2026-11-25T12:00:00.000Z warning retried event_key=a.b code=700 ms=1.0"
+        ' why="a \\"b\\"" at=["证书", "x=y"] n=null\n'
     )
 
 
@@ -111,9 +113,9 @@ FIRST_WORDS = "2026-11-25T12:00:00.000Z info    event a.gs.cert.1"
 OWING = "ledger code 200 \"code '200'\" 3.1 ms; audit (optional) queued"
 
 
-def shown(format: Format = "console", **fields: Any) -> str:
+def shown(**fields: Any) -> str:
     """Return the line of EVENT, with other fields, on a console."""
-    kept = Kept(format)
+    kept = Kept("console")
     kept.log.info("event", **EVENT | fields)
     return kept.text.removesuffix("\n")
 
@@ -129,7 +131,7 @@ def shown(format: Format = "console", **fields: Any) -> str:
         ({"code": "", "targets": {}}, "hung up in 31.2 ms, request 2 of 21"),
         (
             {"unrecorded": "full", "unqueued": True, "targets": {}},
-            "500 in 31.2 ms, request 2 of 21 unrecorded=full unqueued=True",
+            "500 in 31.2 ms, request 2 of 21 unrecorded=full unqueued=true",
         ),
     ],
     ids=["failure", "success", "hung up", "trouble"],
@@ -140,54 +142,13 @@ def test_an_event_on_a_console(fields: dict[str, Any], expected: str) -> None:
     assert shown(**fields) == f"{FIRST_WORDS} {expected}"
 
 
-@pytest.mark.parametrize("happening", ["retried", "dead_letter"])
-def test_a_line_about_an_attempt_has_its_target(happening: str) -> None:
-    """Its `code` is the target's, so it is not shown as the reply to a caller."""
-    kept = Kept("console")
-    kept.log.info(
-        happening, event_key="a.gs.cert.1", target="ledger", reason="status", code="000", ms=1.0
-    )
-    assert "target=ledger reason=status code=000" in kept.text
-    assert " in 1.0 ms" not in kept.text
-
-
-def test_a_detailed_event_on_a_console() -> None:
-    """`detailed` shows the sentence and all other fields."""
-    line = shown("detailed")
-    assert line.startswith(f"{FIRST_WORDS} 500 in 31.2 ms, request 2 of 21: {OWING} request_id=r-1")
-    assert 'routes=["everything under gs"] event_source=a' in line
-    assert "search={as=required reason=acknowledged ms=2.0 status=200}" in line
-
-
-@pytest.mark.parametrize("format", ["console", "detailed"])
-def test_values_in_a_sentence_stay_in_its_line(format: Format) -> None:
+def test_values_in_a_sentence_stay_in_its_line() -> None:
     """Text of a caller or a target cannot end the line or control the terminal."""
     bad = "".join(HOSTILE)
     attempt = {"as": "optional", "reason": bad, "detail": bad, "ms": 1.0, "status": bad}
-    line = shown(format, event_key=bad, code=bad, request=bad, targets={bad: attempt})
+    line = shown(event_key=bad, code=bad, request=bad, targets={bad: attempt})
     assert line.isprintable()
-    assert shown(format, targets=bad).isprintable()
-
-
-TERMINALS = [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
-
-
-@pytest.mark.parametrize(("variables", "colored"), TERMINALS)
-def test_colours_are_for_terminals(
-    variables: dict[str, str], colored: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Levels and codes are coloured on a terminal, unless NO_COLOR or TERM=dumb is set."""
-    for name, value in ({"NO_COLOR": "", "TERM": "xterm"} | variables).items():
-        monkeypatch.setenv(name, value)
-    reader, writer = os.openpty()
-    with os.fdopen(writer, "w") as stream:
-        log = Log(stream, "console", clock=Clock())
-        log.info("event", **EVENT)
-        log.error("dead_letter", target="ledger")
-        log.close()
-    text = drawn_on(reader)
-    assert ("\x1b[31m500\x1b[0m" in text, "\x1b[31merror  \x1b[0m" in text) == (colored, colored)
-    assert ("\x1b" in text) == colored
+    assert shown(targets=bad).isprintable()
 
 
 def test_the_time_goes_on() -> None:
@@ -223,10 +184,10 @@ def test_no_value_ends_a_line_or_controls_a_terminal(format: Format, text: str) 
         assert json.loads(line)["key"] == f"a{text}b"
 
 
-@given(st.text() | st.text('\x00\x1f \x7f"\\a'))
+@given(st.text(min_size=1) | st.text('\x00\x1f \x7f"\\a', min_size=1))
 def test_a_body_is_printable_in_its_line(body: str) -> None:
     """Its line has one end, and is parsed to the same body."""
-    line = with_payload(b'{"a":1}\n', body.encode())
+    line = Lines("json").with_body(b'{"a":1}\n', body.encode())
     assert line[:-1].decode("ascii").isprintable()
     assert json.loads(line) == {"a": 1, "payload": body}
 
@@ -264,7 +225,7 @@ def test_a_huge_value_is_cut(format: Format, huge: Any) -> None:
         (line,) = kept.lines
         assert (line["cut"], line["ms"]) == (["event_key"], 1.5)
     else:
-        assert "cut=[event_key]" in kept.text
+        assert 'cut=["event_key"]' in kept.text
 
 
 def test_the_words_of_targets_are_cut_before_their_results() -> None:
@@ -368,15 +329,6 @@ def test_a_flood_of_kinds_is_bounded() -> None:
     assert [(line["count"], line["others"]) for line in others] == [(10_000 - KINDS, True)]
 
 
-def test_events_are_never_summed_up() -> None:
-    """Every event and every dead letter has its line."""
-    kept = Kept()
-    for _ in range(100):
-        kept.log.info("event", event_id="e")
-        kept.log.error("dead_letter", event_id="e")
-    assert len(kept.lines) == 200
-
-
 def test_a_clock_that_is_set_back_ends_the_window() -> None:
     """A sum does not wait until the clock reaches the end of the window again."""
     kept = Kept()
@@ -471,25 +423,6 @@ def test_a_stream_that_fails_only_loses_lines(stream: str) -> None:
     wait_until(lambda: log.lost == 100)
     log.close()
     assert log.lost == 100
-
-
-def test_lost_lines_are_reported_to_the_next_reader(tmp_path: Path) -> None:
-    """Once lines can be written again, one of them has the number of lost ones."""
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with path.open("w") as stream:
-        log = Log(stream, "json")
-    os.close(first)
-    fill(log, 10)
-    wait_until(lambda: log.lost == 10)
-    second = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    os.set_blocking(second, True)
-    log.info("event", number=10)
-    lines = _read_until(second, "lines_lost")
-    assert [line.get("number", line.get("count")) for line in lines] == [10, 10]
-    log.close()
-    os.close(second)
 
 
 def test_each_lost_line_is_reported_once(tmp_path: Path) -> None:
@@ -652,21 +585,20 @@ def record(message: object, *args: object, level: int = logging.WARNING) -> logg
     [
         (record("Invalid HTTP request received."), "Invalid HTTP request received."),
         (record("Exception in application\nTraceback: SECRET"), "Exception in application"),
-        (record("Executing %s took %.3f s", b"SECRET", 0.25), "Executing bytes took 0.250 s"),
-        (record("no %(x)s", {"x": "SECRET"}), "no str"),
+        (record("Executing %s took %.3f s", b"SECRET", 0.25), "Executing %s took %.3f s"),
+        (record("no %(x)s", {"x": "SECRET"}), "no %(x)s"),
         (record("Exception in callback f() at <SECRET>"), "Exception in callback f() at"),
         (record("wrong value 'SECRET'"), "wrong value"),
         (record("Error in f() at /SECRET/app.py:4"), "Error in f() at app.py:4"),
         (record("see https://user:SECRET@host/?SECRET now"), "see https://… now"),
-        (record("%s at https://%s/", 3, "SECRET"), "3 at https://…"),
-        (record("%d items", "SECRET"), "%d items"),
+        (record("%s at https://%s/", 3, "SECRET"), "%s at https://…"),
         (record(ValueError("SECRET")), "ValueError"),
         (record(""), ""),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_only_the_own_words_of_a_library_are_logged(given: logging.LogRecord, shown: str) -> None:
-    """Its words and numbers are repeated, but no other argument."""
+    """Its words are repeated, but no argument."""
     assert own_words(given) == shown
     assert "SECRET" not in shown
 
@@ -729,7 +661,7 @@ def test_messages_of_libraries_and_python_are_lines(format: Format) -> None:
         lines = [json.loads(line) for line in text.splitlines()]
         at = "ValueError in fail, <string> line 9"
         assert [(line.get("message"), line.get("at")) for line in lines] == [
-            ("a warning of str", None),
+            ("a warning of %s", None),
             ("failed:", at),
             ("a warning", "UserWarning in <string> line 30"),
             ("Exception in callback fail() at", at),

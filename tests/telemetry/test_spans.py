@@ -14,10 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
-    ALWAYS_ON,
     DEFAULT_ON,
     Sampler,
-    SamplingResult,
 )
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
@@ -99,21 +97,11 @@ async def test_a_callback_and_its_attempts_are_one_tree() -> None:
     assert {trace_id(span) for span in seen.all} == {TRACE} == {line["trace_id"]}
     assert parent_id(callback) == CALLER[36:52]
     assert {parent_id(span) for span in attempts} == {span_id(callback)} == {line["span_id"]}
+    ends = [span.end_time or 0 for span in (*attempts, callback)]
+    assert (callback.start_time or 0) < min(ends) <= max(ends) == ends[-1]
     sent = {span.name: span_id(span) for span in attempts}
     for name, (got,) in {"one": at_one, "two": at_two}.items():
         assert got.headers["traceparent"] == f"00-{TRACE}-{sent[f'send {name}']}-01"
-
-
-async def test_an_attempt_ends_within_its_callback() -> None:
-    """The spans' times are in one unit, and an attempt lies between the ends of its callback."""
-    async with stand_in() as (one, _), traced(routes({"one": one})) as (router, seen):
-        await router.post()
-        (callback,) = await seen.of(SpanKind.SERVER)
-        (attempt,) = await seen.of(SpanKind.CLIENT)
-    times = [callback.start_time, attempt.start_time, attempt.end_time, callback.end_time]
-    known = [time for time in times if time is not None]
-    assert len(known) == 4
-    assert known == sorted(known)
 
 
 async def test_attributes_follow_the_conventions() -> None:
@@ -175,31 +163,6 @@ async def test_unsampled_traces_are_passed_on(sampler: Sampler, caller: str) -> 
     assert seen.all == []
 
 
-class Noting(Sampler):
-    """Samples everything, and keeps the traces that it was asked about."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-
-    def should_sample(self, parent_context: Any, trace_id: int, *rest: Any) -> SamplingResult:
-        self.asked.append(trace_id)
-        return ALWAYS_ON.should_sample(parent_context, trace_id, *rest)
-
-    def get_description(self) -> str:
-        return "samples everything"
-
-
-async def test_the_sampler_decides_by_the_trace() -> None:
-    """For every span of a request, the sampler is asked about the same trace."""
-    sampler = Noting()
-    async with stand_in() as (url, _), traced(routes({"one": url}), sampler) as (router, seen):
-        for _ in range(2):
-            await router.post()
-        callbacks = await seen.of(SpanKind.SERVER, 2)
-    first, second = (int(trace_id(span), 16) for span in callbacks)
-    assert sampler.asked == [first] * 2 + [second] * 2
-
-
 async def test_a_state_stays_with_its_trace() -> None:
     """If the caller's context is invalid, a new trace begins without its state. A state that is too
     long is dropped."""
@@ -213,7 +176,7 @@ async def test_a_state_stays_with_its_trace() -> None:
     assert TRACE not in got[1].headers["traceparent"]
 
 
-async def test_a_retry_of_the_queue_is_linked_to_its_callback(tmp_path: Path) -> None:
+async def test_a_retry_of_the_queue_is_a_child_of_its_callback(tmp_path: Path) -> None:
     """Each retry is in the trace of the event's request, which has ended by then. A state without a
     valid trace is dropped."""
     stray = {"traceparent": f"00-{'0' * 32}-{'1' * 16}-01", "tracestate": "a=1"}
@@ -224,11 +187,9 @@ async def test_a_retry_of_the_queue_is_linked_to_its_callback(tmp_path: Path) ->
             await router.line("retried", 2)
             (callback,) = await seen.of(SpanKind.SERVER)
             first, *retries = await seen.of(SpanKind.CLIENT, 3)
-    assert first.links == ()
     assert {request.headers.get("tracestate", "") for request in got} == {""}
     for retry, request in zip(retries, got[1:], strict=True):
-        (link,) = retry.links
-        assert format_span_id(link.context.span_id) == span_id(callback) == parent_id(retry)
+        assert parent_id(retry) == span_id(callback)
         assert trace_id(retry) == trace_id(callback)
         assert span_id(retry) == request.headers["traceparent"][36:52]
     reasons = [attributes(span)["ebaas_router.reason"] for span in (first, *retries)]

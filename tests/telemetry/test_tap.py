@@ -50,36 +50,28 @@ def test_bodies_are_kept_on_request(log: Log) -> None:
     assert with_it["payload"] == body
 
 
-def test_lines_beyond_the_bound_are_dropped_and_counted() -> None:
-    """The newest lines are kept."""
-    tap = Tap()
-    for number in range(TAP_LINES + 3):
-        tap.put(0.0, "info", "event", {"number": number}, b"")
-
-    lines, dropped = tap.take(bodies=False)
-
-    assert dropped == 3
-    assert [line["number"] for line in read(lines)] == [*range(3, TAP_LINES + 3)]
-
-
-def test_dropped_lines_release_the_room_of_their_bodies() -> None:
-    """The newest lines have their bodies."""
+def test_lines_beyond_the_bound_are_dropped_and_counted(log: Log) -> None:
+    """The newest lines are kept, with their bodies: dropped lines release the room of theirs."""
     tap, body = Tap(), b"x" * (TAP_BODIES // (2 * TAP_LINES))
+    log.tap = tap
     tap.take(bodies=True)
-    for _ in range(4 * TAP_LINES):
-        tap.put(0.0, "info", "event", {}, body)
+    for number in range(4 * TAP_LINES):
+        log.write("info", "event", {"number": number}, body)
 
-    lines, _ = tap.take(bodies=True)
+    lines, dropped = tap.take(bodies=True)
 
-    assert [len(line.get("payload", "")) for line in read(lines)] == [len(body)] * TAP_LINES
+    assert dropped == 3 * TAP_LINES
+    assert [(line["number"], len(line["payload"])) for line in read(lines)] == [
+        (number, len(body)) for number in range(3 * TAP_LINES, 4 * TAP_LINES)
+    ]
 
 
-def test_bodies_take_bounded_memory() -> None:
+def test_bodies_take_bounded_memory(log: Log) -> None:
     """A body without room is left out of its line."""
-    tap = Tap()
+    tap = log.tap = Tap()
     tap.take(bodies=True)
     for _ in range(3):
-        tap.put(0.0, "info", "event", {}, b"x" * (TAP_BODIES // 2))
+        log.write("info", "event", {}, b"x" * (TAP_BODIES // 2))
 
     lines = read(tap.take(bodies=True)[0])
 

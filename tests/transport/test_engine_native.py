@@ -19,7 +19,7 @@ from router.net.tls import system_trust
 from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came
 from router.transport.native import NativePool
 from router.transport.native import connection as pool
-from router.transport.native.answer import MAX_PIECES, Incoming, Unfit
+from router.transport.native.answer import MAX_HEAD, MAX_PIECES, Incoming, Unfit
 from router.transport.native.connection import Posted, TargetConnection
 from tests.support.engines import (
     AUTHORITY,
@@ -81,7 +81,8 @@ async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
     assert peak < 10_000_000
 
 
-async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
+@pytest.mark.parametrize("status", ["200 OK", "202 Accepted", "299 Odd"])
+async def test_an_early_acknowledgement_waits_for_the_last_byte(status: str) -> None:
     """A target that acknowledges before it reads gets the whole request, even one so short that it
     was handed over at once."""
     loop = asyncio.get_running_loop()
@@ -90,13 +91,13 @@ async def test_an_early_acknowledgement_waits_for_the_last_byte() -> None:
         await loop.create_connection(lambda: connection, sock=ours)
         coming = Posted(as_it_came, b"", b" " * 60_000, loop.time() + LONG)
         connection.begin(coming)
-        await loop.sock_sendall(target, answer(YES))
+        await loop.sock_sendall(target, answer(YES, status=status))
         await until(lambda: connection._incoming is not None)
         assert not coming.is_over
         size = 0
         while size < 60_000:
             size += len(await loop.sock_recv(target, 65536))
-        assert await asyncio.wait_for(coming, LONG) == Answer(200, YES)
+        assert await asyncio.wait_for(coming, LONG) == Answer(int(status[:3]), YES)
         assert connection.is_idle
         connection.close()
 
@@ -218,6 +219,17 @@ def test_an_answer_has_so_many_reads(begun: bytes) -> None:
         incoming.feed(b"y")
     with pytest.raises(Unfit) as unfit:
         incoming.feed(b"y")
+    assert unfit.value.reason is Reason.TOO_LARGE
+
+
+def test_interim_answers_have_a_bound_together() -> None:
+    """Each comes in a read of its own, and all of them count."""
+    incoming, start = Incoming(), b"HTTP/1.1 103 Early Hints\r\nlink: "
+    interim = start + b"x" * (1024 - len(start) - 4) + b"\r\n\r\n"
+    for _ in range(MAX_HEAD // 1024):
+        incoming.feed(interim)
+    with pytest.raises(Unfit) as unfit:
+        incoming.feed(interim)
     assert unfit.value.reason is Reason.TOO_LARGE
 
 

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md and the house say the same."""
+"""The rules of the house that no other tool checks, and the pages that describe it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import hatch_build
+from router.config.settings import SETTINGS
 from tests.support.command import PATIENCE, ROOT, shipped
 
 ROUTER = ROOT / "router"
@@ -29,6 +31,22 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     files = {module_of(file): file for file in ROUTER.rglob("*.py")}
     imports = {module: imported_at_the_top(file) & files.keys() for module, file in files.items()}
     graphlib.TopologicalSorter(imports).prepare()
+
+
+def test_every_setting_is_read() -> None:
+    """A setting that no module reads would have no effect."""
+    read: set[str] = set()
+    for file in ROUTER.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("settings"):
+                read.add(node.attr)
+    assert SETTINGS.keys() - read == set()
+
+
+def test_no_compiled_module_has_a_cached_property() -> None:
+    """mypyc makes it a plain property, which is computed at each access."""
+    texts = {module: (ROUTER / f"{module}.py").read_text() for module in hatch_build.MODULES}
+    assert [module for module, text in texts.items() if "cached_property" in text] == []
 
 
 def module_of(file: Path) -> str:

@@ -1,9 +1,10 @@
-"""Secrets stay secret: a distinctive one in every place that takes one, and all output is searched.
+"""Secrets stay secret. Each place that takes one has a distinctive one, a canary, and all output is
+searched for canaries.
 
-The router runs with Python's own debugging on and its libraries at debug, with targets that fail in
-every way, edits that are broken, callers that are wrong, and a planted fault that has the body in
-its text. What is logged by design is no canary: the five fields that routes match, a request id
-that is a sane token, and a target's code.
+The router runs with Python's debugging on and its libraries at debug, with targets that fail in
+every way, broken edits, wrong callers, and a planted fault that has the body in its text. No canary
+is in the fields that are logged by design: the five fields that routes match, a valid request id,
+and a target's code.
 """
 
 from __future__ import annotations
@@ -16,36 +17,30 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.command import (
-    PATIENCE,
-    ROOT,
-    answering,
-    environment,
-    http_answer,
-)
+from tests.support.command import PATIENCE, ROOT, answering, environment, http_answer
 from tests.support.effort import LONG
 from tests.support.house import event
 from tests.support.inprocess import ran
-from tests.support.sockets import PLAIN, free_port, serving_in_a_thread
+from tests.support.receivers import Right, serving
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
-#: What every canary begins with, and nothing else does.
+#: Every canary begins with it, and nothing else does.
 MARK = "cnry"
 
 #: The name of the secret file and of the variables.
 FILE, VARIABLE, PATH, QUERY = "token", "LEDGER_TOKEN", "LEDGER_PATH", "LEDGER_QUERY"
 
-#: Those of the callers' token, and the file of the ops port's.
+#: The same for the token of callers, and the file of the ops port's tokens.
 DOOR_FILE, DOOR_VARIABLE, OPS_FILE = "door", "DOOR_TOKEN", "ops"
 
-#: Debugging to the full, and a fault whose text is the body, in the midst of a real router.
+#: A real router with full debugging, and with a fault whose text is the body.
 ROUTER = """
 import logging, sys, warnings
 from router.cli import main
@@ -85,41 +80,27 @@ ENVIRON = {
     "PYTHONWARNINGS": "default",
 }
 
-#: What the target that works is sent, and must have got.
+#: The canaries that the working target must get.
 SENT = ("variable", "file", "default", "literal", "path", "query", "changes", "unknown")
 
 
-class Target:
-    """A business endpoint that acknowledges, and remembers all that it was sent."""
+def recording(got: list[str]) -> type[Right]:
+    """Return a business endpoint that acknowledges each event and keeps the whole request."""
 
-    def __init__(self) -> None:
-        self.got = ""
+    class Recording(Right):
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            got.append(f"{self.path}\n{headers}\n{body.decode()}")
+            return 200, {"code": "000", "msg": canary("message")}
 
-    @contextmanager
-    def serving(self) -> Iterator[str]:
-        target = self
+        def more(self) -> list[tuple[str, str]]:
+            return [("set-cookie", canary("cookie"))]
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                target.got += f"{self.path}\n{self.headers}\n{body.decode()}\n"
-                answer = json.dumps({"code": "000", "msg": canary("message")}).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(answer)))
-                self.send_header("set-cookie", canary("cookie"))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: Any) -> None:
-                """Log nothing."""
-
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        with serving_in_a_thread(server):
-            yield f"http://127.0.0.1:{server.server_port}"
+    return Recording
 
 
 def failing() -> dict[str, bytes]:
-    """Answers that don't acknowledge, each with a canary in all that is not logged by design."""
+    """Return answers that do not acknowledge, with a canary in each part that is not logged by
+    design."""
     said = canary("answer")
     location = f"HTTP/1.1 302 Found\r\nlocation: http://x/{said}\r\ncontent-length: 0\r\n\r\n"
     return {
@@ -135,7 +116,7 @@ def failing() -> dict[str, bytes]:
 
 
 def target(url: str, **more: Any) -> dict[str, Any]:
-    """A target that has a secret in each place that takes one."""
+    """Return a target that has a secret in each place that takes one."""
     headers = {
         "authorization": f"Bearer ${{{VARIABLE}}}",
         "x-file": f"${{file:{FILE}}}",
@@ -151,10 +132,10 @@ def target(url: str, **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def table(good: Target) -> Iterator[dict[str, Any]]:
-    """A routes.yaml with the target that works as required and all the others as optional."""
+def table(got: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield a routes.yaml whose required target works; all optional ones fail."""
     with ExitStack() as stack:
-        targets = {"good": target(stack.enter_context(good.serving()), timeout="10s")}
+        targets = {"good": target(stack.enter_context(serving(recording(got))), timeout="10s")}
         for name, answer in failing().items():
             targets[name] = target(stack.enter_context(answering(answer)), timeout="2s")
         plain = stack.enter_context(answering(b"no TLS"))
@@ -169,7 +150,7 @@ def table(good: Target) -> Iterator[dict[str, Any]]:
 
 
 def broken(table: dict[str, Any]) -> dict[str, str]:
-    """Edits of it that can't be used, each with a canary at or beside what is wrong."""
+    """Return broken edits of the table, each with a canary at or beside its fault."""
     text = json.dumps(table, indent=1)
     missing = text.replace(f"${{{VARIABLE}}}", "${NOT_THERE} " + canary("beside"))
     userinfo = re.sub("http://127", f"http://{canary('user')}:{canary('password')}@127", text)
@@ -209,13 +190,13 @@ def secrets(tmp_path: Path) -> Path:
 
 
 def leaks(*outputs: bytes | str) -> set[str]:
-    """The canaries in there, and whatever else must not be."""
+    """Return canaries in the outputs, and other text that must not be there."""
     text = "\n".join(each.decode() if isinstance(each, bytes) else each for each in outputs)
     return {*re.findall(rf"{MARK}[\w-]*|Traceback|{ROOT}", text)}
 
 
 def commands(path: Path, secrets: Path, format: str) -> Iterator[tuple[str, ...]]:
-    """The command lines that read a configuration and print something of it."""
+    """Yield the command lines that print a part of a configuration."""
     common = ("--secrets-dir", str(secrets))
     sample = path.with_name("event.json")
     sample.write_text(event(changes=[canary("changes")]).decode())
@@ -233,7 +214,7 @@ def test_commands(
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "routes.yaml"
-    with table(Target()) as right:
+    with table([]) as right:
         for edit, text in {"": json.dumps(right), **broken(right)}.items():
             path.write_text(text)
             for arguments in commands(path, secrets, format):
@@ -250,12 +231,12 @@ def test_a_store_that_cannot_be_used() -> None:
 
 
 def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`diff` sees that a token has changed, and shows neither."""
+    """`diff` reports that a token has changed, and shows neither value."""
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     old, new, events = (tmp_path / name for name in ("old.yaml", "new.yaml", "events.log"))
     events.write_bytes(event())
-    with table(Target()) as right:
+    with table([]) as right:
         text = json.dumps(right)
         old.write_text(text)
         new.write_text(text.replace(canary("door-literal"), canary("door-rotated")))
@@ -267,7 +248,7 @@ def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPat
 
 
 class Running:
-    """The router as `ROUTER` has it, and all that came out of it."""
+    """A process of `ROUTER`, with its output and its replies."""
 
     def __init__(self, folder: Path, secrets: Path, format: str) -> None:
         self._out = folder / "out"
@@ -319,7 +300,7 @@ class Running:
         self.replies.append(f"{reply.headers}\n{reply.text}")
 
     def say(self, data: bytes) -> None:
-        """Raw bytes, and all that comes back."""
+        """Send raw bytes, and keep the reply."""
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as line:
             line.sendall(data)
             line.shutdown(socket.SHUT_WR)
@@ -339,7 +320,7 @@ def running(folder: Path, secrets: Path, format: str) -> Iterator[Running]:
 
 
 def call(router: Running) -> None:
-    """Right and wrong callers, with secrets in all that they send."""
+    """Call as right and wrong callers do, with canaries in each request."""
     secret = {"x-secret": canary("caller"), "cookie": canary("caller-cookie")}
     full = event(changes=[canary("changes")], unknown={canary("unknown"): canary("unknown")})
     assert router.post(full, headers=secret, params={"token": canary("parameter")}) == 200
@@ -365,16 +346,16 @@ def call(router: Running) -> None:
     router.get(f"/{canary('place')}?{canary('parameter')}")
 
 
-#: The one for people as well with LONG=1, which `make test-long` sets; both have the same fields.
+#: With LONG=1, which `make test-long` sets, also the format for people. Both have the same fields.
 FORMATS = ["json", "console"] if LONG else ["json"]
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
-    """A router in all kinds of trouble tells no secret: in its log, its replies, its ops port."""
-    good = Target()
+    """A router in every kind of trouble shows no secret in its log, its replies or its ops port."""
+    got: list[str] = []
     path = tmp_path / "routes.yaml"
-    with table(good) as right:
+    with table(got) as right:
         path.write_text(json.dumps(right))
         with running(tmp_path, secrets, format) as router:
             call(router)
@@ -386,13 +367,14 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
                 router.get("/status", ops=True)  # it shows what is wrong
             _ask_ops(router)
             assert router.post(event(changes=[canary("changes")])) == 200
-            router.wait_for(canary("answer"))  # people are told what a target says by retries alone
+            router.wait_for(
+                canary("answer")
+            )  # in the format for people, only lines about retries have it
         names = [*failing(), "tls", "refused", "name"]
     assert [name for name in names if name not in router.said] == []
-    assert [place for place in SENT if canary(place) not in good.got] == []
+    assert [place for place in SENT if canary(place) not in "".join(got)] == []
     assert "ValueError in faulty" in router.said
-    # The log tells what targets say and, for machines, the ids of what has changed; nobody else is
-    # told.
+    # The log alone has the answers of targets and, as JSON, the ids in `changes`.
     ids = {canary("changes")} if format == "json" else set()
     assert leaks(router.said) == {canary("answer")} | ids
     assert leaks(*router.replies) == set()

@@ -40,6 +40,11 @@ LARGEST = {
     "ids of which none is allowed": (event(changes=[1] * (LARGE // 4)), "400"),
     "objects": (event(changes=[{}] * 250_000), "400"),
     "ids that make a pattern backtrack": (event(changes=["a" * 1000 + "!"] * 15), "400"),
+    "lists within lists": (
+        event().replace(b'"id1"', b",".join([b"[" * 400 + b"]" * 400] * 1200)),
+        "400",
+    ),
+    "brackets in strings": (event(changes=['["'] * 100_000), "400"),
 }
 
 SCHEMA = {"properties": {"changes": {"items": {"type": "string", "pattern": "^(a+|id[0-9]*)+$"}}}}

@@ -1,4 +1,4 @@
-"""The pages in docs/ that promise something: what they name is there, what they show works."""
+"""The pages promise nothing that is not so: names exist, and examples work."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from router.cli import COMMANDS, configured
 from router.cli.options import Parser
 from router.contract.signing import Signer
 from router.model.secret import Secret
+from scripts.reference import FILES
 from tests.support.certificates import issued
 from tests.support.command import PATIENCE, ROOT, run, shipped
 from tests.support.inprocess import ran
@@ -84,6 +85,26 @@ def test_every_page_is_two_clicks_from_the_readme() -> None:
 
     near = {ROOT / "README.md"} | linked(ROOT / "README.md")
     assert {*PAGES} <= near.union(*map(linked, near))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_made_from_code_is_up_to_date(name: str) -> None:
+    """`make docs` would change nothing, so each key, option and metric is in its page."""
+    assert (ROOT / name).read_text("utf-8") == FILES[name](), "run `make docs`"
+
+
+def test_the_page_about_containers_makes_each_secret() -> None:
+    """Compose and the Kubernetes overlays ask for the same secrets."""
+    page = (DOCS / "how-to/containers.md").read_text(encoding="utf-8")
+    loop = re.search(r"for name in ([a-z -]+); do", page)
+    assert loop
+    compose = (ROOT / "deploy/compose.yaml").read_text(encoding="utf-8")
+    asked = re.findall(r"file: \./compose/secrets/([a-z-]+)", compose)
+    assert sorted(loop[1].split()) == sorted(asked)
+    example = (ROOT / "deploy/kubernetes/secret.example.yaml").read_text(encoding="utf-8")
+    keys = re.findall(r"^  ([a-z.-]+): ", example.split("stringData:")[1], re.MULTILINE)
+    made = re.findall(r"--from-(?:file|literal)=([a-z.-]+)=", page)
+    assert sorted(set(made)) == sorted(keys)
 
 
 _COMMAND = re.compile(rf"\bebaas-router (?:{'|'.join(COMMANDS)})\b[^`\n]*")

@@ -1,1 +1,1 @@
-"""Finding events, and telling what became of them, from the archive and the store together."""
+"""Finding events and their stories, in the archive and the store together."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from functools import cache
+from typing import Any, Final, Literal, NotRequired, TypedDict, get_type_hints
 
 from router.model.event import FIELDS, SUCCESS, Event
 from router.telemetry.log.lines import stamp
@@ -86,6 +87,7 @@ class CallerInfo:
     view: RequestView
     #: A prefix of the body's SHA-256.
     digest: str
+    #: The body's size.
     bytes: int | None
     #: The body as received; None if it was not kept, or is not valid text.
     body: str | None
@@ -143,14 +145,24 @@ class LateAttempt:
 EventLine = CallerInfo | LateAttempt
 
 
+def name_of(line: EventLine) -> str:
+    """Return the event's id; the request's id if no route matched."""
+    return line.event_id or (line.view["request_id"] if isinstance(line, CallerInfo) else "")
+
+
+def visible(line: EventLine, seen: Collection[str]) -> EventLine:
+    """Return a request's line with the results at these targets only."""
+    if not isinstance(line, CallerInfo):
+        return line
+    targets = [result for result in line.results if result["target"] in seen]
+    if len(targets) == len(line.results):
+        return line
+    return replace(line, view={**line.view, "targets": targets, "routes": []})
+
+
 def has_failed(result: AtTargetView) -> bool:
     """Return whether there was an attempt, and it failed."""
     return result["reason"] not in ("", "acknowledged")
-
-
-def at_target(target: str, **fields: Any) -> AtTargetView:
-    """Return a result with these fields, the others empty."""
-    return cast("AtTargetView", {**_at_target(target, {}), **fields})
 
 
 def parse_line(text: bytes) -> EventLine | None:
@@ -163,108 +175,84 @@ def parse_line(text: bytes) -> EventLine | None:
             case "event" | "unmatched":
                 return _request(fields)
             case "retried" | "dead_letter" | "lost" as kind:
-                return _late(fields, kind)
+                at = time_of(_text(fields.get("time")))
+                view = view_of(LateView, fields, what=kind, at=stamp(at))
+                return LateAttempt(at, _text(fields.get("event_id")), view)
         return None
     except (OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
 
 
 def _request(line: Mapping[str, Any]) -> CallerInfo:
-    at, targets = time_of(_text(line, "time")), line.get("targets")
-    view: RequestView = {
-        "what": "request" if line["happening"] == "event" else "unmatched",
-        "at": stamp(at),
-        "event_key": _text(line, "event_key"),
-        "request_id": _text(line, "request_id"),
-        "code": _text(line, "code"),
-        "ms": _number(line, "ms"),
-        "request": _whole(line, "request"),
-        "of": _whole(line, "of"),
-        "cause": _text(line, "cause"),
-        "unrecorded": _text(line, "unrecorded"),
-        "unqueued": line.get("unqueued") is True,
-        "routes": [*_texts(line, "routes")],
-        "targets": [_at_target(str(name), result) for name, result in targets.items()]
-        if isinstance(targets, dict)
-        else [],
-    }
+    at, targets = time_of(_text(line.get("time"))), line.get("targets")
+    results = targets.items() if isinstance(targets, dict) else ()
+    view = view_of(
+        RequestView,
+        line,
+        what="request" if line["happening"] == "event" else "unmatched",
+        at=stamp(at),
+        targets=[
+            view_of(AtTargetView, result if isinstance(result, dict) else {}, target=name)
+            for name, result in results
+        ],
+    )
     return CallerInfo(
         at,
-        _text(line, "event_id"),
+        _text(line.get("event_id")),
         view,
-        digest=_text(line, "body"),
-        bytes=_whole(line, "bytes"),
-        body=_body(line),
-        trace_id=_text(line, "trace_id"),
-        changes=_texts(line, "changes"),
-        cut=_texts(line, "cut"),
-        parts=tuple(_text(line, name) for name in FIELDS[:4]),
-        hops=_whole(line, "hops") or 0,
+        digest=_text(line.get("body")),
+        bytes=_whole(line.get("bytes")),
+        body=_body(line.get("payload")),
+        trace_id=_text(line.get("trace_id")),
+        changes=(*_texts(line.get("changes")),),
+        cut=(*_texts(line.get("cut")),),
+        parts=tuple(_text(line.get(name)) for name in FIELDS[:4]),
+        hops=_whole(line.get("hops")) or 0,
     )
-
-
-def _late(line: Mapping[str, Any], kind: LateKind) -> LateAttempt:
-    at = time_of(_text(line, "time"))
-    view: LateView = {
-        "what": kind,
-        "at": stamp(at),
-        "event_key": _text(line, "event_key"),
-        "retry": _whole(line, "retry"),
-        "cause": _text(line, "cause"),
-        "unrecorded": _text(line, "unrecorded"),
-        **_at_target(_text(line, "target"), line),
-    }
-    return LateAttempt(at, _text(line, "event_id"), view)
-
-
-def _at_target(target: str, result: Any) -> AtTargetView:
-    if not isinstance(result, dict):
-        return at_target(target)
-    return {
-        "target": target,
-        "as": _text(result, "as"),
-        "reason": _text(result, "reason"),
-        "skipped": _text(result, "skipped"),
-        "ms": _number(result, "ms"),
-        "status": _whole(result, "status"),
-        "code": _text(result, "code"),
-        "msg": _text(result, "msg"),
-        "detail": _text(result, "detail"),
-        "joined": result.get("joined") is True,
-        "late": result.get("late") is True,
-    }
-
-
-# The archive's files may be damaged: a value of the wrong type counts as missing.
-
-
-def _text(line: Mapping[str, Any], name: str) -> str:
-    value = line.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _texts(line: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = line.get(name)
-    return tuple(map(str, value)) if isinstance(value, list) else ()
-
-
-def _body(line: Mapping[str, Any]) -> str | None:
-    body = line.get("payload")
-    # A lone surrogate cannot have come from a body, which is UTF-8.
-    is_text = isinstance(body, str) and body == body.encode("utf-8", "replace").decode()
-    return body if is_text else None
-
-
-def _number(line: Mapping[str, Any], name: str) -> float | None:
-    value: Any = line.get(name)
-    return float(value) if type(value) in (int, float) else None
-
-
-def _whole(line: Mapping[str, Any], name: str) -> int | None:
-    value = line.get(name)
-    return value if type(value) is int else None
 
 
 def time_of(stamp: str) -> float:
     """Parse the time of a line. Raises ValueError."""
     return datetime.fromisoformat(stamp).timestamp()
+
+
+# The archive's files may be damaged: a value of the wrong type counts as missing.
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> list[str]:
+    return [*map(str, value)] if isinstance(value, list) else []
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _body(value: Any) -> str | None:
+    # A lone surrogate cannot have come from a body, which is UTF-8.
+    is_text = isinstance(value, str) and value == value.encode("utf-8", "replace").decode()
+    return value if is_text else None
+
+
+#: By the type of a member.
+_READERS: Final[Mapping[Any, Callable[[Any], Any]]] = {
+    str: _text,
+    list[str]: _texts,
+    int | None: _whole,
+    float | None: lambda value: float(value) if type(value) in (int, float) else None,
+    bool: lambda value: value is True,
+}
+
+
+@cache
+def _readers(view: Any) -> Mapping[str, Callable[[Any], Any]]:
+    kinds = get_type_hints(view).items()
+    return {name: _READERS[kind] for name, kind in kinds if kind in _READERS}
+
+
+def view_of(view: Any, line: Mapping[str, Any], **fields: Any) -> Any:
+    """Return a view of a line, which has its members under the same names, with these fields."""
+    return {name: read(line.get(name)) for name, read in _readers(view).items()} | fields

@@ -1,4 +1,4 @@
-"""Archived events to be delivered again: which, in which order, and what is queued."""
+"""Events of the archive to be delivered again, in order, and what the store queues for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from router.archive.reading import Sources
+from router.archive.reading import Question, Sources
 from router.archive.trace.lines import CallerInfo
-from router.archive.trace.question import Question
 from router.contract.replies import is_sane
 from router.model.errors import Refused
 from router.model.event import SUCCESS, OutboundEvent
@@ -94,8 +93,8 @@ def id_of(request: CallerInfo) -> str:
 def resend(
     *, at: float, event_id: str, request_id: str, number: int | None, hops: int, body: str
 ) -> Resend | None:
-    """Return what is queued for an event; None for a line that the router cannot have written: the
-    body is not an event, an id is not a valid header, or the hops are out of range.
+    """Return the queue's entry for an event; None for a line that the router cannot have written:
+    the body is not an event, an id is not a valid header, or the hops are out of range.
 
     The event's key is read from its body, because the line's may be cut."""
     if not (all(map(_is_header, (event_id, request_id))) and 0 <= hops < 100):

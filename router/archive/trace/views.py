@@ -1,17 +1,18 @@
-"""Events as JSON: a TypedDict for each form, and the functions that make them. The story of one
-event joins its steps in the archive and in the store.
+"""Events found in the archive and in the store, and their stories, as JSON: a TypedDict for each
+form, and the functions that make them.
 
-Times of matches and steps are to the millisecond, as in the archive's lines. `what` tells which
-form a match or a step has. See also `store/views.py`.
+Times of matches and steps are to the millisecond, as in the archive's lines. The member `what` is
+the form of a match or a step. See also `store/views.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import heapq
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
 
-from router.archive.reading import Sources
-from router.archive.trace.finding import KeptStory, Match, Row, caller_info
+from router.archive.reading import Question, Sources
 from router.archive.trace.lines import (
     AtTargetView,
     CallerInfo,
@@ -19,13 +20,156 @@ from router.archive.trace.lines import (
     LateAttempt,
     LateView,
     RequestView,
-    at_target,
+    name_of,
+    view_of,
 )
-from router.archive.trace.question import Question
-from router.store.admin import Admin, Dossier, Entry, Verb, paused
+from router.model.event import SUCCESS
+from router.store.admin import Admin, Dossier, Entry, Selection, Verb, paused
 from router.store.protocol import Pause, Stage, State, Tried
 from router.store.views import EntryView, entry_view
 from router.telemetry.log.lines import stamp
+
+#: The number of deliveries read from the store at a time, and of candidates held at a time.
+_PAGE, _CANDIDATES = 500, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event in the store, with the deliveries that fit a question."""
+
+    at: float
+    event_id: str
+    event_key: str
+    entries: tuple[Entry, ...]
+
+
+#: A line or an event that fits.
+Match = EventLine | StoredEvent
+
+
+async def matches(
+    question: Question, limit: int, sources: Sources, admin: Admin | None
+) -> Iterator[Match]:
+    """Return all that fits, the newest first: up to `limit` events of the store, and the lines of
+    the archive, which are read during the iteration. An event may come several times.
+
+    Raises StoreFailed; the iteration raises OSError."""
+    stored = await stored_events(admin, question, limit) if admin is not None else ()
+    return heapq.merge(sources.look(question), stored, key=lambda match: match.at, reverse=True)
+
+
+# The store.
+
+
+async def stored_events(admin: Admin, question: Question, limit: int) -> list[StoredEvent]:
+    """Return the newest events that fit, up to `limit`. Raises StoreFailed."""
+    fitting: list[StoredEvent] = []
+    candidates: list[StoredEvent] = []
+    async for event in _candidates(admin, question):
+        candidates.append(event)
+        if len(candidates) == _CANDIDATES:
+            fitting = await _newest(admin, question, limit, fitting, candidates)
+            candidates = []
+    return await _newest(admin, question, limit, fitting, candidates)
+
+
+async def _newest(
+    admin: Admin,
+    question: Question,
+    limit: int,
+    fitting: list[StoredEvent],
+    candidates: list[StoredEvent],
+) -> list[StoredEvent]:
+    """Return the newest of both lists. A candidate is read as a whole only if it is among them."""
+    known = {event.event_id for event in fitting}
+    newest: list[StoredEvent] = []
+    for event in sorted([*fitting, *candidates], key=lambda event: event.at, reverse=True):
+        if len(newest) == limit:
+            break
+        if event.event_id not in known:
+            # The store cannot tell which field the text is in, and which target's code it is.
+            dossier = await admin.dossier(event.event_id)
+            if dossier is None or not question.fits(caller_info(dossier)):
+                continue
+        newest.append(event)
+    return newest
+
+
+async def _candidates(admin: Admin, question: Question) -> AsyncIterator[StoredEvent]:
+    """Yield the events that may fit, in the order of recording."""
+    entries: list[Entry] = []
+    async for page in admin.pages(_selection(question), _PAGE):
+        for entry in page:
+            if entries and entries[-1].seq != entry.seq:
+                yield _event(entries)
+                entries = []
+            entries.append(entry)
+    if entries:
+        yield _event(entries)
+
+
+def _selection(question: Question) -> Selection:
+    """Return the part of the question that the store decides. It selects at least what fits."""
+    return Selection(
+        targets=question.targets,
+        event_ids=(question.event_id,) if question.event_id else (),
+        keys=question.keys,
+        until=question.until,
+        known_by=tuple((word.text, word.keys) for word in question.words),
+        changed_since=question.since,
+        codes=question.codes,
+        failed=question.failed,
+    )
+
+
+def _event(entries: list[Entry]) -> StoredEvent:
+    last = max(entry.changed_at for entry in entries)
+    return StoredEvent(last, entries[0].event_id, entries[0].event_key, tuple(entries))
+
+
+def caller_info(dossier: Dossier) -> CallerInfo:
+    """Return an event of the store in the form of a line."""
+    record, letter = dossier.record, dossier.letter
+    results = [
+        view_of(AtTargetView, {}, target=e.row.target, reason=e.row.reason, skipped=e.row.state)
+        for e in dossier.entries
+    ]
+    for target, attempts in dossier.attempts.items():
+        for a in (tried.attempt for tried in attempts):
+            result = {"target": target, "reason": a.reason, "status": a.status, "code": a.code}
+            results.append(view_of(AtTargetView, result))
+    view = view_of(
+        RequestView,
+        {},
+        what="request",
+        at=stamp(record.replied_at),
+        event_key=letter.event.event_key,
+        request_id=letter.request_id,
+        code=SUCCESS if record.stage is Stage.CLOSED else "500",
+        request=record.requests,
+        targets=results,
+    )
+    return CallerInfo(
+        record.replied_at,
+        record.event_id,
+        view,
+        digest=letter.digest.hex(),
+        bytes=len(letter.event.body),
+        body=letter.event.body.decode("utf-8", "replace"),
+        trace_id=letter.traceparent[3:35],
+        hops=letter.hops,
+    )
+
+
+def table(newest: Iterable[Match], limit: int) -> tuple[list[Match], bool]:
+    """Return the newest match of each of the first `limit` events, and whether there are more."""
+    rows: dict[str, Match] = {}
+    for match in newest:
+        name = match.event_id if isinstance(match, StoredEvent) else name_of(match)
+        if len(rows) == limit and name not in rows:
+            return [*rows.values()], True
+        rows.setdefault(name, match)
+    return [*rows.values()], False
 
 
 class MissedView(AtTargetView):
@@ -59,22 +203,7 @@ class RequestMatch(RequestView):
     event_id: str
 
 
-class StandingView(TypedDict):
-    target: str
-    #: A state of the store; `failed` or `lost` if it is known from a line only.
-    state: str
-
-
-class RowView(TypedDict):
-    """The fields of a table's row besides its newest line."""
-
-    #: The code of the last reply to EBaaS, if known.
-    told: NotRequired[str]
-    #: The targets that still need the event, or have failed for good.
-    open: NotRequired[list[StandingView]]
-
-
-class LateMatch(LateView, RowView):
+class LateMatch(LateView):
     kind: Literal["match"]
     event_id: str
 
@@ -86,7 +215,6 @@ class KeptMatch(TypedDict):
     what: Literal["kept"]
     at: str
     deliveries: list[EntryView]
-    told: NotRequired[str]
 
 
 MatchView = RequestMatch | LateMatch | KeptMatch
@@ -131,8 +259,8 @@ def match_view(match: Match, *, body: bool) -> MatchView:
                 view["body"] = match.body
             return view
         case LateAttempt():
-            return {"kind": "match", "event_id": match.event_id, **match.view, **RowView()}
-        case KeptStory():
+            return {"kind": "match", "event_id": match.event_id, **match.view}
+        case StoredEvent():
             return {
                 "kind": "match",
                 "event_id": match.event_id,
@@ -141,17 +269,6 @@ def match_view(match: Match, *, body: bool) -> MatchView:
                 "at": stamp(match.at),
                 "deliveries": [entry_view(entry) for entry in match.entries],
             }
-
-
-def row_view(row: Row, *, body: bool) -> MatchView:
-    view = match_view(row.newest, body=body)
-    if view["what"] == "request" or view["what"] == "unmatched":
-        return view
-    if row.request is not None:
-        view["told"] = row.request.view["code"]
-    if view["what"] != "kept":
-        view["open"] = [{"target": name, "state": state} for name, state in row.open.items()]
-    return view
 
 
 # The story of one event.
@@ -236,20 +353,18 @@ def _missed(dossier: Dossier, lines: Sequence[EventLine]) -> Iterator[MissedView
             if any(_is_about(line, target, tried) for line in lines):
                 continue
             a = tried.attempt
-            result = at_target(
-                target,
-                **{
-                    name: getattr(a, name) for name in ("reason", "status", "code", "msg", "detail")
-                },
+            words = ("reason", "status", "code", "msg", "detail")
+            yield view_of(
+                MissedView,
+                {},
+                what="attempt",
+                at=stamp(a.at),
+                request=tried.request or None,
+                retry=tried.retry or None,
+                target=target,
                 ms=round(a.seconds * 1000, 1),
+                **{name: getattr(a, name) for name in words},
             )
-            yield {
-                "what": "attempt",
-                "at": stamp(a.at),
-                "request": tried.request or None,
-                "retry": tried.retry or None,
-                **result,
-            }
 
 
 def _is_about(line: EventLine, target: str, tried: Tried) -> bool:

@@ -17,9 +17,9 @@ from router.net.http.head import (
     BLANK,
     END,
     Body,
+    Chunked,
     Head,
     Malformed,
-    body_after,
     is_hopeless,
     oversized,
     read,
@@ -79,7 +79,13 @@ class Connection(Lifetime):
             self.refuse(UNAVAILABLE, raw)
         elif head.length == len(rest):
             self._call(head, rest)
-        elif self._fits(body := body_after(head, self._limits.head), rest, raw):
+        else:
+            self._begin_body(head, raw, rest)
+
+    def _begin_body(self, head: Head, raw: bytes, rest: bytes) -> None:
+        """Call the application for a request whose body has come in part, or in chunks."""
+        body = Chunked(self._limits.head) if head.length is None else Body(head.length)
+        if self._fits(body, rest, raw):
             self._waits = head.expects and not rest
             if body.is_whole:
                 self._call(head, body.take())

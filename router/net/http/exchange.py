@@ -7,10 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from router.net.http.head import Body, Head
 from router.net.loops import Gone
+
+if TYPE_CHECKING:
+    from router.net.http.connection import Connection
 
 #: Responses that have no body.
 _BARE: Final = frozenset({204, 304})
@@ -44,14 +47,10 @@ class Framing:
         self.is_bare = is_bare
 
 
-def framing_of(status: int, headers: Iterable[Iterable[bytes]]) -> Framing:
-    """Raises ValueError for a header that is malformed, or more than one."""
-    return _framing_of(status, tuple(map(tuple, headers)))
-
-
 # Nearly all replies of an application have the same few headers.
 @lru_cache(256)
-def _framing_of(status: int, headers: tuple[tuple[bytes, ...], ...]) -> Framing:
+def framing_of(status: int, headers: tuple[tuple[bytes, ...], ...]) -> Framing:
+    """Raises ValueError for a header that is malformed, or more than one."""
     lines, values = [status_line(status)], {}
     for name, value in headers:
         name = name.lower()
@@ -88,19 +87,6 @@ Application = Callable[..., Awaitable[None]]
 _log = logging.getLogger("uvicorn.error")
 
 
-class Carrier(Protocol):
-    """The part of a Connection that an exchange uses; see there."""
-
-    @property
-    def stays(self) -> bool: ...
-    @property
-    def date(self) -> bytes: ...
-    def ask(self) -> None: ...
-    def send(self, data: bytes, *, more: bool, stays: bool) -> None: ...
-    async def drained(self) -> None: ...
-    def end_exchange(self, task: asyncio.Task[None] | None, *, unanswered: bool) -> None: ...
-
-
 class Exchange:
     """A request that an application handles. Messages it sends after the end are dropped."""
 
@@ -110,7 +96,7 @@ class Exchange:
         "task",
     )
 
-    def __init__(self, carrier: Carrier, head: Head, body: bytes | None) -> None:
+    def __init__(self, carrier: Connection, head: Head, body: bytes | None) -> None:
         self._carrier = carrier
         self._head = head
         #: The whole body if it came before the application was called; else `receive` brings it.
@@ -203,7 +189,7 @@ class Exchange:
 
     def _start(self, status: int, headers: Iterable[Iterable[bytes]]) -> bool:
         """Start a response; return whether its head can wait for the body."""
-        framing = self._framing = framing_of(status, headers)
+        framing = self._framing = framing_of(status, tuple(map(tuple, headers)))
         self._missing = framing.length
         self._is_bare = framing.is_bare or self._head.method == b"HEAD"
         self._is_chunked = (

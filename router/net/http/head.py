@@ -273,7 +273,3 @@ class Chunked(Body):
     def on_message_complete(self) -> None:
         self._whole = True
         self.closes = not self._parser.should_keep_alive()
-
-
-def body_after(head: Head, slack: int) -> Body:
-    return Chunked(slack) if head.length is None else Body(head.length)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from router import __version__
 from router.config.explaining import Explained, RefusedEvent
 from router.config.holders import PERMISSIONS, Permission
+from router.delivery.observations import ObservedView
 from router.model.event import FIELDS
 from router.ops.api.endpoint import LONGEST_TEXT, MARK, TEXT, ApiCall, Kind, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
@@ -40,6 +41,8 @@ class StatusView(TypedDict):
     at: Time
     version: str
     targets: dict[str, Any]
+    #: How EBaaS calls, and how that differs from routes.yaml.
+    observed: NotRequired[ObservedView]
 
 
 class NodesView(TypedDict):

@@ -139,11 +139,7 @@ class View:
             return {**match, "deliveries": entries} if entries else None
         if match["what"] == "request" or match["what"] == "unmatched":
             return self._request(match)
-        if not self.has(match["target"]):
-            return None
-        if "open" in match:
-            match["open"] = [each for each in match["open"] if self.has(each["target"])]
-        return match
+        return match if self.has(match["target"]) else None
 
     def story(self, story: StoryView) -> StoryView | None:
         entries = self.entries(story["deliveries"])

@@ -60,6 +60,9 @@ export const WORDS = {
   "now.version": ["Version {version}", "版本 {version}"],
   "now.configuration": ["configuration {hash}, loaded {age}", "配置 {hash}，{age}生效"],
   "now.in_flight": ["{n} of {limit} requests in flight", "在途请求 {n} / {limit}"],
+  "now.observed": ["EBaaS behaves differently from routes.yaml", "EBaaS 的行为与 routes.yaml 不符"],
+  "now.observed_since": ["Counted since {since}.", "自 {since} 起统计。"],
+  "now.observed_yaml": [" routes.yaml would be right with:", "routes.yaml 应改为："],
   "now.at": ["as of {at}", "截至 {at}"],
 
   "check.process": ["Process", "进程"],
@@ -441,6 +444,10 @@ export const CAUSES = {
   "paused": "业务端 {target} 已暂停",
   "breaker_open": "业务端 {target} 已熔断",
   "failing": "业务端 {target} 于 {at} 投递失败：{failure}",
+  "retry_differs": "EBaaS 的第 {retry} 次重试在 {seen} s 后到达（{count} 个事件），routes.yaml 中为 {configured} s",
+  "retry_beyond": "EBaaS 的第 {retry} 次重试在 {seen} s 后到达（{count} 个事件），routes.yaml 中共 {configured} 次",
+  "hangs_up": "EBaaS 在 {seen} s 后断开（{count} 次），routes.yaml 中 reply_within 为 {configured} s",
+  "other_bytes": "{count} 个请求的 event_key 和 changes 与之前失败的事件相同而字节不同（字节相同的有 {same} 个），最近一次：{before} 之后的 {event_id}。业务端可能会收到两次",
 };
 
 /** What to do about callbacks that are refused with a code, likewise. */

@@ -7,24 +7,24 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import psycopg
-from psycopg import Error, conninfo, pq
+from psycopg import pq
 from psycopg.abc import RV, PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import FloatLoader
 from psycopg.waiting import wait_async
 
 from router.model.errors import SettingInvalid, closed, may, why_not
 from router.net.egress import look_up
 from router.store.protocol import StoreFailed
-from router.store.url import Database, parse_database
+from router.store.url import Database
 
 #: The words for logs and metrics, by SQLSTATE or its class, the first two characters.
 _WORDS = {
@@ -118,11 +118,8 @@ def _word(sqlstate: str) -> str:
     return "postgresql"
 
 
-#: The schema of the tables, unless the address has `schema=…`.
-SCHEMA = "ebaas_router"
-
-#: The parameters of every connection, unless the address has others. Unacknowledged data ends it
-#: after 10 s, and an idle connection detects within a minute that the server has gone.
+#: The parameters of every connection, unless the URL has others. Unacknowledged data ends it after
+#: 10 s, and an idle connection detects within a minute that the server has gone.
 _DEFAULTS = {
     "application_name": "ebaas-router",
     "tcp_user_timeout": "10000",
@@ -132,75 +129,54 @@ _DEFAULTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseAddress:
-    """A database, and the schema in it."""
-
-    #: libpq's parameters, perhaps with the password.
-    parameters: Mapping[str, str]
-    schema: str
-    #: Its URL for people.
-    shown: str
-
-    def __repr__(self) -> str:
-        return f"DatabaseAddress({self.shown})"
-
-    @classmethod
-    def of(cls, database: Database) -> DatabaseAddress:
-        """Parse libpq's parameters, and `schema=`, which is the router's own. Raises
-        SettingInvalid, without anything that may be a password."""
-        url, _, query = database.url.reveal().partition("?")
-        options = parse_qsl(query, keep_blank_values=True)
-        rest = [(name, value) for name, value in options if name != "schema"]
-        parameters = _parsed(f"{url}?{urlencode(rest)}")
-        if "," in parameters.get("host", ""):
-            # Of several servers, the one that accepts writes.
-            parameters.setdefault("target_session_attrs", "read-write")
-            # libpq's list of ports has a comma where the URL has no port at all.
-            if not parameters.get("port", "").strip(","):
-                parameters.pop("port", None)
-        # Texts are UTF-8, whatever the server or the environment has as default.
-        parameters["client_encoding"] = "UTF8"
-        schema = dict(options).get("schema", SCHEMA)
-        return cls({**_DEFAULTS, **parameters}, schema, str(database))
-
-    @classmethod
-    def parse(cls, text: str) -> DatabaseAddress:
-        """Parse a URL. Also raises ValueError."""
-        return cls.of(parse_database(text))
-
-    def login(self) -> dict[str, str]:
-        """Return the parameters of one more connection; libpq reads the passfile anew for it.
-
-        Raises Failed for a passfile that libpq would ignore, and then ask without a password.
-        """
-        if "passfile" in self.parameters and "password" not in self.parameters:
-            _check_passfile(Path(self.parameters["passfile"]))
-        return dict(self.parameters)
+def login_of(database: Database) -> dict[str, str]:
+    """Return libpq's parameters of a database, perhaps with the password. Raises SettingInvalid,
+    without anything that may be a password."""
+    url, _, query = database.url.reveal().partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
+    rest = urlencode([(name, value) for name, value in options if name != "schema"])
+    try:
+        given = {name: str(value) for name, value in conninfo_to_dict(f"{url}?{rest}").items()}
+    except psycopg.Error:
+        # libpq's own message repeats the text.
+        raise SettingInvalid("libpq cannot parse the store's address") from None
+    if "," in given.get("host", ""):
+        # Of several servers, the one that accepts writes.
+        given.setdefault("target_session_attrs", "read-write")
+        # libpq's list of ports has a comma where the URL has no port at all.
+        if not given.get("port", "").strip(","):
+            given.pop("port", None)
+    # The default of the server or the environment may be another encoding.
+    return {**_DEFAULTS, **given, "client_encoding": "UTF8"}
 
 
-def _check_passfile(path: Path) -> None:
+def _check_passfile(login: dict[str, str]) -> None:
+    """Raises Failed for a passfile that libpq would ignore, and then ask without a password."""
+    if "passfile" not in login or "password" in login:
+        return
+    path, why = Path(login["passfile"]), ""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise Failed("28P01", f"passfile: {why_not(path, error)}") from None
     if not stat.S_ISREG(mode):
-        raise Failed("28P01", "passfile: it is not a file")
-    if not may(path, os.R_OK):
-        raise Failed("28P01", f"passfile: permission denied: {closed(path)}")
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise Failed("28P01", "passfile: others than its owner have access to it: chmod 600")
-
-
-def _parsed(url: str) -> dict[str, str]:
-    try:
-        return {name: str(value) for name, value in conninfo.conninfo_to_dict(url).items()}
-    except Error:
-        # libpq's own message repeats the text.
-        raise SettingInvalid("libpq cannot parse the store's address") from None
+        why = "it is not a file"
+    elif not may(path, os.R_OK):
+        why = f"permission denied: {closed(path)}"
+    elif mode & (stat.S_IRWXG | stat.S_IRWXO):
+        why = "others than its owner have access to it: chmod 600"
+    if why:
+        raise Failed("28P01", f"passfile: {why}")
 
 
 Row = tuple[Any, ...]
+
+
+def calling(function: str, values: Sequence[Any]) -> str:
+    """Return a statement that calls a function."""
+    marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+    return f"SELECT * FROM {function}({marks})"  # noqa: S608 - our own words
+
 
 #: The timeout of a request to cancel a call, in seconds. Nothing waits for it.
 CANCEL_TIMEOUT = 2.0
@@ -219,12 +195,14 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
         self.adapters.register_loader("numeric", FloatLoader)
 
     @classmethod
-    async def open(cls, address: DatabaseAddress, timeout: float) -> ServerConnection:
+    async def open(cls, database: Database, timeout: float) -> ServerConnection:
         """Raises Failed or Lost."""
+        login = login_of(database)
+        _check_passfile(login)
         try:
             async with asyncio.timeout(timeout):
-                login = conninfo.make_conninfo("", **await _located(address.login()))
-                return await cls.connect(login, autocommit=True, prepare_threshold=None)
+                conninfo = make_conninfo("", **await _located(login))
+                return await cls.connect(conninfo, autocommit=True, prepare_threshold=None)
         except TimeoutError:
             raise Failed("08001", "it does not answer") from None
         except psycopg.Error as error:
@@ -301,27 +279,24 @@ async def _located(login: dict[str, str]) -> dict[str, str]:
     hosts = login.get("host", "").split(",")
     if "hostaddr" in login or any(not host or host.startswith("/") for host in hosts):
         return login
-    # Without a port libpq has a default.
-    ports = login.get("port", "").split(",")
-    looking = [
-        look_up(host, int(port or 5432)) for host, port in zip(hosts, cycle(ports), strict=False)
-    ]
+    # One port for all hosts, or one for each; empty is libpq's default.
+    ports = cycle(login.get("port", "").split(","))
+    places = [(host, next(ports)) for host in hosts]
+    looking = [look_up(host, int(port or 5432)) for host, port in places]
     for lookup in looking:
         lookup.add_done_callback(asyncio.Future.exception)  # in case the caller is cancelled
     await asyncio.wait(looking)
     servers = [
         (host, str(address[4][0]), port)
-        for host, port, lookup in zip(hosts, cycle(ports), looking, strict=False)
+        for (host, port), lookup in zip(places, looking, strict=True)
         if lookup.exception() is None
         for address in lookup.result()
     ]
     if not servers:
         raise Failed("08001", "no host of that name is known")
-    columns = map(",".join, zip(*servers, strict=True))
-    located = dict(zip(("host", "hostaddr", "port"), columns, strict=True))
-    if "port" not in login:
-        del located["port"]
-    return {**login, **located}
+    names, addresses, ports_of = map(",".join, zip(*servers, strict=True))
+    located = {**login, "host": names, "hostaddr": addresses}
+    return {**located, "port": ports_of} if "port" in login else located
 
 
 def _refusal(error: psycopg.Error) -> Failed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,15 +23,11 @@ from router.store.protocol import (
     StoreLimits,
     attempt_size,
     attempt_values,
+    event_size,
     has_attempt_room,
+    record_of,
+    row_of,
 )
-from router.store.queries import delivery_row, event_size
-from router.store.queries import record as record_of
-
-#: One character, or the two that stand for a backslash or a NUL.
-_ANY = r"(?:[^\\]|\\[\\0])"
-
-_ESCAPED = "\\\0"
 
 
 def escaped(text: str) -> str:
@@ -48,49 +44,35 @@ def unescaped(text: str) -> str:
     return text
 
 
+#: The text of an event's key, with \x01 for a NUL, which PostgreSQL does not have. The largest code
+#: point keeps backslashes apart from what follows them.
+KEY_TEXT = r"""
+replace(replace(replace(l.event_key, '\\', chr(1114111)), '\0', chr(1)), chr(1114111), '\')
+"""
+
+
 def regex(glob: Glob) -> str:
-    """Translate a pattern for the operator `~` in a database in UTF-8: it matches the same texts.
-    Every character is written as its number, so that none has a special meaning."""
+    """Translate a pattern for the operator `~` and KEY_TEXT, in a database in UTF-8. Every
+    character is written as its number, so that none has a special meaning."""
     text, *rest = glob.parts
     pairs = zip(rest[::2], rest[1::2], strict=True)
     return f"^{_literal(text)}{''.join(_wildcard(w) + _literal(t) for w, t in pairs)}$"
 
 
 def _literal(text: str) -> str:
-    return "".join(map(_number, escaped(text)))
-
-
-def _number(character: str) -> str:
-    return f"\\U{ord(character):08x}"
+    return "".join(f"\\U{ord(character) or 1:08x}" for character in text)
 
 
 def _wildcard(text: str) -> str:
-    if text[0] == "*":
-        return f"{_ANY}*"
-    return _ANY if text == "?" else _set(text)
-
-
-def _set(text: str) -> str:
-    """Translate a set: ordinary characters as a set, escaped ones as alternatives."""
-    excluded = text[1] == "!"
-    members = "".join(_members(text[2 if excluded else 1 : -1]))
-    if members:
-        plain = [f"(?!\\\\)[{'^' if excluded else ''}{members}]"]
-    else:
-        plain = [r"[^\\]"] if excluded else []
-    pattern = Glob(text)
-    others = [_literal(character) for character in _ESCAPED if pattern.matches(character)]
-    return f"(?:{'|'.join(plain + others)})"
-
-
-def _members(left: str) -> Iterator[str]:
-    """Yield the members without the NUL, which no text has."""
+    if text[0] in "*?":
+        return ".*" if text[0] == "*" else "."
+    left = text[1:-1].removeprefix("!")
+    excluded, members = "^" if text[1] == "!" else "", ""
     while left:
-        range_ = len(left) > 2 and left[1] == "-"
-        low, high = (left[0], left[2]) if range_ else (left[0], left[0])
-        if high != "\0":
-            yield f"{_number(max(low, chr(1)))}-{_number(high)}"
-        left = left[3 if range_ else 1 :]
+        last = 2 if len(left) > 2 and left[1] == "-" else 0
+        members += f"{_literal(left[0])}-{_literal(left[last])}"
+        left = left[last + 1 :]
+    return f"[{excluded}{members}]"
 
 
 def to_json(value: Any) -> str:
@@ -144,13 +126,13 @@ def quoted_bytes(of: bytes) -> str:
 def kept(row: Row) -> Kept:
     """Read a row of `find` without its first column."""
     *columns, rows = row
-    return Kept(record_of(columns), tuple(map(delivery_row, rows or ())))
+    return Kept(record_of(columns), tuple(map(row_of, rows or ())))
 
 
 def due(row: Row, lease: str) -> Due:
     """Read a row of `take_due`."""
     event_id, *_, replayed = row
-    return Due(event_id, delivery_row(row[1:6]), letter(row[6:-1]), lease, replayed)
+    return Due(event_id, row_of(row[1:6]), letter(row[6:-1]), lease, replayed)
 
 
 def ended(row: Row) -> Ended:

@@ -8,18 +8,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from router.store.postgres.connection import (
-    Away,
-    DatabaseAddress,
-    Failed,
-    Lost,
-    Row,
-    ServerConnection,
-)
+from router.store.postgres.connection import Away, Failed, Lost, Row, ServerConnection, calling
 from router.store.protocol import StoreFailed
+from router.store.url import Database
 
 #: The server's clock, and whether it accepts writes: a standby does not.
 _GREETING = """
@@ -79,14 +72,6 @@ Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
 
-@dataclass(slots=True)
-class _Job(Generic[Ask, Answer]):
-    ask: Ask
-    #: On time.monotonic.
-    deadline: float
-    done: asyncio.Future[Answer]
-
-
 class Batch(Generic[Ask, Answer]):
     """Calls of one kind, which share a statement. The first is sent at once; calls that come while
     it is under way are sent together."""
@@ -102,7 +87,8 @@ class Batch(Generic[Ask, Answer]):
         self._send = send
         self._most = most
         self._size = size
-        self._waiting: deque[_Job[Ask, Answer]] = deque()
+        #: Each with its deadline on time.monotonic.
+        self._waiting: deque[tuple[Ask, float, asyncio.Future[Answer]]] = deque()
         self._sending: asyncio.Task[None] | None = None
 
     async def ask(self, ask: Ask, timeout: float) -> Answer:
@@ -111,7 +97,7 @@ class Batch(Generic[Ask, Answer]):
         if len(self._waiting) >= MAX_WAITING:
             raise StoreFailed("slow")
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Job(ask, time.monotonic() + timeout, done))
+        self._waiting.append((ask, time.monotonic() + timeout, done))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all())
         try:
@@ -127,36 +113,36 @@ class Batch(Generic[Ask, Answer]):
 
     async def _send_all(self) -> None:
         try:
-            while jobs := self._next():
-                await self._send_some(jobs)
+            while self._waiting:
+                await self._send_some()
         finally:
             self._sending = None
 
-    def _next(self) -> list[_Job[Ask, Answer]]:
-        jobs: list[_Job[Ask, Answer]] = []
-        size = 0
-        while self._waiting and len(jobs) < self._most and size < ENOUGH:
-            job = self._waiting.popleft()
-            if not job.done.done():
-                jobs.append(job)
-                size += self._size(job.ask)
-        return jobs
-
-    async def _send_some(self, jobs: list[_Job[Ask, Answer]]) -> None:
-        # Callers with an earlier deadline give up by themselves.
-        timeout = max(job.deadline for job in jobs) - time.monotonic()
-        answers: Sequence[Answer | Exception]
+    async def _send_some(self) -> None:
+        asks: list[Ask] = []
+        calls: list[asyncio.Future[Answer]] = []
+        until = size = 0.0
+        while self._waiting and len(asks) < self._most and size < ENOUGH:
+            ask, deadline, done = self._waiting.popleft()
+            if not done.done():
+                asks.append(ask)
+                calls.append(done)
+                # Callers with an earlier deadline give up by themselves.
+                until = max(until, deadline)
+                size += self._size(ask)
+        answers: Sequence[Answer | Exception] = ()
         try:
-            answers = await self._send([job.ask for job in jobs], timeout)
+            if asks:
+                answers = await self._send(asks, until - time.monotonic())
         except Exception as error:  # noqa: BLE001 - every caller gets the error
-            answers = [error] * len(jobs)
-        for job, answer in zip(jobs, answers, strict=True):
-            if job.done.done():
+            answers = [error] * len(asks)
+        for done, answer in zip(calls, answers, strict=True):
+            if done.done():
                 continue
             if isinstance(answer, Exception):
-                job.done.set_exception(answer)
+                done.set_exception(answer)
             else:
-                job.done.set_result(answer)
+                done.set_result(answer)
 
 
 #: The most connections of a process. One carries the look-ups of thousands of events a second.
@@ -170,7 +156,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
 class ServerPool:
-    """The connections of a process to a server.
+    """The connections of a process to a server, opened when they are needed.
 
     While there is none and the last attempt to connect has failed, every call fails at once, with
     the word for the error. Attempts go on in the background, at growing intervals.
@@ -178,37 +164,32 @@ class ServerPool:
 
     def __init__(
         self,
-        address: DatabaseAddress,
+        database: Database,
         greet: Callable[[ServerConnection], Awaitable[None]],
         size: int = SIZE,
     ) -> None:
-        self._address = address
+        self._database = database
         #: Called with every new connection before its use. If it raises, the connection is closed.
         self._greet = greet
         self._size = size
         #: Open connections, and the idle ones among them, the last used at the end.
         self._connections: set[ServerConnection] = set()
         self._idle: list[ServerConnection] = []
-        self._waiting: deque[asyncio.Future[ServerConnection]] = deque()
-        #: Attempts to connect.
-        self._opening: set[asyncio.Task[None]] = set()
+        #: Wakes the calls that wait, after every change of these.
+        self._changed = asyncio.Event()
+        #: Opens one connection after the other.
+        self._opening: asyncio.Task[None] | None = None
         #: The error of the last attempt to connect; None after a success.
         self._trouble: Away | None = None
-        self._pause = FIRST_PAUSE
         self._closed = False
-
-    @property
-    def connections(self) -> int:
-        return len(self._connections)
 
     async def open(self) -> None:
         """Connect, with a single attempt. Raises Failed or Lost."""
-        self._release(await self._connected())
+        self._release(await self._connect())
 
     async def call(self, function: str, values: Sequence[Any], timeout: float) -> list[Row]:
         """Call a function of the schema, and return its rows. Raises StoreFailed."""
-        marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-        sql = f"SELECT * FROM {self._address.schema}.{function}({marks})"  # noqa: S608 - our own words
+        sql = calling(f"{self._database.schema}.{function}", values)
         return await self.fetch(sql, values, timeout)
 
     async def fetch(self, sql: str, values: Sequence[Any], timeout: float) -> list[Row]:
@@ -240,11 +221,14 @@ class ServerPool:
     async def close(self) -> None:
         """Close at once; pending calls fail."""
         self._closed = True
-        for task in list(self._opening):
-            task.cancel()
+        self._trouble = Away(StoreFailed("closed"))
+        if self._opening is not None:
+            self._opening.cancel()
         for connection in self._connections:
             connection.end()
-        self._refuse_all(StoreFailed("closed"))
+        self._connections.clear()
+        self._idle.clear()
+        self._changed.set()
 
     async def _fetch_twice(self, sql: str, values: Sequence[Any]) -> list[Row]:
         try:
@@ -263,87 +247,64 @@ class ServerPool:
             return await connection.fetch(sql, values)
 
     async def _acquire(self) -> ServerConnection:
-        while self._idle:
-            if (connection := self._idle.pop()).is_usable:
-                return connection
-            self._connections.discard(connection)
-        self._grow()  # a bug may have ended the attempts to connect
-        if self._closed or (self._trouble and not self._connections):
-            raise Away(self._trouble or StoreFailed("closed"))
-        waiter: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._grow()
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._release(waiter.result())
-            raise
+        while True:
+            while self._idle:
+                if (connection := self._idle.pop()).is_usable:
+                    return connection
+                self._connections.discard(connection)
+            if self._trouble and not self._connections:
+                self._open_another()  # a bug may have ended the attempts to connect
+                raise Away(self._trouble)
+            self._open_another()
+            self._changed.clear()
+            await self._changed.wait()
 
     def _release(self, connection: ServerConnection) -> None:
-        if not connection.is_usable:
+        if connection.is_usable:
+            self._idle.append(connection)
+        else:
             self._connections.discard(connection)
-            self._grow()
-            return
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(connection)
-                return
-        self._idle.append(connection)
+            if not self._connections:
+                self._open_another()
+        self._changed.set()
 
-    def _grow(self) -> None:
-        """Open a further connection, if there may be one and a call waits, or if there is none."""
-        needed = sum(not waiter.done() for waiter in self._waiting) or not self._connections
-        room = self._size - len(self._connections) - len(self._opening)
-        if not self._closed and room > 0 and len(self._opening) < needed:
-            self._opening.add(asyncio.create_task(self._open_one()))
+    def _open_another(self) -> None:
+        """Open a further connection, if there may be one."""
+        if not self._closed and self._opening is None and len(self._connections) < self._size:
+            self._opening = asyncio.create_task(self._open())
 
-    async def _open_one(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    async def _open(self) -> None:
+        """Try until there is a connection."""
+        pause = FIRST_PAUSE
         try:
-            while not await self._try_to_open():
-                # One task is enough, and none if there are connections.
-                if self._connections or len(self._opening) > 1:
-                    return
-                pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+            while not await self._is_opened() and not self._connections:
                 # At random, so that not all nodes connect at the same moment.
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE)
         finally:
-            self._opening.discard(task)
-            # Otherwise the traceback of a cancelled task refers to it, and keeps its socket open.
-            del task
+            self._opening = None
 
-    async def _try_to_open(self) -> bool:
+    async def _is_opened(self) -> bool:
         try:
-            connection = await self._connected()
+            connection = await self._connect()
         except StoreFailed as error:
             self._trouble = Away(error)  # the error itself would keep its socket open
             if not self._connections:
-                self._refuse_all(self._trouble)
+                self._changed.set()
             return False
         self._trouble = None
-        self._pause = FIRST_PAUSE
         self._release(connection)
         return True
 
-    async def _connected(self) -> ServerConnection:
-        connection = await ServerConnection.open(self._address, CONNECT_TIMEOUT)
+    async def _connect(self) -> ServerConnection:
+        connection = await ServerConnection.open(self._database, CONNECT_TIMEOUT)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._greet(connection)
-        except TimeoutError:
+        except BaseException as error:
             connection.end()
-            raise StoreFailed("slow") from None
-        except BaseException:
-            connection.end()
+            if isinstance(error, TimeoutError):
+                raise StoreFailed("slow") from None
             raise
         self._connections.add(connection)
         return connection
-
-    def _refuse_all(self, why: StoreFailed) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(Away(why))

@@ -14,13 +14,13 @@ from __future__ import annotations
 from importlib import resources
 
 from router.model.errors import StartFailed
-from router.store.postgres.connection import DatabaseAddress, ServerConnection
+from router.store.postgres.connection import ServerConnection
+from router.store.url import Database
 
 #: The versions of releases. `sql/tables/N.sql` leads from the one before to N.
 VERSIONS = (2, 3)
 
-#: The oldest version that can be upgraded, and the one that this program works on.
-OLDEST_VERSION, SCHEMA_VERSION = VERSIONS[0], VERSIONS[-1]
+SCHEMA_VERSION = VERSIONS[-1]
 
 #: `sql/functions/`: the functions and triggers as they are now, made anew by every upgrade.
 _FUNCTIONS = ("records", "attempts", "queue", "counting", "acting", "nodes", "settings")
@@ -43,79 +43,73 @@ def migration(before: int, schema: str) -> str:
     return "\n".join([f"SET LOCAL search_path = {schema}, pg_temp;", *scripts, version])
 
 
-async def migrate(connection: ServerConnection, address: DatabaseAddress) -> None:
+async def migrate(connection: ServerConnection, database: Database) -> None:
     """Make or upgrade the schema. Raises StartFailed, with one line, Failed or Lost."""
-    await _check_encoding(connection, address)
-    schema = address.schema
-    if await _version(connection, schema) < SCHEMA_VERSION:
+    await _check_server(connection, database)
+    schema = database.schema
+    if await _version(connection, database) < SCHEMA_VERSION:
         await connection.fetch("BEGIN")
         # One of several nodes does it; the others then find it done.
         await connection.fetch(
             "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [f"ebaas-router {schema}"]
         )
-        before = await _version(connection, schema)
-        if before == 0:
-            await _make(connection, schema)
-        elif before < OLDEST_VERSION:
-            raise _too_old(address, before)
+        before = await _version(connection, database)
+        # An administrator may have made the schema for a user who may not.
+        if before == 0 and not await connection.fetch(
+            "SELECT FROM pg_namespace WHERE nspname = $1", [schema]
+        ):
+            await connection.fetch(f"CREATE SCHEMA {schema}")
         if before < SCHEMA_VERSION:
             await connection.fetch(migration(before, schema))
         await connection.fetch("COMMIT")
-    await check(connection, address)
+    await check(connection, database)
 
 
-async def check(connection: ServerConnection, address: DatabaseAddress) -> None:
+async def check(connection: ServerConnection, database: Database) -> None:
     """Check that this program can work on the schema. Raises as `migrate`; makes nothing."""
-    version = await _version(connection, address.schema)
-    if 0 < version < OLDEST_VERSION:
-        raise _too_old(address, version)
+    version = await _version(connection, database)
     if version < SCHEMA_VERSION:
         raise failed(
-            address, "its tables are not there, or old; a start of the router makes them ready"
+            database, "its tables are not there, or old; a start of the router makes them ready"
         )
     if version > SCHEMA_VERSION + AHEAD:
         raise failed(
-            address,
+            database,
             f"the version of its schema is {version}, and this program knows {SCHEMA_VERSION}; "
             "a newer one has been here: start that, or put back the copy that was made before it",
         )
 
 
-def _too_old(address: DatabaseAddress, version: int) -> StartFailed:
-    return failed(
-        address,
-        f"the version of its schema is {version}, which no release made; "
-        "drop the schema, and a start of the router makes it anew",
-    )
+async def _version(connection: ServerConnection, database: Database) -> int:
+    """Return the version, 0 for none. Raises StartFailed for one that no release made.
 
-
-async def _make(connection: ServerConnection, schema: str) -> None:
-    """Make the schema, unless an administrator has made it for a user who may not."""
-    if not await connection.fetch("SELECT FROM pg_namespace WHERE nspname = $1", [schema]):
-        await connection.fetch(f"CREATE SCHEMA {schema}")
-
-
-async def _version(connection: ServerConnection, schema: str) -> int:
-    """Return the version, 0 for none. It queries the catalogue's tables, since functions that
-    resolve names do not see another's commit within a transaction."""
-    found = await connection.fetch(
+    It queries the catalogue's tables, since functions that resolve names do not see another's
+    commit within a transaction."""
+    schema = database.schema
+    if not await connection.fetch(
         "SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version'", [schema]
-    )
-    if not found:
+    ):
         return 0
     rows = await connection.fetch(f"SELECT version FROM {schema}.version")  # noqa: S608 - as above
-    return int(rows[0][0]) if rows else 0
+    version = int(rows[0][0]) if rows else 0
+    if 0 < version < VERSIONS[0]:
+        raise failed(
+            database,
+            f"the version of its schema is {version}, which no release made; "
+            "drop the schema, and a start of the router makes it anew",
+        )
+    return version
 
 
-async def _check_encoding(connection: ServerConnection, address: DatabaseAddress) -> None:
+async def _check_server(connection: ServerConnection, database: Database) -> None:
     ((encoding, version),) = await connection.fetch(
         "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
     )
     if encoding != "UTF8":
-        raise failed(address, f"the encoding of the database is {encoding}; it has to be UTF8")
+        raise failed(database, f"the encoding of the database is {encoding}; it has to be UTF8")
     if version < OLDEST * 10_000:
-        raise failed(address, f"PostgreSQL {OLDEST} is the oldest that will do")
+        raise failed(database, f"PostgreSQL {OLDEST} is the oldest supported version")
 
 
-def failed(address: DatabaseAddress, why: str) -> StartFailed:
-    return StartFailed(f"can't use the store {address.shown}: {why}")
+def failed(database: Database, why: str) -> StartFailed:
+    return StartFailed(f"can't use the store {database}: {why}")

@@ -13,9 +13,8 @@ from itertools import islice
 from typing import Any
 
 from router.model.event import OutboundEvent
-from router.store import queries
 from router.store.postgres import encoding
-from router.store.postgres.connection import Away, DatabaseAddress, Failed, Row, ServerConnection
+from router.store.postgres.connection import Away, Failed, Row, ServerConnection
 from router.store.postgres.encoding import to_json
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.schema import failed, migrate
@@ -41,7 +40,9 @@ from router.store.protocol import (
     Tried,
     Trouble,
     Usage,
+    usage_of,
 )
+from router.store.url import Database
 
 
 class PostgresNodes:
@@ -106,14 +107,14 @@ class PostgresStore:
 
     remembers = True
 
-    def __init__(self, address: DatabaseAddress, limits: StoreLimits) -> None:
-        self._address = address
+    def __init__(self, database: Database, limits: StoreLimits) -> None:
+        self._database = database
         self._limits = limits
         self._limits_json = encoding.limits(limits)
         self._clock = Clock()
         #: The server's timeline at the last query.
         self._timeline = ""
-        self._pool = ServerPool(address, self._greet)
+        self._pool = ServerPool(database, self._greet)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or perhaps: they have no credit. An event stays here
         #: until every look-up that may have read it before its fence has ended.
@@ -132,21 +133,21 @@ class PostgresStore:
         self._full: frozenset[str] = frozenset()
 
     @classmethod
-    async def open(cls, address: DatabaseAddress, limits: StoreLimits) -> PostgresStore:
+    async def open(cls, database: Database, limits: StoreLimits) -> PostgresStore:
         """Connect, and make or upgrade the schema.
 
         Raises StartFailed, with one line, if another attempt does not help, and StoreFailed if it
         may: the server is unreachable or not ready.
         """
-        store = cls(address, limits)
+        store = cls(database, limits)
         try:
             await store._pool.open()
             async with store._pool.connection() as connection:
-                await migrate(connection, address)
+                await migrate(connection, database)
         except BaseException as error:
             await store._pool.close()
             if isinstance(error, Failed) and error.hopeless:
-                raise failed(address, error.message) from None
+                raise failed(database, error.message) from None
             raise
         store._start(store._keep_time())
         return store
@@ -245,7 +246,7 @@ class PostgresStore:
         if any(row[4] > _MANY_BACKENDS for row in rows):
             await self._pool.call("fold_usage", [], timeout)
         oldest = rows[0][5] if rows else None
-        usage = queries.usage((row[:4] for row in rows), oldest, self._limits)
+        usage = usage_of((row[:4] for row in rows), oldest, self._limits)
         self._full = usage.full
         firsts = await self._pool.call("firsts", [], timeout)
         return replace(
@@ -322,7 +323,7 @@ class PostgresStore:
         with suppress(Failed):  # a server of another make may not have one
             ((timeline,),) = await connection.fetch(_TIMELINE)
         if self._timeline not in ("", timeline):
-            await connection.fetch(f"SELECT {self._address.schema}.spend_all()")
+            await connection.fetch(f"SELECT {self._database.schema}.spend_all()")
         self._timeline = timeline
 
     def _fence(self, event_id: str) -> None:

@@ -7,12 +7,11 @@ import contextlib
 import errno
 import fcntl
 import json
-import mmap
 import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,7 +60,7 @@ class Known:
 
     def __init__(self) -> None:
         # The system provides this memory page by page, once a count in it is not 0.
-        self._counts = mmap.mmap(-1, 1 << 24)
+        self._counts = bytearray(1 << 24)
         self._lock = threading.Lock()
         self._is_loaded = False
 
@@ -98,9 +97,6 @@ def lock_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-lock")
 
 
-#: A lock file that is deleted just before it is locked is opened again, so many times at most.
-_LOCK_ATTEMPTS = 10
-
 #: The size of a lock file's text. One write always replaces all of it, so a reader never finds half
 #: of it, and a full disk does not matter once the file is there.
 _TEXT_SIZE = 2048
@@ -110,35 +106,23 @@ class Owner:
     """The one process that has a file open, by a lock on a file beside it.
 
     Everything that opens the file in this process shares it. The kernel releases the lock when the
-    process ends, in whatever way. The lock file is never deleted, and its text may be stale.
+    process ends, even by a kill. The lock file is never deleted, and its text may be stale.
     """
 
     def __init__(self, path: Path, door: Door) -> None:
         """Raises StartFailed if another process owns the file, or the lock file is not ours."""
         self._path = path
-        self._door = door
         self._lock = _locked(path, door)
         self.users = 0
         self.known = Known()
 
     def announce(self, door: Door) -> None:
         """Write down how to reach this process, for commands and for processes that are refused."""
-        self._door = door
         _write(self._lock, door)
 
     def is_sole(self) -> bool:
-        """Return False if another process has become an owner too, because the lock file was
-        deleted. A lock file that was deleted is made again."""
-        with _turn:
-            if _is_at(self._lock, lock_of(self._path)):
-                return True
-            try:
-                lock = _locked(self._path, self._door)
-            except (OSError, StartFailed):
-                return False
-            os.close(self._lock)
-            self._lock = lock
-        return True
+        """Return False if the lock file was deleted, so that another process may own the file."""
+        return _is_at(self._lock, lock_of(self._path))
 
     def release(self) -> None:
         with _turn:
@@ -157,26 +141,37 @@ def own(path: Path, door: Door = NO_DOOR) -> Owner:
     """Own a file, until it is released as often as it is owned. Make its folder. Raises StartFailed
     if another process owns it."""
     real = path.resolve()
-    with _turn:
-        try:
-            with contextlib.suppress(FileExistsError):
-                real.parent.mkdir(mode=0o700)
-            if (owner := _owners.get(real)) is None:
-                owner = _owners[real] = Owner(real, door)
-            elif door.url:
-                owner.announce(door)
-        except StartFailed as error:
-            raise _start_failed(path, str(error)) from None
-        except OSError as error:
-            raise _start_failed(path, _why_unowned(path, error)) from None
+    with _turn, _explaining(path):
+        with contextlib.suppress(FileExistsError):
+            real.parent.mkdir(mode=0o700)
+        if (owner := _owners.get(real)) is None:
+            owner = _owners[real] = Owner(real, door)
+        elif door.url:
+            owner.announce(door)
         owner.users += 1
     return owner
 
 
-def _why_unowned(path: Path, error: OSError) -> str:
+@contextlib.contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Translate errors to StartFailed, with the file's name."""
+    try:
+        yield
+    except StartFailed as error:
+        raise StartFailed(f"can't use the store {path}: {error}") from None
+    except sqlite3.Error as error:
+        raise StartFailed(f"can't use the store {path}: {_why(error, path)}") from None
+    except OSError as error:
+        raise StartFailed(f"can't use the store {path}: {_why_closed(path, error)}") from None
+
+
+def _why_closed(path: Path, error: OSError) -> str:
     match error.errno:
+        case errno.ENOENT if path.parent.is_dir():
+            return f"no file can be made in {str(path.parent)!r}"
         case errno.ENOENT:
-            return _no_folder(path.parent)
+            above = str(path.parent.parent)
+            return f"there is no folder {above!r} to make {path.parent.name!r} in"
         case errno.EROFS:
             return f"{_UNWRITABLE}: {closed(path.parent)}"
         case errno.ENOSPC:
@@ -193,24 +188,22 @@ def _why_unowned(path: Path, error: OSError) -> str:
 
 def _locked(path: Path, door: Door) -> int:
     """Return the descriptor of a file's lock. Raises StartFailed and OSError."""
-    for _ in range(_LOCK_ATTEMPTS):
-        # Not on the file itself: closing any descriptor of it would drop SQLite's own locks.
-        lock = _open_lock(path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(lock, lock_of(path)):
-                _adopt(lock, path)
-                _write(lock, door)
-                return lock
-        except BlockingIOError:
-            text = os.pread(lock, _TEXT_SIZE, 0)
-            os.close(lock)
-            raise StartFailed(_in_use(text)) from None
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)  # it has just been deleted
-    raise StartFailed(f"its lock {str(lock_of(path))!r} is replaced all the time")
+    # Not on the file itself: closing any descriptor of it would drop SQLite's own locks.
+    lock = _open_lock(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(lock, lock_of(path)):
+            raise StartFailed(f"its lock {str(lock_of(path))!r} was just deleted: try again")
+        _adopt(lock, path)
+        _write(lock, door)
+    except BlockingIOError:
+        text = os.pread(lock, _TEXT_SIZE, 0)
+        os.close(lock)
+        raise StartFailed(_in_use(text)) from None
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _open_lock(path: Path, flags: int) -> int:
@@ -322,27 +315,17 @@ def open_file(path: Path, door: Door = NO_DOOR) -> tuple[Owner, sqlite3.Connecti
     with contextlib.ExitStack() as undoing:
         owner = own(path, door)
         undoing.callback(owner.release)
-        reader = _prepare(path)
+        with _explaining(path):
+            _make(path)
+            with contextlib.closing(connect(path)) as connection:
+                _lay_out(connection)
+                _migrate(connection)
+                _check(path, connection)
+                reader = open_reader(path)
         undoing.callback(reader.close)
         owner.known.load(reader)
         undoing.pop_all()
     return owner, reader
-
-
-def _prepare(path: Path) -> sqlite3.Connection:
-    try:
-        _make(path)
-        with contextlib.closing(connect(path)) as connection:
-            _lay_out(connection)
-            _migrate(path, connection)
-            _check(path, connection)
-            return open_reader(path)
-    except FileNotFoundError:
-        raise _start_failed(path, _no_folder(path.parent)) from None
-    except OSError as error:
-        raise _start_failed(path, why_not(path, error)) from None
-    except sqlite3.Error as error:
-        raise _start_failed(path, _why(error, path)) from None
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -362,28 +345,26 @@ def open_existing(
 ) -> tuple[Owner | None, sqlite3.Connection]:
     """Open a connection for one thread at a time, and own the file unless it is read-only. Nothing
     is made or upgraded. Raises StartFailed, with one line, for a file that cannot be used."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        raise _start_failed(path, "there is no such file") from None
-    except OSError as error:
-        raise _start_failed(path, why_not(path, error)) from None
-    if not may(path, os.R_OK | os.W_OK):
-        raise _start_failed(path, f"{_UNWRITABLE}: {closed(path)}")
     with contextlib.ExitStack() as undoing:
+        with _explaining(path):
+            if not path.exists():
+                raise StartFailed("there is no such file")
+            _require_rights(path)
         owner = None if read_only else own(path)
         if owner is not None:
             undoing.callback(owner.release)
-        try:
+        with _explaining(path):
             connection = open_reader(path) if read_only else connect(path, any_thread=True)
             undoing.callback(connection.close)
-            version = _version(path, connection)
-        except sqlite3.Error as error:
-            raise _start_failed(path, _why(error, path)) from None
-        if version < FILE_VERSION:
-            raise _start_failed(path, "it is empty or old; a start of the router makes it ready")
+            if _version(connection) < FILE_VERSION:
+                raise StartFailed("it is empty or old; a start of the router makes it ready")
         undoing.pop_all()
     return owner, connection
+
+
+def _require_rights(path: Path) -> None:
+    if not may(path, os.R_OK | os.W_OK):
+        raise StartFailed(f"{_UNWRITABLE}: {closed(path)}")
 
 
 def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
@@ -426,18 +407,11 @@ def _make(path: Path) -> None:
     # An existing file is not opened here: closing it would release the locks that SQLite may hold
     # on it elsewhere in this process.
     if path.is_dir():
-        raise _start_failed(path, "it is a folder")
+        raise StartFailed("it is a folder")
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        if not may(path, os.R_OK | os.W_OK):
-            raise _start_failed(path, f"{_UNWRITABLE}: {closed(path)}") from None
-
-
-def _no_folder(folder: Path) -> str:
-    if folder.is_dir():
-        return f"no file can be made in {str(folder)!r}"
-    return f"there is no folder {str(folder.parent)!r} to make {folder.name!r} in"
+        _require_rights(path)
 
 
 def _lay_out(connection: sqlite3.Connection) -> None:
@@ -447,12 +421,12 @@ def _lay_out(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _migrate(path: Path, connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection) -> None:
     """Upgrade the file in one transaction: a kill leaves it as it was. The transaction also shows
     that the file can be written to."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(path, connection)
+        version = _version(connection)
         for statement in migration(version) if version < FILE_VERSION else ():
             connection.execute(statement)
         connection.execute("COMMIT")
@@ -461,23 +435,20 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def _version(path: Path, connection: sqlite3.Connection) -> int:
+def _version(connection: sqlite3.Connection) -> int:
     oldest: int = connection.execute("PRAGMA user_version").fetchone()[0]
     owner: int = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if owner != APPLICATION_ID and (tables or oldest):
-        raise _start_failed(path, "it is another program's database")
+        raise StartFailed("it is another program's database")
     if oldest > FILE_VERSION:
-        raise _start_failed(
-            path,
+        raise StartFailed(
             f"its version is {oldest}, this program knows {FILE_VERSION}; a newer one wrote it: "
             "start that, or put back the copy that was made before it",
         )
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'version'").fetchone():
         if oldest:
-            raise _start_failed(
-                path, "its version is 1, which no release had: move it away, and start anew"
-            )
+            raise StartFailed("its version is 1, which no release had: move it away, start anew")
         return 0
     version: int = connection.execute("SELECT version FROM version").fetchone()[0]
     return version
@@ -485,9 +456,8 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
     if path.stat().st_size <= _READ_THROUGH:
-        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if result != "ok":
-            raise _start_failed(path, "it is damaged")
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise StartFailed("it is damaged")
         return
     for table in ("events", "deliveries"):
         for order in ("ASC", "DESC"):
@@ -523,7 +493,3 @@ def _unmade(folder: Path) -> str:
 
 def _is_open(folder: Path) -> bool:
     return may(folder, os.W_OK | os.X_OK)
-
-
-def _start_failed(path: Path, why: str) -> StartFailed:
-    return StartFailed(f"can't use the store {path}: {why}")

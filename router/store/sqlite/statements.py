@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from router.model.event import FIELDS, Event, OutboundEvent
-from router.store import queries
 from router.store.protocol import (
     COLUMNS,
     LAST,
@@ -32,7 +31,11 @@ from router.store.protocol import (
     Usage,
     attempt_size,
     attempt_values,
+    event_size,
     has_attempt_room,
+    record_of,
+    row_of,
+    usage_of,
 )
 
 _FIND: Final = """
@@ -87,11 +90,11 @@ _OLDEST: Final = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
 def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
     # Every statement is read to its end: an open one would keep the log from being cut.
     rows = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
-    return tuple(Kept(queries.record(columns), _rows_of(connection, seq)) for seq, *columns in rows)
+    return tuple(Kept(record_of(columns), _rows_of(connection, seq)) for seq, *columns in rows)
 
 
 def _rows_of(connection: sqlite3.Connection, seq: int) -> tuple[DeliveryRow, ...]:
-    return tuple(map(queries.delivery_row, connection.execute(_DELIVERIES, (seq,)).fetchall()))
+    return tuple(map(row_of, connection.execute(_DELIVERIES, (seq,)).fetchall()))
 
 
 def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
@@ -117,7 +120,7 @@ def notice(connection: sqlite3.Connection, name: str) -> Notice | None:
 
 def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
     (oldest,) = connection.execute(_OLDEST).fetchone()
-    used = queries.usage(connection.execute("SELECT * FROM usage"), oldest, limits)
+    used = usage_of(connection.execute("SELECT * FROM usage"), oldest, limits)
     ends = dict(_firsts(connection, _NEXT_END, ("",)))
     due = {(of, made): at for made, of, at in _firsts(connection, _NEXT_DUE, (-1, ""))}
     return replace(used, first_ends=ends, first_due=due)
@@ -125,7 +128,7 @@ def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
 
 def due(row: tuple[Any, ...], lease: str) -> Due:
     _, event_id, *_, replayed = row
-    return Due(event_id, queries.delivery_row(row[2:7]), letter(row[7:-1]), lease, bool(replayed))
+    return Due(event_id, row_of(row[2:7]), letter(row[7:-1]), lease, bool(replayed))
 
 
 def letter(row: tuple[Any, ...]) -> OutboundEvent:
@@ -179,9 +182,10 @@ class Statements:
         self._limits = limits
         self._full = full
 
-    def add(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
+    def add(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> int:
+        """Return the event's number."""
         event = letter.event
-        size = queries.event_size(event)
+        size = event_size(event)
         self._check_room(size, (row.target for row in rows if row.state in UNSETTLED), new=True)
         columns = {
             "event_id": record.event_id,
@@ -203,6 +207,7 @@ class Statements:
         self._execute("INSERT INTO bodies VALUES (?, ?)", (seq, event.body))
         self._put(seq, rows, record.replied_at)
         self.touch([seq], record.replied_at)
+        return seq
 
     def settle(self, settlement: Settlement) -> bool:
         record, now = settlement.record, settlement.at
@@ -393,14 +398,11 @@ class Statements:
             raise StoreFull(over)
 
     def _fits(self, target: str, size: int, share: float) -> bool:
-        rows, used = self.used(target)
-        limits = self._limits
-        return rows + 1 <= limits.max_rows * share and used + size <= limits.max_bytes * share
+        return self.used(target) + size <= self._limits.max_bytes * share
 
-    def used(self, target: str) -> tuple[int, int]:
-        """Return the rows and bytes of a target's unsettled deliveries, `""` for all events."""
-        rows, used = self._execute(
-            "SELECT coalesce(sum(rows), 0), coalesce(sum(bytes), 0) FROM usage WHERE target = ?",
-            (target,),
+    def used(self, target: str) -> int:
+        """Return the bytes of a target's unsettled deliveries, `""` for all events."""
+        (used,) = self._execute(
+            "SELECT coalesce(sum(bytes), 0) FROM usage WHERE target = ?", (target,)
         ).fetchone()
-        return int(rows), int(used)
+        return int(used)

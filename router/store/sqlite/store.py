@@ -142,8 +142,8 @@ class SqliteStore:
         return await self._write(lambda sql: sql.notify(name, notice, before), timeout)
 
     async def usage(self, timeout: float) -> Usage:
-        self._check_file()
         usage = self._read(partial(statements.usage, limits=self._limits))
+        self._check_file()
         self._writer.full = usage.full
         return usage
 
@@ -205,8 +205,8 @@ class SqliteStore:
             self._owner.release()
 
     def _check_file(self) -> None:
-        """Raises StoreFailed if the file was deleted or replaced: this process can still use it,
-        but the next start would not find it."""
+        """Raises StoreFailed if the file or its lock was deleted or replaced: this process can
+        still use the file, but the next start may not find it, and others may."""
         with suppress(OSError):
             if os.path.samestat(self._path.stat(), self._file) and self._owner.is_sole():
                 return

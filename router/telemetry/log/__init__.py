@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import time
 from collections.abc import Callable
 from typing import IO, Any, Final
 
-from router.telemetry.log.lines import Fields, Format, Level, Lines
+from router.telemetry.log.lines import Fields, Format, Level, Lines, RawLine
 from router.telemetry.log.writer import LogWriter, Sums, Tap
 
 #: Seconds that the end of the process waits for the last lines to be written.
@@ -37,14 +36,14 @@ class Log:
         """`stream` is stdout by default. A stream without a descriptor is written to at once."""
         stream = sys.stdout if stream is None else stream
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._lines = Lines(format, encoding, colored=_shows_colors(stream))
+        self._lines = Lines(format, encoding)
         self._sums = Sums()
         #: Gets a copy of each line, if set.
         self.tap: Tap | None = None
         #: Takes lines away, if set: a line for which it returns True goes nowhere else.
         self.takes: Callable[[str, Fields], bool] | None = None
         self._clock = clock
-        self._out = _outlet(stream, encoding, self._tick)
+        self._out = LogWriter(stream, encoding, self._tick)
         #: The number of lost lines reported so far.
         self._reported = 0
         atexit.register(self.close)
@@ -73,12 +72,11 @@ class Log:
         if self.takes is not None and self.takes(happening, fields):
             return None
         now = self._clock()
-        if self._sums.is_due(now):
-            self._sum_up(now)
+        self._sum_up(now)
         if self._sums.take(now, level, happening, fields):
             return None
         if self.tap is not None:
-            self.tap.put(now, level, happening, fields, body)
+            self.tap.put(RawLine(now, level, happening, fields), body)
         line = self._lines.line(now, level, happening, fields)
         self._out.put(line)
         return line if self._lines.is_json and _CUT not in line else None
@@ -89,65 +87,23 @@ class Log:
         Called at the interpreter's exit. Only before `os._exit` it has to be called explicitly.
         """
         atexit.unregister(self.close)
-        self._sum_up(self._clock())
+        self._sum_up(self._clock(), at_end=True)
         self._out.close(timeout)
 
     def _tick(self) -> None:
         """Write the sums of a window that is over, and the number of lost lines."""
         now = self._clock()
-        if self._sums.is_due(now):
-            self._sum_up(now)
+        self._sum_up(now)
         lost = self._out.lost
         if lost > self._reported and not self._out.is_failing:
             count, self._reported = lost - self._reported, lost
             self._out.put(self._lines.line(now, "warning", "lines_lost", {"count": count}))
 
-    def _sum_up(self, now: float) -> None:
+    def _sum_up(self, now: float, *, at_end: bool = False) -> None:
+        if not at_end and not self._sums.is_due(now):
+            return
         stamp = self._lines.stamp
         for kind in self._sums.end():
             span = {"count": kind.count, "first": stamp(kind.first), "last": stamp(kind.last)}
-            fields = {**span, **kind.fields}
-            self._out.put(self._lines.line(now, kind.level, kind.happening, fields))
-
-
-def _shows_colors(stream: IO[str] | None) -> bool:
-    """Return whether the stream is a terminal, and colours are not switched off."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    try:
-        return stream is not None and stream.isatty()
-    except (AttributeError, ValueError):
-        return False
-
-
-class _Stream:
-    """A stream without a descriptor, for example in memory; or no stream."""
-
-    is_failing = False
-
-    def __init__(self, stream: IO[str] | None, encoding: str) -> None:
-        self._stream = stream
-        self._encoding = encoding
-        self.lost = 0
-
-    def put(self, line: bytes) -> None:
-        try:
-            if self._stream is None:
-                raise OSError
-            self._stream.write(line.decode(self._encoding))
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.lost += 1
-
-    def close(self, timeout: float) -> None:
-        """Do nothing: everything is written."""
-
-
-def _outlet(stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> LogWriter | _Stream:
-    if stream is not None:
-        try:
-            # A descriptor of its own, which nobody else can close and replace by another file.
-            return LogWriter(os.dup(stream.fileno()), tick)
-        except (AttributeError, OSError, ValueError):
-            pass
-    return _Stream(stream, encoding)
+            line = self._lines.line(now, kind.level, kind.happening, {**span, **kind.fields})
+            self._out.put(line)

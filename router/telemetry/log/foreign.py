@@ -13,14 +13,14 @@ import threading
 import warnings
 from pathlib import PurePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from router.telemetry.log import Log
     from router.telemetry.log.lines import Level
 
-#: A message without arguments, up to its first quotation; `f()` is not one.
-_OWN_WORDS = re.compile(r"""(?:\(\)|[^'"(<\[{])*""")
+#: The begin of a quotation; `f()` is not one.
+_QUOTATION = re.compile(r"""['"<\[{]|\((?!\))""")
 _URL = re.compile(r"(https?://)\S+")
 #: The folder of a file, which only reveals something about the machine.
 _FOLDER = re.compile(r"(?<!\S)/(?:[^\s/]+/)*")
@@ -36,26 +36,17 @@ def take_library_lines(log: Log) -> None:
     exceptions of any thread."""
     logging.basicConfig(handlers=[_Library(log)], level=logging.WARNING, force=True)
 
-    def warn(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        at = f"{category.__name__} in {PurePath(filename).name} line {lineno}"
+    def warn(kind: type[Warning], file: str, line: int) -> None:
+        at = f"{kind.__name__} in {PurePath(file).name} line {line}"
         log.warning("library", library="warnings", message="a warning", at=at)
 
-    def fail(
-        kind: type[BaseException], _: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def fail(kind: type[BaseException], trace: TracebackType | None) -> None:
         log.error("fault", at=_place(kind, trace))
 
-    warnings.showwarning = warn
-    sys.excepthook = fail
-    threading.excepthook = lambda args: fail(args.exc_type, None, args.exc_traceback)
-    sys.unraisablehook = lambda args: fail(args.exc_type, None, args.exc_traceback)
+    warnings.showwarning = lambda _, kind, file, line, *rest: warn(kind, file, line)
+    sys.excepthook = lambda kind, error, trace: fail(kind, trace)
+    threading.excepthook = lambda args: fail(args.exc_type, args.exc_traceback)
+    sys.unraisablehook = lambda args: fail(args.exc_type, args.exc_traceback)
 
 
 class _Library(logging.Handler):
@@ -72,31 +63,13 @@ class _Library(logging.Handler):
 
 
 def own_words(record: logging.LogRecord) -> str:
-    """Return the first line of a record's message, in the library's own words.
-
-    Arguments are shown if they are numbers, otherwise by their kind. A message without arguments
-    ends before its first quotation.
-    """
+    """Return the first line of a record's message, in the library's own words: without arguments,
+    and up to its first quotation."""
     if not isinstance(record.msg, str):
         return type(record.msg).__name__
-    first = _filled(record.msg, record.args).lstrip().split("\n", 1)[0]
+    words = record.msg if record.args else _QUOTATION.split(record.msg, 1)[0]
+    first = words.lstrip().partition("\n")[0]
     return _FOLDER.sub("", _URL.sub(r"\1…", first)).strip()
-
-
-def _filled(message: str, args: Any) -> str:
-    if not args:
-        words = _OWN_WORDS.match(message)
-        return words[0] if words else ""
-    try:
-        if isinstance(args, dict):
-            return message % {name: _shown(value) for name, value in args.items()}
-        return message % tuple(map(_shown, args))
-    except Exception:  # noqa: BLE001 - the message and the arguments may not fit
-        return message
-
-
-def _shown(value: object) -> object:
-    return value if isinstance(value, int | float) else type(value).__name__
 
 
 def _place(kind: type[BaseException], trace: TracebackType | None) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring_ascii as encoded
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -16,50 +17,34 @@ from router.model.secret import Secret
 Level = Literal["info", "warning", "error"]
 Fields = Mapping[str, Any]
 
-#: Texts that certainly need no quotes: most values.
-_PLAIN = re.compile(r"[\w.:;/+*?!@#$%&|~^<>()'-]+", re.ASCII)
-_NEEDS_QUOTES = re.compile(r'[\s="{}\[\],]')
+#: Texts that need no quotes: most values.
+_PLAIN = re.compile(r"[\w.:;/+*?!@#$%&|~^<>()'-]+")
 
 #: Happenings that a console shows as a sentence, the fields that it needs and has, and the fields
 #: shown besides. A line about a single attempt is not among them: its `code` is the target's.
 _SENTENCES = frozenset({"event", "unmatched"})
 _NEEDED = frozenset({"event_key", "code", "ms"})
-_IN_SENTENCE = _NEEDED | {"request", "of"}
 _BESIDE = frozenset({"cause", "unrecorded", "unqueued", "cut"})
 
-_DIM, _RED, _GREEN, _YELLOW = 2, 31, 32, 33
-_LEVELS = {"info": 0, "warning": _YELLOW, "error": _RED}
+
+def _console_line(stamp: str, level: Level, happening: str, fields: Fields) -> str:
+    """Render a line for people."""
+    parts = [stamp, f"{level:<7}", happening]
+    if happening in _SENTENCES and fields.keys() >= _NEEDED:
+        parts.append(_sentence(fields))
+        fields = {name: value for name, value in fields.items() if name in _BESIDE}
+    parts += [f"{name}={shown(value)}" for name, value in fields.items() if value != ""]
+    return " ".join(parts).rstrip() + "\n"
 
 
-class Console:
-    """Renders lines for people."""
-
-    def __init__(self, *, verbose: bool = False, colored: bool = False) -> None:
-        """`verbose` shows all fields of an event besides its sentence."""
-        self._verbose = verbose
-        self._colored = colored
-
-    def line(self, stamp: str, level: Level, happening: str, fields: Fields) -> str:
-        parts = [self._in(_DIM, stamp), self._in(_LEVELS[level], f"{level:<7}"), happening]
-        if happening in _SENTENCES and fields.keys() >= _NEEDED:
-            parts.append(self._sentence(fields))
-            left = fields.keys() - _IN_SENTENCE if self._verbose else _BESIDE
-            fields = {name: value for name, value in fields.items() if name in left}
-        parts += [f"{name}={shown(value)}" for name, value in fields.items() if value != ""]
-        return " ".join(parts).rstrip() + "\n"
-
-    def _sentence(self, fields: Fields) -> str:
-        """`a.gs.cert.1 500 in 31.2 ms, request 2 of 21: ledger timeout 3000 ms`."""
-        code = shown(fields["code"]) if fields["code"] else "hung up"
-        reply = self._in(_GREEN if code == "000" else _RED, code)
-        sentence = f"{shown(fields['event_key'])} {reply} in {shown(fields['ms'])} ms"
-        if fields.get("request", 1) != 1:
-            sentence += f", request {shown(fields['request'])} of {shown(fields.get('of'))}"
-        owing = "; ".join(_owing(fields.get("targets")))
-        return f"{sentence}: {owing}" if owing else sentence
-
-    def _in(self, color: int, text: str) -> str:
-        return f"\x1b[{color}m{text}\x1b[0m" if self._colored and color else text
+def _sentence(fields: Fields) -> str:
+    """Format `a.gs.cert.1 500 in 31.2 ms, request 2 of 21: ledger timeout 3000 ms`."""
+    code = shown(fields["code"]) if fields["code"] else "hung up"
+    sentence = f"{shown(fields['event_key'])} {code} in {shown(fields['ms'])} ms"
+    if fields.get("request", 1) != 1:
+        sentence += f", request {shown(fields['request'])} of {shown(fields.get('of'))}"
+    owing = "; ".join(_owing(fields.get("targets")))
+    return f"{sentence}: {owing}" if owing else sentence
 
 
 def _owing(targets: Any) -> Iterator[str]:
@@ -82,32 +67,18 @@ def _owing(targets: Any) -> Iterator[str]:
 
 
 def shown(value: Any) -> str:
-    """Format a value on one line, without control characters, quoted if it contains blanks."""
-    if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) else _quoted(value)
-    if isinstance(value, int | float | None):
-        return str(value)
-    if isinstance(value, Mapping):
-        return "{" + " ".join([f"{shown(k)}={shown(v)}" for k, v in value.items()]) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join([shown(member) for member in value]) + "]"
-    return str(kind(value))
+    """Format a value on one line, without control characters, as JSON if it is not a plain text."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    return printable(json.dumps(value, ensure_ascii=False, default=kind))
 
 
 def kind(value: Any) -> Any:
-    """Return what is shown of a value that JSON has no type for. It is not the value's text, for
+    """Return a substitute for a value that JSON has no type for: never the value's text, because
     an exception's may contain a secret."""
     if isinstance(value, Secret):
         return str(value)
     return dict(value) if isinstance(value, Mapping) else type(value).__name__
-
-
-def _quoted(text: str) -> str:
-    """Quote a text if it needs quotes."""
-    if not text or _NEEDS_QUOTES.search(text) or not text.isprintable():
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{printable(escaped)}"'
-    return text
 
 
 def printable(text: str) -> str:
@@ -122,7 +93,7 @@ def _escaped(c: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-Format = Literal["console", "detailed", "json"]
+Format = Literal["console", "json"]
 
 #: The longest line, in bytes. Docker and the runtimes of Kubernetes split longer ones.
 MAX_LINE: Final = 16 * 1024
@@ -130,16 +101,24 @@ MAX_LINE: Final = 16 * 1024
 #: The longest text in a line, in characters.
 MAX_TEXT: Final = 1024
 
-#: In a line that would still be too long: the longest text, in characters, the most members of a
-#: list or mapping, and the fields of targets that are left out.
-_FEW_CHARACTERS, _FEW_MEMBERS = 128, 64
+#: The limits for a line that would be too long, tried in turn: the longest text, in characters, and
+#: the most members of a list or mapping. Every target's result stays longest; its own words go
+#: first.
+_LIMITS: Final = ((128, sys.maxsize), (128, 64), (16, 4), (0, 0))
 _OWN_WORDS: Final = ("msg", "detail")
-
-#: The size of a line without the values of its fields, in bytes, with a margin.
-_FRAME: Final = 1024
 
 #: Names that the line itself uses.
 _RESERVED: Final = frozenset({"time", "level", "happening", "cut"})
+
+
+class RawLine(NamedTuple):
+    """A line to be rendered."""
+
+    at: float
+    level: Level
+    happening: str
+    #: Not changed after this point.
+    fields: Fields
 
 
 class Lines:
@@ -150,16 +129,13 @@ class Lines:
         format: Format,
         encoding: str = "utf-8",
         *,
-        colored: bool = False,
         max_line: int = MAX_LINE,
         max_text: int = MAX_TEXT,
     ) -> None:
-        """`encoding` and `colored` are for people. JSON is ASCII, and has all fields, as `detailed`
-        has."""
+        """`encoding` is for people. JSON is ASCII."""
         self.is_json = format == "json"
         self._encoding = "ascii" if format == "json" else encoding
         self._max_line, self._max_text = max_line, max_text
-        self._console = Console(verbose=format == "detailed", colored=colored)
         #: The second of the last line, as Unix time and as text: most lines share it.
         self._second = (0, "1970-01-01T00:00:00")
 
@@ -177,13 +153,27 @@ class Lines:
                     len(line) <= self._max_line and not _has_long(fields, longest)
                 ):
                     return line
-            fields = _tamed(fields, longest)
-            line = self._line(stamp, level, happening, fields)
-            if len(line) > self._max_line:
-                line = self._line(stamp, level, happening, self._fitted(fields))
+            named = {f"{name}_" if name in _RESERVED else name: v for name, v in fields.items()}
+            for characters, members in ((longest, sys.maxsize), *_LIMITS):
+                without = () if characters == longest else _OWN_WORDS
+                short = {n: _shortened(v, characters, members, without) for n, v in named.items()}
+                cut = [name for name, value in named.items() if short[name] != value]
+                line = self._line(stamp, level, happening, {**short, "cut": cut} if cut else short)
+                if len(line) <= self._max_line:
+                    break
         except Exception:  # noqa: BLE001 - a value that cannot be rendered, for any reason
             line = self._line(stamp, level, happening, {"cut": [*map(str, fields)]})
         return line
+
+    def with_body(self, line: bytes | RawLine, body: bytes) -> bytes:
+        """Return a line of JSON with its event's body, which is UTF-8, if there is one."""
+        rendered = line if isinstance(line, bytes) else self.line(*line)
+        if not body:
+            return rendered
+        text = body.decode()
+        is_plain = body.isascii() and b"\x7f" not in body
+        payload = orjson.dumps(text) if is_plain else encoded(text).encode()
+        return b'%b,"payload":%b}\n' % (rendered[:-2], payload)
 
     def stamp(self, now: float) -> str:
         """Format Unix time as ISO 8601 in UTC, to the millisecond."""
@@ -199,35 +189,8 @@ class Lines:
         if self.is_json:
             members = {"time": stamp, "level": level, "happening": happening, **fields}
             return _quickly(members) or _ENCODER.encode(members).encode("ascii") + b"\n"
-        line = self._console.line(stamp, level, happening, fields)
+        line = _console_line(stamp, level, happening, fields)
         return line.encode(self._encoding, "backslashreplace")
-
-    def _fitted(self, fields: Fields) -> dict[str, Any]:
-        """Return as much of the fields as fits into one line."""
-        room = self._max_line - _FRAME
-        fitted: dict[str, Any] = {}
-        cut: list[str] = list(fields.get("cut", ()))
-        for name, value in fields.items():
-            if name == "cut":
-                continue
-            # Every target's name and reason stays if possible; its own words do not.
-            short = _terse(value) if name == "targets" else _shortened(value, _FEW_CHARACTERS)
-            size = len(self._line("", "info", "", {name: short}))
-            if size > room:
-                short, size = "…", 0
-            room -= size
-            fitted[name] = short
-            if short != value:
-                cut.append(name)
-        return {**fitted, "cut": cut}
-
-
-def with_payload(line: bytes, body: bytes) -> bytes:
-    """Add the event's body, which is UTF-8, to a line of JSON."""
-    text = body.decode()
-    is_plain = body.isascii() and b"\x7f" not in body
-    payload = orjson.dumps(text) if is_plain else encoded(text).encode()
-    return b'%b,"payload":%b}\n' % (line[:-2], payload)
 
 
 #: Shared by all threads: its last second is read and replaced as a whole.
@@ -252,37 +215,15 @@ def _has_long(fields: Fields, longest: int) -> bool:
     return False
 
 
-def _tamed(fields: Fields, longest: int) -> dict[str, Any]:
-    """Cut long texts, and rename fields whose names are reserved."""
-    named = {f"{name}_" if name in _RESERVED else name: value for name, value in fields.items()}
-    tamed = {
-        name: _shortened(value, longest) if isinstance(value, str) else value
-        for name, value in named.items()
-    }
-    cut = [name for name, value in named.items() if tamed[name] is not value]
-    return {**tamed, "cut": cut} if cut else tamed
-
-
-def _terse(targets: Any) -> Any:
-    """Leave out the targets' own words."""
-    if not isinstance(targets, Mapping):
-        return targets
-    return {
-        name: {field: value for field, value in result.items() if field not in _OWN_WORDS}
-        if isinstance(result, Mapping)
-        else result
-        for name, result in targets.items()
-    }
-
-
-def _shortened(value: Any, longest: int) -> Any:
+def _shortened(value: Any, characters: int, members: int, without: tuple[str, ...]) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= longest else value[:longest] + "…"
+        return value if len(value) <= characters else value[:characters] + "…"
     if isinstance(value, Mapping):
-        few = [*value.items()][:_FEW_MEMBERS]
-        return {name: _shortened(member, longest) for name, member in few}
+        few = [item for item in value.items() if item[0] not in without][:members]
+        return {name: _shortened(member, characters, members, without) for name, member in few}
     if isinstance(value, list | tuple):
-        return [_shortened(member, longest) for member in value[:_FEW_MEMBERS]]
+        short = [_shortened(member, characters, members, without) for member in value[:members]]
+        return short if isinstance(value, list) else tuple(short)
     return value
 
 

@@ -1,134 +1,181 @@
-"""The log's writer thread, sums of repeated lines, and the tap for live streams."""
+"""Threads that write lines, sums of repeated lines, and the tap for live streams."""
 
 from __future__ import annotations
 
 import os
-import select
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, Generic, TypeVar
 
 from router.model.event import FIELDS
-from router.telemetry.log.lines import Fields, Level, Lines, with_payload
+from router.telemetry.log.lines import Fields, Level, Lines, RawLine
 
-#: Bytes that may wait to be written.
+#: Bytes of the log that may wait to be written, and seconds for which lines are gathered.
 BOUND: Final = 4 * 1024 * 1024
-
-#: Seconds that lines are gathered after a write, so that many go in one system call.
 GATHER: Final = 0.02
+
+T = TypeVar("T")
 
 #: Seconds between two ticks if no line comes.
 TICK_EVERY: Final = 1.0
 
-#: Bytes written in one system call.
-BATCH: Final = 64 * 1024
+#: The size of a batch, in bytes.
+_BATCH: Final = 64 * 1024
 
 
-class LogWriter:
-    """Writes lines to a descriptor, which it owns. Thread-safe.
+class BatchWriter(Generic[T]):
+    """Writes items in batches, in a thread of its own. Thread-safe."""
 
-    Lines that the descriptor does not take, or that would have to wait beyond BOUND, are lost and
-    counted.
-    """
-
-    def __init__(self, fd: int, tick: Callable[[], None]) -> None:
-        """`tick` is called by the writing thread after each write, at least every TICK_EVERY."""
-        self._fd = fd
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[list[T]], None],
+        tick: Callable[[], None],
+        end: Callable[[], None],
+        *,
+        bound: int,
+        gather: float,
+    ) -> None:
+        """The thread calls `write` with a batch, `tick` between batches and at least every
+        TICK_EVERY, and `end` once. Beyond `bound` bytes, items are refused. After a write, items
+        are gathered for `gather` seconds unless they are many: waking the thread for each is dear.
+        """
+        self._name = name
+        self._write = write
         self._tick = tick
-        self.is_closed = False
-        #: The number of lines not written.
-        self.lost = 0
-        #: Whether the last write failed.
-        self.is_failing = False
-        # Both are re-entrant, because a finalizer may log at any point.
+        self._end = end
+        self._bound = bound
+        self._gather = gather
+        #: The number of items that found no room, or came too late.
+        self.refused = 0
+        # Re-entrant, because a finalizer may log at any point.
         self._lock = threading.RLock()
-        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._items: SimpleQueue[tuple[T | None, int]] = SimpleQueue()
         #: Bytes put and not yet written.
         self._waiting = 0
         self._writing: threading.Thread | None = None
         self._hurry = threading.Event()
-        #: Whether the last write ended within a line.
-        self._torn = False
+        self._is_closed = False
 
-    def put(self, line: bytes) -> None:
-        """Queue a line, which includes its end. Returns at once."""
+    def put(self, item: T, size: int) -> bool:
+        """Queue an item of so many bytes, or return False. Returns at once."""
         with self._lock:
-            if self.is_closed or self._waiting + len(line) > BOUND:
-                self.lost += 1
-                return
-            self._waiting += len(line)
+            if self._is_closed or self._waiting + size > self._bound:
+                self.refused += 1
+                return False
+            self._waiting += size
+            self._items.put((item, size))
             if self._writing is None:
-                self._start()
-        self._lines.put(line)
+                self.start()
+            if self._waiting > self._bound // 4:
+                self._hurry.set()
+        return True
 
-    def _start(self) -> None:
-        self._writing = threading.Thread(target=self._run, name="log", daemon=True)
+    def start(self) -> None:
+        """Start the thread before the first item."""
+        self._writing = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             self._writing.start()
-        except RuntimeError:  # no more threads are allowed; the next line tries again
+        except RuntimeError:  # no more threads are allowed; the next item tries again
             self._writing = None
 
     def close(self, timeout: float) -> None:
-        """Refuse further lines, and wait up to `timeout` seconds until the rest is written."""
+        """Refuse further items, and wait up to `timeout` seconds until the rest is written."""
         with self._lock:
-            if self.is_closed:
-                return
-            self.is_closed = True
-        if self._writing is None:
-            os.close(self._fd)
-            return
-        self._hurry.set()
-        self._lines.put(b"")
-        self._writing.join(timeout)
+            was_closed, self._is_closed = self._is_closed, True
+            self._items.put((None, 0))
+            self._hurry.set()
+        if self._writing is not None:
+            self._writing.join(timeout)
+        elif not was_closed:
+            self._end()
 
     def _run(self) -> None:
-        while True:
-            lines = self._gathered()
-            for batch in self._batches(lines):
-                self._write(batch)
-            if self.is_closed and self._lines.empty():
-                os.close(self._fd)
-                return
+        while not (self._is_closed and self._items.empty()):
             self._tick()
-            if lines:
-                self._hurry.wait(GATHER)
+            batch, size = self._next_batch()
+            if not batch:
+                continue
+            self._write(batch)
+            with self._lock:
+                self._waiting -= size
+            if self._items.empty() and not self._is_closed:
+                self._hurry.wait(self._gather)
+                self._hurry.clear()
+        self._end()
 
-    def _gathered(self) -> list[bytes]:
-        """Return the waiting lines, or the first one that comes within TICK_EVERY."""
+    def _next_batch(self) -> tuple[list[T], int]:
+        """Return what waits, up to a batch, or the first item that comes within TICK_EVERY."""
+        batch: list[T] = []
+        total = 0
+        with suppress(Empty):
+            while total < _BATCH:
+                item, size = self._items.get(not batch, TICK_EVERY)
+                if item is None:
+                    break
+                batch.append(item)
+                total += size
+        return batch, total
+
+
+class LogWriter:
+    """Writes lines to a stream's descriptor. Thread-safe.
+
+    Lines that the descriptor does not take, or that would have to wait too long, are lost and
+    counted. A stream without one, for example in memory, is written to at once.
+    """
+
+    def __init__(self, stream: IO[str] | None, encoding: str, tick: Callable[[], None]) -> None:
+        """`tick` is called by the writing thread, at least every TICK_EVERY."""
+        self._stream = stream
+        self._encoding = encoding
+        self._fd = _own_descriptor(stream)
+        self._lines: BatchWriter[bytes] = BatchWriter(
+            "log", self._write, tick, lambda: os.close(self._fd), bound=BOUND, gather=GATHER
+        )
+        self._unwritten = 0
+        #: Whether the last write failed.
+        self.is_failing = False
+        #: Whether the last write ended within a line.
+        self._torn = False
+
+    @property
+    def lost(self) -> int:
+        """The number of lines not written."""
+        return self._lines.refused + self._unwritten
+
+    def put(self, line: bytes) -> None:
+        """Write a line, which includes its end. Returns at once."""
+        if self._fd >= 0:
+            self._lines.put(line, len(line))
+            return
         try:
-            first = self._lines.get(timeout=TICK_EVERY)
-        except Empty:
-            return []
-        # No other thread takes lines.
-        return [first, *(self._lines.get() for _ in range(self._lines.qsize()))]
+            if self._stream is None:
+                raise OSError
+            self._stream.write(line.decode(self._encoding))
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._unwritten += 1
 
-    def _batches(self, lines: list[bytes]) -> Iterator[bytes]:
-        """Join whole lines, up to the size of one system call."""
-        batch: list[bytes] = []
-        size = 0
-        for line in lines:
-            if batch and size + len(line) > BATCH:
-                yield b"".join(batch)
-                batch, size = [], 0
-            batch.append(line)
-            size += len(line)
-        if size:
-            yield b"".join(batch)
+    def close(self, timeout: float) -> None:
+        """Refuse further lines, and wait up to `timeout` seconds until the rest is written."""
+        if self._fd >= 0:
+            self._lines.close(timeout)
 
-    def _write(self, batch: bytes) -> None:
-        rest = b"\n" + batch if self._torn else batch
+    def _write(self, lines: list[bytes]) -> None:
+        rest = b"".join([b"\n", *lines] if self._torn else lines)
         try:
             while rest:
                 rest = rest[self._write_some(rest) :]
             self.is_failing = False
         except OSError:  # for example, the reader has gone or the disk is full
             self.is_failing = True
-        with self._lock:
-            self._waiting -= len(batch)
-            self.lost += min(rest.count(b"\n"), batch.count(b"\n"))
+        self._unwritten += min(rest.count(b"\n"), len(lines))
 
     def _write_some(self, data: bytes) -> int:
         """Write as much as possible, at least one byte, and return the number of bytes."""
@@ -136,12 +183,19 @@ class LogWriter:
             try:
                 written = os.write(self._fd, data)
             except BlockingIOError:  # another process has made it non-blocking
-                poll = select.poll()
-                poll.register(self._fd, select.POLLOUT)
-                poll.poll(TICK_EVERY * 1000)
+                time.sleep(GATHER)
             else:
                 self._torn = data[written - 1 : written] != b"\n"
                 return written
+
+
+def _own_descriptor(stream: IO[str] | None) -> int:
+    """Return a descriptor of the stream that nobody else can close and replace by another file; -1
+    if it has none."""
+    try:
+        return -1 if stream is None else os.dup(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return -1
 
 
 #: The happenings that are summed up, and the fields in which lines of one kind agree. All others,
@@ -161,7 +215,7 @@ SUMMED: Final[dict[str, tuple[str, ...]]] = {
     "library": ("library", "message", "at"),
 }
 
-#: Seconds for which lines are counted before their sum is written.
+#: The length of a window, in seconds. Its sums are written when it is over.
 WINDOW: Final = 60.0
 
 #: The number of lines of one kind that are written in each window.
@@ -198,8 +252,7 @@ class Sums:
         self._lock = threading.RLock()
         self._sums: dict[tuple[str, ...], Sum] = {}
         self._kinds: Counter[str] = Counter()
-        #: Unix time of the current window; 0 if there is none.
-        self._start = self._end = 0.0
+        self._window = 0
 
     def take(self, now: float, level: Level, happening: str, fields: Fields) -> bool:
         """Count a line, if it is not to be written; return whether it was counted."""
@@ -208,7 +261,7 @@ class Sums:
             return False
         with self._lock:
             if not self._sums:
-                self._start, self._end = now, now + WINDOW
+                self._window = int(now // WINDOW)
             kind = self._sum(level, happening, {n: fields[n] for n in names if n in fields})
             if kind.left > 0:
                 kind.left -= 1
@@ -219,27 +272,24 @@ class Sums:
             return True
 
     def _sum(self, level: Level, happening: str, common: dict[str, Any]) -> Sum:
-        key = (happening, *(str(value)[:_MAX_KEY] for value in common.values()))
+        key, left = (happening, *(str(value)[:_MAX_KEY] for value in common.values())), FIRST
         if key not in self._sums and self._kinds[happening] >= KINDS:
-            key, common = (happening, "", "others"), {"others": True}
+            key, common, left = (happening, "", "others"), {"others": True}, 0
         if key not in self._sums:
             self._kinds[happening] += 1
             common = {n: v[:_MAX_KEY] if isinstance(v, str) else v for n, v in common.items()}
-            left = 0 if "others" in common else FIRST
             self._sums[key] = Sum(level, happening, common, left)
         return self._sums[key]
 
     def is_due(self, now: float) -> bool:
-        """Return whether a window is over, which it also is if the clock was set back."""
-        return self._end > 0 and not self._start <= now < self._end
+        """Return whether the window is over, which it also is if the clock was set back."""
+        return bool(self._sums) and int(now // WINDOW) != self._window
 
-    def end(self) -> Iterator[Sum]:
+    def end(self) -> list[Sum]:
         """End the window and return its sums."""
         with self._lock:
-            sums = self._sums.values()
-            self._sums, self._kinds = {}, Counter()
-            self._start = self._end = 0.0
-        return (kind for kind in sums if kind.count > 0)
+            sums, self._sums, self._kinds = self._sums, {}, Counter()
+        return [kind for kind in sums.values() if kind.count > 0]
 
 
 #: The number of lines that wait in a tap; older ones are dropped.
@@ -249,31 +299,23 @@ TAP_LINES = 64
 TAP_BODIES = 1024 * 1024
 
 
-class _Line(NamedTuple):
-    at: float
-    level: Level
-    happening: str
-    #: Not changed after this point.
-    fields: Fields
-    body: bytes
-
-
 class Tap:
     """Copies of the log's lines for open streams."""
 
     def __init__(self) -> None:
         self._bodies = False
-        self._waiting: deque[_Line] = deque()
+        #: Lines with the bodies of their events.
+        self._waiting: deque[tuple[RawLine, bytes]] = deque()
         self._size = self._dropped = 0
         self._lines = Lines("json")
 
-    def put(self, at: float, level: Level, happening: str, fields: Fields, body: bytes) -> None:
+    def put(self, line: RawLine, body: bytes) -> None:
         """Keep a line until it is taken. It is rendered only then."""
         kept = body if self._bodies and self._size + len(body) <= TAP_BODIES else b""
         self._size += len(kept)
-        self._waiting.append(_Line(at, level, happening, fields, kept))
+        self._waiting.append((line, kept))
         if len(self._waiting) > TAP_LINES:
-            self._size -= len(self._waiting.popleft().body)
+            self._size -= len(self._waiting.popleft()[1])
             self._dropped += 1
 
     def take(self, *, bodies: bool) -> tuple[list[bytes], int]:
@@ -282,8 +324,4 @@ class Tap:
         self._bodies = bodies
         waiting, self._waiting = self._waiting, deque()
         dropped, self._dropped, self._size = self._dropped, 0, 0
-        return [self._rendered(line) for line in waiting], dropped
-
-    def _rendered(self, line: _Line) -> bytes:
-        text = self._lines.line(line.at, line.level, line.happening, line.fields)
-        return with_payload(text, line.body) if line.body else text
+        return [self._lines.with_body(*line) for line in waiting], dropped

@@ -80,8 +80,7 @@ def in_one_piece(data: bytes) -> tuple[Answer, bool] | None:
     head = _read_known(data[:end])
     if head.status < 200 or head.length != len(data) - end or head.length > MAX_ANSWER:
         return None
-    answer = Answer(head.status, data[end:], head.encoding, head.retry_after)
-    return answer, head.is_persistent
+    return _answer(head, data[end:]), head.is_persistent
 
 
 def _answer(head: AnswerHead, body: bytes) -> Answer:
@@ -145,17 +144,13 @@ class Incoming:
                 self._heads += start
                 _check_part(self._part)
                 return b""
-            head = _known(data[start:end])
+            is_short = end - start <= _KNOWN_SIZE
+            head = (_read_known if is_short else read_head)(data[start:end])
             if head.status >= 200:
                 self._final = head
                 self._body = _body(head)
             start = end
         return data[start:]
-
-
-def _known(head: bytes) -> AnswerHead:
-    """Call `read_head`, or use the cache: it costs as much as all other work for an answer."""
-    return _read_known(head) if len(head) <= _KNOWN_SIZE else read_head(head)
 
 
 def read_head(head: bytes) -> AnswerHead:
@@ -181,6 +176,7 @@ def read_head(head: bytes) -> AnswerHead:
     )
 
 
+# It costs as much as all other work for an answer.
 _read_known = lru_cache(_KNOWN_HEADS)(read_head)
 
 

@@ -96,10 +96,8 @@ class TargetConnection(asyncio.Protocol):
         """Return whether it is idle, became so and was made later than these, and has nothing
         unread: a target that sends two answers to one request must not acknowledge the next
         event."""
-        if self._exchange is not None or self._transport.is_closing():
-            return False
         is_young = self.idle_since > idle_since and self.since > since
-        return is_young and not self._socket.poll(0)
+        return is_young and self.is_idle and not self.has_unread
 
     @property
     def has_unread(self) -> bool:

@@ -39,6 +39,7 @@ export const now = {
       h('h2', null, text('targets')),
       data.targets.length ? targetTable(data.targets)
         : h('p', { class: 'quiet' }, text('now.no_targets')),
+      differences(data.status.observed),
       about(data.status));
   },
 };
@@ -110,6 +111,16 @@ export function unsettled(target) {
       class: state === 'dead' ? 'bad' : null,
     }, text(`count.${state}`, { n: target.unsettled[state] })));
   return parts.length ? parts.map((part, index) => [index ? text('comma') : '', part]) : '0';
+}
+
+/** How EBaaS's calls differ from routes.yaml. A team does not see it. */
+function differences(observed) {
+  if (!observed?.differences.length) return null;
+  return [h('h2', null, text('now.observed')),
+    observed.differences.map((each) => h('p', null, causeText(each))),
+    h('p', null, textNodes('now.observed_since', { since: time(observed.since) }),
+      observed.yaml ? text('now.observed_yaml') : null),
+    observed.yaml ? h('pre', { tabindex: 0 }, observed.yaml) : null];
 }
 
 /** The version and the configuration. A team sees only a part of it. */

@@ -42,11 +42,9 @@ BEGIN
     RETURN (
         SELECT jsonb_agg(t.target)
         FROM unnest(targets) AS t (target), LATERAL (
-            SELECT coalesce(sum(u.rows), 0) AS rows, coalesce(sum(u.bytes), 0) AS bytes
-            FROM usage u WHERE u.target = t.target
+            SELECT coalesce(sum(u.bytes), 0) AS bytes FROM usage u WHERE u.target = t.target
         ) AS used
-        WHERE used.rows + 1 > (limits->>'max_rows')::double precision * part
-            OR used.bytes + size > (limits->>'max_bytes')::double precision * part
+        WHERE used.bytes + size > (limits->>'max_bytes')::double precision * part
     );
 END
 $$;

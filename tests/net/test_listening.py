@@ -1,8 +1,9 @@
-"""The system's limits: files, shared by callers and targets, and memory for callbacks."""
+"""Listening sockets, our own and inherited ones, and the system's limits: files and memory."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,18 @@ from typing import Any
 import pytest
 
 from router.model.errors import StartFailed
-from router.net.listening import Callers, memory_limit, memory_note, share_out
+from router.net import listening
+from router.net.listening import (
+    Callers,
+    Inherited,
+    listen,
+    memory_limit,
+    memory_note,
+    share_out,
+    take_inherited,
+    url_of,
+    waiting,
+)
 from tests.support.command import PATIENCE, command, environment
 from tests.support.house import event, routes
 from tests.support.serving import target
@@ -71,6 +83,86 @@ def test_the_limit_of_a_control_group(
         (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "fs" / name).write_text(text)
     assert memory_limit(tmp_path / "groups", tmp_path / "fs") == limit
+
+
+def test_a_port_is_shared_if_both_mean_it() -> None:
+    """Otherwise the second start fails, and names the option."""
+    for first, second in ((True, True), (True, False), (False, True)):
+        with listen(HOST, 0, reuse_port=first) as one, ExitStack() as stack:
+            port = one.getsockname()[1]
+            if not (first and second):
+                taken = "the port is taken; stop what uses it, or name another with --ops-port"
+                stack.enter_context(pytest.raises(StartFailed, match=taken))
+            listen(HOST, port, "--ops-port", reuse_port=second).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("192.0.2.1", "can't listen on 192.0.2.1:0: the address is not one of this machine's"),
+        ("no..host", "can't listen on no..host: no such host or address"),
+    ],
+)
+def test_a_port_that_cannot_be_opened_ends_the_start(host: str, why: str) -> None:
+    """In one line."""
+    with pytest.raises(StartFailed) as failed:
+        listen(host, 0)
+    assert str(failed.value) == why
+
+
+def test_the_url_of_a_port() -> None:
+    """An IPv6 address is in brackets."""
+    with listen(HOST, 0) as four, listen("::1", 0) as six:
+        assert url_of(four) == f"http://{HOST}:{four.getsockname()[1]}"
+        assert url_of(six, tls=True) == f"https://[::1]:{six.getsockname()[1]}"
+
+
+class Aborting(socket.socket):
+    """A listening socket whose first caller has gone before it is accepted."""
+
+    has_gone = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if not self.has_gone:
+            self.has_gone = True
+            raise ConnectionAbortedError
+        return super().accept()
+
+
+def test_a_caller_that_has_gone_delays_no_other() -> None:
+    """All callers that wait are accepted, whatever became of the first one."""
+    with socket.create_server((HOST, 0)) as held, ExitStack() as stack:
+        listener = stack.enter_context(Aborting(fileno=os.dup(held.fileno())))
+        place = held.getsockname()
+        callers = [stack.enter_context(socket.create_connection(place)) for _ in range(2)]
+        accepted = [stack.enter_context(each) for each in waiting(listener)]
+        assert {each.getpeername() for each in accepted} == {c.getsockname() for c in callers}
+
+
+@pytest.mark.parametrize(("name", "port"), [("", "callbacks"), ("a", "callbacks"), ("ops", "ops")])
+def test_an_inherited_socket_is_taken(
+    monkeypatch: pytest.MonkeyPatch, name: str, port: str
+) -> None:
+    """It is for this process alone: child processes get neither the socket nor the variables."""
+    with socket.create_server((HOST, 0)) as held:
+        number = os.dup(held.fileno())
+        os.set_inheritable(number, True)
+        monkeypatch.setattr(listening, "_FIRST", number)
+        environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": name}
+        taken = take_inherited(environ)
+        listener = getattr(taken, port)
+        with listener:
+            assert taken == Inherited(**{port: listener})
+            assert listener.getsockname() == held.getsockname()
+            assert not os.get_inheritable(number)
+    assert environ == {}
+
+
+def test_sockets_for_another_process_are_ignored() -> None:
+    """Sockets for the parent are not for this process."""
+    environ = {"LISTEN_PID": str(os.getppid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a", "A": "b"}
+    assert take_inherited(environ) == Inherited()
+    assert environ == {"A": "b"}
 
 
 def test_a_start_with_few_files_lowers_the_connections(tmp_path: Path) -> None:
