@@ -69,7 +69,7 @@ def _defined(parts: Parts) -> dict[str, Part]:
     could not be read."""
     defined: dict[str, Part] = {}
     for part in parts:
-        for name in part.target_names:
+        for name in part.values.get("targets") or ():
             first = defined.setdefault(name, part)
             if first is not part:
                 message = f"{first.name} has a target of this name already"
