@@ -182,8 +182,8 @@ class Part:
                 nodes.pop()
 
     def report(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:
-        """Add a problem about the value at `path`. It is placed at the value's key, or at what is
-        below the value at `at`."""
+        """Add a problem about the value at `path`. With `key` it is placed at the value's key, with
+        `at` at a part of the value."""
         self.problems.report(self._node(path, at, key), path_of(path), message)
 
     def warn(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:

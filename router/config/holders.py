@@ -84,7 +84,9 @@ def _check(part: Part, entries: Sequence[tuple[int, Mapping[str, Any]]]) -> None
     for at, entry in entries:
         path, name = ("tokens", at), entry.get("name")
         if name in names:
-            part.report((*path, "name"), "is here twice: the log could not tell who acted")
+            part.report(
+                (*path, "name"), "is here twice: the log could not name the holder who acted"
+            )
         if name:
             names.add(name)
         if any(token and len(token.reveal()) < SHORT for token in entry.get("token") or ()):
