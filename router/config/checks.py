@@ -304,7 +304,7 @@ def _warn_patterns(
 
 
 def _doubt(field: str, pattern: str) -> tuple[str, str]:
-    """Return a warning about a pattern and the pattern that was probably meant; both may be `""`."""
+    """Return a warning about a pattern, and the pattern that was probably meant."""
     if not _PLAIN.fullmatch(pattern):
         message = next((message for odd, message in _ODD.items() if re.search(odd, pattern)), "")
         return message, as_glob(pattern) if message == NO_REGEX else ""

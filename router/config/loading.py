@@ -241,7 +241,7 @@ class Source:
         return mark.hexdigest()
 
     def _secret(self, name: bytes) -> bytes:
-        """Return enough of a secret file to see a change. `load` reports a file that it cannot use."""
+        """Return enough of a secret file to see a change; `load` reports faults."""
         if self.secrets_dir is None:
             return b""
         try:
