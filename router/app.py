@@ -41,12 +41,11 @@ from router.model.errors import ConfigInvalid, RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
 from router.net.egress import Networks, is_loopback
-from router.ops.heartbeat import Heartbeat, Identity, described
 from router.ops.hour import History
-from router.ops.insight import Insight, Report, report_of
+from router.ops.insight import Heartbeat, Identity, Insight
 from router.routing.table import RouteTable
 from router.store.opening import kind_of, open_store, opened
-from router.store.protocol import Node, Store, StoreFailed, StoreLimits
+from router.store.protocol import Store, StoreFailed, StoreLimits
 from router.store.sqlite.store import SqliteStore
 from router.store.url import Database
 from router.telemetry.lag import Watchdog, lasting
@@ -107,11 +106,11 @@ class RouterParts:
         )
         targets, share = config.table.targets.values(), max(1, settings.max_requests // SHARE)
         self.sender = Sender(targets, _engine(settings), share, metrics, observer, spans)
-        self.intake = Intake.of(settings.schema)
+        intake = Intake.of(settings.schema)
         self.callbacks = Callbacks(
             config,
             _access(settings, config),
-            self.intake,
+            intake,
             observer,
             max_requests=settings.max_requests,
         )
@@ -124,11 +123,18 @@ class RouterParts:
             metrics,
             on_reload=lambda of: self.notifications.reloaded(of.hash, of.changes, of.problems),
         )
-        self.history = History(metrics, time.time())
-        self.watchdog = Watchdog(metrics, log, self.history.look)
-        #: What the ops port reads of this process.
+        history = History(metrics, time.time())
+        self.watchdog = Watchdog(metrics, log, history.look)
         self.insight = Insight(
-            self.report, self.describe, self.config_state, self.intake, self.history, log
+            self.identity,
+            metrics,
+            self.config_state,
+            intake,
+            history,
+            observer.observations,
+            log,
+            store=kind_of(settings.store),
+            health=lambda: (self.probes.ready, self.watchdog.worst),
         )
 
     def in_force(self) -> InForce:
@@ -142,19 +148,6 @@ class RouterParts:
         if spans is None:
             return self.callbacks
         return spans.around(self.callbacks, str(self.settings.path))
-
-    def report(self) -> Report:
-        """The health of this process."""
-        ready, lag = self.probes.ready, self.watchdog.worst
-        store = kind_of(self.settings.store)
-        seen = self.observer.observations
-        return report_of(self.metrics, self.config_state, seen, ready=ready, store=store, lag=lag)
-
-    def describe(self) -> Node:
-        """This process as other nodes on the same store see it."""
-        ready, lag = self.probes.ready, self.watchdog.worst
-        self.measure()
-        return described(self.identity, self.metrics, self.config_state, ready=ready, lag=lag)
 
     def measure(self) -> None:
         """Update the gauges."""
@@ -252,7 +245,7 @@ class App(Starlette):
         parts = self.parts = RouterParts(settings, config, log, watched, tracing)
         parts.metrics.readings += [parts.measure, parts.sender.measure, parts.reload.measure]
         self.metrics, self.reload, self.insight = parts.metrics, parts.reload, parts.insight
-        self.identity, self.report, self.warnings = parts.identity, parts.report, parts.warnings
+        self.identity, self.warnings = parts.identity, parts.warnings
         self._life = _Life(parts)
         super().__init__(
             routes=routes(settings.path.reveal(), parts.endpoint, parts.probes),
@@ -368,7 +361,7 @@ class _Life:
         parts.probes.opening = False
         parts.probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
-            presence = Heartbeat(store.nodes, parts.describe, parts.metrics)
+            presence = Heartbeat(store.nodes, parts.insight.node, parts.metrics)
             self._beside.append(self._go_on(presence.run))
         tried.set()
         await queue.run(self._stopping)

@@ -199,7 +199,7 @@ class Sources:
     ) -> None:
         """`progress` is called after each segment, `note` with the reason if one is unreadable.
         Without an archive, nothing is found."""
-        self._archive = archive
+        self.archive = archive
         self._progress = progress
         self._note = note
         #: Segments that are cut, garbled, or that the system refuses to read; and lines that the
@@ -239,11 +239,11 @@ class Sources:
 
         Segments overlap if the clock jumped or several processes wrote them, so their lines are
         merged by time."""
-        if self._archive is None:
+        if self.archive is None:
             return
         earliest = b"" if since is None else _mark(since)
         latest = _mark(until)
-        segments = segments_in(self._archive)
+        segments = segments_in(self.archive)
         self.start = min((segment.first for segment in segments), default=None)
         segments = [s for s in segments if _mark(s.first) < latest and _mark(s.last) >= earliest]
         if oldest_first:
@@ -266,11 +266,11 @@ class Sources:
 
     def inventory(self) -> InventoryView | None:
         """Count the archive's lines; None without an archive. Raises OSError."""
-        if self._archive is None:
+        if self.archive is None:
             return None
         codes, targets = Counter[str](), Counter[str]()
         later = Counter({"retried": 0, "dead_letter": 0, "lost": 0})
-        segments, size, text_size, bodies = segments_in(self._archive), 0, 0, 0
+        segments, size, text_size, bodies = segments_in(self.archive), 0, 0, 0
         for segment, text in self._texts(segments):
             size += segment.size
             text_size += len(text)

@@ -134,9 +134,6 @@ RESEND = Help(
     not_started="the router, the archive or the store is not there or can't be read",
 )
 
-#: The most matching events that are counted.
-_COUNTED = 200
-
 
 def configure_resend(parser: Parser) -> None:
     parser.add_argument("what", metavar="WHAT", help="an id of the event, or its key")
@@ -168,7 +165,7 @@ def run_resend(args: argparse.Namespace) -> int:
 def _find(args: argparse.Namespace) -> dict[str, Any] | None:
     """Return the only event that fits; None, after a message, if there are none or several."""
     with opened(args, needs="either") as router:
-        result = search(router, [("what", args.what)], _COUNTED)
+        result = search(router, [("what", args.what)], 200)
         events, more = result["events"], result["more"]
         if len(events) == 1 and not more:
             event: dict[str, Any] = story_of(router, events[0], body=True)

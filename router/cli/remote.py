@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import getpass
 import os
+import re
 import signal
 import socket
 import ssl
@@ -36,7 +37,7 @@ from router.cli.options import (
 from router.cli.printing import NAME, Progress, note, note_while_slow
 from router.config.settings import SETTINGS, archive_folder
 from router.contract.strictjson import ROUTER, Unreadable, parse_json
-from router.model.errors import RouterError, SettingInvalid, StartFailed
+from router.model.errors import RouterError, SettingInvalid, StartFailed, why_not
 
 if TYPE_CHECKING:
     import httpx
@@ -137,9 +138,8 @@ class Remote:
             for part in response.iter_raw():
                 body += part
                 if len(body) > _MAX_RESPONSE:
-                    size = f"{_MAX_RESPONSE // 2**20} MiB"
-                    why = f"the response is larger than {size}: the server is not a router"
-                    raise RemoteProblem(why)
+                    most = f"{_MAX_RESPONSE // 2**20} MiB: the server is not a router"
+                    raise RemoteProblem(f"the response is larger than {most}")
         with contextlib.suppress(ValueError):
             date = parsedate_to_datetime(response.headers.get("date", ""))
             self._ahead = date.timestamp() - time.time()
@@ -333,11 +333,22 @@ def _listens(url: str) -> bool:
 
 def _token(args: argparse.Namespace) -> str:
     """Raises StartFailed."""
-    from router.ops.guard import secrets_in
-
     text = os.environ.get(TOKEN_VARIABLE)
     path = args.token_file or (Path(text) if text else None)
-    return secrets_in(path, "--token-file")[0].reveal() if path is not None else ""
+    return read_token(path) if path is not None else ""
+
+
+def read_token(path: Path) -> str:
+    """Return the first line of a file. Raises StartFailed, without the token, if it is none."""
+    try:
+        token = path.read_text("latin-1").strip().partition("\n")[0].strip()
+    except OSError as error:
+        raise StartFailed(f"--token-file: {path} can't be read: {why_not(path, error)}") from None
+    if not re.fullmatch("[!-~]+", token):
+        raise StartFailed(
+            f"--token-file: {path} needs a token on a line, in ASCII and without blanks in it"
+        )
+    return token
 
 
 def _key_of_this_machine(args: argparse.Namespace, port: int) -> str:
@@ -395,7 +406,9 @@ def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
 
 
 def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> ApiParts:
-    from router.ops.api.parts import ApiParts, SearchHere, Stored
+    from router.archive.reading import Sources
+    from router.ops.api.parts import ApiParts, Stored
+    from router.ops.searching import SearchHere
     from router.store.url import Database
 
     async def opening() -> Admin:
@@ -403,7 +416,8 @@ def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> 
         return ops
 
     stored = Stored(opening if ops else None, None, None)
-    search = SearchHere(folder, stored if ops else None, Progress("looked through"), note)
+    sources = Sources(folder, Progress("looked through"), note)
+    search = SearchHere(sources, stored.question if ops else contextlib.nullcontext)
     is_shared = isinstance(read_setting(args, "store"), Database)
     return ApiParts(None, None, stored, search, is_shared=is_shared)
 

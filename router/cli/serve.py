@@ -52,10 +52,8 @@ SERVE = Help(
 )
 
 #: The options that matter most, and come first in the help.
-_FIRST = (
-    *("config", "host", "port", "path", "store", "secrets_dir", "tls_cert", "tls_key"),
-    *("ops_tokens", "log_format"),
-)
+_FIRST = ("config", "host", "port", "path", "store", "secrets_dir", "tls_cert", "tls_key",
+          "ops_tokens", "log_format")  # fmt: skip
 
 #: Open files of a store: a file with its log and the log's index for each connection; a database
 #: takes fewer.
@@ -73,10 +71,10 @@ def configure_serve(parser: Parser) -> None:
 
 def run_serve(args: argparse.Namespace) -> int:
     if args.as_search:
-        from router.ops.searching import search
+        from router.ops.searching import run_search
 
         # Without the notes of read_settings: its parent has made them.
-        search(settings_from(os.environ, vars(args)))
+        run_search(settings_from(os.environ, vars(args)))
         return Exit.GOOD
     _end_on_early_signals()
     inherited = take_inherited(os.environ)

@@ -91,7 +91,7 @@ def _check(part: Part, entries: Sequence[tuple[int, Mapping[str, Any]]]) -> None
             names.add(name)
         if any(token and len(token.reveal()) < SHORT for token in entry.get("token") or ()):
             message = f"is shorter than {SHORT} characters: it can be guessed"
-            part.warn((*path, "token"), message)
+            part.report((*path, "token"), message)
         for digest in _digests(entry):
             if digest in _GUESSED:
                 word = repr(_GUESSED[digest]) if _GUESSED[digest] else "an empty text"

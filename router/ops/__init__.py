@@ -1,1 +1,1 @@
-"""The ops port: metrics, status, the console's API and its page; who shares the store."""
+"""The ops port: metrics, status, the console's API and its page."""

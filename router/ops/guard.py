@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
-import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from ipaddress import IPv6Address
+from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.config.holders import PERMISSIONS, Holders, TokenHolder, load_holders
-from router.contract.replies import BUSY, FORBIDDEN, NO_TOKEN, NOT_FOUND, Reply, refusal
-from router.contract.respond import request_id_of, respond
-from router.model.errors import StartFailed, why_not
+from router.contract.replies import refusal
 from router.model.secret import Secret
 from router.net.access import AUTHORIZATION, Denial, Tokens
-from router.net.egress import address_of, is_loopback
-from router.ops.problems import problem
+from router.net.egress import is_loopback
+from router.ops.problems import ProblemView, Rejected
 from router.telemetry.log import Log
 
 #: Anybody without a token, if the router has no tokens. May not see what is in events.
@@ -29,9 +25,6 @@ ANYBODY = TokenHolder(None, frozenset({"read"}))
 
 #: A command on this machine, which has the key in the store's lock file.
 THIS_MACHINE = TokenHolder("this machine", frozenset(PERMISSIONS))
-
-#: The most that is read of a file of tokens, in bytes.
-_MAX_FILE = 64 * 1024
 
 
 class OpsTokens:
@@ -68,33 +61,15 @@ class OpsTokens:
 
     def find(self, headers: Iterable[tuple[bytes, bytes]]) -> TokenHolder | Denial:
         """Return the holder of the token in a request's headers."""
-        found = self._tokens.find(headers)
-        if isinstance(found, Denial):
-            return found
-        at = found - len(self._key)
+        number = self._tokens.find(headers)
+        if isinstance(number, Denial):
+            return number
+        at = number - len(self._key)
         return THIS_MACHINE if at < 0 else self.holders.tokens[at][1]
 
 
-def secrets_in(path: Path, option: str) -> list[Secret]:
-    """Return a file's tokens, one on each line that is not blank. `option` named the file.
-
-    Raises StartFailed with one line if it has no usable token.
-    """
-    try:
-        with path.open("rb") as file:
-            lines = file.read(_MAX_FILE).decode("latin-1").splitlines()
-    except OSError as error:
-        raise StartFailed(f"{option}: {path} can't be read: {why_not(path, error)}") from None
-    tokens = [token for line in lines if (token := line.strip(" \t"))]
-    if not tokens or not all(re.fullmatch("[!-~]+", token) for token in tokens):
-        raise StartFailed(
-            f"{option}: {path} needs a token on a line, in ASCII and without blanks in it"
-        )
-    return [Secret(token) for token in tokens]
-
-
 #: Where the API begins, and the page's files.
-API, PAGE = "/api/", ("/", "/page/")
+API, PAGE_FILES = "/api/", "/page/"
 
 _NO_SNIFFING = (
     (b"referrer-policy", b"no-referrer"),
@@ -127,23 +102,21 @@ refuse = partial(refusal, more=SAFE)
 #: A name or an address, IPv6 in brackets, and a port.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
-#: The number of wrong tokens of one address that are checked, and within how many seconds.
-MOST_WRONG, WRONG_WITHIN = 10, 60.0
 
-#: The number of addresses that are remembered; the oldest goes.
-_ADDRESSES = 1024
-
-
-class Barred(NamedTuple):
-    """The refusal of a request."""
-
-    #: The refusal by the contract, and the problem for the API and the page.
-    reply: Reply
-    problem: str
-    #: For the log; `""` if a flood of such requests would only fill it.
-    why: str
-    #: Seconds to wait before another try.
-    wait: float = 0.0
+def problem(rejected: Rejected) -> Response:
+    """Return the reply to a request that is rejected."""
+    view = ProblemView(
+        type="about:blank",
+        title=HTTPStatus(rejected.status).phrase,
+        status=rejected.status,
+        detail=str(rejected),
+        code=rejected.code,
+        params=rejected.params,
+    )
+    response = Response(json.dumps(view), rejected.status, media_type="application/problem+json")
+    if rejected.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["www-authenticate"] = "Bearer"
+    return response
 
 
 class Guard:
@@ -159,13 +132,12 @@ class Guard:
         self._tokens = tokens
         self._log = log
         self._local = local
-        self._failures = Failures()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_page = scope["path"] == PAGE[0] or scope["path"].startswith(PAGE[1])
+        is_page = scope["path"] == "/" or scope["path"].startswith(PAGE_FILES)
         safe = SAFE_PAGE if is_page else SAFE
 
         async def send_safely(message: Message) -> None:
@@ -173,97 +145,41 @@ class Guard:
                 message["headers"] = [*message["headers"], *safe]
             await send(message)
 
-        holder = self._admit(scope, is_page=is_page)
-        if isinstance(holder, TokenHolder):
+        app = self._app
+        try:
+            holder = self._admit(scope, is_page=is_page)
             scope["state"] = {**scope.get("state", {}), "holder": holder}
-            await self._app(scope, receive, send_safely)
-            return
-        if holder.why:
-            self._log.warning(
-                "refused", code=holder.reply.code, why=f"at the ops port: {holder.why}"
-            )
-        await _refusal(scope, holder)(scope, receive, send_safely)
+        except Rejected as error:
+            app = problem(error)
+        await app(scope, receive, send_safely)
 
-    def _admit(self, scope: Scope, *, is_page: bool) -> TokenHolder | Barred:
+    def _admit(self, scope: Scope, *, is_page: bool) -> TokenHolder:
+        """Return the holder of the request's token. Raises Rejected."""
         is_console = is_page or scope["path"].startswith(API)
         if not self._tokens:
             if is_console and self._tokens.find(scope["headers"]) is THIS_MACHINE:
                 return THIS_MACHINE
-            is_open = not is_console or (self._local and is_loopback(_host(scope)))
-            return ANYBODY if is_open else Barred(FORBIDDEN, "local_only", "no tokens are known")
+            if is_console and not (self._local and is_loopback(_host(scope))):
+                raise self._refused("no tokens are known", "local_only")
+            return ANYBODY
         if is_page:
             return ANYBODY
-        found = self._find(scope)
-        if is_console or not isinstance(found, TokenHolder) or found.sees_all:
-            return found
-        why = f"the token of {found.name} may not read everything"
-        return Barred(NOT_FOUND, "no_endpoint", why)
+        holder = self._tokens.find(scope["headers"])
+        if isinstance(holder, Denial):
+            raise self._refused(holder, "wrong_token")
+        if not (is_console or holder.sees_all):
+            why = f"the token of {holder.name} may not read everything"
+            raise self._refused(why, "no_endpoint")
+        return holder
 
-    def _find(self, scope: Scope) -> TokenHolder | Barred:
-        now = time.monotonic()
-        peer = scope["client"][0] if scope.get("client") else ""
-        if wait := self._failures.wait(peer, now):
-            return Barred(BUSY, "too_many_tokens", "", wait)
-        found = self._tokens.find(scope["headers"])
-        if isinstance(found, TokenHolder):
-            return found
-        if found is Denial.WRONG:
-            self._failures.note(peer, _header(scope, b"authorization"), now)
-        return Barred(NO_TOKEN, "wrong_token", found)
+    def _refused(self, why: str, code: str) -> Rejected:
+        rejected = Rejected(code, why=why)
+        self._log.warning("refused", code=str(rejected.status), why=f"at the ops port: {why}")
+        return rejected
 
 
 def _host(scope: Scope) -> str:
     """Return the host of the request, without its port."""
-    match = _HOST.fullmatch(_header(scope, b"host").decode("latin-1"))
+    hosts = b",".join(value for name, value in scope["headers"] if name == b"host")
+    match = _HOST.fullmatch(hosts.decode("latin-1"))
     return (match[1] or match[2]) if match else ""
-
-
-def _header(scope: Scope, searched: bytes) -> bytes:
-    return b",".join(value for name, value in scope["headers"] if name == searched)
-
-
-def _refusal(scope: Scope, barred: Barred) -> Response:
-    if scope["path"].startswith((API, PAGE[1])) or scope["path"] == PAGE[0]:
-        response = problem(barred.problem, **({"why": barred.why} if barred.why else {}))
-        if barred.reply is NO_TOKEN:
-            response.headers["www-authenticate"] = "Bearer"
-    else:
-        response = respond(barred.reply, request_id_of(Request(scope)))
-    if barred.wait:
-        response.headers["retry-after"] = str(int(barred.wait) + 1)
-    return response
-
-
-class Failures:
-    """Wrong tokens by address: an address that guesses is refused for a while. An IPv6 address
-    stands for its network of 64 bits.
-
-    The same wrong token counts once, so that a scrape or an open page with an outdated token does
-    not keep out others with its address.
-    """
-
-    def __init__(self) -> None:
-        #: When an address began to fail, and the hashes of its wrong tokens since.
-        self._known: dict[str, tuple[float, set[int]]] = {}
-
-    def wait(self, peer: str, now: float) -> float:
-        """Return for how many seconds tokens of this address are refused unread."""
-        began, wrong = self._known.get(_key(peer), (now, ()))
-        return max(0.0, began + WRONG_WITHIN - now) if len(wrong) >= MOST_WRONG else 0.0
-
-    def note(self, peer: str, token: bytes, now: float) -> None:
-        """Count a wrong token."""
-        key = _key(peer)
-        began, wrong = self._known.pop(key, (now, set[int]()))
-        if now - began >= WRONG_WITHIN:
-            began, wrong = now, set()
-        elif not wrong and len(self._known) >= _ADDRESSES:
-            del self._known[next(iter(self._known))]
-        self._known[key] = began, {*wrong, hash(token)}
-
-
-def _key(peer: str) -> str:
-    address = address_of(peer)
-    if isinstance(address, IPv6Address):
-        return f"{int(address) >> 64:x}"
-    return str(address or peer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TypedDict
 
 from router.model.event import SUCCESS, Reason
@@ -57,34 +56,12 @@ class HourSums(TypedDict):
     reasons: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """Numbers of events, or of attempts at a target."""
-
-    #: Numbers by the code of the reply, or by the reason.
-    ends: Counter[str] = field(default_factory=Counter)
-    #: Numbers by the index of the bucket of time.
-    seconds: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def count(self) -> int:
-        return self.ends.total()
-
-    def __add__(self, other: Counted) -> Counted:
-        return Counted(self.ends + other.ends, self.seconds + other.seconds)
-
-    def __sub__(self, other: Counted) -> Counted:
-        """Subtract, but not below zero: a target that was removed and added again begins anew."""
-        return Counted(self.ends - other.ends, self.seconds - other.seconds)
-
-    def quantile_ms(self, part: float, bounds: Sequence[float]) -> float | None:
-        return quantile(part, [self.seconds[each] for each in range(len(bounds) + 1)], bounds)
-
+#: Numbers of events, or of attempts at a target: by the code of the reply, or the reason; and by
+#: the index of the bucket of time.
+Counts = Counter[str | int]
 
 #: The counts of a minute: of ALL_EVENTS, and of each target that had an attempt.
-Minute = dict[str, Counted]
-
-_NOTHING = Counted()
+Minute = dict[str, Counts]
 
 
 class History:
@@ -105,28 +82,32 @@ class History:
             return
         self._over[self._at] = self._current()
         self._at, self._before = at, _reading(self._metrics)
-        self._over = {each: minute for each, minute in self._over.items() if each > at - HOUR}
+        self._over = {begun: minute for begun, minute in self._over.items() if begun > at - HOUR}
 
     def minutes(self) -> dict[int, Minute]:
         """Return the minutes by their number, the current one included."""
         return {**self._over, self._at: self._current()}
 
     def _current(self) -> Minute:
+        # A Counter does not fall below zero: a target that was removed and added begins anew.
         grown = {
-            name: each - self._before.get(name, _NOTHING)
-            for name, each in _reading(self._metrics).items()
+            name: counts - self._before.get(name, Counter())
+            for name, counts in _reading(self._metrics).items()
         }
-        return {name: counted for name, counted in grown.items() if counted.ends}
+        return {name: counts for name, counts in grown.items() if counts}
 
 
 def _reading(metrics: Metrics) -> Minute:
     """Return the counts since the start."""
-    counts = {name: (each.attempts, each.attempt_seconds) for name, each in metrics.targets.items()}
-    counts[ALL_EVENTS] = metrics.events, metrics.event_seconds
-    return {
-        name: Counted(Counter(ends), Counter(dict(enumerate(seconds.counts))))
-        for name, (ends, seconds) in counts.items()
+    numbers = {
+        name: (each.attempts, each.attempt_seconds) for name, each in metrics.targets.items()
     }
+    numbers[ALL_EVENTS] = metrics.events, metrics.event_seconds
+    reading: Minute = {}
+    for name, (ends, seconds) in numbers.items():
+        counts = reading[name] = Counter(dict[str | int, int](enumerate(seconds.counts)))
+        counts.update({end: int(count) for end, count in ends.items()})
+    return reading
 
 
 class Hour:
@@ -135,60 +116,64 @@ class Hour:
     def __init__(self, minutes: dict[int, Minute], now: float) -> None:
         last = int(now // MINUTE)
         self._at = utc((last - HOUR + 1) * MINUTE)
-        self._minutes = [minutes.get(each, {}) for each in range(last - HOUR + 1, last + 1)]
+        self._minutes = [minutes.get(at, {}) for at in range(last - HOUR + 1, last + 1)]
 
     def events(self) -> EventsHour:
-        each = [minute.get(ALL_EVENTS, _NOTHING) for minute in self._minutes]
-        return EventsHour(
-            events=[minute.count for minute in each], **self._view(each, SUCCESS, EVENT_BOUNDS)
-        )
+        minutes = [minute.get(ALL_EVENTS, Counter()) for minute in self._minutes]
+        numbers = [*map(_total, minutes)]
+        return EventsHour(events=numbers, **self._view(minutes, SUCCESS, EVENT_BOUNDS))
 
     def attempts(self, targets: Collection[str]) -> AttemptsHour:
         """Return the attempts at these targets, together."""
-        each = [
+        minutes = [
             _sum(minute[name] for name in targets if name in minute) for minute in self._minutes
         ]
-        return AttemptsHour(
-            attempts=[minute.count for minute in each],
-            **self._view(each, Reason.ACKNOWLEDGED, ATTEMPT_BOUNDS),
-        )
+        numbers = [*map(_total, minutes)]
+        success = Reason.ACKNOWLEDGED
+        return AttemptsHour(attempts=numbers, **self._view(minutes, success, ATTEMPT_BOUNDS))
 
     def _view(
-        self, minutes: Sequence[Counted], success: str, bounds: Sequence[float]
+        self, minutes: Sequence[Counts], success: str, bounds: Sequence[float]
     ) -> _MinutesView:
         return _MinutesView(
             at=self._at,
-            failed=[minute.count - minute.ends[success] for minute in minutes],
-            p50_ms=[minute.quantile_ms(0.5, bounds) for minute in minutes],
-            p99_ms=[minute.quantile_ms(0.99, bounds) for minute in minutes],
+            failed=[_total(counts) - counts[success] for counts in minutes],
+            p50_ms=[quantile(0.5, counts, bounds) for counts in minutes],
+            p99_ms=[quantile(0.99, counts, bounds) for counts in minutes],
         )
 
     def sums(self, target: str) -> HourSums:
         hour = _sum(minute[target] for minute in self._minutes if target in minute)
-        acknowledged = hour.ends[Reason.ACKNOWLEDGED]
+        reasons = {str(end): count for end, count in hour.items() if isinstance(end, str)}
+        acknowledged = reasons.pop(Reason.ACKNOWLEDGED, 0)
         return HourSums(
-            attempts=hour.count,
+            attempts=_total(hour),
             acknowledged=acknowledged,
-            failed=hour.count - acknowledged,
-            p50_ms=hour.quantile_ms(0.5, ATTEMPT_BOUNDS),
-            p99_ms=hour.quantile_ms(0.99, ATTEMPT_BOUNDS),
-            reasons={r: count for r, count in hour.ends.items() if r != Reason.ACKNOWLEDGED},
+            failed=sum(reasons.values()),
+            p50_ms=quantile(0.5, hour, ATTEMPT_BOUNDS),
+            p99_ms=quantile(0.99, hour, ATTEMPT_BOUNDS),
+            reasons=reasons,
         )
 
 
-def _sum(counted: Iterable[Counted]) -> Counted:
-    return sum(counted, _NOTHING)
+def _sum(counts: Iterable[Counts]) -> Counts:
+    return sum(counts, Counter())
 
 
-def quantile(part: float, counts: Sequence[int], bounds: Sequence[float]) -> float | None:
+def _total(counts: Counts) -> int:
+    return sum(count for end, count in counts.items() if isinstance(end, str))
+
+
+def quantile(part: float, counts: Counts, bounds: Sequence[float]) -> float | None:
     """Return a quantile in milliseconds, interpolated within its bucket as Prometheus does it; None
     for no counts. Counts above all bounds count as the last bound."""
-    rank = part * sum(counts)
+    rank = part * sum(counts[bucket] for bucket in range(len(bounds) + 1))
     if not rank:
         return None
     below, lower = 0, 0.0
-    for count, upper in zip(counts, bounds, strict=False):
-        if below + count >= rank:
-            return round(1000 * (lower + (upper - lower) * (rank - below) / count), 1)
-        below, lower = below + count, upper
+    for bucket, upper in enumerate(bounds):
+        if below + counts[bucket] >= rank:
+            inside = (rank - below) / counts[bucket]
+            return round(1000 * (lower + (upper - lower) * inside), 1)
+        below, lower = below + counts[bucket], upper
     return round(1000 * bounds[-1], 1)

@@ -1,22 +1,25 @@
-"""The running router, as the ops port reads it."""
+"""The running router, as its ops port and the nodes that share its store see it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING
 
-from router.config.explaining import Explained, RefusedEvent, explained, refused
+from router import __version__
 from router.config.reload import ConfigState
 from router.delivery.observations import Observations, ObservedView
-from router.model.errors import Refused
-from router.model.event import Event
+from router.model.event import SUCCESS, new_id
+from router.model.secret import Secret
 from router.ops.hour import History
-from router.store.protocol import Node
-from router.store.views import NodeView, node_view
+from router.ops.streams import Streams
+from router.store.protocol import BEAT, Door, Node, Nodes, StoreFailed, Trouble
 from router.telemetry.log import Log
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import Metrics
@@ -26,6 +29,35 @@ if TYPE_CHECKING:
 
 #: When this process started; Unix time, in seconds.
 STARTED = time.time()
+
+#: How long a beat may take, in seconds.
+BEAT_TIMEOUT = 5.0
+
+#: How long a stop waits until the row is deleted, in seconds. A row that stays is shown as gone.
+LEAVE_TIMEOUT = 1.0
+
+#: How many troubles a row has at most.
+MAX_TROUBLES = 5
+
+
+@dataclass(slots=True)
+class Identity:
+    """The identity of a process, from its start to its end."""
+
+    #: Where it accepts callbacks; known once it listens.
+    address: str = ""
+    #: Where its ops port is; `""` for none.
+    ops_url: str = ""
+    #: A token for the ops port, for anybody who may read the store's lock file: see `Door`.
+    ops_key: Secret = field(default_factory=lambda: Secret(token_urlsafe(24)))
+    node_id: str = field(default_factory=new_id)
+    host: str = field(default_factory=socket.gethostname)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def door(self) -> Door:
+        """The address and key for commands on this machine."""
+        return Door(self.ops_url, self.ops_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,65 +78,129 @@ class Report:
     tasks: int
 
 
-def report_of(
-    metrics: Metrics,
-    config_state: ConfigState,
-    observations: Observations,
-    *,
-    ready: bool,
-    store: tuple[str, str],
-    lag: float,
-) -> Report:
-    """Return a report; called on the event loop."""
-    observed, tasks = observations.view(config_state.config.terms), len(asyncio.all_tasks())
-    return Report(metrics.copy(), replace(config_state), ready, store, lag, observed, tasks)
-
-
 def utc_or_none(at: float | None) -> str | None:
     """Return a time as ISO 8601 in UTC, to the second; None for 0, which means never."""
     return utc(at) if at else None
 
 
 class Insight:
-    """Everything that the ops port reads of the process that serves callbacks."""
+    """Everything that is shown of the process. It is used on the event loop."""
 
     def __init__(
         self,
-        report: Callable[[], Report],
-        describe: Callable[[], Node],
+        identity: Identity,
+        metrics: Metrics,
         config_state: ConfigState,
         intake: Intake,
         history: History,
+        observations: Observations,
         log: Log,
+        *,
+        store: tuple[str, str],
+        health: Callable[[], tuple[bool, float]],
     ) -> None:
-        #: Returns the state of the process.
-        self.report = report
-        self._describe = describe
+        """`health` returns whether the process is ready, and the loop's worst lag of the last
+        minute in seconds. `store`: see Report."""
+        self._identity = identity
+        self._metrics = metrics
         self.config_state = config_state
-        self._intake = intake
+        self.intake = intake
         #: Returns the counts of each minute of the last hour, by the minute's number.
         self.minutes = history.minutes
-        self.log = log
+        self._observations = observations
+        self.streams = Streams(log, self.owner_of)
+        self._store = store
+        self._health = health
 
     def owner_of(self, target: str) -> str:
         """Return a target's owner, `""` if it is not in the configuration."""
         known = self.config_state.config.table.targets.get(target)
         return "" if known is None else known.owner
 
-    def node(self) -> NodeView:
-        """Return this process as one of the nodes that share a store."""
-        return node_view(self._describe())
+    def report(self) -> Report:
+        metrics, (ready, lag) = self._metrics.copy(), self._health()
+        observed = self._observations.view(self.config_state.config.terms)
+        state, tasks = replace(self.config_state), len(asyncio.all_tasks())
+        return Report(metrics, state, ready, self._store, lag, observed, tasks)
 
-    def explain(
-        self, key: str | None, content: Mapping[str, Any] | None, *, whole: bool
-    ) -> Explained | RefusedEvent:
-        """Explain a key, or an event, which is validated as EBaaS's would be. Call it in a thread:
-        with many routes it takes milliseconds."""
+    def node(self) -> Node:
+        """Return this process as one of the nodes that share a store."""
+        identity, metrics, (ready, lag) = self._identity, self._metrics, self._health()
+        for read in metrics.readings:
+            read()
+        return Node(
+            node_id=identity.node_id,
+            host=identity.host,
+            pid=os.getpid(),
+            address=identity.address,
+            version=__version__,
+            config=self.config_state.config.hash,
+            uptime=time.monotonic() - identity.started,
+            ready=ready,
+            figures={
+                "events": sum(metrics.events.values()),
+                "failed": sum(count for code, count in metrics.events.items() if code != SUCCESS),
+                "in_flight": metrics.requests_in_flight,
+                "unrecorded": sum(metrics.unrecorded.values()),
+                "lag_seconds": round(lag, 4),
+            },
+            troubles=self._troubles(),
+        )
+
+    def _troubles(self) -> tuple[Trouble, ...]:
+        metrics, config_state = self._metrics, self.config_state
+        troubles = [
+            Trouble(numbers.failure.at, f"{name}: {numbers.failure.reason}")
+            for name, numbers in metrics.targets.items()
+            if numbers.failure is not None
+        ]
+        if metrics.store_failed_at:
+            troubles.append(Trouble(metrics.store_failed_at, f"store: {metrics.store_error}"))
+        if not config_state.successful:
+            count, file = len(config_state.problems), config_state.problems[0].file
+            why = f"refused, {count} problem{'' if count == 1 else 's'} in {file}"
+            troubles.append(Trouble(config_state.tried, f"configuration: {why}"))
+        return tuple(sorted(troubles, key=lambda trouble: -trouble.at)[:MAX_TROUBLES])
+
+
+class Heartbeat:
+    """Writes every second the state of this process for those that share its store, and learns
+    whether all run the same configuration. A failing store is reported elsewhere; here it only
+    means that nothing is learned."""
+
+    def __init__(
+        self, nodes: Nodes, node: Callable[[], Node], metrics: Metrics, beat: float = BEAT
+    ) -> None:
+        self._nodes = nodes
+        self._node = node
+        self._metrics = metrics
+        self._beat = beat
+        #: Since when more than one configuration is in force, on time.monotonic.
+        self._differ_since: float | None = None
+
+    async def run(self) -> None:
+        """Beat until cancelled. Then delete the row, once no beat can write it again."""
+        beat = asyncio.create_task(self._send())
         try:
-            if key is not None:
-                event = Event.of({"event_key": key})
-            else:
-                event = self._intake.read(json.dumps(content).encode())
-        except Refused as error:
-            return refused(error)
-        return explained(event, self.config_state.config, whole=whole)
+            while True:
+                await asyncio.shield(beat)
+                await asyncio.sleep(self._beat)
+                beat = asyncio.create_task(self._send())
+        finally:
+            await asyncio.wait({beat}, timeout=LEAVE_TIMEOUT)
+            beat.cancel()
+            with contextlib.suppress(StoreFailed):
+                await self._nodes.leave(self._node().node_id, LEAVE_TIMEOUT)
+
+    async def _send(self) -> None:
+        with contextlib.suppress(StoreFailed):
+            self._receive(await self._nodes.beat(self._node(), BEAT_TIMEOUT))
+
+    def _receive(self, configurations: Mapping[str, int]) -> None:
+        now = time.monotonic()
+        if len(configurations) <= 1:
+            self._differ_since = None
+        elif self._differ_since is None:
+            self._differ_since = now
+        self._metrics.nodes = sum(configurations.values())
+        self._metrics.configurations_differ = now - (self._differ_since or now)

@@ -15,19 +15,18 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from router.config.settings import Settings
-from router.contract.replies import FAILED
-from router.contract.respond import request_id_of, respond, respond_to_error
 from router.net.http.lifetime import Limits
 from router.net.listening import OPS
-from router.ops.api.application import ENDPOINTS, PREFIX, api_routes
-from router.ops.api.parts import ApiParts, Search, Stored
-from router.ops.guard import API, Guard, OpsTokens
+from router.ops.api.application import api_routes
+from router.ops.api.parts import ApiParts, Stored
+from router.ops.guard import Guard, OpsTokens, problem
 from router.ops.insight import Insight
-from router.ops.problems import problem
+from router.ops.problems import Rejected
+from router.ops.searching import Search
 from router.ops.status import status_of
 from router.store.opening import look_into
 from router.store.protocol import StoreLimits
@@ -44,37 +43,6 @@ REPLY = 60.0
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 
-#: The page itself.
-INDEX = "index.html"
-
-
-class OpsPort:
-    """The ops port's own endpoints; the API's are in `api/`."""
-
-    def __init__(self, insight: Insight) -> None:
-        self._insight = insight
-        # Installers may link files to a cache.
-        self._files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
-
-    async def metrics(self, request: Request) -> Response:
-        """Render the metrics in a thread: a hundred targets take some 40 ms."""
-        metrics = self._insight.report().metrics
-        accept = request.headers.get("accept", "")
-        content_type, body = await asyncio.to_thread(render, metrics, accept)
-        # Not as `media_type`, which would add a charset.
-        return Response(body, headers={"content-type": content_type})
-
-    async def status(self, request: Request) -> Response:
-        """Return the report, always with 200. For a verdict ask `/readyz`, or read `status`."""
-        report = status_of(self._insight.report(), time.time())
-        body = json.dumps(report, ensure_ascii=True, indent=2) + "\n"
-        return Response(body, media_type="application/json")
-
-    async def page(self, request: Request) -> Response:
-        """Return one of the page's files, or the page itself."""
-        name = request.path_params.get("file", INDEX)
-        return await self._files.get_response(name, request.scope)
-
 
 def limits_of(callbacks: Limits) -> Limits:
     """Return the limits of the ops port, made of those of the callback port."""
@@ -82,56 +50,66 @@ def limits_of(callbacks: Limits) -> Limits:
 
 
 def api_parts(
-    settings: Settings,
-    insight: Insight,
-    tokens: OpsTokens,
-    search: Sequence[str],
-    log: Log,
+    settings: Settings, insight: Insight, tokens: OpsTokens, search: Sequence[str], log: Log
 ) -> ApiParts:
-    """Return the parts of the API; `search` is the command of a search."""
+    """Return the parts of a running router's API; `search` is the command of a search."""
     store, opening = settings.store, None
     if store is not None:
-        limits = StoreLimits(settings.store_max_bytes)
-        opening = partial(look_into, store, limits)
+        opening = partial(look_into, store, StoreLimits(settings.store_max_bytes))
     stored, is_shared = Stored(opening, log), isinstance(store, Database)
     return ApiParts(insight, tokens, stored, Search(search, log), is_shared=is_shared)
 
 
-def ops_app(parts: ApiParts, log: Log, *, local: bool) -> Guard:
+def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Guard:
     """Return the ops port's application; `local`: only this machine reaches the port.
 
     Without tokens, anybody who reaches the port may read figures and the names of targets, and
     this machine alone may read the rest. A change always needs a token.
     """
-    ops = OpsPort(parts.insight)
+    insight = parts.insight
+    # Installers may link files to a cache.
+    files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
+
+    async def metrics(request: Request) -> Response:
+        # In a thread: a hundred targets take some 40 ms.
+        numbers, accept = insight.report().metrics, request.headers.get("accept", "")
+        content_type, body = await asyncio.to_thread(render, numbers, accept)
+        # Not as `media_type`, which would add a charset.
+        return Response(body, headers={"content-type": content_type})
+
+    async def status(_: Request) -> Response:
+        """Return the report, always with 200. For a verdict ask `/readyz`, or read `status`."""
+        report = status_of(insight.report(), time.time())
+        body = json.dumps(report, ensure_ascii=True, indent=2) + "\n"
+        return Response(body, media_type="application/json")
+
+    async def page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
+
     app = Starlette(
         routes=[
-            Route("/metrics", ops.metrics, methods=["GET"]),
-            Route("/status", ops.status, methods=["GET"]),
-            Route("/", ops.page, methods=["GET"]),
-            Route("/page/{file:path}", ops.page, methods=["GET"]),
-            *api_routes(ENDPOINTS, PREFIX, parts),
+            Route("/metrics", metrics),
+            Route("/status", status),
+            Route("/", page),
+            Mount("/page", files),
+            *api_routes(parts),
         ],
-        lifespan=lambda _: parts.lifespan(),
         exception_handlers={HTTPException: _refuse, Exception: _fail},
     )
     app.router.redirect_slashes = False
-    return Guard(app, parts.tokens, log, local=local)
+    return Guard(app, tokens, log, local=local)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if not request.url.path.startswith(API):
-        return respond_to_error(error, request_id_of(request))
     is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-    response = problem("no_method" if is_method else "no_endpoint")
+    response = problem(Rejected("no_method" if is_method else "no_endpoint"))
     if allowed := (error.headers or {}).get("Allow"):
+        # Starlette lists methods in no fixed order.
         response.headers["allow"] = ", ".join(sorted(allowed.split(", ")))
     return response
 
 
-async def _fail(request: Request, _: Exception) -> Response:
+async def _fail(*_: object) -> Response:
     """Reply to a request that met a fault of ours. Starlette raises it again; it is logged."""
-    if request.url.path.startswith(API):
-        return problem("failed")
-    return respond(FAILED, request_id_of(request))
+    return problem(Rejected("failed"))

@@ -5,20 +5,17 @@ The code and its parameters are in the reply too, so that the page can say it in
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, TypedDict
-
-from starlette.responses import Response
 
 #: Statuses and sentences by code. A sentence names the fault and, if possible, the remedy.
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "bodies_limit": (400, "limit: with bodies it is at most {most}"),
     "broken_body": (400, "the body is not whole"),
     "given_twice": (400, "{name}: is given twice"),
-    "invalid_body": (400, "{why}"),
+    "invalid_event": (400, "{name}: {why}"),
     "invalid_flag": (400, "{name}: {why}"),
+    "invalid_list": (400, "{name}: is not a list of at most {most}"),
     "invalid_moment": (400, "{name}: {why}"),
     "invalid_number": (400, "{name}: {why}"),
     "invalid_pattern": (400, "{name}: {why}"),
@@ -28,6 +25,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "invalid_text": (400, "{name}: {why}"),
     "invalid_word": (400, "{name}: {why}"),
     "key_or_event": (400, "send either key or event"),
+    "missing": (400, "{name}: is missing"),
     "no_selection": (400, "select the deliveries to {verb}, or match * for all"),
     "preview_first": (400, "ask for a preview first, by dry_run, then send its token"),
     "replay_selection": (400, "send a target, and since or match"),
@@ -53,11 +51,9 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "place_gone": (410, "after: the delivery there no longer exists; begin anew"),
     "large_body": (413, "the body is larger than {kib} KiB"),
     "wrong_type": (415, "the body has to be application/json"),
-    "too_many_tokens": (429, "too many wrong tokens came from this address"),
     "failed": (500, "the router has failed: see its log"),
-    "archive_slow": (503, "the archive could not be read within {seconds} s"),
     "search_failed": (503, "the search failed: the archive or the store can't be read"),
-    "search_slow": (503, "nothing was found within {seconds} s: add since, or a target"),
+    "search_slow": (503, "the search took longer than {seconds} s: add since, or a target"),
     "search_unstarted": (503, "the search can't be started: {why}"),
     "store_closed": (503, "the store can't be opened: see the router's log"),
     "store_failed": (503, "the store failed: {why}"),
@@ -85,20 +81,3 @@ class Rejected(Exception):
         self.code, self.params = code, params
         self.status, sentence = PROBLEMS[code]
         super().__init__(sentence.format(**params))
-
-
-def problem(code: str, **params: Any) -> Response:
-    """Return the reply for a problem."""
-    return problem_of(Rejected(code, **params))
-
-
-def problem_of(rejected: Rejected) -> Response:
-    view = ProblemView(
-        type="about:blank",
-        title=HTTPStatus(rejected.status).phrase,
-        status=rejected.status,
-        detail=str(rejected),
-        code=rejected.code,
-        params=rejected.params,
-    )
-    return Response(json.dumps(view), rejected.status, media_type="application/problem+json")

@@ -1,51 +1,181 @@
-"""A search of the archive and the store. It runs in a process of its own: a scan takes seconds,
-and would keep the interpreter from callbacks."""
+"""Searches of the archive and the store.
+
+A search is one of the functions at the end, called with the archive and the store. A router runs it
+in a process of its own: a scan takes seconds, and would keep the interpreter from callbacks. A
+command runs it in its own process.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pickle
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated, Literal, NotRequired, TypedDict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from subprocess import PIPE
+from typing import Annotated, TypedDict, TypeVar
 
-from router.archive.reading import InventoryView, Question, Sources, Word
-from router.archive.trace.lines import CallerInfo
+from router.archive.reading import InventoryView, Question, Sources
 from router.archive.trace.replay import Again, id_of, resend
 from router.archive.trace.views import MatchView, StoryView, match_view, matches, story_of, table
 from router.config.settings import Settings, archive_folder
 from router.model.errors import StartFailed
-from router.routing.index import Glob
-from router.store.admin import Admin, ReplayPlace
+from router.ops.problems import Rejected
+from router.store.admin import Admin
 from router.store.opening import look_into
 from router.store.protocol import StoreLimits
+from router.telemetry.log import Log
 from router.telemetry.log.lines import utc
 
-#: Receives a line about a search.
-Note = Callable[[str], None]
+R = TypeVar("R")
 
-#: The most characters of the bodies of one page, without its last.
-_PAGE_BYTES = 4 * 1024 * 1024
+#: A search, whose result is JSON. It can be pickled, so it is a module's function or a `partial`
+#: of one. It raises OSError and StoreFailed.
+Work = Callable[[Sources, Admin | None], Awaitable[R]]
 
-#: Its niceness above the router's: callbacks come first.
+#: The number of searches at a time, and the longest one in seconds, its wait included.
+SEARCHES, SEARCH_TIMEOUT = 2, 10.0
+
+#: The niceness of a search above the router's: callbacks come first.
 _NICENESS = 5
 
 
-class ReplayQuestion(TypedDict):
-    """The events to replay to a target."""
+class Search:
+    """Searches, each in a process of its own."""
 
-    target: str
-    #: Patterns of keys.
-    match: list[str]
-    since: float | None
-    until: float
-    backfill: bool
-    #: The time and the id of the last event that was taken.
-    after: tuple[float, str] | None
-    #: The number of events to return; 0 to count all of them.
-    page: int
+    def __init__(self, command: Sequence[str], log: Log) -> None:
+        """`command` calls `run_search`."""
+        self._command = command
+        self._log = log
+        self._slots = asyncio.Semaphore(SEARCHES)
+        #: One search of each team at a time, so that others get their turn in between.
+        self._teams: dict[str, asyncio.Lock] = {}
+
+    async def run(
+        self, work: Work[R], team: str = "", timeout: float | None = None, *, store: bool = True
+    ) -> R:
+        """Run a search of a team, `""` for none; `store`: it needs the store. Raises Rejected if it
+        fails or takes too long."""
+        timeout = timeout or SEARCH_TIMEOUT
+        turn = self._teams.setdefault(team, asyncio.Lock()) if team else nullcontext()
+        try:
+            async with asyncio.timeout(timeout), turn, self._slots:
+                output = await self._output(pickle.dumps((work, store)))
+        except TimeoutError:
+            raise Rejected("search_slow", seconds=round(timeout)) from None
+        except OSError as error:
+            raise Rejected("search_unstarted", why=error.strerror) from None
+        if not output:
+            raise Rejected("search_failed")
+        result: R = json.loads(output)
+        return result
+
+    async def _output(self, work: bytes) -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        try:
+            output, errors = await process.communicate(work)
+            if process.returncode == 0:
+                return output
+            why = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            self._log.warning("search_failed", why=why)
+            return b""
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+class SearchHere(Search):
+    """Searches in this process, with no limit: for a command that does nothing else."""
+
+    def __init__(
+        self, sources: Sources, store: Callable[[], AbstractAsyncContextManager[Admin | None]]
+    ) -> None:
+        self._sources = sources
+        self._store = store
+
+    async def run(
+        self, work: Work[R], team: str = "", timeout: float | None = None, *, store: bool = True
+    ) -> R:
+        async with self._store() as admin:
+            return await work(self._sources, admin)
+
+
+def run_search(settings: Settings) -> None:
+    """Read a search from stdin, and write its result to stdout. Raises RouterError."""
+    os.nice(_NICENESS)
+    work, store = pickle.load(sys.stdin.buffer)  # noqa: S301 - it comes from the router itself
+    json.dump(asyncio.run(_run(settings, work, store)), sys.stdout)
+
+
+async def _run(settings: Settings, work: Work[R], store: bool) -> R:
+    folder = archive_folder(settings.archive, settings.store)
+    sources = Sources(folder if folder and folder.is_dir() else None)
+    admin = None
+    if store and settings.store is not None:
+        # If the store can't be opened, the archive is searched all the same.
+        with contextlib.suppress(StartFailed):
+            limits = StoreLimits(settings.store_max_bytes)
+            admin = await look_into(settings.store, limits, read_only=True)
+    try:
+        return await work(sources, admin)
+    finally:
+        if admin is not None:
+            await admin.close()
+
+
+class LookedInView(TypedDict):
+    """A place that was searched, and how far back it reaches."""
+
+    name: str
+    #: Null if it has nothing, or everything that is not settled.
+    back_to: Annotated[str, ("format", "date-time")] | None
+
+
+class EventsView(TypedDict):
+    """Events, the newest first."""
+
+    events: list[MatchView]
+    #: There are more than the limit.
+    more: bool
+    looked_in: list[LookedInView]
+    #: Lines that could not be read.
+    skipped: int
+
+
+async def find_events(
+    question: Question, limit: int, body: bool, sources: Sources, admin: Admin | None
+) -> EventsView:
+    rows, more = table(await matches(question, limit + 1, sources, admin), limit)
+    looked_in = []
+    if sources.archive is not None:
+        back_to = None if sources.start is None else utc(sources.start)
+        looked_in.append(LookedInView(name="archive", back_to=back_to))
+    if admin is not None:
+        looked_in.append(LookedInView(name="store", back_to=None))
+    return EventsView(
+        events=[match_view(row, body=body) for row in rows],
+        more=more,
+        looked_in=looked_in,
+        skipped=sources.damaged_segments + sources.damaged_lines,
+    )
+
+
+async def find_story(
+    question: Question, body: bool, sources: Sources, admin: Admin | None
+) -> StoryView | None:
+    """Return the story of the event whose id the question has."""
+    match = next(await matches(question, 1, sources, admin), None)
+    return None if match is None else await story_of(match, sources, admin, body=body)
+
+
+async def find_inventory(sources: Sources, _: Admin | None) -> InventoryView | None:
+    return sources.inventory()
 
 
 class ReplayEvent(TypedDict):
@@ -60,7 +190,7 @@ class ReplayEvent(TypedDict):
 
 
 class ReplayAnswer(TypedDict):
-    """The events to replay that the archive has."""
+    """One page of the events to replay, or the number of all."""
 
     events: list[ReplayEvent]
     number: int
@@ -74,136 +204,33 @@ class ReplayAnswer(TypedDict):
     more: bool
 
 
-class SearchQuestion(TypedDict, total=False):
-    """A question about events; a list that is empty fits all. Or one of the last two members."""
-
-    what: Sequence[str]
-    targets: Sequence[str]
-    #: All targets that are visible.
-    seen: Sequence[str]
-    codes: Sequence[str]
-    since: float | None
-    until: float | None
-    failed: bool
-    limit: int
-    #: With bodies.
-    body: bool
-    #: The id of the only event, for its story.
-    event: str
-    inventory: Literal[True]
-    again: ReplayQuestion
+#: The most characters of the bodies of one page, without its last.
+_PAGE_BYTES = 4 * 1024 * 1024
 
 
-class LookedInView(TypedDict):
-    """A place that was searched, and how far back it reaches."""
-
-    name: str
-    #: Null if it has nothing, or everything that is not settled.
-    back_to: Annotated[str, ("format", "date-time")] | None
-
-
-class SearchAnswer(TypedDict):
-    """The answer to a question."""
-
-    events: list[MatchView]
-    #: There are more than the limit.
-    more: bool
-    looked_in: list[LookedInView]
-    #: Lines that could not be read.
-    skipped: int
-    story: StoryView | None
-    #: None if there is no archive.
-    inventory: NotRequired[InventoryView | None]
-    again: NotRequired[ReplayAnswer]
-
-
-def search(settings: Settings) -> None:
-    """Read a question from stdin, and write the answer to stdout. Raises RouterError."""
-    os.nice(_NICENESS)
-    question: SearchQuestion = json.load(sys.stdin)
-    json.dump(asyncio.run(_search(settings, question)), sys.stdout)
-
-
-async def _search(settings: Settings, question: SearchQuestion) -> SearchAnswer:
-    folder = archive_folder(settings.archive, settings.store)
-    if folder is not None and not folder.is_dir():
-        folder = None
-    is_archive_alone = "again" in question or "inventory" in question
-    admin = None if is_archive_alone else await _store(settings)
-    try:
-        return await search_in(folder, admin, question, lambda _: None, lambda _: None)
-    finally:
-        if admin is not None:
-            await admin.close()
-
-
-async def _store(settings: Settings) -> Admin | None:
-    """Open the store, if it can be opened."""
-    if settings.store is None:
+async def find_replays(
+    again: Again, page: int, sources: Sources, _: Admin | None
+) -> ReplayAnswer | None:
+    """Return up to `page` events in order of time, each once, or count them if it is 0. Return None
+    if there is no archive."""
+    if sources.archive is None:
         return None
-    limits = StoreLimits(settings.store_max_bytes)
-    try:
-        return await look_into(settings.store, limits, read_only=True)
-    except StartFailed:
-        return None
-
-
-async def search_in(
-    folder: Path | None, admin: Admin | None, question: SearchQuestion, progress: Note, note: Note
-) -> SearchAnswer:
-    """Answer a question from an archive and a store. Raises OSError and StoreFailed."""
-    sources = Sources(folder, progress, note)
-    answer = SearchAnswer(events=[], more=False, looked_in=[], skipped=0, story=None)
-    if "inventory" in question:
-        answer["inventory"] = sources.inventory()
-    elif "again" in question:
-        if folder is not None:
-            answer["again"] = _again(sources, question["again"])
-    elif "event" in question:
-        found = await matches(_parsed(question), 1, sources, admin)
-        if match := next(found, None):
-            answer["story"] = await story_of(match, sources, admin, body=question["body"])
-    else:
-        limit = question["limit"]
-        newest = await matches(_parsed(question), limit + 1, sources, admin)
-        rows, answer["more"] = table(newest, limit)
-        answer["events"] = [match_view(row, body=question["body"]) for row in rows]
-    if folder is not None:
-        back_to = None if sources.start is None else utc(sources.start)
-        answer["looked_in"].append(LookedInView(name="archive", back_to=back_to))
-    if admin is not None:
-        answer["looked_in"].append(LookedInView(name="store", back_to=None))
-    answer["skipped"] = sources.damaged_segments + sources.damaged_lines
-    return answer
-
-
-def _parsed(question: SearchQuestion) -> Question:
-    return Question(
-        words=tuple(map(Word, question.get("what", ()))),
-        event_id=question.get("event", ""),
-        since=question.get("since"),
-        until=question.get("until"),
-        targets=tuple(question.get("targets", ())),
-        seen=tuple(question.get("seen", ())),
-        codes=tuple(question.get("codes", ())),
-        failed=question.get("failed", False),
-    )
-
-
-def _again(sources: Sources, replay: ReplayQuestion) -> ReplayAnswer:
-    """Return one page of events in order of time, each once, or the number of all."""
-    question = Question(
-        keys=tuple(map(Glob, replay["match"])), since=replay["since"], until=replay["until"]
-    )
-    after = replay["after"] and ReplayPlace(*replay["after"])
-    again = Again(replay["target"], question, replay["backfill"], after)
-    size = 0
     left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
     answer = ReplayAnswer(
         events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
     )
+    size = 0
     for line in again.choose(sources):
-        event = None if line.body is None else _replay_event(line, line.body)
+        event = None
+        if line.body is not None:
+            event = ReplayEvent(
+                at=line.at,
+                event_id=id_of(line),
+                request_id=line.view["request_id"],
+                number=line.view["request"],
+                hops=line.hops,
+                body=line.body,
+            )
         if again.is_unknown(line):
             left_out["targets_cut"] += 1
         elif event is None:
@@ -214,24 +241,13 @@ def _again(sources: Sources, replay: ReplayQuestion) -> ReplayAnswer:
             answer["number"] += 1
             answer["first"] = line.at if answer["first"] is None else answer["first"]
             answer["last"] = line.at
-            if replay["page"]:
+            if page:
                 answer["events"].append(event)
                 size += len(event["body"])
-                if answer["number"] >= replay["page"] or size > _PAGE_BYTES:
+                if answer["number"] >= page or size > _PAGE_BYTES:
                     answer["more"] = True
                     break
     left_out["damaged_segments"] = sources.damaged_segments
     left_out["damaged_lines"] = sources.damaged_lines
     answer["damage"] = sources.damage
     return answer
-
-
-def _replay_event(line: CallerInfo, body: str) -> ReplayEvent:
-    return ReplayEvent(
-        at=line.at,
-        event_id=id_of(line),
-        request_id=line.view["request_id"],
-        number=line.view["request"],
-        hops=line.hops,
-        body=body,
-    )

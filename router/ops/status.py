@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from router.config.document import shown
 from router.contract.replies import why_failed
 from router.delivery.observations import SENTENCES
-from router.ops.api.targets import target_now
+from router.ops.api.targets import pause_facts, target_now
 from router.ops.insight import STARTED, Report, utc_or_none
 from router.store.protocol import ADVICE
 from router.telemetry.log.lines import utc
@@ -176,9 +176,9 @@ def _callbacks(metrics: Metrics, now: float) -> _Check:
     if unmatched.count:
         key = shown(last.event_key if last else "")
         check.add("unmatched", key=key, **_counted(unmatched))
-    for code, each in sorted(metrics.refused_lately.items()):
-        is_short = code in _PASSING or (code in _DENIED and metrics.last_event > each.last)
-        recent = _recent(each, now, _PASSED if is_short else RECENT_GAP)
+    for code, refusals in sorted(metrics.refused_lately.items()):
+        is_short = code in _PASSING or (code in _DENIED and metrics.last_event > refusals.last)
+        recent = _recent(refusals, now, _PASSED if is_short else RECENT_GAP)
         if recent.count:
             refused[code] = _counted(recent)
             advice = REFUSED.get(code, "the log lines `refused` say why")
@@ -235,8 +235,8 @@ def _loop(lag: float) -> _Check:
 
 
 def _targets(metrics: Metrics) -> _Check:
-    each: dict[str, Any] = {}
-    check = _Check("targets", each=each)
+    targets: dict[str, Any] = {}
+    check = _Check("targets", each=targets)
     for name, numbers in metrics.targets.items():
         if dead := numbers.unsettled["dead"]:
             check.add("dead_letters", target=name, count=_Count(dead))
@@ -245,7 +245,7 @@ def _targets(metrics: Metrics) -> _Check:
             if queued := numbers.unsettled["queued"]:
                 check.add("queued", target=name, count=int(queued))
             continue
-        each[name] = view = _target(numbers)
+        targets[name] = view = _target(numbers)
         if pause := view["pause"]:
             check.add("paused_by", target=name, **pause)
         elif numbers.paused:
@@ -268,12 +268,6 @@ def _target(numbers: TargetMetrics) -> dict[str, Any]:
         "last_failure": failure
         and {name: failure[name] for name in ("reason", "status", "detail", "at")},
         "paused": bool(numbers.paused),
-        "pause": pause
-        and {
-            "since": utc(pause["since"]),
-            "until": utc(pause["until"]),
-            "because": pause["because"],
-            "who": pause["who"],
-        },
+        "pause": pause and pause_facts(pause),
         "breaker": {state: count for state, count in numbers.breaker.items() if count},
     }

@@ -19,8 +19,8 @@ from router.archive.trace.lines import CallerInfo, EventLine, parse_line, visibl
 from router.archive.trace.views import match_view
 from router.config.holders import TokenHolder
 from router.net.loops import happens
-from router.ops.insight import Insight
 from router.routing.index import Glob
+from router.telemetry.log import Log
 from router.telemetry.log.lines import utc
 from router.telemetry.log.writer import Tap
 
@@ -61,7 +61,6 @@ class Stream:
         self._waiting: deque[bytes] = deque()
         self._size = self._dropped = 0
         self._news = asyncio.Event()
-        self._begun = asyncio.Event()
         self._is_over = False
 
     def put(self, chunk: bytes) -> None:
@@ -76,23 +75,17 @@ class Stream:
         self._dropped += count
         self._news.set()
 
-    def begin(self) -> None:
-        """Let the first beat go: from now on no line is missed."""
-        self._begun.set()
-
     def end(self) -> None:
         self._is_over = True
-        self._begun.set()
         self._news.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Return the chunks until the stream ends, first a beat once no line is missed."""
-        await self._begun.wait()
-        yield chunk_of("beat", {"at": utc(time.time())})
+        """Yield the chunks until the stream ends, first a beat: from now on no line is missed."""
+        yield _beat()
         while not self._is_over:
             await happens(self._news, BEAT_EVERY)
             self._news.clear()
-            yield self._take() or chunk_of("beat", {"at": utc(time.time())})
+            yield self._take() or _beat()
 
     def _take(self) -> bytes:
         waiting, self._waiting, self._size = self._waiting, deque(), 0
@@ -105,8 +98,10 @@ class Stream:
 class Streams:
     """All open streams."""
 
-    def __init__(self, insight: Insight) -> None:
-        self._insight = insight
+    def __init__(self, log: Log, owner_of: Callable[[str], str]) -> None:
+        """`owner_of` returns a target's owner."""
+        self._log = log
+        self._owner_of = owner_of
         self._open: list[Stream] = []
         self._fetching: asyncio.Task[None] | None = None
 
@@ -121,8 +116,10 @@ class Streams:
     def open(self, filter_: StreamFilter) -> Iterator[Stream]:
         stream = Stream(filter_)
         self._open.append(stream)
-        if self._fetching is None or self._fetching.done():
-            self._fetching = asyncio.create_task(self._fetch())
+        if (tap := self._log.tap) is None:
+            tap = self._log.tap = Tap()
+            self._fetching = asyncio.create_task(self._fetch(tap))
+        tap.bodies = tap.bodies or filter_.bodies  # from now on, not from the next fetch on
         try:
             yield stream
         finally:
@@ -133,15 +130,10 @@ class Streams:
         for stream in self._open:
             stream.end()
 
-    async def _fetch(self) -> None:
-        log = self._insight.log
-        tap = log.tap = Tap()
+    async def _fetch(self, tap: Tap) -> None:
         try:
             while self._open:
-                opened = [*self._open]
-                lines, dropped = tap.take(bodies=any(stream.filter.bodies for stream in opened))
-                for stream in opened:
-                    stream.begin()
+                lines, dropped = tap.take(bodies=any(stream.filter.bodies for stream in self._open))
                 await self._send(lines, dropped)
                 await asyncio.sleep(FETCH_EVERY)
         except Exception:
@@ -149,7 +141,7 @@ class Streams:
             self.end()
             raise
         finally:
-            log.tap = None
+            self._log.tap = None
 
     async def _send(self, lines: Sequence[bytes], dropped: int) -> None:
         """Send lines, a few at a time: callbacks may be handled on this loop."""
@@ -157,7 +149,7 @@ class Streams:
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
             for stream in self._open:
-                if chunk := line.chunk_for(stream.filter, self._insight.owner_of):
+                if chunk := line.chunk_for(stream.filter, self._owner_of):
                     stream.put(chunk)
         if dropped:
             for stream in self._open:
@@ -203,3 +195,7 @@ class _Line:
 def chunk_of(name: str, data: Mapping[str, Any]) -> bytes:
     """Return a server-sent event. JSON in ASCII has no line break."""
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode("ascii")
+
+
+def _beat() -> bytes:
+    return chunk_of("beat", {"at": utc(time.time())})

@@ -9,9 +9,8 @@ import os
 import resource
 import signal
 import sys
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import uvloop
 
@@ -33,37 +32,25 @@ _TURN = 0.0005
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Service(Protocol):
-    """A service that `run` runs."""
+class Service:
+    """A service that `run` runs. This one is up at once, does nothing, and stops at once."""
+
+    def __init__(self) -> None:
+        self._stopped = asyncio.Event()
 
     async def serve(self) -> None:
         """Serve until stopped. Raises StartFailed if it can't start."""
+        await self._stopped.wait()
 
     async def up(self) -> None:
         """Return once it serves, or has failed to."""
 
     def stop(self) -> None:
         """Take no more, finish the work in flight, and return from `serve`."""
-
-    def hurry(self) -> None:
-        """Stop, and don't wait for the work in flight."""
-
-
-class BackgroundService:
-    """A Service that is up at once, and stops at once."""
-
-    def __init__(self) -> None:
-        self._stopped = asyncio.Event()
-
-    async def serve(self) -> None:
-        await self._stopped.wait()
-
-    async def up(self) -> None: ...
-
-    def stop(self) -> None:
         self._stopped.set()
 
     def hurry(self) -> None:
+        """Stop, and don't wait for the work in flight."""
         self.stop()
 
 
@@ -75,23 +62,17 @@ def run(*services: Service, then: Callable[[], Awaitable[Any]] | None = None) ->
     `then` runs once all are up; if it raises, they are stopped and the error is raised. Raises
     StartFailed if one of them does not start.
     """
-    _raise_file_limit()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if (allowed := files_allowed()) > soft != resource.RLIM_INFINITY:  # services often get 1,024
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     os.umask(0o077)  # files are for this user alone
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
     _tune_collector()
     sys.setswitchinterval(_TURN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Run(services).run(then))
+        runner.run(_run(services, then))
     for number in STOPS:  # a signal after the stop does not make it a failure
         signal.signal(number, signal.SIG_IGN)
-
-
-def _raise_file_limit() -> None:
-    """Raise the limit of open files as far as the system allows; services often get 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = files_allowed()
-    if allowed > soft != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _tune_collector() -> None:
@@ -103,49 +84,44 @@ def _tune_collector() -> None:
     gc.set_threshold(5_000, 10, 10)
 
 
-class _Run:
-    """One run of services on one loop."""
+async def _run(services: Sequence[Service], then: Callable[[], Awaitable[Any]] | None) -> None:
+    over = asyncio.Event()
+    #: The services that were started, in that order.
+    serving: list[tuple[Service, asyncio.Task[None]]] = []
 
-    def __init__(self, services: tuple[Service, ...]) -> None:
-        self._services = services
-        #: The services that were started, in that order.
-        self._serving: list[tuple[Service, asyncio.Task[None]]] = []
-        self._over = asyncio.Event()
-
-    async def run(self, then: Callable[[], Awaitable[Any]] | None) -> None:
-        for number in STOPS:
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
-        starting = asyncio.create_task(self._start(then))
-        await self._over.wait()
-        starting.cancel()
-        for service, task in reversed(self._serving):
-            service.stop()
-            await asyncio.wait({task})
-        for _, task in self._serving:
-            task.result()
-        with contextlib.suppress(asyncio.CancelledError):
-            await starting
-
-    def _on_signal(self) -> None:
-        if self._over.is_set():
-            for service, _ in self._serving:
+    def on_signal() -> None:
+        if over.is_set():
+            for service, _ in serving:
                 service.hurry()
-        self._over.set()
+        over.set()
 
-    async def _start(self, then: Callable[[], Awaitable[Any]] | None) -> None:
+    async def start() -> None:
         try:
-            for service in self._services:
+            for service in services:
                 task = asyncio.create_task(service.serve())
-                task.add_done_callback(lambda _: self._over.set())
-                self._serving.append((service, task))
+                task.add_done_callback(lambda _: over.set())
+                serving.append((service, task))
                 await service.up()
                 if task.done():
                     return
             if then is not None:
                 await then()
         except BaseException:
-            self._over.set()
+            over.set()
             raise
+
+    for number in STOPS:
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    starting = asyncio.create_task(start())
+    await over.wait()
+    starting.cancel()
+    for service, task in reversed(serving):
+        service.stop()
+        await asyncio.wait({task})
+    for _, task in serving:
+        task.result()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
 
 
 def caller_limits(settings: Settings) -> Limits:
@@ -156,11 +132,8 @@ def caller_limits(settings: Settings) -> Limits:
 
 T = TypeVar("T")
 
-#: How often files that can't be used are reported again, in seconds.
-REMIND_EVERY = 300.0
 
-
-class Watch(BackgroundService, Generic[T]):
+class Watch(Service, Generic[T]):
     """A Service that takes the contents of files once they have changed and can be used; until then
     the last good ones stay in force.
 
@@ -187,13 +160,12 @@ class Watch(BackgroundService, Generic[T]):
         self._every = every
         #: The contents that were last taken, or why they were refused.
         self._seen: T | str = known
-        self._reported_at = float("-inf")
 
     async def serve(self) -> None:
         before = self._seen
         while not await happens(self._stopped, self._every):
             contents = await asyncio.to_thread(self._look)
-            if contents == before:
+            if contents == before != self._seen:
                 self._handle(contents)
             before = contents
 
@@ -207,13 +179,10 @@ class Watch(BackgroundService, Generic[T]):
             return f"a fault of the router: {place_of(error)}"
 
     def _handle(self, contents: T | str) -> None:
-        is_new = contents != self._seen
         self._seen = contents
         if isinstance(contents, str):
-            if is_new or time.monotonic() - self._reported_at > REMIND_EVERY:
-                self._reported_at = time.monotonic()
-                problems = contents.split("\n")
-                self._log.error("reread", what=self._option, result="refused", problems=problems)
-        elif is_new:
+            problems = contents.split("\n")
+            self._log.error("reread", what=self._option, result="refused", problems=problems)
+        else:
             self._take(contents)
             self._log.info("reread", what=self._option, result="taken")

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from router.config.holders import Holders
 from router.config.settings import Settings
 from router.contract.replies import refusal
 from router.model.secret import Secret
@@ -28,7 +29,7 @@ from router.net.loops import happens
 from router.ops.guard import OpsTokens, refuse
 from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
-from router.process.running import BackgroundService, Service, Watch, caller_limits
+from router.process.running import Service, Watch, caller_limits
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 
@@ -46,7 +47,7 @@ GRACE = 2.0
 _LOOK_EVERY = 0.02
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.Server, Service):
     """A Service: uvicorn, with connections, limits and a stop of our own."""
 
     def __init__(
@@ -61,7 +62,7 @@ class Server(uvicorn.Server):
         inherited: bool = False,
         drain_delay: float = 0.0,
         drain_timeout: float = 30.0,
-        on_drain: Callable[[], None] | None = None,
+        on_drain: Callable[[], None] = lambda: None,
         on_hurry: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """It serves within `lifespan`. `refusal` makes the replies in the application's place. An
@@ -122,9 +123,8 @@ class Server(uvicorn.Server):
             return
         self.tally.draining = True
         self._stopped.set()
-        if self._on_drain is not None:
-            self._on_drain()
-        for connection in self._connections():
+        self._on_drain()
+        for connection in list(self.tally.connections):
             connection.drain()
 
     def hurry(self) -> None:
@@ -218,19 +218,14 @@ class Server(uvicorn.Server):
                     await self._on_hurry()
             if await self._finished(GRACE):
                 return
-        for connection in self._connections():
+        for connection in list(self.tally.connections):
             connection.end()
         await self._finished(GRACE)
-        for connection in self._connections():
+        for connection in list(self.tally.connections):
             connection.abort()
         for task in list(self.tally.tasks):
             task.cancel()
         await self._finished(GRACE)
-
-    # The connections.
-
-    def _connections(self) -> list[Connection]:
-        return list(self.tally.connections)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -270,18 +265,24 @@ def ops_services(
         log.warning("config", problem=problem)
     parts = api_parts(settings, insight, tokens, search, log)
     server = Server(
-        ops_app(parts, log, local=local),
+        ops_app(parts, tokens, log, local=local),
         listener,
         lifespan=parts.lifespan,
         limits=limits_of(caller_limits(settings)),
         refusal=refuse,
         inherited=inherited is not None,
         drain_timeout=_DRAIN,
-        on_drain=parts.streams.end,
+        on_drain=insight.streams.end,
     )
+
+    def take(holders: Holders) -> None:
+        """Replace the tokens. Readers of streams with a valid token connect again."""
+        tokens.take(holders)
+        insight.streams.end()
+
     services: list[Service] = [server]
     if tokens:
-        services.append(Watch("--ops-tokens", tokens.holders, tokens.read, parts.take, log))
+        services.append(Watch("--ops-tokens", tokens.holders, tokens.read, take, log))
     return services, server.url
 
 
@@ -289,7 +290,7 @@ def ops_services(
 _WAIT = 1.0
 
 
-class Notifier(BackgroundService):
+class Notifier(Service):
     """A Service that reports to the service manager; it is started last, and so stopped first.
 
     Without a manager it does nothing, and an unreachable manager delays nothing.
@@ -298,9 +299,15 @@ class Notifier(BackgroundService):
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Remove the variables: no child process may report for the service."""
         super().__init__()
-        self._address = _address(environ.pop("NOTIFY_SOCKET", ""))
+        address = environ.pop("NOTIFY_SOCKET", "")
+        #: The socket's file or abstract name; `""` for none.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        if not address.startswith(("@", "/")):
+            self._address = ""
+        silence, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+        is_ours = pid in ("", str(os.getpid())) and silence.isdecimal() and int(silence) > 0
         #: After how long a silence the manager restarts the service, in seconds; None is never.
-        self.watchdog = _watchdog(environ)
+        self.watchdog = int(silence) / 1e6 if is_ours else None
         self._status = ""
 
     async def serve(self) -> None:
@@ -340,17 +347,3 @@ class Notifier(BackgroundService):
         ):
             manager.settimeout(_WAIT)
             manager.sendto("\n".join(lines).encode(), self._address)
-
-
-def _address(text: str) -> str:
-    """Return the socket's file or abstract name; `""` if it is neither."""
-    if text.startswith("@"):
-        return "\0" + text[1:]
-    return text if text.startswith("/") else ""
-
-
-def _watchdog(environ: MutableMapping[str, str]) -> float | None:
-    """Return the watchdog's seconds if the manager watches this process."""
-    text, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
-    is_ours = pid in ("", str(os.getpid()))
-    return int(text) / 1e6 if is_ours and text.isdecimal() and int(text) > 0 else None

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from router.cli.remote import read_token
+from router.model.errors import StartFailed
 from tests.support.archived import event_line, keep
 from tests.support.command import answering, http_answer
 from tests.support.console import Console, console, token_of
@@ -385,3 +387,25 @@ def test_an_event_without_a_body_is_not_copied(tmp_path: Path) -> None:
     options = ("--archive", str(archive), "--store", "none")
     why = refused(1, "resend", "bare", "--to", "http://127.0.0.1:1/", *options)
     assert "its body was not kept" in why
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "can't be read: no such file or directory"),
+        (b" \n\n", "needs a token on a line, in ASCII and without blanks in it"),
+        (b"canary two\n", "needs a token on a line, in ASCII and without blanks in it"),
+        (b"canary\xff\n", "needs a token on a line, in ASCII and without blanks in it"),
+    ],
+)
+def test_a_token_file_of_no_use(
+    tmp_path: Path, content: bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line names the file as it was given, and no token."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("tokens")
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StartFailed) as caught:
+        read_token(path)
+    assert str(caught.value) == f"--token-file: tokens {why}"

@@ -27,7 +27,7 @@ from router.config.reload import ConfigState, Reload
 from router.config.settings import Settings
 from router.delivery.observations import Observations
 from router.net.listening import listen
-from router.ops.insight import report_of
+from router.ops.insight import Report
 from router.ops.status import status_of
 from router.process.server import Server
 from router.telemetry.log import Log
@@ -433,8 +433,8 @@ async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, wat
         file.write_text(text)
         await watching.look()
         watching.reload.measure()
-        state, seen = watching.config_state, Observations(time.time())
-        report = report_of(metrics, state, seen, ready=True, store=("none", ""), lag=0.0)
+        seen = Observations(time.time()).view(watching.config_state.config.terms)
+        report = Report(metrics, watching.config_state, True, ("none", ""), 0.0, seen, 1)
         return status_of(report, time.time())["configuration"]["last_reload"]["problems"]
 
     [problem] = await problems_with(f"{good}nonsense: 1\n")

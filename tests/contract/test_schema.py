@@ -169,6 +169,26 @@ def test_a_body_full_of_faults_is_refused_quickly(many: dict[str, Any]) -> None:
     assert list(late.faults({"changes": ["x"] * 100})) == []
 
 
+@pytest.mark.parametrize(
+    ("document", "value", "fault"),
+    [
+        ({"required": ["a"]}, {}, (("a",), "absent")),
+        ({"properties": {"a": {"minLength": 1}}}, {"a": ""}, (("a",), "absent")),
+        ({"items": {"type": ["string", "null"]}}, ["b", 0], ((1,), "type")),
+        ({"enum": [1, 2]}, 3, ((), "value")),
+        ({"exclusiveMaximum": 3}, 3, ((), "value")),
+        ({"pattern": "^a$"}, "b", ((), "format")),
+        ({"maxItems": 1}, [1, 2], ((), "size")),
+        ({"properties": {"a": {}}, "additionalProperties": False}, {"b": 1}, (("b",), "unknown")),
+        ({"multipleOf": 2}, 3, ((), "rule")),
+    ],
+)
+def test_a_fault_has_its_place_and_kind(document: Any, value: Any, fault: Any) -> None:
+    """A member that is missing, or that may not be there, is the place itself."""
+    (shown,) = Schema(document, "s.json").faults(value)
+    assert (shown.path, shown.kind) == fault
+
+
 def test_nothing_is_fetched() -> None:
     """A reference to another place is refused without a request to it."""
     with serving(answering({})) as url, pytest.raises(StartFailed, match="nothing is fetched"):

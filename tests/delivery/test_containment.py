@@ -111,7 +111,7 @@ def take(router: House, table: Mapping[str, Any]) -> None:
 
 
 def numbers(router: House, target: str = "one") -> TargetMetrics:
-    return router.app.report().metrics.targets[target]
+    return router.app.insight.report().metrics.targets[target]
 
 
 # The breaker.
@@ -131,7 +131,7 @@ async def test_a_required_target_that_fails_is_left_in_peace(store: Path) -> Non
             assert (await router.line("breaker"))["state"] == "open"
             assert numbers(router).breaker == {"closed": 0, "open": 1, "half_open": 0}
             assert numbers(router).breaker_opened == 1
-            status = status_of(router.app.report(), time.time())
+            status = status_of(router.app.insight.report(), time.time())
             assert "targets: one has its breaker open" in status["reasons"]
             assert status["targets"]["each"]["one"]["last_failure"]["reason"] == "status"
 
@@ -292,7 +292,7 @@ async def test_a_persons_pause_holds_a_target_back_until_it_is_over(store: Path)
             )
             assert await post(router, 2) == "000"
             assert (numbers(router, "two").paused, len(two.bodies)) == (1, 0)
-            status = status_of(router.app.report(), time.time())
+            status = status_of(router.app.insight.report(), time.time())
             assert (
                 f"targets: two is paused until {utc(made.until)} by ops: a move"
                 in (status["reasons"])

@@ -143,5 +143,6 @@ def test_the_words_of_the_platform_and_of_the_log() -> None:
 
 def test_the_router_blames_itself_for_its_own_doings() -> None:
     """An attempt that the router held back or broke off costs no retry, and blames no target."""
+    assert [str(reason) for reason in Reason] == [reason.name.lower() for reason in Reason]
     own = "saturated breaker_open rate_limited out_of_files paused stopped"
     assert {str(reason) for reason in SELF_INFLICTED} == set(own.split())

@@ -37,7 +37,7 @@ ASKED = Callers(4096, 256)
 @pytest.mark.parametrize("files", [256, 512, 1024, 4096])
 @pytest.mark.parametrize("targets", [0, 64, 10_000])
 def test_all_of_it_fits(files: int, targets: int) -> None:
-    """Callers, refused callers, and at least half of the targets' wants fit together; the note
+    """Callers, refused callers, and at least half of the targets' connections fit; the note
     names both numbers."""
     callers = share_out(files, ASKED, targets, store=16)
     left = files - callers.connections - callers.reserve - 16 - 128
@@ -49,7 +49,7 @@ def test_all_of_it_fits(files: int, targets: int) -> None:
 
 
 def test_too_few_files_end_the_start() -> None:
-    """The start fails, and says how many files are needed. With enough files nothing is reduced."""
+    """The start fails with the number of files that it needs. With enough, nothing is reduced."""
     with pytest.raises(StartFailed, match=r"at least 208 open files are needed, .* allows 100"):
         share_out(100, ASKED, targets=64, store=16)
     assert share_out(208, ASKED, targets=64, store=16).connections >= 28
@@ -57,7 +57,7 @@ def test_too_few_files_end_the_start() -> None:
 
 
 def test_too_little_memory_is_reported() -> None:
-    """The note says how much the bodies may take, the limit, and the option."""
+    """The note has the most that bodies may take, the limit, and the option."""
     assert memory_note(None, 1024, 2**20) == memory_note(2**30, 1024, 2**20) == ""
     assert memory_note(300 * 2**20, 1024, 2**20) == (
         "--max-requests: callbacks in flight may take 1024 MiB, and the limit of memory is "

@@ -1,4 +1,4 @@
-"""Heartbeat: what a process learns about the others that share its store."""
+"""Heartbeat: a process learns about the others that share its store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from router.ops.heartbeat import Heartbeat
+from router.ops.insight import Heartbeat
 from router.store.protocol import Node
 from router.telemetry.metrics import Metrics
 from tests.support.waiting import until

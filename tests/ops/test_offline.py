@@ -7,15 +7,17 @@ from pathlib import Path
 
 import httpx
 
+from router.archive.reading import Sources
 from router.config.holders import PERMISSIONS, TokenHolder
 from router.ops.api.application import ENDPOINTS, PREFIX, app_for
-from router.ops.api.parts import ApiParts, SearchHere, Stored
+from router.ops.api.parts import ApiParts, Stored
+from router.ops.searching import SearchHere
 from router.store.admin import Admin
 from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from tests.support.shop import SqliteShop
 
-#: The statuses for an event that does not exist, and for what only a router can answer.
+#: The statuses for an event that does not exist, and without a running router.
 NOT_THERE, NO_ROUTER = 404, 409
 
 
@@ -24,7 +26,7 @@ def test_every_endpoint_replies_without_a_router(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     SqliteShop(store).close()
     assert asyncio.run(answers(store)) == {
-        "/you": NO_ROUTER,
+        "/you": 200,
         "/status": NO_ROUTER,
         "/minutes": NO_ROUTER,
         "/targets": NO_ROUTER,
@@ -51,7 +53,7 @@ async def answers(path: Path) -> dict[str, int]:
         return ops
 
     stored = Stored(opening, None, None)
-    search = SearchHere(None, stored, print, print)
+    search = SearchHere(Sources(None), stored.question)
     parts = ApiParts(None, None, stored, search, is_shared=False)
     app = app_for(TokenHolder("ops", frozenset(PERMISSIONS)), parts)
     transport = httpx.ASGITransport(app)

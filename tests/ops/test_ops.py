@@ -17,27 +17,23 @@ import pytest
 
 from router import __version__
 from router.config import loading
-from router.config.holders import TokenHolder
 from router.config.loading import Config
 from router.config.reload import ConfigState
 from router.config.settings import Settings
 from router.contract.intake import Intake
 from router.delivery.observations import Observations
 from router.model.build import COMPILED
-from router.model.errors import Problem, StartFailed
+from router.model.errors import Problem
 from router.model.event import Attempt, Event, Reason
-from router.net.access import Denial
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.ops import port as ops_module
-from router.ops.guard import SAFE, OpsTokens, refuse, secrets_in
-from router.ops.heartbeat import Identity, described
+from router.ops.guard import SAFE, OpsTokens, refuse
 from router.ops.hour import History
-from router.ops.insight import Insight, Report, report_of
+from router.ops.insight import Identity, Insight
 from router.ops.port import api_parts, limits_of, ops_app
 from router.ops.status import MAX_SHOWN_PROBLEMS, status_of
 from router.process.server import Server
-from router.store.protocol import Node
 from router.telemetry.log import Log
 from router.telemetry.metrics import RECENT_GAP, Metrics
 from tests.support.house import PATIENCE, routes
@@ -77,15 +73,8 @@ class Process:
         self.ready = True
         self.lag = 0.001
 
-    def report(self) -> Report:
-        store = ("sqlite", "")
-        seen = Observations(time.time())
-        return report_of(
-            self.metrics, self.config_state, seen, ready=self.ready, store=store, lag=self.lag
-        )
-
     def status(self) -> dict[str, Any]:
-        return status_of(self.report(), time.time())
+        return status_of(self.insight(Log()).report(), time.time())
 
     def reasons(self) -> list[str]:
         """Return why the service is degraded; `status`, the causes and the checks agree with it."""
@@ -99,12 +88,17 @@ class Process:
         return reasons
 
     def insight(self, log: Log) -> Insight:
-        def describe() -> Node:
-            ready, lag = self.ready, self.lag
-            return described(Identity(), self.metrics, self.config_state, ready=ready, lag=lag)
-
-        history = History(self.metrics, time.time())
-        return Insight(self.report, describe, self.config_state, Intake.of(None), history, log)
+        return Insight(
+            Identity(),
+            self.metrics,
+            self.config_state,
+            Intake.of(None),
+            History(self.metrics, time.time()),
+            Observations(time.time()),
+            log,
+            store=("sqlite", ""),
+            health=lambda: (self.ready, self.lag),
+        )
 
 
 #: Changes something about a router.
@@ -132,7 +126,7 @@ async def serving(
 
     log = Log(stream, "json")
     parts = api_parts(Settings(store=None), process.insight(log), tokens, [], log)
-    app = ops_app(parts, log, local=True)
+    app = ops_app(parts, tokens, log, local=True)
     server = Server(
         app,
         listen("127.0.0.1", 0),
@@ -339,26 +333,23 @@ async def test_no_secret_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "code"),
-    [("GET", "/metrics/", "404"), ("GET", "/callback", "404"), ("POST", "/metrics", "405")],
+    [("GET", "/metrics/", 404), ("GET", "/callback", 404), ("POST", "/metrics", 405)],
 )
-async def test_other_requests_are_refused_in_the_contracts_json(
-    method: str, path: str, code: str
-) -> None:
-    """Unless they are for the API: its errors are problem documents."""
+async def test_other_requests_get_a_problem(method: str, path: str, code: int) -> None:
+    """As at the API; a 405 with the methods of the path."""
     async with serving(Process()) as ops:
         response = await ops.http.request(method, ops.url + path)
-    assert response.status_code == int(code)
-    assert response.json()["code"] == code
-    assert set(response.json()) == {"request_id", "code", "msg"}
+    assert (response.status_code, response.json()["status"]) == (code, code)
+    assert response.headers.get("allow") == ("GET, HEAD" if code == 405 else None)
 
 
-async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) -> None:
-    """In the contract's JSON; the fault is logged."""
+async def test_a_fault_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    """The fault is logged, and not in the reply."""
     process = Process()
     async with serving(process) as ops:
-        process.metrics = None  # type: ignore[assignment]
+        process.lag = None  # type: ignore[assignment]
         response = await ops.get("/status")
-    assert (response.status_code, response.json()["code"]) == (500, "500")
+    assert (response.status_code, response.json()["code"]) == (500, "failed")
     assert response.headers["cache-control"] == "no-store"
     assert [record.name for record in caplog.records] == ["uvicorn.error"]
 
@@ -369,7 +360,7 @@ async def test_a_fault_is_the_contracts_500(caplog: pytest.LogCaptureFixture) ->
 async def test_the_page_is_served(tmp_path: Path) -> None:
     """Without a token, since it has no data. A browser revalidates each file, and loads nothing
     from elsewhere."""
-    async with serving(Process(), tokens=in_file(tmp_path, "an-ops-token")) as ops:
+    async with serving(Process(), tokens=in_file(tmp_path, "a-token-of-the-port")) as ops:
         page = await ops.get("/")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert page.headers["cache-control"] == "no-cache"
@@ -403,14 +394,14 @@ def bearer(token: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_with_tokens_a_request_needs_one(path: str, tmp_path: Path) -> None:
-    """Without it the reply is a 401 in the contract's JSON, for any path."""
-    tokens = in_file(tmp_path, "old-ops-token", "new-ops-token")
+    """Without it the reply is a 401, for any path."""
+    tokens = in_file(tmp_path, "the-old-ops-token", "the-new-ops-token")
     async with serving(Process(), tokens=tokens) as ops:
-        for headers in ({}, bearer("another"), {"authorization": "Basic old-ops-token"}):
+        for headers in ({}, bearer("another"), {"authorization": "Basic the-old-ops-token"}):
             refused = await ops.get(path, headers=headers)
-            assert (refused.status_code, refused.json()["code"]) == (401, "401")
+            assert (refused.status_code, refused.json()["code"]) == (401, "wrong_token")
             assert refused.headers["www-authenticate"] == "Bearer"
-        for token in ("old-ops-token", "new-ops-token"):
+        for token in ("the-old-ops-token", "the-new-ops-token"):
             expected = 200 if path in ("/metrics", "/status") else 404
             assert (await ops.get(path, headers=bearer(token))).status_code == expected
         lines = [json.loads(line) for line in ops.log.getvalue().splitlines()]
@@ -422,7 +413,7 @@ async def test_with_tokens_a_request_needs_one(path: str, tmp_path: Path) -> Non
     assert "token" not in ops.log.getvalue().replace("no token", "").replace("a wrong token", "")
 
 
-@pytest.mark.parametrize("tokens", [(), ("an-ops-token",)])
+@pytest.mark.parametrize("tokens", [(), ("a-token-of-the-port",)])
 async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
     """No reply may be stored, framed, run or read by another site's page, or shows a version."""
     known = in_file(tmp_path, *tokens) if tokens else NONE
@@ -439,39 +430,6 @@ async def test_safe_headers(tokens: tuple[str, ...], tmp_path: Path) -> None:
         answer = await ops.http.options(ops.url + "/status", headers=asked)
         assert answer.status_code in (401, 405)
         assert not [name for name in answer.headers if name.startswith("access-control-")]
-
-
-def test_a_file_of_tokens(tmp_path: Path) -> None:
-    """Each token of a holder's list is valid, and an empty one is not."""
-    tokens = in_file(tmp_path, "first-token", "second-token")
-    for token in ("first-token", "second-token"):
-        found = tokens.find([(b"authorization", f"Bearer {token}".encode())])
-        assert isinstance(found, TokenHolder)
-        assert found == TokenHolder("ops", frozenset({"read"}))
-    assert tokens.find([(b"authorization", b"Bearer ")]) is Denial.WRONG
-    assert not NONE
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (None, "can't be read: no such file or directory"),
-        (b" \n\n", "needs a token on a line, in ASCII and without blanks in it"),
-        (b"canary two\n", "needs a token on a line, in ASCII and without blanks in it"),
-        (b"canary\xff\n", "needs a token on a line, in ASCII and without blanks in it"),
-    ],
-)
-def test_a_file_without_a_usable_token(
-    tmp_path: Path, content: bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line names the file as it was given, and no token."""
-    monkeypatch.chdir(tmp_path)
-    path = Path("tokens")
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(StartFailed) as caught:
-        secrets_in(path, "--token-file")
-    assert str(caught.value) == f"--token-file: tokens {why}"
 
 
 # Limits of its clients.

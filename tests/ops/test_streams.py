@@ -1,4 +1,4 @@
-"""Live streams: which lines of the log a client of the API gets."""
+"""Live streams: a client of the API gets the log lines that it may see."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from router.ops import streams as module
 from router.ops.api.application import api_routes
 from router.ops.api.endpoint import ApiCall
 from router.ops.api.events import stream
+from router.ops.api.view import View
 from router.ops.problems import Rejected
 from router.ops.streams import STREAM_BOUND, STREAMS, TEAM_STREAMS, Stream, StreamFilter, Streams
 from router.routing.index import Glob
@@ -56,8 +57,7 @@ class Listened:
 
     def __init__(self) -> None:
         self.log = Log(io.StringIO(), "json")
-        insight: Any = SimpleNamespace(owner_of=OWNERS.__getitem__, log=self.log)
-        self.streams = Streams(insight)
+        self.streams = Streams(self.log, OWNERS.__getitem__)
 
     def event(self, **more: Any) -> None:
         self.log.write("warning", "event", {**EVENT, **more}, b'{"event_key": "a.gs.cert.1"}')
@@ -162,9 +162,9 @@ async def test_a_team_leaves_streams_for_others(listened: Listened) -> None:
 async def test_simultaneous_requests_are_bounded_too(listened: Listened) -> None:
     """A request takes its place at once, not with the first chunk, and returns it if its client is
     gone before that."""
-    parts: Any = SimpleNamespace(streams=listened.streams)
+    parts: Any = SimpleNamespace(insight=SimpleNamespace(streams=listened.streams))
     query = {"target": (), "match": (), "failed": None, "bodies": None}
-    call = ApiCall(parts, OPS, {}, query, {})
+    call = ApiCall(parts, OPS, {}, query, {}, View(OPS, parts))
     answers = [asyncio.create_task(stream.answer(call)) for _ in range(STREAMS + 1)]
     await asyncio.wait(answers)
     with pytest.raises(Rejected, match=f"{STREAMS} streams are open already"):
@@ -173,13 +173,13 @@ async def test_simultaneous_requests_are_bounded_too(listened: Listened) -> None
     async def gone(*_: object) -> Any:
         raise OSError
 
-    [route] = api_routes([stream], "", parts)
+    [route] = api_routes(parts, [stream])
     for each in answers:
         await each.result().aclose()
     assert not listened.streams.full_for(OPS)
     scope = {
-        "type": "http", "method": "GET", "path": "/stream", "query_string": b"", "headers": [],
-        "state": {"holder": OPS}, "asgi": {"spec_version": "2.4"},
+        "type": "http", "method": "GET", "path": "/api/v1/stream", "query_string": b"",
+        "headers": [], "state": {"holder": OPS}, "asgi": {"spec_version": "2.4"},
     }  # fmt: skip
     for _ in range(STREAMS + 1):
         with pytest.raises(ClientDisconnect):
@@ -191,7 +191,6 @@ async def test_only_what_waits_is_bounded() -> None:
     """A client that keeps up gets everything. One that is too slow loses lines, and gets their
     number."""
     stream, chunk = Stream(StreamFilter(OPS)), b"x" * (STREAM_BOUND // 2)
-    stream.begin()
     chunks = stream.chunks()
     await anext(chunks)
     for _ in range(4):
@@ -206,7 +205,6 @@ async def test_an_idle_stream_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that its client, and proxies, can tell it from a broken connection."""
     monkeypatch.setattr(module, "BEAT_EVERY", 0.01)
     stream = Stream(StreamFilter(OPS))
-    stream.begin()
     reader = Reader(stream)
     assert [(await reader.next())[0] for _ in range(3)] == ["beat"] * 3
 
@@ -260,18 +258,8 @@ def next_of(answer: HTTPResponse, chosen: str) -> dict[str, Any]:
     raise AssertionError("the stream has ended")
 
 
-def test_events_arrive_as_they_are_handled(tmp_path: Path) -> None:
-    """As server-sent events."""
-    with router(tmp_path) as (started, port), connected(port) as answer:
-        assert answer.getheader("content-type", "").startswith("text/event-stream")
-        next_of(answer, "beat")
-        assert started.post("first") == "000"
-        event = next_of(answer, "event")
-        assert (event["code"], event["targets"][0]["target"]) == ("000", "ledger")
-
-
 def test_a_client_that_disconnects_frees_its_place(tmp_path: Path) -> None:
-    """And a HEAD request takes none."""
+    """A HEAD request takes no place."""
     with router(tmp_path) as (_, port), ExitStack() as closing:
         for _ in range(STREAMS + 4):
             with connected(port) as answer:

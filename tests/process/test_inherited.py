@@ -50,8 +50,8 @@ def port_of(listener: socket.socket) -> int:
 def test_restarts_under_load_fail_no_request(
     tmp_path: Path, held: socket.socket, endpoint: Target, kind: str
 ) -> None:
-    """However often the router is restarted at a socket that somebody holds, each request is
-    answered 000, on new connections and kept ones: none is refused, reset or left."""
+    """While the router is restarted at a socket that its parent holds, each request is answered
+    000, on new connections and kept ones: none is refused, reset or left."""
     options: list[str] = []
     load = Load(port_of(held))
     if kind == "with TLS":

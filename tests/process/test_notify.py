@@ -144,7 +144,7 @@ async def test_without_a_manager_nothing_is_sent(address: str) -> None:
 
 
 async def test_a_reload_that_ends_after_the_stop_is_not_reported(manager: ServiceManager) -> None:
-    """A service that has said it stops never says again that it is ready."""
+    """A service that has reported its stop never reports again that it is ready."""
     notifier = Notifier({"NOTIFY_SOCKET": manager.address})
     serving = asyncio.create_task(notifier.serve())
     notifier.ready("http://127.0.0.1/")

@@ -17,7 +17,7 @@ from tests.support.serving import Serving, Target, target
 from tests.support.waiting import wait_until
 from tests.support.wire import Line, answer_on, post
 
-#: So many that none of them has to hold more than its share of the room.
+#: Enough that each one holds less than its share of the room.
 TARGETS = 16
 
 
@@ -56,7 +56,7 @@ def scene(folder: Path, room: int, **policy: Any) -> Iterator[Scene]:
 
 
 def table(endpoint: Target, policy: dict[str, Any]) -> dict[str, Any]:
-    """Return a routes.yaml: one server is all targets, and the key says which."""
+    """Return a routes.yaml: one server is all targets, and the key chooses among them."""
     names = [f"t{number}" for number in range(TARGETS)]
     return {
         "version": 1,
@@ -70,7 +70,7 @@ def say(line: Line, name: str, to: int = 0) -> None:
     line.say(post(body=event(event_key=f"t{to % TARGETS}.x", changes=[name])))
 
 
-def test_past_its_room_it_refuses_at_once_and_keeps_what_it_has_begun(tmp_path: Path) -> None:
+def test_an_overloaded_router_refuses_at_once_and_finishes_its_requests(tmp_path: Path) -> None:
     """With five times as many callers as it has room for, the router refuses four fifths with 503
     at once, begins nothing for them, and acknowledges the others."""
     with scene(tmp_path, room=8) as played, ExitStack() as stack:

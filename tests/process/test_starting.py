@@ -1,8 +1,10 @@
-"""The start of a process: signals at any moment, and closed streams. Real processes."""
+"""The start of a process: signals at any moment, closed streams, files for its user alone. Real
+processes."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.effort import LONG
+from tests.support.serving import serving, target
 from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
 
@@ -24,7 +27,7 @@ Started = subprocess.Popen[bytes]
 #: `python -m router` that reports when the interpreter has started. Before that Ctrl-C is Python's
 #: alone, and may be a "Fatal Python error".
 PYTHON_STARTED = b"started\n"
-TOLD_START = f"""
+REPORTS_START = f"""
 import os, runpy
 os.write(2, {PYTHON_STARTED!r})
 runpy.run_module("router", run_name="__main__", alter_sys=True)
@@ -87,7 +90,7 @@ def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> No
     """From the router's first line on, by the system's default action or in order; without a
     traceback, and none is lost."""
     for moment in range(0, 8, STEP):
-        with started(*serve(), program=(sys.executable, "-c", TOLD_START)) as process:
+        with started(*serve(), program=(sys.executable, "-c", REPORTS_START)) as process:
             assert process.stderr is not None
             assert os.read(process.stderr.fileno(), len(PYTHON_STARTED)) == PYTHON_STARTED
             wait_until(lambda process=process: is_ours(process))  # type: ignore[misc]
@@ -123,3 +126,21 @@ def ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def test_its_files_are_its_users_alone(tmp_path: Path) -> None:
+    """It sets its umask to 0077, and writes no core file, which would hold secrets. It warns of a
+    store that everybody can read."""
+    store = tmp_path / "store.db"
+    with target() as endpoint:
+        with serving(tmp_path, {"one": endpoint}, store=store) as router:
+            assert not router.lines("config")
+            status = Path(f"/proc/{router.process.pid}/status").read_text()
+            limits = Path(f"/proc/{router.process.pid}/limits").read_text()
+        store.chmod(0o644)
+        tmp_path.chmod(0o755)
+        with serving(tmp_path, {"one": endpoint}, store=store) as router:
+            (line,) = router.lines("config")
+    assert re.search(r"^Umask:\s+0077$", status, re.MULTILINE)
+    assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.MULTILINE)
+    assert "can read the store" in line["problem"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import select
 import signal
 import socket
 import threading
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import PATIENCE, one_line, run, running
-from tests.support.serving import Serving, Target, body, serving, target
+from tests.support.serving import Serving, Target, serving, target
 from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Line, answer_on, post
 
@@ -137,7 +135,7 @@ def test_connections_made_during_a_stop_are_served(tmp_path: Path) -> None:
 
 
 def connect_and_ask(router: Serving, outcomes: Counter[str]) -> None:
-    """Make one connection after the other, until nobody listens."""
+    """Make one connection after the other, until they are refused."""
     while True:
         try:
             line = Line(router.port)
@@ -175,7 +173,7 @@ def test_a_request_on_an_idle_connection_is_answered(tmp_path: Path) -> None:
         assert router.wait() == 0
 
 
-def test_what_is_in_flight_is_finished(tmp_path: Path) -> None:
+def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
     """A request whose target is slow gets its 000 after the socket has closed."""
     with gated(tmp_path, "--drain-timeout", NEVER) as (router, gate), Line(router.port) as line:
         line.say(post())
@@ -255,113 +253,3 @@ def is_waiting(pid: int) -> bool:
     """Return whether a process sleeps."""
     state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state == "S"
-
-
-# A rolling restart.
-
-
-class Balancer:
-    """The routers, and those that are ready by a health check."""
-
-    def __init__(self) -> None:
-        self.routers: list[Serving] = []
-        self.ready: list[Serving] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._check)
-
-    def __enter__(self) -> Balancer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(PATIENCE)
-
-    def _check(self) -> None:
-        while not self._over.wait(0.02):
-            self.ready = [router for router in list(self.routers) if router.ready() == 200]
-
-
-class Caller(threading.Thread):
-    """Sends one callback after the other, once each, on connections that it keeps."""
-
-    def __init__(self, balancer: Balancer, over: threading.Event, seed: int) -> None:
-        super().__init__()
-        self._balancer = balancer
-        self._over = over
-        self._random = random.Random(seed)
-        self._kept: dict[int, Line] = {}
-        #: The result of each event, by its name.
-        self.codes: dict[str, str] = {}
-
-    def run(self) -> None:
-        while not self._over.wait(self._random.choice((0.0, 0.01, 0.3))):
-            port = self._random.choice(self._balancer.ready).port
-            name = f"{self.name}-{len(self.codes)}"
-            self.codes[name] = self._call(port, name)
-        for line in self._kept.values():
-            line.socket.close()
-
-    def _call(self, port: int, name: str) -> str:
-        try:
-            line = self._line(port)
-            line.say(post(body=body(name)))
-            answer = line.receive()
-        except OSError as error:
-            return type(error).__name__
-        if answer is not None and not answer.ends:
-            self._kept[port] = line
-        else:
-            line.socket.close()
-        return answer.says["code"] if answer else "closed"
-
-    def _line(self, port: int) -> Line:
-        """Return a kept connection if it is still open, or a new one."""
-        line = self._kept.pop(port, None)
-        if line is not None:
-            if is_open(line.socket):
-                return line
-            line.socket.close()
-        return Line(port)
-
-
-def is_open(connection: socket.socket) -> bool:
-    """Return whether nothing has come on an idle connection, not even its end."""
-    readable, _, _ = select.select([connection], [], [], 0)
-    return not readable
-
-
-def test_a_rolling_restart_loses_no_reply(tmp_path: Path) -> None:
-    """Under load, with callers that keep connections and repeat nothing, two routers behind a
-    health check are replaced one after the other: every callback gets its 000, each is delivered
-    once, and both routers end in order."""
-    over = threading.Event()
-    with target() as endpoint, ExitStack() as stack:
-
-        def start(number: int) -> Serving:
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            options = ("--drain-delay", "1s")
-            router = serving(folder, {"one": endpoint}, options=options, **PATIENT)
-            return stack.enter_context(router)
-
-        balancer = Balancer()
-        balancer.routers = [start(0), start(1)]
-        stack.enter_context(balancer)
-        wait_until(lambda: len(balancer.ready) == 2)
-        callers = [Caller(balancer, over, seed) for seed in range(3)]
-        for caller in callers:
-            caller.start()
-        for number in (2, 3):
-            leaving = balancer.routers[0]
-            leaving.process.send_signal(signal.SIGTERM)
-            assert leaving.wait() == 0
-            balancer.routers = [*balancer.routers[1:], start(number)]
-            wait_until(lambda: len(balancer.ready) == 2)
-        over.set()
-        for caller in callers:
-            caller.join(PATIENCE)
-        codes = {name: code for caller in callers for name, code in caller.codes.items()}
-        assert len(codes) > 50
-        assert {name: code for name, code in codes.items() if code != "000"} == {}
-        assert sorted(got.event for got in endpoint.got) == sorted(codes)

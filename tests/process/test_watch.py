@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from router.model.errors import RouterError
 from router.net.listening import listen
 from router.net.tls import Pair, listener_tls
-from router.process import running
 from router.process.running import Watch
 from router.process.server import Server
 from router.telemetry.log import Log
@@ -73,28 +71,6 @@ async def test_a_fault_of_ours_ends_no_watch() -> None:
     line = json.loads(stream.getvalue().splitlines()[0])
     assert line["result"] == "refused"
     assert line["problems"][0].startswith("a fault of the router: KeyError in read, test_watch.py")
-
-
-async def test_a_refusal_is_repeated_only_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unusable contents are reported once, and again when the time of a reminder has come."""
-    stream, looks = io.StringIO(), 0
-
-    def read() -> int:
-        nonlocal looks
-        looks += 1
-        raise RouterError("half of it")
-
-    def reports() -> int:
-        return stream.getvalue().count("half of it")
-
-    watch = Watch("--ops-tokens", 1, read, lambda _: None, Log(stream, "json"), every=0.001)
-    serving = asyncio.create_task(watch.serve())
-    await until(lambda: looks >= 10)
-    assert reports() == 1
-    monkeypatch.setattr(running, "REMIND_EVERY", 0.0)
-    await until(lambda: reports() > 1)
-    watch.stop()
-    await serving
 
 
 async def _shown(server: Server) -> bytes:

@@ -242,7 +242,7 @@ async def test_reloads_are_counted(tmp_path: Path) -> None:
     assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 1)
     await edited("version: 1", "refused")
     assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 0)
-    assert status_of(app.report(), time.time())["status"] == "degraded"
+    assert status_of(app.insight.report(), time.time())["status"] == "degraded"
     await edited(json.dumps(routes(optional={"new": new})), "taken")
     watching.cancel()
     assert metrics.reload_successful == 1

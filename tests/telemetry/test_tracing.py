@@ -19,11 +19,9 @@ ASKED = {"OTEL_EXPORTER_OTLP_ENDPOINT": URL}
     "environ",
     [
         {},
-        {"OTEL_SERVICE_NAME": "router"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
         {**ASKED, "OTEL_TRACES_EXPORTER": "none"},
         {**ASKED, "OTEL_SDK_DISABLED": "True"},
-        {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": URL},
     ],
 )
 def test_traces_are_off(environ: dict[str, str]) -> None:
@@ -37,10 +35,8 @@ def test_traces_are_off(environ: dict[str, str]) -> None:
         ASKED,
         {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": URL},
         {"OTEL_TRACES_EXPORTER": "otlp"},
-        {**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
         {**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
         | {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
-        {**ASKED, "OTEL_SDK_DISABLED": "false"},
     ],
 )
 def test_traces_are_on(environ: dict[str, str]) -> None:
@@ -67,20 +63,12 @@ def test_unsupported_values_are_named(name: str, value: str, why: str) -> None:
     assert tracing_by({**ASKED, name: value}) == (None, f"{name}: no traces, {why}")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("OTEL_PROPAGATORS", "sparrow"),
-        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
-        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000"),
-    ],
-)
-def test_values_that_opentelemetry_refuses(name: str, value: str) -> None:
+def test_values_that_opentelemetry_refuses() -> None:
     """The problem is in OpenTelemetry's words, and there are no traces."""
     code = (
         "import os; from router.telemetry.tracing import tracing_by; print(tracing_by(os.environ))"
     )
-    output = _python(code, {**ASKED, name: value})
+    output = _python(code, {**ASKED, "OTEL_PROPAGATORS": "sparrow"})
     assert "spans=None" in output
     assert "no traces, OpenTelemetry rejects a variable: " in output
 

@@ -134,6 +134,7 @@ async def test_a_reply_that_cannot_be_sent(error: Exception, code: str, faults: 
     assert it.happenings("fault", "event") == [*faults, "event"]
     line = next(line for line in it.lines if line["happening"] == "event")
     assert line["code"] == code
+    assert 0 <= line["ms"] < 60_000
     assert line["targets"]["one"]["reason"] == "acknowledged"
 
 
@@ -189,9 +190,12 @@ async def test_a_request_keeps_its_configuration(body: bytes) -> None:
     ],
 )
 async def test_an_application_may_be_mounted_anywhere(root: str, path: str, code: str) -> None:
-    """The callback path is the path below the one where the application is mounted."""
+    """The callback path is the path below the one where the application is mounted; any other is
+    refused, and logged with its code."""
     async with served() as (it, _):
         assert await it.call(SAMPLE, root_path=root, path=path).code() == code
+    refused = [line["code"] for line in it.lines if line["happening"] == "refused"]
+    assert refused == ([] if code == "000" else [code])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Replies in company: each waits for the end of the loop's turn, and none is lost or overtaken."""
+"""Replies of a busy router wait for the end of the loop's turn; none is lost or overtaken."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BROKEN = b"\0\r\n\r\n"
 anyio_backend = on(BOTH)
 
 
-async def test_a_caller_that_says_no_more_gets_its_reply() -> None:
+async def test_a_caller_that_half_closes_gets_its_reply() -> None:
     async with asked() as (caller, call):
         await answer_while(call, lambda: caller.shutdown(socket.SHUT_WR))
         assert await received(caller, b"\r\n\r\n{") == ["200 OK"]
@@ -48,7 +48,7 @@ async def test_no_refusal_overtakes_the_reply_before() -> None:
         assert await received(caller, b'"400"') == ["200 OK", "400 Bad Request"]
 
 
-async def test_a_connection_that_is_ended_says_what_waits() -> None:
+async def test_a_connection_that_is_ended_sends_waiting_replies() -> None:
     async with asked() as (caller, call):
         await call.answer()
         for connection in call.tally.connections:
@@ -80,7 +80,7 @@ class Held:
 
 @asynccontextmanager
 async def asked() -> AsyncIterator[tuple[socket.socket, Held]]:
-    """A caller, and its request that has yet to be answered, in company."""
+    """Yield a caller and its unanswered request, at a busy router."""
     held = Held()
     server = Server(held, listen("127.0.0.1", 0))
     held.tally = server.tally
@@ -112,9 +112,9 @@ def company(tally: Tally) -> Iterator[None]:
 
 
 async def answer_while(call: Held, act: Callable[[], object]) -> None:
-    """Reply so that the reply waits at the moment that the caller's act is seen.
+    """Reply so that the reply is still waiting when the loop sees the caller's act.
 
-    asyncio looks at its sockets before it does what is due, and uvloop after that.
+    asyncio looks at its sockets before it runs due callbacks, and uvloop afterwards.
     """
     if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
         act()
@@ -126,7 +126,7 @@ async def answer_while(call: Held, act: Callable[[], object]) -> None:
 
 
 async def received(caller: socket.socket, last: bytes) -> list[str]:
-    """The status of each reply in what comes, up to where `last` is in it or the end."""
+    """Return the status of each reply that arrives, up to `last` or the end."""
     loop, received, more = asyncio.get_running_loop(), b"", b"."
     while last not in received and more:
         more = await asyncio.wait_for(loop.sock_recv(caller, 65536), LONG)

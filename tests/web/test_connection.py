@@ -1,4 +1,4 @@
-"""The callback port under raw bytes: one answer per request, in the contract's JSON, or none."""
+"""The callback port under raw bytes: at most one answer per request, in the contract's JSON."""
 
 from __future__ import annotations
 
@@ -16,14 +16,27 @@ import httptools
 import pytest
 from hypothesis import given
 
+from router.config.settings import Settings
 from router.net.http.connection import Connection
 from router.net.http.head import Head, read
 from router.net.http.lifetime import Limits
+from router.process.running import caller_limits
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, spoilt
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Answer, Line, Running, chunk, chunked, head, post, running
+from tests.support.wire import (
+    PROBE,
+    Answer,
+    Line,
+    Running,
+    answer_on,
+    chunk,
+    chunked,
+    head,
+    post,
+    running,
+)
 
 #: Deadlines that pass within a test.
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
@@ -65,6 +78,11 @@ def good(*packets: bytes) -> Row:
     return Row(packets, (200,), stays=True, events=1)
 
 
+def other(status: int, packet: bytes) -> Row:
+    """Another request than a callback, after which the connection stays."""
+    return Row(packet, (status,), stays=True, events=0)
+
+
 def last(status: int, *packets: bytes, events: int = 0) -> Row:
     """Packets with one answer, after which the connection closes."""
     return Row(packets, (status,), stays=False, events=events)
@@ -77,7 +95,7 @@ def bad(*packets: bytes) -> Row:
 
 SMUGGLED = post(body=SAMPLE.replace(b'"1"', b'"9"'))
 
-#: First lines that are none of this port's, some of people who took it for another.
+#: First lines of other protocols, and malformed ones.
 MISTAKEN = {
     "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(9, 99)),
     "a short TLS greeting": b"\x16\x03\x01",
@@ -116,7 +134,7 @@ MISTAKEN = {
     "a bare CR after a blank line": b"\r\n\r" + post(),
 }
 
-#: Chunks that are not what they say.
+#: Malformed chunks.
 BAD_CHUNKS = {
     "a chunk that is longer than it says": chunked(b"2\r\n" + SAMPLE + b"\r\n", END),
     "a chunk that is shorter than it says": chunked(b"ff\r\n" + SAMPLE + b"\r\n", END, b"x" * 255),
@@ -170,9 +188,7 @@ TABLE = {
     "an absolute target": good(post(target=b"http://x/callback?a=b")),
     "an absolute target in capitals": good(post(target=b"HTTP://X/callback")),
     "an https target": good(post(target=b"https://x/callback")),
-    "an absolute target without a path": Row(
-        post(target=b"http://x"), (404,), stays=True, events=0
-    ),
+    "an absolute target without a path": other(404, post(target=b"http://x")),
     "a hundred headers": good(post(*[b"A: b"] * 98)),
     "Java's offer of HTTP/2": good(
         post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
@@ -195,18 +211,13 @@ TABLE = {
     "a trailer that offers": good(
         chunked(ALL, b"0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
     ),
-    "a probe": Row(PROBE, (200,), stays=True, events=0),
-    "a probe with a body": Row(
-        head(b"GET /readyz HTTP/1.1", b"Host: x", b"Content-Length: 3") + b"abc",
-        (200,),
-        stays=True,
-        events=0,
+    "a probe": other(200, PROBE),
+    "a probe with a body": other(
+        200, head(b"GET /readyz HTTP/1.1", b"Host: x", b"Content-Length: 3") + b"abc"
     ),
-    "another method": Row(
-        head(b"DELETE /callback HTTP/1.1", b"Host: x"), (405,), stays=True, events=0
-    ),
-    "another path": Row(post(target=b"/nowhere"), (404,), stays=True, events=0),
-    "a path of escapes": Row(post(target=b"/%ff%00%2e%zz"), (404,), stays=True, events=0),
+    "another method": other(405, head(b"DELETE /callback HTTP/1.1", b"Host: x")),
+    "another path": other(404, post(target=b"/nowhere")),
+    "a path of escapes": other(404, post(target=b"/%ff%00%2e%zz")),
     # What ends the connection by itself.
     "connection: close": last(200, post(b"Connection: close"), events=1),
     "connection: close, and more": last(
@@ -229,9 +240,7 @@ TABLE = {
     "a method of another protocol": last(405, head(b"SOURCE /x HTTP/1.1", b"Host: x")),
     # Expect.
     "expect with its body": good(post(b"Expect: 100-continue")),
-    "expect where there is no body": Row(
-        post(b"Expect: 100-continue", body=b""), (400,), stays=True, events=0
-    ),
+    "expect where there is no body": other(400, post(b"Expect: 100-continue", body=b"")),
     "expect with too large a body": last(
         413, bare(b"Host: x", b"Content-Length: 1000000", b"Expect: 100-continue")[: -len(SAMPLE)]
     ),
@@ -265,9 +274,7 @@ TABLE = {
     "two chunked requests": last(200, chunked(ALL, END) * 2, events=1),
     "a request after connection: close": last(200, post(b"Connection: close") + SMUGGLED, events=1),
     "a request after HTTP/1.0": last(200, post().replace(b"/1.1", b"/1.0") + SMUGGLED, events=1),
-    "a request after no length": Row(
-        head(b"POST /nowhere HTTP/1.1", b"Host: x") + SMUGGLED, (404,), stays=False, events=0
-    ),
+    "a request after no length": last(404, head(b"POST /nowhere HTTP/1.1", b"Host: x") + SMUGGLED),
     "a request after an offer": last(
         200, post(b"Connection: Upgrade", b"Upgrade: h2c") + SMUGGLED, events=1
     ),
@@ -292,9 +299,7 @@ def test_raw_bytes(router: Running, name: str) -> None:
         assert final.ends is not row.stays
         if row.stays:
             line.say(PROBE)
-            alive = line.receive()
-            assert alive is not None
-            assert alive.status == 200
+            assert answer_on(line).status == 200
         else:
             assert line.receive() is None
     assert [event.body for event in router.events[before:]] == [SAMPLE] * row.events
@@ -322,18 +327,17 @@ def test_known_heads_take_little_memory() -> None:
 
 
 def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
-    """HEAD gets the probe's head alone, and the connection stays in step."""
+    """HEAD gets the head of the probe's reply, and the connection stays usable."""
     with router.line() as line:
         line.say(PROBE.replace(b"GET", b"HEAD"))
         assert line.socket.recv(65536).endswith(b"\r\n\r\n")
         line.say(PROBE)
-        alive = line.receive()
-    assert alive is not None
+        alive = answer_on(line)
     assert alive.says
 
 
 @pytest.mark.parametrize("expect", [b"Expect: 100-continue", b"EXPECT:100-CONTINUE"])
-def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(
+def test_a_body_that_waits_for_100_continue_is_asked_for_once(
     router: Running, expect: bytes
 ) -> None:
     """`100 Continue` comes when the body will be read, and then the one reply."""
@@ -344,9 +348,7 @@ def test_a_body_that_waits_to_be_asked_for_is_asked_for_once(
             asked = line.receive()
             assert asked == Answer(100, {}, b"")
             line.say(SAMPLE)
-            answer = line.receive()
-            assert answer is not None
-            assert answer.status == 200
+            assert answer_on(line).status == 200
     assert len(router.events) - before == 2
 
 
@@ -367,8 +369,8 @@ def test_an_early_refusal_keeps_the_request_id(router: Running, raw: bytes, stat
 
 
 @pytest.mark.parametrize("part", [post()[:9], post()[:60], post()[:-9], chunked(ALL)], ids=range(4))
-def test_a_request_that_ends_early_is_no_request(router: Running, part: bytes) -> None:
-    """A half request gets 400, and nothing is forwarded."""
+def test_a_request_that_ends_early_is_refused(router: Running, part: bytes) -> None:
+    """An incomplete request gets 400 and is not forwarded."""
     before = len(router.events)
     with router.line() as line:
         line.say(part)
@@ -377,8 +379,8 @@ def test_a_request_that_ends_early_is_no_request(router: Running, part: bytes) -
     assert len(router.events) == before
 
 
-def test_a_connection_that_says_nothing_ends_with_its_end(router: Running) -> None:
-    """A caller that connects and goes is owed nothing."""
+def test_a_silent_connection_ends_with_its_caller(router: Running) -> None:
+    """A caller that connects and disconnects gets no reply."""
     with router.line() as line:
         line.half_close()
         assert line.receive_all() == []
@@ -397,7 +399,7 @@ def test_a_connection_that_says_nothing_ends_with_its_end(router: Running) -> No
 def test_an_early_refusal_arrives_while_the_body_is_still_sent(
     router: Running, top: bytes, status: int
 ) -> None:
-    """A caller that sends 20 MB without listening gets its answer after them, and no reset."""
+    """A caller that sends 20 MB before it reads gets its answer after them, and no reset."""
     with router.line() as line:
         line.say(top)
         for _ in range(200):
@@ -405,40 +407,37 @@ def test_an_early_refusal_arrives_while_the_body_is_still_sent(
         assert [answer.status for answer in line.receive_all()] == [status]
 
 
-def test_what_is_wrong_after_the_answer_is_not_answered(router: Running) -> None:
-    """A body that is refused and then turns out broken has had its one answer."""
+def test_a_fault_after_the_answer_gets_no_second_one(router: Running) -> None:
+    """A body that is refused and then turns out to be malformed gets one answer."""
     with router.line() as line:
         line.say(chunked(b"%x\r\n" % (MAX_BODY + 1), b"x" * (MAX_BODY + 1)))
-        answer = line.receive()
-        assert answer is not None
-        assert answer.status == 413
+        assert answer_on(line).status == 413
         line.say(b"\r\nno size\r\n")
         assert line.receive_all() == []
 
 
-def test_a_request_that_comes_while_another_is_answered_is_not_served() -> None:
-    """A pipelined request gets no answer, but the first one does."""
+def test_a_pipelined_request_is_not_served() -> None:
+    """The first request is answered, and a request that arrives meanwhile is not."""
     with running(Limits(linger=5.0), delay=0.3) as router, router.line() as line:
         line.say(post(), SMUGGLED, SMUGGLED, pause=0.05)
         assert [answer.status for answer in line.receive_all()] == [200]
 
 
-def test_a_blank_line_while_a_request_is_answered_counts_as_nothing() -> None:
-    """Some clients end a body with a line break, in whatever pieces; their connection lives on."""
+def test_a_blank_line_while_a_request_is_answered_is_ignored() -> None:
+    """Some clients end a body with a line break, also in pieces; their connection stays open."""
     with running(Limits(), delay=0.3) as router, router.line() as line:
         for blank in ([b"\r\n"], [b"\r", b"\n\r", b"\n"]):
             line.say(post(), *blank, pause=0.03)
-            answer = line.receive()
-            assert answer is not None
+            answer = answer_on(line)
             assert answer.status == 200
             assert not answer.ends
 
 
-# Deadlines. What trickles in comes faster than any of them.
+# Deadlines. Bytes that trickle come more often than any of them passes.
 
 
 def trickle(line: Line, data: bytes) -> float:
-    """Say this byte by byte until the router has had enough: seconds until then."""
+    """Send this byte by byte until the router replies or closes. Return the seconds until then."""
     began = time.monotonic()
     line.socket.settimeout(0.02)
     for byte in data:
@@ -458,20 +457,15 @@ def was(seconds: float, limit: float) -> bool:
     return limit - 0.05 < seconds < limit + SLACK
 
 
-def test_a_connection_that_says_nothing_is_closed(hasty: Running) -> None:
-    """A fresh connection has `first_byte` seconds; then it closes without a word."""
+@pytest.mark.parametrize("said", [b"", b"\r\n" * 1_000], ids=["nothing", "blank lines"])
+def test_a_connection_that_says_nothing_is_closed(hasty: Running, said: bytes) -> None:
+    """A new connection has `first_byte` seconds for its first byte; then it is closed without a
+    reply. Line breaks before a request win no time."""
     began = time.monotonic()
     with hasty.line() as line:
+        trickle(line, said)
         assert line.receive_all() == []
     assert was(time.monotonic() - began, SOON.first_byte)
-
-
-def test_blank_lines_are_nothing_said(hasty: Running) -> None:
-    """Line breaks before a request, even without end, win no time."""
-    with hasty.line() as line:
-        seconds = trickle(line, b"\r\n" * 1_000)
-        assert line.receive_all() == []
-    assert was(seconds, SOON.first_byte)
 
 
 def test_a_head_that_trickles_gets_408(hasty: Running) -> None:
@@ -515,19 +509,18 @@ def test_each_request_has_its_own_deadline() -> None:
         for idle in (0.0, 1.2):
             time.sleep(idle)
             line.say(post()[:40], post()[40:], pause=0.4)
-            answer = line.receive()
-            assert answer is not None
+            answer = answer_on(line)
             assert answer.status == 200
 
 
-def test_an_answer_that_takes_long_is_no_fault_of_the_caller() -> None:
+def test_a_slow_target_does_not_end_the_connection() -> None:
     """No deadline of the connection runs while targets work."""
     with running(SOON, delay=3 * SOON.receive) as router:
         assert router.ask(post()).status == 200
 
 
 def test_a_peer_that_never_reads_is_reset() -> None:
-    """Replies that nobody takes are held for `reply` seconds, and are never many."""
+    """Unread replies are held for `reply` seconds, and their number is bounded."""
     with running(SOON, send_buffer=4096) as router:
         with router.line(receive_buffer=2048) as line:
             router.wait_for_connections(1)
@@ -545,13 +538,51 @@ def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
     """A connection lingers for `linger` seconds after a refusal."""
     with hasty.line() as line:
         line.say(b"\x00")
-        answer = line.receive()
-        assert answer is not None
-        assert answer.status == 400
+        assert answer_on(line).status == 400
         assert was(trickle(line, b"x" * 1_000), 0.0)  # it has said that no more will come
         began = time.monotonic()
         hasty.wait_for_connections(0)
     assert time.monotonic() - began < SOON.linger + SLACK
+
+
+# The limits as they are without any setting.
+
+
+def test_a_body_may_have_a_mebibyte() -> None:
+    """A larger one gets 413."""
+    with running(Limits()) as router:
+        assert router.ask(post(body=b" " * 2**20)).status == 400
+        assert router.ask(post(body=b" " * (2**20 + 1))).status == 413
+
+
+def test_times_and_connections() -> None:
+    """A request has 10 s to arrive; an idle connection outlives those of common balancers; and
+    callers have four connections for each request in flight."""
+    limits = caller_limits(Settings(max_requests=7))
+    assert (limits.first_byte, limits.receive, limits.keep_alive) == (10.0, 10.0, 620.0)
+    assert limits.connections == 28
+
+
+def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
+    """A request that is complete after `reply_within` gets 408, and reaches no target."""
+    ebaas = {"reply_within": "300ms"}
+    with running(Limits(), ebaas=ebaas) as router, router.line() as line:
+        whole = post()
+        line.say(whole[:-1])
+        time.sleep(0.6)
+        line.say(whole[-1:])
+        assert answer_on(line).status == 408
+        assert router.events == []
+
+
+def test_a_request_that_has_arrived_is_answered_though_keep_alive_is_over() -> None:
+    """A blocked loop reads what has arrived before it closes idle connections."""
+    with running(Limits(keep_alive=0.4)) as router, router.line() as line:
+        line.say(PROBE)
+        answer_on(line)
+        router.loop.call_soon_threadsafe(time.sleep, 1.0)
+        line.say(post())
+        assert answer_on(line).status == 200
 
 
 # Connections.
@@ -569,17 +600,14 @@ def test_one_connection_too_many_gets_503_but_for_probes() -> None:
                 router.wait_for_connections(2)
             for line in (first, second):
                 line.say(post())
-                answer = line.receive()
-                assert answer is not None
-                assert answer.status == 200
+                assert answer_on(line).status == 200
         router.wait_for_connections(0)
         assert router.ask(post()).status == 200
         assert len(router.events) == 3
 
 
 def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
-    """Without even a reserve, nothing is read: 503, and closed, so that there are never
-    more than the two together."""
+    """Beyond limit and reserve, a connection gets 503 and is closed unread."""
     limits = Limits(connections=1, reserve=2, linger=5.0)
     with running(limits) as router, router.line(), router.line(), router.line():
         router.wait_for_connections(3)
@@ -589,7 +617,7 @@ def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
                 router.wait_for_connections(3)
 
 
-def test_in_a_full_house_the_silent_make_room() -> None:
+def test_without_room_silent_connections_are_closed() -> None:
     """Without room, a connection that is silent for `linger` seconds is closed, long before
     the usual deadlines."""
     with (
@@ -607,9 +635,9 @@ def test_in_a_full_house_the_silent_make_room() -> None:
         assert silent.receive_all() == []
 
 
-def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
-    """Slow and silent callers get 503 while all connections are in use; who waits for targets gets
-    its reply."""
+def test_without_room_slow_callers_get_503() -> None:
+    """Slow and silent callers get 503 while all connections are in use; callers that wait
+    for targets get their reply."""
     with (
         running(Limits(connections=2, reserve=2, linger=0.4), delay=2.0) as router,
         router.line() as answered,
@@ -627,7 +655,7 @@ def test_in_a_full_house_the_slow_are_told_to_come_again() -> None:
 # Memory.
 
 
-def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
+def test_unfinished_bodies_have_a_common_bound() -> None:
     """Half sent bodies beyond the bound get 503; complete and small ones never do."""
     with ExitStack() as stack:
         router = stack.enter_context(
@@ -641,9 +669,7 @@ def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
         small.say(post(b"A: " + b"x" * 200)[: -len(SAMPLE)])
         wait_until(lambda: router.server.tally.unfinished > 80_100)
         small.say(SAMPLE)
-        answer = small.receive()
-        assert answer is not None
-        assert answer.status == 200
+        assert answer_on(small).status == 200
         assert router.ask(post()).status == 200
         assert router.server.tally.unfinished == 80_000
         for line in lines:
@@ -655,7 +681,7 @@ def test_bodies_that_stay_unfinished_have_a_bound_together() -> None:
         assert router.server.tally.unfinished == 0
 
 
-def test_a_body_whose_caller_vanishes_is_held_no_more(router: Running) -> None:
+def test_the_body_of_a_vanished_caller_is_released(router: Running) -> None:
     """The bytes of a connection that was reset no longer count, and an idle one holds none."""
     with router.line() as line:
         line.say(post(body=b" " * 50_000)[:40_000])
@@ -668,8 +694,8 @@ def test_a_body_whose_caller_vanishes_is_held_no_more(router: Running) -> None:
         assert not any(each._exchange.body for each in router.server.tally.connections)
 
 
-def test_many_small_chunks_may_say_as_much_again_as_the_body() -> None:
-    """The bound on what is said around chunks grows with the body."""
+def test_many_small_chunks_may_double_the_size_of_the_body() -> None:
+    """The bound on the bytes around chunks grows with the body."""
     body = SAMPLE + b" " * 40_000
     chunks = [chunk(body[at : at + 8]) for at in range(0, len(body), 8)]
     with running(Limits()) as router:
@@ -680,8 +706,8 @@ def test_many_small_chunks_may_say_as_much_again_as_the_body() -> None:
 # Stopping.
 
 
-def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
-    """A request that has begun to come, or is being answered, gets its reply."""
+def test_a_stop_closes_idle_connections_and_finishes_requests() -> None:
+    """A request that has begun to arrive, or is being answered, gets its reply."""
     with (
         running(Limits(), delay=0.5) as router,
         router.line() as idle,
@@ -705,12 +731,12 @@ def test_a_stop_closes_what_is_idle_and_finishes_what_has_begun() -> None:
             assert answer.ends
 
 
-# Whatever the bytes are.
+# Random bytes.
 
 
 @examples(100)
 @given(raw=spoilt())
-def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) -> None:
+def test_random_bytes_are_answered_at_most_once(router: Running, raw: bytes) -> None:
     """Any packet gets at most one answer and makes at most one event."""
     before = len(router.events)
     with router.line() as line:
@@ -733,15 +759,14 @@ def test_whatever_comes_is_answered_at_most_once(router: Running, raw: bytes) ->
 
 @examples(300)
 @given(raw=spoilt())
-def test_what_is_let_through_other_parsers_read_alike(raw: bytes) -> None:
+def test_other_parsers_read_accepted_heads_alike(raw: bytes) -> None:
     """httptools and h11 read an accepted head as we do."""
     top = raw[: raw.find(b"\r\n\r\n") + 4]
     passed = read(top)
     if isinstance(passed, Head):
         path = passed.scope["path"] if b" /" in top.partition(b"\r\n")[0] else ANY
-        answer_on = (passed.method, path, passed.fields)
-        assert answer_on == by_httptools(top)
-        assert answer_on == by_h11(top)
+        ours = (passed.method, path, passed.fields)
+        assert ours == by_httptools(top) == by_h11(top)
 
 
 def by_httptools(top: bytes) -> tuple[object, ...]:
@@ -756,11 +781,11 @@ def by_httptools(top: bytes) -> tuple[object, ...]:
         def on_header(self, name: bytes, value: bytes) -> None:
             self.headers.append((name.lower(), value.rstrip(b" \t")))
 
-    answer_on = Heard()
-    parser = httptools.HttpRequestParser(answer_on)
+    heard = Heard()
+    parser = httptools.HttpRequestParser(heard)
     with suppress(httptools.HttpParserUpgrade):
         parser.feed_data(top)
-    return parser.get_method(), path_in(answer_on.target), answer_on.headers
+    return parser.get_method(), path_in(heard.target), heard.headers
 
 
 def by_h11(top: bytes) -> tuple[object, ...]:

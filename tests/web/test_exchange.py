@@ -1,17 +1,15 @@
-"""Any ASGI application behind the hardened connection: what it says arrives, framed as HTTP."""
+"""Any ASGI application behind our connection: its response arrives, framed as HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
 
-from router.net.http.deadlines import sweep
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.process.server import Server
@@ -28,7 +26,7 @@ OLD = b"GET / HTTP/1.0\r\n\r\n"
 
 
 class Application:
-    """Answers every request as it was told to, and keeps what it was asked."""
+    """Answers every request by a function, and keeps the scopes and errors."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -48,7 +46,7 @@ class Application:
 async def reached(
     application: Any, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A server with this application, and a connection to it."""
+    """Run a server with this application, and connect to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
     async with served(server):
         reader, writer = await asyncio.open_connection(*server.listener.getsockname())
@@ -75,7 +73,8 @@ def saying(*messages: dict[str, Any]) -> Answer:
 LENGTH = (b"content-length", b"6")
 PARTS = (body(b"abc", more=True), body(b"", more=True), body(b"def"))
 
-#: By what is asked and said: what comes after the head, and whether the connection stays.
+#: The request, the application's messages, the bytes after the head, and whether the connection
+#: stays.
 ROWS = {
     "in one": (GET, (start(LENGTH), body(b"abcdef")), b"abcdef", True),
     "in parts": (GET, (start(LENGTH), *PARTS), b"abcdef", True),
@@ -151,9 +150,9 @@ async def test_a_scope_is_asgis() -> None:
     }
 
 
-async def test_a_stream_is_seen_as_it_is_said() -> None:
-    """The head of one leaves before its first part, each part by itself, and a peer that goes is
-    told to the application."""
+async def test_a_stream_arrives_part_by_part() -> None:
+    """The head leaves before the first part, and each part by itself. The application gets
+    `http.disconnect` if the peer goes."""
     over = asyncio.Event()
     answer_on: list[Any] = []
 
@@ -179,8 +178,8 @@ async def test_a_stream_is_seen_as_it_is_said() -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 async def test_a_hang_up_behind_a_surplus_is_noticed(apart: bool) -> None:
-    """With pipelined bytes in the request or after it, the application hears at once
-    that its caller has gone."""
+    """With pipelined bytes in the request or after it, the application gets `http.disconnect` at
+    once."""
     answer_on: list[dict[str, Any]] = []
     begun = asyncio.Event()
 
@@ -217,8 +216,8 @@ async def test_a_surplus_is_read_up_to_a_bound() -> None:
         assert (await reader.readuntil(b"abcdef")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_who_sends_much_waits_for_who_reads_little() -> None:
-    """A stream holds no more than a little of what its peer has not read."""
+async def test_a_stream_waits_for_a_slow_reader() -> None:
+    """A stream holds little of the data that its peer has not read."""
     sent = 0
 
     async def answer(_: Any, send: Any) -> None:
@@ -259,47 +258,36 @@ async def test_a_stream_ends_with_the_connection_of_a_peer_that_does_not_read() 
         await asyncio.wait_for(returned.wait(), 10.0)
 
 
-async def test_a_request_that_has_not_been_read_keeps_an_idle_connection() -> None:
-    """It has come before the sweep that finds the connection idle for too long."""
-    limits, loop = Limits(), asyncio.get_running_loop()
-    async with reached(Application(saying(start(LENGTH), body(b"abcdef")))) as (
-        server,
-        reader,
-        writer,
-    ):
-        writer.write(GET)
-        await reader.readuntil(b"abcdef")
-        (connection,) = server.tally.connections
-        writer.write(GET)
-        arriving = connection.transport.get_extra_info("socket")
-        assert select.select([arriving], [], [], 10.0)[0]  # the loop is held on purpose
-        sweep(server.tally, limits, loop.time() + limits.keep_alive + 1.0)
-        assert b"abcdef" in await reader.readuntil(b"abcdef")
+async def raising(*_: Any) -> None:
+    """Raise the error of a task group, which is not an Exception."""
+    raise BaseExceptionGroup("group", [GeneratorExit()])
 
 
 @pytest.mark.parametrize(
-    "messages",
+    "answer",
     [
-        (),
-        (body(),),
-        (start((b"a", b"b\r\nc: d")), body()),
-        (start((b"a\n", b"b")), body()),
-        (start(LENGTH), body(b"abc")),
-        (start(LENGTH), body(b"abcdefg")),
-        (start(LENGTH), start(LENGTH)),
+        saying(),
+        saying(body()),
+        saying(start((b"a", b"b\r\nc: d")), body()),
+        saying(start((b"a\n", b"b")), body()),
+        saying(start(LENGTH), body(b"abc")),
+        saying(start(LENGTH), body(b"abcdefg")),
+        saying(start(LENGTH), start(LENGTH)),
+        raising,
     ],
+    ids=range(8),
 )
-async def test_what_is_no_response_is_a_500(
-    messages: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+async def test_an_application_without_a_response_gets_a_500(
+    answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An application that says nothing, or what is no response, is logged; its caller is told."""
+    """An application that raises, says nothing, or sends an invalid response is logged."""
     with caplog.at_level(logging.ERROR):
-        async with reached(Application(saying(*messages))) as (_, reader, writer):
+        async with reached(Application(answer)) as (_, reader, writer):
             writer.write(GET)
-            answer = await reader.read()
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert answer.count(b"HTTP/1.1") == 1
-    assert b'"code":"500"' in answer
+            reply = await reader.read()
+    assert reply.startswith(b"HTTP/1.1 500 ")
+    assert reply.count(b"HTTP/1.1") == 1
+    assert b'"code":"500"' in reply
     assert len(caplog.records) == 1
 
 
@@ -314,11 +302,11 @@ async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.ERROR):
         async with reached(Application(answer)) as (_, reader, writer):
             writer.write(GET)
-            assert (await whatever(reader)).endswith(b"\r\n\r\n3\r\nabc\r\n")
+            assert (await rest_of(reader)).endswith(b"\r\n\r\n3\r\nabc\r\n")
     assert len(caplog.records) == 1
 
 
-async def whatever(reader: asyncio.StreamReader) -> bytes:
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
     """Read until the connection ends or is reset."""
     come = b""
     try:
@@ -330,7 +318,7 @@ async def whatever(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_a_call_may_outlive_its_response() -> None:
-    """The next request is served meanwhile, and what is said after the end goes nowhere."""
+    """The next request is served meanwhile, and messages after the end are dropped."""
     over = asyncio.Event()
     after: list[Any] = []
 
@@ -352,8 +340,8 @@ async def test_a_call_may_outlive_its_response() -> None:
     assert after == [{"type": "http.disconnect"}] * 4
 
 
-async def test_a_body_is_not_read_before_it_is_wanted() -> None:
-    """An application that takes its time holds a little of it, and gets all of it in the end."""
+async def test_a_body_is_read_as_the_application_receives_it() -> None:
+    """A slow application holds little of a body, and gets all of it in the end."""
     may = asyncio.Event()
     got = bytearray()
 
@@ -393,16 +381,3 @@ async def test_no_second_response_is_begun_within_one() -> None:
         writer.write(GET)
         assert b"500" not in await reader.read()
     assert [type(error) for error in application.errors] == [RuntimeError]
-
-
-async def test_whatever_an_application_raises_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """A group of a task group's, say, which is no Exception; the caller hears 500."""
-
-    async def raises(_: Any, __: Any) -> None:
-        raise BaseExceptionGroup("group", [GeneratorExit()])
-
-    with caplog.at_level(logging.ERROR, "uvicorn.error"):
-        async with reached(Application(raises)) as (_, reader, writer):
-            writer.write(GET)
-            assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
-    assert "Exception in ASGI application" in caplog.text

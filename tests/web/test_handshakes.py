@@ -18,7 +18,7 @@ from tests.support.command import one_line, run
 from tests.support.inprocess import quick
 from tests.support.serving import Target, serving, target
 from tests.support.waiting import wait_until
-from tests.support.wire import PROBE, Running, post, running
+from tests.support.wire import PROBE, Running, answer_on, post, running
 
 #: Deadlines that a test can sit out.
 SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)
@@ -49,32 +49,31 @@ def test_callbacks(folder: Path, pair: Pair) -> None:
     with secured(pair) as router, router.line(tls=trusting(folder)) as line:
         for _ in range(3):
             line.say(post())
-            answer = line.receive()
-            assert answer is not None
+            answer = answer_on(line)
             assert answer.says["code"] == "000"
             assert not answer.ends
     assert len(router.events) == 3
 
 
-def test_only_what_is_current(pair: Pair) -> None:
-    """TLS 1.2 is the oldest, HTTP/1.1 the only thing spoken over it."""
+def test_old_versions_of_tls_are_refused(pair: Pair) -> None:
+    """TLS 1.2 is the oldest."""
     context = listener_tls(pair).context
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
-def test_a_peer_that_says_nothing_is_cut(folder: Path, pair: Pair) -> None:
+def test_a_silent_peer_is_disconnected(folder: Path, pair: Pair) -> None:
     """A handshake has as much time as a request."""
     with secured(pair, SOON) as router, router.line() as silent, router.line() as slow:
         slow.say(b"\x16\x03\x01")
         with router.line(tls=trusting(folder)) as honest:
             honest.say(post())
-            assert honest.receive() is not None
+            answer_on(honest)
         assert silent.receive() is None
         assert slow.receive() is None
         wait_until(lambda: router.server.tally.refused["tls"] == 2)
 
 
-def test_plain_http_is_cut(pair: Pair) -> None:
+def test_plain_http_is_disconnected(pair: Pair) -> None:
     """A TLS port never answers in plain text."""
     with secured(pair) as router, router.line() as line:
         line.say(PROBE)
@@ -97,7 +96,7 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
         wait_until(lambda: not router.server.tally.tasks)
         with router.line(tls=trusting(folder)) as honest:
             honest.say(post())
-            assert honest.receive() is not None
+            answer_on(honest)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +119,12 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
             line.say(post())
             wait_until(lambda: router.events != [])
             router.stop()
-            answer = line.receive()
-        assert answer is not None
+            answer = answer_on(line)
         assert (answer.says["code"], answer.ends) == ("000", True)
         assert silent.receive() is None
 
 
-def test_a_stop_waits_a_moment_for_who_is_half_way_in(pair: Pair) -> None:
+def test_a_stop_waits_only_a_moment_for_handshakes(pair: Pair) -> None:
     """A stop does not wait for the longest possible handshake."""
     limits = Limits(first_byte=60, receive=60, linger=0.25)
     with secured(pair, limits) as router, router.line() as silent:
@@ -150,15 +148,15 @@ def one() -> Iterator[Target]:
         yield made
 
 
-def test_commands_speak_to_it(
+def test_commands_connect_to_it(
     tmp_path: Path,
     folder: Path,
     pair: Pair,
     one: Target,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`health` finds it ready, `send --ca` sends to it, and so does `send` with its variables; an
-    untrusting caller hears why not."""
+    """`health` finds it ready, `send --ca` sends to it, and so does `send` with its variables; a
+    client that does not trust its certificate reports why."""
     with serving(tmp_path, {"one": one}, options=options(pair)) as router:
         url = f"https://127.0.0.1:{router.port}"
         assert router.lines("serving")[0]["url"] == f"{url}/callback"
@@ -182,8 +180,8 @@ def test_a_certificate_that_can_not_be_used(tmp_path: Path) -> None:
     assert "old.pem has expired on 20" in one_line(done.stderr)
 
 
-def test_a_dubious_pair(tmp_path: Path, one: Target) -> None:
-    """A key that anybody may read is warned about, and so is an end that is near."""
+def test_a_suspicious_pair(tmp_path: Path, one: Target) -> None:
+    """The start warns of a key that anybody may read, and of a certificate that expires soon."""
     near = issued(tmp_path, days=3)
     near.key.chmod(0o644)
     tmp_path.chmod(0o755)
@@ -213,7 +211,7 @@ def test_half_a_pair() -> None:
     ("content", "why"), [(None, "can't be read"), ("no PEM", "has no certificate in PEM in it")]
 )
 def test_an_authority_that_can_not_be_used(tmp_path: Path, content: str | None, why: str) -> None:
-    """`--ca` names a file that is none: a mistake in the command line, told in one line."""
+    """A `--ca` without a certificate is exit code 2, with one line."""
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)

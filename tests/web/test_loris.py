@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,18 +42,18 @@ SECONDS = 4.0 if LORIS < 1000 else 25.0
 #: Deadlines that pass several times within the test.
 LIMITS = Limits(first_byte=SECONDS / 4, receive=SECONDS / 4, reply=SECONDS / 4)
 
-#: What a slow connection may cost the router's memory at most, in bytes, and what all may.
+#: The most memory that one slow connection, and all of them, may cost the router, in bytes.
 EACH = 40_000
 ALL = LIMITS.unfinished + 40_000_000
 
 
 def serve(ready: Connection) -> None:
-    """A router in a process of its own that accepts every event and forwards none."""
+    """Run a router in a process of its own; it accepts every event and forwards none."""
     table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
     loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
     app = App(Settings(store=None), loaded, Log(io.StringIO(), "json"))
     listener = listen("127.0.0.1", 0)
-    # Small, so that replies that nobody reads are soon stuck.
+    # Small, so that unread replies soon fill it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = Server(app, listener, lifespan=app.lifespan, drain_timeout=1, limits=LIMITS)
 
@@ -72,7 +72,7 @@ def serve(ready: Connection) -> None:
 
 @contextmanager
 def router() -> Iterator[tuple[int, int]]:
-    """The port and the process id."""
+    """Run a router; yield its port and process id."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs,))
@@ -88,45 +88,24 @@ def router() -> Iterator[tuple[int, int]]:
         assert process.exitcode == 0
 
 
-def silent() -> Iterator[bytes]:
-    """Says nothing."""
-    return itertools.repeat(b"")
+def slowly(*beginning: bytes, then: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: itertools.chain(beginning, itertools.repeat(then))
 
 
-def trickles_a_head() -> Iterator[bytes]:
-    yield post()[:25]
-    yield from itertools.repeat(b"A: b\r\n")
+#: Most of the largest body that is allowed.
+MUCH = post(body=b" " * 1_000_000)
 
-
-def trickles_a_body() -> Iterator[bytes]:
-    yield post(body=b" " * 9_000)[:200]
-    yield from itertools.repeat(b" ")
-
-
-def trickles_chunks() -> Iterator[bytes]:
-    yield chunked()
-    yield from itertools.repeat(chunk(b" "))
-
-
-def trickles_after_much() -> Iterator[bytes]:
-    """Sends most of the largest body that is allowed, and then takes its time."""
-    top = post(body=b" " * 1_000_000)
-    yield from (top[at : at + 100_000] for at in range(0, 900_000, 100_000))
-    yield from itertools.repeat(b" ")
-
-
-def never_reads() -> Iterator[bytes]:
-    return itertools.repeat(PROBE)
-
-
-KINDS = [
-    silent,
-    trickles_a_head,
-    trickles_a_body,
-    trickles_chunks,
-    trickles_after_much,
-    never_reads,
-]
+#: The bytes of each kind of slow connection, piece by piece.
+KINDS = {
+    "silent": slowly(then=b""),
+    "a head that trickles": slowly(post()[:25], then=b"A: b\r\n"),
+    "a body that trickles": slowly(post(body=b" " * 9_000)[:200], then=b" "),
+    "chunks that trickle": slowly(chunked(), then=chunk(b" ")),
+    "a large body whose end trickles": slowly(
+        *(MUCH[at : at + 100_000] for at in range(0, 900_000, 100_000)), then=b" "
+    ),
+    "never reads": slowly(then=PROBE),
+}
 
 
 class Slow:
@@ -134,7 +113,7 @@ class Slow:
 
     def __init__(self, port: int, kind: int) -> None:
         self._port = port
-        self._kind = KINDS[kind % len(KINDS)]
+        self._kind = [*KINDS][kind % len(KINDS)]
         #: How often the router has ended the connection.
         self.ended = 0
         self._connect()
@@ -145,14 +124,14 @@ class Slow:
         self._socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             self._socket.connect(("127.0.0.1", self._port))
-        self._says = self._kind()
+        self._says = KINDS[self._kind]()
 
     def go_on(self) -> None:
-        """Say the next little thing; connect anew where the connection has been ended."""
+        """Send the next piece; connect again if the connection has ended."""
         try:
             with contextlib.suppress(BlockingIOError):
                 self._socket.send(next(self._says))
-            if self._kind is not never_reads:
+            if self._kind != "never reads":
                 with contextlib.suppress(BlockingIOError):
                     while self._socket.recv(4096):
                         pass
@@ -167,7 +146,7 @@ class Slow:
 
 
 class Honest(threading.Thread):
-    """A caller that means well, on a kept connection or a fresh one, in one piece or in two."""
+    """A well-behaved caller, on a kept connection or a new one, in one piece or in two."""
 
     def __init__(self, port: int, until: float) -> None:
         super().__init__()
@@ -197,7 +176,7 @@ class Honest(threading.Thread):
 
 
 def memory_of(process: int) -> int:
-    """The memory of the process, in bytes."""
+    """Return the memory of the process, in bytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
@@ -231,4 +210,4 @@ def test_slow_callers_cost_honest_ones_nothing() -> None:
     assert max(caller.longest for caller in honest) < 15.0
     assert most - before < ALL + EACH * LORIS
     for number, kind in enumerate(KINDS):
-        assert all(connection.ended for connection in slow[number :: len(KINDS)]), kind.__name__
+        assert all(connection.ended for connection in slow[number :: len(KINDS)]), kind

@@ -184,7 +184,7 @@ def secrets(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / FILE).write_text(canary("file"))
     (folder / DOOR_FILE).write_text(canary("door-file") + "\n")
-    token = f"{{name: ops, token: {canary('ops-token')}, may: read}}"
+    token = f"{{name: ops, token: {canary('the-ops-token')}, may: read}}"
     (folder / OPS_FILE).write_text(f"tokens: [{token}]")
     return folder
 
@@ -292,7 +292,7 @@ class Running:
 
     def get(self, path: str, *, ops: bool = False) -> None:
         url = f"http://127.0.0.1:{self._ops_port if ops else self.port}{path}"
-        for token in ("ops-token", "wrong-ops-token"):
+        for token in ("the-ops-token", "wrong-ops-token"):
             headers = {"authorization": f"Bearer {canary(token)}"}
             self._keep(httpx.get(url, headers=headers, timeout=PATIENCE, **PLAIN))
 

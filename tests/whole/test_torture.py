@@ -101,7 +101,7 @@ async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
     ):
         await router.post()
         line = await router.line("event")
-        scraped = router.app.report()
+        scraped = router.app.insight.report()
         text = router.stream.getvalue()
         happenings = [each["happening"] for each in router.lines]
     assert happenings == ["event"]

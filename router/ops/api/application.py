@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -19,17 +19,19 @@ from router import __version__
 from router.config.holders import PERMISSIONS, Permission, TokenHolder
 from router.ops.api import deliveries, events, replay, service, targets
 from router.ops.api.endpoint import (
+    TEXT,
     ApiCall,
     Endpoint,
     EventStream,
     JsonSchema,
     Param,
     endpoint,
-    read_text,
     schema_of,
 )
 from router.ops.api.parts import ApiParts
-from router.ops.problems import ProblemView, Rejected, problem_of
+from router.ops.api.view import View
+from router.ops.guard import problem
+from router.ops.problems import ProblemView, Rejected
 
 #: Before every path of the API.
 PREFIX = "/api/v1"
@@ -41,7 +43,7 @@ _MAX_BODY = 1024 * 1024
 @endpoint("GET", "/openapi.json", may=PERMISSIONS)
 async def openapi(_: ApiCall) -> dict[str, Any]:
     """This description"""
-    return described(ENDPOINTS, PREFIX)
+    return described()
 
 
 #: All endpoints.
@@ -55,17 +57,17 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 
-def api_routes(endpoints: Sequence[Endpoint], prefix: str, parts: ApiParts) -> list[Route]:
+def api_routes(parts: ApiParts, endpoints: Sequence[Endpoint] = ENDPOINTS) -> list[Route]:
     """Return the routes. A path without a name in it precedes a path with one."""
     return [
-        Route(f"{prefix}{each.path}", _serve(each, parts), methods=[each.method])
-        for each in sorted(endpoints, key=lambda each: bool(each.names))
+        Route(f"{PREFIX}{endpoint.path}", _serve(endpoint, parts), methods=[endpoint.method])
+        for endpoint in sorted(endpoints, key=lambda endpoint: bool(endpoint.names))
     ]
 
 
 def app_for(holder: TokenHolder, parts: ApiParts) -> ASGIApp:
     """Return the API alone, for one holder: for a command, without a port in between."""
-    app = Starlette(routes=api_routes(ENDPOINTS, PREFIX, parts))
+    app = Starlette(routes=api_routes(parts))
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "state": {"holder": holder}}, receive, send)
@@ -78,7 +80,7 @@ def _serve(endpoint: Endpoint, parts: ApiParts) -> Any:
         try:
             answer = await endpoint.answer(await _call(endpoint, parts, request))
         except Rejected as error:
-            return problem_of(error)
+            return problem(error)
         if isinstance(answer, AsyncGenerator):
             if request.method == "HEAD":  # the stream has no end
                 await answer.aclose()
@@ -90,22 +92,10 @@ def _serve(endpoint: Endpoint, parts: ApiParts) -> Any:
     return serve
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
-
-
-def to_json(answer: Mapping[str, Any]) -> str:
-    """Return an answer as JSON. A long list is encoded item by item: the encoder does not release
-    the interpreter."""
-    members = (
-        f"{_ENCODER.encode(name)}:"
-        + (
-            f"[{','.join(map(_ENCODER.encode, value))}]"
-            if isinstance(value, list)
-            else _ENCODER.encode(value)
-        )
-        for name, value in answer.items()
-    )
-    return "{" + ",".join(members) + "}"
+def to_json(answer: Any) -> str:
+    """Return an answer as JSON, encoded value by value: an encoder that is called once for all does
+    not release the interpreter."""
+    return "".join(json.JSONEncoder(separators=(",", ":")).iterencode(answer))
 
 
 class _Streaming(StreamingResponse):
@@ -120,11 +110,7 @@ async def _call(endpoint: Endpoint, parts: ApiParts, request: Request) -> ApiCal
     """Authorize and parse a request. Raises Rejected."""
     holder: TokenHolder = request.state.holder
     _authorize(holder, endpoint.may)
-    for name, text in request.path_params.items():
-        try:
-            read_text(text)
-        except ValueError as error:
-            raise Rejected("invalid_text", name=name, why=str(error)) from None
+    path = {name: Param(name, "", TEXT).parse([t]) for name, t in request.path_params.items()}
     query = endpoint.read_query(request.query_params.multi_items())
     for param in endpoint.params:
         if param.needs and query[param.name]:
@@ -133,7 +119,7 @@ async def _call(endpoint: Endpoint, parts: ApiParts, request: Request) -> ApiCal
     if endpoint.takes is not None:
         # Beside the loop: a large body takes milliseconds.
         body = await parts.reader.do(endpoint.read_body, await _content(request))
-    return ApiCall(parts, holder, request.path_params, query, body)
+    return ApiCall(parts, holder, path, query, body, View(holder, parts))
 
 
 def _authorize(holder: TokenHolder, may: Sequence[Permission]) -> None:
@@ -163,22 +149,19 @@ async def _content(request: Request) -> bytes:
     return bytes(content)
 
 
-#: The statuses of problems that any endpoint, and any with a body, may reply with.
-_ALWAYS, _WITH_BODY = (400, 401, 403, 429, 503), (413, 415)
-
 _ABOUT = (
     "How a router does, what became of events, and what a person may do about it. Times are ISO "
     "8601 in UTC. A token that has an owner sees that owner's targets alone: all else is 404."
 )
 
 
-def described(endpoints: Iterable[Endpoint], prefix: str) -> dict[str, Any]:
+def described() -> dict[str, Any]:
     """Return the OpenAPI document."""
     named: dict[str, JsonSchema] = {}
     paths: dict[str, dict[str, Any]] = {}
-    for each in endpoints:
-        paths.setdefault(prefix + each.path, {})[each.method.lower()] = _operation(each, named)
-    problem = _response("What is wrong", "application/problem+json", schema_of(ProblemView, named))
+    for one in ENDPOINTS:
+        paths.setdefault(PREFIX + one.path, {})[one.method.lower()] = _operation(one, named)
+    fault = _response("A problem", "application/problem+json", schema_of(ProblemView, named))
     return {
         "openapi": "3.1.0",
         "info": {"title": "EBaaS callback router", "version": __version__, "description": _ABOUT},
@@ -186,38 +169,38 @@ def described(endpoints: Iterable[Endpoint], prefix: str) -> dict[str, Any]:
         "security": [{"token": []}, {}],
         "components": {
             "schemas": dict(sorted(named.items())),
-            "responses": {"problem": problem},
+            "responses": {"problem": fault},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
 def _operation(endpoint: Endpoint, named: dict[str, JsonSchema]) -> dict[str, Any]:
-    has_body = endpoint.takes is not None
     kind = "text/event-stream" if endpoint.returns is EventStream else "application/json"
-    statuses = {*_ALWAYS, *endpoint.problems, *(_WITH_BODY if has_body else ())}
-    problems = {str(each): {"$ref": "#/components/responses/problem"} for each in sorted(statuses)}
     operation: dict[str, Any] = {
         "operationId": "_".join([endpoint.method.lower(), *re.findall(r"\w+", endpoint.path)]),
         "summary": " ".join((endpoint.answer.__doc__ or "").split()),
         "description": f"Needs a token that may {' or '.join(endpoint.may)}.",
-        "parameters": [*map(_path_parameter, endpoint.names), *map(_parameter, endpoint.params)],
-        "responses": {"200": _response("OK", kind, schema_of(endpoint.returns, named)), **problems},
+        "parameters": [
+            *(_parameter(name, "path", {**TEXT.schema}, required=True) for name in endpoint.names),
+            *(
+                _parameter(param.name, "query", param.schema, description=param.about)
+                for param in endpoint.params
+            ),
+        ],
+        "responses": {
+            "200": _response("OK", kind, schema_of(endpoint.returns, named)),
+            "default": {"$ref": "#/components/responses/problem"},
+        },
     }
-    if has_body:
+    if endpoint.takes is not None:
         content = {"application/json": {"schema": endpoint.body_schema}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1}
-    return {"name": name, "in": "path", "required": True, "schema": schema}
-
-
-def _parameter(param: Param) -> dict[str, Any]:
-    about = {"description": param.about, "schema": param.schema}
-    return {"name": param.name, "in": "query", **about}
+def _parameter(name: str, place: str, schema: JsonSchema, **more: Any) -> dict[str, Any]:
+    return {"name": name, "in": place, "schema": schema, **more}
 
 
 def _response(about: str, kind: str, schema: JsonSchema) -> dict[str, Any]:

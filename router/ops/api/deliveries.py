@@ -12,7 +12,6 @@ from router.config.holders import Permission
 from router.model.event import new_id
 from router.ops.api.endpoint import (
     FLAG,
-    MARK,
     PATTERN,
     SPAN,
     TEXT,
@@ -73,11 +72,10 @@ class ActionsView(TypedDict):
         Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
         Param("after", "The `next` of the previous page", TEXT),
     ),
-    problems=(404, 410, 503),
 )
 async def deliveries(call: ApiCall) -> DeliveriesView:
     """Deliveries that are not settled, or those in the given states"""
-    query, view = call.query, call.view()
+    query, view = call.query, call.view
     async with call.parts.stored.question() as store:
         visible = {**query, "target": view.among(query["target"])}
         selection = admin.selection_of(visible, store.now())
@@ -114,7 +112,7 @@ async def _place(store: admin.Admin, cursor: str, view: View) -> tuple[int, str]
     return entries[0].seq, target
 
 
-@endpoint("GET", "/deliveries/actions", problems=(404, 503))
+@endpoint("GET", "/deliveries/actions")
 async def actions(call: ApiCall) -> ActionsView:
     """The last actions of people; for a team, its own"""
     holder = call.holder
@@ -124,18 +122,13 @@ async def actions(call: ApiCall) -> ActionsView:
     return ActionsView(actions=[*map(views.action_view, own[:_ACTIONS])])
 
 
-@endpoint(
-    "GET",
-    "/deliveries/{id}",
-    params=(Param("body", "With its body", FLAG, needs="bodies"),),
-    problems=(404, 503),
-)
+@endpoint("GET", "/deliveries/{id}", params=(Param("body", "With its body", FLAG, needs="bodies"),))
 async def dossier(call: ApiCall) -> views.DossierView:
     """Everything in the store about one event"""
     async with call.parts.stored.question() as store:
         stored = await store.dossier(call.path["id"])
     if stored is not None:
-        visible = call.view().dossier(views.dossier_view(stored, body=bool(call.query["body"])))
+        visible = call.view.dossier(views.dossier_view(stored, body=bool(call.query["body"])))
         if visible is not None:
             return visible
     raise Rejected("no_event")
@@ -196,7 +189,7 @@ def acting(verb: Verb) -> Callable[[ApiCall], Coroutine[Any, Any, PreviewView | 
 
 
 async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
-    view, body = call.view(), call.body
+    view, body = call.view, call.body
     if not body["dry_run"]:
         raise Rejected("preview_first")
     if not any(body[param.name] for param in FILTERS if param.name != "acknowledged_later"):
@@ -237,14 +230,14 @@ async def _why(store: admin.Admin, event_ids: Sequence[str], view: View) -> list
 
 
 async def _act(call: ApiCall, verb: Verb) -> DoneView:
-    preview = call.parts.previews.get(call.body["token"], Preview)
-    action, selection = replace(preview.action, at=time.time()), preview.selection
-    if (action.verb, action.who) != (verb, call.holder.name):
+    preview = call.parts.previews.get(call.holder.name or "", call.body["token"], Preview)
+    action, selection = preview.action, preview.selection
+    if action.verb != verb:
         raise Rejected("other_preview")
     if not preview.number:
         return DoneView(action=views.action_view(action), changed=0, left=0, more=False)
     # The holder may have got an owner since the preview, or lost a target.
-    if call.view().among(selection.targets) != (selection.targets or None):
+    if call.view.among(selection.targets) != (selection.targets or None):
         raise Rejected("target_gone")
     changed, more, ends = 0, False, time.monotonic() + _ACT_TIME
     async with call.parts.stored.question() as store:
@@ -256,7 +249,7 @@ async def _act(call: ApiCall, verb: Verb) -> DoneView:
                 if more := time.monotonic() > ends:
                     break
         known = await store.actions(_SEARCHED_ACTIONS)
-    done = next((each for each in known if each.action_id == action.action_id), action)
+    done = next((later for later in known if later.action_id == action.action_id), action)
     left = max(0, preview.number - done.deliveries)
     return DoneView(
         action=views.action_view(done), changed=changed, left=left, more=more and left > 0
@@ -270,10 +263,9 @@ ACTS = tuple(
         may=may,
         takes=(
             *FILTERS,
-            Param("dry_run", "Preview the action", MARK),
+            Param("dry_run", "Preview the action", FLAG),
             Param("token", "The token of a preview, to act on its deliveries", TEXT),
         ),
-        problems=(404, 409, 503),
     )(acting(verb))
     for verb, may in _VERBS.items()
 )

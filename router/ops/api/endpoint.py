@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
-from itertools import islice
 from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -24,15 +24,14 @@ from typing import (
 
 from router.config.holders import Permission, TokenHolder
 from router.contract.schedule import parse_duration, parse_time
-from router.contract.schema import Schema, SchemaFault
 from router.contract.strictjson import REQUEST, Unreadable, parse_json
+from router.model.event import FIELDS
 from router.ops.problems import Rejected
 from router.routing.index import Glob, GlobInvalid
 
 if TYPE_CHECKING:
     from router.ops.api.parts import ApiParts
     from router.ops.api.view import View
-
 
 JsonSchema = dict[str, Any]
 
@@ -99,8 +98,10 @@ class Kind:
     #: For the code of a problem: `invalid_…`.
     name: str
     schema: JsonSchema
-    #: Parses a text; raises ValueError or GlobInvalid with a text for people.
-    read: Callable[[str], Any]
+    #: Parses a JSON value; raises GlobInvalid, ValueError or TypeError.
+    read: Callable[[Any], Any]
+    #: The fault of any other value.
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,32 @@ class Param:
     def parse(self, values: Sequence[Any]) -> Any:
         """Return all of the values if there may be several, else the only one or None. Raises
         Rejected."""
-        parsed = [self._parse(value) if isinstance(value, str) else value for value in values]
-        return tuple(parsed) if self.many else next(iter(parsed), None)
-
-    def _parse(self, text: str) -> Any:
+        if len(values) > 1 and not self.many:
+            raise Rejected("given_twice", name=self.name)
+        if not values and self.is_required:
+            raise Rejected("missing", name=self.name)
         try:
-            return self.kind.read(text)
-        except (ValueError, GlobInvalid) as error:
-            raise Rejected(f"invalid_{self.kind.name}", name=self.name, why=str(error)) from None
+            parsed = tuple(map(self.kind.read, values))
+        except GlobInvalid as error:
+            raise Rejected("invalid_pattern", name=self.name, why=str(error)) from None
+        except (TypeError, ValueError):
+            why = self.kind.why
+            raise Rejected(f"invalid_{self.kind.name}", name=self.name, why=why) from None
+        return parsed if self.many else next(iter(parsed), None)
+
+
+#: The most values of one member of a body.
+_MOST_VALUES = 64
+
+
+def _parse(params: Sequence[Param], values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return the value of each parameter. Raises Rejected."""
+    names = [param.name for param in params]
+    for name in values:
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise Rejected("unknown_parameter", name=repr(name[:64]), known=known)
+    return {param.name: param.parse(values.get(param.name, ())) for param in params}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +164,7 @@ class ApiCall:
     query: Mapping[str, Any]
     #: All members of its body, likewise.
     body: Mapping[str, Any]
-
-    def view(self) -> View:
-        """Return what the holder may see."""
-        return self.parts.view(self.holder)
+    view: View
 
     def require_no_team(self) -> None:
         """Raise Rejected if the token is a team's: the answer would be about everybody's events."""
@@ -156,7 +172,7 @@ class ApiCall:
             raise Rejected("not_for_teams")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One path and method of the API, described by the docstring of its answer."""
 
@@ -169,8 +185,6 @@ class Endpoint:
     params: Sequence[Param] = ()
     #: The members of its body; None if it takes no body.
     takes: Sequence[Param] | None = None
-    #: The statuses of its problems besides those of every endpoint.
-    problems: Sequence[int] = ()
     #: The type of the reply if it is not the type that `answer` returns.
     replies: Any = None
 
@@ -191,7 +205,7 @@ class Endpoint:
             "properties": {
                 member.name: {
                     **member.schema,
-                    **({"maxItems": _MOST_MEMBERS} if member.many else {}),
+                    **({"maxItems": _MOST_VALUES} if member.many else {}),
                     "description": member.about,
                 }
                 for member in members
@@ -200,44 +214,32 @@ class Endpoint:
             "additionalProperties": False,
         }
 
-    @cached_property
-    def _validator(self) -> Schema:
-        return Schema(self.body_schema, self.path)
-
-    def read_query(self, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    def read_query(self, query: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Parse a query. Raises Rejected."""
-        texts: dict[str, list[str]] = {param.name: [] for param in self.params}
-        for name, text in pairs:
-            if name not in texts:
-                known = ", ".join(texts) or "none"
-                raise Rejected("unknown_parameter", name=repr(name[:64]), known=known)
-            texts[name].append(text)
-        for param in self.params:
-            if len(texts[param.name]) > 1 and not param.many:
-                raise Rejected("given_twice", name=param.name)
-        return {param.name: param.parse(texts[param.name]) for param in self.params}
+        types = {param.name: param.kind.schema.get("type") for param in self.params}
+        values: dict[str, list[Any]] = {}
+        for name, text in query:
+            value: Any = text
+            if types.get(name) in ("boolean", "integer"):
+                with suppress(ValueError):
+                    value = json.loads(text)
+            values.setdefault(name, []).append(value)
+        return _parse(self.params, values)
 
     def read_body(self, content: bytes) -> dict[str, Any]:
-        """Parse and validate a body. Raises Rejected."""
+        """Parse a body. Raises Rejected."""
         try:
             body = parse_json(content, REQUEST)
         except Unreadable as error:
             raise Rejected("unreadable_body", why=str(error)) from None
-        faults = islice(self._validator.faults(body), _MAX_FAULTS)
-        if why := "; ".join(map(_sentence, faults)):
-            raise Rejected("invalid_body", why=why)
-        return {
-            member.name: member.parse(
-                body.get(member.name, []) if member.many else [body.get(member.name)]
-            )
-            for member in self.takes or ()
-        }
-
-
-def _sentence(fault: SchemaFault) -> str:
-    what = ".".join(map(str, fault.path)) or "the body"
-    why = _WHY.get(fault.kind) or _WHY.get(fault.keyword, fault.keyword)
-    return f"{what} {why}" + (f": expected {' or '.join(fault.expected)}" if fault.expected else "")
+        if not isinstance(body, dict):
+            raise Rejected("unreadable_body", why="it is not an object")
+        takes = self.takes or ()
+        lists = {member.name for member in takes if member.many}
+        for name in lists & body.keys():
+            if not isinstance(body[name], list) or len(body[name]) > _MOST_VALUES:
+                raise Rejected("invalid_list", name=name, most=_MOST_VALUES)
+        return _parse(takes, {n: value if n in lists else [value] for n, value in body.items()})
 
 
 def endpoint(
@@ -247,89 +249,74 @@ def endpoint(
     return lambda answer: Endpoint(method, path, answer, **options)
 
 
-#: The most faults of a body that a problem names, and the most members of a list in a body.
-_MAX_FAULTS, _MOST_MEMBERS = 5, 64
-
-_WHY = {
-    "absent": "is missing",
-    "type": "has the wrong type",
-    "value": "is not an allowed value",
-    "unknown": "is not known",
-    "maxLength": "is too long",
-    "minLength": "is empty",
-    "maxItems": "has too many items",
-}
-
 #: The longest text of a parameter, in characters.
 LONGEST_TEXT = 1024
 
 
-def read_text(text: str) -> str:
-    if not text:
-        raise ValueError("is empty")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"is longer than {LONGEST_TEXT} characters")
-    if not text.isprintable():
-        raise ValueError("contains an invisible character")
-    return text
+def read_text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT or not value.isprintable():
+        raise ValueError
+    return value
 
 
-def _reader(read: Callable[[str], Any], why: str) -> Callable[[str], Any]:
-    """Give a parser an error of our own."""
+def _one_of(kind: type, values: Container[Any]) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) is not kind or value not in values:
+            raise ValueError
+        return value
 
-    def reader(text: str) -> Any:
-        try:
-            return read(text)
-        except (KeyError, ValueError):
-            raise ValueError(why) from None
+    return read
 
-    return reader
+
+def _read_event(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise TypeError
+    if any(len(text) > LONGEST_TEXT for n in FIELDS if isinstance(text := value.get(n), str)):
+        raise ValueError
+    return value
 
 
 def word(known: Iterable[str]) -> Kind:
     """One of a few words."""
-    words = {each: each for each in map(str, known)}
-    why = f"is none of {', '.join(words)}"
-    return Kind("word", {"enum": [*words]}, _reader(words.__getitem__, why))
+    words = [*map(str, known)]
+    return Kind("word", {"enum": words}, _one_of(str, words), f"is none of {', '.join(words)}")
 
 
 def number(most: int) -> Kind:
     schema = {"type": "integer", "minimum": 1, "maximum": most}
-    numbers = {str(each): each for each in range(1, most + 1)}
     why = f"is not a whole number from 1 to {most}"
-    return Kind("number", schema, _reader(numbers.__getitem__, why))
+    return Kind("number", schema, _one_of(int, range(1, most + 1)), why)
 
 
-TEXT = Kind("text", {"type": "string", "minLength": 1}, read_text)
+_NO_TEXT = f"is not a text of 1 to {LONGEST_TEXT} visible characters"
 
-#: A text that the endpoint checks.
-ANY_TEXT = Kind("text", {"type": "string"}, str)
+TEXT = Kind("text", {"type": "string", "minLength": 1}, read_text, _NO_TEXT)
 
-FLAG = Kind(
-    "flag",
-    {"type": "boolean"},
-    _reader({"true": True, "false": False}.__getitem__, "is neither true nor false"),
+FLAG = Kind("flag", {"type": "boolean"}, _one_of(bool, (True, False)), "is neither true nor false")
+
+#: An event with short texts: each route that it matches repeats them.
+EVENT = Kind(
+    "event",
+    {"type": "object", "properties": {name: {"maxLength": LONGEST_TEXT} for name in FIELDS}},
+    _read_event,
+    f"is not an object, or has a text of more than {LONGEST_TEXT} characters",
 )
-
-#: A member that is true if it is there.
-MARK = Kind("flag", {"enum": [True]}, str)
 
 #: A duration, in seconds.
 SPAN = Kind(
     "span",
     {"type": "string", "examples": ["90s", "3h"]},
-    _reader(parse_duration, "is not a time span like 90s, 3h"),
+    parse_duration,
+    "is not a time span like 90s, 3h",
 )
 
 #: A point in time, as Unix time: a time ago, or ISO 8601 (in UTC if it has no zone).
 MOMENT = Kind(
     "moment",
     {"type": "string", "examples": ["3h", "2026-11-26T13:00:00Z"]},
-    _reader(
-        lambda text: parse_time(text, time.time()),
-        "is neither a time ago like 3h nor one like 2026-11-26T13:00:00Z",
-    ),
+    lambda text: parse_time(text, time.time()),
+    "is neither a time ago like 3h nor one like 2026-11-26T13:00:00Z",
 )
 
 #: A pattern of keys.
-PATTERN = Kind("pattern", {"type": "string", "minLength": 1}, lambda text: Glob(read_text(text)))
+PATTERN = Kind("text", TEXT.schema, lambda value: Glob(read_text(value)), _NO_TEXT)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TypedDict
+from functools import partial
 
-from router.archive.reading import InventoryView
-from router.archive.trace.views import MatchView, StoryView
+from router.archive.reading import InventoryView, Question, Word
+from router.archive.trace.views import StoryView
 from router.ops.api.endpoint import (
     FLAG,
     MOMENT,
@@ -19,26 +19,16 @@ from router.ops.api.endpoint import (
     number,
 )
 from router.ops.problems import Rejected
-from router.ops.searching import LookedInView, SearchQuestion
+from router.ops.searching import EventsView, find_events, find_inventory, find_story
 from router.ops.streams import StreamFilter, Streams
 
 #: The events of a search: by default, at most, and at most with bodies of up to 1 MiB.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
 
-
 _WHAT = (
     "An event's id, its request's or trace's id, its key or a pattern of keys, an id in its "
     "changes, or the beginning of its body's SHA-256"
 )
-
-
-class EventsView(TypedDict):
-    """Events, the newest first."""
-
-    events: list[MatchView]
-    more: bool
-    looked_in: list[LookedInView]
-    skipped: int
 
 
 @endpoint(
@@ -54,55 +44,47 @@ class EventsView(TypedDict):
         Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
         Param("body", f"With bodies; then at most {_MOST_BODIES} events", FLAG, needs="bodies"),
     ),
-    problems=(503,),
 )
 async def events(call: ApiCall) -> EventsView:
     """Events by any of their ids, or by what became of them"""
-    query, view, body = call.query, call.view(), bool(call.query["body"])
+    query, view, body = call.query, call.view, bool(call.query["body"])
     limit = query["limit"] or _LIMIT
     if body and limit > _MOST_BODIES:
         raise Rejected("bodies_limit", most=_MOST_BODIES)
-    question = SearchQuestion(
-        what=query["what"],
+    question = Question(
+        words=tuple(map(Word, query["what"])),
         targets=view.among(query["target"]) or (),
         seen=view.among(()) or (),
         codes=query["code"],
         since=query["since"],
         until=query["until"],
         failed=bool(query["failed"]),
-        limit=limit,
-        body=body,
     )
-    answer = await call.parts.search.run(question, call.holder.owner)
-    visible = [match for each in answer["events"] if (match := view.match(each)) is not None]
-    more, looked_in, skipped = answer["more"], answer["looked_in"], answer["skipped"]
-    return EventsView(events=visible, more=more, looked_in=looked_in, skipped=skipped)
+    work = partial(find_events, question, limit, body)
+    answer = await call.parts.search.run(work, call.holder.owner)
+    visible = [shown for match in answer["events"] if (shown := view.match(match)) is not None]
+    return {**answer, "events": visible}
 
 
-@endpoint(
-    "GET",
-    "/events/{id}",
-    params=(Param("body", "With its body", FLAG, needs="bodies"),),
-    problems=(404, 503),
-)
+@endpoint("GET", "/events/{id}", params=(Param("body", "With its body", FLAG, needs="bodies"),))
 async def event(call: ApiCall) -> StoryView:
     """One event: each request, each attempt, and what comes next"""
-    view, body = call.view(), bool(call.query["body"])
     # A search for another team's event takes as long as one for an event that does not exist.
-    own = view.among(()) or ()
-    question = SearchQuestion(targets=own, seen=own, limit=1, event=call.path["id"], body=body)
-    story = (await call.parts.search.run(question, call.holder.owner))["story"]
-    visible = story and view.story(story)
+    own = call.view.among(()) or ()
+    question = Question(event_id=call.path["id"], targets=own, seen=own)
+    work = partial(find_story, question, bool(call.query["body"]))
+    story = await call.parts.search.run(work, call.holder.owner)
+    visible = story and call.view.story(story)
     if visible is None:
         raise Rejected("no_event")
     return visible
 
 
-@endpoint("GET", "/archive", problems=(404, 503))
+@endpoint("GET", "/archive")
 async def archive(call: ApiCall) -> InventoryView:
     """The contents of the archive; not for teams, since it has everybody's events"""
     call.require_no_team()
-    inventory = (await call.parts.search.run({"inventory": True})).get("inventory")
+    inventory = await call.parts.search.run(find_inventory, store=False)
     if inventory is None:
         raise Rejected("no_archive")
     return inventory
@@ -117,13 +99,12 @@ async def archive(call: ApiCall) -> InventoryView:
         Param("failed", "Without 000, with a failed attempt, or another problem", FLAG),
         Param("bodies", "With the events' bodies", FLAG, needs="bodies"),
     ),
-    problems=(503,),
     replies=EventStream,
 )
 async def stream(call: ApiCall) -> AsyncGenerator[bytes]:
     """Log events as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others by
     their names in the log; `beat` if nothing happens, `dropped` for a reader that is too slow"""
-    query, streams = call.query, call.parts.streams
+    query, streams = call.query, call.parts.insight.streams
     if count := streams.full_for(call.holder):
         raise Rejected("streams_full", count=count)
     failed, bodies = bool(query["failed"]), bool(query["bodies"])

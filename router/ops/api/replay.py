@@ -6,14 +6,16 @@ import asyncio
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypedDict
 
-from router.archive.trace.replay import resend
+from router.archive.reading import Question
+from router.archive.trace.replay import Again, resend
 from router.model.event import new_id
-from router.ops.api.endpoint import MARK, MOMENT, PATTERN, TEXT, ApiCall, Kind, Param, endpoint
+from router.ops.api.endpoint import FLAG, MOMENT, PATTERN, TEXT, ApiCall, Param, endpoint, number
 from router.ops.problems import Rejected
-from router.ops.searching import ReplayAnswer, ReplayQuestion
-from router.store.admin import STEP, Action, Admin, Resend, Verb
+from router.ops.searching import ReplayAnswer, find_replays
+from router.store.admin import STEP, Action, Admin, ReplayPlace, Resend, Verb
 from router.store.protocol import StoreFull
 from router.store.views import ActionView, action_view
 from router.telemetry.log.lines import stamp, utc
@@ -63,9 +65,7 @@ class ReplayState:
 
     action: Action
     #: The events that are left.
-    again: ReplayQuestion
-    #: The holder who continues it; `action` has the one who began it.
-    who: str
+    again: Again
     #: Events that have been read, and are queued next.
     pending: list[Resend] = field(default_factory=list)
     has_more: bool = True
@@ -82,13 +82,12 @@ class ReplayState:
         Param("match", "Events whose key matches a pattern", PATTERN, many=True),
         Param("since", "Not older than this: a time, or a time ago", TEXT),
         Param("until", "Older than this", TEXT),
-        Param("backfill", "The events whose plan did not have the target, not the others", MARK),
-        Param("anew", "Do not resume a replay with the same filters that was stopped", MARK),
-        Param("dry_run", "Preview the replay", MARK),
+        Param("backfill", "The events whose plan did not have the target, not the others", FLAG),
+        Param("anew", "Do not resume a replay with the same filters that was stopped", FLAG),
+        Param("dry_run", "Preview the replay", FLAG),
         Param("token", "The token of a preview, to queue the next of its events", TEXT),
-        Param("most", "At most this many at once", Kind("number", {"type": "integer"}, int)),
+        Param("most", "At most this many at once", number(STEP)),
     ),
-    problems=(404, 409, 503),
 )
 async def replay(call: ApiCall) -> ReplayPreview | ReplayStep:
     """Send archived events to a target again: first a preview, then its events step by step; not
@@ -102,26 +101,20 @@ async def replay(call: ApiCall) -> ReplayPreview | ReplayStep:
 
 
 async def _preview(call: ApiCall) -> ReplayPreview:
-    body, who = call.body, call.holder.name or ""
-    target, since, until = body["target"], _moment(body, "since"), _moment(body, "until")
+    body, target, who = call.body, call.body["target"], call.holder.name or ""
+    since, until = _moment(body, "since"), _moment(body, "until")
     if target is None or not (body["match"] or since is not None):
         raise Rejected("replay_selection")
-    if body["backfill"] and call.parts.is_running and target not in call.view().targets:
+    if body["backfill"] and call.parts.is_running and target not in call.view.targets:
         raise Rejected("unknown_target", name=target)
     async with call.parts.stored.question() as admin:
-        again = ReplayQuestion(
-            target=target,
-            match=[glob.pattern for glob in body["match"]],
-            since=since,
-            until=min(float("inf") if until is None else until, admin.now() - _WRITTEN),
-            backfill=bool(body["backfill"]),
-            after=None,
-            page=0,
-        )
-        action, before = await _begun(admin, again, body, who)
-    answer = await _search(call, again)
+        until = min(float("inf") if until is None else until, admin.now() - _WRITTEN)
+        action, place, before = await _begun(admin, since, body, who)
+    question = Question(keys=body["match"], since=action.since, until=until)
+    again = Again(target, question, bool(body["backfill"]), place)
+    answer = await _search(call, again, page=0)
     return ReplayPreview(
-        token=call.parts.previews.put(who, ReplayState(action, again, who)),
+        token=call.parts.previews.put(who, ReplayState(action, again)),
         action=action_view(action),
         number=answer["number"],
         first=None if answer["first"] is None else utc(answer["first"]),
@@ -133,10 +126,10 @@ async def _preview(call: ApiCall) -> ReplayPreview:
 
 
 async def _begun(
-    admin: Admin, again: ReplayQuestion, body: Mapping[str, Any], who: str
-) -> tuple[Action, str]:
-    """Return a new action, or the one with the same filters that was stopped, which `again` then
-    resumes; and a sentence about the earlier one."""
+    admin: Admin, since: float | None, body: Mapping[str, Any], who: str
+) -> tuple[Action, ReplayPlace | None, str]:
+    """Return a new action, or the one with the same filters that was stopped, and where it goes on;
+    and a sentence about the earlier one."""
     now, words, before = admin.now(), _words(body), ""
     for action in () if body["anew"] else await admin.actions(_SEARCHED_ACTIONS):
         if action.what != _text(words, action.since):
@@ -144,16 +137,15 @@ async def _begun(
         if now - action.at >= _RESUMABLE:
             break
         if action.place is not None:
-            again["since"], again["after"] = action.since, action.place
             before = (
                 f"continuing what {action.who} began at {utc(action.at)}, "
                 f"after {stamp(action.place.at)}; --anew begins anew"
             )
-            return replace(action, place=None), before
+            return replace(action, place=None), action.place, before
         before = f"{action.who} did the same at {utc(action.at)}: this does it anew"
         break
-    since = again["since"]
-    return Action(new_id(), Verb.REPLAY, who, _text(words, since), now, since=since), before
+    action = Action(new_id(), Verb.REPLAY, who, _text(words, since), now, since=since)
+    return action, None, before
 
 
 def _text(words: str, since: float | None) -> str:
@@ -162,7 +154,7 @@ def _text(words: str, since: float | None) -> str:
 
 
 def _moment(body: Mapping[str, Any], name: str) -> float | None:
-    moment: float | None = Param(name, "", MOMENT).parse([body[name]])
+    moment: float | None = Param(name, "", MOMENT).parse([body[name]] if body[name] else [])
     return moment
 
 
@@ -177,25 +169,23 @@ def _words(body: Mapping[str, Any]) -> str:
     return shlex.join([*words, *(["--backfill"] if body["backfill"] else [])])
 
 
-async def _search(call: ApiCall, again: ReplayQuestion) -> ReplayAnswer:
-    answer = await call.parts.search.run({"again": again}, timeout=_COUNT_TIMEOUT)
-    if "again" not in answer:
+async def _search(call: ApiCall, again: Again, page: int) -> ReplayAnswer:
+    work = partial(find_replays, again, page)
+    answer = await call.parts.search.run(work, timeout=_COUNT_TIMEOUT, store=False)
+    if answer is None:
         raise Rejected("no_archive")
-    return answer["again"]
+    return answer
 
 
 async def _step(call: ApiCall) -> ReplayStep:
-    state = call.parts.previews.get(call.body["token"], ReplayState)
-    if state.who != call.holder.name:
-        raise Rejected("other_preview")
-    most = max(1, min(call.body["most"] or STEP, STEP))
+    state = call.parts.previews.get(call.holder.name or "", call.body["token"], ReplayState)
     async with state.turn:
         if not state.pending and state.has_more:
             await _fill(call, state)
-        batch, target = state.pending[:most], state.again["target"]
+        batch = state.pending[: call.body["most"] or STEP]
         async with call.parts.stored.question() as admin:
             try:
-                resent = await admin.resend(state.action, target, batch)
+                resent = await admin.resend(state.action, state.again.target, batch)
             except StoreFull:
                 return ReplayStep(taken=0, changed=0, more=True, is_full=True)
         del state.pending[: resent.taken]
@@ -205,10 +195,11 @@ async def _step(call: ApiCall) -> ReplayStep:
 
 async def _fill(call: ApiCall, state: ReplayState) -> None:
     """Read the next events from the archive."""
-    answer = await _search(call, {**state.again, "page": STEP})
+    answer = await _search(call, state.again, page=STEP)
     events = answer["events"]
     resends = await asyncio.to_thread(lambda: [resend(**event) for event in events])
-    state.pending = [each for each in resends if each is not None]
+    state.pending = [event for event in resends if event is not None]
     state.has_more = answer["more"]
     if events:
-        state.again["after"] = events[-1]["at"], events[-1]["event_id"]
+        after = ReplayPlace(events[-1]["at"], events[-1]["event_id"])
+        state.again = replace(state.again, after=after)

@@ -1,17 +1,21 @@
-"""Endpoints for the service: who asks, its status, its last hour, its nodes, its routes."""
+"""Endpoints for the service: its status, its last hour, its nodes, its routes; and the holder of
+the token."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from router import __version__
-from router.config.explaining import Explained, RefusedEvent
+from router.config.explaining import Explained, RefusedEvent, refused
+from router.config.explaining import explained as explained_by
 from router.config.holders import PERMISSIONS, Permission
 from router.delivery.observations import ObservedView
-from router.model.event import FIELDS
-from router.ops.api.endpoint import LONGEST_TEXT, MARK, TEXT, ApiCall, Kind, Param, Time, endpoint
+from router.model.errors import Refused
+from router.model.event import Event
+from router.ops.api.endpoint import EVENT, FLAG, TEXT, ApiCall, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
 from router.ops.hour import EventsHour, Hour
 from router.ops.problems import Rejected
@@ -68,7 +72,7 @@ async def you(call: ApiCall) -> YouView:
 @endpoint("GET", "/minutes")
 async def minutes(call: ApiCall) -> EventsHour:
     """The last hour by the minute; for a team, the attempts at its targets"""
-    view, hour = call.view(), Hour(call.parts.insight.minutes(), time.time())
+    view, hour = call.view, Hour(call.parts.insight.minutes(), time.time())
     if view.is_whole:
         return hour.events()
     # In a thread: with many targets it takes some milliseconds.
@@ -85,7 +89,7 @@ async def minutes(call: ApiCall) -> EventsHour:
 @endpoint("GET", "/status", replies=StatusView)
 async def status(call: ApiCall) -> dict[str, Any]:
     """The status of the service, with the reasons if it is degraded, as in /status"""
-    view = call.view()
+    view = call.view
     report = status_of(view.report(), time.time())
     if view.is_whole:
         return report
@@ -98,12 +102,12 @@ async def status(call: ApiCall) -> dict[str, Any]:
     }
 
 
-@endpoint("GET", "/nodes", problems=(404, 503))
+@endpoint("GET", "/nodes")
 async def nodes(call: ApiCall) -> NodesView:
     """The processes that share the store; not for teams, since they have everybody's events"""
     call.require_no_team()
     if not call.parts.is_shared:
-        return NodesView(shared=False, nodes=[call.parts.insight.node()])
+        return NodesView(shared=False, nodes=[node_view(call.parts.insight.node())])
     async with call.parts.stored.question() as admin:
         shared = await admin.nodes() or ()
     return NodesView(shared=True, nodes=[*map(node_view, shared)])
@@ -132,24 +136,19 @@ class RoutesView(TypedDict):
     reloads: list[ReloadView]
 
 
-#: An event with short texts: each route that it matches repeats them.
-_SHORT = {name: {"maxLength": LONGEST_TEXT} for name in FIELDS}
-_EVENT = Kind("body", {"type": "object", "properties": _SHORT}, str)
-
-
 @endpoint("GET", "/routes")
 async def routes(call: ApiCall) -> RoutesView:
     """The routes in force, and the last reloads"""
-    view, config_state = call.view(), call.parts.insight.config_state
+    view, config_state = call.view, call.parts.insight.config_state
     reloads = [
         ReloadView(
-            at=utc(each.at),
-            result="taken" if each.hash else "refused",
-            hash=each.hash or None,
-            changes=[*each.changes],
-            problems=[*each.problems],
+            at=utc(reload.at),
+            result="taken" if reload.hash else "refused",
+            hash=reload.hash or None,
+            changes=[*reload.changes],
+            problems=[*reload.problems],
         )
-        for each in config_state.reloads
+        for reload in config_state.reloads
     ]
     return RoutesView(
         hash=view.config.hash,
@@ -167,8 +166,8 @@ async def routes(call: ApiCall) -> RoutesView:
     "/explain",
     takes=(
         Param("key", "An event's key, without the event", TEXT),
-        Param("event", "A whole event", _EVENT),
-        Param("all", "All routes, not only the nearest of those that do not match", MARK),
+        Param("event", "A whole event", EVENT),
+        Param("all", "All routes, not only the nearest of those that do not match", FLAG),
     ),
 )
 async def explain(call: ApiCall) -> Explained | RefusedEvent:
@@ -176,23 +175,34 @@ async def explain(call: ApiCall) -> Explained | RefusedEvent:
     key, event = call.body["key"], call.body["event"]
     if (key is None) == (event is None):
         raise Rejected("key_or_event")
+    insight = call.parts.insight
+
+    def work() -> Explained | RefusedEvent:
+        try:
+            if key is not None:
+                read = Event.of({"event_key": key})
+            else:
+                read = insight.intake.read(json.dumps(event).encode())
+        except Refused as error:
+            return refused(error)
+        return explained_by(read, insight.config_state.config, whole=bool(call.body["all"]))
+
+    # In a thread: with many routes it takes milliseconds.
     async with call.parts.reader.turn():
-        explained = await asyncio.to_thread(
-            call.parts.insight.explain, key, event, whole=bool(call.body["all"])
-        )
+        explained = await asyncio.to_thread(work)
     if "refused" in explained:
         return explained
-    view = call.view()
+    view = call.view
     metrics = view.report().metrics
-    for each in explained["targets"]:
-        numbers = metrics.targets.get(each["name"])
-        each["paused"] = each["paused"] or (numbers is not None and numbers.pause is not None)
+    for target in explained["targets"]:
+        numbers = metrics.targets.get(target["name"])
+        target["paused"] = target["paused"] or (numbers is not None and numbers.pause is not None)
     return explained if view.is_whole else _visible(explained, view)
 
 
 def _visible(explained: Explained, view: View) -> Explained:
     own = view.route_names
-    shown = [each for each in explained["routes"] if each["name"] in own]
+    shown = [route for route in explained["routes"] if route["name"] in own]
     plan = {
         role: [name for name in cast("list[str]", names) if name in view.targets]
         for role, names in explained["plan"].items()
@@ -201,7 +211,7 @@ def _visible(explained: Explained, view: View) -> Explained:
         **explained,
         "plan": {"required": plan["required"], "optional": plan["optional"]},
         "unmatched": None,
-        "targets": [each for each in explained["targets"] if each["name"] in view.targets],
+        "targets": [target for target in explained["targets"] if target["name"] in view.targets],
         "routes": shown,
         "left": len(own) - len(shown),
     }

@@ -6,14 +6,15 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict, cast, get_args
+from dataclasses import asdict
+from typing import Any, Literal, NotRequired, TypedDict, cast, get_args
 
 from router.model.event import Attempt
 from router.model.secret import MASK
-from router.ops.api.endpoint import ANY_TEXT, ApiCall, Param, Time, endpoint
-from router.ops.api.view import RouteFacts, View
+from router.ops.api.endpoint import TEXT, ApiCall, Param, Time, endpoint
+from router.ops.api.view import View
 from router.ops.hour import AttemptsHour, Hour, HourSums
-from router.ops.insight import Report, utc_or_none
+from router.ops.insight import utc_or_none
 from router.ops.problems import Rejected
 from router.routing.target import Target
 from router.store.admin import pause, paused, resume
@@ -30,35 +31,15 @@ WORST: tuple[TargetState, ...] = get_args(TargetState)
 Role = Literal["required", "optional"]
 
 
-class BreakerView(TypedDict):
-    """The number of processes with the target's breaker in each state."""
+class PausedView(TypedDict):
+    """A pause: in routes.yaml, until that is changed, or by a person for a while."""
 
-    closed: int
-    open: int
-    half_open: int
-
-
-class RateFacts(TypedDict):
-    """The rate at which each process of the router may call a target."""
-
-    per_second: float
-    burst: int
-
-
-class PausedByRoutes(TypedDict):
-    """Paused in routes.yaml, until that is changed."""
-
-    by: Literal["routes.yaml"]
-
-
-class PausedByPerson(TypedDict):
-    """Paused by a person for a while."""
-
-    by: Literal["person"]
-    until: Time
-    because: str
-    who: str
-    since: Time
+    by: Literal["routes.yaml", "person"]
+    #: These are there if it is by a person.
+    until: NotRequired[Time]
+    because: NotRequired[str]
+    who: NotRequired[str]
+    since: NotRequired[Time]
 
 
 class LastFailure(TypedDict):
@@ -72,14 +53,6 @@ class LastFailure(TypedDict):
     detail: str
 
 
-class UnsettledView(TypedDict):
-    """Its deliveries in the store that are not settled."""
-
-    awaiting: int
-    queued: int
-    dead: int
-
-
 class TargetNow(TypedDict):
     """A target's state, as the API and /status show it."""
 
@@ -90,7 +63,8 @@ class TargetNow(TypedDict):
     last_acknowledged: Time | None
     failing_since: Time | None
     last_failure: LastFailure | None
-    unsettled: UnsettledView
+    #: The number of its deliveries in the store that are `awaiting`, `queued` or `dead`.
+    unsettled: dict[str, int]
 
 
 class TargetView(TargetNow):
@@ -100,9 +74,11 @@ class TargetView(TargetNow):
     #: Parts that may be a secret are `***`.
     url: str
     waiting: int
-    rate: RateFacts | None
-    breaker: BreakerView | None
-    paused: PausedByPerson | PausedByRoutes | None
+    #: The rate at which each process may call it: `per_second` and `burst`.
+    rate: dict[str, float] | None
+    #: The number of processes with its breaker `closed`, `open` or `half_open`.
+    breaker: dict[str, int] | None
+    paused: PausedView | None
     #: When the first of the events that still need it is given up.
     expires_at: Time | None
     #: Its attempts in the last hour.
@@ -139,16 +115,17 @@ class OneTargetView(TargetView):
     routes: list[TargetRoute]
 
 
-#: The routes of each target, by its role in them.
-RoutesOf = Mapping[str, Sequence[tuple[Role, RouteFacts]]]
+#: The routes of each target.
+RoutesOf = Mapping[str, Sequence[TargetRoute]]
 
 
 @endpoint("GET", "/targets")
 async def targets(call: ApiCall) -> TargetsView:
     """All targets, the most urgent first"""
-    view, hour = call.view(), Hour(call.parts.insight.minutes(), time.time())
+    view, report = call.view, call.view.report()
+    hour = Hour(call.parts.insight.minutes(), time.time())
 
-    def views(report: Report) -> list[TargetView]:
+    def views() -> list[TargetView]:
         routes, metrics = _routes_of(view), report.metrics.targets
         return [
             _target_view(target, metrics[name], hour, routes)
@@ -157,67 +134,57 @@ async def targets(call: ApiCall) -> TargetsView:
         ]
 
     # In a thread: an hour of many targets takes some milliseconds.
-    shown = await asyncio.to_thread(views, view.report())
-    shown.sort(key=lambda each: (WORST.index(each["state"]), each["name"]))
+    shown = await asyncio.to_thread(views)
+    shown.sort(key=lambda view: (WORST.index(view["state"]), view["name"]))
     return TargetsView(targets=shown)
 
 
-@endpoint("GET", "/targets/{name}", problems=(404,))
+@endpoint("GET", "/targets/{name}")
 async def target(call: ApiCall) -> OneTargetView:
     """One target"""
-    view, hour, name = (
-        call.view(),
-        Hour(call.parts.insight.minutes(), time.time()),
-        call.path["name"],
-    )
-    metrics = view.report().metrics.targets
+    view, name = call.view, call.path["name"]
+    hour, metrics = Hour(call.parts.insight.minutes(), time.time()), view.report().metrics.targets
     if name not in view.targets or name not in metrics:
         raise Rejected("no_target")
     routes = await asyncio.to_thread(_routes_of, view)
     return {
         **_target_view(view.targets[name], metrics[name], hour, routes),
         "minutes": hour.attempts((name,)),
-        "routes": [_target_route(role, route) for role, route in routes.get(name, ())],
+        "routes": [*routes.get(name, ())],
     }
 
 
-def _target_route(role: Role, route: RouteFacts) -> TargetRoute:
-    facts = {key: value for key, value in route.items() if key not in ("required", "optional")}
-    return cast("TargetRoute", {**facts, "as": role})
-
-
 def _routes_of(view: View) -> RoutesOf:
-    routes: defaultdict[str, list[tuple[Role, RouteFacts]]] = defaultdict(list)
+    routes: defaultdict[str, list[TargetRoute]] = defaultdict(list)
     for route in view.routes():
+        facts = {key: route[key] for key in ("name", "file", "line", "match", "except")}
         for role in ("required", "optional"):
             for name in route[role]:
-                routes[name].append((role, route))
+                routes[name].append(cast("TargetRoute", {**facts, "as": role}))
     return routes
 
 
 def _target_view(
     target: Target, numbers: TargetMetrics, hour: Hour, routes_of: RoutesOf
 ) -> TargetView:
-    breaker = {state: int(count) for state, count in numbers.breaker.items()}
     routes, rate = routes_of.get(target.name, ()), target.rate
     return TargetView(
         **target_now(numbers),
         name=target.name,
         url=target.public_url or MASK,
         waiting=numbers.waiting + numbers.waiting_for_rate,
-        rate=None if rate is None else RateFacts(per_second=rate.per_second, burst=rate.burst),
-        breaker=cast("BreakerView", breaker) if any(breaker.values()) else None,
+        rate={"per_second": rate.per_second, "burst": rate.burst} if rate else None,
+        breaker=whole(numbers.breaker) if any(numbers.breaker.values()) else None,
         paused=_paused(target, numbers.pause),
         expires_at=utc_or_none(numbers.expires_at),
         hour=hour.sums(target.name),
         certificate_ends=utc_or_none(numbers.certificate_ends),
-        required_by=[route["name"] for role, route in routes if role == "required"],
-        optional_by=[route["name"] for role, route in routes if role == "optional"],
+        required_by=[route["name"] for route in routes if route["as"] == "required"],
+        optional_by=[route["name"] for route in routes if route["as"] == "optional"],
     )
 
 
 def target_now(numbers: TargetMetrics) -> TargetNow:
-    unsettled = {state: int(count) for state, count in numbers.unsettled.items()}
     return TargetNow(
         owner=numbers.about.get("owner", ""),
         state=_state(numbers),
@@ -226,8 +193,12 @@ def target_now(numbers: TargetMetrics) -> TargetNow:
         last_acknowledged=utc_or_none(numbers.last_acknowledged),
         failing_since=utc_or_none(numbers.failing_since),
         last_failure=_last_failure(numbers.failure),
-        unsettled=cast("UnsettledView", unsettled),
+        unsettled=whole(numbers.unsettled),
     )
+
+
+def whole(numbers: Mapping[str, float]) -> dict[str, int]:
+    return {name: int(number) for name, number in numbers.items()}
 
 
 def _state(numbers: TargetMetrics) -> TargetState:
@@ -247,14 +218,16 @@ def _state(numbers: TargetMetrics) -> TargetState:
     return "well" if numbers.last_acknowledged or numbers.failure else "unused"
 
 
-def _paused(
-    target: Target | None, pause: Mapping[str, Any] | None
-) -> PausedByPerson | PausedByRoutes | None:
+def pause_facts(pause: Mapping[str, Any]) -> dict[str, str]:
+    """Return the facts about a person's pause, for people."""
+    times = {name: utc(pause[name]) for name in ("since", "until")}
+    return {**times, "because": pause["because"], "who": pause["who"]}
+
+
+def _paused(target: Target | None, pause: Mapping[str, Any] | None) -> PausedView | None:
     if pause is not None:
-        since, until = utc(pause["since"]), utc(pause["until"])
-        because, who = pause["because"], pause["who"]
-        return PausedByPerson(by="person", until=until, because=because, who=who, since=since)
-    return PausedByRoutes(by="routes.yaml") if target and target.paused else None
+        return cast("PausedView", {"by": "person", **pause_facts(pause)})
+    return PausedView(by="routes.yaml") if target and target.paused else None
 
 
 def _last_failure(attempt: Attempt | None) -> LastFailure | None:
@@ -264,10 +237,10 @@ def _last_failure(attempt: Attempt | None) -> LastFailure | None:
     return cast("LastFailure", {"at": utc(attempt.at), **words})
 
 
-class PausedView(TypedDict):
+class PauseChange(TypedDict):
     """A target's pause from now on; null if it is not paused."""
 
-    paused: PausedByPerson | PausedByRoutes | None
+    paused: PausedView | None
     #: The pause that was made or ended; null if there was none to end.
     pause: PauseView | None
 
@@ -278,13 +251,13 @@ class PausesView(TypedDict):
     pauses: list[PauseView]
 
 
-@endpoint("GET", "/pauses", problems=(404, 503))
+@endpoint("GET", "/pauses")
 async def pauses(call: ApiCall) -> PausesView:
     """The pauses in force that people made"""
-    view = call.view()
+    view = call.view
     async with call.parts.stored.question() as admin:
         in_force = await paused(admin)
-    return PausesView(pauses=[pause_view(each) for each in in_force if view.has(each.target)])
+    return PausesView(pauses=[pause_view(made) for made in in_force if view.has(made.target)])
 
 
 @endpoint(
@@ -292,12 +265,11 @@ async def pauses(call: ApiCall) -> PausesView:
     "/targets/{name}/pause",
     may=("pause",),
     takes=(
-        Param("until", "A time from now, like 10m, or a time", ANY_TEXT, is_required=True),
-        Param("because", "The reason, for all who see it", ANY_TEXT, is_required=True),
+        Param("until", "A time from now, like 10m, or a time", TEXT, is_required=True),
+        Param("because", "The reason, for all who see it", TEXT, is_required=True),
     ),
-    problems=(404,),
 )
-async def pause_target(call: ApiCall) -> PausedView:
+async def pause_target(call: ApiCall) -> PauseChange:
     """Pause a target for a while: its optional deliveries wait, its required ones fail at once; in
     force in all processes within a second"""
     name, body = call.path["name"], call.body
@@ -307,20 +279,17 @@ async def pause_target(call: ApiCall) -> PausedView:
             new = await pause(admin, name, body["until"], body["because"], call.holder.name or "")
         except ValueError as error:
             raise Rejected("invalid_pause", why=str(error)) from None
-    facts = {name: getattr(new, name) for name in ("until", "because", "who", "since")}
-    return PausedView(paused=_paused(target, facts), pause=pause_view(new))
+    return PauseChange(paused=_paused(target, asdict(new)), pause=pause_view(new))
 
 
-@endpoint("POST", "/targets/{name}/resume", may=("pause",), takes=(), problems=(404,))
-async def resume_target(call: ApiCall) -> PausedView:
+@endpoint("POST", "/targets/{name}/resume", may=("pause",), takes=())
+async def resume_target(call: ApiCall) -> PauseChange:
     """End a target's pause before its time; a pause in routes.yaml stays"""
     name = call.path["name"]
     target = _known(call, name)
     async with call.parts.stored.question() as admin:
         ended = await resume(admin, name, call.holder.name or "")
-    return PausedView(
-        paused=_paused(target, None), pause=None if ended is None else pause_view(ended)
-    )
+    return PauseChange(paused=_paused(target, None), pause=pause_view(ended) if ended else None)
 
 
 def _known(call: ApiCall, name: str) -> Target | None:
@@ -328,7 +297,7 @@ def _known(call: ApiCall, name: str) -> Target | None:
     Rejected."""
     if not call.parts.is_running:
         return None
-    target = call.view().targets.get(name)
+    target = call.view.targets.get(name)
     if target is None:
         raise Rejected("no_target")
     return target

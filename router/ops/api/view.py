@@ -5,27 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from router.archive.trace.lines import RequestView
 from router.archive.trace.views import ActedView, MatchView, StepView, StoryView
 from router.config.holders import TokenHolder
 from router.config.loading import Config
-from router.ops.insight import Insight, Report
-from router.ops.problems import Rejected
+from router.ops.insight import Report
 from router.routing.target import Target
 from router.store.views import ActionView, DossierView, EntryView
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from router.ops.api.parts import ApiParts
+
 E = TypeVar("E", bound=EntryView)
 R = TypeVar("R", bound=RequestView)
-
-
-def of_router(part: T | None) -> T:
-    """Return a part that only a running router has. Raises Rejected if none runs."""
-    if part is None:
-        raise Rejected("no_router")
-    return part
 
 
 #: A selection of targets that no delivery and no event matches.
@@ -54,17 +48,16 @@ class View:
     A holder with an owner sees that owner's targets alone. Nothing else in the API decides this.
     """
 
-    def __init__(self, holder: TokenHolder, insight: Insight | None) -> None:
-        """`insight` is None if no router runs. Then `report` and the configuration raise
-        Rejected."""
+    def __init__(self, holder: TokenHolder, parts: ApiParts) -> None:
+        """If no router runs, `report` and the configuration raise Rejected."""
         self.is_whole = not holder.owner
         self._holder = holder
-        self._insight = insight
+        self._parts = parts
 
     @cached_property
     def config(self) -> Config:
         """The configuration in force."""
-        return of_router(self._insight).config_state.config
+        return self._parts.insight.config_state.config
 
     @cached_property
     def targets(self) -> Mapping[str, Target]:
@@ -76,7 +69,7 @@ class View:
 
     def report(self) -> Report:
         """Return the state of the process with the visible targets. Call it on the event loop."""
-        report = of_router(self._insight).report()
+        report = self._parts.insight.report()
         if self.is_whole:
             return report
         return replace(report, metrics=report.metrics.among(self.targets))
@@ -143,10 +136,12 @@ class View:
 
     def story(self, story: StoryView) -> StoryView | None:
         entries = self.entries(story["deliveries"])
-        steps = [step for each in story["steps"] if (step := self._step(each)) is not None]
+        steps = [shown for step in story["steps"] if (shown := self._step(step)) is not None]
         if not (self.is_whole or entries or steps):
             return None
-        coming = [each for each in story["next"] if not each["target"] or self.has(each["target"])]
+        coming = [
+            next_ for next_ in story["next"] if not next_["target"] or self.has(next_["target"])
+        ]
         return {**story, "deliveries": entries, "steps": steps, "next": coming}
 
     def _step(self, step: StepView) -> StepView | None:
@@ -159,7 +154,7 @@ class View:
     def _request(self, request: R) -> R | None:
         if self.is_whole:
             return request
-        request["targets"] = [each for each in request["targets"] if self.has(each["target"])]
+        request["targets"] = [result for result in request["targets"] if self.has(result["target"])]
         request["routes"] = [name for name in request["routes"] if name in self.route_names]
         request["unqueued"] = False
         return request if request["targets"] else None

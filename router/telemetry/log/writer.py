@@ -303,7 +303,8 @@ class Tap:
     """Copies of the log's lines for open streams."""
 
     def __init__(self) -> None:
-        self._bodies = False
+        #: Whether lines that are put keep the bodies of their events.
+        self.bodies = False
         #: Lines with the bodies of their events.
         self._waiting: deque[tuple[RawLine, bytes]] = deque()
         self._size = self._dropped = 0
@@ -311,7 +312,7 @@ class Tap:
 
     def put(self, line: RawLine, body: bytes) -> None:
         """Keep a line until it is taken. It is rendered only then."""
-        kept = body if self._bodies and self._size + len(body) <= TAP_BODIES else b""
+        kept = body if self.bodies and self._size + len(body) <= TAP_BODIES else b""
         self._size += len(kept)
         self._waiting.append((line, kept))
         if len(self._waiting) > TAP_LINES:
@@ -321,7 +322,7 @@ class Tap:
     def take(self, *, bodies: bool) -> tuple[list[bytes], int]:
         """Return the waiting lines as JSON, and the number of dropped ones. `bodies` says whether
         lines put from now on keep the bodies of their events."""
-        self._bodies = bodies
+        self.bodies = bodies
         waiting, self._waiting = self._waiting, deque()
         dropped, self._dropped, self._size = self._dropped, 0, 0
         return [self._lines.with_body(*line) for line in waiting], dropped
