@@ -69,7 +69,7 @@ def _defined(parts: Parts) -> dict[str, Part]:
     could not be read."""
     defined: dict[str, Part] = {}
     for part in parts:
-        for name in part.target_names:
+        for name in part.values.get("targets") or ():
             first = defined.setdefault(name, part)
             if first is not part:
                 message = f"{first.name} has a target of this name already"
@@ -113,7 +113,7 @@ def _check_target(part: Part, name: str, target: Mapping[str, Any], egress: Egre
 
 
 def tls_of(target: Mapping[str, Any]) -> Tls:
-    """Return how a target is called by TLS. Raises BadCertificate."""
+    """Return the TLS settings of a target. Raises BadCertificate."""
     tls = target.get("tls") or {}
     ca, cert = (tls[name].reveal() if tls.get(name) else "" for name in ("ca", "cert"))
     verify = not tls.get("insecure_skip_verify")
@@ -304,7 +304,7 @@ def _warn_patterns(
 
 
 def _doubt(field: str, pattern: str) -> tuple[str, str]:
-    """Return what is odd about a pattern, if anything, and what was probably meant."""
+    """Return a warning about a pattern, and the pattern that was probably meant."""
     if not _PLAIN.fullmatch(pattern):
         message = next((message for odd, message in _ODD.items() if re.search(odd, pattern)), "")
         return message, as_glob(pattern) if message == NO_REGEX else ""

@@ -1,4 +1,4 @@
-"""Two configurations compared: which events get another plan, and what was edited. Pure."""
+"""Two configurations compared: the events that get another plan, and the edits. Pure."""
 
 from __future__ import annotations
 
@@ -253,12 +253,14 @@ def _details(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Detai
     return tuple(
         Detail(name, *effective.plain([before.get(name), after.get(name)]))
         for name in {**before, **after}
-        if _unordered(before.get(name)) != _unordered(after.get(name))
+        if _comparable(name, before.get(name)) != _comparable(name, after.get(name))
     )
 
 
-def _unordered(value: Any) -> Any:
-    """Return equal values for lists of the same items."""
+def _comparable(name: str, value: Any) -> Any:
+    """Return equal values for lists of the same items, if their order has no meaning."""
     if isinstance(value, dict):
-        return {name: _unordered(below) for name, below in value.items()}
+        return {key: _comparable(key, below) for key, below in value.items()}
+    if name.endswith("waits"):
+        return value
     return frozenset(value) if isinstance(value, list) else frozenset([value])

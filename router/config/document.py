@@ -319,7 +319,8 @@ class _Walk:
             return
         self._seen.add(id(node))
         if node.tag != (_QUOTED if isinstance(node, Scalar) and node.style else _PLAIN):
-            self._report(node, "a tag (!…) means nothing here: write the value alone")
+            message = "a tag (!…) means nothing here: write the value alone"
+            self._problems.report(node, path_of(self._path), message)
         if isinstance(node, Scalar):
             return
         if len(self._path) >= MAX_DEPTH:
@@ -356,9 +357,6 @@ class _Walk:
             message = "has no ':' behind it: a value with a comma in it has to be in quotes"
             self._stop(key, message)
         self.check(key, key.start_mark)
-
-    def _report(self, node: Node, message: str) -> None:
-        self._problems.report(node, path_of(self._path), message)
 
     def _stop(self, node: Node, message: str) -> NoReturn:
         self._problems.add(spot_of(node.start_mark), path_of(self._path), message)

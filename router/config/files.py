@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,15 +75,13 @@ def files_of(path: Path) -> list[Path]:
 def _below(folder: Path) -> Iterator[Path]:
     """Go one folder deep, so that links in a circle do no harm."""
     for path in _entries(folder) if folder.exists() else ():
-        yield from filter(_is_ours, _entries(path) if path.is_dir() else [path])
+        for file in _entries(path) if path.is_dir() else [path]:
+            if file.suffix in _SUFFIXES and not file.stem.endswith(".test"):
+                yield file
 
 
 def _entries(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def _is_ours(path: Path) -> bool:
-    return path.suffix in _SUFFIXES and not path.stem.endswith(".test")
 
 
 def read_file(path: Path) -> bytes:
@@ -125,53 +122,36 @@ def readable(items: Sequence[Any] | None) -> Iterator[tuple[int, Any]]:
     return ((at, item) for at, item in enumerate(items or ()) if item is not None)
 
 
-@dataclass(frozen=True, slots=True)
 class Part:
-    """One file. Its reader has its problems and warnings."""
+    """One file, right or wrong."""
 
-    name: str
-    reader: Reader
-    #: None if the file is not YAML: its contents are unknown.
-    tree: Tree | None = None
-    #: The values by their keys; None stands for a value that could not be read.
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def read(
-        cls,
+    def __init__(
+        self,
         written: Written,
         format: Name,
         variables: Variables,
         guesses: Guesses | None = None,
         most: int = MAX_PROBLEMS,
-    ) -> Part:
-        """Read a file, right or wrong. Of each sort at most so many problems are kept."""
-        name = written.name
-        reader = Reader(format, Problems(name, most), variables, Problems(name, most), guesses)
+    ) -> None:
+        """At most so many problems and so many warnings are kept."""
+        self.name = written.name
+        self.problems, self.warnings = Problems(self.name, most), Problems(self.name, most)
+        self.reader = Reader(format, self.problems, variables, self.warnings, guesses)
+        #: None if the file is not YAML: its contents are unknown.
+        self.tree: Tree | None = None
+        #: The values by their keys; None stands for a value that could not be read.
+        self.values: Mapping[str, Any] = {}
+        #: The owner of the file; `""` if it has none.
+        self.owner = ""
         try:
-            tree = parse_document(written.content, name, reader.problems)
+            self.tree = parse_document(written.content, self.name, self.problems)
         except ConfigInvalid:
             owner = _OWNER.search(written.content) if format == "routes.team" else None
-            if owner:
-                reader.problems.owner = owner[1].decode("utf-8", "replace").strip("'\"")
-            return cls(name, reader)
-        part = cls(name, reader, tree, reader.read(tree))
-        reader.problems.owner = reader.warnings.owner = part.owner
-        return part
-
-    @property
-    def owner(self) -> str:
-        """The owner of the file; `""` if it has none."""
-        return self.values.get("owner") or ""
-
-    @property
-    def problems(self) -> Problems:
-        return self.reader.problems
-
-    @property
-    def target_names(self) -> Sequence[str]:
-        """The names of all targets, with those that could not be read."""
-        return [*(self.values.get("targets") or ())]
+            self.owner = owner[1].decode("utf-8", "replace").strip("'\"") if owner else ""
+        else:
+            self.values = self.reader.read(self.tree)
+            self.owner = self.values.get("owner") or ""
+        self.problems.owner = self.warnings.owner = self.owner
 
     @property
     def targets(self) -> Mapping[str, Mapping[str, Any]]:
@@ -202,25 +182,27 @@ class Part:
                 nodes.pop()
 
     def report(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:
-        """Add a problem about the value at `path`. It is placed at the value's key, or at what is
-        below the value at `at`."""
+        """Add a problem about the value at `path`. With `key` it is placed at the value's key, with
+        `at` at a part of the value."""
         self.problems.report(self._node(path, at, key), path_of(path), message)
 
     def warn(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:
-        self.reader.warnings.report(self._node(path, at, key), path_of(path), message)
+        self.warnings.report(self._node(path, at, key), path_of(path), message)
 
     def _node(self, path: Steps, at: Steps, key: bool) -> Node:
         assert self.tree is not None
         return self.tree.key(path) if key else self.tree.at([*path, *at])
 
 
-@dataclass(frozen=True, slots=True)
 class Parts:
     """All files of one configuration."""
 
-    #: The only file, or a folder's routes.yaml.
-    common: Part
-    teams: Sequence[Part]
+    def __init__(self, files: Sequence[Written], variables: Variables) -> None:
+        most, guesses = max(_LEAST, MAX_PROBLEMS // len(files)), Guesses()
+        #: A file alone, which has all keys, or a folder's routes.yaml.
+        first: Name = "routes" if len(files) == 1 else "routes.common"
+        self.common = Part(files[0], first, variables, guesses, most)
+        self.teams = [Part(file, "routes.team", variables, guesses, most) for file in files[1:]]
 
     def __iter__(self) -> Iterator[Part]:
         yield self.common
@@ -234,15 +216,3 @@ class Parts:
     def stop(self) -> ConfigInvalid:
         """Return the error to raise, with the problems of all files."""
         return ConfigInvalid([one for part in self for one in part.problems.in_order()])
-
-    def warnings(self) -> tuple[Problem, ...]:
-        return tuple(one for part in self for one in part.reader.warnings.in_order())
-
-
-def read_parts(files: Sequence[Written], variables: Variables) -> Parts:
-    """Read the files of a folder, or a file alone, which has all keys."""
-    most, guesses = max(_LEAST, MAX_PROBLEMS // len(files)), Guesses()
-    first: Name = "routes" if len(files) == 1 else "routes.common"
-    common = Part.read(files[0], first, variables, guesses, most)
-    teams = [Part.read(file, "routes.team", variables, guesses, most) for file in files[1:]]
-    return Parts(common, teams)

@@ -61,12 +61,12 @@ def load_holders(path: Path, environ: Mapping[str, str], secrets_dir: Path | Non
     """Load a tokens file. Raises ConfigInvalid with every problem; none of them has the value of
     a variable or a token in it."""
     content, variables = read_file(path), Variables(environ, secrets_dir)
-    part = Part.read(Written(str(path), content), "tokens", variables)
+    part = Part(Written(str(path), content), "tokens", variables)
     entries = list(readable(part.values.get("tokens")))
     _check(part, entries)
     if part.problems:
         raise part.problems.stop()
-    messages = [str(problem) for problem in part.reader.warnings.in_order()]
+    messages = [str(problem) for problem in part.warnings.in_order()]
     plain = [token for _, entry in entries for token in entry.get("token", ())]
     if is_exposed(path) and any(token.reveal().encode() in content for token in plain):
         messages.append(f"everybody on this machine can read the tokens in {path}: chmod 600")
@@ -84,7 +84,9 @@ def _check(part: Part, entries: Sequence[tuple[int, Mapping[str, Any]]]) -> None
     for at, entry in entries:
         path, name = ("tokens", at), entry.get("name")
         if name in names:
-            part.report((*path, "name"), "is here twice: the log could not tell who acted")
+            part.report(
+                (*path, "name"), "is here twice: the log could not name the holder who acted"
+            )
         if name:
             names.add(name)
         if any(token and len(token.reveal()) < SHORT for token in entry.get("token") or ()):

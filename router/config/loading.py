@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from router.config.checks import check, patterns_of, tls_of, warn
-from router.config.files import Part, Parts, Written, read, read_parts
+from router.config.files import Part, Parts, Written, read
 from router.config.values import redacted
 from router.config.variables import Unresolved, Variables, read_below
 from router.contract.schedule import PLATFORM, Schedule, Terms
@@ -126,9 +126,11 @@ def parse_files(
 
 
 def _parsed(files: Sequence[Written], variables: Variables) -> Config:
-    parts = read_parts(files, variables)
+    parts = Parts(files, variables)
     values, shape = parts.common.values, parts.common.reader.shape
-    egress = _egress(values.get("egress") or ())
+    places = values.get("egress") or ()
+    networks = tuple(place for place in places if isinstance(place, Network))
+    egress = Egress("public" in places, networks)
     # The targets of a file without a tree are unknown: other files may name them rightly.
     if all(part.tree for part in parts):
         check(parts, egress)
@@ -137,31 +139,21 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
     table = RouteTable(routes, _targets(parts, egress))
     warn(parts, table)
+    ebaas = {key: value for key, value in parts.section("ebaas").items() if value is not None}
     config = Config(
         version=values["version"],
         unmatched=values.get("unmatched", shape.default("unmatched")),
-        ebaas=_caller(parts.section("ebaas")),
+        ebaas=Caller(schedule=Schedule(ebaas.pop("waits"), ebaas.pop("retries")), **ebaas),
         queue=Schedule(**parts.section("queue")),
         egress=egress,
         table=table,
         hash="" if variables.missing else variables.digest(*(file.content for file in files)),
-        warnings=parts.warnings(),
+        warnings=tuple(one for part in parts for one in part.warnings.in_order()),
         files={file.name: hashlib.sha256(file.content).digest() for file in files},
     )
     for part in parts:
         part.release()
     return config
-
-
-def _egress(values: Sequence[Any]) -> Egress:
-    networks = tuple(value for value in values if isinstance(value, Network))
-    return Egress("public" in values, networks)
-
-
-def _caller(values: dict[str, Any]) -> Caller:
-    schedule = Schedule(values.pop("waits"), values.pop("retries"))
-    own = {key: value for key, value in values.items() if value is not None}
-    return Caller(schedule=schedule, **own)
 
 
 def _targets(parts: Parts, egress: Egress) -> dict[str, Target]:
@@ -249,7 +241,7 @@ class Source:
         return mark.hexdigest()
 
     def _secret(self, name: bytes) -> bytes:
-        """Return enough of a secret file to see a change; `load` says whether it can be used."""
+        """Return enough of a secret file to see a change; `load` reports faults."""
         if self.secrets_dir is None:
             return b""
         try:

@@ -1,4 +1,4 @@
-"""Watches routes.yaml, and swaps the configuration: whole or not at all."""
+"""Watches routes.yaml and swaps the configuration, as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Reload:
         #: The mark of the last contents that were loaded or refused.
         self._seen = watched[1].mark if watched else ""
         self._asked = asyncio.Event()
-        #: Called after a look that was asked for or met a change; gets whether the files' present
+        #: Called after a look that was asked for or met a change, with True if the files' present
         #: contents are in force.
         self.on_look: Callable[[bool], None] = lambda _: None
 
@@ -98,8 +98,8 @@ class Reload:
         self._asked.set()
 
     async def run(self) -> None:
-        """Look for ever, and sweep what earlier configurations left; not after a look that was
-        asked for, so that a request's plan and its attempts fit between two sweeps."""
+        """Look for ever. After each look, sweep the rest of earlier configurations; but not after a
+        look that was asked for, so that a request ends between two sweeps."""
         while self._watched is not None:
             if asked := await happens(self._asked, LOOK_EVERY):
                 self._asked.clear()

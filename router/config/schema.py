@@ -1,5 +1,5 @@
 """The schemas as the loader: a reader walks a document along its schema. The schema's kinds parse
-the values, and its rules and words say what is wrong."""
+the values, and its rules have their messages."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ def settings_from(environ: Mapping[str, str], given: Mapping[str, str | None]) -
     """Return every setting: the option in `given`, else its variable, else its default.
 
     An empty variable counts as absent. Raises SettingInvalid, also for the variable of an option
-    that was removed: to ignore it would change what the router does without a word.
+    that was removed: to ignore it would change the router's behaviour silently.
     """
     for option, instead in REMOVED_OPTIONS.items():
         variable = VARIABLE_PREFIX + option.strip("-").replace("-", "_").upper()

@@ -64,59 +64,37 @@ def _named(written: str) -> str:
     return f"{name} is U+{ord(written[0]):04X}"
 
 
-class Mistake(NamedTuple):
-    """A parser's message, and an explanation of it."""
-
-    #: Finds the message, which is `construct: problem`.
-    pattern: str
-    meaning: str
-    #: True if the place to look at is the construct's first character, or where the parser stopped.
-    at_begin: bool = False
-    #: Added if a `${` is in the construct.
-    by_variable: str = ""
-
-
-#: The first that fits counts.
-MISTAKES = [
-    Mistake("quoted scalar: found unexpected", "this quote is never closed", at_begin=True),
-    Mistake(
-        "quoted scalar: ",
-        "a \\ in double quotes begins an escape, and this is not one: use single quotes",
-        at_begin=True,
+#: The explanation of a parser's message, `construct: problem`, by a pattern. The first that fits
+#: counts.
+MISTAKES = {
+    "quoted scalar: found unexpected": "this quote is never closed",
+    "quoted scalar: ": (
+        "a \\ in double quotes begins an escape, and this is not one: use single quotes"
     ),
-    Mistake("an alias: ", "a value that starts with * has to be in quotes", at_begin=True),
-    Mistake("an anchor: ", "a value that starts with & has to be in quotes", at_begin=True),
-    Mistake(
-        "flow (sequence|mapping): ",
-        "this bracket is not closed, or a comma is missing, or a value needs quotes",
-        at_begin=True,
-        by_variable=', as "${NAME}" does here',
+    "an alias: |undefined alias": "a value that starts with * has to be in quotes",
+    "an anchor: |second occurrence": "a value that starts with & has to be in quotes",
+    "flow (sequence|mapping): ": (
+        "this bracket is not closed, or a comma is missing, or a value needs quotes"
     ),
-    Mistake(
-        "block (mapping|collection): ",
+    "block (mapping|collection): ": (
         "does not belong to what is above: check the indentation; a value that only begins with "
-        "a bracket or a quote has to be in quotes as a whole",
+        "a bracket or a quote has to be in quotes as a whole"
     ),
-    Mistake(
-        "mapping values are not allowed",
-        "no ':' can be here: check the indentation; a value with ': ' in it has to be in quotes",
+    "mapping values are not allowed": (
+        "no ':' can be here: check the indentation; a value with ': ' in it has to be in quotes"
     ),
-    Mistake("simple key: ", "this has no ':' behind it, which makes it a key", at_begin=True),
-    Mistake(
-        "(entries|keys) are not allowed",
-        "a list can't begin behind its key: put it on the next line",
-    ),
-    Mistake(
-        "cannot start any token|node content", "no value can begin like this: put it in quotes"
-    ),
-    Mistake("document start|another document", "a second document begins: a file has only one"),
-    Mistake("second occurrence", "a value that starts with & has to be in quotes"),
-    Mistake("undefined alias", "a value that starts with * has to be in quotes"),
-    Mistake("nesting depth", "is nested too deep"),
-]
+    "simple key: ": "this has no ':' behind it, which makes it a key",
+    "(entries|keys) are not allowed": "a list can't begin behind its key: put it on the next line",
+    "cannot start any token|node content": "no value can begin like this: put it in quotes",
+    "document start|another document": "a second document begins: a file has only one",
+    "nesting depth": "is nested too deep",
+}
 
 #: For messages that are too rare to be explained.
-UNKNOWN = Mistake("", "is not valid YAML")
+UNKNOWN = "is not valid YAML"
+
+#: In these constructs, the place to look at is the first character, not where the parser stopped.
+_FROM_BEGIN = re.compile("quoted scalar|an alias|an anchor|flow (sequence|mapping)|simple key")
 
 #: The text behind the quote that ends a value.
 _BEHIND = re.compile(r"[\s,\]}:]|\Z")
@@ -126,21 +104,22 @@ def explain(error: yaml.MarkedYAMLError, text: str, loader: Any) -> tuple[Spot, 
     """Return the place to look at, which may be above where the parser stopped, and a message."""
     construct, begin, end = error.context or "", error.context_mark, error.problem_mark
     if end is None:
-        return WHOLE_FILE, UNKNOWN.meaning
+        return WHOLE_FILE, UNKNOWN
     if lookalike := _lookalike(text, end):
         return lookalike
     # If a value is missing in an open bracket, the parsers blame the next token.
     if construct == "while parsing a flow node" and not text.startswith(",", end.index):
         construct, begin = "while parsing a flow sequence", _open_bracket(text, end.index, loader)
     message = f"{construct}: {error.problem or ''}"
-    mistake = next((one for one in MISTAKES if re.search(one.pattern, message)), UNKNOWN)
-    mark = (mistake.at_begin and begin) or end
+    meaning = next((text for find, text in MISTAKES.items() if re.search(find, message)), UNKNOWN)
+    mark = begin if begin and _FROM_BEGIN.search(construct) else end
     if quote := _quote(text, end if "flow" in construct else mark, loader):
         place = f"line {quote.end_mark.line + 1}, column {quote.end_mark.column}"
         message = f"this quote is closed in {place}, where more follows: close it behind its value"
         return spot_of(quote.start_mark), message
-    has_variable = begin is not None and "${" in text[begin.index : end.index + 1]
-    return spot_of(mark), mistake.meaning + (mistake.by_variable if has_variable else "")
+    if "flow" in construct and begin is not None and "${" in text[begin.index : end.index + 1]:
+        meaning += ', as "${NAME}" does here'
+    return spot_of(mark), meaning
 
 
 def _lookalike(text: str, end: Any) -> tuple[Spot, str] | None:

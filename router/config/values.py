@@ -122,15 +122,13 @@ def _number(text: str, node: Scalar, schema: Schema) -> float:
 
 def _boolean(text: str, node: Scalar, schema: Schema) -> bool:
     """`true` or `false`, and none of YAML's other words for them."""
-    if text not in ("true", "false"):
-        message = f"{shown(node.value)} is not {expected(schema)}"
-        raise Fault(message, node.value, ("true", "false"))
+    _choice(text, node, schema)
     _check_unquoted(text, node, expected(schema))
     return text == "true"
 
 
 def _choice(text: str, node: Scalar, schema: Schema) -> str:
-    words = schema["anyOf"][0]["enum"]
+    words = schema["anyOf"][0].get("enum", ["true", "false"])
     if text not in words:
         raise Fault(f"{shown(node.value)} is not {expected(schema)}", node.value, words)
     return text

@@ -115,7 +115,11 @@ class Variables:
             raise Unset(why, once=True)
         try:
             content = read_below(self._secrets_dir, name)
-            if is_exposed(self._secrets_dir / name) and not _is_public(content):
+            # Everybody may read certificates, but not a key.
+            is_public = (
+                b"-----BEGIN CERTIFICATE-----" in content and b"PRIVATE KEY-----" not in content
+            )
+            if not is_public and is_exposed(self._secrets_dir / name):
                 self.exposed.add(name)
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, links in a circle
             if isinstance(error, FileNotFoundError) and not self._secrets_dir.is_dir():
@@ -131,11 +135,6 @@ class Variables:
             return re.sub(r"\r?\n\Z", "", content.decode("utf-8"))
         except UnicodeDecodeError:
             raise Unresolved(f"the secret file {shown(name)} is not UTF-8") from None
-
-
-def _is_public(content: bytes) -> bool:
-    """True if a file has certificates, which everybody may read, but not a key."""
-    return b"-----BEGIN CERTIFICATE-----" in content and b"PRIVATE KEY-----" not in content
 
 
 def read_below(folder: Path, name: str) -> bytes:

@@ -210,9 +210,9 @@ class Glob:
         return self._has_literals(value) and (self._stars_only or self._fits(value))
 
     def covers(self, other: Glob) -> bool:
-        """True if this matches whatever `other` matches. It is not always seen: of a pattern with
-        `?` or a set only if both are the same."""
-        # No literal of a star's pattern fits a NUL, which stands for what `other` leaves open.
+        """True if every value that `other` matches surely matches this. A pattern with `?` or a set
+        covers only itself."""
+        # A NUL stands for each wildcard of `other`. No literal has one.
         fixed = "\0".join(other.literals)
         return self.pattern == other.pattern or (self._stars_only and self._has_literals(fixed))
 

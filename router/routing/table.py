@@ -23,7 +23,7 @@ _REMEMBERED = 4096
 #: Up to this many patterns of an exception are tried one by one.
 _FEW = 8
 
-#: Longer lists are not compared to see whether a route can match: pairs of patterns.
+#: The most pairs of patterns that are compared to find routes that cannot match.
 _PAIRS = 1000
 
 #: Plans of longer events, or with more routes, are neither cached nor found at once: characters of
@@ -281,7 +281,7 @@ class RouteTable:
 
 
 def _is_own(text: str) -> bool:
-    """Return whether it is a key of the router's own events, or a pattern for them."""
+    """True for a key of the router's own events, and for a pattern that matches them."""
     return text.startswith(OWN_KEYS)
 
 

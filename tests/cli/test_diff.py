@@ -84,6 +84,9 @@ def test_an_exception_and_a_schedule(diff: Diff) -> None:
     assert "1 of 2 events loses certs" in result.lines
     edits = [line.split() for line in result.lines if "→" in line]
     assert ["audit", "queue.retries", "none", "→", "5"] in edits
+    late = {**new, "queue": {"waits": ["2s", "1s"]}}
+    result = diff({**late, "queue": {"waits": ["1s", "2s"]}}, events="a.b.c.d\n", old=late)
+    assert "  queue.waits  2s, 1s → 1s, 2s" in result.lines
     assert ["'under", "gs'", "except", "none", "→", "*.test.*,", "*.demo.*"] in edits
 
 

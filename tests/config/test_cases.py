@@ -15,7 +15,6 @@ from router.config import cases
 from router.config.cases import Case
 from router.model.errors import ConfigInvalid
 from router.model.event import Event
-from tests.support.command import run
 from tests.support.inprocess import Ran, ran
 
 CONFIG = """\
@@ -310,11 +309,3 @@ def test_a_missing_file(config: str, missing: str) -> None:
     result = ran("test", "--config", config)
     assert (result.code, result.out) == (1, "")
     assert result.err == f"{missing}: can't be read: no such file or directory\n"
-
-
-def test_as_a_process(folder: Path) -> None:
-    """For CI, the result is on stdout, and nothing on stderr."""
-    judged(folder, "- {key: x.x.cert.1, unmatched: true}\n")
-    finished = run("test", "--config", str(folder / "routes.yaml"))
-    assert (finished.returncode, finished.stderr) == (1, b"")
-    assert finished.stdout.decode().startswith(f"{folder}/routes.test.yaml:3: x.x.cert.1\n")

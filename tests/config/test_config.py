@@ -162,7 +162,7 @@ def test_one_fault_each(secrets: Path) -> None:
 def test_every_syntax_error_has_a_file() -> None:
     """Each explanation of a syntax error is in one of the golden texts."""
     output = "".join(path.with_suffix(".txt").read_text(encoding="utf-8") for path in FILES)
-    meanings = [mistake.meaning for mistake in [*syntax.MISTAKES, syntax.UNKNOWN]]
+    meanings = [*syntax.MISTAKES.values(), syntax.UNKNOWN]
     assert [meaning for meaning in meanings if meaning not in output] == []
 
 

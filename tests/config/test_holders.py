@@ -67,7 +67,7 @@ FAULTS = {
         "2:22: tokens[0].token: this is not a token (ASCII, no blanks)"
     ),
     f"{GOOD_ENTRY}\n  - {{name: a, token: b, may: read}}": (
-        "3:12: tokens[1].name: is here twice: the log could not tell who acted"
+        "3:12: tokens[1].name: is here twice: the log could not name the holder who acted"
     ),
     f"{GOOD_ENTRY}\n  - {{name: b, token: {CANARY}, may: read}}": (
         "3:5: tokens[1]: has a token that is here twice"

@@ -162,6 +162,7 @@ def test_a_route_that_cannot_match_matches_nothing(
         ({"key": "a.*"}, {"key": "*"}, False),
         ({"key": "a.*"}, {"key": "a.*"}, False),
         ({"key": "a.?.[bc].1"}, {"key": "a.*.1"}, False),
+        ({"key": "a.?"}, {"key": "a.?"}, False),
         ({"key": ["a.b.*", "a.c.*"]}, {"key": ["a.c.*", "a.b*"]}, False),
         ({"key": ["a.b.*", "b.*"]}, {"key": "a.*"}, True),
         ({"key": "a.*"}, {"key": "a.*.b"}, True),
@@ -222,6 +223,7 @@ def test_an_exception_stops_one_route() -> None:
     assert matching(routes, event()) == "all but tests"
     assert matching(routes, event(status="2")) == "all but tests but one"
     assert matching(routes, event(topic="demo")) == "but one"
+    assert [shown.matched for shown in routes.explain(event(topic="demo"))] == [False, True]
 
 
 def test_one_long_exception_costs_little() -> None:
