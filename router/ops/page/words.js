@@ -208,6 +208,7 @@ export const WORDS = {
   "do.rate_limited": ["More events arrive than its `rate` in routes.yaml allows.", "到达量超过了 routes.yaml 中的 `rate`。"],
   "do.out_of_files": ["Raise the limit of open files for the router's process.", "提高路由服务进程的文件描述符上限。"],
   "do.stopped": ["Nothing to do: the delivery is retried.", "无需处理：中断的投递会重试。"],
+  "do.elsewhere": ["Nothing to do: the delivery is retried.", "无需处理：投递会重试。"],
   "skipped": ["not called: {why}", "未调用：{why}"],
   "skipped.acknowledged": ["not called again: already acknowledged", "未再调用：此前已确认"],
   "skipped.queued": ["not called: already queued", "未调用：已在队列中"],
