@@ -31,7 +31,6 @@ test-long: dev-environment ## run what make test leaves out: all examples, other
 		tests/process/test_inherited.py::test_restarts_under_load_fail_no_request \
 		tests/process/test_starting.py::test_a_signal_at_any_moment_of_a_start_ends_it \
 		tests/store/test_owner.py::test_a_kill_at_any_step_leaves_the_file_to_the_next_process \
-		tests/ops/test_api.py \
 		tests/store/test_upgrade.py::test_an_upgrade_survives_a_kill_anywhere \
 		tests/whole/test_canary.py::test_serve tests/whole/test_ci_files.py
 	@LONG=1 $(python) -m pytest -n 2 -o faulthandler_timeout=240 -m "hypothesis and not postgresql" $(ARGS)
@@ -192,9 +191,10 @@ day: dev-environment ## run the real schedules of a day in a minute, with clocks
 
 .PHONY: postgresql chaos-nodes
 
+# They wait for half of their time, so three run at a time, each with a server of its own.
 postgresql: dev-environment ## run all tests that need PostgreSQL; installs it, as root
 	@scripts/postgresql >/dev/null
-	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 2 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
+	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 3 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
 
 chaos-nodes: dev-environment ## chaos with two nodes on PostgreSQL, their server, and the network between them; half a minute
 	@scripts/postgresql >/dev/null

@@ -1,4 +1,5 @@
-"""The effort of tests: everything with LONG=1, which `make test-long` and others set."""
+"""The effort of tests. With LONG=1, which `make test-long` and others set, they also do what
+`make test` leaves out."""
 
 from __future__ import annotations
 

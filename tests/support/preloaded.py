@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import encodings.idna
 import gc
-from importlib import import_module
+import importlib.readers
 
-for name in (
-    "encodings.idna",
-    "importlib.readers",
-    "router.app",
-    "router.cli.serve",
-    "router.cli.trying.receive",
-    "router.process.server",
-    "tests.support.forked",
-):
-    import_module(name)
+import router.app
+import router.process.server
+import tests.support.forked
+from router.cli import COMMANDS
+
+#: The modules, also the two that a start imports late.
+PRELOADED = (
+    *(encodings.idna, importlib.readers),
+    *(router.app, router.process.server, tests.support.forked),
+    *(importlib.import_module(f"router.cli.{COMMANDS[name][0]}") for name in ("serve", "receive")),
+)
+
 # Otherwise the first collection of each child would copy all of this memory.
 gc.collect()
 gc.freeze()
