@@ -282,6 +282,35 @@ async def test_a_target_that_left_the_plan_gets_nothing(scene: Scene) -> None:
     assert (await rows(scene, 1))[0].state is State.AWAITING
 
 
+async def test_a_target_that_routes_yaml_no_longer_has_is_no_dead_letter(scene: Scene) -> None:
+    """Not before it has been missing for a while: another node may know it already."""
+    for number in range(4):
+        await keep(scene, number)
+    scene.signs["one"] = "acknowledged"
+    await look(scene)
+    await until(lambda: scene.sent)
+    del scene.targets["one"]
+    scene.released.set()
+    scene.answers["one"] = YES
+    for _ in range(3):
+        await until(lambda: not scene.the_queue._in_flight)
+        await look(scene)
+    assert [(await rows(scene, n))[0].state for n in (1, 2, 3)] == [State.AWAITING] * 3
+    assert scene.the_queue.recoveries.active == {}
+
+
+async def test_after_a_kill_ebaass_request_is_sent_at_once(tmp_path: Path) -> None:
+    """The attempt of the process that was killed is nobody's any more."""
+    async with opened(tmp_path, "one") as killed:
+        await keep(killed, 1)
+        now = killed.time
+        await killed.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    async with opened(tmp_path, "one") as scene:
+        scene.answers["one"] = YES
+        assert (await request(scene, 1)).settled
+        assert [letter.cause for _, letter in scene.sent] == ["retry"]
+
+
 async def test_a_person_may_ask_where_nothing_shows_that_it_works(scene: Scene) -> None:
     """Only what was asked for is sent; a failure ends it."""
     await keep(scene, 1)
