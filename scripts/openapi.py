@@ -82,6 +82,12 @@ HEADERS = {
     "webhook-timestamp": (True, "When this attempt was made, in seconds since 1970."),
     "webhook-signature": (False, "Where routes.yaml has a `secret` for it: Standard Webhooks, v1."),
     "x-ebaas-event-key": (False, "The event's key, percent-encoded, unless it is very long."),
+    "x-ebaas-attempt": (True, "The number of this attempt, from 1, over all requests."),
+    "x-ebaas-first-at": (True, "When the event first arrived at the router (RFC 3339)."),
+    "x-ebaas-cause": (
+        True,
+        "Why now: `callback`, `retry` (EBaaS's), `queue`, `recovery` or `replay` (a person's).",
+    ),
     "x-ebaas-target": (True, "The name that routes.yaml has for this endpoint."),
     "x-ebaas-hops": (False, "Where it came from another router: through how many before."),
     "x-request-id": (True, "The id of EBaaS's request: another one for each of its retries."),

@@ -212,6 +212,14 @@ def test_a_selection_that_fits_nothing_is_repeated(shop: Shop) -> None:
         assert finished.lines[0].endswith("--match 'a b'")
 
 
+def test_without_a_router_nothing_is_sent_now(shop: Shop) -> None:
+    """`retry` is refused, and changes nothing."""
+    shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
+    finished = shop.run("retry", "--match", "*")
+    assert complaint(finished, 3).startswith("ebaas-router: nothing sends while no router runs")
+    assert shop.actions() == []
+
+
 def test_a_dry_run_changes_nothing(shop: Shop) -> None:
     """It counts, and asks nothing."""
     shop.add_many(30)
@@ -279,7 +287,7 @@ def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) ->
         ("discard --yes", "--match '*' for all"),
         ("replay --state queued --match *", "a delivery that is queued is retried anyway"),
         ("discard --state acknowledged --match *", "that is acknowledged is settled already"),
-        ("list --yes", "--yes is for replay, discard, restore only"),
+        ("list --yes", "--yes is for replay, discard, restore, retry only"),
         ("replay --limit 3 --match *", "--limit is for list only"),
         ("list --match [a", "has no end"),
         ("list --older-than 5", "is not a duration"),
