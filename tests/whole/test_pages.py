@@ -294,7 +294,7 @@ def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -
 def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
     """The documented statement copies a store under load: every event that was answered before the
     copy began is in it, and the copy is consistent."""
-    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "how-to/bare-metal.md").read_text())
+    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "how-to/upgrade.md").read_text())
     answered: list[str] = []
     over = threading.Event()
 
