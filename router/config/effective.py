@@ -46,6 +46,7 @@ def settings(config: Config) -> dict[str, Any]:
     values = {
         "version": config.version,
         "unmatched": config.unmatched,
+        "recovery": config.recovery,
         "ebaas": {
             **_fields(ebaas.schedule),
             **_fields(ebaas),

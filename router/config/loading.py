@@ -55,6 +55,8 @@ class Config:
     version: int
     #: The reply to an event that no route matches: a failure, or `000`.
     unmatched: Literal["reject", "accept"]
+    #: Whether a target that works again gets at once what waits for it, or only if a person asks.
+    recovery: Literal["automatic", "manual"]
     ebaas: Caller
     #: The router's own retries of optional targets.
     queue: Schedule
@@ -73,7 +75,12 @@ class Config:
     def __post_init__(self) -> None:
         ebaas = self.ebaas
         terms = Terms(
-            ebaas.schedule, ebaas.grace, ebaas.reply_within, self.queue, ebaas.silent_after
+            ebaas.schedule,
+            ebaas.grace,
+            ebaas.reply_within,
+            self.queue,
+            ebaas.silent_after,
+            recovers=self.recovery == "automatic",
         )
         object.__setattr__(self, "terms", terms)
 
@@ -143,6 +150,7 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
     config = Config(
         version=values["version"],
         unmatched=values.get("unmatched", shape.default("unmatched")),
+        recovery=values.get("recovery", shape.default("recovery")),
         ebaas=Caller(schedule=Schedule(ebaas.pop("waits"), ebaas.pop("retries")), **ebaas),
         queue=Schedule(**parts.section("queue")),
         egress=egress,

@@ -322,6 +322,7 @@ def test_every_default_is_filled_in(tmp_path: Path) -> None:
     assert yaml.safe_load(shown(tmp_path, SMALL)) == {
         "version": 1,
         "unmatched": "reject",
+        "recovery": "automatic",
         "ebaas": {
             "reply_within": "8s",
             "retries": 20,
@@ -438,6 +439,7 @@ def test_a_literal_path_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 EVERY = """\
 version: 1
 unmatched: accept
+recovery: manual
 ebaas:
   reply_within: 7s
   retries: 19
