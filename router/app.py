@@ -35,6 +35,7 @@ from router.delivery.memory import Memory
 from router.delivery.notifications import Notifications
 from router.delivery.observer import Observer
 from router.delivery.queue import Queue
+from router.delivery.recovery import Recoveries
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
 from router.model.errors import ConfigInvalid, RouterError, closed, may, there
@@ -96,6 +97,7 @@ class RouterParts:
         #: How other nodes on the same store see this process.
         self.identity = Identity()
         self.probes = Probes()
+        self.recoveries = Recoveries()
         metrics = self.metrics = Metrics(requests_limit=settings.max_requests)
         _count(metrics, config.table)
         self.archive = _archive(settings, log)
@@ -132,6 +134,7 @@ class RouterParts:
             intake,
             history,
             observer.observations,
+            self.recoveries,
             log,
             store=kind_of(settings.store),
             health=lambda: (self.probes.ready, self.watchdog.worst),
@@ -153,6 +156,9 @@ class RouterParts:
         """Update the gauges."""
         self.metrics.requests_in_flight = self.callbacks.in_flight
         self.metrics.log_lines_lost = self.log.lost
+        for name, numbers in self.metrics.targets.items():
+            numbers.recovery = self.recoveries.progress(name)
+            numbers.recovering = int(numbers.recovery is not None)
         if self.archive is not None:
             self.metrics.archive_lines_lost = self.archive.lost
             self.metrics.archive_error = self.archive.why
@@ -381,6 +387,7 @@ class _Life:
             parts.observer,
             parts.notifications,
             Random(),
+            recoveries=parts.recoveries,
         )
 
     def _go_on(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:

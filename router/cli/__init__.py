@@ -31,7 +31,7 @@ COMMANDS = {
     "receive": ("receive", "play a business endpoint: answer to order, print what comes"),
     "listen": ("listen", "show a router's events as they come, and copy them to a URL"),
     "probe": ("probe", "check by real events whether an endpoint keeps the contract"),
-    "deliveries": ("deliveries", "list, replay, discard or restore unsettled deliveries"),
+    "deliveries": ("deliveries", "list, replay, retry, discard or restore unsettled deliveries"),
     "pause": ("deliveries", "hold a target back for a while, with a reason and an end"),
     "resume": ("deliveries", "end a pause of a target before its time"),
     "trace": ("trace", "show what became of an event, by any id of it"),

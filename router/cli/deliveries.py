@@ -45,6 +45,8 @@ DELIVERIES = Help(
         time since the event's first request.""",
         "replay": """Puts dead letters back into the queue; a running router sends them within its
         limits. Who did it and when is kept, as for the other actions.""",
+        "retry": """Lets a running router send now what is 'awaiting' or 'queued', the oldest first.
+        A failed attempt ends that for its target; the deliveries keep their schedules.""",
         "discard": "Settles deliveries without sending them: dead letters, or those of --state.",
         "restore": "Takes a discard back while the delivery is kept: it is a dead letter again.",
     },
@@ -75,7 +77,8 @@ def configure_deliveries(parser: Parser) -> None:
     parser.add_verb(_ONLY)
     which = parser.group("which deliveries")
     which.option("--target", "NAME", "of this target", many=True)
-    states = "in this state (default the unsettled ones; to replay or discard: dead)"
+    states = "in this state (default the unsettled ones; to replay or discard: dead; to retry: "
+    states += "awaiting and queued)"
     choices = [str(state) for state in State]
     which.option("--state", "STATE", states, many=True, choices=choices)
     add_match(which)
@@ -164,7 +167,7 @@ def _page(router: Remote, filters: Filters, limit: int, after: str | None = None
 
 
 def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
-    """Replay, discard or restore the selected deliveries."""
+    """Act on the selected deliveries."""
     path, verb = f"/deliveries/{args.verb}", Verb(args.verb)
     preview = router.post(path, {**_body(filters), "dry_run": True})
     action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
@@ -172,10 +175,13 @@ def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     if args.format == "text" and work.number:
         say(*_format_counts(counts, router.now()))
     elif args.format == "text":
-        states = ["discarded"] if verb is Verb.RESTORE else filters["state"] or ["dead"]
+        default = _STATES.get(verb, ["dead"])
+        states = default if verb is Verb.RESTORE else filters["state"] or default
         say(f"no {' or '.join(states)} delivery matches {action['what']}")
-    if verb is Verb.REPLAY:
+    if verb in (Verb.REPLAY, Verb.RETRY):
         note_removed(router, {count["target"] for count in counts})
+    for name, why in preview.get("held", {}).items():
+        note(f"nothing is sent to {name} for now: {_HELD[why]}")
     if not work.do(_steps(router, path, preview["token"])):
         return Exit.BAD
     result = {**action, "left_out": left_out, "counts": counts}
@@ -204,6 +210,8 @@ def _steps(router: Remote, path: str, token: str) -> Iterator[Step]:
 
 
 def _left_alone(work: Work, left_out: int) -> Iterator[str]:
+    if work.verb is Verb.RETRY and work.changed:
+        yield "the router sends them now, the oldest first, until one fails: see `status`"
     if left_out:
         yield f"{left_out:,} acknowledged later, as another event's, and left out:"
         yield "  --acknowledged-later include takes them too"
@@ -281,7 +289,17 @@ def notes_on(entry: EntryView, now: float) -> Iterator[str]:
 #: Up to so many deliveries are changed without a question.
 _UNASKED = 10
 
-DONE = {Verb.REPLAY: "replayed", Verb.DISCARD: "discarded", Verb.RESTORE: "restored"}
+DONE = {
+    Verb.REPLAY: "replayed",
+    Verb.DISCARD: "discarded",
+    Verb.RESTORE: "restored",
+    Verb.RETRY: "retried",
+}
+
+#: The states that a verb changes by default, if not dead letters.
+_STATES = {Verb.RESTORE: ["discarded"], Verb.RETRY: ["awaiting", "queued"]}
+
+_HELD = {"paused": "it is paused", "breaker_open": "its breaker is open"}
 
 
 def add_match(parser: Options) -> None:
@@ -401,33 +419,41 @@ PAUSE = Help(
     about="""Keeps a pause in the store, which every process that shares it applies within a second:
     nothing is sent to the target until the pause ends, by itself or by `resume`. Optional
     deliveries wait in the queue and lose no retry; required ones fail at once with `paused`, so
-    that EBaaS retries the event. `status` and `deliveries list` show pauses. A pause without an
+    that EBaaS retries the event. Without TARGET it lists the pauses. A pause without an
     end is `paused: true` in routes.yaml. It asks the router that runs on this machine, or the
     one at --url; if none runs, or with --store, it writes into the store.""",
     examples="""
         ebaas-router pause ledger --until 10m --because 'a migration of their database'
         ebaas-router resume ledger
         ebaas-router pause ledger --until 1h --because 'a move' --url http://router:8081""",
-    good="it is paused",
+    good="it is paused, or the pauses are listed",
     not_started="the store or the router is not there, or can't be used",
 )
 
 
 def configure_pause(parser: Parser) -> None:
-    _add_target(parser)
+    _add_target(parser, nargs="?")
     until = "when it is over: a time from now (like 10m, 2h, 3d) or one like "
     until += "2026-11-26T13:00:00Z; at most 30 days away"
     parser.option("--until", "TIME", until)
     parser.option("--because", "TEXT", "why, for all who see it")
 
 
-def _add_target(parser: Parser) -> None:
-    parser.add_argument("target", metavar="TARGET", help="its name in routes.yaml")
+def _add_target(parser: Parser, **options: Any) -> None:
+    parser.add_argument("target", metavar="TARGET", help="its name in routes.yaml", **options)
     add_who(parser)
     parser.router()
 
 
 def run_pause(args: argparse.Namespace) -> int:
+    if args.target is None:
+        if args.until is not None or args.because is not None:
+            raise SettingInvalid("which target? pause TARGET --until TIME --because TEXT")
+        with opened(args) as router:
+            pauses, now = router.get("/pauses")["pauses"], router.now()
+        texts = [_format_pause(pause, now) for pause in pauses]
+        say_as(args.format, pauses, texts or ["no pauses"])
+        return Exit.GOOD
     if args.until is None or args.because is None:
         raise SettingInvalid("until when, and why? --until TIME --because TEXT")
     with opened(args) as router:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from unicodedata import combining, east_asian_width
@@ -155,6 +155,21 @@ def counted(count: int, noun: str) -> str:
     """Return `1 route`, `2 routes`, `2 deliveries`."""
     plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+#: By the trigger of a recovery.
+_TRIGGERS = {
+    "acknowledged": "it acknowledged",
+    "breaker_closed": "its breaker closed",
+    "pause_ended": "its pause ended",
+    "operator": "a person asked",
+}
+
+
+def format_recovery(recovery: Mapping[str, Any]) -> str:
+    """Describe the recovery of a target in progress."""
+    why = _TRIGGERS.get(recovery["trigger"], recovery["trigger"])
+    return f"recovering: {recovery['left']:,} left, {recovery['per_second']:g}/s, since {why}"
 
 
 # Times.

@@ -128,7 +128,11 @@ def _serve(args: argparse.Namespace) -> None:
 
 def _as_text(received: Received) -> str:
     key = received.event_key or "(no event_key)"
-    webhook_id = received.headers.get("webhook-id") or "none"
+    headers = received.headers
+    webhook_id = headers.get("webhook-id") or "none"
+    if "x-ebaas-attempt" in headers:
+        cause, first_at = headers.get("x-ebaas-cause"), headers.get("x-ebaas-first-at")
+        webhook_id += f", attempt {headers['x-ebaas-attempt']} ({cause}, first at {first_at})"
     trust = {None: "", "": "  signature valid"}
     why = trust.get(received.distrusted, f"  not trusted: {received.distrusted}")
     return (

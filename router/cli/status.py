@@ -16,7 +16,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from router.cli.options import Exit, Help, Parser, parse_url, read_setting
-from router.cli.printing import age, clipped, columns, counted, note, say, say_as, seconds
+from router.cli.printing import (
+    age,
+    clipped,
+    columns,
+    counted,
+    format_recovery,
+    note,
+    say,
+    say_as,
+    seconds,
+)
 from router.cli.remote import (
     Remote,
     RemoteProblem,
@@ -37,9 +47,10 @@ STATUS = Help(
     about="""Asks the router that runs on this machine, or the one at --url. Prints what is wrong,
     and a line for each target, the worst first: the time since its first failure, attempts in
     flight and their limit, deliveries that wait for a retry, dead letters, and the reason of the
-    last failure. If routers share a store in PostgreSQL, a line for each node follows, with the
-    hash of its configuration (`check --print` shows that of a file). A node that was silent for
-    10 s is gone: it crashed, or is cut off from the database. --store lists the nodes alone.""",
+    last failure, or the progress of a recovery. If routers share a store in PostgreSQL, a line for
+    each node follows, with the hash of its configuration (`check --print` shows that of a file).
+    A node that was silent for 10 s is gone: it crashed, or is cut off from the database. --store
+    lists the nodes alone.""",
     examples="""
         ebaas-router status
         ebaas-router status --url http://router.internal:8081 --token-file ops-token
@@ -150,13 +161,18 @@ def _row(name: str, target: Json, now: str | None) -> tuple[tuple[Any, ...], tup
     waiting = unsettled.get("queued", 0) + unsettled.get("awaiting", 0)
     rank = WORST.index(target["state"])
     failure = target.get("last_failure") if rank < WORST.index("waiting") else None
+    last = why_failed(failure or {})
+    if pause:
+        last = f"paused by {pause['who']}: {pause['because']}"
+    elif recovery := target.get("recovery"):
+        last = format_recovery(recovery)
     cells = (
         clipped(name, _MAX_NAME),
         _state(target, now),
         f"{target['in_flight']:,.0f}/{target['limit']:,.0f}",
         f"{waiting:,.0f}",
         f"{dead:,.0f}",
-        f"paused by {pause['who']}: {pause['because']}" if pause else why_failed(failure or {}),
+        last,
     )
     return (rank, target.get("failing_since") or "~", -dead, -waiting, name), cells
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from router.cli.deliveries import notes_on, require_targets, when_retried
 from router.cli.options import Exit, Help, Moment, Options, Parser, check_times
-from router.cli.printing import columns, counted, note, quoted, say_as
+from router.cli.printing import columns, counted, format_recovery, note, quoted, say_as
 from router.cli.remote import Remote, opened, part
 from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
@@ -158,6 +158,8 @@ def format_match(match: MatchView) -> str:
             targets = [f"{later}: {_plain(match['target'])}: {_result(match)}"]
         case "request" | "unmatched":
             code, targets = match["code"] or "gone", [*_at_targets(match)]
+            if match["first_at"]:
+                targets.insert(0, f"retry, first at {match['first_at']}")
     # An event that no route has matched has no id, but its request has one.
     name = _plain(match["event_id"] or str(match.get("request_id", "")))
     key, short = _plain(match["event_key"]), "; ".join(targets)
@@ -248,6 +250,8 @@ def _request(step: RequestView) -> str:
 def _attempt(target: AtTargetView) -> tuple[str, ...]:
     ms = "" if target["ms"] is None else f"{target['ms']:>9,.1f} ms"
     notes = [_result(target)]
+    if target["attempt"]:
+        notes.append(f"attempt {target['attempt']}")
     if target["joined"]:
         notes.append("an earlier request's attempt, still in flight")
     if target["late"]:
@@ -273,11 +277,16 @@ def _result(target: AtTargetView) -> str:
 
 def _later(step: LateView | MissedView) -> str:
     if step["what"] == "attempt":
-        what = f"request {step['request']}" if step["request"] else f"retry {step['retry']}"
+        what = f"retry {step['retry']}" if step["retry"] else "recovery"
+        what = f"request {step['request']}" if step["request"] else what
         return f"{what}: {_plain(step['target'])} {_result(step)}, {step['ms']:,g} ms"
     what = _LATER[step["what"]]
-    if step["retry"]:
+    if what == "retry" and step["by"] == "recovery":
+        what = "recovery"
+    elif step["retry"]:
         what += f" {step['retry']}" if what == "retry" else f" after retry {step['retry']}"
+    if step["attempt"]:
+        what += f", attempt {step['attempt']}"
     if step["cause"]:
         what += f" ({_plain(step['cause'])})"
     ms = "" if step["ms"] is None else f", {step['ms']:,g} ms"
@@ -300,6 +309,8 @@ def _next_steps(story: StoryView, now: float) -> Iterator[str]:
 
 def _next(step: NextView, now: float) -> str:
     match step["what"]:
+        case "recovery":
+            return f"{step['target']} is {format_recovery(step['recovery'])}"
         case "request":
             what = f"EBaaS's request {step['number']}"
         case "given_up":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -226,21 +226,41 @@ class Notifications:
         self._waiting: dict[str, Notification] = {}
         #: The last notices as far as they are known here, by subject.
         self._known: dict[str, Notice] = {}
+        #: Targets that acknowledge again, until their backlog is sent: the notification's detail,
+        #: and since when, on the monotonic clock.
+        self._catching_up: dict[str, tuple[dict[str, Any], float]] = {}
         self._silence = Silence(metrics)
         #: Attempts in flight: nothing else holds them.
         self._flights: set[Flight] = set()
 
     def failing(self, target: Target, failing: Failing) -> None:
-        """A target has acknowledged nothing for a while, or does again."""
-        last = failing.last
+        """A target has acknowledged nothing for a while, or does again. If recovery is about to
+        send it what it missed, that is reported once it has arrived."""
+        last, name = failing.last, target.name
         detail: dict[str, Any] = {"since": utc(failing.since), "attempts": failing.attempts}
         if last.acknowledged:
             detail["seconds"] = round(last.at - failing.since)
-            self.notify(TARGET_RECOVERED, detail, target.name)
+            if (missed := self._waiting_for(name)) and self._in_force().terms.recovers:
+                self._catching_up[name] = {**detail, "missed": missed}, self._monotonic()
+            else:
+                self.notify(TARGET_RECOVERED, detail, name)
             return
+        self._catching_up.pop(name, None)
         answer = f"{last.code} {last.msg}".strip() or last.detail
         detail |= {"reason": str(last.reason), "status": last.status, "said": answer}
-        self.notify(TARGET_FAILING, detail, target.name)
+        self.notify(TARGET_FAILING, detail, name)
+
+    def backlog_sent(self, target: str) -> None:
+        """A recovery has sent everything that it may send."""
+        if (held := self._catching_up.pop(target, None)) is not None:
+            detail, since = held
+            seconds = round(self._monotonic() - since, 1)
+            self.notify(TARGET_RECOVERED, {**detail, "backlog_seconds": seconds}, target)
+
+    def waiting(self, targets: Collection[str]) -> None:
+        """Something waits for these targets, and for no others."""
+        for target in self._catching_up.keys() - targets:
+            self.backlog_sent(target)
 
     def dead(self, target: str, reason: str, event_id: str, event_key: str) -> None:
         """A dead letter; those of the router's own events are not reported."""
@@ -333,10 +353,13 @@ class Notifications:
         target = self._in_force().targets.get(name)
         if target is None:
             return {}
-        numbers = self._metrics.of(name)
-        waiting = numbers.unsettled[State.AWAITING] + numbers.unsettled[State.QUEUED]
-        expires_at = {} if numbers.expires_at is None else {"expires_at": utc(numbers.expires_at)}
-        return {"owner": target.owner, "waiting": waiting, **expires_at}
+        at = self._metrics.of(name).expires_at
+        expires_at = {} if at is None else {"expires_at": utc(at)}
+        return {"owner": target.owner, "waiting": self._waiting_for(name), **expires_at}
+
+    def _waiting_for(self, target: str) -> float:
+        unsettled = self._metrics.of(target).unsettled
+        return unsettled[State.AWAITING] + unsettled[State.QUEUED]
 
     def _put(self, notification: Notification) -> None:
         before = self._waiting.get(notification.key)

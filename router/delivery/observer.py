@@ -23,7 +23,7 @@ from router.store.protocol import ADVICE, UNSETTLED, Ended, Pause, State, StoreF
 from router.telemetry.lag import Alarm
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
-from router.telemetry.log.lines import Level, utc
+from router.telemetry.log.lines import Level, stamp, utc
 from router.telemetry.metrics import Metrics
 
 #: The longest id in a line, in characters.
@@ -186,11 +186,15 @@ class Observer:
             "target": row.target,
             "reason": row.reason,
             "retry": row.retries,
+            "by": retry.by,
         }
         numbers = self._metrics.of(row.target)
         if retry.attempt is not None:
+            fields["attempt"] = retry.number
             _add_attempt(fields, retry.attempt)
             numbers.retries[retry.attempt.reason] += 1
+            if retry.by == "recovery" and retry.attempt.acknowledged:
+                numbers.recovered += 1
         if retry.cause is not None:
             fields["cause"] = str(retry.cause)
             self._metrics.repeats[retry.cause] += 1
@@ -204,6 +208,8 @@ class Observer:
             self._write("info", "retried", fields)
 
     def recovered(self, target: str, recovery: Recovery, seconds: float, *, failed: bool) -> None:
+        if not failed:
+            self._notifications.backlog_sent(target)
         if not (recovery.delivered or failed):
             return
         fields = {
@@ -254,6 +260,7 @@ class Observer:
             numbers = metrics.of(target)
             numbers.expires_at = min(at, numbers.expires_at or at)
         self._notifications.expires_at(expires_at, now)
+        self._notifications.waiting(usage.waiting().keys())
         if passed := self._alarm.look(usage.fullest):
             self._log.warning(
                 "store_fuller" if passed.rising else "store_emptier",
@@ -309,6 +316,8 @@ def _add_memory(fields: dict[str, Any], outcome: Outcome) -> None:
     recalled = outcome.recalled
     fields["request"] = recalled.requests
     fields["of"] = 1 + outcome.terms.ebaas.retries
+    if not recalled.is_new:
+        fields["first_at"] = stamp(recalled.began_at)
     if recalled.cause is not None:
         fields["cause"] = str(recalled.cause)
     if outcome.unqueued:
@@ -343,6 +352,8 @@ def _delivery_fields(delivery: Delivery) -> Mapping[str, Any]:
         fields["reason"] = "fault"
     else:
         fields["reason"] = attempt.reason
+        if delivery.row is not None and not delivery.joined:
+            fields["attempt"] = delivery.row.attempts + 1
         _add_attempt(fields, attempt)
         if delivery.joined:
             fields["joined"] = True

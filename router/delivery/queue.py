@@ -71,6 +71,8 @@ class Retry:
     row: DeliveryRow
     #: Why it was sent now: `queue`, `recovery` or `replay`.
     by: str
+    #: The number of the attempt among all at this delivery; 0 if there was none.
+    number: int = 0
     #: Why the store does not have it: the store's own error, or LEASE_OVER.
     unrecorded: str = ""
 
@@ -153,6 +155,7 @@ class Queue:
         notifications: Notifications,
         random: Random,
         monotonic: Callable[[], float] = time.monotonic,
+        recoveries: Recoveries | None = None,
     ) -> None:
         self._store = store
         self._memory = memory
@@ -163,7 +166,7 @@ class Queue:
         self._random = random
         self._monotonic = monotonic
         self._in_flight: dict[asyncio.Task[None], str] = {}
-        self.recoveries = Recoveries()
+        self.recoveries = recoveries or Recoveries()
         #: Unknown targets that have something due, and since when.
         self._unknown: dict[str, float] = {}
         self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
@@ -250,6 +253,7 @@ class Queue:
             if target is not None and (sign := self._sender.proven(target)):
                 signs[name] = sign
         self.recoveries.begin(signs, now)
+        self.recoveries.drop(self.recoveries.active.keys() - in_force.targets.keys())
 
     def _unknown_for_now(self, names: Iterable[str]) -> set[str]:
         """Return the unknown targets that a routes.yaml may still bring."""
@@ -326,9 +330,9 @@ class Queue:
         by = "replay" if due.replayed else "recovery" if early else "queue"
         flight = self._memory.to_join(key)
         joined = flight is not None
+        number = due.row.attempts + (0 if joined else 1)
         if flight is None:
             letter = addressed(due.letter, due.event_id, due.first_at, by)
-            number = due.row.attempts + 1
             flight = self._sender.send(target, letter, SLOT_WAIT, None, number)
             self._memory.attempts[key] = flight
         try:
@@ -336,7 +340,7 @@ class Queue:
             row = self._row_after(due, attempt, joined, schedule, early)
             if recovery is not None:
                 self._count(target.name, recovery, attempt)
-            await self._finish(Retry(due, attempt, row, by))
+            await self._finish(Retry(due, attempt, row, by, number))
         finally:
             # An acknowledgement that is not in the store yet stays, and a request releases its own.
             if not joined:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from router.contract.schedule import Terms
 from router.model.event import SELF_INFLICTED, Attempt, Reason
@@ -64,6 +64,8 @@ class Recoveries:
         self.active: dict[str, Recovery] = {}
         #: The targets for which something waited at the last count, and how many deliveries.
         self.waiting: Mapping[str, int] = {}
+        #: The time of the queue's last look, on the store's clock.
+        self._now = 0.0
         #: Those of them that may begin: each of them once for each count.
         self._to_begin: set[str] = set()
         self._asked: set[str] = set()
@@ -80,8 +82,10 @@ class Recoveries:
     def begin(self, proven: Mapping[str, str], now: float) -> None:
         """Begin a recovery of each target that something waits for and that is proven to work, and
         of those a person has asked for. `proven` has the trigger by target."""
+        self._now = now
         for name in self._asked:
-            self.active[name] = Recovery(OPERATOR, now)
+            # One in progress begins with what a person has asked for.
+            self.active.setdefault(name, Recovery(OPERATOR, now))
         self._asked.clear()
         for name in self._to_begin & proven.keys():
             self._to_begin.discard(name)
@@ -91,6 +95,26 @@ class Recoveries:
     def candidates(self) -> set[str]:
         """The targets whose recovery may begin."""
         return self._to_begin - self.active.keys()
+
+    def drop(self, names: Iterable[str]) -> None:
+        """End the recoveries of targets that the configuration does not have."""
+        for name in names:
+            del self.active[name]
+
+    def progress(self, name: str) -> dict[str, Any] | None:
+        """Return how far the recovery of a target is, as a `RecoveryView` but with a time; None if
+        there is none in progress."""
+        recovery = self.active.get(name)
+        if recovery is None:
+            return None
+        pace = recovery.delivered / max(1.0, self._now - recovery.since)
+        return {
+            "trigger": recovery.trigger,
+            "since": recovery.since,
+            "delivered": recovery.delivered,
+            "left": self.waiting.get(name, 0),
+            "per_second": round(pace, 1),
+        }
 
     def end(self, name: str, recovery: Recovery) -> bool:
         """End a recovery; False if it has ended already."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from router import __version__
 from router.config.reload import ConfigState
 from router.delivery.observations import Observations, ObservedView
+from router.delivery.recovery import Recoveries
 from router.model.event import SUCCESS, new_id
 from router.model.secret import Secret
 from router.ops.hour import History
@@ -94,6 +95,7 @@ class Insight:
         intake: Intake,
         history: History,
         observations: Observations,
+        recoveries: Recoveries,
         log: Log,
         *,
         store: tuple[str, str],
@@ -108,6 +110,7 @@ class Insight:
         #: Returns the counts of each minute of the last hour, by the minute's number.
         self.minutes = history.minutes
         self._observations = observations
+        self.recoveries = recoveries
         self.streams = Streams(log, self.owner_of)
         self._store = store
         self._health = health

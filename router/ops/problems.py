@@ -44,6 +44,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "no_target": (404, "there is no such target"),
     "not_for_teams": (404, "there is no such thing for a team"),
     "no_method": (405, "the endpoint does not have this method"),
+    "nothing_sends": (409, "nothing sends while no router runs; start it, or name it by --url"),
     "no_router": (409, "only a running router can answer this, and none runs here"),
     "other_preview": (409, "token: belongs to another preview; preview again"),
     "preview_gone": (409, "token: the preview is no longer kept; preview again"),

@@ -48,6 +48,20 @@ class PauseView(TypedDict):
     resumed_by: str | None
 
 
+class RecoveryView(TypedDict):
+    """The recovery of a target in progress: it gets what waits for it, before its time."""
+
+    #: `acknowledged`, `breaker_closed`, `pause_ended` or `operator`.
+    trigger: str
+    since: str
+    #: Deliveries acknowledged so far, by this process.
+    delivered: int
+    #: The target's deliveries that wait.
+    left: int
+    #: Deliveries acknowledged a second, since it began.
+    per_second: float
+
+
 class EntryView(TypedDict):
     kind: Literal["delivery"]
     event_id: str

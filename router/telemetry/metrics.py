@@ -250,6 +250,13 @@ class TargetMetrics:
         "lost_total",
         "Optional deliveries that failed and are not retried, because there is no store.",
     )
+    recovered: int = metric(
+        "recovered_total",
+        "Deliveries that it acknowledged before their time, because it works again.",
+    )
+    recovering: int = metric(
+        "target_recovering", "1 while it gets what waited for it before its time."
+    )
     unsettled: Counts = metric(
         "unsettled_deliveries",
         "Deliveries that wait for EBaaS's retry (awaiting) or the router's (queued); dead letters.",
@@ -266,6 +273,8 @@ class TargetMetrics:
     failure: Attempt | None = field(default=None, kw_only=True)
     #: A person's pause: its `since`, `until`, `because` and `who`.
     pause: dict[str, Any] | None = field(default=None, kw_only=True)
+    #: A recovery in progress: its `trigger`, `since`, `delivered`, `left` and `per_second`.
+    recovery: dict[str, Any] | None = field(default=None, kw_only=True)
 
     @property
     def failing(self) -> bool:

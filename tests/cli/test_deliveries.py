@@ -279,7 +279,7 @@ def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) ->
         ("discard --yes", "--match '*' for all"),
         ("replay --state queued --match *", "a delivery that is queued is retried anyway"),
         ("discard --state acknowledged --match *", "that is acknowledged is settled already"),
-        ("list --yes", "--yes is for replay, discard, restore only"),
+        ("list --yes", "--yes is for replay, discard, restore, retry only"),
         ("replay --limit 3 --match *", "--limit is for list only"),
         ("list --match [a", "has no end"),
         ("list --older-than 5", "is not a duration"),

@@ -576,6 +576,7 @@ OPENED_BY: dict[str, set[str]] = {
     "GET /deliveries/actions": {"read"},
     "GET /deliveries/{id}": {"read"},
     "POST /deliveries/replay": {"replay"},
+    "POST /deliveries/retry": {"replay"},
     "POST /deliveries/discard": {"discard"},
     "POST /deliveries/restore": {"replay", "discard"},
     "GET /stream": {"read"},

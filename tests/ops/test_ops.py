@@ -22,6 +22,7 @@ from router.config.reload import ConfigState
 from router.config.settings import Settings
 from router.contract.intake import Intake
 from router.delivery.observations import Observations
+from router.delivery.recovery import Recoveries
 from router.model.build import COMPILED
 from router.model.errors import Problem
 from router.model.event import Attempt, Event, Reason
@@ -95,6 +96,7 @@ class Process:
             Intake.of(None),
             History(self.metrics, time.time()),
             Observations(time.time()),
+            Recoveries(),
             log,
             store=("sqlite", ""),
             health=lambda: (self.ready, self.lag),

@@ -440,6 +440,7 @@ async def test_a_retry_comes_first_and_never_sends_what_is_in_flight(
     assert await admin.act(action(Verb.RETRY), asked) == 1
     due = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER, asked=True)
     assert [each.event_id for each in due] == [added[2].event_id]
+    assert not due[0].replayed
     rest = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
     assert [each.event_id for each in rest] == [added[1].event_id]
 

@@ -24,6 +24,9 @@ AtTargetView = TypedDict(
         "reason": str,
         #: Why there was no attempt.
         "skipped": str,
+        #: The number of the attempt among all at this delivery; None for the first one, and if it
+        #: is unknown.
+        "attempt": int | None,
         "ms": float | None,
         "status": int | None,
         #: The target's own words.
@@ -49,6 +52,8 @@ class RequestView(TypedDict):
     #: The request's number, and how many there can be; None without a memory.
     request: int | None
     of: int | None
+    #: When the first request of the event arrived; `""` if it is this one, or not known.
+    first_at: str
     #: Why targets may have received the event before.
     cause: str
     #: Why the event is not in the memory although it should be.
@@ -71,6 +76,8 @@ class LateView(AtTargetView):
     event_key: str
     #: The number of the queue's retry; None if it was not a retry.
     retry: int | None
+    #: Why it was sent now: `queue`, `recovery` or `replay`; `""` for no attempt, or before 0.4.0.
+    by: str
     #: `replay` if a person asked for it.
     cause: str
     #: Why the store does not have it; `""` if it does.

@@ -26,7 +26,7 @@ from router.archive.trace.lines import (
 from router.model.event import SUCCESS
 from router.store.admin import Admin, Dossier, Entry, Selection, Verb, paused
 from router.store.protocol import Pause, Stage, State, Tried
-from router.store.views import EntryView, entry_view
+from router.store.views import EntryView, RecoveryView, entry_view
 from router.telemetry.log.lines import stamp
 
 #: The number of deliveries read from the store at a time, and of candidates held at a time.
@@ -173,7 +173,8 @@ def table(newest: Iterable[Match], limit: int) -> tuple[list[Match], bool]:
 
 
 class MissedView(AtTargetView):
-    """A failed attempt that is in the store and in no line."""
+    """A failed attempt that is in the store and in no line. One of recovery belongs neither to a
+    request nor to a retry."""
 
     what: Literal["attempt"]
     at: str
@@ -223,8 +224,9 @@ MatchView = RequestMatch | LateMatch | KeptMatch
 class NextView(TypedDict):
     """A step to come, unless something else happens first."""
 
-    #: `request`: EBaaS retries; `given_up`: EBaaS gives up; `retry`: the router's queue retries.
-    what: Literal["request", "given_up", "retry"]
+    #: `request`: EBaaS retries; `given_up`: EBaaS gives up; `retry`: the router's queue retries;
+    #: `recovery`: the target gets what waits for it, since `at`.
+    what: Literal["request", "given_up", "retry", "recovery"]
     at: str
     number: int
     target: str
@@ -232,6 +234,7 @@ class NextView(TypedDict):
     #: Missing in earlier versions.
     paused: NotRequired[bool]
     in_flight: NotRequired[bool]
+    recovery: NotRequired[RecoveryView]
 
 
 class StoryView(TypedDict):
@@ -371,7 +374,8 @@ def _is_about(line: EventLine, target: str, tried: Tried) -> bool:
     if isinstance(line, CallerInfo):
         is_same = line.view["request"] == tried.request
         return is_same and any(result["target"] == target for result in line.results)
-    is_same = line.view["target"] == target and line.view["retry"] == tried.retry
+    retry = 0 if line.view["by"] == "recovery" else line.view["retry"]
+    is_same = (line.view["target"], retry, 0) == (target, tried.retry, tried.request)
     return is_same and abs(line.at - tried.attempt.at) < _SAME
 
 

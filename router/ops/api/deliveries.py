@@ -1,4 +1,4 @@
-"""Endpoints for deliveries: list, show, replay, discard, restore."""
+"""Endpoints for deliveries: list, show, replay, retry, discard, restore."""
 
 from __future__ import annotations
 
@@ -136,6 +136,7 @@ async def dossier(call: ApiCall) -> views.DossierView:
 
 _VERBS: dict[Verb, tuple[Permission, ...]] = {
     Verb.REPLAY: ("replay",),
+    Verb.RETRY: ("replay",),
     Verb.DISCARD: ("discard",),
     Verb.RESTORE: ("replay", "discard"),
 }
@@ -152,6 +153,9 @@ class PreviewView(TypedDict):
     counts: list[views.CountView]
     #: Further deliveries, which were acknowledged later by another event with the same body.
     left_out: int
+    #: Targets to which nothing is sent for now: `paused` or `breaker_open`, by name. Only for a
+    #: replay and a retry, and if a router runs.
+    held: dict[str, str]
     #: If the number is 0: the state of each delivery of the events that were asked for.
     why: list[str]
 
@@ -174,6 +178,8 @@ class Preview:
     action: admin.Action
     selection: admin.Selection
     number: int
+    #: The targets of the deliveries.
+    targets: tuple[str, ...]
 
 
 def acting(verb: Verb) -> Callable[[ApiCall], Coroutine[Any, Any, PreviewView | DoneView]]:
@@ -194,6 +200,8 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
         raise Rejected("preview_first")
     if not any(body[param.name] for param in FILTERS if param.name != "acknowledged_later"):
         raise Rejected("no_selection", verb=verb)
+    if verb is Verb.RETRY and not call.parts.is_running:
+        raise Rejected("nothing_sends")
     async with call.parts.stored.question() as store:
         who = call.holder.name or ""
         action = admin.Action(new_id(), verb, who, admin.filter_words(body), store.now())
@@ -208,15 +216,28 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
             left_out = sum(count.deliveries for count in others)
         why = [] if counts else await _why(store, selection.event_ids, view)
     number = sum(count.deliveries for count in counts)
+    targets = tuple({count.target for count in counts})
     return PreviewView(
-        token=call.parts.previews.put(who, Preview(action, selection, number)),
+        token=call.parts.previews.put(who, Preview(action, selection, number, targets)),
         verb=verb,
         action=views.action_view(action),
         number=number,
         counts=views.count_views(counts),
         left_out=left_out,
+        held=_held(call, targets) if verb in (Verb.REPLAY, Verb.RETRY) else {},
         why=why,
     )
+
+
+def _held(call: ApiCall, targets: Sequence[str]) -> dict[str, str]:
+    held: dict[str, str] = {}
+    metrics = call.view.report().metrics.targets if call.parts.is_running else {}
+    for name in sorted(metrics.keys() & targets):
+        if metrics[name].paused:
+            held[name] = "paused"
+        elif metrics[name].breaker["open"] or metrics[name].breaker["half_open"]:
+            held[name] = "breaker_open"
+    return held
 
 
 async def _why(store: admin.Admin, event_ids: Sequence[str], view: View) -> list[str]:
@@ -249,6 +270,8 @@ async def _act(call: ApiCall, verb: Verb) -> DoneView:
                 if more := time.monotonic() > ends:
                     break
         known = await store.actions(_SEARCHED_ACTIONS)
+    if verb is Verb.RETRY:
+        call.parts.insight.recoveries.ask(preview.targets)
     done = next((later for later in known if later.action_id == action.action_id), action)
     left = max(0, preview.number - done.deliveries)
     return DoneView(

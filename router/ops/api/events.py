@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 
 from router.archive.reading import InventoryView, Question, Word
-from router.archive.trace.views import StoryView
+from router.archive.trace.views import NextView, StoryView
 from router.ops.api.endpoint import (
     FLAG,
     MOMENT,
@@ -18,9 +18,11 @@ from router.ops.api.endpoint import (
     endpoint,
     number,
 )
+from router.ops.api.targets import recovery_view
 from router.ops.problems import Rejected
 from router.ops.searching import EventsView, find_events, find_inventory, find_story
 from router.ops.streams import StreamFilter, Streams
+from router.store.protocol import RETRIED
 
 #: The events of a search: by default, at most, and at most with bodies of up to 1 MiB.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
@@ -77,7 +79,25 @@ async def event(call: ApiCall) -> StoryView:
     visible = story and call.view.story(story)
     if visible is None:
         raise Rejected("no_event")
-    return visible
+    return {**visible, "next": [*_recoveries(call, visible), *visible["next"]]}
+
+
+def _recoveries(call: ApiCall, story: StoryView) -> Iterator[NextView]:
+    """Yield the recoveries in progress that the event's deliveries wait for."""
+    if not call.parts.is_running:
+        return
+    targets = call.view.report().metrics.targets
+    for entry in story["deliveries"]:
+        numbers = targets.get(entry["target"])
+        recovery = None if numbers is None else recovery_view(numbers)
+        if recovery is not None and entry["state"] in RETRIED:
+            yield {
+                "what": "recovery",
+                "at": recovery["since"],
+                "number": recovery["left"],
+                "target": entry["target"],
+                "recovery": recovery,
+            }
 
 
 @endpoint("GET", "/archive")

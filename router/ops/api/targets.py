@@ -18,7 +18,7 @@ from router.ops.insight import utc_or_none
 from router.ops.problems import Rejected
 from router.routing.target import Target
 from router.store.admin import pause, paused, resume
-from router.store.views import PauseView, pause_view
+from router.store.views import PauseView, RecoveryView, pause_view
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics
 
@@ -65,6 +65,7 @@ class TargetNow(TypedDict):
     last_failure: LastFailure | None
     #: The number of its deliveries in the store that are `awaiting`, `queued` or `dead`.
     unsettled: dict[str, int]
+    recovery: RecoveryView | None
 
 
 class TargetView(TargetNow):
@@ -194,7 +195,15 @@ def target_now(numbers: TargetMetrics) -> TargetNow:
         failing_since=utc_or_none(numbers.failing_since),
         last_failure=_last_failure(numbers.failure),
         unsettled=whole(numbers.unsettled),
+        recovery=recovery_view(numbers),
     )
+
+
+def recovery_view(numbers: TargetMetrics) -> RecoveryView | None:
+    recovery = numbers.recovery
+    if recovery is None:
+        return None
+    return cast("RecoveryView", {**recovery, "since": utc(recovery["since"])})
 
 
 def whole(numbers: Mapping[str, float]) -> dict[str, int]:

@@ -13,11 +13,13 @@ import { isKnown, problemText, text } from './language.js';
 export const ALL = 'all';
 
 /** The actions for each state. */
-const VERBS = { dead: ['replay', 'discard'], queued: ['discard'], awaiting: ['discard'],
+const VERBS = { dead: ['replay', 'discard'], queued: ['retry', 'discard'],
+  awaiting: ['retry', 'discard'],
   superseded: ['restore'], acknowledged: [] };
 
 /** The permissions for each action: any of them. */
-const NEEDS = { replay: ['replay'], discard: ['discard'], restore: ['replay', 'discard'] };
+const NEEDS = { replay: ['replay'], retry: ['replay'], discard: ['discard'],
+  restore: ['replay', 'discard'] };
 
 /** The action that undoes another. */
 const UNDO = { discard: 'restore' };
@@ -103,8 +105,11 @@ function previewView({ verb, preview: would, undone }, data, page, dismiss) {
     undone !== undefined && undone !== n ? h('p', null, text('dead.not_what_was_undone', { n:
       undone })) : null,
     would.left_out ? h('p', null, text('dead.left_out', { n: would.left_out })) : null,
+    Object.entries(would.held).map(([target, why]) =>
+      h('p', null, text(`held.${why}`, { target }))),
     would.why.map((why) => h('p', { class: 'quiet' }, whyText(why))),
     n && verb === 'replay' ? h('p', { class: 'quiet' }, text('dead.replay_means')) : null,
+    n && verb === 'retry' ? h('p', { class: 'quiet' }, text('dead.retry_means')) : null,
     n && verb === 'discard' ? h('p', { class: 'quiet' }, text('dead.discard_means')) : null,
     h('div', { class: 'acts' },
       n ? button(`do.${verb}`, () => carryOut(data, page), { n }) : null,

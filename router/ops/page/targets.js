@@ -91,7 +91,13 @@ export function waitingText(target) {
   const parts = [];
   if (awaiting) parts.push(text('why.awaiting', { n: awaiting }));
   if (queued) parts.push(text('why.queued', { n: queued }));
-  return [parts.join(text('and')), expiryText(target.expires_at)];
+  return [parts.join(text('and')),
+    target.recovery ? recoveryText(target.recovery) : expiryText(target.expires_at)];
+}
+
+/** The progress of a recovery. */
+function recoveryText({ trigger, left, per_second: pace }) {
+  return text('why.recovering', { trigger: text(`trigger.${trigger}`), left, pace });
 }
 
 /** When the first one expires: at its next attempt, if that is the last. */

@@ -92,6 +92,8 @@ function stepView(step) {
       return line(step, [lateText(step), text('gap'), targetLink(step.target), text('colon'),
         resultOf(step),
         step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
+        step.attempt ? h('span', { class: 'note' }, text('event.attempt', { n: step.attempt }))
+          : null,
         unrecorded(step)],
       step.reason === 'acknowledged' ? 'good' : 'bad');
   }
@@ -117,6 +119,8 @@ function requestView(step) {
     step.code ? textNodes('step.told', { code: h('b', null, step.code) }) : text('step.gone'),
     step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
     unrecorded(step),
+    step.first_at ? h('span', { class: 'note' },
+      textNodes('step.first_at', { at: clock(step.first_at) })) : null,
     notes.map((note) => h('span', { class: 'note' }, note)),
   ];
 }
@@ -140,15 +144,20 @@ function attempts(targets) {
       each.ms === null ? null : [milliseconds(each.ms), s('svg', { class: 'took',
         viewBox: '0 0 100 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
       s('rect', { width: Math.max(1, (each.ms / longest) * 100), height: 4 }))],
-      [resultOf(each), each.joined ? h('span', { class: 'note' }, text('event.joined')) : null,
+      [resultOf(each), each.attempt ? h('span', { class: 'note' },
+        text('event.attempt', { n: each.attempt })) : null,
+      each.joined ? h('span', { class: 'note' }, text('event.joined')) : null,
         each.late ? h('span', { class: 'note' }, text('event.late')) : null],
     ],
   })), 'attempts');
 }
 
 function lateText(step) {
-  const key = `step.${step.what}`;
   if (step.what === 'attempt' && step.request) return text('step.of_request', { n: step.request });
+  const byRecovery = step.what === 'attempt' ? !step.retry
+    : step.what === 'retried' && step.by === 'recovery';
+  if (byRecovery) return text('step.recovery');
+  const key = `step.${step.what}`;
   return isKnown(key) ? text(key, { n: step.retry ?? 0 }) : step.what;
 }
 

@@ -64,7 +64,9 @@ BEGIN
         WHERE d.seq = ANY (seqs) AND d.target = of
     )
     SELECT e.event_id, of, b.state, b.reason, b.due_at, b.retries, b.attempts,
-        e.first_at, e.due_at, b.action IS NOT NULL, e.digest, m.request_id,
+        e.first_at, e.due_at,
+        EXISTS (SELECT FROM actions a WHERE a.seq = b.action AND a.verb = 'replay'),
+        e.digest, m.request_id,
         m.traceparent, m.tracestate, m.hops,
         m.event_source, m.event_topic, m.event_type, m.event_status, m.event_key, m.body
     FROM before b JOIN events e USING (seq) JOIN letters m USING (seq)
