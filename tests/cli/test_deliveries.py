@@ -212,6 +212,14 @@ def test_a_selection_that_fits_nothing_is_repeated(shop: Shop) -> None:
         assert finished.lines[0].endswith("--match 'a b'")
 
 
+def test_without_a_router_nothing_is_sent_now(shop: Shop) -> None:
+    """`retry` is refused, and changes nothing."""
+    shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
+    finished = shop.run("retry", "--match", "*")
+    assert complaint(finished, 3).startswith("ebaas-router: nothing sends while no router runs")
+    assert shop.actions() == []
+
+
 def test_a_dry_run_changes_nothing(shop: Shop) -> None:
     """It counts, and asks nothing."""
     shop.add_many(30)

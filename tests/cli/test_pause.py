@@ -36,9 +36,13 @@ def test_a_pause_is_made_shown_and_ended(shop: Shop, table: Path) -> None:
     (listed,) = (each for each in shop.lines("list") if each["kind"] == "pause")
     assert (listed["target"], listed["because"], listed["who"]) == ("ledger", "a move", "ops")
     assert "ledger is paused until 20" in shop.run("list").out
+    (again,) = run(shop, table, "pause").lines
+    assert again in (line, line.replace("in 10m", "in 9m 59s"))
+    assert run(shop, table, "pause", "--format", "json").json == listed
     ended = run(shop, table, "resume", "ledger", "--as", "night", "--format", "json").json
     assert (ended["who"], ended["resumed_by"]) == ("ops", "night")
     assert [each for each in shop.lines("list") if each["kind"] == "pause"] == []
+    assert run(shop, table, "pause").lines == ["no pauses"]
     again = complaint(run(shop, table, "resume", "ledger"), 1)
     assert again == "ebaas-router: ledger is not paused"
 
@@ -74,7 +78,7 @@ def test_a_paused_targets_retry_comes_after_its_pause(shop: Shop, table: Path) -
         (["ledger", "--until", "10m"], "--because TEXT"),
         (["ledger", "--until", "31d", "--because", "x"], "more than 30 days away"),
         (["ledger", "--until", "1m", "--because", " "], "1 to 200 characters"),
-        (["--until", "1m", "--because", "x"], "TARGET"),
+        (["--until", "1m", "--because", "x"], "which target? pause TARGET"),
     ],
 )
 def test_a_wrong_pause_is_refused(shop: Shop, table: Path, arguments: list[str], why: str) -> None:

@@ -84,6 +84,18 @@ def test_it_prints_a_line_for_each_request(usual: Receiver) -> None:
     )
 
 
+def test_a_routers_attempt_has_its_number_and_its_cause(usual: Receiver) -> None:
+    headers = {
+        "webhook-id": "evt-8",
+        "x-ebaas-attempt": "3",
+        "x-ebaas-cause": "recovery",
+        "x-ebaas-first-at": "2026-11-26T09:00:00.000Z",
+    }
+    line = line_of(usual, "/numbered", headers=headers)
+    when = "first at 2026-11-26T09:00:00.000Z"
+    assert f"  webhook-id evt-8, attempt 3 (recovery, {when})  -> " in line
+
+
 def test_it_derives_an_absent_key(usual: Receiver) -> None:
     """An event without a key is shown with the one that its fields make."""
     body = b'{"event_source":"b","event_topic":"c","event_type":"d","event_status":"2"}'

@@ -190,6 +190,43 @@ async def test_of_two_processes_one_tells(two: list[Store]) -> None:
     assert types[3:] == ["failing"]
 
 
+async def test_a_recovery_is_reported_once_its_backlog_is_sent(store: Store) -> None:
+    """One event, not two: how many deliveries the target had missed, and how long they took. A
+    target that fails anew meanwhile has not recovered."""
+    one = Process(store, to("bot"))
+    unsettled = one.metrics.of("ledger").unsettled
+    for ends in (one.notifications.backlog_sent, lambda _: one.notifications.waiting({"other"})):
+        unsettled.update({State.AWAITING: 30, State.QUEUED: 7})
+        one.fails()
+        one.fails(last=YES)
+        one.notifications.waiting({"ledger"})
+        assert [body["event_type"] for body in await one.sends()] == ["failing"]
+        unsettled.clear()
+        ends("ledger")
+        (body,) = await one.sends()
+        detail = body["detail"]
+        assert (body["event_type"], detail["missed"], detail["waiting"]) == ("recovered", 37, 0)
+        assert 0 <= detail["backlog_seconds"] < T
+    unsettled.update({State.AWAITING: 1})
+    for last in (NO, YES, NO):
+        one.fails(last=last)
+    one.notifications.backlog_sent("ledger")
+    assert [body["event_type"] for body in await one.sends()] == ["failing"]
+
+
+async def test_without_a_recovery_the_next_acknowledgement_is_reported(store: Store) -> None:
+    """With `recovery: manual` what waits is nobody's backlog."""
+    one = Process(store, to("bot"))
+    one.in_force = replace(one.in_force, terms=replace(one.in_force.terms, recovers=False))
+    one.metrics.of("ledger").unsettled.update({State.AWAITING: 30})
+    one.fails()
+    await one.sends()
+    one.fails(last=YES)
+    (body,) = await one.sends()
+    assert (body["event_type"], body["detail"]["waiting"]) == ("recovered", 30)
+    assert "missed" not in body["detail"]
+
+
 async def test_two_processes_dead_letters_are_all_counted(two: list[Store]) -> None:
     """Each process reports its own, and together they send one a minute at most."""
     one, other = (Process(store, to("bot")) for store in two)

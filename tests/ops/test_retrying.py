@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.command import running
 from tests.support.inprocess import Ran, ran
 from tests.support.serving import Serving, Target, always, serving, target, unsettled, with_door
 from tests.support.sockets import PLAIN
@@ -116,6 +117,14 @@ def test_one_failure_ends_it(tmp_path: Path) -> None:
         text = scene.run("trace", retried["event_id"]).out
         assert text.count("recovery, attempt 2: ledger code '700'") == 1
         assert "recovery:" not in text
+        with running("listen", "--no-forward", "--limit", "1", *scene.door) as listening:
+            listening.wait_for(lambda: any(": listening;" in one for one in listening.stderr))
+            assert scene.router.post(scene.names[-1]) == "500"
+            assert listening.wait() == 0
+            first_at = scene.router.lines("event")[-1]["first_at"]
+            assert f"  retry, first at {first_at}; ledger: code '700'" in listening.stdout[0]
+        event_id = scene.router.lines("event")[-1]["event_id"]
+        assert "'700'; attempt 2" in scene.run("trace", event_id).out
 
 
 def test_its_progress_is_shown(tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ async def samples() -> list[str]:
     own.failing(ledger, Failing(SINCE, 41, NO))
     await own.hand_over(one.store, one.send)
     own.failing(ledger, Failing(SINCE, 187, YES.replace(at=SINCE + 1935.0)))
+    missed, expires_at = dict(numbers.unsettled), numbers.expires_at
+    numbers.unsettled.clear()
+    numbers.expires_at = None
+    clock += 12.5
+    own.waiting(())
+    clock -= 12.5
+    numbers.unsettled.update(missed)
+    numbers.expires_at = expires_at
     for number in range(37):
         own.dead(
             "ledger", "timeout", f"b372be68-6fa6-4590-b927-a4096e6a05{number:02}", "a.gs.cert.1"
