@@ -253,7 +253,7 @@ class Queue:
             if target is not None and (sign := self._sender.proven(target)):
                 signs[name] = sign
         self.recoveries.begin(signs, now)
-        self.recoveries.drop(self.recoveries.active.keys() - in_force.targets.keys())
+        self.recoveries.keep(in_force.targets)
 
     def _unknown_for_now(self, names: Iterable[str]) -> set[str]:
         """Return the unknown targets that a routes.yaml may still bring."""

@@ -6,7 +6,7 @@ processes apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -96,9 +96,9 @@ class Recoveries:
         """The targets whose recovery may begin."""
         return self._to_begin - self.active.keys()
 
-    def drop(self, names: Iterable[str]) -> None:
-        """End the recoveries of targets that the configuration does not have."""
-        for name in names:
+    def keep(self, names: Container[str]) -> None:
+        """End the recoveries of all targets but these, which the configuration has."""
+        for name in [name for name in self.active if name not in names]:
             del self.active[name]
 
     def progress(self, name: str) -> dict[str, Any] | None:

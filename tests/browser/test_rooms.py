@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from playwright.sync_api import Route, expect
 
@@ -163,6 +164,34 @@ def test_a_dead_letter_is_replayed(router: Troubled, ops: Visitor) -> None:
         ops.sees_text("ops")
     finally:
         router.targets["audit"].code = always("700")
+
+
+def test_what_awaits_ebaas_is_sent_now(router: Troubled, ops: Visitor) -> None:
+    """After a preview; the target's room shows how far its recovery is."""
+    name = f"asked-{ops.language}"
+    router.post(name)
+    router.serve.wait_for(lambda: [*filter(lambda line: line["changes"] == [name], _lines(router))])
+    (line,) = (line for line in _lines(router) if line["changes"] == [name])
+    count = len(router.targets["ledger"].of(name))
+    ops.go(f"#/dead?state=awaiting&event={line['event_id']}")
+    ops.letters.last.get_by_role("button", name=ops.word("verb.retry")).click()
+    ops.sees("dead.retry_means")
+    ops.button("do.retry", n=1).click()
+    expect(ops.page.locator("tr .panel")).to_contain_text(ops.word("did.retry", n=1))
+    wait_until(lambda: len(router.targets["ledger"].of(name)) > count)
+    recovery = {"trigger": "operator", "since": "", "delivered": 3, "left": 312, "per_second": 41.5}
+
+    def recovers(route: Route) -> None:
+        route.fulfill(json={**route.fetch().json(), "recovery": recovery})
+
+    ops.page.route("**/api/v1/targets/ledger", recovers)
+    ops.go("#/targets/ledger")
+    trigger = ops.word("trigger.operator")
+    ops.sees("why.recovering", trigger=trigger, left=312, pace=41.5)
+
+
+def _lines(router: Troubled) -> list[dict[str, Any]]:
+    return router.serve.lines("event")
 
 
 def test_a_double_click_acts_once(router: Troubled, ops: Visitor) -> None:
