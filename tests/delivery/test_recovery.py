@@ -143,7 +143,7 @@ async def test_an_event_that_ebaas_has_dropped_is_sent_ever_more_rarely(scene: S
     """Its target refuses it, and acknowledges others."""
     await keep(scene, 1, due=0.0)
     scene.answers["one"], scene.signs["one"] = Attempt(Reason.CODE, True, 0.1), "acknowledged"
-    sent = []
+    sent: list[float] = []
     for _ in range(2 * 3600):
         scene.time += 1.0
         await look(scene)

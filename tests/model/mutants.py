@@ -383,7 +383,7 @@ ALL = [
     Mutant("10: a record ends before its last request", ends_before_its_last_request, 403),
     Mutant("11: what could not be claimed is not superseded", others_not_superseded, 283),
     Mutant("12: a retry has a new id", retry_has_a_new_id, 2),
-    Mutant("queue: leases are not kept", leases_not_kept, 447),
+    Mutant("queue: leases are not kept", leases_not_kept, 1679),
     Mutant("queue: dead letters are dropped", dead_letters_dropped, 4),
     Mutant("queue: it never gives up", queue_never_gives_up, 4),
     Mutant("queue: what is not sent costs a retry", nothing_is_own_doing, 7),
