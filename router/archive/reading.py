@@ -178,7 +178,7 @@ class InventoryView(TypedDict):
     segments: int
     #: Segments that can be read only in part.
     cut: int
-    #: What could not be read, in words; `""` if everything could.
+    #: A description of everything that could not be read; `""` for nothing.
     damage: str
     #: Requests by the code of the reply; `""` if the caller had hung up.
     codes: dict[str, int]
@@ -210,7 +210,7 @@ class Sources:
 
     @property
     def damage(self) -> str:
-        """What could not be read, in words; `""` if everything could."""
+        """A description of everything that could not be read; `""` for nothing."""
         parts = [(self.damaged_segments, "segment"), (self.damaged_lines, "line")]
         counts = [f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in parts if n]
         return f"the archive is damaged: {' and '.join(counts)} could not be read" if counts else ""

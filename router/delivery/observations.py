@@ -73,7 +73,7 @@ class RetryView(TallyView):
 
 
 class OtherBytesView(TypedDict):
-    """How many requests came with other bytes while the retry of an event with the same event_key
+    """The number of requests that came with other bytes while the retry of an event with the same event_key
     and changes was due. Two events may have both in common."""
 
     count: int
@@ -93,7 +93,7 @@ class DifferenceView(TypedDict):
 
 
 class ObservedView(TypedDict):
-    """How EBaaS has called this process since its start."""
+    """The calls of EBaaS to this process since its start."""
 
     since: str
     retries: list[RetryView]

@@ -514,7 +514,7 @@ def test_every_key_is_loaded_printed_and_compared(tmp_path: Path) -> None:
     assert keys - near - below == set()
 
 
-def test_an_invalid_configuration_is_told(tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_reported(tmp_path: Path) -> None:
     """Its problems are messages, exit code 1, and there is no result."""
     path = tmp_path / "routes.yaml"
     path.write_text(SMALL.replace("[ledger]", "[ledgr]"))

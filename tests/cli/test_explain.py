@@ -205,7 +205,7 @@ def test_the_exception_that_stops_a_route(path: Path) -> None:
     assert section(explain(path, "a.gs.hr.2"), "1 route matches")[0].startswith("  'under gs'")
 
 
-def test_an_invalid_configuration_is_told(path: Path) -> None:
+def test_an_invalid_configuration_is_reported(path: Path) -> None:
     """Its problems are messages, exit code 1; as JSON they are the result."""
     path.write_text(CONFIG.replace("[certificates]", "[certificate]"), encoding="utf-8")
     result = explain(path, "a.gs.cert.1")

@@ -63,7 +63,7 @@ def test_a_time_is_in_utc_or_an_age(text: str, after: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "5d", "-5s", "5 s", "1e3s", "s", "5S", "5s ", "\u0665s"])
 def test_a_text_that_is_no_duration_is_not_guessed_at(text: str) -> None:
-    """Of days only ages are made."""
+    """Only ages may be in days."""
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
     if text != "5d":

@@ -1,4 +1,4 @@
-"""How EBaaS calls, and what routes.yaml should say instead: the counts alone, and a real router."""
+"""The calls of EBaaS, and the routes.yaml that would fit them: the counts alone, and a real router."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_other_bytes_are_counted_while_a_retry_is_due() -> None:
 
 
 def test_the_memory_is_bounded() -> None:
-    """Whatever a caller sends; expired events leave at once."""
+    """For any requests; expired events leave at once."""
     observations = Observations(SINCE)
     for number in range(5000):
         observations.retried(record(1 + number % 100, number * 7.7 + 0.1), NOW, NOW)
