@@ -73,7 +73,7 @@ class RetryView(TallyView):
 
 
 class OtherBytesView(TypedDict):
-    """The number of requests that came with other bytes while the retry of an event with the same event_key
+    """The requests that came with other bytes while the retry of an event with the same event_key
     and changes was due. Two events may have both in common."""
 
     count: int

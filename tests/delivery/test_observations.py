@@ -1,4 +1,4 @@
-"""The calls of EBaaS, and the routes.yaml that would fit them: the counts alone, and a real router."""
+"""The calls of EBaaS, and a routes.yaml that fits them: the counts alone, and a real router."""
 
 from __future__ import annotations
 
