@@ -60,7 +60,13 @@ LANGUAGES = ("en", "zh")
 _KEY = "a.gs.cert.1"
 
 #: The options that routes.yaml replaces, with their defaults.
-_OF_A_URL: Mapping[str, Any] = dict(header=[], ca=USUAL, timeout=5.0, acknowledge="code", secret=[])
+_OF_A_URL: Mapping[str, Any] = {
+    "header": [],
+    "ca": USUAL,
+    "timeout": 5.0,
+    "acknowledge": "code",
+    "secret": [],
+}
 
 
 def parse_key(text: str) -> str:

@@ -192,9 +192,9 @@ def test_what_the_caller_gives_up_is_kept(folder: Path, clock: Clock) -> None:
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
 def test_a_clock_that_jumps_an_hour(jump: float, folder: Path, clock: Clock) -> None:
-    """Nothing is lost and no 000 is false. After a jump forward, acknowledgements have expired and
-    the retry is delivered in full. After a jump back, the record is still claimed, and queued
-    deliveries wait until the clock has caught up."""
+    """Nothing is lost and no 000 is false. After a jump forward, acknowledgements have expired, the
+    retry is delivered in full as a new event, and recovery delivers the first one. After a jump
+    back, the record is still claimed, and queued deliveries wait until the clock has caught up."""
     healed: list[bool] = []
 
     def heals(*_: str) -> str:
@@ -219,9 +219,10 @@ def test_a_clock_that_jumps_an_hour(jump: float, folder: Path, clock: Clock) -> 
         assert router.post("healthy") == "000"
         assert len(strong.of("fails")) == (2 if jump > 0 else 1)
         clock.jump(HOUR + LATE)
-        wait_until(lambda: not any(name == "aside" for _, name in unsettled(folder / "store.db")))
+        wait_until(lambda: not unsettled(folder / "store.db"))
         assert aside.of("fails")[-1].code == "000"
-        assert [got.code for got in weak.of("fails")] == ["500", "500", "000"]
+        acknowledged = [got.webhook_id for got in weak.of("fails") if got.code == "000"]
+        assert len(acknowledged) == len({*acknowledged}) == (2 if jump > 0 else 1)
 
 
 def test_a_clock_that_jumps_leaves_an_archive_that_can_be_asked(folder: Path, clock: Clock) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 PAGE = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
 
 #: Headers that differ from one request, or one version, to the next.
-MADE_ANEW = {"host", "user-agent", "webhook-id", "webhook-timestamp"}
+MADE_ANEW = {"host", "user-agent", "webhook-id", "webhook-timestamp", "x-ebaas-first-at"}
 
 
 @dataclass

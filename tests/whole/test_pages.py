@@ -68,6 +68,20 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
         assert not parameter or f'"{parameter}"' in source, (file, parameter)
 
 
+def test_the_guarantees_name_code_that_exists() -> None:
+    """Each promise names the files that keep it, and what to read first in them."""
+    page = (DOCS / "explanation/guarantees.md").read_text("utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.count("|") == 5][2:]
+    assert len(rows) > 25
+    for row in rows:
+        kept = re.findall(r"`([a-z/_]+\.(?:py|js))`(?:: `(\w+)`)?(?:, `(\w+)`)?", row[3])
+        assert kept, row[1]
+        for file, *names in kept:
+            source = (ROOT / "router" / file).read_text("utf-8")
+            for name in filter(None, names):
+                assert re.search(rf"\b(class|def|function) {name}\b", source), (file, name)
+
+
 def test_the_pages_are_no_longer_than_a_reader_has_time_for() -> None:
     """As `wc` counts: all pages in both languages, the README, and the newest release's changes."""
     assert sum(len(page.read_text("utf-8").split()) for page in PAGES) <= 34_000
@@ -280,7 +294,7 @@ def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -
 def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
     """The documented statement copies a store under load: every event that was answered before the
     copy began is in it, and the copy is consistent."""
-    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "how-to/bare-metal.md").read_text())
+    [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "how-to/upgrade.md").read_text())
     answered: list[str] = []
     over = threading.Event()
 

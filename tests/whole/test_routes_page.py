@@ -1,4 +1,4 @@
-"""The commands in docs/how-to/routes.md and gitops.md, run on the shipped files with the edit from
+"""The commands in docs/how-to/routes.md, run on the shipped files with the edit from
 routes.md: they print what the pages show.
 
 After an intended change, `make golden` updates the output in the pages.
@@ -16,7 +16,7 @@ from tests.support.command import ROOT
 from tests.support.golden import check_golden
 from tests.support.inprocess import ran
 
-PAGE, OPS, GITOPS = (ROOT / f"docs/how-to/{name}.md" for name in ("routes", "monitoring", "gitops"))
+PAGE, OPS = (ROOT / f"docs/how-to/{name}.md" for name in ("routes", "monitoring"))
 SHIPPED = (ROOT / "config/routes.yaml").read_text(encoding="utf-8")
 
 #: A block with a command, and what it prints, which may have blocks of its own.
@@ -45,7 +45,7 @@ def mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def reported(mistaken: Path) -> tuple[str, str, str]:
+def reported(mistaken: Path) -> tuple[str, str]:
     """The pages, as their commands would have them: the first is of a file whose mistake is mended
     after it. What a reload logs has the hash that `check` prints; `/status` its problem."""
     text: list[str] = []
@@ -61,12 +61,11 @@ def reported(mistaken: Path) -> tuple[str, str, str]:
     problem, printed = text[0].partition("\n")[0], text[1].partition("\n")[0].split()[-1]
     routes = re.sub(r"(?<=result=taken config=)\w+…", f"{printed}…", routes)
     ops = re.sub(r"config/routes\.yaml:\d+:[^\"\n]*", problem, OPS.read_text(encoding="utf-8"))
-    return routes, ops, _SHOWN.sub(run, GITOPS.read_text(encoding="utf-8"))
+    return routes, ops
 
 
 def test_the_pages_show_what_the_commands_say(mistaken: Path) -> None:
     """Line numbers, hashes and all."""
-    for page, anew in zip((PAGE, OPS, GITOPS), reported(mistaken), strict=True):
+    for page, anew in zip((PAGE, OPS), reported(mistaken), strict=True):
         check_golden(page, anew)
-    for page, commands in ((PAGE, 5), (GITOPS, 1)):
-        assert len(_SHOWN.findall(page.read_text(encoding="utf-8"))) == commands
+    assert len(_SHOWN.findall(PAGE.read_text(encoding="utf-8"))) == 5

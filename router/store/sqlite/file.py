@@ -421,6 +421,14 @@ def _lay_out(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
 
 
+#: The process that leased them has ended, and EBaaS's next request must not wait for it. The queue
+#: leaves its own deliveries to a target that may still be at work on them.
+_NO_LEASES = """
+UPDATE deliveries SET lease = '', recover_at = 0
+WHERE state IN ('awaiting', 'queued') AND recover_at > 0 AND lease <> '' AND state = 'awaiting'
+"""
+
+
 def _migrate(connection: sqlite3.Connection) -> None:
     """Upgrade the file in one transaction: a kill leaves it as it was. The transaction also shows
     that the file can be written to."""
@@ -429,6 +437,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         version = _version(connection)
         for statement in migration(version) if version < FILE_VERSION else ():
             connection.execute(statement)
+        connection.execute(_NO_LEASES)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
