@@ -249,6 +249,29 @@ def test_a_failed_attempt_is_shown_once(tmp_path: Path, archive: str) -> None:
     assert "next: EBaaS's request 2" in found.out
 
 
+@pytest.mark.parametrize("archive", ["auto", "none"])
+def test_an_attempt_of_recovery_is_told_from_a_retry(tmp_path: Path, archive: str) -> None:
+    """Each attempt is shown once, by the archive or only by the store, which may differ about the
+    number of retries."""
+    own, door = with_door(tmp_path)
+    options, queue = ["--archive", archive, *own], {"waits": ["50ms", "1h"]}
+    with (
+        target(always("700")) as audit,
+        serving(tmp_path, {}, {"audit": audit}, options=options, queue=queue) as router,
+    ):
+        assert router.post("order-1") == "000"
+        router.wait_for(lambda: router.lines("retried"))
+        assert ran("deliveries", "retry", "--target", "audit", *door).code == 0
+        router.wait_for(lambda: len(router.lines("retried")) == 2)
+        folder = tmp_path / "store.db-archive"
+        wait_until(lambda: archive == "none" or len(archived(folder, "retried")) == 2)
+        found = ran("trace", "order-1", *door)
+    of = {"auto": ("retry 1, attempt 2", "recovery, attempt 3"), "none": ("retry 1", "recovery")}
+    assert len(re.findall("audit .*'700'", found.out)) == 3
+    for what in of[archive]:
+        assert found.out.count(f"Z  {what}: audit code '700'") == 1
+
+
 def test_a_story_has_the_actions_of_people(tmp_path: Path) -> None:
     """The story says who replayed what; the text is rendered from the JSON."""
     shop = SqliteShop(tmp_path / "store.db")
