@@ -38,6 +38,8 @@ class Got(NamedTuple):
     event: str
     webhook_id: str
     code: str
+    #: The header `x-ebaas-cause`.
+    cause: str
 
 
 #: Returns a target's answer for an event's name and `webhook-id`; `lost` breaks the connection.
@@ -83,7 +85,7 @@ class _Answer(BaseHTTPRequestHandler):
         webhook_id = self.headers["webhook-id"]
         code = self.server.code(name, webhook_id)
         # Before the answer, because a caller that has the answer may look here.
-        self.server.got.append(Got(name, webhook_id, code))
+        self.server.got.append(Got(name, webhook_id, code, self.headers["x-ebaas-cause"]))
         if code == "lost":
             self.close_connection = True
             return
