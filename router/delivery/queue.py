@@ -247,8 +247,6 @@ class Queue:
             await self._take(target, room, in_force)
 
     def _begin_recoveries(self, in_force: InForce, now: float) -> None:
-        for name in self.recoveries.active.keys() - in_force.targets.keys():
-            del self.recoveries.active[name]
         signs = {}
         for name in self.recoveries.candidates if in_force.terms.recovers else ():
             target = in_force.targets.get(name)
