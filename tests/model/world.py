@@ -343,7 +343,7 @@ class SimulatedSender:
         sending = asyncio.get_running_loop().create_task(self._send(target, letter))
         return TargetExchange.by(sending, as_it_came)
 
-    def room(self, target: Target, within: float) -> int:
+    def room(self, target: Target, within: float | None) -> int:
         return 0 if self._shut() else 8
 
     def proven(self, target: Target) -> str:
