@@ -67,12 +67,6 @@ _OF_A_URL: Mapping[str, Any] = {
     "acknowledge": "code",
     "secret": [],
 }
-    "header": [],
-    "ca": USUAL,
-    "timeout": 5.0,
-    "acknowledge": "code",
-    "secret": [],
-}
 
 
 def parse_key(text: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -251,11 +250,13 @@ class Memory:
         reason = Reason.ELSEWHERE
         while (left := began + seconds - clock()) > 0:
             await asyncio.sleep(min(FOLLOW_PAUSE, left))
-            with suppress(StoreFailed):
+            try:
                 row = await self._row(key, FOLLOW_TIMEOUT)
-                if row is None or not row.is_being_sent(self._store.now()):
-                    reason = Reason(row.reason) if row and row.reason else reason
-                    break
+            except StoreFailed:
+                continue
+            if row is None or not row.is_being_sent(self._store.now()):
+                reason = Reason(row.reason) if row and row.reason else reason
+                break
         return Attempt(reason, False, clock() - began)
 
     async def _row(self, key: DeliveryKey, timeout: float) -> DeliveryRow | None:

@@ -128,4 +128,6 @@ def row_after(due: Due, attempt: Attempt, now: float) -> DeliveryRow:
 def left_alone(due: Due, row: DeliveryRow, now: float) -> DeliveryRow:
     """Return a delivery that recovery leaves to its schedule."""
     by_schedule = due.request_due_at if row.state is State.AWAITING else row.due_at
-    return replace(row, recover_at=max(by_schedule, now + HELD_BACK))
+    # A request that does not come any more is waited for twice as long each time.
+    overdue = now - by_schedule
+    return replace(row, recover_at=max(by_schedule, now + max(overdue, HELD_BACK)))

@@ -212,7 +212,8 @@ class _Group:
 
     def too_eager(self) -> list[str]:
         """Recovery sends what its target refuses at most once for each attempt by schedule."""
-        if self.causes or self.world.weather.changes or self.world.weather.shut:
+        weather = self.world.weather
+        if self.causes or weather.changes or weather.shut or weather.forgets:
             return []
         sent = Counter((s.event_id, s.target, s.cause == "recovery") for s in self.sent)
         return [

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from router.delivery import queue, rules
+from router.delivery import queue, recovery, rules
 from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Outcome, RequestMemory
 from router.delivery.queue import Queue
@@ -321,6 +321,42 @@ def refused_acknowledgements_dropped(patch: Patch) -> None:
     patch.setattr(Memory, "_owe_rows", lambda *_: None)
 
 
+def recovery_beside_a_request(patch: Patch) -> None:
+    patch.setattr(Memory, "is_claimed", lambda *_: False)
+
+
+def leases_of_others_not_seen(patch: Patch) -> None:
+    patch.setattr(DeliveryRow, "is_being_sent", lambda *_: False)
+
+
+def recovery_close_to_a_request(patch: Patch) -> None:
+    patch.setattr(queue, "spared", lambda *_: (0.0, 0.0))
+
+
+def late_attempts_unseen(patch: Patch) -> None:
+    real = rules._row_after
+
+    def row_after(*given: Any) -> DeliveryRow | None:
+        row = real(*given)
+        return None if row is None else replace(row, recover_at=0.0)
+
+    patch.setattr(rules, "_row_after", row_after)
+
+
+def refusals_recovered_again(patch: Patch) -> None:
+    patch.setattr(recovery, "left_alone", lambda due, row, now: row)
+    patch.setattr(queue, "left_alone", lambda due, row, now: row)
+
+
+def recovery_forgets_what_it_joined(patch: Patch) -> None:
+    real = Memory.to_join
+
+    def to_join(self: Memory, key: Any, recalled: Any = None) -> Any:
+        return None if recalled is None else real(self, key, recalled)
+
+    patch.setattr(Memory, "to_join", to_join)
+
+
 ALL = [
     Mutant("1: bodies are not told apart", bodies_not_told_apart, 4),
     Mutant("2: a 000 goes out before its optional deliveries are queued", optionals_not_queued, 3),
@@ -347,7 +383,7 @@ ALL = [
     Mutant("10: a record ends before its last request", ends_before_its_last_request, 403),
     Mutant("11: what could not be claimed is not superseded", others_not_superseded, 283),
     Mutant("12: a retry has a new id", retry_has_a_new_id, 2),
-    Mutant("queue: leases are not kept", leases_not_kept, 447),
+    Mutant("queue: leases are not kept", leases_not_kept, 1679),
     Mutant("queue: dead letters are dropped", dead_letters_dropped, 4),
     Mutant("queue: it never gives up", queue_never_gives_up, 4),
     Mutant("queue: what is not sent costs a retry", nothing_is_own_doing, 7),
@@ -390,4 +426,20 @@ ALL = [
         0,
         "late_outage",
     ),
+    Mutant("15: recovery sends what a request is at", recovery_beside_a_request, 26),
+    Mutant("15: a late attempt is not waited for", late_attempts_unseen, 34, "recovery_nodes"),
+    Mutant("15: a request is about to come", recovery_close_to_a_request, 181, "recovery_nodes"),
+    Mutant(
+        "16: a lease of another process is not seen",
+        leases_of_others_not_seen,
+        69,
+        "recovery_nodes",
+    ),
+    Mutant(
+        "14: what a target refuses is sent again and again",
+        refusals_recovered_again,
+        81,
+        "recovery",
+    ),
+    Mutant("15: the queue repeats what is in flight", recovery_forgets_what_it_joined, 1370),
 ]

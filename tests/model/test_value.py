@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from router.contract.schema import shipped_schema
+from router.model.build import COMPILED
 from router.model.event import (
     FIELDS,
     MAX_CHANGES,
@@ -90,6 +91,7 @@ def test_equal_values_have_one_hash() -> None:
     assert len({Failure(Reason.RESET, True), Failure(Reason.RESET, True)}) == 1
 
 
+@pytest.mark.skipif(COMPILED, reason="what is compiled refuses values of another type")
 def test_a_value_is_no_other_class_of_the_same_attributes() -> None:
     failure: Any = Failure(Reason.RESET, True)
     assert Answer(*failure.values()) != failure

@@ -278,4 +278,8 @@ SCENES: dict[str, Weather] = {
     "lost_lease": _calm(
         events=4, span=300.0, required=1, optional=1, processes=2, fails=0.75, stalls=0.5
     ),
+    # A target fails and works again, between requests that are half a minute apart.
+    "recovery": _calm(events=10, span=60.0, optional=1, fails=0.5, pace=0.3),
+    # The same with two nodes, whose callers come at any time, and attempts that outlive requests.
+    "recovery_nodes": _calm(events=4, span=60.0, processes=2, fails=0.35, slow=0.1, pace=6.0),
 }

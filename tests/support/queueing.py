@@ -21,7 +21,7 @@ from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.net.loops import Gone
-from router.routing.table import RouteTable
+from router.routing.table import Route, RouteTable
 from router.routing.target import Target
 from router.store.protocol import (
     DeliveryRow,
@@ -65,6 +65,9 @@ class Scene:
     answers: dict[str, Attempt] = field(default_factory=dict)
     #: The number of attempts that a target may still have; unlimited if missing.
     rooms: dict[str, int] = field(default_factory=dict)
+    terms: Terms = TERMS
+    #: The targets of every event.
+    planned: set[str] = field(default_factory=set)
     #: The last sign that a target works.
     signs: dict[str, str] = field(default_factory=dict)
     #: The number of each attempt among those of its delivery.
@@ -78,6 +81,10 @@ class Scene:
     recoveries: list[tuple[str, str, int, bool]] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)
     troubles: list[StoreFailed] = field(default_factory=list)
+
+    def in_force(self) -> InForce:
+        route = Route("all", {}, tuple(sorted(self.planned & self.targets.keys())))
+        return InForce(RouteTable([route] if self.planned else [], self.targets), self.terms)
 
     def now(self) -> float:
         return self.time
@@ -169,7 +176,8 @@ async def opened(path: Path, *targets: str) -> AsyncIterator[Scene]:
     limits = StoreLimits(1 << 30, share=1.0)
     scene.store = await SqliteStore.open(path / "store.db", limits, now=scene.now)
     scene.memory = Memory(scene.store)
-    in_force = lambda: InForce(RouteTable([], scene.targets), TERMS)  # noqa: E731
+    scene.planned = set(targets)
+    in_force = scene.in_force
     notifications = Notifications(in_force, Metrics(), Log(io.StringIO()))
     scene.the_queue = Queue(
         scene.store, scene.memory, scene, in_force, scene, notifications, Random(1), scene.now

@@ -1,0 +1,335 @@
+"""Recovery: a target that works again gets what waits for it, at its own pace, each once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import Outcome
+from router.delivery.recovery import MOST_AT_ONCE, Recovery
+from router.model.event import Attempt, Event, OutboundEvent, Reason, digest_of
+from router.routing.table import Plan
+from router.routing.target import Rate, Target
+from router.store.protocol import ASKED, DeliveryRow, Record, Stage, State
+from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with opened(tmp_path, "one", "two") as scene:
+        yield scene
+
+
+def body(number: int) -> bytes:
+    return b'{"n":%d}' % number
+
+
+async def keep(
+    scene: Scene, number: int, state: State = State.AWAITING, target: str = "one", due: float = HOUR
+) -> str:
+    """Record an event that waits for a target, and return its id. Its time comes in an hour."""
+    event_id, now = f"event-{number}", scene.time
+    stage = Stage.OPEN if state is State.AWAITING else Stage.CLOSED
+    record = Record(event_id, stage, now, 8, now, now + due, now + 9 * HOUR, now + 9 * HOUR)
+    event = Event("a", "b", "c", "1", "a.b.c.1", body(number))
+    letter = OutboundEvent(event, digest_of(event.body), "request")
+    row = DeliveryRow(target, state, "timeout", now + due if state is State.QUEUED else 0.0)
+    await scene.store.add(record, letter, [replace(row, attempts=8)], T)
+    return event_id
+
+
+async def rows(scene: Scene, number: int) -> tuple[DeliveryRow, ...]:
+    (kept,) = await scene.store.find(digest_of(body(number)), T)
+    return kept.rows
+
+
+async def look(scene: Scene) -> None:
+    """Count what waits, as the queue does once a second, and send what may be sent."""
+    await scene.the_queue.tidy()
+    await scene.the_queue.send_due()
+
+
+async def recovered(scene: Scene, count: int) -> None:
+    """Go on until so many attempts have ended."""
+    await scene.the_queue.tidy()
+    await scene.until(count)
+    await until(lambda: not scene.the_queue._in_flight)
+
+
+async def test_all_that_waits_is_sent_once_and_the_oldest_first(scene: Scene) -> None:
+    """Whether it awaits EBaaS or is queued, long before its time. The next request of EBaaS gets
+    its `000` without a call."""
+    states = [State.AWAITING, State.QUEUED] * 10
+    ids = [await keep(scene, number, state) for number, state in enumerate(states)]
+    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
+    await recovered(scene, len(ids))
+    assert [letter.event_id for _, letter in scene.sent] == ids
+    assert {letter.cause for _, letter in scene.sent} == {"recovery"}
+    assert {row.state for n in range(20) for row in await rows(scene, n)} == {State.ACKNOWLEDGED}
+    await until_over(scene)
+    assert scene.recoveries == [("one", "acknowledged", 20, False)]
+    outcome = await request(scene, 0)
+    assert outcome.settled
+    assert len(scene.sent) == len(ids)
+
+
+async def until_over(scene: Scene) -> None:
+    async with asyncio.timeout(T):
+        while scene.the_queue.recoveries.active:
+            await scene.the_queue.send_due()
+            await asyncio.sleep(0.001)
+
+
+async def request(scene: Scene, number: int, seconds: float = 5.0) -> Outcome:
+    """Make EBaaS's next request for an event, which requires the target."""
+    forwarder = Forwarder(scene, scene.memory, scene.now)
+    event = Event("a", "b", "c", "1", "a.b.c.1", body(number))
+    gone = asyncio.get_running_loop().create_future()
+    outcome = await forwarder.forward(
+        OutboundEvent.of(event, "request"),
+        Plan((scene.targets["one"],), (), ()),
+        {"one"},
+        TERMS,
+        time.monotonic() + seconds,
+        gone,
+    )
+    await forwarder.wait_for_late_attempts(outcome)
+    return outcome
+
+
+async def test_nothing_is_sent_to_a_target_without_a_sign_that_it_works(scene: Scene) -> None:
+    await keep(scene, 1)
+    scene.answers["one"] = YES
+    await look(scene)
+    assert scene.sent == []
+
+
+async def test_a_failure_ends_it_and_costs_no_retry(scene: Scene) -> None:
+    """The delivery keeps its schedule, and is left alone until that has tried it."""
+    await keep(scene, 1, State.QUEUED)
+    await keep(scene, 2)
+    before = {number: (await rows(scene, number))[0] for number in (1, 2)}
+    scene.answers["one"], scene.signs["one"] = Attempt(Reason.CODE, True, 0.1), "acknowledged"
+    await recovered(scene, 1)
+    scene.signs["one"] = ""
+    await look(scene)
+    assert len(scene.sent) == 1
+    (after,) = await rows(scene, 1)
+    same = replace(before[1], reason="code", attempts=9, recover_at=before[1].due_at)
+    assert after == same
+    assert scene.recoveries == [("one", "acknowledged", 0, True)]
+    # The next sign: the one that failed is left alone, and the other is sent.
+    scene.signs["one"] = "acknowledged"
+    await recovered(scene, 2)
+    assert [letter.event_id for _, letter in scene.sent] == ["event-1", "event-2"]
+    scene.signs["one"] = "acknowledged"
+    await look(scene)
+    assert len(scene.sent) == 2
+    assert scene.numbers == [9, 9]
+
+
+async def test_an_event_that_ebaas_has_dropped_is_sent_ever_more_rarely(scene: Scene) -> None:
+    """Its target refuses it, and acknowledges others."""
+    await keep(scene, 1, due=0.0)
+    scene.answers["one"], scene.signs["one"] = Attempt(Reason.CODE, True, 0.1), "acknowledged"
+    sent: list[float] = []
+    for _ in range(2 * 3600):
+        scene.time += 1.0
+        await look(scene)
+        await until(lambda: not scene.the_queue._in_flight)
+        if len(scene.sent) > len(sent):
+            sent.append(scene.time)
+    assert 8 < len(sent) < 14
+
+
+async def test_an_attempt_that_did_not_begin_changes_nothing(scene: Scene) -> None:
+    """It is tried again after a second."""
+    await keep(scene, 1)
+    scene.answers["one"] = Attempt(Reason.RATE_LIMITED, False, 0.1)
+    scene.signs["one"] = "acknowledged"
+    await recovered(scene, 1)
+    (row,) = await rows(scene, 1)
+    assert (row.state, row.reason, row.attempts) == (State.AWAITING, "timeout", 8)
+    scene.answers["one"] = YES
+    scene.time += 1.0
+    await recovered(scene, 2)
+    assert (await rows(scene, 1))[0].state is State.ACKNOWLEDGED
+
+
+async def test_it_begins_with_one_attempt_and_doubles(scene: Scene) -> None:
+    for number in range(60):
+        await keep(scene, number)
+    scene.signs["one"] = "acknowledged"
+    await look(scene)
+    await until(lambda: scene.sent)
+    await look(scene)
+    assert len(scene.sent) == 1
+    scene.answers["one"] = YES
+    scene.released.set()
+    await scene.until(60)
+    assert scene.busiest["one"] <= MOST_AT_ONCE
+
+
+def test_the_window_doubles_with_each_round_up_to_its_bound() -> None:
+    recovery, windows = Recovery("acknowledged", 0.0), [1]
+    for _ in range(100):
+        recovery.acknowledge()
+        windows.append(recovery.window)
+    assert sorted(set(windows)) == [1, 2, 4, 8, 16]
+    assert [windows.index(n) for n in (2, 4, 8, 16)] == [1, 3, 7, 15]
+    wide, narrow = (Target("t", "http://127.0.0.1/", max_in_flight=n) for n in (64, 8))
+    assert (recovery.room(wide), recovery.room(narrow)) == (MOST_AT_ONCE, 4)
+    assert recovery.room(replace(narrow, max_in_flight=1, rate=Rate(1.0, 1))) == 1
+
+
+async def test_a_request_joins_the_attempt(scene: Scene) -> None:
+    """EBaaS's retry that comes meanwhile calls nobody, and gets its `000` by that attempt."""
+    await keep(scene, 1)
+    scene.signs["one"] = "acknowledged"
+    await look(scene)
+    await until(lambda: scene.sent)
+    asking = asyncio.create_task(request(scene, 1))
+    await asyncio.sleep(0.05)
+    scene.answers["one"] = YES
+    scene.released.set()
+    outcome = await asking
+    assert outcome.settled
+    assert [delivery.joined for delivery in outcome.deliveries] == [True]
+    assert len(scene.sent) == 1
+
+
+async def test_what_a_request_has_claimed_is_left_to_it(scene: Scene) -> None:
+    """Its own attempt is in flight, or it waits for a target that the plan has too."""
+    event_id = await keep(scene, 1)
+    asking = asyncio.create_task(request(scene, 1))
+    await until(lambda: scene.sent)
+    scene.memory.attempts.clear()
+    scene.signs["one"] = "acknowledged"
+    await look(scene)
+    await until(lambda: not scene.the_queue._in_flight)
+    assert len(scene.sent) == 1
+    assert scene.memory.is_claimed(event_id, digest_of(body(1)))
+    scene.answers["one"] = YES
+    scene.released.set()
+    assert (await asking).settled
+
+
+@pytest.mark.parametrize("answer", [YES, NO])
+async def test_a_request_waits_for_an_attempt_of_another_process(
+    scene: Scene, answer: Attempt
+) -> None:
+    """It gets the result of that attempt, and does not call the target itself."""
+    event_id = await keep(scene, 1)
+    now = scene.time
+    (due,) = await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    asking = asyncio.create_task(request(scene, 1))
+    await asyncio.sleep(0.15)
+    assert not asking.done()
+    if answer.acknowledged:
+        await scene.store.acknowledge(event_id, "one", now, T)
+    else:
+        await scene.store.finish(due, replace(due.row, reason=answer.reason), now, T)
+    outcome = await asking
+    assert scene.sent == []
+    assert outcome.settled == answer.acknowledged
+    assert outcome.deliveries[0].attempt is not None
+    assert outcome.deliveries[0].attempt.reason == answer.reason
+
+
+async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene) -> None:
+    """The lease stays with the process that has it."""
+    await keep(scene, 1)
+    now = scene.time
+    await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    outcome = await request(scene, 1, seconds=0.4)
+    assert not outcome.settled
+    assert scene.sent == []
+    assert (await rows(scene, 1))[0].is_being_sent(now)
+
+
+async def test_what_is_due_at_ebaas_is_left_to_ebaas(scene: Scene) -> None:
+    """A request that is about to come, or may be in progress at another process."""
+    await keep(scene, 1, due=0.5)
+    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
+    await look(scene)
+    scene.time += TERMS.reply_within
+    await look(scene)
+    assert scene.sent == []
+    scene.time += 6.0
+    await recovered(scene, 1)
+    assert len(scene.sent) == 1
+
+
+async def test_a_target_that_left_the_plan_gets_nothing(scene: Scene) -> None:
+    """EBaaS's next request decides on it."""
+    await keep(scene, 1)
+    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
+    scene.planned.discard("one")
+    await look(scene)
+    await until(lambda: not scene.the_queue._in_flight)
+    assert scene.sent == []
+    assert (await rows(scene, 1))[0].state is State.AWAITING
+
+
+async def test_a_person_may_ask_where_nothing_shows_that_it_works(scene: Scene) -> None:
+    """Only what was asked for is sent; a failure ends it."""
+    await keep(scene, 1)
+    asked = await keep(scene, 2)
+    now = scene.time
+    dues = await scene.store.take_waiting("one", now, now + 9, 9, T, spared=(0.0, 0.0))
+    for due in dues:
+        wanted = ASKED if due.event_id == asked else 0.0
+        await scene.store.finish(due, replace(due.row, recover_at=wanted), now, T)
+    scene.answers["one"] = YES
+    scene.the_queue.recoveries.ask(["one"])
+    await recovered(scene, 1)
+    await until_over(scene)
+    assert [letter.event_id for _, letter in scene.sent] == [asked]
+    assert scene.recoveries == [("one", "operator", 1, False)]
+
+
+async def test_automatic_recovery_can_be_turned_off(scene: Scene) -> None:
+    scene.terms = replace(TERMS, recovers=False)
+    await keep(scene, 1)
+    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
+    await look(scene)
+    assert scene.sent == []
+
+
+async def test_targets_recover_side_by_side(scene: Scene) -> None:
+    """One that hangs does not hold the others back."""
+    await keep(scene, 1)
+    await keep(scene, 2, target="two")
+    scene.signs |= dict.fromkeys(("one", "two"), "acknowledged")
+    scene.answers["two"] = YES
+    await recovered_of(scene, 1)
+    assert [row.state for row in await rows(scene, 2)] == [State.ACKNOWLEDGED]
+    scene.answers["one"] = YES
+    scene.released.set()
+    await scene.until(2)
+
+
+async def recovered_of(scene: Scene, count: int) -> None:
+    await scene.the_queue.tidy()
+    await scene.until(count)
+
+
+async def test_the_schedule_goes_on_beside_it(scene: Scene) -> None:
+    """What is due is sent as such, and costs a retry."""
+    await keep(scene, 1, State.QUEUED, due=0.0)
+    scene.answers["one"], scene.signs["one"] = NO, "acknowledged"
+    await recovered(scene, 1)
+    (row,) = await rows(scene, 1)
+    assert (row.retries, row.attempts, scene.sent[0][1].cause) == (1, 9, "queue")
+    assert key_of("event-1", "one", body(1)) not in scene.memory.attempts
