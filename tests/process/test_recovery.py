@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from router.delivery.recovery import MOST_AT_ONCE
 from tests.support.serving import Serving, Target, always, serving, target, unsettled
@@ -16,7 +17,7 @@ from tests.support.waiting import wait_until
 
 #: The waits of EBaaS and of the queue: without recovery no test would see a second attempt.
 HOUR = {"retries": 20, "waits": ["1h"]}
-WAITS = {"ebaas": HOUR, "queue": HOUR}
+WAITS: dict[str, Any] = {"ebaas": HOUR, "queue": HOUR}
 
 #: How long everything that waits may take to arrive, in seconds.
 SOON = 20.0
