@@ -158,7 +158,11 @@ class Forwarder:
         for delivery in outcome.deliveries:
             if not delivery.needed:
                 continue
+            # A delivery that can be queued does not wait for its target's rate.
+            waits = delivery.required or not remembers
             delivery.over_at = now + delivery.target.timeout
+            if waits and delivery.target.rate is not None:
+                delivery.over_at += patience
             flight, row = None, delivery.row
             if memory.attempts or recalled.just_ended is not None:
                 flight = memory.to_join(outcome.key_of(delivery), recalled)
@@ -166,8 +170,6 @@ class Forwarder:
                 flight = memory.follow(outcome.key_of(delivery), patience)
             delivery.joined = flight is not None
             if flight is None:
-                # A delivery that can be queued does not wait for its target's rate.
-                waits = delivery.required or not remembers
                 flight = self._sender.send(
                     delivery.target,
                     outcome.letter,
@@ -231,7 +233,7 @@ class Forwarder:
         try:
             attempt = delivery.attempt = await delivery.flight
             if not delivery.joined:
-                await self._memory.late(outcome, delivery.target.name, attempt)
+                await self._memory.late(outcome, delivery, attempt)
         except StoreFailed as error:
             outcome.unrecorded = str(error)
         finally:

@@ -364,14 +364,16 @@ class Memory:
             await self._store.supersede([left.event_id], (), self._store.now(), more)
         return kept
 
-    async def late(self, outcome: Outcome, target: str, attempt: Attempt) -> None:
+    async def late(self, outcome: Outcome, delivery: Delivery, attempt: Attempt) -> None:
         """Write the result of an attempt that outlived its request if the event is kept; rule 9."""
+        target = delivery.target.name
         recalled = outcome.recalled
         if not recalled.kept:
             return
         if not attempt.acknowledged:
             tried = Tried(attempt, request=recalled.requests)
-            await self._store.missed(recalled.event_id, target, tried, LATE_TIMEOUT)
+            given = (recalled.event_id, target, tried, delivery.over_at)
+            await self._store.missed(*given, LATE_TIMEOUT)
         else:
             key = DeliveryKey(recalled.event_id, target, recalled.letter.digest)
             if not await self.acknowledge(key, attempt, LATE_TIMEOUT) and outcome.unrecorded:

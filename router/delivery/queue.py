@@ -34,6 +34,9 @@ from router.store.protocol import DeliveryRow, Due, Ended, State, Store, StoreFa
 #: The shortest time between two looks for due work, in seconds.
 PAUSE: Final = 0.02
 
+#: The longest time while a target recovers: its rate makes room for more all the time.
+RECOVERING: Final = 0.05
+
 #: The most attempts of the queue in flight, in all and to one target.
 MAX_IN_FLIGHT, MAX_PER_TARGET = 64, 8
 
@@ -188,7 +191,8 @@ class Queue:
             # An attempt that ends within the pause has made room for more, so it counts.
             waiting = {stop, *self._in_flight}
             await asyncio.wait({stop}, timeout=PAUSE)
-            await asyncio.wait(waiting, timeout=self.poll, return_when=asyncio.FIRST_COMPLETED)
+            poll = RECOVERING if self.recoveries.active else self.poll
+            await asyncio.wait(waiting, timeout=poll, return_when=asyncio.FIRST_COMPLETED)
 
     async def _keep_tidy(self, stop: asyncio.Task[bool]) -> None:
         while not stop.done():
@@ -267,8 +271,8 @@ class Queue:
         if target is None:
             return MAX_PER_TARGET
         recovery = self.recoveries.active.get(target.name)
-        if recovery is not None:  # live events come first: it does not wait for the rate
-            return min(recovery.room(target), in_flight + self._sender.room(target, 0.0))
+        if recovery is not None:
+            return min(recovery.room(target), in_flight + self._sender.room(target, None))
         room = in_flight + self._sender.room(target, SLOT_WAIT)
         return min(MAX_PER_TARGET, target.max_in_flight, room)
 

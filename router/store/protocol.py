@@ -509,9 +509,12 @@ class Store(Protocol):
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         """Mark a delivery acknowledged, in any state. Return False if there is none."""
 
-    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+    async def missed(
+        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+    ) -> None:
         """Keep an attempt that failed after its row was written. The row gets its reason if it had
-        none yet. Without such a delivery, do nothing."""
+        none yet. If recovery has left the row alone until `over_at` because of this attempt, that
+        is over. Without such a delivery, do nothing."""
 
     async def revoke_all_credit(self, timeout: float) -> None:
         """Revoke the credit of every record, at a cost that does not grow with the store."""

@@ -10,7 +10,7 @@ from time import time
 from urllib.parse import urlsplit
 
 from tests.chaos.history import History, Request, Source
-from tests.chaos.plan import EBAAS, Manner, Plan
+from tests.chaos.plan import Manner, Plan
 from tests.chaos.process import Router
 from tests.support.sockets import reset
 
@@ -33,9 +33,10 @@ class Callers:
         """Send one event by the schedule, until it has its `000` or is given up."""
         source = Source(number, body)
         self._history.sources.append(source)
-        for made in range(1 + EBAAS.retries):
+        schedule = self._plan.times.ebaas
+        for made in range(1 + schedule.retries):
             request = await self._request(source, made + 1)
-            wait = EBAAS.wait(made)
+            wait = schedule.wait(made)
             done = request.code == "000" and not request.left
             if done or wait is None or self._forgets(request):
                 break

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-from tests.chaos.plan import ENDS, REPLY_WITHIN, REQUIRED, Blow, Manner, Storm
+from tests.chaos.plan import REQUIRED, Blow, Manner, Storm, Times
 
 #: How long the router may take to notice that a caller has gone, or to make something durable,
 #: in seconds, and how many times longer than this program is itself kept waiting.
@@ -21,6 +21,9 @@ _MARGIN, _PER_LAG = 0.25, 3.0
 
 #: How much earlier than it must a reply is no late one, in seconds.
 _LAST_MOMENT = 0.05
+
+#: How long this program may be kept waiting until a run counts as disturbed, in seconds.
+_DISTURBS = 0.3
 
 #: How often that is measured, in seconds.
 _TICK = 0.01
@@ -127,6 +130,8 @@ class Seen:
     #: The caller's request that it belongs to, or the first of its record.
     request: str
     event_id: str
+    #: `callback`, `retry`, `queue` or `recovery`.
+    cause: str
     mood: str
     began: float
     ended: float = 0.0
@@ -169,6 +174,7 @@ class Table:
 
 @dataclass
 class History:
+    times: Times
     sources: list[Source] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
@@ -186,6 +192,12 @@ class History:
     @property
     def requests(self) -> Iterable[Request]:
         return (request for source in self.sources for request in source.requests)
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Return whether the machine was so busy that the store failed or attempts may have timed
+        out: a cause for duplicates in any run."""
+        return self.lag > _DISTURBS or any(line.store_failed for line in self.lines)
 
     @property
     def margin(self) -> float:
@@ -207,7 +219,7 @@ class History:
             return False
         if request.name in self._lines:
             return "unrecorded" not in self._lines[request.name].fields
-        in_time = request.ended - request.began < REPLY_WITHIN - _LAST_MOMENT
+        in_time = request.ended - request.began < self.times.reply_within - _LAST_MOMENT
         return in_time and not self.store_failed(request.began, request.ended)
 
     def answered_blindly(self, source: Source) -> bool:
@@ -249,7 +261,7 @@ class History:
         records may have lived."""
         requests = [request for source in sources for request in source.requests]
         began = min(request.began for request in requests)
-        over = max(request.ended for request in requests) + ENDS
+        over = max(request.ended for request in requests) + self.times.ends
         if any(began <= table.taken and table.written <= over for table in self.tables[1:]):
             return frozenset(REQUIRED)
         return frozenset.intersection(*map(self.required, requests))

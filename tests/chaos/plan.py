@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from random import Random
 
 from router.contract.schedule import Schedule
 
-#: EBaaS's schedule and the queue's, sped up. Seconds.
-EBAAS = Schedule((0.3, 0.25), 20)
-QUEUE = Schedule((0.1, 0.2), 6)
-REPLY_WITHIN = 0.6
-GRACE = 3.0
-
-#: When the router has surely given up an event whose first request came at 0.
-ENDS = EBAAS.total() + (1 + EBAAS.retries) * REPLY_WITHIN + GRACE
-
 #: The targets and their timeouts, in seconds; some outlive the reply.
 TIMEOUTS = {"r0": 0.4, "r1": 1.5, "w0": 0.4, "w1": 1.0, "o0": 0.4, "o1": 1.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The schedules of a run and its time limits, in seconds."""
+
+    ebaas: Schedule
+    queue: Schedule
+    reply_within: float = 0.6
+    grace: float = 3.0
+    #: All timeouts of targets are so many times as long.
+    patience: float = 1.0
+
+    @property
+    def ends(self) -> float:
+        """When the router has surely given up an event whose first request came at 0."""
+        replies = (1 + self.ebaas.retries) * self.reply_within
+        return self.ebaas.total() + replies + self.grace
+
+    def timeout(self, target: str) -> float:
+        return TIMEOUTS[target] * self.patience
+
+
+#: EBaaS's schedule and the queue's, sped up.
+QUICK = Times(Schedule((0.3, 0.25), 20), Schedule((0.1, 0.2), 6))
+
+#: With waits during which targets recover.
+LONG = Times(Schedule((0.3, 0.25, 2.5), 7), Schedule((0.2, 1.5), 6))
+
+#: For strict runs, in which a machine that stands still for a moment makes nothing late. With
+#: several nodes an attempt that outlives its reply is over before EBaaS's next request.
+STRICT = Times(Schedule((0.3, 2.5, 4.0), 6), Schedule((0.5, 3.0), 8), 1.5, 3.0, 2.5)
+STRICT_NODES = replace(STRICT, ebaas=Schedule((4.0,), 5))
 
 #: Those that no edit of the routes touches: what holds for them holds all the time.
 REQUIRED, OPTIONAL = ("r0", "r1"), ("o0", "o1")
@@ -105,21 +129,21 @@ class Rates:
 
     fails: float
     slow: float
-    lies: float
-    leaves: float
-    proxied: float
-    twins: float
     #: A caller gives an event up after any failure.
     forgets: float
     #: An event is one that a certain target never takes.
     doomed: float
-    #: Seconds that the router is up between two blows, on average.
-    blows: float
     #: The part of the time in which a target is out as a whole.
     outages: float
     edits: int
+    lies: float = 0.0
+    leaves: float = 0.0
+    proxied: float = 0.0
+    twins: float = 0.0
+    #: Seconds that the router is up between two blows, on average; 0 for no blows.
+    blows: float = 0.0
     #: Seconds between two storms, on average; 0 for none.
-    storms: float
+    storms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +181,36 @@ class Plan:
     pace: float = 10.0
     #: The engine that speaks HTTP to targets: see `serve --engine`.
     engine: str = "native"
+    #: Nothing happens that excuses a duplicate.
+    strict: bool = False
 
     def random(self, *about: object) -> Random:
         return Random("/".join(map(str, (self.seed, *about))))
 
     @cached_property
+    def times(self) -> Times:
+        if self.strict:
+            return STRICT if self.nodes == 1 else STRICT_NODES
+        return self.random("times").choice((QUICK, LONG))
+
+    @cached_property
     def rates(self) -> Rates:
         """Every run has crashes and few other kinds of faults, so that each kind shows on its
-        own."""
+        own. A strict one has targets that fail and recover."""
         random = self.random("rates")
 
         def maybe(chance: float, least: float, most: float) -> float:
             return random.uniform(least, most) if random.random() < chance else 0.0
 
+        if self.strict:
+            return Rates(
+                fails=random.uniform(0.02, 0.3),
+                slow=maybe(0.6, 0.02, 0.15),
+                forgets=maybe(0.3, 0.02, 0.1),
+                doomed=maybe(0.5, 0.02, 0.1),
+                outages=random.uniform(0.2, 0.5),
+                edits=random.choice((0, 2, 4)),
+            )
         return Rates(
             fails=random.uniform(0.05, 0.3),
             slow=maybe(0.6, 0.02, 0.15),
@@ -206,7 +247,7 @@ class Plan:
                 random.choice(kinds),
                 random.choice(downs),
             )
-            for _ in range(int(self.seconds * 5))
+            for _ in range(int(self.seconds * 5) if self.rates.blows else 0)
         ]
 
     @cached_property
@@ -223,7 +264,9 @@ class Plan:
     @cached_property
     def upgrades(self) -> list[float]:
         """The times at which all nodes are replaced, one after the other."""
-        return [self.random("upgrade").uniform(0.2, 0.8) * self.seconds] if self.nodes > 1 else []
+        if self.nodes == 1 or self.strict:
+            return []
+        return [self.random("upgrade").uniform(0.2, 0.8) * self.seconds]
 
     @cached_property
     def edits(self) -> list[Edit]:
@@ -265,9 +308,10 @@ class Plan:
         part of the attempt's time."""
         random, rates = self.random("mood", target, body, nth), self.rates
         chance, pace = random.random(), random.choice((0.0, 0.0, 0.05, 0.2))
+        slow = (Mood.HANGS, Mood.ACTS_AND_HANGS, Mood.LATE, Mood.SLOW, Mood.SLOW)
         for moods, rate in (
             ((Mood.CODE, Mood.STATUS, Mood.REFUSES), rates.fails),
-            ((Mood.HANGS, Mood.ACTS_AND_HANGS, Mood.LATE, Mood.SLOW, Mood.SLOW), rates.slow),
+            ((Mood.HANGS, Mood.SLOW) if self.strict else slow, rates.slow),
             ((Mood.LIES, Mood.ACTS_AND_RESETS, Mood.BREAKS_OFF, Mood.TWO_ANSWERS), rates.lies),
         ):
             if chance < rate:
@@ -283,9 +327,9 @@ class Plan:
         chance = random.random()
         if chance < rates.leaves:
             manner = random.choice((Manner.LEAVES, Manner.RESETS, Manner.CUTS))
-            return manner, random.uniform(0.0, 0.6 * REPLY_WITHIN)
+            return manner, random.uniform(0.0, 0.6 * self.times.reply_within)
         if chance < rates.leaves + rates.proxied:
-            return Manner.BEHIND_PROXY, random.uniform(0.0, REPLY_WITHIN)
+            return Manner.BEHIND_PROXY, random.uniform(0.0, self.times.reply_within)
         return Manner.WAITS, 0.0
 
     def keeps(self, source: int, nth: int) -> bool:

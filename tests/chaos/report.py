@@ -32,6 +32,7 @@ def figures(verdict: Verdict) -> Figures:
         "requests": len(reached),
         "000s": sum(request.code == "000" for request in reached),
         "attempts": len(history.seen),
+        "recovered": sum(seen.acknowledged and seen.cause == "recovery" for seen in history.seen),
         "kills": blows.total() - blows[Blow.TERM],
         "terms": blows[Blow.TERM],
         "edits": history.edits,
@@ -108,7 +109,7 @@ def _of_request(request: Request) -> Iterator[tuple[float, str]]:
 
 
 def _of_seen(seen: Seen) -> Iterator[tuple[float, str]]:
-    what = f"{seen.target} {seen.request} as {seen.event_id[:8]}"
+    what = f"{seen.target} {seen.request} as {seen.event_id[:8]} ({seen.cause})"
     yield seen.began, f"    {what} begins, {seen.mood}"
     does = "acknowledged" if seen.acknowledged else "acted" if seen.acted else "did nothing"
     yield seen.ended, f"    {what} ends: {does}"

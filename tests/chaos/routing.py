@@ -11,15 +11,12 @@ from typing import Any
 from router.contract.schedule import Schedule
 from tests.chaos.history import Table
 from tests.chaos.plan import (
-    EBAAS,
-    GRACE,
     OPTIONAL,
-    QUEUE,
-    REPLY_WITHIN,
     REQUIRED,
     TIMEOUTS,
     WANDERING,
     Edit,
+    Times,
 )
 
 #: How long an edit takes at most to be in force, with a SIGHUP and without, in seconds.
@@ -28,12 +25,19 @@ SIGNALLED, NOTICED = 2.0, 5.0
 #: How it begins: the wandering targets on one side each.
 FIRST = {"w0": "required", "w1": "optional"}
 
+#: The targets that the router itself spares at times.
+_POLICIES: dict[str, Any] = {
+    "w0": {"breaker": {"of_at_least": 5, "within": "2s", "pause": "500ms", "refusals": "count"}},
+    "w1": {"rate": {"per_second": 20, "burst": 2}},
+}
+
 
 class Routing:
     """The file, and its last valid content."""
 
-    def __init__(self, path: Path, urls: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, urls: Mapping[str, str], times: Times) -> None:
         self.path = path
+        self._times = times
         self._urls = urls
         self._right = ""
 
@@ -62,17 +66,23 @@ class Routing:
         new.replace(self.path)
 
     def _document(self, sides: Mapping[str, str]) -> dict[str, Any]:
+        times = self._times
         there = [name for name in TIMEOUTS if sides.get(name) != "gone"]
         return {
             "version": 1,
             "ebaas": {
-                **_schedule(EBAAS),
-                "reply_within": _text(REPLY_WITHIN),
-                "grace": _text(GRACE),
+                **_schedule(times.ebaas),
+                "reply_within": _text(times.reply_within),
+                "grace": _text(times.grace),
             },
-            "queue": _schedule(QUEUE),
+            "queue": _schedule(times.queue),
             "targets": {
-                name: {"url": self._urls[name], "timeout": _text(TIMEOUTS[name])} for name in there
+                name: {
+                    "url": self._urls[name],
+                    "timeout": _text(times.timeout(name)),
+                    **_POLICIES.get(name, {}),
+                }
+                for name in there
             },
             "routes": [
                 {"name": "all", "match": "*", "required": [*REQUIRED], "optional": [*OPTIONAL]},

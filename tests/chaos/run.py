@@ -14,9 +14,9 @@ from typing import Any
 
 from tests.chaos.callers import Callers
 from tests.chaos.history import History, Source, Stormy, lines
-from tests.chaos.plan import ENDS, Blow, Edit, Plan
+from tests.chaos.plan import WANDERING, Blow, Edit, Plan
 from tests.chaos.process import Router
-from tests.chaos.routing import FIRST, Routing, edited
+from tests.chaos.routing import FIRST, SIGNALLED, Routing, edited
 from tests.chaos.store import Kept, Weather, read, unsettled, weather
 from tests.chaos.targets import Target, serving
 
@@ -36,7 +36,7 @@ class Played:
 
 
 async def play(plan: Plan, folder: Path) -> Played:
-    history = History()
+    history = History(plan.times)
     with weather(plan, folder) as above:
         async with serving(plan, history) as targets:
             run = _Run(plan, folder, history, targets, above)
@@ -69,7 +69,7 @@ class _Run:
         ]
         # All of them read one file: nothing else distributes it.
         urls = {name: url for name, (_, url) in targets.items()}
-        self._routing = Routing(self.routers[0].routes, urls)
+        self._routing = Routing(self.routers[0].routes, urls, plan.times)
         self._callers = Callers(plan, history, self.routers)
         #: Each is held while that router is being started or struck.
         self._whips = [asyncio.Lock() for _ in self.routers]
@@ -83,8 +83,10 @@ class _Run:
         calls = [self._at(s.at, call(number, s.body)) for number, s in enumerate(plan.sendings)]
         edits = [self._at(edit.at, self._edit(edit)) for edit in plan.edits]
         upgrades = [self._at(upgrade, self._upgrade()) for upgrade in plan.upgrades]
-        await asyncio.gather(*map(self._strike, self.routers), self._storm())
+        over = asyncio.sleep(plan.seconds)
+        await asyncio.gather(over, *map(self._strike, self.routers), self._storm())
         await asyncio.gather(*edits, *upgrades)
+        await self._bring_back()
         self._calm()
         await asyncio.gather(*calls)
         await self._callers.settled()
@@ -150,6 +152,13 @@ class _Run:
                 for router in self.routers:
                     router.hang_up()
 
+    async def _bring_back(self) -> None:
+        """Define every target again: otherwise the queue waits minutes for those that are gone."""
+        table = self._history.tables[-1]
+        if not {*WANDERING} <= table.required | table.optional:
+            await self._edit(Edit(0.0, FIRST, signalled=True, broken=False))
+            await asyncio.sleep(SIGNALLED)
+
     def _calm(self) -> None:
         """End all faults."""
         self._callers.calm = True
@@ -157,7 +166,7 @@ class _Run:
             target.calm = True
 
     async def _settled(self) -> None:
-        until = time() + ENDS + SLACK
+        until = time() + self._plan.times.ends + SLACK
         left = partial(unsettled, self._weather.store)
         while time() < until and await asyncio.to_thread(left) > 0:
             await asyncio.sleep(0.1)

@@ -56,11 +56,21 @@ class Target:
         headers, body = await _request(reader)
         number = int(json.loads(body)["changes"][0])
         mood, pace = self._mood(number)
-        seen = Seen(self.name, number, headers["x-request-id"], headers["webhook-id"], mood, time())
+        seen = Seen(
+            self.name,
+            number,
+            headers["x-request-id"],
+            headers["webhook-id"],
+            headers["x-ebaas-cause"],
+            mood,
+            time(),
+        )
         self._history.seen.append(seen)
         seen.acted = mood in _ACTS
         try:
-            await self._answer(mood, pace * TIMEOUTS[self.name], seen, reader, writer)
+            await self._answer(
+                mood, pace * self._plan.times.timeout(self.name), seen, reader, writer
+            )
         finally:
             seen.ended = time()
         return mood in (Mood.WELL, Mood.CODE)

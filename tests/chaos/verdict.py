@@ -13,7 +13,7 @@ from itertools import combinations
 
 from router.delivery.rules import Cause
 from tests.chaos.history import History, Request, Seen, Source
-from tests.chaos.plan import EBAAS, ENDS, GRACE, TIMEOUTS, Blow, Manner
+from tests.chaos.plan import TIMEOUTS, Blow, Manner
 from tests.chaos.run import Played
 
 #: How much later than its end the router may log an attempt, in seconds: with the last attempt of
@@ -109,7 +109,9 @@ class Group:
     def _late(self, earlier: Seen) -> Cause | None:
         """The target acted, and its answer may not have reached the router in time. On a busy
         machine the router itself may have been slow, which only its log shows."""
-        slow = earlier.ended - earlier.began > TIMEOUTS[earlier.target] - self.margin
+        slow = (
+            earlier.ended - earlier.began > self.history.times.timeout(earlier.target) - self.margin
+        )
         attempt, until = (earlier.event_id, earlier.target), earlier.ended + _LOGGED_WITHIN
         logged = any(a == attempt and earlier.ended <= at <= until for at, a in self.timed_out)
         return Cause.LATE if slow or logged or not earlier.acknowledged else None
@@ -153,12 +155,13 @@ class Group:
     def _expired(self, new: Seen) -> Cause | None:
         """A retry came too late for the record's credit, or for the record itself."""
         reached = [request for request in self.reached() if request.began <= new.began]
-        credit = 2 * EBAAS.waits[0] + GRACE - self.margin
+        times = self.history.times
+        credit = 2 * min(times.ebaas.waits) + times.grace - self.margin
         for request in reached:
             last = self._last_recorded([r for r in reached if r.ended <= request.began])
             if last and min(request.ended, new.began) - last.ended > credit:
                 return Cause.EXPIRED
-        return Cause.EXPIRED if new.began - reached[0].began > ENDS - self.margin else None
+        return Cause.EXPIRED if new.began - reached[0].began > times.ends - self.margin else None
 
     def _last_recorded(self, requests: list[Request]) -> Request | None:
         """Return the last request that is certainly recorded; otherwise the first."""
@@ -212,6 +215,7 @@ class _Check:
 
     def __init__(self, played: Played, group: Group) -> None:
         self._history = played.history
+        self._strict = played.plan.strict and not played.history.is_disturbed
         self._kept = played.kept
         self._group = group
         self._answered = [r for r in group.requests.values() if r.code == "000"]
@@ -224,8 +228,9 @@ class _Check:
         yield from self._no_reply()
         for again, cause in self._group.again():
             duplicates[cause or "unexplained"] += 1
-            if cause is None:
-                yield f"{again.target} saw it again in {again.request}, for no cause"
+            if cause is None or self._strict:
+                why = cause or "no cause"
+                yield f"{again.target} saw it again in {again.request} ({again.cause}): {why}"
 
     def _false_answers(self) -> Iterator[str]:
         """Each `000` has an earlier acknowledgement of its own from every required target."""
@@ -253,7 +258,8 @@ class _Check:
         # ask the store, and has not made it good yet: nobody else can tell it from this one.
         earlier = self._group.requests[seen.request].source
         unknown = not earlier.answered or self._history.answered_blindly(earlier)
-        credit = 2 * max(EBAAS.waits) + GRACE + 1.0
+        times = self._history.times
+        credit = 2 * max(times.ebaas.waits) + times.grace + 1.0
         return unknown and source.arrived <= earlier.last_contact + credit
 
     def _lost_optionals(self) -> Iterator[str]:

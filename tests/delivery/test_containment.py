@@ -24,6 +24,7 @@ from router.store.sqlite.admin import SqliteAdmin
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics
 from tests.support.house import PATIENCE, House, event, house, routes
+from tests.support.rows import query
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -227,6 +228,21 @@ async def test_a_required_delivery_whose_turn_comes_too_late_fails(store: Path) 
             assert await reason(router, 2) == "rate_limited"
             assert rows(store) == [("awaiting", "rate_limited", 0)]
         assert len(one.bodies) == 1
+
+
+async def test_an_attempt_that_waited_for_its_turn_may_last_as_long_as_any(store: Path) -> None:
+    """Until it is over no other process sends the event because the target recovers."""
+    async with endpoint() as one:
+        one.may_answer.clear()
+        limited = {"url": one.url, "timeout": "1s", "rate": {"per_second": 2, "burst": 1}}
+        table = routes({"one": limited}, ebaas={"reply_within": "1500ms"})
+        async with house(table, store=store) as router:
+            codes = await asyncio.gather(*(post(router, n) for n in range(2)))
+            ((held_until,),) = query(store, "SELECT max(recover_at) FROM deliveries")
+            left = one.times[1] + 1.0 - time.monotonic()
+            assert held_until - time.time() >= left > 0.0
+            one.may_answer.set()
+        assert codes == ["500"] * 2
 
 
 async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None:

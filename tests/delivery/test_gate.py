@@ -59,6 +59,7 @@ def test_a_gate_has_room_for_attempts_that_could_begin() -> None:
     rate = Rate(2.0, 3)
     assert gate(Target("one", url)).room(1.0) > 1000
     assert gate(Target("one", url, rate=rate)).room(1.0) == 5
+    assert gate(Target("one", url, rate=rate)).room(None) == 1
     assert gate(Target("one", url, rate=rate, paused=True)).room(1.0) == 0
     time = 1000.0
     policy = BreakerPolicy(1.0, of_at_least=1, pause=10.0)

@@ -343,7 +343,7 @@ class SimulatedSender:
         sending = asyncio.get_running_loop().create_task(self._send(target, letter))
         return TargetExchange.by(sending, as_it_came)
 
-    def room(self, target: Target, within: float) -> int:
+    def room(self, target: Target, within: float | None) -> int:
         return 0 if self._shut() else 8
 
     def proven(self, target: Target) -> str:
@@ -449,9 +449,11 @@ class SimulatedStore:
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
-    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
+    async def missed(
+        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+    ) -> None:
         """Note an effect that no rule asks for."""
-        self._world.rows.missed(event_id, target, tried)
+        self._world.rows.missed(event_id, target, tried, over_at)
 
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._write(lambda sql: sql.revoke_all_credit(), timeout)

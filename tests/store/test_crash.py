@@ -22,7 +22,7 @@ from tests.chaos import store as kept
 from tests.chaos.boundaries import COMMITS, SENDS, NoStrace, Point, killed_at, time_of_death
 from tests.chaos.callers import Callers
 from tests.chaos.history import History, Source, Struck, lines
-from tests.chaos.plan import TIMEOUTS, Blow, Manner, Mood, Plan
+from tests.chaos.plan import QUICK, TIMEOUTS, Blow, Manner, Mood, Plan
 from tests.chaos.process import Router
 from tests.chaos.report import story
 from tests.chaos.routing import Routing
@@ -47,6 +47,8 @@ WARM, MAIN, LAST = range(3)
 class Scenario(Plan):
     """A required and an optional target fail once; then all is well. It is the same every time."""
 
+    times = QUICK
+
     def mood(self, target: str, body: int, nth: int) -> tuple[Mood, float]:
         fails = body == MAIN and target in ("r1", "o0") and nth == 1
         return Mood.CODE if fails else Mood.WELL, 0.0
@@ -68,10 +70,10 @@ class Scenario(Plan):
 async def broken_at(point: Point, folder: Path) -> list[str] | None:
     """Return the broken promises after a kill at that point; None if the scenario ends before
     it."""
-    history, plan = History(), Scenario(0, 0.0)
+    history, plan = History(QUICK), Scenario(0, 0.0)
     router = Router(folder, engine=ENGINE)
     async with serving(plan, history) as targets, AsyncExitStack() as at_last:
-        routing = Routing(router.routes, {name: url for name, (_, url) in targets.items()})
+        routing = Routing(router.routes, {name: url for name, (_, url) in targets.items()}, QUICK)
         history.tables.append(routing.write({"w0": "gone", "w1": "gone"}, 0.0))
         callers = Callers(plan, history, [router])
         measuring = asyncio.create_task(history.measure_lag())

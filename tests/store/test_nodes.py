@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +24,7 @@ from tests.support.command import one_line, run
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import PASSWORD, USER, Database, Server
 from tests.support.rows import option
-from tests.support.serving import SOON, Serving, Target, serving, states, target
+from tests.support.serving import SOON, Serving, Target, always, serving, states, target
 from tests.support.shop import SqliteShop
 from tests.support.sockets import HOST
 from tests.support.waiting import wait_until
@@ -66,6 +69,38 @@ def rows(database: Database) -> list[str]:
 
 
 # What they share.
+
+
+def test_a_retry_at_another_node_joins_the_attempt_of_a_recovery(
+    tmp_path: Path, database: Database
+) -> None:
+    """One call, and a `000` by it."""
+    hour = {"retries": 20, "waits": ["1h"]}
+    has_come, may_answer = threading.Event(), threading.Event()
+
+    def code(name: str, _: str) -> str:
+        if name == "held":
+            has_come.set()
+            assert may_answer.wait(T)
+        return "000"
+
+    with (
+        target(always("700")) as ledger,
+        nodes(tmp_path, database, {"ledger": ledger}, ebaas=hour) as (one, two),
+        ThreadPoolExecutor(1) as caller,
+    ):
+        assert one.post("held") == "500"
+        ledger.code = code
+        try:
+            assert one.post("live") == "000"
+            assert has_come.wait(T)
+            retry = caller.submit(two.post, "held")
+            time.sleep(0.3)
+            assert not retry.done()
+        finally:
+            may_answer.set()
+        assert retry.result() == "000"
+        assert [got.code for got in ledger.of("held")] == ["700", "000"]
 
 
 def test_a_retry_at_another_node_reaches_only_who_still_needs_it(

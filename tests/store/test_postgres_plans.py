@@ -113,7 +113,7 @@ async def everything(store: PostgresStore) -> None:
     digest = OutboundEvent(event, letter(body).digest, "", "").digest
     tried = Tried(Attempt(Reason.CODE, True, 0.1, 200, at=NOW), 2)
     await store.settle(settlement(opened, replace(awaiting("one"), tried=tried), requests=2), T)
-    await store.missed(opened.event_id, "t1", tried, T)
+    await store.missed(opened.event_id, "t1", tried, NOW, T)
     closing = settlement(opened, acknowledged("one"), stage=Stage.CLOSED)
     await store.settle(type(closing)(closing.record, closing.rows, digest, ["one"], NOW), T)
     await store.supersede([other.event_id], ["one"], NOW, T)

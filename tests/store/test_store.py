@@ -1017,14 +1017,16 @@ async def test_the_first_attempt_and_the_last_are_kept(store: Store, admin: Admi
 
 
 async def test_an_attempt_that_failed_late_is_kept(store: Store, admin: Admin) -> None:
-    """It adds a reason that was missing, and changes nothing else. Without such a delivery it is
-    ignored."""
-    opened = await add(store, queued("one"), DeliveryRow("two", State.QUEUED, "", NOW + 9))
+    """It adds a reason that was missing, and recovery waits for it no longer, but still for a later
+    attempt. Without such a delivery it is ignored."""
+    one = replace(queued("one"), recover_at=NOW + 99)
+    two = DeliveryRow("two", State.QUEUED, "", NOW + 9, recover_at=NOW + 9)
+    opened = await add(store, one, two)
     for target in ("one", "two", "three"):
-        await store.missed(opened.event_id, target, failed(), T)
-    await store.missed("no event", "one", failed(), T)
+        await store.missed(opened.event_id, target, failed(), NOW + 9, T)
+    await store.missed("no event", "one", failed(), NOW, T)
     after = await rows(admin, opened)
-    assert after == {"one": queued("one"), "two": DeliveryRow("two", State.QUEUED, "code", NOW + 9)}
+    assert after == {"one": one, "two": replace(two, reason="code", recover_at=0.0)}
     assert [len(await kept_attempts(admin, opened, name)) for name in ("one", "two")] == [1, 1]
 
 
@@ -1043,7 +1045,7 @@ async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) 
     async with place.store(limits) as store:
         opened = await add(store, awaiting(), stage=Stage.ENDED)
         before = await store.usage(T)
-        await store.missed(opened.event_id, "one", failed(msg="x" * 200), T)
+        await store.missed(opened.event_id, "one", failed(msg="x" * 200), NOW, T)
         after = await store.usage(T)
         assert after.bytes - before.bytes == attempt_size(failed(msg="x" * 200)) > 200
         assert after.deliveries[("one", State.AWAITING)] == 1
@@ -1061,7 +1063,7 @@ async def test_attempts_are_the_first_to_go_without(place: Place) -> None:
         assert (await store.usage(T)).full >= {"one", "two"}
         row = replace(awaiting(), tried=failed(NOW + 1, 2))
         assert await store.settle(settlement(opened, row, requests=2), T)
-        await store.missed(opened.event_id, "two", failed(), T)
+        await store.missed(opened.event_id, "two", failed(), NOW, T)
         assert (await found(store))[opened.event_id].requests == 2
         assert await kept_attempts(admin, opened) == await kept_attempts(admin, opened, "two") == ()
 

@@ -142,7 +142,9 @@ async def test_an_upgraded_file_keeps_hops_from_now_on(second: Path) -> None:
 
 async def test_the_version_before_goes_on_with_a_new_file(second: Path) -> None:
     """The header lets it in. Its writes are counted, and its deletes include the attempts."""
-    await (store := await SqliteStore.open(second, LIMITS)).missed(EVENTS[2], "ledger", TRIED, T)
+    await (store := await SqliteStore.open(second, LIMITS)).missed(
+        EVENTS[2], "ledger", TRIED, 0.0, T
+    )
     await store.close()
     with closing(sqlite3.connect(second, isolation_level=None)) as old:
         assert old.execute("PRAGMA user_version").fetchone() == (2,)
@@ -291,7 +293,7 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
             assert (await new.find(b"\0", T))[0].record.event_id == "before"
             usage = await new.usage(T)
             assert (usage.first_ends, usage.first_due) == ({"one": 1e9}, {("two", 0): 1.0})
-            await new.missed("before", "one", TRIED, T)
+            await new.missed("before", "one", TRIED, 0.0, T)
             old.add("after", row("two", "queued"))
             taken = old.call("take_letters", "two", 5.0, 99.0, 9, "lease")
             assert [len(each) for each in taken] == [17, 17]

@@ -106,7 +106,7 @@ class Scene:
     def proven(self, target: Target) -> str:
         return self.signs.get(target.name, "")
 
-    def room(self, target: Target, within: float) -> int:
+    def room(self, target: Target, within: float | None) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
 
     async def _send(self, target: Target, letter: OutboundEvent) -> Attempt:

@@ -79,6 +79,9 @@ class Waiters:
 #: A token may lack this much by rounding, so that a timer which is on time gets one.
 _ROUNDING: Final = 1e-6
 
+#: Attempts that leave the burst to others take what comes within so many seconds, or a single one.
+_BESIDE: Final = 0.1
+
 
 class Pace:
     """Lets attempts begin at a rate, first come first served: a bucket with `burst` tokens at first
@@ -101,9 +104,14 @@ class Pace:
     def waiting(self) -> int:
         return len(self._waiters)
 
-    def room(self, within: float) -> int:
-        """Return how many more could begin within so many seconds."""
-        tokens = self._refill() + within * self._rate.per_second
+    def room(self, within: float | None) -> int:
+        """Return how many more could begin within so many seconds. With None, return how many could
+        begin now and leave the burst to others."""
+        rate, tokens = self._rate, self._refill()
+        if within is None:
+            tokens -= rate.burst - min(rate.burst, max(1.0, _BESIDE * rate.per_second))
+        else:
+            tokens += within * rate.per_second
         return max(0, int(tokens) - len(self._waiters))
 
     def take_free(self) -> bool:
@@ -347,8 +355,9 @@ class Gate:
         """The number of attempts that wait for the rate."""
         return 0 if self._pace is None else self._pace.waiting
 
-    def room(self, within: float) -> int:
-        """Return how many attempts could begin now, or within so many seconds by the rate."""
+    def room(self, within: float | None) -> int:
+        """Return how many attempts could begin now, or within so many seconds by the rate; see
+        `Pace.room`."""
         if self.refusal is not None:
             return 0
         room = _ANY_NUMBER if self._pace is None else self._pace.room(within)

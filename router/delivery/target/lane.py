@@ -206,8 +206,8 @@ class Lane:
         self.line.discard(waiting)
         self.in_use -= 1
 
-    def room(self, within: float) -> int:
-        """Return how many attempts could begin within so many seconds."""
+    def room(self, within: float | None) -> int:
+        """Return how many attempts could begin within so many seconds; see `Pace.room`."""
         return min(self.slots.free, self.gate.room(within))
 
     def weigh(self, attempt: Attempt) -> None:

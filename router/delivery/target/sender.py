@@ -89,7 +89,7 @@ class AnySender(Protocol):
 
     def is_swamped(self, targets: Iterable[Target]) -> bool: ...
 
-    def room(self, target: Target, within: float) -> int: ...
+    def room(self, target: Target, within: float | None) -> int: ...
 
     def proven(self, target: Target) -> str: ...
 
@@ -233,8 +233,9 @@ class Sender:
                 return True
         return False
 
-    def room(self, target: Target, within: float) -> int:
-        """Return how many attempts could begin within so many seconds."""
+    def room(self, target: Target, within: float | None) -> int:
+        """Return how many attempts could begin within so many seconds; with None, how many could
+        begin now and leave the burst of the target's rate to live events."""
         return self._lane(target).room(within)
 
     def proven(self, target: Target) -> str:

@@ -196,8 +196,11 @@ class PostgresStore:
         ask = {"event_id": event_id, "target": target, "now": now}
         return await self._acknowledge.ask(ask, timeout)
 
-    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
-        row = DeliveryRow(target, State.QUEUED, str(tried.attempt.reason), tried=tried)
+    async def missed(
+        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+    ) -> None:
+        reason = str(tried.attempt.reason)
+        row = DeliveryRow(target, State.QUEUED, reason, recover_at=over_at, tried=tried)
         await self._missed.ask(
             {"event_id": event_id, **encoding.delivery(row, self._full)}, timeout
         )

@@ -268,12 +268,17 @@ class Statements:
             )
             self.touch([seq], now)
 
-    def missed(self, event_id: str, target: str, tried: Tried) -> None:
+    def missed(self, event_id: str, target: str, tried: Tried, over_at: float) -> None:
         reason = str(tried.attempt.reason)
         for seq, _ in self._seqs([event_id]):
             self._execute(
                 "UPDATE deliveries SET reason = ? WHERE seq = ? AND target = ? AND reason = ''",
                 (reason, seq, target),
+            )
+            self._execute(
+                "UPDATE deliveries SET recover_at = 0 "
+                "WHERE seq = ? AND target = ? AND recover_at = ? AND lease = ''",
+                (seq, target, over_at),
             )
             self._keep(seq, DeliveryRow(target, State.QUEUED, reason, tried=tried))
 

@@ -176,8 +176,10 @@ class SqliteStore:
     async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
         return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
-    async def missed(self, event_id: str, target: str, tried: Tried, timeout: float) -> None:
-        await self._write(lambda sql: sql.missed(event_id, target, tried), timeout)
+    async def missed(
+        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+    ) -> None:
+        await self._write(lambda sql: sql.missed(event_id, target, tried, over_at), timeout)
 
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._write(lambda sql: sql.revoke_all_credit(), timeout)

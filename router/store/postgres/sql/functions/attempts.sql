@@ -35,8 +35,9 @@ BEGIN
     ) ORDER BY e.seq FOR UPDATE;
     FOR ask IN
         SELECT x.* FROM jsonb_array_elements(asks) WITH ORDINALITY AS a (ask, n),
-            jsonb_to_record(a.ask) AS x (event_id text, target text, reason text, tried jsonb)
-        ORDER BY a.n
+            jsonb_to_record(a.ask) AS x (
+            event_id text, target text, reason text, recover_at double precision, tried jsonb
+        ) ORDER BY a.n
     LOOP
         SELECT d.seq INTO of FROM events e JOIN deliveries d USING (seq)
         WHERE e.event_id = ask.event_id AND d.target = ask.target;
@@ -46,6 +47,9 @@ BEGIN
         ) THEN
             UPDATE deliveries d SET reason = ask.reason
             WHERE d.seq = of AND d.target = ask.target AND d.reason = '';
+            UPDATE deliveries d SET recover_at = 0
+            WHERE d.seq = of AND d.target = ask.target AND d.recover_at = ask.recover_at
+                AND d.lease = '';
             IF ask.tried IS NOT NULL THEN
                 PERFORM keep(of, ask.target, ask.tried);
             END IF;
