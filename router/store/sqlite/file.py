@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import mmap
 import os
 import sqlite3
 import stat
@@ -60,7 +61,7 @@ class Known:
 
     def __init__(self) -> None:
         # The system provides this memory page by page, once a count in it is not 0.
-        self._counts = bytearray(1 << 24)
+        self._counts = mmap.mmap(-1, 1 << 24)
         self._lock = threading.Lock()
         self._is_loaded = False
 
