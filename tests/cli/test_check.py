@@ -109,6 +109,16 @@ def test_the_cases_beside_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_case_with_a_target_that_does_not_exist(tmp_path: Path) -> None:
+    """It can't hold, so it is warned of."""
+    result = check(tmp_path, GOOD, cases=CASES.replace("[ledger]", "[ledgre]"))
+    assert result.code == 0
+    (warning,) = [line for line in result.lines if line.startswith("warning: ")]
+    assert re.fullmatch(
+        r"warning: routes\.test\.yaml:\d+: .*: routes\.yaml has no target 'ledgre'", warning
+    )
+
+
 def test_stdin() -> None:
     """`-` is stdin; its problems carry that name."""
     assert ran("check", "-", stdin=GOOD.encode()).lines[0].startswith("stdin is good: 1 route")
