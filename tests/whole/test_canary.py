@@ -290,6 +290,10 @@ class Running:
         self._keep(reply)
         return reply.status_code
 
+    def deliver(self, body: bytes, token: str = "door-file", **options: Any) -> None:
+        """Post like EBaaS, which repeats what a slow store refused."""
+        wait_until(lambda: self.post(body, token, **options) == 200)
+
     def get(self, path: str, *, ops: bool = False) -> None:
         url = f"http://127.0.0.1:{self._ops_port if ops else self.port}{path}"
         for token in ("the-ops-token", "wrong-ops-token"):
@@ -323,11 +327,12 @@ def call(router: Running) -> None:
     """Call as right and wrong callers do, with canaries in each request."""
     secret = {"x-secret": canary("caller"), "cookie": canary("caller-cookie")}
     full = event(changes=[canary("changes")], unknown={canary("unknown"): canary("unknown")})
-    assert router.post(full, headers=secret, params={"token": canary("parameter")}) == 200
-    assert router.post(full, "door-variable") == router.post(full, "door-literal") == 200
+    router.deliver(full, headers=secret, params={"token": canary("parameter")})
+    router.deliver(full, "door-variable")
+    router.deliver(full, "door-literal")
     assert router.post(full, "wrong-token") == 401
     assert router.post(full, headers={"authorization": canary("no-scheme")}) == 401
-    assert router.post(full, headers={"x-request-id": "no token: " + canary("id")}) == 200
+    router.deliver(full, headers={"x-request-id": "no token: " + canary("id")})
     assert router.post(event(event_key="unmatched", changes=[canary("changes")])) == 500
     assert router.post(event(event_topic=..., changes=[canary("changes")])) == 400
     assert router.post(event(changes=canary("changes"))) == 400
@@ -366,7 +371,7 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
                 router.wait_for('result"?[=:]"?refused', number)
                 router.get("/status", ops=True)  # it shows what is wrong
             _ask_ops(router)
-            assert router.post(event(changes=[canary("changes")])) == 200
+            router.deliver(event(changes=[canary("changes")]))
             router.wait_for(
                 canary("answer")
             )  # in the format for people, only lines about retries have it
