@@ -150,7 +150,7 @@ chaos-short: dev-environment ## one short run of chaos with many events; under a
 
 crash-points: dev-environment ## kill the router before each of its commits, sends and replies; ENGINE=httpx too
 	@scripts/strace -V >/dev/null
-	@CRASH_POINTS=all $(python) -m pytest tests/store/test_crash.py $(ARGS)
+	@CRASH_POINTS=all $(python) -m pytest -o faulthandler_timeout=240 tests/store/test_crash.py $(ARGS)
 
 .PHONY: loris soak soak-short container
 loris: dev-environment ## 2,000 slow callers at a time, among honest ones

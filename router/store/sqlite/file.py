@@ -61,7 +61,7 @@ class Known:
 
     def __init__(self) -> None:
         # The system provides this memory page by page, once a count in it is not 0.
-        self._counts = mmap.mmap(-1, 1 << 24)
+        self._counts = mmap.mmap(-1, 1 << 24, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._lock = threading.Lock()
         self._is_loaded = False
 
