@@ -255,7 +255,9 @@ class Memory:
             except StoreFailed:
                 continue
             if row is None or not row.is_being_sent(self._store.now()):
-                reason = Reason(row.reason) if row and row.reason else reason
+                # A person or another event may have settled it, for no reason of an attempt.
+                word = "" if row is None else row.reason
+                reason = next((each for each in Reason if each == word), reason)
                 break
         return Attempt(reason, False, clock() - began)
 

@@ -15,7 +15,8 @@ from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.target import Target
 from router.store.protocol import DeliveryRow, Due, State
 
-#: The most attempts of one recovery in flight: more would delay live events (docs/performance.md).
+#: The most attempts of one recovery in flight, so that they take little of the loop's time from
+#: live events.
 MOST_AT_ONCE: Final = 16
 
 #: A request of the caller is expected from so long before its time, in seconds, until so long after
@@ -64,11 +65,11 @@ class Recoveries:
         self.active: dict[str, Recovery] = {}
         #: The targets for which something waited at the last count, and how many deliveries.
         self.waiting: Mapping[str, int] = {}
-        #: The time of the queue's last look, on the store's clock.
-        self._now = 0.0
         #: Those of them that may begin: each of them once for each count.
         self._to_begin: set[str] = set()
         self._asked: set[str] = set()
+        #: The time of the queue's last look, on the store's clock.
+        self._now = 0.0
 
     def count(self, waiting: Mapping[str, int]) -> None:
         """Take the number of deliveries that wait for each target."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +70,8 @@ async def recovered(scene: Scene, count: int) -> None:
 
 
 async def test_all_that_waits_is_sent_once_and_the_oldest_first(scene: Scene) -> None:
-    """Whether it awaits EBaaS or is queued, long before its time. The next request of EBaaS gets
-    its `000` without a call."""
+    """Long before its time, awaiting EBaaS or queued. The next request of EBaaS gets its `000`
+    without a call."""
     states = [State.AWAITING, State.QUEUED] * 10
     ids = [await keep(scene, number, state) for number, state in enumerate(states)]
     scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
@@ -247,6 +249,26 @@ async def test_a_request_waits_for_an_attempt_of_another_process(
     assert outcome.deliveries[0].attempt.reason == answer.reason
 
 
+async def test_a_delivery_that_a_person_discards_meanwhile_is_no_fault(
+    tmp_path: Path, scene: Scene
+) -> None:
+    """The request gets no result of the attempt, and fails like any other."""
+    await keep(scene, 1)
+    now = scene.time
+    await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    asking = asyncio.create_task(request(scene, 1))
+    await asyncio.sleep(0.05)
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as person:
+        person.execute(
+            "UPDATE deliveries SET state = 'superseded', reason = 'discarded', lease = ''"
+        )
+    outcome = await asking
+    assert (outcome.settled, outcome.fault) == (False, None)
+    assert outcome.deliveries[0].attempt is not None
+    assert outcome.deliveries[0].attempt.reason is Reason.ELSEWHERE
+    assert scene.sent == []
+
+
 async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene) -> None:
     """The lease stays with the process that has it."""
     await keep(scene, 1)
@@ -355,7 +377,7 @@ async def recovered_of(scene: Scene, count: int) -> None:
 
 
 async def test_the_schedule_goes_on_beside_it(scene: Scene) -> None:
-    """What is due is sent as such, and costs a retry."""
+    """A due delivery is sent as such, and costs a retry."""
     await keep(scene, 1, State.QUEUED, due=0.0)
     scene.answers["one"], scene.signs["one"] = NO, "acknowledged"
     await recovered(scene, 1)

@@ -357,8 +357,8 @@ NEVER = (0.0, 0.0)
 
 
 async def test_what_waits_is_taken_in_the_order_of_recording(store: Store) -> None:
-    """Whether the queue or the caller's next request is to send it, and whenever that is due; but
-    nothing that is settled, and nothing of another target."""
+    """The queue's deliveries and awaited ones, due or not; but nothing that is settled, and nothing
+    of another target."""
     added = [
         await add(store, awaiting("one"), queued("two")),
         await add(store, queued("one", due_at=NOW + 900)),
