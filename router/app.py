@@ -1,7 +1,7 @@
 """The only place that joins the parts of a router.
 
-`RouterParts` makes them. `App` is the Starlette application of the callback port. `_Life` opens and
-closes the store and everything that works beside requests.
+`App` makes them, and is the Starlette application of the callback port. `_Life` starts and stops
+everything that works beside requests.
 """
 
 from __future__ import annotations
@@ -10,13 +10,8 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    suppress,
-)
-from functools import cached_property, partial
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -60,8 +55,9 @@ from router.web.callbacks import Callbacks, Probes, Refusals, Straight, routes
 #: One target may hold this part of all requests in flight: one in so many.
 SHARE = 2
 
-#: How long a stop may take to write what the store could not take before, in seconds.
-PENDING_TIMEOUT = 1.0
+#: How long a stop waits, in seconds: for the store to take what it could not take before, for the
+#: archive's last lines, and for a collector to receive the last spans.
+PENDING_TIMEOUT, ARCHIVE_TIME, SPANS_TIME = 1.0, 2.0, 1.0
 
 #: The warning that there is no archive beside a PostgreSQL store.
 NO_ARCHIVE = (
@@ -69,37 +65,34 @@ NO_ARCHIVE = (
     "acknowledged, and only the failed attempts of others; --archive FOLDER turns it on"
 )
 
-#: How long a stop waits for the archive's last lines, in seconds.
-ARCHIVE_TIME = 2.0
-
-#: How long a stop waits for a collector to receive the last spans, in seconds.
-SPANS_TIME = 1.0
-
 _EXPOSED = "anybody who reaches this port may send events: see ebaas.token and ebaas.allow_from"
 
 
-class RouterParts:
-    """The parts of one router, each made of those above it."""
+class App(Starlette):
+    """The router as any ASGI server serves it. Each of its parts is made of those above it."""
 
     def __init__(
         self,
         settings: Settings,
         config: Config,
         log: Log,
+        *,
         watched: tuple[Source, Look] | None = None,
+        middleware: Sequence[Middleware] = (),
         tracing: Tracing = NO_TRACES,
     ) -> None:
-        """Raises StartFailed for a schema that cannot be used."""
-        self.settings = settings
-        self.log = log
-        self.tracing = tracing
+        """With `watched`, the source of `config` and the look that read it, it reloads.
+
+        Raises StartFailed for a schema that cannot be used.
+        """
+        self.settings, self.log, self.tracing = settings, log, tracing
         self.config_state = ConfigState(config, since=time.time(), tried=time.time())
         #: How other nodes on the same store see this process.
         self.identity = Identity()
         self.probes = Probes()
         self.recoveries = Recoveries()
         metrics = self.metrics = Metrics(requests_limit=settings.max_requests)
-        _count(metrics, config.table)
+        _count_targets(metrics, config.table)
         self.archive = _archive(settings, log)
         self.notifications = Notifications(self.in_force, metrics, log)
         spans = tracing.spans
@@ -110,11 +103,7 @@ class RouterParts:
         self.sender = Sender(targets, _engine(settings), share, metrics, observer, spans)
         intake = Intake.of(settings.schema)
         self.callbacks = Callbacks(
-            config,
-            _access(settings, config),
-            intake,
-            observer,
-            max_requests=settings.max_requests,
+            config, _access(settings, config), intake, observer, max_requests=settings.max_requests
         )
         self.reload = Reload(
             watched,
@@ -125,6 +114,7 @@ class RouterParts:
             metrics,
             on_reload=lambda of: self.notifications.reloaded(of.hash, of.changes, of.problems),
         )
+        metrics.readings += [self._measure, self.sender.measure, self.reload.measure]
         history = History(metrics, time.time())
         self.watchdog = Watchdog(metrics, log, history.look)
         self.insight = Insight(
@@ -139,45 +129,63 @@ class RouterParts:
             store=kind_of(settings.store),
             health=lambda: (self.probes.ready, self.watchdog.worst),
         )
+        self._life = _Life(self)
+        path = settings.path.reveal()
+        endpoint: ASGIApp = self.callbacks
+        if spans is not None:
+            endpoint = spans.around(endpoint, str(settings.path))
+        super().__init__(
+            routes=routes(path, endpoint, self.probes),
+            middleware=middleware,
+            exception_handlers=Refusals(observer).handlers,
+            lifespan=lambda _: self.lifespan(),
+        )
+        self.router.redirect_slashes = False
+        #: The application for our own server, which has no middleware.
+        self.entry = Straight(self, path, endpoint)
+
+    @classmethod
+    def loaded(cls, settings: Settings, log: Log, middleware: Sequence[Middleware] = ()) -> App:
+        """Return a router with the current routes.yaml, which it watches. Raises RouterError."""
+        source = Source(settings.config, os.environ, settings.secrets_dir)
+        look = source.look()
+        if look.problems:
+            raise ConfigInvalid(look.problems)
+        config, tracing = source.load(look.files), tracing_by(os.environ)
+        watched = (source, look)
+        return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Open the store and start what works beside requests, and close it at the end.
+
+        Raises StartFailed."""
+        return self._life.lived()
+
+    def drain(self) -> None:
+        """Report not ready and stop the queue; requests are still handled."""
+        self._life.drain()
+
+    async def hurry(self) -> None:
+        """Abort the attempts in flight, so that every request is decided, recorded and answered."""
+        await self.sender.close()
 
     def in_force(self) -> InForce:
         config = self.callbacks.config
         return InForce(config.table, config.terms)
 
-    @cached_property
-    def endpoint(self) -> ASGIApp:
-        """The application for callbacks, which makes spans if there are traces."""
-        spans = self.tracing.spans
-        if spans is None:
-            return self.callbacks
-        return spans.around(self.callbacks, str(self.settings.path))
-
-    def measure(self) -> None:
-        """Update the gauges."""
-        self.metrics.requests_in_flight = self.callbacks.in_flight
-        self.metrics.log_lines_lost = self.log.lost
-        for name, numbers in self.metrics.targets.items():
-            numbers.recovery = self.recoveries.progress(name)
-            numbers.recovering = int(numbers.recovery is not None)
-        if self.archive is not None:
-            self.metrics.archive_lines_lost = self.archive.lost
-            self.metrics.archive_error = self.archive.why
-            self.metrics.archive_failed_at = self.archive.failed_at
-
     def take(self, config: Config) -> list[str]:
         """Use this configuration for all requests that begin from now on; return its warnings."""
-        metrics = self.metrics
-        _count(metrics, config.table)
-        unmatched = metrics.last_unmatched
-        if unmatched and (config.unmatched == "accept" or config.table.match(unmatched).routes):
-            metrics.route_found()
-        self.sender.adopt(config.table.targets.values())
+        table, unmatched = config.table, self.metrics.last_unmatched
+        _count_targets(self.metrics, table)
+        if unmatched and (config.unmatched == "accept" or table.match(unmatched).routes):
+            self.metrics.route_found()
+        self.sender.adopt(table.targets.values())
         self.callbacks.config = config
         self.callbacks.access = _access(self.settings, config)
         return self.warnings(config)
 
     def warnings(self, config: Config) -> list[str]:
-        """The warnings about this configuration, and about the settings of this process."""
+        """Return the warnings about this configuration, and about the settings of this process."""
         settings = self.settings
         warnings = [str(problem) for problem in config.warnings]
         if _access(settings, config).is_open and not is_loopback(settings.host):
@@ -195,6 +203,19 @@ class RouterParts:
         elif settings.archive == AUTO and isinstance(settings.store, Database):
             warnings.append(NO_ARCHIVE)
         return warnings
+
+    def _measure(self) -> None:
+        """Update the gauges."""
+        metrics, archive = self.metrics, self.archive
+        metrics.requests_in_flight = self.callbacks.in_flight
+        metrics.log_lines_lost = self.log.lost
+        for name, numbers in metrics.targets.items():
+            numbers.recovery = self.recoveries.progress(name)
+            numbers.recovering = int(numbers.recovery is not None)
+        if archive is not None:
+            metrics.archive_lines_lost = archive.lost
+            metrics.archive_error = archive.why
+            metrics.archive_failed_at = archive.failed_at
 
 
 def _archive(settings: Settings, log: Log) -> Archive | None:
@@ -224,202 +245,128 @@ def _access(settings: Settings, config: Config) -> Access:
     return Access(Tokens(ebaas.token, ebaas.token_header), allowed, trusted)
 
 
-def _count(metrics: Metrics, table: RouteTable) -> None:
+def _count_targets(metrics: Metrics, table: RouteTable) -> None:
     """Make the metrics of the targets in the table."""
     metrics.adopt(table.targets)
     for name, target in table.targets.items():
         metrics.of(name).about = {"owner": target.owner, "role": table.role_of(name)}
 
 
-class App(Starlette):
-    """The router as any ASGI server serves it."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        config: Config,
-        log: Log,
-        *,
-        watched: tuple[Source, Look] | None = None,
-        middleware: Sequence[Middleware] = (),
-        tracing: Tracing = NO_TRACES,
-    ) -> None:
-        """With `watched`, the source of `config` and the look that read it, it reloads.
-
-        Raises StartFailed for a schema that cannot be used.
-        """
-        parts = self.parts = RouterParts(settings, config, log, watched, tracing)
-        parts.metrics.readings += [parts.measure, parts.sender.measure, parts.reload.measure]
-        self.metrics, self.reload, self.insight = parts.metrics, parts.reload, parts.insight
-        self.identity, self.warnings = parts.identity, parts.warnings
-        self._life = _Life(parts)
-        super().__init__(
-            routes=routes(settings.path.reveal(), parts.endpoint, parts.probes),
-            middleware=middleware,
-            exception_handlers=Refusals(parts.observer).handlers,
-            lifespan=lambda _: self.lifespan(),
-        )
-        self.router.redirect_slashes = False
-
-    @classmethod
-    def loaded(cls, settings: Settings, log: Log, middleware: Sequence[Middleware] = ()) -> App:
-        """A router with the current routes.yaml, which it watches. Raises RouterError."""
-        source = Source(settings.config, os.environ, settings.secrets_dir)
-        look = source.look()
-        if look.problems:
-            raise ConfigInvalid(look.problems)
-        config, tracing = source.load(look.files), tracing_by(os.environ)
-        watched = (source, look)
-        return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
-
-    def build_middleware_stack(self) -> ASGIApp:
-        """Starlette's stack, with a shortcut for callbacks inside of all middleware."""
-        if not self.user_middleware:
-            return self._straight(super().build_middleware_stack())
-        self.user_middleware.append(Middleware(self._straight))
-        return super().build_middleware_stack()
-
-    @property
-    def entry(self) -> ASGIApp:
-        """The application for our own server: without middleware, the shortcut comes first."""
-        return self if self.user_middleware else self._straight(self)
-
-    def _straight(self, app: ASGIApp) -> Straight:
-        return Straight(app, self.parts.settings.path.reveal(), self.parts.endpoint)
-
-    def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Open the store and everything that works beside requests, and close it at the end.
-
-        Raises StartFailed."""
-        return self._life.lived()
-
-    def drain(self) -> None:
-        """Report not ready and stop the queue; requests are still handled."""
-        self._life.drain()
-
-    async def hurry(self) -> None:
-        """Abort the attempts in flight, so that every request is decided, recorded and answered."""
-        await self.parts.sender.close()
-
-
 class _Life:
     """Everything that works beside requests, from the start to the stop."""
 
-    def __init__(self, parts: RouterParts) -> None:
-        self._parts = parts
+    def __init__(self, app: App) -> None:
+        self._app = app
         self._stopping = asyncio.Event()
-        self._store: Store | None = None
-        self._memory: Memory | None = None
-        #: Tasks that use the store until it is closed.
-        self._beside: list[asyncio.Task[None]] = []
         #: Why the last attempt to open the store failed.
         self._awaited = ""
 
     def drain(self) -> None:
-        if self._parts.probes.ready:
-            self._parts.log.info("stopping")
-        self._parts.probes.ready = False
+        if self._app.probes.ready:
+            self._app.log.info("stopping")
+        self._app.probes.ready = False
         self._stopping.set()
 
     @asynccontextmanager
     async def lived(self) -> AsyncIterator[None]:
         """Run everything, and close it even if something fails. Without its database the router
         starts, and opens the store once it can be reached."""
-        parts = self._parts
+        app = self._app
         async with AsyncExitStack() as closing:  # closes in reverse order
-            if (spans := parts.tracing.spans) is not None:
+            if (spans := app.tracing.spans) is not None:
                 closing.push_async_callback(asyncio.to_thread, spans.close, SPANS_TIME)
-            if parts.archive is not None:
-                parts.archive.start()
-                closing.push_async_callback(asyncio.to_thread, parts.archive.close, ARCHIVE_TIME)
-            closing.push_async_callback(self._leave)
+            if app.archive is not None:
+                app.archive.start()
+                closing.push_async_callback(asyncio.to_thread, app.archive.close, ARCHIVE_TIME)
+            leaving = await closing.enter_async_context(AsyncExitStack())
             tried = asyncio.Event()
-            working = asyncio.create_task(self._work(tried))
+            working = asyncio.create_task(self._work(tried, leaving))
             working.add_done_callback(lambda _: tried.set())
             closing.push_async_callback(lambda: working)
-            closing.push_async_callback(parts.sender.close)
-            parts.watchdog.start()
-            closing.callback(parts.watchdog.stop)
-            closing.callback(self._go_on(parts.reload.run).cancel)
+            closing.push_async_callback(app.sender.close)
+            app.watchdog.start()
+            closing.callback(app.watchdog.stop)
+            self._go_on(app.reload.run, closing)
             closing.callback(self.drain)
             await tried.wait()
             if working.done():
                 working.result()
             yield
 
-    async def _work(self, tried: asyncio.Event) -> None:
-        """Open the store, report ready, and run the queue until the stop. Sets `tried` once the
-        store is open or cannot be reached. Raises StartFailed."""
-        parts, settings = self._parts, self._parts.settings
-        away = partial(self._away, tried)
+    async def _work(self, tried: asyncio.Event, leaving: AsyncExitStack) -> None:
+        """Open the store, report ready, and run the queue until the stop.
+
+        Sets `tried` once the store is open or cannot be reached. The store is closed with
+        `leaving`, because requests still use it after the queue has stopped. Raises StartFailed.
+        """
+        app, settings = self._app, self._app.settings
         limits = StoreLimits(settings.store_max_bytes)
-        opening = partial(open_store, settings.store, limits, parts.identity.door)
-        store = await opened(opening, away, self._store_lasts, self._stopping)
+        opening = partial(open_store, settings.store, limits, app.identity.door)
+        store = await opened(opening, partial(self._away, tried), self._store_lasts, self._stopping)
         if store is None:
             return
-        self._store = store
+        leaving.push_async_callback(store.close)
         if self._awaited:
-            parts.log.info("store_opened", store=str(settings.store))
-        queue = self._join(store)
+            app.log.info("store_opened", store=str(settings.store))
+        queue = self._join(store, leaving)
         if store.remembers:
-            await parts.sender.read_pauses(store)  # before the first event
-            self._beside.append(self._go_on(partial(parts.sender.follow_pauses, store)))
-        parts.probes.opening = False
-        parts.probes.ready = not self._stopping.is_set()
+            await app.sender.read_pauses(store)  # before the first event
+            self._go_on(partial(app.sender.follow_pauses, store), leaving)
+        app.probes.opening = False
+        app.probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
-            presence = Heartbeat(store.nodes, parts.insight.node, parts.metrics)
-            self._beside.append(self._go_on(presence.run))
+            presence = Heartbeat(store.nodes, app.insight.node, app.metrics)
+            self._go_on(presence.run, leaving)
         tried.set()
         await queue.run(self._stopping)
 
-    def _join(self, store: Store) -> Queue:
+    def _join(self, store: Store, leaving: AsyncExitStack) -> Queue:
         """Make the parts that need the store."""
-        parts = self._parts
+        app = self._app
         if isinstance(store, SqliteStore):
-            store.watch_commits(parts.metrics.store_commit.observe)
-        memory = self._memory = Memory(store)
-        parts.callbacks.forwarder = Forwarder(parts.sender, memory, store.now)
+            store.watch_commits(app.metrics.store_commit.observe)
+        memory = Memory(store)
+        leaving.push_async_callback(_write_pending, memory)
+        app.callbacks.forwarder = Forwarder(app.sender, memory, store.now)
         return Queue(
             store,
             memory,
-            parts.sender,
-            parts.in_force,
-            parts.observer,
-            parts.notifications,
+            app.sender,
+            app.in_force,
+            app.observer,
+            app.notifications,
             Random(),
-            recoveries=parts.recoveries,
+            recoveries=app.recoveries,
         )
 
-    def _go_on(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        return asyncio.create_task(lasting(work, self._parts.log))
+    def _go_on(self, work: Callable[[], Awaitable[None]], until: AsyncExitStack) -> None:
+        """Do the work again after each of its faults, until that is closed."""
+        until.push_async_callback(_ended, asyncio.create_task(lasting(work, self._app.log)))
 
     def _store_lasts(self, seconds: float) -> None:
-        store = str(self._parts.settings.store)
-        self._parts.log.info("store_opening", store=store, seconds=round(seconds))
+        store = str(self._app.settings.store)
+        self._app.log.info("store_opening", store=store, seconds=round(seconds))
 
     def _away(self, tried: asyncio.Event, error: RouterError) -> None:
         """Log that the store cannot be reached, once for each reason."""
         why = str(error)
         if why != self._awaited:
-            fields = {"store": str(self._parts.settings.store), "error": why}
+            fields = {"store": str(self._app.settings.store), "error": why}
             if isinstance(error, StoreFailed) and error.detail:
                 fields["detail"] = error.detail
-            self._parts.log.warning("store_awaited", **fields)
+            self._app.log.warning("store_awaited", **fields)
         self._awaited = why
         word = why if isinstance(error, StoreFailed) else "refused"
-        self._parts.metrics.store_failed(word)
+        self._app.metrics.store_failed(word)
         tried.set()
 
-    async def _leave(self) -> None:
-        try:
-            if self._memory is not None:
-                # Only this process knows which recorded acknowledgements were revoked.
-                with suppress(StoreFailed):
-                    await self._memory.write_pending(PENDING_TIMEOUT)
-        finally:
-            for task in self._beside:
-                task.cancel()
-            if self._beside:
-                await asyncio.wait(self._beside)
-            if self._store is not None:
-                await self._store.close()
+
+async def _write_pending(memory: Memory) -> None:
+    # Only this process knows which recorded acknowledgements were revoked.
+    with suppress(StoreFailed):
+        await memory.write_pending(PENDING_TIMEOUT)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})

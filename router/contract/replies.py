@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
-from router.model.errors import Refused
 from router.model.event import SUCCESS, new_id
 from router.model.secret import MASK, Secret
-
-Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +67,6 @@ _REFUSALS: Final = {
 }
 
 
-def reply_to_refused(refused: Refused) -> Reply:
-    return Reply(refused.code, refused.msg)
-
-
 #: An x-request-id that can be kept: anything else could break a log line or a header.
 _SANE_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -96,38 +89,31 @@ def body_of(reply: Reply, request_id: str) -> bytes:
     return f'{{"request_id":"{request_id}",{reply.rest}'.encode()
 
 
-_JSON: Final = (b"content-type", b"application/json")
-_CHALLENGE: Final = (b"www-authenticate", b"Bearer")
-_JSON_LINE: Final = b"%b: %b\r\n" % _JSON
-
-
-def response_of(reply: Reply, request_id: str) -> tuple[Headers, bytes]:
-    """The headers and the body of a reply."""
-    body = body_of(reply, request_id)
-    headers = [_JSON, (b"content-length", b"%d" % len(body))]
-    if reply.code == NO_TOKEN.code:
-        headers.append(_CHALLENGE)
-    return headers, body
+_JSON: Final = b"content-type: application/json\r\ncontent-length: %d\r\n"
+_CHALLENGE: Final = b"www-authenticate: Bearer\r\n"
 
 
 def lines_and_body(reply: Reply, request_id: str) -> tuple[bytes, bytes]:
-    """The header lines and the body of a reply."""
+    """Return the header lines and the body of a reply."""
     body = body_of(reply, request_id)
-    lines = b"%bcontent-length: %d\r\n" % (_JSON_LINE, len(body))
-    return (lines + _line(_CHALLENGE) if reply.code == NO_TOKEN.code else lines), body
+    lines = _JSON % len(body)
+    return (lines + _CHALLENGE if reply.code == NO_TOKEN.code else lines), body
 
 
-def _line(header: tuple[bytes, bytes]) -> bytes:
-    return b"%b: %b\r\n" % header
+def response_of(reply: Reply, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return the headers and the body of a reply, for ASGI."""
+    lines, body = lines_and_body(reply, request_id)
+    headers = [line.partition(b": ") for line in lines.splitlines()]
+    return [(name, value) for name, _, value in headers], body
 
 
 def refusal(
     status: int, given: bytes | None, more: Iterable[tuple[bytes, bytes]] = ()
 ) -> tuple[bytes, bytes]:
-    """The header lines, with `more` headers, and the body of a reply that the server gives instead
-    of the application. `given` is the caller's request id."""
+    """Return the header lines, with `more` headers, and the body of a reply that the server gives
+    instead of the application. `given` is the caller's request id."""
     lines, body = lines_and_body(_REFUSALS[status], request_id_from(given))
-    return b"".join([lines, *map(_line, more)]), body
+    return b"".join([lines, *(b"%b: %b\r\n" % header for header in more)]), body
 
 
 #: The longest message and code of a target's answer that are kept, in characters.

@@ -25,16 +25,16 @@ from router.contract.replies import (
     FORBIDDEN,
     LOOPING,
     NO_TOKEN,
+    NOT_FOUND,
     NOT_OPEN,
     TOO_LARGE,
     TOO_SLOW,
+    WRONG_METHOD,
     Reply,
     lines_and_body,
-    reply_to_refused,
     request_id_from,
     response_of,
 )
-from router.contract.respond import reply_to_error, request_id_of, respond, respond_to_error
 from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Outcome
 from router.delivery.observer import Observer, ReplyInfo
@@ -54,7 +54,13 @@ _STATE: Final = re.compile(rb"[\x20-\x7e]{0,512}")
 
 #: A valid `x-ebaas-hops`; any other value counts as too many.
 _HOPS: Final = re.compile(rb"[0-9]{1,2}")
-_MANY: Final = 100
+
+#: The most routers that an event may have come through. A router may be the target of another, but
+#: in a circle they would send it for ever.
+MAX_HOPS: Final = 3
+
+#: The largest body of a callback, in bytes. A larger one gets 413.
+MAX_BODY: Final = 1024 * 1024
 
 
 class HungUp(Exception):
@@ -169,19 +175,11 @@ class Call:
 
 def _hops(named: dict[bytes, bytes]) -> int:
     value = named.get(b"x-ebaas-hops", b"0")
-    return 1 + int(value) if _HOPS.fullmatch(value) else _MANY
+    return 1 + int(value) if _HOPS.fullmatch(value) else 1 + MAX_HOPS
 
 
 def refused(reply: Reply, why: str) -> Refused:
     return Refused(reply.code, reply.msg, why)
-
-
-#: The most routers that an event may have come through. A router may be the target of another, but
-#: in a circle they would send it for ever.
-MAX_HOPS = 3
-
-#: The largest body of a callback, in bytes. A larger one gets 413.
-MAX_BODY = 1024 * 1024
 
 
 class Callbacks:
@@ -236,7 +234,7 @@ class Callbacks:
         except HungUp:
             self._observer.hung_up(call.request_id)
         except Refused as error:
-            await _reply(call, reply_to_refused(error), config)
+            await _reply(call, Reply(error.code, error.msg), config)
             self._observer.refused(call.reply_info, error)
         except Exception as error:  # noqa: BLE001 - any fault is logged and answered
             self._observer.fault(call.request_id, error)
@@ -341,27 +339,25 @@ class Probes:
 
     def __init__(self) -> None:
         self.ready = False
-        #: Whether the store is still to be opened.
+        #: True until the store has been opened.
         self.opening = True
 
     async def live(self, request: Request) -> Response:
-        return respond(ACKNOWLEDGED, request_id_of(request))
+        return _response(ACKNOWLEDGED, _request_id(request))
 
     async def readiness(self, request: Request) -> Response:
         unready = NOT_OPEN if self.opening else BUSY
-        return respond(ACKNOWLEDGED if self.ready else unready, request_id_of(request))
-
-
-_WHY: Final = {404: "no such path", 405: "no such method there"}
+        return _response(ACKNOWLEDGED if self.ready else unready, _request_id(request))
 
 
 def routes(path: str, callbacks: ASGIApp, probes: Probes) -> list[Route]:
-    """The routes, each for its exact path: `/callback/` is not `/callback`."""
+    """Return the routes, each for its exact path: `/callback/` is not `/callback`."""
     made = [
         Route(path, callbacks, methods=["POST"], name="callback"),
         Route("/livez", probes.live, methods=["GET"]),
         Route("/readyz", probes.readiness, methods=["GET"]),
     ]
+    made[0].app = callbacks  # Starlette would call a function with a Request
     for route in made:
         # Starlette's own pattern ends with `$`, which also matches before a line break.
         route.path_regex = re.compile(re.escape(route.path) + r"\Z")
@@ -378,10 +374,17 @@ class Straight:
         self._callbacks = callbacks
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        is_whole = scope["type"] == "http" and not scope.get("root_path")
-        if is_whole and scope["method"] == "POST" and scope["path"] == self._path:
+        is_http = scope["type"] == "http"
+        if is_http and scope["method"] == "POST" and scope["path"] == self._path:
             return self._callbacks(scope, receive, send)
         return self._app(scope, receive, send)
+
+
+#: The replies to requests that Starlette's router refuses, and the cause for the log.
+_UNROUTED: Final = {
+    404: (NOT_FOUND, "no such path"),
+    405: (WRONG_METHOD, "no such method there"),
+}
 
 
 class Refusals:
@@ -395,13 +398,30 @@ class Refusals:
         return {HTTPException: self._refuse, Exception: self._fail}
 
     async def _refuse(self, request: Request, error: Exception) -> Response:
+        """Reply to a request that Starlette or a middleware refuses, with its headers."""
         # Neither path nor method is repeated: a path may contain a secret.
         assert isinstance(error, HTTPException)
-        reply, request_id = reply_to_error(error), request_id_of(request)
-        why = _WHY.get(reply.status, f"status {reply.status}, by a middleware")
+        status, request_id = error.status_code, _request_id(request)
+        other = Reply(str(status), FAILED.msg), f"status {status}, by a middleware"
+        reply, why = _UNROUTED.get(status, other)
         self._observer.refused(ReplyInfo(request_id, reply.code, 0.0), refused(reply, why))
-        return respond_to_error(error, request_id)
+        response = _response(reply, request_id)
+        for name, value in (error.headers or {}).items():
+            # Starlette lists methods in no fixed order.
+            response.headers[name] = ", ".join(sorted(value.split(", ")))
+        return response
 
     async def _fail(self, request: Request, _: Exception) -> Response:
         """Reply to a fault in a middleware; Starlette raises it, and the server logs it."""
-        return respond(FAILED, request_id_of(request))
+        return _response(FAILED, _request_id(request))
+
+
+def _request_id(request: Request) -> str:
+    return request_id_from(request.headers.get("x-request-id", "").encode("latin-1"))
+
+
+def _response(reply: Reply, request_id: str) -> Response:
+    headers, body = response_of(reply, request_id)
+    response = Response(body, reply.status)
+    response.raw_headers = headers
+    return response

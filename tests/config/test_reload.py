@@ -490,16 +490,16 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             async with httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
                 loading = [asyncio.create_task(load(client)) for _ in range(4)]
                 for number in range(1, 101):
-                    app.parts.take(source.load([Written("routes.yaml", version(number).encode())]))
+                    app.take(source.load([Written("routes.yaml", version(number).encode())]))
                     async with asyncio.timeout(PATIENCE):
                         while len(codes) < 2 * number:
                             await asyncio.sleep(0.001)
                     # At once, while requests are about to begin with what has just left.
-                    await app.parts.sender.sweep()
+                    await app.sender.sweep()
                 stop.set()
                 await asyncio.gather(*loading)
-            await app.parts.sender.sweep()
-            await app.parts.sender.sweep()
+            await app.sender.sweep()
+            await app.sender.sweep()
             assert set(codes) == {"000"}
             assert kept.connections <= 4
             # Each with four connections at most, kept ones too.

@@ -372,7 +372,7 @@ async def test_a_bot_costs_events_nothing(tmp_path: Path, bot: str, kept: bool) 
         ours = {"name": "ours", "match": "ebaas-router.*", "optional": ["bot"]}
         table["routes"].append(ours)
         async with house(table, store=tmp_path / "store.db" if kept else None) as router:
-            router.app.parts.notifications.notify(TARGET_FAILING, {"since": "now"}, "ledger")
+            router.app.notifications.notify(TARGET_FAILING, {"since": "now"}, "ledger")
             await router.line("own_event")
             if bot == "hangs":
                 await until(lambda: _in_flight(router))
@@ -384,5 +384,5 @@ async def test_a_bot_costs_events_nothing(tmp_path: Path, bot: str, kept: bool) 
 
 
 def _in_flight(router: House) -> int:
-    router.app.parts.sender.measure()
+    router.app.sender.measure()
     return router.app.metrics.of("bot").in_flight

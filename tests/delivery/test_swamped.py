@@ -46,9 +46,9 @@ async def test_events_that_come_too_fast_are_refused_unsent(
             codes = Counter(reply.says["code"] for reply in replies)
             await router.line("event", codes["000"])
             refused = {line["why"] for line in router.lines if line["happening"] == "refused"}
-        metrics, memory = router.app.metrics, router.app._life._memory
-    assert memory is not None
-    assert memory._live == {}
+        metrics, forwarder = router.app.metrics, router.app.callbacks.forwarder
+    assert forwarder is not None
+    assert forwarder._memory._live == {}
     assert set(codes) == {"000", "503"}
     assert (len(seen), len(others)) == (codes["000"], codes["000"])
     assert refused == {OVERLOADED}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +170,8 @@ async def test_a_fault_of_the_queue_leaves_nothing_open(tmp_path: Path, one: Tar
     app, _ = made(one, store=store, archive=folder)
     work = app._life._work
 
-    async def faulty(tried: asyncio.Event) -> None:
-        await work(tried)
+    async def faulty(tried: asyncio.Event, leaving: AsyncExitStack) -> None:
+        await work(tried, leaving)
         raise ZeroDivisionError
 
     app._life._work = faulty  # type: ignore[method-assign]

@@ -91,7 +91,7 @@ async def house(
     settings.setdefault("store", None)
     loaded = loading.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
     app = App(Settings(**settings), loaded, Log(stream, "json"), tracing=tracing)
-    app.parts.callbacks.max_body = max_body
+    app.callbacks.max_body = max_body
     listener = listener or listen(host, 0)
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
     with patch.object(Queue, "poll", QUEUE_POLL):

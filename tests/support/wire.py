@@ -237,7 +237,7 @@ def running(
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         app = App(Settings(**{"store": store, **settings}), loaded, Log(stream, "json"))
-        app.parts.callbacks.max_body = max_body
+        app.callbacks.max_body = max_body
         router = Server(
             app, listener, lifespan=app.lifespan, drain_timeout=10, limits=limits, tls=tls
         )

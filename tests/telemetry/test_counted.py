@@ -209,7 +209,7 @@ async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
 async def test_a_fault_of_the_router_is_counted() -> None:
     """An unexpected exception is counted, and the caller gets 500."""
     async with running() as router:
-        router.app.parts.callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
+        router.app.callbacks._intake._schemas = (object(),)  # type: ignore[assignment]
         assert (await router.post()).status_code == 500
         metrics = counted(router)
     assert metrics.faults == 1

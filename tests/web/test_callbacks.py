@@ -38,7 +38,7 @@ class Served:
     def __init__(self, config: Config, **settings: Any) -> None:
         self._stream = io.StringIO()
         self.app = App(Settings(store=None, **settings), config, Log(self._stream, "json"))
-        self.callbacks = self.app.parts.callbacks
+        self.callbacks = self.app.callbacks
 
     def call(self, *pieces: bytes, **scope: Any) -> Caller:
         return Caller(self, pieces, scope)
@@ -172,7 +172,7 @@ async def test_a_request_keeps_its_configuration(body: bytes) -> None:
         caller = it.call(body[:9], body[9:])
         caller.say()
         await asyncio.sleep(0)
-        it.app.parts.take(configured(other))
+        it.app.take(configured(other))
         assert await caller.code() == "000"
         assert (len(seen), len(seen_later)) == (1, 0)
         assert await it.call(body).code() == "000"
