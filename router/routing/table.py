@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from heapq import nlargest
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal, TypedDict
 
@@ -19,12 +18,6 @@ Role = Literal["required", "optional"]
 
 #: The most plans that a table caches.
 _REMEMBERED = 4096
-
-#: Up to this many patterns of an exception are tried one by one.
-_FEW = 8
-
-#: The most pairs of patterns that are compared to find routes that cannot match.
-_PAIRS = 1000
 
 #: Plans of longer events, or with more routes, are neither cached nor found at once: characters of
 #: the five fields together, and routes. So nobody can make the cache larger than about 30 MB.
@@ -41,7 +34,7 @@ class Route:
     match: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    #: Patterns like those of `match`: an event that fits them too does not match. Empty: none does.
+    #: Patterns by field, like `match`: an event that fits these too does not match. Empty: none.
     exception: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Its line in its file, 0 if it has none, and the file's path as it was given.
     line: int = field(default=0, compare=False)
@@ -113,22 +106,15 @@ class RouteTable:
     """
 
     def __init__(self, routes: Sequence[Route], targets: Mapping[str, Target]) -> None:
-        """`targets` is by name. Raises GlobInvalid for an invalid pattern, and ValueError for a
-        duplicate name and an unknown field or target."""
+        """`targets` is by name, and has every target of the routes. Raises GlobInvalid for an
+        invalid pattern."""
         #: Every route, by name.
         self.routes = tuple(sorted(routes, key=lambda route: route.name))
         #: Every target, used or not.
         self.targets: Mapping[str, Target] = MappingProxyType(dict(targets))
-        self._check_names()
         self._required = frozenset(name for route in self.routes for name in route.required)
         self._globs = {pattern: Glob(pattern) for pattern in _patterns(self.routes)}
         self._index = Index([self._rule(route.match) for route in self.routes])
-        #: Of the routes with long exceptions, by name.
-        self._exceptions = {
-            route.name: Index([self._rule(route.exception)])
-            for route in self.routes
-            if sum(map(len, route.exception.values())) > _FEW
-        }
         self._plans: dict[tuple[str, ...], Plan] = {}
 
     @property
@@ -140,9 +126,9 @@ class RouteTable:
         """Return the plan for an event.
 
         It costs the same with ten routes as with a hundred thousand, except for routes that match,
-        or would but for their exception, or share all their literals with the event. The time grows
-        with the length of the fields: a key of 10,000 digits has the literals of 10,000 routes like
-        `*0123*4567*`, and takes 70 ms. Any thread may call it.
+        or would but for their exception, or share all their literals with the event. A key of
+        10,000 digits has the literals of 10,000 routes like `*0123*4567*`, and takes 70 ms. Any
+        thread may call it.
         """
         values = _values(event)
         plan = self._plans.get(values)
@@ -163,31 +149,14 @@ class RouteTable:
         """The role of a target, by its name: required if any route requires it."""
         return "required" if target in self._required else "optional"
 
-    def can_match(self, route: Route) -> bool:
-        """False if the exception surely has every event that the route would match."""
-        if not route.exception:
-            return True
-        own = any(map(_is_own, route.match.get("event_key", ())))
-        return (own and "event_key" not in route.exception) or not all(
-            self._are_covered(name, route.match.get(name, ("*",)), patterns)
-            for name, patterns in route.exception.items()
-        )
-
-    def _are_covered(self, name: str, inner: Sequence[str], outer: Sequence[str]) -> bool:
-        """True if each of some patterns for a field is surely covered by one of the others."""
-        return len(inner) * len(outer) <= _PAIRS and all(
-            any(
-                self._globs[wide].covers(Glob(narrow))
-                for wide in outer
-                if name != "event_key" or _is_own(wide) or not _is_own(narrow)
-            )
-            for narrow in inner
-        )
-
     def explain(self, event: Event) -> list[RouteMatch]:
         """Explain the result of `match` by every route of the table, by name."""
-        values = dict(zip(FIELDS, _values(event), strict=True))
-        return [self._explained(route, values) for route in self.routes]
+        values, explained = dict(zip(FIELDS, _values(event), strict=True)), []
+        for route in self.routes:
+            exception = self._field_matches(route.exception, values) if route.exception else []
+            fields = self._field_matches(route.match, values)
+            explained.append(RouteMatch(route, fields, exception if _all_fit(exception) else []))
+        return explained
 
     def _candidates(self, values: tuple[str, ...]) -> set[int]:
         """The numbers of all routes that can match."""
@@ -195,20 +164,22 @@ class RouteTable:
 
     def _matched(self, values: tuple[str, ...], candidates: Iterable[int]) -> Plan:
         by_field = dict(zip(FIELDS, values, strict=True))
-        routes = [self.routes[at] for at in sorted(candidates)]
-        plan = self._plan([route for route in routes if self._matches(route, by_field)])
+        routes = tuple(
+            route
+            for route in (self.routes[at] for at in sorted(candidates))
+            if self._matches(route, by_field)
+        )
+        required = {name for route in routes for name in route.required}
+        optional = {name for route in routes for name in route.optional} - required
+        named = [tuple(self.targets[n] for n in sorted(names)) for names in (required, optional)]
+        plan = Plan(named[0], named[1], routes)
         self._remember(values, plan)
         return plan
 
     def _matches(self, route: Route, values: Mapping[str, str]) -> bool:
-        return self._fits(route.match, values) and not self._is_excepted(route, values)
-
-    def _is_excepted(self, route: Route, values: Mapping[str, str]) -> bool:
-        if not route.exception:
-            return False
-        index = self._exceptions.get(route.name)
-        may_fit = index is None or bool(index.candidates(values))
-        return may_fit and self._fits(route.exception, values)
+        return self._fits(route.match, values) and not (
+            route.exception and self._fits(route.exception, values)
+        )
 
     def _fits(self, rule: Mapping[str, Iterable[str]], values: Mapping[str, str]) -> bool:
         if _is_own(values["event_key"]) and "event_key" not in rule:
@@ -225,26 +196,11 @@ class RouteTable:
                 return pattern
         return None
 
-    def _plan(self, routes: Sequence[Route]) -> Plan:
-        required = {name for route in routes for name in route.required}
-        optional = {name for route in routes for name in route.optional} - required
-        return Plan(self._named(required), self._named(optional), tuple(routes))
-
-    def _named(self, names: Collection[str]) -> tuple[Target, ...]:
-        return tuple(self.targets[name] for name in sorted(names))
-
     def _remember(self, values: tuple[str, ...], plan: Plan) -> None:
         if sum(map(len, values)) <= _CHARACTERS and len(plan.routes) <= _ROUTES:
             if len(self._plans) >= _REMEMBERED:
                 self._plans.clear()  # plans in use come back with their next event
             self._plans[values] = plan
-
-    def _explained(self, route: Route, values: Mapping[str, str]) -> RouteMatch:
-        exception = self._field_matches(route.exception, values) if route.exception else []
-        fits = _all_fit(exception)
-        return RouteMatch(
-            route, self._field_matches(route.match, values), exception if fits else []
-        )
 
     def _field_matches(
         self, rule: Mapping[str, tuple[str, ...]], values: Mapping[str, str]
@@ -267,17 +223,6 @@ class RouteTable:
             [_anchors(name, self._globs[pattern]) for pattern in patterns]
             for name, patterns in match.items()
         ]
-
-    def _check_names(self) -> None:
-        for one, other in pairwise(self.routes):
-            if one.name == other.name:
-                raise ValueError(f"two routes are named {one.name!r}")
-        fields = frozenset(FIELDS)
-        for route in self.routes:
-            if unknown := (route.match.keys() | route.exception.keys()) - fields:
-                raise ValueError(f"route {route.name!r}: no field is named {min(unknown)!r}")
-            if unknown := {*route.required, *route.optional} - self.targets.keys():
-                raise ValueError(f"route {route.name!r}: no target is named {min(unknown)!r}")
 
 
 def _is_own(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ from router.store.protocol import DeliveryRow, Record, Stage, State, Tried
 from tests.support.effort import many
 from tests.support.house import event
 from tests.support.inprocess import ran
-from tests.support.naive import matches
 from tests.support.shop import LIMITS, Shop
 
 TARGETS, KEYS = ("ledger", "audit", "search"), ("a.gs.cert.1", "a.gs.key.1", "b.gs.cert.1")
@@ -56,7 +56,7 @@ class Known:
 
     def _known_by(self, word: str) -> bool:
         digest = hashlib.sha256(self.body).hexdigest()
-        is_key = word == self.key or ("*" in word and matches(word, self.key))
+        is_key = word == self.key or ("*" in word and fnmatchcase(self.key, word))
         return is_key or word in (self.event_id, f"of-{self.event_id}") or digest.startswith(word)
 
 

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from hypothesis import strategies as st
 from router.config import loading
 from router.config.loading import Config
 from router.model.event import FIELDS, Event
-from tests.support import naive
 from tests.support.effort import examples
 from tests.support.folders import written
 from tests.support.house import House, house
@@ -78,7 +78,7 @@ def _fits_rule(rule: Any, event: dict[str, str]) -> bool:
 
 def _fits(patterns: str | list[str], value: str) -> bool:
     listed = [patterns] if isinstance(patterns, str) else patterns
-    return any(naive.matches(pattern, value) for pattern in listed)
+    return any(fnmatchcase(value, pattern) for pattern in listed)
 
 
 def matched(loaded: Config, event: dict[str, str]) -> dict[str, str]:

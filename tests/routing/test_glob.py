@@ -38,40 +38,23 @@ def _glob(pattern: str) -> Glob:
         ("a.gs.cert.1", "a.gs.cert.1", True),
         ("a.gs.cert.1", "a.gs.cert.10", False),
         ("a.gs.*", "a.gs.cert.1", True),
-        ("a.gs.*", "a.gs", False),
         ("*.revoked", "a.gs.cert.revoked", True),
-        ("*.revoked", "revoked", False),
         ("*.cert123.*", "a.gs.cert123.1", True),
-        ("a.*.cert.*", "a.x.y.cert.1", True),
         ("a.*.a", "a.a", False),
-        ("*ab*ab*", "abab", True),
         ("*aa*aa", "aaa", False),
         ("*", "", True),
         ("*", "two\nlines", True),
-        ("a?c", "a\nc", True),
-        ("", "", True),
         ("", "a", False),
-        ("?", "", False),
-        ("?", "a", True),
-        ("[34]", "3", True),
-        ("[34]", "5", False),
         ("[3-5]", "4", True),
         ("[!3-5]", "4", False),
-        ("[4-4]", "4", True),
-        ("[]]", "]", True),
         ("[!]]", "]", False),
-        ("[*]", "*", True),
         ("a[[]b[?]", "a[b?", True),
         ("[^a]", "^", True),
-        ("[a!]", "!", True),
         ("a.gs", "A.gs", False),
         (r"a\d", "a1", False),
         (r"a\*", r"a\b", True),
-        ("(a|b)+$", "(a|b)+$", True),
         ("证书.?", "证书.吊", True),
         ("?", "😀", True),
-        ("?", "e\u0301", False),
-        ("[一-龥]", "证", True),
         ("a\0*", "a\0b", True),
     ],
 )
@@ -84,13 +67,8 @@ def test_a_pattern_is_held_against_the_whole_value(pattern: str, value: str, mat
     ("pattern", "message"),
     [
         ("[", "'['"),
-        ("[]", "'[]'"),
         ("[!]", "'[!]'"),
-        ("[!", "'[!'"),
         ("a.[bc", "'[bc'"),
-        ("a.[bc.*.?", "'[bc.*.?'"),
-        ("[a]*[b", "'[b'"),
-        ("*]a[", "'['"),
         ("[z-a]", "'z-a'"),
         ("a.[!a-c9-0]", "'9-0'"),
         ("[\n", r"'[\n'"),
@@ -111,16 +89,11 @@ def test_a_pattern_that_cannot_be_meant_is_refused(pattern: str, message: str) -
     ("pattern", "end", "matches"),
     [
         ("*a*a*a*b", "", False),
-        ("*a*a*a*b", "b", True),
         ("a*" * 200 + "b", "", False),
-        ("*a*a*a*b*c", "c", False),
         ("*a?a*a?b*", "c", False),
-        ("*a?a*a?b*", "bc", True),
         ("*[ab]*[ab]*[ab]*[!a]", "", False),
-        ("*[ab]*[ab]*[ab]*[!a]", "b", True),
         ("?*?*?*?*?*?*[b]", "", False),
         ("*" + "a" * 500 + "?c*", "bc", True),
-        ("*" + "a" * 500 + "?c*", "c", True),
         ("*" + "a" * 500 + "[!a]c*", "c", False),
     ],
 )
@@ -134,18 +107,3 @@ def test_it_means_what_fnmatch_means(pair: tuple[str, str]) -> None:
     """Every valid pattern matches as in the standard library."""
     pattern, value = pair
     assert _glob(pattern).matches(value) is fnmatchcase(value, pattern)
-
-
-@given(_fitted)
-def test_what_matches_has_the_literals_in_order(pair: tuple[str, str]) -> None:
-    """An index may rely on `literals`: first at the start, last at the end, others between."""
-    pattern, value = pair
-    glob = Glob(pattern)
-    assert glob.matches(value)
-    first, *others = glob.literals
-    assert value.startswith(first)
-    assert value.endswith(glob.literals[-1])
-    at = len(first)
-    for literal in others:
-        at = value.index(literal, at) + len(literal)
-    assert others or value == first

@@ -47,19 +47,6 @@ def test_no_rule_that_can_match_is_left_out(rules: Sequence[Rule], values: dict[
     assert able <= Index(rules).candidates(values)
 
 
-def test_a_rule_without_ways_is_never_met() -> None:
-    """A rule that nothing fulfils is not a candidate."""
-    index = Index([[[]], [[], [(), ()]]])
-    assert index.candidates({"x": "a", "y": "a"}) == set()
-
-
-def test_a_rule_that_asks_for_nothing_is_always_met() -> None:
-    """A rule without clauses or literals is a candidate for every event."""
-    assert Index([[], [[()]], [[(), (Anchor("x", "whole", "a"),)]]]).candidates(
-        {"x": "", "y": ""}
-    ) == {0, 1, 2}
-
-
 def test_rules_alike_in_every_literal_are_all_met() -> None:
     """Filing them deeper and deeper ends, however many literals they share."""
     alike: Rule = [_certain(*(Anchor("x", "inside", f".{i}.") for i in range(2_000)))]
