@@ -18,16 +18,10 @@ from router.telemetry.log import Log
 
 
 class _Hosted(App):
-    """An App for servers that log why a start failed."""
+    """An App for servers that log why a start failed: in one line, instead of Starlette's
+    traceback, which contains our paths."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
-
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Replace Starlette's traceback, which contains our paths, by one line."""
         logged = False
 
         async def report(message: Message) -> None:
@@ -39,7 +33,7 @@ class _Hosted(App):
             await send(message)
 
         try:
-            await super().__call__(scope, receive, report)
+            await super().__call__(scope, receive, report if scope["type"] == "lifespan" else send)
         except RouterError:
             if not logged:
                 raise

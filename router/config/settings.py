@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from router.contract.schedule import parse_age, parse_duration
+from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
 from router.model.secret import MASK, Secret
 from router.net.egress import Network, NotANetwork, network_of
@@ -216,7 +216,10 @@ class Settings:
         at_least("1MiB", parse_size), "256MiB", "SIZE", "the most it holds; the oldest goes first"
     )
     archive_keep: float = setting(
-        at_least("1m", parse_age), "7d", "TIME", "how long the archive keeps a line, if it has room"
+        at_least("1m", parse_duration),
+        "7d",
+        "TIME",
+        "how long the archive keeps a line, if it has room",
     )
     archive_bodies: bool = setting(
         parse_switch, "on", "on|off", "'off': the archive has no bodies, so it cannot replay"

@@ -5,47 +5,35 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 
 
 def parse_duration(text: str) -> float:
-    """The seconds in `1500ms`, `8s`, `1.5s`, `2m` or `1h`. Raises ValueError for anything else."""
+    """Return the seconds in `1500ms`, `1.5s`, `2m`, `1h` or `7d`. Raises ValueError otherwise."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a duration (like 500ms, 8s, 2m, 1h)")
+        raise ValueError(f"{text!r} is not a duration (like 500ms, 8s, 2m, 1h, 7d)")
     number, unit = match.groups()
     return float(number) * _SECONDS[unit]
 
 
 def format_duration(seconds: float) -> str:
-    """Format `8s`, `1500ms`: what parse_duration reads."""
+    """Format seconds as `8s` or `1500ms`, which parse_duration reads."""
     rounded = round(seconds, 9)
     if rounded == int(rounded):
         return f"{int(rounded)}s"
     return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
 
 
-def parse_age(text: str) -> float:
-    """The seconds of a duration, which may also be in days: `7d`."""
-    days = re.fullmatch(r"([0-9]{1,5})d", text)
-    if days is not None:
-        return int(days[1]) * 86400.0
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time (like 90s, 2h, 7d)") from None
-
-
 def parse_time(text: str, now: float, *, ahead: bool = False) -> float:
-    """The Unix time of an ISO 8601 time, by default in UTC, or of an age like `3h` before `now`
-    (`ahead`: after it). Raises ValueError for anything else."""
+    """Return the Unix time of an ISO 8601 time, by default in UTC, or of a duration like `3h`
+    before `now` (`ahead`: after it). Raises ValueError otherwise."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        away = parse_age(text)
+        away = parse_duration(text)
         return now + away if ahead else now - away
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
@@ -58,23 +46,19 @@ class Schedule:
     retries: int
 
     def wait(self, made: int) -> float | None:
-        """The delay before retry number `made` + 1, or None if there is no further retry."""
+        """Return the delay before retry number `made` + 1, or None if there is no further retry."""
         if made >= self.retries:
             return None
         return self.waits[min(made, len(self.waits) - 1)]
 
     def total(self) -> float:
-        """The time from the first request to the last, in seconds."""
+        """Return the time from the first request to the last, in seconds."""
         return sum(self.all_waits())
 
     def all_waits(self) -> tuple[float, ...]:
-        """Every delay in order, `retries` of them."""
+        """Return every delay in order, `retries` of them."""
         repeated = self.retries - len(self.waits)
         return (self.waits + (self.waits[-1],) * max(repeated, 0))[: self.retries]
-
-    def due(self) -> tuple[float, ...]:
-        """The time of each retry after the first request, in seconds."""
-        return tuple(accumulate(self.all_waits()))
 
 
 #: How EBaaS retries, from the platform's page: 20 retries after 1s, 3s, 7s, 30s, 60s, 300s, 3600s…

@@ -38,9 +38,6 @@ class Value:
     def __hash__(self) -> int:
         return hash(self.values())
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
-        return type(self), self.values()
-
     def __repr__(self) -> str:
         members = zip(self.NAMES, self.values(), strict=True)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in members)})"

@@ -97,9 +97,8 @@ def test_help_and_health_load_nothing_heavy(
     assert one_line(finished.stderr) == "[]"
 
 
-@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("worktree", [False, True])
-def test_a_checkout_names_its_commit(tmp_path: Path, packed: bool, worktree: bool) -> None:
+def test_a_checkout_names_its_commit(tmp_path: Path, worktree: bool) -> None:
     """Between releases the version ends with the commit, which git's own files say."""
 
     def git(*words: str) -> str:
@@ -110,12 +109,8 @@ def test_a_checkout_names_its_commit(tmp_path: Path, packed: bool, worktree: boo
     (tmp_path / "main").mkdir()
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "one")
-    if packed:
-        git("pack-refs", "--all")
     if worktree:
         git("worktree", "add", "-q", "../other")
-        if packed:
-            git("pack-refs", "--all")
     folder = tmp_path / ("other" if worktree else "main")
     package = folder / "router"
     package.mkdir()
@@ -391,7 +386,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "8", "s", "-1s", "1 s", "1s ", "1S", "1e3s", ".5s", "1d"])
+@pytest.mark.parametrize("text", ["", "8", "s", "-1s", "1 s", "1s ", "1S", "1e3s", ".5s", "1w"])
 def test_wrong_durations(text: str) -> None:
     """A bare number has no unit: it would be a guess."""
     with pytest.raises(ValueError, match="is not a duration"):
