@@ -174,11 +174,12 @@ def _server(
 def _limits(settings: Settings, config: Config, warnings: list[str]) -> Limits:
     """Return what callers may use up. If the system allows too little, add a warning. Raises
     StartFailed."""
+    from router.net.http.lifetime import Limits
     from router.net.listening import Callers, files_allowed, memory_limit, memory_note, share_out
-    from router.process.running import caller_limits
     from router.web.callbacks import MAX_BODY
 
-    limits = caller_limits(settings)
+    # Balancers and other callers keep connections open between requests.
+    limits = Limits(connections=4 * settings.max_requests)
     callers = share_out(
         files_allowed(),
         Callers(limits.connections, limits.reserve),

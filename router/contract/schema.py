@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any, Literal
 
 import jsonschema_rs
 
+from router.contract.strictjson import REQUEST, Unreadable, parse_json
 from router.model.errors import StartFailed, why_not
 
 #: The contract's own schema, by its file name.
 CALLBACK_SCHEMA = "callback.schema.json"
 
-#: Where the schemas are in an installed package, and in a checkout.
+#: The folders of the schemas in an installed package, and in a checkout.
 _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
 
@@ -67,7 +67,7 @@ class SchemaFault:
 
 
 def shipped_schema(name: str) -> Path:
-    """A schema file of this project, by its file name."""
+    """Return the path of a schema file of this project, by its file name."""
     for folder in _FOLDERS:
         if (folder / name).is_file():
             return folder / name
@@ -85,7 +85,7 @@ class Schema:
         if not isinstance(document, dict | bool):
             raise StartFailed(f"{name}: a schema is a JSON object")
         try:
-            self._validator = _draft_of(document, name)(
+            self._validator = jsonschema_rs.validator_for(
                 document,
                 validate_formats=False,
                 pattern_options=jsonschema_rs.RegexOptions(),
@@ -96,34 +96,27 @@ class Schema:
             message = " ".join(error.message.split())[:_MAX_MESSAGE]
             hint = _HINTS.get(error.kind.name, "")
             raise StartFailed(f"{name}: at {place}: not a valid schema: {message}{hint}") from None
-        #: Whether a value is valid.
+        #: Returns whether a value is valid.
         self.passes = self._validator.is_valid
 
     @classmethod
     def shipped(cls) -> Schema:
-        """The contract's own. Raises StartFailed."""
+        """Return the contract's own. Raises StartFailed."""
         return cls.load(shipped_schema(CALLBACK_SCHEMA))
 
     @classmethod
     def load(cls, path: Path) -> Schema:
         """Read a schema file. Raises StartFailed with one line that names the place."""
         try:
-            return cls(json.loads(path.read_text("utf-8")), str(path))
-        except UnicodeDecodeError:
-            raise StartFailed(f"{path}: not UTF-8") from None
+            return cls(parse_json(path.read_bytes(), REQUEST), str(path))
         except OSError as error:
             raise StartFailed(f"{path}: can't be read: {why_not(path, error)}") from None
-        except json.JSONDecodeError as error:
-            place = f"{path}:{error.lineno}:{error.colno}"
-            raise StartFailed(f"{place}: not JSON: {error.msg}") from None
-        except ValueError:  # int() refuses more digits than sys.get_int_max_str_digits()
-            raise StartFailed(f"{path}: a number with too many digits") from None
-        except RecursionError:
-            raise StartFailed(f"{path}: nested too deeply") from None
+        except Unreadable as error:
+            raise StartFailed(f"{path}: {error}") from None
 
     def faults(self, value: Any) -> Iterator[SchemaFault]:
-        """The faults of a value, in no promised order; none if it is valid. Of a large value not
-        all are found, but always one."""
+        """Return the faults of a value, in any order. Of a large value not all are found, but at
+        least one."""
         short, is_whole = _shortened(value)
         errors = [
             error
@@ -139,17 +132,8 @@ class Schema:
             yield from _faults_of(error)
 
 
-def _draft_of(document: dict[str, Any] | bool, name: str) -> Any:
-    """The validator class of a schema's `$schema`; that of draft 2020-12 if it has none."""
-    given = document.get("$schema", "") if isinstance(document, dict) else ""
-    draft: Any = jsonschema_rs.validator_cls_for({"$schema": given} if given else True)
-    if given and draft is jsonschema_rs.Draft202012Validator and "2020-12" not in str(given):
-        raise StartFailed(f"{name}: at /$schema: an unknown dialect of JSON Schema")
-    return draft
-
-
 def _shortened(value: Any) -> tuple[Any, bool]:
-    """The value with the beginnings of its lists and objects, and whether that is all of it."""
+    """Return the value with its lists and objects shortened, and whether none was longer."""
     if isinstance(value, list):
         parts = [_shortened(item) for item in value[:_MOST]]
         is_whole = len(value) <= _MOST and all(whole for _, whole in parts)

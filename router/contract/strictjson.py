@@ -38,7 +38,7 @@ CALLBACK: Final = Bounds(32, 25_000, 200_000)
 #: A target's answer, which needs only `code` and `msg`. A parser takes 1 ms.
 ANSWER: Final = Bounds(8, 1_000, 5_000)
 
-#: A request to the API, which may contain a callback.
+#: A request to the API, which may contain a callback; and an operator's schema.
 REQUEST: Final = Bounds(64, CALLBACK.lists + 100, CALLBACK.values + 100)
 
 #: A router's answer to a command: lists of 100,000 targets, and more.

@@ -15,9 +15,7 @@ from typing import Any, Generic, TypeVar
 import uvloop
 
 from router.config.reload import LOOK_EVERY
-from router.config.settings import Settings
 from router.model.errors import RouterError
-from router.net.http.lifetime import Limits
 from router.net.listening import files_allowed
 from router.net.loops import happens
 from router.telemetry.log import Log
@@ -124,12 +122,6 @@ async def _run(services: Sequence[Service], then: Callable[[], Awaitable[Any]] |
         await starting
 
 
-def caller_limits(settings: Settings) -> Limits:
-    """Return the limits of the callback port: callers that keep connections open, as balancers
-    do, have room for more of them than there may be requests."""
-    return Limits(connections=4 * settings.max_requests)
-
-
 T = TypeVar("T")
 
 
@@ -166,7 +158,13 @@ class Watch(Service, Generic[T]):
         while not await happens(self._stopped, self._every):
             contents = await asyncio.to_thread(self._look)
             if contents == before != self._seen:
-                self._handle(contents)
+                self._seen = contents
+                if isinstance(contents, str):
+                    result = {"result": "refused", "problems": contents.split("\n")}
+                    self._log.error("reread", what=self._option, **result)
+                else:
+                    self._take(contents)
+                    self._log.info("reread", what=self._option, result="taken")
             before = contents
 
     def _look(self) -> T | str:
@@ -177,12 +175,3 @@ class Watch(Service, Generic[T]):
             return str(error)
         except Exception as error:  # noqa: BLE001 - a service that ends stops all others
             return f"a fault of the router: {place_of(error)}"
-
-    def _handle(self, contents: T | str) -> None:
-        self._seen = contents
-        if isinstance(contents, str):
-            problems = contents.split("\n")
-            self._log.error("reread", what=self._option, result="refused", problems=problems)
-        else:
-            self._take(contents)
-            self._log.info("reread", what=self._option, result="taken")

@@ -29,7 +29,7 @@ from router.net.loops import happens
 from router.ops.guard import OpsTokens, refuse
 from router.ops.insight import Insight
 from router.ops.port import api_parts, limits_of, ops_app
-from router.process.running import Service, Watch, caller_limits
+from router.process.running import Service, Watch
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 
@@ -268,7 +268,7 @@ def ops_services(
         ops_app(parts, tokens, log, local=local),
         listener,
         lifespan=parts.lifespan,
-        limits=limits_of(caller_limits(settings)),
+        limits=limits_of(Limits()),
         refusal=refuse,
         inherited=inherited is not None,
         drain_timeout=_DRAIN,
@@ -301,9 +301,8 @@ class Notifier(Service):
         super().__init__()
         address = environ.pop("NOTIFY_SOCKET", "")
         #: The socket's file or abstract name; `""` for none.
-        self._address = "\0" + address[1:] if address.startswith("@") else address
-        if not address.startswith(("@", "/")):
-            self._address = ""
+        name = "\0" + address[1:] if address.startswith("@") else address
+        self._address = name if name.startswith(("\0", "/")) else ""
         silence, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         is_ours = pid in ("", str(os.getpid())) and silence.isdecimal() and int(silence) > 0
         #: After how long a silence the manager restarts the service, in seconds; None is never.

@@ -120,11 +120,9 @@ class Call:
         given = self.named.get(b"traceparent")
         if not given or not _TRACEPARENT.fullmatch(given):
             return "", ""
-        state = b""
-        if b"tracestate" in self.named:
-            state = b",".join(
-                [value for name, value in self.fields if name == b"tracestate" and value]
-            )
+        if b"tracestate" not in self.named:
+            return given.decode("ascii"), ""
+        state = b",".join([value for name, value in self.fields if name == b"tracestate" and value])
         return given.decode("ascii"), state.decode("ascii") if _STATE.fullmatch(state) else ""
 
     async def body(self, limit: int) -> bytes:
@@ -157,15 +155,12 @@ class Call:
         if exchange is not None and self._send == exchange.send:  # no middleware in between
             exchange.respond(status, *lines_and_body(reply, self.request_id))
         else:
-            await self._send_both(status, *response_of(reply, self.request_id))
+            headers, body = response_of(reply, self.request_id)
+            start = {"type": "http.response.start", "status": status, "headers": headers}
+            with suppress(OSError):  # some servers raise it if the caller has gone
+                await self._send(start)
+                await self._send({"type": "http.response.body", "body": body})
         self.seconds = time.monotonic() - self.started
-
-    async def _send_both(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
-    ) -> None:
-        with suppress(OSError):  # some servers raise it if the caller has gone
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
-            await self._send({"type": "http.response.body", "body": body})
 
     def close(self) -> None:
         """Stop waiting for the hang-up."""
@@ -250,7 +245,7 @@ class Callbacks:
             reply = NO_TOKEN if denial.is_token else FORBIDDEN
             caller = self.access.caller(call.peer, call.fields)
             raise Refused(reply.code, reply.msg, denial, caller=str(caller or "unknown"))
-        if b"content-encoding" in call.named and not _is_plain(call.fields):
+        if call.named.get(b"content-encoding", b"").lower() not in (b"", b"identity"):
             raise refused(ENCODED, "a content-encoding")
         if call.hops > MAX_HOPS:
             raise refused(LOOPING, f"it has come through more than {MAX_HOPS} routers")
@@ -319,12 +314,6 @@ def reply_to(outcome: Outcome) -> Reply:
     """`000` only if every required target has acknowledged, and every other delivery is
     acknowledged or durable. The reply names no target."""
     return ACKNOWLEDGED if outcome.settled else FAILED
-
-
-def _is_plain(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether the body is not encoded."""
-    values = [value.lower() for name, value in fields if name == b"content-encoding"]
-    return all(value in (b"", b"identity") for value in values)
 
 
 def _reply(call: Call, reply: Reply, config: Config) -> Awaitable[None]:

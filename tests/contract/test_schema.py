@@ -137,13 +137,13 @@ def faults_at_once(document: dict[str, Any], value: Any) -> bool:
         ('{"items": {"$ref": "other.json"}}', "put the referenced schema under $defs"),
         ('{"items": {"$ref": "#/$defs/none"}}', "'/$defs/none' does not exist"),
         ('{"items": {"$ref": "#/x"}, "x": {"type": 5}}', "s.json: at /x/type: "),
-        ('{"$schema": 5}', "at /$schema: an unknown dialect"),
-        ('{"$schema": "http://json-schema.org/draft-03/schema#"}', "an unknown dialect"),
+        ('{"$schema": 5}', "at /$schema: not a valid schema: 5 is not of type"),
+        ('{"$schema": "http://json-schema.org/draft-03/schema#"}', "Unknown meta-schema"),
         ('{"$id": "urn:a", "items": {"$id": "http://["}}', "Invalid URI"),
-        ('{"type": "object"', "s.json:1:18: not JSON"),
+        ('{"type": "object"', "s.json: not JSON at line 1 column 18"),
         ("[]", "s.json: a schema is a JSON object"),
-        ("[" * 100_000, "s.json: nested too deeply"),
-        ("\udcff", "s.json: not UTF-8"),
+        ("[" * 100_000, "s.json: nested more than 64 deep"),
+        ("\udcff", "s.json: not UTF-8 at byte 0"),
     ],
 )
 def test_a_schema_that_cannot_be_used_ends_the_start(tmp_path: Path, text: str, says: str) -> None:
