@@ -210,26 +210,6 @@ def test_a_reload_changes_access(tmp_path: Path) -> None:
         router.wait_for(lambda: warned(router) == [OPEN])
 
 
-@pytest.mark.parametrize(
-    ("host", "access", "warnings"),
-    [
-        ("localhost", {}, []),
-        ("0.0.0.0", {}, [OPEN]),
-        ("0.0.0.0", {"allow_from": "127.0.0.1"}, []),
-        ("0.0.0.0", {"token": TOKEN}, []),
-    ],
-)
-def test_starting_wide_open(
-    tmp_path: Path, host: str, access: dict[str, Any], warnings: list[str]
-) -> None:
-    """The start warns if others can reach the port without a token."""
-    with (
-        target() as one,
-        serving(tmp_path, {"one": one}, options=("--host", host), ebaas=access) as router,
-    ):
-        assert warned(router) == warnings
-
-
 def test_no_header_names_the_software(tmp_path: Path) -> None:
     """No reply names a product or a version."""
     with target() as one, serving(tmp_path, {"one": one}, ebaas={"token": TOKEN}) as router:

@@ -180,25 +180,6 @@ async def test_a_request_keeps_its_configuration(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("root", "path", "code"),
-    [
-        ("", "/callback", "000"),
-        ("/ebaas", "/ebaas/callback", "000"),
-        ("/callback", "/callback/callback", "000"),
-        ("/callback", "/callback", "404"),
-        ("", "/callback/", "404"),
-    ],
-)
-async def test_an_application_may_be_mounted_anywhere(root: str, path: str, code: str) -> None:
-    """The callback path is the path below the one where the application is mounted; any other is
-    refused, and logged with its code."""
-    async with served() as (it, _):
-        assert await it.call(SAMPLE, root_path=root, path=path).code() == code
-    refused = [line["code"] for line in it.lines if line["happening"] == "refused"]
-    assert refused == ([] if code == "000" else [code])
-
-
-@pytest.mark.parametrize(
     ("given", "code", "passed"),
     [
         ({}, "000", None),

@@ -30,22 +30,24 @@ BROKEN = b"\0\r\n\r\n"
 anyio_backend = on(BOTH)
 
 
-async def test_a_caller_that_half_closes_gets_its_reply() -> None:
+ACTS: dict[str, tuple[Callable[[socket.socket], object], bytes, list[str]]] = {
+    "a half-close": (lambda caller: caller.shutdown(socket.SHUT_WR), b"\r\n\r\n{", []),
+    "an interim reply": (
+        lambda caller: caller.send(WAITING),
+        b"100 Continue\r\n\r\n",
+        ["100 Continue"],
+    ),
+    "a refusal": (lambda caller: caller.send(BROKEN), b'"400"', ["400 Bad Request"]),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_nothing_overtakes_a_reply_that_waits(act: str) -> None:
+    """Neither the end of the connection nor a later reply does."""
+    does, last, then = ACTS[act]
     async with asked() as (caller, call):
-        await answer_while(call, lambda: caller.shutdown(socket.SHUT_WR))
-        assert await received(caller, b"\r\n\r\n{") == ["200 OK"]
-
-
-async def test_no_interim_reply_overtakes_the_one_before() -> None:
-    async with asked() as (caller, call):
-        await answer_while(call, lambda: caller.send(WAITING))
-        assert await received(caller, b"100 Continue\r\n\r\n") == ["200 OK", "100 Continue"]
-
-
-async def test_no_refusal_overtakes_the_reply_before() -> None:
-    async with asked() as (caller, call):
-        await answer_while(call, lambda: caller.send(BROKEN))
-        assert await received(caller, b'"400"') == ["200 OK", "400 Bad Request"]
+        await answer_while(call, lambda: does(caller))
+        assert await received(caller, last) == ["200 OK", *then]
 
 
 async def test_a_connection_that_is_ended_sends_waiting_replies() -> None:

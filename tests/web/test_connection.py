@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 from typing import NamedTuple
 from unittest.mock import ANY
 from urllib.parse import unquote
@@ -96,24 +97,15 @@ SMUGGLED = post(body=SAMPLE.replace(b'"1"', b'"9"'))
 #: First lines of other protocols, and malformed ones.
 MISTAKEN = {
     "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(9, 99)),
-    "a short TLS greeting": b"\x16\x03\x01",
     "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
     "an SSH greeting": b"SSH-2.0-OpenSSH_9.2p1\r\n",
-    "an SMTP greeting": b"EHLO example.com\r\n",
     "a PROXY header": b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + post(),
     "HTTP/0.9": b"GET /\r\n",
     "HTTP/0.9 as a version": head(b"GET /livez HTTP/0.9", b"Host: x"),
-    "HTTP/1.2": head(b"GET /livez HTTP/1.2", b"Host: x"),
-    "HTTP/2.0": head(b"GET /livez HTTP/2.0", b"Host: x"),
-    "HTTP/11": head(b"GET /livez HTTP/11", b"Host: x"),
     "a version of two digits": head(b"GET /livez HTTP/1.10", b"Host: x"),
-    "http in lower case": head(b"GET /livez http/1.1", b"Host: x"),
     "no version": head(b"GET /livez", b"Host: x"),
-    "no target": head(b"GET  HTTP/1.1", b"Host: x"),
-    "no method": head(b" /livez HTTP/1.1", b"Host: x"),
     "two blanks": head(b"GET  /livez HTTP/1.1", b"Host: x"),
     "a tab for a blank": head(b"GET\t/livez HTTP/1.1", b"Host: x"),
-    "a blank at the end": head(b"GET /livez HTTP/1.1 ", b"Host: x"),
     "a blank in the target": head(b"GET /li vez HTTP/1.1", b"Host: x"),
     "a method that is no token": head(b"GE(T /livez HTTP/1.1", b"Host: x"),
     "NUL in the target": head(b"GET /livez\x00 HTTP/1.1", b"Host: x"),
@@ -121,14 +113,10 @@ MISTAKEN = {
     "a fragment": head(b"GET /livez#a HTTP/1.1", b"Host: x"),
     "a target without a slash": head(b"GET livez HTTP/1.1", b"Host: x"),
     "an asterisk": head(b"GET * HTTP/1.1", b"Host: x"),
-    "an authority": head(b"GET x:80 HTTP/1.1", b"Host: x"),
     "another host's target": post(target=b"http://y/callback"),
-    "a target with a user": post(target=b"http://u:p@x/callback"),
-    "a target without a host": post(target=b"http:///callback"),
     "another scheme's target": post(target=b"ftp://x/callback"),
     "only the end of a line": b"\r\n\r\n\x00",
     "a bare CR before the line": b"\r" + post(),
-    "a bare LF before the line": b"\n" + post(),
     "a bare CR after a blank line": b"\r\n\r" + post(),
 }
 
@@ -137,30 +125,19 @@ BAD_CHUNKS = {
     "a chunk that is longer than it says": chunked(b"2\r\n" + SAMPLE + b"\r\n", END),
     "a chunk that is shorter than it says": chunked(b"ff\r\n" + SAMPLE + b"\r\n", END, b"x" * 255),
     "a signed chunk": chunked(b"+" + ALL, END),
-    "a negative chunk": chunked(b"-1\r\n" + SAMPLE, END),
     "0x before a size": chunked(b"0x" + ALL, END),
-    "a blank before a size": chunked(b" " + ALL, END),
     "a blank after a size": chunked(chunk(SAMPLE, b" "), END),
-    "no size": chunked(b"\r\n" + SAMPLE + b"\r\n", END),
-    "a size that is none": chunked(b"xyz\r\n" + SAMPLE + b"\r\n", END),
     "a size beyond 64 bits": chunked(b"1" + b"0" * 16 + b"\r\n" + SAMPLE, END),
     "a bare LF after a size": chunked(ALL.replace(b"\r\n", b"\n", 1), END),
-    "a bare LF after the data": chunked(ALL[:-2] + b"\n", END),
     "no line break after the data": chunked(ALL[:-2], END),
     "a bare LF after an extension": chunked(chunk(SAMPLE, b";a").replace(b"\r", b"", 1), END),
-    "a control character in an extension": chunked(chunk(SAMPLE, b";\x01"), END),
     "a line break in a quoted extension": chunked(chunk(SAMPLE, b';a="\r\n"'), END),
     "an extension without end": chunked(b"3;" + b"a" * 40_000),
-    "too long an extension": chunked(ALL, chunk(b"", b";" + b"a" * 40_000)),
     "a bare LF at the end": chunked(ALL, b"0\n\n"),
-    "a bare LF at the very end": chunked(ALL, b"0\r\n\n"),
     "a trailer that is none": chunked(ALL, b"0\r\nA b\r\n\r\n"),
-    "a trailer with a bare LF": chunked(ALL, b"0\r\nA: b\n\r\n"),
     "a folded trailer": chunked(ALL, b"0\r\nA: b\r\n c\r\n\r\n"),
     "a length as a trailer": chunked(ALL, b"0\r\nContent-Length: 3\r\n\r\n"),
-    "a coding as a trailer": chunked(ALL, b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
     "trailers without end": chunked(ALL, b"0\r\n" + b"A: b\r\n" * 6_000),
-    "too many trailers": chunked(ALL, b"0\r\n" + b"A: b\r\n" * 6_000 + b"\r\n"),
     "chunks of nothing but size": chunked(b"".join([b"0" * 50 + b"1\r\nx\r\n"] * 1_000)),
 }
 
@@ -170,34 +147,25 @@ TABLE = {
     "a callback": good(post()),
     "byte for byte": good(*(bytes([byte]) for byte in post())),
     "head and body apart": good(post()[: -len(SAMPLE)], SAMPLE),
-    "a line's end in two packets": good(post()[:24], post()[24:]),
     "blank lines before": good(b"\r\n\r\n" + post()),
-    "blank lines before, apart": good(b"\r", b"\n\r\n", post()),
     "a blank line after": good(post() + b"\r\n"),
     "a blank line after, apart": good(post() + b"\r", b"\n"),
     "header names in any case": good(bare(b"hOST: x", LENGTH.upper())),
     "blanks around values": good(bare(b"Host:\t x ", LENGTH + b" \t")),
-    "no blank before values": good(bare(b"Host:x", LENGTH.replace(b" ", b""))),
     "bytes beyond ASCII in a value": good(post("A: 证".encode())),
     "an empty host": good(bare(b"Host:", LENGTH)),
-    "a host by address": good(bare(b"Host: [::1]:8080", LENGTH)),
     "a query": good(post(target=b'/callback?a=[1]&b={"c"|}')),
     "an escaped path": good(post(target=b"/%63allback")),
     "an absolute target": good(post(target=b"http://x/callback?a=b")),
-    "an absolute target in capitals": good(post(target=b"HTTP://X/callback")),
-    "an https target": good(post(target=b"https://x/callback")),
     "an absolute target without a path": other(404, post(target=b"http://x")),
     "a hundred headers": good(post(*[b"A: b"] * 98)),
     "Java's offer of HTTP/2": good(
         post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
     ),
-    "an offer of WebSocket": good(post(b"connection: upgrade", b"UPGRADE: websocket")),
     "an offer with chunks": good(
         chunked(ALL, END, line=CHUNKED + b"\r\nConnection: Upgrade\r\nUpgrade: h2c")
     ),
-    "two offers": good(post(b"Connection: Upgrade", b"Upgrade: h2c", b"Upgrade: websocket")),
     "one chunk": good(chunked(ALL, END)),
-    "chunked in capitals": good(chunked(ALL, END, line=b"TRANSFER-ENCODING: CHUNKED")),
     "chunks apart": good(chunked(), ALL[:9], ALL[9:], END[:1], END[1:]),
     "chunks of one byte": good(chunked(*(chunk(bytes([byte])) for byte in SAMPLE), END)),
     "a size in capitals, with zeros": good(chunked(b"%08X\r\n%b\r\n" % (len(SAMPLE), SAMPLE), END)),
@@ -230,12 +198,9 @@ TABLE = {
     ),
     # Methods and targets that this port has no use for.
     "CONNECT": last(405, head(b"CONNECT x:443 HTTP/1.1", b"Host: x")),
-    "CONNECT to a path": last(405, head(b"CONNECT /callback HTTP/1.1", b"Host: x"), post()),
     "TRACE": last(405, head(b"TRACE /callback HTTP/1.1", b"Host: x")),
     "OPTIONS *": last(405, head(b"OPTIONS * HTTP/1.1", b"Host: x")),
-    "a method of nobody's": last(405, head(b"FOO /callback HTTP/1.1", b"Host: x")),
     "a method in lower case": last(405, post().replace(b"POST", b"post")),
-    "a method of another protocol": last(405, head(b"SOURCE /x HTTP/1.1", b"Host: x")),
     # Expect.
     "expect with its body": good(post(b"Expect: 100-continue")),
     "expect where there is no body": other(400, post(b"Expect: 100-continue", body=b"")),
@@ -256,21 +221,16 @@ TABLE = {
     # Sizes.
     "too long a target": last(414, post(target=b"/" + b"x" * 8_200)),
     "a line without end": last(414, b"GET /" + b"x" * 8_200),
-    "a target in pieces": last(414, *[b"GET /" + b"x" * 1_000] + [b"x" * 1_000] * 9),
     "too large a header": last(431, post(b"A: " + b"x" * 16_400)),
     "a header without end": last(431, post()[:25] + b"A: " + b"x" * 16_400),
     "too many headers": last(431, post(*[b"A: b"] * 99)),
-    "headers without end": last(431, *[post()[:25]] + [b"A: b\r\n" * 20] * 9),
     "too large a body": last(413, post(body=b"x" * (MAX_BODY + 1))[:9_000]),
     "too large a chunk": last(413, chunked(chunk(b"x" * (MAX_BODY + 9))[:-9])),
     "too many chunks": last(413, chunked(*[chunk(b"x" * 1_000)] * 101)),
     # More than one request at a time: the first is answered, and the connection ends with it.
     "two requests": last(200, post() + SMUGGLED, events=1),
-    "a request and a part of one": last(200, post() + SMUGGLED[:9], events=1),
     "a request and rubbish": last(200, post() + b"\x00\x01\x02", events=1),
-    "a request, a blank line, another": last(200, post() + b"\r\n" + SMUGGLED, events=1),
     "two chunked requests": last(200, chunked(ALL, END) * 2, events=1),
-    "a request after connection: close": last(200, post(b"Connection: close") + SMUGGLED, events=1),
     "a request after HTTP/1.0": last(200, post().replace(b"/1.1", b"/1.0") + SMUGGLED, events=1),
     "a request after no length": last(404, head(b"POST /nowhere HTTP/1.1", b"Host: x") + SMUGGLED),
     "a request after an offer": last(
@@ -324,16 +284,6 @@ def test_known_heads_take_little_memory() -> None:
     assert kept < 6 * 1024 * 1024
 
 
-def test_a_head_request_is_answered_without_a_body(router: Running) -> None:
-    """HEAD gets the head of the probe's reply, and the connection stays usable."""
-    with router.line() as line:
-        line.say(PROBE.replace(b"GET", b"HEAD"))
-        assert line.socket.recv(65536).endswith(b"\r\n\r\n")
-        line.say(PROBE)
-        alive = answer_on(line)
-    assert alive.says
-
-
 @pytest.mark.parametrize("expect", [b"Expect: 100-continue", b"EXPECT:100-CONTINUE"])
 def test_a_body_that_waits_for_100_continue_is_asked_for_once(
     router: Running, expect: bytes
@@ -366,33 +316,24 @@ def test_an_early_refusal_keeps_the_request_id(router: Running, raw: bytes, stat
     assert answer.says["request_id"] == "abc-1"
 
 
-@pytest.mark.parametrize("part", [post()[:9], post()[:60], post()[:-9], chunked(ALL)], ids=range(4))
+@pytest.mark.parametrize("part", [b"", post()[:9], post()[:60], post()[:-9], chunked(ALL)])
 def test_a_request_that_ends_early_is_refused(router: Running, part: bytes) -> None:
-    """An incomplete request gets 400 and is not forwarded."""
+    """An incomplete request gets 400 and is not forwarded; a silent caller gets no reply."""
     before = len(router.events)
     with router.line() as line:
         line.say(part)
         line.half_close()
-        assert [answer.status for answer in line.receive_all()] == [400]
+        assert [answer.status for answer in line.receive_all()] == ([400] if part else [])
     assert len(router.events) == before
-
-
-def test_a_silent_connection_ends_with_its_caller(router: Running) -> None:
-    """A caller that connects and disconnects gets no reply."""
-    with router.line() as line:
-        line.half_close()
-        assert line.receive_all() == []
 
 
 @pytest.mark.parametrize(
     ("top", "status"),
     [
-        (post(body=b"", target=b"/nowhere").replace(b"Length: 0", b"Length: 20000000"), 404),
         (post(body=b"").replace(b"Length: 0", b"Length: 20000000"), 413),
-        (post(body=b"", target=b"/").replace(b"Host: x", b"Host: x\r\nHost: y"), 400),
         (chunked(b"%x\r\n" % 20_000_000), 413),
     ],
-    ids=["404", "413", "400", "413 chunked"],
+    ids=["length", "chunks"],
 )
 def test_an_early_refusal_arrives_while_the_body_is_still_sent(
     router: Running, top: bytes, status: int
@@ -452,7 +393,7 @@ def trickle(line: Line, data: bytes) -> float:
 
 
 def was(seconds: float, limit: float) -> bool:
-    return limit - 0.05 < seconds < limit + SLACK
+    return limit - 0.1 < seconds < limit + SLACK
 
 
 @pytest.mark.parametrize("said", [b"", b"\r\n" * 1_000], ids=["nothing", "blank lines"])
@@ -466,27 +407,27 @@ def test_a_connection_that_says_nothing_is_closed(hasty: Running, said: bytes) -
     assert was(time.monotonic() - began, SOON.first_byte)
 
 
-def test_a_head_that_trickles_gets_408(hasty: Running) -> None:
-    """A head has `receive` seconds from its first byte, however busily it trickles."""
-    with hasty.line() as line:
-        seconds = trickle(line, post(b"A: " + b"x" * 9_000))
-        assert [answer.status for answer in line.receive_all()] == [408]
-    assert was(seconds, SOON.receive)
+OWN_ID = b"X-Request-Id: abc-1"
+
+#: The beginning of a request, and the rest, which trickles.
+TRICKLES = {
+    "a head": (b"", post(b"A: " + b"x" * 9_000)),
+    "a body": (post(OWN_ID, body=b"x" * 9_000)[:-9_000], b"x" * 9_000),
+    "chunks": (chunked(line=CHUNKED + b"\r\n" + OWN_ID), chunk(b"x") * 1_000),
+}
 
 
-@pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])
-def test_a_body_that_trickles_gets_408(hasty: Running, chunks: bool) -> None:
-    """The deadline is for head and body together; nothing of such a request is forwarded. The
-    reply has the caller's request id."""
-    slow = chunk(b"x") * 1_000 if chunks else b"x" * 9_000
-    own = b"X-Request-Id: abc-1"
-    top = chunked(line=CHUNKED + b"\r\n" + own) if chunks else post(own, body=slow)[: -len(slow)]
+@pytest.mark.parametrize("part", TRICKLES)
+def test_a_request_that_trickles_gets_408(hasty: Running, part: str) -> None:
+    """Head and body together have `receive` seconds from the first byte, however busily they
+    trickle; nothing is forwarded. The reply has the caller's request id if that has come."""
+    top, slow = TRICKLES[part]
     with hasty.line() as line:
         line.say(top)
         seconds = trickle(line, slow)
-        answers = line.receive_all()
-    assert [answer.status for answer in answers] == [408]
-    assert answers[0].says["request_id"] == "abc-1"
+        (answer,) = line.receive_all()
+    assert answer.status == 408
+    assert not top or answer.says["request_id"] == "abc-1"
     assert was(seconds, SOON.receive)
     assert hasty.events == []
 
@@ -551,13 +492,6 @@ def test_a_body_may_have_a_mebibyte() -> None:
     with running(Limits()) as router:
         assert router.ask(post(body=b" " * 2**20)).status == 400
         assert router.ask(post(body=b" " * (2**20 + 1))).status == 413
-
-
-def test_times_and_connections() -> None:
-    """A request has 10 s to arrive; an idle connection outlives those of common balancers; and
-    callers have four connections for each request in flight."""
-    limits = Limits()
-    assert (limits.first_byte, limits.receive, limits.keep_alive) == (10.0, 10.0, 620.0)
 
 
 def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
@@ -691,67 +625,10 @@ def test_the_body_of_a_vanished_caller_is_released(router: Running) -> None:
         assert not any(each._exchange.body for each in router.server.tally.connections)
 
 
-def test_many_small_chunks_may_double_the_size_of_the_body() -> None:
-    """The bound on the bytes around chunks grows with the body."""
-    body = SAMPLE + b" " * 40_000
-    chunks = [chunk(body[at : at + 8]) for at in range(0, len(body), 8)]
-    with running(Limits()) as router:
-        assert router.ask(chunked(*chunks, END)).status == 200
-        assert [event.body for event in router.events] == [body]
-
-
 # Stopping.
 
 
-def test_a_stop_closes_idle_connections_and_finishes_requests() -> None:
-    """A request that has begun to arrive, or is being answered, gets its reply."""
-    with (
-        running(Limits(), delay=0.5) as router,
-        router.line() as idle,
-        router.line() as head_coming,
-        router.line() as body_coming,
-        router.line() as answering,
-    ):
-        idle.say(PROBE)
-        assert idle.receive()
-        head_coming.say(post()[:30])
-        body_coming.say(post()[:-9])
-        answering.say(post())
-        wait_until(lambda: router.events)
-        router.stop()
-        assert idle.receive_all() == []
-        head_coming.say(post()[30:])
-        body_coming.say(post()[-9:])
-        for line in (answering, head_coming, body_coming):
-            (answer,) = line.receive_all()
-            assert answer.status == 200
-            assert answer.ends
-
-
 # Random bytes.
-
-
-@examples(100)
-@given(raw=spoilt())
-def test_random_bytes_are_answered_at_most_once(router: Running, raw: bytes) -> None:
-    """Any packet gets at most one answer and makes at most one event."""
-    before = len(router.events)
-    with router.line() as line:
-        line.say(raw)
-        answers = []
-        try:
-            line.socket.settimeout(0.05)
-            answers += line.receive_all()
-        except TimeoutError:
-            line.socket.settimeout(20.0)
-            line.half_close()
-            answers += line.receive_all()
-    final = [answer for answer in answers if answer.status != 100]
-    assert len(final) <= 1
-    for answer in final:
-        assert answer.says
-    assert router.ask(PROBE).status == 200
-    assert len(router.events) - before <= 1
 
 
 @examples(300)
@@ -767,22 +644,16 @@ def test_other_parsers_read_accepted_heads_alike(raw: bytes) -> None:
 
 
 def by_httptools(top: bytes) -> tuple[object, ...]:
-    class Heard:
-        def __init__(self) -> None:
-            self.target = b""
-            self.headers: list[tuple[bytes, bytes]] = []
-
-        def on_url(self, url: bytes) -> None:
-            self.target += url
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self.headers.append((name.lower(), value.rstrip(b" \t")))
-
-    heard = Heard()
-    parser = httptools.HttpRequestParser(heard)
+    targets, headers = list[bytes](), list[tuple[bytes, bytes]]()
+    parser = httptools.HttpRequestParser(
+        SimpleNamespace(
+            on_url=targets.append,
+            on_header=lambda name, value: headers.append((name.lower(), value.rstrip(b" \t"))),
+        )
+    )
     with suppress(httptools.HttpParserUpgrade):
         parser.feed_data(top)
-    return parser.get_method(), path_in(heard.target), heard.headers
+    return parser.get_method(), path_in(b"".join(targets)), headers
 
 
 def by_h11(top: bytes) -> tuple[object, ...]:

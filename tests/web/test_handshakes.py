@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,12 +52,6 @@ def test_callbacks(folder: Path, pair: Pair) -> None:
             assert answer.says["code"] == "000"
             assert not answer.ends
     assert len(router.events) == 3
-
-
-def test_old_versions_of_tls_are_refused(pair: Pair) -> None:
-    """TLS 1.2 is the oldest."""
-    context = listener_tls(pair).context
-    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_a_silent_peer_is_disconnected(folder: Path, pair: Pair) -> None:
@@ -178,33 +171,6 @@ def test_a_certificate_that_can_not_be_used(tmp_path: Path) -> None:
     done = run("serve", "--port", "0", *options(expired))
     assert done.returncode == 3
     assert "old.pem has expired on 20" in one_line(done.stderr)
-
-
-def test_a_suspicious_pair(tmp_path: Path, one: Target) -> None:
-    """The start warns of a key that anybody may read, and of a certificate that expires soon."""
-    near = issued(tmp_path, days=3)
-    near.key.chmod(0o644)
-    tmp_path.chmod(0o755)
-    with serving(tmp_path, {"one": one}, options=options(near)) as router:
-        warned = [line["problem"] for line in router.lines("config")]
-    assert len(warned) == 2
-    assert warned[0].endswith("cert.key: chmod 600")
-    assert "cert.pem expires on 20" in warned[1]
-
-
-def test_health_of_a_port_without_tls(tmp_path: Path, one: Target, pair: Pair) -> None:
-    """The message is one line."""
-    with serving(tmp_path, {"one": one}) as router:
-        asked = quick("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
-    assert asked.returncode == 1
-    assert "does not speak TLS" in one_line(asked.stdout)
-
-
-def test_half_a_pair() -> None:
-    """A certificate without its key is a mistake in the command line."""
-    done = quick("serve", "--tls-cert", "cert.pem")
-    assert done.returncode == 2
-    assert one_line(done.stderr).endswith("--tls-cert: needs --tls-key")
 
 
 @pytest.mark.parametrize(

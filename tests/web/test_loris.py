@@ -14,9 +14,7 @@ import multiprocessing
 import os
 import resource
 import socket
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -32,8 +30,9 @@ from router.net.listening import listen
 from router.process.running import run
 from router.process.server import Server
 from router.telemetry.log import Log
-from tests.support.house import PATIENCE, SAMPLE, routes
-from tests.support.wire import PROBE, Line, chunk, chunked, post
+from tests.support.house import PATIENCE, routes
+from tests.support.load import Load
+from tests.support.wire import PROBE, chunk, chunked, post
 
 #: How many connections are slow at a time, and for how many seconds.
 LORIS = int(os.environ.get("LORIS", "300"))
@@ -145,36 +144,6 @@ class Slow:
         self._socket.close()
 
 
-class Honest(threading.Thread):
-    """A well-behaved caller, on a kept connection or a new one, in one piece or in two."""
-
-    def __init__(self, port: int, until: float) -> None:
-        super().__init__()
-        self._port = port
-        self._until = until
-        self.answers: Counter[str] = Counter()
-        #: The longest wait for an answer, in seconds.
-        self.longest = 0.0
-
-    def run(self) -> None:
-        pieces = itertools.cycle([(post(),), (post()[: -len(SAMPLE)], SAMPLE)])
-        while time.monotonic() < self._until:
-            with Line(self._port) as line:
-                for _ in range(10):
-                    began = time.monotonic()
-                    self.answers[self._ask(line, next(pieces))] += 1
-                    self.longest = max(self.longest, time.monotonic() - began)
-            time.sleep(0.002)
-
-    def _ask(self, line: Line, packets: tuple[bytes, ...]) -> str:
-        try:
-            line.say(*packets)
-            answer = line.receive()
-        except OSError as error:
-            return type(error).__name__
-        return answer.says["code"] if answer else "closed"
-
-
 def memory_of(process: int) -> int:
     """Return the memory of the process, in bytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
@@ -191,23 +160,19 @@ def test_slow_callers_cost_honest_ones_nothing() -> None:
         before = most = memory_of(process)
         until = time.monotonic() + SECONDS
         slow = [Slow(port, number) for number in range(LORIS)]
-        honest = [Honest(port, until) for _ in range(4)]
-        for caller in honest:
-            caller.start()
-        while time.monotonic() < until:
-            for connection in slow:
-                connection.go_on()
-            most = max(most, memory_of(process))
-            time.sleep(SECONDS / 200)
-        for caller in honest:
-            caller.join(PATIENCE)
+        honest = Load(port)
+        with honest.running(callers=4):
+            while time.monotonic() < until:
+                for connection in slow:
+                    connection.go_on()
+                most = max(most, memory_of(process))
+                time.sleep(SECONDS / 200)
         for connection in slow:
             connection.close()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    answers = sum((caller.answers for caller in honest), Counter())
+    answers = honest.replies
     assert answers["000"] > 20  # enough for the share below to mean something
     assert answers["000"] >= 0.999 * answers.total()
-    assert max(caller.longest for caller in honest) < 15.0
     assert most - before < ALL + EACH * LORIS
     for number, kind in enumerate(KINDS):
         assert all(connection.ended for connection in slow[number :: len(KINDS)]), kind
