@@ -181,49 +181,78 @@ BEHAVIOURS.update(
 
 _TOO_LONG = HEAD + b"content-length: 100\r\n\r\n" + YES
 
-#: Behaviours that read one request: what they send then, and how they end the connection. `waits`
-#: leaves that to the client.
-SCRIPTS: dict[str, tuple[bytes, Literal["closes", "resets", "waits"]]] = {
-    "says_nothing": (b"", "waits"),
-    "resets_before": (b"", "resets"),
-    "closes_before": (b"", "closes"),
-    "resets_within_headers": (HEAD, "resets"),
-    "closes_within_headers": (HEAD, "closes"),
-    "resets_within_body": (_TOO_LONG, "resets"),
-    "closes_within_body": (_TOO_LONG, "closes"),
-    "closes_within_chunks": (HEAD + CHUNKED + b"%x\r\n%b\r\n" % (len(YES), YES), "closes"),
-    "resets_after": (answer(YES), "resets"),
-    "closes_after": (answer(YES), "closes"),
-    "says_close": (answer(YES, "Connection: close"), "closes"),
-    "http_1_0": (b"HTTP/1.0 200 OK\r\n\r\n" + YES, "closes"),
-    "two_lengths": (HEAD + b"content-length: 28\r\ncontent-length: 2\r\n\r\n" + YES, "waits"),
-    "bad_chunk": (HEAD + CHUNKED + b"many\r\n", "waits"),
-    "switches_protocol": (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", "waits"),
+Reads = Literal["nothing", "head", "request"]
+Ends = Literal["closes", "resets", "waits", "hangs"]
+
+_413 = "413 Content Too Large"
+
+#: Behaviours by what they read, what they send then, and how they end the connection. `waits`
+#: leaves that to the client; `hangs` also reads no more.
+SCRIPTS: dict[str, tuple[Reads, bytes, Ends]] = {
+    "hangs": ("nothing", b"", "hangs"),
+    "resets_at_once": ("nothing", b"", "resets"),
+    "closes_at_once": ("nothing", b"", "closes"),
+    "speaks_smtp": ("nothing", b"220 target.example ESMTP\r\n\r\n", "waits"),
+    "speaks_http_2": (
+        "nothing",
+        b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x08\7\0\0\0\0\0" + b"\0\0\0\0\0\0\0\1",
+        "waits",
+    ),
+    "speaks_tls": ("head", b"\x15\x03\x01\0\2\2\x46", "waits"),
+    "refuses_early": ("head", answer(b"", "Connection: close", status=_413), "waits"),
+    "refuses_unread": ("head", answer(b"", status=_413), "hangs"),
+    "accepts_unread": ("head", answer(YES), "closes"),
+    "says_nothing": ("request", b"", "waits"),
+    "resets_before": ("request", b"", "resets"),
+    "closes_before": ("request", b"", "closes"),
+    "resets_within_headers": ("request", HEAD, "resets"),
+    "closes_within_headers": ("request", HEAD, "closes"),
+    "resets_within_body": ("request", _TOO_LONG, "resets"),
+    "closes_within_body": ("request", _TOO_LONG, "closes"),
+    "closes_within_chunks": (
+        "request",
+        HEAD + CHUNKED + b"%x\r\n%b\r\n" % (len(YES), YES),
+        "closes",
+    ),
+    "resets_after": ("request", answer(YES), "resets"),
+    "closes_after": ("request", answer(YES), "closes"),
+    "says_close": ("request", answer(YES, "Connection: close"), "closes"),
+    "http_1_0": ("request", b"HTTP/1.0 200 OK\r\n\r\n" + YES, "closes"),
+    "two_lengths": (
+        "request",
+        HEAD + b"content-length: 28\r\ncontent-length: 2\r\n\r\n" + YES,
+        "waits",
+    ),
+    "bad_chunk": ("request", HEAD + CHUNKED + b"many\r\n", "waits"),
+    "switches_protocol": (
+        "request",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
+        "waits",
+    ),
 }
 
 
-async def follows(peer: Peer, sent: bytes, end: str) -> None:
+async def follows(peer: Peer, reads: Reads, sent: bytes, end: Ends) -> None:
     """Follow a script."""
-    await peer.request()
+    if reads == "head":
+        await peer.head()
+    elif reads == "request":
+        await peer.request()
     await peer.send(sent)
     if end == "resets":
         peer.reset()
     elif end == "waits":
         await peer.gone()
+    elif end == "hangs":
+        await asyncio.Event().wait()
 
 
 BEHAVIOURS.update(
-    {name: partial(follows, sent=sent, end=end) for name, (sent, end) in SCRIPTS.items()}
+    {
+        name: partial(follows, reads=reads, sent=sent, end=end)
+        for name, (reads, sent, end) in SCRIPTS.items()
+    }
 )
-
-
-# Silence and slowness.
-
-
-@behaviour
-async def hangs(peer: Peer) -> None:
-    """Accept the connection and read nothing."""
-    await asyncio.Event().wait()
 
 
 @behaviour
@@ -236,63 +265,11 @@ async def answers_late(peer: Peer, seconds: float = 60.0) -> None:
 
 
 @behaviour
-async def drips(peer: Peer, seconds: float = 1.0) -> None:
-    """Send an answer's body byte by byte, with this pause."""
-    await peer.request()
-    await peer.send(HEAD + b"content-length: 60000\r\n\r\n")
-    await _drip(peer, seconds)
-
-
-@behaviour
-async def drips_headers(peer: Peer, seconds: float = 1.0) -> None:
-    """Send an answer's header section byte by byte."""
-    await peer.request()
-    await peer.send(HEAD + b"x-drip: ")
-    await _drip(peer, seconds)
-
-
-async def _drip(peer: Peer, seconds: float) -> None:
-    while True:
-        await peer.send(b" ")
-        await asyncio.sleep(seconds)
-
-
-# Connections that end.
-
-
-@behaviour
-async def resets_at_once(peer: Peer) -> None:
-    """Reset the connection at once."""
-    peer.reset()
-
-
-@behaviour
-async def closes_at_once(peer: Peer) -> None:
-    """Close the connection at once."""
-
-
-@behaviour
 async def closes_on_the_next(peer: Peer) -> None:
     """Answer once, then read the next request and close."""
     await peer.request()
     await peer.send(answer(YES))
     await peer.request()
-
-
-@behaviour
-async def refuses_early(peer: Peer) -> None:
-    """Refuse after the header section, and read the rest only to close in order."""
-    await peer.head()
-    await peer.send(answer(b"", "Connection: close", status="413 Content Too Large"))
-    await peer.gone()
-
-
-@behaviour
-async def refuses_unread(peer: Peer) -> None:
-    """Refuse after the header section, and read no more."""
-    await peer.head()
-    await peer.send(answer(b"", status="413 Content Too Large"))
-    await asyncio.Event().wait()
 
 
 @behaviour
@@ -304,76 +281,39 @@ async def accepts_early(peer: Peer) -> None:
     await peer.gone()
 
 
-@behaviour
-async def accepts_unread(peer: Peer) -> None:
-    """Acknowledge after the header section, and close without reading the body."""
-    await peer.head()
-    await peer.send(answer(YES))
-
-
-# Too much.
-
-
-async def goes_on(peer: Peer, begin: bytes, more: bytes) -> None:
-    """Send an endless answer."""
+async def goes_on(peer: Peer, begin: bytes, more: bytes, seconds: float = 0.0) -> None:
+    """Send an endless answer, with this pause between two parts of it."""
     await peer.request()
-    await peer.send(HEAD + begin)
+    await peer.send(begin)
     while True:
         await peer.send(more)
-        await asyncio.sleep(0)  # on a reset TLS connection, sending neither waits nor fails
+        # On a reset TLS connection, sending neither waits nor fails.
+        await asyncio.sleep(seconds)
 
 
 MANY = b" " * 65536
 
-#: The beginning of an answer, and its endless rest.
+#: The beginning of an answer, its endless rest, and the pause in seconds.
 ENDLESS = {
-    "endless_headers": (b"", b"x-more: %b\r\n" % (b"m" * 1000)),
-    "endless_header_line": (b"x-more: ", b"m" * 1000),
-    "huge_declared": (b"content-length: 2147483648\r\n\r\n", MANY),
-    "huge_chunked": (CHUNKED, b"10000\r\n%b\r\n" % MANY),
-    "huge_chunk": (CHUNKED + b"80000000\r\n", MANY),
-    "huge_unframed": (b"connection: close\r\n\r\n", MANY),
-    "endless_chunk_header": (CHUNKED + b"1;x=", b"y" * 65536),
-    "tiny_chunks": (CHUNKED, b"1\r\n \r\n" * 10_000),
+    "drips": (HEAD + b"content-length: 60000\r\n\r\n", b" ", 1.0),
+    "drips_headers": (HEAD + b"x-drip: ", b" ", 1.0),
+    "endless_headers": (HEAD, b"x-more: %b\r\n" % (b"m" * 1000), 0.0),
+    "endless_header_line": (HEAD + b"x-more: ", b"m" * 1000, 0.0),
+    "endless_informational": (b"", b"HTTP/1.1 102 Processing\r\n\r\n", 0.001),
+    "huge_declared": (HEAD + b"content-length: 2147483648\r\n\r\n", MANY, 0.0),
+    "huge_chunked": (HEAD + CHUNKED, b"10000\r\n%b\r\n" % MANY, 0.0),
+    "huge_chunk": (HEAD + CHUNKED + b"80000000\r\n", MANY, 0.0),
+    "huge_unframed": (HEAD + b"connection: close\r\n\r\n", MANY, 0.0),
+    "endless_chunk_header": (HEAD + CHUNKED + b"1;x=", b"y" * 65536, 0.0),
+    "tiny_chunks": (HEAD + CHUNKED, b"1\r\n \r\n" * 10_000, 0.0),
 }
 
 BEHAVIOURS.update(
-    {name: partial(goes_on, begin=begin, more=more) for name, (begin, more) in ENDLESS.items()}
+    {
+        name: partial(goes_on, begin=begin, more=more, seconds=seconds)
+        for name, (begin, more, seconds) in ENDLESS.items()
+    }
 )
-
-
-@behaviour
-async def endless_informational(peer: Peer) -> None:
-    """Send 1xx answers without end."""
-    await peer.request()
-    while True:
-        await peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
-        await asyncio.sleep(0.001)
-
-
-# Not HTTP, or not the answer to this request.
-
-
-@behaviour
-async def speaks_smtp(peer: Peer) -> None:
-    """Speak another protocol."""
-    await peer.send(b"220 target.example ESMTP\r\n\r\n")
-    await peer.gone()
-
-
-@behaviour
-async def speaks_http_2(peer: Peer) -> None:
-    """Speak only HTTP/2, and close the connection in it."""
-    await peer.send(b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x08\7\0\0\0\0\0" + b"\0\0\0\0\0\0\0\1")
-    await peer.gone()
-
-
-@behaviour
-async def speaks_tls(peer: Peer) -> None:
-    """Answer a plain request by a TLS alert."""
-    await peer.head()
-    await peer.send(b"\x15\x03\x01\0\2\2\x46")
-    await peer.gone()
 
 
 @behaviour

@@ -113,11 +113,11 @@ class Proxy:
     @contextmanager
     def hanging(self) -> Iterator[None]:
         """Let nothing through, like a network that drops packets."""
-        self._do(self._hang())
+        self._flows.clear()
         try:
             yield
         finally:
-            self._do(self._flow())
+            self._loop.call_soon_threadsafe(self._flows.set)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -130,7 +130,7 @@ class Proxy:
 
     def close(self) -> None:
         self._do(self._refuse())
-        self._do(self._flow())
+        self._loop.call_soon_threadsafe(self._flows.set)
         self._do(self._finished())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
@@ -152,12 +152,6 @@ class Proxy:
     async def _cut(self) -> None:
         for link in self._links:
             link.reset()
-
-    async def _hang(self) -> None:
-        self._flows.clear()
-
-    async def _flow(self) -> None:
-        self._flows.set()
 
     async def _finished(self) -> None:
         me = asyncio.current_task()

@@ -6,21 +6,16 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tests.support.command import PATIENCE
 
-
-class Database(Protocol):
-    """A database of a PostgreSQL server."""
-
-    dsn: str
-
-    def rows(self, sql: str) -> Sequence[tuple[Any, ...]]: ...
+if TYPE_CHECKING:
+    from tests.support.postgres import Database
 
 
 #: A file of SQLite, or a database.
-Store = Path | Database
+Store: TypeAlias = "Path | Database"
 
 
 def option(store: Store) -> str:

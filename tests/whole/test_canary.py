@@ -230,23 +230,6 @@ def test_a_store_that_cannot_be_used() -> None:
     assert leaks(done.out, done.err) == set()
 
 
-def test_a_rotation(tmp_path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`diff` reports that a token has changed, and shows neither value."""
-    for name, value in ENVIRON.items():
-        monkeypatch.setenv(name, value)
-    old, new, events = (tmp_path / name for name in ("old.yaml", "new.yaml", "events.log"))
-    events.write_bytes(event())
-    with table([]) as right:
-        text = json.dumps(right)
-        old.write_text(text)
-        new.write_text(text.replace(canary("door-literal"), canary("door-rotated")))
-        common = ("--secrets-dir", str(secrets), "--events", str(events))
-        for format in ("text", "json"):
-            done = ran("diff", str(old), str(new), *common, "--format", format)
-            assert "ebaas.token" in done.out
-            assert leaks(done.out, done.err) == set()
-
-
 class Running:
     """A process of `ROUTER`, with its output and its replies."""
 

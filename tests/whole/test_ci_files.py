@@ -148,26 +148,6 @@ def test_the_workflow_marks_a_mistake(tmp_path: Path) -> None:
     )
 
 
-#: Secrets that the system does not have, in each form that is checked.
-SECRETS = (
-    "    timeout: 3s\n",
-    """\
-    timeout: 3s
-    secret: whsec_${LEDGER_KEY}
-    headers: {Authorization: "Bearer ${file:ledger-token}"}
-""",
-)
-
-
-@STEPS
-def test_no_secret_is_needed(tmp_path: Path) -> None:
-    """Both run to their end with a file whose secrets are not there."""
-    went = github(Repository(tmp_path / "github", SECRETS))
-    assert [step for step, each in went.items() if each.returncode] == []
-    went_too = gitlab(Repository(tmp_path / "gitlab", SECRETS))
-    assert went_too.returncode == 0, went_too.stdout
-
-
 def gitlab(repository: Repository) -> subprocess.CompletedProcess[str]:
     """Run the job's script, in one shell."""
     job: dict[str, Any] = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))["routes"]

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from router.net.listening import listen
-from router.process.server import Server
 from tests.support.command import ROOT
 from tests.support.house import SAMPLE, House, house, routes
-from tests.support.servers import served
+from tests.support.receivers import Right, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -24,35 +21,24 @@ PAGE = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
 MADE_ANEW = {"host", "user-agent", "webhook-id", "webhook-timestamp", "x-ebaas-first-at"}
 
 
-@dataclass
-class Endpoint:
-    """A target that answers as it is told to, whatever comes."""
+class Endpoint(Right):
+    """A target that gives the same answer to every request."""
 
-    status: int = 200
-    answer: bytes = b'{"code":"000"}'
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    status, says = 200, b'{"code":"000"}'
+    got: ClassVar[list[tuple[dict[str, str], bytes]]]
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message["body"], message["more_body"]
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+    def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         self.got.append((headers, body))
-        length = (b"content-length", b"%d" % len(self.answer))
-        await send({"type": "http.response.start", "status": self.status, "headers": [length]})
-        await send({"type": "http.response.body", "body": self.answer})
+        return self.status, self.says
 
 
 @pytest.fixture
-async def both() -> AsyncIterator[tuple[House, Endpoint]]:
+async def both() -> AsyncIterator[tuple[House, type[Endpoint]]]:
     """A router with the page's one target."""
-    endpoint = Endpoint()
-    async with (
-        served(Server(endpoint, listen("127.0.0.1", 0))) as server,
-        house(routes({"certificates": server.url + "/callback"})) as router,
-    ):
-        yield router, endpoint
+    endpoint = type("Endpoint", (Endpoint,), {"got": []})
+    with serving(endpoint) as url:
+        async with house(routes({"certificates": url})) as router:
+            yield router, endpoint
 
 
 def messages() -> list[tuple[str, dict[str, str], str]]:
@@ -76,7 +62,7 @@ def rows(head: str) -> list[tuple[str, ...]]:
     return [tuple(cell.strip().strip("`") for cell in row[1:-1].split("|")) for row in table]
 
 
-async def test_the_samples_are_what_is_said(both: tuple[House, Endpoint]) -> None:
+async def test_the_samples_are_what_is_said(both: tuple[House, type[Endpoint]]) -> None:
     """The callback gets the page's success, or its failure where the target fails; and the target
     gets what the page says of it, by name and value."""
     router, endpoint = both
@@ -123,7 +109,7 @@ BODIES = {
 }
 
 
-async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, Endpoint]) -> None:
+async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, type[Endpoint]]) -> None:
     """Changes of the sample that are accepted, and bytes that are refused."""
     router, _ = both
     unlike = rows("a body that|code|`msg`")
@@ -134,7 +120,7 @@ async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, Endpoi
         assert (output["code"], output["msg"]) == (code, msg), body[:200]
 
 
-async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, Endpoint]) -> None:
+async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, type[Endpoint]]) -> None:
     """And a target hears of one content type, whatever the callback said."""
     router, endpoint = both
     for header, code, msg in rows("header|code|`msg`"):
@@ -143,11 +129,13 @@ async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, Endpo
     assert {headers["content-type"] for headers, _ in endpoint.got} == {"application/json"}
 
 
-async def test_every_answer_of_the_table_counts_as_it_says(both: tuple[House, Endpoint]) -> None:
+async def test_every_answer_of_the_table_counts_as_it_says(
+    both: tuple[House, type[Endpoint]],
+) -> None:
     """By the reason in the log, and by what EBaaS is told."""
     router, endpoint = both
     for status, answer, reason in rows("status|body|reason"):
-        endpoint.status, endpoint.answer = int(status), answer.encode()
+        endpoint.status, endpoint.says = int(status), answer.encode()
         count = sum(line["happening"] == "event" for line in router.lines)
         result = (await router.post()).json()["code"]
         line = await router.line("event", count + 1)
@@ -164,7 +152,7 @@ async def test_the_fields_are_the_schemas() -> None:
 
 
 async def test_every_field_of_an_event_is_in_the_logs_reference(
-    both: tuple[House, Endpoint],
+    both: tuple[House, type[Endpoint]],
 ) -> None:
     """An event that one target failed, with a key of its own."""
     router, endpoint = both

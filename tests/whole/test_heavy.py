@@ -122,24 +122,3 @@ async def test_a_key_with_the_literals_of_all_routes_is_matched_beside_the_loop(
         for key in ("a.gs.cert.1", "".join(map(str, range(3_000)))):
             assert (await router.post(event(event_key=key))).json()["code"] == "000"
     assert [name[:6] for name in threads] == ["reader"]
-
-
-RULE = f"与其他路由字段合计应不超过{MAX_NAMES}"
-
-
-async def test_names_that_are_too_long_together_are_a_400_that_names_the_longest() -> None:
-    """Names up to the bound are routed, with a given key and with a derived one."""
-    async with house(
-        routes(match="nothing", unmatched="accept", optional={"a": "http://[::1]:9"})
-    ) as router:
-        rest = sum(map(len, ("a", "gs", "1")))
-        for fields, longest in (
-            ({"event_key": "é", "event_type": "b" * (MAX_NAMES - rest - 1)}, "event_type"),
-            ({"event_key": None, "event_type": "b" * (MAX_NAMES - rest)}, "event_type"),
-            ({"event_key": "k" * (MAX_NAMES - rest - 4)}, "event_key"),
-        ):
-            fits = await router.post(event(**fields))
-            assert fits.json()["code"] == "000"
-            reply = await router.post(event(**{**fields, longest: f"{fields[longest]}b"}))
-            output = {"code": "400", "msg": f"参数{longest}长度不符合要求，{RULE}"}
-            assert {**output, **reply.json()} == {**reply.json(), **output}

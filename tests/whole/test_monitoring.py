@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from signal import SIGHUP
@@ -20,11 +19,11 @@ import httpx
 import pytest
 import yaml
 
-from scripts.dashboard import DASHBOARD, VARIABLES
+from scripts.dashboard import DASHBOARD
 from tests.support.command import PATIENCE, ROOT, shipped
 from tests.support.house import event
 from tests.support.serving import Serving, Target, always, body, target
-from tests.support.sockets import PLAIN, free_port, serving_in_a_thread
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
 #: The folder of their programs; `make monitoring` sets it.
@@ -85,10 +84,6 @@ class Prometheus:
             time.sleep(0.05 if left else 0)
         return left
 
-    def values(self, label: str, match: str) -> set[str]:
-        """Return the values of a label, as Grafana asks for those of a variable."""
-        return set(self.ask(f"label/{label}/values", **{"match[]": match}))
-
     def scraped(self) -> None:
         """Return once two more scrapes have succeeded."""
         for _ in range(2):
@@ -98,46 +93,6 @@ class Prometheus:
         # `up` itself, because the timestamp of an expression is the time of the query.
         found = self.query("timestamp(up) and up == 1")
         return any(float(each["value"][1]) > moment for each in found)
-
-
-class Inbox(ThreadingHTTPServer):
-    """The receiver of Alertmanager's notifications, in place of WeCom or a bridge."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Taking)
-        #: The path and the text of each request, in the order of arrival.
-        self.got: list[tuple[str, str]] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Taking(BaseHTTPRequestHandler):
-    server: Inbox
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        text = self.rfile.read(int(self.headers["content-length"])).decode()
-        self.server.got.append((self.path.partition("?")[0], text))
-        self._answer()
-
-    def _answer(self) -> None:
-        """Answer like WeCom; the answer of a webhook is not read."""
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b'{"errcode": 0, "access_token": "token", "expires_in": 7200}')
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing."""
-
-
-@contextmanager
-def inbox() -> Iterator[Inbox]:
-    server = Inbox()
-    with serving_in_a_thread(server):
-        yield server
 
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="make monitoring")
@@ -156,7 +111,6 @@ _names = count()
 
 class Watched(NamedTuple):
     prometheus: Prometheus
-    inbox: Inbox
     #: What Prometheus gets from the router.
     metrics: str
 
@@ -189,24 +143,15 @@ def load(router: Serving, prometheus: Prometheus) -> None:
         prometheus.scraped()
 
 
-def prometheus_config(folder: Path, ops: int, alertmanager: str) -> None:
+def prometheus_config(folder: Path, ops: int) -> None:
     """The shipped one, but for addresses and how often it looks."""
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
-    [scrape], [reported] = config["scrape_configs"], config["alerting"]["alertmanagers"]
+    [scrape] = config["scrape_configs"]
+    del config["alerting"]
     config["global"] = SOON
     scrape["static_configs"] = [{"targets": [f"127.0.0.1:{ops}"]}]
-    reported["static_configs"] = [{"targets": [alertmanager]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     shutil.copy(RULES, folder)
-
-
-def alertmanager_config(folder: Path, url: str) -> None:
-    """The shipped one, but for addresses and how long it waits for more."""
-    text = ALERTMANAGER.read_text().replace("http://127.0.0.1:9097", url)
-    config = yaml.safe_load(text)
-    config["global"]["wechat_api_url"] = url + "/wecom/"
-    config["route"] |= {"group_wait": "100ms", "group_interval": "1s"}
-    (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
 
 
 @pytest.fixture(scope="module")
@@ -219,13 +164,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         router = Serving(folder / "routes.yaml", folder / "store.db", options, {})
         stack.callback(router.close)
 
-        reported = stack.enter_context(inbox())
-        alertmanager_config(folder, reported.url)
-        where = ("--config.file=alertmanager.yml", "--storage.path=told")
-        alone = "--cluster.listen-address="
-        telling = stack.enter_context(started("prometheus-alertmanager", folder, *where, alone))
-
-        prometheus_config(folder, ops, telling)
+        prometheus_config(folder, ops)
         where = ("--config.file=prometheus.yml", "--storage.tsdb.path=data")
         prometheus = Prometheus(stack.enter_context(started("prometheus", folder, *where)))
         prometheus.scraped()
@@ -235,7 +174,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         router.wait_for(lambda: router.lines("reload"))
         prometheus.scraped()
         metrics = httpx.get(f"http://127.0.0.1:{ops}/metrics", **PLAIN).text
-        yield Watched(prometheus, reported, metrics)
+        yield Watched(prometheus, metrics)
 
 
 def asked_by_pages() -> list[str]:
@@ -278,34 +217,6 @@ def test_the_dashboard_shows_the_targets_of_the_chosen_owner(watched: Watched) -
     ]
     assert found
     assert set(found) <= {"team audit", "mail"}
-
-
-def test_the_variables_have_values(watched: Watched) -> None:
-    """Grafana offers each job, owner and target to be chosen."""
-    asked = {each["name"]: each["query"]["query"] for each in VARIABLES if each["type"] == "query"}
-    calls = {
-        name: re.fullmatch(r"label_values\((.+), (\w+)\)", filled_in(query))
-        for name, query in asked.items()
-    }
-    offered = {
-        name: watched.prometheus.values(call[2], call[1]) for name, call in calls.items() if call
-    }
-    assert offered == {
-        "job": {"ebaas-router"},
-        "owner": {"team ledger", "team audit"},
-        "target": {"ledger", "stock", "mail", "news", "(removed)"},
-    }
-
-
-def test_whose_target_it_is_hears_of_it(watched: Watched) -> None:
-    """Dead letters of a target reach its owner's chat; alerts without an owner reach operations."""
-
-    def shown(path: str, word: str) -> list[str]:
-        return [text for where, text in watched.inbox.got if where == path and word in text]
-
-    wait_until(lambda: shown("/feishu", "EbaasRouterDeadLetters"))
-    wait_until(lambda: shown("/wecom/message/send", "docs/how-to/alerts.md#ebaasrouterlastchance"))
-    assert not shown("/dingtalk", "")
 
 
 @pytest.mark.parametrize(

@@ -164,31 +164,6 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-def test_the_receiver_of_the_page_does_its_work_once(tmp_path: Path) -> None:
-    """Its answer is lost once: the retry comes under the same id, and is answered without doing the
-    work again. The same content as a new event is done again."""
-    defined = example("how-to/receivers.md")
-    done: list[dict[str, Any]] = []
-    defined["work"] = lambda event, _: done.append(event)
-
-    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as database:
-        database.execute("CREATE TABLE done (webhook_id TEXT PRIMARY KEY)")
-
-        def answer(name: str, webhook_id: str) -> str:
-            code: str = defined["handle"](webhook_id, body(name), database)["code"]
-            return code if len(receiver.got) else "lost"
-
-        with target(answer) as receiver, serving(tmp_path, {"receiver": receiver}) as router:
-            assert router.post("event") == "500"
-            assert router.post("event") == "000"
-            assert len(done) == 1
-            assert router.post("event") == "000"
-        assert [got.code for got in receiver.got] == ["lost", "000", "000"]
-        first, again, anew = (got.webhook_id for got in receiver.got)
-        assert first == again != anew
-        assert len(done) == 2
-
-
 def test_the_receiver_without_a_framework_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,16 +30,13 @@ from tests.support.wire import PROBE, Line, Running, running
 
 KEYS = {
     "a line break": "a.gs.x\r\nx-forged: 1",
-    "a bare line feed": "a.gs.x\nx-forged: 1",
     "a whole request": "a.gs.x\r\n\r\nPOST /callback HTTP/1.1\r\nhost: x\r\n\r\n",
     "nul": "a.gs.\0",
     "another script": "a.gs.证书.1",
     "an emoji": "a.gs.🔏.1",
-    "blanks around": " a.gs.x\t",
     "what is encoded already": "a.gs.%0d%0ax-forged: 1",
     "a terminal's orders": "a.gs.\x1b]0;forged\x07",
     "8 KB": "a.gs." + "k" * 8_192,
-    "8 KB of another script": "a.gs." + "证" * 2_730,
 }
 
 
@@ -80,12 +77,10 @@ WORDS = '\x1b[31m"}\n{"level":"error","happening":"forged"}\r\n\u2028\u202e' + "
 ANSWERS = {
     "code": answer(json.dumps({"code": WORDS}).encode()),
     "msg": answer(json.dumps({"code": "500", "msg": WORDS}).encode()),
-    "key": answer(json.dumps({WORDS: 1}).encode()),
     "no json": answer(WORDS.encode()),
     "encoding": answer(b"{}", 'Content-Encoding: x"},{forged=\\"1\\"'),
     "retry-after": answer(b"{}", 'Retry-After: 9"}\\nforged 1', status="503 Unavailable"),
     "reason phrase": answer(b"{}", status='500 "forged\x1b[31m'),
-    "status": answer(b"{}", status="599 x"),
 }
 
 
