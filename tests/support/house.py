@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -56,7 +56,9 @@ class House:
     address: tuple[str, int]
     http: httpx.AsyncClient
     app: App
-    stream: io.StringIO = field(default_factory=io.StringIO)
+    stream: io.StringIO
+    #: None under another server than our own.
+    server: Server | None
 
     async def post(self, body: bytes = SAMPLE, path: str = "/callback", **options: Any) -> Any:
         return await self.http.post(self.url + path, content=body, **options)
@@ -84,9 +86,11 @@ async def house(
     tracing: Tracing = NO_TRACES,
     listener: socket.socket | None = None,
     max_body: int = MAX_BODY,
+    serving: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
-    """Run a router with this routes.yaml (JSON is YAML), on a free port or a given listener."""
+    """Run a router with this routes.yaml (JSON is YAML), on a free port or a given listener.
+    `serving` has options of the server."""
     stream = io.StringIO()
     settings.setdefault("store", None)
     loaded = loading.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)
@@ -96,10 +100,11 @@ async def house(
     port, url = listener.getsockname()[1], url_of(listener).replace("[::]", "127.0.0.1")
     with patch.object(Queue, "poll", QUEUE_POLL):
         async with (
-            served_by(SERVER[0], app, listener),
+            served_by(SERVER[0], app, listener, **(serving or {})) as server,
             httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client,
         ):
-            yield House(url, ("::1" if host == "::1" else "127.0.0.1", port), client, app, stream)
+            address = "::1" if host == "::1" else "127.0.0.1", port
+            yield House(url, address, client, app, stream, server)
 
 
 @asynccontextmanager

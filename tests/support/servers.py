@@ -45,12 +45,15 @@ async def served(service: S) -> AsyncIterator[S]:
 
 
 @asynccontextmanager
-async def served_by(name: str, app: Any, listener: socket.socket) -> AsyncIterator[Server | None]:
+async def served_by(
+    name: str, app: Any, listener: socket.socket, **options: Any
+) -> AsyncIterator[Server | None]:
     """Run the application on this socket until the block ends; yields the server if it is our
-    own."""
+    own, which has these options."""
     if name == OWN:
         lifespan = partial(app.router.lifespan_context, app)
-        own = Server(app, listener, lifespan=lifespan, limits=_LIMITS, drain_timeout=_STOP)
+        usual = {"limits": _LIMITS, "drain_timeout": _STOP}
+        own = Server(app, listener, lifespan=lifespan, **{**usual, **options})
         async with served(own):
             yield own
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import re
@@ -21,17 +20,12 @@ from typing import Any
 
 import uvloop
 
-from router.app import App
-from router.cli.receive import Received, StandIn
-from router.config import loading
-from router.config.settings import Settings
+from router.cli.receive import Received
 from router.net.http.lifetime import Limits
 from router.net.listening import listen
 from router.process.server import Server
-from router.telemetry.log import Log
 from router.web.callbacks import MAX_BODY
-from tests.support.house import PATIENCE, SAMPLE, routes
-from tests.support.servers import served
+from tests.support.house import PATIENCE, SAMPLE, house, routes, stand_in
 from tests.support.waiting import wait_until
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
@@ -175,7 +169,7 @@ class Running:
     events: list[Received] = field(default_factory=list)
     #: Log lines that are errors or come from a library.
     troubles: list[str] = field(default_factory=list)
-    _stopped: bool = False
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def line(self, **options: Any) -> Line:
         return Line(self.port, **options)
@@ -187,10 +181,9 @@ class Running:
             return answer_on(line)
 
     def stop(self) -> None:
-        """Stop the server once; later the loop may be closed."""
-        if not self._stopped:
-            self._stopped = True
-            self.loop.call_soon_threadsafe(self.server.stop)
+        """Begin the stop; later the loop may be closed."""
+        if not self._over.is_set():
+            self.loop.call_soon_threadsafe(self._over.set)
 
     def connections(self) -> int:
         return len(self.server.tally.connections)
@@ -223,31 +216,29 @@ def running(
     The store is a new one, because another with the same bodies would claim events.
     """
     up = threading.Event()
-    events: list[Received] = []
     troubles: list[str] = []
     made: list[Running] = []
-    stream = io.StringIO()
 
     async def serve() -> None:
-        stand_in = StandIn(on_request=events.append, delay=delay)
-        target = Server(stand_in, listen("127.0.0.1", 0))
-        table = routes({"target": target.url + "/callback"}, ebaas=ebaas or {})
-        loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
         listener = listen("127.0.0.1", 0)
         if send_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        app = App(Settings(**{"store": store, **settings}), loaded, Log(stream, "json"))
-        app.callbacks.max_body = max_body
-        router = Server(
-            app, listener, lifespan=app.lifespan, drain_timeout=10, limits=limits, tls=tls
-        )
-        port = listener.getsockname()[1]
-        made.append(Running(port, router, asyncio.get_running_loop(), events, troubles))
-        async with served(target):
-            serving = asyncio.create_task(router.serve())
-            await router.up()
-            up.set()
-            await serving
+        serving = {"limits": limits, "tls": tls, "drain_timeout": 10}
+        async with stand_in(delay=delay) as (url, events):
+            async with house(
+                routes({"target": url}, ebaas=ebaas or {}),
+                **{"store": store, **settings},
+                listener=listener,
+                max_body=max_body,
+                serving=serving,
+            ) as router:
+                assert router.server is not None
+                loop, port = asyncio.get_running_loop(), router.address[1]
+                made.append(Running(port, router.server, loop, events, troubles))
+                up.set()
+                await made[0]._over.wait()
+            lines = router.stream.getvalue().splitlines()
+            troubles.extend(line for line in lines if '"level":"error"' in line)
 
     def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -266,5 +257,3 @@ def running(
             made[0].stop()
             thread.join(PATIENCE)
             logging.getLogger().removeHandler(handler)
-            lines = stream.getvalue().splitlines()
-            troubles += [line for line in lines if '"level":"error"' in line]
