@@ -1,8 +1,4 @@
-"""The only place that joins the parts of a router.
-
-`App` makes them, and is the Starlette application of the callback port. `_Life` starts and stops
-everything that works beside requests.
-"""
+"""The only place that joins the parts of a router, and starts and stops them."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -41,7 +37,7 @@ from router.ops.hour import History
 from router.ops.insight import Heartbeat, Identity, Insight
 from router.routing.table import RouteTable
 from router.store.opening import kind_of, open_store, opened
-from router.store.protocol import Store, StoreFailed, StoreLimits
+from router.store.protocol import StoreFailed, StoreLimits
 from router.store.sqlite.store import SqliteStore
 from router.store.url import Database
 from router.telemetry.lag import Watchdog, lasting
@@ -129,7 +125,9 @@ class App(Starlette):
             store=kind_of(settings.store),
             health=lambda: (self.probes.ready, self.watchdog.worst),
         )
-        self._life = _Life(self)
+        self._stopping = asyncio.Event()
+        #: Why the last attempt to open the store failed.
+        self._awaited = ""
         path = settings.path.reveal()
         endpoint: ASGIApp = self.callbacks
         if spans is not None:
@@ -154,20 +152,6 @@ class App(Starlette):
         config, tracing = source.load(look.files), tracing_by(os.environ)
         watched = (source, look)
         return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
-
-    def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Open the store and start what works beside requests, and close it at the end.
-
-        Raises StartFailed."""
-        return self._life.lived()
-
-    def drain(self) -> None:
-        """Report not ready and stop the queue; requests are still handled."""
-        self._life.drain()
-
-    async def hurry(self) -> None:
-        """Abort the attempts in flight, so that every request is decided, recorded and answered."""
-        await self.sender.close()
 
     def in_force(self) -> InForce:
         config = self.callbacks.config
@@ -217,6 +201,106 @@ class App(Starlette):
             metrics.archive_error = archive.why
             metrics.archive_failed_at = archive.failed_at
 
+    # From the start to the stop.
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open the store and start what works beside requests, and close it at the end, even if
+        something fails. Without its database the router starts, and opens the store once it can be
+        reached. Raises StartFailed."""
+        async with AsyncExitStack() as closing:  # closes in reverse order
+            if (spans := self.tracing.spans) is not None:
+                closing.push_async_callback(asyncio.to_thread, spans.close, SPANS_TIME)
+            if self.archive is not None:
+                self.archive.start()
+                closing.push_async_callback(asyncio.to_thread, self.archive.close, ARCHIVE_TIME)
+            leaving = await closing.enter_async_context(AsyncExitStack())
+            tried = asyncio.Event()
+            working = asyncio.create_task(self._work(tried, leaving))
+            working.add_done_callback(lambda _: tried.set())
+            closing.push_async_callback(lambda: working)
+            closing.push_async_callback(self.sender.close)
+            self.watchdog.start()
+            closing.callback(self.watchdog.stop)
+            self._go_on(self.reload.run, closing)
+            closing.callback(self.drain)
+            await tried.wait()
+            if working.done():
+                working.result()
+            yield
+
+    def drain(self) -> None:
+        """Report not ready and stop the queue; requests are still handled."""
+        if self.probes.ready:
+            self.log.info("stopping")
+        self.probes.ready = False
+        self._stopping.set()
+
+    async def hurry(self) -> None:
+        """Abort the attempts in flight, so that every request is decided, recorded and answered."""
+        await self.sender.close()
+
+    async def _work(self, tried: asyncio.Event, leaving: AsyncExitStack) -> None:
+        """Open the store, report ready, and run the queue until the stop.
+
+        Sets `tried` once the store is open or cannot be reached. The store is closed with
+        `leaving`, because requests still use it after the queue has stopped. Raises StartFailed.
+        """
+        settings, metrics = self.settings, self.metrics
+        limits = StoreLimits(settings.store_max_bytes)
+        opening = partial(open_store, settings.store, limits, self.identity.door)
+        away = partial(self._away, tried)
+        store = await opened(opening, away, self._store_lasts, self._stopping)
+        if store is None:
+            return
+        leaving.push_async_callback(store.close)
+        if self._awaited:
+            self.log.info("store_opened", store=str(settings.store))
+        if isinstance(store, SqliteStore):
+            store.watch_commits(metrics.store_commit.observe)
+        memory = Memory(store)
+        leaving.push_async_callback(_write_pending, memory)
+        self.callbacks.forwarder = Forwarder(self.sender, memory, store.now)
+        queue = Queue(
+            store,
+            memory,
+            self.sender,
+            self.in_force,
+            self.observer,
+            self.notifications,
+            Random(),
+            recoveries=self.recoveries,
+        )
+        if store.remembers:
+            await self.sender.read_pauses(store)  # before the first event
+            self._go_on(partial(self.sender.follow_pauses, store), leaving)
+        self.probes.opening = False
+        self.probes.ready = not self._stopping.is_set()
+        if store.nodes is not None:
+            self._go_on(Heartbeat(store.nodes, self.insight.node, metrics).run, leaving)
+        tried.set()
+        await queue.run(self._stopping)
+
+    def _go_on(self, work: Callable[[], Awaitable[None]], until: AsyncExitStack) -> None:
+        """Do the work again after each of its faults, until that is closed."""
+        until.push_async_callback(_ended, asyncio.create_task(lasting(work, self.log)))
+
+    def _store_lasts(self, seconds: float) -> None:
+        store = str(self.settings.store)
+        self.log.info("store_opening", store=store, seconds=round(seconds))
+
+    def _away(self, tried: asyncio.Event, error: RouterError) -> None:
+        """Log that the store cannot be reached, once for each reason."""
+        why, failed = str(error), isinstance(error, StoreFailed)
+        if why != self._awaited:
+            fields = {"store": str(self.settings.store), "error": why}
+            if isinstance(error, StoreFailed) and error.detail:
+                fields["detail"] = error.detail
+            self.log.warning("store_awaited", **fields)
+        self._awaited = why
+        self.metrics.store_failed(why if failed else "refused")
+        tried.set()
+
 
 def _archive(settings: Settings, log: Log) -> Archive | None:
     folder = archive_folder(settings.archive, settings.store)
@@ -250,115 +334,6 @@ def _count_targets(metrics: Metrics, table: RouteTable) -> None:
     metrics.adopt(table.targets)
     for name, target in table.targets.items():
         metrics.of(name).about = {"owner": target.owner, "role": table.role_of(name)}
-
-
-class _Life:
-    """Everything that works beside requests, from the start to the stop."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._stopping = asyncio.Event()
-        #: Why the last attempt to open the store failed.
-        self._awaited = ""
-
-    def drain(self) -> None:
-        if self._app.probes.ready:
-            self._app.log.info("stopping")
-        self._app.probes.ready = False
-        self._stopping.set()
-
-    @asynccontextmanager
-    async def lived(self) -> AsyncIterator[None]:
-        """Run everything, and close it even if something fails. Without its database the router
-        starts, and opens the store once it can be reached."""
-        app = self._app
-        async with AsyncExitStack() as closing:  # closes in reverse order
-            if (spans := app.tracing.spans) is not None:
-                closing.push_async_callback(asyncio.to_thread, spans.close, SPANS_TIME)
-            if app.archive is not None:
-                app.archive.start()
-                closing.push_async_callback(asyncio.to_thread, app.archive.close, ARCHIVE_TIME)
-            leaving = await closing.enter_async_context(AsyncExitStack())
-            tried = asyncio.Event()
-            working = asyncio.create_task(self._work(tried, leaving))
-            working.add_done_callback(lambda _: tried.set())
-            closing.push_async_callback(lambda: working)
-            closing.push_async_callback(app.sender.close)
-            app.watchdog.start()
-            closing.callback(app.watchdog.stop)
-            self._go_on(app.reload.run, closing)
-            closing.callback(self.drain)
-            await tried.wait()
-            if working.done():
-                working.result()
-            yield
-
-    async def _work(self, tried: asyncio.Event, leaving: AsyncExitStack) -> None:
-        """Open the store, report ready, and run the queue until the stop.
-
-        Sets `tried` once the store is open or cannot be reached. The store is closed with
-        `leaving`, because requests still use it after the queue has stopped. Raises StartFailed.
-        """
-        app, settings = self._app, self._app.settings
-        limits = StoreLimits(settings.store_max_bytes)
-        opening = partial(open_store, settings.store, limits, app.identity.door)
-        store = await opened(opening, partial(self._away, tried), self._store_lasts, self._stopping)
-        if store is None:
-            return
-        leaving.push_async_callback(store.close)
-        if self._awaited:
-            app.log.info("store_opened", store=str(settings.store))
-        queue = self._join(store, leaving)
-        if store.remembers:
-            await app.sender.read_pauses(store)  # before the first event
-            self._go_on(partial(app.sender.follow_pauses, store), leaving)
-        app.probes.opening = False
-        app.probes.ready = not self._stopping.is_set()
-        if store.nodes is not None:
-            presence = Heartbeat(store.nodes, app.insight.node, app.metrics)
-            self._go_on(presence.run, leaving)
-        tried.set()
-        await queue.run(self._stopping)
-
-    def _join(self, store: Store, leaving: AsyncExitStack) -> Queue:
-        """Make the parts that need the store."""
-        app = self._app
-        if isinstance(store, SqliteStore):
-            store.watch_commits(app.metrics.store_commit.observe)
-        memory = Memory(store)
-        leaving.push_async_callback(_write_pending, memory)
-        app.callbacks.forwarder = Forwarder(app.sender, memory, store.now)
-        return Queue(
-            store,
-            memory,
-            app.sender,
-            app.in_force,
-            app.observer,
-            app.notifications,
-            Random(),
-            recoveries=app.recoveries,
-        )
-
-    def _go_on(self, work: Callable[[], Awaitable[None]], until: AsyncExitStack) -> None:
-        """Do the work again after each of its faults, until that is closed."""
-        until.push_async_callback(_ended, asyncio.create_task(lasting(work, self._app.log)))
-
-    def _store_lasts(self, seconds: float) -> None:
-        store = str(self._app.settings.store)
-        self._app.log.info("store_opening", store=store, seconds=round(seconds))
-
-    def _away(self, tried: asyncio.Event, error: RouterError) -> None:
-        """Log that the store cannot be reached, once for each reason."""
-        why = str(error)
-        if why != self._awaited:
-            fields = {"store": str(self._app.settings.store), "error": why}
-            if isinstance(error, StoreFailed) and error.detail:
-                fields["detail"] = error.detail
-            self._app.log.warning("store_awaited", **fields)
-        self._awaited = why
-        word = why if isinstance(error, StoreFailed) else "refused"
-        self._app.metrics.store_failed(word)
-        tried.set()
 
 
 async def _write_pending(memory: Memory) -> None:

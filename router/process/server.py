@@ -39,7 +39,7 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 #: connection that is being made may still be in the network.
 HALF_WAY = 0.1
 
-#: How long each step takes at most once time is up, in seconds: requests are decided, replies are
+#: The longest time for each step once time is up, in seconds: requests are decided, replies are
 #: read, cancelled tasks end.
 GRACE = 2.0
 
@@ -72,20 +72,19 @@ class Server(uvicorn.Server, Service):
         requests in flight have `drain_timeout` seconds. After that `on_hurry` is called, to have
         every request decided; a caller still without a reply gets 503."""
         limits = limits or Limits()
-        super().__init__(
-            uvicorn.Config(
-                app,
-                interface="asgi3",
-                http=cast("Any", partial(Connection, limits, refusal)),
-                ws="none",
-                lifespan="off",  # `lifespan` raises its errors, which uvicorn would log
-                workers=1,  # otherwise a variable, WEB_CONCURRENCY, is read
-                backlog=BACKLOG,
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-            )
+        config = uvicorn.Config(
+            app,
+            interface="asgi3",
+            http=cast("Any", partial(Connection, limits, refusal)),
+            ws="none",
+            lifespan="off",  # `lifespan` raises its errors, which uvicorn would log
+            workers=1,  # otherwise a variable, WEB_CONCURRENCY, is read
+            backlog=BACKLOG,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
         )
+        super().__init__(config)
         self.tally = Tally()
         self.server_state = cast("Any", self.tally)
         self.listener = listener
@@ -201,11 +200,10 @@ class Server(uvicorn.Server, Service):
 
     async def _finished(self, seconds: float, unless: asyncio.Event | None = None) -> bool:
         """Wait until nothing is in flight; False if that takes longer than `seconds`."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        deadline = time.monotonic() + seconds
         # A task that was cancelled before its first step stays in the set for ever.
         while self.tally.connections or any(not task.done() for task in self.tally.tasks):
-            if loop.time() > deadline or (unless is not None and unless.is_set()):
+            if time.monotonic() > deadline or (unless is not None and unless.is_set()):
                 return False
             await asyncio.sleep(_LOOK_EVERY)
         return True
@@ -252,7 +250,7 @@ def ops_services(
     key: Secret,
     inherited: socket.socket | None = None,
 ) -> tuple[list[Service], str]:
-    """Make the ops port's services; return them and its URL, none if the port is off.
+    """Return the ops port's services and its URL, `""` if the port is off.
 
     `search` is the command of a search, `key` the token of commands on this machine, `inherited` a
     socket that was handed over. Raises RouterError."""
@@ -305,7 +303,7 @@ class Notifier(Service):
         self._address = name if name.startswith(("\0", "/")) else ""
         silence, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         is_ours = pid in ("", str(os.getpid())) and silence.isdecimal() and int(silence) > 0
-        #: After how long a silence the manager restarts the service, in seconds; None is never.
+        #: The silence after which the manager restarts the service, in seconds; None: never.
         self.watchdog = int(silence) / 1e6 if is_ours else None
         self._status = ""
 
@@ -318,17 +316,17 @@ class Notifier(Service):
         self._send("STOPPING=1", "STATUS=Stopping: what is in flight is finished first")
 
     def ready(self, url: str) -> None:
-        """The service serves there."""
+        """Report that the service serves there."""
         self._status = f"Serving {url}"
         self._send("READY=1", f"STATUS={self._status}")
 
     def reloading(self) -> None:
-        """A reload was requested; `reloaded` ends it."""
+        """Report that a reload was requested; `reloaded` ends it."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reading routes.yaml")
 
     def reloaded(self, successful: bool) -> None:
-        """routes.yaml was taken into force, or refused."""
+        """Report that routes.yaml was taken into force, or refused."""
         refused = "" if successful else "; routes.yaml was refused, the log says why"
         if not self._stopped.is_set():
             self._send("READY=1", f"STATUS={self._status}{refused}")
@@ -338,11 +336,8 @@ class Notifier(Service):
         self._send("WATCHDOG=1")
 
     def _send(self, *lines: str) -> None:
-        if not self._address:
-            return
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
-        ):
-            manager.settimeout(_WAIT)
-            manager.sendto("\n".join(lines).encode(), self._address)
+        if self._address:
+            manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            with manager, contextlib.suppress(OSError):
+                manager.settimeout(_WAIT)
+                manager.sendto("\n".join(lines).encode(), self._address)

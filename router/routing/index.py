@@ -54,14 +54,12 @@ class Index:
         )
         ways = ((number, _ways(rule, counts)) for number, rule in enumerate(rules))
         self._root = _Node([(number, way) for number, clause in ways for way in clause], _DEPTH)
-
-    def candidates(self, values: Mapping[str, str]) -> set[int]:
-        """The numbers of all rules that can match, and of few others. `values` are by field."""
-        return self._root.candidates(values)
+        #: Returns the numbers of all rules that can match values by field, and of few others.
+        self.candidates = self._root.candidates
 
 
 def _ways(rule: Rule, counts: Mapping[Anchor, int]) -> Clause:
-    """Ways to file the rule under: every event that it matches has one of them.
+    """Return ways to file the rule under: every event that it matches has one of them.
 
     At most one clause with several ways is used, the best one, and only if the clauses with one way
     have no rare anchor: lists never multiply.
@@ -85,13 +83,11 @@ class _Node:
     def __init__(self, entries: Sequence[tuple[int, Way]], depth: int) -> None:
         counts = Counter(anchor for _, way in entries for anchor in way)
         filed: defaultdict[Anchor, list[tuple[int, Way]]] = defaultdict(list)
-        self._always: list[int] = []
         for number, way in entries:
             if way:
                 rarest = min(way, key=counts.__getitem__)
                 filed[rarest].append((number, tuple(a for a in way if a != rarest)))
-            else:
-                self._always.append(number)
+        self._always = [number for number, way in entries if not way]
         self._lookups = _lookups(filed, depth)
 
     def candidates(self, values: Mapping[str, str]) -> set[int]:

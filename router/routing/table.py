@@ -66,7 +66,7 @@ class Plan:
         return roles | {target.name: "optional" for target in self.optional}
 
     def giving(self, target: str) -> tuple[Route, ...]:
-        """The routes that require a target, or else those that have it as optional."""
+        """Return the routes that require a target, or else those that have it as optional."""
         requiring = [route for route in self.routes if target in route.required]
         return tuple(requiring or [route for route in self.routes if target in route.optional])
 
@@ -131,22 +131,23 @@ class RouteTable:
         thread may call it.
         """
         values = _values(event)
-        plan = self._plans.get(values)
-        return plan if plan is not None else self._matched(values, self._candidates(values))
+        return self._plans.get(values) or self._matched(values, self._candidates(values))
 
     def match_at_once(self, event: Event) -> Plan | None:
         """Return the same within two milliseconds, or None if it may take longer."""
         values = _values(event)
-        plan = self._plans.get(values)
-        if plan is not None:
+        if (plan := self._plans.get(values)) is not None:
             return plan
-        if sum(map(len, values)) > _CHARACTERS:
+        if sum(map(len, values)) > _CHARACTERS or len(found := self._candidates(values)) > _ROUTES:
             return None
-        candidates = self._candidates(values)
-        return None if len(candidates) > _ROUTES else self._matched(values, candidates)
+        return self._matched(values, found)
+
+    def _candidates(self, values: tuple[str, ...]) -> set[int]:
+        """Return the numbers of all routes that can match."""
+        return self._index.candidates(dict(zip(FIELDS, values, strict=True)))
 
     def role_of(self, target: str) -> Role:
-        """The role of a target, by its name: required if any route requires it."""
+        """Return the role of a target, by its name: required if any route requires it."""
         return "required" if target in self._required else "optional"
 
     def explain(self, event: Event) -> list[RouteMatch]:
@@ -157,10 +158,6 @@ class RouteTable:
             fields = self._field_matches(route.match, values)
             explained.append(RouteMatch(route, fields, exception if _all_fit(exception) else []))
         return explained
-
-    def _candidates(self, values: tuple[str, ...]) -> set[int]:
-        """The numbers of all routes that can match."""
-        return self._index.candidates(dict(zip(FIELDS, values, strict=True)))
 
     def _matched(self, values: tuple[str, ...], candidates: Iterable[int]) -> Plan:
         by_field = dict(zip(FIELDS, values, strict=True))
@@ -173,7 +170,10 @@ class RouteTable:
         optional = {name for route in routes for name in route.optional} - required
         named = [tuple(self.targets[n] for n in sorted(names)) for names in (required, optional)]
         plan = Plan(named[0], named[1], routes)
-        self._remember(values, plan)
+        if sum(map(len, values)) <= _CHARACTERS and len(routes) <= _ROUTES:
+            if len(self._plans) >= _REMEMBERED:
+                self._plans.clear()  # plans in use come back with their next event
+            self._plans[values] = plan
         return plan
 
     def _matches(self, route: Route, values: Mapping[str, str]) -> bool:
@@ -195,12 +195,6 @@ class RouteTable:
             if (not is_own or _is_own(pattern)) and self._globs[pattern].matches(value):
                 return pattern
         return None
-
-    def _remember(self, values: tuple[str, ...], plan: Plan) -> None:
-        if sum(map(len, values)) <= _CHARACTERS and len(plan.routes) <= _ROUTES:
-            if len(self._plans) >= _REMEMBERED:
-                self._plans.clear()  # plans in use come back with their next event
-            self._plans[values] = plan
 
     def _field_matches(
         self, rule: Mapping[str, tuple[str, ...]], values: Mapping[str, str]
@@ -226,12 +220,12 @@ class RouteTable:
 
 
 def _is_own(text: str) -> bool:
-    """True for a key of the router's own events, and for a pattern that matches them."""
+    """Return True for a key of the router's own events, and for a pattern that matches them."""
     return text.startswith(OWN_KEYS)
 
 
 def _values(event: Event) -> tuple[str, ...]:
-    """The event's fields in the order of FIELDS."""
+    """Return the event's fields in the order of FIELDS."""
     return (
         event.event_source,
         event.event_topic,
@@ -247,7 +241,7 @@ def _patterns(routes: Iterable[Route]) -> set[str]:
 
 
 def _anchors(name: str, glob: Glob) -> Way:
-    """The literals that the field's value must have for the glob to match it."""
+    """Return the literals that the field's value must have for the glob to match it."""
     if len(glob.literals) == 1:
         return (Anchor(name, "whole", glob.literals[0]),)
     first, *middle, last = glob.literals
@@ -261,12 +255,12 @@ _COMPARED = 64
 
 
 def nearest_routes(routes: Iterable[RouteMatch], count: int) -> list[RouteMatch]:
-    """The `count` routes that do not match but were probably meant, likeliest first."""
+    """Return the `count` routes that do not match but were probably meant, likeliest first."""
     return nlargest(count, (route for route in routes if not route.matched), key=_nearness)
 
 
 def _nearness(route: RouteMatch) -> float:
-    """A likeness from 0 to 1."""
+    """Return a likeness from 0 to 1."""
     return sum(map(_likeness, route.fields)) / len(route.fields)
 
 

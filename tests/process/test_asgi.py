@@ -168,13 +168,13 @@ async def test_a_fault_of_the_queue_leaves_nothing_open(tmp_path: Path, one: Tar
     """The store is closed, which removes its log, and the archive's last line is on disk."""
     store, folder = tmp_path / "store.db", tmp_path / "archive"
     app, _ = made(one, store=store, archive=folder)
-    work = app._life._work
+    work = app._work
 
     async def faulty(tried: asyncio.Event, leaving: AsyncExitStack) -> None:
         await work(tried, leaving)
         raise ZeroDivisionError
 
-    app._life._work = faulty  # type: ignore[method-assign]
+    app._work = faulty  # type: ignore[method-assign]
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 - it comes from the lifespan's end
         async with (
             app.lifespan(),
