@@ -98,9 +98,8 @@ class App(Starlette):
         targets, share = config.table.targets.values(), max(1, settings.max_requests // SHARE)
         self.sender = Sender(targets, _engine(settings), share, metrics, observer, spans)
         intake = Intake.of(settings.schema)
-        self.callbacks = Callbacks(
-            config, _access(settings, config), intake, observer, max_requests=settings.max_requests
-        )
+        access = _access(settings, config)
+        self.callbacks = Callbacks(config, access, intake, observer, settings.max_requests)
         self.reload = Reload(
             watched,
             self.config_state,
@@ -139,8 +138,8 @@ class App(Starlette):
             lifespan=lambda _: self.lifespan(),
         )
         self.router.redirect_slashes = False
-        #: The application for our own server, which has no middleware.
-        self.entry = Straight(self, path, endpoint)
+        #: The application for our own server.
+        self.entry: ASGIApp = self if middleware else Straight(self, path, endpoint)
 
     @classmethod
     def loaded(cls, settings: Settings, log: Log, middleware: Sequence[Middleware] = ()) -> App:

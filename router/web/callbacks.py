@@ -182,13 +182,7 @@ class Callbacks:
     complete. A request that its head alone refuses is refused without reading its body."""
 
     def __init__(
-        self,
-        config: Config,
-        access: Access,
-        intake: Intake,
-        observer: Observer,
-        *,
-        max_requests: int,
+        self, config: Config, access: Access, intake: Intake, observer: Observer, max_requests: int
     ) -> None:
         #: The configuration for new requests; a request keeps the one it started with.
         self.config = config
@@ -269,21 +263,21 @@ class Callbacks:
             plan = config.table.match_at_once(event)
             if plan is None:
                 plan = await self._reader.do(config.table.match, event)
-            if plan.routes:
-                outcome = await self._forward(call, event, plan, config)
-                if not call.gone.done():
-                    try:
-                        await _reply(call, reply_to(outcome), config)
-                    except Exception as error:  # noqa: BLE001 - attempts still go on
-                        call.replied = None  # as far as is known
-                        self._observer.fault(call.request_id, error)
-                else:
-                    call.seconds = time.monotonic() - call.started
+            if not plan.routes:
+                accepted = config.unmatched == "accept"
+                await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
+                self._observer.unmatched(call.reply_info, event)
+                return None
+            outcome = await self._forward(call, event, plan, config)
+            if call.gone.done():
+                call.seconds = time.monotonic() - call.started
                 return plan, outcome
-            accepted = config.unmatched == "accept"
-            await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
-            self._observer.unmatched(call.reply_info, event)
-            return None
+            try:
+                await _reply(call, reply_to(outcome), config)
+            except Exception as error:  # noqa: BLE001 - attempts still go on
+                call.replied = None  # as far as is known
+                self._observer.fault(call.request_id, error)
+            return plan, outcome
         finally:
             self.in_flight -= 1
 

@@ -11,9 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.support.command import PATIENCE
 from tests.support.house import event
-from tests.support.serving import Serving, Target, target
+from tests.support.serving import Serving, Target, serving, target
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 from tests.support.wire import Line, answer_on, post
 
@@ -86,6 +89,15 @@ def test_an_overloaded_router_refuses_at_once_and_finishes_its_requests(tmp_path
     assert {(reply.status, reply.says["code"]) for reply in refused} == {(503, "503")}
     assert codes == {"503": 32, "000": 8}
     assert len(played.begun) == 8
+
+
+def test_callers_may_keep_four_connections_for_each_request(tmp_path: Path) -> None:
+    """Balancers keep connections open; the limit is a metric."""
+    ops = free_port()
+    options = ("--max-requests", "7", "--ops-port", str(ops))
+    with target() as one, serving(tmp_path, {"one": one}, options=options):
+        scraped = httpx.get(f"http://127.0.0.1:{ops}/metrics", **PLAIN).text
+    assert "\nebaas_router_connections_limit 28.0\n" in scraped
 
 
 def test_a_hang_up_makes_room_at_once(tmp_path: Path) -> None:

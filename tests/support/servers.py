@@ -53,7 +53,8 @@ async def served_by(
     if name == OWN:
         lifespan = partial(app.router.lifespan_context, app)
         usual = {"limits": _LIMITS, "drain_timeout": _STOP}
-        own = Server(app, listener, lifespan=lifespan, **{**usual, **options})
+        entry = getattr(app, "entry", app)
+        own = Server(entry, listener, lifespan=lifespan, **{**usual, **options})
         async with served(own):
             yield own
         return

@@ -54,7 +54,7 @@ def serve(ready: Connection) -> None:
     listener = listen("127.0.0.1", 0)
     # Small, so that unread replies soon fill it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    server = Server(app, listener, lifespan=app.lifespan, drain_timeout=1, limits=LIMITS)
+    server = Server(app.entry, listener, lifespan=app.lifespan, drain_timeout=1, limits=LIMITS)
 
     async def announce() -> None:
         ready.send(listener.getsockname()[1])
