@@ -362,16 +362,6 @@ def test_a_pipelined_request_is_not_served() -> None:
         assert [answer.status for answer in line.receive_all()] == [200]
 
 
-def test_a_blank_line_while_a_request_is_answered_is_ignored() -> None:
-    """Some clients end a body with a line break, also in pieces; their connection stays open."""
-    with running(Limits(), delay=0.3) as router, router.line() as line:
-        for blank in ([b"\r\n"], [b"\r", b"\n\r", b"\n"]):
-            line.say(post(), *blank, pause=0.03)
-            answer = answer_on(line)
-            assert answer.status == 200
-            assert not answer.ends
-
-
 # Deadlines. Bytes that trickle come more often than any of them passes.
 
 
@@ -546,24 +536,6 @@ def test_connections_beyond_the_reserve_are_refused_at_once() -> None:
             with router.line() as extra:
                 assert [answer.status for answer in extra.receive_all()] == [503]
                 router.wait_for_connections(3)
-
-
-def test_without_room_silent_connections_are_closed() -> None:
-    """Without room, a connection that is silent for `linger` seconds is closed, long before
-    the usual deadlines."""
-    with (
-        running(Limits(connections=2, reserve=2, linger=0.4)) as router,
-        router.line() as silent,
-        router.line() as slow,
-        router.line() as extra,
-    ):
-        began = time.monotonic()
-        slow.say(post()[:9])
-        extra.say(post()[:9])
-        while router.ask(post()).status != 200:
-            time.sleep(0.05)
-        assert was(time.monotonic() - began, 0.4)
-        assert silent.receive_all() == []
 
 
 def test_without_room_slow_callers_get_503() -> None:

@@ -207,23 +207,6 @@ async def test_a_stream_waits_for_a_slow_reader() -> None:
     assert sent == 3_000_000
 
 
-async def test_a_stream_ends_with_the_connection_of_a_peer_that_does_not_read() -> None:
-    """The application that waits for the peer goes on, and returns."""
-    returned = asyncio.Event()
-
-    async def answer(_: Any, send: Any) -> None:
-        await send(start())
-        for _ in range(1000):
-            await send(body(b"x" * 100_000, more=True))
-        returned.set()
-
-    async with reached(Application(answer)) as (server, _, writer):
-        writer.write(GET)
-        await until(lambda: any(each._clogged for each in server.tally.connections))
-        writer.transport.abort()
-        await asyncio.wait_for(returned.wait(), 10.0)
-
-
 async def raising(*_: Any) -> None:
     """Raise the error of a task group, which is not an Exception."""
     raise BaseExceptionGroup("group", [GeneratorExit()])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,17 +114,6 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
             answer = answer_on(line)
         assert (answer.says["code"], answer.ends) == ("000", True)
         assert silent.receive() is None
-
-
-def test_a_stop_waits_only_a_moment_for_handshakes(pair: Pair) -> None:
-    """A stop does not wait for the longest possible handshake."""
-    limits = Limits(first_byte=60, receive=60, linger=0.25)
-    with secured(pair, limits) as router, router.line() as silent:
-        wait_until(lambda: len(router.server.tally.tasks) == 1)
-        began = time.monotonic()
-        router.stop()
-        assert silent.receive() is None
-        assert time.monotonic() - began < 8
 
 
 # Whole processes.

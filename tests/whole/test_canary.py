@@ -223,13 +223,6 @@ def test_commands(
                 assert leaks(done.out, done.err) == set(), (edit, arguments)
 
 
-def test_a_store_that_cannot_be_used() -> None:
-    """A wrong parameter is named, and the password beside it is not shown."""
-    done = ran("serve", "--store", f"postgresql://u:{canary('store')}@h/d?sslmod=x")
-    assert done.code in (2, 3)
-    assert leaks(done.out, done.err) == set()
-
-
 class Running:
     """A process of `ROUTER`, with its output and its replies."""
 
