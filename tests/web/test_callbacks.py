@@ -27,7 +27,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 
-def configured(url: str, **top: Any) -> Config:
+def configured(url: Any, **top: Any) -> Config:
     table: Mapping[str, Any] = routes({"one": url}, **top)
     return loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
 
@@ -177,6 +177,14 @@ async def test_a_request_keeps_its_configuration(body: bytes) -> None:
         assert (len(seen), len(seen_later)) == (1, 0)
         assert await it.call(body).code() == "000"
         assert (len(seen), len(seen_later)) == (1, 1)
+
+
+async def test_a_reload_shows_the_state_of_its_targets() -> None:
+    """A target that a new routes.yaml pauses is paused in the metrics at once."""
+    async with served() as (it, _):
+        it.app.take(configured({"url": "http://127.0.0.1:9/", "paused": True}))
+        it.app.sender.measure()
+        assert it.app.metrics.of("one").paused == 1
 
 
 @pytest.mark.parametrize(
