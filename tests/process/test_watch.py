@@ -73,6 +73,18 @@ async def test_a_fault_of_ours_ends_no_watch() -> None:
     assert line["problems"][0].startswith("a fault of the router: KeyError in read, test_watch.py")
 
 
+async def test_contents_are_taken_once_two_looks_agree() -> None:
+    """Contents that are still being written are not taken."""
+    found, taken = iter([2, 3]), list[int]()
+    log = Log(io.StringIO())
+    watch = Watch("--ops-tokens", 1, lambda: next(found, 4), taken.append, log, every=0.01)
+    serving = asyncio.create_task(watch.serve())
+    await until(lambda: taken)
+    watch.stop()
+    await serving
+    assert taken == [4]
+
+
 async def _shown(server: Server) -> bytes:
     """Return the certificate that a caller gets."""
     context = ssl.create_default_context()
