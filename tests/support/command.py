@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.forked import Forked
@@ -64,16 +64,6 @@ def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None =
 def without_waits(stderr: bytes) -> bytes:
     """Remove the messages about slow work, which a busy machine may cause."""
     return _WAITS.sub(b"", stderr)
-
-
-def drawn_on(terminal: int) -> str:
-    """Read everything from a terminal whose other end is closed, and close it. A single read may
-    return only a part."""
-    drawn = b""
-    with os.fdopen(terminal, "rb", buffering=0) as screen, suppress(OSError):
-        while more := screen.read(65536):
-            drawn += more
-    return drawn.decode()
 
 
 def one_line(stream: bytes) -> str:
