@@ -51,8 +51,8 @@ from router.web.callbacks import Callbacks, Probes, Refusals, Straight, routes
 #: One target may hold this part of all requests in flight: one in so many.
 SHARE = 2
 
-#: How long a stop waits, in seconds: for the store to take what it could not take before, for the
-#: archive's last lines, and for a collector to receive the last spans.
+#: The longest waits of a stop, in seconds: for the store to take what it could not take before, for
+#: the archive's last lines, and for a collector to receive the last spans.
 PENDING_TIMEOUT, ARCHIVE_TIME, SPANS_TIME = 1.0, 2.0, 1.0
 
 #: The warning that there is no archive beside a PostgreSQL store.
@@ -83,7 +83,7 @@ class App(Starlette):
         """
         self.settings, self.log, self.tracing = settings, log, tracing
         self.config_state = ConfigState(config, since=time.time(), tried=time.time())
-        #: How other nodes on the same store see this process.
+        #: This process as other nodes on the same store see it.
         self.identity = Identity()
         self.probes = Probes()
         self.recoveries = Recoveries()

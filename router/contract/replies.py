@@ -119,7 +119,7 @@ def refusal(
 #: The longest message and code of a target's answer that are kept, in characters.
 MAX_MSG, MAX_CODE = 200, 32
 
-#: How much is read of an answer that does not follow the contract, in bytes.
+#: The part that is read of an answer which does not follow the contract, in bytes.
 _LOOKED_AT = 4096
 
 #: The shortest part of a secret that is masked; shorter ones are ordinary words.

@@ -61,7 +61,7 @@ class Schedule:
         return (self.waits + (self.waits[-1],) * max(repeated, 0))[: self.retries]
 
 
-#: How EBaaS retries, from the platform's page: 20 retries after 1s, 3s, 7s, 30s, 60s, 300s, 3600s…
+#: EBaaS's schedule, from the platform's page: 20 retries after 1s, 3s, 7s, 30s, 60s, 300s, 3600s…
 PLATFORM = Schedule(waits=(1.0, 3.0, 7.0, 30.0, 60.0, 300.0, 3600.0), retries=20)
 
 
@@ -69,15 +69,15 @@ PLATFORM = Schedule(waits=(1.0, 3.0, 7.0, 30.0, 60.0, 300.0, 3600.0), retries=20
 class Terms:
     """The retry schedules of EBaaS and of the queue. A request keeps those it started with."""
 
-    #: How EBaaS retries.
+    #: The schedule of EBaaS.
     ebaas: Schedule
-    #: How much later than scheduled a retry of EBaaS may come, in seconds.
+    #: The most that a retry of EBaaS may be late, in seconds.
     grace: float
     #: The longest time before a request is answered, in seconds.
     reply_within: float
-    #: How the router retries targets without a schedule of their own.
+    #: The router's schedule for targets without one of their own.
     queue: Schedule
-    #: How long EBaaS may send nothing before that is reported, in seconds; None: for ever.
+    #: The silence of EBaaS after which it is reported, in seconds; None: never.
     silent_after: float | None = None
     #: A target that works again gets at once what waits for it; False: only if a person asks.
     recovers: bool = True

@@ -22,14 +22,14 @@ _FOLDERS = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
 #: The longest part of the validator's own words that is repeated, in characters.
 _MAX_MESSAGE = 200
 
-#: How many items of a list, and members of an object, are looked at for faults: 200,000 faults
+#: The most items of a list, and members of an object, that are searched for faults: 200,000 faults
 #: would take seconds, during which no other thread could run.
 _MOST = 30
 
 #: Keywords that may fail only because a list or an object was shortened.
 _NEED_THE_REST = frozenset({"contains", "minItems", "minProperties", "required"})
 
-#: What to do about a schema that cannot be used, by the keyword that failed.
+#: Advice about a schema that cannot be used, by the keyword that failed.
 _HINTS = {
     "format": "; patterns cannot have look-around or back-references",
     "$ref": "; nothing is fetched: put the referenced schema under $defs",

@@ -2,5 +2,5 @@
 
 from router.model import event
 
-#: Whether the modules on the path of an event are compiled to C (hatch_build.py).
+#: True if the modules on the path of an event are compiled to C (hatch_build.py).
 COMPILED = not event.__file__.endswith(".py")

@@ -49,7 +49,7 @@ class Problem:
     column: int
     #: Where in the document's structure, for instance `routes[2].required`; may be empty.
     path: str
-    #: What is wrong and, if it can be guessed, what was meant. It never contains a secret.
+    #: The fault and, if it can be guessed, the correction. It never contains a secret.
     message: str
     #: The owner of the file, if it names one.
     owner: str = ""

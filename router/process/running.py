@@ -21,7 +21,7 @@ from router.net.loops import happens
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
 
-#: How long the loop waits for the interpreter while another thread has it, in seconds, such as one
+#: The loop's wait for the interpreter while another thread has it, in seconds, such as one
 #: that reads a configuration or renders metrics. Python's default of 0.005 is more than an event
 #: takes in all, and each step of the loop might wait for it.
 _TURN = 0.0005

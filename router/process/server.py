@@ -35,7 +35,7 @@ from router.telemetry.metrics import Metrics
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
-#: How long after the last new connection the socket is closed, in seconds: the last packet of a
+#: The time from the last new connection to closing the socket, in seconds: the last packet of a
 #: connection that is being made may still be in the network.
 HALF_WAY = 0.1
 
@@ -233,7 +233,7 @@ class Server(uvicorn.Server, Service):
         sweep(self.tally, self._limits, loop.time())
 
 
-#: How long a stop waits for requests at the ops port, in seconds.
+#: The longest wait of a stop for requests at the ops port, in seconds.
 _DRAIN = 2
 
 _OPEN = (
@@ -284,7 +284,7 @@ def ops_services(
     return services, server.url
 
 
-#: How long one message waits for a manager that does not read, in seconds.
+#: The longest wait of one message for a manager that does not read, in seconds.
 _WAIT = 1.0
 
 

@@ -18,7 +18,7 @@ _FEW: Final = 8
 #: The deepest that a rule is filed, in anchors.
 _DEPTH: Final = 4
 
-#: How many characters of a literal inside a value are looked up first.
+#: The first look-up of a literal inside a value is for so many characters of it.
 _STEM: Final = 4
 
 Place = Literal["whole", "start", "end", "inside"]

@@ -21,9 +21,9 @@ class BreakerPolicy:
     of_at_least: int = 20
     #: that ended within so many seconds.
     within: float = 30.0
-    #: How long it stays open before the next probe, in seconds.
+    #: The time that it stays open before the next probe, in seconds.
     pause: float = 10.0
-    #: Whether an answer that refuses an event counts as a failure.
+    #: `count`: an answer that refuses an event counts as a failure.
     refusals: Literal["ignore", "count"] = "ignore"
 
 
@@ -32,7 +32,7 @@ class Rate:
     """The most calls of a target by one process."""
 
     per_second: float
-    #: How many attempts may follow each other at once after a pause.
+    #: The most attempts that may follow each other at once after a pause.
     burst: int
 
 
@@ -55,7 +55,7 @@ class Target:
     secret: tuple[Secret, ...] = ()
     breaker: BreakerPolicy | None = None
     rate: Rate | None = None
-    #: How it is retried while it is optional; None: by the schedule of all targets.
+    #: Its retries while it is optional; None: the schedule of all targets.
     queue: Schedule | None = None
     paused: bool = False
     #: The team that is responsible for it, shown in logs and on pages.

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 FILE = ROOT / "schemas/openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.load(FILE.read_text("utf-8"), yaml.CSafeLoader)
 
-#: What HTTP itself needs.
+#: The headers that HTTP itself needs.
 PLAIN = {"host", "content-length", "content-type", "accept"}
 
 

@@ -15,7 +15,7 @@ _soup = st.text("ab.1*?[]!", max_size=9)
 _ranges = st.text("abcd-[]!*?^&|~\\", max_size=9)
 _values = st.text("ab.1[]!-^\n", max_size=9)
 
-#: What a pattern may consist of, and text that each of them fits.
+#: Parts of a pattern, each with a text that it matches.
 _FITS = [("a", "a"), (".", "."), ("*", ""), ("*", "ab."), ("?", "b"), ("[a.]", "."), ("[!a]", "b")]
 _fitted = st.lists(st.sampled_from(_FITS), max_size=9).map(
     lambda pieces: ("".join(text for text, _ in pieces), "".join(fits for _, fits in pieces))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.command import ROOT
 
-#: Whether to rewrite the files.
+#: True if the files are to be rewritten.
 UPDATING = "UPDATE_GOLDEN" in os.environ
 
 #: Advice for a difference.

@@ -20,7 +20,7 @@ from tests.support.command import PATIENCE, ROOT
 from tests.support.sockets import HOST, HeldPort, listens
 from tests.support.waiting import wait_until
 
-#: Whether tests that need a server must run: `make postgresql` sets it.
+#: True if tests that need a server must run: `make postgresql` sets it.
 REQUIRED = "POSTGRESQL" in os.environ
 
 #: The router's role on the server. It is not a superuser, like the role of a real router.

@@ -28,7 +28,7 @@ class _Link:
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
-    #: Whether it breaks at the server's next answer.
+    #: True if it breaks at the server's next answer.
     doomed: bool = False
     #: The server's next answer waits for this.
     gate: asyncio.Event | None = None
@@ -49,7 +49,7 @@ class Proxy:
         self.port = self._held.number
         #: The number of connections broken at a message.
         self.lost = 0
-        #: How many answers have been held up.
+        #: The number of answers that have been held up.
         self.held = 0
         self._holding: list[tuple[bytes, Loss, asyncio.Event]] = []
         self._delay = 0.0

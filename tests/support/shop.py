@@ -168,7 +168,7 @@ class PostgresShop(Shop):
         self.option = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
         self._connection = psycopg.connect(database.dsn, autocommit=True)
         self._limits = encoding.limits(LIMITS)
-        #: What is to be added with the next statement.
+        #: The events to add with the next statement.
         self._asked: list[dict[str, Any]] = []
         self._bodies: list[bytes] = []
         self._gathering = False

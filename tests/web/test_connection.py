@@ -39,7 +39,7 @@ from tests.support.wire import (
 
 #: Deadlines that pass within a test.
 SOON = Limits(first_byte=0.4, receive=0.4, keep_alive=0.4, reply=0.4, linger=0.4)
-#: How much later than its deadline something may be seen to happen here, in seconds.
+#: The most that a test may notice something after its deadline, in seconds.
 SLACK = 3.0
 
 MAX_BODY = 100_000
@@ -66,9 +66,9 @@ class Row(NamedTuple):
     packets: bytes | tuple[bytes, ...]
     #: Every status that comes back, in order.
     statuses: tuple[int, ...]
-    #: Whether the connection then serves another request, or closes.
+    #: True if the connection then serves another request; otherwise it closes.
     stays: bool
-    #: How many events reach the target.
+    #: The number of events that reach the target.
     events: int
 
 
@@ -386,13 +386,13 @@ def was(seconds: float, limit: float) -> bool:
     return limit - 0.1 < seconds < limit + SLACK
 
 
-@pytest.mark.parametrize("said", [b"", b"\r\n" * 1_000], ids=["nothing", "blank lines"])
-def test_a_connection_that_says_nothing_is_closed(hasty: Running, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"\r\n" * 1_000], ids=["nothing", "blank lines"])
+def test_a_connection_that_says_nothing_is_closed(hasty: Running, sent: bytes) -> None:
     """A new connection has `first_byte` seconds for its first byte; then it is closed without a
     reply. Line breaks before a request win no time."""
     began = time.monotonic()
     with hasty.line() as line:
-        trickle(line, said)
+        trickle(line, sent)
         assert line.receive_all() == []
     assert was(time.monotonic() - began, SOON.first_byte)
 
@@ -468,7 +468,7 @@ def test_a_refused_caller_that_stays_is_closed(hasty: Running) -> None:
     with hasty.line() as line:
         line.say(b"\x00")
         assert answer_on(line).status == 400
-        assert was(trickle(line, b"x" * 1_000), 0.0)  # it has said that no more will come
+        assert was(trickle(line, b"x" * 1_000), 0.0)  # it announced that no more will come
         began = time.monotonic()
         hasty.wait_for_connections(0)
     assert time.monotonic() - began < SOON.linger + SLACK

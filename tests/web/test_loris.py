@@ -34,7 +34,7 @@ from tests.support.house import PATIENCE, routes
 from tests.support.load import Load
 from tests.support.wire import PROBE, chunk, chunked, post
 
-#: How many connections are slow at a time, and for how many seconds.
+#: The number of connections that are slow at a time, and the test's length in seconds.
 LORIS = int(os.environ.get("LORIS", "300"))
 SECONDS = 4.0 if LORIS < 1000 else 25.0
 
@@ -113,7 +113,7 @@ class Slow:
     def __init__(self, port: int, kind: int) -> None:
         self._port = port
         self._kind = [*KINDS][kind % len(KINDS)]
-        #: How often the router has ended the connection.
+        #: The number of times that the router has ended the connection.
         self.ended = 0
         self._connect()
 

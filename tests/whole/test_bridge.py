@@ -23,7 +23,7 @@ BRIDGE = runpy.run_path(str(ROOT / "deploy/bridge/bridge.py"))
 
 QUERIES = {"dingtalk": "?access_token=XXX", "wecom": "?key=XXX", "feishu": "", "slack": ""}
 
-#: What each chat says to what it takes, and to what it does not.
+#: The answers of each chat to a message that it accepts, and to one that it refuses.
 TAKEN = {
     "dingtalk": b'{"errcode":0,"errmsg":"ok"}',
     "wecom": b'{"errcode":0,"errmsg":"ok"}',

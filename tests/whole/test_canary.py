@@ -101,17 +101,17 @@ def recording(got: list[str]) -> type[Right]:
 def failing() -> dict[str, bytes]:
     """Return answers that do not acknowledge, with a canary in each part that is not logged by
     design."""
-    said = canary("answer")
-    location = f"HTTP/1.1 302 Found\r\nlocation: http://x/{said}\r\ncontent-length: 0\r\n\r\n"
+    mark = canary("answer")
+    location = f"HTTP/1.1 302 Found\r\nlocation: http://x/{mark}\r\ncontent-length: 0\r\n\r\n"
     return {
-        "code": http_answer(json.dumps({"code": "500", "msg": said, said: said})),
-        "status": http_answer(said, "500 " + said),
-        "no-json": http_answer("<html>" + said),
-        "array": http_answer(json.dumps([said])),
-        "protocol": said.encode() + b"\r\n\r\n",
-        "reset": b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n" + said.encode(),
+        "code": http_answer(json.dumps({"code": "500", "msg": mark, mark: mark})),
+        "status": http_answer(mark, "500 " + mark),
+        "no-json": http_answer("<html>" + mark),
+        "array": http_answer(json.dumps([mark])),
+        "protocol": mark.encode() + b"\r\n\r\n",
+        "reset": b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n" + mark.encode(),
         "redirect": location.encode(),
-        "header": b"HTTP/1.1 200 OK\r\nx: " + said.encode() + b"\x00\r\n\r\n",
+        "header": b"HTTP/1.1 200 OK\r\nx: " + mark.encode() + b"\x00\r\n\r\n",
     }
 
 
@@ -252,11 +252,11 @@ class Running:
         self.wait_for("serving")
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._out.read_text()
 
     def wait_for(self, words: str, count: int = 1) -> None:
-        wait_until(lambda: len(re.findall(words, self.said)) >= count)
+        wait_until(lambda: len(re.findall(words, self.output)) >= count)
 
     def post(self, body: bytes, token: str = "door-file", **options: Any) -> int:
         url = f"http://127.0.0.1:{self.port}/callback/{canary('segment')}"
@@ -352,15 +352,15 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
                 canary("answer")
             )  # in the format for people, only lines about retries have it
         names = [*failing(), "tls", "refused", "name"]
-    assert [name for name in names if name not in router.said] == []
+    assert [name for name in names if name not in router.output] == []
     assert [place for place in SENT if canary(place) not in "".join(got)] == []
-    assert "ValueError in faulty" in router.said
+    assert "ValueError in faulty" in router.output
     # The log alone has the answers of targets and, as JSON, the ids in `changes`.
     ids = {canary("changes")} if format == "json" else set()
-    assert leaks(router.said) == {canary("answer")} | ids
+    assert leaks(router.output) == {canary("answer")} | ids
     assert leaks(*router.replies) == set()
     if format == "json":
-        assert all(json.loads(line) for line in router.said.splitlines())
+        assert all(json.loads(line) for line in router.output.splitlines())
 
 
 def _ask_ops(router: Running) -> None:

@@ -19,7 +19,7 @@ from tests.support.effort import LONG
 GITHUB, GITLAB = ROOT / "deploy/ci/github.yaml", ROOT / "deploy/ci/gitlab.yaml"
 HOOKS = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
 
-#: What the steps call besides, each a program that writes down what it is told.
+#: The other programs that the steps call, with the scripts that stand in for them.
 OTHERS = {
     "pipx": "",
     "pip": "",

@@ -121,7 +121,7 @@ async def test_every_body_of_the_tables_gets_its_reply(both: tuple[House, type[E
 
 
 async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, type[Endpoint]]) -> None:
-    """And a target hears of one content type, whatever the callback said."""
+    """A target gets the same content type for any of the caller's."""
     router, endpoint = both
     for header, code, msg in rows("header|code|`msg`"):
         output = (await router.post(headers=[header.split(": ")])).json()
@@ -132,7 +132,7 @@ async def test_every_header_of_the_table_gets_its_reply(both: tuple[House, type[
 async def test_every_answer_of_the_table_counts_as_it_says(
     both: tuple[House, type[Endpoint]],
 ) -> None:
-    """By the reason in the log, and by what EBaaS is told."""
+    """The reason is in the log, and EBaaS gets `000` only for an acknowledgement."""
     router, endpoint = both
     for status, answer, reason in rows("status|body|reason"):
         endpoint.status, endpoint.says = int(status), answer.encode()

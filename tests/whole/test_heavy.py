@@ -52,7 +52,7 @@ SCHEMA = {"properties": {"changes": {"items": {"type": "string", "pattern": "^(a
 
 @contextmanager
 def sending(router: Serving, body: bytes, code: str) -> Iterator[None]:
-    """Somebody sends this body again and again, and is told this each time."""
+    """Send this body again and again while the block runs; each reply has this code."""
     over, codes = threading.Event(), set[str]()
 
     def send() -> None:

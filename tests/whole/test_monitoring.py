@@ -101,7 +101,7 @@ DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus/rules.yml"
 ALERTMANAGER = DEPLOY / "alertmanager/alertmanager.yml"
 
-#: How often Prometheus looks, for tests wait.
+#: Prometheus's intervals, which are short because tests wait for them.
 SOON = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
 
 _PROMQL = re.compile(r"```promql\n(.*?)```", re.DOTALL)
@@ -111,7 +111,7 @@ _names = count()
 
 class Watched(NamedTuple):
     prometheus: Prometheus
-    #: What Prometheus gets from the router.
+    #: The page that Prometheus scrapes.
     metrics: str
 
 

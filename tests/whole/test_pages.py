@@ -122,7 +122,7 @@ def test_the_page_about_containers_makes_each_secret() -> None:
 
 
 _COMMAND = re.compile(rf"\bebaas-router (?:{'|'.join(COMMANDS)})\b[^`\n]*")
-#: What a page puts in the place of a value.
+#: Placeholders on pages, with values for them.
 _PLACEHOLDERS = {"$port": "9001", "URL": "http://one"}
 _END = re.compile(r" +#| [>|&]|;|\"?\)")
 

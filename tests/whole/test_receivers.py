@@ -31,7 +31,7 @@ TOOLS = Path(os.environ.get("RECEIVERS", "")) / "bin"
 
 _GUNICORN = "gunicorn --threads 8 --keep-alive 5 --bind 127.0.0.1:{port}"
 
-#: How each is started, as its first comment has it but for the port.
+#: The command of each receiver, as its first comment has it but for the port.
 COMMANDS = {
     "flask": f"{TOOLS}/{_GUNICORN} flask_receiver:app",
     "fastapi": f"{TOOLS}/uvicorn --port {{port}} fastapi_receiver:app",
