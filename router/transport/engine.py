@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
@@ -15,6 +16,10 @@ from router.net.tls import Tls
 #: The largest answer body, in bytes. The contract's own is under 200 bytes, a web framework's error
 #: page under 64 KiB.
 MAX_ANSWER: Final = 64 * 1024
+
+#: The most reads, or chunks, of an answer. Each takes some microseconds, however small it is:
+#: 64 KiB in chunks of one byte would block the loop for a third of a second.
+MAX_PIECES: Final = 1000
 
 #: How long an idle connection is kept, in seconds. Below the 5 s after which uvicorn and Node.js
 #: close theirs, so that a request seldom meets a connection that is just being closed.
@@ -62,6 +67,21 @@ def lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     if not len(headers) == lines.count(b"\r") == lines.count(b"\n") or b"\0" in lines:
         raise ValueError("a line break in a header")
     return lines
+
+
+#: The ports that schemes imply; `host` leaves them out.
+_IMPLIED: Final = {"http": ":80", "https": ":443"}
+
+
+def target_and_host(url: str) -> tuple[bytes, bytes]:
+    """Return the request target and the `host` of an absolute URL, as it was written."""
+    scheme, _, rest = url.partition("://")
+    host = re.split("[/?]", rest, maxsplit=1)[0]
+    target = rest.removeprefix(host)
+    if not target.startswith("/"):
+        target = "/" + target
+    host = host.lower().removesuffix(_IMPLIED[scheme.lower()])
+    return target.encode("ascii"), host.encode("ascii")
 
 
 T = TypeVar("T")

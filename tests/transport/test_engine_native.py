@@ -16,10 +16,17 @@ from router.model.event import Reason
 from router.net.egress import Egress
 from router.net.loops import COMPANY
 from router.net.tls import system_trust
-from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came
+from router.transport.engine import (
+    MAX_PIECES,
+    Answer,
+    Failure,
+    Pool,
+    TargetExchange,
+    as_it_came,
+)
 from router.transport.native import NativePool
 from router.transport.native import connection as pool
-from router.transport.native.answer import MAX_HEAD, MAX_PIECES, Incoming, Unfit
+from router.transport.native.answer import MAX_HEAD, Incoming, Unfit
 from router.transport.native.connection import Posted, TargetConnection
 from tests.support.engines import (
     AUTHORITY,

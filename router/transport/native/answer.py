@@ -15,13 +15,10 @@ from typing import Final
 from httptools import HttpParserError, HttpResponseParser
 
 from router.model.event import Reason
-from router.transport.engine import MAX_ANSWER, Answer
+from router.transport.engine import MAX_ANSWER, MAX_PIECES, Answer
 
 #: The largest size of an answer's heads, those of 1xx included, in bytes. Servers send under 8 KiB.
 MAX_HEAD: Final = 32 * 1024
-
-#: The most reads, or chunks, of an answer. Each takes some microseconds, however small it is.
-MAX_PIECES: Final = 1000
 
 #: The number of cached heads, and their largest size; together they take some MiB.
 _KNOWN_HEADS, _KNOWN_SIZE = 1024, 2048

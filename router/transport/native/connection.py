@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import select
 import socket
 import ssl
@@ -19,7 +18,14 @@ from router.net.egress import ANYWHERE, Egress
 from router.net.loops import COMPANY, TICK, Batching, batching_of
 from router.net.tls import USUAL, Tls
 from router.transport.addresses import LATE_HANDSHAKE, Host, connect_cause, tls_cause
-from router.transport.engine import KEEP_ALIVE, Answer, Failure, T, TargetExchange
+from router.transport.engine import (
+    KEEP_ALIVE,
+    Answer,
+    Failure,
+    T,
+    TargetExchange,
+    target_and_host,
+)
 from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
 #: The most of a body that is handed to the transport at once. It may keep a copy of that much while
@@ -450,18 +456,3 @@ class NativePool:
             "ssl_handshake_timeout": max(0.0, timeout) + _FAREWELL,
             "ssl_shutdown_timeout": _FAREWELL,
         }
-
-
-#: The ports that schemes imply; `host` leaves them out.
-_IMPLIED: Final = {"http": ":80", "https": ":443"}
-
-
-def target_and_host(url: str) -> tuple[bytes, bytes]:
-    """Return the request target and the `host` of an absolute URL, as it was written."""
-    scheme, _, rest = url.partition("://")
-    host = re.split("[/?]", rest, maxsplit=1)[0]
-    target = rest.removeprefix(host)
-    if not target.startswith("/"):
-        target = "/" + target
-    host = host.lower().removesuffix(_IMPLIED[scheme.lower()])
-    return target.encode("ascii"), host.encode("ascii")
