@@ -12,8 +12,6 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
 
 import httpcore
 
@@ -52,38 +50,36 @@ _GLANCE = 8
 _ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed")
 
 
-class _Step(Enum):
-    """The step that an exchange waits for."""
-
-    #: A connected socket.
-    CONNECT = auto()
-    HANDSHAKE = auto()
-    #: The answer, or anything unknown: the request may have been sent.
-    ANSWER = auto()
-
-
-#: Why an exchange failed if its deadline came in this step.
-_LATE = {
-    _Step.HANDSHAKE: LATE_HANDSHAKE,
-    _Step.ANSWER: (Reason.TIMEOUT, ""),
-}
-
-
-@dataclass(slots=True)
-class _Progress:
-    """The progress of an exchange. Mutable: it is read after an exception."""
-
-    #: By the loop's clock.
-    deadline: float
-    step: _Step = _Step.CONNECT
-    status: int | None = None
-
-    def failure(self, reason: Reason, detail: str = "") -> Failure:
-        return Failure(reason, self.step is _Step.ANSWER, self.status, detail)
-
-
 class _Connection(httpcore.AsyncHTTP11Connection):
     """An open connection, which carries one exchange at a time and sends nothing twice."""
+
+    def __init__(self, origin: httpcore.Origin, stream: httpcore.AsyncNetworkStream) -> None:
+        super().__init__(origin, stream, KEEP_ALIVE)
+        #: Whether it has carried no exchange yet.
+        self._is_new = True
+        self._stream = stream
+        #: The status of the answer that is coming, once it is known.
+        self._status: int | None = None
+
+    async def exchange(self, request: httpcore.Request) -> Answer | Failure:
+        """Send a request and read its answer. Raises the errors of httpcore."""
+        self._status = None
+        if self._is_new:
+            self._is_new = False
+            await _check_silent(self._stream)
+        response = await self.handle_async_request(request)
+        self._status = response.status
+        body, pieces = bytearray(), 0
+        async for piece in response.aiter_stream():
+            body += piece
+            pieces += 1
+            if len(body) > MAX_ANSWER or pieces > MAX_PIECES:
+                return self.failure(Reason.TOO_LARGE)
+        await response.aclose()
+        return _answer(response, bytes(body))
+
+    def failure(self, reason: Reason, detail: str = "") -> Failure:
+        return Failure(reason, True, self._status, detail)
 
     def has_expired(self) -> bool:
         """Return whether it was idle for too long, or has something unread, such as its end."""
@@ -113,8 +109,7 @@ class HttpxPool:
         self._url = httpcore.URL(scheme=parts.scheme, host=parts.host, port=port, target=target)
         #: Connections that wait for a request, in the order in which they became idle.
         self._idle: deque[_Connection] = deque()
-        #: One for each post in flight; brought forward, it breaks that one off.
-        self._deadlines: set[asyncio.Timeout] = set()
+        #: One for each post in flight.
         self._tasks: set[asyncio.Task[Answer | Failure]] = set()
         self._closed = False
 
@@ -125,34 +120,17 @@ class HttpxPool:
         timeout: float,
         read: Callable[[Answer | Failure], T],
     ) -> TargetExchange[T]:
-        task = asyncio.create_task(self._post(lines, body, timeout))
+        deadline = asyncio.get_running_loop().time() + timeout
+        task = asyncio.create_task(self._post(self._request(lines, body), deadline))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return TargetExchange.by(task, read)
 
-    async def _post(self, lines: bytes, body: bytes, timeout: float) -> Answer | Failure:
-        progress = _Progress(asyncio.get_running_loop().time() + timeout)
-        if self._closed:
-            return progress.failure(Reason.STOPPED)
-        deadline = asyncio.timeout(timeout)
-        self._deadlines.add(deadline)
-        try:
-            async with deadline:
-                return await self._exchange(self._request(lines, body), progress)
-        except TimeoutError:
-            return progress.failure(*self._late(progress.step))
-        except Exception as error:
-            if not _is_foreign(error):
-                raise
-            return progress.failure(*_cause(error, progress.step))
-        finally:
-            self._deadlines.discard(deadline)
-
     async def close(self) -> None:
         self._closed = True
-        for deadline in self._deadlines:
-            if not deadline.expired():
-                deadline.reschedule(0)
+        await asyncio.sleep(0)  # a task that has not begun could not return a result
+        for task in self._tasks:
+            task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
         while self._idle:
@@ -166,27 +144,41 @@ class HttpxPool:
         headers.append((b"content-length", b"%d" % len(body)))
         return httpcore.Request("POST", self._url, headers=headers, content=body)
 
-    async def _exchange(self, request: httpcore.Request, progress: _Progress) -> Answer | Failure:
-        connection = await self._take(progress)
-        progress.step = _Step.ANSWER
+    async def _post(self, request: httpcore.Request, deadline: float) -> Answer | Failure:
+        """Return the result, also if `close` cancels it."""
+        stopped = Failure(Reason.STOPPED, delivered=False)
+        if self._closed:
+            return stopped
         try:
-            response = await connection.handle_async_request(request)
-            progress.status = response.status
-            body, pieces = bytearray(), 0
-            async for piece in response.aiter_stream():
-                body += piece
-                pieces += 1
-                if len(body) > MAX_ANSWER or pieces > MAX_PIECES:
-                    return progress.failure(Reason.TOO_LARGE)
-            await response.aclose()
-            return _answer(response, bytes(body))
+            connection = await self._take(deadline)
+            if isinstance(connection, Failure):
+                return connection
+            stopped = connection.failure(Reason.STOPPED)
+            return await self._exchange(connection, request, deadline)
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+            return stopped
+
+    async def _exchange(
+        self, connection: _Connection, request: httpcore.Request, deadline: float
+    ) -> Answer | Failure:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await connection.exchange(request)
+        except TimeoutError:
+            return connection.failure(Reason.TIMEOUT)
+        except Exception as error:
+            if not _is_foreign(error):
+                raise
+            return connection.failure(*_cause(error))
         finally:
             if connection.is_reusable:
                 self._idle.append(connection)
             else:
                 await connection.aclose()
 
-    async def _take(self, progress: _Progress) -> _Connection:
+    async def _take(self, deadline: float) -> _Connection | Failure:
         """Return the connection that was used last, or a new one; close those that have expired."""
         while self._idle and self._idle[0].has_expired():
             await self._idle.popleft().aclose()
@@ -195,26 +187,36 @@ class HttpxPool:
             if not connection.has_expired():
                 return connection
             await connection.aclose()
-        return await self._open(progress)
+        return await self._open(deadline)
 
-    async def _open(self, progress: _Progress) -> _Connection:
-        stream = await self._host.reach(_connected, progress.deadline)
+    async def _open(self, deadline: float) -> _Connection | Failure:
+        late = None
         try:
-            if self._is_tls:
-                progress.step = _Step.HANDSHAKE
-                name = self._tls.server_name or self._name
-                stream = await stream.start_tls(self._tls.trust, name)
-            progress.step = _Step.ANSWER
-            await _check_silent(stream)
+            async with asyncio.timeout_at(deadline):
+                stream = await self._host.reach(_connected, deadline)
+                if self._is_tls:
+                    late = LATE_HANDSHAKE
+                    stream = await self._shake_hands(stream)
+        except TimeoutError:
+            return _unsent(*(late or self._host.late))
+        except OSError as error:
+            return _unsent(*connect_cause(error))
+        except httpcore.NetworkError as error:
+            return _unsent(*tls_cause(error))
+        return _Connection(self._url.origin, stream)
+
+    async def _shake_hands(
+        self, stream: httpcore.AsyncNetworkStream
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return await stream.start_tls(self._tls.trust, self._tls.server_name or self._name)
         except BaseException:
             await stream.aclose()
             raise
-        return _Connection(self._url.origin, stream, KEEP_ALIVE)
 
-    def _late(self, step: _Step) -> tuple[Reason, str]:
-        if self._closed:
-            return Reason.STOPPED, ""
-        return self._host.late if step is _Step.CONNECT else _LATE[step]
+
+def _unsent(reason: Reason, detail: str) -> Failure:
+    return Failure(reason, delivered=False, detail=detail)
 
 
 async def _connected(address: SocketAddress) -> httpcore.AsyncNetworkStream:
@@ -269,11 +271,9 @@ def _is_foreign(error: Exception) -> bool:
     return isinstance(error, OSError) or library in ("httpcore", "h11", "anyio")
 
 
-def _cause(error: Exception, step: _Step) -> tuple[Reason, str]:
+def _cause(error: Exception) -> tuple[Reason, str]:
     """Return why an exchange failed, and a few words about it that quote nothing."""
-    if step is _Step.CONNECT and isinstance(error, OSError):
-        return connect_cause(error)
-    if step is _Step.HANDSHAKE or isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError):
         return tls_cause(error)
     if any(getattr(link, "error_status_hint", None) == 431 for link in chain(error)):
         return Reason.TOO_LARGE, "a header section without end"
