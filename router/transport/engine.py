@@ -59,6 +59,11 @@ class Failure(Value):
         self.detail = detail
 
 
+def unsent(reason: Reason, detail: str = "") -> Failure:
+    """Return the failure of a request of which the target has seen nothing."""
+    return Failure(reason, delivered=False, detail=detail)
+
+
 def lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Format headers as a pool sends them, each with its line break; such lines may be joined.
 

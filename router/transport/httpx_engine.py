@@ -35,6 +35,7 @@ from router.transport.engine import (
     T,
     TargetExchange,
     target_and_host,
+    unsent,
 )
 
 # At DEBUG it would log every step of every attempt, and the headers of every answer.
@@ -146,7 +147,7 @@ class HttpxPool:
 
     async def _post(self, request: httpcore.Request, deadline: float) -> Answer | Failure:
         """Return the result, also if `close` cancels it."""
-        stopped = Failure(Reason.STOPPED, delivered=False)
+        stopped = unsent(Reason.STOPPED)
         if self._closed:
             return stopped
         try:
@@ -198,11 +199,11 @@ class HttpxPool:
                     late = LATE_HANDSHAKE
                     stream = await self._shake_hands(stream)
         except TimeoutError:
-            return _unsent(*(late or self._host.late))
+            return unsent(*(late or self._host.late))
         except OSError as error:
-            return _unsent(*connect_cause(error))
+            return unsent(*connect_cause(error))
         except httpcore.NetworkError as error:
-            return _unsent(*tls_cause(error))
+            return unsent(*tls_cause(error))
         return _Connection(self._url.origin, stream)
 
     async def _shake_hands(
@@ -213,10 +214,6 @@ class HttpxPool:
         except BaseException:
             await stream.aclose()
             raise
-
-
-def _unsent(reason: Reason, detail: str) -> Failure:
-    return Failure(reason, delivered=False, detail=detail)
 
 
 async def _connected(address: SocketAddress) -> httpcore.AsyncNetworkStream:

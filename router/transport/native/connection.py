@@ -25,6 +25,7 @@ from router.transport.engine import (
     T,
     TargetExchange,
     target_and_host,
+    unsent,
 )
 from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
@@ -268,8 +269,8 @@ MAX_AGE = 60.0
 #: How long a target may take to close its side of a TLS connection, in seconds.
 _FAREWELL: Final = 1.0
 
-#: The result of an exchange that was cancelled, or failed by a fault of our own.
-_NOT_BEGUN: Final = Failure(Reason.STOPPED, delivered=False)
+#: The result of an exchange that was cancelled or stopped, or failed by a fault of our own.
+_NOT_BEGUN: Final = unsent(Reason.STOPPED)
 
 
 class NativePool:
@@ -289,8 +290,6 @@ class NativePool:
         self._connections: set[TargetConnection] = set()
         #: The posts that have to open a connection.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: One for each connection that is being opened; brought forward, it breaks that off.
-        self._opening: set[asyncio.Timeout] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
         #: The pool's loop and the loop's batching, set on first use.
@@ -360,11 +359,10 @@ class NativePool:
         self._idle.clear()
         if self._batching is not None:
             self._batching.flush()
-        for deadline in self._opening:
-            if not deadline.expired():
-                deadline.reschedule(0)
         for connection in list(self._connections):
             connection.stop()
+        for task in self._tasks:
+            task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
@@ -373,11 +371,6 @@ class NativePool:
         self._loop = asyncio.get_running_loop()
         self._batching = batching_of(self._loop)
         return self._batching
-
-    def _unsent(self, reason: Reason, detail: str = "") -> Failure:
-        if self._closed:
-            return Failure(Reason.STOPPED, delivered=False)
-        return Failure(reason, delivered=False, detail=detail)
 
     # Connections that are kept.
 
@@ -402,22 +395,18 @@ class NativePool:
     async def open(self, deadline: float) -> TargetConnection | Failure:
         """Open a connection that is ready for a request; `deadline` is by the loop's clock."""
         if self._closed:
-            return self._unsent(Reason.STOPPED)
+            return _NOT_BEGUN
         if self._batching is None:
             self._settle_in()
-        limit = asyncio.timeout_at(deadline)
-        self._opening.add(limit)
         sock: socket.socket | None = None
         try:
-            async with limit:
+            async with asyncio.timeout_at(deadline):
                 sock = await self._host.connect(deadline)
                 return await self._adopt(sock, deadline)
         except TimeoutError:
-            return self._unsent(*(LATE_HANDSHAKE if sock else self._host.late))
+            return unsent(*(LATE_HANDSHAKE if sock else self._host.late))
         except OSError as error:
-            return self._unsent(*connect_cause(error))
-        finally:
-            self._opening.discard(limit)
+            return unsent(*connect_cause(error))
 
     async def _adopt(self, sock: socket.socket, deadline: float) -> TargetConnection | Failure:
         """Make a connection of a socket, with a handshake for TLS."""
@@ -427,7 +416,7 @@ class NativePool:
             await self._loop.create_connection(lambda: connection, sock=sock, **handshake)
         except OSError as error:
             cause = tls_cause if self._is_tls else connect_cause
-            return self._unsent(*cause(error))
+            return unsent(*cause(error))
         try:
             # Data that came before the request is not an answer to it: once the loop has read it,
             # the connection has ended. With TLS it may be a session ticket, which ends nothing; and
@@ -439,9 +428,6 @@ class NativePool:
         except asyncio.CancelledError:
             connection.stop()
             raise
-        if self._closed:
-            connection.stop()
-            return self._unsent(Reason.STOPPED)
         if connection.is_idle:  # otherwise it has ended already, and fails its exchange
             self._connections.add(connection)
         return connection
