@@ -45,9 +45,9 @@ MODULES = (
     "telemetry/log/lines",
     "telemetry/log/writer",
     "telemetry/metrics",
+    "transport/answer",
     "transport/engine",
-    "transport/native/answer",
-    "transport/native/connection",
+    "transport/native",
     "web/callbacks",
 )
 

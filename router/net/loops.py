@@ -1,4 +1,4 @@
-"""Tools for the event loop: callbacks, and batched writes."""
+"""Tools for the event loop: batched writes, and waits with a limit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,6 @@ from weakref import WeakKeyDictionary
 
 #: Done once the caller has hung up.
 Gone = asyncio.Future[None]
-
-
-def call_back(callback: Callable[[Any], object], argument: Any) -> None:
-    """Call `callback(argument)`; its errors are handled as those of any callback of the loop."""
-    try:
-        callback(argument)
-    except Exception as error:  # noqa: BLE001 - whatever it is
-        about = {"message": f"{callback!r} failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(about)
 
 
 async def happens(event: asyncio.Event, within: float) -> bool:
@@ -52,10 +43,14 @@ class Batching:
         self.waiting.append((send, argument))
 
     def flush(self) -> None:
-        """Send now. A write that raises does not affect the others."""
+        """Send now."""
         while self.waiting:
             send, argument = self.waiting.popleft()
-            call_back(send, argument)
+            try:
+                send(argument)
+            except Exception as error:  # noqa: BLE001 - it does not affect the others
+                about = {"message": f"{send!r} failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(about)
 
 
 _batchings: WeakKeyDictionary[asyncio.AbstractEventLoop, Batching] = WeakKeyDictionary()

@@ -119,11 +119,6 @@ def connect_cause(error: OSError) -> tuple[Reason, str]:
     return _CONNECT[_rank(error)][1], _words(error)
 
 
-def most_telling(errors: Sequence[OSError]) -> OSError:
-    """Return the error that says most, preferably of an address that was tried."""
-    return min(errors, key=_rank)
-
-
 def tls_cause(error: Exception) -> tuple[Reason, str]:
     """Return why a handshake failed: the fault of the certificate, or the name of the alert."""
     for link in chain(error):
@@ -191,7 +186,9 @@ class Host:
             address = addresses[-left]
             share = (deadline - loop.time()) / left if left > 1 else None
             try:
-                self._check(address)
+                # Every connection to a target comes through here, before any packet.
+                if refusal := self._egress.refusal(str(address[4][0])):
+                    raise Forbidden(errno.EACCES, refusal)
                 async with asyncio.timeout(share):
                     connected = await connect(address)
             except OSError as error:
@@ -200,14 +197,9 @@ class Host:
                 self._names.good = address
                 return connected
         try:
-            raise most_telling(errors)
+            raise min(errors, key=_rank)
         finally:
             errors.clear()  # their tracebacks have this frame: a cycle
-
-    def _check(self, address: SocketAddress) -> None:
-        """Raises Forbidden. Every connection to a target comes through here, before any packet."""
-        if refusal := self._egress.refusal(str(address[4][0])):
-            raise Forbidden(errno.EACCES, refusal)
 
     @property
     def late(self) -> tuple[Reason, str]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from router.model.event import Reason, Value
 from router.net.egress import Egress
-from router.net.loops import call_back
 from router.net.tls import Tls
 
 #: The largest answer body, in bytes. The contract's own is under 200 bytes, a web framework's error
@@ -131,18 +129,17 @@ class TargetExchange(Generic[T]):
 
     def listen(self, listener: Callable[[TargetExchange[T]], object]) -> None:
         """Call `listener` at the moment it ends; at once if it has ended."""
+        self._listeners.append(listener)
         if self.is_over:
-            call_back(listener, self)
-        else:
-            self._listeners.append(listener)
+            self._call_listeners()
 
     def __await__(self) -> Generator[Any, None, T]:
         """Cancelling the wait cancels the exchange."""
         if not self.is_over:
-            over = asyncio.get_running_loop().create_future()
-            self.listen(partial(_wake, over))
+            over = asyncio.Event()
+            self.listen(lambda _: over.set())
             try:
-                yield from over
+                yield from over.wait().__await__()
             except asyncio.CancelledError:
                 self.cancel()
                 raise
@@ -174,9 +171,16 @@ class TargetExchange(Generic[T]):
 
     def _end(self, value: T | None, error: BaseException | None) -> None:
         self.is_over, self.value, self.error = True, value, error
+        self._call_listeners()
+
+    def _call_listeners(self) -> None:
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            call_back(listener, self)
+            try:
+                listener(self)
+            except Exception as fault:  # noqa: BLE001 - it does not affect the others
+                about = {"message": f"{listener!r} failed", "exception": fault}
+                asyncio.get_running_loop().call_exception_handler(about)
 
     def _end_by(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
@@ -187,11 +191,6 @@ class TargetExchange(Generic[T]):
             self.end(task.result())
             return
         self.end(Failure(Reason.STOPPED, delivered=True))
-
-
-def _wake(over: asyncio.Future[None], _: object) -> None:
-    if not over.done():
-        over.set_result(None)
 
 
 def as_it_came(result: T) -> T:

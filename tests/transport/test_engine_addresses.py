@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -203,6 +204,33 @@ async def test_an_outage_does_not_change_which_address_is_tried_first(resolver: 
     refusing.clear()
     await host.reach(connect, deadline)
     assert tried == ["127.0.0.2", "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.1"]
+
+
+async def test_of_several_failures_the_most_telling_counts(resolver: Resolver) -> None:
+    """If one address is unreachable, one forbidden, and another refuses, the host refuses."""
+    kinds = {
+        "127.0.0.1": OSError(errno.ENETUNREACH, ""),
+        "127.0.0.2": TimeoutError(),
+        "127.0.0.3": ConnectionRefusedError(errno.ECONNREFUSED, ""),
+    }
+
+    async def connect(address: SocketAddress) -> None:
+        raise kinds[str(address[4][0])]
+
+    causes = []
+    resolver.found = ["169.254.169.254", *kinds]
+    while resolver.found:
+        host = names.Host("ledger.example", 9)
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - any
+            await host.reach(connect, asyncio.get_running_loop().time() + LONG)
+        causes.append(names.connect_cause(caught.value))
+        resolver.found.pop()
+    assert causes == [
+        (Reason.CONNECT_REFUSED, "Connection refused"),
+        (Reason.CONNECT_TIMEOUT, ""),
+        (Reason.FORBIDDEN, "a cloud metadata address"),
+        (Reason.FORBIDDEN, "a cloud metadata address"),
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from router.delivery.target.judge import judge
 from router.model.event import Reason
 from router.routing.target import Target
+from router.transport.answer import MAX_HEAD, Incoming, Unfit, in_one_piece
 from router.transport.engine import Answer, Failure, as_it_came, lines_of, target_and_host
-from router.transport.native.answer import MAX_HEAD, Incoming, Unfit, in_one_piece
 from tests.support import effort
 from tests.support.effort import examples
 from tests.support.engines import BODY, ENGINES, HEADERS, LONG, SHORT, Engine, opened, post

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from router.transport.engine import Answer, Failure, Pool
-from router.transport.native import NativePool
-from router.transport.native.connection import TargetConnection
+from router.transport.native import NativePool, TargetConnection
 from tests.support.engines import begun, certified, opened, post, trusting
 from tests.support.hostile import BEHAVIOURS, hostile
 from tests.support.loops import LOOPS, on

@@ -16,6 +16,8 @@ from router.model.event import Reason
 from router.net.egress import Egress
 from router.net.loops import COMPANY
 from router.net.tls import system_trust
+from router.transport import native
+from router.transport.answer import MAX_HEAD, Incoming, Unfit
 from router.transport.engine import (
     MAX_PIECES,
     Answer,
@@ -24,10 +26,7 @@ from router.transport.engine import (
     TargetExchange,
     as_it_came,
 )
-from router.transport.native import NativePool
-from router.transport.native import connection as pool
-from router.transport.native.answer import MAX_HEAD, Incoming, Unfit
-from router.transport.native.connection import Posted, TargetConnection
+from router.transport.native import NativePool, Posted, TargetConnection
 from tests.support.engines import (
     AUTHORITY,
     BODY,
@@ -56,7 +55,7 @@ anyio_backend = on(BOTH)
 
 async def test_idle_connections_close_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """After KEEP_ALIVE they are closed, even if no other request comes."""
-    monkeypatch.setattr(pool, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(native, "KEEP_ALIVE", 0.05)
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         await asyncio.gather(*(post(opening) for _ in range(4)))
         await until(lambda: target.open == 0)
@@ -66,7 +65,7 @@ async def test_idle_connections_close_by_themselves(monkeypatch: pytest.MonkeyPa
 
 async def test_no_connection_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection older than MAX_AGE takes no further request, however busy it was."""
-    monkeypatch.setattr(pool, "MAX_AGE", 0.05)
+    monkeypatch.setattr(native, "MAX_AGE", 0.05)
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         async with asyncio.timeout(LONG):
             while target.accepted < 2:

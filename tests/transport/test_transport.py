@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gzip
 import logging
 import os
@@ -24,7 +23,6 @@ import trustme
 
 from router.model.event import Reason
 from router.net.tls import USUAL, system_trust
-from router.transport.addresses import Forbidden, connect_cause, most_telling
 from router.transport.engine import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
 from tests.support.engines import (
     AUTHORITY,
@@ -259,26 +257,6 @@ async def test_a_name_without_an_address(engine: Engine, host: str) -> None:
     assert isinstance(result, Failure)
     assert (result.reason, result.delivered) == (Reason.DNS, False)
     assert result.detail
-
-
-def test_of_several_addresses_a_refusal_counts() -> None:
-    """If one address is unreachable, one forbidden, and another refuses, the host refuses."""
-    errors = [
-        OSError(errno.ENETUNREACH, ""),
-        Forbidden(errno.EACCES, "a link-local address"),
-        TimeoutError(),
-        ConnectionRefusedError(errno.ECONNREFUSED, ""),
-    ]
-    causes = []
-    while errors:
-        causes.append(connect_cause(most_telling(errors)))
-        errors.pop()
-    assert causes == [
-        (Reason.CONNECT_REFUSED, "Connection refused"),
-        (Reason.CONNECT_TIMEOUT, ""),
-        (Reason.FORBIDDEN, "a link-local address"),
-        (Reason.UNREACHABLE, "Network is unreachable"),
-    ]
 
 
 async def test_an_address_out_of_reach(engine: Engine) -> None:

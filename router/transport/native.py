@@ -18,6 +18,7 @@ from router.net.egress import ANYWHERE, Egress
 from router.net.loops import COMPANY, TICK, Batching, batching_of
 from router.net.tls import USUAL, Tls
 from router.transport.addresses import LATE_HANDSHAKE, Host, connect_cause, tls_cause
+from router.transport.answer import Incoming, Unfit, in_one_piece
 from router.transport.engine import (
     KEEP_ALIVE,
     Answer,
@@ -27,7 +28,6 @@ from router.transport.engine import (
     target_and_host,
     unsent,
 )
-from router.transport.native.answer import Incoming, Unfit, in_one_piece
 
 #: The most of a body that is handed to the transport at once. It may keep a copy of that much while
 #: the target does not read.
