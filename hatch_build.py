@@ -36,7 +36,6 @@ MODULES = (
     "net/http/connection",
     "net/http/exchange",
     "net/http/head",
-    "net/http/lifetime",
     "net/loops",
     "routing/target",
     "store/sqlite/statements",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from router.app import App
     from router.cli.send import Response
     from router.config.loading import Config
-    from router.net.http.lifetime import Limits
+    from router.net.http.connection import Limits
     from router.net.listening import Inherited
     from router.net.tls import ListenerTls
     from router.process.running import Service

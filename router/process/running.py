@@ -17,7 +17,7 @@ import uvloop
 from router.config.reload import LOOK_EVERY
 from router.config.settings import Settings
 from router.model.errors import RouterError
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.net.listening import files_allowed
 from router.net.loops import happens
 from router.telemetry.log import Log

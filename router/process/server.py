@@ -21,9 +21,8 @@ from router.config.settings import Settings
 from router.contract.replies import refusal
 from router.model.secret import Secret
 from router.net.egress import is_loopback
-from router.net.http.connection import Connection
+from router.net.http.connection import Connection, Limits, Refusal, Tally
 from router.net.http.deadlines import Handshakes, sweep
-from router.net.http.lifetime import Limits, Refusal, Tally
 from router.net.listening import BACKLOG, listen, refuse_new_connections, url_of, waiting
 from router.net.loops import happens
 from router.ops.guard import OpsTokens, refuse

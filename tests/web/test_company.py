@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from router.net.http.lifetime import Tally
+from router.net.http.connection import Tally
 from router.net.listening import listen
 from router.net.loops import COMPANY
 from router.process.server import Server

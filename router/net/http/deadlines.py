@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from router.net.http.lifetime import TIMED_OUT, UNAVAILABLE, Lifetime, Limits, Tally
+from router.net.http.connection import TIMED_OUT, UNAVAILABLE, Connection, Limits, Tally
 from router.net.listening import BACKLOG, waiting
 
 
@@ -21,7 +21,7 @@ def sweep(tally: Tally, limits: Limits, now: float) -> None:
         _check(connection, tally, limits, now, full)
 
 
-def _check(connection: Lifetime, tally: Tally, limits: Limits, now: float, full: bool) -> None:
+def _check(connection: Connection, tally: Tally, limits: Limits, now: float, full: bool) -> None:
     transport = connection.transport
     if transport.get_write_buffer_size() == 0:
         connection.caught_up = now
@@ -43,7 +43,7 @@ def _check(connection: Lifetime, tally: Tally, limits: Limits, now: float, full:
         transport.close()
 
 
-def _patience(connection: Lifetime, limits: Limits, closed: bool) -> float:
+def _patience(connection: Connection, limits: Limits, closed: bool) -> float:
     if connection.is_leaving:
         return limits.linger
     if connection.is_receiving:
@@ -55,7 +55,7 @@ def _patience(connection: Lifetime, limits: Limits, closed: bool) -> float:
     return limits.keep_alive if connection.has_served else limits.first_byte
 
 
-def _has_unread(connection: Lifetime) -> bool:
+def _has_unread(connection: Connection) -> bool:
     """Return whether data, or the connection's end, has come that was not read yet."""
     poll = select.poll()
     poll.register(connection.transport.get_extra_info("socket"), select.POLLIN)
