@@ -7,6 +7,7 @@ import errno
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from router.model.event import Reason
 from router.net.egress import Egress, SocketAddress
 from router.transport import addresses as names
 from router.transport.engine import Answer, Failure
-from tests.support.engines import LONG, SHORT, Engine, opened, post
+from tests.support.engines import LONG, SHORT, Engine, begun, opened, post
 from tests.support.hostile import hostile, never_accepts
 from tests.support.loops import BOTH, on
 from tests.support.waiting import until
@@ -30,7 +31,8 @@ _getaddrinfo = socket.getaddrinfo
 
 
 class Resolver:
-    """The system's resolver: its addresses in order, and how often it was asked."""
+    """The system's resolver: its addresses in order, and how often it was asked. It does not answer
+    for `hangs.example` before the end."""
 
     def __init__(self) -> None:
         self.found = ["127.0.0.1"]
@@ -39,12 +41,13 @@ class Resolver:
         self.asked = 0
         self.answers = threading.Event()
         self.answers.set()
+        self.is_over = threading.Event()
 
     def getaddrinfo(self, name: Any, port: int, flags: int = 0, **how: Any) -> list[Any]:
         if flags & socket.AI_NUMERICHOST:  # a conversion, not a look-up
             return _getaddrinfo(name, port, flags=flags, **how)
         self.asked += 1
-        self.answers.wait(LONG)
+        (self.is_over if name == b"hangs.example" else self.answers).wait(LONG)
         if self.error or not self.found:
             error = self.error or socket.EAI_NONAME
             raise socket.gaierror(error, "Name or service not known")
@@ -60,6 +63,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
         yield resolver
+        resolver.is_over.set()
 
 
 def url(port: int) -> str:
@@ -75,6 +79,46 @@ async def test_an_address_is_not_looked_up(engine: Engine, resolver: Resolver, h
     assert isinstance(result, Failure)
     assert result.reason in (Reason.CONNECT_REFUSED, Reason.UNREACHABLE)
     assert resolver.asked == 0
+
+
+@pytest.mark.parametrize(
+    "host", ["0xa9fea9fe", "2852039166", "169.254.43518", "[::ffff:a9fe:a9fe]", "ledger.example"]
+)
+async def test_no_notation_leads_to_a_forbidden_address(
+    engine: Engine, resolver: Resolver, host: str
+) -> None:
+    """However the address is written, or found, it is the one that is checked."""
+    resolver.found = ["169.254.169.254"]
+    async with opened(engine, f"http://{host}:9/") as pool:
+        assert await post(pool) == Failure(
+            Reason.FORBIDDEN, delivered=False, detail="a cloud metadata address"
+        )
+
+
+async def test_a_name_that_is_bound_anew_leads_nowhere(
+    engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new connection is checked: a name may get a forbidden address later."""
+    monkeypatch.setattr(names, "TTL", 0.0)
+    async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
+        assert isinstance(await post(pool), Answer)
+        resolver.found = ["169.254.169.254"]
+        result = await post(pool)
+        assert isinstance(result, Failure)
+        assert result.reason is Reason.FORBIDDEN
+
+
+async def test_names_that_hang_delay_no_other(engine: Engine, resolver: Resolver) -> None:
+    """Each look-up has a thread of its own."""
+    async with AsyncExitStack() as stack:
+        for _ in range(40):
+            pool = await stack.enter_async_context(opened(engine, "http://hangs.example:9/"))
+            begun(pool)
+        await until(lambda: resolver.asked == 40)
+        target = await stack.enter_async_context(hostile("answers"))
+        pool = await stack.enter_async_context(opened(engine, url(target.port)))
+        assert isinstance(await post(pool), Answer)
+        assert not resolver.is_over.is_set()
 
 
 async def test_a_burst_asks_once(engine: Engine, resolver: Resolver) -> None:

@@ -9,6 +9,8 @@ responses.
 from __future__ import annotations
 
 import asyncio
+import math
+import select
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +30,9 @@ from router.net.http.head import (
     request_id_in,
 )
 from router.net.loops import COMPANY, batching_of
+
+#: How much of a body may come before the application asks for it, in bytes.
+_AHEAD: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,6 @@ class Tally:
     connections: set[Any] = field(default_factory=set)
     #: The tasks of applications, which may outlast their replies.
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    #: How many requests applications have answered.
-    answered: int = 0
     #: The `date` header line.
     date: bytes = b""
     #: Refusals by their status, and resets of peers that don't read, as `unread`.
@@ -139,37 +142,31 @@ class Connection(asyncio.Protocol):
         self._last = False
         #: This connection's part of `Tally.unfinished`.
         self._held = 0
-        #: Done once the peer reads again; None while it reads.
-        self._clogged: asyncio.Future[None] | None = None
+        #: Set once the peer reads again; None while it reads.
+        self._clogged: asyncio.Event | None = None
         #: Whether there were too many connections already when it was made.
-        self.is_extra = False
+        self._is_extra = False
         #: Whether the last reply has been sent; data that comes now is dropped.
-        self.is_leaving = False
+        self._is_leaving = False
         #: When the present wait for the peer began, and when it was last known to have read all.
-        self.since = self.caught_up = self._loop.time()
+        self._since = self._caught_up = self._loop.time()
 
-    # These states decide on the deadline. A request that an application handles while its body is
-    # coming is both received and answered.
+    # A request that an application handles while its body is coming is both received and answered.
 
     @property
-    def is_receiving(self) -> bool:
+    def _is_receiving(self) -> bool:
         """A request's first byte has come, and its last has not."""
         return self._body is not None or self._part != b""
 
     @property
-    def is_answering(self) -> bool:
+    def _is_answering(self) -> bool:
         """The application has not replied to a request."""
         return self._exchange is not None and not self._exchange.is_answered
 
     @property
-    def has_served(self) -> bool:
-        """A whole request has come and was answered."""
-        return self._exchange is not None
-
-    @property
-    def is_closing(self) -> bool:
+    def _is_closing(self) -> bool:
         """There will be no other reply."""
-        return self.is_leaving or self.transport.is_closing()
+        return self._is_leaving or self.transport.is_closing()
 
     # The transport's calls.
 
@@ -178,15 +175,15 @@ class Connection(asyncio.Protocol):
         self._scope = _scope(transport)
         self._tally.connections.add(self)
         excess = len(self._tally.connections) - self._limits.connections
-        self.is_extra = excess > 0
-        self._last = self.is_extra or self._tally.draining
+        self._is_extra = excess > 0
+        self._last = self._is_extra
         if excess > self._limits.reserve:
             self.refuse(UNAVAILABLE)
             transport.close()
 
     def eof_received(self) -> None:
         """The peer has hung up; a half-close counts as that."""
-        if self.is_receiving and not self.is_leaving:
+        if self._is_receiving and not self._is_leaving:
             self.refuse(BAD_REQUEST)
         self._batching.flush()  # the connection closes now, and its reply may be waiting
 
@@ -199,19 +196,19 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer does not read its replies, so no further request is read."""
-        self._clogged = self._loop.create_future()
-        if not self.is_closing:
+        self._clogged = asyncio.Event()
+        if not self._is_closing:
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._unclog()
-        if not self.is_closing:
+        if not self._is_closing:
             self.transport.resume_reading()
 
     # A request on its way in.
 
     def data_received(self, data: bytes) -> None:
-        if self.is_leaving:
+        if self._is_leaving:
             return
         exchange = self._exchange
         if exchange is not None and self._body is not None:
@@ -227,7 +224,7 @@ class Connection(asyncio.Protocol):
             data = data.lstrip(b"\r\n")
             if not data:
                 return
-            self.since = self._loop.time()
+            self._since = self._loop.time()
         data = self._part + data
         end = data.find(END, max(0, len(self._part) - len(END)))
         self._part = b"" if end >= 0 else data
@@ -244,7 +241,7 @@ class Connection(asyncio.Protocol):
         head = read(raw)
         if isinstance(head, int):
             self.refuse(head, raw)
-        elif self.is_extra and not raw.startswith(self._limits.exempt):
+        elif self._is_extra and not raw.startswith(self._limits.exempt):
             self.refuse(UNAVAILABLE, raw)
         elif head.length == len(rest):
             self._call(head, rest)
@@ -319,7 +316,8 @@ class Connection(asyncio.Protocol):
     @property
     def stays(self) -> bool:
         """Return whether the connection outlives the reply to the request in hand."""
-        return not (self._last or self._surplus or self._body is not None)
+        is_last = self._last or self._tally.draining
+        return not (is_last or self._surplus or self._body is not None)
 
     @property
     def date(self) -> bytes:
@@ -328,7 +326,7 @@ class Connection(asyncio.Protocol):
 
     def ask(self) -> None:
         """The application waits for more of the body."""
-        if self._body is None or self.is_closing:
+        if self._body is None or self._is_closing:
             return
         if self._waits:
             self._waits = False
@@ -337,16 +335,18 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes, *, more: bool, stays: bool) -> None:
         """Send the reply's next bytes; after the last ones the connection ends or stays."""
-        if self.is_leaving or self.transport.is_closing():
+        if self._is_leaving or self.transport.is_closing():
             return
         if more:
             self._write_now(data)
             return
-        self._tally.answered += 1
-        self.since = self._loop.time()
+        self._since = self._loop.time()
         if not (stays and self.stays):
             self._write_now(data)
-            self._close()
+            if self._body is None and not self._surplus:
+                self.transport.close()
+            else:
+                self._linger()
         elif len(self._tally.tasks) > COMPANY:
             self._batching.put(self._write, data)
         else:
@@ -356,7 +356,7 @@ class Connection(asyncio.Protocol):
         """The application has returned; `unanswered` without a whole reply."""
         if task is not None:
             self._tally.tasks.discard(task)
-        if unanswered and not self.is_closing:
+        if unanswered and not self._is_closing:
             self.refuse(INTERNAL_ERROR)
 
     def _write_now(self, data: bytes) -> None:
@@ -368,54 +368,73 @@ class Connection(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(data)
 
-    # The server's calls, when it is being stopped.
+    # The server's calls.
 
-    def drain(self) -> None:
-        """Let the connection end with the reply to the request in hand, or else the next."""
-        self._last = True
+    def check(self, now: float, *, is_full: bool) -> None:
+        """End the connection if a wait for the peer takes too long; `is_full`: all connections are
+        in use."""
+        if self.transport.get_write_buffer_size() == 0:
+            self._caught_up = now
+        elif now - self._caught_up > self._limits.reply:
+            self._tally.refused["unread"] += 1
+            self.transport.abort()
+        if self.transport.is_closing() or now - self._since <= self._patience(is_full):
+            return
+        if self._is_leaving:
+            self.transport.abort()
+        elif self._is_receiving or (self._is_extra and is_full):
+            self.refuse(UNAVAILABLE if is_full else TIMED_OUT)
+        elif not self._has_unread():
+            self.transport.close()
+
+    def _patience(self, is_full: bool) -> float:
+        """Return how long the present wait for the peer may take, in seconds."""
+        if self._is_answering and not (self._is_leaving or self._is_receiving):
+            return math.inf
+        if is_full or self._is_leaving:
+            return self._limits.linger
+        if self._is_receiving:
+            return self._limits.receive
+        if self._tally.closed:
+            return self._limits.linger
+        return self._limits.first_byte if self._exchange is None else self._limits.keep_alive
+
+    def _has_unread(self) -> bool:
+        """Return whether data, or the connection's end, has come that was not read yet."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
 
     def end(self) -> None:
         """Refuse the request in hand, so that its caller tries again, and end the connection."""
-        if self.is_closing:
+        if self._is_closing:
             return
-        if self.is_answering or self.is_receiving:
+        if self._is_answering or self._is_receiving:
             self.refuse(UNAVAILABLE)
         else:
             self._batching.flush()  # its reply may be waiting
             self.transport.close()
 
-    def abort(self) -> None:
-        """End the connection at once, without a reply."""
-        self.transport.abort()
-
     async def drained(self) -> None:
         """Wait until the peer has read nearly all that was sent."""
         if self._clogged is not None:
-            await asyncio.shield(self._clogged)
+            await self._clogged.wait()
 
     # The ways out.
 
     def refuse(self, status: int, head: bytes = b"") -> None:
         """Reply in the application's place; a reply that it has begun is cut off."""
         self._tally.refused[str(status)] += 1
-        exchange = self._exchange if self.is_answering else None
+        exchange = self._exchange if self._is_answering else None
         self._hang_up()
         if exchange is not None and exchange.is_begun:
-            self.abort()
+            self.transport.abort()
             return
         known = exchange.request_id.encode() if exchange is not None else b""
         lines, body = self._refusal(status, known or request_id_in(head))
         top = (status_line(status), self._tally.date, lines, b"connection: close\r\n\r\n")
-        self._batching.flush()  # an earlier reply may be waiting
-        self.transport.write(b"".join((*top, body)))
+        self._write_now(b"".join((*top, body)))
         self._linger()
-
-    def _close(self) -> None:
-        """End the connection after all that has been written."""
-        if self._body is None and not self._surplus:
-            self.transport.close()
-        else:
-            self._linger()
 
     def _hang_up(self) -> None:
         # After the reply, the application's further work is not interrupted.
@@ -426,19 +445,19 @@ class Connection(asyncio.Protocol):
             exchange.wake()
 
     def _unclog(self) -> None:
-        if self._clogged is not None and not self._clogged.done():
-            self._clogged.set_result(None)
-        self._clogged = None
+        if self._clogged is not None:
+            self._clogged.set()
+            self._clogged = None
 
     def _linger(self) -> None:
         """Close the sending side, and drop data until the peer closes its own."""
-        if self.is_closing:
+        if self._is_closing:
             return
-        self.is_leaving = True
+        self._is_leaving = True
         self._release()
         self._part = b""
         self._body = None
-        self.since = self._loop.time()
+        self._since = self._loop.time()
         self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -458,7 +477,3 @@ def _scope(transport: asyncio.BaseTransport) -> dict[str, Any]:
         "client": tuple(peer[:2]) if peer else None,
         "server": tuple(own[:2]) if own else None,
     }
-
-
-#: How much of a body may come before the application asks for it, in bytes.
-_AHEAD: Final = 64 * 1024

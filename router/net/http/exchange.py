@@ -183,11 +183,8 @@ class Exchange:
         framing = self._framing = framing_of(status, tuple(map(tuple, headers)))
         self._missing = framing.length
         self._is_bare = framing.is_bare or self._head.method == b"HEAD"
-        self._is_chunked = (
-            framing.length is None
-            and not framing.is_bare
-            and self._head.scope["http_version"] == "1.1"
-        )
+        takes_chunks = self._head.scope["http_version"] == "1.1"
+        self._is_chunked = framing.length is None and not framing.is_bare and takes_chunks
         return framing.length is not None
 
     def _framed(self, body: bytes, more: bool) -> bytes:

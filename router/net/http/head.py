@@ -97,9 +97,8 @@ def _read(head: bytes) -> Head | int:
     method, target, minor = match.groups()
     fields = _fields(head)
     named = dict(fields)
-    if len(named) < len(fields) and _repeats(fields):
-        return BAD_REQUEST
-    if not _is_unambiguous(named, minor):
+    decisive = [name for name, _ in fields if name in _DECISIVE]
+    if len(set(decisive)) < len(decisive) or not _is_unambiguous(named, minor):
         return BAD_REQUEST
     if method not in _METHODS or (method, target) == (b"OPTIONS", b"*"):
         return NOT_ALLOWED
@@ -122,12 +121,6 @@ def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
     lines = head.split(b"\r\n")
     parts = [line.partition(b":") for line in lines[1:-2]]
     return [(name.lower(), value.strip(b" \t")) for name, _, value in parts]
-
-
-def _repeats(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether a header occurs twice that may occur once."""
-    names = [name for name, _ in fields if name in _DECISIVE]
-    return len(set(names)) < len(names)
 
 
 def _is_unambiguous(named: Mapping[bytes, bytes], minor: bytes) -> bool:
