@@ -41,7 +41,7 @@ SERVE = Help(
     faulty one changes nothing and is reported. SIGTERM or Ctrl-C stops it after the requests in
     flight; a second one hurries. With --reuse-port several nodes on one host share the port. A
     listening socket that its parent hands over (LISTEN_FDS, as systemd does) replaces --host and
-    --port, one with the name ops replaces --ops-host and --ops-port.""",
+    --port.""",
     examples="""
         ebaas-router serve
         ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0

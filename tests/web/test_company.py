@@ -94,7 +94,7 @@ async def asked() -> AsyncIterator[tuple[socket.socket, Held]]:
             yield caller, held
         finally:
             for connection in list(server.tally.connections):
-                connection.abort()
+                connection.transport.abort()
             await until(lambda: not server.tally.connections)
     server.stop()
     server.hurry()
