@@ -313,20 +313,10 @@ async def test_a_connection_is_kept(engine: Engine, behaviour: str) -> None:
 
 @pytest.mark.parametrize(
     "behaviour",
-    [
-        "goes_beyond",
-        "goes_beyond_chunks",
-        "goes_beyond_chunks_whole",
-        "goes_beyond_no_content",
-        "speaks_unasked",
-        "says_close",
-        "says_close_only",
-        "http_1_0",
-        "http_1_0_kept",
-        "closes_after",
-        "resets_after",
-    ],
-)
+    ["goes_beyond", "goes_beyond_chunks", "goes_beyond_chunks_whole", "goes_beyond_no_content",
+     "speaks_unasked", "says_close", "says_close_only", "http_1_0", "http_1_0_kept",
+     "closes_after", "resets_after"],
+)  # fmt: skip
 async def test_a_spent_connection_is_replaced(engine: Engine, behaviour: str) -> None:
     """Bytes after an answer, an end or forged ones, do not touch the next request."""
     async with hostile(behaviour) as target, opened(engine, target.url) as pool:
@@ -502,7 +492,8 @@ async def test_cancelling_a_wait_cancels_the_post(engine: Engine, sent: int) -> 
 
 
 async def test_closing_stops_posts_in_flight(engine: Engine) -> None:
-    """Posts in flight when the pool closes are `stopped`, and say whether they were delivered."""
+    """Posts in flight when the pool closes are `stopped`, and say whether they were delivered; so
+    are later ones. It can be closed again."""
     async with hostile("says_nothing") as target:
         pool = engine(target.url)
         sent = begun(pool)
@@ -516,6 +507,9 @@ async def test_closing_stops_posts_in_flight(engine: Engine) -> None:
         assert sent.result() == Failure(Reason.STOPPED, delivered=True)
         assert waiting.result() == Failure(Reason.STOPPED, delivered=False)
         await until(lambda: target.open == 0)
+        assert await post(pool) == Failure(Reason.STOPPED, delivered=False)
+        await pool.close()
+    assert len(target.requests) == 1
 
 
 @pytest.mark.parametrize("tls", [None, certified()], ids=["http", "https"])
@@ -535,17 +529,6 @@ async def test_closing_at_any_moment_ends_the_post(
             assert isinstance(result, Failure)
             assert result.reason is Reason.STOPPED
         await until(lambda: target.open == 0)
-
-
-async def test_a_closed_pool_sends_nothing(engine: Engine) -> None:
-    """After close() a post is `stopped`, and close() can be called again."""
-    async with hostile("answers") as target:
-        pool = engine(target.url)
-        await post(pool)
-        await pool.close()
-        assert await post(pool) == Failure(Reason.STOPPED, delivered=False)
-        await pool.close()
-    assert len(target.requests) == 1
 
 
 async def test_nothing_is_left(engine: Engine) -> None:
