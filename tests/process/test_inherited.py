@@ -19,7 +19,7 @@ from tests.support.command import Running, one_line
 from tests.support.effort import LONG
 from tests.support.load import Load
 from tests.support.serving import Serving, Target, serving, target
-from tests.support.wire import PROBE, Line, post
+from tests.support.wire import PROBE
 
 #: How often it is restarted under load, by how it runs; in full with LONG=1: `make test-long`.
 RESTARTS = {"plain": 50, "with TLS": 10} if LONG else {"plain": 1, "with TLS": 1}
@@ -72,31 +72,6 @@ def test_restarts_under_load_fail_no_request(
     assert set(load.replies) == {"000"}
     assert load.kept > 0
     assert set(load.acknowledged) <= {got.event for got in endpoint.got}
-
-
-def test_waiting_connections_are_served_by_the_next_process(
-    tmp_path: Path, held: socket.socket, endpoint: Target
-) -> None:
-    """Connections that were not accepted when the router ended are served by the next one, as are
-    those made while none was running."""
-    with ExitStack() as stack:
-
-        def waiting() -> list[Line]:
-            lines = [stack.enter_context(Line(port_of(held))) for _ in range(5)]
-            for line in lines:
-                line.say(post())
-            return lines
-
-        with serving(tmp_path, {"one": endpoint}, handed={"": held}) as router:
-            router.process.send_signal(signal.SIGSTOP)
-            router.process.send_signal(signal.SIGTERM)
-            lines = waiting()
-            router.process.send_signal(signal.SIGCONT)
-            assert router.wait() == 0
-        lines += waiting()
-        with serving(tmp_path, {"one": endpoint}, handed={"": held}):
-            answers = [line.receive() for line in lines]
-        assert [answer and answer.says["code"] for answer in answers] == ["000"] * 10
 
 
 @pytest.mark.parametrize("turns", range(12))
