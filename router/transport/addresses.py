@@ -129,12 +129,6 @@ def tls_cause(error: Exception) -> tuple[Reason, str]:
     return Reason.TLS, "the connection ended during the handshake"
 
 
-def system_error(error: Exception) -> OSError:
-    """Return the system's error that a library has wrapped."""
-    links = (link for link in chain(error) if isinstance(link, OSError) and link.errno)
-    return next(links, OSError())
-
-
 def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield the error and its causes."""
     link: BaseException | None = error
@@ -164,10 +158,6 @@ class Host:
     def __init__(self, name: str, port: int, egress: Egress = ANYWHERE) -> None:
         self._names = Names(name, port)
         self._egress = egress
-
-    async def connect(self, deadline: float) -> socket.socket:
-        """Return a socket connected to the first address that accepts it; see `reach`."""
-        return await self.reach(_connected, deadline)
 
     async def reach(self, connect: Callable[[SocketAddress], Awaitable[T]], deadline: float) -> T:
         """Return the result of `connect` for the first address for which it does not raise OSError.
@@ -203,13 +193,14 @@ class Host:
 
     @property
     def late(self) -> tuple[Reason, str]:
-        """The reason and the detail if `connect` takes too long."""
+        """The reason and the detail if `reach` takes too long."""
         if self._names.are_known:
             return Reason.CONNECT_TIMEOUT, ""
         return Reason.DNS, "no answer in time"
 
 
-async def _connected(address: SocketAddress) -> socket.socket:
+async def connected(address: SocketAddress) -> socket.socket:
+    """Return a socket that is connected to an address. Raises OSError."""
     family, kind, protocol, _, place = address
     connecting = socket.socket(family, kind, protocol)
     try:

@@ -23,7 +23,6 @@ from router.transport.addresses import (
     Host,
     chain,
     connect_cause,
-    system_error,
     tls_cause,
 )
 from router.transport.engine import (
@@ -169,9 +168,7 @@ class HttpxPool:
                 return await connection.exchange(request)
         except TimeoutError:
             return connection.failure(Reason.TIMEOUT)
-        except Exception as error:
-            if not _is_foreign(error):
-                raise
+        except (OSError, httpcore.NetworkError, httpcore.ProtocolError) as error:
             return connection.failure(*_cause(error))
         finally:
             if connection.is_reusable:
@@ -221,7 +218,8 @@ async def _connected(address: SocketAddress) -> httpcore.AsyncNetworkStream:
     try:
         return await _NETWORK.connect_tcp(str(host), int(port))
     except httpcore.ConnectError as error:
-        raise system_error(error) from None
+        system = [link for link in chain(error) if isinstance(link, OSError) and link.errno]
+        raise (system[0] if system else OSError()) from None
 
 
 async def _check_silent(stream: httpcore.AsyncNetworkStream) -> None:
@@ -260,12 +258,6 @@ def _answer(response: httpcore.Response, body: bytes) -> Answer:
 def _header(response: httpcore.Response, name: bytes) -> str:
     values = [value for field, value in response.headers if field.lower() == name]
     return b", ".join(values).decode("latin-1")
-
-
-def _is_foreign(error: Exception) -> bool:
-    """Return whether the system or a library raised it. Anything else is a fault of our own."""
-    library = type(error).__module__.partition(".")[0]
-    return isinstance(error, OSError) or library in ("httpcore", "h11", "anyio")
 
 
 def _cause(error: Exception) -> tuple[Reason, str]:

@@ -17,7 +17,7 @@ from router.model.event import Reason
 from router.net.egress import ANYWHERE, Egress
 from router.net.loops import COMPANY, TICK, Batching, batching_of
 from router.net.tls import USUAL, Tls
-from router.transport.addresses import LATE_HANDSHAKE, Host, connect_cause, tls_cause
+from router.transport.addresses import LATE_HANDSHAKE, Host, connect_cause, connected, tls_cause
 from router.transport.answer import Incoming, Unfit, in_one_piece
 from router.transport.engine import (
     KEEP_ALIVE,
@@ -401,7 +401,7 @@ class NativePool:
         sock: socket.socket | None = None
         try:
             async with asyncio.timeout_at(deadline):
-                sock = await self._host.connect(deadline)
+                sock = await self._host.reach(connected, deadline)
                 return await self._adopt(sock, deadline)
         except TimeoutError:
             return unsent(*(LATE_HANDSHAKE if sock else self._host.late))
@@ -411,8 +411,15 @@ class NativePool:
     async def _adopt(self, sock: socket.socket, deadline: float) -> TargetConnection | Failure:
         """Make a connection of a socket, with a handshake for TLS."""
         connection = TargetConnection(self._keep, self._connections.discard)
+        handshake: dict[str, Any] = {}
+        if self._is_tls:
+            handshake["ssl"] = self._tls.trust
+            handshake["server_hostname"] = self._tls.server_name or self._name
+            # `deadline` ends the handshake first, but uvloop keeps the remains for this long.
+            left = max(0.0, deadline - self._loop.time())
+            handshake["ssl_handshake_timeout"] = left + _FAREWELL
+            handshake["ssl_shutdown_timeout"] = _FAREWELL
         try:
-            handshake = self._handshake(deadline - self._loop.time())
             await self._loop.create_connection(lambda: connection, sock=sock, **handshake)
         except OSError as error:
             cause = tls_cause if self._is_tls else connect_cause
@@ -431,14 +438,3 @@ class NativePool:
         if connection.is_idle:  # otherwise it has ended already, and fails its exchange
             self._connections.add(connection)
         return connection
-
-    def _handshake(self, timeout: float) -> dict[str, Any]:
-        if not self._is_tls:
-            return {}
-        return {
-            "ssl": self._tls.trust,
-            "server_hostname": self._tls.server_name or self._name,
-            # `deadline` ends the handshake first, but uvloop keeps the remains for this long.
-            "ssl_handshake_timeout": max(0.0, timeout) + _FAREWELL,
-            "ssl_shutdown_timeout": _FAREWELL,
-        }
