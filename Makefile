@@ -24,7 +24,7 @@ test: dev-environment ## set up and run the tests
 # but for the last, which measures beside nothing else.
 test-long: dev-environment ## run what make test leaves out: all examples, other loops and servers
 	@LONG=1 $(python) -m pytest -n 4 -o faulthandler_timeout=240 $(ARGS) tests/contract/test_contract.py \
-		tests/transport/test_transport.py tests/transport/test_engine_leaks.py \
+		tests/transport/test_transport.py \
 		tests/transport/test_engine_agreement.py::test_an_answer_in_two_pieces_is_the_same_answer \
 		tests/config/test_config.py::test_patterns_cost_what_they_are \
 		tests/config/test_no_secret.py tests/model/test_model.py tests/process/test_servers.py \

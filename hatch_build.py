@@ -36,7 +36,6 @@ MODULES = (
     "net/http/connection",
     "net/http/exchange",
     "net/http/head",
-    "net/http/lifetime",
     "net/loops",
     "routing/target",
     "store/sqlite/statements",
@@ -45,9 +44,9 @@ MODULES = (
     "telemetry/log/lines",
     "telemetry/log/writer",
     "telemetry/metrics",
+    "transport/answer",
     "transport/engine",
-    "transport/native/answer",
-    "transport/native/connection",
+    "transport/native",
     "web/callbacks",
 )
 

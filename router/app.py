@@ -32,7 +32,7 @@ from router.delivery.target.sender import Sender
 from router.model.errors import ConfigInvalid, RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
-from router.net.egress import Networks, is_loopback
+from router.net.egress import is_loopback
 from router.ops.hour import History
 from router.ops.insight import Heartbeat, Identity, Insight
 from router.routing.table import RouteTable
@@ -323,9 +323,8 @@ def _engine(settings: Settings) -> Engine:
 
 
 def _access(settings: Settings, config: Config) -> Access:
-    ebaas, trusted = config.ebaas, Networks(settings.trusted_proxies or ())
-    allowed = Networks(ebaas.allow_from) if ebaas.allow_from else None
-    return Access(Tokens(ebaas.token, ebaas.token_header), allowed, trusted)
+    ebaas, trusted = config.ebaas, settings.trusted_proxies or ()
+    return Access(Tokens(ebaas.token, ebaas.token_header), ebaas.allow_from, trusted)
 
 
 def _count_targets(metrics: Metrics, table: RouteTable) -> None:

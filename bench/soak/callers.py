@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from bench.caller import Caller, event, request
 from bench.soak.configuration import Configuration, hang_up
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.web.callbacks import MAX_BODY
 
 #: How long a request may take to arrive, in seconds.

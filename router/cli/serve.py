@@ -23,11 +23,12 @@ from router.model.errors import StartFailed
 from router.net.listening import take_inherited
 
 if TYPE_CHECKING:
+    import socket
+
     from router.app import App
     from router.cli.send import Response
     from router.config.loading import Config
-    from router.net.http.lifetime import Limits
-    from router.net.listening import Inherited
+    from router.net.http.connection import Limits
     from router.net.tls import ListenerTls
     from router.process.running import Service
     from router.process.server import Server
@@ -40,7 +41,7 @@ SERVE = Help(
     faulty one changes nothing and is reported. SIGTERM or Ctrl-C stops it after the requests in
     flight; a second one hurries. With --reuse-port several nodes on one host share the port. A
     listening socket that its parent hands over (LISTEN_FDS, as systemd does) replaces --host and
-    --port, one with the name ops replaces --ops-host and --ops-port.""",
+    --port.""",
     examples="""
         ebaas-router serve
         ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0
@@ -79,10 +80,9 @@ def run_serve(args: argparse.Namespace) -> int:
     _end_on_early_signals()
     inherited = take_inherited(os.environ)
     settings = read_settings(args)
-    for prefix, listener in (("", inherited.callbacks), ("ops_", inherited.ops)):
-        if listener is not None:
-            host, port = listener.getsockname()[:2]
-            settings = replace(settings, **{f"{prefix}host": host, f"{prefix}port": port})
+    if inherited is not None:
+        host, port = inherited.getsockname()[:2]
+        settings = replace(settings, host=host, port=port)
     return _serve(settings, inherited, search_command(args))
 
 
@@ -96,7 +96,7 @@ def _end_on_early_signals() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
+def _serve(settings: Settings, inherited: socket.socket | None, search: list[str]) -> int:
     """Serve until a signal. `search` is the command of a search. Raises RouterError."""
     from router.app import App
     from router.net.tls import listener_tls, listener_warnings, pair_of
@@ -121,7 +121,7 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
         renew = lambda new: server.renew(new.context)  # noqa: E731
         watches.append(running.Watch("--tls-cert", tls, read, renew, log))
     key = app.identity.ops_key
-    ops, ops_url = ops_services(settings, search, app.insight, log, key, inherited.ops)
+    ops, ops_url = ops_services(settings, search, app.insight, log, key)
     app.identity.ops_url = ops_url
     notifier = Notifier(os.environ)
 
@@ -146,22 +146,24 @@ def _serve(settings: Settings, inherited: Inherited, search: list[str]) -> int:
 
 
 def _server(
-    app: App, settings: Settings, inherited: Inherited, limits: Limits, tls: ListenerTls | None
+    app: App,
+    settings: Settings,
+    inherited: socket.socket | None,
+    limits: Limits,
+    tls: ListenerTls | None,
 ) -> Server:
     """Listen for callbacks. Raises StartFailed."""
     from router.net.listening import listen
     from router.process.server import Server
 
-    listener = inherited.callbacks or listen(
-        settings.host, settings.port, reuse_port=settings.reuse_port
-    )
+    listener = inherited or listen(settings.host, settings.port, reuse_port=settings.reuse_port)
     server = Server(
         app.entry,
         listener,
         lifespan=app.lifespan,
         limits=limits,
         tls=tls.context if tls else None,
-        inherited=listener is inherited.callbacks,
+        inherited=inherited is not None,
         drain_delay=settings.drain_delay,
         drain_timeout=settings.drain_timeout,
         on_drain=app.drain,
@@ -174,9 +176,8 @@ def _server(
 def _limits(settings: Settings, config: Config, warnings: list[str]) -> Limits:
     """Return what callers may use up. If the system allows too little, add a warning. Raises
     StartFailed."""
-    from router.net.http.lifetime import Limits
-    from router.net.listening import Callers, files_allowed, memory_limit, memory_note, share_out
-    from router.web.callbacks import MAX_BODY
+    from router.net.http.connection import Limits
+    from router.net.listening import Callers, files_allowed, share_out
 
     # Balancers and other callers keep connections open between requests.
     limits = Limits(connections=4 * settings.max_requests)
@@ -186,8 +187,8 @@ def _limits(settings: Settings, config: Config, warnings: list[str]) -> Limits:
         targets=sum(target.max_in_flight for target in config.table.targets.values()),
         store=_STORE_FILES,
     )
-    memory = memory_note(memory_limit(), settings.max_requests, MAX_BODY)
-    warnings += filter(None, [callers.note, memory])
+    if callers.note:
+        warnings.append(callers.note)
     return replace(limits, connections=callers.connections, reserve=callers.reserve)
 
 

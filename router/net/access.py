@@ -6,11 +6,12 @@ import hmac
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Final
 
 from router.model.secret import Secret
-from router.net.egress import Address, Networks, address_of
+from router.net.egress import Address, Network, address_of, within
 
 #: The header that has a token as `Bearer TOKEN`; in any other header it is the whole value.
 AUTHORIZATION: Final = "authorization"
@@ -36,10 +37,6 @@ class Denial(StrEnum):
     MISSING = "no token"
     WRONG = "a wrong token"
 
-    @property
-    def is_token(self) -> bool:
-        return self in (Denial.MISSING, Denial.WRONG)
-
 
 class Tokens:
     """The valid tokens: several while one replaces another."""
@@ -58,13 +55,9 @@ class Tokens:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def denial(self, headers: Headers) -> Denial | None:
-        """Return why a request with these headers is denied, if it is; names are in lower case."""
-        result = self.find(headers)
-        return result if isinstance(result, Denial) else None
-
     def find(self, headers: Headers) -> int | Denial:
-        """Return the index of the token that a request with these headers has, or its denial."""
+        """Return the index of the token that a request with these headers has, or its denial. The
+        names of headers are in lower case."""
         given = [value for name, value in headers if name == self._header]
         if not given:
             return Denial.MISSING
@@ -93,57 +86,50 @@ class Access:
     def __init__(
         self,
         tokens: Tokens,
-        allowed: Networks | None = None,
-        trusted: Networks | None = None,
+        allowed: Sequence[Network] = (),
+        trusted: Sequence[Network] = (),
     ) -> None:
-        """`allowed` is None for every address; `trusted` are the proxies whose word counts."""
+        """Without `allowed` every address is; `trusted` are the proxies whose word counts."""
         self._tokens = tokens
         self._allowed = allowed
-        self._trusted = trusted or Networks()
+        self._trusted = trusted
+        # The same few callers come again and again, and there may be many networks.
+        self._is_allowed = lru_cache(4096)(partial(within, networks=allowed))
 
     @property
     def is_open(self) -> bool:
         """Return whether every request is admitted."""
-        return not self._tokens and self._allowed is None
+        return not self._tokens and not self._allowed
 
     def denial(self, peer: str, headers: Headers) -> Denial | None:
         """Return why a request is denied, if it is, without its body."""
-        if self._allowed is not None:
+        if self._allowed:
             address = self.caller(peer, headers)
             if address is None:
                 return Denial.UNKNOWN
-            if address not in self._allowed:
+            if not self._is_allowed(address):
                 return Denial.ADDRESS
-        return self._tokens.denial(headers) if self._tokens else None
+        found = self._tokens.find(headers) if self._tokens else None
+        return found if isinstance(found, Denial) else None
 
     def caller(self, peer: str, headers: Headers) -> Address | None:
-        """Return the address that a request comes from, None if it is unknown."""
+        """Return the address that sent a request to the first trusted proxy; None if it is unknown.
+
+        Each proxy adds the address of its own peer at the right end of `x-forwarded-for`. Entries
+        to the left of an address that is not trusted are that caller's claims, and never read.
+        """
+        address = address_of(peer)
         forwarded = [value for name, value in headers if name == _FORWARDED]
-        return caller_of(peer, forwarded, self._trusted)
+        if not forwarded:
+            return address
+        for entry in reversed(b",".join(forwarded).split(b",")):
+            if address is None or not within(address, self._trusted):
+                break
+            match = _ENTRY.fullmatch(entry.strip(b" \t").decode("latin-1"))
+            address = address_of(match[1] or match[2] or match[3]) if match else None
+        return address
 
 
 def _digest(token: bytes) -> bytes:
     """Hashed, so that the comparison does not reveal the length either."""
     return sha256(token).digest()
-
-
-def caller_of(peer: str, forwarded: Sequence[bytes], trusted: Networks) -> Address | None:
-    """Return the address that sent a request to the first trusted proxy; None if it is unknown.
-
-    `peer` is the connected address, `forwarded` every `x-forwarded-for` in their order. Each proxy
-    adds the address of its own peer at the right end. Entries to the left of an address that is not
-    trusted are that caller's claims, and never read.
-    """
-    address = address_of(peer)
-    if not forwarded:
-        return address
-    for entry in reversed(b",".join(forwarded).split(b",")):
-        if address is None or address not in trusted:
-            break
-        address = _read(entry)
-    return address
-
-
-def _read(entry: bytes) -> Address | None:
-    match = _ENTRY.fullmatch(entry.strip(b" \t").decode("latin-1"))
-    return address_of(match[1] or match[2] or match[3]) if match else None

@@ -40,7 +40,7 @@ def address_of(text: str) -> Address | None:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    return getattr(address, "ipv4_mapped", None) or address
+    return plain(address)
 
 
 def network_of(text: str) -> Network:
@@ -72,25 +72,6 @@ def is_loopback(host: str) -> bool:
     counts."""
     address = address_of(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
-
-
-class Networks:
-    """A set of networks. A look-up costs one step for each prefix length, not for each network."""
-
-    def __init__(self, networks: Iterable[Network] = ()) -> None:
-        #: By IP version and by the number of bits behind the prefix: the prefixes.
-        self._prefixes: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
-        for network in networks:
-            rest = network.max_prefixlen - network.prefixlen
-            prefix = int(network.network_address) >> rest
-            self._prefixes[network.version].setdefault(rest, set()).add(prefix)
-
-    def __contains__(self, address: Address) -> bool:
-        number = int(address)
-        for rest, prefixes in self._prefixes[address.version].items():
-            if number >> rest in prefixes:
-                return True
-        return False
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -126,14 +107,12 @@ _NOT_PUBLIC = _networks(
 #: stand for IPv4 addresses.
 _GLOBAL_UNICAST = _networks("2000::/3", "64:ff9b::/96")
 
-(_NAT64,) = _networks("64:ff9b::/96")
 #: Networks whose last four bytes are an IPv4 address: mapped ones, NAT64 (RFC 6052), SIIT
 #: (RFC 2765), and IPv4-compatible ones (RFC 4291).
-_ENDS_IN_IPV4 = (MAPPED, _NAT64, *_networks("::ffff:0:0:0/96", "::/96"))
+_ENDS_IN_IPV4 = (MAPPED, *_networks("64:ff9b::/96", "::ffff:0:0:0/96", "::/96"))
 #: NAT64 within a network (RFC 8215), with a prefix of any of these lengths.
-(_LOCAL_NAT64,) = _networks("64:ff9b:1::/48")
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 _LOCAL_NAT64_PREFIXES = (48, 56, 64, 96)
-_SIX_TO_FOUR, _TEREDO = _networks("2002::/16", "2001::/32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +133,12 @@ class Egress:
             connected = plain(ip_address(address))
         except ValueError:
             return "no address"
-        return never(connected) or self._outside(connected)
-
-    def _outside(self, address: Address) -> str:
-        if not (self.public or self.networks) or _within(address, self.networks):
+        if name := never(connected):
+            return name
+        if not (self.public or self.networks) or within(connected, self.networks):
             return ""
         if self.public:
-            return "" if is_public(address) else "no public address"
+            return "" if is_public(connected) else "no public address"
         return "in no network that egress allows"
 
 
@@ -170,22 +148,17 @@ ANYWHERE = Egress()
 
 def never(address: Address) -> str:
     """Return the name of an address that is never allowed, such as `a link-local address`."""
-    for meaning in meanings(address):
-        for name, networks in _NEVER:
-            if _within(meaning, networks):
-                return name
-    return ""
+    every = ((meaning, *kind) for meaning in meanings(address) for kind in _NEVER)
+    return next((name for meaning, name, networks in every if within(meaning, networks)), "")
 
 
 def is_public(address: Address) -> bool:
     """Return whether it is public, and so is the address that it stands for."""
-    return all(map(_is_public, meanings(address)))
-
-
-def _is_public(address: Address) -> bool:
-    if _within(address, _NOT_PUBLIC) or any(_within(address, each) for _, each in _NEVER):
-        return False
-    return address.version == 4 or _within(address, _GLOBAL_UNICAST)
+    return not never(address) and all(
+        not within(meaning, _NOT_PUBLIC)
+        and (meaning.version == 4 or within(meaning, _GLOBAL_UNICAST))
+        for meaning in meanings(address)
+    )
 
 
 def meanings(address: Address) -> list[Address]:
@@ -203,16 +176,15 @@ def plain(address: Address) -> Address:
 
 def _inside(address: IPv6Address) -> Iterator[IPv4Address]:
     value = int(address)
-    if address in _SIX_TO_FOUR:  # RFC 3056
-        yield _ipv4(value >> 80)
-    elif address in _TEREDO:  # RFC 4380: the server, and the inverted client
-        yield _ipv4(value >> 64)
-        yield _ipv4(~value)
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    elif address.teredo is not None:
+        yield from address.teredo
     elif address in _LOCAL_NAT64:
         # The length of the prefix is unknown. One that leads to 0.0.0.0/8 is not meant.
         behind = (_behind(prefix, value) for prefix in _LOCAL_NAT64_PREFIXES)
         yield from (each for each in behind if int(each) >> 24)
-    elif _within(address, _ENDS_IN_IPV4) and value > 1:  # those are `::` and `::1`
+    elif within(address, _ENDS_IN_IPV4) and value > 1:  # those are `::` and `::1`
         yield _ipv4(value)
 
 
@@ -228,7 +200,7 @@ def _ipv4(value: int) -> IPv4Address:
     return IPv4Address(value & 0xFFFFFFFF)
 
 
-def _within(address: Address, networks: tuple[Network, ...]) -> bool:
+def within(address: Address, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
 
 

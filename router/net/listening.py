@@ -11,8 +11,6 @@ import struct
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from router.model.errors import StartFailed
@@ -23,6 +21,12 @@ BACKLOG = 2048
 #: How much of unread replies the kernel keeps, in bytes per connection; a reply has a few hundred,
 #: and by default it would keep megabytes.
 SEND_BUFFER = 32 * 1024
+
+#: Words for errors; the system's own for any other.
+_WHY = {
+    errno.EACCES: "the port needs more rights; take one above 1023",
+    errno.EADDRNOTAVAIL: "the address is not one of this machine's",
+}
 
 #: From Linux's headers; Python has no name for it.
 _SO_ATTACH_FILTER = 26
@@ -89,10 +93,8 @@ def refuse_new_connections(listener: socket.socket) -> None:
     steps = ctypes.create_string_buffer(_NO_NEW_CONNECTIONS, len(_NO_NEW_CONNECTIONS))
     count = len(_NO_NEW_CONNECTIONS) // 8
     program = struct.pack("HL", count, ctypes.addressof(steps))
-    try:
+    with suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-    except OSError:
-        return
 
 
 def waiting(listener: socket.socket) -> Iterator[socket.socket]:
@@ -110,68 +112,35 @@ def waiting(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 def _why(error: OSError, option: str) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"the port is taken; stop what uses it, or name another with {option}"
-        case errno.EACCES:
-            return "the port needs more rights; take one above 1023"
-        case errno.EADDRNOTAVAIL:
-            return "the address is not one of this machine's"
-        case _:
-            return error.strerror or "the system refused"
+    if error.errno == errno.EADDRINUSE:
+        return f"the port is taken; stop what uses it, or name another with {option}"
+    return _WHY.get(error.errno or 0) or error.strerror or "the system refused"
 
 
-#: The file descriptor of the first inherited socket; the others follow it.
-_FIRST = 3
-
-#: The name of the ops port's socket; the other one may have any name.
-_OPS = "ops"
+#: The file descriptor of an inherited socket.
+_INHERITED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
-    """Sockets that were handed over. They outlive this process: connections that wait there are
-    accepted by the next one."""
-
-    #: For callbacks; None if we have to open it.
-    callbacks: socket.socket | None = None
-    ops: socket.socket | None = None
-
-
-def take_inherited(environ: MutableMapping[str, str]) -> Inherited:
-    """Return the sockets that are meant for this process, and remove the variables, which are not
-    for child processes. Raises StartFailed."""
+def take_inherited(environ: MutableMapping[str, str]) -> socket.socket | None:
+    """Return the socket that the service manager hands over, and remove the variables. Neither is
+    for child processes. It outlives this process: connections that wait there are accepted by the
+    next one. Raises StartFailed."""
     given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
-    if given["LISTEN_PID"] != str(os.getpid()):
-        return Inherited()
-    if not given["LISTEN_FDS"].isdecimal():
-        raise StartFailed("LISTEN_FDS is not a number")
-    numbers = range(_FIRST, _FIRST + int(given["LISTEN_FDS"]))
-    names = dict(zip(numbers, given["LISTEN_FDNAMES"].split(":"), strict=False))
-    ops = [number for number in numbers if names.get(number) == _OPS]
-    callbacks = [number for number in numbers if number not in ops]
-    return Inherited(_only(callbacks, "for callbacks"), _only(ops, "named ops"))
-
-
-def _only(numbers: list[int], what: str) -> socket.socket | None:
-    if len(numbers) > 1:
-        raise StartFailed(f"LISTEN_FDS has {len(numbers)} sockets {what}; there may be one")
-    return _taken(numbers[0]) if numbers else None
-
-
-def _taken(number: int) -> socket.socket:
-    """Return the socket of a file descriptor, which child processes do not inherit."""
-    try:
-        os.set_inheritable(number, False)
-        listener = socket.socket(fileno=number)
-    except OSError:
-        raise StartFailed(f"LISTEN_FDS: file descriptor {number} is no socket") from None
-    is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
-    is_tcp = is_tcp and listener.type == socket.SOCK_STREAM
-    if not (is_tcp and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)):
-        raise StartFailed(f"LISTEN_FDS: file descriptor {number} is no TCP socket that listens")
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    return listener
+    if given["LISTEN_PID"] != str(os.getpid()) or given["LISTEN_FDS"] == "0":
+        return None
+    if given["LISTEN_FDS"] != "1":
+        raise StartFailed(f"LISTEN_FDS is {given['LISTEN_FDS']!r}; there may be one socket")
+    with suppress(OSError):
+        os.set_inheritable(_INHERITED, False)
+        listener = socket.socket(fileno=_INHERITED)
+        if (
+            listener.family in (socket.AF_INET, socket.AF_INET6)
+            and listener.type == socket.SOCK_STREAM
+            and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        ):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            return listener
+    raise StartFailed("LISTEN_FDS: the socket is no TCP socket that listens")
 
 
 #: The limit of open files that a process asks for.
@@ -183,8 +152,6 @@ SPARE, OPS = 64, 64
 
 #: The fewest connections for callers.
 LEAST = 32
-
-_MIB = 1024 * 1024
 
 
 class Callers(NamedTuple):
@@ -227,36 +194,3 @@ def share_out(files: int, asked: Callers, targets: int, store: int) -> Callers:
         f"{SPARE + OPS + reserve} are kept back: raise that (ulimit -n, LimitNOFILE)"
     )
     return Callers(connections, reserve, note)
-
-
-def memory_note(limit: int | None, requests: int, max_body: int) -> str:
-    """Return a warning if callbacks in flight may not fit into memory, else `""`."""
-    needed = requests * max_body
-    if limit is None or needed <= limit:
-        return ""
-    return (
-        f"--max-requests: callbacks in flight may take {_mib(needed)}, and the limit of memory is "
-        f"{_mib(limit)}: lower the first or raise the second"
-    )
-
-
-def _mib(size: int) -> str:
-    return f"{size / _MIB:.0f} MiB"
-
-
-def memory_limit(
-    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> int | None:
-    """Return the lowest memory limit of this process's control groups (version 2) in bytes, if any.
-
-    Within a container the process's own group may be the root.
-    """
-    limits = []
-    with suppress(OSError):
-        for line in groups.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            group = Path(path.lstrip("/"))
-            for folder in () if controllers else (group, *group.parents):
-                with suppress(OSError, ValueError):  # not there, or `max`
-                    limits.append(int((root / folder / "memory.max").read_text()))
-    return min(limits, default=None)

@@ -1,24 +1,19 @@
-"""Tools for the event loop: callbacks, and batched writes."""
+"""Tools for the event loop: waits with a limit, batched writes, and a thread for other work."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
+
+R = TypeVar("R")
 
 #: Done once the caller has hung up.
 Gone = asyncio.Future[None]
-
-
-def call_back(callback: Callable[[Any], object], argument: Any) -> None:
-    """Call `callback(argument)`; its errors are handled as those of any callback of the loop."""
-    try:
-        callback(argument)
-    except Exception as error:  # noqa: BLE001 - whatever it is
-        about = {"message": f"{callback!r} failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(about)
 
 
 async def happens(event: asyncio.Event, within: float) -> bool:
@@ -52,10 +47,14 @@ class Batching:
         self.waiting.append((send, argument))
 
     def flush(self) -> None:
-        """Send now. A write that raises does not affect the others."""
+        """Send now."""
         while self.waiting:
             send, argument = self.waiting.popleft()
-            call_back(send, argument)
+            try:
+                send(argument)
+            except Exception as error:  # noqa: BLE001 - it does not affect the others
+                about = {"message": f"{send!r} failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(about)
 
 
 _batchings: WeakKeyDictionary[asyncio.AbstractEventLoop, Batching] = WeakKeyDictionary()
@@ -66,3 +65,36 @@ def batching_of(loop: asyncio.AbstractEventLoop) -> Batching:
     if batching is None:
         batching = _batchings[loop] = Batching()
     return batching
+
+
+#: The longest rest and the shortest, in seconds.
+_LONGEST, _SHORTEST = 0.05, 0.001
+
+
+class RestingReader:
+    """One thread for work that would block the loop. With each further thread the loop would wait
+    5 ms longer for the interpreter, and none would be faster.
+
+    After each piece of work it rests as long as that took. A loop that reads from many sockets
+    gives the interpreter away with each; without a rest it would get it back, each time, only when
+    the parser is done.
+    """
+
+    def __init__(self) -> None:
+        self._executor: Final = ThreadPoolExecutor(1, "reader")
+        self._lock = asyncio.Lock()
+        self._rested_at = 0.0
+
+    async def do(self, work: Callable[..., R], *arguments: Any) -> R:
+        """Return the result of a call in the thread."""
+        async with self._lock:
+            rest = self._rested_at - time.monotonic()
+            if rest > _SHORTEST:
+                await asyncio.sleep(rest)
+            began = time.monotonic()
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._executor, work, *arguments)
+            finally:
+                now = time.monotonic()
+                self._rested_at = now + min(now - began, _LONGEST)

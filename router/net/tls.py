@@ -7,7 +7,7 @@ import re
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -44,17 +44,16 @@ class Pair:
     def load_into(self, context: ssl.SSLContext) -> None:
         """Use this certificate for connections. Raises BadCertificate."""
         cert, key = self._called
-        _check(self.cert, cert, b"-----BEGIN CERTIFICATE-----", "certificate")
-        _check(self.key, key, b"PRIVATE KEY-----", "key")
+        _read(self.cert, cert, b"-----BEGIN CERTIFICATE-----", "certificate")
+        if b"ENCRYPTED" in _read(self.key, key, b"PRIVATE KEY-----", "key"):
+            raise BadCertificate(f"{key} needs a password: store it without")
         try:
-            context.load_cert_chain(self.cert, self.key, password=_no_password)
-        except ssl.SSLError as error:
-            why = _WHY.get(error.reason or "", "{cert} and {key} can't be used together")
+            # With a password, OpenSSL never asks for one on the terminal.
+            context.load_cert_chain(self.cert, self.key, password="")
+        except OSError as error:  # an SSLError is one, too
+            reason = getattr(error, "reason", None) or ""
+            why = _WHY.get(reason, "{cert} and {key} can't be used together")
             raise BadCertificate(why.format(cert=cert, key=key)) from None
-        except _HasPassword:
-            raise BadCertificate(f"{key} needs a password: store it without") from None
-        except OSError:  # OpenSSL does not say which
-            raise BadCertificate(f"{cert} or {key} can't be read any more") from None
 
     def validity(self) -> tuple[float, float]:
         """Return the start and the end of the validity, in Unix time. Raises BadCertificate."""
@@ -79,15 +78,7 @@ def day(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-class _HasPassword(Exception): ...
-
-
-def _no_password() -> str:
-    """Instead of asking on the terminal."""
-    raise _HasPassword
-
-
-def _check(path: Path, name: str, mark: bytes, what: str) -> None:
+def _read(path: Path, name: str, mark: bytes, what: str) -> bytes:
     """Raises BadCertificate if the file can't be read, or is of another kind."""
     try:
         with path.open("rb") as file:
@@ -96,8 +87,10 @@ def _check(path: Path, name: str, mark: bytes, what: str) -> None:
         raise BadCertificate(f"{name} can't be read: {why_not(path, error)}") from None
     if mark not in content:
         raise BadCertificate(f"{name} has no {what} in PEM in it")
+    return content
 
 
+#: A certificate in PEM.
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 #: The only protocol that is spoken here.
@@ -218,11 +211,12 @@ def _ends(pem: str, name: str) -> Iterator[float]:
 @contextmanager
 def _in_memory(text: str) -> Iterator[Path]:
     """Make a temporary file in memory for OpenSSL, which reads keys from files alone."""
-    with ExitStack() as stack:
-        descriptor = os.memfd_create("pem")
-        stack.callback(os.close, descriptor)
+    descriptor = os.memfd_create("pem")
+    try:
         os.write(descriptor, text.encode("utf-8", "surrogatepass"))
         yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 #: How long before its end a certificate causes a warning, in seconds: two weeks.

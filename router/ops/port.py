@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from router.config.settings import Settings
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.net.listening import OPS
 from router.ops.api.application import api_routes
 from router.ops.api.parts import ApiParts, Stored

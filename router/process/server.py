@@ -21,9 +21,8 @@ from router.config.settings import Settings
 from router.contract.replies import refusal
 from router.model.secret import Secret
 from router.net.egress import is_loopback
-from router.net.http.connection import Connection
-from router.net.http.deadlines import Handshakes, sweep
-from router.net.http.lifetime import Limits, Refusal, Tally
+from router.net.http.connection import Connection, Limits, Refusal, Tally
+from router.net.http.handshakes import Handshakes
 from router.net.listening import BACKLOG, listen, refuse_new_connections, url_of, waiting
 from router.net.loops import happens
 from router.ops.guard import OpsTokens, refuse
@@ -123,8 +122,6 @@ class Server(uvicorn.Server, Service):
         self.tally.draining = True
         self._stopped.set()
         self._on_drain()
-        for connection in list(self.tally.connections):
-            connection.drain()
 
     def hurry(self) -> None:
         self.stop()
@@ -220,7 +217,7 @@ class Server(uvicorn.Server, Service):
             connection.end()
         await self._finished(GRACE)
         for connection in list(self.tally.connections):
-            connection.abort()
+            connection.transport.abort()
         for task in list(self.tally.tasks):
             task.cancel()
         await self._finished(GRACE)
@@ -230,7 +227,9 @@ class Server(uvicorn.Server, Service):
         # Set first: a fault on one connection must not end the deadlines of all.
         self._sweeping = loop.call_later(self._limits.tick, self._sweep)
         self.tally.date = b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")
-        sweep(self.tally, self._limits, loop.time())
+        is_full = len(self.tally.connections) >= self._limits.connections
+        for connection in list(self.tally.connections):
+            connection.check(loop.time(), is_full=is_full)
 
 
 #: The longest wait of a stop for requests at the ops port, in seconds.
@@ -248,16 +247,15 @@ def ops_services(
     insight: Insight,
     log: Log,
     key: Secret,
-    inherited: socket.socket | None = None,
 ) -> tuple[list[Service], str]:
     """Return the ops port's services and its URL, `""` if the port is off.
 
-    `search` is the command of a search, `key` the token of commands on this machine, `inherited` a
-    socket that was handed over. Raises RouterError."""
+    `search` is the command of a search, `key` the token of commands on this machine. Raises
+    RouterError."""
     if settings.ops_port == 0:
         return [], ""
     tokens = OpsTokens(settings.ops_tokens, os.environ, settings.secrets_dir, key)
-    listener = inherited or listen(settings.ops_host, settings.ops_port, "--ops-port")
+    listener = listen(settings.ops_host, settings.ops_port, "--ops-port")
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
@@ -268,7 +266,6 @@ def ops_services(
         lifespan=parts.lifespan,
         limits=limits_of(Limits()),
         refusal=refuse,
-        inherited=inherited is not None,
         drain_timeout=_DRAIN,
         on_drain=insight.streams.end,
     )

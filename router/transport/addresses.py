@@ -119,11 +119,6 @@ def connect_cause(error: OSError) -> tuple[Reason, str]:
     return _CONNECT[_rank(error)][1], _words(error)
 
 
-def most_telling(errors: Sequence[OSError]) -> OSError:
-    """Return the error that says most, preferably of an address that was tried."""
-    return min(errors, key=_rank)
-
-
 def tls_cause(error: Exception) -> tuple[Reason, str]:
     """Return why a handshake failed: the fault of the certificate, or the name of the alert."""
     for link in chain(error):
@@ -132,12 +127,6 @@ def tls_cause(error: Exception) -> tuple[Reason, str]:
         if isinstance(link, ssl.SSLError) and link.reason:
             return Reason.TLS, link.reason.replace("_", " ").lower()
     return Reason.TLS, "the connection ended during the handshake"
-
-
-def system_error(error: Exception) -> OSError:
-    """Return the system's error that a library has wrapped."""
-    links = (link for link in chain(error) if isinstance(link, OSError) and link.errno)
-    return next(links, OSError())
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -170,10 +159,6 @@ class Host:
         self._names = Names(name, port)
         self._egress = egress
 
-    async def connect(self, deadline: float) -> socket.socket:
-        """Return a socket connected to the first address that accepts it; see `reach`."""
-        return await self.reach(_connected, deadline)
-
     async def reach(self, connect: Callable[[SocketAddress], Awaitable[T]], deadline: float) -> T:
         """Return the result of `connect` for the first address for which it does not raise OSError.
 
@@ -191,7 +176,9 @@ class Host:
             address = addresses[-left]
             share = (deadline - loop.time()) / left if left > 1 else None
             try:
-                self._check(address)
+                # Every connection to a target comes through here, before any packet.
+                if refusal := self._egress.refusal(str(address[4][0])):
+                    raise Forbidden(errno.EACCES, refusal)
                 async with asyncio.timeout(share):
                     connected = await connect(address)
             except OSError as error:
@@ -200,24 +187,20 @@ class Host:
                 self._names.good = address
                 return connected
         try:
-            raise most_telling(errors)
+            raise min(errors, key=_rank)
         finally:
             errors.clear()  # their tracebacks have this frame: a cycle
 
-    def _check(self, address: SocketAddress) -> None:
-        """Raises Forbidden. Every connection to a target comes through here, before any packet."""
-        if refusal := self._egress.refusal(str(address[4][0])):
-            raise Forbidden(errno.EACCES, refusal)
-
     @property
     def late(self) -> tuple[Reason, str]:
-        """The reason and the detail if `connect` takes too long."""
+        """The reason and the detail if `reach` takes too long."""
         if self._names.are_known:
             return Reason.CONNECT_TIMEOUT, ""
         return Reason.DNS, "no answer in time"
 
 
-async def _connected(address: SocketAddress) -> socket.socket:
+async def connected(address: SocketAddress) -> socket.socket:
+    """Return a socket that is connected to an address. Raises OSError."""
     family, kind, protocol, _, place = address
     connecting = socket.socket(family, kind, protocol)
     try:

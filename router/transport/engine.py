@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 from router.model.event import Reason, Value
 from router.net.egress import Egress
-from router.net.loops import call_back
 from router.net.tls import Tls
 
 #: The largest answer body, in bytes. The contract's own is under 200 bytes, a web framework's error
 #: page under 64 KiB.
 MAX_ANSWER: Final = 64 * 1024
+
+#: The most reads, or chunks, of an answer. Each takes some microseconds, however small it is:
+#: 64 KiB in chunks of one byte would block the loop for a third of a second.
+MAX_PIECES: Final = 1000
 
 #: How long an idle connection is kept, in seconds. Below the 5 s after which uvicorn and Node.js
 #: close theirs, so that a request seldom meets a connection that is just being closed.
@@ -54,6 +57,11 @@ class Failure(Value):
         self.detail = detail
 
 
+def unsent(reason: Reason, detail: str = "") -> Failure:
+    """Return the failure of a request of which the target has seen nothing."""
+    return Failure(reason, delivered=False, detail=detail)
+
+
 def lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Format headers as a pool sends them, each with its line break; such lines may be joined.
 
@@ -62,6 +70,21 @@ def lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     if not len(headers) == lines.count(b"\r") == lines.count(b"\n") or b"\0" in lines:
         raise ValueError("a line break in a header")
     return lines
+
+
+#: The ports that schemes imply; `host` leaves them out.
+_IMPLIED: Final = {"http": ":80", "https": ":443"}
+
+
+def target_and_host(url: str) -> tuple[bytes, bytes]:
+    """Return the request target and the `host` of an absolute URL, as it was written."""
+    scheme, _, rest = url.partition("://")
+    host = re.split("[/?]", rest, maxsplit=1)[0]
+    target = rest.removeprefix(host)
+    if not target.startswith("/"):
+        target = "/" + target
+    host = host.lower().removesuffix(_IMPLIED[scheme.lower()])
+    return target.encode("ascii"), host.encode("ascii")
 
 
 T = TypeVar("T")
@@ -106,18 +129,17 @@ class TargetExchange(Generic[T]):
 
     def listen(self, listener: Callable[[TargetExchange[T]], object]) -> None:
         """Call `listener` at the moment it ends; at once if it has ended."""
+        self._listeners.append(listener)
         if self.is_over:
-            call_back(listener, self)
-        else:
-            self._listeners.append(listener)
+            self._call_listeners()
 
     def __await__(self) -> Generator[Any, None, T]:
         """Cancelling the wait cancels the exchange."""
         if not self.is_over:
-            over = asyncio.get_running_loop().create_future()
-            self.listen(partial(_wake, over))
+            over = asyncio.Event()
+            self.listen(lambda _: over.set())
             try:
-                yield from over
+                yield from over.wait().__await__()
             except asyncio.CancelledError:
                 self.cancel()
                 raise
@@ -149,9 +171,16 @@ class TargetExchange(Generic[T]):
 
     def _end(self, value: T | None, error: BaseException | None) -> None:
         self.is_over, self.value, self.error = True, value, error
+        self._call_listeners()
+
+    def _call_listeners(self) -> None:
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            call_back(listener, self)
+            try:
+                listener(self)
+            except Exception as fault:  # noqa: BLE001 - it does not affect the others
+                about = {"message": f"{listener!r} failed", "exception": fault}
+                asyncio.get_running_loop().call_exception_handler(about)
 
     def _end_by(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
@@ -162,11 +191,6 @@ class TargetExchange(Generic[T]):
             self.end(task.result())
             return
         self.end(Failure(Reason.STOPPED, delivered=True))
-
-
-def _wake(over: asyncio.Future[None], _: object) -> None:
-    if not over.done():
-        over.set_result(None)
 
 
 def as_it_came(result: T) -> T:

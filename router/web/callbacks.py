@@ -40,10 +40,9 @@ from router.delivery.memory import Outcome
 from router.delivery.observer import Observer, ReplyInfo
 from router.model.errors import Refused
 from router.model.event import Event, OutboundEvent
-from router.net.access import Access
+from router.net.access import Access, Denial
 from router.net.http.exchange import EXTENSION, Exchange
-from router.net.loops import Gone
-from router.net.reader import RestingReader
+from router.net.loops import Gone, RestingReader
 from router.routing.table import Plan
 
 #: A W3C `traceparent` of version 00; an all-zero trace or parent is invalid.
@@ -236,7 +235,7 @@ class Callbacks:
         """Raises Refused for a caller that is not admitted, or for a head that is not accepted."""
         denial = self.access.denial(call.peer, call.fields)
         if denial is not None:
-            reply = NO_TOKEN if denial.is_token else FORBIDDEN
+            reply = NO_TOKEN if denial in (Denial.MISSING, Denial.WRONG) else FORBIDDEN
             caller = self.access.caller(call.peer, call.fields)
             raise Refused(reply.code, reply.msg, denial, caller=str(caller or "unknown"))
         if call.named.get(b"content-encoding", b"").lower() not in (b"", b"identity"):

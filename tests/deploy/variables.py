@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.config.settings import SETTINGS, Settings
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 
 
 def settings_of(environ: Mapping[str, str]) -> dict[str, Any]:

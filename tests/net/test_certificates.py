@@ -21,7 +21,6 @@ from cryptography.x509.oid import NameOID
 
 from router.model.errors import StartFailed
 from router.model.secret import Secret
-from router.net import tls as certificates
 from router.net.tls import USUAL, BadCertificate, Pair, Tls, listener_tls, listener_warnings
 from tests.support.certificates import dateless, issued
 from tests.support.engines import AUTHORITY, certified, pem, shown, trusting
@@ -70,28 +69,11 @@ def test_a_missing_file(tmp_path: Path) -> None:
     assert why(Pair(tmp_path, pair.key)).endswith("can't be read: is a directory")
 
 
-def test_a_file_that_disappears_while_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For example while both are replaced."""
-    pair = issued(tmp_path)
-    checked = certificates._check
-
-    def check(path: Path, *rest: Any) -> None:
-        checked(path, *rest)
-        path.unlink()
-
-    monkeypatch.setattr(certificates, "_check", check)
-    assert why(pair).endswith(f"{pair.cert} or {pair.key} can't be read any more")
-
-
-def test_the_key_of_another(tmp_path: Path) -> None:
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
+    """Another's key is not its key; a key is not a certificate, nor is a text file, nor a damaged
+    one."""
     one, other = issued(tmp_path, "one"), issued(tmp_path, "other")
     assert why(Pair(one.cert, other.key)).endswith(f"{other.key} is not the key of {one.cert}")
-
-
-def test_files_the_wrong_way_round(tmp_path: Path) -> None:
-    """A key is not a certificate, nor is a text file, nor a damaged one."""
     pair = issued(tmp_path)
     text = tmp_path / "text"
     text.write_text("no PEM")
@@ -102,11 +84,9 @@ def test_files_the_wrong_way_round(tmp_path: Path) -> None:
     assert why(pair).endswith(f"{pair.cert} and {pair.key} can't be used together")
 
 
-def test_an_expired_one(tmp_path: Path) -> None:
+def test_a_pair_that_is_not_valid_now(tmp_path: Path) -> None:
+    """The message has the day."""
     assert "cert.pem has expired on 20" in why(issued(tmp_path, days=-0.5))
-
-
-def test_one_that_is_not_valid_yet(tmp_path: Path) -> None:
     assert "cert.pem is not valid before 20" in why(issued(tmp_path, since=1))
 
 

@@ -1,4 +1,4 @@
-"""Listening sockets, our own and inherited ones, and the system's limits: files and memory."""
+"""Listening sockets, our own and inherited ones, and the limit of open files."""
 
 from __future__ import annotations
 
@@ -15,17 +15,7 @@ import pytest
 
 from router.model.errors import StartFailed
 from router.net import listening
-from router.net.listening import (
-    Callers,
-    Inherited,
-    listen,
-    memory_limit,
-    memory_note,
-    share_out,
-    take_inherited,
-    url_of,
-    waiting,
-)
+from router.net.listening import Callers, listen, share_out, take_inherited, url_of, waiting
 from tests.support.command import PATIENCE, command, environment
 from tests.support.house import event, routes
 from tests.support.serving import target
@@ -54,35 +44,6 @@ def test_too_few_files_end_the_start() -> None:
         share_out(100, ASKED, targets=64, store=16)
     assert share_out(208, ASKED, targets=64, store=16).connections >= 28
     assert share_out(65536, ASKED, targets=768, store=16) == ASKED
-
-
-def test_too_little_memory_is_reported() -> None:
-    """The note has the most that bodies may take, the limit, and the option."""
-    assert memory_note(None, 1024, 2**20) == memory_note(2**30, 1024, 2**20) == ""
-    assert memory_note(300 * 2**20, 1024, 2**20) == (
-        "--max-requests: callbacks in flight may take 1024 MiB, and the limit of memory is "
-        "300 MiB: lower the first or raise the second"
-    )
-
-
-@pytest.mark.parametrize(
-    ("groups", "files", "limit"),
-    [
-        ("0::/a/b\n", {"a/memory.max": "9\n", "a/b/memory.max": "max\n"}, 9),
-        ("0::/elsewhere\n", {"memory.max": "7\n"}, 7),
-        ("0::/a\n", {}, None),
-        ("", {}, None),
-    ],
-)
-def test_the_limit_of_a_control_group(
-    tmp_path: Path, groups: str, files: dict[str, str], limit: int | None
-) -> None:
-    """The lowest one on the way to the root counts."""
-    (tmp_path / "groups").write_text(groups)
-    for name, text in files.items():
-        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "fs" / name).write_text(text)
-    assert memory_limit(tmp_path / "groups", tmp_path / "fs") == limit
 
 
 def test_a_port_is_shared_if_both_mean_it() -> None:
@@ -139,20 +100,17 @@ def test_a_caller_that_has_gone_delays_no_other() -> None:
         assert {each.getpeername() for each in accepted} == {c.getsockname() for c in callers}
 
 
-@pytest.mark.parametrize(("name", "port"), [("", "callbacks"), ("a", "callbacks"), ("ops", "ops")])
-def test_an_inherited_socket_is_taken(
-    monkeypatch: pytest.MonkeyPatch, name: str, port: str
-) -> None:
+@pytest.mark.parametrize("name", ["", "callbacks", "any"])
+def test_an_inherited_socket_is_taken(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """It is for this process alone: child processes get neither the socket nor the variables."""
     with socket.create_server((HOST, 0)) as held:
         number = os.dup(held.fileno())
         os.set_inheritable(number, True)
-        monkeypatch.setattr(listening, "_FIRST", number)
+        monkeypatch.setattr(listening, "_INHERITED", number)
         environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": name}
-        taken = take_inherited(environ)
-        listener = getattr(taken, port)
+        listener = take_inherited(environ)
+        assert listener is not None
         with listener:
-            assert taken == Inherited(**{port: listener})
             assert listener.getsockname() == held.getsockname()
             assert not os.get_inheritable(number)
     assert environ == {}
@@ -161,7 +119,7 @@ def test_an_inherited_socket_is_taken(
 def test_sockets_for_another_process_are_ignored() -> None:
     """Sockets for the parent are not for this process."""
     environ = {"LISTEN_PID": str(os.getppid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a", "A": "b"}
-    assert take_inherited(environ) == Inherited()
+    assert take_inherited(environ) is None
     assert environ == {"A": "b"}
 
 

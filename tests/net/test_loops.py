@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from router.net.loops import Batching, batching_of, happens
-from router.net.reader import RestingReader
+from router.net.loops import Batching, RestingReader, batching_of, happens
 from tests.support.loops import BOTH, on
 
 pytestmark = pytest.mark.anyio

@@ -26,7 +26,7 @@ from router.delivery.recovery import Recoveries
 from router.model.build import COMPILED
 from router.model.errors import Problem
 from router.model.event import Attempt, Event, Reason
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.net.listening import listen
 from router.ops import port as ops_module
 from router.ops.guard import SAFE, OpsTokens, refuse

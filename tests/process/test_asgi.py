@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +71,6 @@ class Timed(BaseHTTPMiddleware):
         return response
 
 
-class Broken:
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            raise ZeroDivisionError
-        await self._app(scope, receive, send)
-
-
 @pytest.fixture
 def one() -> Iterator[Target]:
     with target() as made:
@@ -122,14 +112,6 @@ async def test_middleware_sees_requests_and_replies(one: Target, server: str) ->
     assert [got.event for got in one.got] == ["id9"]
 
 
-async def test_a_fault_in_a_middleware_is_the_contracts_500(one: Target) -> None:
-    """Without details."""
-    app, _ = made(one, Broken)
-    async with asked(app) as client:
-        reply = await client.post("/callback", content=SAMPLE)
-    assert (reply.status_code, reply.json()["code"]) == (500, "500")
-
-
 async def test_it_is_driven_without_a_server(one: Target) -> None:
     """By httpx's transport for ASGI, within its lifespan."""
     app, stream = made(one)
@@ -162,29 +144,6 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, one: Targe
         async with app.lifespan():
             pass
     assert archives() == 0
-
-
-async def test_a_fault_of_the_queue_leaves_nothing_open(tmp_path: Path, one: Target) -> None:
-    """The store is closed, which removes its log, and the archive's last line is on disk."""
-    store, folder = tmp_path / "store.db", tmp_path / "archive"
-    app, _ = made(one, store=store, archive=folder)
-    work = app._work
-
-    async def faulty(tried: asyncio.Event, leaving: AsyncExitStack) -> None:
-        await work(tried, leaving)
-        raise ZeroDivisionError
-
-    app._work = faulty  # type: ignore[method-assign]
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - it comes from the lifespan's end
-        async with (
-            app.lifespan(),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), **PLAIN) as client,
-        ):
-            await client.post("http://router/callback", content=SAMPLE)
-            assert store.with_name("store.db-wal").exists()
-    assert archives() == 0
-    assert not store.with_name("store.db-wal").exists()
-    assert any(b'"happening":"event"' in file.read_bytes() for file in folder.iterdir())
 
 
 # As a command.
@@ -253,7 +212,7 @@ async def ready(client: httpx.AsyncClient, url: str) -> bool:
         ("CONFIG", "none.yaml", "none.yaml"),
     ],
 )
-async def test_what_can_not_be_used_ends_the_start(
+async def test_settings_that_can_not_be_used_end_the_start(
     tmp_path: Path, one: Target, name: str, value: str, output: str
 ) -> None:
     """With one line, and no traceback, under any server."""

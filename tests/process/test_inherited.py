@@ -10,7 +10,6 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import uvloop
 
@@ -20,8 +19,7 @@ from tests.support.command import Running, one_line
 from tests.support.effort import LONG
 from tests.support.load import Load
 from tests.support.serving import Serving, Target, serving, target
-from tests.support.sockets import PLAIN
-from tests.support.wire import PROBE, Line, post
+from tests.support.wire import PROBE
 
 #: How often it is restarted under load, by how it runs; in full with LONG=1: `make test-long`.
 RESTARTS = {"plain": 50, "with TLS": 10} if LONG else {"plain": 1, "with TLS": 1}
@@ -76,31 +74,6 @@ def test_restarts_under_load_fail_no_request(
     assert set(load.acknowledged) <= {got.event for got in endpoint.got}
 
 
-def test_waiting_connections_are_served_by_the_next_process(
-    tmp_path: Path, held: socket.socket, endpoint: Target
-) -> None:
-    """Connections that were not accepted when the router ended are served by the next one, as are
-    those made while none was running."""
-    with ExitStack() as stack:
-
-        def waiting() -> list[Line]:
-            lines = [stack.enter_context(Line(port_of(held))) for _ in range(5)]
-            for line in lines:
-                line.say(post())
-            return lines
-
-        with serving(tmp_path, {"one": endpoint}, handed={"": held}) as router:
-            router.process.send_signal(signal.SIGSTOP)
-            router.process.send_signal(signal.SIGTERM)
-            lines = waiting()
-            router.process.send_signal(signal.SIGCONT)
-            assert router.wait() == 0
-        lines += waiting()
-        with serving(tmp_path, {"one": endpoint}, handed={"": held}):
-            answers = [line.receive() for line in lines]
-        assert [answer and answer.says["code"] for answer in answers] == ["000"] * 10
-
-
 @pytest.mark.parametrize("turns", range(12))
 def test_a_connection_accepted_during_a_stop_is_served(turns: int) -> None:
     """In whichever turn of the loop a stop meets a new caller, it gets its reply before the
@@ -146,31 +119,14 @@ async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
     return caller
 
 
-def test_the_ops_port_is_taken_by_its_name(
-    tmp_path: Path, held: socket.socket, endpoint: Target
-) -> None:
-    """The socket named `ops` has /metrics, and `--ops-port` is not used."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as ops,
-        serving(
-            tmp_path, {"one": endpoint}, options=[], handed={"ops": ops, "callbacks": held}
-        ) as router,
-    ):
-        assert router.post("one") == "000"
-        url = f"http://127.0.0.1:{port_of(ops)}"
-        assert router.lines("serving")[0]["ops"] == url
-        assert httpx.get(f"{url}/metrics", **PLAIN).status_code == 200
-        assert router.interrupt(signal.SIGTERM) == 0
-
-
 def test_an_unusable_socket_is_one_line(tmp_path: Path) -> None:
     """In one line, with exit code 3."""
     with socket.socket() as deaf, socket.create_server(("127.0.0.1", 0)) as one:
         assert failure({"callbacks": deaf}) == (
-            "ebaas-router: LISTEN_FDS: file descriptor 3 is no TCP socket that listens"
+            "ebaas-router: LISTEN_FDS: the socket is no TCP socket that listens"
         )
         assert failure({"one": one, "two": one}) == (
-            "ebaas-router: LISTEN_FDS has 2 sockets for callbacks; there may be one"
+            "ebaas-router: LISTEN_FDS is '2'; there may be one socket"
         )
 
 

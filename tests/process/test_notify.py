@@ -14,7 +14,7 @@ import pytest
 
 from router.process.server import Notifier
 from tests.support.command import PATIENCE
-from tests.support.serving import Serving, serving, target
+from tests.support.serving import serving, target
 
 pytestmark = pytest.mark.anyio
 
@@ -60,41 +60,34 @@ def test_a_manager_gets_each_change_of_state(tmp_path: Path, sign: str) -> None:
     with (
         ServiceManager(f"{sign}{tmp_path}/notify") as manager,
         target() as one,
-        serving(
-            tmp_path,
-            {"one": one},
-            environ={"NOTIFY_SOCKET": manager.address},
-        ) as router,
+        serving(tmp_path, {"one": one}, environ={"NOTIFY_SOCKET": manager.address}) as router,
     ):
-        goes_through_its_turns(tmp_path / "routes.yaml", manager, router)
+        file = tmp_path / "routes.yaml"
+        url = router.lines("serving")[0]["url"]
+        good = {"READY": "1", "STATUS": f"Serving {url}"}
+        assert manager.receive() == good
 
+        def reloads() -> None:
+            before = now()
+            router.process.send_signal(signal.SIGHUP)
+            message = manager.receive()
+            assert (message["RELOADING"], message["STATUS"]) == ("1", "Reading routes.yaml")
+            assert before < int(message["MONOTONIC_USEC"]) < now()
 
-def goes_through_its_turns(file: Path, manager: ServiceManager, router: Serving) -> None:
-    url = router.lines("serving")[0]["url"]
-    good = {"READY": "1", "STATUS": f"Serving {url}"}
-    assert manager.receive() == good
-
-    def reloads() -> None:
-        before = now()
-        router.process.send_signal(signal.SIGHUP)
+        reloads()
+        assert manager.receive() == good
+        text = file.read_text()
+        file.write_text("version: 2")
+        reloads()
         message = manager.receive()
-        assert (message["RELOADING"], message["STATUS"]) == ("1", "Reading routes.yaml")
-        assert before < int(message["MONOTONIC_USEC"]) < now()
-
-    reloads()
-    assert manager.receive() == good
-    text = file.read_text()
-    file.write_text("version: 2")
-    reloads()
-    message = manager.receive()
-    assert message["STATUS"] == f"Serving {url}; routes.yaml was refused, the log says why"
-    file.write_text(text)
-    while message != good:
-        message = manager.receive()
-    router.process.send_signal(signal.SIGTERM)
-    assert manager.receive()["STOPPING"] == "1"
-    assert router.wait() == 0
-    assert manager.waiting() == []
+        assert message["STATUS"] == f"Serving {url}; routes.yaml was refused, the log says why"
+        file.write_text(text)
+        while message != good:
+            message = manager.receive()
+        router.process.send_signal(signal.SIGTERM)
+        assert manager.receive()["STOPPING"] == "1"
+        assert router.wait() == 0
+        assert manager.waiting() == []
 
 
 def now() -> int:

@@ -124,27 +124,3 @@ def insist(router: Serving) -> str:
             say(line, "follows", to=3)
             code = answer_on(line).says["code"]
     return code
-
-
-def test_nothing_is_begun_for_a_caller_who_has_gone(tmp_path: Path) -> None:
-    """An event whose caller hangs up while it waits for a slot never reaches the target, and leaves
-    its place to the next one."""
-    with scene(tmp_path, room=64, max_in_flight=1) as played, ExitStack() as stack:
-        first, goes, follows = (stack.enter_context(Line(played.router.port)) for _ in range(3))
-        say(first, "first")
-        wait_until(lambda: len(played.begun) == 1)
-        say(goes, "goes")
-        look_around(played.router)
-        goes.reset()
-        look_around(played.router)
-        say(follows, "follows")
-        look_around(played.router)
-        played.release()
-        assert [answer_on(line).says["code"] for line in (first, follows)] == ["000", "000"]
-    assert played.begun == ["first", "follows"]
-
-
-def look_around(router: Serving) -> None:
-    """Let the router act on what it has received: it answers some probes in the meantime."""
-    for _ in range(20):
-        assert router.ready() == 200

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, one_line, run
+from tests.support.command import PATIENCE
 from tests.support.house import routes
 from tests.support.load import Load
 from tests.support.postgres import Database
-from tests.support.serving import Serving, serving, target
+from tests.support.serving import Serving, target
 from tests.support.sockets import free_port
 from tests.support.waiting import wait_until
 
@@ -59,36 +58,3 @@ def test_two_nodes_share_a_port(tmp_path: Path, database: Database) -> None:
             load.go_on()
         assert set(load.replies) == {"000"}
         assert set(load.acknowledged) <= {got.event for got in one.got}
-
-
-def test_both_routers_have_to_share_a_port(tmp_path: Path) -> None:
-    """A second router is refused with one line if either of the two lacks the option; a taken ops
-    port is refused as well."""
-    ops = free_port()
-    with (
-        target() as one,
-        serving(tmp_path, {"one": one}, options=("--ops-port", str(ops))) as router,
-    ):
-        refused = refusal_by("--port", str(router.port))
-        for options in ((), ("--reuse-port",)):
-            assert "the port is taken" in refused(*options)
-        assert "name another with --ops-port" in refusal_by("--port", "0")("--ops-port", str(ops))
-
-
-def refusal_by(*options: str) -> Callable[..., str]:
-    """Return a function that runs `serve` with these options, and more, and returns its last
-    line."""
-
-    def refused(*more: str) -> str:
-        finished = run("serve", "--store", "none", *options, *more)
-        assert finished.returncode == 3
-        return one_line(finished.stderr)
-
-    return refused
-
-
-def test_one_port_for_both_is_taken() -> None:
-    """Also with --reuse-port, which is not for the ops port."""
-    port = str(free_port())
-    refused = refusal_by("--port", port, "--ops-port", port, "--reuse-port")
-    assert "name another with --ops-port" in refused()

@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from tests.support.command import PATIENCE
 from tests.support.serving import serving, target
-from tests.support.sockets import free_port, serving_in_a_thread
+from tests.support.sockets import serving_in_a_thread
 from tests.support.waiting import wait_until
 
 
@@ -149,27 +149,3 @@ def test_a_collector_that_hangs_costs_spans_and_no_event(tmp_path: Path) -> None
             assert time.monotonic() - began < STOPPED_WITHIN
     assert len(one.got) == 21
     assert router.lines("library")[0]["library"].startswith("opentelemetry.")
-
-
-def test_a_collector_that_is_away_costs_no_event(tmp_path: Path) -> None:
-    """A refused connection is logged, without the address."""
-    away = f"http://127.0.0.1:{free_port()}"
-    with target() as one, serving(tmp_path, {"one": one}, environ=variables(away)) as router:
-        assert router.post("first") == "000"
-        wait_until(lambda: router.lines("library"))
-        began = time.monotonic()
-        assert router.interrupt(signal.SIGTERM) == 0
-        assert time.monotonic() - began < STOPPED_WITHIN
-    assert not [line for line in router.stdout if away in line]
-
-
-def test_only_samples_are_exported(tmp_path: Path) -> None:
-    """With no samples, targets get a trace context all the same."""
-    with collecting() as collector, target() as one:
-        never = variables(collector.url, OTEL_TRACES_SAMPLER="always_off")
-        with serving(tmp_path, {"one": one}, environ=never) as router:
-            assert router.post("first") == "000"
-            assert router.interrupt(signal.SIGTERM) == 0
-            (line,) = router.lines("event")
-    assert len(line["span_id"]) == 16
-    assert collector.spans == []

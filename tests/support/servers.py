@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.process.running import Service
 from router.process.server import Server
 

@@ -21,7 +21,7 @@ from typing import Any
 import uvloop
 
 from router.cli.receive import Received
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.net.listening import listen
 from router.process.server import Server
 from router.web.callbacks import MAX_BODY

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from router.model.event import Reason
 from router.net.egress import Egress, SocketAddress
 from router.transport import addresses as names
 from router.transport.engine import Answer, Failure
-from tests.support.engines import LONG, SHORT, Engine, opened, post
+from tests.support.engines import LONG, SHORT, Engine, begun, opened, post
 from tests.support.hostile import hostile, never_accepts
 from tests.support.loops import BOTH, on
 from tests.support.waiting import until
@@ -29,7 +31,8 @@ _getaddrinfo = socket.getaddrinfo
 
 
 class Resolver:
-    """The system's resolver: its addresses in order, and how often it was asked."""
+    """The system's resolver: its addresses in order, and how often it was asked. It does not answer
+    for `hangs.example` before the end."""
 
     def __init__(self) -> None:
         self.found = ["127.0.0.1"]
@@ -38,12 +41,13 @@ class Resolver:
         self.asked = 0
         self.answers = threading.Event()
         self.answers.set()
+        self.is_over = threading.Event()
 
     def getaddrinfo(self, name: Any, port: int, flags: int = 0, **how: Any) -> list[Any]:
         if flags & socket.AI_NUMERICHOST:  # a conversion, not a look-up
             return _getaddrinfo(name, port, flags=flags, **how)
         self.asked += 1
-        self.answers.wait(LONG)
+        (self.is_over if name == b"hangs.example" else self.answers).wait(LONG)
         if self.error or not self.found:
             error = self.error or socket.EAI_NONAME
             raise socket.gaierror(error, "Name or service not known")
@@ -59,6 +63,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
         yield resolver
+        resolver.is_over.set()
 
 
 def url(port: int) -> str:
@@ -76,6 +81,33 @@ async def test_an_address_is_not_looked_up(engine: Engine, resolver: Resolver, h
     assert resolver.asked == 0
 
 
+@pytest.mark.parametrize(
+    "host", ["0xa9fea9fe", "2852039166", "169.254.43518", "[::ffff:a9fe:a9fe]", "ledger.example"]
+)
+async def test_no_notation_leads_to_a_forbidden_address(
+    engine: Engine, resolver: Resolver, host: str
+) -> None:
+    """However the address is written, or found, it is the one that is checked."""
+    resolver.found = ["169.254.169.254"]
+    async with opened(engine, f"http://{host}:9/") as pool:
+        assert await post(pool) == Failure(
+            Reason.FORBIDDEN, delivered=False, detail="a cloud metadata address"
+        )
+
+
+async def test_names_that_hang_delay_no_other(engine: Engine, resolver: Resolver) -> None:
+    """Each look-up has a thread of its own."""
+    async with AsyncExitStack() as stack:
+        for _ in range(40):
+            pool = await stack.enter_async_context(opened(engine, "http://hangs.example:9/"))
+            begun(pool)
+        await until(lambda: resolver.asked == 40)
+        target = await stack.enter_async_context(hostile("answers"))
+        pool = await stack.enter_async_context(opened(engine, url(target.port)))
+        assert isinstance(await post(pool), Answer)
+        assert not resolver.is_over.is_set()
+
+
 async def test_a_burst_asks_once(engine: Engine, resolver: Resolver) -> None:
     """Many connections at once, and those soon after, take one look-up."""
     async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
@@ -88,12 +120,18 @@ async def test_a_burst_asks_once(engine: Engine, resolver: Resolver) -> None:
 async def test_addresses_do_not_last(
     engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After TTL a new connection takes a new look-up."""
+    """After TTL a new connection takes a new look-up, and is checked: a name may get a forbidden
+    address later. If the name does not exist any more, its last addresses are void."""
     monkeypatch.setattr(names, "TTL", 0.0)
     async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
         for _ in range(3):
             assert isinstance(await post(pool), Answer)
-    assert resolver.asked == 3
+        assert resolver.asked == 3
+        for resolver.found, reason in ((["169.254.169.254"], Reason.FORBIDDEN), ([], Reason.DNS)):
+            for _ in range(2):
+                result = await post(pool)
+                assert isinstance(result, Failure)
+                assert result.reason is reason
 
 
 async def test_a_failed_look_up_is_not_kept(engine: Engine, resolver: Resolver) -> None:
@@ -157,20 +195,6 @@ async def test_a_name_outlives_its_resolver(
         resolver.answers.set()
 
 
-async def test_a_name_that_is_gone_is_not_used(
-    engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the resolver says that the name does not exist any more, its last addresses are void."""
-    monkeypatch.setattr(names, "TTL", 0.0)
-    async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
-        assert isinstance(await post(pool), Answer)
-        resolver.found = []
-        for _ in range(2):
-            result = await post(pool)
-            assert isinstance(result, Failure)
-            assert result.reason is Reason.DNS
-
-
 async def test_every_address_has_its_turn(engine: Engine, resolver: Resolver) -> None:
     """If the first address refuses and the second hangs, the third is used, and used again."""
     resolver.found = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
@@ -203,6 +227,26 @@ async def test_an_outage_does_not_change_which_address_is_tried_first(resolver: 
     refusing.clear()
     await host.reach(connect, deadline)
     assert tried == ["127.0.0.2", "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.1"]
+
+
+async def test_of_several_failures_the_most_telling_counts(resolver: Resolver) -> None:
+    """If one address is forbidden, one unreachable, and another refuses, the host refuses."""
+    errors = {
+        "127.0.0.1": OSError(errno.ENETUNREACH, ""),
+        "127.0.0.2": TimeoutError(),
+        "127.0.0.3": ConnectionRefusedError(errno.ECONNREFUSED, ""),
+    }
+
+    async def connect(address: SocketAddress) -> None:
+        raise errors[str(address[4][0])]
+
+    causes = []
+    for count in (3, 2, 1):
+        resolver.found = ["169.254.169.254", *list(errors)[:count]]
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - any
+            await names.Host("ledger.example", 9).reach(connect, LONG)
+        causes.append(names.connect_cause(caught.value)[0])
+    assert causes == [Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.FORBIDDEN]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,20 +15,23 @@ import pytest
 from router.model.event import Reason
 from router.net.egress import Egress
 from router.net.loops import COMPANY
-from router.net.tls import system_trust
-from router.transport.engine import Answer, Failure, Pool, TargetExchange, as_it_came
-from router.transport.native import NativePool
-from router.transport.native import connection as pool
-from router.transport.native.answer import MAX_HEAD, MAX_PIECES, Incoming, Unfit
-from router.transport.native.connection import Posted, TargetConnection
+from router.transport import native
+from router.transport.answer import MAX_HEAD, Incoming, Unfit
+from router.transport.engine import (
+    MAX_PIECES,
+    Answer,
+    Failure,
+    Pool,
+    TargetExchange,
+    as_it_came,
+)
+from router.transport.native import NativePool, Posted, TargetConnection
 from tests.support.engines import (
-    AUTHORITY,
     BODY,
     ENGINES,
     LONG,
     SHORT,
     Engine,
-    begun,
     certified,
     opened,
     post,
@@ -49,7 +52,7 @@ anyio_backend = on(BOTH)
 
 async def test_idle_connections_close_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """After KEEP_ALIVE they are closed, even if no other request comes."""
-    monkeypatch.setattr(pool, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(native, "KEEP_ALIVE", 0.05)
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         await asyncio.gather(*(post(opening) for _ in range(4)))
         await until(lambda: target.open == 0)
@@ -59,7 +62,7 @@ async def test_idle_connections_close_by_themselves(monkeypatch: pytest.MonkeyPa
 
 async def test_no_connection_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection older than MAX_AGE takes no further request, however busy it was."""
-    monkeypatch.setattr(pool, "MAX_AGE", 0.05)
+    monkeypatch.setattr(native, "MAX_AGE", 0.05)
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         async with asyncio.timeout(LONG):
             while target.accepted < 2:
@@ -155,8 +158,9 @@ async def test_a_closed_pool_fails_waiting_requests() -> None:
         assert await waiting == Failure(Reason.STOPPED, delivered=False)
 
 
-async def test_a_fault_of_our_own_ends_waiting_requests() -> None:
-    """It is raised to the caller, and its slot is freed."""
+async def test_a_fault_of_our_own_ends_its_request() -> None:
+    """Of a request that waits, or whose connection is being opened: it is raised to the caller, and
+    the slot is freed."""
     loop, results = asyncio.get_running_loop(), list[Answer | Failure]()
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         company = await in_company(opening)
@@ -167,19 +171,11 @@ async def test_a_fault_of_our_own_ends_waiting_requests() -> None:
         with pytest.raises(RuntimeError, match="no task"):
             await asyncio.wait_for(waiting, LONG)
         assert await asyncio.gather(*company) == [Answer(200, YES)] * COMPANY
-    assert results == [Failure(Reason.STOPPED, delivered=False)]
-
-
-async def test_a_fault_of_our_own_while_a_connection_opens_is_raised() -> None:
-    """It is raised to the caller, and its slot is freed."""
-    results: list[Answer | Failure] = []
-    async with (
-        hostile("answers") as target,
-        opened(NativePool, target.url, egress=Faulty()) as opening,
-    ):
+        faulty = NativePool(target.url, egress=Faulty())
         with pytest.raises(RuntimeError, match="faulty"):
-            await asyncio.wait_for(opening.post(b"", BODY, LONG, results.append), LONG)
-    assert results == [Failure(Reason.STOPPED, delivered=False)]
+            await asyncio.wait_for(faulty.post(b"", BODY, LONG, results.append), LONG)
+        await faulty.close()
+    assert results == [Failure(Reason.STOPPED, delivered=False)] * 2
 
 
 class Faulty(Egress):
@@ -210,6 +206,17 @@ async def test_deadlines_are_each_their_own() -> None:
         assert isinstance(await post(opening, LONG), Answer)
 
 
+@pytest.mark.parametrize(
+    "behaviour", ["answers", "closes_after", "resets_after", "goes_beyond", "says_close"]
+)
+async def test_a_connection_that_is_over_is_no_cycle(no_collections: None, behaviour: str) -> None:
+    """Nothing is left for the garbage collector."""
+    async with hostile(behaviour) as target, opened(NativePool, target.url) as opening:
+        for _ in range(3):
+            await post(opening)
+    await until(lambda: not any(isinstance(o, TargetConnection) for o in gc.get_objects()))
+
+
 @pytest.mark.parametrize("begun", [b"x: ", b"content-length: 5000\r\n\r\n"])
 def test_an_answer_has_so_many_reads(begun: bytes) -> None:
     """An answer that comes in too many reads is too large."""
@@ -234,58 +241,6 @@ def test_interim_answers_have_a_bound_together() -> None:
 
 
 # TLS.
-
-
-async def test_tls_says_what_is_spoken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The handshake has the host's name and HTTP/1.1."""
-    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    names: list[str | None] = []
-    tls = certified("localhost")
-    tls.set_alpn_protocols(["h2", "http/1.1"])
-    tls.sni_callback = lambda _, name, __: names.append(name)
-    system_trust.cache_clear()
-    try:
-        async with hostile("answers", tls=tls) as target:
-            url = target.url.replace("127.0.0.1", "localhost")
-            async with opened(NativePool, url) as opening:
-                assert isinstance(await post(opening), Answer)
-            assert target.peers[0].tls.selected_alpn_protocol() == "http/1.1"
-    finally:
-        system_trust.cache_clear()
-    assert names == ["localhost"]
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2])
-async def test_a_post_cancelled_after_its_handshake_closes_its_connection(
-    monkeypatch: pytest.MonkeyPatch, turns: int
-) -> None:
-    """The connection does not belong to the pool yet, so nothing else would close it."""
-    loop = asyncio.get_running_loop()
-    transports: list[asyncio.BaseTransport] = []
-    connect = loop.create_connection
-
-    async def cancelled_soon(*about: Any, **how: Any) -> Any:
-        made = await connect(*about, **how)
-        transports.append(made[0])
-        cancel(turns)
-        return made
-
-    def cancel(left: int) -> None:
-        if left:
-            loop.call_soon(cancel, left - 1)
-        else:
-            posting.cancel()
-
-    monkeypatch.setattr(loop, "create_connection", cancelled_soon)
-    async with (
-        hostile("says_nothing", tls=certified()) as target,
-        opened(NativePool, target.url, tls=trusting()) as opening,
-    ):
-        posting = begun(opening)
-        with pytest.raises(asyncio.CancelledError):
-            await posting
-        await until(lambda: transports[0].is_closing())
 
 
 @pytest.mark.parametrize("leave", [True, False])

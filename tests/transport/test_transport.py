@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gzip
 import logging
 import os
@@ -24,7 +23,6 @@ import trustme
 
 from router.model.event import Reason
 from router.net.tls import USUAL, system_trust
-from router.transport.addresses import Forbidden, connect_cause, most_telling
 from router.transport.engine import MAX_ANSWER, Answer, Failure, Pool, as_it_came, lines_of
 from tests.support.engines import (
     AUTHORITY,
@@ -39,7 +37,7 @@ from tests.support.engines import (
     post,
     trusting,
 )
-from tests.support.hostile import FORGED, YES, Hostile, answer, hostile
+from tests.support.hostile import BEHAVIOURS, FORGED, YES, Hostile, answer, hostile
 from tests.support.loops import LOOPS, on
 from tests.support.sockets import HOST
 from tests.support.waiting import until
@@ -80,19 +78,6 @@ async def test_a_body_of_any_size_arrives_whole(engine: Engine, size: int) -> No
     assert target.requests[0].partition(b"\r\n\r\n")[2] == body
 
 
-async def test_proxies_of_the_environment_are_ignored(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with hostile("answers") as target, hostile("answers") as proxy:
-        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
-            monkeypatch.setenv(name, proxy.url)
-        monkeypatch.delenv("no_proxy", raising=False)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        async with opened(engine, target.url) as pool:
-            assert isinstance(await post(pool), Answer)
-    assert proxy.accepted == 0
-
-
 async def test_cookies_are_not_kept(engine: Engine) -> None:
     """A cookie that a target sets is not sent back to it."""
     async with hostile("cookie") as target, opened(engine, target.url) as pool:
@@ -105,80 +90,49 @@ async def test_cookies_are_not_kept(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "status", "body"),
+    ("behaviour", "expected"),
     [
-        ("answers", 200, YES),
-        ("status_500", 500, YES),
-        ("status_503", 503, b"later"),
-        ("code_0", 200, b'{"code":"0"}'),
-        ("code_number", 200, b'{"code":0}'),
-        ("code_blank", 200, b'{"code":"000 "}'),
-        ("html", 200, b"<!doctype html><p>000</p>"),
-        ("empty", 200, b""),
-        ("array", 200, b'["000"]'),
-        ("gzip", 200, gzip.compress(YES, mtime=0)),
-        ("no_content", 204, b""),
-        ("not_modified", 304, b""),
-        ("moved", 301, YES),
-        ("found", 302, YES),
-        ("temporary", 307, YES),
-        ("moved_nowhere", 301, YES),
-        ("chunked", 200, YES),
-        ("informational", 200, YES),
-        ("http_1_0", 200, YES),
-        ("says_close", 200, YES),
-        ("closes_after", 200, YES),
-        ("resets_after", 200, YES),
-        ("goes_beyond", 200, YES),
-        ("goes_beyond_chunks", 200, YES),
-        ("goes_beyond_chunks_whole", 200, YES),
+        ("answers", Answer(200, YES)),
+        ("status_500", Answer(500, YES)),
+        ("status_503", Answer(503, b"later", retry_after="120")),
+        ("empty", Answer(200, b"")),
+        ("gzip", Answer(200, gzip.compress(YES, mtime=0), encoding="gzip")),
+        ("identity", Answer(200, YES)),
+        ("no_content", Answer(204, b"")),
+        ("not_modified", Answer(304, b"")),
+        ("moved", Answer(301, YES)),
+        ("temporary", Answer(307, YES)),
+        ("moved_nowhere", Answer(301, YES)),
+        ("chunked", Answer(200, YES)),
+        ("informational", Answer(200, YES)),
+        ("http_1_0", Answer(200, YES)),
+        ("says_close", Answer(200, YES)),
+        ("closes_after", Answer(200, YES)),
+        ("resets_after", Answer(200, YES)),
+        ("goes_beyond", Answer(200, YES)),
+        ("goes_beyond_chunks_whole", Answer(200, YES)),
     ],
+    ids=str,
 )
 async def test_an_answer_is_handed_over_as_it_came(
-    engine: Engine, behaviour: str, status: int, body: bytes
+    engine: Engine, behaviour: str, expected: Answer
 ) -> None:
-    """A whole answer's status and body are passed on; nothing is followed or decoded."""
+    """A whole answer's status, body and telling headers are passed on; nothing is followed or
+    decoded. The encoding is in lower case, and not `identity`."""
     async with hostile(behaviour) as target, opened(engine, target.url) as pool:
-        result = await post(pool)
-    assert isinstance(result, Answer)
-    assert (result.status, result.body) == (status, body)
+        assert await post(pool) == expected
     assert len(target.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "encoding", "retry_after"),
-    [("gzip", "gzip", ""), ("identity", "", ""), ("answers", "", ""), ("status_503", "", "120")],
-)
-async def test_the_headers_that_matter_are_passed_on(
-    engine: Engine, behaviour: str, encoding: str, retry_after: str
-) -> None:
-    """The encoding in lower case, without `identity`; `retry-after` as it came."""
-    async with hostile(behaviour) as target, opened(engine, target.url) as pool:
-        result = await post(pool)
-    assert isinstance(result, Answer)
-    assert (result.encoding, result.retry_after) == (encoding, retry_after)
-
-
-async def test_an_answer_may_come_before_the_request_was_read(engine: Engine) -> None:
-    """A target may refuse a request by its headers."""
-    async with hostile("refuses_early") as target, opened(engine, target.url) as pool:
-        result = await post(pool, body=b" " * 2_000_000)
-    assert isinstance(result, Answer)
-    assert result.status == 413
 
 
 async def test_the_largest_answer_is_read(engine: Engine) -> None:
     """An answer of MAX_ANSWER bytes is read; one byte more is too large."""
-    largest = answer(b"x" * MAX_ANSWER)
-    async with hostile("answers", answer=largest) as target, opened(engine, target.url) as pool:
-        result = await post(pool)
-    assert isinstance(result, Answer)
-    assert len(result.body) == MAX_ANSWER
-    larger = answer(b"x" * (MAX_ANSWER + 1))
-    async with hostile("answers", answer=larger) as target, opened(engine, target.url) as pool:
-        refused = await post(pool)
-    assert isinstance(refused, Failure)
-    assert refused.reason is Reason.TOO_LARGE
+    results = []
+    for size in (MAX_ANSWER, MAX_ANSWER + 1):
+        large = answer(b"x" * size)
+        async with hostile("answers", answer=large) as target, opened(engine, target.url) as pool:
+            results.append(await post(pool))
+    assert results[0] == Answer(200, b"x" * MAX_ANSWER)
+    assert results[1].replace(status=None, detail="") == Failure(Reason.TOO_LARGE, delivered=True)
 
 
 # Failures.
@@ -244,13 +198,6 @@ async def _has(target: Hostile, seen: int) -> bool:
     return len(target.requests) == seen
 
 
-async def test_a_request_that_nobody_reads_has_its_timeout(engine: Engine) -> None:
-    """A body larger than the sockets' buffers does not outlast the attempt's timeout."""
-    async with hostile("hangs") as target, opened(engine, target.url) as pool:
-        result = await post(pool, SHORT, body=b" " * 20_000_000)
-    assert result == Failure(Reason.TIMEOUT, delivered=True)
-
-
 @pytest.mark.parametrize("host", ["nowhere.invalid", "no..where", "xn--a.invalid", "x" * 64])
 async def test_a_name_without_an_address(engine: Engine, host: str) -> None:
     """A host whose name has no address, or can't have one, is `dns`, and nothing was delivered."""
@@ -259,26 +206,6 @@ async def test_a_name_without_an_address(engine: Engine, host: str) -> None:
     assert isinstance(result, Failure)
     assert (result.reason, result.delivered) == (Reason.DNS, False)
     assert result.detail
-
-
-def test_of_several_addresses_a_refusal_counts() -> None:
-    """If one address is unreachable, one forbidden, and another refuses, the host refuses."""
-    errors = [
-        OSError(errno.ENETUNREACH, ""),
-        Forbidden(errno.EACCES, "a link-local address"),
-        TimeoutError(),
-        ConnectionRefusedError(errno.ECONNREFUSED, ""),
-    ]
-    causes = []
-    while errors:
-        causes.append(connect_cause(most_telling(errors)))
-        errors.pop()
-    assert causes == [
-        (Reason.CONNECT_REFUSED, "Connection refused"),
-        (Reason.CONNECT_TIMEOUT, ""),
-        (Reason.FORBIDDEN, "a link-local address"),
-        (Reason.UNREACHABLE, "Network is unreachable"),
-    ]
 
 
 async def test_an_address_out_of_reach(engine: Engine) -> None:
@@ -365,6 +292,8 @@ async def test_a_handshake_that_comes_to_nothing(
         result = await post(pool, timeout)
     assert isinstance(result, Failure)
     assert (result.reason, result.delivered) == (reason, False)
+    # On a slow machine to connect may take all of a short time.
+    assert timeout != SHORT or result.detail in ("", "the TLS handshake did not end")
 
 
 # Connections.
@@ -384,20 +313,10 @@ async def test_a_connection_is_kept(engine: Engine, behaviour: str) -> None:
 
 @pytest.mark.parametrize(
     "behaviour",
-    [
-        "goes_beyond",
-        "goes_beyond_chunks",
-        "goes_beyond_chunks_whole",
-        "goes_beyond_no_content",
-        "speaks_unasked",
-        "says_close",
-        "says_close_only",
-        "http_1_0",
-        "http_1_0_kept",
-        "closes_after",
-        "resets_after",
-    ],
-)
+    ["goes_beyond", "goes_beyond_chunks", "goes_beyond_chunks_whole", "goes_beyond_no_content",
+     "speaks_unasked", "says_close", "says_close_only", "http_1_0", "http_1_0_kept",
+     "closes_after", "resets_after"],
+)  # fmt: skip
 async def test_a_spent_connection_is_replaced(engine: Engine, behaviour: str) -> None:
     """Bytes after an answer, an end or forged ones, do not touch the next request."""
     async with hostile(behaviour) as target, opened(engine, target.url) as pool:
@@ -517,18 +436,6 @@ async def test_an_idle_connection_is_not_kept_for_long(
         await until(lambda: target.open == 1)
 
 
-async def test_there_are_no_more_connections_than_posts_at_a_time(engine: Engine) -> None:
-    """However many posts there are, connections are used again."""
-    async with hostile("answers") as target, opened(engine, target.url) as pool:
-
-        async def visitor() -> None:
-            for _ in range(40):
-                assert await post(pool) == Answer(200, YES)
-
-        await asyncio.gather(*(visitor() for _ in range(5)))
-    assert target.accepted <= 5
-
-
 @pytest.mark.parametrize("tls", [None, certified()], ids=["http", "https"])
 async def test_cancelling_at_any_moment_closes_the_connection(
     engine: Engine, tls: ssl.SSLContext | None
@@ -585,7 +492,8 @@ async def test_cancelling_a_wait_cancels_the_post(engine: Engine, sent: int) -> 
 
 
 async def test_closing_stops_posts_in_flight(engine: Engine) -> None:
-    """Posts in flight when the pool closes are `stopped`, and say whether they were delivered."""
+    """Posts in flight when the pool closes are `stopped`, and say whether they were delivered; so
+    are later ones. It can be closed again."""
     async with hostile("says_nothing") as target:
         pool = engine(target.url)
         sent = begun(pool)
@@ -599,6 +507,9 @@ async def test_closing_stops_posts_in_flight(engine: Engine) -> None:
         assert sent.result() == Failure(Reason.STOPPED, delivered=True)
         assert waiting.result() == Failure(Reason.STOPPED, delivered=False)
         await until(lambda: target.open == 0)
+        assert await post(pool) == Failure(Reason.STOPPED, delivered=False)
+        await pool.close()
+    assert len(target.requests) == 1
 
 
 @pytest.mark.parametrize("tls", [None, certified()], ids=["http", "https"])
@@ -620,26 +531,25 @@ async def test_closing_at_any_moment_ends_the_post(
         await until(lambda: target.open == 0)
 
 
-async def test_a_closed_pool_sends_nothing(engine: Engine) -> None:
-    """After close() a post is `stopped`, and close() can be called again."""
-    async with hostile("answers") as target:
-        pool = engine(target.url)
-        await post(pool)
-        await pool.close()
-        assert await post(pool) == Failure(Reason.STOPPED, delivered=False)
-        await pool.close()
-    assert len(target.requests) == 1
+async def test_nothing_is_left(engine: Engine) -> None:
+    """However targets misbehave, and posts are cancelled: a closed pool has no task, no connection
+    and no file."""
+    async with hostile("answers") as target, opened(engine, target.url) as pool:
+        await post(pool)  # what is made once for all stays
+    files, tasks = open_files(), asyncio.all_tasks()
+    for behaviour in sorted(BEHAVIOURS.keys() - {"says", "says_more", "wants_certificate"}):
+        async with hostile(behaviour) as target, opened(engine, target.url) as pool:
+            posted = [begun(pool, SHORT / 3) for _ in range(8)]
+            for turns, posting in enumerate(posted[::2]):
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                posting.cancel()
+            await asyncio.gather(*posted, return_exceptions=True)
+    await until(lambda: open_files() <= files and asyncio.all_tasks() <= tasks)
 
 
-async def test_nothing_is_left_after_close(engine: Engine) -> None:
-    """A closed pool has no task and no connection."""
-    before = asyncio.all_tasks()
-    for behaviour in ("answers", "says_nothing", "huge_declared", "closes_within_body"):
-        async with hostile(behaviour) as target:
-            async with opened(engine, target.url) as pool:
-                await asyncio.gather(*(post(pool, SHORT) for _ in range(8)))
-            await until(lambda: target.open == 0)
-    await until(lambda: asyncio.all_tasks() == before)
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 # What it costs.

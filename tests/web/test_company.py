@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from router.net.http.lifetime import Tally
+from router.net.http.connection import Tally
 from router.net.listening import listen
 from router.net.loops import COMPANY
 from router.process.server import Server
@@ -96,7 +96,7 @@ async def asked() -> AsyncIterator[tuple[socket.socket, Held]]:
             yield caller, held
         finally:
             for connection in list(server.tally.connections):
-                connection.abort()
+                connection.transport.abort()
             await until(lambda: not server.tally.connections)
     server.stop()
     server.hurry()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.net.listening import listen
 from router.process.server import Server
 from tests.support.servers import served

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.net.tls import Pair, listener_tls
 from tests.support.certificates import issued, trusting
 from tests.support.command import one_line, run

@@ -25,7 +25,7 @@ import pytest
 from router.app import App
 from router.config import loading
 from router.config.settings import Settings
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.net.listening import listen
 from router.process.running import run
 from router.process.server import Server

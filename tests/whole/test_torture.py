@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.contract.replies import MAX_MSG
-from router.net.http.lifetime import Limits
+from router.net.http.connection import Limits
 from router.telemetry.scrape import render
 from tests.support.disputed import spoilt
 from tests.support.effort import examples

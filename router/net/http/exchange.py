@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -21,30 +22,20 @@ _BARE: Final = frozenset({204, 304})
 _STATUSES: Final = frozenset(HTTPStatus)
 
 
+@dataclass(slots=True)
 class Framing:
     """The start of a response."""
 
-    __slots__ = ("closes", "is_bare", "is_dated", "length", "lines")
-
-    def __init__(
-        self,
-        lines: bytes,
-        length: int | None,
-        *,
-        closes: bool = False,
-        is_dated: bool = False,
-        is_bare: bool = False,
-    ) -> None:
-        #: The status line, and whole lines of headers.
-        self.lines = lines
-        #: The body's size in bytes, None if the lines don't have it.
-        self.length = length
-        #: Whether they say that the connection closes.
-        self.closes = closes
-        #: Whether they have a `date`.
-        self.is_dated = is_dated
-        #: Whether there is no body, whatever the lines say.
-        self.is_bare = is_bare
+    #: The status line, and whole lines of headers.
+    lines: bytes
+    #: The body's size in bytes, None if the lines don't have it.
+    length: int | None
+    #: Whether they say that the connection closes.
+    closes: bool = False
+    #: Whether they have a `date`.
+    is_dated: bool = False
+    #: Whether there is no body, whatever the lines say.
+    is_bare: bool = False
 
 
 # Nearly all replies of an application have the same few headers.
@@ -192,11 +183,8 @@ class Exchange:
         framing = self._framing = framing_of(status, tuple(map(tuple, headers)))
         self._missing = framing.length
         self._is_bare = framing.is_bare or self._head.method == b"HEAD"
-        self._is_chunked = (
-            framing.length is None
-            and not framing.is_bare
-            and self._head.scope["http_version"] == "1.1"
-        )
+        takes_chunks = self._head.scope["http_version"] == "1.1"
+        self._is_chunked = framing.length is None and not framing.is_bare and takes_chunks
         return framing.length is not None
 
     def _framed(self, body: bytes, more: bool) -> bytes:

@@ -12,16 +12,13 @@ from urllib.parse import unquote
 from httptools import HttpParserError, HttpRequestParser
 
 if TYPE_CHECKING:
-    from router.net.http.lifetime import Limits
+    from router.net.http.connection import Limits
 
 #: The HTTP statuses for faulty heads.
 BAD_REQUEST, NOT_ALLOWED, URI_TOO_LONG, EXPECTATION_FAILED, HEAD_TOO_LARGE = 400, 405, 414, 417, 431
 
 #: The end of a head.
 END: Final = b"\r\n\r\n"
-
-#: Possible remains of blank lines, which mean nothing so far.
-BLANK: Final = (b"", b"\r")
 
 #: How many parsed heads are cached, and the largest of them in bytes. Together they take half a MiB
 #: if they are of the usual size, and no more than 5 MiB.
@@ -37,11 +34,9 @@ _LINE: Final = rb"(" + _TOKEN + rb") ([!\"$-~]++) HTTP/1\.([01])\r\n"
 #: No control character but the tab, no line break but CRLF, no folded line, no blank in a name.
 _FIELD: Final = _TOKEN + rb":[\t -~\x80-\xff]*+\r\n"
 
-_BLANK_LINES: Final = re.compile(rb"\A(?:\r\n)++")
 _HEAD: Final = re.compile(_LINE + rb"(?:" + _FIELD + rb")*+\r\n")
 _REQUEST_LINE: Final = re.compile(_LINE)
 _PART_OF_A_LINE: Final = re.compile(rb"[!-~][ -~]*+\r?")
-_ABSOLUTE: Final = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
 
 #: The headers that decide on the host and on the end of a request; each may occur once.
 _DECISIVE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
@@ -68,11 +63,6 @@ class Head:
     #: The ASGI scope, with keys for the parts that each request adds: its own list of headers, and
     #: the connection's.
     scope: dict[str, Any]
-
-
-def without_blank_lines(data: bytes) -> bytes:
-    """Strip the blank lines before a request, which are ignored."""
-    return _BLANK_LINES.sub(b"", data, 1) if data.startswith(b"\r\n") else data
 
 
 def is_hopeless(part: bytes) -> bool:
@@ -107,9 +97,8 @@ def _read(head: bytes) -> Head | int:
     method, target, minor = match.groups()
     fields = _fields(head)
     named = dict(fields)
-    if len(named) < len(fields) and _repeats(fields):
-        return BAD_REQUEST
-    if not _is_unambiguous(named, minor):
+    decisive = [name for name, _ in fields if name in _DECISIVE]
+    if len(set(decisive)) < len(decisive) or not _is_unambiguous(named, minor):
         return BAD_REQUEST
     if method not in _METHODS or (method, target) == (b"OPTIONS", b"*"):
         return NOT_ALLOWED
@@ -117,12 +106,11 @@ def _read(head: bytes) -> Head | int:
     expects = minor == b"1" and b"expect" in named
     if expects and named[b"expect"].lower() != b"100-continue":
         return EXPECTATION_FAILED
-    local = _local(target, named.get(b"host"))
-    if not local:
+    if not target.startswith(b"/"):  # one for a proxy
         return BAD_REQUEST
     length = None if b"transfer-encoding" in named else int(named.get(b"content-length", 0))
     keep_alive = minor == b"1" and (b"connection" not in named or not _closes(fields))
-    return Head(method, fields, named, length, expects, keep_alive, _scope(method, minor, local))
+    return Head(method, fields, named, length, expects, keep_alive, _scope(method, minor, target))
 
 
 _read_known = lru_cache(_KNOWN_HEADS)(_read)
@@ -133,12 +121,6 @@ def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
     lines = head.split(b"\r\n")
     parts = [line.partition(b":") for line in lines[1:-2]]
     return [(name.lower(), value.strip(b" \t")) for name, _, value in parts]
-
-
-def _repeats(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether a header occurs twice that may occur once."""
-    names = [name for name, _ in fields if name in _DECISIVE]
-    return len(set(names)) < len(names)
 
 
 def _is_unambiguous(named: Mapping[bytes, bytes], minor: bytes) -> bool:
@@ -159,19 +141,8 @@ def _closes(fields: list[tuple[bytes, bytes]]) -> bool:
     return b"close" in [word.strip(b" \t") for word in values.split(b",")]
 
 
-def _local(target: bytes, host: bytes | None) -> bytes:
-    """Return a request target without its host; `b""` if it is invalid or another host's."""
-    if target.startswith(b"/"):
-        return target
-    match = _ABSOLUTE.fullmatch(target)
-    if match is None or (host is not None and match[1].lower() != host.lower()):
-        return b""
-    rest: bytes = match[2]
-    return rest if rest.startswith(b"/") else b"/" + rest
-
-
-def _scope(method: bytes, minor: bytes, local: bytes) -> dict[str, Any]:
-    raw_path, _, query = local.partition(b"?")
+def _scope(method: bytes, minor: bytes, target: bytes) -> dict[str, Any]:
+    raw_path, _, query = target.partition(b"?")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

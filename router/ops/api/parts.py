@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from router.model.errors import StartFailed
-from router.net.reader import RestingReader
+from router.net.loops import RestingReader
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight
 from router.ops.problems import Rejected

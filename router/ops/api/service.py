@@ -188,8 +188,7 @@ async def explain(call: ApiCall) -> Explained | RefusedEvent:
         return explained_by(read, insight.config_state.config, whole=bool(call.body["all"]))
 
     # In a thread: with many routes it takes milliseconds.
-    async with call.parts.reader.turn():
-        explained = await asyncio.to_thread(work)
+    explained = await call.parts.reader.do(work)
     if "refused" in explained:
         return explained
     view = call.view

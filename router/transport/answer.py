@@ -15,13 +15,10 @@ from typing import Final
 from httptools import HttpParserError, HttpResponseParser
 
 from router.model.event import Reason
-from router.transport.engine import MAX_ANSWER, Answer
+from router.transport.engine import MAX_ANSWER, MAX_PIECES, Answer
 
 #: The largest size of an answer's heads, those of 1xx included, in bytes. Servers send under 8 KiB.
 MAX_HEAD: Final = 32 * 1024
-
-#: The most reads, or chunks, of an answer. Each takes some microseconds, however small it is.
-MAX_PIECES: Final = 1000
 
 #: The number of cached heads, and their largest size; together they take some MiB.
 _KNOWN_HEADS, _KNOWN_SIZE = 1024, 2048
@@ -94,7 +91,7 @@ class Incoming:
         #: The answer's own head, not one of a 1xx.
         self._final: AnswerHead | None = None
         #: The body; None until the head is whole.
-        self._body: _Sized | _Chunked | _Unframed | None = None
+        self._body: _Plain | _Chunked | None = None
         #: The part of a head that has come, and the size of all heads before it.
         self._part = b""
         self._heads = 0
@@ -148,7 +145,8 @@ class Incoming:
             head = (_read_known if is_short else read_head)(data[start:end])
             if head.status >= 200:
                 self._final = head
-                self._body = _body(head)
+                is_plain = head.length is not None or not head.is_chunked
+                self._body = _Plain(head.length) if is_plain else _Chunked()
             start = end
         return data[start:]
 
@@ -212,53 +210,33 @@ def _length(fields: dict[bytes, bytes], minor: bytes) -> int | None:
     return int(length)
 
 
-def _body(head: AnswerHead) -> _Sized | _Chunked | _Unframed:
-    """Return the body to be read. Raises Unfit if the head says that it is too large."""
-    if head.length is not None:
-        if head.length > MAX_ANSWER:
-            raise Unfit(Reason.TOO_LARGE)
-        return _Sized(head.length)
-    return _Chunked() if head.is_chunked else _Unframed()
-
-
 # Bodies, by the way that their end is found. They take data until they are whole, and know whether
 # some of it was beyond the end.
 
 
-class _Sized:
-    """A body of known length."""
+class _Plain:
+    """A body of known length, or one of unknown length, which ends with its connection."""
 
-    is_whole_at_end = False
-
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int | None) -> None:
+        """Raises Unfit for a length that is too large."""
+        if length is not None and length > MAX_ANSWER:
+            raise Unfit(Reason.TOO_LARGE)
+        self._left = length
         self.is_whole = length == 0
+        self.is_whole_at_end = length is None
         self.has_surplus = False
         self.content = b""
-        self._left = length
 
     def feed(self, data: bytes) -> None:
-        if len(data) > self._left:
-            self.has_surplus = True
+        if self._left is None:
+            if len(self.content) + len(data) > MAX_ANSWER:
+                raise Unfit(Reason.TOO_LARGE)
+        else:
+            self.has_surplus = self.has_surplus or len(data) > self._left
             data = data[: self._left]
+            self._left -= len(data)
+            self.is_whole = self._left == 0
         self.content += data
-        self._left -= len(data)
-        self.is_whole = self._left == 0
-
-
-class _Unframed:
-    """A body that ends with its connection."""
-
-    is_whole = False
-    is_whole_at_end = True
-    has_surplus = False
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    def feed(self, data: bytes) -> None:
-        self.content += data
-        if len(self.content) > MAX_ANSWER:
-            raise Unfit(Reason.TOO_LARGE)
 
 
 class _Chunked:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import select
 import socket
 import ssl
@@ -18,9 +17,17 @@ from router.model.event import Reason
 from router.net.egress import ANYWHERE, Egress
 from router.net.loops import COMPANY, TICK, Batching, batching_of
 from router.net.tls import USUAL, Tls
-from router.transport.addresses import LATE_HANDSHAKE, Host, connect_cause, tls_cause
-from router.transport.engine import KEEP_ALIVE, Answer, Failure, T, TargetExchange
-from router.transport.native.answer import Incoming, Unfit, in_one_piece
+from router.transport.addresses import LATE_HANDSHAKE, Host, connect_cause, connected, tls_cause
+from router.transport.answer import Incoming, Unfit, in_one_piece
+from router.transport.engine import (
+    KEEP_ALIVE,
+    Answer,
+    Failure,
+    T,
+    TargetExchange,
+    target_and_host,
+    unsent,
+)
 
 #: The most of a body that is handed to the transport at once. It may keep a copy of that much while
 #: the target does not read.
@@ -262,8 +269,8 @@ MAX_AGE = 60.0
 #: How long a target may take to close its side of a TLS connection, in seconds.
 _FAREWELL: Final = 1.0
 
-#: The result of an exchange that was cancelled, or failed by a fault of our own.
-_NOT_BEGUN: Final = Failure(Reason.STOPPED, delivered=False)
+#: The result of an exchange that was cancelled or stopped, or failed by a fault of our own.
+_NOT_BEGUN: Final = unsent(Reason.STOPPED)
 
 
 class NativePool:
@@ -283,8 +290,6 @@ class NativePool:
         self._connections: set[TargetConnection] = set()
         #: The posts that have to open a connection.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: One for each connection that is being opened; brought forward, it breaks that off.
-        self._opening: set[asyncio.Timeout] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
         #: The pool's loop and the loop's batching, set on first use.
@@ -354,11 +359,10 @@ class NativePool:
         self._idle.clear()
         if self._batching is not None:
             self._batching.flush()
-        for deadline in self._opening:
-            if not deadline.expired():
-                deadline.reschedule(0)
         for connection in list(self._connections):
             connection.stop()
+        for task in self._tasks:
+            task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
@@ -367,11 +371,6 @@ class NativePool:
         self._loop = asyncio.get_running_loop()
         self._batching = batching_of(self._loop)
         return self._batching
-
-    def _unsent(self, reason: Reason, detail: str = "") -> Failure:
-        if self._closed:
-            return Failure(Reason.STOPPED, delivered=False)
-        return Failure(reason, delivered=False, detail=detail)
 
     # Connections that are kept.
 
@@ -396,32 +395,35 @@ class NativePool:
     async def open(self, deadline: float) -> TargetConnection | Failure:
         """Open a connection that is ready for a request; `deadline` is by the loop's clock."""
         if self._closed:
-            return self._unsent(Reason.STOPPED)
+            return _NOT_BEGUN
         if self._batching is None:
             self._settle_in()
-        limit = asyncio.timeout_at(deadline)
-        self._opening.add(limit)
         sock: socket.socket | None = None
         try:
-            async with limit:
-                sock = await self._host.connect(deadline)
+            async with asyncio.timeout_at(deadline):
+                sock = await self._host.reach(connected, deadline)
                 return await self._adopt(sock, deadline)
         except TimeoutError:
-            return self._unsent(*(LATE_HANDSHAKE if sock else self._host.late))
+            return unsent(*(LATE_HANDSHAKE if sock else self._host.late))
         except OSError as error:
-            return self._unsent(*connect_cause(error))
-        finally:
-            self._opening.discard(limit)
+            return unsent(*connect_cause(error))
 
     async def _adopt(self, sock: socket.socket, deadline: float) -> TargetConnection | Failure:
         """Make a connection of a socket, with a handshake for TLS."""
         connection = TargetConnection(self._keep, self._connections.discard)
+        handshake: dict[str, Any] = {}
+        if self._is_tls:
+            handshake["ssl"] = self._tls.trust
+            handshake["server_hostname"] = self._tls.server_name or self._name
+            # `deadline` ends the handshake first, but uvloop keeps the remains for this long.
+            left = max(0.0, deadline - self._loop.time())
+            handshake["ssl_handshake_timeout"] = left + _FAREWELL
+            handshake["ssl_shutdown_timeout"] = _FAREWELL
         try:
-            handshake = self._handshake(deadline - self._loop.time())
             await self._loop.create_connection(lambda: connection, sock=sock, **handshake)
         except OSError as error:
             cause = tls_cause if self._is_tls else connect_cause
-            return self._unsent(*cause(error))
+            return unsent(*cause(error))
         try:
             # Data that came before the request is not an answer to it: once the loop has read it,
             # the connection has ended. With TLS it may be a session ticket, which ends nothing; and
@@ -433,35 +435,6 @@ class NativePool:
         except asyncio.CancelledError:
             connection.stop()
             raise
-        if self._closed:
-            connection.stop()
-            return self._unsent(Reason.STOPPED)
         if connection.is_idle:  # otherwise it has ended already, and fails its exchange
             self._connections.add(connection)
         return connection
-
-    def _handshake(self, timeout: float) -> dict[str, Any]:
-        if not self._is_tls:
-            return {}
-        return {
-            "ssl": self._tls.trust,
-            "server_hostname": self._tls.server_name or self._name,
-            # `deadline` ends the handshake first, but uvloop keeps the remains for this long.
-            "ssl_handshake_timeout": max(0.0, timeout) + _FAREWELL,
-            "ssl_shutdown_timeout": _FAREWELL,
-        }
-
-
-#: The ports that schemes imply; `host` leaves them out.
-_IMPLIED: Final = {"http": ":80", "https": ":443"}
-
-
-def target_and_host(url: str) -> tuple[bytes, bytes]:
-    """Return the request target and the `host` of an absolute URL, as it was written."""
-    scheme, _, rest = url.partition("://")
-    host = re.split("[/?]", rest, maxsplit=1)[0]
-    target = rest.removeprefix(host)
-    if not target.startswith("/"):
-        target = "/" + target
-    host = host.lower().removesuffix(_IMPLIED[scheme.lower()])
-    return target.encode("ascii"), host.encode("ascii")

@@ -1,66 +1,14 @@
-"""Time limits of connections: TLS handshakes, and one sweep over all open connections."""
+"""TLS handshakes, counted and limited like connections."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-import select
 import socket
 import ssl
 from collections.abc import Callable
 
-from router.net.http.lifetime import TIMED_OUT, UNAVAILABLE, Lifetime, Limits, Tally
+from router.net.http.connection import Limits, Tally
 from router.net.listening import BACKLOG, waiting
-
-
-def sweep(tally: Tally, limits: Limits, now: float) -> None:
-    """End connections that take too long; with all connections in use, that is sooner."""
-    every = list(tally.connections)
-    full = len(every) >= limits.connections
-    for connection in every:
-        _check(connection, tally, limits, now, full)
-
-
-def _check(connection: Lifetime, tally: Tally, limits: Limits, now: float, full: bool) -> None:
-    transport = connection.transport
-    if transport.get_write_buffer_size() == 0:
-        connection.caught_up = now
-    elif now - connection.caught_up > limits.reply:
-        tally.refused["unread"] += 1
-        transport.abort()
-    if transport.is_closing():
-        return
-    patience = _patience(connection, limits, tally.closed)
-    if full and patience < math.inf:
-        patience = limits.linger
-    if now - connection.since <= patience:
-        return
-    if connection.is_leaving:
-        transport.abort()
-    elif connection.is_receiving or (connection.is_extra and full):
-        connection.refuse(UNAVAILABLE if full else TIMED_OUT)
-    elif not _has_unread(connection):
-        transport.close()
-
-
-def _patience(connection: Lifetime, limits: Limits, closed: bool) -> float:
-    if connection.is_leaving:
-        return limits.linger
-    if connection.is_receiving:
-        return limits.receive
-    if connection.is_answering:
-        return math.inf
-    if closed:
-        return limits.linger
-    return limits.keep_alive if connection.has_served else limits.first_byte
-
-
-def _has_unread(connection: Lifetime) -> bool:
-    """Return whether data, or the connection's end, has come that was not read yet."""
-    poll = select.poll()
-    poll.register(connection.transport.get_extra_info("socket"), select.POLLIN)
-    return bool(poll.poll(0))
-
 
 #: How long to wait after a failed accept, in seconds: no file descriptor is left then.
 _PAUSE = 1.0
