@@ -40,7 +40,6 @@ MODULES = (
     "net/loops",
     "routing/target",
     "store/sqlite/statements",
-    "store/sqlite/store",
     "telemetry/log/__init__",
     "telemetry/log/lines",
     "telemetry/log/writer",

@@ -43,9 +43,6 @@ from router.store.protocol import (
     State,
     StoreLimits,
     Tried,
-    attempt_of,
-    record_of,
-    row_of,
 )
 from router.telemetry.log.lines import stamp
 
@@ -410,7 +407,7 @@ class Admin(ABC):
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
         tried = await self._ask(_ATTEMPTS, Values([event_id]), event_id="$1")
         letter = self._letter(rows[0][9:])
-        return Dossier(record_of(rows[0][:9]), letter, entries, _attempts(tried))
+        return Dossier(Record.of(rows[0][:9]), letter, entries, _attempts(tried))
 
     @abstractmethod
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
@@ -550,15 +547,15 @@ def _entry(row: Sequence[Any]) -> Entry:
     before = None if was_state is None else (State(was_state), was_reason)
     by = later_event or ""
     return Entry(
-        seq, event_id, event_key, first_at, row_of(row[6:14]), changed_at, later, done, before, by,
-        ": ".join(filter(None, (code, msg))) or detail or "",
+        seq, event_id, event_key, first_at, DeliveryRow.of(row[6:14]), changed_at, later, done,
+        before, by, ": ".join(filter(None, (code, msg))) or detail or "",
     )  # fmt: skip
 
 
 def _attempts(rows: Iterable[Sequence[Any]]) -> dict[str, tuple[Tried, ...]]:
     """Group attempts by target; the rows are in order."""
     groups = groupby(rows, key=itemgetter(0))
-    return {target: tuple(attempt_of(row[1:]) for row in group) for target, group in groups}
+    return {target: tuple(Tried.of(row[1:]) for row in group) for target, group in groups}
 
 
 def _action(row: Sequence[Any]) -> Action:

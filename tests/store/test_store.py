@@ -51,7 +51,6 @@ from router.store.protocol import (
     StoreLimits,
     Tried,
     Usage,
-    attempt_size,
 )
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
@@ -1047,7 +1046,7 @@ async def test_attempts_count_in_the_size_and_go_with_their_event(place: Place) 
         before = await store.usage(T)
         await store.missed(opened.event_id, "one", failed(msg="x" * 200), NOW, T)
         after = await store.usage(T)
-        assert after.bytes - before.bytes == attempt_size(failed(msg="x" * 200)) > 200
+        assert after.bytes - before.bytes == failed(msg="x" * 200).size > 200
         assert after.deliveries[("one", State.AWAITING)] == 1
         assert await store.acknowledge(opened.event_id, "one", NOW, T)
         assert await store.prune(NOW + 1000, 10, T) == 1
@@ -1118,7 +1117,7 @@ async def test_the_event_that_replaced_a_delivery_is_known(store: Store, admin: 
     await add(store, awaiting("one"))
     await add(store, awaiting("two"))
     one, two = [entry.event_id for entry in await entries(admin)]
-    await store.supersede([one], ["one"], NOW, T, "event-x")
+    await store.supersede([one], ["one"], NOW, T, by="event-x")
     closing = await add(store, awaiting("two"))
     assert await store.settle(settlement(closing, acknowledged("two"), stage=Stage.CLOSED), T)
     by = {entry.event_id: entry.later_event for entry in await entries(admin)}

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -167,7 +168,7 @@ class PostgresShop(Shop):
         # The password is in the environment, which is not warned about.
         self.option = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
         self._connection = psycopg.connect(database.dsn, autocommit=True)
-        self._limits = encoding.limits(LIMITS)
+        self._limits = encoding.to_json(asdict(LIMITS))
         #: What is to be added with the next statement.
         self._asked: list[dict[str, Any]] = []
         self._bodies: list[bytes] = []

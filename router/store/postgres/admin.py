@@ -69,7 +69,7 @@ class PostgresAdmin(Admin):
         )
         self._database = database
         self._limits = limits
-        self._limits_json = encoding.limits(limits)
+        self._limits_json = to_json(asdict(limits))
         self._pool = ServerPool(database, clock.ask, size=1)
         self._nodes = PostgresNodes(self._pool)
 

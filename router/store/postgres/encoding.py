@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from router.model.event import FIELDS, Event, OutboundEvent
@@ -20,14 +19,7 @@ from router.store.protocol import (
     Kept,
     Record,
     Settlement,
-    StoreLimits,
-    attempt_size,
-    attempt_values,
-    due_of,
-    event_size,
-    has_attempt_room,
-    record_of,
-    row_of,
+    event_columns,
 )
 
 
@@ -77,11 +69,11 @@ def _wildcard(text: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"), default=_bytes)
 
 
-def limits(of: StoreLimits) -> str:
-    return to_json(asdict(of))
+def _bytes(of: bytes) -> str:
+    return f"\\x{of.hex()}"
 
 
 def addition(
@@ -91,17 +83,9 @@ def addition(
     deadline: float,
     full: Collection[str],
 ) -> dict[str, Any]:
-    event = letter.event
     return {
-        "event_id": record.event_id,
-        **record.columns(),
-        "digest": _bytes(letter.digest),
-        "size": event_size(event),
-        "request_id": letter.request_id,
-        "traceparent": letter.traceparent,
-        "tracestate": letter.tracestate,
-        "hops": letter.hops,
-        **{name: escaped(getattr(event, name)) for name in FIELDS},
+        **event_columns(record, letter),
+        **{name: escaped(getattr(letter.event, name)) for name in FIELDS},
         "rows": [delivery(row, full) for row in rows],
         "deadline": deadline,
     }
@@ -109,9 +93,8 @@ def addition(
 
 def settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, Any]:
     return {
-        "event_id": of.record.event_id,
         **of.record.columns(),
-        "digest": _bytes(of.digest),
+        "digest": of.digest,
         "rows": [delivery(row, full) for row in of.rows],
         "reached": list(of.reached),
         "at": of.at,
@@ -119,20 +102,24 @@ def settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, A
     }
 
 
-def quoted_bytes(of: bytes) -> str:
-    """Return an element of an array of bytes."""
-    return f'"\\\\x{of.hex()}"'
+def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
+    """`full` has the targets without room for attempts, `""` for the whole store."""
+    columns = of.columns()
+    if tried := of.attempt_to_keep(full):
+        values = dict(zip(COLUMNS, tried.values, strict=True))
+        columns["tried"] = {**values, "size": tried.size, "last": LAST}
+    return columns
 
 
 def kept(row: Row) -> Kept:
     """Read a row of `find_records` without its first column."""
     *columns, rows = row
-    return Kept(record_of(columns), tuple(map(row_of, rows or ())))
+    return Kept(Record.of(columns), tuple(map(DeliveryRow.of, rows or ())))
 
 
 def due(row: Row, lease: str) -> Due:
     """Read a row of `lease`."""
-    return due_of(row, letter(row[10:]), lease)
+    return Due.of(row, letter(row[10:]), lease)
 
 
 def ended(row: Row) -> Ended:
@@ -146,24 +133,3 @@ def letter(columns: Sequence[Any]) -> OutboundEvent:
     source, topic, type_, status, key = map(unescaped, fields)
     event = Event(source, topic, type_, status, key, body)
     return OutboundEvent(event, digest, request_id, traceparent, tracestate, hops=hops)
-
-
-def delivery(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
-    """`full` has the targets without room for attempts, `""` for the whole store."""
-    columns: dict[str, Any] = {
-        "target": of.target,
-        "state": of.state,
-        "reason": of.reason,
-        "due_at": of.due_at,
-        "retries": of.retries,
-        "attempts": of.attempts,
-        "recover_at": of.recover_at,
-    }
-    if of.tried is not None and has_attempt_room(full, of.target):
-        tried = dict(zip(COLUMNS, attempt_values(of.tried), strict=True))
-        columns["tried"] = {**tried, "size": attempt_size(of.tried), "last": LAST}
-    return columns
-
-
-def _bytes(of: bytes) -> str:
-    return f"\\x{of.hex()}"

@@ -111,7 +111,7 @@ class PostgresStore:
     def __init__(self, database: Database, limits: StoreLimits) -> None:
         self._database = database
         self._limits = limits
-        self._limits_json = encoding.limits(limits)
+        self._limits_json = to_json(asdict(limits))
         self._clock = Clock()
         #: The server's timeline at the last query.
         self._timeline = ""
@@ -187,6 +187,7 @@ class PostgresStore:
         reached: Collection[str],
         now: float,
         timeout: float,
+        *,
         by: str = "",
     ) -> None:
         ask = {"event_ids": list(event_ids), "reached": list(reached), "now": now, "by_event": by}
@@ -295,7 +296,8 @@ class PostgresStore:
 
     async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
         # As one text: psycopg encodes an array of bytes element by element.
-        array = f"{{{','.join([encoding.quoted_bytes(digest) for digest in digests])}}}"
+        quoted = [rf'"\\x{digest.hex()}"' for digest in digests]
+        array = f"{{{','.join(quoted)}}}"
         results: list[list[Kept]] = [[] for _ in digests]
         for number, *columns in await self._pool.call("find_records", [array, MAX_FOUND], timeout):
             results[number - 1].append(encoding.kept(tuple(columns)))

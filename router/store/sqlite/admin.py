@@ -21,7 +21,6 @@ from router.store.protocol import (
     Pause,
     State,
     StoreLimits,
-    columns_of,
     event_size,
 )
 from router.store.sqlite.file import Owner, open_existing, open_in_thread, translated
@@ -216,7 +215,7 @@ class SqliteAdmin(Admin):
         seq, state, last_action = before
         if state in RETRIED or last_action == number:
             return None
-        self._connection.execute(PUT, (seq, *columns_of(row), row.due_at))
+        self._connection.execute(PUT, {**row.columns(), "seq": seq, "now": row.due_at})
         return int(seq)
 
     def _record(self, action: Action) -> int:
