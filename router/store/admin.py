@@ -22,7 +22,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import accumulate, groupby
+from itertools import groupby
 from math import inf
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -41,7 +41,6 @@ from router.store.protocol import (
     Pause,
     Record,
     State,
-    StoreLimits,
     Tried,
 )
 from router.telemetry.log.lines import stamp
@@ -283,13 +282,13 @@ class Resend:
 
 
 @dataclass(frozen=True, slots=True)
-class Resent:
-    """The result of one step of a replay."""
+class Step:
+    """One step of an action."""
 
-    #: The number of events taken; there was no room for the next one.
+    #: The number of deliveries selected, or of events taken: there was no room for the next one.
     taken: int
-    #: The number of them that were queued.
-    queued: int
+    #: The number of them that changed.
+    changed: int
 
 
 _LATER = {
@@ -419,7 +418,7 @@ class Admin(ABC):
         """
 
     @abstractmethod
-    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
+    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Step:
         """Queue events of an action for a target, in order, due now, up to STEP of them, as far as
         its share of the store and half of the whole have room; in one commit with the action
         itself, whose place is then the last one taken. Without events it has no place any more.
@@ -562,23 +561,6 @@ def _action(row: Sequence[Any]) -> Action:
     action_id, verb, who, what, at, deliveries, since, place_at, place_event = row
     place = None if place_at is None else ReplayPlace(place_at, place_event)
     return Action(action_id, Verb(verb), who, what, at, deliveries, since, place)
-
-
-def fitting(sizes: Sequence[int], whole: int, of_target: int, limits: StoreLimits) -> int:
-    """Return how many of these events, from the first on, a person may add: within the target's
-    share, and half of the store; the other half is for callbacks. `whole` and `of_target` are the
-    bytes in use."""
-    room = min(limits.max_bytes * 0.5 - whole, limits.max_bytes * limits.share - of_target)
-    return sum(size <= room for size in accumulate(sizes))
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of an action."""
-
-    #: The number of deliveries selected, and of those that changed.
-    taken: int
-    changed: int
 
 
 async def carry_out(
