@@ -21,12 +21,11 @@ import pytest
 from router.model.errors import StartFailed
 from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
-from router.store.postgres.admin import PostgresAdmin
+from router.store.postgres.admin import KEY_TEXT, PostgresAdmin, regex
 from router.store.postgres.connection import ServerConnection, login_of
-from router.store.postgres.encoding import KEY_TEXT, escaped, regex, unescaped
 from router.store.postgres.pool import ENOUGH, SIZE, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
-from router.store.postgres.store import _FENCED, PostgresStore
+from router.store.postgres.store import _FENCED, PostgresStore, escaped, unescaped
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
 from router.store.url import parse_database
 from tests.store.records import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,12 +9,17 @@ from typing import Any
 from router.model.event import OutboundEvent
 from router.routing.index import Glob
 from router.store.admin import Action, Admin, Entry, Resend, Step, Values
-from router.store.postgres import encoding
-from router.store.postgres.connection import Failed, Row, calling
-from router.store.postgres.encoding import KEY_TEXT, regex, to_json, unescaped
+from router.store.postgres.connection import Failed, Row
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.schema import check, failed
-from router.store.postgres.store import PostgresNodes
+from router.store.postgres.store import (
+    PostgresNodes,
+    addition_of,
+    delivery_of,
+    letter_of,
+    to_json,
+    unescaped,
+)
 from router.store.protocol import DeliveryRow, Node, Pause, State, StoreFailed, StoreLimits
 from router.store.url import Database
 
@@ -73,7 +77,7 @@ class PostgresAdmin(Admin):
                 "seq": entry.seq,
                 "was": entry.row.state,
                 "later": entry.acknowledged_later_at,
-                **encoding.delivery(action.verb.acted(entry, now)),
+                **delivery_of(action.verb.acted(entry, now)),
             }
             for entry in entries
             if action.verb.fits(entry.row)
@@ -85,16 +89,12 @@ class PostgresAdmin(Admin):
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Step:
         now = self.now()
         rows = [DeliveryRow(target, State.QUEUED, due_at=now)]
-        asks = [encoding.addition(e.record, e.letter, rows, _NEVER, ()) for e in events]
+        asks = [addition_of(e.record, e.letter, rows, _NEVER, ()) for e in events]
         bodies = [event.letter.event.body for event in events]
         values = [to_json(asdict(action)), target, to_json(asks), bodies, now, self._limits_json]
-        # Sent only once: a second call would find less room, and note another place.
-        sql = calling(f"{self._schema}resend", values)
-        try:
-            async with asyncio.timeout(ACTING), self._pool.connection() as connection:
-                return Step(*(await connection.fetch(sql, values))[0])
-        except TimeoutError:
-            raise StoreFailed("slow") from None
+        # A second call would find less room, and note another place.
+        ((taken, queued),) = await self._pool.call("resend", values, ACTING, twice=False)
+        return Step(taken, queued)
 
     async def put_pause(self, pause: Pause) -> None:
         await self._pool.call("put_pause", [to_json(asdict(pause))], ACTING)
@@ -113,7 +113,7 @@ class PostgresAdmin(Admin):
         return await self._pool.fetch(sql, values, READING)
 
     def _letter(self, columns: Sequence[Any]) -> OutboundEvent:
-        return encoding.letter(columns)
+        return letter_of(columns)
 
     def _entry(self, row: Sequence[Any]) -> Entry:
         entry = super()._entry(row)
@@ -126,3 +126,34 @@ class PostgresAdmin(Admin):
         return f"""{word}::text IN (e.event_id, l.request_id, substr(l.traceparent, 4, 32))
             OR (length({word}) > 5 AND starts_with(encode(e.digest, 'hex'), {word}))
             OR position(convert_to('"' || {word} || '"', 'UTF8') IN l.body) > 0"""
+
+
+#: The text of an event's key, with \x01 for a NUL, which PostgreSQL does not have. The largest code
+#: point keeps backslashes apart from what follows them.
+KEY_TEXT = r"""
+replace(replace(replace(l.event_key, '\\', chr(1114111)), '\0', chr(1)), chr(1114111), '\')
+"""
+
+
+def regex(glob: Glob) -> str:
+    """Translate a pattern for the operator `~` and KEY_TEXT, in a database in UTF-8. Every
+    character is written as its number, so that none has a special meaning."""
+    text, *rest = glob.parts
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    return f"^{_literal(text)}{''.join(_wildcard(w) + _literal(t) for w, t in pairs)}$"
+
+
+def _literal(text: str) -> str:
+    return "".join(f"\\U{ord(character) or 1:08x}" for character in text)
+
+
+def _wildcard(text: str) -> str:
+    if text[0] in "*?":
+        return ".*" if text[0] == "*" else "."
+    left = text[1:-1].removeprefix("!")
+    excluded, members = "^" if text[1] == "!" else "", ""
+    while left:
+        last = 2 if len(left) > 2 and left[1] == "-" else 0
+        members += f"{_literal(left[0])}-{_literal(left[last])}"
+        left = left[last + 1 :]
+    return f"[{excluded}{members}]"

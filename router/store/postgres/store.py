@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -12,17 +14,17 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from router.model.event import OutboundEvent
-from router.store.postgres import encoding
+from router.model.event import FIELDS, Event, OutboundEvent
 from router.store.postgres.connection import Away, Failed, Row, ServerConnection
-from router.store.postgres.encoding import to_json
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.schema import failed, migrate
 from router.store.protocol import (
     ASKED,
     CLOSE_TIMEOUT,
+    COLUMNS,
     FORGOTTEN,
     GONE,
+    LAST,
     MAX_FOUND,
     DeliveryRow,
     Due,
@@ -41,6 +43,7 @@ from router.store.protocol import (
     Tried,
     Trouble,
     Usage,
+    event_columns,
     usage_of,
 )
 from router.store.url import Database
@@ -166,7 +169,7 @@ class PostgresStore:
         # The server's clock decides, and this one may be slow.
         deadline = self.now() + timeout - self._clock.error
         addition = _Addition(
-            encoding.addition(record, letter, rows, deadline, self._full), letter.event.body
+            addition_of(record, letter, rows, deadline, self._full), letter.event.body
         )
         try:
             await self._add.ask(addition, timeout)
@@ -178,7 +181,7 @@ class PostgresStore:
             raise
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        ask = encoding.settlement(settlement, uuid.uuid4().hex, self._full)
+        ask = _settlement(settlement, uuid.uuid4().hex, self._full)
         return await self._settle.ask(ask, timeout)
 
     async def supersede(
@@ -202,9 +205,7 @@ class PostgresStore:
     ) -> None:
         reason = str(tried.attempt.reason)
         row = DeliveryRow(target, State.QUEUED, reason, recover_at=over_at, tried=tried)
-        await self._missed.ask(
-            {"event_id": event_id, **encoding.delivery(row, self._full)}, timeout
-        )
+        await self._missed.ask({"event_id": event_id, **delivery_of(row, self._full)}, timeout)
 
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._pool.call("spend_all", [], timeout)
@@ -233,12 +234,12 @@ class PostgresStore:
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         ask = {"event_id": due.event_id, "lease": due.lease, "now": now}
-        ask |= encoding.delivery(row, self._full)
+        ask |= delivery_of(row, self._full)
         return await self._finish.ask(ask, timeout)
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
         rows = await self._pool.call("end_over", [now, limit, self._limits_json], timeout)
-        return tuple(map(encoding.ended, rows))
+        return tuple(Ended(of, unescaped(key), *rest) for of, key, *rest in rows)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         ((pruned,),) = await self._pool.call("prune", [now, limit, self._limits_json], timeout)
@@ -254,7 +255,7 @@ class PostgresStore:
     async def notify(
         self, name: str, notice: Notice, before: Notice | None, timeout: float
     ) -> bool:
-        asked = encoding.to_json([name, astuple(notice), before and astuple(before)])
+        asked = to_json([name, astuple(notice), before and astuple(before)])
         ((is_first,),) = await self._pool.call("notify_of", [asked], timeout)
         return bool(is_first)
 
@@ -287,20 +288,22 @@ class PostgresStore:
     async def _lease(self, first: list[Any], last: list[Any], timeout: float) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
         rows = await self._pool.call("lease", [*first, lease, *last], timeout)
-        return tuple(encoding.due(row, lease) for row in rows)
+        return tuple(Due.of(row, letter_of(row[10:]), lease) for row in rows)
 
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float
     ) -> list[Row]:
-        return await self._pool.call(function, [encoding.to_json(asks), self._limits_json], timeout)
+        return await self._pool.call(function, [to_json(asks), self._limits_json], timeout)
 
     async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
         # As one text: psycopg encodes an array of bytes element by element.
         quoted = [rf'"\\x{digest.hex()}"' for digest in digests]
         array = f"{{{','.join(quoted)}}}"
         results: list[list[Kept]] = [[] for _ in digests]
-        for number, *columns in await self._pool.call("find_records", [array, MAX_FOUND], timeout):
-            results[number - 1].append(encoding.kept(tuple(columns)))
+        found = await self._pool.call("find_records", [array, MAX_FOUND], timeout)
+        for number, *columns, rows in found:
+            kept = Kept(Record.of(columns), tuple(map(DeliveryRow.of, rows or ())))
+            results[number - 1].append(kept)
         return list(map(tuple, results))
 
     async def _add_all(
@@ -308,7 +311,7 @@ class PostgresStore:
     ) -> Sequence[StoreFailed | None]:
         for addition in additions:
             addition.sent = True
-        asks = encoding.to_json([addition.ask for addition in additions])
+        asks = to_json([addition.ask for addition in additions])
         bodies = [addition.body for addition in additions]
         rows = await self._pool.call("add", [asks, bodies, self._limits_json], timeout)
         return [_full(out_of) for (out_of,) in rows]
@@ -383,3 +386,67 @@ def _full(out_of: list[str] | None) -> StoreFull | None:
     if out_of is None:
         return None
     return StoreFull() if out_of == [""] else StoreFull(out_of)
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), default=_bytes)
+
+
+def _bytes(of: bytes) -> str:
+    return f"\\x{of.hex()}"
+
+
+def addition_of(
+    record: Record,
+    letter: OutboundEvent,
+    rows: Sequence[DeliveryRow],
+    deadline: float,
+    full: Collection[str],
+) -> dict[str, Any]:
+    return {
+        **event_columns(record, letter),
+        **{name: escaped(getattr(letter.event, name)) for name in FIELDS},
+        "rows": [delivery_of(row, full) for row in rows],
+        "deadline": deadline,
+    }
+
+
+def _settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, Any]:
+    return {
+        **of.record.columns(),
+        "digest": of.digest,
+        "rows": [delivery_of(row, full) for row in of.rows],
+        "reached": list(of.reached),
+        "at": of.at,
+        "token": token,
+    }
+
+
+def delivery_of(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
+    """`full` has the targets without room for attempts, `""` for the whole store."""
+    columns = of.columns()
+    if tried := of.attempt_to_keep(full):
+        values = dict(zip(COLUMNS, tried.values, strict=True))
+        columns["tried"] = {**values, "size": tried.size, "last": LAST}
+    return columns
+
+
+def letter_of(columns: Sequence[Any]) -> OutboundEvent:
+    digest, request_id, traceparent, tracestate, hops, *fields, body = columns
+    source, topic, type_, status, key = map(unescaped, fields)
+    event = Event(source, topic, type_, status, key, body)
+    return OutboundEvent(event, digest, request_id, traceparent, tracestate, hops=hops)
+
+
+def escaped(text: str) -> str:
+    """Escape a text, which may have a NUL: that becomes `\\0`, and a backslash becomes two."""
+    if "\0" in text or "\\" in text:
+        return text.replace("\\", "\\\\").replace("\0", "\\0")
+    return text
+
+
+def unescaped(text: str) -> str:
+    """Undo `escaped`."""
+    if "\\" in text:
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], text)
+    return text
