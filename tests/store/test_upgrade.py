@@ -27,7 +27,7 @@ from router.store.postgres.admin import PostgresAdmin
 from router.store.postgres.store import PostgresStore
 from router.store.protocol import State, StoreFailed, StoreLimits, Tried
 from router.store.sqlite.admin import SqliteAdmin
-from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION
+from router.store.sqlite.schema import FILE_VERSION
 from router.store.sqlite.store import SqliteStore
 from router.store.url import parse_database
 from tests.chaos.boundaries import COMMITS
@@ -192,17 +192,6 @@ async def test_a_file_of_a_newer_version_is_refused(second: Path) -> None:
         await SqliteStore.open(second, LIMITS)
 
 
-async def test_a_file_of_the_first_version_is_refused(tmp_path: Path) -> None:
-    """No release had it."""
-    path = tmp_path / "store.db"
-    with closing(sqlite3.connect(path)) as old:
-        old.execute("CREATE TABLE events (seq INTEGER PRIMARY KEY)")
-        old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        old.execute("PRAGMA user_version = 1")
-    with pytest.raises(StartFailed, match="its version is 1, which no release had"):
-        await SqliteStore.open(path, LIMITS)
-
-
 def killed_at(call: str, number: int, path: Path) -> bool:
     """Return whether the process that opens the file was killed before that call, which may not
     occur."""
@@ -318,24 +307,6 @@ async def test_nodes_of_both_versions_share_a_database(postgresql: Server) -> No
             await admin.close()
             await new.close()
             old.close()
-
-
-@pytest.mark.postgresql
-async def test_a_schema_that_no_release_made_is_refused(postgresql: Server) -> None:
-    """With one sentence that says what to do; nothing in it is changed."""
-    with postgresql.database() as database:
-        with psycopg.connect(database.dsn) as first:
-            first.execute(
-                "CREATE SCHEMA early; CREATE TABLE early.version (version integer NOT NULL); "
-                "INSERT INTO early.version VALUES (1)"
-            )
-        address = parse_database(f"{database.dsn}?schema=early")
-        for opening in (PostgresStore.open, PostgresAdmin.open):
-            with pytest.raises(StartFailed, match="schema is 1, which no release made; drop"):
-                await opening(address, LIMITS)
-        assert database.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'early'") == [
-            ("version",)
-        ]
 
 
 @pytest.mark.postgresql

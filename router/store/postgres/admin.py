@@ -13,14 +13,13 @@ from router.store.postgres.connection import Failed, Row
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.schema import check, failed
 from router.store.postgres.store import (
-    PostgresNodes,
     addition_of,
     delivery_of,
     letter_of,
     to_json,
     unescaped,
 )
-from router.store.protocol import DeliveryRow, Node, Pause, State, StoreFailed, StoreLimits
+from router.store.protocol import DeliveryRow, Node, Pause, State, StoreFailed, StoreLimits, Trouble
 from router.store.url import Database
 
 #: No deadline: a replayed event never has credit.
@@ -50,7 +49,6 @@ class PostgresAdmin(Admin):
         self._limits = limits
         self._limits_json = to_json(asdict(limits))
         self._pool = ServerPool(database, clock.ask, size=1)
-        self._nodes = PostgresNodes(self._pool)
 
     @classmethod
     async def open(
@@ -104,7 +102,10 @@ class PostgresAdmin(Admin):
         return Pause(*rows[0]) if rows else None
 
     async def nodes(self) -> tuple[Node, ...]:
-        return await self._nodes.present(READING)
+        return tuple(
+            Node(**{**node, "troubles": tuple(Trouble(**trouble) for trouble in node["troubles"])})
+            for (node,) in await self._pool.call("present", [], READING)
+        )
 
     async def close(self) -> None:
         await self._pool.close()

@@ -41,7 +41,6 @@ from router.store.protocol import (
     StoreFull,
     StoreLimits,
     Tried,
-    Trouble,
     Usage,
     event_columns,
     usage_of,
@@ -60,15 +59,6 @@ class PostgresNodes:
 
     async def leave(self, node_id: str, timeout: float) -> None:
         await self._call("leave", [node_id], timeout)
-
-    async def present(self, timeout: float) -> tuple[Node, ...]:
-        """Return all processes that have a row, gone ones included."""
-        return tuple(_node(row) for (row,) in await self._call("present", [], timeout))
-
-
-def _node(row: dict[str, Any]) -> Node:
-    troubles = tuple(Trouble(**trouble) for trouble in row.pop("troubles"))
-    return Node(**row, troubles=troubles)
 
 
 #: The most look-ups, and the most writes, that share a statement.
