@@ -62,14 +62,9 @@ COLUMNS = ("at", "seconds", "request", "retry", "reason", "delivered", "status",
            "detail")  # fmt: skip
 
 
-#: Processes that share a store write their row every so many seconds.
-BEAT = 1.0
-
-#: A process that has not written it for so many seconds counts as gone.
-GONE = 10.0
-
-#: Then its row is deleted.
-FORGOTTEN = 600.0
+#: In seconds: how often each of the processes that share a store writes its row; after which
+#: silence it counts as gone; and when its row is deleted.
+BEAT, GONE, FORGOTTEN = 1.0, 10.0, 600.0
 
 
 @dataclass(frozen=True, slots=True)

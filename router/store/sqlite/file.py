@@ -385,17 +385,21 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def translated(error: sqlite3.Error) -> StoreFailed:
-    """Translate an error of SQLite."""
-    return StoreFailed(_WORDS.get(_code(error), "sqlite"))
+def translated(error: Exception) -> Exception:
+    """Translate an error of SQLite or of the file system; any other is a bug, and stays."""
+    if isinstance(error, OSError):  # the folder was deleted, or its file system does not answer
+        return StoreFailed("unreachable")
+    if isinstance(error, sqlite3.Error):
+        return StoreFailed(_WORDS.get(_code(error), "sqlite"))
+    return error
 
 
-def needs_reopening(error: sqlite3.Error) -> bool:
+def needs_reopening(error: Exception) -> bool:
     """Return whether a new connection may help."""
     return _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     """Return the primary code, which is the low byte of an extended one."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 

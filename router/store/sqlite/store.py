@@ -195,23 +195,18 @@ class SqliteStore:
         raise StoreFailed("gone")
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read, on a new connection if the last one has failed."""
         try:
-            return work(self._reader or self._reopen())
+            if self._reader is None:
+                if self._writer.is_closed:
+                    raise StoreFailed("closed")
+                self._reader = open_reader(self._path)
+            return work(self._reader)
         except sqlite3.Error as error:
-            raise self._failed(error) from None
-
-    def _reopen(self) -> sqlite3.Connection:
-        if self._writer.is_closed:
-            raise StoreFailed("closed")
-        reader = self._reader = open_reader(self._path)
-        return reader
-
-    def _failed(self, error: sqlite3.Error) -> StoreFailed:
-        """Translate an error of a read; if need be, the next read opens the file again."""
-        if needs_reopening(error):
-            with suppress(sqlite3.Error):
-                self._close_reader()
-        return translated(error)
+            if needs_reopening(error):
+                with suppress(sqlite3.Error):
+                    self._close_reader()
+            raise translated(error) from None
 
     def _close_reader(self) -> None:
         reader, self._reader = self._reader, None
@@ -267,15 +262,6 @@ class Job:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.result: Any = None
         self.error: Exception | None = None
-
-    def deliver(self) -> None:
-        """Give the result to the caller, on the loop."""
-        if self.done.done():
-            return
-        if self.error is not None:
-            self.done.set_exception(self.error)
-        else:
-            self.done.set_result(self.result)
 
 
 class CommitWriter:
@@ -354,7 +340,7 @@ class CommitWriter:
         except Exception as error:  # noqa: BLE001 - the thread must live, and callers get the error
             self._recover(error)
             for job in jobs:
-                job.error = _translated(error)
+                job.error = translated(error)
         else:
             if any(job.frees for job in jobs):
                 _give_back(connection)
@@ -375,16 +361,10 @@ class CommitWriter:
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        if not isinstance(error, sqlite3.Error) or needs_reopening(error):
+        if needs_reopening(error):
             self._connection = None
             with suppress(sqlite3.Error):
                 connection.close()
-
-
-def _translated(error: Exception) -> Exception:
-    if isinstance(error, OSError):  # the folder was deleted, or its file system does not answer
-        return StoreFailed("unreachable")
-    return translated(error) if isinstance(error, sqlite3.Error) else error
 
 
 def _in_time(jobs: list[Job]) -> list[Job]:
@@ -419,5 +399,11 @@ def _perform(job: Job, rows: Statements, room: bool) -> None:
 
 
 def _deliver(jobs: list[Job]) -> None:
+    """Give the results to the callers, on the loop."""
     for job in jobs:
-        job.deliver()
+        if job.done.done():
+            continue
+        if job.error is not None:
+            job.done.set_exception(job.error)
+        else:
+            job.done.set_result(job.result)
