@@ -42,6 +42,7 @@ from router.store.protocol import (
     Record,
     State,
     Tried,
+    letter_of,
 )
 from router.telemetry.log.lines import stamp
 
@@ -375,6 +376,8 @@ class Admin(ABC):
     #: The tables of an event, as `e` and `l`, and the column with its body.
     _event_tables: str
     _body: str
+    #: Reads a text of an event's fields.
+    _text: Callable[[str], str] = staticmethod(str)
 
     def __init__(self, now: Callable[[], float]) -> None:
         #: Returns the time on the clock that all processes of this store share.
@@ -405,8 +408,10 @@ class Admin(ABC):
             return None
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
         tried = await self._ask(_ATTEMPTS, Values([event_id]), event_id="$1")
-        letter = self._letter(rows[0][9:])
-        return Dossier(Record.of(rows[0][:9]), letter, entries, _attempts(tried))
+        by_target = groupby(tried, key=itemgetter(0))  # the rows are in order
+        attempts = {of: tuple(Tried.of(row[1:]) for row in group) for of, group in by_target}
+        letter = letter_of(rows[0][9:], self._text)
+        return Dossier(Record.of(rows[0][:9]), letter, entries, attempts)
 
     @abstractmethod
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
@@ -456,9 +461,6 @@ class Admin(ABC):
         """Return the rows of a statement."""
 
     @abstractmethod
-    def _letter(self, columns: Sequence[Any]) -> OutboundEvent: ...
-
-    @abstractmethod
     def _fits(self, pattern: Glob, values: Values) -> str:
         """Return a condition: the pattern matches the key."""
 
@@ -487,7 +489,21 @@ class Admin(ABC):
         return tuple(map(self._entry, rows))
 
     def _entry(self, row: Sequence[Any]) -> Entry:
-        return _entry(row)
+        seq, event_id, event_key, first_at, changed_at, later = row[:6]
+        was_state, was_reason, later_event, code, msg, detail = row[14:20]
+        return Entry(
+            seq,
+            event_id,
+            self._text(event_key),
+            first_at,
+            DeliveryRow.of(row[6:14]),
+            changed_at,
+            acknowledged_later_at=later,
+            action=None if row[20] is None else _action(row[20:]),
+            before=None if was_state is None else (State(was_state), was_reason),
+            later_event=later_event or "",
+            answer=": ".join(filter(None, (code, msg))) or detail or "",
+        )
 
     def _any_fits(self, patterns: Iterable[Glob], values: Values) -> str:
         return f"({' OR '.join(self._fits(pattern, values) for pattern in patterns)})"
@@ -537,24 +553,6 @@ class Admin(ABC):
         # The last reply for a record that is not closed was a failure.
         reply = f"CASE e.stage WHEN 'closed' THEN '{SUCCESS}' ELSE '500' END IN ({marks})"
         return f"({reply} OR {_EXISTS.format(f'{self._schema}attempts', answer)})"
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    seq, event_id, event_key, first_at, changed_at, later = row[:6]
-    was_state, was_reason, later_event, code, msg, detail = row[14:20]
-    done = None if row[20] is None else _action(row[20:])
-    before = None if was_state is None else (State(was_state), was_reason)
-    by = later_event or ""
-    return Entry(
-        seq, event_id, event_key, first_at, DeliveryRow.of(row[6:14]), changed_at, later, done,
-        before, by, ": ".join(filter(None, (code, msg))) or detail or "",
-    )  # fmt: skip
-
-
-def _attempts(rows: Iterable[Sequence[Any]]) -> dict[str, tuple[Tried, ...]]:
-    """Group attempts by target; the rows are in order."""
-    groups = groupby(rows, key=itemgetter(0))
-    return {target: tuple(Tried.of(row[1:]) for row in group) for target, group in groups}
 
 
 def _action(row: Sequence[Any]) -> Action:

@@ -8,7 +8,7 @@ all processes of a store share (`Store.now`); timeouts are seconds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
@@ -412,6 +412,14 @@ def event_columns(record: Record, letter: OutboundEvent) -> dict[str, Any]:
         "hops": letter.hops,
         **{name: getattr(letter.event, name) for name in FIELDS},
     }
+
+
+def letter_of(columns: Sequence[Any], text: Callable[[str], str] = str) -> OutboundEvent:
+    """Read the columns of an event from its digest to its body; `text` reads each of its fields."""
+    digest, request_id, traceparent, tracestate, hops, *fields, body = columns
+    values: list[Any] = [*map(text, fields), body]
+    event = Event(*values)
+    return OutboundEvent(event, digest, request_id, traceparent, tracestate, hops=hops)
 
 
 def usage_of(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict
 
-from router.model.event import OutboundEvent
 from router.routing.index import Glob
 from router.store.admin import Action, Admin, Entry, Resend, Step, Values
 from router.store.postgres.connection import Failed, Row
@@ -15,7 +13,6 @@ from router.store.postgres.schema import check, failed
 from router.store.postgres.store import (
     addition_of,
     delivery_of,
-    letter_of,
     to_json,
     unescaped,
 )
@@ -34,6 +31,7 @@ class PostgresAdmin(Admin):
 
     _key = "l.event_key"
     _body = "l.body"
+    _text = staticmethod(unescaped)
 
     def __init__(
         self, database: Database, limits: StoreLimits, now: Callable[[], float] | None = None
@@ -46,7 +44,6 @@ class PostgresAdmin(Admin):
             f"{schema}deliveries d JOIN {schema}events e USING (seq) "
             f"LEFT JOIN {schema}letters l USING (seq)"
         )
-        self._limits = limits
         self._limits_json = to_json(asdict(limits))
         self._pool = ServerPool(database, clock.ask, size=1)
 
@@ -112,13 +109,6 @@ class PostgresAdmin(Admin):
 
     async def _read(self, sql: str, values: Values) -> list[Row]:
         return await self._pool.fetch(sql, values, READING)
-
-    def _letter(self, columns: Sequence[Any]) -> OutboundEvent:
-        return letter_of(columns)
-
-    def _entry(self, row: Sequence[Any]) -> Entry:
-        entry = super()._entry(row)
-        return replace(entry, event_key=unescaped(entry.event_key))
 
     def _fits(self, pattern: Glob, values: Values) -> str:
         return f"{KEY_TEXT} ~ {values.put(regex(pattern))}"

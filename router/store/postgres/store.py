@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from router.model.event import FIELDS, Event, OutboundEvent
+from router.model.event import FIELDS, OutboundEvent
 from router.store.postgres.connection import Away, Failed, Row, ServerConnection
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.schema import failed, migrate
@@ -43,6 +43,7 @@ from router.store.protocol import (
     Tried,
     Usage,
     event_columns,
+    letter_of,
     usage_of,
 )
 from router.store.url import Database
@@ -278,7 +279,7 @@ class PostgresStore:
     async def _lease(self, first: list[Any], last: list[Any], timeout: float) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
         rows = await self._pool.call("lease", [*first, lease, *last], timeout)
-        return tuple(Due.of(row, letter_of(row[10:]), lease) for row in rows)
+        return tuple(Due.of(row, letter_of(row[10:], unescaped), lease) for row in rows)
 
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float
@@ -419,13 +420,6 @@ def delivery_of(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
         values = dict(zip(COLUMNS, tried.values, strict=True))
         columns["tried"] = {**values, "size": tried.size, "last": LAST}
     return columns
-
-
-def letter_of(columns: Sequence[Any]) -> OutboundEvent:
-    digest, request_id, traceparent, tracestate, hops, *fields, body = columns
-    source, topic, type_, status, key = map(unescaped, fields)
-    event = Event(source, topic, type_, status, key, body)
-    return OutboundEvent(event, digest, request_id, traceparent, tracestate, hops=hops)
 
 
 def escaped(text: str) -> str:

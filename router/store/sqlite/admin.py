@@ -13,7 +13,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
-from router.model.event import OutboundEvent
 from router.routing.index import Glob
 from router.store.admin import Action, Admin, Entry, Resend, Step, Values
 from router.store.protocol import (
@@ -25,7 +24,7 @@ from router.store.protocol import (
     event_size,
 )
 from router.store.sqlite.file import Owner, open_existing, open_in_thread, translated
-from router.store.sqlite.statements import PUT, Statements, letter
+from router.store.sqlite.statements import PUT, Statements
 
 T = TypeVar("T")
 
@@ -229,9 +228,6 @@ class SqliteAdmin(Admin):
             _RECORD, (action.action_id, action.verb, action.who, action.what, action.at)
         ).fetchone()[0]
         return number
-
-    def _letter(self, columns: Sequence[Any]) -> OutboundEvent:
-        return letter(tuple(columns))
 
     def _fits(self, pattern: Glob, values: Values) -> str:
         return f"fits({values.put(pattern.pattern)}, e.event_key)"

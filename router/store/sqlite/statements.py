@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from router.model.event import Event, OutboundEvent
+from router.model.event import OutboundEvent
 from router.store.protocol import (
     ASKED,
     COLUMNS,
@@ -32,6 +32,7 @@ from router.store.protocol import (
     Tried,
     Usage,
     event_columns,
+    letter_of,
     usage_of,
 )
 
@@ -132,11 +133,6 @@ def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
     ends = dict(_firsts(connection, _NEXT_END, ("",)))
     due = {(of, made): at for made, of, at in _firsts(connection, _NEXT_DUE, (-1, ""))}
     return replace(used, first_ends=ends, first_due=due)
-
-
-def letter(row: tuple[Any, ...]) -> OutboundEvent:
-    digest, request_id, traceparent, tracestate, hops, *event = row
-    return OutboundEvent(Event(*event), digest, request_id, traceparent, tracestate, hops=hops)
 
 
 #: Replaces a row in any state: a replay delivers an acknowledged one again.
@@ -299,7 +295,7 @@ class Statements:
             "WHEN 'queued' THEN ?2 ELSE due_at END WHERE seq = ?3 AND target = ?4",
             [(lease, until, row[0], row[2]) for row in rows],
         )
-        return tuple(Due.of(row[1:], letter(row[11:]), lease) for row in rows)
+        return tuple(Due.of(row[1:], letter_of(row[11:]), lease) for row in rows)
 
     def finish(self, due: Due, row: DeliveryRow, now: float) -> bool:
         changed = self._execute(
