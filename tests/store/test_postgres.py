@@ -25,10 +25,10 @@ from router.model.errors import StartFailed
 from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import KEY_TEXT, PostgresAdmin, regex
-from router.store.postgres.connection import ServerConnection, login_of
-from router.store.postgres.pool import ENOUGH, SIZE, Clock
+from router.store.postgres.connection import login_of
+from router.store.postgres.pool import ENOUGH, SIZE
 from router.store.postgres.schema import SCHEMA_VERSION
-from router.store.postgres.store import _FENCED, PostgresStore, escaped, unescaped
+from router.store.postgres.store import _FENCED, PostgresStore, escaped
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
 from router.store.url import parse_database
 from tests.store.records import (
@@ -115,13 +115,6 @@ def test_an_address_is_libpqs(url: str, parameters: dict[str, str | None]) -> No
     applies."""
     login = login_of(parse_database(url))
     assert {name: login.get(name) for name in parameters} == parameters
-
-
-@pytest.mark.parametrize("text", ["", "plain", "\0", "\\", "\\0", "a\0\\0\\\\\0b"])
-def test_an_escaped_text_comes_back(text: str) -> None:
-    """Its escaped form has no NUL."""
-    assert "\0" not in escaped(text)
-    assert unescaped(escaped(text)) == text
 
 
 # Patterns of keys.
@@ -261,17 +254,6 @@ async def refused(store: PostgresStore, word: str) -> bool:
     except StoreFailed as error:
         return str(error) == word
     return False
-
-
-async def test_a_read_only_server_sets_no_clock(database: Database) -> None:
-    """It is refused: only the clock of the server that accepts writes counts."""
-    database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
-    clock = Clock()
-    connection = await ServerConnection.open(parse_database(database.dsn), PATIENCE)
-    with pytest.raises(StoreFailed, match="read_only"):
-        await clock.ask(connection)
-    connection.end()
-    assert clock.error == float("inf")
 
 
 async def test_an_addition_that_is_too_late_has_no_credit(
@@ -537,9 +519,14 @@ async def test_a_statement_whose_answer_is_lost_takes_effect_once(
     postgresql: Server, database: Database, loss: Loss
 ) -> None:
     """It is sent again on another connection, and recognised: an addition has credit, a close is a
-    close, a dead letter gets its line in the log. Another request's is refused."""
+    close, a dead letter gets its line in the log, an action counts a delivery once. Another
+    request's is refused."""
     with proxy(postgresql.port) as between:
-        async with opened(database.through(between.port).dsn) as store:
+        address = parse_database(database.through(between.port).dsn)
+        async with (
+            using(PostgresStore.open(address, LIMITS)) as store,
+            using(PostgresAdmin.open(address, LIMITS)) as admin,
+        ):
             with between.losing(b".add(", loss, once=True):
                 record_ = await add(store, queued(), awaiting("two"))
             (kept,) = (await found(store)).values()
@@ -553,21 +540,8 @@ async def test_a_statement_whose_answer_is_lost_takes_effect_once(
             with between.losing(b".finish(", loss, once=True):
                 assert await store.finish(due, row, NOW + 1, T)
             assert not await store.finish(due, row, NOW + 2, T)
-
-
-async def test_an_action_whose_answer_is_lost_is_counted_once(
-    postgresql: Server, database: Database
-) -> None:
-    """The second statement returns the same count, and does not add it to the action again."""
-    with proxy(postgresql.port) as between:
-        address = parse_database(database.through(between.port).dsn)
-        async with opened(database.dsn) as store:
-            admin = await PostgresAdmin.open(address, LIMITS)
-            for number, loss in enumerate(Loss):
-                await add(store, queued(loss.name), body=loss.name.encode())
-                (page,) = [each async for each in admin.pages(Selection(targets=(loss.name,)), 9)]
-                action = Action(f"action-{number}", Verb.DISCARD, "ops", "these", NOW)
-                with between.losing(b".act(", loss, once=True):
-                    assert await admin.act(action, page) == 1
-            await admin.close()
-    assert database.rows("SELECT deliveries FROM actions") == [("1",), ("1",)]
+            (page,) = [each async for each in admin.pages(Selection(targets=("one",)), 9)]
+            action = Action("action", Verb.DISCARD, "ops", "these", NOW)
+            with between.losing(b".act(", loss, once=True):
+                assert await admin.act(action, page) == 1
+    assert database.rows("SELECT deliveries FROM actions") == [("1",)]

@@ -177,19 +177,13 @@ def test_a_start_without_an_archive_says_so(ground: Ground, tmp_path: Path) -> N
             "permission denied for table usage",
         ),
         (
-            "ALTER SCHEMA ebaas_router RENAME TO away",
-            "ALTER SCHEMA away RENAME TO ebaas_router",
-            "postgresql",
-            "schema … does not exist",
-        ),
-        (
             "ALTER ROLE router NOLOGIN",
             "ALTER ROLE router LOGIN",
             "refused",
             "FATAL:  role … is not permitted to log in",
         ),
     ],
-    ids=["rights", "schema", "login"],
+    ids=["rights", "login"],
 )
 def test_a_refusal_of_the_server_is_logged(
     fault: str, mend: str, error: str, detail: str, ground: Ground, tmp_path: Path

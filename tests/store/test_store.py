@@ -170,7 +170,7 @@ async def test_open_records_are_found_first(store: Store) -> None:
 @pytest.mark.parametrize("body", [b"", b"\x00\xff" * 7, b"x" * 1024 * 1024])
 async def test_a_body_comes_back_byte_for_byte(store: Store, body: bytes) -> None:
     """With any bytes, up to 1 MiB, and any key, even with a NUL."""
-    key = "a.\x00.\U0001f600.'\"%"
+    key = "a.\x00\\0\\\\\x00b.\U0001f600.'\"%"
     await store.add(record(), letter(body, key), [queued()], T)
     (due,) = await store.take("one", NOW, NOW + 60, 10, T)
     assert due.letter == letter(body, key)
