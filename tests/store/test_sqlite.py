@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -135,7 +136,8 @@ async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 async def test_a_full_disk_refuses_what_grows_and_recovers(small_disk: Path) -> None:
     """The reserve leaves room for deleting; no restart is needed."""
-    store = await SqliteStore.open(small_disk / "store.db", LIMITS, reserve=8 * 1024 * 1024)
+    limits = replace(LIMITS, share=1.0)
+    store = await SqliteStore.open(small_disk / "store.db", limits, reserve=8 * 1024 * 1024)
     bodies = [b"%d" % n + b"x" * 500_000 for n in range(50)]
     refusals = 0
     for body in bodies:

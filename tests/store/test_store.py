@@ -889,9 +889,10 @@ async def test_an_event_is_sent_again_unless_it_is_retried_anyway(
 ) -> None:
     """Or unless this replay has queued it before. Half of a full store is left to callbacks."""
     rows = [DeliveryRow("one", state) for state in State] + [queued("two")]
-    added = [await add(store, row) for row in rows]
+    added = [await add(store, row, stage=Stage.CLOSED) for row in rows]
     events = [Resend(each, letter()) for each in added]
     assert await admin.resend(replay := action(), "one", events) == Step(6, 4)
+    assert await store.prune(NOW + 100, 9, T) == 0
     for due in await store.take("one", NOW, NOW + 60, 9, T):
         await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
     assert await admin.resend(replay, "one", events) == Step(6, 1)
