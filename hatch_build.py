@@ -39,7 +39,6 @@ MODULES = (
     "net/loops",
     "routing/target",
     "store/sqlite/statements",
-    "store/sqlite/store",
     "telemetry/log/__init__",
     "telemetry/log/lines",
     "telemetry/log/writer",

@@ -452,7 +452,7 @@ class Memory:
         ids = [kept.record.event_id for kept in records if kept.record.replied_at <= given.at]
         if ids:
             await self._store.supersede(
-                ids, given.reached, self._store.now(), timeout, given.event_id
+                ids, given.reached, self._store.now(), timeout, by=given.event_id
             )
             self._written_late += 1
         if self._stand_ins.get(digest) is given:
@@ -510,7 +510,7 @@ class Memory:
         recalled, now = outcome.recalled, self._store.now()
         try:
             await self._store.supersede(
-                recalled.others, outcome.reached, now, timeout, recalled.event_id
+                recalled.others, outcome.reached, now, timeout, by=recalled.event_id
             )
         except StoreFailed:
             recalled.blind = recalled.unsuperseded = True

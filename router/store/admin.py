@@ -22,7 +22,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import accumulate, groupby
+from itertools import groupby
 from math import inf
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -41,11 +41,8 @@ from router.store.protocol import (
     Pause,
     Record,
     State,
-    StoreLimits,
     Tried,
-    attempt_of,
-    record_of,
-    row_of,
+    letter_of,
 )
 from router.telemetry.log.lines import stamp
 
@@ -286,13 +283,13 @@ class Resend:
 
 
 @dataclass(frozen=True, slots=True)
-class Resent:
-    """The result of one step of a replay."""
+class Step:
+    """One step of an action."""
 
-    #: The number of events taken; there was no room for the next one.
+    #: The number of deliveries selected, or of events taken: there was no room for the next one.
     taken: int
-    #: The number of them that were queued.
-    queued: int
+    #: The number of them that changed.
+    changed: int
 
 
 _LATER = {
@@ -379,6 +376,8 @@ class Admin(ABC):
     #: The tables of an event, as `e` and `l`, and the column with its body.
     _event_tables: str
     _body: str
+    #: Reads a text of an event's fields.
+    _text: Callable[[str], str] = staticmethod(str)
 
     def __init__(self, now: Callable[[], float]) -> None:
         #: Returns the time on the clock that all processes of this store share.
@@ -409,8 +408,10 @@ class Admin(ABC):
             return None
         entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
         tried = await self._ask(_ATTEMPTS, Values([event_id]), event_id="$1")
-        letter = self._letter(rows[0][9:])
-        return Dossier(record_of(rows[0][:9]), letter, entries, _attempts(tried))
+        by_target = groupby(tried, key=itemgetter(0))  # the rows are in order
+        attempts = {of: tuple(Tried.of(row[1:]) for row in group) for of, group in by_target}
+        letter = letter_of(rows[0][9:], self._text)
+        return Dossier(Record.of(rows[0][:9]), letter, entries, attempts)
 
     @abstractmethod
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
@@ -422,7 +423,7 @@ class Admin(ABC):
         """
 
     @abstractmethod
-    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
+    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Step:
         """Queue events of an action for a target, in order, due now, up to STEP of them, as far as
         its share of the store and half of the whole have room; in one commit with the action
         itself, whose place is then the last one taken. Without events it has no place any more.
@@ -460,9 +461,6 @@ class Admin(ABC):
         """Return the rows of a statement."""
 
     @abstractmethod
-    def _letter(self, columns: Sequence[Any]) -> OutboundEvent: ...
-
-    @abstractmethod
     def _fits(self, pattern: Glob, values: Values) -> str:
         """Return a condition: the pattern matches the key."""
 
@@ -491,7 +489,21 @@ class Admin(ABC):
         return tuple(map(self._entry, rows))
 
     def _entry(self, row: Sequence[Any]) -> Entry:
-        return _entry(row)
+        seq, event_id, event_key, first_at, changed_at, later = row[:6]
+        was_state, was_reason, later_event, code, msg, detail = row[14:20]
+        return Entry(
+            seq,
+            event_id,
+            self._text(event_key),
+            first_at,
+            DeliveryRow.of(row[6:14]),
+            changed_at,
+            acknowledged_later_at=later,
+            action=None if row[20] is None else _action(row[20:]),
+            before=None if was_state is None else (State(was_state), was_reason),
+            later_event=later_event or "",
+            answer=": ".join(filter(None, (code, msg))) or detail or "",
+        )
 
     def _any_fits(self, patterns: Iterable[Glob], values: Values) -> str:
         return f"({' OR '.join(self._fits(pattern, values) for pattern in patterns)})"
@@ -543,45 +555,10 @@ class Admin(ABC):
         return f"({reply} OR {_EXISTS.format(f'{self._schema}attempts', answer)})"
 
 
-def _entry(row: Sequence[Any]) -> Entry:
-    seq, event_id, event_key, first_at, changed_at, later = row[:6]
-    was_state, was_reason, later_event, code, msg, detail = row[14:20]
-    done = None if row[20] is None else _action(row[20:])
-    before = None if was_state is None else (State(was_state), was_reason)
-    by = later_event or ""
-    return Entry(
-        seq, event_id, event_key, first_at, row_of(row[6:14]), changed_at, later, done, before, by,
-        ": ".join(filter(None, (code, msg))) or detail or "",
-    )  # fmt: skip
-
-
-def _attempts(rows: Iterable[Sequence[Any]]) -> dict[str, tuple[Tried, ...]]:
-    """Group attempts by target; the rows are in order."""
-    groups = groupby(rows, key=itemgetter(0))
-    return {target: tuple(attempt_of(row[1:]) for row in group) for target, group in groups}
-
-
 def _action(row: Sequence[Any]) -> Action:
     action_id, verb, who, what, at, deliveries, since, place_at, place_event = row
     place = None if place_at is None else ReplayPlace(place_at, place_event)
     return Action(action_id, Verb(verb), who, what, at, deliveries, since, place)
-
-
-def fitting(sizes: Sequence[int], whole: int, of_target: int, limits: StoreLimits) -> int:
-    """Return how many of these events, from the first on, a person may add: within the target's
-    share, and half of the store; the other half is for callbacks. `whole` and `of_target` are the
-    bytes in use."""
-    room = min(limits.max_bytes * 0.5 - whole, limits.max_bytes * limits.share - of_target)
-    return sum(size <= room for size in accumulate(sizes))
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of an action."""
-
-    #: The number of deliveries selected, and of those that changed.
-    taken: int
-    changed: int
 
 
 async def carry_out(

@@ -109,17 +109,13 @@ async def opened(
     while a password is changed for instance, a restart would not help more than waiting.
     """
     stop = asyncio.create_task(stopping.wait())
-    waits = chain((0.0,), WAITS, repeat(WAITS[-1]))
     try:
-        for number, wait in enumerate(waits):
+        for number, wait in enumerate(chain((0.0,), WAITS, repeat(WAITS[-1]))):
             await asyncio.wait({stop}, timeout=wait)
-            if stop.done():
-                break
             opening, began = asyncio.ensure_future(open_()), time.monotonic()
-            ends = (opening, stop)
-            while not any(end.done() for end in ends):
+            while not stop.done() and not opening.done():
                 done, _ = await asyncio.wait(
-                    ends, timeout=report_every, return_when=FIRST_COMPLETED
+                    (opening, stop), timeout=report_every, return_when=FIRST_COMPLETED
                 )
                 if not done:
                     lasts(time.monotonic() - began)

@@ -8,13 +8,13 @@ all processes of a store share (`Store.now`); timeouts are seconds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
 from router.model.errors import RouterError
-from router.model.event import Attempt, Event, OutboundEvent, Reason
+from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason
 from router.model.secret import Secret
 
 #: A store keeps the first failed attempt of a delivery, and as many of the latest.
@@ -35,45 +35,36 @@ class Tried(NamedTuple):
     #: Its number among the attempts of its delivery, from 1; 0 before it is kept.
     number: int = 0
 
+    @classmethod
+    def of(cls, row: Iterable[Any]) -> Tried:
+        """Read a number and COLUMNS."""
+        number, at, seconds, request, retry, reason, delivered, status, code, msg, detail = row
+        attempt = Attempt(
+            Reason(reason), bool(delivered), seconds, status, detail, None, at, code, msg
+        )
+        return cls(attempt, request, retry, number)
 
-#: The columns of a kept attempt, in the order of `attempt_values` and `attempt_of`.
+    @property
+    def values(self) -> tuple[Any, ...]:
+        a = self.attempt
+        return (a.at, a.seconds, self.request, self.retry, str(a.reason), a.delivered, a.status,
+                a.code, a.msg, a.detail)  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        """The bytes that count for the limits of the store and of a target's share."""
+        texts = (self.attempt.code, self.attempt.msg, self.attempt.detail)
+        return _OVERHEAD + sum(len(text.encode()) for text in texts)
+
+
+#: The columns of a kept attempt, in the order of `Tried.values`.
 COLUMNS = ("at", "seconds", "request", "retry", "reason", "delivered", "status", "code", "msg",
            "detail")  # fmt: skip
 
 
-def attempt_values(tried: Tried) -> tuple[Any, ...]:
-    a = tried.attempt
-    return (a.at, a.seconds, tried.request, tried.retry, str(a.reason), a.delivered, a.status,
-            a.code, a.msg, a.detail)  # fmt: skip
-
-
-def attempt_of(row: Iterable[Any]) -> Tried:
-    """Read a number and COLUMNS."""
-    number, at, seconds, request, retry, reason, delivered, status, code, msg, detail = row
-    attempt = Attempt(Reason(reason), bool(delivered), seconds, status, detail, None, at, code, msg)
-    return Tried(attempt, request, retry, number)
-
-
-def attempt_size(tried: Tried) -> int:
-    """Return the bytes that count for the limits of the store and of a target's share."""
-    texts = (tried.attempt.code, tried.attempt.msg, tried.attempt.detail)
-    return _OVERHEAD + sum(len(text.encode()) for text in texts)
-
-
-def has_attempt_room(full: Collection[str], target: str) -> bool:
-    """Return whether an attempt may be kept; `full` has the targets without room, `""` for the
-    whole store. No delivery depends on attempts, so they are the first to be left out."""
-    return "" not in full and target not in full
-
-
-#: Processes that share a store write their row every so many seconds.
-BEAT = 1.0
-
-#: A process that has not written it for so many seconds counts as gone.
-GONE = 10.0
-
-#: Then its row is deleted.
-FORGOTTEN = 600.0
+#: In seconds: how often each of the processes that share a store writes its row; after which
+#: silence it counts as gone; and when its row is deleted.
+BEAT, GONE, FORGOTTEN = 1.0, 10.0, 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +217,18 @@ class Record:
     #: A retry may not rely on them any more. Once true it stays true.
     credit_revoked: bool = False
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Record:
+        event_id, stage, *times, revoked = row
+        values: list[Any] = [event_id, Stage(stage), *times, bool(revoked)]
+        return cls(*values)
+
     def columns(self) -> dict[str, Any]:
         """Return the columns that a write sets."""
-        return {column: getattr(self, name) for name, column in _COLUMNS.items()}
+        return {column: getattr(self, name) for name, column in _RECORD.items()}
 
 
-_COLUMNS = {field.name: field.name for field in fields(Record)[1:]} | {"credit_revoked": "spent"}
+_RECORD = {field.name: field.name for field in fields(Record)} | {"credit_revoked": "spent"}
 
 
 #: The `recover_at` of a delivery that a person wants sent now.
@@ -260,9 +257,27 @@ class DeliveryRow:
     #: The failed attempt that led to this state, which is kept with the row.
     tried: Tried | None = field(default=None, compare=False)
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> DeliveryRow:
+        target, state, reason, due_at, *numbers, leased = row
+        values: list[Any] = [target, State(state), reason, float(due_at), *numbers, bool(leased)]
+        return cls(*values)
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns that a write sets."""
+        return {name: getattr(self, name) for name in _DELIVERY}
+
+    def attempt_to_keep(self, full: Collection[str]) -> Tried | None:
+        """Return the attempt, if there is room: `full` has the targets without any, `""` for the
+        whole store. No delivery depends on attempts, so they are the first to be left out."""
+        return None if "" in full or self.target in full else self.tried
+
     def is_being_sent(self, now: float) -> bool:
         """Return whether a process sends an awaited delivery; it may have died meanwhile."""
         return self.state is State.AWAITING and self.is_leased and now < self.recover_at
+
+
+_DELIVERY = [field.name for field in fields(DeliveryRow)[:7]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +323,16 @@ class Due:
     #: When the caller's next request is due, if one is.
     request_due_at: float
     #: A person has queued it again.
-    replayed: bool = False
+    replayed: bool
+
+    @classmethod
+    def of(cls, row: Sequence[Any], letter: OutboundEvent, lease: str) -> Due:
+        """Read the first ten columns of a leased delivery."""
+        event_id, target, state, reason, due_at, retries, attempts, first_at, request_due_at = row[
+            :9
+        ]
+        before = DeliveryRow(target, State(state), reason, float(due_at), retries, attempts)
+        return cls(event_id, before, letter, lease, first_at, request_due_at, bool(row[9]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,34 +391,6 @@ class Usage:
         return dict(waiting)
 
 
-def record_of(row: Sequence[Any]) -> Record:
-    event_id, stage, first_at, requests, replied_at, due_at, credit_until, ends_at, revoked = row
-    times = (first_at, requests, replied_at, due_at, credit_until, ends_at)
-    return Record(event_id, Stage(stage), *times, credit_revoked=bool(revoked))
-
-
-def row_of(row: Sequence[Any]) -> DeliveryRow:
-    target, state, reason, due_at, retries, attempts, recover_at, leased = row
-    return DeliveryRow(
-        target, State(state), reason, float(due_at), retries, attempts, recover_at, bool(leased)
-    )
-
-
-def columns_of(row: DeliveryRow) -> tuple[Any, ...]:
-    """Return the columns that a write sets."""
-    return (
-        *(row.target, row.state, row.reason, row.due_at, row.retries),
-        *(row.attempts, row.recover_at),
-    )
-
-
-def due_of(row: Sequence[Any], letter: OutboundEvent, lease: str) -> Due:
-    """Read the first ten columns of a leased delivery."""
-    event_id, target, state, reason, due_at, retries, attempts, first_at, request_due_at = row[:9]
-    before = DeliveryRow(target, State(state), reason, float(due_at), retries, attempts)
-    return Due(event_id, before, letter, lease, first_at, request_due_at, bool(row[9]))
-
-
 #: The size of an event besides its body and key, with its rows and index entries, in bytes.
 OVERHEAD = 1024
 
@@ -402,6 +398,28 @@ OVERHEAD = 1024
 def event_size(event: Event) -> int:
     """Return the bytes that count for the limits."""
     return OVERHEAD + len(event.body) + len(event.event_key)
+
+
+def event_columns(record: Record, letter: OutboundEvent) -> dict[str, Any]:
+    """Return the columns that the insertion of an event sets, but its body."""
+    return {
+        **record.columns(),
+        "digest": letter.digest,
+        "size": event_size(letter.event),
+        "request_id": letter.request_id,
+        "traceparent": letter.traceparent,
+        "tracestate": letter.tracestate,
+        "hops": letter.hops,
+        **{name: getattr(letter.event, name) for name in FIELDS},
+    }
+
+
+def letter_of(columns: Sequence[Any], text: Callable[[str], str] = str) -> OutboundEvent:
+    """Read the columns of an event from its digest to its body; `text` reads each of its fields."""
+    digest, request_id, traceparent, tracestate, hops, *fields, body = columns
+    values: list[Any] = [*map(text, fields), body]
+    event = Event(*values)
+    return OutboundEvent(event, digest, request_id, traceparent, tracestate, hops=hops)
 
 
 def usage_of(
@@ -497,6 +515,7 @@ class Store(Protocol):
         reached: Collection[str],
         now: float,
         timeout: float,
+        *,
         by: str = "",
     ) -> None:
         """Write that a request which has claimed none of these records has got its `000`.

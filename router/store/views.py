@@ -1,4 +1,4 @@
-"""The JSON that people see of a store: a TypedDict for each kind, and the function that makes it.
+"""The JSON that people see of a store: a TypedDict for each kind, filled from the rows.
 
 Commands print these, and make their texts from them. Times are ISO 8601 in UTC, to the second. In
 place of an enum there may be its text, if it was read from JSON: compare by `==`.
@@ -7,7 +7,7 @@ place of an enum there may be its text, if it was read from JSON: compare by `==
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 from router.model.event import Reason
 from router.store.admin import Action, Count, Dossier, Entry, Verb
@@ -143,126 +143,100 @@ class NodeView(TypedDict):
     troubles: list[TroubleView]
 
 
+V = TypeVar("V")
+
+#: The members that are times, besides those whose names end with `_at`.
+_TIMES = ("at", "since", "until")
+
+
+def _filled(form: type[V], source: object, **members: Any) -> V:
+    """Return a view: the members given, and those of the source with the same names."""
+    view: Any = {}
+    for name in form.__annotations__:
+        value = members[name] if name in members else getattr(source, name)
+        is_time = name.endswith("_at") or name in _TIMES
+        view[name] = utc(value) if is_time and value is not None else value
+    return view  # type: ignore[no-any-return]
+
+
 def count_views(counts: Iterable[Count]) -> list[CountView]:
     """Order counts by target, and states that may need a person first."""
-    return [
-        {
-            "kind": "count",
-            "target": count.target,
-            "state": count.state,
-            "deliveries": count.deliveries,
-            "acknowledged_later": count.acknowledged_later,
-            "oldest_at": utc(count.oldest_at),
-        }
-        for count in sorted(counts, key=lambda count: (count.target, _ORDER.index(count.state)))
-    ]
+    ordered = sorted(counts, key=lambda count: (count.target, _ORDER.index(count.state)))
+    return [_filled(CountView, count, kind="count") for count in ordered]
 
 
 def action_view(action: Action) -> ActionView:
-    return {
-        "kind": "action",
-        "action_id": action.action_id,
-        "verb": action.verb,
-        "who": action.who,
-        "what": action.text,
-        "at": utc(action.at),
-        "deliveries": action.deliveries,
-    }
+    return _filled(ActionView, action, kind="action", what=action.text)
 
 
 def pause_view(pause: Pause) -> PauseView:
-    return {
-        "kind": "pause",
-        "target": pause.target,
-        "since": utc(pause.since),
-        "until": utc(pause.until),
-        "because": pause.because,
-        "who": pause.who,
-        "resumed_by": pause.resumed_by or None,
-    }
+    return _filled(PauseView, pause, kind="pause", resumed_by=pause.resumed_by or None)
 
 
 def entry_view(entry: Entry) -> EntryView:
-    row, later, action = entry.row, entry.acknowledged_later_at, entry.action
-    return {
-        "kind": "delivery",
-        "event_id": entry.event_id,
-        "event_key": entry.event_key,
-        "first_at": utc(entry.first_at),
-        "target": row.target,
-        "state": row.state,
-        "reason": row.reason,
-        "said": entry.answer,
-        "retries": row.retries,
-        "due_at": utc(row.due_at) if row.state is State.QUEUED else None,
-        "in_flight": entry.row.is_leased,
-        "changed_at": utc(entry.changed_at),
-        "acknowledged_later_at": None if later is None else utc(later),
-        "later_event": entry.later_event or None,
-        "action": None if action is None else action_view(action),
-    }
+    row, action = entry.row, entry.action
+    return _filled(
+        EntryView,
+        entry,
+        kind="delivery",
+        target=row.target,
+        state=row.state,
+        reason=row.reason,
+        said=entry.answer,
+        retries=row.retries,
+        due_at=row.due_at if row.state is State.QUEUED else None,
+        in_flight=row.is_leased,
+        later_event=entry.later_event or None,
+        action=None if action is None else action_view(action),
+    )
 
 
 def dossier_view(dossier: Dossier, *, body: bool) -> DossierView:
     record, letter = dossier.record, dossier.letter
     is_open = record.stage is Stage.OPEN
-    view: DossierView = {
-        "kind": "event",
-        "event_id": record.event_id,
-        "event_key": letter.event.event_key,
-        "stage": record.stage,
-        "first_at": utc(record.first_at),
-        "requests": record.requests,
-        "replied_at": utc(record.replied_at),
-        "request_id": letter.request_id,
-        "bytes": len(letter.event.body),
-        "sha256": letter.digest.hex(),
-        "due_at": utc(record.due_at) if is_open else None,
-        "ends_at": utc(record.ends_at) if is_open else None,
-        "trace_id": letter.traceparent[3:35] or None,
-        "deliveries": [
-            {
-                **entry_view(entry),
-                "attempts": [*map(_tried, dossier.attempts.get(entry.row.target, ()))],
-            }
-            for entry in dossier.entries
-        ],
-    }
-    if body:
-        view["body"] = letter.event.body.decode("utf-8", "backslashreplace")
+    deliveries: list[TriedEntryView] = [
+        {
+            **entry_view(entry),
+            "attempts": [*map(_tried, dossier.attempts.get(entry.row.target, ()))],
+        }
+        for entry in dossier.entries
+    ]
+    view = _filled(
+        DossierView,
+        record,
+        kind="event",
+        event_key=letter.event.event_key,
+        request_id=letter.request_id,
+        bytes=len(letter.event.body),
+        sha256=letter.digest.hex(),
+        due_at=record.due_at if is_open else None,
+        ends_at=record.ends_at if is_open else None,
+        trace_id=letter.traceparent[3:35] or None,
+        deliveries=deliveries,
+        body=letter.event.body.decode("utf-8", "backslashreplace"),
+    )
+    if not body:
+        del view["body"]
     return view
 
 
 def _tried(tried: Tried) -> TriedView:
-    attempt = tried.attempt
-    return {
-        "number": tried.number,
-        "at": utc(attempt.at),
-        "ms": round(attempt.seconds * 1000, 1),
-        "request": tried.request or None,
-        "retry": tried.retry or None,
-        "reason": attempt.reason,
-        "delivered": attempt.delivered,
-        "status": attempt.status,
-        "code": attempt.code,
-        "msg": attempt.msg,
-        "detail": attempt.detail,
-    }
+    return _filled(
+        TriedView,
+        tried.attempt,
+        number=tried.number,
+        ms=round(tried.attempt.seconds * 1000, 1),
+        request=tried.request or None,
+        retry=tried.retry or None,
+    )
 
 
 def node_view(node: Node) -> NodeView:
-    return {
-        "kind": "node",
-        "node_id": node.node_id,
-        "host": node.host,
-        "pid": node.pid,
-        "address": node.address,
-        "version": node.version,
-        "config": node.config,
-        "uptime_seconds": round(node.uptime, 1),
-        "silent_seconds": round(node.silent, 1),
-        "gone": node.gone,
-        "ready": node.ready,
-        "figures": dict(node.figures),
-        "troubles": [{"at": utc(trouble.at), "what": trouble.what} for trouble in node.troubles],
-    }
+    return _filled(
+        NodeView,
+        node,
+        kind="node",
+        uptime_seconds=round(node.uptime, 1),
+        silent_seconds=round(node.silent, 1),
+        troubles=[{"at": utc(trouble.at), "what": trouble.what} for trouble in node.troubles],
+    )

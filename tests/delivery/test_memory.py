@@ -301,10 +301,10 @@ class SlowSupersede:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def supersede(self, *about: Any) -> None:
+    async def supersede(self, *about: Any, **more: Any) -> None:
         self.has_begun.set()
         await self.may_go_on.wait()
-        await self._store.supersede(*about)
+        await self._store.supersede(*about, **more)
 
 
 async def test_a_blind_000_given_while_another_is_written_is_written_too(

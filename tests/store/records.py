@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from router.model.event import Event, OutboundEvent
 from router.store.protocol import (
@@ -27,6 +29,23 @@ NOW = 1_000_000.0
 
 
 _numbers = itertools.count()
+
+
+class Closing(Protocol):
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closing)
+
+
+@asynccontextmanager
+async def using(opening: Awaitable[C]) -> AsyncIterator[C]:
+    """Open a store, and close it at the end of the block."""
+    store = await opening
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def letter(body: bytes = b"{}", key: str = "a.b.c.1") -> OutboundEvent:

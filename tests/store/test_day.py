@@ -7,26 +7,21 @@ monotonic clock, which is left alone.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from router.contract.schedule import PLATFORM
 from router.delivery.queue import JITTER
-from router.telemetry.log.lines import utc
-from tests.support.archived import archived
 from tests.support.command import PATIENCE, ROOT
 from tests.support.disks import quick_folder
 from tests.support.effort import LONG
-from tests.support.inprocess import ran
 from tests.support.rows import query
-from tests.support.serving import always, name_of, serving, states, target, unsettled
+from tests.support.serving import always, serving, states, target, unsettled
 from tests.support.waiting import wait_until
 
 #: The machine's own, or the one that scripts/libfaketime has fetched.
@@ -93,15 +88,9 @@ def clock(folder: Path) -> Clock:
     return Clock(folder)
 
 
-class Queued(NamedTuple):
-    """The state of the one queued delivery."""
-
-    due_at: float
-    retries: int
-
-
-def queued(store: Path) -> Queued | None:
-    """Return None once it is settled or dead. Wait while it is being sent."""
+def queued(store: Path) -> tuple[float, int] | None:
+    """Return the time and the retries of the one queued delivery, None once it is settled or dead.
+    Wait while it is being sent."""
     found: list[tuple[float, int, str]] = []
 
     def rests() -> bool:
@@ -110,7 +99,7 @@ def queued(store: Path) -> Queued | None:
         return all(lease == "" for *_, lease in found)
 
     wait_until(rests)
-    return Queued(*found[0][:2]) if found else None
+    return found[0][:2] if found else None
 
 
 class Failing:
@@ -161,8 +150,8 @@ def test_an_event_lives_through_its_day(folder: Path, clock: Clock) -> None:
 
 def retry_until(clock: Clock, store: Path, at: float) -> None:
     """Let time pass until then, or until nothing is queued; stop at each retry of the queue."""
-    while (next_one := queued(store)) is not None and next_one.due_at < at:
-        clock.forward_to(next_one.due_at)
+    while (next_one := queued(store)) is not None and next_one[0] < at:
+        clock.forward_to(next_one[0])
         wait_until(lambda before=next_one: queued(store) != before)  # type: ignore[misc]
     if at < inf:
         clock.forward_to(at)
@@ -223,28 +212,3 @@ def test_a_clock_that_jumps_an_hour(jump: float, folder: Path, clock: Clock) -> 
         assert aside.of("fails")[-1].code == "000"
         acknowledged = [got.webhook_id for got in weak.of("fails") if got.code == "000"]
         assert len(acknowledged) == len({*acknowledged}) == (2 if jump > 0 else 1)
-
-
-def test_a_clock_that_jumps_leaves_an_archive_that_can_be_asked(folder: Path, clock: Clock) -> None:
-    """The clock jumps back an hour and forward again, within a segment and between two routers, of
-    which the second finishes the segment of the first. Every event has its line, is found by its
-    own time, and is listed in the order of the router's times."""
-    archive, times = folder / "store.db-archive", dict[str, float]()
-    with target() as strong:
-        for jumps in ((0.0, -HOUR, HOUR), (HOUR, -2 * HOUR, 3 * HOUR)):
-            with serving(folder, {"strong": strong}, environ=clock.environ) as router:
-                for jump in jumps:
-                    clock.jump(jump)
-                    name = f"event {len(times)}"
-                    times[name] = clock.now
-                    assert router.post(name) == "000"
-                    wait_until(lambda: len(archived(archive)) == len(times))
-                assert router.interrupt(signal.SIGTERM) == 0
-    assert [line["changes"][0] for line in archived(archive)] == sorted(
-        times, key=times.__getitem__
-    )
-    for name, at in times.items():
-        within = ("--since", utc(at - 2), "--until", utc(at + PATIENCE / 4))
-        found = ran("archive", "export", "--archive", archive, *within)
-        assert name in [name_of(line.encode()) for line in found.lines]
-        assert ran("trace", name, "--archive", archive, "--store", "none", *within).code == 0

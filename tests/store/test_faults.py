@@ -314,15 +314,3 @@ def steps(connection: sqlite3.Connection, work: Callable[[], object]) -> int:
     work()
     connection.set_progress_handler(None, 0)
     return taken
-
-
-def test_a_router_works_beside_many_unsettled_events(lengthy: Path) -> None:
-    """A start, a record, its retry and a queued delivery work as usual."""
-    limits = ("--store-max-bytes", "1000GiB")
-    with scene(lengthy, lengthy / "store.db", *limits) as at:
-        assert at.router.post("fails-once") == "500"
-        assert at.router.post("queues-once") == "000"
-        at.healed.set()
-        assert at.router.post("fails-once") == "000"
-        wait_until(lambda: at.aside.of("queues-once")[-1].code == "000")
-        assert len(at.strong.of("fails-once")) == 1

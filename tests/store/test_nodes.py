@@ -7,9 +7,9 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pytest
 
 from router.model.errors import StartFailed
 from router.store.postgres.store import PostgresStore
-from router.store.protocol import FORGOTTEN, GONE, Node, StoreLimits, Trouble
+from router.store.protocol import FORGOTTEN, GONE, Node, Trouble
 from router.store.url import SCHEMA, parse_database
+from tests.store.records import LIMITS, T, using
 from tests.support.command import one_line, run
 from tests.support.inprocess import Ran, ran
 from tests.support.postgres import PASSWORD, USER, Database, Server
@@ -28,11 +29,6 @@ from tests.support.serving import SOON, Serving, Target, always, serving, states
 from tests.support.shop import SqliteShop
 from tests.support.sockets import HOST
 from tests.support.waiting import wait_until
-
-#: How long an in-process test waits, in seconds.
-T = 20.0
-
-LIMITS = StoreLimits(1 << 30)
 
 
 @contextmanager
@@ -177,7 +173,7 @@ def test_nodes_are_listed_with_what_they_run(tmp_path: Path, database: Database)
 @pytest.mark.anyio
 async def test_nodes_that_differ_are_named(database: Database) -> None:
     """A node whose configuration or version is not that of most is marked; exit code 1."""
-    async with opened(database) as store:
+    async with using(PostgresStore.open(parse_database(database.dsn), LIMITS)) as store:
         assert store.nodes is not None
         for each in (
             node("one", "usual"),
@@ -221,19 +217,10 @@ def node(name: str, config: str) -> Node:
     )
 
 
-@asynccontextmanager
-async def opened(database: Database) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(parse_database(database.dsn), LIMITS)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
 @pytest.mark.anyio
 async def test_a_node_that_is_gone_does_not_count(database: Database) -> None:
     """Its row is deleted later. A process that ends deletes its own."""
-    async with opened(database) as store:
+    async with using(PostgresStore.open(parse_database(database.dsn), LIMITS)) as store:
         assert store.nodes is not None
         mine = node("mine", "new")
         await store.nodes.beat(node("other", "old"), T)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import re
 import socket
@@ -11,22 +10,25 @@ import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+)
 from dataclasses import replace
 from random import Random
 
-import psycopg
 import pytest
 
 from router.model.errors import StartFailed
 from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
-from router.store.postgres.admin import PostgresAdmin
-from router.store.postgres.connection import ServerConnection, login_of
-from router.store.postgres.encoding import KEY_TEXT, escaped, regex, unescaped
-from router.store.postgres.pool import ENOUGH, SIZE, Clock
+from router.store.postgres.admin import KEY_TEXT, PostgresAdmin, regex
+from router.store.postgres.connection import login_of
+from router.store.postgres.pool import ENOUGH, SIZE
 from router.store.postgres.schema import SCHEMA_VERSION
-from router.store.postgres.store import _FENCED, PostgresStore
+from router.store.postgres.store import _FENCED, PostgresStore, escaped
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
 from router.store.url import parse_database
 from tests.store.records import (
@@ -41,6 +43,7 @@ from tests.store.records import (
     queued,
     record,
     settlement,
+    using,
 )
 from tests.support.command import PATIENCE
 from tests.support.postgres import PASSWORD, Database, Server
@@ -52,13 +55,8 @@ pytestmark = pytest.mark.anyio
 SCHEMA = "ebaas_router"
 
 
-@asynccontextmanager
-async def opened(dsn: str, limits: StoreLimits = LIMITS) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(parse_database(dsn), limits)
-    try:
-        yield store
-    finally:
-        await store.close()
+def opened(dsn: str, limits: StoreLimits = LIMITS) -> AbstractAsyncContextManager[PostgresStore]:
+    return using(PostgresStore.open(parse_database(dsn), limits))
 
 
 async def soon(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -107,20 +105,16 @@ async def locked(database: Database, table: str) -> AsyncIterator[None]:
             {"password": "pass@word", "host": "db.example", "port": "5433"},
         ),
         ("postgresql:///db?host=/run/postgresql", {"host": "/run/postgresql", "dbname": "db"}),
-        ("postgresql://a,b/router", {"target_session_attrs": "read-write"}),
+        ("postgresql://a,b/router", {"target_session_attrs": "read-write", "port": None}),
+        ("postgresql://a:1,b/router", {"port": "1,"}),
         ("postgresql://a,b/router?target_session_attrs=any", {"target_session_attrs": "any"}),
     ],
 )
-def test_an_address_is_libpqs(url: str, parameters: dict[str, str]) -> None:
-    """With several servers the default is the one that accepts writes."""
-    assert parameters.items() <= login_of(parse_database(url)).items()
-
-
-@pytest.mark.parametrize("text", ["", "plain", "\0", "\\", "\\0", "a\0\\0\\\\\0b"])
-def test_an_escaped_text_comes_back(text: str) -> None:
-    """Its escaped form has no NUL."""
-    assert "\0" not in escaped(text)
-    assert unescaped(escaped(text)) == text
+def test_an_address_is_libpqs(url: str, parameters: dict[str, str | None]) -> None:
+    """With several servers the default is the one that accepts writes. Without any port, `PGPORT`
+    applies."""
+    login = login_of(parse_database(url))
+    assert {name: login.get(name) for name in parameters} == parameters
 
 
 # Patterns of keys.
@@ -228,17 +222,6 @@ async def test_the_time_is_the_servers(database: Database) -> None:
         assert before - 0.5 < float(server) < store.now() + 0.5
 
 
-def test_a_quick_answer_is_believed_before_a_slow_one() -> None:
-    """Unless the slow one proves that the server's clock was changed."""
-    clock, now = Clock(), time.monotonic()
-    clock.set(1000.0, now - 0.001, now)
-    assert 999.9 < clock.now() < 1001.0
-    clock.set(999.7, now - 1.0, now)
-    assert clock.now() < 1000.1
-    clock.set(5000.0, now - 1.0, now)
-    assert 4999.0 < clock.now() < 5002.0
-
-
 async def test_a_name_is_looked_up_where_nobody_waits_for_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,47 +247,6 @@ async def test_a_name_is_looked_up_where_nobody_waits_for_it(
     assert asked == {"nobody.test": True, "server.test": True}
 
 
-@pytest.mark.parametrize("ports", [("", ""), ("", ":{port}"), (":{port}", "")])
-async def test_servers_without_a_port_have_libpqs_own(
-    database: Database, monkeypatch: pytest.MonkeyPatch, ports: tuple[str, str]
-) -> None:
-    """`PGPORT` if the address has no port at all, otherwise the default one."""
-    port = database.server.port
-    monkeypatch.setenv("PGPORT", str(port))
-    servers = ",".join(f"127.0.0.1{each.format(port=port)}" for each in ports)
-    async with opened(database.dsn.replace(f"127.0.0.1:{port}", servers)) as store:
-        assert len(store._pool._connections) == 1
-
-
-async def test_a_fault_while_connecting_ends_no_store(
-    postgresql: Server, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The exception is reported, and the next call connects again."""
-    shown: list[object] = []
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(loop, "call_exception_handler", shown.append)
-    async with opened(database.dsn) as store:
-        with postgresql.down(), monkeypatch.context() as patched:
-            while not await refused(store, "unreachable"):
-                await asyncio.sleep(0.01)
-            faulty = asyncio.Event()
-
-            async def connect(*_: object, **__: object) -> None:
-                faulty.set()
-                raise RuntimeError
-
-            patched.setattr(psycopg.AsyncConnection, "connect", connect)
-            async with asyncio.timeout(PATIENCE):
-                await faulty.wait()
-
-        async def works() -> bool:
-            return not await refused(store, "unreachable")
-
-        await soon(works)
-    gc.collect()  # a task tells when it goes
-    assert shown
-
-
 async def refused(store: PostgresStore, word: str) -> bool:
     """Return whether calls fail with that word."""
     try:
@@ -312,17 +254,6 @@ async def refused(store: PostgresStore, word: str) -> bool:
     except StoreFailed as error:
         return str(error) == word
     return False
-
-
-async def test_a_read_only_server_sets_no_clock(database: Database) -> None:
-    """It is refused: only the clock of the server that accepts writes counts."""
-    database.rows(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
-    clock = Clock()
-    connection = await ServerConnection.open(parse_database(database.dsn), PATIENCE)
-    with pytest.raises(StoreFailed, match="read_only"):
-        await clock.ask(connection)
-    connection.end()
-    assert clock.error == float("inf")
 
 
 async def test_an_addition_that_is_too_late_has_no_credit(
@@ -588,9 +519,14 @@ async def test_a_statement_whose_answer_is_lost_takes_effect_once(
     postgresql: Server, database: Database, loss: Loss
 ) -> None:
     """It is sent again on another connection, and recognised: an addition has credit, a close is a
-    close, a dead letter gets its line in the log. Another request's is refused."""
+    close, a dead letter gets its line in the log, an action counts a delivery once. Another
+    request's is refused."""
     with proxy(postgresql.port) as between:
-        async with opened(database.through(between.port).dsn) as store:
+        address = parse_database(database.through(between.port).dsn)
+        async with (
+            using(PostgresStore.open(address, LIMITS)) as store,
+            using(PostgresAdmin.open(address, LIMITS)) as admin,
+        ):
             with between.losing(b".add(", loss, once=True):
                 record_ = await add(store, queued(), awaiting("two"))
             (kept,) = (await found(store)).values()
@@ -604,21 +540,8 @@ async def test_a_statement_whose_answer_is_lost_takes_effect_once(
             with between.losing(b".finish(", loss, once=True):
                 assert await store.finish(due, row, NOW + 1, T)
             assert not await store.finish(due, row, NOW + 2, T)
-
-
-async def test_an_action_whose_answer_is_lost_is_counted_once(
-    postgresql: Server, database: Database
-) -> None:
-    """The second statement returns the same count, and does not add it to the action again."""
-    with proxy(postgresql.port) as between:
-        address = parse_database(database.through(between.port).dsn)
-        async with opened(database.dsn) as store:
-            admin = await PostgresAdmin.open(address, LIMITS)
-            for number, loss in enumerate(Loss):
-                await add(store, queued(loss.name), body=loss.name.encode())
-                (page,) = [each async for each in admin.pages(Selection(targets=(loss.name,)), 9)]
-                action = Action(f"action-{number}", Verb.DISCARD, "ops", "these", NOW)
-                with between.losing(b".act(", loss, once=True):
-                    assert await admin.act(action, page) == 1
-            await admin.close()
-    assert database.rows("SELECT deliveries FROM actions") == [("1",), ("1",)]
+            (page,) = [each async for each in admin.pages(Selection(targets=("one",)), 9)]
+            action = Action("action", Verb.DISCARD, "ops", "these", NOW)
+            with between.losing(b".act(", loss, once=True):
+                assert await admin.act(action, page) == 1
+    assert database.rows("SELECT deliveries FROM actions") == [("1",)]

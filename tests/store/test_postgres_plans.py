@@ -23,6 +23,7 @@ from tests.store.records import (
     letter,
     queued,
     settlement,
+    using,
 )
 from tests.support.effort import LONG
 from tests.support.postgres import Database, Server
@@ -91,16 +92,13 @@ async def full(
     explaining: Database, request: pytest.FixtureRequest
 ) -> AsyncIterator[PostgresStore]:
     """A store whose functions have made their plans while it was empty, or with statistics."""
-    store = await PostgresStore.open(parse_database(explaining.dsn), LIMITS)
-    try:
+    async with using(PostgresStore.open(parse_database(explaining.dsn), LIMITS)) as store:
         if request.param == "never analysed":
             await everything(store)
             fill(explaining)
         else:
             explaining.rows("ANALYZE")
         yield store
-    finally:
-        await store.close()
 
 
 async def everything(store: PostgresStore) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,7 +27,7 @@ from router.store.protocol import (
 from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
-from tests.store.records import LIMITS, NOW, T, awaiting, letter, record
+from tests.store.records import LIMITS, NOW, T, awaiting, letter, record, using
 from tests.support.disks import Disks
 from tests.support.waiting import until
 
@@ -52,6 +52,12 @@ async def works(store: SqliteStore) -> bool:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    async with using(SqliteStore.open(path, LIMITS)) as store:
+        yield store
 
 
 def remount(folder: Path, how: str) -> None:
@@ -130,7 +136,8 @@ async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 async def test_a_full_disk_refuses_what_grows_and_recovers(small_disk: Path) -> None:
     """The reserve leaves room for deleting; no restart is needed."""
-    store = await SqliteStore.open(small_disk / "store.db", LIMITS, reserve=8 * 1024 * 1024)
+    limits = replace(LIMITS, share=1.0)
+    store = await SqliteStore.open(small_disk / "store.db", limits, reserve=8 * 1024 * 1024)
     bodies = [b"%d" % n + b"x" * 500_000 for n in range(50)]
     refusals = 0
     for body in bodies:
@@ -161,26 +168,24 @@ async def test_a_read_only_file_system_is_refused(small_disk: Path) -> None:
     await store.close()
 
 
-async def test_a_locked_file_delays_writes_alone(path: Path) -> None:
-    """Look-ups do not wait for the write lock, and writes end by their timeouts."""
-    store = await SqliteStore.open(path, LIMITS)
+async def test_a_locked_file_delays_writes_alone(path: Path, store: SqliteStore) -> None:
+    """Look-ups do not wait for the write lock, and writes end by their timeouts. A write that has
+    waited too long is not made, since its caller has got an error."""
     await add(store, b"before")
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    began = time.monotonic()
-    with pytest.raises(StoreFailed, match="slow"):
-        await add(store, b"meanwhile", timeout=0.2)
-    assert await there(store, b"before")
-    assert time.monotonic() - began < 1.9  # BUSY_TIMEOUT, which a reader must not wait for
-    other.execute("ROLLBACK")
-    other.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with pytest.raises(StoreFailed, match="slow"):
+            await add(store, b"meanwhile", timeout=0.2)
+        assert await there(store, b"before")
+        assert time.monotonic() - began < 1.9  # BUSY_TIMEOUT, which a reader must not wait for
+        other.execute("ROLLBACK")
     assert await works(store)
-    await store.close()
+    assert not await there(store, b"meanwhile")
 
 
-async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
+async def test_a_write_that_commits_late_grants_nothing(store: SqliteStore) -> None:
     """It has no credit from the first moment it can be seen, and later in the file too."""
-    store = await SqliteStore.open(path, LIMITS)
     store.watch_commits(lambda _: time.sleep(1.5))  # in its thread: the commit is known so late
     with pytest.raises(StoreFailed, match="slow"):
         await add(store, b"late", timeout=1.0)
@@ -193,7 +198,6 @@ async def test_a_write_that_commits_late_grants_nothing(path: Path) -> None:
             await asyncio.sleep(0)
     seen += [kept.record.credit_revoked for kept in await store.find(letter(b"late").digest, T)]
     assert set(seen) == {True}
-    await store.close()
 
 
 async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> None:
@@ -209,9 +213,8 @@ async def test_a_write_that_ends_with_its_time_has_come_to_pass(path: Path) -> N
     await store.close()
 
 
-async def test_an_overdue_write_is_not_made(path: Path) -> None:
+async def test_an_overdue_write_is_not_made(path: Path, store: SqliteStore) -> None:
     """Its caller has got an error before the store begins it."""
-    store = await SqliteStore.open(path, LIMITS)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         first = asyncio.create_task(add(store, b"first"))
@@ -224,28 +227,13 @@ async def test_an_overdue_write_is_not_made(path: Path) -> None:
     await add(store, b"last")
     assert await there(store, b"first")
     assert not await there(store, b"overdue")
-    await store.close()
-
-
-async def test_a_write_that_waits_too_long_for_the_lock_is_not_made(path: Path) -> None:
-    """It began in time, but its caller has got an error by the time the lock is free."""
-    store = await SqliteStore.open(path, LIMITS)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreFailed, match="slow"):
-            await add(store, b"overdue", timeout=0.3)
-        other.execute("ROLLBACK")
-    await add(store, b"last")
-    assert not await there(store, b"overdue")
-    await store.close()
 
 
 async def test_a_late_write_grants_nothing_while_the_file_is_locked(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its credit cannot be revoked in the file, and it has none all the same."""
     monkeypatch.setattr(file, "BUSY_TIMEOUT", 0.05)
-    store = await SqliteStore.open(path, LIMITS)
     may_go_on = threading.Event()
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
 
@@ -264,12 +252,10 @@ async def test_a_late_write_grants_nothing_while_the_file_is_locked(
         (kept,) = await store.find(letter(b"late").digest, T)
         assert kept.record.credit_revoked
         other.execute("ROLLBACK")
-    await store.close()
 
 
-async def test_a_write_that_fails_after_its_commit_is_found(path: Path) -> None:
+async def test_a_write_that_fails_after_its_commit_is_found(store: SqliteStore) -> None:
     """After an error a look-up asks the file, unless the write was certainly not made."""
-    store = await SqliteStore.open(path, LIMITS)
 
     def committed(_: float) -> NoReturn:
         raise RuntimeError("a fault of our own")
@@ -278,7 +264,6 @@ async def test_a_write_that_fails_after_its_commit_is_found(path: Path) -> None:
     with pytest.raises(RuntimeError):
         await add(store, b"kept")
     assert await there(store, b"kept")
-    await store.close()
 
 
 async def test_the_file_does_not_grow_for_ever(path: Path) -> None:
@@ -335,11 +320,10 @@ async def test_a_file_that_is_gone_is_reported(path: Path, name: str, successor:
     ids=["a word that nobody knows", "a text that is none"],
 )
 async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
-    path: Path, damage: str
+    path: Path, store: SqliteStore, damage: str
 ) -> None:
     """An open one would keep the log from being cut, for instance after another program's
     writes."""
-    store = await SqliteStore.open(path, LIMITS)
     rows = [awaiting(target) for target in ("one", "two", "three")]
     for number in range(3):  # SQLite is at its end with the last row
         await store.add(record(event_id=f"event-{number}"), letter(b"body"), rows, T)
@@ -354,20 +338,3 @@ async def test_a_look_up_that_fails_midway_leaves_no_transaction_open(
         busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert not busy
     assert await store.find(letter(b"another").digest, T) == ()
-    await store.close()
-
-
-async def test_a_working_directory_that_is_gone_is_a_failure_of_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A read opens a relative file again."""
-    started = tmp_path / "started"
-    started.mkdir()
-    monkeypatch.chdir(started)
-    store = await SqliteStore.open(Path("store.db"), LIMITS)
-    shutil.rmtree(started)
-    for _ in range(2):
-        store._failed(sqlite3.DatabaseError("of a disk that was away"))
-        with pytest.raises(StoreFailed, match="unreachable"):
-            await store.queue(T)
-    await store.close()

@@ -8,7 +8,7 @@ import pytest
 
 from router.model.errors import SettingInvalid
 from router.store.opening import kind_of
-from router.store.postgres.connection import harmless
+from router.store.postgres.connection import Failed
 from router.store.url import Database, parse_database
 from tests.support.command import run
 from tests.support.inprocess import read
@@ -119,7 +119,7 @@ def test_every_command_takes_the_same_url(command: tuple[str, ...]) -> None:
 )
 def test_a_servers_line_is_made_harmless(message: str, shown: str) -> None:
     """A line of libpq is shown without names, addresses and control characters, and shortened."""
-    assert harmless(message) == shown
+    assert Failed("", message).detail == shown
 
 
 def test_a_store_is_shown_as_it_was_given() -> None:

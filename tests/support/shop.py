@@ -8,14 +8,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 
 from router.model.event import Event, OutboundEvent
-from router.store.postgres import encoding
 from router.store.postgres.schema import migration
+from router.store.postgres.store import addition_of, to_json
 from router.store.protocol import DeliveryRow, Record, Stage, State, StoreLimits
 from router.store.sqlite.file import connect
 from router.store.sqlite.statements import Statements
@@ -167,8 +168,8 @@ class PostgresShop(Shop):
         # The password is in the environment, which is not warned about.
         self.option = f"postgresql://{USER}@{HOST}:{database.server.port}/{database.name}"
         self._connection = psycopg.connect(database.dsn, autocommit=True)
-        self._limits = encoding.limits(LIMITS)
-        #: The events to add with the next statement.
+        self._limits = to_json(asdict(LIMITS))
+        #: What is to be added with the next statement.
         self._asked: list[dict[str, Any]] = []
         self._bodies: list[bytes] = []
         self._gathering = False
@@ -184,7 +185,7 @@ class PostgresShop(Shop):
         self._connection.execute("TRUNCATE events, actions, pauses, usage CASCADE")
 
     def put(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:
-        self._asked.append(encoding.addition(record, letter, rows, 1e12, ()))
+        self._asked.append(addition_of(record, letter, rows, 1e12, ()))
         self._bodies.append(letter.event.body)
         if not self._gathering:
             self._send()
@@ -197,15 +198,13 @@ class PostgresShop(Shop):
         self._send()
 
     def _send(self) -> None:
-        values = (encoding.to_json(self._asked), self._bodies, self._limits)
+        values = (to_json(self._asked), self._bodies, self._limits)
         self._connection.execute("SELECT * FROM add(%s, %s, %s)", values)
         self._asked, self._bodies = [], []
 
     def acknowledged_later(self, event_id: str) -> None:
         asked = {"event_ids": [event_id], "reached": ["ledger"], "now": time.time()}
-        self._connection.execute(
-            "SELECT supersede(%s, %s)", (encoding.to_json([asked]), self._limits)
-        )
+        self._connection.execute("SELECT supersede(%s, %s)", (to_json([asked]), self._limits))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

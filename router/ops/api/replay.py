@@ -190,7 +190,7 @@ async def _step(call: ApiCall) -> ReplayStep:
                 return ReplayStep(taken=0, changed=0, more=True, is_full=True)
         del state.pending[: resent.taken]
     is_full = resent.taken < len(batch)
-    return ReplayStep(taken=resent.taken, changed=resent.queued, more=bool(batch), is_full=is_full)
+    return ReplayStep(taken=resent.taken, changed=resent.changed, more=bool(batch), is_full=is_full)
 
 
 async def _fill(call: ApiCall, state: ReplayState) -> None:

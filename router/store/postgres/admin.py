@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
-from router.model.event import OutboundEvent
 from router.routing.index import Glob
-from router.store.admin import Action, Admin, Entry, Resend, Resent, Values, fitting
-from router.store.postgres import encoding
-from router.store.postgres.connection import Failed, Row, ServerConnection, calling
-from router.store.postgres.encoding import KEY_TEXT, regex, to_json, unescaped
+from router.store.admin import Action, Admin, Entry, Resend, Step, Values
+from router.store.postgres.connection import Failed, Row
 from router.store.postgres.pool import Clock, ServerPool
 from router.store.postgres.schema import check, failed
-from router.store.postgres.store import PostgresNodes
-from router.store.protocol import (
-    RETRIED,
-    DeliveryRow,
-    Node,
-    Pause,
-    State,
-    StoreFailed,
-    StoreFull,
-    StoreLimits,
-    event_size,
+from router.store.postgres.store import (
+    addition_of,
+    delivery_of,
+    to_json,
+    unescaped,
 )
+from router.store.protocol import DeliveryRow, Node, Pause, State, StoreFailed, StoreLimits, Trouble
 from router.store.url import Database
-
-_USED = "SELECT coalesce(sum(bytes), 0)::bigint FROM usage WHERE target = $1"
-
-#: Locked in the order that all statements use.
-_BEFORE = """
-SELECT e.event_id, e.seq, e.size, d.state, d.acknowledged_later_at, a.action_id
-FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = $2
-    LEFT JOIN actions a ON a.seq = d.action
-WHERE e.event_id = ANY ($1::text[]) ORDER BY e.seq FOR UPDATE OF e
-"""
-
-_PROGRESS = """
-UPDATE actions SET since = $1, place_at = $2, place_event = $3 WHERE action_id = $4
-"""
 
 #: No deadline: a replayed event never has credit.
 _NEVER = 1e12
@@ -55,6 +31,7 @@ class PostgresAdmin(Admin):
 
     _key = "l.event_key"
     _body = "l.body"
+    _text = staticmethod(unescaped)
 
     def __init__(
         self, database: Database, limits: StoreLimits, now: Callable[[], float] | None = None
@@ -67,11 +44,8 @@ class PostgresAdmin(Admin):
             f"{schema}deliveries d JOIN {schema}events e USING (seq) "
             f"LEFT JOIN {schema}letters l USING (seq)"
         )
-        self._database = database
-        self._limits = limits
-        self._limits_json = encoding.limits(limits)
+        self._limits_json = to_json(asdict(limits))
         self._pool = ServerPool(database, clock.ask, size=1)
-        self._nodes = PostgresNodes(self._pool)
 
     @classmethod
     async def open(
@@ -98,7 +72,7 @@ class PostgresAdmin(Admin):
                 "seq": entry.seq,
                 "was": entry.row.state,
                 "later": entry.acknowledged_later_at,
-                **encoding.delivery(action.verb.acted(entry, now)),
+                **delivery_of(action.verb.acted(entry, now)),
             }
             for entry in entries
             if action.verb.fits(entry.row)
@@ -107,66 +81,15 @@ class PostgresAdmin(Admin):
         ((changed,),) = await self._pool.call("act", values, ACTING)
         return int(changed)
 
-    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
-        try:
-            async with asyncio.timeout(ACTING), self._pool.connection() as connection:
-                try:
-                    return await self._resend(connection, action, target, events)
-                except BaseException:
-                    connection.end()  # and its transaction with it
-                    raise
-        except TimeoutError:
-            raise StoreFailed("slow") from None
-
-    async def _resend(
-        self, connection: ServerConnection, action: Action, target: str, events: Sequence[Resend]
-    ) -> Resent:
-        fetch = connection.fetch
-        await fetch("BEGIN")
-        await fetch(f"SET LOCAL search_path = {self._database.schema}, pg_temp")
-        sizes = [event_size(event.letter.event) for event in events]
-        whole, of_target = [(await fetch(_USED, [name]))[0][0] for name in ("", target)]
-        taken = fitting(sizes, whole, of_target, self._limits)
-        queued = await self._queue(fetch, action, target, events[:taken])
-        if taken or not sizes:
-            place = events[taken - 1].place if taken else (None, None)
-            await fetch(_PROGRESS, [action.since, *place, action.action_id])
-        await fetch("COMMIT")
-        return Resent(taken, queued)
-
-    async def _queue(
-        self, fetch: Fetch, action: Action, target: str, events: Sequence[Resend]
-    ) -> int:
-        """Queue events, unless their deliveries stay as they are, and return how many."""
+    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Step:
         now = self.now()
-        row = DeliveryRow(target, State.QUEUED, due_at=now)
-        columns = encoding.delivery(row)
-        before = await _before(fetch, events, target)
-        await self._add(fetch, [e for e in events if e.record.event_id not in before], row)
-        for _, seq, size, state, *_ in before.values():
-            if state is None:
-                put = [seq, size, to_json([columns]), now]
-                await fetch(calling("put", put), put)
-        changing = [
-            event
-            for event in events
-            if (was := before.get(event.record.event_id)) is None
-            or (was[3] not in RETRIED and was[5] != action.action_id)
-        ]
-        changes = [
-            {"seq": seq, "was": state, "later": later, **columns}
-            for _, seq, _, state, later, _ in (await _before(fetch, changing, target)).values()
-        ]
-        act = [to_json(asdict(action)), to_json(changes), now, self._limits_json]
-        ((queued,),) = await fetch(calling("act", act), act)
-        return int(queued)
-
-    async def _add(self, fetch: Fetch, events: Sequence[Resend], row: DeliveryRow) -> None:
-        asks = [encoding.addition(e.record, e.letter, [row], _NEVER, ()) for e in events]
+        rows = [DeliveryRow(target, State.QUEUED, due_at=now)]
+        asks = [addition_of(e.record, e.letter, rows, _NEVER, ()) for e in events]
         bodies = [event.letter.event.body for event in events]
-        add = [to_json(asks), bodies, self._limits_json]
-        if any(out_of for (out_of,) in await fetch(calling("add", add), add)):
-            raise StoreFull  # another process has filled it meanwhile
+        values = [to_json(asdict(action)), target, to_json(asks), bodies, now, self._limits_json]
+        # A second call would find less room, and note another place.
+        ((taken, queued),) = await self._pool.call("resend", values, ACTING, twice=False)
+        return Step(taken, queued)
 
     async def put_pause(self, pause: Pause) -> None:
         await self._pool.call("put_pause", [to_json(asdict(pause))], ACTING)
@@ -176,20 +99,16 @@ class PostgresAdmin(Admin):
         return Pause(*rows[0]) if rows else None
 
     async def nodes(self) -> tuple[Node, ...]:
-        return await self._nodes.present(READING)
+        return tuple(
+            Node(**{**node, "troubles": tuple(Trouble(**trouble) for trouble in node["troubles"])})
+            for (node,) in await self._pool.call("present", [], READING)
+        )
 
     async def close(self) -> None:
         await self._pool.close()
 
     async def _read(self, sql: str, values: Values) -> list[Row]:
         return await self._pool.fetch(sql, values, READING)
-
-    def _letter(self, columns: Sequence[Any]) -> OutboundEvent:
-        return encoding.letter(columns)
-
-    def _entry(self, row: Sequence[Any]) -> Entry:
-        entry = super()._entry(row)
-        return replace(entry, event_key=unescaped(entry.event_key))
 
     def _fits(self, pattern: Glob, values: Values) -> str:
         return f"{KEY_TEXT} ~ {values.put(regex(pattern))}"
@@ -200,11 +119,32 @@ class PostgresAdmin(Admin):
             OR position(convert_to('"' || {word} || '"', 'UTF8') IN l.body) > 0"""
 
 
-#: `ServerConnection.fetch`, in a transaction.
-Fetch = Callable[[str, Sequence[Any]], Awaitable[list[Row]]]
+#: The text of an event's key, with \x01 for a NUL, which PostgreSQL does not have. The largest code
+#: point keeps backslashes apart from what follows them.
+KEY_TEXT = r"""
+replace(replace(replace(l.event_key, '\\', chr(1114111)), '\0', chr(1)), chr(1114111), '\')
+"""
 
 
-async def _before(fetch: Fetch, events: Sequence[Resend], target: str) -> dict[str, Row]:
-    """Return the events that the store has, with the state of their deliveries."""
-    ids = [event.record.event_id for event in events]
-    return {str(row[0]): row for row in await fetch(_BEFORE, [ids, target])}
+def regex(glob: Glob) -> str:
+    """Translate a pattern for the operator `~` and KEY_TEXT, in a database in UTF-8. Every
+    character is written as its number, so that none has a special meaning."""
+    text, *rest = glob.parts
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    return f"^{_literal(text)}{''.join(_wildcard(w) + _literal(t) for w, t in pairs)}$"
+
+
+def _literal(text: str) -> str:
+    return "".join(f"\\U{ord(character) or 1:08x}" for character in text)
+
+
+def _wildcard(text: str) -> str:
+    if text[0] in "*?":
+        return ".*" if text[0] == "*" else "."
+    left = text[1:-1].removeprefix("!")
+    excluded, members = "^" if text[1] == "!" else "", ""
+    while left:
+        last = 2 if len(left) > 2 and left[1] == "-" else 0
+        members += f"{_literal(left[0])}-{_literal(left[last])}"
+        left = left[last + 1 :]
+    return f"[{excluded}{members}]"

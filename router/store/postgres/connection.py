@@ -65,11 +65,13 @@ class Failed(StoreFailed):
     """The server has answered with an error; nothing has changed."""
 
     def __init__(self, sqlstate: str, message: str) -> None:
-        super().__init__(_word(sqlstate))
+        words = (_WORDS.get(sqlstate[:length]) for length in (5, 3, 2))
+        super().__init__(next(filter(None, words), "postgresql"))
         self._sqlstate = sqlstate
         #: The server's own line, for people who set it up. It may quote values.
         self.message = message
-        self.detail = harmless(message)
+        harmless = _QUOTED.sub("…", message.rpartition(" failed: ")[2])
+        self.detail = "".join(c if c.isprintable() else " " for c in harmless)[:_MAX_DETAIL]
 
     @property
     def moved(self) -> bool:
@@ -96,26 +98,6 @@ class Lost(StoreFailed):
     def __init__(self) -> None:
         super().__init__("lost")
         self.detail = "the connection broke before the answer"
-
-
-def harmless(message: str) -> str:
-    """Remove names, addresses and everything quoted from a line of libpq or the server."""
-    words = _QUOTED.sub("…", message.rpartition(" failed: ")[2])
-    return "".join(c if c.isprintable() else " " for c in words)[:_MAX_DETAIL]
-
-
-def answered(error: psycopg.Error) -> Failed | Lost:
-    """Translate an error that came instead of an answer."""
-    if not error.sqlstate or error.sqlstate.startswith(_GOING):
-        return Lost()
-    return Failed(error.sqlstate, error.diag.message_primary or "")
-
-
-def _word(sqlstate: str) -> str:
-    for length in (5, 3, 2):
-        if word := _WORDS.get(sqlstate[:length]):
-            return word
-    return "postgresql"
 
 
 #: The parameters of every connection, unless the URL has others. Unacknowledged data ends it after
@@ -171,13 +153,6 @@ def _check_passfile(login: dict[str, str]) -> None:
 
 Row = tuple[Any, ...]
 
-
-def calling(function: str, values: Sequence[Any]) -> str:
-    """Return a statement that calls a function."""
-    marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-    return f"SELECT * FROM {function}({marks})"  # noqa: S608 - our own words
-
-
 #: The timeout of a request to cancel a call, in seconds. Nothing waits for it.
 CANCEL_TIMEOUT = 2.0
 
@@ -206,7 +181,9 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
         except TimeoutError:
             raise Failed("08001", "it does not answer") from None
         except psycopg.Error as error:
-            raise _refusal(error) from None
+            text = str(error).strip()
+            sqlstate = next((code for words, code in _REFUSALS.items() if words in text), "08001")
+            raise Failed(sqlstate, text.partition("\n")[0]) from None
 
     async def fetch(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Return the rows of one statement; `$1`, `$2`, … are the values. Without values, it may be
@@ -216,10 +193,10 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
             await cursor.execute(sql.encode(), values or None)
             return await cursor.fetchall() if cursor.rownumber is not None else []
         except psycopg.Error as error:
-            failure = answered(error)
-            if isinstance(failure, Lost):
+            if not error.sqlstate or error.sqlstate.startswith(_GOING):
                 self.pgconn.finish()
-            raise failure from None
+                raise Lost from None
+            raise Failed(error.sqlstate, error.diag.message_primary or "") from None
         finally:
             self._is_asking = False
 
@@ -297,13 +274,6 @@ async def _located(login: dict[str, str]) -> dict[str, str]:
     names, addresses, ports_of = map(",".join, zip(*servers, strict=True))
     located = {**login, "host": names, "hostaddr": addresses}
     return {**located, "port": ports_of} if "port" in login else located
-
-
-def _refusal(error: psycopg.Error) -> Failed:
-    """Translate an error of connecting."""
-    text = str(error).strip()
-    sqlstate = next((code for words, code in _REFUSALS.items() if words in text), "08001")
-    return Failed(sqlstate, text.partition("\n")[0])
 
 
 #: libpq does not provide the code of a refused connection, only the server's words. If they are not

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from router.store.postgres.connection import Away, Failed, Lost, Row, ServerConnection, calling
+from router.store.postgres.connection import Away, Failed, Lost, Row, ServerConnection
 from router.store.protocol import StoreFailed
 from router.store.url import Database
 
@@ -27,7 +27,7 @@ _DRIFT = 0.0002
 class Clock:
     """The server's time: queried now and then, and kept by this process's monotonic clock.
 
-    Its error is at most half of the round trip of the best query.
+    Its error is at most half of the round trip of the last query, and a drift.
     """
 
     def __init__(self) -> None:
@@ -50,15 +50,9 @@ class Clock:
         ((server, read_only),) = await connection.fetch(_GREETING)
         if read_only:
             raise Failed("25006", "it is read only")
-        self.set(server, asked_at, time.monotonic())
-
-    def set(self, server: float, asked_at: float, answered_at: float) -> None:
-        """Use the server's time, which it read between these two times on time.monotonic."""
-        offset = server - (asked_at + answered_at) / 2
-        error = (answered_at - asked_at) / 2
-        stepped = abs(offset - self._offset) > error + self.error
-        if error <= self.error or stepped:
-            self._offset, self._error, self._set_at = offset, error, answered_at
+        self._set_at = time.monotonic()
+        self._offset = server - (asked_at + self._set_at) / 2
+        self._error = (self._set_at - asked_at) / 2
 
 
 #: The most calls that wait. A further one fails at once: a server that hangs must not fill memory.
@@ -187,21 +181,27 @@ class ServerPool:
         """Connect, with a single attempt. Raises Failed or Lost."""
         self._release(await self._connect())
 
-    async def call(self, function: str, values: Sequence[Any], timeout: float) -> list[Row]:
+    async def call(
+        self, function: str, values: Sequence[Any], timeout: float, *, twice: bool = True
+    ) -> list[Row]:
         """Call a function of the schema, and return its rows. Raises StoreFailed."""
-        sql = calling(f"{self._database.schema}.{function}", values)
-        return await self.fetch(sql, values, timeout)
+        marks = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+        sql = f"SELECT * FROM {self._database.schema}.{function}({marks})"  # noqa: S608 - ours
+        return await self.fetch(sql, values, timeout, twice=twice)
 
-    async def fetch(self, sql: str, values: Sequence[Any], timeout: float) -> list[Row]:
+    async def fetch(
+        self, sql: str, values: Sequence[Any], timeout: float, *, twice: bool = True
+    ) -> list[Row]:
         """Return the rows of a statement. Raises StoreFailed.
 
-        The statement is sent again if its connection was lost or its server became read-only: every
-        function of the schema may be called twice. After Failed and Away, nothing has changed;
-        after any other error, that is unknown.
+        If it may be sent twice, it is sent again if its connection was lost or its server became
+        read-only. After Failed and Away, nothing has changed; after any other error, that is
+        unknown.
         """
+        fetch = self._fetch_twice if twice else self._fetch
         try:
             async with asyncio.timeout(timeout):
-                return await self._fetch_twice(sql, values)
+                return await fetch(sql, values)
         except TimeoutError:
             raise StoreFailed("slow") from None
 

@@ -81,7 +81,7 @@ async def check(connection: ServerConnection, database: Database) -> None:
 
 
 async def _version(connection: ServerConnection, database: Database) -> int:
-    """Return the version, 0 for none. Raises StartFailed for one that no release made.
+    """Return the version, 0 for none.
 
     It queries the catalogue's tables, since functions that resolve names do not see another's
     commit within a transaction."""
@@ -91,14 +91,7 @@ async def _version(connection: ServerConnection, database: Database) -> int:
     ):
         return 0
     rows = await connection.fetch(f"SELECT version FROM {schema}.version")  # noqa: S608 - as above
-    version = int(rows[0][0]) if rows else 0
-    if 0 < version < VERSIONS[0]:
-        raise failed(
-            database,
-            f"the version of its schema is {version}, which no release made; "
-            "drop the schema, and a start of the router makes it anew",
-        )
-    return version
+    return int(rows[0][0]) if rows else 0
 
 
 async def _check_server(connection: ServerConnection, database: Database) -> None:

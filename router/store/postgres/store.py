@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -12,17 +14,17 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from router.model.event import OutboundEvent
-from router.store.postgres import encoding
+from router.model.event import FIELDS, OutboundEvent
 from router.store.postgres.connection import Away, Failed, Row, ServerConnection
-from router.store.postgres.encoding import to_json
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.schema import failed, migrate
 from router.store.protocol import (
     ASKED,
     CLOSE_TIMEOUT,
+    COLUMNS,
     FORGOTTEN,
     GONE,
+    LAST,
     MAX_FOUND,
     DeliveryRow,
     Due,
@@ -39,8 +41,9 @@ from router.store.protocol import (
     StoreFull,
     StoreLimits,
     Tried,
-    Trouble,
     Usage,
+    event_columns,
+    letter_of,
     usage_of,
 )
 from router.store.url import Database
@@ -57,15 +60,6 @@ class PostgresNodes:
 
     async def leave(self, node_id: str, timeout: float) -> None:
         await self._call("leave", [node_id], timeout)
-
-    async def present(self, timeout: float) -> tuple[Node, ...]:
-        """Return all processes that have a row, gone ones included."""
-        return tuple(_node(row) for (row,) in await self._call("present", [], timeout))
-
-
-def _node(row: dict[str, Any]) -> Node:
-    troubles = tuple(Trouble(**trouble) for trouble in row.pop("troubles"))
-    return Node(**row, troubles=troubles)
 
 
 #: The most look-ups, and the most writes, that share a statement.
@@ -111,7 +105,7 @@ class PostgresStore:
     def __init__(self, database: Database, limits: StoreLimits) -> None:
         self._database = database
         self._limits = limits
-        self._limits_json = encoding.limits(limits)
+        self._limits_json = to_json(asdict(limits))
         self._clock = Clock()
         #: The server's timeline at the last query.
         self._timeline = ""
@@ -166,7 +160,7 @@ class PostgresStore:
         # The server's clock decides, and this one may be slow.
         deadline = self.now() + timeout - self._clock.error
         addition = _Addition(
-            encoding.addition(record, letter, rows, deadline, self._full), letter.event.body
+            addition_of(record, letter, rows, deadline, self._full), letter.event.body
         )
         try:
             await self._add.ask(addition, timeout)
@@ -178,7 +172,7 @@ class PostgresStore:
             raise
 
     async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        ask = encoding.settlement(settlement, uuid.uuid4().hex, self._full)
+        ask = _settlement(settlement, uuid.uuid4().hex, self._full)
         return await self._settle.ask(ask, timeout)
 
     async def supersede(
@@ -187,6 +181,7 @@ class PostgresStore:
         reached: Collection[str],
         now: float,
         timeout: float,
+        *,
         by: str = "",
     ) -> None:
         ask = {"event_ids": list(event_ids), "reached": list(reached), "now": now, "by_event": by}
@@ -201,9 +196,7 @@ class PostgresStore:
     ) -> None:
         reason = str(tried.attempt.reason)
         row = DeliveryRow(target, State.QUEUED, reason, recover_at=over_at, tried=tried)
-        await self._missed.ask(
-            {"event_id": event_id, **encoding.delivery(row, self._full)}, timeout
-        )
+        await self._missed.ask({"event_id": event_id, **delivery_of(row, self._full)}, timeout)
 
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._pool.call("spend_all", [], timeout)
@@ -232,12 +225,12 @@ class PostgresStore:
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         ask = {"event_id": due.event_id, "lease": due.lease, "now": now}
-        ask |= encoding.delivery(row, self._full)
+        ask |= delivery_of(row, self._full)
         return await self._finish.ask(ask, timeout)
 
     async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
         rows = await self._pool.call("end_over", [now, limit, self._limits_json], timeout)
-        return tuple(map(encoding.ended, rows))
+        return tuple(Ended(of, unescaped(key), *rest) for of, key, *rest in rows)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
         ((pruned,),) = await self._pool.call("prune", [now, limit, self._limits_json], timeout)
@@ -253,7 +246,7 @@ class PostgresStore:
     async def notify(
         self, name: str, notice: Notice, before: Notice | None, timeout: float
     ) -> bool:
-        asked = encoding.to_json([name, astuple(notice), before and astuple(before)])
+        asked = to_json([name, astuple(notice), before and astuple(before)])
         ((is_first,),) = await self._pool.call("notify_of", [asked], timeout)
         return bool(is_first)
 
@@ -286,19 +279,22 @@ class PostgresStore:
     async def _lease(self, first: list[Any], last: list[Any], timeout: float) -> tuple[Due, ...]:
         lease = uuid.uuid4().hex
         rows = await self._pool.call("lease", [*first, lease, *last], timeout)
-        return tuple(encoding.due(row, lease) for row in rows)
+        return tuple(Due.of(row, letter_of(row[10:], unescaped), lease) for row in rows)
 
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float
     ) -> list[Row]:
-        return await self._pool.call(function, [encoding.to_json(asks), self._limits_json], timeout)
+        return await self._pool.call(function, [to_json(asks), self._limits_json], timeout)
 
     async def _find_all(self, digests: list[bytes], timeout: float) -> list[tuple[Kept, ...]]:
         # As one text: psycopg encodes an array of bytes element by element.
-        array = f"{{{','.join([encoding.quoted_bytes(digest) for digest in digests])}}}"
+        quoted = [rf'"\\x{digest.hex()}"' for digest in digests]
+        array = f"{{{','.join(quoted)}}}"
         results: list[list[Kept]] = [[] for _ in digests]
-        for number, *columns in await self._pool.call("find_records", [array, MAX_FOUND], timeout):
-            results[number - 1].append(encoding.kept(tuple(columns)))
+        found = await self._pool.call("find_records", [array, MAX_FOUND], timeout)
+        for number, *columns, rows in found:
+            kept = Kept(Record.of(columns), tuple(map(DeliveryRow.of, rows or ())))
+            results[number - 1].append(kept)
         return list(map(tuple, results))
 
     async def _add_all(
@@ -306,7 +302,7 @@ class PostgresStore:
     ) -> Sequence[StoreFailed | None]:
         for addition in additions:
             addition.sent = True
-        asks = encoding.to_json([addition.ask for addition in additions])
+        asks = to_json([addition.ask for addition in additions])
         bodies = [addition.body for addition in additions]
         rows = await self._pool.call("add", [asks, bodies, self._limits_json], timeout)
         return [_full(out_of) for (out_of,) in rows]
@@ -381,3 +377,60 @@ def _full(out_of: list[str] | None) -> StoreFull | None:
     if out_of is None:
         return None
     return StoreFull() if out_of == [""] else StoreFull(out_of)
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), default=_bytes)
+
+
+def _bytes(of: bytes) -> str:
+    return f"\\x{of.hex()}"
+
+
+def addition_of(
+    record: Record,
+    letter: OutboundEvent,
+    rows: Sequence[DeliveryRow],
+    deadline: float,
+    full: Collection[str],
+) -> dict[str, Any]:
+    return {
+        **event_columns(record, letter),
+        **{name: escaped(getattr(letter.event, name)) for name in FIELDS},
+        "rows": [delivery_of(row, full) for row in rows],
+        "deadline": deadline,
+    }
+
+
+def _settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, Any]:
+    return {
+        **of.record.columns(),
+        "digest": of.digest,
+        "rows": [delivery_of(row, full) for row in of.rows],
+        "reached": list(of.reached),
+        "at": of.at,
+        "token": token,
+    }
+
+
+def delivery_of(of: DeliveryRow, full: Collection[str] = ()) -> dict[str, Any]:
+    """`full` has the targets without room for attempts, `""` for the whole store."""
+    columns = of.columns()
+    if tried := of.attempt_to_keep(full):
+        values = dict(zip(COLUMNS, tried.values, strict=True))
+        columns["tried"] = {**values, "size": tried.size, "last": LAST}
+    return columns
+
+
+def escaped(text: str) -> str:
+    """Escape a text, which may have a NUL: that becomes `\\0`, and a backslash becomes two."""
+    if "\0" in text or "\\" in text:
+        return text.replace("\\", "\\\\").replace("\0", "\\0")
+    return text
+
+
+def unescaped(text: str) -> str:
+    """Undo `escaped`."""
+    if "\\" in text:
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else found[1], text)
+    return text

@@ -9,23 +9,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
-from router.model.event import OutboundEvent
 from router.routing.index import Glob
-from router.store.admin import Action, Admin, Entry, Resend, Resent, Values, fitting
+from router.store.admin import Action, Admin, Entry, Resend, Step, Values
 from router.store.protocol import (
     RETRIED,
     DeliveryRow,
     Pause,
     State,
     StoreLimits,
-    columns_of,
     event_size,
 )
 from router.store.sqlite.file import Owner, open_existing, open_in_thread, translated
-from router.store.sqlite.statements import PUT, Statements, letter
+from router.store.sqlite.statements import PUT, Statements
 
 T = TypeVar("T")
 
@@ -105,7 +104,7 @@ class SqliteAdmin(Admin):
     async def act(self, action: Action, entries: Sequence[Entry]) -> int:
         return await self._write(partial(self._act, action, entries, self.now()))
 
-    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Resent:
+    async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Step:
         if self._owner is not None:
             for event in events:
                 self._owner.known.add(event.letter.digest)
@@ -188,11 +187,15 @@ class SqliteAdmin(Admin):
         events: Sequence[Resend],
         now: float,
         statements: Statements,
-    ) -> Resent:
+    ) -> Step:
         number = self._record(action)
         sizes = [event_size(event.letter.event) for event in events]
-        used = statements.used(""), statements.used(target)
-        taken = fitting(sizes, *used, self._limits)
+        limits = self._limits
+        room = min(
+            limits.max_bytes * 0.5 - statements.used(""),
+            limits.max_bytes * limits.share - statements.used(target),
+        )
+        taken = sum(size <= room for size in accumulate(sizes))
         row = DeliveryRow(target, State.QUEUED, due_at=now)
         queued = [self._queue(event, row, number, statements) for event in events[:taken]]
         seqs = [seq for seq in queued if seq is not None]
@@ -204,7 +207,7 @@ class SqliteAdmin(Admin):
             place = events[taken - 1].place if taken else (None, None)
             self._connection.execute(_PROGRESS, (len(seqs), action.since, *place, number))
         statements.touch(seqs, now)
-        return Resent(taken, len(seqs))
+        return Step(taken, len(seqs))
 
     def _queue(
         self, event: Resend, row: DeliveryRow, number: int, statements: Statements
@@ -216,7 +219,7 @@ class SqliteAdmin(Admin):
         seq, state, last_action = before
         if state in RETRIED or last_action == number:
             return None
-        self._connection.execute(PUT, (seq, *columns_of(row), row.due_at))
+        self._connection.execute(PUT, {**row.columns(), "seq": seq, "now": row.due_at})
         return int(seq)
 
     def _record(self, action: Action) -> int:
@@ -225,9 +228,6 @@ class SqliteAdmin(Admin):
             _RECORD, (action.action_id, action.verb, action.who, action.what, action.at)
         ).fetchone()[0]
         return number
-
-    def _letter(self, columns: Sequence[Any]) -> OutboundEvent:
-        return letter(tuple(columns))
 
     def _fits(self, pattern: Glob, values: Values) -> str:
         return f"fits({values.put(pattern.pattern)}, e.event_key)"

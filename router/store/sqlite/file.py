@@ -78,15 +78,12 @@ class Known:
     def __contains__(self, digest: bytes) -> bool:
         return self._counts[int.from_bytes(digest[:3], "big")] > 0
 
-    def add(self, digest: bytes) -> None:
-        """Count an event that is about to be added."""
-        self._count(digest, 1)
-
     def remove(self, digest: bytes) -> None:
         """Count an event that was deleted, or was not added."""
-        self._count(digest, -1)
+        self.add(digest, -1)
 
-    def _count(self, digest: bytes, change: int) -> None:
+    def add(self, digest: bytes, change: int = 1) -> None:
+        """Count an event that is about to be added."""
         index = int.from_bytes(digest[:3], "big")
         with self._lock:
             if (count := self._counts[index]) < self._MANY:
@@ -319,7 +316,6 @@ def open_file(path: Path, door: Door = NO_DOOR) -> tuple[Owner, sqlite3.Connecti
         with _explaining(path):
             _make(path)
             with contextlib.closing(connect(path)) as connection:
-                _lay_out(connection)
                 _migrate(connection)
                 _check(path, connection)
                 reader = open_reader(path)
@@ -389,17 +385,21 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def translated(error: sqlite3.Error) -> StoreFailed:
-    """Translate an error of SQLite."""
-    return StoreFailed(_WORDS.get(_code(error), "sqlite"))
+def translated(error: Exception) -> Exception:
+    """Translate an error of SQLite or of the file system; any other is a bug, and stays."""
+    if isinstance(error, OSError):  # the folder was deleted, or its file system does not answer
+        return StoreFailed("unreachable")
+    if isinstance(error, sqlite3.Error):
+        return StoreFailed(_WORDS.get(_code(error), "sqlite"))
+    return error
 
 
-def needs_reopening(error: sqlite3.Error) -> bool:
+def needs_reopening(error: Exception) -> bool:
     """Return whether a new connection may help."""
     return _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     """Return the primary code, which is the low byte of an extended one."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
@@ -415,13 +415,6 @@ def _make(path: Path) -> None:
         _require_rights(path)
 
 
-def _lay_out(connection: sqlite3.Connection) -> None:
-    """Set the layout of an empty file, for good: free pages can be returned one by one."""
-    if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute("PRAGMA journal_mode = WAL")
-
-
 #: The process that leased them has ended, and EBaaS's next request must not wait for it. The queue
 #: leaves its own deliveries to a target that may still be at work on them.
 _NO_LEASES = """
@@ -431,8 +424,12 @@ WHERE state IN ('awaiting', 'queued') AND recover_at > 0 AND lease <> '' AND sta
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Upgrade the file in one transaction: a kill leaves it as it was. The transaction also shows
-    that the file can be written to."""
+    """Make or upgrade the tables in one transaction: a kill leaves the file as it was. The
+    transaction also shows that the file can be written to."""
+    if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # The layout of the file, for good: free pages can be returned one by one.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(connection)
@@ -456,9 +453,7 @@ def _version(connection: sqlite3.Connection) -> int:
             f"its version is {oldest}, this program knows {FILE_VERSION}; a newer one wrote it: "
             "start that, or put back the copy that was made before it",
         )
-    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'version'").fetchone():
-        if oldest:
-            raise StartFailed("its version is 1, which no release had: move it away, start anew")
+    if not tables:
         return 0
     version: int = connection.execute("SELECT version FROM version").fetchone()[0]
     return version

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from router.model.event import FIELDS, Event, OutboundEvent
+from router.model.event import OutboundEvent
 from router.store.protocol import (
     ASKED,
     COLUMNS,
@@ -31,14 +31,8 @@ from router.store.protocol import (
     StoreLimits,
     Tried,
     Usage,
-    attempt_size,
-    attempt_values,
-    columns_of,
-    due_of,
-    event_size,
-    has_attempt_room,
-    record_of,
-    row_of,
+    event_columns,
+    letter_of,
     usage_of,
 )
 
@@ -105,11 +99,11 @@ _OLDEST: Final = "SELECT min(first_at) FROM events WHERE expires_at IS NULL"
 def find(connection: sqlite3.Connection, digest: bytes) -> tuple[Kept, ...]:
     # Every statement is read to its end: an open one would keep the log from being cut.
     rows = connection.execute(_FIND, (digest, MAX_FOUND)).fetchall()
-    return tuple(Kept(record_of(columns), _rows_of(connection, seq)) for seq, *columns in rows)
-
-
-def _rows_of(connection: sqlite3.Connection, seq: int) -> tuple[DeliveryRow, ...]:
-    return tuple(map(row_of, connection.execute(_DELIVERIES, (seq,)).fetchall()))
+    events: list[Kept] = []
+    for seq, *columns in rows:
+        deliveries = connection.execute(_DELIVERIES, (seq,)).fetchall()
+        events.append(Kept(Record.of(columns), tuple(map(DeliveryRow.of, deliveries))))
+    return tuple(events)
 
 
 def queue(connection: sqlite3.Connection) -> Mapping[str, float]:
@@ -141,20 +135,11 @@ def usage(connection: sqlite3.Connection, limits: StoreLimits) -> Usage:
     return replace(used, first_ends=ends, first_due=due)
 
 
-def due(row: tuple[Any, ...], lease: str) -> Due:
-    return due_of(row[1:], letter(row[11:]), lease)
-
-
-def letter(row: tuple[Any, ...]) -> OutboundEvent:
-    digest, request_id, traceparent, tracestate, hops, *event = row
-    return OutboundEvent(Event(*event), digest, request_id, traceparent, tracestate, hops=hops)
-
-
 #: Replaces a row in any state: a replay delivers an acknowledged one again.
 PUT = """
 INSERT INTO deliveries
     (seq, target, state, reason, due_at, retries, attempts, recover_at, changed_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (:seq, :target, :state, :reason, :due_at, :retries, :attempts, :recover_at, :now)
 ON CONFLICT DO UPDATE SET state = excluded.state, reason = excluded.reason,
     due_at = excluded.due_at, retries = excluded.retries,
     attempts = max(attempts, excluded.attempts), recover_at = excluded.recover_at,
@@ -200,27 +185,16 @@ class Statements:
 
     def add(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> int:
         """Return the event's number."""
-        event = letter.event
-        size = event_size(event)
-        self._check_room(size, (row.target for row in rows if row.state in UNSETTLED), new=True)
-        columns = {
-            "event_id": record.event_id,
-            "digest": letter.digest,
-            **record.columns(),
-            "size": size,
-            "request_id": letter.request_id,
-            "traceparent": letter.traceparent,
-            "tracestate": letter.tracestate,
-            "hops": letter.hops,
-            **{name: getattr(event, name) for name in FIELDS},
-        }
+        columns = event_columns(record, letter)
+        unsettled = [row.target for row in rows if row.state in UNSETTLED]
+        self._check_room(columns["size"], unsettled, new=True)
         marks = ", ".join("?" * len(columns))
         seq = self._execute(
             f"INSERT INTO events ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608
             tuple(columns.values()),
         ).lastrowid
         assert seq is not None
-        self._execute("INSERT INTO bodies VALUES (?, ?)", (seq, event.body))
+        self._execute("INSERT INTO bodies VALUES (?, ?)", (seq, letter.event.body))
         self._put(seq, rows, record.replied_at)
         self.touch([seq], record.replied_at)
         return seq
@@ -308,7 +282,7 @@ class Statements:
         until: float,
         limit: int,
         spared: tuple[float, float],
-        asked: bool,
+        asked: bool = False,
     ) -> tuple[Due, ...]:
         latest = ASKED if asked else now
         return self._lease(TAKE_WAITING, (target, latest, *spared, limit), until)
@@ -321,14 +295,15 @@ class Statements:
             "WHEN 'queued' THEN ?2 ELSE due_at END WHERE seq = ?3 AND target = ?4",
             [(lease, until, row[0], row[2]) for row in rows],
         )
-        return tuple(due(row, lease) for row in rows)
+        return tuple(Due.of(row[1:], letter_of(row[11:]), lease) for row in rows)
 
     def finish(self, due: Due, row: DeliveryRow, now: float) -> bool:
         changed = self._execute(
-            "UPDATE deliveries SET state = ?, reason = ?, due_at = ?, retries = ?, attempts = ?, "
-            "recover_at = ?, changed_at = ?, lease = '' WHERE target = ? AND lease = ? "
-            "AND seq = (SELECT seq FROM events WHERE event_id = ?) RETURNING seq",
-            (*columns_of(row)[1:], now, row.target, due.lease, due.event_id),
+            "UPDATE deliveries SET state = :state, reason = :reason, due_at = :due_at, "
+            "retries = :retries, attempts = :attempts, recover_at = :recover_at, "
+            "changed_at = :now, lease = '' WHERE target = :target AND lease = :lease "
+            "AND seq = (SELECT seq FROM events WHERE event_id = :event_id) RETURNING seq",
+            {**row.columns(), "now": now, "lease": due.lease, "event_id": due.event_id},
         ).fetchall()
         for (seq,) in changed:
             self._keep(seq, row)
@@ -378,18 +353,15 @@ class Statements:
         return Ended(event_id, key, requests, dict(dead))
 
     def _put(self, seq: int, rows: Sequence[DeliveryRow], now: float) -> None:
-        self._executemany(
-            _PUT,
-            [(seq, *columns_of(row), now) for row in rows],
-        )
+        self._executemany(_PUT, [{**row.columns(), "seq": seq, "now": now} for row in rows])
         for row in rows:
             self._keep(seq, row)
 
     def _keep(self, seq: int, row: DeliveryRow) -> None:
         """Keep the attempt of a row, and delete the oldest but one if there are too many."""
-        if row.tried is None or not has_attempt_room(self._full, row.target):
+        if (tried := row.attempt_to_keep(self._full)) is None:
             return
-        values = (attempt_size(row.tried), *attempt_values(row.tried), seq, row.target)
+        values = (tried.size, *tried.values, seq, row.target)
         for (number,) in self._execute(_KEEP, values).fetchall():
             self._execute(
                 "DELETE FROM attempts WHERE seq = ? AND target = ? AND number BETWEEN 2 AND ?",

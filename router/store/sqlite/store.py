@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import queue
 import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,18 +23,14 @@ from router.store.protocol import (
     NO_DOOR,
     DeliveryRow,
     Door,
-    Due,
-    Ended,
     Kept,
     Nodes,
     Notice,
     Pause,
     Record,
-    Settlement,
     StoreFailed,
     StoreFull,
     StoreLimits,
-    Tried,
     Usage,
 )
 from router.store.sqlite import statements
@@ -52,9 +48,6 @@ from router.store.sqlite.statements import Statements
 #: Bytes of the disk that are left free: on a full disk, not even deleting works.
 DISK_RESERVE: Final = 16 * 1024 * 1024
 
-#: The timeout for revoking the credit of a write that came too late, in seconds.
-_REVOKE_TIMEOUT: Final = 60.0
-
 #: The most writes that share a commit.
 _GROUP = 256
 
@@ -64,9 +57,21 @@ _MAX_WAITING = 4096
 #: Pages that a commit which deletes returns to the file system: 2 MB.
 _GIVEN_BACK = 512
 
-Work = Callable[[Statements], Any]
-
 T = TypeVar("T")
+
+
+def _write(
+    statement: Callable[..., T], *, frees: bool = False
+) -> Callable[..., Coroutine[Any, Any, T]]:
+    """Return the method of the store that carries out a statement in the writer's thread. It takes
+    the statement's values, and the timeout as its last positional one."""
+
+    async def write(store: SqliteStore, *values: Any, **named: Any) -> T:
+        *given, timeout = values
+        job = Job(lambda sql: statement(sql, *given, **named), timeout, frees=frees)
+        return await store._done(job, timeout)
+
+    return write
 
 
 class SqliteStore:
@@ -136,11 +141,6 @@ class SqliteStore:
     async def notice(self, name: str, timeout: float) -> Notice | None:
         return self._read(partial(statements.notice, name=name))
 
-    async def notify(
-        self, name: str, notice: Notice, before: Notice | None, timeout: float
-    ) -> bool:
-        return await self._write(lambda sql: sql.notify(name, notice, before), timeout)
-
     async def usage(self, timeout: float) -> Usage:
         usage = self._read(partial(statements.usage, limits=self._limits))
         self._check_file()
@@ -150,70 +150,35 @@ class SqliteStore:
     async def add(
         self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
-        job = self._job(lambda sql: sql.add(record, letter, rows), timeout, grows=True)
-        job.ended = partial(self._added, record.event_id, letter.digest)
+        job = Job(lambda sql: sql.add(record, letter, rows), timeout, grows=True)
         # Before another look-up can see the event.
         self._known.add(letter.digest)
         try:
             await self._done(job, timeout)
+        except StoreFull:
+            self._known.remove(letter.digest)
+            raise
         finally:
             if job.done.cancelled():
-                self._late.add(record.event_id)
-
-    async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        return await self._write(lambda sql: sql.settle(settlement), timeout)
-
-    async def supersede(
-        self,
-        event_ids: Collection[str],
-        reached: Collection[str],
-        now: float,
-        timeout: float,
-        by: str = "",
-    ) -> None:
-        await self._write(lambda sql: sql.supersede(event_ids, reached, now, by), timeout)
-
-    async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
-        return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
-
-    async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
-    ) -> None:
-        await self._write(lambda sql: sql.missed(event_id, target, tried, over_at), timeout)
-
-    async def revoke_all_credit(self, timeout: float) -> None:
-        await self._write(lambda sql: sql.revoke_all_credit(), timeout)
-
-    async def take(
-        self, target: str, now: float, until: float, limit: int, timeout: float
-    ) -> tuple[Due, ...]:
-        return await self._write(lambda sql: sql.take(target, now, until, limit), timeout)
-
-    async def take_waiting(
-        self,
-        target: str,
-        now: float,
-        until: float,
-        limit: int,
-        timeout: float,
-        *,
-        spared: tuple[float, float],
-        asked: bool = False,
-    ) -> tuple[Due, ...]:
-        return await self._write(
-            lambda sql: sql.take_waiting(target, now, until, limit, spared, asked), timeout
-        )
-
-    async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
-        return await self._write(lambda sql: sql.finish(due, row, now), timeout)
-
-    async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
-        return await self._write(lambda sql: sql.end(now, limit), timeout)
+                self._revoke_late(record.event_id)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
-        job = self._job(lambda sql: sql.prune(now, limit), timeout, frees=True)
-        job.ended = self._pruned
-        return len(await self._done(job, timeout))
+        digests = await self._prune(now, limit, timeout)
+        for digest in digests:
+            self._known.remove(digest)
+        return len(digests)
+
+    settle = _write(Statements.settle)
+    supersede = _write(Statements.supersede)
+    acknowledge = _write(Statements.acknowledge)
+    missed = _write(Statements.missed)
+    revoke_all_credit = _write(Statements.revoke_all_credit)
+    take = _write(Statements.take)
+    take_waiting = _write(Statements.take_waiting)
+    finish = _write(Statements.finish)
+    end = _write(Statements.end)
+    notify = _write(Statements.notify)
+    _prune = _write(Statements.prune, frees=True)
 
     async def close(self) -> None:
         is_done = await self._writer.close(CLOSE_TIMEOUT)
@@ -230,43 +195,23 @@ class SqliteStore:
         raise StoreFailed("gone")
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read, on a new connection if the last one has failed."""
         try:
-            return work(self._reader or self._reopen())
+            if self._reader is None:
+                if self._writer.is_closed:
+                    raise StoreFailed("closed")
+                self._reader = open_reader(self._path)
+            return work(self._reader)
         except sqlite3.Error as error:
-            raise self._failed(error) from None
-
-    def _reopen(self) -> sqlite3.Connection:
-        if self._writer.is_closed:
-            raise StoreFailed("closed")
-        reader = self._reader = open_reader(self._path)
-        return reader
-
-    def _failed(self, error: sqlite3.Error) -> StoreFailed:
-        """Translate an error of a read; if need be, the next read opens the file again."""
-        if needs_reopening(error):
-            with suppress(sqlite3.Error):
-                self._close_reader()
-        return translated(error)
+            if needs_reopening(error):
+                with suppress(sqlite3.Error):
+                    self._close_reader()
+            raise translated(error) from None
 
     def _close_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
-
-    async def _write(self, work: Callable[[Statements], T], timeout: float) -> T:
-        result: T = await self._done(self._job(work, timeout), timeout)
-        return result
-
-    def _job(
-        self,
-        work: Callable[[Statements], object],
-        timeout: float,
-        *,
-        grows: bool = False,
-        frees: bool = False,
-    ) -> Job:
-        # A timer may fire a moment early: do not begin a write whose caller may have given up.
-        return Job(work, time.monotonic() + timeout - TICK, grows=grows, frees=frees)
 
     async def _done(self, job: Job, timeout: float) -> T:
         self._writer.submit(job)
@@ -281,59 +226,42 @@ class SqliteStore:
                 return late
             raise StoreFailed("slow") from None
 
-    def _added(self, event_id: str, digest: bytes, job: Job, *, late: bool) -> None:
-        if isinstance(job.error, StoreFull):
-            self._known.remove(digest)
-        if not late:
-            return
-        if job.error is not None:
-            self._late.discard(event_id)
-            return
-        # Until its credit is revoked in the file, `find` leaves it out.
-        revoking = self._job(lambda sql: sql.revoke_credit(event_id), _REVOKE_TIMEOUT)
+    def _revoke_late(self, event_id: str) -> None:
+        """Revoke the credit of an event that may be added too late, in the commit of its addition
+        or the one after it. Until then, `find` leaves its credit out."""
+        self._late.add(event_id)
+        revoking = Job(lambda sql: sql.revoke_credit(event_id), inf)
         revoking.done.add_done_callback(partial(self._revoked, event_id))
         with suppress(StoreFailed):
             self._writer.submit(revoking)
-
-    def _pruned(self, job: Job, *, late: bool) -> None:
-        for digest in job.result or ():
-            self._known.remove(digest)
 
     def _revoked(self, event_id: str, done: asyncio.Future[None]) -> None:
         if done.exception() is None:
             self._late.discard(event_id)
 
 
-def _nothing(job: Job, *, late: bool) -> None:
-    pass
-
-
 class Job:
     """A write."""
 
-    def __init__(self, work: Work, deadline: float, *, grows: bool, frees: bool) -> None:
+    def __init__(
+        self,
+        work: Callable[[Statements], Any],
+        timeout: float,
+        *,
+        grows: bool = False,
+        frees: bool = False,
+    ) -> None:
         self.work = work
         #: It deletes, so there may be pages to return.
         self.frees = frees
         #: It needs room, so it may not use the reserve.
         self.grows = grows
-        #: On time.monotonic. A write that has not begun by then is dropped.
-        self.deadline = deadline
+        #: On time.monotonic. A write that has not begun by then is dropped. A timer may fire a
+        #: moment early: do not begin a write whose caller may have given up.
+        self.deadline = time.monotonic() + timeout - TICK
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        #: Called on the loop at its end. `late`: its caller has already got an error.
-        self.ended: Callable[..., None] = _nothing
         self.result: Any = None
         self.error: Exception | None = None
-
-    def deliver(self) -> None:
-        """Give the result to the caller, on the loop."""
-        self.ended(self, late=self.done.done())
-        if self.done.done():
-            return
-        if self.error is not None:
-            self.done.set_exception(self.error)
-        else:
-            self.done.set_result(self.result)
 
 
 class CommitWriter:
@@ -376,7 +304,7 @@ class CommitWriter:
             jobs, open_ = self._next()
             self._commit(_in_time(jobs))
             # The loop may be closed: the process is ending.
-            with contextlib.suppress(RuntimeError):
+            with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_deliver, jobs)
         if self._connection is not None:
             self._connection.close()
@@ -409,18 +337,10 @@ class CommitWriter:
             began = time.monotonic()
             connection.execute("COMMIT")
             self.committed(time.monotonic() - began)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - the thread must live, and callers get the error
             self._recover(error)
             for job in jobs:
                 job.error = translated(error)
-        except OSError:  # the folder was deleted, or its file system does not answer
-            self._recover(None)
-            for job in jobs:
-                job.error = StoreFailed("unreachable")
-        except Exception as error:  # noqa: BLE001 - the thread must live, and callers get the error
-            self._recover(None)
-            for job in jobs:
-                job.error = error
         else:
             if any(job.frees for job in jobs):
                 _give_back(connection)
@@ -434,16 +354,16 @@ class CommitWriter:
                 raise
             return False
 
-    def _recover(self, error: sqlite3.Error | None) -> None:
+    def _recover(self, error: Exception) -> None:
         connection = self._connection
         if connection is None:
             return
-        with contextlib.suppress(sqlite3.Error):
+        with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        if error is None or needs_reopening(error):
+        if needs_reopening(error):
             self._connection = None
-            with contextlib.suppress(sqlite3.Error):
+            with suppress(sqlite3.Error):
                 connection.close()
 
 
@@ -458,7 +378,7 @@ def _in_time(jobs: list[Job]) -> list[Job]:
 
 def _give_back(connection: sqlite3.Connection) -> None:
     """Return free pages to the file system; if that fails, the next commit tries again."""
-    with contextlib.suppress(sqlite3.Error):
+    with suppress(sqlite3.Error):
         if connection.execute("PRAGMA freelist_count").fetchone()[0] == 0:
             return
         # As a script, since one step of the statement returns a single page.
@@ -479,5 +399,11 @@ def _perform(job: Job, rows: Statements, room: bool) -> None:
 
 
 def _deliver(jobs: list[Job]) -> None:
+    """Give the results to the callers, on the loop."""
     for job in jobs:
-        job.deliver()
+        if job.done.done():
+            continue
+        if job.error is not None:
+            job.done.set_exception(job.error)
+        else:
+            job.done.set_result(job.result)

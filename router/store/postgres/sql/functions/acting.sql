@@ -48,6 +48,72 @@ BEGIN
 END
 $$;
 
+-- Queue events for a target again, in order, as far as its share and half of the whole have room,
+-- and note the last of them in the action; without events it has no place any more. A delivery
+-- that is still retried, or that this action has queued before, stays as it is. Returns the number
+-- of events taken, and of those queued.
+CREATE OR REPLACE FUNCTION resend(
+    action jsonb, of text, asks jsonb, bodies bytea[], now double precision, limits jsonb
+) RETURNS TABLE (taken integer, queued integer) LANGUAGE plpgsql AS $$
+DECLARE
+    most double precision := (limits->>'max_bytes')::double precision;
+    room double precision := least(
+        most * 0.5 - (SELECT coalesce(sum(u.bytes), 0) FROM usage u WHERE u.target = ''),
+        most * (limits->>'share')::double precision
+            - (SELECT coalesce(sum(u.bytes), 0) FROM usage u WHERE u.target = of)
+    );
+    this bigint;
+    ask record;
+    was record;
+    last jsonb;
+BEGIN
+    PERFORM act(action, '[]', now, limits);
+    SELECT a.seq INTO this FROM actions a WHERE a.action_id = action->>'action_id';
+    PERFORM FROM events e WHERE e.event_id IN (
+        SELECT a->>'event_id' FROM jsonb_array_elements(asks) AS a
+    ) ORDER BY e.seq FOR UPDATE;
+    taken := 0;
+    queued := 0;
+    FOR ask IN
+        SELECT a.event, a.n FROM jsonb_array_elements(asks) WITH ORDINALITY AS a (event, n)
+        ORDER BY a.n
+    LOOP
+        room := room - (ask.event->>'size')::integer;
+        EXIT WHEN room < 0;
+        SELECT e.seq, e.size, d.state, d.action INTO was
+        FROM events e LEFT JOIN deliveries d ON d.seq = e.seq AND d.target = of
+        WHERE e.event_id = ask.event->>'event_id';
+        IF was.seq IS NULL THEN
+            -- Another process may have filled the store meanwhile.
+            EXIT WHEN EXISTS (
+                SELECT FROM add(jsonb_build_array(ask.event), bodies[ask.n:ask.n], limits) AS a
+                WHERE a.out_of IS NOT NULL
+            );
+        ELSIF was.state IS NULL THEN
+            PERFORM put(was.seq, was.size, ask.event->'rows', now);
+        END IF;
+        taken := taken + 1;
+        last := ask.event;
+        CONTINUE WHEN was.state IN ('awaiting', 'queued') OR was.action = this;
+        UPDATE deliveries d SET state = 'queued', reason = '', due_at = now, retries = 0,
+            recover_at = 0, changed_at = now, action = this, lease = ''
+        FROM events e
+        WHERE e.event_id = ask.event->>'event_id' AND d.seq = e.seq AND d.target = of;
+        PERFORM touch(ARRAY(
+            SELECT e.seq FROM events e WHERE e.event_id = ask.event->>'event_id'
+        ), now, limits);
+        queued := queued + 1;
+    END LOOP;
+    UPDATE actions a SET deliveries = a.deliveries + queued WHERE a.seq = this;
+    IF taken > 0 OR jsonb_array_length(asks) = 0 THEN
+        UPDATE actions a SET since = (action->>'since')::double precision,
+            place_at = (last->>'first_at')::double precision, place_event = last->>'event_id'
+        WHERE a.seq = this;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION pauses() RETURNS SETOF pauses LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY SELECT * FROM pauses;

@@ -12,7 +12,7 @@ BEGIN
         WHERE pronamespace = current_schema::regnamespace AND proname IN (
             'find', 'add', 'fence', 'settle', 'supersede', 'acknowledge', 'missed', 'spend_all',
             'queue', 'take_letters', 'finish', 'end_over', 'prune', 'used', 'fold_usage',
-            'act', 'beat', 'leave', 'present', 'take_due', 'firsts', 'lease', 'find_records',
+            'act', 'resend', 'beat', 'leave', 'present', 'take_due', 'firsts', 'lease', 'find_records',
             'pauses', 'put_pause', 'end_pause', 'notice', 'notify_of'
         )
     LOOP
