@@ -168,6 +168,7 @@ class Forwarder:
                 flight = memory.to_join(outcome.key_of(delivery), recalled)
             if flight is None and row is not None and row.is_being_sent(now):
                 flight = memory.follow(outcome.key_of(delivery), patience)
+                delivery.over_at = max(delivery.over_at, row.recover_at)
             delivery.joined = flight is not None
             if flight is None:
                 flight = self._sender.send(

@@ -306,18 +306,23 @@ class Queue:
             if target is None:
                 row = replace(due.row, state=State.DEAD, reason=TARGET_REMOVED)
                 await self._finish(Retry(due, None, row, "queue"))
-            elif early and self._is_left(due, in_force):
+            elif self._is_left(due, in_force):
                 now = self._store.now()
                 await self._store.finish(due, left_alone(due, due.row, now), now, CALL_TIMEOUT)
             else:
                 await self._attempt(due, target, in_force.queue_of(target.name), recovery, early)
 
     def _is_left(self, due: Due, in_force: InForce) -> bool:
-        """Return whether an awaited delivery is left to the caller's requests: one of them is at
-        it, or routes.yaml no longer has it."""
-        if due.row.state is not State.AWAITING:
+        """Return whether a delivery is left to the caller's requests: one of them is at it, or
+        routes.yaml no longer has it. If the target of a queued one has become required, a request
+        may be at it in another process."""
+        begin, end = spared(self._store.now(), in_force.terms)
+        is_queued = due.row.state is State.QUEUED
+        if is_queued and not begin <= due.request_due_at <= end:
             return False
         plan = in_force.table.match(due.letter.event)
+        if is_queued:
+            return any(due.row.target == target.name for target in plan.required)
         names = {target.name for target in (*plan.required, *plan.optional)}
         is_claimed = self._memory.is_claimed(due.event_id, due.letter.digest)
         return is_claimed or due.row.target not in names

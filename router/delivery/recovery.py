@@ -152,6 +152,8 @@ def row_after(due: Due, attempt: Attempt, now: float) -> DeliveryRow:
 
 def left_alone(due: Due, row: DeliveryRow, now: float) -> DeliveryRow:
     """Return a delivery that recovery leaves to its schedule."""
+    if row.state is State.QUEUED:
+        row = replace(row, due_at=max(row.due_at, now + HELD_BACK))
     by_schedule = due.request_due_at if row.state is State.AWAITING else row.due_at
     # A request that does not come any more is waited for twice as long each time.
     overdue = now - by_schedule

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.chaos.callers import Callers
 from tests.chaos.history import History, Source, Stormy, lines
-from tests.chaos.plan import WANDERING, Blow, Edit, Plan
+from tests.chaos.plan import Blow, Edit, Plan
 from tests.chaos.process import Router
 from tests.chaos.routing import FIRST, SIGNALLED, Routing, edited
 from tests.chaos.store import Kept, Weather, read, unsettled, weather
@@ -153,9 +153,8 @@ class _Run:
                     router.hang_up()
 
     async def _bring_back(self) -> None:
-        """Define every target again: otherwise the queue waits minutes for those that are gone."""
-        table = self._history.tables[-1]
-        if not {*WANDERING} <= table.required | table.optional:
+        """Define every target again: the queue waits minutes for one that is gone."""
+        if self._routing.keeps_some_waiting:
             await self._edit(Edit(0.0, FIRST, signalled=True, broken=False))
             await asyncio.sleep(SIGNALLED)
 

@@ -296,6 +296,7 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
 async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: Scene) -> None:
     """A target that was optional when its delivery was queued is required now: the queue's attempt
     goes on, and the next request joins it."""
+    scene.planned.discard("one")
     await scene.queue("event", "one", stage=Stage.OPEN)
     await scene.begun()
     flight = scene.memory.attempts[key_of("event", "one")]

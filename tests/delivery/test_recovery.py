@@ -38,11 +38,16 @@ def body(number: int) -> bytes:
 
 
 async def keep(
-    scene: Scene, number: int, state: State = State.AWAITING, target: str = "one", due: float = HOUR
+    scene: Scene,
+    number: int,
+    state: State = State.AWAITING,
+    target: str = "one",
+    due: float = HOUR,
+    stage: Stage | None = None,
 ) -> str:
     """Record an event that waits for a target, and return its id. Its time comes in an hour."""
     event_id, now = f"event-{number}", scene.time
-    stage = Stage.OPEN if state is State.AWAITING else Stage.CLOSED
+    stage = stage or (Stage.OPEN if state is State.AWAITING else Stage.CLOSED)
     record = Record(event_id, stage, now, 8, now, now + due, now + 9 * HOUR, now + 9 * HOUR)
     event = Event("a", "b", "c", "1", "a.b.c.1", body(number))
     letter = OutboundEvent(event, digest_of(event.body), "request")
@@ -228,11 +233,13 @@ async def test_what_a_request_has_claimed_is_left_to_it(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("answer", [YES, NO])
+@pytest.mark.parametrize("state", [State.AWAITING, State.QUEUED])
 async def test_a_request_waits_for_an_attempt_of_another_process(
-    scene: Scene, answer: Attempt
+    scene: Scene, state: State, answer: Attempt
 ) -> None:
-    """It gets the result of that attempt, and does not call the target itself."""
-    event_id = await keep(scene, 1)
+    """It gets the result of that attempt, and does not call the target itself: also if the target
+    was optional when its delivery was queued."""
+    event_id = await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
     (due,) = await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
     asking = asyncio.create_task(request(scene, 1))
@@ -247,6 +254,8 @@ async def test_a_request_waits_for_an_attempt_of_another_process(
     assert outcome.settled == answer.acknowledged
     assert outcome.deliveries[0].attempt is not None
     assert outcome.deliveries[0].attempt.reason == answer.reason
+    (row,) = await rows(scene, 1)
+    assert row.state is (State.ACKNOWLEDGED if answer.acknowledged else state)
 
 
 async def test_a_delivery_that_a_person_discards_meanwhile_is_no_fault(
@@ -269,9 +278,10 @@ async def test_a_delivery_that_a_person_discards_meanwhile_is_no_fault(
     assert scene.sent == []
 
 
-async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene) -> None:
+@pytest.mark.parametrize("state", [State.AWAITING, State.QUEUED])
+async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene, state: State) -> None:
     """The lease stays with the process that has it."""
-    await keep(scene, 1)
+    await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
     await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
     outcome = await request(scene, 1, seconds=0.4)
@@ -291,6 +301,22 @@ async def test_what_is_due_at_ebaas_is_left_to_ebaas(scene: Scene) -> None:
     scene.time += 6.0
     await recovered(scene, 1)
     assert len(scene.sent) == 1
+
+
+async def test_what_is_queued_for_a_target_that_is_required_now_is_left_to_ebaas(
+    scene: Scene,
+) -> None:
+    """A request at another process may be calling it; a while later the queue goes on."""
+    await keep(scene, 1, State.QUEUED, due=0.0, stage=Stage.OPEN)
+    await keep(scene, 2, State.QUEUED, due=0.0)
+    scene.answers["one"] = YES
+    await recovered(scene, 1)
+    assert [letter.event_id for _, letter in scene.sent] == ["event-2"]
+    (row,) = await rows(scene, 1)
+    assert (row.state, row.due_at, row.retries) == (State.QUEUED, scene.time + 1.0, 0)
+    scene.time += TERMS.reply_within + 6.0
+    await recovered(scene, 2)
+    assert (await rows(scene, 1))[0].state is State.ACKNOWLEDGED
 
 
 async def test_a_target_that_left_the_plan_gets_nothing(scene: Scene) -> None:
