@@ -144,6 +144,8 @@ class _Run:
         async with AsyncExitStack() as whips:
             for whip in self._whips:
                 await whips.enter_async_context(whip)
+            if edit.broken and time() < self._history.tables[-1].taken:
+                return  # no router may have seen the last valid one yet
             table = edited(self._routing, edit)
             self._history.edits += 1
             if table is not None:
