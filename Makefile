@@ -219,7 +219,7 @@ torture: dev-environment ## many random bytes from callers and targets
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or random_bytes or accepted_heads_alike or read_alike or any_answer or next_event or from_both"
 
-.PHONY: bench growth profile
+.PHONY: bench growth profile backlog
 
 bench: dev-environment ## compare the router, also compiled, with nginx and Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
@@ -232,3 +232,7 @@ growth: dev-environment ## measure the growth of an event's cost
 profile: dev-environment ## measure the cost of each part of an event's path
 	@scripts/bench-tools
 	@$(python) -m bench.profile $(ARGS)
+
+backlog: dev-environment ## measure live events beside 50,000 deliveries that recovery sends; ARGS="--store postgresql"
+	@scripts/bench-tools
+	@$(python) -m bench.backlog $(ARGS)

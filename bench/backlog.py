@@ -78,7 +78,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     print(machine(), file=sys.stderr)
-    print("| | p50 / p95 before, ms | beside | after | p95 is | seconds | MB |")
+    print(
+        "| | p50 / p95 before, ms | beside | after | p95 is | seconds | MB at first, after 5 s, at last |"
+    )
     print("| --- " * 7 + "|")
     rounds: dict[str, list[Round]] = {kind: [] for kind in args.kinds or KINDS}
     for _ in range(args.rounds):
@@ -217,9 +219,8 @@ def _row(kind: str, rounds: list[Round]) -> str:
         return percentile(0.95, sorted(latencies))
 
     times = median(2 * p95(it.beside) / (p95(it.before) + p95(it.after)) for it in rounds)
-    memory = [
-        median(of(it.memory) for it in rounds) for of in (lambda m: m[0], max, lambda m: m[-1])
-    ]
+    # Buffers and pools fill up within the first seconds.
+    memory = [median(it.memory[min(at, len(it.memory) - 1)] for it in rounds) for at in (0, 5, -1)]
     seconds = median(it.seconds for it in rounds)
     cells = (
         kind,
@@ -227,7 +228,7 @@ def _row(kind: str, rounds: list[Round]) -> str:
         f"{times:.2f} times",
         f"{seconds:.0f}",
     )
-    return f"| {' | '.join(cells)} | {' to '.join(f'{each:.0f}' for each in memory)} |"
+    return f"| {' | '.join(cells)} | {', '.join(f'{each:.0f}' for each in memory)} |"
 
 
 if __name__ == "__main__":

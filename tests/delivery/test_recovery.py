@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -186,6 +187,32 @@ async def test_it_begins_with_one_attempt_and_doubles(scene: Scene) -> None:
     scene.released.set()
     await scene.until(60)
     assert scene.busiest["one"] <= MOST_AT_ONCE
+
+
+async def test_a_backlog_takes_little_memory_and_few_commits(scene: Scene) -> None:
+    """`make backlog` measures it beside live events. Half of it is left to EBaaS, and is in the
+    way of each look."""
+    count, commits = 2_000, list[float]()
+    adds = (keep(scene, n, due=0.0 if n % 2 else HOUR) for n in range(2 * count))
+    await asyncio.gather(*adds)
+    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
+    scene.store.watch_commits(commits.append)
+    await scene.the_queue.tidy()
+    sent = 0
+    tracemalloc.start()
+    try:
+        while sent < count:
+            await scene.the_queue.send_due()
+            await until(lambda: not scene.the_queue._in_flight)
+            sent += len(scene.sent)
+            scene.sent.clear()
+            scene.retries.clear()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sent == count
+    assert most < 500_000
+    assert len(commits) < count / 4
 
 
 def test_the_window_doubles_with_each_round_up_to_its_bound() -> None:
