@@ -116,6 +116,20 @@ async def request(scene: Scene, number: int, seconds: float = 5.0) -> Outcome:
     return outcome
 
 
+async def test_an_event_costs_nothing_more_where_nothing_waits(scene: Scene) -> None:
+    """Neither a query nor a commit, whatever targets have proved, and the queue takes nothing."""
+    asked, commits = list[str](), list[float]()
+    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
+    scene.store.watch_commits(commits.append)
+    assert scene.store._reader is not None
+    for number in range(3):
+        scene.store._reader.set_trace_callback(asked.append)
+        assert (await request(scene, number)).settled
+        scene.store._reader.set_trace_callback(None)
+        await scene.the_queue.send_due()
+    assert (asked, commits, len(scene.sent)) == ([], [], 3)
+
+
 async def test_nothing_is_sent_to_a_target_without_a_sign_that_it_works(scene: Scene) -> None:
     await keep(scene, 1)
     scene.answers["one"] = YES
