@@ -78,9 +78,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     print(machine(), file=sys.stderr)
-    print(
-        "| | p50 / p95 before, ms | beside | after | p95 is | seconds | MB at first, after 5 s, at last |"
-    )
+    print("| | p50 / p95 before, ms | beside | after | p95 is | seconds | MB: 0 s, 5 s, end |")
     print("| --- " * 7 + "|")
     rounds: dict[str, list[Round]] = {kind: [] for kind in args.kinds or KINDS}
     for _ in range(args.rounds):

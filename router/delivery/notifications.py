@@ -88,10 +88,6 @@ class Notification:
     count: int = 1
 
     @property
-    def key(self) -> str:
-        return self.kind.event(self.about).event_key
-
-    @property
     def subject(self) -> str:
         """The subject of its notice; `""` if it has none."""
         return f"{self.kind.subject}.{self.about}" if self.about else self.kind.subject
@@ -362,9 +358,10 @@ class Notifications:
         return unsettled[State.AWAITING] + unsettled[State.QUEUED]
 
     def _put(self, notification: Notification) -> None:
-        before = self._waiting.get(notification.key)
+        key = notification.kind.event(notification.about).event_key
+        before = self._waiting.get(key)
         count = notification.count + (before.count if before else 0)
-        self._waiting[notification.key] = replace(notification, count=count)
+        self._waiting[key] = replace(notification, count=count)
 
     async def _is_first(self, notification: Notification, store: Store) -> bool:
         """Write its notice; return whether no other process has sent it. Raises StoreFailed."""

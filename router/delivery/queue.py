@@ -24,7 +24,7 @@ from router.delivery.recovery import (
     row_after,
     spared,
 )
-from router.delivery.rules import TARGET_REMOVED, Cause, InForce, expires_at, retried
+from router.delivery.rules import TARGET_REMOVED, InForce, expires_at, retried
 from router.delivery.target.lane import SLOT_WAIT
 from router.delivery.target.sender import AnySender, addressed
 from router.model.event import SELF_INFLICTED, Attempt
@@ -78,11 +78,6 @@ class Retry:
     number: int = 0
     #: Why the store does not have it: the store's own error, or LEASE_OVER.
     unrecorded: str = ""
-
-    @property
-    def cause(self) -> Cause | None:
-        """The cause for which the target sees the event again, if not the router's own retrying."""
-        return Cause.REPLAY if self.due.replayed else None
 
 
 class QueueWatcher(Protocol):
@@ -385,12 +380,16 @@ class Queue:
             self._watcher.recovered(name, recovery, seconds, failed=failed)
 
     async def _finish(self, retry: Retry) -> None:
+        """Record the attempt, and report it in any case: its target may have seen it."""
+        failed: StoreFailed | None = None
         try:
             unrecorded = "" if await self._recorded(retry) else LEASE_OVER
         except StoreFailed as error:
-            self._report(replace(retry, unrecorded=str(error)))
-            raise
-        self._report(replace(retry, unrecorded=unrecorded))
+            failed, unrecorded = error, str(error)
+        if retry.attempt is not None or not unrecorded:
+            self._watcher.retried(replace(retry, unrecorded=unrecorded))
+        if failed is not None:
+            raise failed
 
     async def _recorded(self, retry: Retry) -> bool:
         due, row, attempt = retry.due, retry.row, retry.attempt
@@ -400,11 +399,6 @@ class Queue:
             await self._memory.acknowledge(key, attempt, CALL_TIMEOUT)
             return True
         return await self._store.finish(due, row, self._store.now(), CALL_TIMEOUT)
-
-    def _report(self, retry: Retry) -> None:
-        """An attempt is reported whether or not it is recorded: its target may have seen it."""
-        if retry.attempt is not None or not retry.unrecorded:
-            self._watcher.retried(retry)
 
 
 def shares(most: Mapping[str, int], in_flight: Mapping[str, int]) -> dict[str, int]:
