@@ -84,57 +84,23 @@ class QueueWatcher(Protocol):
     """Receives all that the queue does, for logs and metrics."""
 
     def retried(self, retry: Retry) -> None: ...
-
-    def recovered(self, target: str, recovery: Recovery, seconds: float, *, failed: bool) -> None:
-        """A recovery has ended after so many seconds: nothing waits any more, or an attempt has
-        failed."""
-        ...
-
     def ended(self, ended: Ended) -> None: ...
-
     def failed(self, error: StoreFailed) -> None: ...
-
-    def back(self, seconds: float, written_late: int) -> None:
-        """The store works again after so many seconds; so many pending acknowledgements were
-        written."""
-        ...
-
-    def left_out(self, count: int) -> None:
-        """So many acknowledgements are not kept for the store, which has too many pending."""
-        ...
-
     def broken(self, error: Exception) -> None: ...
 
-    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None:
-        """The store's contents, and by target when its first event expires."""
-        ...
+    #: A recovery has ended after so many seconds: nothing waits any more, or an attempt has failed.
+    def recovered(
+        self, target: str, recovery: Recovery, seconds: float, *, failed: bool
+    ) -> None: ...
 
+    #: The store works again after so many seconds; so many pending acknowledgements were written.
+    def back(self, seconds: float, written_late: int) -> None: ...
 
-class Outage:
-    """An outage of the store. It begins with a failure, and ends once every round has succeeded
-    since: a round that only reads may succeed all along. Times are seconds on any steady clock."""
+    #: So many acknowledgements are not kept for the store, which has too many pending.
+    def left_out(self, count: int) -> None: ...
 
-    def __init__(self, rounds: Iterable[str], now: float) -> None:
-        #: When each round last succeeded, outside of an outage.
-        self._succeeded = dict.fromkeys(rounds, now)
-        #: The rounds that have to succeed until the outage is over; none if there is no outage.
-        self._missing: set[str] = set()
-
-    def begin(self) -> None:
-        """Something failed; also called while the outage lasts."""
-        self._missing = set(self._succeeded)
-
-    def succeed(self, name: str, now: float) -> float | None:
-        """A round succeeded; return how long the outage was if it is over with that."""
-        if not self._missing:
-            self._succeeded[name] = now
-            return None
-        self._missing.discard(name)
-        if self._missing:
-            return None
-        seconds = now - min(self._succeeded.values())
-        self._succeeded = dict.fromkeys(self._succeeded, now)
-        return seconds
+    #: The store's contents, and by target when its first event expires.
+    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None: ...
 
 
 class Queue:
@@ -167,7 +133,11 @@ class Queue:
         self.recoveries = recoveries or Recoveries()
         #: Unknown targets that have something due, and since when.
         self._unknown: dict[str, float] = {}
-        self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
+        #: When each round last succeeded, outside of an outage of the store.
+        self._succeeded = dict.fromkeys((_SENDING, _TIDYING), monotonic())
+        #: The rounds that have to succeed until the outage is over: one that only reads may succeed
+        #: all along.
+        self._missing: set[str] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set; then finish the attempts in flight."""
@@ -206,14 +176,23 @@ class Queue:
         try:
             yield
         except StoreFailed as error:
-            self._outage.begin()
+            self._missing = set(self._succeeded)
             self._watcher.failed(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the queue
             self._watcher.broken(error)
         else:
-            away = self._outage.succeed(name, time.monotonic()) if name else None
-            if away is not None:
-                self._watcher.back(away, self._memory.written_late())
+            if name:
+                self._succeed(name)
+
+    def _succeed(self, name: str) -> None:
+        now = self._monotonic()
+        if not self._missing:
+            self._succeeded[name] = now
+        elif not self._missing - {name}:
+            away = now - min(self._succeeded.values())
+            self._succeeded = dict.fromkeys(self._succeeded, now)
+            self._watcher.back(away, self._memory.written_late())
+        self._missing.discard(name)
 
     async def tidy(self) -> bool:
         """End expired records and delete old rows in a small step; return whether there is more."""

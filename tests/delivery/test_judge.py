@@ -123,12 +123,6 @@ def test_a_target_may_ask_for_time(status: int, given: str, seconds: float | Non
     assert judge(answer, CODE, 0.1, DAY).retry_after == seconds
 
 
-def test_a_compressed_answer_is_not_guessed_at() -> None:
-    """An unrequested content-encoding has a reason of its own."""
-    attempt = judge(Answer(200, YES, encoding="gzip"), CODE, 0.0, 0.0)
-    assert attempt.reason is Reason.ENCODED
-
-
 def test_a_failure_keeps_what_is_known_of_delivery() -> None:
     """The engine's word on whether the request may have been delivered is kept."""
     for delivered in (True, False):

@@ -231,30 +231,6 @@ async def test_a_full_share_costs_the_rows_of_its_target_alone(
     assert [name for name, _ in requests.scene.sent] == ["one", "two", "two"]
 
 
-async def test_what_is_answered_while_credit_is_being_revoked_counts_as_blind(
-    requests: Requests,
-) -> None:
-    """A `000` given while the store is slow at that needs another round, and until then no record
-    is claimed."""
-    await requests.fails()
-    requests.scene.answers |= {"one": YES, "two": YES}
-    with requests.away():
-        assert (await requests.post()).settled
-    with closing(sqlite3.connect(requests.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        slow = asyncio.create_task(requests.scene.memory.write_pending(T))
-        await asyncio.sleep(0)
-        assert (await requests.post(b"meanwhile")).settled
-        assert not slow.done()
-        other.execute("ROLLBACK")
-    await slow
-    await requests.fails(b"other")
-    assert not (await requests.post(b"other")).recalled.record
-    await requests.scene.memory.write_pending(T)
-    await requests.fails(b"third")
-    assert (await requests.post(b"third")).recalled.record
-
-
 async def test_a_hang_up_during_the_wait_for_optional_targets_leaves_a_record(
     requests: Requests,
 ) -> None:
@@ -274,63 +250,6 @@ async def test_a_hang_up_during_the_wait_for_optional_targets_leaves_a_record(
     assert states == {"one": State.ACKNOWLEDGED, "two": State.QUEUED}
     assert (await requests.post(optional=True)).settled
     assert [name for name, _ in requests.scene.sent].count("one") == 1
-
-
-async def test_a_second_outage_loses_nothing(requests: Requests) -> None:
-    """The store goes away again while pending results are written."""
-    await requests.fails()
-    requests.scene.answers["two"] = YES
-    with requests.away():
-        assert (await requests.post()).settled
-        with pytest.raises(StoreFailed):
-            await requests.scene.memory.write_pending(T)
-    with requests.away("deliveries"), pytest.raises(StoreFailed):
-        await requests.scene.memory.write_pending(T)
-    await requests.is_over()
-    ((_, states),) = await requests.left()
-    assert states["two"] is State.SUPERSEDED
-
-
-class SlowSupersede:
-    """A store that supersedes nothing before it may."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.has_begun, self.may_go_on = asyncio.Event(), asyncio.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def supersede(self, *about: Any) -> None:
-        self.has_begun.set()
-        await self.may_go_on.wait()
-        await self._store.supersede(*about)
-
-
-async def test_a_blind_000_given_while_another_is_written_is_written_too(
-    requests: Requests,
-) -> None:
-    """The body fails again meanwhile, and the store goes away again: the second `000` supersedes
-    the second record."""
-    scene, slow = requests.scene, SlowSupersede(requests.scene.store)
-    memory = scene.memory = Memory(cast(Store, slow))
-    requests.forwarder = Forwarder(scene, memory, scene.now)
-    await requests.fails()
-    scene.answers["two"] = YES
-    with requests.away():
-        assert (await requests.post()).settled
-    writing = asyncio.create_task(memory.write_pending(T))
-    await slow.has_begun.wait()
-    scene.time += 1
-    await requests.fails()
-    scene.time += 1
-    scene.answers["two"] = YES
-    with requests.away():
-        assert (await requests.post()).settled
-    slow.may_go_on.set()
-    await writing
-    left = [states["two"] for _, states in await requests.left()]
-    assert left == [State.SUPERSEDED, State.SUPERSEDED]
 
 
 @pytest.mark.parametrize("is_late", [True, False])

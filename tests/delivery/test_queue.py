@@ -25,7 +25,6 @@ from router.delivery.queue import (
     MAX_IN_FLIGHT,
     MAX_PER_TARGET,
     REMOVED_AFTER,
-    shares,
 )
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
@@ -138,15 +137,6 @@ async def test_what_is_in_flight_is_bounded(tmp_path: Path) -> None:
         assert set(scene.busy) == set(names)
 
 
-def test_the_next_attempt_goes_to_the_target_with_fewest() -> None:
-    """Attempts are shared out one by one, up to each target's limit."""
-    assert shares({"a": 8, "b": 8}, {"a": 3}) == {"a": 5, "b": 8}
-    assert shares({"a": 8, "b": 2}, {"a": 8}) == {"b": 2}
-    assert shares({"a": 8, "b": 8, "c": 8}, {"d": MAX_IN_FLIGHT - 2}) == {"a": 1, "b": 1}
-    assert shares({"a": 8}, {"d": MAX_IN_FLIGHT}) == {}
-    assert shares({}, {}) == {}
-
-
 async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
     """Another process sends what a dead process had taken, once no attempt can be in flight."""
     async with opened(tmp_path, "one") as dead, opened(tmp_path, "one") as other:
@@ -201,25 +191,6 @@ async def test_an_attempt_that_outlives_its_lease_is_reported(tmp_path: Path) ->
         assert [row.state for row in await states(slow)] == [State.QUEUED]
 
 
-async def test_an_acknowledgement_outlives_its_lease(tmp_path: Path) -> None:
-    """Another process has taken the delivery, and its last attempt failed: it is acknowledged all
-    the same, and not a dead letter."""
-    async with opened(tmp_path, "one") as slow, opened(tmp_path, "one") as other:
-        terms = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0,), 1))
-        other.the_queue._in_force = lambda: InForce(RouteTable([], other.targets), terms)
-        await slow.queue("event", "one")
-        await slow.begun()
-        other.time += 60
-        other.answers["one"] = NO
-        await other.until(1)
-        assert [row.state for row in await states(slow)] == [State.DEAD]
-        slow.answers["one"] = YES
-        slow.released.set()
-        await until(lambda: slow.retries)
-        assert slow.retries[0].unrecorded == ""
-        assert [row.state for row in await states(slow)] == [State.ACKNOWLEDGED]
-
-
 @pytest.mark.parametrize(("attempt", "state"), [(YES, State.ACKNOWLEDGED), (NO, State.QUEUED)])
 async def test_an_attempt_in_flight_is_joined(scene: Scene, attempt: Attempt, state: State) -> None:
     """The queue does not repeat an attempt that a request is making for the same event, nor record
@@ -260,37 +231,6 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
             other.execute("ROLLBACK")
         await until(lambda: not scene.the_queue._in_flight)
         assert scene.memory.attempts == {}
-
-
-async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> None:
-    """Even if the store does not have the failure yet."""
-    async with opened(tmp_path, "one") as scene:
-        one = scene.targets["one"]
-        forwarder = Forwarder(scene, scene.memory, scene.now)
-        letter = OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
-
-        async def request(seconds: float) -> Outcome:
-            gone = asyncio.get_running_loop().create_future()
-            deadline = time.monotonic() + seconds
-            return await forwarder.forward(
-                letter, Plan((one,), (), ()), {"one"}, TERMS, deadline, gone
-            )
-
-        first = await request(0.2)
-        late = asyncio.create_task(forwarder.wait_for_late_attempts(first))
-        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            scene.answers["one"] = NO
-            scene.released.set()
-            flight = first.deliveries[0].flight
-            await until(lambda: flight is not None and flight.is_over)
-            scene.answers["one"] = YES
-            second = await request(0.2)
-            assert not late.done()
-            other.execute("ROLLBACK")
-        await late
-        assert [delivery.joined for delivery in second.deliveries] == [False]
-        assert [name for name, _ in scene.sent] == ["one", "one"]
 
 
 async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: Scene) -> None:

@@ -19,7 +19,7 @@ from router.delivery.recovery import MOST_AT_ONCE, Recovery
 from router.model.event import Attempt, Event, OutboundEvent, Reason, digest_of
 from router.routing.table import Plan
 from router.routing.target import Rate, Target
-from router.store.protocol import ASKED, DeliveryRow, Record, Stage, State
+from router.store.protocol import DeliveryRow, Record, Stage, State
 from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
 from tests.support.waiting import until
 
@@ -73,30 +73,6 @@ async def recovered(scene: Scene, count: int) -> None:
     await scene.the_queue.tidy()
     await scene.until(count)
     await until(lambda: not scene.the_queue._in_flight)
-
-
-async def test_all_that_waits_is_sent_once_and_the_oldest_first(scene: Scene) -> None:
-    """Long before its time, awaiting EBaaS or queued. The next request of EBaaS gets its `000`
-    without a call."""
-    states = [State.AWAITING, State.QUEUED] * 10
-    ids = [await keep(scene, number, state) for number, state in enumerate(states)]
-    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
-    await recovered(scene, len(ids))
-    assert [letter.event_id for _, letter in scene.sent] == ids
-    assert {letter.cause for _, letter in scene.sent} == {"recovery"}
-    assert {row.state for n in range(20) for row in await rows(scene, n)} == {State.ACKNOWLEDGED}
-    await until_over(scene)
-    assert scene.recoveries == [("one", "acknowledged", 20, False)]
-    outcome = await request(scene, 0)
-    assert outcome.settled
-    assert len(scene.sent) == len(ids)
-
-
-async def until_over(scene: Scene) -> None:
-    async with asyncio.timeout(T):
-        while scene.the_queue.recoveries.active:
-            await scene.the_queue.send_due()
-            await asyncio.sleep(0.001)
 
 
 async def request(scene: Scene, number: int, seconds: float = 5.0) -> Outcome:
@@ -189,20 +165,6 @@ async def test_an_attempt_that_did_not_begin_changes_nothing(scene: Scene) -> No
     assert (await rows(scene, 1))[0].state is State.ACKNOWLEDGED
 
 
-async def test_it_begins_with_one_attempt_and_doubles(scene: Scene) -> None:
-    for number in range(60):
-        await keep(scene, number)
-    scene.signs["one"] = "acknowledged"
-    await look(scene)
-    await until(lambda: scene.sent)
-    await look(scene)
-    assert len(scene.sent) == 1
-    scene.answers["one"] = YES
-    scene.released.set()
-    await scene.until(60)
-    assert scene.busiest["one"] <= MOST_AT_ONCE
-
-
 async def test_a_backlog_takes_little_memory_and_few_commits(scene: Scene) -> None:
     """`make backlog` measures it beside live events. Half of it is left to EBaaS, and is in the
     way of each look."""
@@ -239,22 +201,6 @@ def test_the_window_doubles_with_each_round_up_to_its_bound() -> None:
     wide, narrow = (Target("t", "http://127.0.0.1/", max_in_flight=n) for n in (64, 8))
     assert (recovery.room(wide), recovery.room(narrow)) == (MOST_AT_ONCE, 4)
     assert recovery.room(replace(narrow, max_in_flight=1, rate=Rate(1.0, 1))) == 1
-
-
-async def test_a_request_joins_the_attempt(scene: Scene) -> None:
-    """EBaaS's retry that comes meanwhile calls nobody, and gets its `000` by that attempt."""
-    await keep(scene, 1)
-    scene.signs["one"] = "acknowledged"
-    await look(scene)
-    await until(lambda: scene.sent)
-    asking = asyncio.create_task(request(scene, 1))
-    await asyncio.sleep(0.05)
-    scene.answers["one"] = YES
-    scene.released.set()
-    outcome = await asking
-    assert outcome.settled
-    assert [delivery.joined for delivery in outcome.deliveries] == [True]
-    assert len(scene.sent) == 1
 
 
 async def test_what_a_request_has_claimed_is_left_to_it(scene: Scene) -> None:
@@ -398,31 +344,6 @@ async def test_after_a_kill_ebaass_request_is_sent_at_once(tmp_path: Path) -> No
         scene.answers["one"] = YES
         assert (await request(scene, 1)).settled
         assert [letter.cause for _, letter in scene.sent] == ["retry"]
-
-
-async def test_a_person_may_ask_where_nothing_shows_that_it_works(scene: Scene) -> None:
-    """Only what was asked for is sent; a failure ends it."""
-    await keep(scene, 1)
-    asked = await keep(scene, 2)
-    now = scene.time
-    dues = await scene.store.take_waiting("one", now, now + 9, 9, T, spared=(0.0, 0.0))
-    for due in dues:
-        wanted = ASKED if due.event_id == asked else 0.0
-        await scene.store.finish(due, replace(due.row, recover_at=wanted), now, T)
-    scene.answers["one"] = YES
-    scene.the_queue.recoveries.ask(["one"])
-    await recovered(scene, 1)
-    await until_over(scene)
-    assert [letter.event_id for _, letter in scene.sent] == [asked]
-    assert scene.recoveries == [("one", "operator", 1, False)]
-
-
-async def test_automatic_recovery_can_be_turned_off(scene: Scene) -> None:
-    scene.terms = replace(TERMS, recovers=False)
-    await keep(scene, 1)
-    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
-    await look(scene)
-    assert scene.sent == []
 
 
 async def test_targets_recover_side_by_side(scene: Scene) -> None:
