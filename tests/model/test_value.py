@@ -87,10 +87,6 @@ def test_a_value_is_what_it_is_made_of(one: Value, others: dict[str, Any]) -> No
         assert other.replace(**{name: getattr(one, name)}) == one
 
 
-def test_equal_values_have_one_hash() -> None:
-    assert len({Failure(Reason.RESET, True), Failure(Reason.RESET, True)}) == 1
-
-
 @pytest.mark.skipif(COMPILED, reason="what is compiled refuses values of another type")
 def test_a_value_is_no_other_class_of_the_same_attributes() -> None:
     failure: Any = Failure(Reason.RESET, True)
