@@ -30,7 +30,7 @@ from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent
 from router.routing.table import Plan, RouteTable
-from router.store.protocol import DeliveryRow, Record, Stage, State, Usage
+from router.store.protocol import DeliveryRow, Stage, State, Usage
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
@@ -259,15 +259,6 @@ async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: S
     outcome = await forward(asyncio.get_running_loop().create_future())
     assert outcome.settled
     assert [name for name, _ in scene.sent] == ["one"]
-
-
-async def test_expired_records_are_ended_and_reported(scene: Scene) -> None:
-    """Deliveries that awaited a retry become dead letters."""
-    record = Record("event", Stage.OPEN, 0.0, 1, 0.0, 0.0, 0.0, scene.time)
-    letter = OutboundEvent(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), b"digest", "request")
-    await scene.store.add(record, letter, [DeliveryRow("one", State.AWAITING, "code")], T)
-    await scene.the_queue.tidy()
-    assert [(end.event_id, end.dead) for end in scene.ends] == [("event", {"one": "code"})]
 
 
 async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
