@@ -155,22 +155,6 @@ async def test_a_claimed_record_learns_of_what_its_close_could_not_write(
     assert len(requests.scene.sent) == 3
 
 
-async def test_a_late_acknowledgement_is_written_once_the_store_is_back(requests: Requests) -> None:
-    """And no target is called for it again."""
-    requests.scene.answers["one"] = YES
-    outcome = await requests.post(seconds=0.3)
-    assert not outcome.settled
-    with requests.away("deliveries"):
-        requests.scene.answers["two"] = YES
-        requests.scene.released.set()
-        await requests.forwarder.wait_for_late_attempts(outcome)
-        assert outcome.unrecorded
-    await requests.is_over()
-    ((_, states),) = await requests.left()
-    assert states == {"one": State.ACKNOWLEDGED, "two": State.ACKNOWLEDGED}
-    assert requests.scene.memory.attempts == {}
-
-
 async def test_what_the_queue_has_delivered_is_not_sent_again(requests: Requests) -> None:
     """The store was away when the attempt ended, and is back when the lease is over."""
     scene = requests.scene
