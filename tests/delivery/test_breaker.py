@@ -24,6 +24,31 @@ class Scene:
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.policy, lambda: self.time, self.states.append)
 
+    def attempt(self, failed: bool) -> None:
+        turn = self.breaker.begin()
+        assert turn is not None
+        self.breaker.end(turn, failed)
+
+
+def test_an_attempt_from_before_a_change_does_not_count() -> None:
+    """Neither for the pause, nor as the probe, nor among the results after it."""
+    policy = BreakerPolicy(0.5, of_at_least=4, within=30.0, pause=10.0)
+    scene = Scene(policy)
+    old = [scene.breaker.begin() or 0 for _ in range(3)]
+    for _ in range(4):
+        scene.attempt(True)
+    scene.time += policy.pause - 0.01
+    scene.breaker.end(old[0], True)
+    scene.time += 0.01
+    probe = scene.breaker.begin()
+    assert probe is not None
+    scene.breaker.end(old[1], True)
+    scene.breaker.end(probe, False)
+    for _ in range(policy.of_at_least - 1):
+        scene.attempt(True)
+    scene.breaker.end(old[2], True)
+    assert scene.states == [OPEN, HALF_OPEN, CLOSED]
+
 
 _STEPS = st.lists(
     st.one_of(  # None begins an attempt, a pair ends one, a number lets time pass
