@@ -247,7 +247,7 @@ async def test_an_attempt_at_a_target_that_has_become_required_is_kept_as_long_a
     scene.answers["one"] = YES
     if is_late:
         del scene.answers["two"]
-        second = await requests.post(seconds=0.2)
+        second = await requests.post(seconds=0.6)
         await asyncio.sleep(0)  # releases are due in the next turn of the loop
         third = asyncio.create_task(requests.post())
         await asyncio.sleep(0)

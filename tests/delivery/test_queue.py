@@ -30,7 +30,7 @@ from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent
 from router.routing.table import Plan, RouteTable
-from router.store.protocol import DeliveryRow, Stage, State, Usage
+from router.store.protocol import DeliveryRow, Stage, State, StoreFailed, Usage
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
@@ -337,3 +337,26 @@ def test_the_gauges_of_a_target_follow_the_store() -> None:
     assert (one.unsettled[State.QUEUED], one.expires_at, metrics.oldest_unsettled) == (3, 500, 10)
     observer.usage(Usage(0, 1, {}, 0.0), {}, 100.0)
     assert (one.unsettled[State.QUEUED], one.expires_at, metrics.oldest_unsettled) == (0, None, 0)
+
+
+async def test_an_outage_is_over_once_both_rounds_have_succeeded(scene: Scene) -> None:
+    """One that only reads may succeed all along. It is reported once, and has lasted since the
+    other one's last success."""
+
+    def round_(name: str, error: StoreFailed | None = None) -> None:
+        scene.time += 5.0
+        with scene.the_queue._reported(name):
+            if error is not None:
+                raise error
+
+    for _ in range(2):
+        round_("tidying")
+        for _ in range(3):
+            round_("sending")
+        round_("tidying", StoreFailed("io"))
+        round_("sending")
+        assert scene.outages == []
+        round_("tidying")
+        assert scene.outages == [30.0]
+        round_("sending")
+        assert scene.outages.pop() == 30.0

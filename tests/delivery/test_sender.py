@@ -90,6 +90,9 @@ async def test_an_attempt_without_a_slot_costs_no_rate(engine: Engine) -> None:
             third = send(sender, one)
             assert slots(sender, metrics) == (1, 0)
             third.cancel()
+            await until(lambda: slots(sender, metrics) == (0, 0))
+            assert (await send(sender, one, patience=0.0)).reason is Reason.RATE_LIMITED
+            assert slots(sender, metrics) == (0, 0)
 
 
 async def test_a_breaker_that_opens_leaves_no_slot_taken(engine: Engine) -> None:
