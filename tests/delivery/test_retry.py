@@ -57,6 +57,17 @@ async def test_a_retry_reaches_only_who_still_needs_it(store: Path) -> None:
     assert line["targets"]["steady"] == {"as": "required", "skipped": "acknowledged"}
 
 
+async def test_a_healthy_event_leaves_nothing_behind(store: Path) -> None:
+    """All targets acknowledge, optional ones included: no row is written, and the same body again
+    is a new event."""
+    async with hostile("answers") as one, hostile("answers") as two:
+        async with house(routes({"one": one.url}, {"two": two.url}), store=store) as router:
+            for _ in range(3):
+                assert (await router.post()).json()["code"] == "000"
+        assert (len(one.requests), len(two.requests)) == (3, 3)
+    assert rows(store) == {}
+
+
 async def test_an_optional_failure_is_queued_and_retried(store: Path) -> None:
     """The 000 does not wait for it; the queue retries it under the same id until it is
     acknowledged."""
@@ -70,6 +81,21 @@ async def test_an_optional_failure_is_queued_and_retried(store: Path) -> None:
             await router.line("retried", 2)
     assert len(flaky.ids) == 3
     assert len(set(flaky.ids)) == 1
+
+
+async def test_what_is_queued_survives_a_restart(store: Path) -> None:
+    """The next run of the router continues the queue."""
+    flaky = Flaky(1)
+    server, url = await served(flaky)
+    async with server:
+        table = routes(optional={"flaky": url}, queue={"retries": 1, "waits": ["2s"]})
+        async with house(table, store=store) as router:
+            await router.post()
+        assert rows(store) == {"flaky": "queued"}
+        async with house(table, store=store) as router:
+            await router.line("retried")
+    assert len(set(flaky.ids)) == 1
+    assert rows(store) == {"flaky": "acknowledged"}
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["closes", "closes its side alone"])
