@@ -131,6 +131,10 @@ def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
             result(None, required=False),
             row(State.QUEUED, reason="", due_at=NOW + 5, recover_at=NOW + 5),
         ),
+        (
+            result(Attempt(Reason.ELSEWHERE, False, 1.0), State.AWAITING, required=False),
+            row(State.QUEUED, reason="elsewhere", due_at=NOW + 5, recover_at=NOW + 5),
+        ),
         (result(NO, State.DEAD), row(State.AWAITING, reason="code")),
         (result(None, State.QUEUED, required=False), None),
         (result(NO, State.DEAD, required=False), None),
