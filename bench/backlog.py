@@ -156,10 +156,10 @@ class _Router(Started):
         self.port, self._ops_port = free_port(), free_port()
         command = [
             *(sys.executable, "-m", "router", "serve", "--port", str(self.port)),
-            *("--config", str(folder / "routes.yaml"), "--store", store, "--log-format", "json"),
+            *("--config", str(folder / "routes.yaml"), "--log-format", "json"),
             *("--ops-port", str(self._ops_port), "--archive", "none"),
         ]
-        super().__init__("router", command, {}, self.port, CORE)
+        super().__init__("router", command, {"EBAAS_ROUTER_STORE": store}, self.port, CORE)
 
     def waiting(self) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._ops_port}/metrics") as answer:

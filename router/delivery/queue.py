@@ -211,7 +211,7 @@ class Queue:
         now = self._store.now()
         queued = await self._store.queue(CALL_TIMEOUT)
         in_force = self._in_force()
-        self._begin_recoveries(in_force, now)
+        self.recoveries.begin(in_force, self._sender.proven, now)
         in_flight = Counter(self._in_flight.values())
         recovering = self.recoveries.active
         due = {name for name, due_at in queued.items() if due_at <= now} | recovering.keys()
@@ -223,15 +223,6 @@ class Queue:
         }
         for target, room in shares(most, in_flight).items():
             await self._take(target, room, in_force)
-
-    def _begin_recoveries(self, in_force: InForce, now: float) -> None:
-        signs = {}
-        for name in self.recoveries.candidates if in_force.terms.recovers else ():
-            target = in_force.targets.get(name)
-            if target is not None and (sign := self._sender.proven(target)):
-                signs[name] = sign
-        self.recoveries.begin(signs, now)
-        self.recoveries.keep(in_force.targets)
 
     def _unknown_for_now(self, names: Iterable[str]) -> set[str]:
         """Return the unknown targets that a routes.yaml may still bring."""
