@@ -145,8 +145,9 @@ monitoring: dev-environment ## test rules, alerts and queries with real Promethe
 chaos: dev-environment ## random failures of everything, on real processes: ARGS="--seed 1 --runs 20 --pace 60"
 	@$(python) -m tests.chaos $(ARGS)
 
-chaos-short: dev-environment ## one short run of chaos with many events; under a minute
+chaos-short: dev-environment ## two short runs of chaos with many events, one of them strict; a minute
 	@$(python) -m tests.chaos --seed 20 --seconds 10 --pace 40
+	@$(python) -m tests.chaos --strict --seed 5 --seconds 4 --pace 40
 
 crash-points: dev-environment ## kill the router before each of its commits, sends and replies; ENGINE=httpx too
 	@scripts/strace -V >/dev/null
@@ -196,9 +197,10 @@ postgresql: dev-environment ## run all tests that need PostgreSQL; installs it, 
 	@scripts/postgresql >/dev/null
 	@LONG=1 POSTGRESQL=required $(python) -m pytest -n 3 -m postgresql -rs -o faulthandler_timeout=300 $(ARGS)
 
-chaos-nodes: dev-environment ## chaos with two nodes on PostgreSQL, their server, and the network between them; half a minute
+chaos-nodes: dev-environment ## chaos with two nodes on PostgreSQL, their server, and the network between them, then strictly; a minute
 	@scripts/postgresql >/dev/null
 	@$(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
+	@$(python) -m tests.chaos --store postgresql --strict --seed 54 --seconds 4 --pace 20
 
 .PHONY: chaos-upgrade
 chaos-upgrade: dev-environment ## chaos with a node of an older version beside one of this: BEFORE=commit
@@ -217,7 +219,7 @@ torture: dev-environment ## many random bytes from callers and targets
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
 		-k "pieces or random_bytes or accepted_heads_alike or read_alike or any_answer or next_event or from_both"
 
-.PHONY: bench growth profile
+.PHONY: bench growth profile backlog
 
 bench: dev-environment ## compare the router, also compiled, with nginx and Lua, Node.js and the obvious build; QUICK=1 for a minute
 	@scripts/bench-tools
@@ -230,3 +232,7 @@ growth: dev-environment ## measure the growth of an event's cost
 profile: dev-environment ## measure the cost of each part of an event's path
 	@scripts/bench-tools
 	@$(python) -m bench.profile $(ARGS)
+
+backlog: dev-environment ## measure live events beside 50,000 deliveries that recovery sends; ARGS="--store postgresql"
+	@scripts/bench-tools
+	@$(python) -m bench.backlog $(ARGS)

@@ -109,12 +109,19 @@ class Forwarder:
             needed = [delivery.target for delivery in outcome.deliveries if delivery.needed]
             if not gone.done() and self._sender.is_swamped(needed):
                 raise Refused(BUSY.code, BUSY.msg, OVERLOADED)
-            until = self._until(deadline)
+            # The store needs time before the deadline.
+            share = (deadline - self._monotonic()) * STORE_SHARE if remembered else 0.0
+            until = deadline - min(STORE_TIME, share)
             if not gone.done():
                 self._start(outcome, until, gone)
             await self._wait(outcome, until, gone)
             outcome.update()
-            self._let_run(outcome)
+            for delivery in outcome.deliveries:
+                flight = delivery.flight
+                if flight is not None and not flight.is_over:
+                    delivery.late = True
+                    if not delivery.joined:  # for retries to join
+                        self._memory.attempts[outcome.key_of(delivery)] = flight
             await self._settle(outcome, deadline, gone)
         finally:
             # `_start` keeps these for the queue to join; a late one is released by its own wait.
@@ -143,12 +150,6 @@ class Forwarder:
             if isinstance(error, BaseException):
                 raise error
 
-    def _until(self, deadline: float) -> float:
-        """Return when the reply has to be decided, so that the store has time before `deadline`."""
-        if not self._memory.remembers:
-            return deadline
-        return deadline - min(STORE_TIME, (deadline - self._monotonic()) * STORE_SHARE)
-
     def _start(self, outcome: Outcome, until: float, gone: Gone) -> None:
         """Begin all attempts that are needed, or join those in flight."""
         memory, remembers, recalled = self._memory, self._memory.remembers, outcome.recalled
@@ -168,6 +169,7 @@ class Forwarder:
                 flight = memory.to_join(outcome.key_of(delivery), recalled)
             if flight is None and row is not None and row.is_being_sent(now):
                 flight = memory.follow(outcome.key_of(delivery), patience)
+                delivery.over_at = max(delivery.over_at, row.recover_at)
             delivery.joined = flight is not None
             if flight is None:
                 flight = self._sender.send(
@@ -191,15 +193,6 @@ class Forwarder:
         if self._memory.remembers and outcome.acknowledged and not gone.done():
             optional = Countdown([d.flight for d in outcome.deliveries if not d.required])
             await optional.wait(min(OPTIONAL_EXTRA, until - self._monotonic()), gone)
-
-    def _let_run(self, outcome: Outcome) -> None:
-        """Keep attempts still in flight for retries to join."""
-        for delivery in outcome.deliveries:
-            flight = delivery.flight
-            if flight is not None and not flight.is_over:
-                delivery.late = True
-                if not delivery.joined:
-                    self._memory.attempts[outcome.key_of(delivery)] = flight
 
     def _release(self, outcome: Outcome, delivery: Delivery) -> None:
         """Release an attempt whose result is in the store. Not at once: the queue may have taken

@@ -251,21 +251,17 @@ class Memory:
         while (left := began + seconds - clock()) > 0:
             await asyncio.sleep(min(FOLLOW_PAUSE, left))
             try:
-                row = await self._row(key, FOLLOW_TIMEOUT)
+                records = await self._store.find(key.digest, FOLLOW_TIMEOUT)
             except StoreFailed:
                 continue
-            if row is None or not row.is_being_sent(self._store.now()):
+            rows = [row for kept in records if kept.record.event_id == key.event_id
+                    for row in kept.rows if row.target == key.target]  # fmt: skip
+            if not any(row.is_being_sent(self._store.now()) for row in rows):
                 # A person or another event may have settled it, for no reason of an attempt.
-                word = "" if row is None else row.reason
-                reason = next((each for each in Reason if each == word), reason)
+                words = {row.reason for row in rows}
+                reason = next((each for each in Reason if each in words), reason)
                 break
         return Attempt(reason, False, clock() - began)
-
-    async def _row(self, key: DeliveryKey, timeout: float) -> DeliveryRow | None:
-        for kept in await self._store.find(key.digest, timeout):
-            if kept.record.event_id == key.event_id:
-                return next((row for row in kept.rows if row.target == key.target), None)
-        return None
 
     def is_claimed(self, event_id: str, digest: bytes) -> bool:
         """Return whether an undecided request of this process continues the event's record."""
@@ -350,8 +346,12 @@ class Memory:
         # If one of these gets its `000`, it may have stood in for this event too.
         for other in self._others(recalled):
             other.others = (*other.others, recalled.event_id)
-        overtaken = recalled.overtaken
-        left = self._failed(recalled, outcome.terms)
+        now, overtaken = self._store.now(), recalled.overtaken
+        if recalled.record is not None:
+            left = rules.failed(recalled.record, now, outcome.terms, credit_revoked=overtaken)
+        else:
+            event_id, first_at = recalled.event_id, recalled.first_at
+            left = rules.opened(event_id, first_at, now, outcome.terms, credit_revoked=overtaken)
         rows = self._rows(outcome, left)
         try:
             kept = await self._keep(outcome, left, rows, timeout)
@@ -502,44 +502,38 @@ class Memory:
             unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]
             await self._keep(outcome, left, unsettled, timeout)
         if recalled.others:
-            await self._supersede(outcome, timeout)
+            given = (recalled.others, outcome.reached, self._store.now(), timeout)
+            try:
+                await self._store.supersede(*given, by=recalled.event_id)
+            except StoreFailed:
+                # The `000` need not wait for this: the credit is revoked another way.
+                recalled.blind = recalled.unsuperseded = True
         return True
-
-    async def _supersede(self, outcome: Outcome, timeout: float) -> None:
-        """The `000` need not wait for this. If it fails, the credit is revoked another way."""
-        recalled, now = outcome.recalled, self._store.now()
-        try:
-            await self._store.supersede(
-                recalled.others, outcome.reached, now, timeout, by=recalled.event_id
-            )
-        except StoreFailed:
-            recalled.blind = recalled.unsuperseded = True
 
     async def _keep(
         self, outcome: Outcome, left: Record, rows: Sequence[DeliveryRow], timeout: float
     ) -> bool:
         recalled = outcome.recalled
         if recalled.record is None:
-            recalled.kept = True
+            recalled.kept = settled = True
             await self._store.add(left, recalled.letter, rows, timeout)
-            recalled.dead = _dead(rows)
-            return True
-        digest = recalled.letter.digest
-        settlement = Settlement(left, rows, digest, outcome.reached, self._store.now())
-        try:
-            settled = await self._store.settle(settlement, timeout)
-        except StoreFailed:
-            self._owe_rows(outcome)
-            raise
-        if settled:
-            recalled.dead = _dead(rows)
         else:
-            # Another process has closed or ended the record, and does not know of these.
+            digest, now = recalled.letter.digest, self._store.now()
+            settlement = Settlement(left, rows, digest, outcome.reached, now)
+            try:
+                settled = await self._store.settle(settlement, timeout)
+            except StoreFailed:
+                self._owe_rows(outcome)
+                raise
+        if settled:
+            recalled.dead = tuple(row for row in rows if row.state is State.DEAD)
+        else:
             self._owe_rows(outcome)
         return settled
 
     def _owe_rows(self, outcome: Outcome) -> None:
-        """Keep the acknowledgements of a request whose record could not be written."""
+        """Keep the acknowledgements of a request whose record could not be written, or was closed
+        or ended by another process, which does not know of them."""
         now = self._store.now()
         for delivery in outcome.deliveries:
             attempt = delivery.attempt
@@ -550,13 +544,6 @@ class Memory:
         """Return the other undecided requests with the same body."""
         live = self._live[recalled.letter.digest]
         return [other for other in live if other is not recalled] if len(live) > 1 else []
-
-    def _failed(self, recalled: RequestMemory, terms: Terms) -> Record:
-        now, revoked = self._store.now(), recalled.overtaken
-        if recalled.record is not None:
-            return rules.failed(recalled.record, now, terms, credit_revoked=revoked)
-        first_at = recalled.first_at
-        return rules.opened(recalled.event_id, first_at, now, terms, credit_revoked=revoked)
 
     def _rows(self, outcome: Outcome, left: Record) -> list[DeliveryRow]:
         """Return every row that changes, those of targets that left the plan included."""
@@ -570,7 +557,3 @@ async def _all(writes: Iterable[Coroutine[Any, Any, None]]) -> None:
     for error in await asyncio.gather(*writes, return_exceptions=True):
         if error is not None:
             raise error
-
-
-def _dead(rows: Sequence[DeliveryRow]) -> tuple[DeliveryRow, ...]:
-    return tuple(row for row in rows if row.state is State.DEAD)

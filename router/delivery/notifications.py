@@ -88,10 +88,6 @@ class Notification:
     count: int = 1
 
     @property
-    def key(self) -> str:
-        return self.kind.event(self.about).event_key
-
-    @property
     def subject(self) -> str:
         """The subject of its notice; `""` if it has none."""
         return f"{self.kind.subject}.{self.about}" if self.about else self.kind.subject
@@ -148,43 +144,33 @@ class Silence:
 
     async def look(self, store: Store, after: float, timeout: float) -> Change | None:
         """Return a change that this process is the first to notice. Raises StoreFailed."""
-        now, last_event = store.now(), self._metrics.last_event
-        last, known = now - (time.time() - last_event), self._known
-        if now - last >= after:
-            if known is None or known.what != _SILENT:
-                return await self._fall_silent(store, now, last, after, timeout)
-        elif last_event != self._began and not (
+        now, last_event, known = store.now(), self._metrics.last_event, self._known
+        last = now - (time.time() - last_event)
+        is_silent = now - last >= after
+        if is_silent:
+            if known is not None and known.what == _SILENT:
+                return None
+        elif last_event == self._began or (
             known is not None
             and known.what == _ACTIVE
             and (last <= known.at or now < known.at + after * _NOTED)
         ):
-            return await self._note_event(store, last, after, timeout)
-        return None
-
-    async def _fall_silent(
-        self, store: Store, now: float, last: float, after: float, timeout: float
-    ) -> Change | None:
+            return None
         kept = await store.notice(_SUBJECT, timeout)
-        before = kept or self._known
-        if before is not None and (before.what == _SILENT or now < before.at + after):
+        before = kept or known
+        if before is not None and (
+            before.what == _SILENT or now < before.at + after
+            if is_silent
+            else before.what == _ACTIVE and last <= before.at
+        ):
             self._known = before
             return None
-        silent = self._known = Notice(_SILENT, now)
-        if not await store.notify(_SUBJECT, silent, kept, timeout):
+        self._known = Notice(_SILENT, now) if is_silent else Notice(_ACTIVE, last)
+        if not await store.notify(_SUBJECT, self._known, kept, timeout):
             return None
-        return EVENTS_SILENT, last if before is None else before.at
-
-    async def _note_event(
-        self, store: Store, last: float, after: float, timeout: float
-    ) -> Change | None:
-        kept = await store.notice(_SUBJECT, timeout)
-        before = kept or self._known
-        if before is not None and before.what == _ACTIVE and last <= before.at:
-            self._known = before
-            return None
-        active = self._known = Notice(_ACTIVE, last)
-        is_first = await store.notify(_SUBJECT, active, kept, timeout)
-        if is_first and before is not None and before.what == _SILENT:
+        if is_silent:
+            return EVENTS_SILENT, last if before is None else before.at
+        if before is not None and before.what == _SILENT:
             return EVENTS_BACK, before.at - after
         return None
 
@@ -362,9 +348,10 @@ class Notifications:
         return unsettled[State.AWAITING] + unsettled[State.QUEUED]
 
     def _put(self, notification: Notification) -> None:
-        before = self._waiting.get(notification.key)
+        key = notification.kind.event(notification.about).event_key
+        before = self._waiting.get(key)
         count = notification.count + (before.count if before else 0)
-        self._waiting[notification.key] = replace(notification, count=count)
+        self._waiting[key] = replace(notification, count=count)
 
     async def _is_first(self, notification: Notification, store: Store) -> bool:
         """Write its notice; return whether no other process has sent it. Raises StoreFailed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from router.archive.writer import Archive
 from router.delivery.memory import MAX_OWED, Outcome
@@ -13,7 +13,7 @@ from router.delivery.notifications import Notifications
 from router.delivery.observations import Observations
 from router.delivery.queue import Retry
 from router.delivery.recovery import Recovery
-from router.delivery.rules import Delivery
+from router.delivery.rules import Cause, Delivery
 from router.delivery.target.gate import BreakerState, Failing
 from router.model.errors import Refused
 from router.model.event import SUCCESS, Attempt, Event
@@ -33,17 +33,14 @@ _MAX_ID: Final = 64
 _MAX_SHOWN: Final = 16 * 1024
 
 
-class ReplyInfo:
+class ReplyInfo(NamedTuple):
     """A reply, as it is logged and counted."""
 
-    __slots__ = ("code", "request_id", "seconds")
-
-    def __init__(self, request_id: str, code: str, seconds: float) -> None:
-        self.request_id = request_id
-        #: The contract's code; `""` if the caller was gone.
-        self.code = code
-        #: From the request's first byte until the reply, or until the caller had hung up.
-        self.seconds = seconds
+    request_id: str
+    #: The contract's code; `""` if the caller was gone.
+    code: str
+    #: From the request's first byte until the reply, or until the caller had hung up.
+    seconds: float
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -195,9 +192,9 @@ class Observer:
             numbers.retries[retry.attempt.reason] += 1
             if retry.by == "recovery" and retry.attempt.acknowledged:
                 numbers.recovered += 1
-        if retry.cause is not None:
-            fields["cause"] = str(retry.cause)
-            self._metrics.repeats[retry.cause] += 1
+        if due.replayed:
+            fields["cause"] = str(Cause.REPLAY)
+            self._metrics.repeats[Cause.REPLAY] += 1
         if retry.unrecorded:
             fields["unrecorded"] = retry.unrecorded
         if row.state is State.DEAD and not retry.unrecorded:
@@ -284,11 +281,13 @@ class Observer:
 
     def paused(self, pause: Pause) -> None:
         """A person has paused a target."""
-        self._log.warning("target_paused", **_pause_fields(pause), until=utc(pause.until))
+        about = {"target": pause.target, "because": pause.because, "who": pause.who}
+        self._log.warning("target_paused", **about, until=utc(pause.until))
 
     def resumed(self, pause: Pause) -> None:
         """A person's pause is over, or somebody has ended it."""
-        self._log.info("target_resumed", **_pause_fields(pause), resumed_by=pause.resumed_by)
+        about = {"target": pause.target, "because": pause.because, "who": pause.who}
+        self._log.info("target_resumed", **about, resumed_by=pause.resumed_by)
 
     def failing(self, target: Target, failing: Failing) -> None:
         """A target has acknowledged nothing for a while, or does again."""
@@ -305,10 +304,6 @@ class Observer:
         else:
             self._log.warning("failing", **fields)
         self._notifications.failing(target, failing)
-
-
-def _pause_fields(pause: Pause) -> dict[str, Any]:
-    return {"target": pause.target, "because": pause.because, "who": pause.who}
 
 
 def _add_memory(fields: dict[str, Any], outcome: Outcome) -> None:

@@ -24,7 +24,7 @@ from router.delivery.recovery import (
     row_after,
     spared,
 )
-from router.delivery.rules import TARGET_REMOVED, Cause, InForce, expires_at, retried
+from router.delivery.rules import TARGET_REMOVED, InForce, expires_at, retried
 from router.delivery.target.lane import SLOT_WAIT
 from router.delivery.target.sender import AnySender, addressed
 from router.model.event import SELF_INFLICTED, Attempt
@@ -79,67 +79,28 @@ class Retry:
     #: Why the store does not have it: the store's own error, or LEASE_OVER.
     unrecorded: str = ""
 
-    @property
-    def cause(self) -> Cause | None:
-        """The cause for which the target sees the event again, if not the router's own retrying."""
-        return Cause.REPLAY if self.due.replayed else None
-
 
 class QueueWatcher(Protocol):
     """Receives all that the queue does, for logs and metrics."""
 
     def retried(self, retry: Retry) -> None: ...
-
-    def recovered(self, target: str, recovery: Recovery, seconds: float, *, failed: bool) -> None:
-        """A recovery has ended after so many seconds: nothing waits any more, or an attempt has
-        failed."""
-        ...
-
     def ended(self, ended: Ended) -> None: ...
-
     def failed(self, error: StoreFailed) -> None: ...
-
-    def back(self, seconds: float, written_late: int) -> None:
-        """The store works again after so many seconds; so many pending acknowledgements were
-        written."""
-        ...
-
-    def left_out(self, count: int) -> None:
-        """So many acknowledgements are not kept for the store, which has too many pending."""
-        ...
-
     def broken(self, error: Exception) -> None: ...
 
-    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None:
-        """The store's contents, and by target when its first event expires."""
-        ...
+    #: A recovery has ended after so many seconds: nothing waits any more, or an attempt has failed.
+    def recovered(
+        self, target: str, recovery: Recovery, seconds: float, *, failed: bool
+    ) -> None: ...
 
+    #: The store works again after so many seconds; so many pending acknowledgements were written.
+    def back(self, seconds: float, written_late: int) -> None: ...
 
-class Outage:
-    """An outage of the store. It begins with a failure, and ends once every round has succeeded
-    since: a round that only reads may succeed all along. Times are seconds on any steady clock."""
+    #: So many acknowledgements are not kept for the store, which has too many pending.
+    def left_out(self, count: int) -> None: ...
 
-    def __init__(self, rounds: Iterable[str], now: float) -> None:
-        #: When each round last succeeded, outside of an outage.
-        self._succeeded = dict.fromkeys(rounds, now)
-        #: The rounds that have to succeed until the outage is over; none if there is no outage.
-        self._missing: set[str] = set()
-
-    def begin(self) -> None:
-        """Something failed; also called while the outage lasts."""
-        self._missing = set(self._succeeded)
-
-    def succeed(self, name: str, now: float) -> float | None:
-        """A round succeeded; return how long the outage was if it is over with that."""
-        if not self._missing:
-            self._succeeded[name] = now
-            return None
-        self._missing.discard(name)
-        if self._missing:
-            return None
-        seconds = now - min(self._succeeded.values())
-        self._succeeded = dict.fromkeys(self._succeeded, now)
-        return seconds
+    #: The store's contents, and by target when its first event expires.
+    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None: ...
 
 
 class Queue:
@@ -172,7 +133,11 @@ class Queue:
         self.recoveries = recoveries or Recoveries()
         #: Unknown targets that have something due, and since when.
         self._unknown: dict[str, float] = {}
-        self._outage = Outage((_SENDING, _TIDYING), time.monotonic())
+        #: When each round last succeeded, outside of an outage of the store.
+        self._succeeded = dict.fromkeys((_SENDING, _TIDYING), monotonic())
+        #: The rounds that have to succeed until the outage is over: one that only reads may succeed
+        #: all along.
+        self._missing: set[str] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set; then finish the attempts in flight."""
@@ -211,14 +176,23 @@ class Queue:
         try:
             yield
         except StoreFailed as error:
-            self._outage.begin()
+            self._missing = set(self._succeeded)
             self._watcher.failed(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the queue
             self._watcher.broken(error)
         else:
-            away = self._outage.succeed(name, time.monotonic()) if name else None
-            if away is not None:
-                self._watcher.back(away, self._memory.written_late())
+            if name:
+                self._succeed(name)
+
+    def _succeed(self, name: str) -> None:
+        now = self._monotonic()
+        if not self._missing:
+            self._succeeded[name] = now
+        elif not self._missing - {name}:
+            away = now - min(self._succeeded.values())
+            self._succeeded = dict.fromkeys(self._succeeded, now)
+            self._watcher.back(away, self._memory.written_late())
+        self._missing.discard(name)
 
     async def tidy(self) -> bool:
         """End expired records and delete old rows in a small step; return whether there is more."""
@@ -237,7 +211,7 @@ class Queue:
         now = self._store.now()
         queued = await self._store.queue(CALL_TIMEOUT)
         in_force = self._in_force()
-        self._begin_recoveries(in_force, now)
+        self.recoveries.begin(in_force, self._sender.proven, now)
         in_flight = Counter(self._in_flight.values())
         recovering = self.recoveries.active
         due = {name for name, due_at in queued.items() if due_at <= now} | recovering.keys()
@@ -249,15 +223,6 @@ class Queue:
         }
         for target, room in shares(most, in_flight).items():
             await self._take(target, room, in_force)
-
-    def _begin_recoveries(self, in_force: InForce, now: float) -> None:
-        signs = {}
-        for name in self.recoveries.candidates if in_force.terms.recovers else ():
-            target = in_force.targets.get(name)
-            if target is not None and (sign := self._sender.proven(target)):
-                signs[name] = sign
-        self.recoveries.begin(signs, now)
-        self.recoveries.keep(in_force.targets)
 
     def _unknown_for_now(self, names: Iterable[str]) -> set[str]:
         """Return the unknown targets that a routes.yaml may still bring."""
@@ -306,18 +271,23 @@ class Queue:
             if target is None:
                 row = replace(due.row, state=State.DEAD, reason=TARGET_REMOVED)
                 await self._finish(Retry(due, None, row, "queue"))
-            elif early and self._is_left(due, in_force):
+            elif self._is_left(due, in_force):
                 now = self._store.now()
                 await self._store.finish(due, left_alone(due, due.row, now), now, CALL_TIMEOUT)
             else:
                 await self._attempt(due, target, in_force.queue_of(target.name), recovery, early)
 
     def _is_left(self, due: Due, in_force: InForce) -> bool:
-        """Return whether an awaited delivery is left to the caller's requests: one of them is at
-        it, or routes.yaml no longer has it."""
-        if due.row.state is not State.AWAITING:
+        """Return whether a delivery is left to the caller's requests: one of them is at it, or
+        routes.yaml no longer has it. If the target of a queued one has become required, a request
+        may be at it in another process."""
+        begin, end = spared(self._store.now(), in_force.terms)
+        is_queued = due.row.state is State.QUEUED
+        if is_queued and not begin <= due.request_due_at <= end:
             return False
         plan = in_force.table.match(due.letter.event)
+        if is_queued:
+            return any(due.row.target == target.name for target in plan.required)
         names = {target.name for target in (*plan.required, *plan.optional)}
         is_claimed = self._memory.is_claimed(due.event_id, due.letter.digest)
         return is_claimed or due.row.target not in names
@@ -380,12 +350,16 @@ class Queue:
             self._watcher.recovered(name, recovery, seconds, failed=failed)
 
     async def _finish(self, retry: Retry) -> None:
+        """Record the attempt, and report it in any case: its target may have seen it."""
+        failed: StoreFailed | None = None
         try:
             unrecorded = "" if await self._recorded(retry) else LEASE_OVER
         except StoreFailed as error:
-            self._report(replace(retry, unrecorded=str(error)))
-            raise
-        self._report(replace(retry, unrecorded=unrecorded))
+            failed, unrecorded = error, str(error)
+        if retry.attempt is not None or not unrecorded:
+            self._watcher.retried(replace(retry, unrecorded=unrecorded))
+        if failed is not None:
+            raise failed
 
     async def _recorded(self, retry: Retry) -> bool:
         due, row, attempt = retry.due, retry.row, retry.attempt
@@ -395,11 +369,6 @@ class Queue:
             await self._memory.acknowledge(key, attempt, CALL_TIMEOUT)
             return True
         return await self._store.finish(due, row, self._store.now(), CALL_TIMEOUT)
-
-    def _report(self, retry: Retry) -> None:
-        """An attempt is reported whether or not it is recorded: its target may have seen it."""
-        if retry.attempt is not None or not retry.unrecorded:
-            self._watcher.retried(retry)
 
 
 def shares(most: Mapping[str, int], in_flight: Mapping[str, int]) -> dict[str, int]:

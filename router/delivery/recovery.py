@@ -6,11 +6,12 @@ processes apart.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from router.contract.schedule import Terms
+from router.delivery.rules import InForce
 from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.target import Target
 from router.store.protocol import DeliveryRow, Due, State
@@ -80,27 +81,21 @@ class Recoveries:
         """A person wants sent what waits for these targets."""
         self._asked |= set(targets)
 
-    def begin(self, proven: Mapping[str, str], now: float) -> None:
+    def begin(self, in_force: InForce, proven: Callable[[Target], str], now: float) -> None:
         """Begin a recovery of each target that something waits for and that is proven to work, and
-        of those a person has asked for. `proven` has the trigger by target."""
-        self._now = now
-        for name in self._asked:
+        of those a person has asked for; end those of targets that are gone. `proven` returns the
+        trigger, `""` for none."""
+        self._now, targets = now, in_force.targets
+        self.active = {name: each for name, each in self.active.items() if name in targets}
+        for name in self._asked & targets.keys():
             # One in progress begins with what a person has asked for.
             self.active.setdefault(name, Recovery(OPERATOR, now))
         self._asked.clear()
-        for name in self._to_begin & proven.keys():
-            self._to_begin.discard(name)
-            self.active.setdefault(name, Recovery(proven[name], now))
-
-    @property
-    def candidates(self) -> set[str]:
-        """The targets whose recovery may begin."""
-        return self._to_begin - self.active.keys()
-
-    def keep(self, names: Container[str]) -> None:
-        """End the recoveries of all targets but these, which the configuration has."""
-        for name in [name for name in self.active if name not in names]:
-            del self.active[name]
+        if in_force.terms.recovers:
+            for name in (self._to_begin & targets.keys()) - self.active.keys():
+                if trigger := proven(targets[name]):
+                    self._to_begin.discard(name)
+                    self.active[name] = Recovery(trigger, now)
 
     def progress(self, name: str) -> dict[str, Any] | None:
         """Return how far the recovery of a target is, as a `RecoveryView` but with a time; None if
@@ -152,6 +147,8 @@ def row_after(due: Due, attempt: Attempt, now: float) -> DeliveryRow:
 
 def left_alone(due: Due, row: DeliveryRow, now: float) -> DeliveryRow:
     """Return a delivery that recovery leaves to its schedule."""
+    if row.state is State.QUEUED:
+        row = replace(row, due_at=max(row.due_at, now + HELD_BACK))
     by_schedule = due.request_due_at if row.state is State.AWAITING else row.due_at
     # A request that does not come any more is waited for twice as long each time.
     overdue = now - by_schedule

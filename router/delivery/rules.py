@@ -17,7 +17,7 @@ from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
 from router.store.admin import DISCARDED
-from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Tried, Usage
+from router.store.protocol import RETRIED, DeliveryRow, Kept, Record, Stage, State, Tried, Usage
 
 #: The reason of a dead letter whose target is no longer configured.
 TARGET_REMOVED: Final = "target_removed"
@@ -238,7 +238,7 @@ def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> De
     if delivery.required:
         if stage is not Stage.OPEN:
             return DeliveryRow(name, State.DEAD, reason, attempts=made)
-        if delivery.joined and before is not None and before.state is State.AWAITING:
+        if delivery.joined and before is not None and before.state in RETRIED:
             return None  # it may have the lease of the attempt that was joined
         # While its attempt is in flight, no other process sends it.
         until = delivery.over_at if delivery.late else 0.0
@@ -249,7 +249,7 @@ def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> De
     fresh = DeliveryRow(
         name, State.QUEUED, reason, due_at=over_at, attempts=made, recover_at=over_at
     )
-    if attempt is None:
+    if attempt is None or attempt.reason is Reason.ELSEWHERE:
         return fresh
     return retried(
         replace(fresh, recover_at=0.0), attempt, now, delivery.target.queue or terms.queue

@@ -273,8 +273,8 @@ class DeliveryRow:
         return None if "" in full or self.target in full else self.tried
 
     def is_being_sent(self, now: float) -> bool:
-        """Return whether a process sends an awaited delivery; it may have died meanwhile."""
-        return self.state is State.AWAITING and self.is_leased and now < self.recover_at
+        """Return whether the queue of a process sends it; the process may have died meanwhile."""
+        return self.state in RETRIED and self.is_leased and now < self.recover_at
 
 
 _DELIVERY = [field.name for field in fields(DeliveryRow)[:7]]
@@ -320,7 +320,7 @@ class Due:
     lease: str
     #: When the event's first request arrived.
     first_at: float
-    #: When the caller's next request is due, if one is.
+    #: When the caller's next request is due; 0 if none is.
     request_due_at: float
     #: A person has queued it again.
     replayed: bool

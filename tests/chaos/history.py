@@ -222,6 +222,13 @@ class History:
         in_time = request.ended - request.began < self.times.reply_within - _LAST_MOMENT
         return in_time and not self.store_failed(request.began, request.ended)
 
+    def wait_after(self, request: Request) -> float:
+        """Return how long its router expects to wait for the next one; the least if it died before
+        its line."""
+        line, waits = self._lines.get(request.name), self.times.ebaas
+        made = line.fields.get("request") if line is not None else None
+        return min(waits.waits) if made is None else waits.wait(made - 1) or 0.0
+
     def answered_blindly(self, source: Source) -> bool:
         """Its `000` came from a router that did not know the earlier records."""
         lines = (self._lines.get(r.name) for r in source.requests if r.code == "000")

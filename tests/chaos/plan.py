@@ -159,7 +159,8 @@ class Edit:
     """Another routes.yaml; a broken one changes nothing."""
 
     at: float
-    #: The side of each wandering target: required, optional, or out; gone is not defined.
+    #: The side of each wandering target: required, optional, or out; gone is not defined, and
+    #: paused is optional.
     sides: dict[str, str]
     #: The router gets a SIGHUP; otherwise it has to notice by itself.
     signalled: bool
@@ -191,7 +192,7 @@ class Plan:
     def times(self) -> Times:
         if self.strict:
             return STRICT if self.nodes == 1 else STRICT_NODES
-        return self.random("times").choice((QUICK, LONG))
+        return LONG if self.seed % 2 else QUICK
 
     @cached_property
     def rates(self) -> Rates:
@@ -205,7 +206,7 @@ class Plan:
         if self.strict:
             return Rates(
                 fails=random.uniform(0.02, 0.3),
-                slow=maybe(0.6, 0.02, 0.15),
+                slow=random.uniform(0.02, 0.15),
                 forgets=maybe(0.3, 0.02, 0.1),
                 doomed=maybe(0.5, 0.02, 0.1),
                 outages=random.uniform(0.2, 0.5),
@@ -275,7 +276,10 @@ class Plan:
         return [
             Edit(
                 at,
-                {w: random.choice(("required", "optional", "out", "gone")) for w in WANDERING},
+                {
+                    w: random.choice(("required", "optional", "out", "gone", "paused"))
+                    for w in WANDERING
+                },
                 signalled=random.random() < 0.7,
                 broken=random.random() < 0.2,
             )
@@ -311,7 +315,7 @@ class Plan:
         slow = (Mood.HANGS, Mood.ACTS_AND_HANGS, Mood.LATE, Mood.SLOW, Mood.SLOW)
         for moods, rate in (
             ((Mood.CODE, Mood.STATUS, Mood.REFUSES), rates.fails),
-            ((Mood.HANGS, Mood.SLOW) if self.strict else slow, rates.slow),
+            ((Mood.HANGS, Mood.SLOW, Mood.SLOW) if self.strict else slow, rates.slow),
             ((Mood.LIES, Mood.ACTS_AND_RESETS, Mood.BREAKS_OFF, Mood.TWO_ANSWERS), rates.lies),
         ):
             if chance < rate:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from router.delivery.rules import Cause
-from tests.chaos.history import Request, Seen, Table
 from tests.chaos.plan import Blow
 from tests.chaos.verdict import Verdict
 
@@ -70,20 +69,18 @@ def story(verdict: Verdict, body: int) -> Iterator[str]:
     """Return everything known of the events of one body, in order."""
     history = verdict.played.history
     lines: list[tuple[float, str]] = []
-    for request in history.requests:
-        if request.source.body == body:
-            lines += _of_request(request)
-    for seen in history.seen:
-        if seen.body == body:
-            lines += _of_seen(seen)
-    for struck in history.struck:
-        after = f"over after {struck.over - struck.at:.3f} s"
-        lines.append((struck.at, f"{struck.blow} of node {struck.node}, {after}"))
-    for stormy in history.storms:
-        after = f"over after {stormy.over - stormy.at:.3f} s"
-        lines.append((stormy.at, f"storm: {stormy.storm} at node {stormy.node}, {after}"))
-    for table in history.tables:
-        lines.append((table.written, _of_table(table)))
+    for r in (r for r in history.requests if r.source.body == body):
+        reached = "" if r.reached else " (reached nobody)"
+        lines.append((r.began, f"{r.name} begins, {r.manner}, node {r.node}{reached}"))
+        left = ", its caller had left" if r.left else ""
+        lines.append((r.ended, f"{r.name} ends: {r.code or 'no reply'}{left}"))
+    for seen in (seen for seen in history.seen if seen.body == body):
+        what = f"    {seen.target} {seen.request} as {seen.event_id[:8]} ({seen.cause})"
+        does = "acknowledged" if seen.acknowledged else "acted" if seen.acted else "did nothing"
+        lines += [(seen.began, f"{what} begins, {seen.mood}"), (seen.ended, f"{what} ends: {does}")]
+    lines += [(struck.at, str(struck)) for struck in history.struck]
+    lines += [(stormy.at, str(stormy)) for stormy in history.storms]
+    lines += [(table.written, str(table)) for table in history.tables]
     for row in verdict.played.kept.of(body):
         what = f"row of {row.event_id[:8]} ({row.stage}): {row.target} {row.state} {row.reason}"
         lines.append((row.changed_at, what))
@@ -93,26 +90,6 @@ def story(verdict: Verdict, body: int) -> Iterator[str]:
     for at, what in sorted(lines):
         if began <= at <= ended:
             yield f"  {at - history.began:8.3f}  {what}"
-
-
-def _of_table(table: Table) -> str:
-    sides = f"required {sorted(table.required)}, optional {sorted(table.optional)}"
-    return f"routes.yaml: {sides}, within {table.taken - table.written:.0f} s"
-
-
-def _of_request(request: Request) -> Iterator[tuple[float, str]]:
-    reached = "" if request.reached else " (reached nobody)"
-    yield request.began, f"{request.name} begins, {request.manner}, node {request.node}{reached}"
-    if request.ended:
-        left = ", its caller had left" if request.left else ""
-        yield request.ended, f"{request.name} ends: {request.code or 'no reply'}{left}"
-
-
-def _of_seen(seen: Seen) -> Iterator[tuple[float, str]]:
-    what = f"{seen.target} {seen.request} as {seen.event_id[:8]} ({seen.cause})"
-    yield seen.began, f"    {what} begins, {seen.mood}"
-    does = "acknowledged" if seen.acknowledged else "acted" if seen.acted else "did nothing"
-    yield seen.ended, f"    {what} ends: {does}"
 
 
 def _told(verdict: Verdict, body: int) -> Iterator[tuple[float, str]]:

@@ -25,6 +25,9 @@ SIGNALLED, NOTICED = 2.0, 5.0
 #: How it begins: the wandering targets on one side each.
 FIRST = {"w0": "required", "w1": "optional"}
 
+#: The sides of an edit, by those of a route.
+_SIDES = {"required": ("required",), "optional": ("optional", "paused")}
+
 #: The targets that the router itself spares at times.
 _POLICIES: dict[str, Any] = {
     "w0": {"breaker": {"of_at_least": 5, "within": "2s", "pause": "500ms", "refusals": "count"}},
@@ -40,14 +43,17 @@ class Routing:
         self._times = times
         self._urls = urls
         self._right = ""
+        #: What waits for some target is not sent as long as this is in force.
+        self.keeps_some_waiting = False
 
     def write(self, sides: Mapping[str, str], takes: float) -> Table:
         """Write a valid one, which is in force after `takes` seconds at the latest."""
         self._right = json.dumps(self._document(sides))
         self._put(self._right)
+        self.keeps_some_waiting = bool({*sides.values()} & {"gone", "paused"})
         required, optional = (
-            frozenset({*always, *(w for w in WANDERING if sides[w] == side)})
-            for always, side in ((REQUIRED, "required"), (OPTIONAL, "optional"))
+            frozenset({*always, *(w for w in WANDERING if sides[w] in of)})
+            for always, of in ((REQUIRED, _SIDES["required"]), (OPTIONAL, _SIDES["optional"]))
         )
         now = time()
         return Table(required, optional, now, now + takes)
@@ -80,6 +86,7 @@ class Routing:
                 name: {
                     "url": self._urls[name],
                     "timeout": _text(times.timeout(name)),
+                    "paused": sides.get(name) == "paused",
                     **_POLICIES.get(name, {}),
                 }
                 for name in there
@@ -88,8 +95,9 @@ class Routing:
                 {"name": "all", "match": "*", "required": [*REQUIRED], "optional": [*OPTIONAL]},
                 *(
                     {"name": f"{name} {side}", "match": "*", side: [name]}
-                    for name, side in sides.items()
-                    if side in ("required", "optional")
+                    for side, of in _SIDES.items()
+                    for name in WANDERING
+                    if sides[name] in of
                 ),
             ],
         }

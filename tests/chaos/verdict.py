@@ -156,10 +156,12 @@ class Group:
         """A retry came too late for the record's credit, or for the record itself."""
         reached = [request for request in self.reached() if request.began <= new.began]
         times = self.history.times
-        credit = 2 * min(times.ebaas.waits) + times.grace - self.margin
         for request in reached:
             last = self._last_recorded([r for r in reached if r.ended <= request.began])
-            if last and min(request.ended, new.began) - last.ended > credit:
+            if last is None:
+                continue
+            credit = 2 * self.history.wait_after(last) + times.grace - self.margin
+            if min(request.ended, new.began) - last.ended > credit:
                 return Cause.EXPIRED
         return Cause.EXPIRED if new.began - reached[0].began > times.ends - self.margin else None
 

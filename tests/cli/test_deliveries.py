@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from router.cli import deliveries as listing
-from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.protocol import DeliveryRow, Stage, State, Tried
 from router.store.sqlite import file as sqlite_file
@@ -431,8 +430,8 @@ async def test_the_queue_knows_what_a_person_has_queued(file: SqliteShop, tmp_pa
         for count in (2, 4):
             scene.time = time.time() + 1000 * count
             await scene.until(count)
-        causes = [(retry.due.event_id, retry.cause) for retry in scene.retries]
-    assert sorted(causes) == [("own", None)] * 2 + [("replayed", Cause.REPLAY)] * 2
+        causes = [(retry.due.event_id, retry.due.replayed) for retry in scene.retries]
+    assert sorted(causes) == [("own", False)] * 2 + [("replayed", True)] * 2
 
 
 def test_many_are_done_in_steps_with_exact_counts(shop: Shop) -> None:

@@ -11,93 +11,40 @@ from router.delivery.target.gate import SLICES, Breaker, BreakerState
 from router.routing.target import BreakerPolicy
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
-POLICY = BreakerPolicy(failures=0.5, of_at_least=4, within=30.0, pause=10.0)
 
 
 @dataclass
 class Scene:
     """A breaker, its clock, and every state that it has been in."""
 
-    policy: BreakerPolicy = POLICY
+    policy: BreakerPolicy
     time: float = 1000.0
     states: list[BreakerState] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.policy, lambda: self.time, self.states.append)
 
-    def attempt(self, failed: bool | None) -> bool:
-        """Begin and end one attempt; return whether it was admitted."""
+    def attempt(self, failed: bool) -> None:
         turn = self.breaker.begin()
-        if turn is None:
-            return False
+        assert turn is not None
         self.breaker.end(turn, failed)
-        return True
-
-    def opened(self) -> Scene:
-        for _ in range(self.policy.of_at_least):
-            self.attempt(True)
-        assert self.breaker.state is OPEN
-        return self
-
-
-def test_it_opens_at_its_share() -> None:
-    """Half of at least four: not at three failures alone, nor at two of five."""
-    few, some, enough = Scene(), Scene(), Scene()
-    for _ in range(3):
-        few.attempt(True)
-    for failed in (False, False, True, False, True):
-        some.attempt(failed)
-    for failed in (False, False, True, True):
-        enough.attempt(failed)
-    assert [scene.breaker.state for scene in (few, some, enough)] == [CLOSED, CLOSED, OPEN]
-
-
-def test_a_probe_that_succeeds_closes_it() -> None:
-    """Results from before do not count any more."""
-    scene = Scene().opened()
-    scene.time += POLICY.pause
-    assert scene.attempt(False)
-    assert scene.states == [OPEN, HALF_OPEN, CLOSED]
-    for _ in range(POLICY.of_at_least - 1):
-        scene.attempt(True)
-    assert scene.breaker.state is CLOSED
-
-
-def test_a_probe_that_fails_opens_it_for_another_pause() -> None:
-    """The pause counts from the end of the probe."""
-    scene = Scene().opened()
-    scene.time += POLICY.pause
-    assert scene.attempt(True)
-    scene.time += POLICY.pause - 0.01
-    assert not scene.attempt(False)
-    scene.time += 0.01
-    assert scene.attempt(False)
-    assert scene.states == [OPEN, HALF_OPEN, OPEN, HALF_OPEN, CLOSED]
-
-
-def test_a_probe_that_tells_nothing_makes_way_for_the_next() -> None:
-    """A cancelled probe neither opens nor closes it, and does not block it."""
-    scene = Scene().opened()
-    scene.time += POLICY.pause
-    assert scene.attempt(None)
-    assert scene.breaker.state is HALF_OPEN
-    assert scene.attempt(False)
-    assert scene.breaker.state is CLOSED
 
 
 def test_an_attempt_from_before_a_change_does_not_count() -> None:
     """Neither for the pause, nor as the probe, nor among the results after it."""
-    scene = Scene()
+    policy = BreakerPolicy(0.5, of_at_least=4, within=30.0, pause=10.0)
+    scene = Scene(policy)
     old = [scene.breaker.begin() or 0 for _ in range(3)]
-    scene.opened()
-    scene.time += POLICY.pause - 0.01
+    for _ in range(4):
+        scene.attempt(True)
+    scene.time += policy.pause - 0.01
     scene.breaker.end(old[0], True)
     scene.time += 0.01
     probe = scene.breaker.begin()
     assert probe is not None
     scene.breaker.end(old[1], True)
     scene.breaker.end(probe, False)
-    for _ in range(POLICY.of_at_least - 1):
+    for _ in range(policy.of_at_least - 1):
         scene.attempt(True)
     scene.breaker.end(old[2], True)
     assert scene.states == [OPEN, HALF_OPEN, CLOSED]
@@ -119,7 +66,8 @@ def test_it_follows_its_policy_in_any_history(
 ) -> None:
     """It opens exactly when the share and the number of failures in the window require it; an open
     breaker admits nothing before its pause is over; a half-open one has at most one attempt in
-    flight; an attempt from before the last change of state does not count."""
+    flight; an attempt from before the last change of state does not count. A probe that tells
+    nothing makes way for the next."""
     policy = BreakerPolicy(share, least, within=20.0, pause=8.0)
     scene = Scene(policy)
     breaker = scene.breaker
@@ -149,6 +97,8 @@ def test_it_follows_its_policy_in_any_history(
             elif before is CLOSED and failed is not None:
                 ends.append((scene.time, failed))
                 assert (breaker.state is OPEN) == (failed and _is_required(ends, policy))
+            elif before is HALF_OPEN:
+                assert breaker.state is {True: OPEN, False: CLOSED, None: HALF_OPEN}[failed]
         if len(scene.states) != changes:
             ends.clear()
             if breaker.state is OPEN:

@@ -245,24 +245,6 @@ async def test_an_attempt_that_waited_for_its_turn_may_last_as_long_as_any(store
         assert codes == ["500"] * 2
 
 
-async def test_what_is_queued_for_a_rate_is_delivered_at_it(store: Path) -> None:
-    """Neither the 000 nor an attempt waits; each is delivered by one request, and no faster than
-    the rate."""
-    async with endpoint() as good, endpoint() as one:
-        limited = {"url": one.url, "rate": {"per_second": 20, "burst": 2}}
-        async with house(
-            routes({"good": good.url}, {"one": limited}, **SOON), store=store
-        ) as router:
-            started = time.monotonic()
-            for n in range(12):
-                assert await post(router, n) == "000"
-            assert numbers(router).attempts["rate_limited"] > 0
-            await until(lambda: len(one.bodies) == 12)
-            await until(lambda: {row[0] for row in rows(store)} <= {"acknowledged"})
-            assert numbers(router).attempts["acknowledged"] == 12
-        assert one.times[-1] - started >= (12 - 2) / 20
-
-
 # The pause.
 
 

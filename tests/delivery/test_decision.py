@@ -57,69 +57,8 @@ async def test_an_end_reaches_every_listener_at_once_and_once(how: str) -> None:
     assert one.error or one.result()
 
 
-@pytest.mark.parametrize("how", ENDS)
-async def test_an_exchange_can_be_awaited_before_and_after_its_end(how: str) -> None:
-    one = flight()
-    waiting = asyncio.gather(one, return_exceptions=True)
-    await asyncio.sleep(0)
-    assert not one.is_over
-    ENDS[how](one)
-    expected = {"failed": ZeroDivisionError, "cancelled": asyncio.CancelledError}.get(how, Attempt)
-    (came,) = await waiting
-    (later,) = await asyncio.gather(one, return_exceptions=True)
-    assert (type(came), type(later)) == (expected, expected)
-
-
-async def test_cancelling_a_wait_cancels_the_exchange() -> None:
-    stopped: list[str] = []
-    one = flight()
-    one.stop = lambda: stopped.append("stopped")
-
-    async def wait() -> None:
-        await one
-
-    waiting = asyncio.create_task(wait())
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    assert waiting.cancelled()
-    assert one.is_over
-    assert stopped == ["stopped"]
-
-
 def nobody_gone() -> asyncio.Future[None]:
     return asyncio.get_running_loop().create_future()
-
-
-async def test_a_wait_ends_with_the_last_attempt() -> None:
-    """Attempts that ended before, or were not made, do not count."""
-    first, second, over = flight(), flight(), flight()
-    over.end(Answer(200, b""))
-    await Countdown([over, None]).wait(LONG, nobody_gone())
-    waiting = asyncio.create_task(Countdown([first, over, second]).wait(LONG, nobody_gone()))
-    await asyncio.sleep(0)
-    first.end(Answer(200, b""))
-    await asyncio.sleep(SHORT)
-    assert not waiting.done()
-    second.end(Answer(200, b""))
-    await waiting
-
-
-async def test_a_wait_ends_in_time_or_with_the_caller() -> None:
-    hung, ended, gone = flight(), list[str](), nobody_gone()
-
-    async def wait(name: str, seconds: float, gone: asyncio.Future[None]) -> None:
-        await Countdown([hung]).wait(seconds, gone)
-        ended.append(name)
-
-    asyncio.get_running_loop().call_later(0.3, gone.set_result, None)
-    await asyncio.gather(
-        wait("late", 0.2, nobody_gone()),
-        wait("early", SHORT, nobody_gone()),
-        wait("past", -1.0, nobody_gone()),
-        wait("gone", LONG, gone),
-    )
-    assert ended == ["past", "early", "late", "gone"]
 
 
 async def test_a_wait_that_is_over_is_freed_at_once(no_collections: None) -> None:

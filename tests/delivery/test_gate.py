@@ -9,7 +9,6 @@ import pytest
 from router.delivery.target.gate import REPORT_AFTER, REPORT_AGAIN_AFTER, Gate, Streak, failed
 from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
-from router.store.protocol import Pause
 
 YES = Attempt(Reason.ACKNOWLEDGED, True, 0.1, 200)
 
@@ -117,34 +116,3 @@ def test_a_streak_is_reported_after_a_while_then_every_hour() -> None:
     assert (streak.since, streak.add(YES, 9001.0)) == (0, None)
     assert streak.add(status(503), 9002.0) is None
     assert streak.add(YES, 9002.5) is None
-
-
-@pytest.mark.parametrize("number", [404, 410])
-def test_a_missing_endpoint_is_reported_once_at_once(number: int) -> None:
-    """And then like any other."""
-    streak = Streak()
-    assert streak.add(status(500), 1000.0) is None
-    reported = streak.add(status(number), 1001.0)
-    assert reported is not None
-    assert reported.since == 1000.0
-    assert streak.add(status(number), 1002.0) is None
-    assert streak.add(status(number), 1001.0 + REPORT_AGAIN_AFTER) is not None
-
-
-def test_a_persons_pause_ends_by_itself() -> None:
-    """A reload does not end it, and its end does not open a gate that routes.yaml closes."""
-    time = 1000.0
-    pause = Pause("one", 0.0, 600.0, "a move", "ops")
-    held = Gate(Target("one", "http://127.0.0.1/"), None, lambda *_: None, lambda: time)
-    assert held.is_always_open
-    held.hold(pause, 600.0)
-    assert (held.is_always_open, held.refusal, held.pause) == (False, Reason.PAUSED, pause)
-    time += 600.0
-    assert held.refusal is None
-    assert held.room(1.0) > 1000
-    held.hold(None)
-    assert held.is_always_open
-    paused = gate(Target("one", "http://127.0.0.1/", paused=True))
-    paused.hold(pause, 600.0)
-    paused.hold(None)
-    assert (paused.is_always_open, paused.refusal) == (False, Reason.PAUSED)

@@ -315,15 +315,6 @@ async def test_a_round_sends_some_of_many(store: Store) -> None:
     assert [len(await one.sends()) for _ in range(3)] == [MAX_PER_ROUND, 9, 0]
 
 
-async def test_a_route_that_is_gone_meanwhile_leaves_nothing(store: Store) -> None:
-    """The routes in force when it is sent count."""
-    one = Process(store, to("bot"))
-    one.fails()
-    one.in_force = replace(one.in_force, table=to())
-    assert await one.sends() == []
-    assert (await store.usage(T)).rows == 0
-
-
 async def test_silence_means_that_no_process_gets_events(two: list[Store]) -> None:
     """One process reports it, and one reports its end."""
     one, other = (Process(store, to("bot"), 600.0) for store in two)
@@ -347,16 +338,6 @@ async def test_silence_means_that_no_process_gets_events(two: list[Store]) -> No
     assert await sent_in(540.0) == []
     assert await sent_in(7200.0) == ["silent"]
     assert await sent_in(1200.0, one, other) == ["back"]
-
-
-async def test_a_router_that_has_just_started_reports_no_silence(store: Store) -> None:
-    one = Process(store, to("bot"), 600.0)
-    types = []
-    for seconds in (500.0, 200.0):
-        one.metrics.last_event -= seconds
-        one.notifications._silence._began -= seconds
-        types.append([body["event_type"] for body in await one.sends()])
-    assert types == [[], ["silent"]]
 
 
 @pytest.mark.parametrize(

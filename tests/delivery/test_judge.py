@@ -14,7 +14,7 @@ from router.delivery.target.judge import is_usual, judge, read_contract
 from router.model.event import Reason
 from router.model.secret import Secret
 from router.routing.target import Target
-from router.transport.engine import Answer, Failure
+from router.transport.engine import Answer
 
 CODE = Target("one", "http://127.0.0.1/")
 STATUS = Target("one", "http://127.0.0.1/", acknowledge="status")
@@ -121,28 +121,6 @@ def test_a_target_may_ask_for_time(status: int, given: str, seconds: float | Non
     """By a 429 or 503, in seconds or with a date; a date in the past asks for none."""
     answer = Answer(status, b"{}", retry_after=given)
     assert judge(answer, CODE, 0.1, DAY).retry_after == seconds
-
-
-def test_a_compressed_answer_is_not_guessed_at() -> None:
-    """An unrequested content-encoding has a reason of its own."""
-    attempt = judge(Answer(200, YES, encoding="gzip"), CODE, 0.0, 0.0)
-    assert attempt.reason is Reason.ENCODED
-
-
-def test_a_failure_keeps_what_is_known_of_delivery() -> None:
-    """The engine's word on whether the request may have been delivered is kept."""
-    for delivered in (True, False):
-        failure = Failure(Reason.RESET, delivered, 200, "closed")
-        attempt = judge(failure, CODE, 0.5, 0.0)
-        assert (attempt.reason, attempt.delivered, attempt.status) == (Reason.RESET, delivered, 200)
-
-
-def test_a_targets_code_is_quoted_short_and_harmless() -> None:
-    """A code that tries to write a log line of its own is cut and escaped."""
-    body = b'{"code":"\\u001b[31m\\n' + b"x" * 1000 + b'"}'
-    detail = judge(Answer(200, body), CODE, 0.0, 0.0).detail
-    assert detail.isprintable()
-    assert len(detail) < 80
 
 
 _texts = st.text(max_size=8) | st.sampled_from(["000", "\x7f", "\u2028", "\\", '"', "成功"])

@@ -65,18 +65,3 @@ async def test_a_retry_counts_on_from_where_the_event_had_come(tmp_path: Path) -
             await until(lambda: len(seen) >= 3)
             assert (await router.line("event"))["hops"] == 2
     assert {request.headers.get("x-ebaas-hops") for request in seen} == {"2"}
-
-
-async def test_a_loop_at_a_required_target_stays_with_ebaas(tmp_path: Path) -> None:
-    """The event gets no `000`, and EBaaS's retry calls the target again: the routes may have been
-    changed by then. The reason says what is wrong."""
-    store = tmp_path / "store.db"
-    async with (
-        stand_in(code="508", status=508) as (url, _),
-        house(routes({"other": url}), store=store) as router,
-    ):
-        replies = [await router.post(), await router.post()]
-        line = await router.line("event", 2)
-    assert [reply.json()["code"] for reply in replies] == ["500", "500"]
-    assert line["targets"]["other"]["reason"] == "looping"
-    assert query(store, "SELECT state, reason FROM deliveries") == [("awaiting", "looping")]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from router.delivery.target.gate import BreakerState, Failing
-from router.delivery.target.sender import PAUSES_EVERY, Sender
+from router.delivery.target.sender import Sender
 from router.routing.target import Target
-from router.store.admin import pause, resume
+from router.store.admin import pause
 from router.store.protocol import Pause, StoreLimits
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
@@ -66,21 +66,6 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     finally:
         await scene.ops.close()
         await scene.store.close()
-
-
-async def test_each_change_is_reported_once(scene: Scene) -> None:
-    """However often the store is read; a pause is known within a second."""
-    assert PAUSES_EVERY <= 0.5
-    assert not await scene.is_paused()
-    assert scene.reported == []
-    await pause(scene.ops, "one", "10m", "a move", "ops")
-    assert [await scene.is_paused() for _ in range(3)] == [True] * 3
-    assert scene.reported == ["one paused by ops"]
-    await pause(scene.ops, "one", "20m", "a longer move", "night")
-    assert await scene.is_paused()
-    await resume(scene.ops, "one", "day")
-    assert [await scene.is_paused() for _ in range(3)] == [False] * 3
-    assert scene.reported[1:] == ["one paused by night", "one resumed by day"]
 
 
 async def test_what_is_known_outlives_the_store(scene: Scene) -> None:

@@ -25,13 +25,12 @@ from router.delivery.queue import (
     MAX_IN_FLIGHT,
     MAX_PER_TARGET,
     REMOVED_AFTER,
-    shares,
 )
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent
 from router.routing.table import Plan, RouteTable
-from router.store.protocol import DeliveryRow, Record, Stage, State, Usage
+from router.store.protocol import DeliveryRow, Stage, State, StoreFailed, Usage
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
@@ -138,15 +137,6 @@ async def test_what_is_in_flight_is_bounded(tmp_path: Path) -> None:
         assert set(scene.busy) == set(names)
 
 
-def test_the_next_attempt_goes_to_the_target_with_fewest() -> None:
-    """Attempts are shared out one by one, up to each target's limit."""
-    assert shares({"a": 8, "b": 8}, {"a": 3}) == {"a": 5, "b": 8}
-    assert shares({"a": 8, "b": 2}, {"a": 8}) == {"b": 2}
-    assert shares({"a": 8, "b": 8, "c": 8}, {"d": MAX_IN_FLIGHT - 2}) == {"a": 1, "b": 1}
-    assert shares({"a": 8}, {"d": MAX_IN_FLIGHT}) == {}
-    assert shares({}, {}) == {}
-
-
 async def test_a_lease_runs_out_with_its_process(tmp_path: Path) -> None:
     """Another process sends what a dead process had taken, once no attempt can be in flight."""
     async with opened(tmp_path, "one") as dead, opened(tmp_path, "one") as other:
@@ -201,25 +191,6 @@ async def test_an_attempt_that_outlives_its_lease_is_reported(tmp_path: Path) ->
         assert [row.state for row in await states(slow)] == [State.QUEUED]
 
 
-async def test_an_acknowledgement_outlives_its_lease(tmp_path: Path) -> None:
-    """Another process has taken the delivery, and its last attempt failed: it is acknowledged all
-    the same, and not a dead letter."""
-    async with opened(tmp_path, "one") as slow, opened(tmp_path, "one") as other:
-        terms = Terms(PLATFORM, 60.0, 8.0, Schedule((10.0,), 1))
-        other.the_queue._in_force = lambda: InForce(RouteTable([], other.targets), terms)
-        await slow.queue("event", "one")
-        await slow.begun()
-        other.time += 60
-        other.answers["one"] = NO
-        await other.until(1)
-        assert [row.state for row in await states(slow)] == [State.DEAD]
-        slow.answers["one"] = YES
-        slow.released.set()
-        await until(lambda: slow.retries)
-        assert slow.retries[0].unrecorded == ""
-        assert [row.state for row in await states(slow)] == [State.ACKNOWLEDGED]
-
-
 @pytest.mark.parametrize(("attempt", "state"), [(YES, State.ACKNOWLEDGED), (NO, State.QUEUED)])
 async def test_an_attempt_in_flight_is_joined(scene: Scene, attempt: Attempt, state: State) -> None:
     """The queue does not repeat an attempt that a request is making for the same event, nor record
@@ -262,40 +233,10 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
         assert scene.memory.attempts == {}
 
 
-async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> None:
-    """Even if the store does not have the failure yet."""
-    async with opened(tmp_path, "one") as scene:
-        one = scene.targets["one"]
-        forwarder = Forwarder(scene, scene.memory, scene.now)
-        letter = OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
-
-        async def request(seconds: float) -> Outcome:
-            gone = asyncio.get_running_loop().create_future()
-            deadline = time.monotonic() + seconds
-            return await forwarder.forward(
-                letter, Plan((one,), (), ()), {"one"}, TERMS, deadline, gone
-            )
-
-        first = await request(0.2)
-        late = asyncio.create_task(forwarder.wait_for_late_attempts(first))
-        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            scene.answers["one"] = NO
-            scene.released.set()
-            flight = first.deliveries[0].flight
-            await until(lambda: flight is not None and flight.is_over)
-            scene.answers["one"] = YES
-            second = await request(0.2)
-            assert not late.done()
-            other.execute("ROLLBACK")
-        await late
-        assert [delivery.joined for delivery in second.deliveries] == [False]
-        assert [name for name, _ in scene.sent] == ["one", "one"]
-
-
 async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: Scene) -> None:
     """A target that was optional when its delivery was queued is required now: the queue's attempt
     goes on, and the next request joins it."""
+    scene.planned.discard("one")
     await scene.queue("event", "one", stage=Stage.OPEN)
     await scene.begun()
     flight = scene.memory.attempts[key_of("event", "one")]
@@ -318,15 +259,6 @@ async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: S
     outcome = await forward(asyncio.get_running_loop().create_future())
     assert outcome.settled
     assert [name for name, _ in scene.sent] == ["one"]
-
-
-async def test_expired_records_are_ended_and_reported(scene: Scene) -> None:
-    """Deliveries that awaited a retry become dead letters."""
-    record = Record("event", Stage.OPEN, 0.0, 1, 0.0, 0.0, 0.0, scene.time)
-    letter = OutboundEvent(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), b"digest", "request")
-    await scene.store.add(record, letter, [DeliveryRow("one", State.AWAITING, "code")], T)
-    await scene.the_queue.tidy()
-    assert [(end.event_id, end.dead) for end in scene.ends] == [("event", {"one": "code"})]
 
 
 async def test_what_is_due_goes_at_its_targets_pace(scene: Scene) -> None:
@@ -405,3 +337,26 @@ def test_the_gauges_of_a_target_follow_the_store() -> None:
     assert (one.unsettled[State.QUEUED], one.expires_at, metrics.oldest_unsettled) == (3, 500, 10)
     observer.usage(Usage(0, 1, {}, 0.0), {}, 100.0)
     assert (one.unsettled[State.QUEUED], one.expires_at, metrics.oldest_unsettled) == (0, None, 0)
+
+
+async def test_an_outage_is_over_once_both_rounds_have_succeeded(scene: Scene) -> None:
+    """One that only reads may succeed all along. It is reported once, and has lasted since the
+    other one's last success."""
+
+    def round_(name: str, error: StoreFailed | None = None) -> None:
+        scene.time += 5.0
+        with scene.the_queue._reported(name):
+            if error is not None:
+                raise error
+
+    for _ in range(2):
+        round_("tidying")
+        for _ in range(3):
+            round_("sending")
+        round_("tidying", StoreFailed("io"))
+        round_("sending")
+        assert scene.outages == []
+        round_("tidying")
+        assert scene.outages == [30.0]
+        round_("sending")
+        assert scene.outages.pop() == 30.0

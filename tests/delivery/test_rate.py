@@ -65,33 +65,6 @@ def test_the_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
     assert began == [(0, 0.0), (1, 0.0), (2, 0.5), (3, 1.0), (4, 1.5), (5, 2.0)]
 
 
-def test_a_wait_that_would_be_too_long_fails_at_once() -> None:
-    """Only as many wait as can begin in time; the others fail at once."""
-
-    async def scene(pace: Pace) -> None:
-        takes = [asyncio.create_task(pace.take(1.0, most_waiting=10)) for _ in range(5)]
-        await asyncio.sleep(0)
-        assert [take.done() for take in takes] == [True, False, False, True, True]
-        assert [await take for take in takes] == [True, True, True, False, False]
-        assert asyncio.get_running_loop().time() <= 1.001
-
-    play(Rate(2.0, burst=1), scene)
-
-
-def test_the_line_is_bounded() -> None:
-    """A full line fails at once, however long the patience."""
-
-    async def scene(pace: Pace) -> None:
-        assert await pace.take(0.0, most_waiting=0)
-        waiting = asyncio.create_task(pace.take(1000.0, most_waiting=1))
-        await asyncio.sleep(0)
-        assert pace.waiting == 1
-        assert not await pace.take(1000.0, most_waiting=1)
-        assert await waiting
-
-    play(Rate(1.0, burst=1), scene)
-
-
 def test_waiters_come_first() -> None:
     """A token that has come, or will come, for the first waiter is not for a later caller."""
 

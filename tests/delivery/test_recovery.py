@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +19,7 @@ from router.delivery.recovery import MOST_AT_ONCE, Recovery
 from router.model.event import Attempt, Event, OutboundEvent, Reason, digest_of
 from router.routing.table import Plan
 from router.routing.target import Rate, Target
-from router.store.protocol import ASKED, DeliveryRow, Record, Stage, State
+from router.store.protocol import DeliveryRow, Record, Stage, State
 from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
 from tests.support.waiting import until
 
@@ -38,11 +39,16 @@ def body(number: int) -> bytes:
 
 
 async def keep(
-    scene: Scene, number: int, state: State = State.AWAITING, target: str = "one", due: float = HOUR
+    scene: Scene,
+    number: int,
+    state: State = State.AWAITING,
+    target: str = "one",
+    due: float = HOUR,
+    stage: Stage | None = None,
 ) -> str:
     """Record an event that waits for a target, and return its id. Its time comes in an hour."""
     event_id, now = f"event-{number}", scene.time
-    stage = Stage.OPEN if state is State.AWAITING else Stage.CLOSED
+    stage = stage or (Stage.OPEN if state is State.AWAITING else Stage.CLOSED)
     record = Record(event_id, stage, now, 8, now, now + due, now + 9 * HOUR, now + 9 * HOUR)
     event = Event("a", "b", "c", "1", "a.b.c.1", body(number))
     letter = OutboundEvent(event, digest_of(event.body), "request")
@@ -69,30 +75,6 @@ async def recovered(scene: Scene, count: int) -> None:
     await until(lambda: not scene.the_queue._in_flight)
 
 
-async def test_all_that_waits_is_sent_once_and_the_oldest_first(scene: Scene) -> None:
-    """Long before its time, awaiting EBaaS or queued. The next request of EBaaS gets its `000`
-    without a call."""
-    states = [State.AWAITING, State.QUEUED] * 10
-    ids = [await keep(scene, number, state) for number, state in enumerate(states)]
-    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
-    await recovered(scene, len(ids))
-    assert [letter.event_id for _, letter in scene.sent] == ids
-    assert {letter.cause for _, letter in scene.sent} == {"recovery"}
-    assert {row.state for n in range(20) for row in await rows(scene, n)} == {State.ACKNOWLEDGED}
-    await until_over(scene)
-    assert scene.recoveries == [("one", "acknowledged", 20, False)]
-    outcome = await request(scene, 0)
-    assert outcome.settled
-    assert len(scene.sent) == len(ids)
-
-
-async def until_over(scene: Scene) -> None:
-    async with asyncio.timeout(T):
-        while scene.the_queue.recoveries.active:
-            await scene.the_queue.send_due()
-            await asyncio.sleep(0.001)
-
-
 async def request(scene: Scene, number: int, seconds: float = 5.0) -> Outcome:
     """Make EBaaS's next request for an event, which requires the target."""
     forwarder = Forwarder(scene, scene.memory, scene.now)
@@ -108,6 +90,20 @@ async def request(scene: Scene, number: int, seconds: float = 5.0) -> Outcome:
     )
     await forwarder.wait_for_late_attempts(outcome)
     return outcome
+
+
+async def test_an_event_costs_nothing_more_where_nothing_waits(scene: Scene) -> None:
+    """Neither a query nor a commit, whatever targets have proved, and the queue takes nothing."""
+    asked, commits = list[str](), list[float]()
+    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
+    scene.store.watch_commits(commits.append)
+    assert scene.store._reader is not None
+    for number in range(3):
+        scene.store._reader.set_trace_callback(asked.append)
+        assert (await request(scene, number)).settled
+        scene.store._reader.set_trace_callback(None)
+        await scene.the_queue.send_due()
+    assert (asked, commits, len(scene.sent)) == ([], [], 3)
 
 
 async def test_nothing_is_sent_to_a_target_without_a_sign_that_it_works(scene: Scene) -> None:
@@ -169,18 +165,30 @@ async def test_an_attempt_that_did_not_begin_changes_nothing(scene: Scene) -> No
     assert (await rows(scene, 1))[0].state is State.ACKNOWLEDGED
 
 
-async def test_it_begins_with_one_attempt_and_doubles(scene: Scene) -> None:
-    for number in range(60):
-        await keep(scene, number)
-    scene.signs["one"] = "acknowledged"
-    await look(scene)
-    await until(lambda: scene.sent)
-    await look(scene)
-    assert len(scene.sent) == 1
-    scene.answers["one"] = YES
-    scene.released.set()
-    await scene.until(60)
-    assert scene.busiest["one"] <= MOST_AT_ONCE
+async def test_a_backlog_takes_little_memory_and_few_commits(scene: Scene) -> None:
+    """`make backlog` measures it beside live events. Half of it is left to EBaaS, and is in the
+    way of each look."""
+    count, commits = 2_000, list[float]()
+    adds = (keep(scene, n, due=0.0 if n % 2 else HOUR) for n in range(2 * count))
+    await asyncio.gather(*adds)
+    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
+    scene.store.watch_commits(commits.append)
+    await scene.the_queue.tidy()
+    sent = 0
+    tracemalloc.start()
+    try:
+        while sent < count:
+            await scene.the_queue.send_due()
+            await until(lambda: not scene.the_queue._in_flight)
+            sent += len(scene.sent)
+            scene.sent.clear()
+            scene.retries.clear()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sent == count
+    assert most < 500_000
+    assert len(commits) < count / 4
 
 
 def test_the_window_doubles_with_each_round_up_to_its_bound() -> None:
@@ -193,22 +201,6 @@ def test_the_window_doubles_with_each_round_up_to_its_bound() -> None:
     wide, narrow = (Target("t", "http://127.0.0.1/", max_in_flight=n) for n in (64, 8))
     assert (recovery.room(wide), recovery.room(narrow)) == (MOST_AT_ONCE, 4)
     assert recovery.room(replace(narrow, max_in_flight=1, rate=Rate(1.0, 1))) == 1
-
-
-async def test_a_request_joins_the_attempt(scene: Scene) -> None:
-    """EBaaS's retry that comes meanwhile calls nobody, and gets its `000` by that attempt."""
-    await keep(scene, 1)
-    scene.signs["one"] = "acknowledged"
-    await look(scene)
-    await until(lambda: scene.sent)
-    asking = asyncio.create_task(request(scene, 1))
-    await asyncio.sleep(0.05)
-    scene.answers["one"] = YES
-    scene.released.set()
-    outcome = await asking
-    assert outcome.settled
-    assert [delivery.joined for delivery in outcome.deliveries] == [True]
-    assert len(scene.sent) == 1
 
 
 async def test_what_a_request_has_claimed_is_left_to_it(scene: Scene) -> None:
@@ -228,11 +220,13 @@ async def test_what_a_request_has_claimed_is_left_to_it(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("answer", [YES, NO])
+@pytest.mark.parametrize("state", [State.AWAITING, State.QUEUED])
 async def test_a_request_waits_for_an_attempt_of_another_process(
-    scene: Scene, answer: Attempt
+    scene: Scene, state: State, answer: Attempt
 ) -> None:
-    """It gets the result of that attempt, and does not call the target itself."""
-    event_id = await keep(scene, 1)
+    """It gets the result of that attempt, and does not call the target itself: also if the target
+    was optional when its delivery was queued."""
+    event_id = await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
     (due,) = await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
     asking = asyncio.create_task(request(scene, 1))
@@ -247,6 +241,8 @@ async def test_a_request_waits_for_an_attempt_of_another_process(
     assert outcome.settled == answer.acknowledged
     assert outcome.deliveries[0].attempt is not None
     assert outcome.deliveries[0].attempt.reason == answer.reason
+    (row,) = await rows(scene, 1)
+    assert row.state is (State.ACKNOWLEDGED if answer.acknowledged else state)
 
 
 async def test_a_delivery_that_a_person_discards_meanwhile_is_no_fault(
@@ -269,9 +265,10 @@ async def test_a_delivery_that_a_person_discards_meanwhile_is_no_fault(
     assert scene.sent == []
 
 
-async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene) -> None:
+@pytest.mark.parametrize("state", [State.AWAITING, State.QUEUED])
+async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene, state: State) -> None:
     """The lease stays with the process that has it."""
-    await keep(scene, 1)
+    await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
     await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
     outcome = await request(scene, 1, seconds=0.4)
@@ -291,6 +288,22 @@ async def test_what_is_due_at_ebaas_is_left_to_ebaas(scene: Scene) -> None:
     scene.time += 6.0
     await recovered(scene, 1)
     assert len(scene.sent) == 1
+
+
+async def test_what_is_queued_for_a_target_that_is_required_now_is_left_to_ebaas(
+    scene: Scene,
+) -> None:
+    """A request at another process may be calling it; a while later the queue goes on."""
+    await keep(scene, 1, State.QUEUED, due=0.0, stage=Stage.OPEN)
+    await keep(scene, 2, State.QUEUED, due=0.0)
+    scene.answers["one"] = YES
+    await recovered(scene, 1)
+    assert [letter.event_id for _, letter in scene.sent] == ["event-2"]
+    (row,) = await rows(scene, 1)
+    assert (row.state, row.due_at, row.retries) == (State.QUEUED, scene.time + 1.0, 0)
+    scene.time += TERMS.reply_within + 6.0
+    await recovered(scene, 2)
+    assert (await rows(scene, 1))[0].state is State.ACKNOWLEDGED
 
 
 async def test_a_target_that_left_the_plan_gets_nothing(scene: Scene) -> None:
@@ -331,31 +344,6 @@ async def test_after_a_kill_ebaass_request_is_sent_at_once(tmp_path: Path) -> No
         scene.answers["one"] = YES
         assert (await request(scene, 1)).settled
         assert [letter.cause for _, letter in scene.sent] == ["retry"]
-
-
-async def test_a_person_may_ask_where_nothing_shows_that_it_works(scene: Scene) -> None:
-    """Only what was asked for is sent; a failure ends it."""
-    await keep(scene, 1)
-    asked = await keep(scene, 2)
-    now = scene.time
-    dues = await scene.store.take_waiting("one", now, now + 9, 9, T, spared=(0.0, 0.0))
-    for due in dues:
-        wanted = ASKED if due.event_id == asked else 0.0
-        await scene.store.finish(due, replace(due.row, recover_at=wanted), now, T)
-    scene.answers["one"] = YES
-    scene.the_queue.recoveries.ask(["one"])
-    await recovered(scene, 1)
-    await until_over(scene)
-    assert [letter.event_id for _, letter in scene.sent] == [asked]
-    assert scene.recoveries == [("one", "operator", 1, False)]
-
-
-async def test_automatic_recovery_can_be_turned_off(scene: Scene) -> None:
-    scene.terms = replace(TERMS, recovers=False)
-    await keep(scene, 1)
-    scene.answers["one"], scene.signs["one"] = YES, "acknowledged"
-    await look(scene)
-    assert scene.sent == []
 
 
 async def test_targets_recover_side_by_side(scene: Scene) -> None:

@@ -83,17 +83,6 @@ async def test_an_optional_failure_is_queued_and_retried(store: Path) -> None:
     assert len(set(flaky.ids)) == 1
 
 
-async def test_an_optional_delivery_ends_as_a_dead_letter(store: Path) -> None:
-    """Out of retries, it is kept and logged as an error."""
-    async with hostile("code_500") as bad:
-        async with house(routes(optional={"bad": bad.url}, **SOON), store=store) as router:
-            assert (await router.post()).json()["code"] == "000"
-            line = await router.line("dead_letter")
-        assert len(bad.requests) == 4
-    assert (line["level"], line["target"], line["reason"]) == ("error", "bad", "code")
-    assert rows(store) == {"bad": "dead"}
-
-
 async def test_what_is_queued_survives_a_restart(store: Path) -> None:
     """The next run of the router continues the queue."""
     flaky = Flaky(1)
@@ -154,43 +143,6 @@ async def test_an_optional_target_over_its_share_makes_its_events_fail(store: Pa
     assert line["unqueued"] is True
 
 
-async def test_retry_after_is_honoured(store: Path) -> None:
-    """`Retry-After` on a 503 delays the next attempt, up to the longest wait."""
-    ask = (
-        b"HTTP/1.1 503 Busy\r\nretry-after: 3600\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-    )
-
-    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(ask)
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(busy, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        table = routes(optional={"busy": url}, queue={"retries": 5, "waits": ["1s", "600s"]})
-        async with house(table, store=store) as router:
-            await router.post()
-            await router.line("event")
-    connection = sqlite3.connect(store)
-    query = "SELECT deliveries.due_at - replied_at FROM deliveries JOIN events USING (seq)"
-    [(wait,)] = connection.execute(query).fetchall()
-    connection.close()
-    assert wait == pytest.approx(600, abs=5)
-
-
-async def test_an_attempt_in_flight_is_due_once_its_timeout_has_passed(store: Path) -> None:
-    """Another node on the same store does not repeat an optional attempt that outlives the
-    `000`."""
-    async with hostile("answers") as good, hostile("says_nothing") as slow:
-        table = routes({"good": good.url}, {"slow": slow.url}, defaults={"timeout": "60s"})
-        async with house(table, store=store) as router:
-            assert (await router.post()).json()["code"] == "000"
-            sql = "SELECT deliveries.due_at - replied_at FROM deliveries JOIN events USING (seq)"
-            [(wait,)] = query(store, sql)
-    assert wait == pytest.approx(60, abs=5)
-
-
 async def test_a_discarded_optional_delivery_is_not_sent_again(store: Path) -> None:
     """EBaaS's retry neither sends nor queues it again, and gets its 000 without it."""
     flaky, audit = Flaky(2), Flaky(10**6)
@@ -236,42 +188,6 @@ async def test_a_backlog_does_not_fail_at_its_targets_limit(store: Path) -> None
             await router.line("retried", 6)
             dead = [line for line in router.lines if line["happening"] == "dead_letter"]
     assert dead == []
-
-
-async def test_the_queue_outlives_a_folder_that_is_away_for_a_moment(tmp_path: Path) -> None:
-    """The queue goes on once the disk is back."""
-    folder, away = tmp_path / "data", tmp_path / "away"
-    folder.mkdir()
-    flaky = Flaky(1)
-    server, url = await served(flaky)
-    async with server, hostile("code_500") as bad:
-        table = routes({"bad": bad.url}, {"flaky": url}, queue={"retries": 9, "waits": ["1s"]})
-        async with house(table, store=folder / "store.db") as router:
-            await router.post()
-            await until(lambda: rows(folder / "store.db").get("flaky") == "queued")
-            folder.rename(away)
-            await router.post(event(event_key="a.gs.cert.2"))
-            line = await router.line("event", 2)
-            away.rename(folder)
-            await until(lambda: rows(folder / "store.db").get("flaky") == "acknowledged")
-    assert line["unrecorded"] == "unreachable"
-
-
-async def test_a_request_that_took_too_long_to_come_is_not_forwarded(store: Path) -> None:
-    """No time would be left to answer or to record it: 408, and no target is called."""
-    async with hostile("answers") as good:
-        table = routes({"good": good.url}, ebaas={"reply_within": "200ms"})
-        async with house(table, store=store) as router:
-            host, port = router.url.removeprefix("http://").split(":")
-            reader, writer = await asyncio.open_connection(host, int(port))
-            head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SAMPLE)}\r\n\r\n"
-            writer.write(head.encode() + SAMPLE[:-1])
-            await asyncio.sleep(0.3)
-            writer.write(SAMPLE[-1:])
-            status = await reader.readline()
-            writer.close()
-    assert status.startswith(b"HTTP/1.1 408 ")
-    assert good.requests == []
 
 
 async def test_the_end_of_a_connection_after_the_reply_is_not_a_hang_up(store: Path) -> None:

@@ -13,7 +13,6 @@ from router.delivery.rules import Cause, Delivery, InForce
 from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
-from router.store.admin import DISCARDED
 from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Usage
 
 NOW = 1_000_000.0
@@ -94,32 +93,6 @@ def test_why_a_target_may_see_an_event_again(
     assert rules.cause(records, alone=alone) is cause
 
 
-@pytest.mark.parametrize(
-    ("state", "as_required", "as_optional"),
-    [
-        (None, True, True),
-        (State.ACKNOWLEDGED, False, False),
-        (State.AWAITING, True, True),
-        (State.QUEUED, True, False),
-        (State.SUPERSEDED, True, True),
-        (State.DEAD, True, True),
-    ],
-)
-def test_whom_a_retry_calls(state: State | None, as_required: bool, as_optional: bool) -> None:
-    """Not targets that have acknowledged, nor queued ones unless the routes require them now."""
-    assert result(None, state, required=True).needed is as_required
-    assert result(None, state, required=False).needed is as_optional
-
-
-def test_what_a_person_has_discarded_is_not_sent_again() -> None:
-    """Unless its target is required: then there is no `000` without it."""
-    discarded = row(State.SUPERSEDED, reason=DISCARDED)
-    optional, required = (Delivery(Target("one", ""), needs, discarded) for needs in (False, True))
-    assert (optional.needed, required.needed) == (False, True)
-    assert (optional.settled, required.settled) == (True, False)
-    assert rules.rows_after([optional], record(), NOW, TERMS) == []
-
-
 def test_the_first_failure_opens_a_record() -> None:
     """Its retry is due after the first wait; its credit lasts twice that and the grace."""
     opened = rules.opened("event", NOW - 8, NOW, TERMS, credit_revoked=False)
@@ -129,26 +102,10 @@ def test_the_first_failure_opens_a_record() -> None:
     assert opened.ends_at == NOW - 8 + PLATFORM.total() + 21 * 8 + 60
 
 
-def test_each_failure_renews_the_credit_by_its_own_wait() -> None:
-    """The seventh retry is an hour away."""
-    failed = rules.failed(record(requests=7), NOW + 400, TERMS, credit_revoked=False)
-    assert failed.due_at == NOW + 400 + 3600
-    assert failed.credit_until == NOW + 400 + 2 * 3600 + 60
-    assert failed.first_at == NOW
-
-
 def test_the_last_failure_ends_the_record() -> None:
     """After one request and all its retries the caller makes no other."""
     assert rules.failed(record(requests=20), NOW, TERMS, credit_revoked=False).stage is Stage.OPEN
     assert rules.failed(record(requests=21), NOW, TERMS, credit_revoked=False).stage is Stage.ENDED
-
-
-def test_revoked_credit_stays_revoked() -> None:
-    """Neither another failure nor another request restores the credit."""
-    assert rules.failed(
-        record(credit_revoked=True), NOW, TERMS, credit_revoked=False
-    ).credit_revoked
-    assert rules.failed(record(), NOW, TERMS, credit_revoked=True).credit_revoked
 
 
 def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
@@ -173,6 +130,10 @@ def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
         (
             result(None, required=False),
             row(State.QUEUED, reason="", due_at=NOW + 5, recover_at=NOW + 5),
+        ),
+        (
+            result(Attempt(Reason.ELSEWHERE, False, 1.0), State.AWAITING, required=False),
+            row(State.QUEUED, reason="elsewhere", due_at=NOW + 5, recover_at=NOW + 5),
         ),
         (result(NO, State.DEAD), row(State.AWAITING, reason="code")),
         (result(None, State.QUEUED, required=False), None),
@@ -211,23 +172,6 @@ def test_what_becomes_of_a_delivery_that_left_the_plan(
     assert rules.left_behind({"one": row(before)}, ["one"], targets) == []
 
 
-@pytest.mark.parametrize(
-    ("given", "settled"),
-    [
-        (result(YES), True),
-        (result(NO), False),
-        (result(None, State.ACKNOWLEDGED), True),
-        (result(None, State.QUEUED), False),
-        (result(None, State.QUEUED, required=False), True),
-        (result(NO, State.QUEUED, required=False), False),
-        (result(None, required=False), False),
-    ],
-)
-def test_what_is_settled(given: Delivery, settled: bool) -> None:
-    """Acknowledged, or optional and queued already."""
-    assert given.settled is settled
-
-
 def test_the_queue_retries_by_its_waits_and_then_gives_up() -> None:
     """A wait after each failure, the last one again; then it is a dead letter with its reason."""
     queued = row(State.QUEUED, retries=0)
@@ -246,18 +190,6 @@ def test_an_attempt_that_the_router_held_back_costs_no_retry(reason: Reason) -> 
     held = Attempt(reason, False, 0.1)
     last = row(State.QUEUED, retries=QUEUE.retries)
     assert rules.retried(last, held, NOW, QUEUE) == replace(last, due_at=NOW + 1)
-
-
-def test_an_event_that_goes_round_is_a_dead_letter_at_once() -> None:
-    """Each retry would call all other targets on its way again."""
-    looping = Attempt(Reason.LOOPING, True, 0.1, 508)
-    dead = rules.retried(row(State.QUEUED), looping, NOW, QUEUE)
-    assert (dead.state, dead.reason) == (State.DEAD, "looping")
-
-
-def test_jitter_only_adds() -> None:
-    """A retry never comes sooner than its wait."""
-    assert rules.retried(row(State.QUEUED), NO, NOW, QUEUE, jitter=0.2).due_at == NOW + 1.2
 
 
 @pytest.mark.parametrize(("asked", "due"), [(0.5, 1.0), (20.0, 20.0), (86400.0, 30.0)])
@@ -293,17 +225,3 @@ def test_when_an_event_expires(
     own = Target("own", "http://127.0.0.1/", queue=Schedule((5.0,), 2))
     in_force = InForce(RouteTable([], {"own": own}), TERMS)
     assert rules.expires_at(usage, in_force, NOW) == at
-
-
-def test_a_target_is_queued_by_its_own_schedule() -> None:
-    """The first retry of an optional target comes after the first wait of its own schedule; one
-    without retries is a dead letter at once."""
-    for schedule, state, due_at in (
-        (None, State.QUEUED, NOW + 1),
-        (Schedule((5.0,), 2), State.QUEUED, NOW + 5),
-        (Schedule((5.0,), 0), State.DEAD, 0.0),
-    ):
-        target = Target("one", "http://127.0.0.1/", queue=schedule)
-        delivery = Delivery(target, required=False, attempt=NO)
-        [left] = rules.rows_after([delivery], record(), NOW, TERMS)
-        assert (left.state, left.due_at) == (state, due_at)

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from dataclasses import replace
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 import pytest
@@ -14,7 +14,6 @@ import pytest
 from router.delivery.target.sender import Sender, addressed
 from router.model.event import OutboundEvent, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
-from router.store.protocol import Pause, Store
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, TargetExchange
 from tests.support.engines import Engine
@@ -91,31 +90,9 @@ async def test_an_attempt_without_a_slot_costs_no_rate(engine: Engine) -> None:
             third = send(sender, one)
             assert slots(sender, metrics) == (1, 0)
             third.cancel()
-
-
-class Paused:
-    """A store whose clock stands, in which one target is paused."""
-
-    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
-        return (Pause("one", 0.0, 1e9, "a move", "somebody"),)
-
-    def now(self) -> float:
-        return 0.0
-
-
-async def test_a_paused_target_gets_no_waiting_attempts(engine: Engine) -> None:
-    """Waiting attempts are not begun, and the slot is free again."""
-    async with hostile("says_nothing") as served:
-        one = Target("one", served.url, max_in_flight=1)
-        async with sending(engine, one) as (sender, metrics):
-            first, second = send(sender, one), send(sender, one)
-            await until(lambda: slots(sender, metrics) == (1, 1) and len(served.requests) == 1)
-            await sender.read_pauses(cast("Store", Paused()))
-            first.cancel()
-            attempt = await second
-            assert (attempt.reason, attempt.delivered) == (Reason.PAUSED, False)
             await until(lambda: slots(sender, metrics) == (0, 0))
-    assert len(served.requests) == 1
+            assert (await send(sender, one, patience=0.0)).reason is Reason.RATE_LIMITED
+            assert slots(sender, metrics) == (0, 0)
 
 
 async def test_a_breaker_that_opens_leaves_no_slot_taken(engine: Engine) -> None:

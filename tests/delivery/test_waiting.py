@@ -12,25 +12,6 @@ from router.delivery.target.lane import Slots
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_line_is_served_in_order() -> None:
-    """A slot that is given back goes to the first waiter."""
-    slots = Slots(limit=1, most_waiting=2)
-    await slots.take(1.0)
-    served: list[int] = []
-
-    async def wait(number: int) -> None:
-        assert await slots.take(20.0)
-        served.append(number)
-
-    waiting = [asyncio.create_task(wait(number)) for number in range(2)]
-    while slots.waiting < 2:
-        await asyncio.sleep(0)
-    slots.give_back()
-    slots.give_back()
-    await asyncio.gather(*waiting)
-    assert served == [0, 1]
-
-
 async def test_a_slot_handed_to_a_cancelled_waiter_is_not_lost() -> None:
     """Cancelled at the moment of its turn, a waiter passes the slot on."""
     slots = Slots(limit=1, most_waiting=1)
@@ -62,21 +43,6 @@ async def test_a_lower_limit_holds_once_slots_are_given_back() -> None:
     slots.give_back()
     assert await waiting
     assert (slots.taken, slots.waiting, slots.free) == (1, 0, 0)
-
-
-async def test_more_slots_go_to_the_waiters() -> None:
-    """At once, and no more of them than there are."""
-    slots = Slots(limit=1, most_waiting=3)
-    await slots.take(1.0)
-    waiting = [asyncio.create_task(slots.take(20.0)) for _ in range(3)]
-    while slots.waiting < 3:
-        await asyncio.sleep(0)
-    slots.resize(3, most_waiting=3)
-    await asyncio.wait(waiting[:2])
-    assert (slots.taken, slots.waiting) == (3, 1)
-    slots.resize(9, most_waiting=3)
-    assert await asyncio.gather(*waiting) == [True] * 3
-    assert (slots.taken, slots.free) == (4, 5)
 
 
 async def test_no_slot_is_ever_lost_or_made() -> None:

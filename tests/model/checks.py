@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
 
-from tests.model.world import TERMS, Answered, Sent, Source, World
+from tests.model.world import TERMS, Sent, Source, World
 
 
 def credit(requests: int) -> float:
@@ -26,15 +26,10 @@ def violations(world: World) -> Found:
     duplicates: Counter[str] = Counter()
     for body in {source.event.body for source in world.sources}:
         group = _Group(world, body)
-        broken += group.false_answers()
-        broken += group.stale_answers()
-        broken += group.lost_optionals()
-        broken += group.lost_records()
-        broken += group.new_names()
-        broken += group.false_alarms()
-        broken += group.early_deaths()
-        broken += group.unsaid()
-        broken += group.too_eager()
+        checks = (group.false_answers, group.stale_answers, group.lost_optionals,
+                  group.lost_records, group.new_names, group.false_alarms, group.early_deaths,
+                  group.unsaid, group.too_eager)  # fmt: skip
+        broken += [each for check in checks for each in check()]
         causes = sorted(group.causes) or ["none"]
         for target, count in group.duplicates().items():
             duplicates["/".join(causes)] += count
@@ -94,6 +89,14 @@ class _Group:
         values = (sha256(self.body).digest(), target, *states)
         (count,) = self.world.connection.execute(query, values).fetchone()
         return int(count)
+
+    def dead(self, where: str = "true") -> list[tuple[str, str]]:
+        """Return the events and targets of its dead letters."""
+        query = (
+            "SELECT event_id, target FROM deliveries JOIN events USING (seq) WHERE digest = ? "
+            f"AND state = 'dead' AND {where}"
+        )
+        return self.world.connection.execute(query, (sha256(self.body).digest(),)).fetchall()
 
     def false_answers(self) -> list[str]:
         """A `000` without an acknowledgement of its own from every required target."""
@@ -165,14 +168,9 @@ class _Group:
         # A clock that jumps ahead ends records before their time.
         if self.world.weather.steps:
             return []
-        query = (
-            "SELECT target FROM deliveries JOIN events USING (seq) WHERE digest = ? "
-            "AND state = 'dead' AND acknowledged_later_at IS NULL"
-        )
-        found = self.world.connection.execute(query, (sha256(self.body).digest(),)).fetchall()
         return [
             f"{target} has a dead letter of {self.body!r}, which it has acknowledged"
-            for (target,) in found
+            for _, target in self.dead("acknowledged_later_at IS NULL")
             if target in self._always_required()
         ]
 
@@ -180,15 +178,10 @@ class _Group:
         """A dead letter whose acknowledgement reached a router that lived on."""
         if "crash" in self.causes:
             return []
-        query = (
-            "SELECT event_id, target FROM deliveries JOIN events USING (seq) WHERE digest = ? "
-            "AND state = 'dead' AND acknowledged_later_at IS NULL"
-        )
-        dead = self.world.connection.execute(query, (sha256(self.body).digest(),)).fetchall()
         output = {(sent.event_id, sent.target) for sent in self.sent if sent.acknowledged}
         return [
             f"{target} has acknowledged {of}, a dead letter"
-            for of, target in dead
+            for of, target in self.dead("acknowledged_later_at IS NULL")
             if (of, target) in output
         ]
 
@@ -197,14 +190,9 @@ class _Group:
         given up only once its target has had so many attempts."""
         if self.world.weather.changes:
             return []
-        query = (
-            "SELECT event_id, target FROM deliveries JOIN events USING (seq) WHERE digest = ? "
-            "AND state = 'dead'"
-        )
-        dead = self.world.connection.execute(query, (sha256(self.body).digest(),)).fetchall()
         return [
             f"{target} was given up after {len(sent)} attempts for {event_id}"
-            for event_id, target in dead
+            for event_id, target in self.dead()
             if target in self.world.optional
             for sent in [[s for s in self.sent if (s.event_id, s.target) == (event_id, target)]]
             if len(sent) < TERMS.queue.retries
@@ -254,6 +242,3 @@ def _matched(sources: list[Source], sent: list[Sent], may: object) -> bool:
         return False
 
     return all(place(source, set()) for source in sources)
-
-
-__all__ = ["Answered", "Found", "violations"]

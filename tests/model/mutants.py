@@ -15,6 +15,7 @@ from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Outcome, RequestMemory
 from router.delivery.queue import Queue
 from router.delivery.rules import Delivery
+from router.model import event
 from router.store.protocol import DeliveryRow, Due, Settlement, State, StoreFailed
 from router.store.sqlite.statements import Statements
 from tests.model.world import SimulatedStore
@@ -39,16 +40,25 @@ async def _nothing(*_: Any, **__: Any) -> Any:
     return None
 
 
-def bodies_not_told_apart(patch: Patch) -> None:
-    patch.setattr("router.model.event.digest_of", lambda body: b"one for all")
+def put(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
+    """Return a change of one attribute."""
+    return lambda patch: patch.setattr(owner, name, value)
 
 
-def optionals_not_queued(patch: Patch) -> None:
-    patch.setattr(Delivery, "settled", property(lambda self: True))
+#: A property that is false, whatever it is set to.
+_NEVER = property(lambda self: False, lambda *_: None)
 
 
-def failures_not_recorded(patch: Patch) -> None:
-    patch.setattr(Memory, "record", _nothing)
+def _same(_: Any, record: Any) -> Any:
+    return record
+
+
+def _not_acknowledged(delivery: Delivery) -> bool:
+    return delivery.row is None or delivery.row.state is not State.ACKNOWLEDGED
+
+
+def _too_early(first_at: float, terms: Any) -> float:
+    return float(first_at + terms.ebaas.total() + terms.grace)
 
 
 def hang_up_not_noticed(patch: Patch) -> None:
@@ -59,21 +69,6 @@ def hang_up_not_noticed(patch: Patch) -> None:
         return await real(self, *given)
 
     patch.setattr(Forwarder, "forward", deaf)
-
-
-def late_write_gives_credit(patch: Patch) -> None:
-    patch.setattr(SimulatedStore, "too_late", lambda self, record: record)
-
-
-def all_called_again(patch: Patch) -> None:
-    patch.setattr(Delivery, "needed", property(lambda self: True))
-
-
-def queued_called_again(patch: Patch) -> None:
-    def needed(self: Delivery) -> bool:
-        return self.row is None or self.row.state is not State.ACKNOWLEDGED
-
-    patch.setattr(Delivery, "needed", property(needed))
 
 
 def queued_counts_as_acknowledged(patch: Patch) -> None:
@@ -87,10 +82,6 @@ def queued_counts_as_acknowledged(patch: Patch) -> None:
 
     patch.setattr(Delivery, "needed", property(needed))
     patch.setattr(Delivery, "acknowledged", property(acknowledged))
-
-
-def left_plan_not_superseded(patch: Patch) -> None:
-    patch.setattr(rules, "left_behind", lambda *_: [])
 
 
 def removed_target_left_queued(patch: Patch) -> None:
@@ -142,10 +133,6 @@ def closed_after_the_reply(patch: Patch) -> None:
     patch.setattr(Memory, "answer", answer)
 
 
-def credit_never_ends(patch: Patch) -> None:
-    patch.setattr(rules, "has_credit", lambda record, now: not record.credit_revoked)
-
-
 def spent_credit_comes_back(patch: Patch) -> None:
     real = Statements.settle
 
@@ -156,10 +143,6 @@ def spent_credit_comes_back(patch: Patch) -> None:
         return settled
 
     patch.setattr(Statements, "settle", settle)
-
-
-def others_keep_their_credit(patch: Patch) -> None:
-    patch.setattr(Statements, "_revoke_others", lambda self, seq, settlement: None)
 
 
 def blind_answers_forgotten(patch: Patch) -> None:
@@ -174,7 +157,7 @@ def blind_answers_forgotten(patch: Patch) -> None:
     patch.setattr(Memory, "answer", answer)
 
 
-def blind_answers_meanwhile_forgotten(patch: Patch) -> None:
+def meanwhile_forgotten(patch: Patch) -> None:
     real = Memory.write_pending
 
     async def write_pending(self: Memory, timeout: float) -> None:
@@ -184,10 +167,6 @@ def blind_answers_meanwhile_forgotten(patch: Patch) -> None:
         await real(self, timeout)
 
     patch.setattr(Memory, "write_pending", write_pending)
-
-
-def overtaken_keeps_its_credit(patch: Patch) -> None:
-    patch.setattr(RequestMemory, "overtaken", property(lambda s: False, lambda s, v: None))
 
 
 def recorded_beside_others(patch: Patch) -> None:
@@ -204,10 +183,6 @@ def recorded_beside_others(patch: Patch) -> None:
     patch.setattr(Memory, "record", record)
 
 
-def late_acknowledgement_dropped(patch: Patch) -> None:
-    patch.setattr(Memory, "late", _nothing)
-
-
 def attempt_in_flight_repeated(patch: Patch) -> None:
     class Forgetful(dict[Any, Any]):
         def get(self, key: Any, default: Any = None) -> Any:
@@ -222,27 +197,8 @@ def attempt_in_flight_repeated(patch: Patch) -> None:
     patch.setattr(Memory, "__init__", init)
 
 
-def queue_repeats(patch: Patch) -> None:
-    patch.setattr(Delivery, "has_become_required", property(lambda self: False))
-
-
-def records_never_end(patch: Patch) -> None:
-    patch.setattr(SimulatedStore, "end", _none_ended)
-
-
 async def _none_ended(*_: Any) -> tuple[()]:
     return ()
-
-
-def ends_before_its_last_request(patch: Patch) -> None:
-    def ends_at(first_at: float, terms: Any) -> float:
-        return float(first_at + terms.ebaas.total() + terms.grace)
-
-    patch.setattr(rules, "ends_at", ends_at)
-
-
-def others_not_superseded(patch: Patch) -> None:
-    patch.setattr(Statements, "supersede", lambda *_: None)
 
 
 def retry_has_a_new_id(patch: Patch) -> None:
@@ -293,7 +249,7 @@ def nothing_is_own_doing(patch: Patch) -> None:
         patch.setattr(module, "SELF_INFLICTED", frozenset())
 
 
-def hang_up_in_the_optional_window_not_noticed(patch: Patch) -> None:
+def deaf_at_the_end(patch: Patch) -> None:
     real: Any = Forwarder._settle
 
     async def settle(self: Forwarder, *given: Any) -> None:
@@ -302,35 +258,11 @@ def hang_up_in_the_optional_window_not_noticed(patch: Patch) -> None:
     patch.setattr(Forwarder, "_settle", settle)
 
 
-def acknowledged_under_a_lease_alone(patch: Patch) -> None:
+def acknowledged_if_leased(patch: Patch) -> None:
     async def recorded(self: Queue, retry: queue.Retry) -> bool:
         return await self._store.finish(retry.due, retry.row, self._store.now(), 10.0)
 
     patch.setattr(Queue, "_recorded", recorded)
-
-
-def blind_answers_supersede_nothing(patch: Patch) -> None:
-    patch.setattr(Memory, "_owe_stand_in", lambda *_: None)
-
-
-def unwritten_acknowledgements_dropped(patch: Patch) -> None:
-    patch.setattr(Memory, "_owe", lambda *_: None)
-
-
-def refused_acknowledgements_dropped(patch: Patch) -> None:
-    patch.setattr(Memory, "_owe_rows", lambda *_: None)
-
-
-def recovery_beside_a_request(patch: Patch) -> None:
-    patch.setattr(Memory, "is_claimed", lambda *_: False)
-
-
-def leases_of_others_not_seen(patch: Patch) -> None:
-    patch.setattr(DeliveryRow, "is_being_sent", lambda *_: False)
-
-
-def recovery_close_to_a_request(patch: Patch) -> None:
-    patch.setattr(queue, "spared", lambda *_: (0.0, 0.0))
 
 
 def late_attempts_unseen(patch: Patch) -> None:
@@ -348,7 +280,19 @@ def refusals_recovered_again(patch: Patch) -> None:
     patch.setattr(queue, "left_alone", lambda due, row, now: row)
 
 
+def _without_margin(patch: Patch) -> None:
+    """The queue's margin around EBaaS's requests, which is for other processes, hides what its own
+    memory does."""
+    patch.setattr(queue, "spared", lambda *_: (0.0, 0.0))
+
+
+def queue_repeats(patch: Patch) -> None:
+    _without_margin(patch)
+    patch.setattr(Delivery, "has_become_required", _NEVER)
+
+
 def recovery_forgets_what_it_joined(patch: Patch) -> None:
+    _without_margin(patch)
     real = Memory.to_join
 
     def to_join(self: Memory, key: Any, recalled: Any = None) -> Any:
@@ -358,88 +302,66 @@ def recovery_forgets_what_it_joined(patch: Patch) -> None:
 
 
 ALL = [
-    Mutant("1: bodies are not told apart", bodies_not_told_apart, 4),
-    Mutant("2: a 000 goes out before its optional deliveries are queued", optionals_not_queued, 3),
-    Mutant("3: failures are not recorded", failures_not_recorded, 2),
+    Mutant("1: bodies are not told apart", put(event, "digest_of", lambda body: b"one for all"), 4),
+    Mutant("2: optionals are not queued", put(Delivery, "settled", property(lambda self: True)), 3),
+    Mutant("3: failures are not recorded", put(Memory, "record", _nothing), 2),
     Mutant("3: a hang-up is noticed at the end", hang_up_not_noticed, 539),
-    Mutant("3: a write that was too late gives credit", late_write_gives_credit, 6881),
-    Mutant("4: a retry goes to all targets", all_called_again, 2),
-    Mutant("4: a retry goes to what the queue has", queued_called_again, 90),
+    Mutant("3: a late write gives credit", put(SimulatedStore, "too_late", _same), 6881),
+    Mutant("4: a retry goes to all", put(Delivery, "needed", property(lambda self: True)), 2),
+    Mutant(
+        "4: a retry goes to queued ones", put(Delivery, "needed", property(_not_acknowledged)), 90
+    ),
     Mutant("4: queued is as good as acknowledged", queued_counts_as_acknowledged, 1866),
-    Mutant("4: what has left the plan stays", left_plan_not_superseded, 114),
+    Mutant("4: what has left the plan stays", put(rules, "left_behind", lambda *_: []), 114),
     Mutant("4: the queue keeps a removed target's deliveries", removed_target_left_queued, 34),
     Mutant("5: a claim is shared", claims_shared, 64),
     Mutant("6: a close that changes no row is taken for one", closed_without_looking, 438),
     Mutant("6: the record is closed after the 000", closed_after_the_reply, 0),
-    Mutant("8: what is acknowledged counts for ever", credit_never_ends, 348),
-    Mutant("8: closing leaves other records their credit", others_keep_their_credit, 2833),
+    Mutant(
+        "8: credit never ends", put(rules, "has_credit", lambda of, now: not of.credit_revoked), 348
+    ),
+    Mutant("8: others keep their credit", put(Statements, "_revoke_others", lambda *_: None), 2833),
     Mutant("8: 000s that were given blindly are forgotten", blind_answers_forgotten, 3833),
-    Mutant("8: a request that was overtaken records credit", overtaken_keeps_its_credit, 4581),
+    Mutant("8: the overtaken have credit", put(RequestMemory, "overtaken", _NEVER), 4581),
     Mutant("11: a record made meanwhile is not superseded", recorded_beside_others, 1533),
-    Mutant("9: a late acknowledgement is dropped", late_acknowledgement_dropped, 91),
+    Mutant("9: a late acknowledgement is dropped", put(Memory, "late", _nothing), 91),
     Mutant("9: an attempt in flight is repeated", attempt_in_flight_repeated, 835),
-    Mutant("9: the queue repeats what a request has in flight", queue_repeats, 1370),
-    Mutant("10: records never end", records_never_end, 4),
-    Mutant("10: a record ends before its last request", ends_before_its_last_request, 403),
-    Mutant("11: what could not be claimed is not superseded", others_not_superseded, 947),
+    Mutant("9: the queue repeats attempts", queue_repeats, 1370),
+    Mutant("10: records never end", put(SimulatedStore, "end", _none_ended), 4),
+    Mutant("10: a record ends too early", put(rules, "ends_at", _too_early), 403),
+    Mutant("11: the unclaimed is kept", put(Statements, "supersede", lambda *_: None), 947),
     Mutant("12: a retry has a new id", retry_has_a_new_id, 2),
     Mutant("queue: leases are not kept", leases_not_kept, 1679),
     Mutant("queue: dead letters are dropped", dead_letters_dropped, 4),
     Mutant("queue: it never gives up", queue_never_gives_up, 219),
     Mutant("queue: what is not sent costs a retry", nothing_is_own_doing, 107),
+    Mutant("3: deaf in the optional window", deaf_at_the_end, 19, "optional_window"),
     Mutant(
-        "3: a hang-up in the optional targets' 50 ms is not noticed",
-        hang_up_in_the_optional_window_not_noticed,
-        19,
-        "optional_window",
+        "13: a refused close is lost", put(Memory, "_owe_rows", lambda *_: None), 87, "two_nodes"
     ),
+    Mutant("9: it counts under a lease only", acknowledged_if_leased, 5, "lost_lease"),
+    Mutant("8: spent credit comes back", spent_credit_comes_back, 49, "two_nodes"),
+    Mutant("8: forgotten while it revokes", meanwhile_forgotten, 333, "slow_spending"),
     Mutant(
-        "13: what a refused close has achieved is dropped",
-        refused_acknowledgements_dropped,
-        87,
-        "two_nodes",
+        "13: blind, nothing superseded", put(Memory, "_owe_stand_in", lambda *_: None), 11, "outage"
     ),
+    Mutant("13: what is owed is dropped", put(Memory, "_owe", lambda *_: None), 0, "late_outage"),
     Mutant(
-        "9: the queue's acknowledgement is written under its lease alone",
-        acknowledged_under_a_lease_alone,
-        5,
-        "lost_lease",
+        "15: recovery sends what a request is at", put(Memory, "is_claimed", lambda *_: False), 26
     ),
-    Mutant(
-        "8: a failure gives credit back that another node has spent",
-        spent_credit_comes_back,
-        49,
-        "two_nodes",
-    ),
-    Mutant(
-        "8: a 000 given blindly while the store spends is forgotten",
-        blind_answers_meanwhile_forgotten,
-        333,
-        "slow_spending",
-    ),
-    Mutant(
-        "13: a 000 given blindly supersedes nothing", blind_answers_supersede_nothing, 11, "outage"
-    ),
-    Mutant(
-        "13: what the store did not take is dropped",
-        unwritten_acknowledgements_dropped,
-        0,
-        "late_outage",
-    ),
-    Mutant("15: recovery sends what a request is at", recovery_beside_a_request, 26),
     Mutant("15: a late attempt is not waited for", late_attempts_unseen, 207, "recovery_nodes"),
-    Mutant("15: a request is about to come", recovery_close_to_a_request, 181, "recovery_nodes"),
     Mutant(
-        "16: a lease of another process is not seen",
-        leases_of_others_not_seen,
-        29,
+        "15: EBaaS is about to come",
+        put(queue, "spared", lambda *_: (0.0, 0.0)),
+        181,
         "recovery_nodes",
     ),
     Mutant(
-        "14: what a target refuses is sent again and again",
-        refusals_recovered_again,
-        13,
-        "recovery",
+        "16: leases are not seen",
+        put(DeliveryRow, "is_being_sent", lambda *_: False),
+        29,
+        "recovery_nodes",
     ),
-    Mutant("15: the queue repeats what is in flight", recovery_forgets_what_it_joined, 1370),
+    Mutant("14: refusals are sent again", refusals_recovered_again, 13, "recovery"),
+    Mutant("15: recovery repeats attempts", recovery_forgets_what_it_joined, 1370),
 ]

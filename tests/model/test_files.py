@@ -19,7 +19,7 @@ from router.config.loading import load
 from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
-from router.model.errors import ConfigInvalid, Problem, Refused, RouterError, closed
+from router.model.errors import ConfigInvalid, Problem, RouterError, closed
 from router.store.sqlite.file import open_existing, open_file
 from router.telemetry.log import Log
 from tests.support.filled import fill
@@ -94,14 +94,6 @@ def test_problems_are_in_the_order_of_their_files() -> None:
         "a:10:2: targets.x: late (payments)",
         "b:1:1: first",
     ]
-
-
-def test_a_refusal_names_what_it_is_about() -> None:
-    """The log has the cause, and the field or the caller if it is one."""
-    refused = Refused("400", "msg", "why", "event_key", "192.0.2.1")
-    assert (str(refused), refused.why) == ("why", "why")
-    assert (refused.code, refused.msg) == ("400", "msg")
-    assert (refused.field, refused.caller) == ("event_key", "192.0.2.1")
 
 
 READERS: dict[str, Callable[[Path], object]] = {

@@ -47,7 +47,7 @@ def test_no_scene_breaks_a_promise(scene: str) -> None:
 
 @pytest.mark.skipif(not LONG, reason="it tries the tests: make test-long")
 @pytest.mark.skipif(COMPILED, reason="nothing can be left out of what is compiled")
-@pytest.mark.parametrize("mutant", ALL, ids=[mutant.leave_out.__name__ for mutant in ALL])
+@pytest.mark.parametrize("mutant", ALL, ids=[mutant.rule for mutant in ALL])
 def test_a_rule_left_out_breaks_a_promise(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every rule is there because some history needs it."""
     mutant.leave_out(monkeypatch)

@@ -4,50 +4,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """Chances are per happening; a history has few kinds of trouble, so that each shows alone."""
+    """Chances are per happening; a history has few kinds of trouble, so that each shows alone. By
+    default there is none."""
 
     #: Events, and how many of them have the same body.
-    events: int
-    bodies: int
+    events: int = 1
+    bodies: int = 50
     #: Seconds over which the events come.
-    span: float
-    required: int
-    optional: int
+    span: float = 10.0
+    required: int = 2
+    optional: int = 0
     #: Routers on one store.
-    processes: int
+    processes: int = 1
     #: One of the targets never acknowledges anything.
-    dead: bool
+    dead: bool = False
     #: A target fails plainly, answers too late, or acts and says it has not.
-    fails: float
-    slow: float
-    lies: float
+    fails: float = 0.0
+    slow: float = 0.0
+    lies: float = 0.0
     #: An attempt takes up to so long where all is well, in seconds.
-    pace: float
+    pace: float = 0.5
     #: A caller goes away within so many seconds: noticed, or kept alive by a proxy.
-    hangs_up: float
-    patience: float
-    unnoticed: float
+    hangs_up: float = 0.0
+    patience: float = 1.0
+    unnoticed: float = 0.0
     #: A request or a reply is lost on its way.
-    request_lost: float
-    reply_lost: float
+    request_lost: float = 0.0
+    reply_lost: float = 0.0
     #: A caller gives an event up for no reason.
-    forgets: float
+    forgets: float = 0.0
     #: A store call fails, misses its timeout and commits or not, or just takes its time.
-    store_fails: float
-    store_slow: float
+    store_fails: float = 0.0
+    store_slow: float = 0.0
     #: How much later than its timeout such a write comes to pass.
-    late_by: float
+    late_by: float = 0.0
     #: The effects, counted over the history, at which a process dies.
-    crashes: frozenset[int]
+    crashes: frozenset[int] = frozenset()
     #: When the clock jumps, and by how much.
-    steps: tuple[tuple[float, float], ...]
+    steps: tuple[tuple[float, float], ...] = ()
     #: When a target of the plan changes sides, or leaves it.
-    changes: tuple[float, ...]
+    changes: tuple[float, ...] = ()
     #: An attempt is not even begun, by the router's own doing.
     shut: float = 0.0
     #: When the store can't be reached.
@@ -71,23 +71,11 @@ def weather(seed: int) -> Weather:
 def _kind(seed: int) -> Weather:
     random = Random(seed)
     given = _any(random)
-    match seed % 8:
-        case 0:
-            return _twins(given, random)
-        case 1:
-            return _slow_store(given, random)
-        case 2:
-            return _changing_routes(given, random)
-        case 3:
-            return _one_event(given, random)
-        case 4:
-            return _silence(given, random)
-        case 5:
-            return _overlap(given, random)
-        case 6:
-            return replace(_twins(given, random), processes=2)
-        case _:
-            return given
+    kinds = (_twins, _slow_store, _changing_routes, _one_event, _silence, _overlap, _twins)
+    if seed % 8 == len(kinds):
+        return given
+    found = kinds[seed % 8](given, random)
+    return replace(found, processes=2) if seed % 8 == 6 else found
 
 
 def _any(random: Random) -> Weather:
@@ -215,56 +203,31 @@ def _silence(given: Weather, random: Random) -> Weather:
     )
 
 
+#: The faults that would excuse anything.
+_EXCUSES = ("processes", "slow", "lies", "hangs_up", "unnoticed", "request_lost", "reply_lost",
+            "forgets", "store_fails", "store_slow", "crashes", "steps", "changes")  # fmt: skip
+
+
 def _quiet(given: Weather) -> Weather:
-    """Without what would excuse anything."""
-    return replace(
-        given,
-        processes=1,
-        slow=0.0,
-        lies=0.0,
-        hangs_up=0.0,
-        unnoticed=0.0,
-        request_lost=0.0,
-        reply_lost=0.0,
-        forgets=0.0,
-        store_fails=0.0,
-        store_slow=0.0,
-        crashes=frozenset(),
-        steps=(),
-        changes=(),
-    )
+    return replace(given, **{name: getattr(Weather(), name) for name in _EXCUSES})
 
 
-# Scenes: what a random history hardly ever comes to. Each is played from seeds, as a history is.
-
-
-def _calm(**given: Any) -> Weather:
-    """Only the given faults."""
-    troubles = (
-        *("fails", "slow", "lies", "hangs_up", "unnoticed", "request_lost", "reply_lost"),
-        *("forgets", "store_fails", "store_slow", "late_by", "optional"),
-    )
-    base = {"events": 1, "bodies": 50, "span": 10.0, "required": 2, "processes": 1}
-    rest = {"dead": False, "pace": 0.5, "patience": 1.0}
-    never = {"crashes": frozenset(), "steps": (), "changes": ()}
-    return Weather(**{**dict.fromkeys(troubles, 0), **base, **rest, **never, **given})
-
-
+#: What a random history hardly ever comes to. Each is played from seeds, as a history is.
 SCENES: dict[str, Weather] = {
     # Retries that get their 000 while the store fails, of events that were recorded before.
-    "outage": _calm(events=3, fails=0.4, store_fails=0.35),
+    "outage": Weather(events=3, fails=0.4, store_fails=0.35),
     # Late acknowledgements, and those of a close, that the store does not take.
-    "late_outage": _calm(events=3, fails=0.5, store_fails=0.3, pace=4.0),
+    "late_outage": Weather(events=3, fails=0.5, store_fails=0.3, pace=4.0),
     # Two nodes go on with one record, and one of them is late to close it.
-    "two_nodes": _calm(
+    "two_nodes": Weather(
         events=2, bodies=1, starts=(0.0, 2.0), processes=2, fails=0.6, pace=3.0, away=(0.9, 1.4)
     ),
     # Callers hang up while the optional target has its 50 ms.
-    "optional_window": _calm(
+    "optional_window": Weather(
         events=4, required=1, optional=1, pace=0.15, hangs_up=0.7, patience=0.3
     ),
     # A 000 is given blindly after `revoke_all_credit` has committed and before it returns.
-    "slow_spending": _calm(
+    "slow_spending": Weather(
         events=3,
         bodies=1,
         starts=(4.5, 5.3, 9.0),
@@ -275,11 +238,11 @@ SCENES: dict[str, Weather] = {
         lag=6.0,
     ),
     # An acknowledgement comes when another process has the lease.
-    "lost_lease": _calm(
+    "lost_lease": Weather(
         events=4, span=300.0, required=1, optional=1, processes=2, fails=0.75, stalls=0.5
     ),
     # A target fails and works again, between requests that are half a minute apart.
-    "recovery": _calm(events=10, span=60.0, optional=1, fails=0.5, pace=0.3),
+    "recovery": Weather(events=10, span=60.0, optional=1, fails=0.5, pace=0.3),
     # The same with two nodes, whose callers come at any time, and attempts that outlive requests.
-    "recovery_nodes": _calm(events=4, span=60.0, processes=2, fails=0.35, slow=0.1, pace=6.0),
+    "recovery_nodes": Weather(events=4, span=60.0, processes=2, fails=0.35, slow=0.1, pace=6.0),
 }

@@ -15,8 +15,7 @@ from router.contract.schedule import Schedule, Terms
 from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Outcome
 from router.delivery.notifications import Notifications
-from router.delivery.queue import Queue, Retry
-from router.delivery.recovery import Recovery
+from router.delivery.queue import Queue
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import SELF_INFLICTED, Attempt, Event, OutboundEvent, Reason
@@ -26,13 +25,9 @@ from router.routing.target import Target
 from router.store.protocol import (
     DeliveryRow,
     Due,
-    Ended,
     Kept,
     Nodes,
-    Notice,
-    Pause,
     Record,
-    Settlement,
     StoreFailed,
     StoreLimits,
     Tried,
@@ -303,24 +298,12 @@ class Process:
         if alone and stage == "closed":
             self.world.faults.append("two requests were melted into one")
 
-    def retried(self, retry: Retry) -> None: ...
-
-    def recovered(
-        self, target: str, recovery: Recovery, seconds: float, *, failed: bool
-    ) -> None: ...
-
-    def ended(self, ended: Ended) -> None: ...
-
-    def failed(self, error: StoreFailed) -> None: ...
-
-    def back(self, seconds: float, written_late: int) -> None: ...
-
-    def left_out(self, count: int) -> None: ...
-
     def broken(self, error: Exception) -> None:
         raise error
 
-    def usage(self, usage: Usage, expires_at: Mapping[str, float], now: float) -> None: ...
+    def _ignore(self, *_: Any, **__: Any) -> None: ...
+
+    retried = recovered = ended = failed = back = left_out = usage = _ignore
 
 
 class SimulatedSender:
@@ -407,6 +390,22 @@ class SimulatedSender:
         return Attempt(Reason.ACKNOWLEDGED, True, 0.1)
 
 
+def _writes(name: str) -> Any:
+    """Return the store's method of this name, whose last argument is its timeout."""
+
+    async def write(self: SimulatedStore, *given: Any) -> Any:
+        return await self._write(lambda sql: getattr(sql, name)(*given[:-1]), given[-1])
+
+    return write
+
+
+def _returns(value: Any) -> Any:
+    async def method(*_: Any) -> Any:
+        return value
+
+    return method
+
+
 class SimulatedStore:
     """The Store's contract, effect by effect: the real rows, but any call may fail, take its time,
     or come to pass after its caller was told that it failed."""
@@ -433,8 +432,10 @@ class SimulatedStore:
         """The fate of a record whose write missed its timeout."""
         return replace(record, credit_revoked=True)
 
-    async def settle(self, settlement: Settlement, timeout: float) -> bool:
-        return await self._write(lambda sql: sql.settle(settlement), timeout)
+    settle, acknowledge, take, finish, end = map(
+        _writes, ("settle", "acknowledge", "take", "finish", "end")
+    )
+    prune, pauses, notice, notify, close = map(_returns, (0, (), None, True, None))
 
     async def supersede(
         self,
@@ -445,9 +446,6 @@ class SimulatedStore:
         by: str = "",
     ) -> None:
         await self._write(lambda sql: sql.supersede(event_ids, reached, now, by), timeout)
-
-    async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
-        return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
     async def missed(
         self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
@@ -461,11 +459,6 @@ class SimulatedStore:
 
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return await self._call(lambda: statements.queue(self._world.connection), timeout)
-
-    async def take(
-        self, target: str, now: float, until: float, limit: int, timeout: float
-    ) -> tuple[Due, ...]:
-        return await self._write(lambda sql: sql.take(target, now, until, limit), timeout)
 
     async def take_waiting(
         self,
@@ -484,30 +477,8 @@ class SimulatedStore:
             lambda sql: sql.take_waiting(target, now, until, limit, spared, asked), timeout
         )
 
-    async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
-        return await self._write(lambda sql: sql.finish(due, row, now), timeout)
-
-    async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
-        return await self._write(lambda sql: sql.end(now, limit), timeout)
-
-    async def prune(self, now: float, limit: int, timeout: float) -> int:
-        return 0
-
-    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
-        return ()
-
-    async def notice(self, name: str, timeout: float) -> Notice | None:
-        return None
-
-    async def notify(
-        self, name: str, notice: Notice, before: Notice | None, timeout: float
-    ) -> bool:
-        return True
-
     async def usage(self, timeout: float) -> Usage:
         return statements.usage(self._world.connection, _LIMITS)
-
-    async def close(self) -> None: ...
 
     async def _write(
         self,

@@ -81,6 +81,8 @@ class Scene:
     recoveries: list[tuple[str, str, int, bool]] = field(default_factory=list)
     ends: list[Ended] = field(default_factory=list)
     troubles: list[StoreFailed] = field(default_factory=list)
+    #: The length of each outage that is over, in seconds.
+    outages: list[float] = field(default_factory=list)
 
     def in_force(self) -> InForce:
         route = Route("all", {}, tuple(sorted(self.planned & self.targets.keys())))
@@ -138,7 +140,7 @@ class Scene:
         self.troubles.append(error)
 
     def back(self, seconds: float, written_late: int) -> None:
-        """The end of an outage is tested in test_faults.py."""
+        self.outages.append(seconds)
 
     def left_out(self, count: int) -> None:
         """The count is tested in test_memory.py."""

@@ -224,12 +224,10 @@ class Breaker:
         """An attempt has ended. `failed` is None if that says nothing of the target."""
         if turn != self._turn:
             return
-        if self.state is BreakerState.HALF_OPEN:
-            self._end_probe(failed)
-        elif failed is not None and self._too_many(failed):
-            self._open()
-
-    def _end_probe(self, failed: bool | None) -> None:
+        if self.state is not BreakerState.HALF_OPEN:
+            if failed is not None and self._too_many(failed):
+                self._open()
+            return
         self._probing = False
         if failed:
             self._open()
@@ -282,7 +280,9 @@ class _Window:
 #: More attempts than would ever begin at a time.
 _ANY_NUMBER: Final = 1 << 30
 
-#: The 4xx that do not mean that the target refuses the event: too slow, and too many.
+#: The reasons which mean that the target refuses the event, like a 4xx; and the 4xx that do not
+#: mean that: too slow, and too many.
+_REFUSALS: Final = frozenset({Reason.CODE, Reason.LOOPING})
 _NO_REFUSALS: Final = frozenset({408, 429})
 
 
@@ -302,12 +302,9 @@ class Gate:
         """`before` is the gate that the target had before a reload; `clock` is monotonic."""
         self._target = target
         self._clock = clock
-        #: A person's pause, and when it ends.
-        self._held: Pause | None = None
-        self._held_until = 0.0
-        self.is_always_open = not (target.paused or target.breaker or target.rate)
+        self.hold(None)
         self.breaker: Breaker | None = None
-        self._pace: Pace | None = None
+        self.pace: Pace | None = None
         if target.breaker is not None:
             kept = before.breaker if before is not None and before._agrees(target) else None
             report = partial(changed, target)
@@ -315,7 +312,7 @@ class Gate:
             self.breaker.changed = report  # a kept one reported the target as it was before
         if target.rate is not None:
             kept_pace = before is not None and before._target.rate == target.rate
-            self._pace = before._pace if before and kept_pace else Pace(target.rate, clock)
+            self.pace = before.pace if before and kept_pace else Pace(target.rate, clock)
 
     def _agrees(self, target: Target) -> bool:
         """The results that its breaker counted hold for the target as well."""
@@ -323,7 +320,8 @@ class Gate:
 
     def hold(self, pause: Pause | None, left: float = 0.0) -> None:
         """Pause the target for so many seconds more; with None, end a person's pause."""
-        self._held, self._held_until = pause, self._clock() + left
+        self._held: Pause | None = pause
+        self._held_until = self._clock() + left
         target = self._target
         self.is_always_open = not (pause or target.paused or target.breaker or target.rate)
 
@@ -350,31 +348,13 @@ class Gate:
         """The breaker's; None without a breaker."""
         return None if self.breaker is None else self.breaker.state
 
-    @property
-    def waiting(self) -> int:
-        """The number of attempts that wait for the rate."""
-        return 0 if self._pace is None else self._pace.waiting
-
     def room(self, within: float | None) -> int:
         """Return how many attempts could begin now, or within so many seconds by the rate; see
         `Pace.room`."""
         if self.refusal is not None:
             return 0
-        room = _ANY_NUMBER if self._pace is None else self._pace.room(within)
+        room = _ANY_NUMBER if self.pace is None else self.pace.room(within)
         return room if self.state in (None, BreakerState.CLOSED) else min(room, 1)
-
-    def take_free(self) -> bool:
-        """Take a token of the rate if there is one now."""
-        return self._pace is None or self._pace.take_free()
-
-    async def take(self, patience: float, most_waiting: int, gone: Gone | None) -> bool:
-        """Wait for a token of the rate: see `Pace.take`."""
-        return self._pace is None or await self._pace.take(patience, most_waiting, gone)
-
-    def give_back(self) -> None:
-        """Return a token that was not used after all."""
-        if self._pace is not None:
-            self._pace.give_back()
 
     def end(self, turn: int, attempt: Attempt | None) -> None:
         """Count the end of an attempt for the breaker; None if it was broken off."""
@@ -394,16 +374,11 @@ def failed(attempt: Attempt, *, refusals: bool) -> bool | None:
         return False
     if attempt.reason in SELF_INFLICTED:
         return None
-    return refusals or not _refuses(attempt)
-
-
-def _refuses(attempt: Attempt) -> bool:
-    """The target works: it has understood the event and does not want it."""
+    # The target works if it has understood the event and does not want it.
     status = attempt.status or 0
     by_status = 400 <= status < 500 and status not in _NO_REFUSALS
-    if attempt.reason in (Reason.CODE, Reason.LOOPING):
-        return True
-    return attempt.reason is Reason.STATUS and by_status
+    refuses = by_status if attempt.reason is Reason.STATUS else attempt.reason in _REFUSALS
+    return refusals or not refuses
 
 
 #: How long a streak of failures has to last before it is reported, and after how long it is
@@ -439,7 +414,9 @@ class Streak:
         """Count an attempt that has ended; return what to report now, if anything is. `now` is
         Unix time, in seconds."""
         if attempt.acknowledged:
-            return self._end(attempt) if self.since else None
+            over = Failing(self.since, self._attempts, attempt) if self._reported else None
+            self.since, self._attempts, self._reported = 0.0, 0, False
+            return over
         if attempt.reason in SELF_INFLICTED:
             return None
         if not self.since:
@@ -450,8 +427,3 @@ class Streak:
             return None
         self._reported, self._report_at = True, now + REPORT_AGAIN_AFTER
         return Failing(self.since, self._attempts, attempt)
-
-    def _end(self, attempt: Attempt) -> Failing | None:
-        over = Failing(self.since, self._attempts, attempt) if self._reported else None
-        self.since, self._attempts, self._reported = 0.0, 0, False
-        return over

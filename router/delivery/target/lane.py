@@ -29,12 +29,8 @@ class Slots:
     def __init__(self, limit: int, most_waiting: int) -> None:
         self._limit = limit
         self._most_waiting = most_waiting
-        self._taken = 0
+        self.taken = 0
         self._waiters = Waiters()
-
-    @property
-    def taken(self) -> int:
-        return self._taken
 
     @property
     def waiting(self) -> int:
@@ -42,19 +38,19 @@ class Slots:
 
     @property
     def free(self) -> int:
-        return max(0, self._limit - self._taken)
+        return max(0, self._limit - self.taken)
 
     def resize(self, limit: int, most_waiting: int) -> None:
         """Change the limits. A holder keeps its slot even if there are fewer now."""
         self._limit, self._most_waiting = limit, most_waiting
-        while self._taken < limit and self._waiters.admit():
-            self._taken += 1
+        while self.taken < limit and self._waiters.admit():
+            self.taken += 1
 
     def take_free(self) -> bool:
         """Take a slot if one is free."""
-        if self._taken >= self._limit:
+        if self.taken >= self._limit:
             return False
-        self._taken += 1
+        self.taken += 1
         return True
 
     async def take(self, timeout: float, gone: Gone | None = None) -> bool:
@@ -67,8 +63,8 @@ class Slots:
         return await self._waiters.wait(self.give_back, timeout, gone)
 
     def give_back(self) -> None:
-        if self._taken > self._limit or not self._waiters.admit():
-            self._taken -= 1
+        if self.taken > self._limit or not self._waiters.admit():
+            self.taken -= 1
 
 
 #: The longest that an attempt waits for a slot, in seconds. Short, because a waiting attempt holds
@@ -143,7 +139,8 @@ class Lane:
         if not self.slots.take_free():
             return False
         gate = self.gate
-        if gate.is_always_open or (gate.refusal is None and gate.take_free()):
+        pace = gate.pace
+        if gate.is_always_open or (gate.refusal is None and (pace is None or pace.take_free())):
             self.enter()
             return True
         self.slots.give_back()
@@ -151,8 +148,8 @@ class Lane:
 
     async def pass_gate(self, patience: float, gone: Gone | None) -> bool:
         """Wait for the rate, for up to `patience` seconds."""
-        most_waiting = self._share - self.slots.taken - self.slots.waiting
-        return await self.gate.take(patience, most_waiting, gone)
+        most_waiting, pace = self._share - self.slots.taken - self.slots.waiting, self.gate.pace
+        return pace is None or await pace.take(patience, most_waiting, gone)
 
     async def take(self, gone: Gone | None) -> Reason | None:
         """Wait for a slot, once the gate is passed; return why there is none, or None."""
@@ -163,7 +160,8 @@ class Lane:
                 self.enter()
                 return None
             self.slots.give_back()
-        self.gate.give_back()
+        if self.gate.pace is not None:
+            self.gate.pace.give_back()
         return refusal
 
     def begin(self, now: float) -> int:

@@ -36,7 +36,6 @@ _UNRESERVED: Final = re.compile("[A-Za-z0-9._~-]*+")
 #: How often the store is asked for pauses, and how long it may take to answer, in seconds.
 PAUSES_EVERY, PAUSES_TIMEOUT = 0.5, 5.0
 
-
 #: An attempt, from the decision to send it until its result is known.
 Flight = TargetExchange[Attempt]
 
@@ -48,7 +47,7 @@ def addressed(
 
     `first_at` is Unix time; `cause` is `callback`, `retry`, `queue`, `recovery` or `replay`."""
     event, request_id = letter.event, letter.request_id
-    traceparent, tracestate = letter.traceparent, letter.tracestate
+    traceparent, tracestate, hops = letter.traceparent, letter.tracestate, letter.hops
     # Percent-encoded, so that no event can write a header of its own; the others are tokens.
     key = event.event_key
     if len(key) <= MAX_KEY and not _UNRESERVED.fullmatch(key):
@@ -66,12 +65,11 @@ def addressed(
         lines += f"traceparent: {traceparent}\r\n"
     if tracestate:
         lines += f"tracestate: {tracestate}\r\n"
-    if letter.hops:
-        lines += f"x-ebaas-hops: {letter.hops}\r\n"
-    head, digest, hops = lines.encode("ascii"), letter.digest, letter.hops
+    if hops:
+        lines += f"x-ebaas-hops: {hops}\r\n"
     return OutboundEvent(
-        *(event, digest, request_id, traceparent, tracestate, event_id, head, hops),
-        *(first_at, cause),
+        *(event, letter.digest, request_id, traceparent, tracestate),
+        *(event_id, lines.encode("ascii"), hops, first_at, cause),
     )
 
 
@@ -86,11 +84,8 @@ class AnySender(Protocol):
         gone: Gone | None = None,
         attempt: int = 1,
     ) -> Flight: ...
-
     def is_swamped(self, targets: Iterable[Target]) -> bool: ...
-
     def room(self, target: Target, within: float | None) -> int: ...
-
     def proven(self, target: Target) -> str: ...
 
 
@@ -98,11 +93,8 @@ class TargetWatcher(Protocol):
     """Receives all that changes about a target, for logs and metrics."""
 
     def breaker(self, target: Target, state: BreakerState) -> None: ...
-
     def failing(self, target: Target, failing: Failing) -> None: ...
-
     def paused(self, pause: Pause) -> None: ...
-
     def resumed(self, pause: Pause) -> None: ...
 
 
@@ -191,35 +183,24 @@ class Sender:
         not count, and then for a slot; it is not begun if the caller is `gone` by then. The
         attempt's reason says why it was not begun.
         """
-        if self._spans is None:
-            return self._send(target, letter, patience, gone, attempt)
-        letter, end_span = self._spans.attempt(target.name, target.public_url, letter)
-        letter = addressed(letter, letter.event_id, letter.first_at, letter.cause)
-        flight = self._send(target, letter, patience, gone, attempt)
-        if end_span is not None:
-            flight.listen(end_span)
-        return flight
-
-    def _send(
-        self,
-        target: Target,
-        letter: OutboundEvent,
-        patience: float,
-        gone: Gone | None,
-        attempt: int,
-    ) -> Flight:
+        end_span = None
+        if self._spans is not None:
+            letter, end_span = self._spans.attempt(target.name, target.public_url, letter)
+            letter = addressed(letter, letter.event_id, letter.first_at, letter.cause)
         lane = self._lane(target)
         started = time.monotonic()
         if lane.take_free():
-            return self._begin(lane, letter, started, attempt)
-        refusal = lane.gate.refusal
-        if refusal is not None:
-            flight: Flight = TargetExchange(as_it_came)
+            flight = self._begin(lane, letter, started, attempt)
+        elif (refusal := lane.gate.refusal) is not None:
+            flight = TargetExchange(as_it_came)
             flight.end(self._refused(lane, refusal, started))
-            return flight
-        waiting = asyncio.create_task(self._send_in_turn(lane, letter, patience, gone, attempt))
-        lane.line_up(waiting)
-        return TargetExchange.by(waiting, as_it_came)
+        else:
+            waiting = asyncio.create_task(self._send_in_turn(lane, letter, patience, gone, attempt))
+            lane.line_up(waiting)
+            flight = TargetExchange.by(waiting, as_it_came)
+        if end_span is not None:
+            flight.listen(end_span)
+        return flight
 
     def is_swamped(self, targets: Iterable[Target]) -> bool:
         """Return whether the router itself is too slow for one of these targets to get an attempt
@@ -271,15 +252,14 @@ class Sender:
             if pause != before.get(name):
                 self._watcher.paused(pause)
 
-    def _hold(self, lane: Lane) -> None:
+    def _hold(self, lane: Lane) -> Lane:
         pause = self._pauses.get(lane.target.name)
         left = 0.0 if pause is None else pause.until - self._ahead - time.monotonic()
         lane.gate.hold(pause, left)
+        return lane
 
     def _new(self, target: Target, before: Lane | None) -> Lane:
-        lane = Lane(target, self._engine, self._share, before, self._breaker_changed)
-        self._hold(lane)
-        return lane
+        return self._hold(Lane(target, self._engine, self._share, before, self._breaker_changed))
 
     def _breaker_changed(self, target: Target, state: BreakerState) -> None:
         if state is BreakerState.CLOSED:
@@ -375,7 +355,7 @@ class Sender:
             numbers, gate = self._metrics.of(name), lane.gate
             numbers.in_flight, numbers.waiting = lane.slots.taken, lane.slots.waiting
             numbers.limit = lane.limit
-            numbers.waiting_for_rate = gate.waiting
+            numbers.waiting_for_rate = 0 if gate.pace is None else gate.pace.waiting
             numbers.failing_since = lane.streak.since
             numbers.paused = int(gate.is_paused)
             numbers.pause = None if gate.pause is None else asdict(gate.pause)

@@ -76,7 +76,7 @@ _PAUSES: Final = "SELECT target, since, until, because, who, resumed_by FROM pau
 
 _DUE: Final = """
 SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries, d.attempts,
-    e.first_at, e.due_at,
+    e.first_at, CASE e.stage WHEN 'open' THEN e.due_at ELSE 0.0 END,
     EXISTS (SELECT 1 FROM actions a WHERE a.seq = d.action AND a.verb = 'replay'),
     e.digest, e.request_id, e.traceparent, e.tracestate, e.hops,
     e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body

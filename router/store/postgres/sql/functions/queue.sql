@@ -64,7 +64,7 @@ BEGIN
         WHERE d.seq = ANY (seqs) AND d.target = of
     )
     SELECT e.event_id, of, b.state, b.reason, b.due_at, b.retries, b.attempts,
-        e.first_at, e.due_at,
+        e.first_at, CASE e.stage WHEN 'open' THEN e.due_at ELSE 0 END,
         EXISTS (SELECT FROM actions a WHERE a.seq = b.action AND a.verb = 'replay'),
         e.digest, m.request_id,
         m.traceparent, m.tracestate, m.hops,
