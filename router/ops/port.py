@@ -22,10 +22,10 @@ from router.config.settings import Settings
 from router.net.http.lifetime import Limits
 from router.net.listening import OPS
 from router.ops.api.application import api_routes
-from router.ops.api.parts import ApiParts, Stored
-from router.ops.guard import Guard, OpsTokens, problem
+from router.ops.api.view import ApiParts, Stored
+from router.ops.guard import Guard, OpsTokens
 from router.ops.insight import Insight
-from router.ops.problems import Rejected
+from router.ops.problems import Rejected, problem
 from router.ops.searching import Search
 from router.ops.status import status_of
 from router.store.opening import look_into
@@ -45,7 +45,6 @@ PAGE_FOLDER = Path(__file__).parent / "page"
 
 
 def limits_of(callbacks: Limits) -> Limits:
-    """Return the limits of the ops port, made of those of the callback port."""
     return replace(callbacks, connections=CONNECTIONS, reserve=OPS_RESERVE, reply=REPLY, exempt=())
 
 
@@ -56,16 +55,12 @@ def api_parts(
     store, opening = settings.store, None
     if store is not None:
         opening = partial(look_into, store, StoreLimits(settings.store_max_bytes))
-    stored, is_shared = Stored(opening, log), isinstance(store, Database)
-    return ApiParts(insight, tokens, stored, Search(search, log), is_shared=is_shared)
+    is_shared = isinstance(store, Database)
+    return ApiParts(insight, tokens, Stored(opening, log), Search(search, log), is_shared=is_shared)
 
 
 def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Guard:
-    """Return the ops port's application; `local`: only this machine reaches the port.
-
-    Without tokens, anybody who reaches the port may read figures and the names of targets, and
-    this machine alone may read the rest. A change always needs a token.
-    """
+    """Return the ops port's application; `local`: only this machine reaches the port."""
     insight = parts.insight
     # Installers may link files to a cache.
     files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
@@ -79,24 +74,24 @@ def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Gua
 
     async def status(_: Request) -> Response:
         """Return the report, always with 200. For a verdict ask `/readyz`, or read `status`."""
-        report = status_of(insight.report(), time.time())
-        body = json.dumps(report, ensure_ascii=True, indent=2) + "\n"
+        body = json.dumps(status_of(insight.report(), time.time()), indent=2) + "\n"
         return Response(body, media_type="application/json")
 
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
+    own = [Route("/metrics", metrics), Route("/status", status), Route("/", page)]
     app = Starlette(
-        routes=[
-            Route("/metrics", metrics),
-            Route("/status", status),
-            Route("/", page),
-            Mount("/page", files),
-            *api_routes(parts),
-        ],
-        exception_handlers={HTTPException: _refuse, Exception: _fail},
+        routes=[*own, Mount("/page", files), *api_routes(parts)],
+        # Starlette raises a fault again; it is logged.
+        exception_handlers={
+            HTTPException: _refuse,
+            Exception: lambda *_: problem(Rejected("failed")),
+        },
     )
     app.router.redirect_slashes = False
+    # Without tokens, anybody who reaches the port may read figures and the names of targets, and
+    # this machine alone may read the rest. A change always needs a token.
     return Guard(app, tokens, log, local=local)
 
 
@@ -108,8 +103,3 @@ async def _refuse(_: Request, error: Exception) -> Response:
         # Starlette lists methods in no fixed order.
         response.headers["allow"] = ", ".join(sorted(allowed.split(", ")))
     return response
-
-
-async def _fail(*_: object) -> Response:
-    """Reply to a request that met a fault of ours. Starlette raises it again; it is logged."""
-    return problem(Rejected("failed"))

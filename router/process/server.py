@@ -267,7 +267,7 @@ def ops_services(
     server = Server(
         ops_app(parts, tokens, log, local=local),
         listener,
-        lifespan=parts.lifespan,
+        lifespan=partial(contextlib.aclosing, parts.stored),
         limits=limits_of(caller_limits(settings)),
         refusal=refuse,
         inherited=inherited is not None,

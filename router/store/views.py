@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NotRequired, TypedDict
 
-from router.model.event import Reason
-from router.store.admin import Action, Count, Dossier, Entry, Verb
-from router.store.protocol import Node, Pause, Stage, State, Tried
+from router.store.admin import Action, Count, Entry, Verb
+from router.store.protocol import Node, Pause, State
 from router.telemetry.log.lines import utc
 
 #: States that may need a person come first.
@@ -82,44 +81,6 @@ class EntryView(TypedDict):
     acknowledged_later_at: str | None
     later_event: str | None
     action: ActionView | None
-
-
-class TriedView(TypedDict):
-    number: int
-    at: str
-    ms: float
-    request: int | None
-    retry: int | None
-    reason: Reason
-    delivered: bool
-    status: int | None
-    code: str
-    msg: str
-    detail: str
-
-
-class TriedEntryView(EntryView):
-    attempts: list[TriedView]
-
-
-class DossierView(TypedDict):
-    kind: Literal["event"]
-    event_id: str
-    event_key: str
-    stage: Stage
-    first_at: str
-    requests: int
-    replied_at: str
-    request_id: str
-    bytes: int
-    sha256: str
-    #: Only of an open event.
-    due_at: str | None
-    ends_at: str | None
-    trace_id: str | None
-    deliveries: list[TriedEntryView]
-    #: If it was asked for.
-    body: NotRequired[str]
 
 
 class TroubleView(TypedDict):
@@ -200,53 +161,6 @@ def entry_view(entry: Entry) -> EntryView:
         "acknowledged_later_at": None if later is None else utc(later),
         "later_event": entry.later_event or None,
         "action": None if action is None else action_view(action),
-    }
-
-
-def dossier_view(dossier: Dossier, *, body: bool) -> DossierView:
-    record, letter = dossier.record, dossier.letter
-    is_open = record.stage is Stage.OPEN
-    view: DossierView = {
-        "kind": "event",
-        "event_id": record.event_id,
-        "event_key": letter.event.event_key,
-        "stage": record.stage,
-        "first_at": utc(record.first_at),
-        "requests": record.requests,
-        "replied_at": utc(record.replied_at),
-        "request_id": letter.request_id,
-        "bytes": len(letter.event.body),
-        "sha256": letter.digest.hex(),
-        "due_at": utc(record.due_at) if is_open else None,
-        "ends_at": utc(record.ends_at) if is_open else None,
-        "trace_id": letter.traceparent[3:35] or None,
-        "deliveries": [
-            {
-                **entry_view(entry),
-                "attempts": [*map(_tried, dossier.attempts.get(entry.row.target, ()))],
-            }
-            for entry in dossier.entries
-        ],
-    }
-    if body:
-        view["body"] = letter.event.body.decode("utf-8", "backslashreplace")
-    return view
-
-
-def _tried(tried: Tried) -> TriedView:
-    attempt = tried.attempt
-    return {
-        "number": tried.number,
-        "at": utc(attempt.at),
-        "ms": round(attempt.seconds * 1000, 1),
-        "request": tried.request or None,
-        "retry": tried.retry or None,
-        "reason": attempt.reason,
-        "delivered": attempt.delivered,
-        "status": attempt.status,
-        "code": attempt.code,
-        "msg": attempt.msg,
-        "detail": attempt.detail,
     }
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from router.ops.api.application import ENDPOINTS
 from router.ops.api.endpoint import Endpoint
-from router.ops.api.parts import MAX_PREVIEWS, Previews
+from router.ops.api.view import MAX_PREVIEWS, Previews
 from router.ops.problems import Rejected
 from tests.support.archived import event_line, keep
 from tests.support.command import PATIENCE
@@ -400,7 +400,6 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     "/deliveries": [{}, {"target": "auditors"}, {"state": "dead", "match": "*"},
                     {"state": "superseded"},
                     {"after": "OTHERS~auditors"}, {"after": "BOTH~auditors"}],
-    "/deliveries/{id}": [{"id": "OTHERS"}, {"id": "BOTH"}],
     "/explain": [{"key": "u.x.y.1"}, {"key": "b.x.y.1"}],
     "/targets/{name}/pause": [{"name": "auditors", "until": "10m", "because": "x"}],
     "/targets/{name}/resume": [{"name": "auditors"}],
@@ -574,7 +573,6 @@ OPENED_BY: dict[str, set[str]] = {
     "POST /archive/replay": {"replay"},
     "GET /deliveries": {"read"},
     "GET /deliveries/actions": {"read"},
-    "GET /deliveries/{id}": {"read"},
     "POST /deliveries/replay": {"replay"},
     "POST /deliveries/retry": {"replay"},
     "POST /deliveries/discard": {"discard"},
@@ -586,7 +584,6 @@ OPENED_BY: dict[str, set[str]] = {
 BODIES = {
     "GET /events": "body",
     "GET /events/{id}": "body",
-    "GET /deliveries/{id}": "body",
     "GET /stream": "bodies",
 }
 
@@ -701,11 +698,10 @@ def guesses() -> st.SearchStrategy[tuple[Endpoint, dict[str, Any]]]:
     word = st.sampled_from(WORDS)
 
     def asked(endpoint: Endpoint) -> st.SearchStrategy[dict[str, Any]]:
-        if endpoint.takes is not None:
-            names = [member.name for member in endpoint.takes]
+        names = [param.name for param in endpoint.params]
+        if endpoint.method == "POST":
             value: st.SearchStrategy[Any] = st.lists(word, max_size=2) | word | st.just(True)
         else:
-            names = [param.name for param in endpoint.params]
             value = word | st.sampled_from(["dead", "true", "1", "1h"])
         return st.dictionaries(st.sampled_from([*names, *endpoint.names, "x"]), value, max_size=4)
 

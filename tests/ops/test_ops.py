@@ -7,8 +7,9 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ async def serving(
     server = Server(
         app,
         listen("127.0.0.1", 0),
-        lifespan=parts.lifespan,
+        lifespan=partial(aclosing, parts.stored),
         limits=limits_of(limits or Limits()),
         refusal=refuse,
     )
