@@ -189,7 +189,8 @@ class ApiCall:
         report = self.parts.insight.report()
         if self.is_whole:
             return report
-        return replace(report, metrics=report.metrics.among(self.targets))
+        own = {name: of for name, of in report.metrics.targets.items() if name in self.targets}
+        return replace(report, metrics=replace(report.metrics, targets=own))
 
     def routes(self) -> Iterable[RouteFacts]:
         """Return the routes to visible targets in the files' order. Call it in a thread: with many
