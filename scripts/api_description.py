@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
@@ -99,6 +100,8 @@ def document() -> JsonSchema:
 def _operation(endpoint: Endpoint, named: dict[str, JsonSchema]) -> JsonSchema:
     hints = get_type_hints(endpoint.answer, include_extras=True)
     returns, kind = hints["return"], "application/json"
+    if get_origin(returns) is Callable:  # it makes the answer
+        returns = get_args(returns)[1]
     if returns is Stream:
         returns, kind = _SERVER_SENT_EVENTS, "text/event-stream"
     operation: JsonSchema = {

@@ -61,9 +61,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The state of the process at one moment. It never changes, so any thread may read it."""
+    """The state of the process, which any thread may read. Its numbers go on."""
 
-    #: A copy.
     metrics: Metrics
     config_state: ConfigState
     ready: bool
@@ -99,6 +98,7 @@ class Insight:
     #: Returns whether the process is ready, and the loop's worst lag of the last minute in seconds.
     health: Callable[[], tuple[bool, float]] = field(kw_only=True)
     streams: Streams = field(init=False)
+    _next_gauges: float = 0.0
 
     def __post_init__(self, log: Log) -> None:
         self.streams = Streams(log, self.owner_of)
@@ -109,16 +109,22 @@ class Insight:
         return "" if known is None else known.owner
 
     def report(self) -> Report:
-        metrics, (ready, lag) = self.metrics.copy(), self.health()
+        """Return the state. The gauges are updated for it, which takes 0.1 s with 50,000 targets:
+        then again only after that takes a tenth of the loop's time."""
+        now = time.monotonic()
+        if now >= self._next_gauges:
+            self.metrics.measure()
+            took = time.monotonic() - now
+            self._next_gauges = now + 10 * took if took > 0.01 else now
+        (ready, lag), state = self.health(), replace(self.config_state)
         observed = self.observations.view(self.config_state.config.terms)
-        state, tasks = replace(self.config_state), len(asyncio.all_tasks())
-        return Report(metrics, state, ready, self.store, lag, observed, tasks)
+        tasks = len(asyncio.all_tasks())
+        return Report(self.metrics, state, ready, self.store, lag, observed, tasks)
 
     def node(self) -> Node:
         """Return this process as one of the nodes that share a store."""
         identity, metrics, (ready, lag) = self.identity, self.metrics, self.health()
-        for read in metrics.readings:
-            read()
+        metrics.measure()
         return Node(
             node_id=identity.node_id,
             host=identity.host,

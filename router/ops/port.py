@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -21,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from router.config.settings import Settings
 from router.net.http.lifetime import Limits
 from router.net.listening import OPS
+from router.ops.answers import Work, json_of
 from router.ops.api.application import api_routes
 from router.ops.api.view import ApiParts, Stored
 from router.ops.guard import Guard, OpsTokens
@@ -32,14 +32,14 @@ from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from router.store.url import Database
 from router.telemetry.log import Log
-from router.telemetry.scrape import render
+from router.telemetry.scrape import scrape_as
 
 #: Connections beyond those that are served; these get a 503.
 OPS_RESERVE = 8
 CONNECTIONS = OPS - OPS_RESERVE
 
-#: The longest time for a peer to read a reply, which may have megabytes, in seconds.
-REPLY = 60.0
+#: The longest time for a peer to read a piece of a reply, in seconds.
+REPLY = 15.0
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 
@@ -66,16 +66,22 @@ def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Gua
     files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
 
     async def metrics(request: Request) -> Response:
-        # In a thread: a hundred targets take some 40 ms.
-        numbers, accept = insight.report().metrics, request.headers.get("accept", "")
-        content_type, body = await asyncio.to_thread(render, numbers, accept)
-        # Not as `media_type`, which would add a charset.
-        return Response(body, headers={"content-type": content_type})
+        kind, scrape = scrape_as(request.headers.get("accept", ""))
+        return await make(request, kind, partial(scrape, insight.report().metrics))
 
-    async def status(_: Request) -> Response:
+    async def status(request: Request) -> Response:
         """Return the report, always with 200. For a verdict ask `/readyz`, or read `status`."""
-        body = json.dumps(status_of(insight.report(), time.time()), indent=2) + "\n"
-        return Response(body, media_type="application/json")
+        report = insight.report()
+        work = lambda: chain(json_of(status_of(report, time.time())), "\n")  # noqa: E731
+        return await make(request, "application/json", work)
+
+    async def make(request: Request, kind: str, work: Work) -> Response:
+        answers, who = parts.answers, request.state.holder.name or ""
+        try:
+            pieces = await answers.make(who, (request.url.path, kind), work)
+            return answers.reply(who, pieces, kind)
+        except Rejected as error:
+            return problem(error)
 
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)

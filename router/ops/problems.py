@@ -56,6 +56,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "search_failed": (503, "the search failed: the archive or the store can't be read"),
     "search_slow": (503, "the search took longer than {seconds} s: add since, or a target"),
     "search_unstarted": (503, "the search can't be started: {why}"),
+    "unread_answers": (503, "{mib} MiB of earlier answers wait to be read: read them first"),
     "store_closed": (503, "the store can't be opened: see the router's log"),
     "store_failed": (503, "the store failed: {why}"),
     "store_slow": (503, "the store did not answer within {seconds} s: ask for less, or try again"),

@@ -172,7 +172,7 @@ def _callbacks(metrics: Metrics, now: float) -> _Check:
     check = _Check("callbacks", unmatched=unmatched, refused=refused)
     key = shown(metrics.last_unmatched.event_key if metrics.last_unmatched else "")
     check.add("unmatched", when=unmatched["count"], key=key, **unmatched)
-    for code, refusals in sorted(metrics.refused_lately.items()):
+    for code, refusals in sorted({**metrics.refused_lately}.items()):
         is_short = code in _PASSING or (code in _DENIED and metrics.last_event > refusals.last)
         recent = _recent(refusals, now, _PASSED if is_short else RECENT_GAP)
         if recent["count"]:

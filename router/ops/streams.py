@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -162,10 +162,14 @@ class Streams:
             return None
         if event is None:
             is_fit = not filter_.keys and not (filter_.failed and fields["level"] == "info")
-            return fields if is_fit else None
+            hidden = ("events", "bytes") if filter_.holder.owner else ()  # of all teams
+            return {n: v for n, v in fields.items() if n not in hidden} if is_fit else None
         if filter_.keys and not any(keys.matches(event.event_key) for keys in filter_.keys):
             return None
         event = visible(event, seen)
+        if filter_.holder.owner and isinstance(event, CallerInfo):
+            # It may be about another team's share of the store.
+            event = replace(event, view={**event.view, "unqueued": False})
         is_fit = event.failed or not filter_.failed
         return match_view(event, body=filter_.bodies) if is_fit else None
 

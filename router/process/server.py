@@ -259,7 +259,8 @@ def ops_services(
     if settings.ops_port == 0:
         return [], ""
     tokens = OpsTokens(settings.ops_tokens, os.environ, settings.secrets_dir, key)
-    listener = inherited or listen(settings.ops_host, settings.ops_port, "--ops-port")
+    where = (settings.ops_host, settings.ops_port, "--ops-port")
+    listener = inherited or listen(*where, send_buffer=0)
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)

@@ -264,7 +264,7 @@ class TargetMetrics:
 class Metrics:
     """The numbers of the process and of its targets.
 
-    They belong to the event loop's thread. Other threads read a copy.
+    They belong to the event loop's thread; others read them.
     """
 
     # Callers.
@@ -369,7 +369,7 @@ class Metrics:
     targets: dict[str, TargetMetrics] = field(
         default_factory=lambda: {REMOVED: TargetMetrics(about=_ABOUT_REMOVED)}
     )
-    #: Called before each copy, to set numbers that are read, such as those in flight.
+    #: Set the numbers that are read, such as those in flight.
     readings: list[Callable[[], None]] = field(default_factory=list)
 
     def adopt(self, names: Iterable[str]) -> None:
@@ -381,17 +381,15 @@ class Metrics:
         """Return the numbers of a target, or of REMOVED if it is not in the configuration."""
         return self.targets.get(target) or self.targets[REMOVED]
 
-    def copy(self) -> Metrics:
-        """Return the numbers as they are now, for any thread to read."""
+    def measure(self) -> None:
+        """Set the numbers that are read."""
         for read in self.readings:
             read()
-        copy: Metrics = _copied(
-            self,
-            targets={name: _copied(target) for name, target in self.targets.items()},
-            refused_lately={code: replace(each) for code, each in self.refused_lately.items()},
-            unmatched_lately=replace(self.unmatched_lately),
-            readings=[],
-        )
+
+    def copy(self) -> Metrics:
+        """Return a copy for a scrape. It may be made in another thread."""
+        targets = {name: _copied(target) for name, target in self.targets.items()}
+        copy: Metrics = _copied(self, targets=targets, readings=[])
         return copy
 
     def event(self, code: str, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, cast
@@ -15,14 +15,13 @@ from prometheus_client.registry import Collector
 from router.telemetry.metrics import PROCESS, TARGET, Metric, Metrics
 
 
-def render(metrics: Metrics, accept: str) -> tuple[str, bytes]:
-    """Return the content type and the body of a scrape, in the format of its `Accept` header.
-    `metrics` must be a copy."""
+def scrape_as(accept: str) -> tuple[str, Callable[[Metrics], Iterable[str]]]:
+    """Return the content type for the `Accept` header of a scrape, and what renders it."""
     try:
         encode, content_type = choose_encoder(accept)
     except TypeError:  # raised for a version that is not a number
         encode, content_type = choose_encoder("")
-    return content_type, encode(_Numbers(metrics))
+    return content_type, lambda metrics: encode(_Numbers(metrics.copy())).decode().splitlines(True)
 
 
 @dataclass

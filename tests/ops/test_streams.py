@@ -113,18 +113,20 @@ async def test_an_event_arrives_as_it_is_handled(listened: Listened, bodies: boo
 
 
 async def test_a_team_gets_only_lines_about_its_targets(listened: Listened) -> None:
-    """An event has only the part about them."""
+    """An event has only the part about them, and no line has counts of all teams."""
     with listened.opened(StreamFilter(LEDGER)) as stream:
         reader = Reader(stream)
         await reader.begin()
         listened.log.info("config", hash="abc")
         listened.log.warning("failing", target="audit", owner="team audit")
         listened.event(targets={"audit": EVENT["targets"]["audit"]})
-        listened.event()
+        listened.event(unqueued=True)
+        listened.log.warning("store_fuller", target="ledger", mark=0.5, events=7654, bytes=7654)
         listened.log.warning("failing", target="ledger", owner="team ledger")
-        lines = [await reader.next(), await reader.next()]
-    assert [name for name, _ in lines] == ["event", "failing"]
-    assert "audit" not in json.dumps(lines)
+        lines = [await reader.next() for _ in range(3)]
+    assert [name for name, _ in lines] == ["event", "store_fuller", "failing"]
+    assert not lines[0][1]["unqueued"]
+    assert not [word for word in ("audit", "7654") if word in json.dumps(lines)]
 
 
 @pytest.mark.parametrize(

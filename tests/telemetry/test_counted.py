@@ -51,7 +51,7 @@ async def running(
 
 def counted(router: House) -> Metrics:
     """Return the router's numbers, including those that are read."""
-    router.app.metrics.copy()
+    router.app.metrics.measure()
     return router.app.metrics
 
 
@@ -232,7 +232,7 @@ async def test_reloads_are_counted(tmp_path: Path) -> None:
         file.write_text(text)
         app.reload.ask()
         await until(lambda: metrics.reloads[result] == 1)  # noqa: B023 - called at once
-        metrics.copy()
+        metrics.measure()
         abouts = {name: of.about for name, of in metrics.targets.items() if name != REMOVED}
         seen.append((metrics.configuration, metrics.reload_successful, abouts))
     watching.cancel()

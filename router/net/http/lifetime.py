@@ -125,7 +125,8 @@ class Lifetime(asyncio.Protocol):
         self.is_extra = False
         #: Whether the last reply has been sent; data that comes now is dropped.
         self.is_leaving = False
-        #: When the present wait for the peer began, and when it was last known to have read all.
+        #: When the present wait for the peer began, and when it was last known to have read all, or
+        #: nearly all.
         self.since = self.caught_up = self._loop.time()
 
     # These states decide on the deadline. A request that an application handles while its body is
@@ -184,6 +185,7 @@ class Lifetime(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.caught_up = self._loop.time()
         self._unclog()
         if not self.is_closing:
             self.transport.resume_reading()

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.config.holders import PERMISSIONS, Permission, TokenHolder
 from router.contract.schema import shipped_schema
+from router.ops.answers import json_of, pieces_of
 from router.ops.api import deliveries, events, service, targets
 from router.ops.api import events as replay
 from router.ops.api.endpoint import TEXT, Endpoint, Param, endpoint
@@ -70,20 +71,21 @@ def app_for(holder: TokenHolder, parts: ApiParts) -> ASGIApp:
 def _serve(endpoint: Endpoint, parts: ApiParts) -> Any:
     async def serve(request: Request) -> Response:
         try:
-            answer = await endpoint.answer(await _call(endpoint, parts, request))
+            call = await _call(endpoint, parts, request)
+            answer = await endpoint.answer(call)
+            if isinstance(answer, Stream):
+                return _Streaming(answer)
+            if callable(answer):
+                is_shared, path = endpoint.method == "GET", request.url.path
+                asked = (path, call.holder.owner) if is_shared else None
+                pieces = await parts.answers.make(call.who, asked, lambda: json_of(answer()))
+            else:
+                pieces = await asyncio.to_thread(pieces_of, lambda: json_of(answer))
+            return parts.answers.reply(call.who, pieces)
         except Rejected as error:
             return problem(error)
-        if isinstance(answer, Stream):
-            return _Streaming(answer)
-        return Response(await asyncio.to_thread(to_json, answer), media_type="application/json")
 
     return serve
-
-
-def to_json(answer: Any) -> str:
-    """Return an answer as JSON, encoded value by value: an encoder that is called once for all does
-    not release the interpreter."""
-    return "".join(json.JSONEncoder(separators=(",", ":")).iterencode(answer))
 
 
 class _Streaming(StreamingResponse):

@@ -252,7 +252,7 @@ async def _act(call: ApiCall, verb: Verb) -> DoneView:
     if call.among(selection.targets) != (selection.targets or None):
         raise Rejected("target_gone")
     changed, more, ends = 0, False, time.monotonic() + _ACT_TIME
-    async with call.parts.stored.question() as store:
+    async with call.parts.stored.question(changes=True) as store:
         action = replace(action, at=store.now())
         async with aclosing(admin.carry_out(store, action, selection, preview.action.at)) as steps:
             async for step in steps:

@@ -59,6 +59,8 @@ class Param:
         Rejected."""
         if len(values) > 1 and not self.many:
             raise Rejected("given_twice", name=self.name)
+        if len(values) > MOST_VALUES:
+            raise Rejected("invalid_list", name=self.name, most=MOST_VALUES)
         if not values and self.is_required:
             raise Rejected("missing", name=self.name)
         try:
@@ -73,7 +75,7 @@ class Param:
 
 Answer = Callable[[ApiCall], Coroutine[Any, Any, Any]]
 
-#: The most values of one member of a body.
+#: The most values of one parameter.
 MOST_VALUES = 64
 
 
@@ -117,7 +119,7 @@ class Endpoint:
             raise Rejected("unreadable_body", why="it is not an object")
         lists = {param.name for param in self.params if param.many}
         for name in lists & body.keys():
-            if not isinstance(body[name], list) or len(body[name]) > MOST_VALUES:
+            if not isinstance(body[name], list):
                 raise Rejected("invalid_list", name=name, most=MOST_VALUES)
         return self._parse({n: value if n in lists else [value] for n, value in body.items()})
 

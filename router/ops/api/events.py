@@ -264,7 +264,7 @@ async def _step(call: ApiCall) -> ReplayStep:
         if not state.pending and state.has_more:
             await _fill(call, state)
         batch = state.pending[: call["most"] or STEP]
-        async with call.parts.stored.question() as admin:
+        async with call.parts.stored.question(changes=True) as admin:
             try:
                 resent = await admin.resend(state.action, state.again.target, batch)
             except StoreFull:

@@ -3,9 +3,9 @@ the token."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from router import __version__
@@ -22,6 +22,7 @@ from router.ops.problems import Rejected
 from router.ops.status import CauseView, status_of
 from router.store.views import NodeView, node_view
 from router.telemetry.log.lines import utc
+from router.telemetry.metrics import TargetMetrics
 
 
 class YouView(TypedDict):
@@ -69,31 +70,39 @@ async def you(call: ApiCall) -> YouView:
 
 
 @endpoint("GET", "/minutes")
-async def minutes(call: ApiCall) -> EventsHour:
+async def minutes(call: ApiCall) -> Callable[[], EventsHour]:
     """The last hour by the minute; for a team, the attempts at its targets"""
     hour = Hour(call.parts.insight.history.minutes(), time.time())
     if call.is_whole:
-        return hour.events()
-    # In a thread: with many targets it takes some milliseconds.
-    own = await asyncio.to_thread(hour.attempts, call.targets)
-    return cast("EventsHour", {**own, "events": own["attempts"]})
+        return hour.events
+
+    def make() -> EventsHour:
+        own = hour.attempts(call.targets)
+        return cast("EventsHour", {**own, "events": own["attempts"]})
+
+    return make
 
 
 @endpoint("GET", "/status")
-async def status(call: ApiCall) -> StatusView:
+async def status(call: ApiCall) -> Callable[[], StatusView]:
     """The status of the service, with the reasons if it is degraded, as in /status"""
-    report = cast("StatusView", status_of(call.report(), time.time()))
-    if call.is_whole:
-        return report
-    targets = report["targets"]
-    return StatusView(
-        status="ok" if targets["ok"] else "degraded",
-        reasons=[f"targets: {why}" for why in targets["reasons"]],
-        causes=[cause for cause in report["causes"] if cause["check"] == "targets"],
-        at=report["at"],
-        version=report["version"],
-        targets=targets,
-    )
+    report = call.report()
+
+    def make() -> StatusView:
+        whole = cast("StatusView", status_of(report, time.time()))
+        if call.is_whole:
+            return whole
+        targets = whole["targets"]
+        return StatusView(
+            status="ok" if targets["ok"] else "degraded",
+            reasons=[f"targets: {why}" for why in targets["reasons"]],
+            causes=[cause for cause in whole["causes"] if cause["check"] == "targets"],
+            at=whole["at"],
+            version=whole["version"],
+            targets=targets,
+        )
+
+    return make
 
 
 @endpoint("GET", "/nodes")
@@ -131,7 +140,7 @@ class RoutesView(TypedDict):
 
 
 @endpoint("GET", "/routes")
-async def routes(call: ApiCall) -> RoutesView:
+async def routes(call: ApiCall) -> Callable[[], RoutesView]:
     """The routes in force, and the last reloads"""
     config_state = call.parts.insight.config_state
     reloads = [
@@ -145,12 +154,13 @@ async def routes(call: ApiCall) -> RoutesView:
         for reload in config_state.reloads
         if call.is_whole  # changes may be about other teams
     ]
-    return RoutesView(
-        hash=call.config.hash,
-        since=utc(config_state.since),
-        unmatched=call.config.unmatched,
-        requests=1 + call.config.ebaas.schedule.retries,
-        routes=await asyncio.to_thread(list, call.routes()),
+    config, since = call.config, utc(config_state.since)
+    return lambda: RoutesView(
+        hash=config.hash,
+        since=since,
+        unmatched=config.unmatched,
+        requests=1 + config.ebaas.schedule.retries,
+        routes=[*call.routes()],
         reloads=reloads,
     )
 
@@ -164,13 +174,14 @@ async def routes(call: ApiCall) -> RoutesView:
         Param("all", "All routes, not only the nearest of those that do not match", FLAG),
     ),
 )
-async def explain(call: ApiCall) -> Explained | RefusedEvent:
+async def explain(call: ApiCall) -> Callable[[], Explained | RefusedEvent]:
     """The routes that an event matches, why the others don't, and its plan; nothing is sent"""
     key, event, insight = call["key"], call["event"], call.parts.insight
     if (key is None) == (event is None):
         raise Rejected("key_or_event")
+    config, metrics = call.config, call.report().metrics.targets
 
-    def work() -> Explained | RefusedEvent:
+    def make() -> Explained | RefusedEvent:
         try:
             if key is not None:
                 read = Event.of({"event_key": key})
@@ -178,16 +189,14 @@ async def explain(call: ApiCall) -> Explained | RefusedEvent:
                 read = insight.intake.read(json.dumps(event).encode())
         except Refused as error:
             return refused(error)
-        return explained_by(read, insight.config_state.config, whole=bool(call["all"]))
+        return _visible(explained_by(read, config, whole=bool(call["all"])), metrics, call)
 
-    # In a thread: with many routes it takes milliseconds.
-    async with call.parts.reader.turn():
-        explained = await asyncio.to_thread(work)
-    return explained if "refused" in explained else _visible(explained, call)
+    return make
 
 
-def _visible(explained: Explained, call: ApiCall) -> Explained:
-    metrics = call.report().metrics.targets
+def _visible(
+    explained: Explained, metrics: Mapping[str, TargetMetrics], call: ApiCall
+) -> Explained:
     explained["targets"] = [each for each in explained["targets"] if each["name"] in call.targets]
     for target in explained["targets"]:
         numbers = metrics.get(target["name"])

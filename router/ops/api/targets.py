@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, NotRequired, TypedDict, cast, get_args
 
@@ -118,35 +117,38 @@ class OneTargetView(TargetView):
 
 
 @endpoint("GET", "/targets")
-async def targets(call: ApiCall) -> TargetsView:
+async def targets(call: ApiCall) -> Callable[[], TargetsView]:
     """All targets, the most urgent first"""
     metrics = call.report().metrics.targets
     hour = Hour(call.parts.insight.history.minutes(), time.time())
 
-    def views() -> list[TargetView]:
+    def make() -> TargetsView:
         routes = _routes_of(call)
-        return [
+        views = [
             _target_view(target, metrics[name], hour, routes.get(name, ()))
             for name, target in call.targets.items()
             if name in metrics
         ]
+        views.sort(key=lambda view: (WORST.index(view["state"]), view["name"]))
+        return TargetsView(targets=views)
 
-    # In a thread: an hour of many targets takes some milliseconds.
-    shown = await asyncio.to_thread(views)
-    shown.sort(key=lambda view: (WORST.index(view["state"]), view["name"]))
-    return TargetsView(targets=shown)
+    return make
 
 
 @endpoint("GET", "/targets/{name}")
-async def target(call: ApiCall) -> OneTargetView:
+async def target(call: ApiCall) -> Callable[[], OneTargetView]:
     """One target"""
     name, metrics = call["name"], call.report().metrics.targets
     hour = Hour(call.parts.insight.history.minutes(), time.time())
     if name not in call.targets or name not in metrics:
         raise Rejected("no_target")
-    routes = (await asyncio.to_thread(_routes_of, call)).get(name, ())
-    shown = _target_view(call.targets[name], metrics[name], hour, routes)
-    return {**shown, "minutes": hour.attempts((name,)), "routes": [*routes]}
+
+    def make() -> OneTargetView:
+        routes = _routes_of(call).get(name, ())
+        shown = _target_view(call.targets[name], metrics[name], hour, routes)
+        return {**shown, "minutes": hour.attempts((name,)), "routes": [*routes]}
+
+    return make
 
 
 def _routes_of(call: ApiCall) -> RoutesOf:
@@ -275,7 +277,7 @@ async def pause_target(call: ApiCall) -> PauseChange:
     """Pause a target for a while: its optional deliveries wait, its required ones fail at once; in
     force in all processes within a second"""
     target = _known(call)
-    async with call.parts.stored.question() as admin:
+    async with call.parts.stored.question(changes=True) as admin:
         try:
             new = await pause(admin, call["name"], call["until"], call["because"], call.who)
         except ValueError as error:
@@ -287,7 +289,7 @@ async def pause_target(call: ApiCall) -> PauseChange:
 async def resume_target(call: ApiCall) -> PauseChange:
     """End a target's pause before its time; a pause in routes.yaml stays"""
     target = _known(call)
-    async with call.parts.stored.question() as admin:
+    async with call.parts.stored.question(changes=True) as admin:
         ended = await resume(admin, call["name"], call.who)
     return PauseChange(paused=_paused(target, None), pause=pause_view(ended) if ended else None)
 

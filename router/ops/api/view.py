@@ -17,6 +17,7 @@ from router.config.holders import TokenHolder
 from router.config.loading import Config
 from router.model.errors import StartFailed
 from router.net.reader import RestingReader
+from router.ops.answers import Answers
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight, Report
 from router.ops.problems import Rejected
@@ -32,7 +33,8 @@ STORE_TIMEOUT = 10.0
 
 
 class Stored:
-    """The store, for one question at a time: cancelling one interrupts the store's current work."""
+    """The store, for one question at a time, and one change: cancelling one interrupts the store's
+    current work. However many questions wait, a change does not wait for them."""
 
     def __init__(
         self,
@@ -45,19 +47,20 @@ class Stored:
         self._open = open_
         self._timeout = timeout
         self._log = log
-        self._admin: Admin | None = None
-        self._turn = asyncio.Lock()
+        #: By whether they are for changes.
+        self._turns = {False: asyncio.Lock(), True: asyncio.Lock()}
+        self._admins: dict[bool, Admin] = {}
 
     @asynccontextmanager
-    async def question(self) -> AsyncIterator[Admin]:
+    async def question(self, *, changes: bool = False) -> AsyncIterator[Admin]:
         """Return the store for one question. Raises Rejected if it does not answer in time."""
         if self._open is None:
             raise Rejected("no_store")
         try:
-            async with asyncio.timeout(self._timeout), self._turn:
-                if self._admin is None:
-                    self._admin = await self._open()
-                yield self._admin
+            async with asyncio.timeout(self._timeout), self._turns[changes]:
+                if changes not in self._admins:
+                    self._admins[changes] = await self._open()
+                yield self._admins[changes]
         except TimeoutError:
             raise Rejected("store_slow", seconds=round(self._timeout or 0)) from None
         except StoreFailed as error:
@@ -68,8 +71,8 @@ class Stored:
             raise Rejected("store_closed") from None
 
     async def aclose(self) -> None:
-        if self._admin is not None:
-            await self._admin.close()
+        for admin in self._admins.values():
+            await admin.close()
 
 
 #: The number of previews of one holder that are kept; the oldest goes.
@@ -114,6 +117,7 @@ class ApiParts:
     #: True if other routers have the same store.
     is_shared: bool = field(kw_only=True)
     previews: Previews = field(default_factory=Previews)
+    answers: Answers = field(default_factory=Answers)
     #: Parses bodies.
     reader: RestingReader = field(default_factory=RestingReader)
 
