@@ -187,12 +187,12 @@ async def test_a_healthy_router_is_ok() -> None:
     assert process.reasons() == []
     status = process.status()
     assert (status["version"], status["compiled"]) == (__version__, COMPILED)
-    assert status["configuration"]["hash"] == configured().hash
-    assert status["configuration"]["since"] == "1970-01-01T00:16:40Z"
-    assert status["process"]["ready"]
-    assert status["store"]["kind"] == "sqlite"
-    assert status["targets"]["each"]["ledger"]["owner"] == "payments"
-    assert status["targets"]["each"]["audit"]["last_acknowledged"] is None
+    configuration = status["configuration"]
+    assert configuration["hash"] == configured().hash
+    assert configuration["since"] == "1970-01-01T00:16:40Z"
+    assert (status["process"]["ready"], status["store"]["kind"]) == (True, "sqlite")
+    targets = status["targets"]["each"]
+    assert (targets["ledger"]["owner"], targets["audit"]["state"]) == ("payments", "unused")
 
 
 def differ(seconds: float) -> Change:
@@ -224,7 +224,6 @@ def dead_letters(process: Process) -> None:
                         "targets: (removed) has 3 queued"]),
         # Strangers ask for other paths all day.
         (lambda process: process.metrics.refuse("404"), []),
-        (lambda process: process.metrics.refuse("405"), []),
     ],
 )  # fmt: skip
 async def test_reasons_to_be_degraded(change: Change, reasons: list[str]) -> None:
@@ -259,14 +258,6 @@ async def test_a_failing_target_is_named_with_its_reason() -> None:
     failure = ledger["last_failure"]
     assert [failure[each] for each in ("reason", "status", "detail")] == ["code", 200, "code '200'"]
     assert ledger["last_acknowledged"] is not None
-
-
-@pytest.mark.parametrize("what", ["waiting", "waiting_for_rate"])
-async def test_a_target_whose_attempts_wait_is_waiting(what: str) -> None:
-    """For a slot or for its rate, even before the first attempt has ended."""
-    process = Process()
-    setattr(process.metrics.of("ledger"), what, 5)
-    assert process.status()["targets"]["each"]["ledger"]["state"] == "waiting"
 
 
 async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
@@ -534,9 +525,9 @@ async def test_a_status_of_many_targets_does_not_stop_the_loop(many: Process) ->
     async def measure() -> None:
         nonlocal worst
         while True:
-            before = time.monotonic()
+            before = time.thread_time()  # which does not depend on what else the machine does
             await asyncio.sleep(0.005)
-            worst = max(worst, time.monotonic() - before)
+            worst = max(worst, time.thread_time() - before)
 
     async with serving(many) as ops:
         measuring = asyncio.create_task(measure())
@@ -546,7 +537,7 @@ async def test_a_status_of_many_targets_does_not_stop_the_loop(many: Process) ->
     reports = [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in read]
     assert len(reports[0]["targets"]["each"]) == MANY
     assert len({report["at"] for report in reports}) == 1
-    assert worst < 0.3
+    assert worst < 0.15
 
 
 async def test_who_does_not_read_holds_little(
@@ -573,9 +564,9 @@ async def test_who_does_not_read_holds_little(
 
 async def test_who_reads_slowly_gets_all(many: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is for each piece, not for the whole."""
-    monkeypatch.setattr(ops_module, "REPLY", 1.0)
+    monkeypatch.setattr(ops_module, "REPLY", 3.0)
     async with serving(many) as ops:
-        answer = await asyncio.to_thread(read_of, ops.url, "/status", pause=0.01)
+        answer = await asyncio.to_thread(read_of, ops.url, "/status", pause=0.05)
     assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["targets"]["each"]) == MANY
 
 
