@@ -113,8 +113,9 @@ class Insight:
         then again only after that takes a tenth of the loop's time."""
         now = time.monotonic()
         if now >= self._next_gauges:
+            began = time.thread_time()
             self.metrics.measure()
-            took = time.monotonic() - now
+            took = time.thread_time() - began
             self._next_gauges = now + 10 * took if took > 0.01 else now
         (ready, lag), state = self.health(), replace(self.config_state)
         observed = self.observations.view(self.config_state.config.terms)

@@ -532,7 +532,7 @@ async def test_a_status_of_many_targets_does_not_stop_the_loop(many: Process) ->
     async with serving(many) as ops:
         measuring = asyncio.create_task(measure())
         reading = [asyncio.to_thread(read_of, ops.url, "/status") for _ in range(3)]
-        read = [await answer for answer in reading]
+        read = await asyncio.gather(*reading)
         measuring.cancel()
     reports = [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in read]
     assert len(reports[0]["targets"]["each"]) == MANY
