@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from starlette.responses import Response
@@ -56,17 +55,6 @@ class Answers:
                 self._made[asked] = task
         return await asyncio.shield(task)
 
-    async def _make(self, who: str, asked: Hashable, work: Work) -> list[bytes]:
-        took = 0.0
-        try:
-            async with self._own[who], self._turn:
-                with _short_turns():
-                    pieces, took = await asyncio.to_thread(_timed, work)
-                return pieces
-        finally:
-            keep = SHARED * took if took > LONG else 0.0
-            asyncio.get_running_loop().call_later(keep, self._made.pop, asked, None)
-
     def reply(self, who: str, pieces: list[bytes], kind: str = "application/json") -> Response:
         """Return the reply to a holder. Raises Rejected if too many large ones wait for it."""
         size = sum(map(len, pieces))
@@ -77,6 +65,16 @@ class Answers:
         if (own and own + size > OWN) or (every and every + size > ALL):
             raise Rejected("unread_answers", mib=round((own or every) / 2**20, 1))
         return _Large(pieces, size, kind, who, self._unread)
+
+    async def _make(self, who: str, asked: Hashable, work: Work) -> list[bytes]:
+        took = 0.0
+        try:
+            async with self._own[who], self._turn:
+                pieces, took = await asyncio.to_thread(_timed, work)
+                return pieces
+        finally:
+            keep = SHARED * took if took > LONG else 0.0
+            asyncio.get_running_loop().call_later(keep, self._made.pop, asked, None)
 
 
 class _Large(Response):
@@ -100,20 +98,14 @@ class _Large(Response):
             self._unread[self._who] -= self._size
 
 
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
 def _timed(work: Work) -> tuple[list[bytes], float]:
     """Return the pieces, and the processor's time for them: a busy machine delays each answer."""
-    began = time.thread_time()
-    return pieces_of(work), time.thread_time() - began
+    began, before = time.thread_time(), sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        return pieces_of(work), time.thread_time() - began
+    finally:
+        sys.setswitchinterval(before)
 
 
 def json_of(value: Any, depth: int = 3) -> Iterator[str]:

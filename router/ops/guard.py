@@ -125,7 +125,7 @@ class Guard:
             holder = self._admit(scope, is_page=is_page)
             scope["state"] = {**scope.get("state", {}), "holder": holder}
         except Rejected as error:
-            app = problem(error)
+            app = await problem(scope, error)
         await app(scope, receive, send_safely)
 
     def _admit(self, scope: Scope, *, is_page: bool) -> TokenHolder:

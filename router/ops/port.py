@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from itertools import chain
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -20,14 +18,13 @@ from starlette.staticfiles import StaticFiles
 from router.config.settings import Settings
 from router.net.http.lifetime import Limits
 from router.net.listening import OPS
-from router.ops.answers import Work, json_of
-from router.ops.api.application import api_routes
+from router.ops.api.application import api_routes, serve
+from router.ops.api.service import status
 from router.ops.api.view import ApiParts, Stored
 from router.ops.guard import Guard, OpsTokens
 from router.ops.insight import Insight
 from router.ops.problems import Rejected, problem
 from router.ops.searching import Search
-from router.ops.status import status_of
 from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from router.store.url import Database
@@ -61,39 +58,23 @@ def api_parts(
 
 def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Guard:
     """Return the ops port's application; `local`: only this machine reaches the port."""
-    insight = parts.insight
     # Installers may link files to a cache.
     files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
 
     async def metrics(request: Request) -> Response:
         kind, scrape = scrape_as(request.headers.get("accept", ""))
-        return await make(request, kind, partial(scrape, insight.report().metrics))
-
-    async def status(request: Request) -> Response:
-        """Return the report, always with 200. For a verdict ask `/readyz`, or read `status`."""
-        report = insight.report()
-        work = lambda: chain(json_of(status_of(report, time.time())), "\n")  # noqa: E731
-        return await make(request, "application/json", work)
-
-    async def make(request: Request, kind: str, work: Work) -> Response:
-        answers, who = parts.answers, request.state.holder.name or ""
-        try:
-            pieces = await answers.make(who, (request.url.path, kind), work)
-            return answers.reply(who, pieces, kind)
-        except Rejected as error:
-            return problem(error)
+        work, who = partial(scrape, parts.insight.report().metrics), request.state.holder.name or ""
+        return parts.answers.reply(who, await parts.answers.make(who, kind, work), kind)
 
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
-    own = [Route("/metrics", metrics), Route("/status", status), Route("/", page)]
+    # The status is always 200. For a verdict ask `/readyz`, or read `status`.
+    own = [Route("/metrics", metrics), Route("/status", serve(status, parts)), Route("/", page)]
     app = Starlette(
         routes=[*own, Mount("/page", files), *api_routes(parts)],
         # Starlette raises a fault again; it is logged.
-        exception_handlers={
-            HTTPException: _refuse,
-            Exception: lambda *_: problem(Rejected("failed")),
-        },
+        exception_handlers={HTTPException: _refuse, Rejected: problem, Exception: _fail},
     )
     app.router.redirect_slashes = False
     # Without tokens, anybody who reaches the port may read figures and the names of targets, and
@@ -101,10 +82,14 @@ def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Gua
     return Guard(app, tokens, log, local=local)
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
+async def _fail(request: Request, _: Exception) -> Response:
+    return await problem(request, Rejected("failed"))
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-    response = problem(Rejected("no_method" if is_method else "no_endpoint"))
+    response = await problem(request, Rejected("no_method" if is_method else "no_endpoint"))
     if allowed := (error.headers or {}).get("Allow"):
         # Starlette lists methods in no fixed order.
         response.headers["allow"] = ", ".join(sorted(allowed.split(", ")))

@@ -85,8 +85,9 @@ class Rejected(Exception):
         super().__init__(sentence.format(**params))
 
 
-def problem(rejected: Rejected) -> Response:
+async def problem(_: object, rejected: Exception) -> Response:
     """Return the reply to a rejected request."""
+    assert isinstance(rejected, Rejected)
     view = ProblemView(
         type="about:blank",
         title=HTTPStatus(rejected.status).phrase,

@@ -11,15 +11,11 @@ from functools import reduce
 from pathlib import Path
 from threading import Event
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from router.ops.api.application import ENDPOINTS
-from router.ops.api.endpoint import Endpoint
 from tests.support.archived import event_line, keep
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console
@@ -680,40 +676,3 @@ def test_without_tokens_only_this_machine_may_read(tmp_path: Path) -> None:
         assert replay.status_code == 403
         assert replay.json()["code"] == "no_tokens"
         assert router.http.get(router.url + "/status", headers={"host": "x"}).status_code == 200
-
-
-#: Words by which a team may try to reach other teams' data.
-WORDS = ["auditors", "billing", "ledger", "u.*", "*", "secret", "OTHERS", "BOTH", "team audit", "%"]
-
-
-def guesses() -> st.SearchStrategy[tuple[Endpoint, dict[str, Any]]]:
-    """Return valid requests to each endpoint, with these words."""
-    word = st.sampled_from(WORDS)
-
-    def asked(endpoint: Endpoint) -> st.SearchStrategy[dict[str, Any]]:
-        names = [param.name for param in endpoint.params]
-        if endpoint.method == "POST":
-            value: st.SearchStrategy[Any] = st.lists(word, max_size=2) | word | st.just(True)
-        else:
-            value = word | st.sampled_from(["dead", "true", "1", "1h"])
-        return st.dictionaries(st.sampled_from([*names, *endpoint.names, "x"]), value, max_size=4)
-
-    quick = [each for each in ENDPOINTS if not each.path.startswith(("/events", "/stream"))]
-    each = st.sampled_from(quick)
-    return each.flatmap(lambda one: asked(one).map(lambda params: (one, params)))
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(guess=guesses())
-def test_no_guess_reaches_another_teams_data(router: Console, guess: tuple[Endpoint, Any]) -> None:
-    """No answer has a name or key of another team, unless it repeats the team's own word."""
-    endpoint, params = guess
-    path = endpoint.path
-    for name in endpoint.names:
-        path = path.replace(f"{{{name}}}", quote(str(params.get(name, "auditors")), safe=""))
-    body = {"json": params} if endpoint.method == "POST" else {"params": params}
-    answer = router.ask(endpoint.method, path, "ledger", **body)
-    assert answer.status_code < 500
-    if answer.status_code == 200 and endpoint.path != "/explain":
-        for word in OTHERS:
-            assert word not in _timeless(answer)

@@ -53,39 +53,37 @@ def api_routes(parts: ApiParts, endpoints: Sequence[Endpoint] = ENDPOINTS) -> li
     """Return the routes. A path without a name in it precedes a path with one."""
     routes = []
     for one in sorted(endpoints, key=lambda endpoint: bool(endpoint.names)):
-        routes.append(Route(f"{PREFIX}{one.path}", _serve(one, parts)))
+        routes.append(Route(f"{PREFIX}{one.path}", serve(one, parts)))
         routes[-1].methods = {one.method}  # Starlette adds HEAD, but a stream has no end
     return routes
 
 
 def app_for(holder: TokenHolder, parts: ApiParts) -> ASGIApp:
     """Return the API alone, for one holder: for a command, without a port in between."""
-    app = Starlette(routes=api_routes(parts))
+    app = Starlette(routes=api_routes(parts), exception_handlers={Rejected: problem})
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "state": {"holder": holder}}, receive, send)
 
-    return serve
+    return call
 
 
-def _serve(endpoint: Endpoint, parts: ApiParts) -> Any:
-    async def serve(request: Request) -> Response:
-        try:
-            call = await _call(endpoint, parts, request)
-            answer = await endpoint.answer(call)
-            if isinstance(answer, Stream):
-                return _Streaming(answer)
-            if callable(answer):
-                is_shared, path = endpoint.method == "GET", request.url.path
-                asked = (path, call.holder.owner) if is_shared else None
-                pieces = await parts.answers.make(call.who, asked, lambda: json_of(answer()))
-            else:
-                pieces = await asyncio.to_thread(pieces_of, lambda: json_of(answer))
-            return parts.answers.reply(call.who, pieces)
-        except Rejected as error:
-            return problem(error)
+def serve(endpoint: Endpoint, parts: ApiParts) -> Any:
+    async def reply(request: Request) -> Response:
+        call = await _call(endpoint, parts, request)
+        answer = await endpoint.answer(call)
+        if isinstance(answer, Stream):
+            return _Streaming(answer)
+        if callable(answer):
+            asked = (endpoint.path, call.holder.owner, *request.path_params.values())
+            is_shared = endpoint.method == "GET"
+            work = lambda: json_of(answer())  # noqa: E731
+            pieces = await parts.answers.make(call.who, asked if is_shared else None, work)
+        else:
+            pieces = await asyncio.to_thread(pieces_of, lambda: json_of(answer))
+        return parts.answers.reply(call.who, pieces)
 
-    return serve
+    return reply
 
 
 class _Streaming(StreamingResponse):
