@@ -24,7 +24,7 @@ from router.ops.api.endpoint import Endpoint
 from router.ops.api.targets import WORST
 from router.store.protocol import State
 from router.telemetry.metrics import PROCESS, REMOVED, TARGET, Label, Metric
-from scripts import dashboard, openapi
+from scripts import api_description, dashboard, openapi
 
 ROOT = Path(__file__).parents[1]
 
@@ -275,7 +275,7 @@ def api() -> str:
 
 
 def _endpoint(endpoint: Endpoint) -> tuple[str, str, str]:
-    query = ", ".join(param.name for param in endpoint.params)
+    query = ", ".join(param.name for param in endpoint.params if endpoint.method == "GET")
     return (
         f"`{endpoint.method} {endpoint.path}`{query and f' ({query})'}",
         "any" if len(endpoint.may) > 2 else " or ".join(endpoint.may),
@@ -403,6 +403,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/api.md": api,
     "docs/reference/codes.md": lambda: codes(0),
     "docs/zh-CN/codes.md": lambda: codes(1),
+    "schemas/api.json": api_description.text,
     "schemas/openapi.yaml": openapi.text,
     "deploy/grafana/ebaas-router.json": dashboard.text,
     **{f"schemas/{name}.schema.json": _schema(name) for name in _DERIVED},

@@ -56,7 +56,7 @@ class Archive:
         self._segments = segments
         self._note = note
         self._bodies = bodies
-        self._lines = Lines("json", max_line=_MAX_LINE, max_text=_MAX_LINE)
+        self._lines = Lines("json", limits=(_MAX_LINE, _MAX_LINE))
         # If there is a line its fields are not kept: holding that much memory would cost the loop
         # 10 µs for each event.
         self._writer: BatchWriter[tuple[bytes | RawLine, bytes]] = BatchWriter(

@@ -42,7 +42,7 @@ from router.model.errors import RouterError, SettingInvalid, StartFailed, why_no
 if TYPE_CHECKING:
     import httpx
 
-    from router.ops.api.parts import ApiParts
+    from router.ops.api.view import ApiParts
     from router.store.admin import Admin
 
 #: No response of a router is as large, in bytes.
@@ -407,7 +407,7 @@ def here(args: argparse.Namespace, needs: str) -> Iterator[Remote]:
 
 def _parts(args: argparse.Namespace, folder: Path | None, ops: Admin | None) -> ApiParts:
     from router.archive.reading import Sources
-    from router.ops.api.parts import ApiParts, Stored
+    from router.ops.api.view import ApiParts, Stored
     from router.ops.searching import SearchHere
     from router.store.url import Database
 

@@ -18,8 +18,8 @@ from router.model.errors import StartFailed
 #: Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 BACKLOG = 2048
 
-#: How much of unread replies the kernel keeps, in bytes per connection; a reply has a few hundred,
-#: and by default it would keep megabytes.
+#: How much of unread replies to callbacks the kernel keeps, in bytes per connection; a reply has a
+#: few hundred, and by default it would keep megabytes.
 SEND_BUFFER = 32 * 1024
 
 #: Words for errors; the system's own for any other.
@@ -46,12 +46,18 @@ _NO_NEW_CONNECTIONS = b"".join(
 
 
 def listen(
-    host: str, port: int, option: str = "--port", *, reuse_port: bool = False
+    host: str,
+    port: int,
+    option: str = "--port",
+    *,
+    reuse_port: bool = False,
+    send_buffer: int = SEND_BUFFER,
 ) -> socket.socket:
     """Return a listening TCP socket; port 0 is any free one.
 
     With `reuse_port`, other processes of the same user may listen there as well, and the kernel
-    spreads new connections over them. Raises StartFailed with one line; `option` names the port.
+    spreads new connections over them. With a `send_buffer` of 0 the kernel fits it to the link.
+    Raises StartFailed with one line; `option` names the port.
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
@@ -62,7 +68,8 @@ def listen(
     listener = socket.socket(family, kind, proto)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if send_buffer:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         if reuse_port:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)

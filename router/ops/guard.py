@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.config.holders import PERMISSIONS, Holders, TokenHolder, load_holders
@@ -17,7 +14,7 @@ from router.contract.replies import refusal
 from router.model.secret import Secret
 from router.net.access import AUTHORIZATION, Denial, Tokens
 from router.net.egress import is_loopback
-from router.ops.problems import ProblemView, Rejected
+from router.ops.problems import Rejected, problem
 from router.telemetry.log import Log
 
 #: Anybody without a token, if the router has no tokens. May not see what is in events.
@@ -40,9 +37,7 @@ class OpsTokens:
         """`key` is the token of commands on this machine, which may do everything. Raises
         RouterError for a file that can't be used."""
         self._key = [] if key is None else [key]
-        self._file = tokens
-        self._environ = environ
-        self._secrets_dir = secrets_dir
+        self._file, self._environ, self._secrets_dir = tokens, environ, secrets_dir
         self.take(self.read())
 
     def __bool__(self) -> bool:
@@ -103,22 +98,6 @@ refuse = partial(refusal, more=SAFE)
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
 
-def problem(rejected: Rejected) -> Response:
-    """Return the reply to a request that is rejected."""
-    view = ProblemView(
-        type="about:blank",
-        title=HTTPStatus(rejected.status).phrase,
-        status=rejected.status,
-        detail=str(rejected),
-        code=rejected.code,
-        params=rejected.params,
-    )
-    response = Response(json.dumps(view), rejected.status, media_type="application/problem+json")
-    if rejected.status == HTTPStatus.UNAUTHORIZED:
-        response.headers["www-authenticate"] = "Bearer"
-    return response
-
-
 class Guard:
     """An ASGI application behind tokens. The holder is in the state of its requests.
 
@@ -134,10 +113,7 @@ class Guard:
         self._local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        is_page = scope["path"] == "/" or scope["path"].startswith(PAGE_FILES)
+        app, is_page = self._app, scope["path"] == "/" or scope["path"].startswith(PAGE_FILES)
         safe = SAFE_PAGE if is_page else SAFE
 
         async def send_safely(message: Message) -> None:
@@ -145,12 +121,11 @@ class Guard:
                 message["headers"] = [*message["headers"], *safe]
             await send(message)
 
-        app = self._app
         try:
             holder = self._admit(scope, is_page=is_page)
             scope["state"] = {**scope.get("state", {}), "holder": holder}
         except Rejected as error:
-            app = problem(error)
+            app = await problem(scope, error)
         await app(scope, receive, send_safely)
 
     def _admit(self, scope: Scope, *, is_page: bool) -> TokenHolder:

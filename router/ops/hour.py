@@ -4,7 +4,7 @@ nothing for it."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TypedDict
 
 from router.model.event import SUCCESS, Reason
@@ -78,30 +78,23 @@ class History:
     def look(self, now: float) -> None:
         """Close the current minute if it is over. It is called several times a minute."""
         at = int(now // MINUTE)
-        if at == self._at:
-            return
-        self._over[self._at] = self._current()
-        self._at, self._before = at, _reading(self._metrics)
-        self._over = {begun: minute for begun, minute in self._over.items() if begun > at - HOUR}
+        if at != self._at:
+            kept = {begun: minute for begun, minute in self.minutes().items() if begun > at - HOUR}
+            self._at, self._over, self._before = at, kept, _reading(self._metrics)
 
     def minutes(self) -> dict[int, Minute]:
         """Return the minutes by their number, the current one included."""
-        return {**self._over, self._at: self._current()}
-
-    def _current(self) -> Minute:
-        # A Counter does not fall below zero: a target that was removed and added begins anew.
-        grown = {
-            name: counts - self._before.get(name, Counter())
-            for name, counts in _reading(self._metrics).items()
-        }
-        return {name: counts for name, counts in grown.items() if counts}
+        current: Minute = {}
+        for name, counts in _reading(self._metrics).items():
+            # A Counter does not fall below zero: a target that was removed and added begins anew.
+            if grown := counts - self._before.get(name, Counter()):
+                current[name] = grown
+        return {**self._over, self._at: current}
 
 
 def _reading(metrics: Metrics) -> Minute:
     """Return the counts since the start."""
-    numbers = {
-        name: (each.attempts, each.attempt_seconds) for name, each in metrics.targets.items()
-    }
+    numbers = {name: (of.attempts, of.attempt_seconds) for name, of in metrics.targets.items()}
     numbers[ALL_EVENTS] = metrics.events, metrics.event_seconds
     reading: Minute = {}
     for name, (ends, seconds) in numbers.items():
@@ -114,23 +107,19 @@ class Hour:
     """The last hour, minute by minute."""
 
     def __init__(self, minutes: dict[int, Minute], now: float) -> None:
-        last = int(now // MINUTE)
-        self._at = utc((last - HOUR + 1) * MINUTE)
-        self._minutes = [minutes.get(at, {}) for at in range(last - HOUR + 1, last + 1)]
+        first = int(now // MINUTE) - HOUR + 1
+        self._at = utc(first * MINUTE)
+        self._minutes = [minutes.get(at, {}) for at in range(first, first + HOUR)]
 
     def events(self) -> EventsHour:
         minutes = [minute.get(ALL_EVENTS, Counter()) for minute in self._minutes]
-        numbers = [*map(_total, minutes)]
-        return EventsHour(events=numbers, **self._view(minutes, SUCCESS, EVENT_BOUNDS))
+        return {"events": [*map(_total, minutes)], **self._view(minutes, SUCCESS, EVENT_BOUNDS)}
 
     def attempts(self, targets: Collection[str]) -> AttemptsHour:
         """Return the attempts at these targets, together."""
-        minutes = [
-            _sum(minute[name] for name in targets if name in minute) for minute in self._minutes
-        ]
-        numbers = [*map(_total, minutes)]
-        success = Reason.ACKNOWLEDGED
-        return AttemptsHour(attempts=numbers, **self._view(minutes, success, ATTEMPT_BOUNDS))
+        minutes = [_sum([minute], targets) for minute in self._minutes]
+        view = self._view(minutes, Reason.ACKNOWLEDGED, ATTEMPT_BOUNDS)
+        return {"attempts": [*map(_total, minutes)], **view}
 
     def _view(
         self, minutes: Sequence[Counts], success: str, bounds: Sequence[float]
@@ -143,7 +132,7 @@ class Hour:
         )
 
     def sums(self, target: str) -> HourSums:
-        hour = _sum(minute[target] for minute in self._minutes if target in minute)
+        hour = _sum(self._minutes, (target,))
         reasons = {str(end): count for end, count in hour.items() if isinstance(end, str)}
         acknowledged = reasons.pop(Reason.ACKNOWLEDGED, 0)
         return HourSums(
@@ -156,8 +145,9 @@ class Hour:
         )
 
 
-def _sum(counts: Iterable[Counts]) -> Counts:
-    return sum(counts, Counter())
+def _sum(minutes: Sequence[Minute], targets: Collection[str]) -> Counts:
+    found = (minute[name] for minute in minutes for name in targets if name in minute)
+    return sum(found, Counter())
 
 
 def _total(counts: Counts) -> int:

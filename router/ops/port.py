@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,31 +18,30 @@ from starlette.staticfiles import StaticFiles
 from router.config.settings import Settings
 from router.net.http.connection import Limits
 from router.net.listening import OPS
-from router.ops.api.application import api_routes
-from router.ops.api.parts import ApiParts, Stored
-from router.ops.guard import Guard, OpsTokens, problem
+from router.ops.api.application import api_routes, serve
+from router.ops.api.service import status
+from router.ops.api.view import ApiParts, Stored
+from router.ops.guard import Guard, OpsTokens
 from router.ops.insight import Insight
-from router.ops.problems import Rejected
+from router.ops.problems import Rejected, problem
 from router.ops.searching import Search
-from router.ops.status import status_of
 from router.store.opening import look_into
 from router.store.protocol import StoreLimits
 from router.store.url import Database
 from router.telemetry.log import Log
-from router.telemetry.scrape import render
+from router.telemetry.scrape import scrape_as
 
 #: Connections beyond those that are served; these get a 503.
 OPS_RESERVE = 8
 CONNECTIONS = OPS - OPS_RESERVE
 
-#: The longest time for a peer to read a reply, which may have megabytes, in seconds.
-REPLY = 60.0
+#: The longest time for a peer to read a piece of a reply, in seconds.
+REPLY = 15.0
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 
 
 def limits_of(callbacks: Limits) -> Limits:
-    """Return the limits of the ops port, made of those of the callback port."""
     return replace(callbacks, connections=CONNECTIONS, reserve=OPS_RESERVE, reply=REPLY, exempt=())
 
 
@@ -56,60 +52,45 @@ def api_parts(
     store, opening = settings.store, None
     if store is not None:
         opening = partial(look_into, store, StoreLimits(settings.store_max_bytes))
-    stored, is_shared = Stored(opening, log), isinstance(store, Database)
-    return ApiParts(insight, tokens, stored, Search(search, log), is_shared=is_shared)
+    is_shared = isinstance(store, Database)
+    return ApiParts(insight, tokens, Stored(opening, log), Search(search, log), is_shared=is_shared)
 
 
 def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Guard:
-    """Return the ops port's application; `local`: only this machine reaches the port.
-
-    Without tokens, anybody who reaches the port may read figures and the names of targets, and
-    this machine alone may read the rest. A change always needs a token.
-    """
-    insight = parts.insight
+    """Return the ops port's application; `local`: only this machine reaches the port."""
     # Installers may link files to a cache.
     files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
 
     async def metrics(request: Request) -> Response:
-        # In a thread: a hundred targets take some 40 ms.
-        numbers, accept = insight.report().metrics, request.headers.get("accept", "")
-        content_type, body = await asyncio.to_thread(render, numbers, accept)
-        # Not as `media_type`, which would add a charset.
-        return Response(body, headers={"content-type": content_type})
-
-    async def status(_: Request) -> Response:
-        """Return the report, always with 200. For a verdict ask `/readyz`, or read `status`."""
-        report = status_of(insight.report(), time.time())
-        body = json.dumps(report, ensure_ascii=True, indent=2) + "\n"
-        return Response(body, media_type="application/json")
+        kind, scrape = scrape_as(request.headers.get("accept", ""))
+        work, who = partial(scrape, parts.insight.report().metrics), request.state.holder.name or ""
+        return parts.answers.reply(who, await parts.answers.make(who, kind, work), kind)
 
     async def page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
+    # The status is always 200. For a verdict ask `/readyz`, or read `status`.
+    own = [Route("/metrics", metrics), Route("/status", serve(status, parts)), Route("/", page)]
     app = Starlette(
-        routes=[
-            Route("/metrics", metrics),
-            Route("/status", status),
-            Route("/", page),
-            Mount("/page", files),
-            *api_routes(parts),
-        ],
-        exception_handlers={HTTPException: _refuse, Exception: _fail},
+        routes=[*own, Mount("/page", files), *api_routes(parts)],
+        # Starlette raises a fault again; it is logged.
+        exception_handlers={HTTPException: _refuse, Rejected: problem, Exception: _fail},
     )
     app.router.redirect_slashes = False
+    # Without tokens, anybody who reaches the port may read figures and the names of targets, and
+    # this machine alone may read the rest. A change always needs a token.
     return Guard(app, tokens, log, local=local)
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
+async def _fail(request: Request, _: Exception) -> Response:
+    return await problem(request, Rejected("failed"))
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-    response = problem(Rejected("no_method" if is_method else "no_endpoint"))
+    response = await problem(request, Rejected("no_method" if is_method else "no_endpoint"))
     if allowed := (error.headers or {}).get("Allow"):
         # Starlette lists methods in no fixed order.
         response.headers["allow"] = ", ".join(sorted(allowed.split(", ")))
     return response
-
-
-async def _fail(*_: object) -> Response:
-    """Reply to a request that met a fault of ours. Starlette raises it again; it is logged."""
-    return problem(Rejected("failed"))

@@ -5,25 +5,25 @@ The code and its parameters are in the reply too, so that the page can say it in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, TypedDict
+
+from starlette.responses import Response
+
+#: The kinds of parameters.
+_KINDS = ("event", "flag", "moment", "number", "pattern", "span", "text", "word")
 
 #: Statuses and sentences by code. A sentence names the fault and, if possible, the remedy.
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "bodies_limit": (400, "limit: with bodies it is at most {most}"),
     "broken_body": (400, "the body is not whole"),
     "given_twice": (400, "{name}: is given twice"),
-    "invalid_event": (400, "{name}: {why}"),
-    "invalid_flag": (400, "{name}: {why}"),
+    **{f"invalid_{kind}": (400, "{name}: {why}") for kind in _KINDS},
     "invalid_list": (400, "{name}: is not a list of at most {most}"),
-    "invalid_moment": (400, "{name}: {why}"),
-    "invalid_number": (400, "{name}: {why}"),
-    "invalid_pattern": (400, "{name}: {why}"),
     "invalid_pause": (400, "{why}"),
-    "invalid_span": (400, "{name}: {why}"),
     "invalid_state": (400, "state: {why}"),
-    "invalid_text": (400, "{name}: {why}"),
-    "invalid_word": (400, "{name}: {why}"),
     "key_or_event": (400, "send either key or event"),
     "missing": (400, "{name}: is missing"),
     "no_selection": (400, "select the deliveries to {verb}, or match * for all"),
@@ -56,6 +56,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "search_failed": (503, "the search failed: the archive or the store can't be read"),
     "search_slow": (503, "the search took longer than {seconds} s: add since, or a target"),
     "search_unstarted": (503, "the search can't be started: {why}"),
+    "unread_answers": (503, "{mib} MiB of earlier answers wait to be read: read them first"),
     "store_closed": (503, "the store can't be opened: see the router's log"),
     "store_failed": (503, "the store failed: {why}"),
     "store_slow": (503, "the store did not answer within {seconds} s: ask for less, or try again"),
@@ -64,7 +65,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
 
 
 class ProblemView(TypedDict):
-    """An error: what kind it is, and what can be done about it."""
+    """An error, and its remedy."""
 
     type: str
     title: str
@@ -82,3 +83,20 @@ class Rejected(Exception):
         self.code, self.params = code, params
         self.status, sentence = PROBLEMS[code]
         super().__init__(sentence.format(**params))
+
+
+async def problem(_: object, rejected: Exception) -> Response:
+    """Return the reply to a rejected request."""
+    assert isinstance(rejected, Rejected)
+    view = ProblemView(
+        type="about:blank",
+        title=HTTPStatus(rejected.status).phrase,
+        status=rejected.status,
+        detail=str(rejected),
+        code=rejected.code,
+        params=rejected.params,
+    )
+    response = Response(json.dumps(view), rejected.status, media_type="application/problem+json")
+    if rejected.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["www-authenticate"] = "Bearer"
+    return response

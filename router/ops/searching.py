@@ -16,9 +16,10 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from subprocess import PIPE
-from typing import Annotated, TypedDict, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 from router.archive.reading import InventoryView, Question, Sources
+from router.archive.trace.lines import CallerInfo
 from router.archive.trace.replay import Again, id_of, resend
 from router.archive.trace.views import MatchView, StoryView, match_view, matches, story_of, table
 from router.config.settings import Settings, archive_folder
@@ -63,31 +64,28 @@ class Search:
         turn = self._teams.setdefault(team, asyncio.Lock()) if team else nullcontext()
         try:
             async with asyncio.timeout(timeout), turn, self._slots:
-                output = await self._output(pickle.dumps((work, store)))
+                result: R = await self._result(pickle.dumps((work, store)))
         except TimeoutError:
             raise Rejected("search_slow", seconds=round(timeout)) from None
         except OSError as error:
             raise Rejected("search_unstarted", why=error.strerror) from None
-        if not output:
-            raise Rejected("search_failed")
-        result: R = json.loads(output)
         return result
 
-    async def _output(self, work: bytes) -> bytes:
+    async def _result(self, work: bytes) -> Any:
         process = await asyncio.create_subprocess_exec(
             *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
         try:
             output, errors = await process.communicate(work)
-            if process.returncode == 0:
-                return output
-            why = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            self._log.warning("search_failed", why=why)
-            return b""
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        if process.returncode:
+            why = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            self._log.warning("search_failed", why=why)
+            raise Rejected("search_failed")
+        return json.loads(output)
 
 
 class SearchHere(Search):
@@ -99,9 +97,7 @@ class SearchHere(Search):
         self._sources = sources
         self._store = store
 
-    async def run(
-        self, work: Work[R], team: str = "", timeout: float | None = None, *, store: bool = True
-    ) -> R:
+    async def run(self, work: Work[R], *_: Any, **options: Any) -> R:
         async with self._store() as admin:
             return await work(self._sources, admin)
 
@@ -152,16 +148,16 @@ async def find_events(
     question: Question, limit: int, body: bool, sources: Sources, admin: Admin | None
 ) -> EventsView:
     rows, more = table(await matches(question, limit + 1, sources, admin), limit)
-    looked_in = []
-    if sources.archive is not None:
-        back_to = None if sources.start is None else utc(sources.start)
-        looked_in.append(LookedInView(name="archive", back_to=back_to))
-    if admin is not None:
-        looked_in.append(LookedInView(name="store", back_to=None))
+    back_to = None if sources.start is None else utc(sources.start)
+    places = {"archive": sources.archive is not None, "store": admin is not None}
     return EventsView(
         events=[match_view(row, body=body) for row in rows],
         more=more,
-        looked_in=looked_in,
+        looked_in=[
+            LookedInView(name=name, back_to=back_to if name == "archive" else None)
+            for name, is_there in places.items()
+            if is_there
+        ],
         skipped=sources.damaged_segments + sources.damaged_lines,
     )
 
@@ -178,29 +174,23 @@ async def find_inventory(sources: Sources, _: Admin | None) -> InventoryView | N
     return sources.inventory()
 
 
-class ReplayEvent(TypedDict):
-    """An event to replay, as its line has it."""
-
-    at: float
-    event_id: str
-    request_id: str
-    number: int | None
-    hops: int
-    body: str
+class ReplayCounts(TypedDict):
+    number: int
+    #: When the first and the last of them arrived.
+    first: str | None
+    last: str | None
+    #: The number of lines that are left out, by the reason.
+    left_out: dict[str, int]
+    #: Parts that could not be read; empty for none.
+    damage: str
 
 
 class ReplayAnswer(TypedDict):
     """One page of the events to replay, or the number of all."""
 
-    events: list[ReplayEvent]
-    number: int
-    #: When the first and the last of them arrived, Unix time; None for none.
-    first: float | None
-    last: float | None
-    #: The number of lines that were left out, by the reason.
-    left_out: dict[str, int]
-    #: Parts that could not be read; `""` for none.
-    damage: str
+    #: The arguments of `resend`, and when each event arrived.
+    events: list[dict[str, Any]]
+    counts: ReplayCounts
     more: bool
 
 
@@ -215,39 +205,45 @@ async def find_replays(
     if there is no archive."""
     if sources.archive is None:
         return None
+    events: list[dict[str, Any]] = []
     left_out = {"without_body": 0, "targets_cut": 0, "no_event": 0}
-    answer = ReplayAnswer(
-        events=[], number=0, first=None, last=None, left_out=left_out, damage="", more=False
-    )
-    size = 0
+    times: list[float] = []
+    number = size = 0
+    more = False
     for line in again.choose(sources):
-        event = None
-        if line.body is not None:
-            event = ReplayEvent(
-                at=line.at,
-                event_id=id_of(line),
-                request_id=line.view["request_id"],
-                number=line.view["request"],
-                hops=line.hops,
-                body=line.body,
-            )
-        if again.is_unknown(line):
-            left_out["targets_cut"] += 1
-        elif event is None:
-            left_out["without_body"] += 1
-        elif resend(**event) is None:
-            left_out["no_event"] += 1
-        else:
-            answer["number"] += 1
-            answer["first"] = line.at if answer["first"] is None else answer["first"]
-            answer["last"] = line.at
-            if page:
-                answer["events"].append(event)
-                size += len(event["body"])
-                if answer["number"] >= page or size > _PAGE_BYTES:
-                    answer["more"] = True
-                    break
+        if fault := _fault(again, line):
+            left_out[fault] += 1
+            continue
+        number, times = number + 1, [*times[:1], line.at]
+        if page:
+            events.append(_replay_event(line))
+            size += len(events[-1]["body"])
+            if more := number >= page or size > _PAGE_BYTES:
+                break
     left_out["damaged_segments"] = sources.damaged_segments
     left_out["damaged_lines"] = sources.damaged_lines
-    answer["damage"] = sources.damage
-    return answer
+    first, last = (utc(times[0]), utc(times[-1])) if times else (None, None)
+    counts = ReplayCounts(
+        number=number, first=first, last=last, left_out=left_out, damage=sources.damage
+    )
+    return ReplayAnswer(events=events, counts=counts, more=more)
+
+
+def _fault(again: Again, line: CallerInfo) -> str:
+    """Return why a line is left out, `""` if it is not."""
+    if again.is_unknown(line):
+        return "targets_cut"
+    if line.body is None:
+        return "without_body"
+    return "no_event" if resend(**_replay_event(line)) is None else ""
+
+
+def _replay_event(line: CallerInfo) -> dict[str, Any]:
+    return {
+        "at": line.at,
+        "event_id": id_of(line),
+        "request_id": line.view["request_id"],
+        "number": line.view["request"],
+        "hops": line.hops,
+        "body": line.body or "",
+    }

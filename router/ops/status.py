@@ -18,11 +18,9 @@ from router.telemetry.metrics import RECENT_GAP, REMOVED, Metrics, Recent, Targe
 #: The seconds for which the store, or the archive, is degraded after its last error.
 STORE_RECOVERED = 60.0
 
-#: The store is degraded if it has used this part of its limits.
-STORE_FULL = 0.5
-
-#: The process is degraded if its loop lagged longer than this, in seconds.
-LAG = 0.25
+#: The store is degraded if it has used this part of its limits, and the process if its loop lagged
+#: longer than this, in seconds.
+STORE_FULL, LAG = 0.5, 0.25
 
 #: The seconds for which nodes may run different configurations, as in a roll-out.
 ROLL_OUT = 60.0
@@ -98,9 +96,11 @@ class _Check:
         self.causes: list[CauseView] = []
         self._figures = figures
 
-    def add(self, cause: str, **params: Any) -> None:
-        text = CAUSES[cause].format(**params)
-        self.causes.append({"check": self.name, "code": cause, "text": text, "params": params})
+    def add(self, cause: str, *, when: object = True, **params: Any) -> None:
+        """Add a cause if it holds."""
+        if when:
+            text = CAUSES[cause].format(**params)
+            self.causes.append({"check": self.name, "code": cause, "text": text, "params": params})
 
     @property
     def view(self) -> dict[str, Any]:
@@ -128,70 +128,64 @@ def status_of(report: Report, now: float) -> dict[str, Any]:
         "at": utc(now),
         "version": metrics.build["version"],
         "compiled": metrics.build["compiled"] == "yes",
-        "requests": {"in_flight": metrics.requests_in_flight, "limit": metrics.requests_limit},
         **{check.name: check.view for check in checks},
         "observed": report.observed,
     }
 
 
 def _process(report: Report) -> _Check:
+    ready = report.ready
     check = _Check(
-        "process", pid=os.getpid(), ready=report.ready, started=utc(STARTED), tasks=report.tasks
+        "process", pid=os.getpid(), ready=ready, started=utc(STARTED), tasks=report.tasks
     )
-    if not report.ready:
-        check.add("not_ready")
+    check.add("not_ready", when=not ready)
     return check
 
 
 def _configuration(report: Report) -> _Check:
     """Check the configuration in force and the last reload."""
-    config_state, differ = report.config_state, report.metrics.configurations_differ
-    problems, tried = config_state.problems, utc(config_state.tried)
+    state, differ = report.config_state, report.metrics.configurations_differ
+    problems, tried = state.problems, utc(state.tried)
     check = _Check(
         "configuration",
-        hash=config_state.config.hash,
-        since=utc(config_state.since),
-        routes=len(config_state.config.table.routes),
-        targets=len(config_state.config.table.targets),
+        hash=state.config.hash,
+        since=utc(state.since),
+        routes=len(state.config.table.routes),
+        targets=len(state.config.table.targets),
         last_reload={
             "at": tried,
-            "successful": config_state.successful,
+            "successful": state.successful,
             # In the loader's words: with their positions, without any secret.
             "problems": [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]],
             "more": max(0, len(problems) - MAX_SHOWN_PROBLEMS),
         },
     )
-    if not config_state.successful:
-        check.add("file_refused", at=tried, count=_Count(len(problems)))
-    if differ > ROLL_OUT:
-        check.add("nodes_differ", seconds=round(differ))
+    check.add("file_refused", when=not state.successful, at=tried, count=_Count(len(problems)))
+    check.add("nodes_differ", when=differ > ROLL_OUT, seconds=round(differ))
     return check
 
 
 def _callbacks(metrics: Metrics, now: float) -> _Check:
     """Check for events without a route and refused callbacks, which EBaaS retries in vain."""
-    unmatched, last = _recent(metrics.unmatched_lately, now), metrics.last_unmatched
+    unmatched = _recent(metrics.unmatched_lately, now)
     refused: dict[str, Any] = {}
-    check = _Check("callbacks", unmatched=_counted(unmatched), refused=refused)
-    if unmatched.count:
-        key = shown(last.event_key if last else "")
-        check.add("unmatched", key=key, **_counted(unmatched))
-    for code, refusals in sorted(metrics.refused_lately.items()):
+    check = _Check("callbacks", unmatched=unmatched, refused=refused)
+    key = shown(metrics.last_unmatched.event_key if metrics.last_unmatched else "")
+    check.add("unmatched", when=unmatched["count"], key=key, **unmatched)
+    for code, refusals in sorted({**metrics.refused_lately}.items()):
         is_short = code in _PASSING or (code in _DENIED and metrics.last_event > refusals.last)
         recent = _recent(refusals, now, _PASSED if is_short else RECENT_GAP)
-        if recent.count:
-            refused[code] = _counted(recent)
+        if recent["count"]:
+            refused[code] = recent
             advice = REFUSED.get(code, "the log lines `refused` say why")
-            check.add("callbacks_refused", code=code, advice=advice, **_counted(recent))
+            check.add("callbacks_refused", code=code, advice=advice, **recent)
     return check
 
 
-def _recent(recent: Recent, now: float, counts_for: float = RECENT_GAP) -> Recent:
-    """Return it, or an empty one if it is over."""
-    return recent if recent.count and now - recent.last < counts_for else Recent()
-
-
-def _counted(recent: Recent) -> dict[str, Any]:
+def _recent(recent: Recent, now: float, counts_for: float = RECENT_GAP) -> dict[str, Any]:
+    """Return the count of recent occurrences, 0 if the last one is too long ago."""
+    if now - recent.last >= counts_for:
+        recent = Recent()
     since, last = utc_or_none(recent.since), utc_or_none(recent.last)
     return {"count": _Count(recent.count), "since": since, "last": last}
 
@@ -199,6 +193,7 @@ def _counted(recent: Recent) -> dict[str, Any]:
 def _store(report: Report, now: float) -> _Check:
     metrics, (kind, where) = report.metrics, report.store
     error, failed_at = metrics.store_error, utc_or_none(metrics.store_failed_at)
+    full = metrics.store_fullness
     check = _Check(
         "store",
         kind=kind,
@@ -207,14 +202,13 @@ def _store(report: Report, now: float) -> _Check:
         failed_at=failed_at,
         events=metrics.store_events,
         bytes=metrics.store_bytes,
-        fullness=round(metrics.store_fullness, 3),
+        fullness=round(full, 3),
         oldest_unsettled_seconds=round(metrics.oldest_unsettled, 1),
     )
-    if now - metrics.store_failed_at < STORE_RECOVERED:
-        cause = "store_gone" if error in ADVICE else "store_failed"
-        check.add(cause, error=error, advice=ADVICE.get(error, ""), last=failed_at)
-    if metrics.store_fullness >= STORE_FULL:
-        check.add("store_full", percent=round(100 * metrics.store_fullness))
+    cause, advice = "store_gone" if error in ADVICE else "store_failed", ADVICE.get(error, "")
+    is_failing = now - metrics.store_failed_at < STORE_RECOVERED
+    check.add(cause, when=is_failing, error=error, advice=advice, last=failed_at)
+    check.add("store_full", when=full >= STORE_FULL, percent=round(100 * full))
     return check
 
 
@@ -222,15 +216,14 @@ def _archive(metrics: Metrics, now: float) -> _Check:
     lost, error = metrics.archive_lines_lost, metrics.archive_error
     failed_at = utc_or_none(metrics.archive_failed_at)
     check = _Check("archive", lines_lost=lost, error=error, failed_at=failed_at)
-    if now - metrics.archive_failed_at < STORE_RECOVERED:
-        check.add("archive_failed", error=error, last=failed_at, lost=lost)
+    is_failing = now - metrics.archive_failed_at < STORE_RECOVERED
+    check.add("archive_failed", when=is_failing, error=error, last=failed_at, lost=lost)
     return check
 
 
 def _loop(lag: float) -> _Check:
     check = _Check("loop", worst_lag_seconds=round(lag, 4))
-    if lag > LAG:
-        check.add("loop_blocked", seconds=round(lag, 2))
+    check.add("loop_blocked", when=lag > LAG, seconds=round(lag, 2))
     return check
 
 
@@ -238,22 +231,21 @@ def _targets(metrics: Metrics) -> _Check:
     targets: dict[str, Any] = {}
     check = _Check("targets", each=targets)
     for name, numbers in metrics.targets.items():
-        if dead := numbers.unsettled["dead"]:
-            check.add("dead_letters", target=name, count=_Count(dead))
+        dead, queued = _Count(numbers.unsettled["dead"]), int(numbers.unsettled["queued"])
+        check.add("dead_letters", when=dead, target=name, count=dead)
         if name == REMOVED:
             # The targets of the configuration show their own queues.
-            if queued := numbers.unsettled["queued"]:
-                check.add("queued", target=name, count=int(queued))
+            check.add("queued", when=queued, target=name, count=queued)
             continue
         targets[name] = view = _target(numbers)
-        if pause := view["pause"]:
+        pause, failure, breaker = view["pause"], view["last_failure"], view["breaker"]
+        if pause:
             check.add("paused_by", target=name, **pause)
-        elif numbers.paused:
-            check.add("paused", target=name)
-        if numbers.breaker["open"] or numbers.breaker["half_open"]:
-            check.add("breaker_open", target=name)
+        else:
+            check.add("paused", when=numbers.paused, target=name)
+        is_open = "open" in breaker or "half_open" in breaker
+        check.add("breaker_open", when=is_open, target=name)
         if numbers.failing:
-            failure = view["last_failure"]
             check.add("failing", target=name, failure=why_failed(failure), at=failure["at"])
     return check
 

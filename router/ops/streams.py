@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from router.archive.trace.lines import CallerInfo, EventLine, parse_line, visible
 from router.archive.trace.views import match_view
 from router.config.holders import TokenHolder
 from router.net.loops import happens
+from router.ops.problems import Rejected
 from router.routing.index import Glob
 from router.telemetry.log import Log
 from router.telemetry.log.lines import utc
@@ -56,9 +56,11 @@ class StreamFilter:
 class Stream:
     """The chunks that wait for one client."""
 
-    def __init__(self, filter_: StreamFilter) -> None:
+    def __init__(self, filter_: StreamFilter, close: Callable[[Stream], None]) -> None:
+        """`close` is called once nobody reads it any more."""
         self.filter = filter_
-        self._waiting: deque[bytes] = deque()
+        self.close = partial(close, self)
+        self._waiting: list[bytes] = []
         self._size = self._dropped = 0
         self._news = asyncio.Event()
         self._is_over = False
@@ -85,14 +87,11 @@ class Stream:
         while not self._is_over:
             await happens(self._news, BEAT_EVERY)
             self._news.clear()
-            yield self._take() or _beat()
-
-    def _take(self) -> bytes:
-        waiting, self._waiting, self._size = self._waiting, deque(), 0
-        if self._dropped:
-            waiting.append(chunk_of("dropped", {"count": self._dropped}))
-            self._dropped = 0
-        return b"".join(waiting)
+            if self._dropped:
+                self._waiting.append(_chunk("dropped", {"count": self._dropped}))
+            chunk = b"".join(self._waiting) or _beat()
+            self._waiting, self._size, self._dropped = [], 0, 0
+            yield chunk
 
 
 class Streams:
@@ -105,25 +104,19 @@ class Streams:
         self._open: list[Stream] = []
         self._fetching: asyncio.Task[None] | None = None
 
-    def full_for(self, holder: TokenHolder) -> int:
-        """Return how many streams are open if the holder may open no more, else 0."""
-        own = [one for one in self._open if one.filter.holder.owner == holder.owner]
-        if holder.owner and len(own) >= TEAM_STREAMS:
-            return len(own)
-        return len(self._open) if len(self._open) >= STREAMS else 0
-
-    @contextmanager
-    def open(self, filter_: StreamFilter) -> Iterator[Stream]:
-        stream = Stream(filter_)
+    def open(self, filter_: StreamFilter) -> Stream:
+        """Open a stream, until it is closed. Raises Rejected if its holder may open no more."""
+        owner = filter_.holder.owner
+        own = [stream for stream in self._open if stream.filter.holder.owner == owner]
+        if len(self._open) >= STREAMS or (owner and len(own) >= TEAM_STREAMS):
+            raise Rejected("streams_full", count=len(own if owner else self._open))
+        stream = Stream(filter_, self._open.remove)
         self._open.append(stream)
         if (tap := self._log.tap) is None:
             tap = self._log.tap = Tap()
             self._fetching = asyncio.create_task(self._fetch(tap))
         tap.bodies = tap.bodies or filter_.bodies  # from now on, not from the next fetch on
-        try:
-            yield stream
-        finally:
-            self._open.remove(stream)
+        return stream
 
     def end(self) -> None:
         """End all streams, so that a stop waits for no client."""
@@ -133,8 +126,7 @@ class Streams:
     async def _fetch(self, tap: Tap) -> None:
         try:
             while self._open:
-                lines, dropped = tap.take(bodies=any(stream.filter.bodies for stream in self._open))
-                await self._send(lines, dropped)
+                await self._send(tap)
                 await asyncio.sleep(FETCH_EVERY)
         except Exception:
             # A stream with beats alone would look as if nothing happened.
@@ -143,59 +135,49 @@ class Streams:
         finally:
             self._log.tap = None
 
-    async def _send(self, lines: Sequence[bytes], dropped: int) -> None:
-        """Send lines, a few at a time: callbacks may be handled on this loop."""
-        for number, line in enumerate(map(_Line, lines), 1):
+    async def _send(self, tap: Tap) -> None:
+        """Send the new lines, a few at a time: callbacks may be handled on this loop."""
+        lines, dropped = tap.take(bodies=any(stream.filter.bodies for stream in self._open))
+        for number, line in enumerate(lines, 1):
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
+            fields, event = json.loads(line), parse_line(line)
             for stream in self._open:
-                if chunk := line.chunk_for(stream.filter, self._owner_of):
-                    stream.put(chunk)
-        if dropped:
-            for stream in self._open:
-                stream.drop(dropped)
+                if (shown := self._visible(fields, event, stream.filter)) is not None:
+                    stream.put(_chunk(fields["happening"], shown))
+        for stream in self._open if dropped else ():
+            stream.drop(dropped)
 
-
-class _Line:
-    """A line of the log, parsed once for all streams."""
-
-    def __init__(self, line: bytes) -> None:
-        self.fields: dict[str, Any] = json.loads(line)
-        #: The event that it is about, if any.
-        self.event: EventLine | None = parse_line(line)
-
-    def chunk_for(self, filter_: StreamFilter, owner_of: Callable[[str], str]) -> bytes | None:
-        """Return its chunk; None if the filter or the holder excludes it."""
-        seen = [name for name in self._targets if filter_.holder.sees(owner_of(name))]
-        if not self._fits(filter_, seen) or (filter_.holder.owner and not seen):
+    def _visible(
+        self, fields: Mapping[str, Any], event: EventLine | None, filter_: StreamFilter
+    ) -> Mapping[str, Any] | None:
+        """Return a line as a stream shows it, None if the filter or the holder excludes it. `event`
+        is the line parsed, if it is about an event."""
+        names: Sequence[Any] = [fields.get("target")]
+        if isinstance(event, CallerInfo):
+            names = [result["target"] for result in event.results]
+        seen = [n for n in names if isinstance(n, str) and filter_.holder.sees(self._owner_of(n))]
+        is_hidden = filter_.holder.owner and not seen
+        if is_hidden or (filter_.targets and not set(seen) & set(filter_.targets)):
             return None
-        fields: Mapping[str, Any] = self.fields
-        if self.event is not None:
-            fields = match_view(visible(self.event, seen), body=filter_.bodies)
-        return chunk_of(self.fields["happening"], fields)
-
-    def _fits(self, filter_: StreamFilter, seen: Sequence[str]) -> bool:
-        if filter_.targets and not any(name in filter_.targets for name in seen):
-            return False
-        if self.event is None:
-            return not filter_.keys and not (filter_.failed and self.fields["level"] == "info")
-        key = self.event.event_key
-        return (not filter_.keys or any(keys.matches(key) for keys in filter_.keys)) and (
-            not filter_.failed or visible(self.event, seen).failed
-        )
-
-    @property
-    def _targets(self) -> Sequence[str]:
-        if isinstance(self.event, CallerInfo):
-            return [result["target"] for result in self.event.results]
-        name = self.fields.get("target")
-        return [name] if isinstance(name, str) else []
+        if event is None:
+            is_fit = not filter_.keys and not (filter_.failed and fields["level"] == "info")
+            hidden = ("events", "bytes") if filter_.holder.owner else ()  # of all teams
+            return {n: v for n, v in fields.items() if n not in hidden} if is_fit else None
+        if filter_.keys and not any(keys.matches(event.event_key) for keys in filter_.keys):
+            return None
+        event = visible(event, seen)
+        if filter_.holder.owner and isinstance(event, CallerInfo):
+            # It may be about another team's share of the store.
+            event = replace(event, view={**event.view, "unqueued": False})
+        is_fit = event.failed or not filter_.failed
+        return match_view(event, body=filter_.bodies) if is_fit else None
 
 
-def chunk_of(name: str, data: Mapping[str, Any]) -> bytes:
+def _chunk(name: str, data: Mapping[str, Any]) -> bytes:
     """Return a server-sent event. JSON in ASCII has no line break."""
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode("ascii")
 
 
 def _beat() -> bytes:
-    return chunk_of("beat", {"at": utc(time.time())})
+    return _chunk("beat", {"at": utc(time.time())})

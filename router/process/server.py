@@ -255,7 +255,7 @@ def ops_services(
     if settings.ops_port == 0:
         return [], ""
     tokens = OpsTokens(settings.ops_tokens, os.environ, settings.secrets_dir, key)
-    listener = listen(settings.ops_host, settings.ops_port, "--ops-port")
+    listener = listen(settings.ops_host, settings.ops_port, "--ops-port", send_buffer=0)
     local = is_loopback(settings.ops_host)
     for problem in (*([] if tokens or local else [_OPEN]), *tokens.holders.warnings):
         log.warning("config", problem=problem)
@@ -263,7 +263,7 @@ def ops_services(
     server = Server(
         ops_app(parts, tokens, log, local=local),
         listener,
-        lifespan=parts.lifespan,
+        lifespan=partial(contextlib.aclosing, parts.stored),
         limits=limits_of(Limits()),
         refusal=refuse,
         drain_timeout=_DRAIN,

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
-from router.model.event import Reason
-from router.store.admin import Action, Count, Dossier, Entry, Verb
-from router.store.protocol import Node, Pause, Stage, State, Tried
+from router.store.admin import Action, Count, Entry, Verb
+from router.store.protocol import Node, Pause, State
 from router.telemetry.log.lines import utc
 
 #: States that may need a person come first.
@@ -84,44 +83,6 @@ class EntryView(TypedDict):
     action: ActionView | None
 
 
-class TriedView(TypedDict):
-    number: int
-    at: str
-    ms: float
-    request: int | None
-    retry: int | None
-    reason: Reason
-    delivered: bool
-    status: int | None
-    code: str
-    msg: str
-    detail: str
-
-
-class TriedEntryView(EntryView):
-    attempts: list[TriedView]
-
-
-class DossierView(TypedDict):
-    kind: Literal["event"]
-    event_id: str
-    event_key: str
-    stage: Stage
-    first_at: str
-    requests: int
-    replied_at: str
-    request_id: str
-    bytes: int
-    sha256: str
-    #: Only of an open event.
-    due_at: str | None
-    ends_at: str | None
-    trace_id: str | None
-    deliveries: list[TriedEntryView]
-    #: If it was asked for.
-    body: NotRequired[str]
-
-
 class TroubleView(TypedDict):
     at: str
     what: str
@@ -188,46 +149,6 @@ def entry_view(entry: Entry) -> EntryView:
         in_flight=row.is_leased,
         later_event=entry.later_event or None,
         action=None if action is None else action_view(action),
-    )
-
-
-def dossier_view(dossier: Dossier, *, body: bool) -> DossierView:
-    record, letter = dossier.record, dossier.letter
-    is_open = record.stage is Stage.OPEN
-    deliveries: list[TriedEntryView] = [
-        {
-            **entry_view(entry),
-            "attempts": [*map(_tried, dossier.attempts.get(entry.row.target, ()))],
-        }
-        for entry in dossier.entries
-    ]
-    view = _filled(
-        DossierView,
-        record,
-        kind="event",
-        event_key=letter.event.event_key,
-        request_id=letter.request_id,
-        bytes=len(letter.event.body),
-        sha256=letter.digest.hex(),
-        due_at=record.due_at if is_open else None,
-        ends_at=record.ends_at if is_open else None,
-        trace_id=letter.traceparent[3:35] or None,
-        deliveries=deliveries,
-        body=letter.event.body.decode("utf-8", "backslashreplace"),
-    )
-    if not body:
-        del view["body"]
-    return view
-
-
-def _tried(tried: Tried) -> TriedView:
-    return _filled(
-        TriedView,
-        tried.attempt,
-        number=tried.number,
-        ms=round(tried.attempt.seconds * 1000, 1),
-        request=tried.request or None,
-        retry=tried.retry or None,
     )
 
 

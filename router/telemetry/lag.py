@@ -15,29 +15,19 @@ from router.telemetry.metrics import Metrics
 #: Seconds between two measurements, and the lag in seconds from which on a line is logged.
 PERIOD, SLOW = 0.25, 0.25
 
-#: The number of measurements in a minute.
-_A_MINUTE = round(60 / PERIOD)
-
 
 class Watchdog:
     """A timer on the loop that measures how late it is called. A long block is measured when it
-    ends. A process that was stopped or got no processor looks the same.
-    """
+    ends. A process that was stopped or got no processor looks the same."""
 
     def __init__(
-        self,
-        metrics: Metrics,
-        log: Log,
-        look: Callable[[float], None] = lambda _: None,
-        *,
-        period: float = PERIOD,
+        self, metrics: Metrics, log: Log, look: Callable[[float], None] = lambda _: None
     ) -> None:
         """`look` is called at each measurement, with the Unix time in seconds."""
         self._metrics = metrics
         self._log = log
         self._look = look
-        self._period = period
-        self._lags: deque[float] = deque(maxlen=_A_MINUTE)
+        self._lags: deque[float] = deque(maxlen=round(60 / PERIOD))
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -47,36 +37,27 @@ class Watchdog:
 
     def start(self) -> None:
         """Measure the running loop, until `stop`."""
-        self._arm(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        due = loop.time() + PERIOD
+        self._timer = loop.call_at(due, self._measure, loop, due)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = loop.time() + self._period
-        self._timer = loop.call_at(due, self._measure, loop, due)
-
     def _measure(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         lag = max(0.0, loop.time() - due)
-        self._arm(loop)
-        self.note(lag)
-        self._look(time.time())
-
-    def note(self, lag: float) -> None:
-        """Record one measurement."""
+        self.start()
         self._metrics.loop_lag.observe(lag)
         self._lags.append(lag)
         if lag > SLOW:
             self._log.warning("loop_lag", ms=round(lag * 1000))
+        self._look(time.time())
 
 
-#: The marks of a level, in rising order. Somebody should act at the first; the others mean that
-#: nobody has.
+#: The marks of a level, in rising order: somebody should act at the first. A mark is left only so
+#: far below it, so that a level that swings about it causes one alarm.
 MARKS = (0.5, 0.75, 0.9)
-
-#: How far below a mark a level has to fall before the mark is left, so that a level that swings
-#: about it causes one alarm.
 SLACK = 0.05
 
 

@@ -12,26 +12,20 @@ from __future__ import annotations
 import platform
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, NamedTuple
 
 from router import __version__
 from router.model.build import COMPILED
 from router.model.event import FIELDS, SELF_INFLICTED, SUCCESS, Attempt, Event, Reason
-
-METRIC_PREFIX: Final = "ebaas_router_"
-
-#: `info` is a gauge that is always 1; its information is in its labels.
-Kind = Literal["counter", "gauge", "histogram", "info"]
 
 #: Seconds without an occurrence after which a Recent starts a new count. EBaaS retries within an
 #: hour.
 RECENT_GAP: Final = 3900.0
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """One dimension of a metric, and the values that exist from the start. Values are never taken
     from an event."""
 
@@ -51,11 +45,12 @@ class Metric:
 
     @property
     def full_name(self) -> str:
-        return METRIC_PREFIX + self.name
+        return f"ebaas_router_{self.name}"
 
     @property
-    def kind(self) -> Kind:
-        """The kind that the name says."""
+    def kind(self) -> str:
+        """The kind that the name says: an `info` is a gauge that is always 1, with its information
+        in its labels."""
         if self.buckets:
             return "histogram"
         if self.name.endswith("_total"):
@@ -139,17 +134,14 @@ _EVENT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 6, 7,
 _ATTEMPT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 4.5, 5, 6, 8, 15)
 
 _LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 #: In place of a code: the caller had hung up.
 _GONE: Final = "gone"
 
 _CODE = Label("code", ("000", "500", _GONE))
-
 _REFUSED = Label("code", ("400", "401", "403", "404", "405", "408", "413", "415", "503", "508"))
-
-#: `unread`: reset, because the peer did not read its reply; `tls`: the handshake failed.
+#: `tls`: the handshake failed; `unread`: the peer did not read its reply.
 _CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "unread"))
 
 #: The contract's fields; `body` if the body is not a JSON object, `other` for fields of an
@@ -157,18 +149,15 @@ _CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "u
 _FIELD: Final = Label("field", (*FIELDS, "changes", "body", "other"))
 
 _RELOAD = Label("result", ("taken", "refused", "unchanged"))
-
+_STATE = Label("state", ("awaiting", "queued", "dead"))
+_BREAKER = Label("state", ("closed", "open", "half_open"))
 _REASON = Label("reason", tuple(map(str, Reason)))
 
 #: How the last attempt of a dead letter ended, or why there was none.
 _DEATH = Label("reason", (*_REASON.values[1:], "target_removed", "unknown"))
 
-_STATE = Label("state", ("awaiting", "queued", "dead"))
-
 #: Codes of requests that are not callbacks: another path or method.
 _NO_CALLBACK: Final = ("404", "405")
-
-_BREAKER = Label("state", ("closed", "open", "half_open"))
 
 _CAUSE = Label(
     "cause",
@@ -176,13 +165,11 @@ _CAUSE = Label(
 )
 
 #: The errors of StoreFailed.
-_ERROR = Label(
-    "error",
-    (
-        *("slow", "full", "disk_full", "locked", "read_only", "io", "corrupt", "unreachable"),
-        *("sqlite", "postgresql", "gone", "lost", "refused", "connections", "memory", "closed"),
-    ),
+_ERRORS = (
+    "slow full disk_full locked read_only io corrupt unreachable "
+    "sqlite postgresql gone lost refused connections memory closed"
 )
+_ERROR = Label("error", tuple(_ERRORS.split()))
 
 _BUILD: Final = {
     "version": __version__,
@@ -202,79 +189,58 @@ class TargetMetrics:
     """The numbers of one target. They survive a reload."""
 
     about: dict[str, str] = metric(
-        "target_info",
-        "Its `owner` and `role`: `required` if any route requires it, else `optional`.",
+        "target_info", "Its `owner`, and its `role`: `required` if any route requires it."
     )
-    attempts: Counts = metric(
-        "attempts_total", "Attempts, of requests and of the queue, by reason.", _REASON
-    )
+    attempts: Counts = metric("attempts_total", "Attempts by reason.", _REASON)
     attempt_seconds: Histogram = metric(
-        "attempt_duration_seconds",
-        "From the decision to send until the answer was read, with the wait for a slot.",
-        buckets=_ATTEMPT_SECONDS,
+        "attempt_duration_seconds", "Duration, with the wait for a slot.", buckets=_ATTEMPT_SECONDS
     )
     in_flight: int = metric("attempts_in_flight", "Attempts in flight.")
     waiting: int = metric("attempts_waiting", "Attempts that wait for a slot.")
     limit: int = metric("attempts_limit", "Its `max_in_flight`, the limit for attempts in flight.")
     waiting_for_rate: int = metric(
-        "attempts_waiting_for_rate", "Attempts that wait for the target's `rate`."
+        "attempts_waiting_for_rate", "Attempts that wait for its `rate`."
     )
     breaker: Counts = metric(
-        "breaker_state",
-        "1 for the state of the target's breaker; all 0 without a breaker.",
-        _BREAKER,
+        "breaker_state", "1 for the state of its breaker; all 0 without one.", _BREAKER
     )
     breaker_opened: int = metric("breaker_opened_total", "Times that the target's breaker opened.")
     paused: int = metric("target_paused", "1 while it is paused, by routes.yaml or by a person.")
     failing_since: float = metric(
-        "failing_since_timestamp_seconds",
-        "Time of its first failure since its last acknowledgement; 0 while it does not fail.",
+        "failing_since_timestamp_seconds", "Its first failure in a row; 0 while it does not fail."
     )
     last_acknowledged: float = metric(
-        "last_acknowledged_timestamp_seconds",
-        "Time of its last acknowledgement; 0 for none since the start.",
+        "last_acknowledged_timestamp_seconds", "Its last acknowledgement; 0 for none."
     )
     certificate_ends: float = metric(
-        "certificate_expires_timestamp_seconds",
-        "Time at which the first certificate in its `tls` expires; 0 without.",
+        "certificate_expires_timestamp_seconds", "First expiry in its `tls`; 0 for none."
     )
     avoided: int = metric(
-        "duplicates_avoided_total",
-        "Retries of EBaaS that did not call it again, because they did not have to.",
+        "duplicates_avoided_total", "Retries of EBaaS that did not have to call it again."
     )
     retries: Counts = metric("queue_retries_total", "Attempts of the queue, by reason.", _REASON)
-    dead_letters: Counts = metric(
-        "dead_letters_total", "Deliveries that became dead letters, by reason.", _DEATH
-    )
+    dead_letters: Counts = metric("dead_letters_total", "New dead letters, by reason.", _DEATH)
     lost: int = metric(
-        "lost_total",
-        "Optional deliveries that failed and are not retried, because there is no store.",
+        "lost_total", "Failed optional deliveries that are not retried, for lack of a store."
     )
     recovered: int = metric(
-        "recovered_total",
-        "Deliveries that it acknowledged before their time, because it works again.",
+        "recovered_total", "Deliveries acknowledged before their time, in a recovery."
     )
-    recovering: int = metric(
-        "target_recovering", "1 while it gets what waited for it before its time."
-    )
+    recovering: int = metric("target_recovering", "1 while what waited is sent before its time.")
     unsettled: Counts = metric(
-        "unsettled_deliveries",
-        "Deliveries that wait for EBaaS's retry (awaiting) or the router's (queued); dead letters.",
-        _STATE,
+        "unsettled_deliveries", "Deliveries by state; EBaaS retries those `awaiting`.", _STATE
     )
     expires_at: float | None = metric(
-        "expires_timestamp_seconds",
-        "Earliest time of the last retry of an event that still needs it. Absent without one.",
-        first=lambda: None,
+        "expires_timestamp_seconds", "Earliest last retry of an event.", first=lambda: None
     )
 
     # Not metrics: for the status and the page.
     #: The last attempt that failed.
-    failure: Attempt | None = field(default=None, kw_only=True)
+    failure: Attempt | None = None
     #: A person's pause: its `since`, `until`, `because` and `who`.
-    pause: dict[str, Any] | None = field(default=None, kw_only=True)
+    pause: dict[str, Any] | None = None
     #: A recovery in progress: its `trigger`, `since`, `delivered`, `left` and `per_second`.
-    recovery: dict[str, Any] | None = field(default=None, kw_only=True)
+    recovery: dict[str, Any] | None = None
 
     @property
     def failing(self) -> bool:
@@ -298,157 +264,112 @@ class TargetMetrics:
 class Metrics:
     """The numbers of the process and of its targets.
 
-    They belong to the event loop's thread. Other threads read a copy.
+    They belong to the event loop's thread; others read them.
     """
 
     # Callers.
     events: Counts = metric(
-        "events_total",
-        "Events (valid callbacks), by the reply's code; `gone` if the caller had hung up.",
-        _CODE,
+        "events_total", "Events, by the reply's code; `gone` if the caller had hung up.", _CODE
     )
     event_seconds: Histogram = metric(
         "event_duration_seconds", "From an event's first byte to its reply.", buckets=_EVENT_SECONDS
     )
     last_event: float = metric(
-        "last_event_timestamp_seconds",
-        "Time of the last event; at first, of the start.",
-        first=time.time,
+        "last_event_timestamp_seconds", "Time of the last event, or of the start.", first=time.time
     )
     unmatched: int = metric("unmatched_total", "Events that no route matched.")
     refused: Counts = metric(
-        "refused_total",
-        "Requests that were refused before they became an event, by the reply's code.",
-        _REFUSED,
+        "refused_total", "Requests refused before they became an event, by code.", _REFUSED
     )
     invalid: Counts = metric(
-        "invalid_total",
-        "Callbacks that violate a schema, by the first faulty field; `body` for no JSON object.",
-        _FIELD,
+        "invalid_total", "Callbacks that violate a schema, by the first faulty field.", _FIELD
     )
     hung_up: int = metric("hung_up_total", "Callers that disconnected within their request.")
-    faults: int = metric(
-        "faults_total", "Faults in the router: the caller got 500, the log has the place."
-    )
+    faults: int = metric("faults_total", "Faults in the router; the log has the place.")
     requests_in_flight: int = metric("requests_in_flight", "Callbacks in flight.")
     requests_limit: int = metric("requests_limit", "The limit for callbacks in flight.")
     connections: int = metric("connections_open", "Open connections of callers.")
-    connections_limit: int = metric(
-        "connections_limit", "The limit for open connections of callers."
-    )
+    connections_limit: int = metric("connections_limit", "The limit for open connections.")
     connections_cut: Counts = metric(
-        "connections_cut_total",
-        "Connections that the router ended, by the reply's code; `tls`: the handshake failed, "
-        "`unread`: the peer did not read its reply.",
-        _CUT,
+        "connections_cut_total", "Connections that the router ended, by the code.", _CUT
     )
 
     # The configuration.
     reloads: Counts = metric("reloads_total", "Reloads of the configuration, by result.", _RELOAD)
     reload_successful: int = metric(
-        "reload_last_successful",
-        "1 while the current files are in force, 0 while they are refused.",
+        "reload_last_successful", "1 while the current files are in force, 0 if they are refused."
     )
     reload_refused: dict[str, str] = metric(
-        "configuration_refused_info",
-        "The faulty files and their owners; absent while the current files are in force.",
+        "configuration_refused_info", "The refused files and their owners; absent for none."
     )
-    configuration: dict[str, str] = metric(
-        "configuration_info", "The hash of the configuration in force."
-    )
+    configuration: dict[str, str] = metric("configuration_info", "The hash in force.")
     configuration_since: float = metric(
-        "configuration_since_timestamp_seconds", "Time at which it was loaded."
+        "configuration_since_timestamp_seconds", "Time of its load."
     )
 
     # The process.
     loop_lag: Histogram = metric(
-        "loop_lag_seconds",
-        "Delay of a timer on the event loop, measured four times a second.",
-        buckets=_LAG_SECONDS,
+        "loop_lag_seconds", "Delays of a timer on the event loop.", buckets=_LAG_SECONDS
     )
     log_lines_lost: int = metric("log_lines_lost_total", "Log lines that could not be written.")
-    archive_lines_lost: int = metric(
-        "archive_lines_lost_total", "Lines of the archive that could not be written."
-    )
+    archive_lines_lost: int = metric("archive_lines_lost_total", "Lost lines of the archive.")
     build: dict[str, str] = metric(
-        "build_info",
-        "The versions of the router and of Python, and whether it is compiled.",
-        first=lambda: _BUILD,
+        "build_info", "The versions of the router and of Python; `compiled`.", first=lambda: _BUILD
     )
 
     # The nodes, with PostgreSQL.
-    nodes: int = metric(
-        "nodes", "Nodes that share the store and reported within 10 s; 0 without PostgreSQL."
-    )
+    nodes: int = metric("nodes", "Nodes that reported within 10 s; 0 without PostgreSQL.")
     configurations_differ: float = metric(
-        "configurations_differ_seconds",
-        "Time since when the nodes' configurations differ; 0 if they agree.",
+        "configurations_differ_seconds", "Seconds for which the nodes' configurations differ."
     )
 
     # The delivery memory and its store.
     claims: int = metric("claims_total", "Retries of EBaaS that continued a remembered event.")
     repeats: Counts = metric(
         "repeats_total",
-        "Events that targets may have received before, in spite of the delivery memory, by cause. "
-        "A process detects expired, overlap, store and replay; the others stay 0.",
+        "Events that targets may receive again, by cause: expired, overlap, replay or store.",
         _CAUSE,
     )
     never_claimed: int = metric(
-        "records_never_claimed_total",
-        "Records without a retry. If there are many, EBaaS does not resend the same bytes.",
+        "records_never_claimed_total", "Records without a retry: EBaaS may resend other bytes."
     )
     unrecorded: Counts = metric(
-        "unrecorded_total",
-        "Events that failed and could not be recorded for their retry, by the error.",
-        _ERROR,
+        "unrecorded_total", "Failed events that could not be recorded, by the error.", _ERROR
     )
     unqueued: int = metric(
-        "unqueued_total",
-        "Events that got 500 only because an optional target's share of the store was full.",
+        "unqueued_total", "Events with 500 only because a target's share of the store was full."
     )
-    not_made_good: int = metric(
-        "not_made_good_total",
-        "Acknowledgements lost because the store was away: their events may become dead letters.",
-    )
+    not_made_good: int = metric("not_made_good_total", "Acknowledgements lost without the store.")
     oldest_unsettled: float = metric(
-        "oldest_unsettled_seconds",
-        "Age of the oldest event that awaits a retry or is queued; 0 without one.",
+        "oldest_unsettled_seconds", "Age of the oldest event that awaits a retry or is queued."
     )
-    store_errors: Counts = metric(
-        "store_errors_total", "Failed calls of the store, by error.", _ERROR
-    )
+    store_errors: Counts = metric("store_errors_total", "Failed store calls, by error.", _ERROR)
     store_commit: Histogram = metric(
-        "store_commit_duration_seconds",
-        "Duration of a commit, which contains all waiting writes.",
-        buckets=_COMMIT_SECONDS,
+        "store_commit_duration_seconds", "Duration of commits.", buckets=_COMMIT_SECONDS
     )
-    store_events: int = metric(
-        "store_events", "Events in the store, including settled ones that are still shown."
-    )
+    store_events: int = metric("store_events", "Events in the store, settled ones included.")
     store_bytes: int = metric("store_size_bytes", "Size of these events.")
     store_fullness: float = metric(
-        "store_fullness_ratio",
-        "The fullest of the store's limits and the targets' shares; 1 is full.",
+        "store_fullness_ratio", "The fullest of its limits and of the targets' shares, up to 1."
     )
 
     # Not metrics: for the status and the page.
-    #: The store's last error and its time.
-    store_error: str = field(default="", kw_only=True)
-    store_failed_at: float = field(default=0.0, kw_only=True)
-    #: Reason and time of the archive's last failure.
-    archive_error: str = field(default="", kw_only=True)
-    archive_failed_at: float = field(default=0.0, kw_only=True)
+    #: The last errors of the store and of the archive, and their times.
+    store_error: str = ""
+    store_failed_at: float = 0.0
+    archive_error: str = ""
+    archive_failed_at: float = 0.0
     #: Events that no route matched and that got a failure; and the last one, without its body.
-    unmatched_lately: Recent = field(default_factory=Recent, kw_only=True)
-    last_unmatched: Event | None = field(default=None, kw_only=True)
+    unmatched_lately: Recent = field(default_factory=Recent)
+    last_unmatched: Event | None = None
     #: Refused callbacks by the code of the reply.
-    refused_lately: dict[str, Recent] = field(default_factory=dict, kw_only=True)
+    refused_lately: dict[str, Recent] = field(default_factory=dict)
 
     #: By name, including REMOVED.
     targets: dict[str, TargetMetrics] = field(
         default_factory=lambda: {REMOVED: TargetMetrics(about=_ABOUT_REMOVED)}
     )
-    #: Called before each copy, to set numbers that are read, such as those in flight.
+    #: Set the numbers that are read, such as those in flight.
     readings: list[Callable[[], None]] = field(default_factory=list)
 
     def adopt(self, names: Iterable[str]) -> None:
@@ -460,23 +381,16 @@ class Metrics:
         """Return the numbers of a target, or of REMOVED if it is not in the configuration."""
         return self.targets.get(target) or self.targets[REMOVED]
 
-    def copy(self) -> Metrics:
-        """Return the numbers as they are now, for any thread to read."""
+    def measure(self) -> None:
+        """Set the numbers that are read."""
         for read in self.readings:
             read()
-        copy: Metrics = _copied(
-            self,
-            targets={name: _copied(target) for name, target in self.targets.items()},
-            refused_lately={code: replace(each) for code, each in self.refused_lately.items()},
-            unmatched_lately=replace(self.unmatched_lately),
-            readings=[],
-        )
-        return copy
 
-    def among(self, names: Collection[str]) -> Metrics:
-        """Return a copy without the numbers of other targets."""
-        targets = {name: target for name, target in self.targets.items() if name in names}
-        return replace(self, targets=targets)
+    def copy(self) -> Metrics:
+        """Return a copy for a scrape. It may be made in another thread."""
+        targets = {name: _copied(target) for name, target in self.targets.items()}
+        copy: Metrics = _copied(self, targets=targets, readings=[])
+        return copy
 
     def event(self, code: str, seconds: float) -> None:
         """Count an event. `seconds` are from its first byte to the reply, and the code is `""` if

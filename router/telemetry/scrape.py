@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, cast
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-)
+from prometheus_client import core
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from router.telemetry.metrics import PROCESS, TARGET, Metric, Metrics
 
-_FAMILIES: Final[dict[str, Any]] = {
-    "counter": CounterMetricFamily,
-    "gauge": GaugeMetricFamily,
-    "histogram": HistogramMetricFamily,
-    "info": InfoMetricFamily,
-}
 
-
-def render(metrics: Metrics, accept: str) -> tuple[str, bytes]:
-    """Return the content type and the body of a scrape, in the format of its `Accept` header.
-    `metrics` must be a copy."""
+def scrape_as(accept: str) -> tuple[str, Callable[[Metrics], Iterable[str]]]:
+    """Return the content type for the `Accept` header of a scrape, and what renders it."""
     try:
         encode, content_type = choose_encoder(accept)
     except TypeError:  # raised for a version that is not a number
         encode, content_type = choose_encoder("")
-    return content_type, encode(_Numbers(metrics))
+    return content_type, lambda metrics: encode(_Numbers(metrics.copy())).decode().splitlines(True)
 
 
+@dataclass
 class _Numbers(Collector):
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    metrics: Metrics
 
     def collect(self) -> Iterator[Family]:
         for name, metric in PROCESS.items():
-            yield _family(metric, (), [((), getattr(self._metrics, name))])
-        targets = self._metrics.targets.items()
+            yield _family(metric, (), [((), getattr(self.metrics, name))])
+        targets = self.metrics.targets.items()
         for name, metric in TARGET.items():
             values = [((target,), getattr(numbers, name)) for target, numbers in targets]
             yield _family(metric, ("target",), values)
@@ -56,7 +44,8 @@ def _family(
     if metric.label is not None:
         names = (*names, metric.label.name)
     name = metric.full_name.removesuffix("_info")
-    family: Any = _FAMILIES[metric.kind](name, metric.help, labels=names)
+    kind = getattr(core, f"{metric.kind.title()}MetricFamily")
+    family = kind(name, metric.help, labels=names)
     bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
     for labels, value in values:
         if metric.buckets:
@@ -67,5 +56,4 @@ def _family(
                 family.add_metric((*labels, label), count)
         elif value is not None and value != {}:
             family.add_metric(labels, value)
-    result: Family = family
-    return result
+    return cast("Family", family)

@@ -2,7 +2,8 @@
 
 An event never waits for its spans: they are put into a bounded queue, from which OpenTelemetry's
 thread exports them. Spans contain nothing that may be secret: no header but the user agent, no
-body, and addresses only as they may be printed.
+body, and addresses only as they may be printed. Attributes are named by the conventions for HTTP
+and for messaging, or `ebaas_router.…`.
 """
 
 from __future__ import annotations
@@ -27,18 +28,10 @@ from router import __version__
 from router.model.event import Attempt, OutboundEvent
 from router.model.secret import MASK
 
-Scope = MutableMapping[str, Any]
-Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
-
+Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 _W3C = TraceContextTextMapPropagator()
 _CONTEXT = (b"traceparent", b"tracestate")
-
-#: Methods that may be part of a span's name: a caller can send any other text.
-_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
-
-#: The longest key in a span, in characters. Many spans wait if the collector hangs.
-_MAX_KEY = 256
 
 
 class Spans:
@@ -49,11 +42,9 @@ class Spans:
         sampler; they always set the attributes of the service."""
         own = {"service.name": "ebaas-router", "service.version": __version__}
         given = OTELResourceDetector().detect().attributes
-        self._provider = TracerProvider(
-            sampler,
-            Resource.create({**own, **given}),
-            shutdown_on_exit=False,  # `close` does it, within the time of a stop
-        )
+        resource = Resource.create({**own, **given})
+        # `close` shuts it down, within the time of a stop.
+        self._provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("ebaas-router", __version__)
         #: Headers with a trace context. Baggage is not used.
@@ -68,15 +59,18 @@ class Spans:
         """Wrap an application: each request has a span, from its head to the end of the reply,
         which the application sees as the trace context. `path` is what spans show of the path."""
 
-        async def serve(scope: Scope, receive: Any, send: Any) -> None:
+        async def serve(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
             # Other values would make the propagators raise.
             headers = [field for field in scope["headers"] if field[1].isascii()]
             carrier = {n.decode(): value.decode() for n, value in headers if n in self._fields}
             parent = get_global_textmap().extract(carrier)
-            method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+            method = "POST" if scope["method"] == "POST" else "_OTHER"  # it may be any text
             span = self._tracer.start_span(f"{method} {path}", parent, trace.SpanKind.SERVER)
             agent = dict(headers).get(b"user-agent", b"").decode()
-            span.set_attributes(_of_request(scope, method, path, agent))
+            caller = (scope.get("client") or ("", 0))[0]
+            span.set_attributes({"http.request.method": method, "url.scheme": scope["scheme"]})
+            span.set_attributes({"http.route": path, "url.path": path})
+            span.set_attributes({"client.address": caller, "user_agent.original": agent})
 
             async def noted(message: Any) -> None:
                 if message["type"] == "http.response.start":
@@ -108,11 +102,11 @@ class Spans:
         has no request: its parent is the span that the letter came with.
         """
         request, parent = trace.get_current_span(), None
-        if not request.get_span_context().is_valid:
+        if request.get_span_context().is_valid:
+            request.set_attributes(_of_message(letter))
+        else:
             carrier = {"traceparent": letter.traceparent, "tracestate": letter.tracestate}
             parent = _W3C.extract(carrier)
-        else:
-            request.set_attributes(_of_message(letter))
         span = self._tracer.start_span(f"send {target}", parent, trace.SpanKind.CLIENT)
         letter = letter.replace(traceparent=_context(span)["traceparent"])
         if not span.is_recording():
@@ -156,20 +150,6 @@ def _fail(span: trace.Span, why: str, detail: str) -> None:
     span.set_status(trace.StatusCode.ERROR, detail or why)
 
 
-# Attributes are named by the conventions for HTTP and for messaging, or `ebaas_router.…`.
-
-
-def _of_request(scope: Scope, method: str, path: str, agent: str) -> dict[str, Any]:
-    return {
-        "http.request.method": method,
-        "http.route": path,
-        "url.path": path,
-        "url.scheme": scope["scheme"],
-        "client.address": (scope.get("client") or ("", 0))[0],
-        "user_agent.original": agent,
-    }
-
-
 def _of_attempt(target: str, url: str, letter: OutboundEvent) -> dict[str, Any]:
     to = urlsplit(url)
     return {
@@ -189,5 +169,6 @@ def _of_message(letter: OutboundEvent) -> dict[str, Any]:
         "messaging.system": "ebaas",
         "messaging.message.id": letter.event_id,
         "messaging.message.body.size": len(letter.event.body),
-        "ebaas_router.event_key": letter.event.event_key[:_MAX_KEY],
+        # Many spans wait if the collector hangs.
+        "ebaas_router.event_key": letter.event.event_key[:256],
     }

@@ -10,11 +10,10 @@ if TYPE_CHECKING:
 
 #: Variables that enable traces, unless OTEL_TRACES_EXPORTER disables them.
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
-#: The supported exporter and protocol.
-_OTLP, _PROTOCOL = "otlp", "http/protobuf"
+#: The supported protocol.
+_PROTOCOL = "http/protobuf"
 
 
 class Tracing(NamedTuple):
@@ -37,7 +36,7 @@ def tracing_by(environ: Mapping[str, str]) -> Tracing:
     enabling = next((n for n in ("OTEL_TRACES_EXPORTER", *_ENDPOINTS) if n in given), None)
     if enabling is None:
         return NO_TRACES
-    if exporter not in ("", _OTLP):
+    if exporter not in ("", "otlp"):
         return Tracing(problem="OTEL_TRACES_EXPORTER: no traces, the exporter must be otlp or none")
     variable = next((name for name in _PROTOCOLS if name in given), "")
     if given.get(variable, _PROTOCOL) != _PROTOCOL:
@@ -47,8 +46,8 @@ def tracing_by(environ: Mapping[str, str]) -> Tracing:
         from router.telemetry.spans import Spans
 
         return Tracing(Spans.exported())
-    except (ImportError, ValueError) as error:
+    except ValueError as error:
         why = f"OpenTelemetry rejects a variable: {error}"
-        if isinstance(error, ImportError):
-            why = "OpenTelemetry is not installed: pip install 'ebaas-router[otel]'"
-        return Tracing(problem=f"{enabling}: no traces, {why}")
+    except ImportError:
+        why = "OpenTelemetry is not installed: pip install 'ebaas-router[otel]'"
+    return Tracing(problem=f"{enabling}: no traces, {why}")

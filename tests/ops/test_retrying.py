@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 
-from tests.support.command import running
 from tests.support.inprocess import Ran, ran
 from tests.support.serving import Serving, Target, always, serving, target, unsettled, with_door
 from tests.support.sockets import PLAIN
@@ -105,34 +104,6 @@ def test_what_waits_is_sent_when_a_person_asks(tmp_path: Path) -> None:
         with scene.http() as http:
             recovered = 'ebaas_router_recovered_total{target="ledger"} 20.0'
             assert recovered in http.get("/metrics").text
-
-
-def test_one_failure_ends_it(tmp_path: Path) -> None:
-    """A target that still fails gets a few attempts, and all deliveries keep their schedules; the
-    attempt is shown as one of recovery, and once."""
-    with backlog(tmp_path, 60) as scene:
-        before = sorted(unsettled(scene.store))
-        scene.ledger.got.clear()
-        assert scene.retry("--target", "ledger").code == 0
-        line = scene.line()
-        assert (line["delivered"], line["failed"]) == (0, True)
-        assert 1 <= len(scene.ledger.got) <= 10
-        assert sorted(unsettled(scene.store)) == before
-        scene.router.wait_for(lambda: scene.router.lines("retried"))
-        (retried,) = scene.router.lines("retried")
-        assert (retried["by"], retried["attempt"], retried["retry"]) == ("recovery", 2, 0)
-        wait_until(lambda: "recovery" in scene.run("trace", retried["event_id"]).out)
-        text = scene.run("trace", retried["event_id"]).out
-        assert text.count("recovery, attempt 2: ledger code '700'") == 1
-        assert "recovery:" not in text
-        with running("listen", "--no-forward", "--limit", "1", *scene.door) as listening:
-            listening.wait_for(lambda: any(": listening;" in one for one in listening.stderr))
-            assert scene.router.post(scene.names[-1]) == "500"
-            assert listening.wait() == 0
-            first_at = scene.router.lines("event")[-1]["first_at"]
-            assert f"  retry, first at {first_at}; ledger: code '700'" in listening.stdout[0]
-        event_id = scene.router.lines("event")[-1]["event_id"]
-        assert "'700'; attempt 2" in scene.run("trace", event_id).out
 
 
 def test_its_progress_is_shown(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from router.ops import searching as module
-from router.ops.api.parts import Stored
+from router.ops.api.view import Stored
 from router.ops.problems import Rejected
 from router.ops.searching import SEARCHES, Search
 from router.store.protocol import StoreLimits
@@ -113,5 +113,5 @@ async def test_the_store_gets_one_question_at_a_time(tmp_path: Path) -> None:
         done, _ = await asyncio.wait({second}, timeout=0.2)
         assert not done
     await second
-    await stored.close()
+    await stored.aclose()
     await store.close()

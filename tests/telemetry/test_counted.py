@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 from router.app import App
 from router.config.loading import Source
 from router.config.settings import Settings
-from router.ops.status import status_of
 from router.telemetry.log import Log
 from router.telemetry.metrics import REMOVED, Metrics
 from tests.support.flaky import SOON, Flaky, served
@@ -53,7 +51,7 @@ async def running(
 
 def counted(router: House) -> Metrics:
     """Return the router's numbers, including those that are read."""
-    router.app.metrics.copy()
+    router.app.metrics.measure()
     return router.app.metrics
 
 
@@ -164,27 +162,25 @@ async def test_a_record_that_nobody_claims_is_counted_when_it_ends(store: Path) 
     assert some(metrics.of("good").dead_letters) == {"code": 1}
 
 
-async def test_a_failure_without_a_record_is_counted(store: Path) -> None:
-    """If the store is full, the metric has the reason why an event left no record."""
-    async with running("code_500", store=store, store_max_bytes=2 * 1024) as router:
+@pytest.mark.parametrize(
+    ("optional", "room", "expected"),
+    [
+        ("", 2 * 1024, ({"500": 2}, {"full": 1}, 0)),
+        ("code_500", 6 * 1024, ({"000": 1, "500": 1}, {}, 1)),
+    ],
+    ids=["no room for a record", "no room for an optional delivery"],
+)
+async def test_a_full_store_is_counted(
+    store: Path, optional: str, room: int, expected: tuple[dict[str, int], dict[str, int], int]
+) -> None:
+    """By the reason why an event left no record, and by what cannot be queued."""
+    required = "answers" if optional else "code_500"
+    async with running(required, optional, store=store, store_max_bytes=room) as router:
         for key in ("a.gs.cert.1", "a.gs.cert.2"):
             await router.post(event(event_key=key))
         await router.line("event", 2)
         metrics = counted(router)
-    assert some(metrics.unrecorded) == {"full": 1}
-    assert some(metrics.store_errors) == {"full": 1}
-    assert metrics.store_error == "full"
-
-
-async def test_an_event_that_cannot_be_queued_is_counted(store: Path) -> None:
-    """All required targets acknowledge, but the store has no room for the optional one."""
-    async with running("answers", "code_500", store=store, store_max_bytes=6 * 1024) as router:
-        for key in ("a.gs.cert.1", "a.gs.cert.2"):
-            await router.post(event(event_key=key))
-        await router.line("event", 2)
-        metrics = counted(router)
-    assert metrics.unqueued == 1
-    assert some(metrics.events) == {"000": 1, "500": 1}
+    assert (some(metrics.events), some(metrics.unrecorded), metrics.unqueued) == expected
 
 
 async def test_a_repetition_is_counted_by_its_cause(store: Path) -> None:
@@ -223,29 +219,25 @@ async def test_reloads_are_counted(tmp_path: Path) -> None:
     file.write_text(json.dumps(routes({"old": old})))
     source = Source(file, {}, None)
     look = source.look()
-    config = source.load(look.files)
-    log = Log(io.StringIO(), "json")
+    config, log = source.load(look.files), Log(io.StringIO())
     app = App(Settings(store=None), config, log, watched=(source, look))
     metrics = app.metrics
     watching = asyncio.create_task(app.reload.run())
-
-    async def edited(text: str, result: str) -> None:
-        before = metrics.reloads[result]
-        if text:
-            file.write_text(text)
+    seen = []
+    for text, result in (
+        (file.read_text(), "unchanged"),
+        ("version: 1", "refused"),
+        (json.dumps(routes(optional={"new": new})), "taken"),
+    ):
+        file.write_text(text)
         app.reload.ask()
-        await until(lambda: metrics.reloads[result] == before + 1)
-        metrics.copy()
-
-    await edited("", "unchanged")
-    assert metrics.of("old").about == {"owner": "payments", "role": "required"}
-    assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 1)
-    await edited("version: 1", "refused")
-    assert (metrics.configuration, metrics.reload_successful) == ({"hash": config.hash}, 0)
-    assert status_of(app.insight.report(), time.time())["status"] == "degraded"
-    await edited(json.dumps(routes(optional={"new": new})), "taken")
+        await until(lambda: metrics.reloads[result] == 1)  # noqa: B023 - called at once
+        metrics.measure()
+        abouts = {name: of.about for name, of in metrics.targets.items() if name != REMOVED}
+        seen.append((metrics.configuration, metrics.reload_successful, abouts))
     watching.cancel()
-    assert metrics.reload_successful == 1
-    assert metrics.configuration != {"hash": config.hash}
-    assert set(metrics.targets) == {"new", REMOVED}
-    assert metrics.of("new").about == {"owner": "audit", "role": "optional"}
+    before, refused, after = seen
+    assert before[1:] == (1, {"old": {"owner": "payments", "role": "required"}})
+    assert refused == (before[0], 0, before[2])
+    assert after[1:] == (1, {"new": {"owner": "audit", "role": "optional"}})
+    assert after[0] != before[0]

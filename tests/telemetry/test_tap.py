@@ -22,34 +22,6 @@ def read(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def test_a_tap_gets_the_lines_while_it_is_open(log: Log) -> None:
-    """It has each line once."""
-    log.info("before")
-    tap = log.tap = Tap()
-    log.warning("refused_something", why="a reason")
-    log.tap = None
-    log.info("after")
-
-    lines, dropped = tap.take(bodies=False)
-
-    assert dropped == 0
-    assert [line["why"] for line in read(lines)] == ["a reason"]
-    assert tap.take(bodies=False) == ([], 0)
-
-
-def test_bodies_are_kept_on_request(log: Log) -> None:
-    """The body is a text of the line, byte for byte."""
-    body = '{"event_key": "a.gs.名.1"}'
-    tap = log.tap = Tap()
-    log.write("info", "event", {"event_key": "a"}, body.encode())
-    (without,) = read(tap.take(bodies=True)[0])
-    log.write("info", "event", {"event_key": "a"}, body.encode())
-    (with_it,) = read(tap.take(bodies=True)[0])
-
-    assert "payload" not in without
-    assert with_it["payload"] == body
-
-
 def test_lines_beyond_the_bound_are_dropped_and_counted(log: Log) -> None:
     """The newest lines are kept, with their bodies: dropped lines release the room of theirs."""
     tap, body = Tap(), b"x" * (TAP_BODIES // (2 * TAP_LINES))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from router.telemetry.tracing import NO_TRACES, tracing_by
+from router.telemetry.tracing import tracing_by
 from tests.support.command import ROOT, environment
 
 URL = "http://127.0.0.1:9"
@@ -16,51 +16,29 @@ ASKED = {"OTEL_EXPORTER_OTLP_ENDPOINT": URL}
 
 
 @pytest.mark.parametrize(
-    "environ",
+    ("environ", "is_on", "problem"),
     [
-        {},
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
-        {**ASKED, "OTEL_TRACES_EXPORTER": "none"},
-        {**ASKED, "OTEL_SDK_DISABLED": "True"},
+        ({}, False, ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False, ""),
+        ({**ASKED, "OTEL_TRACES_EXPORTER": "none"}, False, ""),
+        ({**ASKED, "OTEL_SDK_DISABLED": "True"}, False, ""),
+        (ASKED, True, ""),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": URL}, True, ""),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True, ""),
+        ({**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+          "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}, True, ""),
+        ({**ASKED, "OTEL_TRACES_EXPORTER": "zipkin"}, False,
+         "OTEL_TRACES_EXPORTER: no traces, the exporter must be otlp or none"),
+        ({**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, False,
+         "OTEL_EXPORTER_OTLP_PROTOCOL: no traces, the protocol must be http/protobuf"),
     ],
-)
-def test_traces_are_off(environ: dict[str, str]) -> None:
-    """There are no traces and no problem."""
-    assert tracing_by(environ) == NO_TRACES
-
-
-@pytest.mark.parametrize(
-    "environ",
-    [
-        ASKED,
-        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": URL},
-        {"OTEL_TRACES_EXPORTER": "otlp"},
-        {**ASKED, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-        | {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"},
-    ],
-)
-def test_traces_are_on(environ: dict[str, str]) -> None:
-    """An endpoint or the exporter is enough."""
-    spans, problem = tracing_by(environ)
-    assert problem == ""
-    assert spans is not None
-    spans.close(0)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "why"),
-    [
-        ("OTEL_TRACES_EXPORTER", "zipkin", "the exporter must be otlp or none"),
-        (
-            "OTEL_EXPORTER_OTLP_PROTOCOL",
-            "grpc",
-            "the protocol must be http/protobuf",
-        ),
-    ],
-)
-def test_unsupported_values_are_named(name: str, value: str, why: str) -> None:
-    """The problem names the variable."""
-    assert tracing_by({**ASKED, name: value}) == (None, f"{name}: no traces, {why}")
+)  # fmt: skip
+def test_variables_enable_traces(environ: dict[str, str], is_on: bool, problem: str) -> None:
+    """An endpoint or the exporter is enough; the problem names a variable that is not supported."""
+    tracing = tracing_by(environ)
+    assert (tracing.spans is not None, tracing.problem) == (is_on, problem)
+    if tracing.spans is not None:
+        tracing.spans.close(0)
 
 
 def test_values_that_opentelemetry_refuses() -> None:

@@ -201,6 +201,7 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._caught_up = self._loop.time()
         self._unclog()
         if not self._is_closing:
             self.transport.resume_reading()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from router.config.holders import Permission
 from router.model.event import new_id
@@ -15,13 +15,13 @@ from router.ops.api.endpoint import (
     PATTERN,
     SPAN,
     TEXT,
-    ApiCall,
+    Endpoint,
     Param,
     endpoint,
     number,
     word,
 )
-from router.ops.api.view import View
+from router.ops.api.view import ApiCall
 from router.ops.problems import Rejected
 from router.store import admin, views
 from router.store.admin import Later, Verb
@@ -58,12 +58,6 @@ class DeliveriesView(TypedDict):
     next: str | None
 
 
-class ActionsView(TypedDict):
-    """The last actions of people, newest first."""
-
-    actions: list[views.ActionView]
-
-
 @endpoint(
     "GET",
     "/deliveries",
@@ -75,19 +69,18 @@ class ActionsView(TypedDict):
 )
 async def deliveries(call: ApiCall) -> DeliveriesView:
     """Deliveries that are not settled, or those in the given states"""
-    query, view = call.query, call.view
     async with call.parts.stored.question() as store:
-        visible = {**query, "target": view.among(query["target"])}
+        visible = {**call.given, "target": call.among(call["target"])}
         selection = admin.selection_of(visible, store.now())
-        limit, after = query["limit"] or _LIMIT, admin.START
-        if query["after"] is not None:
-            after = await _place(store, query["after"], view)
+        limit, after = call["limit"] or _LIMIT, admin.START
+        if call["after"] is not None:
+            after = await _place(store, call["after"], call)
         counts = await store.counts(selection) if after == admin.START else ()
         page = await _page(store, selection, limit, after)
     last = page[-1] if len(page) == limit else None
     return DeliveriesView(
         counts=views.count_views(counts),
-        deliveries=view.entries(map(views.entry_view, page)),
+        deliveries=call.entries(map(views.entry_view, page)),
         next=None if last is None else f"{last.event_id}~{last.row.target}",
     )
 
@@ -100,46 +93,32 @@ async def _page(
     return ()
 
 
-async def _place(store: admin.Admin, cursor: str, view: View) -> tuple[int, str]:
+async def _place(store: admin.Admin, cursor: str, call: ApiCall) -> tuple[int, str]:
     """Return the end of a page. A cursor has no numbers of events: these would tell a team how
     many events others have."""
     event_id, _, target = cursor.rpartition("~")
     # Of the holder's own targets: it must not show that another target has the event.
-    own = admin.Selection(targets=view.among(()) or (), event_ids=(event_id,))
+    own = admin.Selection(targets=call.among(()) or (), event_ids=(event_id,))
     entries = await _page(store, own, 1, admin.START)
-    if not entries or not view.has(target):
+    if not entries or not call.has(target):
         raise Rejected("place_gone")
     return entries[0].seq, target
+
+
+class ActionsView(TypedDict):
+    """The last actions of people, newest first."""
+
+    actions: list[views.ActionView]
 
 
 @endpoint("GET", "/deliveries/actions")
 async def actions(call: ApiCall) -> ActionsView:
     """The last actions of people; for a team, its own"""
-    holder = call.holder
+    is_team = bool(call.holder.owner)
     async with call.parts.stored.question() as store:
-        last = await store.actions(_SEARCHED_ACTIONS if holder.owner else _ACTIONS)
-    own = [action for action in last if not holder.owner or action.who == holder.name]
+        last = await store.actions(_SEARCHED_ACTIONS if is_team else _ACTIONS)
+    own = [action for action in last if not is_team or action.who == call.who]
     return ActionsView(actions=[*map(views.action_view, own[:_ACTIONS])])
-
-
-@endpoint("GET", "/deliveries/{id}", params=(Param("body", "With its body", FLAG, needs="bodies"),))
-async def dossier(call: ApiCall) -> views.DossierView:
-    """Everything in the store about one event"""
-    async with call.parts.stored.question() as store:
-        stored = await store.dossier(call.path["id"])
-    if stored is not None:
-        visible = call.view.dossier(views.dossier_view(stored, body=bool(call.query["body"])))
-        if visible is not None:
-            return visible
-    raise Rejected("no_event")
-
-
-_VERBS: dict[Verb, tuple[Permission, ...]] = {
-    Verb.REPLAY: ("replay",),
-    Verb.RETRY: ("replay",),
-    Verb.DISCARD: ("discard",),
-    Verb.RESTORE: ("replay", "discard"),
-}
 
 
 class PreviewView(TypedDict):
@@ -182,31 +161,43 @@ class Preview:
     targets: tuple[str, ...]
 
 
-def acting(verb: Verb) -> Callable[[ApiCall], Coroutine[Any, Any, PreviewView | DoneView]]:
+def _acting(verb: Verb, *may: Permission) -> Endpoint:
     async def act(call: ApiCall) -> PreviewView | DoneView:
-        if call.body["token"] is None:
+        if call["token"] is None:
             return await _preview(call, verb)
-        if sum(map(bool, call.body.values())) > 1:
+        if sum(map(bool, call.given.values())) > 1:
             raise Rejected("token_alone")
         return await _act(call, verb)
 
     act.__doc__ = f"{verb.capitalize()} deliveries: first a preview, then exactly its deliveries"
-    return act
+    params = (
+        *FILTERS,
+        Param("dry_run", "Preview the action", FLAG),
+        Param("token", "The token of a preview, to act on its deliveries", TEXT),
+    )
+    return Endpoint("POST", f"/deliveries/{verb}", act, may, params)
+
+
+ACTS = (
+    _acting(Verb.REPLAY, "replay"),
+    _acting(Verb.RETRY, "replay"),
+    _acting(Verb.DISCARD, "discard"),
+    _acting(Verb.RESTORE, "replay", "discard"),
+)
 
 
 async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
-    view, body = call.view, call.body
-    if not body["dry_run"]:
+    given = call.given
+    if not given["dry_run"]:
         raise Rejected("preview_first")
-    if not any(body[param.name] for param in FILTERS if param.name != "acknowledged_later"):
+    if not any(given[param.name] for param in FILTERS if param.name != "acknowledged_later"):
         raise Rejected("no_selection", verb=verb)
-    if verb is Verb.RETRY and not call.parts.is_running:
+    if verb is Verb.RETRY and call.parts.router is None:
         raise Rejected("nothing_sends")
     async with call.parts.stored.question() as store:
-        who = call.holder.name or ""
-        action = admin.Action(new_id(), verb, who, admin.filter_words(body), store.now())
+        action = admin.Action(new_id(), verb, call.who, admin.filter_words(given), store.now())
         try:
-            visible = {**body, "target": view.among(body["target"])}
+            visible = {**given, "target": call.among(given["target"])}
             selection = admin.acted_on(verb, visible, action.at)
         except ValueError as error:
             raise Rejected("invalid_state", why=str(error)) from None
@@ -214,11 +205,11 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
         if selection.acknowledged_later is Later.EXCLUDE:
             others = await store.counts(replace(selection, acknowledged_later=Later.ONLY))
             left_out = sum(count.deliveries for count in others)
-        why = [] if counts else await _why(store, selection.event_ids, view)
+        why = [] if counts else await _why(store, selection.event_ids, call)
     number = sum(count.deliveries for count in counts)
     targets = tuple({count.target for count in counts})
     return PreviewView(
-        token=call.parts.previews.put(who, Preview(action, selection, number, targets)),
+        token=call.parts.previews.put(call.who, Preview(action, selection, number, targets)),
         verb=verb,
         action=views.action_view(action),
         number=number,
@@ -231,7 +222,7 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
 
 def _held(call: ApiCall, targets: Sequence[str]) -> dict[str, str]:
     held: dict[str, str] = {}
-    metrics = call.view.report().metrics.targets if call.parts.is_running else {}
+    metrics = call.report().metrics.targets if call.parts.router else {}
     for name in sorted(metrics.keys() & targets):
         if metrics[name].paused:
             held[name] = "paused"
@@ -240,31 +231,30 @@ def _held(call: ApiCall, targets: Sequence[str]) -> dict[str, str]:
     return held
 
 
-async def _why(store: admin.Admin, event_ids: Sequence[str], view: View) -> list[str]:
+async def _why(store: admin.Admin, event_ids: Sequence[str], call: ApiCall) -> list[str]:
     why: list[str] = []
     for event_id in event_ids:
         dossier = await store.dossier(event_id)
         rows = [entry.row for entry in dossier.entries] if dossier else []
-        states = [f"{row.target}: {row.state}" for row in rows if view.has(row.target)]
+        states = [f"{row.target}: {row.state}" for row in rows if call.has(row.target)]
         why += states or [f"event {event_id}: never kept, or no longer"]
     return why
 
 
 async def _act(call: ApiCall, verb: Verb) -> DoneView:
-    preview = call.parts.previews.get(call.holder.name or "", call.body["token"], Preview)
+    preview = call.parts.previews.get(call.who, call["token"], Preview)
     action, selection = preview.action, preview.selection
     if action.verb != verb:
         raise Rejected("other_preview")
     if not preview.number:
         return DoneView(action=views.action_view(action), changed=0, left=0, more=False)
     # The holder may have got an owner since the preview, or lost a target.
-    if call.view.among(selection.targets) != (selection.targets or None):
+    if call.among(selection.targets) != (selection.targets or None):
         raise Rejected("target_gone")
     changed, more, ends = 0, False, time.monotonic() + _ACT_TIME
-    async with call.parts.stored.question() as store:
+    async with call.parts.stored.question(changes=True) as store:
         action = replace(action, at=store.now())
-        steps = admin.carry_out(store, action, selection, preview.action.at)
-        async with aclosing(steps):
+        async with aclosing(admin.carry_out(store, action, selection, preview.action.at)) as steps:
             async for step in steps:
                 changed += step.changed
                 if more := time.monotonic() > ends:
@@ -277,18 +267,3 @@ async def _act(call: ApiCall, verb: Verb) -> DoneView:
     return DoneView(
         action=views.action_view(done), changed=changed, left=left, more=more and left > 0
     )
-
-
-ACTS = tuple(
-    endpoint(
-        "POST",
-        f"/deliveries/{verb}",
-        may=may,
-        takes=(
-            *FILTERS,
-            Param("dry_run", "Preview the action", FLAG),
-            Param("token", "The token of a preview, to act on its deliveries", TEXT),
-        ),
-    )(acting(verb))
-    for verb, may in _VERBS.items()
-)

@@ -1,28 +1,28 @@
-"""Endpoints for events: search, one event, the archive, the live stream."""
+"""Endpoints for events: search, one event, the live stream; the archive and its replay."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+import asyncio
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any, TypedDict
 
 from router.archive.reading import InventoryView, Question, Word
+from router.archive.trace.replay import Again, resend
 from router.archive.trace.views import NextView, StoryView
-from router.ops.api.endpoint import (
-    FLAG,
-    MOMENT,
-    PATTERN,
-    TEXT,
-    ApiCall,
-    EventStream,
-    Param,
-    endpoint,
-    number,
-)
+from router.model.event import new_id
+from router.ops import searching
+from router.ops.api.endpoint import FLAG, MOMENT, PATTERN, TEXT, Param, endpoint, number
 from router.ops.api.targets import recovery_view
+from router.ops.api.view import ApiCall
 from router.ops.problems import Rejected
-from router.ops.searching import EventsView, find_events, find_inventory, find_story
-from router.ops.streams import StreamFilter, Streams
+from router.ops.streams import Stream, StreamFilter
+from router.store.admin import STEP, Action, Admin, ReplayPlace, Resend, Verb
 from router.store.protocol import RETRIED
+from router.store.views import ActionView, action_view
+from router.telemetry.log.lines import stamp, utc
 
 #: The events of a search: by default, at most, and at most with bodies of up to 1 MiB.
 _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
@@ -47,24 +47,23 @@ _WHAT = (
         Param("body", f"With bodies; then at most {_MOST_BODIES} events", FLAG, needs="bodies"),
     ),
 )
-async def events(call: ApiCall) -> EventsView:
+async def events(call: ApiCall) -> searching.EventsView:
     """Events by any of their ids, or by what became of them"""
-    query, view, body = call.query, call.view, bool(call.query["body"])
-    limit = query["limit"] or _LIMIT
+    body, limit = bool(call["body"]), call["limit"] or _LIMIT
     if body and limit > _MOST_BODIES:
         raise Rejected("bodies_limit", most=_MOST_BODIES)
     question = Question(
-        words=tuple(map(Word, query["what"])),
-        targets=view.among(query["target"]) or (),
-        seen=view.among(()) or (),
-        codes=query["code"],
-        since=query["since"],
-        until=query["until"],
-        failed=bool(query["failed"]),
+        words=tuple(map(Word, call["what"])),
+        targets=call.among(call["target"]) or (),
+        seen=call.among(()) or (),
+        codes=call["code"],
+        since=call["since"],
+        until=call["until"],
+        failed=bool(call["failed"]),
     )
-    work = partial(find_events, question, limit, body)
+    work = partial(searching.find_events, question, limit, body)
     answer = await call.parts.search.run(work, call.holder.owner)
-    visible = [shown for match in answer["events"] if (shown := view.match(match)) is not None]
+    visible = [shown for match in answer["events"] if (shown := call.match(match)) is not None]
     return {**answer, "events": visible}
 
 
@@ -72,11 +71,11 @@ async def events(call: ApiCall) -> EventsView:
 async def event(call: ApiCall) -> StoryView:
     """One event: each request, each attempt, and what comes next"""
     # A search for another team's event takes as long as one for an event that does not exist.
-    own = call.view.among(()) or ()
-    question = Question(event_id=call.path["id"], targets=own, seen=own)
-    work = partial(find_story, question, bool(call.query["body"]))
+    own = call.among(()) or ()
+    question = Question(event_id=call["id"], targets=own, seen=own)
+    work = partial(searching.find_story, question, bool(call["body"]))
     story = await call.parts.search.run(work, call.holder.owner)
-    visible = story and call.view.story(story)
+    visible = story and call.story(story)
     if visible is None:
         raise Rejected("no_event")
     return {**visible, "next": [*_recoveries(call, visible), *visible["next"]]}
@@ -84,27 +83,21 @@ async def event(call: ApiCall) -> StoryView:
 
 def _recoveries(call: ApiCall, story: StoryView) -> Iterator[NextView]:
     """Yield the recoveries in progress that the event's deliveries wait for."""
-    if not call.parts.is_running:
-        return
-    targets = call.view.report().metrics.targets
+    targets = call.report().metrics.targets if call.parts.router else {}
     for entry in story["deliveries"]:
-        numbers = targets.get(entry["target"])
-        recovery = None if numbers is None else recovery_view(numbers)
+        name = entry["target"]
+        recovery = recovery_view(targets[name]) if name in targets else None
         if recovery is not None and entry["state"] in RETRIED:
-            yield {
-                "what": "recovery",
-                "at": recovery["since"],
-                "number": recovery["left"],
-                "target": entry["target"],
-                "recovery": recovery,
-            }
+            at, left = recovery["since"], recovery["left"]
+            step = NextView(what="recovery", at=at, number=left, target=name)
+            yield {**step, "recovery": recovery}
 
 
 @endpoint("GET", "/archive")
 async def archive(call: ApiCall) -> InventoryView:
     """The contents of the archive; not for teams, since it has everybody's events"""
     call.require_no_team()
-    inventory = await call.parts.search.run(find_inventory, store=False)
+    inventory = await call.parts.search.run(searching.find_inventory, store=False)
     if inventory is None:
         raise Rejected("no_archive")
     return inventory
@@ -119,24 +112,172 @@ async def archive(call: ApiCall) -> InventoryView:
         Param("failed", "Without 000, with a failed attempt, or another problem", FLAG),
         Param("bodies", "With the events' bodies", FLAG, needs="bodies"),
     ),
-    replies=EventStream,
 )
-async def stream(call: ApiCall) -> AsyncGenerator[bytes]:
+async def stream(call: ApiCall) -> Stream:
     """Log events as server-sent events: `event`, `retried`, `dead_letter`, `failing` and others by
     their names in the log; `beat` if nothing happens, `dropped` for a reader that is too slow"""
-    query, streams = call.query, call.parts.insight.streams
-    if count := streams.full_for(call.holder):
-        raise Rejected("streams_full", count=count)
-    failed, bodies = bool(query["failed"]), bool(query["bodies"])
-    filter_ = StreamFilter(call.holder, query["target"], query["match"], failed, bodies)
-    reading = _read(streams, filter_)
-    await anext(reading)  # takes the place at once, before another request can check for one
-    return reading
+    failed, bodies = bool(call["failed"]), bool(call["bodies"])
+    filter_ = StreamFilter(call.holder, call["target"], call["match"], failed, bodies)
+    return call.parts.insight.streams.open(filter_)
 
 
-async def _read(streams: Streams, filter_: StreamFilter) -> AsyncGenerator[bytes]:
-    """Read a stream, which is open from the first step of this generator to its end."""
-    with streams.open(filter_) as opened:
-        yield b""
-        async for chunk in opened.chunks():
-            yield chunk
+#: The seconds within which a stopped replay can be resumed, and the number of actions that are
+#: searched for it.
+_RESUMABLE, _SEARCHED_ACTIONS = 86400.0, 1000
+
+#: The age after which a line is certain to be in the archive, and the longest search for the first
+#: event, or count of all, in seconds.
+_WRITTEN, _COUNT_TIMEOUT = 1.0, 600.0
+
+
+class ReplayPreview(searching.ReplayCounts):
+    """The events that would be queued."""
+
+    token: str
+    action: ActionView
+    #: An earlier replay with the same filters; empty for none.
+    before: str
+
+
+class ReplayStep(TypedDict):
+    """The progress by one request."""
+
+    taken: int
+    #: The number of them that were queued; the others are still retried, or were queued before.
+    changed: int
+    more: bool
+    #: The target's share of the store is full.
+    is_full: bool
+
+
+@dataclass(slots=True)
+class ReplayState:
+    """A replay that is under way."""
+
+    action: Action
+    #: The events that are left.
+    again: Again
+    #: Events that have been read, and are queued next.
+    pending: list[Resend] = field(default_factory=list)
+    has_more: bool = True
+    #: One step at a time.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@endpoint(
+    "POST",
+    "/archive/replay",
+    may=("replay",),
+    params=(
+        Param("target", "The target to send to", TEXT),
+        Param("match", "Events whose key matches a pattern", PATTERN, many=True),
+        Param("since", "Not older than this: a time, or a time ago", TEXT),
+        Param("until", "Older than this", TEXT),
+        Param("backfill", "The events whose plan did not have the target, not the others", FLAG),
+        Param("anew", "Do not resume a replay with the same filters that was stopped", FLAG),
+        Param("dry_run", "Preview the replay", FLAG),
+        Param("token", "The token of a preview, to queue the next of its events", TEXT),
+        Param("most", "At most this many at once", number(STEP)),
+    ),
+)
+async def replay(call: ApiCall) -> ReplayPreview | ReplayStep:
+    """Send archived events to a target again: first a preview, then its events step by step; not
+    for teams, since the archive has everybody's events"""
+    call.require_no_team()
+    if call["token"] is not None:
+        return await _step(call)
+    if not call["dry_run"]:
+        raise Rejected("preview_first")
+    return await _preview(call)
+
+
+async def _preview(call: ApiCall) -> ReplayPreview:
+    given, target = call.given, call["target"]
+    since, until = (
+        Param(name, "", MOMENT).parse([given[name]] if given[name] else [])
+        for name in ("since", "until")
+    )
+    if target is None or not (given["match"] or since is not None):
+        raise Rejected("replay_selection")
+    if given["backfill"] and call.parts.router and target not in call.targets:
+        raise Rejected("unknown_target", name=target)
+    async with call.parts.stored.question() as admin:
+        until = min(float("inf") if until is None else until, admin.now() - _WRITTEN)
+        action, place, before = await _begun(admin, since, given, call.who)
+    question = Question(keys=given["match"], since=action.since, until=until)
+    again = Again(target, question, bool(given["backfill"]), place)
+    answer = await _search(call, again, page=0)
+    token = call.parts.previews.put(call.who, ReplayState(action, again))
+    return {**answer["counts"], "token": token, "action": action_view(action), "before": before}
+
+
+async def _begun(
+    admin: Admin, since: float | None, given: Mapping[str, Any], who: str
+) -> tuple[Action, ReplayPlace | None, str]:
+    """Return a new action, or the one with the same filters that was stopped, and where it goes on;
+    and a sentence about the earlier one."""
+    now, words = admin.now(), _words(given)
+    same = [
+        action
+        for action in (() if given["anew"] else await admin.actions(_SEARCHED_ACTIONS))
+        if action.what == _text(words, action.since) and now - action.at < _RESUMABLE
+    ]
+    last = same[0] if same else None
+    if last is not None and last.place is not None:
+        before = (
+            f"continuing what {last.who} began at {utc(last.at)}, "
+            f"after {stamp(last.place.at)}; --anew begins anew"
+        )
+        return replace(last, place=None), last.place, before
+    before = f"{last.who} did the same at {utc(last.at)}: this does it anew" if last else ""
+    action = Action(new_id(), Verb.REPLAY, who, _text(words, since), now, since=since)
+    return action, None, before
+
+
+def _text(words: str, since: float | None) -> str:
+    """Return the filters of a replay for people, with the moment that `since` stood for."""
+    return f"archive {words} from {'-' if since is None else stamp(since)}"
+
+
+def _words(given: Mapping[str, Any]) -> str:
+    """Return the filters as options. A time ago is kept as it was written."""
+    words = ["--target", given["target"]]
+    for glob in given["match"]:
+        words += ["--match", glob.pattern]
+    for name in ("since", "until"):
+        if given[name] is not None:
+            words += [f"--{name}", given[name]]
+    return shlex.join([*words, *(["--backfill"] if given["backfill"] else [])])
+
+
+async def _search(call: ApiCall, again: Again, page: int) -> searching.ReplayAnswer:
+    work = partial(searching.find_replays, again, page)
+    answer = await call.parts.search.run(work, timeout=_COUNT_TIMEOUT, store=False)
+    if answer is None:
+        raise Rejected("no_archive")
+    return answer
+
+
+async def _step(call: ApiCall) -> ReplayStep:
+    state = call.parts.previews.get(call.who, call["token"], ReplayState)
+    async with state.turn:
+        if not state.pending and state.has_more:
+            await _fill(call, state)
+        batch = state.pending[: call["most"] or STEP]
+        async with call.parts.stored.question(changes=True) as admin:
+            resent = await admin.resend(state.action, state.again.target, batch)
+        del state.pending[: resent.taken]
+    is_full = resent.taken < len(batch)
+    return ReplayStep(taken=resent.taken, changed=resent.changed, more=bool(batch), is_full=is_full)
+
+
+async def _fill(call: ApiCall, state: ReplayState) -> None:
+    """Read the next events from the archive."""
+    answer = await _search(call, state.again, page=STEP)
+    events = answer["events"]
+    resends = await asyncio.to_thread(lambda: [resend(**event) for event in events])
+    state.pending = [event for event in resends if event is not None]
+    state.has_more = answer["more"]
+    if events:
+        after = ReplayPlace(events[-1]["at"], events[-1]["event_id"])
+        state.again = replace(state.again, after=after)

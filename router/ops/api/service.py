@@ -3,9 +3,9 @@ the token."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from router import __version__
@@ -15,13 +15,14 @@ from router.config.holders import PERMISSIONS, Permission
 from router.delivery.observations import ObservedView
 from router.model.errors import Refused
 from router.model.event import Event
-from router.ops.api.endpoint import EVENT, FLAG, TEXT, ApiCall, Param, Time, endpoint
-from router.ops.api.view import RouteFacts, View
+from router.ops.api.endpoint import EVENT, FLAG, TEXT, Param, Time, endpoint
+from router.ops.api.view import ApiCall, RouteFacts
 from router.ops.hour import EventsHour, Hour
 from router.ops.problems import Rejected
 from router.ops.status import CauseView, status_of
 from router.store.views import NodeView, node_view
 from router.telemetry.log.lines import utc
+from router.telemetry.metrics import TargetMetrics
 
 
 class YouView(TypedDict):
@@ -59,47 +60,49 @@ class NodesView(TypedDict):
 @endpoint("GET", "/you", may=PERMISSIONS)
 async def you(call: ApiCall) -> YouView:
     """The holder of the token, and their permissions"""
-    holder = call.holder
     return YouView(
-        name=holder.name,
-        owner=holder.owner or None,
-        may=[permission for permission in PERMISSIONS if permission in holder.may],
+        name=call.holder.name,
+        owner=call.holder.owner or None,
+        may=[permission for permission in PERMISSIONS if permission in call.holder.may],
         tokens=bool(call.parts.tokens),
         version=__version__,
     )
 
 
 @endpoint("GET", "/minutes")
-async def minutes(call: ApiCall) -> EventsHour:
+async def minutes(call: ApiCall) -> Callable[[], EventsHour]:
     """The last hour by the minute; for a team, the attempts at its targets"""
-    view, hour = call.view, Hour(call.parts.insight.minutes(), time.time())
-    if view.is_whole:
-        return hour.events()
-    # In a thread: with many targets it takes some milliseconds.
-    own = await asyncio.to_thread(hour.attempts, view.targets)
-    return EventsHour(
-        at=own["at"],
-        events=own["attempts"],
-        failed=own["failed"],
-        p50_ms=own["p50_ms"],
-        p99_ms=own["p99_ms"],
-    )
+    hour = Hour(call.parts.insight.history.minutes(), time.time())
+    if call.is_whole:
+        return hour.events
+
+    def make() -> EventsHour:
+        own = hour.attempts(call.targets)
+        return cast("EventsHour", {**own, "events": own["attempts"]})
+
+    return make
 
 
-@endpoint("GET", "/status", replies=StatusView)
-async def status(call: ApiCall) -> dict[str, Any]:
+@endpoint("GET", "/status")
+async def status(call: ApiCall) -> Callable[[], StatusView]:
     """The status of the service, with the reasons if it is degraded, as in /status"""
-    view = call.view
-    report = status_of(view.report(), time.time())
-    if view.is_whole:
-        return report
-    targets = report["targets"]
-    return {
-        **{name: report[name] for name in ("at", "version", "targets")},
-        "status": "ok" if targets["ok"] else "degraded",
-        "reasons": [f"targets: {why}" for why in targets["reasons"]],
-        "causes": [cause for cause in report["causes"] if cause["check"] == "targets"],
-    }
+    report = call.report()
+
+    def make() -> StatusView:
+        whole = cast("StatusView", status_of(report, time.time()))
+        if call.is_whole:
+            return whole
+        targets = whole["targets"]
+        return StatusView(
+            status="ok" if targets["ok"] else "degraded",
+            reasons=[f"targets: {why}" for why in targets["reasons"]],
+            causes=[cause for cause in whole["causes"] if cause["check"] == "targets"],
+            at=whole["at"],
+            version=whole["version"],
+            targets=targets,
+        )
+
+    return make
 
 
 @endpoint("GET", "/nodes")
@@ -137,9 +140,9 @@ class RoutesView(TypedDict):
 
 
 @endpoint("GET", "/routes")
-async def routes(call: ApiCall) -> RoutesView:
+async def routes(call: ApiCall) -> Callable[[], RoutesView]:
     """The routes in force, and the last reloads"""
-    view, config_state = call.view, call.parts.insight.config_state
+    config_state = call.parts.insight.config_state
     reloads = [
         ReloadView(
             at=utc(reload.at),
@@ -149,35 +152,36 @@ async def routes(call: ApiCall) -> RoutesView:
             problems=[*reload.problems],
         )
         for reload in config_state.reloads
+        if call.is_whole  # changes may be about other teams
     ]
-    return RoutesView(
-        hash=view.config.hash,
-        since=utc(config_state.since),
-        unmatched=view.config.unmatched,
-        requests=1 + view.config.ebaas.schedule.retries,
-        routes=await asyncio.to_thread(list, view.routes()),
-        # Changes may be about other teams.
-        reloads=reloads if view.is_whole else [],
+    config, since = call.config, utc(config_state.since)
+    return lambda: RoutesView(
+        hash=config.hash,
+        since=since,
+        unmatched=config.unmatched,
+        requests=1 + config.ebaas.schedule.retries,
+        routes=[*call.routes()],
+        reloads=reloads,
     )
 
 
 @endpoint(
     "POST",
     "/explain",
-    takes=(
+    params=(
         Param("key", "An event's key, without the event", TEXT),
         Param("event", "A whole event", EVENT),
         Param("all", "All routes, not only the nearest of those that do not match", FLAG),
     ),
 )
-async def explain(call: ApiCall) -> Explained | RefusedEvent:
+async def explain(call: ApiCall) -> Callable[[], Explained | RefusedEvent]:
     """The routes that an event matches, why the others don't, and its plan; nothing is sent"""
-    key, event = call.body["key"], call.body["event"]
+    key, event, insight = call["key"], call["event"], call.parts.insight
     if (key is None) == (event is None):
         raise Rejected("key_or_event")
-    insight = call.parts.insight
+    config, metrics = call.config, call.report().metrics.targets
 
-    def work() -> Explained | RefusedEvent:
+    def make() -> Explained | RefusedEvent:
         try:
             if key is not None:
                 read = Event.of({"event_key": key})
@@ -185,32 +189,29 @@ async def explain(call: ApiCall) -> Explained | RefusedEvent:
                 read = insight.intake.read(json.dumps(event).encode())
         except Refused as error:
             return refused(error)
-        return explained_by(read, insight.config_state.config, whole=bool(call.body["all"]))
+        return _visible(explained_by(read, config, whole=bool(call["all"])), metrics, call)
 
-    # In a thread: with many routes it takes milliseconds.
-    explained = await call.parts.reader.do(work)
-    if "refused" in explained:
-        return explained
-    view = call.view
-    metrics = view.report().metrics
+    return make
+
+
+def _visible(
+    explained: Explained, metrics: Mapping[str, TargetMetrics], call: ApiCall
+) -> Explained:
+    explained["targets"] = [each for each in explained["targets"] if each["name"] in call.targets]
     for target in explained["targets"]:
-        numbers = metrics.targets.get(target["name"])
+        numbers = metrics.get(target["name"])
         target["paused"] = target["paused"] or (numbers is not None and numbers.pause is not None)
-    return explained if view.is_whole else _visible(explained, view)
-
-
-def _visible(explained: Explained, view: View) -> Explained:
-    own = view.route_names
-    shown = [route for route in explained["routes"] if route["name"] in own]
-    plan = {
-        role: [name for name in cast("list[str]", names) if name in view.targets]
-        for role, names in explained["plan"].items()
-    }
+    if call.is_whole:
+        return explained
+    plan, own = explained["plan"], call.route_names
+    routes = [route for route in explained["routes"] if route["name"] in own]
     return {
         **explained,
-        "plan": {"required": plan["required"], "optional": plan["optional"]},
+        "plan": {
+            "required": [name for name in plan["required"] if name in call.targets],
+            "optional": [name for name in plan["optional"] if name in call.targets],
+        },
         "unmatched": None,
-        "targets": [target for target in explained["targets"] if target["name"] in view.targets],
-        "routes": shown,
-        "left": len(own) - len(shown),
+        "routes": routes,
+        "left": len(own) - len(routes),
     }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, NotRequired, TypedDict, cast, get_args
 
 from router.model.event import Attempt
 from router.model.secret import MASK
-from router.ops.api.endpoint import TEXT, ApiCall, Param, Time, endpoint
-from router.ops.api.view import View
+from router.ops.api.endpoint import TEXT, Param, Time, endpoint
+from router.ops.api.view import ApiCall
 from router.ops.hour import AttemptsHour, Hour, HourSums
 from router.ops.insight import utc_or_none
 from router.ops.problems import Rejected
@@ -27,8 +26,6 @@ TargetState = Literal[
     "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
 ]
 WORST: tuple[TargetState, ...] = get_args(TargetState)
-
-Role = Literal["required", "optional"]
 
 
 class PausedView(TypedDict):
@@ -104,9 +101,12 @@ TargetRoute = TypedDict(
         "line": int,
         "match": dict[str, list[str]],
         "except": dict[str, list[str]],
-        "as": Role,
+        "as": Literal["required", "optional"],
     },
 )
+
+#: The routes of each target.
+RoutesOf = Mapping[str, Sequence[TargetRoute]]
 
 
 class OneTargetView(TargetView):
@@ -116,48 +116,44 @@ class OneTargetView(TargetView):
     routes: list[TargetRoute]
 
 
-#: The routes of each target.
-RoutesOf = Mapping[str, Sequence[TargetRoute]]
-
-
 @endpoint("GET", "/targets")
-async def targets(call: ApiCall) -> TargetsView:
+async def targets(call: ApiCall) -> Callable[[], TargetsView]:
     """All targets, the most urgent first"""
-    view, report = call.view, call.view.report()
-    hour = Hour(call.parts.insight.minutes(), time.time())
+    metrics = call.report().metrics.targets
+    hour = Hour(call.parts.insight.history.minutes(), time.time())
 
-    def views() -> list[TargetView]:
-        routes, metrics = _routes_of(view), report.metrics.targets
-        return [
-            _target_view(target, metrics[name], hour, routes)
-            for name, target in view.targets.items()
+    def make() -> TargetsView:
+        routes = _routes_of(call)
+        views = [
+            _target_view(target, metrics[name], hour, routes.get(name, ()))
+            for name, target in call.targets.items()
             if name in metrics
         ]
+        views.sort(key=lambda view: (WORST.index(view["state"]), view["name"]))
+        return TargetsView(targets=views)
 
-    # In a thread: an hour of many targets takes some milliseconds.
-    shown = await asyncio.to_thread(views)
-    shown.sort(key=lambda view: (WORST.index(view["state"]), view["name"]))
-    return TargetsView(targets=shown)
+    return make
 
 
 @endpoint("GET", "/targets/{name}")
-async def target(call: ApiCall) -> OneTargetView:
+async def target(call: ApiCall) -> Callable[[], OneTargetView]:
     """One target"""
-    view, name = call.view, call.path["name"]
-    hour, metrics = Hour(call.parts.insight.minutes(), time.time()), view.report().metrics.targets
-    if name not in view.targets or name not in metrics:
+    name, metrics = call["name"], call.report().metrics.targets
+    hour = Hour(call.parts.insight.history.minutes(), time.time())
+    if name not in call.targets or name not in metrics:
         raise Rejected("no_target")
-    routes = await asyncio.to_thread(_routes_of, view)
-    return {
-        **_target_view(view.targets[name], metrics[name], hour, routes),
-        "minutes": hour.attempts((name,)),
-        "routes": [*routes.get(name, ())],
-    }
+
+    def make() -> OneTargetView:
+        routes = _routes_of(call).get(name, ())
+        shown = _target_view(call.targets[name], metrics[name], hour, routes)
+        return {**shown, "minutes": hour.attempts((name,)), "routes": [*routes]}
+
+    return make
 
 
-def _routes_of(view: View) -> RoutesOf:
+def _routes_of(call: ApiCall) -> RoutesOf:
     routes: defaultdict[str, list[TargetRoute]] = defaultdict(list)
-    for route in view.routes():
+    for route in call.routes():
         facts = {key: route[key] for key in ("name", "file", "line", "match", "except")}
         for role in ("required", "optional"):
             for name in route[role]:
@@ -166,16 +162,16 @@ def _routes_of(view: View) -> RoutesOf:
 
 
 def _target_view(
-    target: Target, numbers: TargetMetrics, hour: Hour, routes_of: RoutesOf
+    target: Target, numbers: TargetMetrics, hour: Hour, routes: Sequence[TargetRoute]
 ) -> TargetView:
-    routes, rate = routes_of.get(target.name, ()), target.rate
+    rate = target.rate
     return TargetView(
         **target_now(numbers),
         name=target.name,
         url=target.public_url or MASK,
         waiting=numbers.waiting + numbers.waiting_for_rate,
         rate={"per_second": rate.per_second, "burst": rate.burst} if rate else None,
-        breaker=whole(numbers.breaker) if any(numbers.breaker.values()) else None,
+        breaker=_whole(numbers.breaker) if any(numbers.breaker.values()) else None,
         paused=_paused(target, numbers.pause),
         expires_at=utc_or_none(numbers.expires_at),
         hour=hour.sums(target.name),
@@ -194,7 +190,7 @@ def target_now(numbers: TargetMetrics) -> TargetNow:
         last_acknowledged=utc_or_none(numbers.last_acknowledged),
         failing_since=utc_or_none(numbers.failing_since),
         last_failure=_last_failure(numbers.failure),
-        unsettled=whole(numbers.unsettled),
+        unsettled=_whole(numbers.unsettled),
         recovery=recovery_view(numbers),
     )
 
@@ -206,7 +202,7 @@ def recovery_view(numbers: TargetMetrics) -> RecoveryView | None:
     return cast("RecoveryView", {**recovery, "since": utc(recovery["since"])})
 
 
-def whole(numbers: Mapping[str, float]) -> dict[str, int]:
+def _whole(numbers: Mapping[str, float]) -> dict[str, int]:
     return {name: int(number) for name, number in numbers.items()}
 
 
@@ -263,17 +259,16 @@ class PausesView(TypedDict):
 @endpoint("GET", "/pauses")
 async def pauses(call: ApiCall) -> PausesView:
     """The pauses in force that people made"""
-    view = call.view
     async with call.parts.stored.question() as admin:
         in_force = await paused(admin)
-    return PausesView(pauses=[pause_view(made) for made in in_force if view.has(made.target)])
+    return PausesView(pauses=[pause_view(p) for p in in_force if call.has(p.target)])
 
 
 @endpoint(
     "POST",
     "/targets/{name}/pause",
     may=("pause",),
-    takes=(
+    params=(
         Param("until", "A time from now, like 10m, or a time", TEXT, is_required=True),
         Param("because", "The reason, for all who see it", TEXT, is_required=True),
     ),
@@ -281,32 +276,29 @@ async def pauses(call: ApiCall) -> PausesView:
 async def pause_target(call: ApiCall) -> PauseChange:
     """Pause a target for a while: its optional deliveries wait, its required ones fail at once; in
     force in all processes within a second"""
-    name, body = call.path["name"], call.body
-    target = _known(call, name)
-    async with call.parts.stored.question() as admin:
+    target = _known(call)
+    async with call.parts.stored.question(changes=True) as admin:
         try:
-            new = await pause(admin, name, body["until"], body["because"], call.holder.name or "")
+            new = await pause(admin, call["name"], call["until"], call["because"], call.who)
         except ValueError as error:
             raise Rejected("invalid_pause", why=str(error)) from None
     return PauseChange(paused=_paused(target, asdict(new)), pause=pause_view(new))
 
 
-@endpoint("POST", "/targets/{name}/resume", may=("pause",), takes=())
+@endpoint("POST", "/targets/{name}/resume", may=("pause",))
 async def resume_target(call: ApiCall) -> PauseChange:
     """End a target's pause before its time; a pause in routes.yaml stays"""
-    name = call.path["name"]
-    target = _known(call, name)
-    async with call.parts.stored.question() as admin:
-        ended = await resume(admin, name, call.holder.name or "")
+    target = _known(call)
+    async with call.parts.stored.question(changes=True) as admin:
+        ended = await resume(admin, call["name"], call.who)
     return PauseChange(paused=_paused(target, None), pause=pause_view(ended) if ended else None)
 
 
-def _known(call: ApiCall, name: str) -> Target | None:
+def _known(call: ApiCall) -> Target | None:
     """Return the target. If no router runs, return None: the caller checks the name. Raises
     Rejected."""
-    if not call.parts.is_running:
+    if call.parts.router is None:
         return None
-    target = call.view.targets.get(name)
-    if target is None:
+    if call["name"] not in call.targets:
         raise Rejected("no_target")
-    return target
+    return call.targets[call["name"]]

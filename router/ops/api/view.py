@@ -1,30 +1,138 @@
-"""The part of everything that the holder of a token may see."""
+"""A request to the API with the parts that all share, and what the holder of its token may see."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from router.archive.trace.lines import RequestView
-from router.archive.trace.views import ActedView, MatchView, StepView, StoryView
+from router.archive.trace.views import MatchView, StepView, StoryView
 from router.config.holders import TokenHolder
 from router.config.loading import Config
-from router.ops.insight import Report
+from router.model.errors import StartFailed
+from router.net.loops import RestingReader
+from router.ops.answers import Answers
+from router.ops.guard import OpsTokens
+from router.ops.insight import Insight, Report
+from router.ops.problems import Rejected
+from router.ops.searching import Search
 from router.routing.target import Target
-from router.store.views import ActionView, DossierView, EntryView
+from router.store.admin import Admin
+from router.store.protocol import StoreFailed
+from router.store.views import ActionView, EntryView
+from router.telemetry.log import Log
 
-if TYPE_CHECKING:
-    from router.ops.api.parts import ApiParts
+#: The longest question to a running router's store, in seconds.
+STORE_TIMEOUT = 10.0
 
-E = TypeVar("E", bound=EntryView)
+
+class Stored:
+    """The store, for one question at a time, and one change: cancelling one interrupts the store's
+    current work. However many questions wait, a change does not wait for them."""
+
+    def __init__(
+        self,
+        open_: Callable[[], Awaitable[Admin]] | None,
+        log: Log | None,
+        timeout: float | None = STORE_TIMEOUT,
+    ) -> None:
+        """`open_` raises StartFailed, which is logged; it is None if there is no store. A question
+        may take `timeout` seconds, its wait for its turn included."""
+        self._open = open_
+        self._timeout = timeout
+        self._log = log
+        #: By whether they are for changes.
+        self._turns = {False: asyncio.Lock(), True: asyncio.Lock()}
+        self._admins: dict[bool, Admin] = {}
+
+    @asynccontextmanager
+    async def question(self, *, changes: bool = False) -> AsyncIterator[Admin]:
+        """Return the store for one question. Raises Rejected if it does not answer in time."""
+        if self._open is None:
+            raise Rejected("no_store")
+        try:
+            async with asyncio.timeout(self._timeout), self._turns[changes]:
+                if changes not in self._admins:
+                    self._admins[changes] = await self._open()
+                yield self._admins[changes]
+        except TimeoutError:
+            raise Rejected("store_slow", seconds=round(self._timeout or 0)) from None
+        except StoreFailed as error:
+            raise Rejected("store_failed", why=error.text) from None
+        except StartFailed as error:
+            if self._log is not None:
+                self._log.warning("store_awaited", error=str(error))
+            raise Rejected("store_closed") from None
+
+    async def aclose(self) -> None:
+        for admin in self._admins.values():
+            await admin.close()
+
+
+#: The number of previews of one holder that are kept; the oldest goes.
+MAX_PREVIEWS = 32
+
+P = TypeVar("P")
+
+
+class Previews:
+    """Previews by their tokens, for as long as the process runs."""
+
+    def __init__(self) -> None:
+        #: By the holder who made them, and by token.
+        self._kept: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+
+    def put(self, who: str, preview: object) -> str:
+        """Keep a preview and return its token, which cannot be guessed."""
+        token, kept = secrets.token_urlsafe(), self._kept[who]
+        kept[token] = preview
+        if len(kept) > MAX_PREVIEWS:
+            del kept[next(iter(kept))]
+        return token
+
+    def get(self, who: str, token: str, kind: type[P]) -> P:
+        """Return a preview of that kind, which this holder made. Raises Rejected."""
+        preview = self._kept[who].get(token)
+        if isinstance(preview, kind):
+            return preview
+        is_others = any(token in kept for kept in self._kept.values())
+        raise Rejected("other_preview" if is_others else "preview_gone")
+
+
+@dataclass(slots=True)
+class ApiParts:
+    """One for the whole API."""
+
+    #: The running router; None if none runs. Likewise its tokens.
+    router: Insight | None
+    tokens: OpsTokens | None
+    stored: Stored
+    search: Search
+    #: True if other routers have the same store.
+    is_shared: bool = field(kw_only=True)
+    previews: Previews = field(default_factory=Previews)
+    answers: Answers = field(default_factory=Answers)
+    #: Parses bodies.
+    reader: RestingReader = field(default_factory=RestingReader)
+
+    @property
+    def insight(self) -> Insight:
+        """The running router. Raises Rejected if none runs."""
+        if self.router is None:
+            raise Rejected("no_router")
+        return self.router
+
+
 R = TypeVar("R", bound=RequestView)
-
 
 #: A selection of targets that no delivery and no event matches.
 NO_TARGETS = ("",)
-
 
 #: One route: its file as it was given to the router, the patterns of what it matches and of its
 #: exceptions by field, and its targets. `except` is a keyword of Python's.
@@ -42,22 +150,35 @@ RouteFacts = TypedDict(
 )
 
 
-class View:
-    """Targets, routes, deliveries and events as one holder sees them, for one request.
+class ApiCall:
+    """A request that is allowed, parsed and validated: its parameters; and the targets, routes,
+    deliveries and events that its holder may see.
 
     A holder with an owner sees that owner's targets alone. Nothing else in the API decides this.
     """
 
-    def __init__(self, holder: TokenHolder, parts: ApiParts) -> None:
+    def __init__(self, parts: ApiParts, holder: TokenHolder, given: Mapping[str, Any]) -> None:
         """If no router runs, `report` and the configuration raise Rejected."""
+        self.parts = parts
+        self.holder = holder
+        #: The names in its path and all parameters: a tuple if there may be several, else a value
+        #: or None.
+        self.given = given
+        self.who = holder.name or ""
         self.is_whole = not holder.owner
-        self._holder = holder
-        self._parts = parts
+
+    def __getitem__(self, name: str) -> Any:
+        return self.given[name]
+
+    def require_no_team(self) -> None:
+        """Raise Rejected if the token is a team's: the answer would be about everybody's events."""
+        if self.holder.owner:
+            raise Rejected("not_for_teams")
 
     @cached_property
     def config(self) -> Config:
         """The configuration in force."""
-        return self._parts.insight.config_state.config
+        return self.parts.insight.config_state.config
 
     @cached_property
     def targets(self) -> Mapping[str, Target]:
@@ -65,16 +186,17 @@ class View:
         targets = self.config.table.targets
         if self.is_whole:
             return targets
-        return {name: each for name, each in targets.items() if self._holder.sees(each.owner)}
+        return {name: each for name, each in targets.items() if self.holder.sees(each.owner)}
 
     def report(self) -> Report:
         """Return the state of the process with the visible targets. Call it on the event loop."""
-        report = self._parts.insight.report()
+        report = self.parts.insight.report()
         if self.is_whole:
             return report
-        return replace(report, metrics=report.metrics.among(self.targets))
+        own = {name: of for name, of in report.metrics.targets.items() if name in self.targets}
+        return replace(report, metrics=replace(report.metrics, targets=own))
 
-    def routes(self) -> Iterator[RouteFacts]:
+    def routes(self) -> Iterable[RouteFacts]:
         """Return the routes to visible targets in the files' order. Call it in a thread: with many
         routes it takes milliseconds."""
         for route in self.config.table.routes_as_written:
@@ -111,20 +233,16 @@ class View:
 
     def action(self, action: ActionView) -> ActionView:
         """Hide how much else somebody else's action was about."""
-        if self.is_whole or action["who"] == self._holder.name:
+        if self.is_whole or action["who"] == self.who:
             return action
         return {**action, "what": "", "deliveries": 0}
 
-    def entries(self, entries: Iterable[E]) -> list[E]:
+    def entries(self, entries: Iterable[EntryView]) -> list[EntryView]:
         visible = [entry for entry in entries if self.has(entry["target"])]
         for entry in visible:
             if entry["action"] is not None:
                 entry["action"] = self.action(entry["action"])
         return visible
-
-    def dossier(self, dossier: DossierView) -> DossierView | None:
-        entries = self.entries(dossier["deliveries"])
-        return {**dossier, "deliveries": entries} if entries else None
 
     def match(self, match: MatchView) -> MatchView | None:
         if match["what"] == "kept":
@@ -139,17 +257,18 @@ class View:
         steps = [shown for step in story["steps"] if (shown := self._step(step)) is not None]
         if not (self.is_whole or entries or steps):
             return None
-        coming = [
-            next_ for next_ in story["next"] if not next_["target"] or self.has(next_["target"])
-        ]
+        coming = [step for step in story["next"] if not step["target"] or self.has(step["target"])]
         return {**story, "deliveries": entries, "steps": steps, "next": coming}
 
     def _step(self, step: StepView) -> StepView | None:
         if step["what"] == "request" or step["what"] == "unmatched":
             return self._request(step)
-        if step["what"] == "acted":
-            return self._acted(step)
-        return step if self.has(step["target"]) else None
+        if step["what"] != "acted":
+            return step if self.has(step["target"]) else None
+        own = [name for name in step["targets"] if self.has(name)]
+        if not (self.is_whole or step["who"] == self.who):
+            step = {**step, "words": "", "deliveries": 0}
+        return {**step, "targets": own} if own else None
 
     def _request(self, request: R) -> R | None:
         if self.is_whole:
@@ -158,11 +277,3 @@ class View:
         request["routes"] = [name for name in request["routes"] if name in self.route_names]
         request["unqueued"] = False
         return request if request["targets"] else None
-
-    def _acted(self, acted: ActedView) -> ActedView | None:
-        targets = [name for name in acted["targets"] if self.has(name)]
-        if not targets:
-            return None
-        if self.is_whole or acted["who"] == self._holder.name:
-            return {**acted, "targets": targets}
-        return {**acted, "targets": targets, "words": "", "deliveries": 0}

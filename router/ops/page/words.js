@@ -534,6 +534,7 @@ export const PROBLEMS = {
   "store_failed": "存储出错：{why}。",
   "store_slow": "存储在 {seconds} 秒内没有响应：请缩小范围，或再试一次。",
   "streams_full": "已有 {count} 个实时连接。",
+  "unread_answers": "之前的应答还有 {mib} MiB 未读取：请先读完。",
 };
 
 export const TITLES = {

@@ -36,8 +36,7 @@ class Log:
         """`stream` is stdout by default. A stream without a descriptor is written to at once."""
         stream = sys.stdout if stream is None else stream
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._lines = Lines(format, encoding)
-        self._sums = Sums()
+        self._lines, self._sums = Lines(format, encoding), Sums()
         #: Gets a copy of each line, if set.
         self.tap: Tap | None = None
         #: Takes lines away, if set: a line for which it returns True goes nowhere else.
@@ -50,7 +49,6 @@ class Log:
 
     @property
     def lost(self) -> int:
-        """The number of lines that the stream did not take."""
         return self._out.lost
 
     def info(self, happening: str, **fields: Any) -> None:
@@ -66,9 +64,7 @@ class Log:
         self, level: Level, happening: str, fields: Fields, body: bytes = b""
     ) -> bytes | None:
         """Write one line. Field names are fixed words; values may come from outside. The event's
-        body is for the tap only.
-
-        Returns the line if it is JSON, complete, and was not summed up."""
+        body is for the tap only. Return the line if it is JSON, complete, and was not summed up."""
         if self.takes is not None and self.takes(happening, fields):
             return None
         now = self._clock()
@@ -82,10 +78,8 @@ class Log:
         return line if self._lines.is_json and _CUT not in line else None
 
     def close(self, timeout: float = LAST_LINES_WAIT) -> None:
-        """Write the waiting lines and sums within `timeout` seconds; later lines are lost.
-
-        Called at the interpreter's exit. Only before `os._exit` it has to be called explicitly.
-        """
+        """Write the waiting lines and sums within `timeout` seconds; later lines are lost. Called
+        at the interpreter's exit; before `os._exit` it has to be called explicitly."""
         atexit.unregister(self.close)
         self._sum_up(self._clock(), at_end=True)
         self._out.close(timeout)

@@ -12,7 +12,6 @@ import sys
 import threading
 import warnings
 from pathlib import PurePath
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +27,13 @@ _FOLDER = re.compile(r"(?<!\S)/(?:[^\s/]+/)*")
 
 def place_of(error: BaseException) -> str:
     """Format an exception's kind and place: `ValueError in read, intake.py line 31`."""
-    return _place(type(error), error.__traceback__)
+    kind, trace = type(error).__name__, error.__traceback__
+    if trace is None:
+        return kind
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    return f"{kind} in {code.co_name}, {PurePath(code.co_filename).name} line {trace.tb_lineno}"
 
 
 def take_library_lines(log: Log) -> None:
@@ -40,13 +45,13 @@ def take_library_lines(log: Log) -> None:
         at = f"{kind.__name__} in {PurePath(file).name} line {line}"
         log.warning("library", library="warnings", message="a warning", at=at)
 
-    def fail(kind: type[BaseException], trace: TracebackType | None) -> None:
-        log.error("fault", at=_place(kind, trace))
+    def fail(kind: type[BaseException], error: BaseException | None) -> None:
+        log.error("fault", at=kind.__name__ if error is None else place_of(error))
 
     warnings.showwarning = lambda _, kind, file, line, *rest: warn(kind, file, line)
-    sys.excepthook = lambda kind, error, trace: fail(kind, trace)
-    threading.excepthook = lambda args: fail(args.exc_type, args.exc_traceback)
-    sys.unraisablehook = lambda args: fail(args.exc_type, args.exc_traceback)
+    sys.excepthook = lambda kind, error, _: fail(kind, error)
+    threading.excepthook = lambda args: fail(args.exc_type, args.exc_value)
+    sys.unraisablehook = lambda args: fail(args.exc_type, args.exc_value)
 
 
 class _Library(logging.Handler):
@@ -70,13 +75,3 @@ def own_words(record: logging.LogRecord) -> str:
     words = record.msg if record.args else _QUOTATION.split(record.msg, 1)[0]
     first = words.lstrip().partition("\n")[0]
     return _FOLDER.sub("", _URL.sub(r"\1…", first)).strip()
-
-
-def _place(kind: type[BaseException], trace: TracebackType | None) -> str:
-    if trace is None:
-        return kind.__name__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    file = PurePath(code.co_filename).name
-    return f"{kind.__name__} in {code.co_name}, {file} line {trace.tb_lineno}"

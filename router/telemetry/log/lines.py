@@ -54,16 +54,10 @@ def _owing(targets: Any) -> Iterator[str]:
             yield f"{shown(name)} {shown(result)}"
             continue
         why = result.get("reason", result.get("skipped"))
-        if why == "acknowledged":
-            continue
-        words = [
-            shown(name),
-            *(["(optional)"] if result.get("as") == "optional" else []),
-            shown(why),
-        ]
-        words += [shown(result[field]) for field in ("status", "detail") if field in result]
-        words += [f"{shown(result['ms'])} ms"] if "ms" in result else []
-        yield " ".join(words)
+        if why != "acknowledged":
+            words = [shown(name), *(["(optional)"] if result.get("as") == "optional" else [])]
+            words += [shown(why), *(shown(result[n]) for n in ("status", "detail") if n in result)]
+            yield " ".join([*words, *([f"{shown(result['ms'])} ms"] if "ms" in result else [])])
 
 
 def shown(value: Any) -> str:
@@ -82,24 +76,19 @@ def kind(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    r"""Replace control and invisible characters by `\u001b`, which means the same in JSON."""
+    r"""Replace control and invisible characters by their escapes in JSON, like `\u001b`."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(c: str) -> str:
-    units = c.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+    return "".join(c if c.isprintable() else encoded(c)[1:-1] for c in text)
 
 
 Format = Literal["console", "json"]
 
-#: The longest line, in bytes. Docker and the runtimes of Kubernetes split longer ones.
+#: The longest line, in bytes: Docker and the runtimes of Kubernetes split longer ones. And the
+#: longest text in a line, in characters.
 MAX_LINE: Final = 16 * 1024
-
-#: The longest text in a line, in characters.
 MAX_TEXT: Final = 1024
+_LONGEST: Final = (MAX_LINE, MAX_TEXT)
 
 #: The limits for a line that would be too long, tried in turn: the longest text, in characters, and
 #: the most members of a list or mapping. Every target's result stays longest; its own words go
@@ -125,17 +114,12 @@ class Lines:
     """Renders lines in one format."""
 
     def __init__(
-        self,
-        format: Format,
-        encoding: str = "utf-8",
-        *,
-        max_line: int = MAX_LINE,
-        max_text: int = MAX_TEXT,
+        self, format: Format, encoding: str = "utf-8", limits: tuple[int, int] = _LONGEST
     ) -> None:
-        """`encoding` is for people. JSON is ASCII."""
+        """`encoding` is for people. JSON is ASCII. `limits` are those of a line and of a text."""
         self.is_json = format == "json"
-        self._encoding = "ascii" if format == "json" else encoding
-        self._max_line, self._max_text = max_line, max_text
+        self._encoding = encoding
+        self._max_line, self._max_text = limits
         #: The second of the last line, as Unix time and as text: most lines share it.
         self._second = (0, "1970-01-01T00:00:00")
 
@@ -227,13 +211,7 @@ def _shortened(value: Any, characters: int, members: int, without: tuple[str, ..
     return value
 
 
-_ENCODER: Final = json.JSONEncoder(
-    ensure_ascii=True,
-    allow_nan=False,
-    check_circular=False,
-    separators=(",", ":"),
-    default=kind,
-)
+_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=kind)
 
 
 def _quickly(members: dict[str, Any]) -> bytes | None:

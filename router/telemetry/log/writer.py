@@ -21,10 +21,8 @@ GATHER: Final = 0.02
 
 T = TypeVar("T")
 
-#: Seconds between two ticks if no line comes.
+#: Seconds between two ticks if no line comes; and the size of a batch, in bytes.
 TICK_EVERY: Final = 1.0
-
-#: The size of a batch, in bytes.
 _BATCH: Final = 64 * 1024
 
 
@@ -45,12 +43,8 @@ class BatchWriter(Generic[T]):
         TICK_EVERY, and `end` once. Beyond `bound` bytes, items are refused. After a write, items
         are gathered for `gather` seconds unless they are many: waking the thread for each is dear.
         """
-        self._name = name
-        self._write = write
-        self._tick = tick
-        self._end = end
-        self._bound = bound
-        self._gather = gather
+        self._name, self._bound, self._gather = name, bound, gather
+        self._write, self._tick, self._end = write, tick, end
         #: The number of items that found no room, or came too late.
         self.refused = 0
         # Re-entrant, because a finalizer may log at any point.
@@ -134,14 +128,16 @@ class LogWriter:
         """`tick` is called by the writing thread, at least every TICK_EVERY."""
         self._stream = stream
         self._encoding = encoding
-        self._fd = _own_descriptor(stream)
+        #: A copy that nobody else can close and replace by another file; -1 for none.
+        self._fd = -1
+        with suppress(AttributeError, OSError, ValueError):
+            self._fd = os.dup(stream.fileno() if stream else -1)
         self._lines: BatchWriter[bytes] = BatchWriter(
             "log", self._write, tick, lambda: os.close(self._fd), bound=BOUND, gather=GATHER
         )
         self._unwritten = 0
-        #: Whether the last write failed.
+        #: Whether the last write failed, and whether it ended within a line.
         self.is_failing = False
-        #: Whether the last write ended within a line.
         self._torn = False
 
     @property
@@ -169,33 +165,18 @@ class LogWriter:
 
     def _write(self, lines: list[bytes]) -> None:
         rest = b"".join([b"\n", *lines] if self._torn else lines)
-        try:
-            while rest:
-                rest = rest[self._write_some(rest) :]
-            self.is_failing = False
-        except OSError:  # for example, the reader has gone or the disk is full
-            self.is_failing = True
-        self._unwritten += min(rest.count(b"\n"), len(lines))
-
-    def _write_some(self, data: bytes) -> int:
-        """Write as much as possible, at least one byte, and return the number of bytes."""
-        while True:
+        self.is_failing = False
+        while rest and not self.is_failing:
             try:
-                written = os.write(self._fd, data)
+                written = os.write(self._fd, rest)
             except BlockingIOError:  # another process has made it non-blocking
                 time.sleep(GATHER)
+            except OSError:  # for example, the reader has gone or the disk is full
+                self.is_failing = True
             else:
-                self._torn = data[written - 1 : written] != b"\n"
-                return written
-
-
-def _own_descriptor(stream: IO[str] | None) -> int:
-    """Return a descriptor of the stream that nobody else can close and replace by another file; -1
-    if it has none."""
-    try:
-        return -1 if stream is None else os.dup(stream.fileno())
-    except (AttributeError, OSError, ValueError):
-        return -1
+                self._torn = rest[written - 1 : written] != b"\n"
+                rest = rest[written:]
+        self._unwritten += min(rest.count(b"\n"), len(lines))
 
 
 #: The happenings that are summed up, and the fields in which lines of one kind agree. All others,
@@ -218,10 +199,9 @@ SUMMED: Final[dict[str, tuple[str, ...]]] = {
 #: The length of a window, in seconds. Its sums are written when it is over.
 WINDOW: Final = 60.0
 
-#: The number of lines of one kind that are written in each window.
+#: In each window: the lines of one kind that are written, and the kinds of one happening. Further
+#: kinds are counted together.
 FIRST: Final = 5
-
-#: The number of kinds of one happening in a window; further ones are counted together.
 KINDS: Final = 50
 
 #: Characters of a text that distinguish kinds.
@@ -236,9 +216,8 @@ class Sum:
     happening: str
     #: The fields in which the lines agree.
     fields: dict[str, Any]
-    #: How many lines may still be written one by one.
-    left: int
-    count: int = 0
+    #: Below zero: this many lines are still written one by one.
+    count: int
     #: Unix time of the first and the last counted line.
     first: float = 0.0
     last: float = 0.0
@@ -256,29 +235,26 @@ class Sums:
 
     def take(self, now: float, level: Level, happening: str, fields: Fields) -> bool:
         """Count a line, if it is not to be written; return whether it was counted."""
-        names = SUMMED.get(happening)
-        if names is None:
+        if happening not in SUMMED:
             return False
+        common = {name: fields[name] for name in SUMMED[happening] if name in fields}
         with self._lock:
             if not self._sums:
                 self._window = int(now // WINDOW)
-            kind = self._sum(level, happening, {n: fields[n] for n in names if n in fields})
-            if kind.left > 0:
-                kind.left -= 1
-                return False
-            kind.first = kind.first or now
-            kind.last = now
+            kind = self._sum(level, happening, common)
             kind.count += 1
-            return True
+            if kind.count > 0:
+                kind.first, kind.last = kind.first or now, now
+            return kind.count > 0
 
     def _sum(self, level: Level, happening: str, common: dict[str, Any]) -> Sum:
-        key, left = (happening, *(str(value)[:_MAX_KEY] for value in common.values())), FIRST
+        key, count = (happening, *(str(value)[:_MAX_KEY] for value in common.values())), -FIRST
         if key not in self._sums and self._kinds[happening] >= KINDS:
-            key, common, left = (happening, "", "others"), {"others": True}, 0
+            key, common, count = (happening, "", "others"), {"others": True}, 0
         if key not in self._sums:
             self._kinds[happening] += 1
             common = {n: v[:_MAX_KEY] if isinstance(v, str) else v for n, v in common.items()}
-            self._sums[key] = Sum(level, happening, common, left)
+            self._sums[key] = Sum(level, happening, common, count)
         return self._sums[key]
 
     def is_due(self, now: float) -> bool:
@@ -292,11 +268,9 @@ class Sums:
         return [kind for kind in sums.values() if kind.count > 0]
 
 
-#: The number of lines that wait in a tap; older ones are dropped.
-TAP_LINES = 64
-
-#: Bytes of bodies that wait with them. A body beyond it is left out of its line.
-TAP_BODIES = 1024 * 1024
+#: The number of lines that wait in a tap; older ones are dropped. And the bytes of bodies that wait
+#: with them; a body beyond it is left out of its line.
+TAP_LINES, TAP_BODIES = 64, 1024 * 1024
 
 
 class Tap:
@@ -308,7 +282,6 @@ class Tap:
         #: Lines with the bodies of their events.
         self._waiting: deque[tuple[RawLine, bytes]] = deque()
         self._size = self._dropped = 0
-        self._lines = Lines("json")
 
     def put(self, line: RawLine, body: bytes) -> None:
         """Keep a line until it is taken. It is rendered only then."""
@@ -322,7 +295,7 @@ class Tap:
     def take(self, *, bodies: bool) -> tuple[list[bytes], int]:
         """Return the waiting lines as JSON, and the number of dropped ones. `bodies` says whether
         lines put from now on keep the bodies of their events."""
-        self.bodies = bodies
-        waiting, self._waiting = self._waiting, deque()
-        dropped, self._dropped, self._size = self._dropped, 0, 0
-        return [self._lines.with_body(*line) for line in waiting], dropped
+        waiting, dropped, lines = self._waiting, self._dropped, Lines("json")
+        self.bodies, self._waiting = bodies, deque()
+        self._size = self._dropped = 0
+        return [lines.with_body(*line) for line in waiting], dropped
