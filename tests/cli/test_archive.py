@@ -477,22 +477,3 @@ def test_a_wrong_command_line_is_one_line(tmp_path: Path, arguments: list[str], 
     assert (found.code, found.out) == (2, "")
     assert why in found.err
     assert found.err.count("\n") == 1
-
-
-def test_nothing_was_handled_before_1970(tmp_path: Path) -> None:
-    """A time of 0 counts as a time."""
-    keep(tmp_path, event_line("one"))
-    SqliteShop(tmp_path / "store.db").close()
-    until = ("--match", "*", "--until", "1970-01-01T00:00:00Z", "--dry-run", "--target", "ledger")
-    store = ("--store", tmp_path / "store.db")
-    assert archive(tmp_path, "replay", *until, *store).lines[-1] == "0 deliveries would be replayed"
-
-
-def test_the_help_of_a_verb_has_its_own_options() -> None:
-    listed, replayed = ran("archive", "list", "--help").out, ran("archive", "replay", "--help").out
-    assert "from when to when the archive reaches" in listed
-    assert "--archive DIR" in listed
-    assert "--rate RATE" in replayed
-    for other in ("--rate", "--since", "--code", "archive replay", "archive export", "queues"):
-        assert other not in listed
-    assert "--code" not in replayed
