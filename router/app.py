@@ -24,7 +24,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from router.archive.segments import SegmentStore
+from router.archive.refused import REFUSED_BOUND, RefusedLines
+from router.archive.segments import LEAST_REFUSED, REFUSED, REFUSED_SHARE, SegmentStore
 from router.archive.writer import Archive
 from router.config.loading import Config, Look, Source
 from router.config.reload import ConfigState, Reload
@@ -100,11 +101,16 @@ class RouterParts:
         self.recoveries = Recoveries()
         metrics = self.metrics = Metrics(requests_limit=settings.max_requests)
         _count(metrics, config.table)
-        self.archive = _archive(settings, log)
+        self.archive, self.refused = _archives(settings, log)
         self.notifications = Notifications(self.in_force, metrics, log)
         spans = tracing.spans
         observer = self.observer = Observer(
-            log, metrics, self.notifications, self.archive, traced=spans is not None
+            log,
+            metrics,
+            self.notifications,
+            self.archive,
+            self.refused,
+            traced=spans is not None,
         )
         targets, share = config.table.targets.values(), max(1, settings.max_requests // SHARE)
         self.sender = Sender(targets, _engine(settings), share, metrics, observer, spans)
@@ -159,10 +165,10 @@ class RouterParts:
         for name, numbers in self.metrics.targets.items():
             numbers.recovery = self.recoveries.progress(name)
             numbers.recovering = int(numbers.recovery is not None)
-        if self.archive is not None:
-            self.metrics.archive_lines_lost = self.archive.lost
-            self.metrics.archive_error = self.archive.why
-            self.metrics.archive_failed_at = self.archive.failed_at
+        if self.archive is not None and self.refused is not None:
+            self.metrics.archive_lines_lost = self.archive.lost + self.refused.lost
+            last = max(self.archive, self.refused, key=lambda archive: archive.failed_at)
+            self.metrics.archive_error, self.metrics.archive_failed_at = last.why, last.failed_at
 
     def take(self, config: Config) -> list[str]:
         """Use this configuration for all requests that begin from now on; return its warnings."""
@@ -197,16 +203,31 @@ class RouterParts:
         return warnings
 
 
-def _archive(settings: Settings, log: Log) -> Archive | None:
-    folder = archive_folder(settings.archive, settings.store)
-    if folder is None:
-        return None
+def _archives(settings: Settings, log: Log) -> tuple[Archive | None, Archive | None]:
+    """Return the archive of events and that of refused callbacks, which has a thread, a queue and a
+    limit of its own: no flood of garbage costs a line of an event."""
+    archive = archive_folder(settings.archive, settings.store)
+    if archive is None:
+        return None, None
 
-    def warn(count: int, why: str) -> None:
+    def warn(folder: Path, count: int, why: str) -> None:
         log.warning("archive_lost", count=count, why=why, archive=str(folder))
 
-    segments = SegmentStore(folder, settings.archive_max_bytes, settings.archive_keep)
-    return Archive(segments, warn, bodies=settings.archive_bodies)
+    size, keep, bodies = settings.archive_max_bytes, settings.archive_keep, settings.archive_bodies
+    part = max(LEAST_REFUSED, size // REFUSED_SHARE)
+    events, refused = (
+        SegmentStore(archive, size - part, keep),
+        SegmentStore(archive, part, keep, part=REFUSED),
+    )
+    return (
+        Archive(events, partial(warn, archive), bodies=bodies),
+        Archive(
+            refused,
+            partial(warn, archive / REFUSED),
+            bound=REFUSED_BOUND,
+            render=RefusedLines(bodies=bodies).line,
+        ),
+    )
 
 
 def _engine(settings: Settings) -> Engine:
@@ -329,9 +350,9 @@ class _Life:
         async with AsyncExitStack() as closing:  # closes in reverse order
             if (spans := parts.tracing.spans) is not None:
                 closing.push_async_callback(asyncio.to_thread, spans.close, SPANS_TIME)
-            if parts.archive is not None:
-                parts.archive.start()
-                closing.push_async_callback(asyncio.to_thread, parts.archive.close, ARCHIVE_TIME)
+            for archive in filter(None, (parts.archive, parts.refused)):
+                archive.start()
+                closing.push_async_callback(asyncio.to_thread, archive.close, ARCHIVE_TIME)
             closing.push_async_callback(self._leave)
             tried = asyncio.Event()
             working = asyncio.create_task(self._work(tried))

@@ -452,7 +452,7 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
         words = ("archive", "replay", "--target", "ledger", "--since", "1h", "--yes")
         done = ran(*words, *asking, "--rate", "1000/s")
         assert done.code == 0, done.err
-        assert "waiting: ledger's share of the store is full" in done.err
+        assert "waiting: the target's share of the store is full" in done.err
         wait_until(lambda: len(ledger.got) == 40)
         retried = router.lines("retried")
     assert Counter(got.webhook_id for got in ledger.got) == Counter(names)
@@ -466,7 +466,7 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
         (["replay", "--target", "a", "--target", "b"], "One of them"),
         (["replay", "--target", "ledger"], "--since TIME"),
         (["replay", "--target", "x", "--since", "1h", "--rate", "fast"], "is not a rate"),
-        (["list", "--since", "1h"], "--since is for export, replay only"),
+        (["list", "--since", "1h"], "are for export, replay and --refused"),
         (["export", "--yes"], "--yes is for replay only"),
     ],
 )

@@ -580,6 +580,8 @@ OPENED_BY: dict[str, set[str]] = {
     "POST /deliveries/discard": {"discard"},
     "POST /deliveries/restore": {"replay", "discard"},
     "GET /stream": {"read"},
+    "GET /refused": {"read"},
+    "POST /refused/replay": {"replay"},
 }
 
 #: The parameters with which bodies of events are asked for.

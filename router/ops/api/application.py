@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import __version__
 from router.config.holders import PERMISSIONS, Permission, TokenHolder
-from router.ops.api import deliveries, events, replay, service, targets
+from router.ops.api import deliveries, events, refused, replay, service, targets
 from router.ops.api.endpoint import (
     TEXT,
     ApiCall,
@@ -52,6 +52,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(targets.targets, targets.target),
     *(targets.pauses, targets.pause_target, targets.resume_target),
     *(events.archive, events.events, events.event, events.stream, replay.replay),
+    *(refused.refused, refused.replay_refused),
     *(deliveries.deliveries, deliveries.actions, deliveries.dossier, *deliveries.ACTS),
     openapi,
 )

@@ -151,7 +151,8 @@ class PostgresAdmin(Admin):
             event
             for event in events
             if (was := before.get(event.record.event_id)) is None
-            or (was[3] not in RETRIED and was[5] != action.action_id)
+            or was[3] is None
+            or not (event.once or was[3] in RETRIED or was[5] == action.action_id)
         ]
         changes = [
             {"seq": seq, "was": state, "later": later, **columns}
