@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+import time
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 from uuid import UUID
 
 from router.archive.reading import Question, Sources, scalars_in
@@ -22,7 +24,10 @@ from router.archive.trace.lines import CallerInfo, parse_line
 from router.archive.writer import MAX_ARCHIVE_LINE
 from router.model.event import FIELDS, MAX_CHANGES, SUCCESS, digest_of
 from router.store.admin import Admin, Selection
-from router.telemetry.log.lines import Lines, RawLine
+from router.telemetry.log.lines import Lines, RawLine, utc
+
+#: The fault of an event that no route matches.
+NO_ROUTE: Final = "no route matches"
 
 #: The most bytes of a body that are kept.
 KEPT: Final = 64 * 1024
@@ -91,15 +96,29 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
 
 # Reading.
 
-#: The most callbacks that one search returns, the newest.
-MOST: Final = 20_000
+#: The most callbacks that one search returns, the newest, and the most rows of an answer.
+MOST, MOST_FAULTS = 5000, 500
 
-#: The most events of a question to the store, and bytes of bodies in one answer, without its last.
-_PAGE, _PAGE_BYTES = 500, 4 * 1024 * 1024
+#: The most events of a question to the store.
+_PAGE = 500
 
 #: The first twelve digits of a body's hash in a line of an event, or in the id of a replayed one.
 #: Quotes within texts are escaped, so no text contains this.
 _MARK = re.compile(rb'"(?:body|event_id)":"([0-9a-f]{8}-?[0-9a-f]{4})')
+
+
+class Retries(NamedTuple):
+    """EBaaS's retries, in seconds after its first request."""
+
+    #: When each is due.
+    due: tuple[float, ...] = ()
+    #: When it has surely made its last one; 0 if no router runs, and nobody knows.
+    end: float = 0.0
+
+    def next_at(self, first: float, last: float) -> float | None:
+        """Return when the request after the last one is due, None if EBaaS gives up."""
+        made = bisect_right(self.due, last - first)
+        return first + self.due[made] if made < len(self.due) else None
 
 
 class RefusedCallback(TypedDict):
@@ -115,7 +134,8 @@ class RefusedCallback(TypedDict):
     first: float
     last: float
     request_id: str
-    #: The body was kept, and is whole.
+    #: The size of its body, and whether that was kept, and is whole.
+    bytes: int
     is_whole: bool
     #: The targets that have it already, by a replay.
     had: list[str]
@@ -126,7 +146,8 @@ class RefusedAnswer(TypedDict):
     callbacks: list[RefusedCallback]
     #: The number of others that were accepted since: EBaaS has sent them again.
     accepted: int
-    #: The number of others that are older than the archive's events, so that nobody knows.
+    #: The number of others whose next request may have been accepted: the archive has no events of
+    #: that time any more.
     unknown: int
     #: There are more than MOST.
     more: bool
@@ -149,28 +170,28 @@ class _Group:
 
 
 async def find_refused(
-    question: Question, schedule: float, sources: Sources, admin: Admin | None
+    question: Question, retries: Retries, sources: Sources, admin: Admin | None
 ) -> RefusedAnswer | None:
     """Return the refused callbacks whose last request fits the question; None without an archive.
-    EBaaS retries for `schedule` seconds: a later request with the same bytes is a new event."""
+    A request that comes after EBaaS has given up a replayed callback is a new event."""
     if sources.archive is None:
         return None
     refused = Sources(sources.archive / REFUSED)
     groups, more = _grouped(refused, question)
-    _add_evidence(sources, sources.archive, groups, schedule)
+    _add_evidence(sources, sources.archive, groups, retries.end)
     if admin is not None:
         await _add_stored(admin, groups)
-    begins = _begins(sources.archive)
+    begins, now = _begins(sources.archive), time.time()
     damage = refused.damage or sources.damage
     answer = RefusedAnswer(callbacks=[], accepted=0, unknown=0, more=more, damage=damage)
     for event_id, group in groups.items():
         replayed = max(group.had.values(), default=0.0)
-        if replayed and group.times[0] > replayed + schedule:
-            group.had, group.accepted = {}, max(group.accepted, replayed + schedule)
+        if replayed and group.times[0] > replayed + retries.end:
+            group.had, group.accepted = {}, max(group.accepted, replayed + retries.end)
         times = [at for at in group.times if at > group.accepted]
         if not times:
             answer["accepted"] += 1
-        elif times[0] < begins:
+        elif times[0] < begins and (retries.next_at(times[-1], times[0]) or now) < now:
             answer["unknown"] += 1
         else:
             answer["callbacks"].append(_callback(event_id, group, times))
@@ -184,11 +205,12 @@ def _callback(event_id: str, group: _Group, times: Sequence[float]) -> RefusedCa
         event_id=event_id,
         event_key=view["event_key"],
         code=view["code"],
-        why=view["why"] or "no route matches",
+        why=view["why"] or NO_ROUTE,
         requests=len(times),
         first=times[-1],
         last=times[0],
         request_id=view["request_id"],
+        bytes=group.line.bytes or 0,
         is_whole=group.is_whole,
         had=sorted(group.had),
     )
@@ -217,9 +239,7 @@ def _grouped(refused: Sources, question: Question) -> tuple[dict[str, _Group], b
     return groups, more
 
 
-def _add_evidence(
-    sources: Sources, archive: Path, groups: dict[str, _Group], schedule: float
-) -> None:
+def _add_evidence(sources: Sources, archive: Path, groups: dict[str, _Group], end: float) -> None:
     """Read from the archive's events which callbacks were accepted since, or replayed."""
     if not groups:
         return
@@ -232,17 +252,17 @@ def _add_evidence(
             if event_id is not None:
                 start = text.rfind(b"\n", 0, match.start()) + 1
                 line = text[start : text.find(b"\n", start)]
-                _add_line(line, event_id, groups[event_id], schedule)
+                _add_line(line, event_id, groups[event_id], end)
 
 
-def _add_line(text: bytes, event_id: str, group: _Group, schedule: float) -> None:
+def _add_line(text: bytes, event_id: str, group: _Group, end: float) -> None:
     try:
         line = parse_line(text)
     except ValueError:
         return
     if isinstance(line, CallerInfo):
         # An event that has got no `000` is in the store, for as long as EBaaS retries it.
-        until = line.at + (0.0 if line.view["code"] == SUCCESS else schedule)
+        until = line.at + (0.0 if line.view["code"] == SUCCESS else end)
         group.accepted = max(group.accepted, until)
     elif line is not None and line.event_id == event_id:
         target = line.view["target"]
@@ -269,8 +289,96 @@ def _begins(archive: Path) -> float:
     return min(segment.first for segment in segments)
 
 
+class RefusedFault(TypedDict):
+    """Callbacks with the same fault and key. A body is one callback, however often it came."""
+
+    code: str
+    #: The fault as the log has it.
+    why: str
+    #: As far as it can be read.
+    event_key: str
+    callbacks: int
+    requests: int
+    first: str
+    last: str
+    #: When EBaaS gives up the last of them; null if it has, and if no router runs.
+    retried_until: str | None
+    #: The id of the last of them, for `/events`.
+    event_id: str
+    #: In a preview: the fault now; `""` for callbacks that would be delivered.
+    now: NotRequired[str]
+
+
+class RefusedView(TypedDict):
+    """Refused callbacks that were not accepted since."""
+
+    #: The latest ones first.
+    faults: list[RefusedFault]
+    callbacks: int
+    requests: int
+    #: The number of others: EBaaS has sent them again and they were accepted; and it may have, but
+    #: the archive has no events of that time any more.
+    accepted: int
+    unknown: int
+    #: There are more than are listed.
+    more: bool
+    #: Parts that could not be read; empty for none.
+    damage: str
+
+
+async def find_faults(
+    question: Question, retries: Retries, sources: Sources, admin: Admin | None
+) -> RefusedView | None:
+    """Return the same by fault and key."""
+    answer = await find_refused(question, retries, sources, admin)
+    if answer is None:
+        return None
+    return refused_view(answer, [(each, None) for each in answer["callbacks"]], retries)
+
+
+def refused_view(
+    answer: RefusedAnswer,
+    callbacks: Iterable[tuple[RefusedCallback, str | None]],
+    retries: Retries,
+) -> RefusedView:
+    """Group callbacks, each with its fault now or None, by fault and key, the latest ones first."""
+    groups: dict[tuple[str | None, ...], list[RefusedCallback]] = {}
+    for callback, now in callbacks:
+        key = (now, callback["code"], callback["why"], callback["event_key"])
+        groups.setdefault(key, []).append(callback)
+    rows = sorted(groups.items(), key=lambda row: -max(each["last"] for each in row[1]))
+    faults = [_fault(several, now, retries.end) for (now, *_), several in rows[:MOST_FAULTS]]
+    every = [callback for several in groups.values() for callback in several]
+    return RefusedView(
+        faults=faults,
+        callbacks=len(every),
+        requests=sum(callback["requests"] for callback in every),
+        accepted=answer["accepted"],
+        unknown=answer["unknown"],
+        more=answer["more"] or len(rows) > MOST_FAULTS,
+        damage=answer["damage"],
+    )
+
+
+def _fault(callbacks: Sequence[RefusedCallback], now: str | None, end: float) -> RefusedFault:
+    latest = max(callbacks, key=lambda callback: callback["last"])
+    until = max(callback["first"] for callback in callbacks) + end
+    fault = RefusedFault(
+        code=latest["code"],
+        why=latest["why"],
+        event_key=latest["event_key"],
+        callbacks=len(callbacks),
+        requests=sum(callback["requests"] for callback in callbacks),
+        first=utc(min(callback["first"] for callback in callbacks)),
+        last=utc(latest["last"]),
+        retried_until=utc(until) if end and until > time.time() else None,
+        event_id=latest["event_id"],
+    )
+    return fault if now is None else {**fault, "now": now}
+
+
 async def find_bodies(ids: Sequence[str], sources: Sources, _: Admin | None) -> dict[str, str]:
-    """Return the bodies of callbacks, of the first of these ids whose bodies are few MiB."""
+    """Return the bodies of these callbacks that were kept whole."""
     if sources.archive is None or not ids:
         return {}
     bodies: dict[str, str] = {}
@@ -280,14 +388,4 @@ async def find_bodies(ids: Sequence[str], sources: Sources, _: Admin | None) -> 
             line = parse_line(text)
             if isinstance(line, CallerInfo) and line.body is not None and not line.clipped:
                 bodies.setdefault(line.event_id, line.body)
-    return dict(_few(ids, bodies))
-
-
-def _few(ids: Sequence[str], bodies: dict[str, str]) -> Iterator[tuple[str, str]]:
-    size = 0
-    for event_id in ids:
-        if size > _PAGE_BYTES:
-            return
-        if event_id in bodies:
-            size += len(bodies[event_id])
-            yield event_id, bodies[event_id]
+    return bodies

@@ -284,7 +284,7 @@ def _others(view: Any) -> Iterator[str]:
     if view["accepted"]:
         yield f"{view['accepted']:,} were accepted since, by EBaaS's own retry"
     if view["unknown"]:
-        yield f"{view['unknown']:,} are older than the archive's events, and left out"
+        yield f"{view['unknown']:,} left out: may have been accepted before the archive begins"
 
 
 def _end_refused(view: Any) -> int:

@@ -38,13 +38,6 @@ from tests.support.waiting import wait_until
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def disks(tmp_path: Path) -> Iterator[Disks]:
-    made = Disks(tmp_path)
-    yield made
-    made.close()
-
-
 def noise(size: int, seed: int = 0) -> list[bytes]:
     """Return about `size` bytes of lines that do not compress."""
     random, now = Random(seed), stamp(time.time()).encode()

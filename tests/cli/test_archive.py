@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from router.archive.reading import Question, Sources
+from router.archive.segments import REFUSED as PART
 from router.archive.segments import SegmentStore
 from router.archive.trace.replay import events, id_of, resend
 from router.store.protocol import DeliveryRow, Stage, State
@@ -137,6 +138,20 @@ def test_a_replay_leaves_out_events_whose_targets_were_cut(tmp_path: Path, shop:
     done = replay(tmp_path / "archive", shop)
     assert "1 event whose line has not all targets, left out" in done.lines
     assert shop.states() == {"good ledger": "queued "}
+
+
+def test_refused_callbacks_are_listed_without_a_router(tmp_path: Path, shop: Shop) -> None:
+    """But a replay needs one: its schema and its routes decide."""
+    fields: dict[str, Any] = {"code": "400", "event_id": "one", "event_key": "a\x1b[2J"}
+    folder = tmp_path / "archive"
+    keep(folder, line("refused", **fields, why="event_type: required"), part=PART)
+    listed = archive(folder, "list", "--refused")
+    assert listed.lines[1].split()[4:] == ["400", "'a\\x1b[2J'", "event_type", "is", "missing"]
+    assert archive(folder, "list", "--refused", "--match", "b*").lines == ["no refused callbacks"]
+    alone = archive(folder, "replay", "--refused", "--store", shop.option)
+    assert (alone.code, "nothing sends while no router runs" in alone.err) == (3, True)
+    wrong = archive(folder, "replay", "--refused", "--target", "x", "--store", shop.option)
+    assert (wrong.code, "--refused goes to all targets" in wrong.err) == (2, True)
 
 
 # Export.

@@ -61,10 +61,10 @@ def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
     return json.dumps({**members, **fields}, separators=(",", ":")).encode() + b"\n"
 
 
-def keep(folder: Path, *lines: bytes) -> Path:
+def keep(folder: Path, *lines: bytes, part: str = "") -> Path:
     """Add a segment with these lines, each written at its own time."""
     clock = [time.time()]
-    shelf = SegmentStore(folder, 1 << 30, 30 * 86400.0, now=lambda: clock[0])
+    shelf = SegmentStore(folder, 1 << 30, 30 * 86400.0, lambda: clock[0], part)
     for each in lines:
         with suppress(ValueError):
             clock[0] = datetime.fromisoformat(time_of(each).decode()).timestamp()
