@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import time
 from collections import Counter
@@ -18,7 +20,15 @@ from router.archive.segments import REFUSED as PART
 from router.archive.segments import SegmentStore
 from router.archive.trace.replay import events, id_of, resend
 from router.store.protocol import DeliveryRow, Stage, State
-from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, event_line, keep, line
+from tests.support.archived import (
+    ACKNOWLEDGED,
+    REFUSED,
+    archived,
+    event_line,
+    keep,
+    line,
+    refused_line,
+)
 from tests.support.command import running
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
@@ -358,7 +368,7 @@ def test_a_backfill_replays_events_that_were_not_for_the_target(tmp_path: Path, 
         event_line("one"),
         event_line("two", targets={"audit": ACKNOWLEDGED}),
         line("unmatched", code="000", request_id="r-1", **fields),
-        line("unmatched", code="500", request_id="r-2", **fields),
+        line("unmatched", code="500", request_id="r-2", event_id="three", **fields),
     )
     table = tmp_path / "routes.yaml"
     table.write_text(json.dumps(routes({"audit": "http://127.0.0.1:1/"})))
@@ -442,7 +452,8 @@ def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
     return query(folder / "store.db", "SELECT seq, target FROM deliveries WHERE state = 'queued'")
 
 
-def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["--target=ledger", "--refused"])
+def test_a_replay_stays_within_the_targets_share(tmp_path: Path, what: str) -> None:
     """It waits for room, which a running router makes as it delivers."""
     names = [f"event-{n}" for n in range(40)]
     # A quarter of the store has room for some twenty of them, half of it for all.
@@ -451,6 +462,9 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
         event_line(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))
     ]
     keep(tmp_path / "store.db-archive", *lines)
+    if what == "--refused":
+        shutil.rmtree(tmp_path / "store.db-archive")
+        keep(tmp_path / "store.db-archive", *(refused_line(b, 90) for b in bodies), part=PART)
     own, asking = with_door(tmp_path)
     own += ["--store-max-bytes", "1MiB"]
     released = Event()
@@ -464,13 +478,14 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
         serving(tmp_path, {"ledger": ledger}, options=own) as router,
     ):
         Timer(2, released.set).start()
-        words = ("archive", "replay", "--target", "ledger", "--since", "1h", "--yes")
+        words = ("archive", "replay", what, "--since", "1h", "--yes")
         done = ran(*words, *asking, "--rate", "1000/s")
         assert done.code == 0, done.err
+        assert re.match("40 (callbacks|deliveries) replayed", done.lines[-1])
         assert "waiting: the target's share of the store is full" in done.err
         wait_until(lambda: len(ledger.got) == 40)
         retried = router.lines("retried")
-    assert Counter(got.webhook_id for got in ledger.got) == Counter(names)
+    assert Counter(got.event for got in ledger.got) == Counter(names)
     assert {each["cause"] for each in retried} == {"replay"}
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from router.archive.reading import Sources
+from router.archive.refused import RefusedLines
 from router.archive.segments import SegmentStore, time_of
-from router.telemetry.log.lines import Lines
+from router.telemetry.log.lines import Lines, RawLine
 from tests.support.house import event
 
 _LINES = Lines("json")
@@ -59,6 +60,12 @@ def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
     """Return a line of any length."""
     members = {"time": _LINES.stamp(time.time() - ago), "level": "info", "happening": happening}
     return json.dumps({**members, **fields}, separators=(",", ":")).encode() + b"\n"
+
+
+def refused_line(body: bytes, ago: float, code: str = "500") -> bytes:
+    """Return the line of an event that no route matched."""
+    raw = RawLine(time.time() - ago, "warning", "unmatched", {"code": code, "request_id": "r"})
+    return RefusedLines(bodies=True).line(raw, body)
 
 
 def keep(folder: Path, *lines: bytes, part: str = "") -> Path:

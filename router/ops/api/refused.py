@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from router.archive.reading import Question
@@ -154,44 +155,39 @@ async def _step(call: ApiCall) -> ReplayStep:
         if not state.bodies.keys() >= {callback["event_id"] for callback in batch}:
             state.bodies = await _bodies(call, some)
         verdicts = await _judge(call, batch, state.bodies)
+        pairs = [(callback, verdicts[callback["event_id"]]) for callback in batch]
         async with call.parts.stored.question() as admin:
-            try:
-                changed = await _queue(admin, state.action, batch, verdicts, _terms(call))
-            except StoreFull:
-                return ReplayStep(taken=0, changed=0, more=True, is_full=True)
-        state.pending = state.pending[len(batch) :]
-    return ReplayStep(taken=len(batch), changed=changed, more=bool(state.pending), is_full=False)
+            step = await _queue(admin, state.action, pairs, _terms(call))
+        state.pending = state.pending[step["taken"] :]
+    return {**step, "more": bool(state.pending)}
 
 
 async def _queue(
-    admin: Admin,
-    action: Action,
-    batch: Sequence[RefusedCallback],
-    verdicts: Mapping[str, _Verdict],
-    terms: Terms,
-) -> int:
-    """Queue callbacks for the targets that have not got them; return how many were queued. A
-    delivery that the store has already stays as it is, so after a crash it may be done again.
-    Raises StoreFull if a target's share has no room, after which a part is queued."""
-    by_targets: dict[tuple[str, ...], list[Resend]] = {}
-    for callback in batch:
-        verdict = verdicts[callback["event_id"]]
-        if verdict.event is not None and verdict.targets:
-            letter = OutboundEvent.of(verdict.event, callback["request_id"])
-            resend = Resend(record_of(callback, terms, admin.now()), letter, once=True)
-            by_targets.setdefault(verdict.targets, []).append(resend)
-    changed = 0
-    for targets, events in by_targets.items():
-        numbers = []
-        for target in targets:
-            resent = await admin.resend(action, target, events)
-            if resent.taken < len(events):
-                raise StoreFull([target])
-            numbers.append(resent.queued)
-        changed += max(numbers)
-    if changed:
+    admin: Admin, action: Action, pairs: Sequence[tuple[RefusedCallback, _Verdict]], terms: Terms
+) -> ReplayStep:
+    """Queue the first callbacks, as long as they are for the same targets. A delivery that the
+    store has already stays as it is, so after a crash a step may be done again."""
+    targets = pairs[0][1].targets if pairs else ()
+    same = [*takewhile(lambda pair: pair[1].targets == targets, pairs)]
+    events = [
+        Resend(
+            record_of(callback, terms, admin.now()),
+            OutboundEvent.of(verdict.event, callback["request_id"]),
+            once=True,
+        )
+        for callback, verdict in same
+        if verdict.event is not None and targets
+    ]
+    if not events:  # refused meanwhile
+        return ReplayStep(taken=len(same), changed=0, more=False, is_full=False)
+    try:
+        resent = [await admin.resend(action, target, events) for target in targets]
         await admin.resend(action, targets[0], ())  # this action has no place to go on from
-    return changed
+    except StoreFull:
+        return ReplayStep(taken=0, changed=0, more=False, is_full=True)
+    taken = min(each.taken for each in resent)
+    changed = min(taken, max(each.queued for each in resent))
+    return ReplayStep(taken=taken, changed=changed, more=False, is_full=taken < len(events))
 
 
 def record_of(callback: RefusedCallback, terms: Terms, now: float) -> Record:
