@@ -207,7 +207,7 @@ _ABANDONED = 3600.0
 
 #: The part of an archive with refused callbacks, in a folder of its own with a limit of its own:
 #: one byte in so many of the archive's, but no less than the second number.
-REFUSED, REFUSED_SHARE, LEAST_REFUSED = "refused", 8, 512 * 1024
+REFUSED, REFUSED_SHARE, LEAST_REFUSED = "refused", 8, 256 * 1024
 
 
 class SegmentStore:
@@ -232,10 +232,11 @@ class SegmentStore:
         self._now = now
         self._keep = keep
         self._span = min(SPAN, max(LEAST_SPAN, keep / 10))
-        self._full = max(LEAST_BYTES, min(FULL, max_bytes // 8))
+        #: The size at which a segment is full, in bytes.
+        self.full = max(LEAST_BYTES, min(FULL, max_bytes // 8))
         #: Bytes that finished segments may take. The rest is for the open segment, and for its
         #: compressed copy, which may be as large and for a moment exists beside it.
-        self._room = max_bytes - (2 * self._full + _FRAME)
+        self._room = max_bytes - (2 * self.full + _FRAME)
         #: The open segment; the descriptor is -1 if there is none.
         self._fd = -1
         self._segment: Segment
@@ -246,7 +247,7 @@ class SegmentStore:
         #: Time of the next check of the disk, by the monotonic clock, and bytes since the last one.
         self._look_at, self._unseen = 0.0, 0
         #: The size at which a segment is finished: smaller on a small disk.
-        self._turn_at = self._full
+        self._turn_at = self.full
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Write whole lines, all or none of them."""
@@ -255,14 +256,14 @@ class SegmentStore:
         text = b"".join(lines)
         self._check_place()
         # No line may be older than its segment, but the clock may have jumped back.
-        if self._fd >= 0 and (self._size + len(text) > self._full or first < self._segment.first):
+        if self._fd >= 0 and (self._size + len(text) > self.full or first < self._segment.first):
             self._try_to_turn()
         if self._fd < 0:
             # Without parents: the mount point of a missing disk must not get an archive.
             for folder in (self._archive, self._folder):
                 folder.mkdir(mode=0o700, exist_ok=True)
         self._check_disk(len(text))
-        if (more := 2 * (len(text) - self._full)) > 0:  # a segment of its own
+        if (more := 2 * (len(text) - self.full)) > 0:  # a segment of its own
             if more > self._room:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             self._delete(more)
@@ -345,7 +346,7 @@ class SegmentStore:
         self._unseen = 0
         disk = os.statvfs(self._folder)
         free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        self._turn_at = min(self._full, max(LEAST_BYTES, whole // _PARTS))
+        self._turn_at = min(self.full, max(LEAST_BYTES, whole // _PARTS))
         # Until the next check more lines may come, and a segment may be compressed.
         lacking = _reserve(whole) + 2 * max(size, self._turn_at) - free
         if lacking > 0:

@@ -101,7 +101,19 @@ class Archive:
         self._writer.close(timeout)
 
     def _write(self, lines: list[tuple[bytes | RawLine, bytes]]) -> None:
-        batch = [self._render(*line) for line in lines]
+        batch: list[bytes] = []
+        size = 0
+        for line in lines:
+            text = self._render(*line)
+            # A small archive has no room for a segment that is much larger than usual.
+            if batch and size + len(text) > self._segments.full:
+                self._append(batch)
+                batch, size = [], 0
+            batch.append(text)
+            size += len(text)
+        self._append(batch)
+
+    def _append(self, batch: list[bytes]) -> None:
         if not self._succeeds(lambda: self._segments.append(batch)):
             self._unwritten += len(batch)
 
