@@ -15,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from router.archive.segments import SegmentStore
+from router.archive.refused import REFUSED_BOUND, RefusedLines
+from router.archive.segments import LEAST_REFUSED, REFUSED, REFUSED_SHARE, SegmentStore
 from router.archive.writer import Archive
 from router.config.loading import Config, Look, Source
 from router.config.reload import ConfigState, Reload
@@ -89,11 +90,16 @@ class App(Starlette):
         self.recoveries = Recoveries()
         metrics = self.metrics = Metrics(requests_limit=settings.max_requests)
         _count_targets(metrics, config.table)
-        self.archive = _archive(settings, log)
+        self.archive, self.refused = _archives(settings, log)
         self.notifications = Notifications(self.in_force, metrics, log)
         spans = tracing.spans
         observer = self.observer = Observer(
-            log, metrics, self.notifications, self.archive, traced=spans is not None
+            log,
+            metrics,
+            self.notifications,
+            self.archive,
+            self.refused,
+            traced=spans is not None,
         )
         targets, share = config.table.targets.values(), max(1, settings.max_requests // SHARE)
         self.sender = Sender(targets, _engine(settings), share, metrics, observer, spans)
@@ -189,16 +195,16 @@ class App(Starlette):
 
     def _measure(self) -> None:
         """Update the gauges."""
-        metrics, archive = self.metrics, self.archive
+        metrics = self.metrics
         metrics.requests_in_flight = self.callbacks.in_flight
         metrics.log_lines_lost = self.log.lost
         for name, numbers in metrics.targets.items():
             numbers.recovery = self.recoveries.progress(name)
             numbers.recovering = int(numbers.recovery is not None)
-        if archive is not None:
-            metrics.archive_lines_lost = archive.lost
-            metrics.archive_error = archive.why
-            metrics.archive_failed_at = archive.failed_at
+        if self.archive is not None and self.refused is not None:
+            metrics.archive_lines_lost = self.archive.lost + self.refused.lost
+            last = max(self.archive, self.refused, key=lambda archive: archive.failed_at)
+            metrics.archive_error, metrics.archive_failed_at = last.why, last.failed_at
 
     # From the start to the stop.
 
@@ -210,9 +216,9 @@ class App(Starlette):
         async with AsyncExitStack() as closing:  # closes in reverse order
             if (spans := self.tracing.spans) is not None:
                 closing.push_async_callback(asyncio.to_thread, spans.close, SPANS_TIME)
-            if self.archive is not None:
-                self.archive.start()
-                closing.push_async_callback(asyncio.to_thread, self.archive.close, ARCHIVE_TIME)
+            for archive in filter(None, (self.archive, self.refused)):
+                archive.start()
+                closing.push_async_callback(asyncio.to_thread, archive.close, ARCHIVE_TIME)
             leaving = await closing.enter_async_context(AsyncExitStack())
             tried = asyncio.Event()
             working = asyncio.create_task(self._work(tried, leaving))
@@ -301,16 +307,31 @@ class App(Starlette):
         tried.set()
 
 
-def _archive(settings: Settings, log: Log) -> Archive | None:
-    folder = archive_folder(settings.archive, settings.store)
-    if folder is None:
-        return None
+def _archives(settings: Settings, log: Log) -> tuple[Archive | None, Archive | None]:
+    """Return the archive of events and that of refused callbacks, which has a thread, a queue and a
+    limit of its own: no flood of garbage costs a line of an event."""
+    archive = archive_folder(settings.archive, settings.store)
+    if archive is None:
+        return None, None
 
-    def warn(count: int, why: str) -> None:
+    def warn(folder: Path, count: int, why: str) -> None:
         log.warning("archive_lost", count=count, why=why, archive=str(folder))
 
-    segments = SegmentStore(folder, settings.archive_max_bytes, settings.archive_keep)
-    return Archive(segments, warn, bodies=settings.archive_bodies)
+    size, keep, bodies = settings.archive_max_bytes, settings.archive_keep, settings.archive_bodies
+    part = max(LEAST_REFUSED, size // REFUSED_SHARE)
+    events, refused = (
+        SegmentStore(archive, size - part, keep),
+        SegmentStore(archive, part, keep, part=REFUSED),
+    )
+    return (
+        Archive(events, partial(warn, archive), bodies=bodies),
+        Archive(
+            refused,
+            partial(warn, archive / REFUSED),
+            bound=REFUSED_BOUND,
+            render=RefusedLines(bodies=bodies).line,
+        ),
+    )
 
 
 def _engine(settings: Settings) -> Engine:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from router.archive.segments import Segment, segments_in, time_of
+from router.archive.segments import REFUSED, Segment, segments_in, time_of
 from router.archive.trace.lines import CallerInfo, EventLine, name_of, parse_line, visible
 from router.routing.index import Glob, GlobInvalid
 from router.telemetry.log.lines import stamp, utc
@@ -67,7 +67,11 @@ class Word:
             return True
         if self._is_digest and digest and digest.startswith(text[: len(digest)]):
             return True
-        return body is not None and text in body and text in set(ids_in(body))
+        if body is None or text not in body:
+            return False
+        return text in set(ids_in(body)) or (
+            request.view["what"] == "refused" and is_in(text, body)
+        )
 
 
 def _literal_of(keys: Glob) -> str:
@@ -132,19 +136,31 @@ class Question:
         return codes | {str(result["status"] or "") for result in line.results}
 
 
+def is_in(text: str, body: str) -> bool:
+    """Return whether a body that need not be JSON has a text as a whole, not as a part of a longer
+    id."""
+    return re.search(rf"(?<![\w.-]){re.escape(text)}(?![\w.-])", body) is not None
+
+
 def ids_in(body: str) -> Iterator[str]:
     """Yield every scalar in a body's `changes`, at any depth; nothing for an unreadable body."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return
-    waiting: list[Any] = [content.get("changes")] if isinstance(content, dict) else []
+    if isinstance(content, dict):
+        yield from scalars_in(content.get("changes"))
+
+
+def scalars_in(value: Any) -> Iterator[str]:
+    """Yield every scalar in a value of JSON, at any depth, in order, as text."""
+    waiting: list[Any] = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            waiting += value.values()
+            waiting += reversed(value.values())
         elif isinstance(value, list):
-            waiting += value
+            waiting += reversed(value)
         elif isinstance(value, str):
             yield value
         elif value is not None:
@@ -156,7 +172,7 @@ _END = b"~"
 
 
 # Quotes within texts are escaped, so none of these can occur inside a text.
-_CODE = re.compile(rb'"happening":"(?:event|unmatched)","code":"([^"]*)"')
+_CODE = re.compile(rb'"happening":"(?:event|unmatched|refused)","code":"([^"]*)"')
 _LATER = re.compile(rb'"happening":"(retried|dead_letter|lost)"')
 _TARGET = b'":{"as":"'
 _BODY = b',"payload":"'
@@ -243,14 +259,14 @@ class Sources:
             return
         earliest = b"" if since is None else _mark(since)
         latest = _mark(until)
-        segments = segments_in(self.archive)
+        segments = segments_in(self.archive, self.archive / REFUSED)
         self.start = min((segment.first for segment in segments), default=None)
         segments = [s for s in segments if _mark(s.first) < latest and _mark(s.last) >= earliest]
         if oldest_first:
             segments.sort(key=lambda segment: segment.first)
         #: Lines that the next segment may precede. The next line to be yielded is the last.
         held: list[bytes] = []
-        for segment, text in self._texts(segments):
+        for segment, text in self.texts(segments):
             edge = _mark(segment.first if oldest_first else segment.last)
             while held and (
                 time_of(held[-1]) <= edge if oldest_first else time_of(held[-1]) >= edge
@@ -270,8 +286,9 @@ class Sources:
             return None
         codes, targets = Counter[str](), Counter[str]()
         later = Counter({"retried": 0, "dead_letter": 0, "lost": 0})
-        segments, size, text_size, bodies = segments_in(self.archive), 0, 0, 0
-        for segment, text in self._texts(segments):
+        segments = segments_in(self.archive, self.archive / REFUSED)
+        size = text_size = bodies = 0
+        for segment, text in self.texts(segments):
             size += segment.size
             text_size += len(text)
             bodies += text.count(_BODY)
@@ -295,7 +312,7 @@ class Sources:
             "later": later,
         }
 
-    def _texts(self, segments: Sequence[Segment]) -> Iterator[tuple[Segment, bytes]]:
+    def texts(self, segments: Sequence[Segment]) -> Iterator[tuple[Segment, bytes]]:
         """Read the segments, each while the one before it is searched."""
         with ThreadPoolExecutor(1, "archive") as reader:
             reading = [reader.submit(segment.read, self._note) for segment in segments[:1]]

@@ -133,11 +133,11 @@ def _whole_lines(text: bytes) -> bytes:
     return text[: text.rfind(b"\n") + 1]
 
 
-def segments_in(folder: Path) -> list[Segment]:
+def segments_in(*folders: Path) -> list[Segment]:
     """Return every segment, the one with the newest lines first; none if there is no folder.
     Raises OSError."""
     # By token, because a crash may leave a finished segment beside the open one it was made of.
-    segments = {segment.token: segment for segment in every_file(folder)}
+    segments = {segment.token: segment for folder in folders for segment in every_file(folder)}
     return sorted(segments.values(), key=_newest, reverse=True)
 
 
@@ -205,6 +205,10 @@ _LATE = 0.25
 #: Seconds after which an unfinished `.part` file counts as left by a dead process.
 _ABANDONED = 3600.0
 
+#: The part of an archive with refused callbacks, in a folder of its own with a limit of its own:
+#: one byte in so many of the archive's, but no less than the second number.
+REFUSED, REFUSED_SHARE, LEAST_REFUSED = "refused", 8, 256 * 1024
+
 
 class SegmentStore:
     """One process's part in a folder that several processes may share.
@@ -215,20 +219,24 @@ class SegmentStore:
 
     def __init__(
         self,
-        folder: Path,
+        archive: Path,
         max_bytes: int,
         keep: float,
         now: Callable[[], float] = time.time,
+        part: str = "",
     ) -> None:
-        """Set the limits for all processes together: `max_bytes`, and `keep` in seconds."""
-        self._folder = folder
+        """Set the limits for all processes together: `max_bytes`, and `keep` in seconds. `part` is
+        the folder's name inside of the archive; by default it is the archive's own folder."""
+        self._archive = archive
+        self._folder = archive / part
         self._now = now
         self._keep = keep
         self._span = min(SPAN, max(LEAST_SPAN, keep / 10))
-        self._full = max(LEAST_BYTES, min(FULL, max_bytes // 8))
+        #: The size at which a segment is full, in bytes.
+        self.full = max(LEAST_BYTES, min(FULL, max_bytes // 8))
         #: Bytes that finished segments may take. The rest is for the open segment, and for its
         #: compressed copy, which may be as large and for a moment exists beside it.
-        self._room = max_bytes - (2 * self._full + _FRAME)
+        self._room = max_bytes - (2 * self.full + _FRAME)
         #: The open segment; the descriptor is -1 if there is none.
         self._fd = -1
         self._segment: Segment
@@ -239,7 +247,7 @@ class SegmentStore:
         #: Time of the next check of the disk, by the monotonic clock, and bytes since the last one.
         self._look_at, self._unseen = 0.0, 0
         #: The size at which a segment is finished: smaller on a small disk.
-        self._turn_at = self._full
+        self._turn_at = self.full
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Write whole lines, all or none of them."""
@@ -248,13 +256,14 @@ class SegmentStore:
         text = b"".join(lines)
         self._check_place()
         # No line may be older than its segment, but the clock may have jumped back.
-        if self._fd >= 0 and (self._size + len(text) > self._full or first < self._segment.first):
+        if self._fd >= 0 and (self._size + len(text) > self.full or first < self._segment.first):
             self._try_to_turn()
         if self._fd < 0:
             # Without parents: the mount point of a missing disk must not get an archive.
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self._archive, self._folder):
+                folder.mkdir(mode=0o700, exist_ok=True)
         self._check_disk(len(text))
-        if (more := 2 * (len(text) - self._full)) > 0:  # a segment of its own
+        if (more := 2 * (len(text) - self.full)) > 0:  # a segment of its own
             if more > self._room:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             self._delete(more)
@@ -337,7 +346,7 @@ class SegmentStore:
         self._unseen = 0
         disk = os.statvfs(self._folder)
         free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        self._turn_at = min(self._full, max(LEAST_BYTES, whole // _PARTS))
+        self._turn_at = min(self.full, max(LEAST_BYTES, whole // _PARTS))
         # Until the next check more lines may come, and a segment may be compressed.
         lacking = _reserve(whole) + 2 * max(size, self._turn_at) - free
         if lacking > 0:
@@ -346,16 +355,17 @@ class SegmentStore:
             self._look_at = time.monotonic() + _LATE
 
     def _free(self, lacking: int) -> int:
-        """Delete the oldest finished segments until so many bytes are free, and return the sum of
-        their sizes."""
+        """Delete the oldest finished segments until so many bytes are free, refused callbacks
+        before events, and return the sum of their sizes."""
         freed = 0
-        for segment, _ in reversed(written(every_file(self._folder), self._now())):
-            if freed >= lacking:
-                break
-            with suppress(FileNotFoundError):
-                size = segment.path.stat().st_blocks * 512
-                segment.path.unlink()
-                freed += size
+        for folder in dict.fromkeys((self._archive / REFUSED, self._folder)):
+            for segment, _ in reversed(written(every_file(folder), self._now())):
+                if freed >= lacking:
+                    return freed
+                with suppress(FileNotFoundError):
+                    size = segment.path.stat().st_blocks * 512
+                    segment.path.unlink()
+                    freed += size
         return freed
 
     def _begin(self, first: float) -> None:

@@ -20,7 +20,7 @@ _LINE: Final = 1536
 
 #: The longest line without its event's body, in bytes. It may be longer than a line of the log,
 #: because no collector reads it.
-_MAX_LINE: Final = 1024 * 1024
+MAX_ARCHIVE_LINE: Final = 1024 * 1024
 
 #: Seconds for which lines are gathered. A kill -9 loses only these, as long as the disk keeps up.
 ARCHIVE_GATHER: Final = 0.1
@@ -51,16 +51,20 @@ class Archive:
         *,
         bodies: bool = True,
         gather: float = ARCHIVE_GATHER,
+        bound: int = ARCHIVE_BOUND,
+        render: Callable[[bytes | RawLine, bytes], bytes] | None = None,
     ) -> None:
-        """`note` is called by the writing thread with the number of lost lines and the reason."""
+        """`note` is called by the writing thread with the number of lost lines and the reason, and
+        `render`, if not the usual one, with each line and its event's body."""
         self._segments = segments
         self._note = note
         self._bodies = bodies
-        self._lines = Lines("json", limits=(_MAX_LINE, _MAX_LINE))
+        lines = Lines("json", limits=(MAX_ARCHIVE_LINE, MAX_ARCHIVE_LINE))
+        self._render = render or lines.with_body
         # If there is a line its fields are not kept: holding that much memory would cost the loop
         # 10 µs for each event.
         self._writer: BatchWriter[tuple[bytes | RawLine, bytes]] = BatchWriter(
-            "archive", self._write, self._tick, self._end, bound=ARCHIVE_BOUND, gather=gather
+            "archive", self._write, self._tick, self._end, bound=bound, gather=gather
         )
         self._unwritten = self._reported = 0
         #: Reason and Unix time of the last loss; `""` if no line was lost.
@@ -97,7 +101,19 @@ class Archive:
         self._writer.close(timeout)
 
     def _write(self, lines: list[tuple[bytes | RawLine, bytes]]) -> None:
-        batch = [self._lines.with_body(*line) for line in lines]
+        batch: list[bytes] = []
+        size = 0
+        for line in lines:
+            text = self._render(*line)
+            # A small archive has no room for a segment that is much larger than usual.
+            if batch and size + len(text) > self._segments.full:
+                self._append(batch)
+                batch, size = [], 0
+            batch.append(text)
+            size += len(text)
+        self._append(batch)
+
+    def _append(self, batch: list[bytes]) -> None:
         if not self._succeeds(lambda: self._segments.append(batch)):
             self._unwritten += len(batch)
 

@@ -20,9 +20,10 @@ from router.cli.options import (
     matching,
     require_target,
 )
-from router.cli.printing import Progress, counted, few, note, say, say_as
+from router.cli.printing import Progress, columns, counted, few, note, say, say_as, when
 from router.cli.remote import Remote, RemoteProblem, here, opened, read_archive, read_url
-from router.cli.trace import add_search
+from router.cli.trace import add_search, format_fault
+from router.config.document import shown
 from router.model.errors import SettingInvalid
 from router.store.admin import STEP, Step, Verb
 
@@ -30,19 +31,23 @@ ARCHIVE = Help(
     about="""Works on the archive of a router. `list` and `replay` ask the router that runs on this
     machine, or the one at --url; `export` reads the archive's files here.""",
     verbs={
-        "list": "Shows from when to when the archive reaches, and what it has.",
+        "list": """Shows from when to when the archive reaches, and what it has. With --refused it
+        shows callbacks that were answered 400, or 500 since no route matched, by fault and key.""",
         "export": """Prints events as they came, one a line, each once and the oldest first, as
         `diff --events` reads them; `send -` takes one of the lines.""",
         "replay": """Queues past events for one target, under the same webhook-id: for a team that
         has restored its database, or, with --backfill, for one that joins late. A running router
         sends them within its limits. If it is stopped and run again within a day, it continues. The
-        target may get events again that it has.""",
+        target may get events again that it has. With --refused it queues refused callbacks that the
+        schema and the routes accept by now, for all of their targets, each at most once.""",
     },
     examples="""
         ebaas-router archive list
         ebaas-router archive export --match 'a.gs.*' --since 3h >events.jsonl
         ebaas-router archive replay --target ledger --match 'a.gs.*' --since 3h --rate 20/s
-        ebaas-router archive replay --target new-team --backfill --since 2d --yes""",
+        ebaas-router archive replay --target new-team --backfill --since 2d --yes
+        ebaas-router archive list --refused
+        ebaas-router archive replay --refused --match 'a.gs.*'""",
     good="done, or there was nothing to do",
     bad="the answer was no, it stopped half-way, or the archive is damaged",
     not_started="the archive, the store or the router is missing or can't be used",
@@ -68,15 +73,18 @@ _PATIENCE, _AGAIN = 60.0, 1.0
 #: The options that only some verbs have.
 _ONLY = {
     **dict.fromkeys(("url", "token_file", "ca"), ("list", "replay")),
-    **dict.fromkeys(("match", "since", "until", "target"), ("export", "replay")),
+    **dict.fromkeys(("match", "since", "until"), ("list", "export", "replay")),
+    **dict.fromkeys(("target",), ("export", "replay")),
     **dict.fromkeys(("code", "failed", "limit"), ("export",)),
+    **dict.fromkeys(("refused",), ("list", "replay")),
     **dict.fromkeys(("rate", "backfill", "anew", "dry_run", "yes", "who"), ("replay",)),
 }
 
 
 def configure_archive(parser: Parser) -> None:
     parser.add_verb(_ONLY)
-    which = parser.group("which events (export, replay)")
+    which = parser.group("which events")
+    which.switch("--refused", "callbacks that were refused, or that no route matched")
     add_match(which)
     add_search(which, "export: ")
     acting = parser.group("acting (replay)")
@@ -97,7 +105,12 @@ def run_archive(args: argparse.Namespace) -> int:
     if args.verb == "replay":
         heed_ctrl_c()
         with opened(args, needs="both") as router:
-            return _replay(router, args)
+            return _replay_refused(router, args) if args.refused else _replay(router, args)
+    if args.refused:
+        with opened(args, needs="archive") as router:
+            return _list_refused(router, args)
+    if any(given is not None for given in (args.match, args.since, args.until)):
+        raise SettingInvalid("--match, --since and --until are for export, replay and --refused")
     with opened(args, needs="archive") as router:
         inventory = router.get("/archive")
     say_as(args.format, [inventory], _format_inventory(inventory))
@@ -146,7 +159,7 @@ def _export(args: argparse.Namespace) -> int:
     left, without = args.limit or sys.maxsize, 0
     sources = Sources(folder, Progress("looked through"), note)
     for event in events(sources, question):
-        if event.body is None:
+        if event.body is None or event.clipped:
             without += 1
             continue
         if left == 0:
@@ -182,7 +195,7 @@ def _replay(router: Remote, args: argparse.Namespace) -> int:
     work = Work(Verb.REPLAY, preview["number"], args)
     if args.format == "text":
         say(*_preview(target, args.backfill, preview))
-    if not work.do(_steps(router, target, preview["token"], args.rate or RATE)):
+    if not work.do(_steps(router, "/archive/replay", preview["token"], args.rate or RATE)):
         return Exit.BAD
     action = {**preview["action"], **preview["left_out"]}
     work.report(action, _left_alone(work, args), "to go on")
@@ -193,13 +206,19 @@ def _replay(router: Remote, args: argparse.Namespace) -> int:
 
 def _body(target: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return the selected events in the form of the API."""
-    body: dict[str, Any] = {"target": target}
+    flags = {name: True for name in ("backfill", "anew") if getattr(args, name)}
+    return {"target": target, **_which(args), **flags}
+
+
+def _which(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the selection by keys and times in the form of the API."""
+    body: dict[str, Any] = {}
     if args.match:
         body["match"] = [keys.pattern for keys in args.match]
     for name in ("since", "until"):
         if (moment := getattr(args, name)) is not None:
             body[name] = moment.words
-    return {**body, **{name: True for name in ("backfill", "anew") if getattr(args, name)}}
+    return body
 
 
 def _preview(target: str, is_backfill: bool, preview: Any) -> Iterator[str]:
@@ -216,28 +235,28 @@ def _preview(target: str, is_backfill: bool, preview: Any) -> Iterator[str]:
         yield f"{counted(number, 'line')} that the router can't have written, left out"
 
 
-def _steps(router: Remote, target: str, token: str, rate: float) -> Iterator[Step]:
+def _steps(router: Remote, path: str, token: str, rate: float) -> Iterator[Step]:
     """Queue events step by step, so many a second."""
     body = {"token": token, "most": max(1, min(STEP, int(rate)))}
     due, has_more = time.monotonic(), True
     while has_more:
         time.sleep(max(0.0, due - time.monotonic()))
-        done = _step(router, target, body)
+        done = _step(router, path, body)
         has_more = done["more"]
         due = max(due, time.monotonic()) + done["taken"] / rate
         yield Step(done["taken"], done["changed"])
 
 
-def _step(router: Remote, target: str, body: dict[str, Any]) -> Any:
+def _step(router: Remote, path: str, body: dict[str, Any]) -> Any:
     """Queue at least one event. If the target's share of the store is full, wait for room."""
     for waited in range(int(_PATIENCE / _AGAIN)):
-        done = router.post("/archive/replay", body, _LOOK_THROUGH)
+        done = router.post(path, body, _LOOK_THROUGH)
         if done["taken"] or not done["is_full"]:
             return done
         if waited == 0:
-            note(f"waiting: {target}'s share of the store is full")
+            note("waiting: the target's share of the store is full")
         time.sleep(_AGAIN)
-    raise RemoteProblem(f"{target}'s share of the store is full")
+    raise RemoteProblem("the target's share of the store is full")
 
 
 def _left_alone(work: Work, args: argparse.Namespace) -> Iterator[str]:
@@ -245,3 +264,86 @@ def _left_alone(work: Work, args: argparse.Namespace) -> Iterator[str]:
         yield "at most: deliveries that EBaaS or the queue is still retrying are left alone"
     if left := work.taken - work.changed:
         yield f"{left:,} left alone: still being retried, or already replayed by this command"
+
+
+# Refused callbacks.
+
+
+def _list_refused(router: Remote, args: argparse.Namespace) -> int:
+    which = _which(args)
+    matches = [("match", pattern) for pattern in which.pop("match", ())]
+    view = router.get("/refused", [*matches, *which.items()])
+    now = router.now()
+    faults = [_FAULTS, *(_fault(fault, now) for fault in view["faults"])]
+    texts = columns(faults) if view["faults"] else ["no refused callbacks"]
+    say_as(args.format, [view], [*texts, *_others(view)])
+    return _end_refused(view)
+
+
+def _others(view: Any) -> Iterator[str]:
+    if view["accepted"]:
+        yield f"{view['accepted']:,} were accepted since, by EBaaS's own retry"
+    if view["unknown"]:
+        yield f"{view['unknown']:,} left out: may have been accepted before the archive begins"
+
+
+def _end_refused(view: Any) -> int:
+    if view["more"]:
+        note("there are more: choose fewer by --match, --since and --until")
+    if view["damage"]:
+        note(f"{view['damage']}: there may be more callbacks than these")
+    return Exit.BAD if view["damage"] else Exit.GOOD
+
+
+_FAULTS = ("callbacks", "requests", "first", "last", "code", "key", "fault, and EBaaS's retries")
+
+
+def _fault(fault: Any, now: float) -> tuple[str, ...]:
+    until = fault["retried_until"]
+    retries = "" if until is None else f"; EBaaS retries until {until} ({when(until, now)})"
+    return (
+        f"{fault['callbacks']:>9,}",
+        f"{fault['requests']:>8,}",
+        fault["first"],
+        fault["last"],
+        fault["code"],
+        shown(fault["event_key"]),
+        format_fault(fault["why"]) + retries,
+    )
+
+
+def _replay_refused(router: Remote, args: argparse.Namespace) -> int:
+    if args.target or args.backfill or args.anew:
+        raise SettingInvalid("--refused goes to all targets of the routes, each at most once")
+    body = {**_which(args), "dry_run": True}
+    preview = router.post("/refused/replay", body, _LOOK_THROUGH)
+    work = Work(Verb.REPLAY, preview["number"], args, "callback", unasked=0)
+    if args.format == "text":
+        say(*_preview_refused(preview))
+    steps = _steps(router, "/refused/replay", preview["token"], args.rate or RATE)
+    if not work.do(steps):
+        return Exit.BAD
+    left = work.taken - work.changed
+    lines = [f"{left:,} left alone: delivered or refused meanwhile"] if left else []
+    work.report({**preview["action"], "faults": preview["faults"]}, lines, "to go on")
+    code = _end_refused(preview)
+    return Exit.BAD if work.trouble else code
+
+
+def _preview_refused(preview: Any) -> Iterator[str]:
+    """Yield what would become of the callbacks, by their faults now and by key."""
+    rows = [
+        (
+            f"{fault['callbacks']:>6,}",
+            f"still refused: {format_fault(fault['now'])}" if fault["now"] else "deliverable now",
+            shown(fault["event_key"]),
+            f"was {format_fault(fault['why'])}",
+        )
+        for fault in sorted(preview["faults"], key=lambda fault: bool(fault["now"]))
+    ]
+    yield from columns(rows)
+    left = preview["callbacks"] - preview["number"]
+    yield f"{preview['number']:,} would be delivered now, {left:,} still refused"
+    if preview["replayed"]:
+        yield f"{preview['replayed']:,} were replayed before, and left out"
+    yield from _others(preview)

@@ -356,13 +356,16 @@ class Work:
     #: The number of selected deliveries.
     number: int
     args: argparse.Namespace
+    #: What the numbers count, and how many of them are changed without a question.
+    noun: str = "delivery"
+    unasked: int = _UNASKED
     taken: int = 0
     changed: int = 0
     #: The reason for a stop before the end; `""` if there was none.
     trouble: str = ""
 
     def __str__(self) -> str:
-        return f"{counted(self.changed, 'delivery')} {DONE[self.verb]}"
+        return f"{counted(self.changed, self.noun)} {DONE[self.verb]}"
 
     def do(self, steps: Iterator[Step]) -> bool:
         """Carry out the steps, unless it is a dry run; false if the operator did not confirm it.
@@ -386,9 +389,9 @@ class Work:
 
     def _is_confirmed(self) -> bool:
         """Ask before many deliveries are changed. Raises SettingInvalid without a terminal."""
-        if self.number <= _UNASKED or self.args.yes:
+        if self.number <= self.unasked or self.args.yes:
             return True
-        action = f"{self.verb} {counted(self.number, 'delivery')}"
+        action = f"{self.verb} {counted(self.number, self.noun)}"
         is_yes = said_yes(f"{NAME}: {action}? [y/N] ")
         if is_yes is None:
             raise SettingInvalid(f"to {action} needs --yes; --dry-run only counts")
@@ -407,7 +410,7 @@ class Work:
             "selected": number,
             "trouble": self.trouble or None,
         }
-        would = f"{counted(number, 'delivery')} would be {DONE[self.verb]}"
+        would = f"{counted(number, self.noun)} would be {DONE[self.verb]}"
         say_as(self.args.format, [result], chain([would if is_dry else str(self)], lines))
         if self.trouble and self.args.format == "text":
             note(f"stopped: {self.trouble}; run it again {again}")

@@ -214,13 +214,11 @@ def configure_diff(parser: Parser) -> None:
     parser.add_argument("new", metavar="NEW", help="as it is to be")
     events = "lines with events, keys, or the router's JSON log"
     parser.option("--events", "FILE", events, many=True)
-    tests = "a tests file (default the one beside NEW, if no --events)"
-    parser.option("--tests", "FILE", tests, many=True)
     add_config(parser)
 
 
 def run_diff(args: argparse.Namespace) -> int:
-    check_stdin([args.old, args.new, *(args.events or ()), *(args.tests or ())])
+    check_stdin([args.old, args.new, *(args.events or ())])
     before, after = (read_config(name, args) for name in (args.old, args.new))
     cases = _cases(args, after)
     usable = all_usable([before, after, *cases], args.format)
@@ -238,18 +236,18 @@ def run_diff(args: argparse.Namespace) -> int:
 
 
 def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[Case, ...]]]:
-    """Read the tests files of --tests; without them and --events, those beside NEW."""
+    """Read the tests files beside NEW, unless --events has the events."""
     from router.config.cases import beside, tests_of
 
-    if args.tests is not None or args.events is not None:
-        return [read_cases(name) for name in args.tests or ()]
+    if args.events is not None:
+        return []
     path = Path(args.new)
     if not after.files:
         return []
     files = [] if args.new == STDIN else tests_of(path)
     if not files:
         name = "" if args.new == STDIN or path.is_dir() else f" {beside(path)}"
-        raise SettingInvalid(f"there is no tests file{name} beside NEW: give --tests or --events")
+        raise SettingInvalid(f"there is no tests file{name} beside NEW: give --events")
     return [read_cases(str(file)) for file in files]
 
 

@@ -152,7 +152,7 @@ def run_resend(args: argparse.Namespace) -> int:
     event = _find(args)
     if event is None:
         return Exit.BAD
-    if event.get("body") is None:
+    if event.get("body") is None or event.get("clipped"):
         note("its body was not kept")
         return Exit.BAD
     response = asyncio.run(post(copy_of(copies, event, event["body"], "resend")))

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,14 @@ from router.cli.options import (
     value,
 )
 from router.cli.printing import NAME, note, padded, say, say_as
-from router.cli.send import add_header, parse_header, read_headers, read_secrets
+from router.cli.send import (
+    SAMPLE_KEY,
+    add_header,
+    parse_header,
+    parse_key,
+    read_headers,
+    read_secrets,
+)
 from router.config.loading import load
 from router.config.schema import is_own
 from router.contract.schedule import PLATFORM, Schedule
@@ -56,9 +62,6 @@ PROBE = Help(
 
 LANGUAGES = ("en", "zh")
 
-#: The key of the platform page's sample.
-_KEY = "a.gs.cert.1"
-
 #: The options that routes.yaml replaces, with their defaults.
 _OF_A_URL: Mapping[str, Any] = {
     "header": [],
@@ -67,12 +70,6 @@ _OF_A_URL: Mapping[str, Any] = {
     "acknowledge": "code",
     "secret": [],
 }
-
-
-def parse_key(text: str) -> str:
-    if not re.fullmatch(r"[^.]+(\.[^.]+){3}", text) or not text.isprintable():
-        raise ValueError(f"{text!r} is not a key (like {_KEY})")
-    return text
 
 
 def parse_target_header(text: str) -> tuple[str, str]:
@@ -102,9 +99,8 @@ def configure_probe(parser: Parser) -> None:
     by_url.ca()
     group = parser.group("the checks")
     group.option("--only", "CHECK", "make only this check", many=True, default=[])
-    group.option("--skip", "CHECK", "leave this check out", many=True, default=[])
-    key = f"of the events: four fields joined by dots (default {_KEY})"
-    group.option("--key", "KEY", key, parse_key, default=_KEY)
+    key = f"of the events: four fields joined by dots (default {SAMPLE_KEY})"
+    group.option("--key", "KEY", key, parse_key, default=SAMPLE_KEY)
     parser.switch("--yes", "send without asking")
     parser.add_argument(
         "--lang", choices=LANGUAGES, help="the language of text (default that of the locale)"
@@ -170,16 +166,11 @@ def _by_url(args: argparse.Namespace) -> Target:
 
 def _chosen(every: Sequence[Check], args: argparse.Namespace) -> Sequence[Check]:
     names = [check.name for check in every]
-    for option in ("only", "skip"):
-        for name in getattr(args, option):
-            if name not in names:
-                known = nearest_of(name, names) or f"; there are {', '.join(names)}"
-                raise SettingInvalid(f"--{option}: {name!r} is not a check{known}")
-    only = args.only or names
-    chosen = [check for check in every if check.name in only and check.name not in args.skip]
-    if not chosen:
-        raise SettingInvalid("--skip leaves no check")
-    return chosen
+    for name in args.only:
+        if name not in names:
+            known = nearest_of(name, names) or f"; there are {', '.join(names)}"
+            raise SettingInvalid(f"--only: {name!r} is not a check{known}")
+    return [check for check in every if check.name in (args.only or names)]
 
 
 def _confirm(

@@ -39,7 +39,7 @@ from router.transport.engine import Answer, as_it_came, lines_of
 
 SEND = Help(
     about="""Plays EBaaS: POSTs one event to a router, or to a business endpoint, and prints the
-    reply. The event is made from the options, whose defaults are the platform page's sample, or is
+    reply. The event is the platform page's sample, with another key or other changes, or is
     FILE ('-' is stdin), sent byte for byte. With --retry a request that fails is repeated as EBaaS
     would, 20 times over 14 hours.""",
     examples="""
@@ -53,8 +53,13 @@ SEND = Help(
 )
 
 #: The platform page's sample.
-_SAMPLE = {"source": "a", "topic": "gs", "type": "cert", "status": "1"}
-_SAMPLE_CHANGES = ["id1", "id2"]
+SAMPLE_KEY, _SAMPLE_CHANGES = "a.gs.cert.1", ["id1", "id2"]
+
+
+def parse_key(text: str) -> str:
+    if not re.fullmatch(r"[^.]+(\.[^.]+){3}", text) or not text.isprintable():
+        raise ValueError(f"{text!r} is not a key (like {SAMPLE_KEY})")
+    return text
 
 
 def configure_send(parser: Parser) -> None:
@@ -62,10 +67,8 @@ def configure_send(parser: Parser) -> None:
         "what", nargs="*", metavar="FILE|URL", help="the event's file, and where to send it"
     )
     event = parser.group("the event")
-    for name, default in _SAMPLE.items():
-        event.option(f"--{name}", "TEXT", f"its event_{name} (default {default})")
-    key = "its event_key (default the four joined by dots; '' leaves it out)"
-    event.option("--key", "KEY", key)
+    key = f"its event_key, whose four parts are its other fields (default {SAMPLE_KEY})"
+    event.option("--key", "KEY", key, parse_key)
     change = f"one of its changes (default {' and '.join(_SAMPLE_CHANGES)})"
     event.option("--change", "ID", change, many=True)
     request = parser.group("the request")
@@ -131,7 +134,7 @@ def _request(args: argparse.Namespace) -> Request:
         url = parse_url(urls[0]) if urls else args.url
     except ValueError as error:
         raise SettingInvalid(f"URL: {error}") from None
-    for name in (*_SAMPLE, "key", "change"):
+    for name in ("key", "change"):
         if files and getattr(args, name) is not None:
             raise SettingInvalid(f"--{name}: can't be given with FILE, which is sent as it is")
     body, tls = read_file(files[0]) if files else _event(args), args.ca
@@ -158,13 +161,9 @@ def _headers_of_target(body: bytes) -> dict[bytes, bytes]:
 
 
 def _event(args: argparse.Namespace) -> bytes:
-    given = {name: getattr(args, name) for name in _SAMPLE}
-    four = [_SAMPLE[name] if text is None else text for name, text in given.items()]
-    key = ".".join(four) if args.key is None else args.key
-    event = dict(zip(FIELDS, (*four, key), strict=True))
-    if not key:
-        del event["event_key"]
-    members = {**event, "changes": args.change or _SAMPLE_CHANGES}
+    key = args.key or SAMPLE_KEY
+    fields = dict(zip(FIELDS, (*key.split("."), key), strict=True))
+    members = {**fields, "changes": args.change or _SAMPLE_CHANGES}
     text = json.dumps(members, ensure_ascii=False, separators=(",", ":"))
     # An argument that is not UTF-8 is sent with its own bytes.
     return text.encode("utf-8", "surrogateescape")

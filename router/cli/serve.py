@@ -201,7 +201,7 @@ DEMO = Help(
     examples="""
         ebaas-router demo
         ebaas-router demo --port 9000
-        ebaas-router send --status 3     # in another terminal""",
+        ebaas-router send --key a.gs.cert.3     # in another terminal""",
     good="ended by Ctrl-C",
     not_started="could not start: a taken port, a target on another machine",
 )

@@ -19,6 +19,7 @@ from router.config.settings import parse_count
 from router.model.errors import SettingInvalid
 from router.model.event import SUCCESS, Reason
 from router.store.protocol import Stage, State
+from router.telemetry.log.lines import printable
 
 if TYPE_CHECKING:
     from router.archive.trace.lines import AtTargetView, LateView, RequestView
@@ -156,7 +157,7 @@ def format_match(match: MatchView) -> str:
         case "retried" | "dead_letter" | "lost":
             later = _LATER[match["what"]]
             targets = [f"{later}: {_plain(match['target'])}: {_result(match)}"]
-        case "request" | "unmatched":
+        case "request" | "unmatched" | "refused":
             code, targets = match["code"] or "gone", [*_at_targets(match)]
             if match["first_at"]:
                 targets.insert(0, f"retry, first at {match['first_at']}")
@@ -167,8 +168,8 @@ def format_match(match: MatchView) -> str:
 
 
 def _at_targets(match: RequestMatch) -> Iterator[str]:
-    if match["what"] == "unmatched":
-        yield "no route matches"
+    if fault := _fault(match):
+        yield fault
     failed = [
         target
         for target in match["targets"]
@@ -217,7 +218,7 @@ def _head(story: StoryView) -> Iterator[tuple[str, str]]:
 
 def _format_step(step: StepView) -> Iterator[str]:
     match step["what"]:
-        case "request" | "unmatched":
+        case "request" | "unmatched" | "refused":
             yield f"{step['at']}  {_request(step)}"
             if step["routes"]:
                 yield f"  routes: {quoted(step['routes'])}"
@@ -242,9 +243,26 @@ def _request(step: RequestView) -> str:
         notes.append(_unrecorded(step))
     if step["unqueued"]:
         notes.append("an optional delivery found no room in the store")
-    if step["what"] == "unmatched":
-        notes.append("no route matches")
+    if fault := _fault(step):
+        notes.append(fault)
     return f"{number}: {reply}{took} ({'; '.join(notes)})"
+
+
+def _fault(request: RequestView) -> str:
+    """Format the fault of a callback that was not forwarded; `""` for one that was."""
+    if request["what"] == "unmatched":
+        return "no route matches"
+    return f"refused: {format_fault(request['why'])}" if request["what"] == "refused" else ""
+
+
+#: The words for rules of a schema.
+_RULES = {"required": "is missing", "minLength": "is empty", "type": "has the wrong type"}
+
+
+def format_fault(why: str) -> str:
+    """Format the fault of a callback: `event_type is empty`."""
+    field, _, rule = why.partition(": ")
+    return printable(f"{field} {_RULES[rule]}" if rule in _RULES else why)
 
 
 def _attempt(target: AtTargetView) -> tuple[str, ...]:
@@ -323,12 +341,13 @@ def _next(step: NextView, now: float) -> str:
 
 
 def _end(story: StoryView) -> str:
-    requests = [step for step in story["steps"] if step["what"] in ("request", "unmatched")]
+    kinds = ("request", "unmatched", "refused")
+    requests = [step for step in story["steps"] if step["what"] in kinds]
     code = str(requests[-1].get("code", "")) if requests else ""
     if story["stage"] in (Stage.CLOSED, Stage.ENDED) or code == SUCCESS:
         return "nothing, it is settled"
-    if requests and requests[-1]["what"] == "unmatched":
-        return "EBaaS retries it, and no route matches the retry either"
+    if requests and requests[-1]["what"] != "request" and not story["stage"]:
+        return "EBaaS may retry it; once corrected: archive replay --refused"
     return "not known: it is not in the store, or not any more"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
@@ -59,6 +60,10 @@ class Schedule:
         """Return every delay in order, `retries` of them."""
         repeated = self.retries - len(self.waits)
         return (self.waits + (self.waits[-1],) * max(repeated, 0))[: self.retries]
+
+    def due(self) -> tuple[float, ...]:
+        """Return the time of each retry after the first request, in seconds."""
+        return tuple(accumulate(self.all_waits()))
 
 
 #: EBaaS's schedule, from the platform's page: 20 retries after 1s, 3s, 7s, 30s, 60s, 300s, 3600s…

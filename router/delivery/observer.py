@@ -57,13 +57,16 @@ class Observer:
         metrics: Metrics,
         notifications: Notifications,
         archive: Archive | None = None,
+        refused: Archive | None = None,
         *,
         traced: bool = False,
     ) -> None:
-        """`traced`: an event's trace context is a span of the router's own."""
+        """`refused` keeps callbacks that are answered 400, and events that no route matches.
+        `traced`: an event's trace context is a span of the router's own."""
         self._traced = traced
         self._log = log
         self._archive = archive
+        self._refused = refused
         self._notifications = notifications
         self._metrics = metrics
         self._alarm = Alarm()
@@ -72,13 +75,17 @@ class Observer:
 
     # Requests.
 
-    def refused(self, info: ReplyInfo, error: Refused) -> None:
-        """A request that is not a callback, or one that the contract does not allow."""
+    def refused(self, info: ReplyInfo, error: Refused, body: bytes | None = None) -> None:
+        """A request that is not a callback, or one that the contract does not allow, with its body
+        if that was read."""
         self._metrics.refuse(info.code)
         if info.code == "400":
             self._metrics.invalid_at(error.field)
         caller = {"caller": error.caller} if error.caller else {}
         self._log.warning("refused", **info.fields, why=str(error), **caller)
+        if body is not None and info.code == "400" and self._refused is not None:
+            fields = {**info.fields, "why": str(error), "msg": error.msg}
+            self._refused.put("warning", "refused", fields, None, body)
 
     def hung_up(self, request_id: str) -> None:
         """A caller that went away before its request was whole."""
@@ -91,7 +98,11 @@ class Observer:
         self._metrics.event(info.code, info.seconds)
         fields = info.fields
         self._add_event(fields, event)
-        self._write("warning", "unmatched", fields, event.body)
+        if info.code == SUCCESS or self._refused is None:
+            self._write("warning", "unmatched", fields, event.body)
+            return
+        self._log.write("warning", "unmatched", fields, event.body)
+        self._refused.put("warning", "unmatched", fields, None, event.body)
 
     def fault(self, request_id: str, error: BaseException) -> None:
         """A fault of the router's own."""

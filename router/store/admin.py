@@ -276,6 +276,8 @@ class Resend:
     #: The record to add if the store does not have the event.
     record: Record
     letter: OutboundEvent
+    #: A delivery that the store has stays as it is, settled or not.
+    once: bool = False
 
     @property
     def place(self) -> ReplayPlace:
@@ -428,8 +430,9 @@ class Admin(ABC):
         its share of the store and half of the whole have room; in one commit with the action
         itself, whose place is then the last one taken. Without events it has no place any more.
 
-        A delivery stays as it is if it is still being retried (RETRIED), or if this action has
-        queued it before. The state of the event towards its caller does not matter.
+        A delivery stays as it is if it is still being retried (RETRIED), if this action has queued
+        it before, or if its event is queued `once`. The state of the event towards its caller does
+        not matter.
         """
 
     async def actions(self, limit: int) -> tuple[Action, ...]:

@@ -213,9 +213,9 @@ class Callbacks:
 
     async def _answer(self, call: Call, config: Config) -> tuple[Plan, Outcome] | None:
         """Reply to one callback; return None if nothing was forwarded."""
+        body = call.whole
         try:
             self._admit(call)
-            body = call.whole
             if body is None:
                 body = await call.body(self.max_body)
             return await self._take(call, body, config)
@@ -223,7 +223,7 @@ class Callbacks:
             self._observer.hung_up(call.request_id)
         except Refused as error:
             await _reply(call, Reply(error.code, error.msg), config)
-            self._observer.refused(call.reply_info, error)
+            self._observer.refused(call.reply_info, error, body)
         except Exception as error:  # noqa: BLE001 - any fault is logged and answered
             self._observer.fault(call.request_id, error)
             await _reply(call, FAILED, config)

@@ -38,13 +38,6 @@ from tests.support.waiting import wait_until
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def disks(tmp_path: Path) -> Iterator[Disks]:
-    made = Disks(tmp_path)
-    yield made
-    made.close()
-
-
 def noise(size: int, seed: int = 0) -> list[bytes]:
     """Return about `size` bytes of lines that do not compress."""
     random, now = Random(seed), stamp(time.time()).encode()
@@ -367,7 +360,9 @@ def test_a_stop_loses_nothing(tmp_path: Path) -> None:
         names = [f"event {number}" for number in range(100)]
         with ThreadPoolExecutor(8) as callers:
             assert set(callers.map(router.post, names)) == {"000"}
+        assert router.ask("POST", "/callback", b"{")[1] == "400"
         assert router.interrupt(signal.SIGTERM) == 0
+    assert len(archived(tmp_path / "store.db-archive", "refused")) == 1
     kept = [name_of(line["payload"].encode()) for line in archived(tmp_path / "store.db-archive")]
     assert sorted(kept) == sorted(names)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import time
 from collections import Counter
@@ -14,10 +16,19 @@ from typing import Any
 import pytest
 
 from router.archive.reading import Question, Sources
+from router.archive.segments import REFUSED as PART
 from router.archive.segments import SegmentStore
 from router.archive.trace.replay import events, id_of, resend
 from router.store.protocol import DeliveryRow, Stage, State
-from tests.support.archived import ACKNOWLEDGED, REFUSED, archived, event_line, keep, line
+from tests.support.archived import (
+    ACKNOWLEDGED,
+    REFUSED,
+    archived,
+    event_line,
+    keep,
+    line,
+    refused_line,
+)
 from tests.support.command import running
 from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
@@ -137,6 +148,20 @@ def test_a_replay_leaves_out_events_whose_targets_were_cut(tmp_path: Path, shop:
     done = replay(tmp_path / "archive", shop)
     assert "1 event whose line has not all targets, left out" in done.lines
     assert shop.states() == {"good ledger": "queued "}
+
+
+def test_refused_callbacks_are_listed_without_a_router(tmp_path: Path, shop: Shop) -> None:
+    """But a replay needs one: its schema and its routes decide."""
+    fields: dict[str, Any] = {"code": "400", "event_id": "one", "event_key": "a\x1b[2J"}
+    folder = tmp_path / "archive"
+    keep(folder, line("refused", **fields, why="event_type: required"), part=PART)
+    listed = archive(folder, "list", "--refused")
+    assert listed.lines[1].split()[4:] == ["400", "'a\\x1b[2J'", "event_type", "is", "missing"]
+    assert archive(folder, "list", "--refused", "--match", "b*").lines == ["no refused callbacks"]
+    alone = archive(folder, "replay", "--refused", "--store", shop.option)
+    assert (alone.code, "nothing sends while no router runs" in alone.err) == (3, True)
+    wrong = archive(folder, "replay", "--refused", "--target", "x", "--store", shop.option)
+    assert (wrong.code, "--refused goes to all targets" in wrong.err) == (2, True)
 
 
 # Export.
@@ -343,7 +368,7 @@ def test_a_backfill_replays_events_that_were_not_for_the_target(tmp_path: Path, 
         event_line("one"),
         event_line("two", targets={"audit": ACKNOWLEDGED}),
         line("unmatched", code="000", request_id="r-1", **fields),
-        line("unmatched", code="500", request_id="r-2", **fields),
+        line("unmatched", code="500", request_id="r-2", event_id="three", **fields),
     )
     table = tmp_path / "routes.yaml"
     table.write_text(json.dumps(routes({"audit": "http://127.0.0.1:1/"})))
@@ -427,7 +452,8 @@ def queued(folder: Path) -> Sequence[tuple[Any, ...]]:
     return query(folder / "store.db", "SELECT seq, target FROM deliveries WHERE state = 'queued'")
 
 
-def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["--target=ledger", "--refused"])
+def test_a_replay_stays_within_the_targets_share(tmp_path: Path, what: str) -> None:
     """It waits for room, which a running router makes as it delivers."""
     names = [f"event-{n}" for n in range(40)]
     # A quarter of the store has room for some twenty of them, half of it for all.
@@ -436,6 +462,9 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
         event_line(n, 90 - at / 10, b) for at, (n, b) in enumerate(zip(names, bodies, strict=True))
     ]
     keep(tmp_path / "store.db-archive", *lines)
+    if what == "--refused":
+        shutil.rmtree(tmp_path / "store.db-archive")
+        keep(tmp_path / "store.db-archive", *(refused_line(b, 90) for b in bodies), part=PART)
     own, asking = with_door(tmp_path)
     own += ["--store-max-bytes", "1MiB"]
     released = Event()
@@ -449,13 +478,14 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
         serving(tmp_path, {"ledger": ledger}, options=own) as router,
     ):
         Timer(2, released.set).start()
-        words = ("archive", "replay", "--target", "ledger", "--since", "1h", "--yes")
+        words = ("archive", "replay", what, "--since", "1h", "--yes")
         done = ran(*words, *asking, "--rate", "1000/s")
         assert done.code == 0, done.err
-        assert "waiting: ledger's share of the store is full" in done.err
+        assert re.match("40 (callbacks|deliveries) replayed", done.lines[-1])
+        assert "waiting: the target's share of the store is full" in done.err
         wait_until(lambda: len(ledger.got) == 40)
         retried = router.lines("retried")
-    assert Counter(got.webhook_id for got in ledger.got) == Counter(names)
+    assert Counter(got.event for got in ledger.got) == Counter(names)
     assert {each["cause"] for each in retried} == {"replay"}
 
 
@@ -466,7 +496,7 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path) -> None:
         (["replay", "--target", "a", "--target", "b"], "One of them"),
         (["replay", "--target", "ledger"], "--since TIME"),
         (["replay", "--target", "x", "--since", "1h", "--rate", "fast"], "is not a rate"),
-        (["list", "--since", "1h"], "--since is for export, replay only"),
+        (["list", "--since", "1h"], "are for export, replay and --refused"),
         (["export", "--yes"], "--yes is for replay only"),
     ],
 )
@@ -477,22 +507,3 @@ def test_a_wrong_command_line_is_one_line(tmp_path: Path, arguments: list[str], 
     assert (found.code, found.out) == (2, "")
     assert why in found.err
     assert found.err.count("\n") == 1
-
-
-def test_nothing_was_handled_before_1970(tmp_path: Path) -> None:
-    """A time of 0 counts as a time."""
-    keep(tmp_path, event_line("one"))
-    SqliteShop(tmp_path / "store.db").close()
-    until = ("--match", "*", "--until", "1970-01-01T00:00:00Z", "--dry-run", "--target", "ledger")
-    store = ("--store", tmp_path / "store.db")
-    assert archive(tmp_path, "replay", *until, *store).lines[-1] == "0 deliveries would be replayed"
-
-
-def test_the_help_of_a_verb_has_its_own_options() -> None:
-    listed, replayed = ran("archive", "list", "--help").out, ran("archive", "replay", "--help").out
-    assert "from when to when the archive reaches" in listed
-    assert "--archive DIR" in listed
-    assert "--rate RATE" in replayed
-    for other in ("--rate", "--since", "--code", "archive replay", "archive export", "queues"):
-        assert other not in listed
-    assert "--code" not in replayed

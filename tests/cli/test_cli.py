@@ -19,7 +19,6 @@ from router import __version__
 from router.cli import COMMANDS
 from router.cli.options import Parser, parse_url, read_settings
 from router.config.settings import REMOVED_OPTIONS, SETTINGS, Settings
-from router.contract.schedule import parse_duration
 from router.model.build import COMPILED
 from router.model.errors import SettingInvalid
 from router.model.secret import Secret
@@ -73,6 +72,7 @@ def test_help_teaches(name: str) -> None:
     assert len(about) > 150
     assert examples.count(f"ebaas-router {name}") >= 2
     assert "\n  2   " in exit_codes
+    assert quick("help", name).stdout == finished.stdout
 
 
 @pytest.mark.parametrize(
@@ -140,18 +140,13 @@ def test_version() -> None:
     assert "with psycopg" in stores
 
 
-def test_help_of_a_command() -> None:
-    """`help COMMAND` is `COMMAND --help`."""
-    assert quick("help", "send").stdout == quick("send", "--help").stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         ("sevre", "'sevre' is not a command, did you mean serve? See ebaas-router --help"),
         ("xyz", "'xyz' is not a command. See ebaas-router --help"),
         ("help sedn", "'sedn' is not a command, did you mean send"),
-        ("send --tipe cert", "'--tipe' is not an option or argument, did you mean --type?"),
+        ("send --keey cert", "'--keey' is not an option or argument, did you mean --key?"),
         # An abbreviation may mean another option tomorrow.
         ("send --concurr 2", "'--concurr' is not an option"),
         ("serve --port", "--port: expected one argument"),
@@ -163,7 +158,10 @@ def test_help_of_a_command() -> None:
             "--port can't be given with --url: both say where it is",
         ),
         ("status --url http://h:1 --store x.db", "--store can't be given with --url"),
-        ("test - -", "only one file can be '-', stdin"),
+        *((f"{two} - -", "only one file can be '-', stdin") for two in ("check", "test", "diff")),
+        ("check --config a.yaml b.yaml", "FILE and --config are the same: one of them can be"),
+        ("check --print a.yaml b.yaml", "--print takes one FILE"),
+        ("listen --no-forward --sign x", "--sign needs --forward-to: there is nothing else to"),
         ("explain a.gs.cert.1 --schema x.json", "--schema is for --event only"),
         (
             "health --url https://x --ca /nowhere.pem",
@@ -206,11 +204,6 @@ def test_a_path_may_be_any_bytes(tmp_path: Path) -> None:
     assert quick("diff", *[f"{folder}/routes.yaml"] * 2).returncode == 0
     none = complaint(quick("deliveries", "list", "--store", folder), code=3)
     assert none == f"can't use the store {tmp_path}/con\\udcfffig: it can't be opened"
-
-
-def test_a_wrong_variable_is_named() -> None:
-    line = complaint(run("serve", environ={"EBAAS_ROUTER_PORT": "80a"}))
-    assert line == "EBAAS_ROUTER_PORT: '80a' is not a port (0 to 65535)"
 
 
 def test_without_options_and_variables_every_setting_has_its_default() -> None:
@@ -376,21 +369,6 @@ def test_a_mistyped_variable_is_noted(capsys: pytest.CaptureFixture[str]) -> Non
         f"ebaas-router: EBAAS_ROUTER_MAXREQUESTS {ignored} EBAAS_ROUTER_MAX_REQUESTS?",
         f"ebaas-router: EBAAS_ROUTER_PROT {ignored} EBAAS_ROUTER_PORT?",
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("1500ms", 1.5), ("8s", 8.0), ("0.5s", 0.5), ("2m", 120.0), ("1h", 3600.0), ("0s", 0.0)],
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "8", "s", "-1s", "1 s", "1s ", "1S", "1e3s", ".5s", "1w"])
-def test_wrong_durations(text: str) -> None:
-    """A bare number has no unit: it would be a guess."""
-    with pytest.raises(ValueError, match="is not a duration"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import signal
-import sqlite3
 import subprocess
 import time
 from contextlib import ExitStack
@@ -192,25 +191,6 @@ def test_discarded_deliveries_are_settled_and_restored(shop: Shop) -> None:
     assert whos[2] == "mia"
 
 
-def test_a_selection_that_fits_nothing_is_repeated(shop: Shop) -> None:
-    """With the states that the verb is for."""
-    shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
-    for verb, states, text in (
-        ("replay", (), "dead delivery matches"),
-        (
-            "discard",
-            ("dead", "awaiting"),
-            "dead or awaiting delivery matches --state dead ",
-        ),
-        ("restore", (), "discarded delivery matches"),
-    ):
-        given = [word for state in states for word in ("--state", state)]
-        finished = shop.run(verb, "--match", "a b", *given)
-        assert finished.code == 0
-        assert finished.lines[0].startswith(f"no {text}")
-        assert finished.lines[0].endswith("--match 'a b'")
-
-
 def test_without_a_router_nothing_is_sent_now(shop: Shop) -> None:
     """`retry` is refused, and changes nothing."""
     shop.add("one", DeliveryRow("ledger", State.QUEUED, "code"))
@@ -372,24 +352,6 @@ def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
     """A mistyped name must not look like a store where all is well."""
     assert "there is no such file" in refused(tmp_path / "store.db")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("how", "why"),
-    [
-        ("PRAGMA user_version = 99", "a newer one wrote it"),
-        ("PRAGMA application_id = 1", "another program's database"),
-        ("UPDATE version SET version = 2", "empty or old"),
-    ],
-)
-def test_a_file_of_another_kind_is_refused(tmp_path: Path, how: str, why: str) -> None:
-    """A newer version, another program, or a file that was never upgraded."""
-    path = tmp_path / "store.db"
-    SqliteShop(path).close()
-    with sqlite3.connect(path) as other:
-        other.execute(how)
-    other.close()
-    assert why in refused(path)
 
 
 # Beside a running router, and with faults.

@@ -100,7 +100,6 @@ def test_config_is_one_routes_yaml(tmp_path: Path) -> None:
     """`check --print` prints one file of the same meaning."""
     printed = ran("check", "config", "--print").out
     (tmp_path / "one.yaml").write_text(printed, encoding="utf-8")
-    assert ran("diff", "config", "one.yaml", "--tests", "config/routes.test.yaml").lines == [
-        "no plan changes: 1 event compared"
-    ]
+    (tmp_path / "one.test.yaml").write_text(CASES["routes.test.yaml"])
+    assert ran("diff", "config", "one.yaml").lines == ["no plan changes: 1 event compared"]
     assert json.loads(ran("check", "config", "--print", "--format", "json").out)["file"] == "config"

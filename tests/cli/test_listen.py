@@ -95,13 +95,6 @@ def test_copies_are_signed_as_a_target_wants_them(tmp_path: Path) -> None:
             assert len(hints) == (code == "401")
 
 
-def test_a_secret_signs_copies_alone(tmp_path: Path) -> None:
-    """Without copies it is an error."""
-    refused = run("listen", "--no-forward", "--sign", SECRET)
-    assert refused.returncode == 2
-    assert "--sign needs --forward-to" in one_line(refused.stderr)
-
-
 def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:
     """A token without `bodies` can only watch; for copies the message says why not."""
     with router(tmp_path) as (started, asking):
@@ -177,9 +170,3 @@ def test_a_hostile_id_cannot_add_a_header(event_id: str) -> None:
     assert lines.count(b"\r\n") == len(copy.headers)
     assert copy.headers[b"webhook-id"].startswith(b"copy_")
     copy.body.decode()
-
-
-def test_an_id_differs_from_the_events_own() -> None:
-    """A receiver that deduplicates by it does not take the copy for the event."""
-    copy = copy_of(COPIES, {"event_id": "e-1", "event_key": "a"}, "{}", "resend")
-    assert copy.headers[b"webhook-id"] == b"copy_e-1"

@@ -244,13 +244,13 @@ def test_verify_tells_right_signatures_from_wrong_ones() -> None:
 def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
     """The request has all headers of a target; another secret is refused."""
     with receiver("--verify", "the new secret", "--format", "json") as target:
-        event = ("send", target.url, "--key", "a b.证", "--sign")
+        event = ("send", target.url, "--key", "a b.c.证.1", "--sign")
         assert quick(*event, "the new secret").returncode == 0
         assert quick(*event, "the old secret").returncode == 1
         target.wait_for(lambda: len(target.stdout) == 2)
     results = json.loads(target.stdout[0])["headers"]
     assert {"webhook-id", "webhook-timestamp", "x-request-id"} <= results.keys()
-    assert results["x-ebaas-event-key"] == "a%20b.%E8%AF%81"
+    assert results["x-ebaas-event-key"] == "a%20b.c.%E8%AF%81.1"
     assert results["x-ebaas-target"] == "ebaas-router"
 
 
@@ -268,10 +268,7 @@ def test_what_is_no_event_is_signed_without_a_key(tmp_path: Path, body: str) -> 
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ("whsec_not!base64", "what follows whsec_ is not base64"),
-        ("", "a secret is empty"),
         ("S3CRET\udcff", "is not UTF-8"),
-        ("${NOBODY_SET_THIS}", "the variable 'NOBODY_SET_THIS' is not set, and has no default"),
         ("${file:signing}", "there is no secrets directory to read a file from: see --secrets-dir"),
     ],
 )

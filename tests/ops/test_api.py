@@ -442,6 +442,22 @@ def test_a_team_never_sees_another_teams_data(router: Console) -> None:
             assert word not in others, (request, answer)
 
 
+def test_a_refused_callback_is_no_teams(router: Console) -> None:
+    """A callback that matches no route is nobody's: no team finds it, lists it or replays it."""
+    assert router.send("z.x.nobodys.1", "nobodys-1") == "500"
+    wait_until(lambda: router.get("/refused")["faults"])
+    (found,) = router.get("/events", what="nobodys-1")["events"]
+    assert found["what"] == "unmatched"
+    assert router.get("/events", "ledger", what="nobodys-1")["events"] == []
+    replay = router.ask("POST", "/refused/replay", "ledger", json={"dry_run": True})
+    for answer in (router.ask("GET", "/refused", "ledger"), replay):
+        assert answer.json()["code"] == "not_for_teams"
+    preview = router.post("/refused/replay", {"dry_run": True})
+    token = {"token": preview["token"]}
+    assert router.ask("POST", "/refused/replay", "only-replay", json=token).status_code == 409
+    assert router.ask("POST", "/refused/replay", json={}).json()["code"] == "preview_first"
+
+
 def settle(router: Console, target: str) -> None:
     """Wait until a target's numbers, which are counted now and then, match its deliveries."""
     counts = router.get("/deliveries", target=target)["counts"]
@@ -567,6 +583,8 @@ OPENED_BY: dict[str, set[str]] = {
     "POST /deliveries/discard": {"discard"},
     "POST /deliveries/restore": {"replay", "discard"},
     "GET /stream": {"read"},
+    "GET /refused": {"read"},
+    "POST /refused/replay": {"replay"},
 }
 
 #: The parameters with which bodies of events are asked for.

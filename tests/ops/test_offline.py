@@ -36,6 +36,7 @@ def test_every_endpoint_replies_without_a_router(tmp_path: Path) -> None:
         "/stream": NO_ROUTER,
         "/pauses": 200,
         "/archive": NOT_THERE,
+        "/refused": NOT_THERE,
         "/events": 200,
         "/events/{id}": NOT_THERE,
         "/deliveries": 200,

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from router.archive.reading import Sources
+from router.archive.refused import RefusedLines
 from router.archive.segments import SegmentStore, time_of
-from router.telemetry.log.lines import Lines
+from router.telemetry.log.lines import Lines, RawLine
 from tests.support.house import event
 
 _LINES = Lines("json")
@@ -61,10 +62,16 @@ def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
     return json.dumps({**members, **fields}, separators=(",", ":")).encode() + b"\n"
 
 
-def keep(folder: Path, *lines: bytes) -> Path:
+def refused_line(body: bytes, ago: float, code: str = "500") -> bytes:
+    """Return the line of an event that no route matched."""
+    raw = RawLine(time.time() - ago, "warning", "unmatched", {"code": code, "request_id": "r"})
+    return RefusedLines(bodies=True).line(raw, body)
+
+
+def keep(folder: Path, *lines: bytes, part: str = "") -> Path:
     """Add a segment with these lines, each written at its own time."""
     clock = [time.time()]
-    shelf = SegmentStore(folder, 1 << 30, 30 * 86400.0, now=lambda: clock[0])
+    shelf = SegmentStore(folder, 1 << 30, 30 * 86400.0, lambda: clock[0], part)
     for each in lines:
         with suppress(ValueError):
             clock[0] = datetime.fromisoformat(time_of(each).decode()).timestamp()

@@ -42,12 +42,14 @@ AtTargetView = TypedDict(
 class RequestView(TypedDict):
     """One request of EBaaS, and its reply."""
 
-    what: Literal["request", "unmatched"]
+    what: Literal["request", "unmatched", "refused"]
     at: str
     event_key: str
     request_id: str
     #: The reply's code; `""` if the caller had hung up.
     code: str
+    #: The fault of a refused callback; `""` for an event.
+    why: str
     ms: float | None
     #: The request's number, and how many there can be; None without a memory.
     request: int | None
@@ -89,7 +91,8 @@ class CallerInfo:
     """A line about a request."""
 
     at: float
-    #: `""` if no route matched: then only the request has an id.
+    #: `""` before 0.5.0 if no route matched, and if the reply was `000` all the same: then only the
+    #: request has an id.
     event_id: str
     view: RequestView
     #: A prefix of the body's SHA-256.
@@ -106,6 +109,8 @@ class CallerInfo:
     parts: tuple[str, ...] = ()
     #: The number of routers that it came through.
     hops: int = 0
+    #: The body is not whole: only its beginning was kept, or it was not valid UTF-8.
+    clipped: bool = False
 
     @property
     def event_key(self) -> str:
@@ -179,7 +184,7 @@ def parse_line(text: bytes) -> EventLine | None:
         if not isinstance(fields, dict):
             raise ValueError("not a JSON object")
         match fields.get("happening"):
-            case "event" | "unmatched":
+            case "event" | "unmatched" | "refused":
                 return _request(fields)
             case "retried" | "dead_letter" | "lost" as kind:
                 at = time_of(_text(fields.get("time")))
@@ -196,7 +201,7 @@ def _request(line: Mapping[str, Any]) -> CallerInfo:
     view = view_of(
         RequestView,
         line,
-        what="request" if line["happening"] == "event" else "unmatched",
+        what="request" if line["happening"] == "event" else line["happening"],
         at=stamp(at),
         targets=[
             view_of(AtTargetView, result if isinstance(result, dict) else {}, target=name)
@@ -215,6 +220,7 @@ def _request(line: Mapping[str, Any]) -> CallerInfo:
         cut=(*_texts(line.get("cut")),),
         parts=tuple(_text(line.get(name)) for name in FIELDS[:4]),
         hops=_whole(line.get("hops")) or 0,
+        clipped=line.get("clipped") is True,
     )
 
 

@@ -33,7 +33,7 @@ def events(
     requests = (
         line
         for line in sources.look(question, oldest_first=True)
-        if isinstance(line, CallerInfo) and concerns(line)
+        if isinstance(line, CallerInfo) and line.view["what"] != "refused" and concerns(line)
     )
     for _, group in groupby(requests, key=lambda request: request.at):
         for request in sorted(
@@ -76,7 +76,7 @@ class Again:
         for request in events(sources, self.question, self.concerns):
             if self.backfill and self.had_it(request):
                 continue
-            if not (request.event_id or request.view["code"] == SUCCESS):
+            if request.view["what"] == "unmatched" and request.view["code"] != SUCCESS:
                 continue
             if self.after is None or ReplayPlace(request.at, id_of(request)) > self.after:
                 yield request

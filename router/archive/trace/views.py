@@ -250,8 +250,9 @@ class StoryView(TypedDict):
     stage: Stage | None
     deliveries: list[EntryView]
     next: list[NextView]
-    #: Only if requested.
+    #: Only if requested; `clipped` if the body is not whole.
     body: NotRequired[str | None]
+    clipped: NotRequired[bool]
 
 
 def match_view(match: Match, *, body: bool) -> MatchView:
@@ -323,7 +324,8 @@ def _story(
         else [],
     }
     if body:
-        view["body"] = next((r.body for r in requests if r.body is not None), None)
+        kept = next((request for request in requests if request.body is not None), None)
+        view["body"], view["clipped"] = (kept.body, kept.clipped) if kept else (None, False)
     return view
 
 

@@ -248,7 +248,8 @@ class ApiCall:
         if match["what"] == "kept":
             entries = self.entries(match["deliveries"])
             return {**match, "deliveries": entries} if entries else None
-        if match["what"] == "request" or match["what"] == "unmatched":
+        # Refused callbacks are for no target, so a team sees none of them.
+        if match["what"] == "request" or match["what"] == "unmatched" or match["what"] == "refused":
             return self._request(match)
         return match if self.has(match["target"]) else None
 
@@ -261,7 +262,7 @@ class ApiCall:
         return {**story, "deliveries": entries, "steps": steps, "next": coming}
 
     def _step(self, step: StepView) -> StepView | None:
-        if step["what"] == "request" or step["what"] == "unmatched":
+        if step["what"] == "request" or step["what"] == "unmatched" or step["what"] == "refused":
             return self._request(step)
         if step["what"] != "acted":
             return step if self.has(step["target"]) else None

@@ -84,7 +84,9 @@ class PostgresAdmin(Admin):
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Step:
         now = self.now()
         rows = [DeliveryRow(target, State.QUEUED, due_at=now)]
-        asks = [addition_of(e.record, e.letter, rows, _NEVER, ()) for e in events]
+        asks = [
+            {**addition_of(e.record, e.letter, rows, _NEVER, ()), "once": e.once} for e in events
+        ]
         bodies = [event.letter.event.body for event in events]
         values = [to_json(asdict(action)), target, to_json(asks), bodies, now, self._limits_json]
         # A second call would find less room, and note another place.

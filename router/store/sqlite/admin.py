@@ -217,7 +217,7 @@ class SqliteAdmin(Admin):
         if (before := self._connection.execute(_STATE_OF, asked).fetchone()) is None:
             return statements.add(event.record, event.letter, [row])
         seq, state, last_action = before
-        if state in RETRIED or last_action == number:
+        if state in RETRIED or last_action == number or (event.once and state is not None):
             return None
         self._connection.execute(PUT, {**row.columns(), "seq": seq, "now": row.due_at})
         return int(seq)

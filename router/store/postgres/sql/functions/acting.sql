@@ -50,8 +50,8 @@ $$;
 
 -- Queue events for a target again, in order, as far as its share and half of the whole have room,
 -- and note the last of them in the action; without events it has no place any more. A delivery
--- that is still retried, or that this action has queued before, stays as it is. Returns the number
--- of events taken, and of those queued.
+-- that is still retried, that this action has queued before, or that exists and is to be queued
+-- only once, stays as it is. Returns the number of events taken, and of those queued.
 CREATE OR REPLACE FUNCTION resend(
     action jsonb, of text, asks jsonb, bodies bytea[], now double precision, limits jsonb
 ) RETURNS TABLE (taken integer, queued integer) LANGUAGE plpgsql AS $$
@@ -94,7 +94,8 @@ BEGIN
         END IF;
         taken := taken + 1;
         last := ask.event;
-        CONTINUE WHEN was.state IN ('awaiting', 'queued') OR was.action = this;
+        CONTINUE WHEN was.state IN ('awaiting', 'queued') OR was.action = this
+            OR (was.state IS NOT NULL AND (ask.event->>'once')::boolean);
         UPDATE deliveries d SET state = 'queued', reason = '', due_at = now, retries = 0,
             recover_at = 0, changed_at = now, action = this, lease = ''
         FROM events e
