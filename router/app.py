@@ -26,9 +26,10 @@ from starlette.types import ASGIApp
 
 from router.archive.segments import SegmentStore
 from router.archive.writer import Archive
+from router.config.lastgood import LastGood
 from router.config.loading import Config, Look, Source
 from router.config.reload import ConfigState, Reload
-from router.config.settings import AUTO, Settings, archive_folder
+from router.config.settings import AUTO, Settings, archive_folder, last_good_file
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory
@@ -38,7 +39,7 @@ from router.delivery.queue import Queue
 from router.delivery.recovery import Recoveries
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
-from router.model.errors import ConfigInvalid, RouterError, closed, may, there
+from router.model.errors import RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
 from router.net.egress import Networks, is_loopback
@@ -123,7 +124,9 @@ class RouterParts:
             self.sender.sweep,
             log,
             metrics,
-            on_reload=lambda of: self.notifications.reloaded(of.hash, of.changes, of.problems),
+            on_reload=lambda of: self.notifications.reloaded(
+                of.hash, of.changes, of.problems, of.owner
+            ),
         )
         history = History(metrics, time.time())
         self.watchdog = Watchdog(metrics, log, history.look)
@@ -264,13 +267,14 @@ class App(Starlette):
     @classmethod
     def loaded(cls, settings: Settings, log: Log, middleware: Sequence[Middleware] = ()) -> App:
         """A router with the current routes.yaml, which it watches. Raises RouterError."""
-        source = Source(settings.config, os.environ, settings.secrets_dir)
-        look = source.look()
-        if look.problems:
-            raise ConfigInvalid(look.problems)
-        config, tracing = source.load(look.files), tracing_by(os.environ)
-        watched = (source, look)
-        return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
+        file = last_good_file(settings)
+        kept = LastGood(file, settings.config) if file else None
+        source = Source(settings.config, os.environ, settings.secrets_dir, kept)
+        look, config, refused = source.start()
+        watched, tracing = (source, look), tracing_by(os.environ)
+        app = cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
+        app.reload.config_state.refused = refused
+        return app
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's stack, with a shortcut for callbacks inside of all middleware."""
@@ -340,11 +344,12 @@ class _Life:
             closing.push_async_callback(parts.sender.close)
             parts.watchdog.start()
             closing.callback(parts.watchdog.stop)
-            closing.callback(self._go_on(parts.reload.run).cancel)
             closing.callback(self.drain)
             await tried.wait()
             if working.done():
                 working.result()
+            # Not before the store is ours: it writes the texts in force beside it.
+            closing.callback(self._go_on(parts.reload.run).cancel)
             yield
 
     async def _work(self, tried: asyncio.Event) -> None:

@@ -156,6 +156,9 @@ _CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "u
 #: operator's schema.
 _FIELD: Final = Label("field", (*FIELDS, "changes", "body", "other"))
 
+#: Both labels of a file.
+_FILE = Label("file,owner", ())
+
 _RELOAD = Label("result", ("taken", "refused", "unchanged"))
 
 _REASON = Label("reason", tuple(map(str, Reason)))
@@ -348,6 +351,11 @@ class Metrics:
     reload_successful: int = metric(
         "reload_last_successful",
         "1 while the current files are in force, 0 while they are refused.",
+    )
+    config_file_ok: dict[tuple[str, str], float] = metric(
+        "config_file_ok",
+        "1 for a file whose current text is in force, 0 for one that is refused.",
+        _FILE,
     )
     reload_refused: dict[str, str] = metric(
         "configuration_refused_info",

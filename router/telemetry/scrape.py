@@ -54,7 +54,7 @@ def _family(
 ) -> Family:
     """Return a metric with all its series. Each of `values` comes with the labels `names`."""
     if metric.label is not None:
-        names = (*names, metric.label.name)
+        names = (*names, *metric.label.name.split(","))
     name = metric.full_name.removesuffix("_info")
     family: Any = _FAMILIES[metric.kind](name, metric.help, labels=names)
     bounds = [*(f"{float(bound)}" for bound in metric.buckets), "+Inf"]
@@ -64,7 +64,8 @@ def _family(
             family.add_metric(labels, buckets, value.sum)
         elif metric.label is not None:
             for label, count in value.items():
-                family.add_metric((*labels, label), count)
+                more = label if isinstance(label, tuple) else (label,)
+                family.add_metric((*labels, *more), count)
         elif value is not None and value != {}:
             family.add_metric(labels, value)
     result: Family = family

@@ -182,6 +182,7 @@ def test_json(tmp_path: Path) -> None:
         "good": True,
         "file": "routes.yaml",
         "files": ["routes.yaml"],
+        "refused": [],
         "problems": [],
         "routes": 1,
         "targets": 2,

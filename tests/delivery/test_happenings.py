@@ -125,7 +125,7 @@ async def test_without_a_route_nothing_is_made(store: Store) -> None:
     Process.ahead = 3600.0
     one.fails()
     one.notifications.dead("ledger", "timeout", "id", "a.b.c.1")
-    one.notifications.reloaded("hash", ["route all: added"], ())
+    one.notifications.reloaded("hash", ["route all: added"], (), "")
     assert not one.notifications._waiting
     one.store = cast("Store", Faulty(store, "notice", AssertionError()))
     assert await one.sends() == []
@@ -248,7 +248,7 @@ async def test_one_configuration_is_reported_once(two: list[Store]) -> None:
     keys = []
     for config, problems in (("a", ()), ("", ("routes.yaml:1:1: no",)), ("b", ()), ("a", ())):
         for process in (one, other):
-            process.notifications.reloaded(config, ["route all: changed"], problems)
+            process.notifications.reloaded(config, ["route all: changed"], problems, "")
             keys += [body["event_key"] for body in await process.sends()]
     topics = [key.removeprefix("ebaas-router.config.") for key in keys]
     assert topics == ["changed", "refused", "changed", "changed"]

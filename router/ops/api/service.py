@@ -18,6 +18,7 @@ from router.model.event import Event
 from router.ops.api.endpoint import EVENT, FLAG, TEXT, ApiCall, Param, Time, endpoint
 from router.ops.api.view import RouteFacts, View
 from router.ops.hour import EventsHour, Hour
+from router.ops.insight import RefusedFile
 from router.ops.problems import Rejected
 from router.ops.status import CauseView, status_of
 from router.store.views import NodeView, node_view
@@ -45,6 +46,8 @@ class StatusView(TypedDict):
     at: Time
     version: str
     targets: dict[str, Any]
+    #: For a team: the files of its owner that are `refused`.
+    configuration: dict[str, Any]
     #: How EBaaS calls, and how that differs from routes.yaml.
     observed: NotRequired[ObservedView]
 
@@ -93,12 +96,16 @@ async def status(call: ApiCall) -> dict[str, Any]:
     report = status_of(view.report(), time.time())
     if view.is_whole:
         return report
-    targets = report["targets"]
+    targets, own = report["targets"], view.refused_files()
     return {
         **{name: report[name] for name in ("at", "version", "targets")},
-        "status": "ok" if targets["ok"] else "degraded",
-        "reasons": [f"targets: {why}" for why in targets["reasons"]],
+        "status": "ok" if targets["ok"] and not own else "degraded",
+        "reasons": [
+            *(f"targets: {why}" for why in targets["reasons"]),
+            *(f"configuration: {file['file']} is refused" for file in own),
+        ],
         "causes": [cause for cause in report["causes"] if cause["check"] == "targets"],
+        "configuration": {"refused": own},
     }
 
 
@@ -114,11 +121,12 @@ async def nodes(call: ApiCall) -> NodesView:
 
 
 class ReloadView(TypedDict):
-    """One reload: its changes, or the problems for which it was refused."""
+    """One reload: its changes, or the problems of refused files of one owner."""
 
     at: Time
     result: Literal["taken", "refused"]
     hash: str | None
+    owner: str | None
     changes: list[str]
     problems: list[str]
 
@@ -133,6 +141,8 @@ class RoutesView(TypedDict):
     #: The number of requests that EBaaS makes for an event.
     requests: int
     routes: list[RouteFacts]
+    #: The visible files whose text on disk is not in force.
+    refused: list[RefusedFile]
     reloads: list[ReloadView]
 
 
@@ -145,10 +155,13 @@ async def routes(call: ApiCall) -> RoutesView:
             at=utc(reload.at),
             result="taken" if reload.hash else "refused",
             hash=reload.hash or None,
+            owner=reload.owner or None,
             changes=[*reload.changes],
             problems=[*reload.problems],
         )
         for reload in config_state.reloads
+        # Changes may be about other teams.
+        if view.is_whole or (reload.owner and view.sees(reload.owner))
     ]
     return RoutesView(
         hash=view.config.hash,
@@ -156,8 +169,8 @@ async def routes(call: ApiCall) -> RoutesView:
         unmatched=view.config.unmatched,
         requests=1 + view.config.ebaas.schedule.retries,
         routes=await asyncio.to_thread(list, view.routes()),
-        # Changes may be about other teams.
-        reloads=reloads if view.is_whole else [],
+        refused=view.refused_files(),
+        reloads=reloads,
     )
 
 

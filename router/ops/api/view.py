@@ -11,7 +11,7 @@ from router.archive.trace.lines import RequestView
 from router.archive.trace.views import ActedView, MatchView, StepView, StoryView
 from router.config.holders import TokenHolder
 from router.config.loading import Config
-from router.ops.insight import Report
+from router.ops.insight import RefusedFile, Report, refused_files
 from router.routing.target import Target
 from router.store.views import ActionView, DossierView, EntryView
 
@@ -94,6 +94,13 @@ class View:
     @cached_property
     def route_names(self) -> set[str]:
         return {route["name"] for route in self.routes()}
+
+    def sees(self, owner: str) -> bool:
+        return self._holder.sees(owner)
+
+    def refused_files(self) -> list[RefusedFile]:
+        files = refused_files(self._parts.insight.config_state)
+        return [file for file in files if self.sees(file["owner"] or "")]
 
     def has(self, target: str) -> bool:
         """Return whether a target is visible. It may be in no configuration any more."""
