@@ -38,7 +38,7 @@ from tests.support.folders import written
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, event, routes
 from tests.support.servers import served
-from tests.support.sockets import PLAIN
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import until, wait_until
 
 #: The log lines of a callback.
@@ -259,6 +259,45 @@ def test_a_restart_serves_the_last_good_text(
         assert first.matches("z2")
 
 
+def test_a_refused_file_is_shown_to_its_owner(
+    tmp_path: Path, serving: Callable[..., Serving]
+) -> None:
+    """`status`, the API and the metric name the file; another team sees nothing of it."""
+    folder = written({**team("one"), "routes.d/z.yaml": other("z")}, tmp_path / "config")
+    file, tokens, port = folder / TEAM, tmp_path / "tokens.yaml", free_port()
+    token = {name: f"the-token-of-{name}-{name}" for name in ("all", "certs", "z")}
+    tokens.write_text(
+        f"tokens:\n  - {{name: all, token: {token['all']}, may: read}}\n"
+        f"  - {{name: certs, token: {token['certs']}, may: read, owner: team certs}}\n"
+        f"  - {{name: z, token: {token['z']}, may: read, owner: team z}}\n"
+    )
+    router = serving("--ops-port", str(port), "--ops-tokens", str(tokens), config=folder)
+    file.write_text("version: 1\nowner: team certs\nroots: []\n")
+    router.line("reload", "refused")
+
+    def get(path: str, name: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token[name]}"}
+        return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, **PLAIN)
+
+    for name, expected in (("all", [str(file)]), ("certs", [str(file)]), ("z", [])):
+        status, routes = (get(f"/api/v1/{path}", name).json() for path in ("status", "routes"))
+        refused = status["configuration"]["refused"]
+        assert [one["file"] for one in refused] == [one["file"] for one in routes["refused"]]
+        assert [one["file"] for one in refused] == expected
+        assert all("unknown key 'roots'" in one["problems"][0] for one in refused)
+        assert [one["owner"] for one in routes["reloads"]] == ["team certs"] * len(expected)
+        assert (status["status"] == "degraded") == bool(expected)
+        assert any(str(file) in reason for reason in status["reasons"]) == bool(expected)
+    series = get("/metrics", "all").text
+    assert f'ebaas_router_config_file_ok{{file="{file}",owner="team certs"}} 0.0' in series
+    assert series.count("ebaas_router_config_file_ok{") == 3
+
+
+def test_an_edit_is_in_force_within_two_seconds() -> None:
+    """The looks and the wait between them leave a good part of it for loading."""
+    assert reloading.LOOK_EVERY + reloading.SETTLE <= 1.8
+
+
 def test_a_start_with_a_bad_file_is_refused(tmp_path: Path) -> None:
     """Without a last good text; with one, if --strict-start asks for it or if there is no store."""
     files = {**team("one"), "routes.d/z.yaml": "version: 1\nowner: team z\nroots: []\n"}
@@ -289,7 +328,11 @@ def test_a_secret_file_that_changes_alone_is_taken(
     router = serving("--secrets-dir", str(secrets))
     (secrets / "token").write_text("second-canary\n")
     assert router.line("reload", "taken")["targets_changed"] == ["nobody"]
-    assert "-canary" not in (tmp_path / "log").read_text()
+    router.process.terminate()
+    router.process.wait(PATIENCE)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != secrets]
+    assert tmp_path / "log.db-routes.json" in files
+    assert not [path for path in files if b"-canary" in path.read_bytes()]
 
 
 def test_a_reload_swaps_who_may_call(tmp_path: Path, serving: Callable[..., Serving]) -> None:

@@ -254,6 +254,21 @@ async def test_one_configuration_is_reported_once(two: list[Store]) -> None:
     assert topics == ["changed", "refused", "changed", "changed"]
 
 
+async def test_each_owner_of_refused_files_is_told_apart(store: Store) -> None:
+    """The key and the detail have the owner, so that a route can be for one team. A target with the
+    owner's name gets it too."""
+    process = Process(store, to("bot"))
+    for owner in ("", "bot", "team ledger"):
+        process.notifications.reloaded("", (), (f"routes.yaml: {owner}",), owner)
+    bodies = await process.sends()
+    assert [body["event_key"].removeprefix("ebaas-router.config.") for body in bodies] == [
+        "refused",
+        "refused.bot",
+        "refused.team ledger",
+    ]
+    assert bodies[2]["detail"] == {"problems": ["routes.yaml: team ledger"], "owner": "team ledger"}
+
+
 async def test_without_a_store_there_is_one_attempt() -> None:
     """It leaves at once, and nobody waits for it; a lost one is counted."""
     one = Process(NoStore(), to("bot"))
