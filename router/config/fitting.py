@@ -28,8 +28,7 @@ few of them need a second round.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,10 +41,10 @@ from router.net.egress import ANYWHERE
 
 
 class Fault(NamedTuple):
-    """A reason why a change does not fit; its place is as for `Part.report`, or the whole file."""
+    """A reason why a change does not fit; its place is as for `Part.report`."""
 
     path: Steps
-    message: Callable[[], str]
+    message: str
     at: Steps = ()
     key: bool = False
 
@@ -80,6 +79,7 @@ def fit(before: Mapping[str, Part], after: Mapping[str, Part]) -> Fitted:
     if not refused:
         return Fitted(changes.parts.values(), {})
     on_disk = _Changes(before, after)
+    on_disk.explains = changes.explains = True
     for name in on_disk.names:
         part = after.get(name)
         on_disk.put(name, before.get(name, part) if part and part.hides_targets else part)
@@ -108,7 +108,8 @@ class _Changes:
         self._targets = 0
         #: Files whose targets are unknown: any target might be in one of them.
         self._hiding: set[str] = set()
-        #: While a refused file is explained: all files on disk.
+        #: True while refused files are explained; and then perhaps all files on disk.
+        self.explains = False
         self._on_disk: _Changes | None = None
         for name, part in before.items():
             self.put(name, part)
@@ -199,10 +200,10 @@ class _Changes:
         if before is not None and (part is None or part.tree is None):
             problems.owner = before.owner
         for fault in faults:
-            if part and fault.path:
-                part.report(fault.path, fault.message(), at=fault.at, key=fault.key)
+            if part is not None:
+                part.report(fault.path, fault.message, at=fault.at, key=fault.key)
             else:
-                problems.add(WHOLE_FILE, "", fault.message())
+                problems.add(WHOLE_FILE, "", fault.message)
         return Refused(problems.owner, problems.in_order())
 
     # Faults.
@@ -213,7 +214,7 @@ class _Changes:
         if old is new:
             return
         if not (self._targets or self._hiding) and _had_targets(old, new):
-            yield Fault((), partial(str, "no file has a target"))
+            yield Fault((), "no file has a target")
         if new is not None:
             yield from self._claims(new)
             yield from self._uses(new, old)
@@ -226,12 +227,14 @@ class _Changes:
         for name in new.values.get("targets") or ():
             if (other := self._rightful(("target", name), new)) is not None:
                 message = f"{other.name} has a target of this name already"
-                yield Fault(("targets", name), partial(str, message), key=True)
+                yield Fault(("targets", name), message, key=True)
         for at, route in new.routes():
             name = route.get("name")
             if name and (other := self._rightful(("route", name), new)) is not None:
-                message = f"the route in {_place_of(other, name)} has this name already"
-                yield Fault(("routes", at, "name"), partial(str, message))
+                position = next(at for at, one in other.routes() if one.get("name") == name)
+                place = f"{other.name}:{other.line('routes', position, 'name')}"
+                message = f"the route in {place} has this name already"
+                yield Fault(("routes", at, "name"), message)
 
     def _rightful(self, link: Link, new: Part) -> Part | None:
         """Return another file that has this name in force, or is earlier if neither has it."""
@@ -251,7 +254,7 @@ class _Changes:
                 seen.add(target)
                 if is_new and not self._may_use(new, target):
                     path = ("routes", at, key)
-                    message = partial(self._describe_use, new, target, (*path, position))
+                    message = self._describe_use(new, target, (*path, position))
                     yield Fault(path, message, at=(position,))
 
     def _may_use(self, user: Part, target: str) -> bool:
@@ -266,6 +269,8 @@ class _Changes:
         )
 
     def _describe_use(self, user: Part, target: str, path: Steps) -> str:
+        if not self.explains:
+            return ""  # guesses take time
         written = shown(user.text(*path))
         for holder in self._by_link[("target", target)].values():
             who = shown(user.owner) if user.owner else "a file without an owner"
@@ -289,7 +294,7 @@ class _Changes:
         for target, host, why in self._excluded(new):
             if new.is_common or not _has_address(target, old, new):
                 message = f"{host} is {why}, and egress allows no other"
-                yield Fault(("targets", target, "url"), partial(str, message))
+                yield Fault(("targets", target, "url"), message)
 
     def _excluded(self, part: Part) -> Iterator[tuple[str, str, str]]:
         egress = self._common.egress if self._common else ANYWHERE
@@ -302,7 +307,6 @@ class _Changes:
         gone = {name for kind, name in old.links if kind == "target"}
         if new is not None and new.owner == old.owner:
             gone -= {name for kind, name in new.links if kind == "target"}
-        path: Steps = ()
         if old.is_common and new is not None:
             before, after = _share_of(old), _share_of(new)
             gone |= {name for name in before if before[name] != after.get(name)}
@@ -315,14 +319,14 @@ class _Changes:
                     and _is_used(target, in_force, user)
                     and not self._may_use(user, target)
                 ):
-                    yield Fault(path, partial(_still_used, target, user))
+                    yield Fault((), _still_used(target, user))
 
     def _excluded_elsewhere(self, old: Part, new: Part) -> Iterator[Fault]:
         for part in self.parts.values() if old.egress != new.egress else ():
             for target, host, _ in self._excluded(part):
                 if part is not new and _has_address(target, self._before.get(part.name), part):
-                    message = f"excludes {host}, the address of {shown(target)} in {part.name}"
-                    yield Fault((), partial(str, f"egress {message}"))
+                    where = f"the address of {shown(target)} in {part.name}"
+                    yield Fault((), f"egress excludes {host}, {where}")
 
 
 def _links_of(part: Part | None) -> Collection[Link]:
@@ -351,12 +355,6 @@ def _has_address(target: str, before: Part | None, after: Part) -> bool:
 
 def _share_of(common: Part | None) -> Mapping[str, Collection[str | None]]:
     return (common.values.get("share") if common is not None else None) or {}
-
-
-def _place_of(part: Part, route: str) -> str:
-    """Return the file and the line of a route."""
-    at = next(at for at, values in part.routes() if values.get("name") == route)
-    return f"{part.name}:{part.line('routes', at, 'name')}"
 
 
 def _still_used(target: str, user: Part) -> str:
