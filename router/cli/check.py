@@ -74,7 +74,8 @@ def read_config(
 ) -> Input[Config]:
     """Read the configuration that the router would load with this environment, all of it. The files
     are judged by the texts in force, if there are any."""
-    from router.config.loading import load_files, problems_of
+    from router.config.files import owner_in
+    from router.config.loading import load_files, problems_of, refused_by_file
 
     files: Sequence[Written] = ()
     secrets_dir = read_setting(args, "secrets_dir")
@@ -85,9 +86,11 @@ def read_config(
             files, os.environ, secrets_dir, in_force=in_force, placeholders=placeholders
         )
     except ConfigInvalid as error:
-        return Input(_shown(name), files, None, error.problems)
+        refused = refused_by_file(error.problems)
     problems = ConfigInvalid(problems_of(refused)).problems
     owners = {file: one.owner for file, one in refused.items()}
+    if files and files[0].name in refused and not in_force:
+        owners = {file.name: owner_in(file.content) for file in files}  # all wait for routes.yaml
     return Input(_shown(name), files, None if refused else config, problems, owners)
 
 

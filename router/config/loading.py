@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from router.config.checks import check_file, patterns_of, tls_of, warn
 from router.config.document import MAX_PROBLEMS, Guesses
@@ -115,15 +115,6 @@ def parse(
     return parse_files([Written(name, content)], environ, secrets_dir)
 
 
-class Loaded(NamedTuple):
-    """The result of loading files of which some may be refused."""
-
-    #: None if there are refused files, and nothing was in force.
-    config: Config | None
-    #: By name.
-    refused: Mapping[str, Refused]
-
-
 def problems_of(refused: Mapping[str, Refused]) -> list[Problem]:
     return [problem for file in refused.values() for problem in file.problems]
 
@@ -144,12 +135,8 @@ def parse_files(
     *,
     placeholders: bool = False,
 ) -> Config:
-    """Parse the files of a configuration: all of them, or raise ConfigInvalid with every problem.
-    The options are as for `load_files`."""
-    config, refused = load_files(files, environ, secrets_dir, placeholders=placeholders)
-    if config is None:
-        raise ConfigInvalid(problems_of(refused))
-    return config
+    """Load all of the files, with nothing in force."""
+    return load_files(files, environ, secrets_dir, placeholders=placeholders)[0]
 
 
 def load_files(
@@ -159,12 +146,13 @@ def load_files(
     *,
     in_force: Sequence[Written] = (),
     placeholders: bool = False,
-) -> Loaded:
-    """Load the files as far as they fit to the texts in force.
+) -> tuple[Config, Mapping[str, Refused]]:
+    """Load the files as far as they fit to the texts in force. Return the refused ones by name.
 
     With `placeholders`, something stands for each secret that is missing; such a configuration has
-    no hash, and must not run. No problem has the value of a variable in it. Raises ConfigInvalid if
-    no set of texts can be in force: for instance, the text in force lacks a variable by now.
+    no hash, and must not run. No problem has the value of a variable in it. Raises ConfigInvalid
+    with every problem if files are refused and nothing is in force, or cannot be any more: for
+    instance, it lacks a variable by now.
     """
     # A large file makes some hundred thousand objects, none of them garbage: to walk them again
     # and again takes longer than to make them.
@@ -173,9 +161,7 @@ def load_files(
     try:
         variables = Variables(environ, secrets_dir, placeholders=placeholders)
         fitted = _fitted(files, in_force, variables)
-        usable = in_force or not fitted.refused
-        config = _config(Parts(fitted.parts), variables) if usable else None
-        return Loaded(config, fitted.refused)
+        return _config(Parts(fitted.parts), variables), fitted.refused
     finally:
         if enabled:
             gc.enable()
@@ -189,7 +175,7 @@ def _fitted(files: Sequence[Written], in_force: Sequence[Written], variables: Va
     usable = {name: part for name, part in before.items() if not part.problems}
     fitted = fit(usable, after)
     lost = fitted.refused.keys() & (before.keys() - usable.keys())
-    if in_force and (lost or not fits(fitted.parts)):
+    if not in_force or lost or not fits(fitted.parts):
         raise ConfigInvalid(problems_of(fitted.refused))
     return fitted
 
@@ -305,14 +291,11 @@ class Source:
         """Look at the files, and load them. Those that are broken keep the texts that were in force
         before, if these were kept. Raises ConfigInvalid."""
         look, kept = self.look(), self.last_good.read() if self.last_good else ()
-        if look.problems and not kept:
+        if not look.problems:
+            return look, *self.update(look.files, kept)
+        if not kept:
             raise ConfigInvalid(look.problems)
-        if look.problems:
-            return look, self.load(kept), refused_by_file(look.problems)
-        config, refused = self.update(look.files, kept)
-        if config is None:
-            raise ConfigInvalid(problems_of(refused))
-        return look, config, refused
+        return look, self.load(kept), refused_by_file(look.problems)
 
     def look(self) -> Look:
         """Read the files and the secret files that they name."""
@@ -326,7 +309,9 @@ class Source:
         """Load all of the files. Raises ConfigInvalid."""
         return parse_files(files, self.environ, self.secrets_dir)
 
-    def update(self, files: Sequence[Written], in_force: Sequence[Written]) -> Loaded:
+    def update(
+        self, files: Sequence[Written], in_force: Sequence[Written]
+    ) -> tuple[Config, Mapping[str, Refused]]:
         """Load the files as far as they fit to the texts in force. Raises ConfigInvalid."""
         return load_files(files, self.environ, self.secrets_dir, in_force=in_force)
 

@@ -194,7 +194,6 @@ class Reload:
         try:
             before = self.config_state.config
             after, refused = source.update(files, [*before.files.values()])
-            assert after is not None
             if (after.hash, after.files.keys()) == (before.hash, before.files.keys()):
                 return before, refused, _NONE
             edits = edits_of(before, after)

@@ -53,7 +53,6 @@ def update(
     """Edit a folder in force. Return the texts in force then, and the problems of refused files."""
     in_force = [*parse_files(written(before), environ or {}, None).files.values()]
     config, refused = load_files(written(after), environ or {}, None, in_force=in_force)
-    assert config is not None
     return texts_of(config), {
         name_of(file): [
             re.sub(r"^config/([^:]*)(:[0-9]+)*", r"\1", str(problem)) for problem in one.problems
@@ -292,7 +291,6 @@ def test_three_broken_files_of_200_cost_as_much_as_three_files_more() -> None:
     in_force = [*parse_files(written(before), {}, None).files.values()]
     with patch.object(loading, "Part", Counted):
         config, refused = load_files(written({**after, "t1": None}), {}, None, in_force=in_force)
-    assert config is not None
     assert [*map(name_of, refused)] == ["t177", "t7", "t77"]
     assert len(parsed) == 200 + 3 + 1
     assert texts_of(config) == {name: text for name, text in before.items() if name != "t1"}
@@ -392,7 +390,6 @@ class Histories(RuleBasedStateMachine):
     def load(self, in_force: list[Written]) -> None:
         before = texts_of(self.config).items()
         config, self.refused = load_files(written(self.disk), self.environ, None, in_force=in_force)
-        assert config is not None
         self.config, self.is_seen = config, True
         assert texts_of(config).items() <= before | self.disk.items()
 
