@@ -238,6 +238,11 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             ]
         },
     ),
+    "the last target": (
+        {"routes": COMMON, "a": None, "b": team("b"), "e": team("e")},
+        "routes b e",
+        {"a": ["a.yaml: no file has a target (team a)"]},
+    ),
     "a variable that is missing": (
         {"a": A.replace("https://a.example/x", "${URL}"), "b": B + "\n"},
         "b",

@@ -144,6 +144,9 @@ def test_a_start_needs_a_text_of_each_file(tmp_path: Path) -> None:
     folder_of({"routes.d/certs.yaml": certs}, folder)
     config, refused = started(folder, kept)
     assert refused == ["routes.d/new.yaml"]
+    (folder / "routes.d/new.yaml").unlink()
+    (folder / "routes.d/new.yaml").symlink_to("nowhere")
+    assert started(folder, kept)[1] == ["routes.d/new.yaml"]
     (folder / "routes.yaml").unlink()
     config, refused = started(folder, kept, E="e")
     assert (config.hash, refused) == (good.hash, ["."])
