@@ -30,7 +30,7 @@ from router.delivery.queue import Queue
 from router.delivery.recovery import Recoveries
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
-from router.model.errors import ConfigInvalid, RouterError, closed, may, there
+from router.model.errors import RouterError, closed, may, there
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
 from router.net.egress import is_loopback
@@ -113,7 +113,9 @@ class App(Starlette):
             self.sender.sweep,
             log,
             metrics,
-            on_reload=lambda of: self.notifications.reloaded(of.hash, of.changes, of.problems),
+            on_reload=lambda of: self.notifications.reloaded(
+                of.hash, of.changes, of.problems, of.owner
+            ),
         )
         metrics.readings += [self._measure, self.sender.measure, self.reload.measure]
         history = History(metrics, time.time())
@@ -150,13 +152,14 @@ class App(Starlette):
     @classmethod
     def loaded(cls, settings: Settings, log: Log, middleware: Sequence[Middleware] = ()) -> App:
         """Return a router with the current routes.yaml, which it watches. Raises RouterError."""
-        source = Source(settings.config, os.environ, settings.secrets_dir)
-        look = source.look()
-        if look.problems:
-            raise ConfigInvalid(look.problems)
-        config, tracing = source.load(look.files), tracing_by(os.environ)
-        watched = (source, look)
-        return cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
+        file = last_good_file(settings)
+        kept = LastGood(file, settings.config) if file else None
+        source = Source(settings.config, os.environ, settings.secrets_dir, kept)
+        look, config, refused = source.start()
+        watched, tracing = (source, look), tracing_by(os.environ)
+        app = cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
+        app.config_state.refused = refused
+        return app
 
     def in_force(self) -> InForce:
         config = self.callbacks.config
@@ -227,11 +230,12 @@ class App(Starlette):
             closing.push_async_callback(self.sender.close)
             self.watchdog.start()
             closing.callback(self.watchdog.stop)
-            self._go_on(self.reload.run, closing)
             closing.callback(self.drain)
             await tried.wait()
             if working.done():
                 working.result()
+            # Not before the store is ours: it writes the texts in force beside it.
+            self._go_on(self.reload.run, closing)
             yield
 
     def drain(self) -> None:

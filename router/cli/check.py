@@ -7,8 +7,8 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -50,6 +50,8 @@ class Input(Generic[T]):
     #: None if there are problems.
     value: T | None
     problems: tuple[Problem, ...] = ()
+    #: The files that the router would refuse, with their owners.
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def add_config(parser: Options, *more: str) -> None:
@@ -67,25 +69,44 @@ def check_stdin(files: Sequence[str]) -> None:
         raise SettingInvalid("only one file can be '-', stdin")
 
 
-def read_config(name: str, args: argparse.Namespace) -> Input[Config]:
-    """Read the configuration that the router would load with this environment."""
-    from router.config.loading import parse_files
+def read_config(
+    name: str, args: argparse.Namespace, in_force: Sequence[Written] = ()
+) -> Input[Config]:
+    """Read the configuration that the router would load with this environment, all of it. The files
+    are judged by the texts in force, if there are any."""
+    from router.config.files import owner_in
+    from router.config.loading import load_files, problems_of, refused_by_file
 
-    def parse(files: Sequence[Written]) -> Config:
-        return parse_files(files, os.environ, secrets_dir, placeholders=placeholders)
-
-    placeholders = getattr(args, "without_secrets", False)
+    files: Sequence[Written] = ()
     secrets_dir = read_setting(args, "secrets_dir")
-    return _read(name, parse)
+    placeholders = getattr(args, "without_secrets", False)
+    try:
+        files = _files(name)
+        config, refused = load_files(
+            files, os.environ, secrets_dir, in_force=in_force, placeholders=placeholders
+        )
+    except ConfigInvalid as error:
+        refused = refused_by_file(error.problems)
+    problems = ConfigInvalid(problems_of(refused)).problems
+    owners = {file: one.owner for file, one in refused.items()}
+    if files and files[0].name in refused and not in_force:
+        owners = {file.name: owner_in(file.content) for file in files}  # all wait for routes.yaml
+    return Input(_shown(name), files, None if refused else config, problems, owners)
 
 
 def read_cases(name: str) -> Input[tuple[Case, ...]]:
     from router.config.cases import parse_cases
 
-    def parse(files: Sequence[Written]) -> tuple[Case, ...]:
-        return parse_cases(files[0].content, files[0].name)
+    files: Sequence[Written] = ()
+    try:
+        files = _files(name)
+        return Input(_shown(name), files, parse_cases(files[0].content, files[0].name))
+    except ConfigInvalid as error:
+        return Input(_shown(name), files, None, error.problems)
 
-    return _read(name, parse)
+
+def _shown(name: str) -> str:
+    return "stdin" if name == STDIN else name
 
 
 def all_usable(inputs: Sequence[Input[Any]], format: str) -> bool:
@@ -105,19 +126,6 @@ def _problems_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     return [asdict(problem) for problem in problems]
 
 
-def _read(name: str, parse: Callable[[Sequence[Written]], T]) -> Input[T]:
-    files: Sequence[Written] = ()
-    value: T | None = None
-    problems: tuple[Problem, ...] = ()
-    try:
-        files = _files(name)
-        value = parse(files)
-    except ConfigInvalid as error:
-        problems = error.problems
-    shown = "stdin" if name == STDIN else name
-    return Input(shown, files, value, problems)
-
-
 def _files(name: str) -> Sequence[Written]:
     from router.config.document import MAX_SIZE
     from router.config.files import Written, read
@@ -129,7 +137,7 @@ def _files(name: str) -> Sequence[Written]:
         with path.open("rb") as pipe:
             return [Written(name, pipe.read(MAX_SIZE + 1))]
     files = read(path)
-    return files if path.is_dir() else [files[0]._replace(name=name)]
+    return files if path.is_dir() else [replace(files[0], name=name)]
 
 
 # `check`.
@@ -139,11 +147,13 @@ CHECK = Help(
     as the router does when it loads them: every fault at once, in the files' order, each with line
     and column. Variables and secret files are looked up too, unless --without-secrets lets
     placeholders stand for them. A warning is something that is allowed but probably not meant. For
-    a good file, the totals of its schedules of retries follow. FILE may be '-' for stdin; several
-    are checked each by itself, and are a line of JSON each.""",
+    a good file, the totals of its schedules of retries follow. A running router takes each file of
+    a folder alone: the last line names those that it would refuse. FILE may be '-' for stdin;
+    several are checked each by itself, and are a line of JSON each.""",
     examples="""
         ebaas-router check
         ebaas-router check config/routes.yaml --strict --without-secrets     # in CI
+        ebaas-router check config --in-force old-config --owner 'team ledger'
         git show HEAD:config/routes.yaml | ebaas-router check -
         diff <(ebaas-router check --print old.yaml) <(ebaas-router check --print new.yaml)""",
     good="good: the router would take it",
@@ -156,6 +166,9 @@ def configure_check(parser: Parser) -> None:
     about = "print the configuration in force: defaults filled in, variables replaced, secrets ***"
     parser.switch("--print", about)
     parser.switch("--strict", "let warnings fail too")
+    about = "judge the edit from this file or folder, which a router has in force"
+    parser.option("--in-force", "OLD", about)
+    parser.option("--owner", "NAME", "judge only the files of this owner, without tests files")
     add_config(parser, "config")
 
 
@@ -180,13 +193,16 @@ def _check(name: str, args: argparse.Namespace) -> bool:
     """Print the result for a file or folder, with the tests files beside it."""
     from router.config.cases import tests_of, unknown_targets
 
-    routes = read_config(name, args)
+    routes = read_config(name, args, _in_force(args.in_force, name) if args.in_force else ())
     config, tests = routes.value, []
-    with contextlib.suppress(ConfigInvalid):  # the configuration itself has the same problem
-        tests = [] if name == STDIN else [read_cases(str(path)) for path in tests_of(Path(name))]
+    if args.owner is not None:
+        routes = _of_owner(routes, args.owner)
+    elif name != STDIN:
+        with contextlib.suppress(ConfigInvalid):  # the configuration itself has the same problem
+            tests = [read_cases(str(path)) for path in tests_of(Path(name))]
     #: Each input, its warnings, and, if it is good, a summary.
     inputs: list[tuple[Input[Any], Sequence[Problem], str]] = [
-        (routes, config.warnings if config else (), _summary(routes))
+        (routes, config.warnings if config else (), _summary(routes, is_whole=args.owner is None))
     ]
     for one in tests:
         cases = one.value or ()
@@ -194,12 +210,18 @@ def _check(name: str, args: argparse.Namespace) -> bool:
         number = counted(len(cases), "case")
         inputs.append((one, unknown, f"{one.name} is good: {number}" if cases else ""))
     problems = [problem for file, _, _ in inputs for problem in file.problems]
-    warnings = [warning for _, several, _ in inputs for warning in several]
-    is_good = not (problems or (args.strict and warnings))
+    warnings = [
+        warning
+        for _, several, _ in inputs
+        for warning in several
+        if args.owner in (None, warning.owner)
+    ]
+    is_good = not (problems or routes.refused or (args.strict and warnings))
     view = {
         "good": is_good,
         "file": routes.name,
         "files": [file.name for file in routes.files],
+        "refused": [*routes.refused],
         "problems": _problems_json(problems),
         "warnings": _problems_json(warnings),
         "routes": len(config.table.routes) if config else None,
@@ -217,13 +239,38 @@ def _check(name: str, args: argparse.Namespace) -> bool:
     texts: list[str] = []
     for file, several, summary in inputs:
         texts += map(str, file.problems)
-        texts += (f"warning: {warning}" for warning in several)
+        texts += (f"warning: {warning}" for warning in several if warning in warnings)
         texts += [summary] if summary else []
         texts += _schedules(config) if config and file is routes else ()
     if args.strict and warnings:
         texts.append(f"{routes.name} has warnings, which --strict does not allow")
     say_as(args.format, [view], texts)
     return is_good
+
+
+def _in_force(old: str, name: str) -> list[Written]:
+    """Read the texts in force, under the names that they have in the configuration to check."""
+    from router.config.files import COMMON
+
+    files = _files(old)
+    if not Path(old).is_dir() and Path(name).is_dir():  # the file became a folder
+        return [replace(files[0], name=f"{name}/{COMMON}", format="routes.common")]
+    if not Path(old).is_dir():
+        return [replace(files[0], name=name)]
+    return [replace(file, name=str(name / Path(file.name).relative_to(old))) for file in files]
+
+
+def _of_owner(routes: Input[Config], owner: str) -> Input[Config]:
+    """Leave out other owners' files. Raises SettingInvalid if no file has the owner."""
+    from router.config.files import owner_in
+
+    owners = {*map(owner_in, (file.content for file in routes.files)), *routes.refused.values()}
+    if owner not in owners:
+        likely = nearest_of(owner, owners)
+        raise SettingInvalid(f"--owner: no file of {routes.name} has the owner {owner!r}{likely}")
+    problems = tuple(problem for problem in routes.problems if problem.owner == owner)
+    refused = {file: one for file, one in routes.refused.items() if one == owner}
+    return replace(routes, problems=problems, refused=refused)
 
 
 def _schedules(config: Config) -> Iterator[str]:
@@ -238,15 +285,29 @@ def format_retries(retries: int, seconds: float) -> str:
     return f"{counted(retries, 'retry')} over {age(seconds)}" if retries else "no retries"
 
 
-def _summary(routes: Input[Config]) -> str:
+def _summary(routes: Input[Config], *, is_whole: bool) -> str:
     config = routes.value
     if config is None:
-        return ""
+        return _refused(routes, is_whole=is_whole) if len(routes.files) > 1 else ""
     table = config.table
     number = f"{counted(len(table.routes), 'route')}, {counted(len(table.targets), 'target')}"
     files = f" in {len(config.files):,} files" if len(config.files) > 1 else ""
     digest = config.hash[:12] or "without its secrets"
     return f"{routes.name} is good: {number}{files}; {digest}"
+
+
+def _refused(routes: Input[Config], *, is_whole: bool) -> str:
+    """Format the files that a router would refuse; for an owner, of theirs."""
+    if not routes.refused:
+        return "" if routes.problems else "a router would take each file of this owner"
+    wrong = {problem.file for problem in routes.problems}
+    refused = [
+        f"{file}{f' ({owner})' if owner else ''}{'' if file in wrong else ', which waits'}"
+        for file, owner in routes.refused.items()
+    ]
+    taken = sum(file.name not in routes.refused for file in routes.files)
+    others = f"; it would take {taken} of {counted(len(routes.files), 'file')}" if is_whole else ""
+    return f"a router would refuse {few(refused)}{others}"
 
 
 def _print(names: Sequence[str], args: argparse.Namespace) -> int:

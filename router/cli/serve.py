@@ -283,7 +283,7 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[str, Config]:
     files, name = read(path), str(path)
     if path is _SHIPPED:
         name = path.name
-        files = (files[0]._replace(name=name),)
+        files = (replace(files[0], name=name),)
     config = loading.parse_files(files, os.environ, settings.secrets_dir)
     return name, replace(config, ebaas=replace(config.ebaas, token=(), allow_from=()))
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from router.config.checks import check_once, named
-from router.config.files import Part, Written, files_of, readable
+from router.config.checks import check_once
+from router.config.files import Part, Written, files_of, named, readable
 from router.config.variables import Variables
 from router.model.errors import ConfigInvalid, Problem
 from router.model.event import FIELDS, Event
@@ -44,7 +44,7 @@ def tests_of(config: Path) -> list[Path]:
 
 def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
     """Parse the cases of a tests file. Raises ConfigInvalid with every problem."""
-    part = Part(Written(name, content), "routes.test", _NoVariables({}, None))
+    part = Part(Written(name, content, "routes.test"), Variables({}, None))
     keys = part.tree.entries(part.tree.root).keys() if part.tree else set()
     if "cases" not in keys and keys & {"targets", "routes"}:
         message = "is a routes.yaml, not a tests file: give it as --config"
@@ -55,13 +55,6 @@ def parse_cases(content: bytes, name: str) -> tuple[Case, ...]:
     if part.problems:
         raise part.problems.stop()
     return tuple(_case(part, at, case) for at, case in cases)
-
-
-class _NoVariables(Variables):
-    """In a tests file a `$` is a character like any other."""
-
-    def resolve(self, text: str, *, may_be_secret: bool = False) -> str:
-        return text
 
 
 def _check(part: Part, at: int, case: Mapping[str, Any]) -> None:

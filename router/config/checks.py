@@ -1,22 +1,21 @@
-"""The checks of a configuration as a whole: contradictions are errors, and settings that are
-probably mistakes are warnings."""
+"""Contradictions within a file, which are errors, and settings that are probably mistakes, which
+are warnings. `fitting` compares files."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from router.config.document import ListNode, Steps, did_you_mean, shown
-from router.config.files import Part, Parts
-from router.config.values import NO_REGEX, as_glob, is_local, literal
+from router.config.files import Part, Parts, named
+from router.config.values import NO_REGEX, as_glob, is_local
 from router.config.variables import is_placeholder
 from router.contract.signing import LEAST_KEY, key_of
 from router.model.event import OWN_KEYS, OWN_SOURCE
 from router.net.access import SHORT
-from router.net.egress import Egress
 from router.net.tls import USUAL, BadCertificate, Tls, day
 from router.routing.table import RouteTable
 from router.routing.target import Target
@@ -25,35 +24,23 @@ from router.routing.target import Target
 EVERYBODY = "everybody"
 
 
-def check(parts: Parts, egress: Egress) -> None:
-    """Report every contradiction between the values that could be read."""
-    defined = _defined(parts)
-    _check_names(parts)
-    _check_share(parts, defined)
-    for part in parts:
-        for name, target in part.targets.items():
-            _check_target(part, name, target, egress)
-        for at, route in part.routes():
-            path = ("routes", at)
-            # Without any target, all would be unknown.
-            if defined:
-                _check_defined(part, path, route, defined)
-            check_once(part, path, route)
-            keys = patterns_of(route, "match").get("event_key") or ()
-            own = any((key or "").startswith(OWN_KEYS) for key in keys)
-            if own and route.get("required"):
-                message = f"no reply waits for events of {OWN_SOURCE}: their targets are optional"
-                part.report((*path, "required"), message)
-            if part is not parts.common:
-                _check_leave(parts, part, path, route, defined)
-
-
-def named(route: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
-    """Iterate over the targets that a route names: the key, the position, the name."""
-    for key in ("required", "optional"):
-        for at, name in enumerate(route.get(key) or ()):
-            if name is not None:
-                yield key, at, name
+def check_file(part: Part) -> None:
+    """Report every contradiction within a file, between the values that could be read."""
+    for target_name, target in part.targets.items():
+        _check_target(part, target_name, target)
+    names: dict[str, int] = {}
+    for at, route in part.routes():
+        path = ("routes", at)
+        check_once(part, path, route)
+        if (name := route.get("name")) is not None:
+            if name in names:
+                line = part.line("routes", names[name], "name")
+                part.report((*path, "name"), f"the route in line {line} has this name already")
+            names.setdefault(name, at)
+        keys = patterns_of(route, "match").get("event_key") or ()
+        if any((key or "").startswith(OWN_KEYS) for key in keys) and route.get("required"):
+            message = f"no reply waits for events of {OWN_SOURCE}: their targets are optional"
+            part.report((*path, "required"), message)
 
 
 def patterns_of(
@@ -64,43 +51,10 @@ def patterns_of(
     return match if isinstance(match, dict) else {"event_key": match}
 
 
-def _defined(parts: Parts) -> dict[str, Part]:
-    """Return the name of every target, and the file it is in. A name counts even if its target
-    could not be read."""
-    defined: dict[str, Part] = {}
-    for part in parts:
-        for name in part.values.get("targets") or ():
-            first = defined.setdefault(name, part)
-            if first is not part:
-                message = f"{first.name} has a target of this name already"
-                part.report(("targets", name), message, key=True)
-    return defined
-
-
-def _check_names(parts: Parts) -> None:
-    claims: dict[str, tuple[Part, int]] = {}
-    for part in parts:
-        for at, route in part.routes():
-            if (name := route.get("name")) is None:
-                continue
-            if name in claims:
-                other, position = claims[name]
-                line = other.line("routes", position, "name")
-                where = f"line {line}" if other is part else f"{other.name}:{line}"
-                message = f"the route in {where} has this name already"
-                part.report(("routes", at, "name"), message)
-            claims.setdefault(name, (part, at))
-
-
-def _check_target(part: Part, name: str, target: Mapping[str, Any], egress: Egress) -> None:
-    """Report an address that egress rules out, TLS options that have no effect or are wrong, and
-    another owner than the file's. Names are looked up later."""
-    path, url = ("targets", name), target.get("url") or ""
-    host = (urlsplit(url).hostname or "").rstrip(".")
-    address = literal(host)
-    if address is not None and (refusal := egress.refusal(str(address))):
-        part.report((*path, "url"), f"{host} is {refusal}, and egress allows no other")
-    if "tls" in target and url.startswith("http:"):
+def _check_target(part: Part, name: str, target: Mapping[str, Any]) -> None:
+    """Report TLS options that have no effect or are wrong, and another owner than the file's."""
+    path = ("targets", name)
+    if "tls" in target and (target.get("url") or "").startswith("http:"):
         part.report((*path, "tls"), "has no effect on a target that is called by http://")
     if part.owner and target.get("owner") not in (None, part.owner):
         message = f"the file belongs to {shown(part.owner)}, and so do its targets"
@@ -121,60 +75,15 @@ def tls_of(target: Mapping[str, Any]) -> Tls:
     return Tls.of(ca, cert, key, name, verify=verify) if tls else USUAL
 
 
-def _check_defined(
-    part: Part, path: Steps, route: Mapping[str, Any], defined: Collection[str]
-) -> None:
-    reported = set()
-    for key, position, name in named(route):
-        if name not in defined and name not in reported:
-            reported.add(name)
-            likely = did_you_mean(part.reader.likely(name, defined))
-            message = f"no target {shown(part.written(*path, key, position))}{likely}"
-            part.report((*path, key), message, at=(position,))
-
-
 def check_once(part: Part, path: Steps, route: Mapping[str, Any]) -> None:
     """Report each target that a route or a case names again."""
     seen: dict[str, str] = {}
     for key, position, name in named(route):
         if name in seen:
             again = "is here twice" if seen[name] == key else "is required here already"
-            message = f"{shown(part.written(*path, key, position))} {again}"
+            message = f"{shown(part.text(*path, key, position))} {again}"
             part.report((*path, key), message, at=(position,))
         seen.setdefault(name, key)
-
-
-def _check_leave(
-    parts: Parts, part: Part, path: Steps, route: Mapping[str, Any], defined: Mapping[str, Part]
-) -> None:
-    """Report targets of another owner whose use `share` does not allow."""
-    share = parts.common.values.get("share") or {}
-    for key, position, name in named(route):
-        owner = defined[name].owner if name in defined else ""
-        allowed = {owner, *(share.get(name) or ())}
-        if owner and not allowed & {part.owner, EVERYBODY}:
-            user = shown(part.owner) if part.owner else "a file without an owner"
-            message = (
-                f"{shown(part.written(*path, key, position))} is the target of {shown(owner)}: "
-                f"`share` in {parts.common.name} can let {user} use it"
-            )
-            part.report((*path, key), message, at=(position,))
-
-
-def _check_share(parts: Parts, defined: Mapping[str, Part]) -> None:
-    """Report a target that does not exist or needs no `share`; warn of an unknown owner."""
-    common, owners = parts.common, {part.owner for part in parts} | {EVERYBODY}
-    for name, others in (common.values.get("share") or {}).items():
-        path = ("share", name)
-        if name not in defined:
-            likely = did_you_mean(common.reader.likely(name, defined))
-            common.report(path, f"no target {shown(name)}{likely}", key=True)
-        elif not defined[name].owner:
-            message = "the target is everybody's: its file has no owner"
-            common.warn(path, message, key=True)
-        for unknown in sorted({*filter(None, others or ())} - owners):
-            likely = did_you_mean(common.reader.likely(unknown, owners))
-            common.warn(path, f"no file has the owner {shown(unknown)}{likely}", key=True)
 
 
 # Warnings.
@@ -212,6 +121,7 @@ def warn(parts: Parts, table: RouteTable) -> None:
             _warn_patterns(part, at, route, "match")
             _warn_patterns(part, at, route, "except")
     _warn_callers(parts.common)
+    _warn_share(parts)
 
 
 def _warn_target(part: Part, name: str, target: Target, required: bool) -> None:
@@ -261,6 +171,23 @@ def _warn_cut_off(parts: Parts, part: Part, name: str, target: Target) -> None:
         parts.common.warn(("ebaas", "reply_within"), message)
 
 
+def _warn_share(parts: Parts) -> None:
+    """Report a target that does not exist, perhaps because of another file, or needs no `share`,
+    and owners that no file has."""
+    common, owners = parts.common, {part.owner for part in parts} | {EVERYBODY}
+    defined = {name: part for part in parts for name in part.targets}
+    for name, others in (common.values.get("share") or {}).items():
+        path = ("share", name)
+        if name not in defined:
+            likely = did_you_mean(common.reader.likely(name, defined))
+            common.warn(path, f"no target {shown(name)}{likely}", key=True)
+        elif not defined[name].owner:
+            common.warn(path, "the target is everybody's: its file has no owner", key=True)
+        for unknown in sorted({*others} - owners):
+            likely = did_you_mean(common.reader.likely(unknown, owners))
+            common.warn(path, f"no file has the owner {shown(unknown)}{likely}", key=True)
+
+
 def _warn_callers(common: Part) -> None:
     """Report tokens that can be guessed, and settings that let everybody in."""
     ebaas = common.values.get("ebaas") or {}
@@ -294,7 +221,7 @@ def _warn_patterns(
             if message:
                 path = _item(part, (*match, *own), position)
                 # The value of a variable is not repeated.
-                is_literal = "${" not in part.written(*path)
+                is_literal = "${" not in part.text(*path)
                 hint = did_you_mean(meant.replace("$", "$$")) if is_literal else ""
                 part.warn(match, f"{message}{hint}", at=path[len(match) :])
 

@@ -123,10 +123,6 @@ class Comparison:
         """The number of events for which something differs."""
         return sum(group.events for group in self._groups.values())
 
-    @property
-    def newly_unmatched(self) -> int:
-        return sum(g.events for g in self._groups.values() if g.change.newly_unmatched)
-
     def groups(self) -> list[Group]:
         """Return the groups, the most dangerous first, then the one with the most events."""
         return sorted(

@@ -1,12 +1,17 @@
 """The files of a configuration: one file, or a folder's routes.yaml with the teams' files below its
-routes.d. They are read and parsed here, and joined by `loading`."""
+routes.d. They are read and parsed here, chosen by `fitting`, and joined by `loading`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from router.config.document import (
     MAX_PROBLEMS,
@@ -21,8 +26,11 @@ from router.config.document import (
 )
 from router.config.schema import Name, Reader
 from router.config.settings import SETTINGS
+from router.config.syntax import WHOLE_FILE
+from router.config.values import literal
 from router.config.variables import Variables
 from router.model.errors import ConfigInvalid, Problem, why_not
+from router.net.egress import Egress, Network
 
 #: In a folder: the common file, and the folder of the teams' files.
 COMMON, TEAMS = "routes.yaml", "routes.d"
@@ -33,21 +41,37 @@ MAX_FILES = 1_000
 _SUFFIXES = (".yaml", ".yml")
 
 
-class Written(NamedTuple):
-    """A file's contents."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file's text."""
 
     #: Its path, relative as it was given.
     name: str
-    content: bytes
+    content: bytes = field(repr=False)
+    #: Its keys: a file alone has all, in a folder they are divided.
+    format: Name = "routes"
+    #: The values of its variables while it is in force; None: they are looked up.
+    values: Mapping[str, str] | None = field(default=None, repr=False)
+    #: The owner that it names, once it is parsed.
+    owner: str = ""
+    #: Why it cannot be read.
+    problems: tuple[Problem, ...] = ()
 
 
 def read(path: Path) -> tuple[Written, ...]:
     """Read the file or the folder. A file may come with a byte more than `parse_files` allows; the
-    files of a folder together have no more than one file may have. Raises ConfigInvalid."""
+    files of a folder together have no more than one file may have. A team's file that cannot be
+    read comes with its problem. Raises ConfigInvalid."""
     files: list[Written] = []
     left = MAX_SIZE
     for file in files_of(path):
-        files.append(Written(str(file), read_file(file)))
+        format: Name = "routes.team" if files else "routes" if file == path else "routes.common"
+        try:
+            files.append(Written(str(file), read_file(file), format))
+        except ConfigInvalid as error:
+            if not files:
+                raise
+            files.append(Written(str(file), b"", format, problems=error.problems))
         left -= len(files[-1].content)
         if left < 0 and len(files) > 1:
             raise _unreadable(path, f"is larger than {MAX_SIZE // 2**20} MiB, all files together")
@@ -110,9 +134,6 @@ def _unreadable(path: Path, message: str) -> ConfigInvalid:
 
 # Parsed.
 
-#: Of many files each lists at least so many problems before it only counts them.
-_LEAST = 20
-
 #: Finds the owner of a file that is not YAML.
 _OWNER = re.compile(rb"^owner:[ \t]*([^#\n]{1,200}?)[ \t]*(?:#.*)?\r?$", re.MULTILINE)
 
@@ -122,36 +143,67 @@ def readable(items: Sequence[Any] | None) -> Iterator[tuple[int, Any]]:
     return ((at, item) for at, item in enumerate(items or ()) if item is not None)
 
 
+def named(route: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
+    """Iterate over the targets that a route names: the key, the position, the name."""
+    for key in ("required", "optional"):
+        for at, name in enumerate(route.get(key) or ()):
+            if name is not None:
+                yield key, at, name
+
+
+def owner_in(content: bytes) -> str:
+    """Return the owner that a text names, even if it is not YAML; `""` for none."""
+    owner = _OWNER.search(content)
+    return owner[1].decode("utf-8", "replace").strip("'\"") if owner else ""
+
+
+#: A name in a file: of a target or a route that it defines, or of a target that a route of it uses.
+Link = tuple[Literal["target", "route", "use"], str]
+
+
 class Part:
     """One file, right or wrong."""
 
     def __init__(
         self,
         written: Written,
-        format: Name,
         variables: Variables,
         guesses: Guesses | None = None,
         most: int = MAX_PROBLEMS,
     ) -> None:
         """At most so many problems and so many warnings are kept."""
         self.name = written.name
+        #: Sort key: routes.yaml, then the files of teams by path.
+        self.order = written.format == "routes.team", Path(self.name)
+        self.is_common = written.format != "routes.team"
         self.problems, self.warnings = Problems(self.name, most), Problems(self.name, most)
-        self.reader = Reader(format, self.problems, variables, self.warnings, guesses)
+        variables = variables.of_file(written.values)
+        self.reader = Reader(written.format, self.problems, variables, self.warnings, guesses)
         #: None if the file is not YAML: its contents are unknown.
         self.tree: Tree | None = None
         #: The values by their keys; None stands for a value that could not be read.
         self.values: Mapping[str, Any] = {}
         #: The owner of the file; `""` if it has none.
         self.owner = ""
-        try:
-            self.tree = parse_document(written.content, self.name, self.problems)
-        except ConfigInvalid:
-            owner = _OWNER.search(written.content) if format == "routes.team" else None
-            self.owner = owner[1].decode("utf-8", "replace").strip("'\"") if owner else ""
-        else:
-            self.values = self.reader.read(self.tree)
-            self.owner = self.values.get("owner") or ""
+        for problem in written.problems:
+            self.problems.add(WHOLE_FILE, "", problem.message)
+        with suppress(ConfigInvalid):
+            if not written.problems:
+                self.tree = parse_document(written.content, self.name, self.problems)
+                self.values = self.reader.read(self.tree)
+                self.owner = self.values.get("owner") or ""
+        if self.tree is None and not self.is_common:
+            self.owner = owner_in(written.content)
         self.problems.owner = self.warnings.owner = self.owner
+        #: The text with the values of its variables.
+        self.written = replace(written, values=variables.values, owner=self.owner)
+
+    def has(self, file: Written) -> bool:
+        """Return whether it is this text, with the values that the text has in force."""
+        mine = self.written
+        text = mine.content, mine.format, mine.problems
+        same = text == (file.content, file.format, file.problems)
+        return same and file.values in (None, mine.values)
 
     @property
     def targets(self) -> Mapping[str, Mapping[str, Any]]:
@@ -163,12 +215,46 @@ class Part:
         """Iterate over the routes that could be read, with their positions."""
         return readable(self.values.get("routes"))
 
+    @cached_property
+    def links(self) -> frozenset[Link]:
+        """The names that other files may depend on or collide with. A target's name counts even if
+        the target could not be read."""
+        links: set[Link] = {("target", name) for name in self.values.get("targets") or ()}
+        for _, route in self.routes():
+            links.update(("use", name) for _, _, name in named(route))
+            if route.get("name"):
+                links.add(("route", route["name"]))
+        return frozenset(links)
+
+    @property
+    def hides_targets(self) -> bool:
+        """True if the file is so wrong that nobody knows which targets it was meant to have."""
+        return bool(self.problems) and not self.values.get("targets")
+
+    @cached_property
+    def egress(self) -> Egress:
+        places = self.values.get("egress") or ()
+        networks = tuple(place for place in places if isinstance(place, Network))
+        return Egress("public" in places, networks)
+
+    @cached_property
+    def addresses(self) -> Mapping[str, tuple[str, str, IPv4Address | IPv6Address]]:
+        """The URL, host and address of each target whose host is an address; names are looked up
+        later."""
+        addresses = {}
+        for name, target in self.targets.items():
+            url = target.get("url") or ""
+            host = (urlsplit(url).hostname or "").rstrip(".")
+            if (address := literal(host)) is not None:
+                addresses[name] = url, host, address
+        return addresses
+
     def line(self, *path: str | int) -> int:
         assert self.tree is not None
         return int(self.tree.at(path).start_mark.line) + 1
 
-    def written(self, *path: str | int) -> str:
-        """Return a scalar's text as the file has it, with the variables in it."""
+    def text(self, *path: str | int) -> str:
+        """Return a scalar as the file has it, with the variables in it."""
         assert self.tree is not None
         text: str = self.tree.at(path).value
         return text
@@ -183,8 +269,11 @@ class Part:
 
     def report(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:
         """Add a problem about the value at `path`. With `key` it is placed at the value's key, with
-        `at` at a part of the value."""
-        self.problems.report(self._node(path, at, key), path_of(path), message)
+        `at` at a part of the value. An empty path is the file as a whole."""
+        if path:
+            self.problems.report(self._node(path, at, key), path_of(path), message)
+        else:
+            self.problems.add(WHOLE_FILE, "", message)
 
     def warn(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:
         self.warnings.report(self._node(path, at, key), path_of(path), message)
@@ -195,24 +284,16 @@ class Part:
 
 
 class Parts:
-    """All files of one configuration."""
+    """The files of one configuration that are in force together."""
 
-    def __init__(self, files: Sequence[Written], variables: Variables) -> None:
-        most, guesses = max(_LEAST, MAX_PROBLEMS // len(files)), Guesses()
-        #: A file alone, which has all keys, or a folder's routes.yaml.
-        first: Name = "routes" if len(files) == 1 else "routes.common"
-        self.common = Part(files[0], first, variables, guesses, most)
-        self.teams = [Part(file, "routes.team", variables, guesses, most) for file in files[1:]]
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self._parts = sorted(parts, key=lambda part: part.order)
+        self.common = self._parts[0]
 
     def __iter__(self) -> Iterator[Part]:
-        yield self.common
-        yield from self.teams
+        return iter(self._parts)
 
     def section(self, name: str) -> dict[str, Any]:
         """Return a section of the common file, with its defaults."""
         shape = self.common.reader.shape.keys[name]
         return shape.filled(self.common.values.get(name) or {})
-
-    def stop(self) -> ConfigInvalid:
-        """Return the error to raise, with the problems of all files."""
-        return ConfigInvalid([one for part in self for one in part.problems.in_order()])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from router.config.files import Part, Written, read_file, readable
-from router.config.variables import Variables
+from router.config.variables import Variables, digest
 from router.model.secret import is_exposed
 from router.net.access import SHORT
 
@@ -61,7 +61,7 @@ def load_holders(path: Path, environ: Mapping[str, str], secrets_dir: Path | Non
     """Load a tokens file. Raises ConfigInvalid with every problem; none of them has the value of
     a variable or a token in it."""
     content, variables = read_file(path), Variables(environ, secrets_dir)
-    part = Part(Written(str(path), content), "tokens", variables)
+    part = Part(Written(str(path), content, "tokens"), variables)
     entries = list(readable(part.values.get("tokens")))
     _check(part, entries)
     if part.problems:
@@ -71,11 +71,12 @@ def load_holders(path: Path, environ: Mapping[str, str], secrets_dir: Path | Non
     if is_exposed(path) and any(token.reveal().encode() in content for token in plain):
         messages.append(f"everybody on this machine can read the tokens in {path}: chmod 600")
     tokens = (
-        (digest, TokenHolder(entry["name"], frozenset(entry["may"]), entry.get("owner", "")))
+        (token, TokenHolder(entry["name"], frozenset(entry["may"]), entry.get("owner", "")))
         for _, entry in entries
-        for digest in _digests(entry)
+        for token in _digests(entry)
     )
-    return Holders(tuple(tokens), variables.digest(content), tuple(messages))
+    mark = digest([content], (part.written.values or {}).items())
+    return Holders(tuple(tokens), mark, tuple(messages))
 
 
 def _check(part: Part, entries: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
@@ -92,17 +93,17 @@ def _check(part: Part, entries: Sequence[tuple[int, Mapping[str, Any]]]) -> None
         if any(token and len(token.reveal()) < SHORT for token in entry.get("token") or ()):
             message = f"is shorter than {SHORT} characters: it can be guessed"
             part.report((*path, "token"), message)
-        for digest in _digests(entry):
-            if digest in _GUESSED:
-                word = repr(_GUESSED[digest]) if _GUESSED[digest] else "an empty text"
+        for token in _digests(entry):
+            if token in _GUESSED:
+                word = repr(_GUESSED[token]) if _GUESSED[token] else "an empty text"
                 part.report(path, f"has the SHA-256 of {word} for a token: anybody may try it")
-            if digest in known:
+            if token in known:
                 part.report(path, "has a token that is here twice")
-            known.add(digest)
+            known.add(token)
 
 
 def _digests(entry: Mapping[str, Any]) -> Iterator[bytes]:
     for token in filter(None, entry.get("token") or ()):
         yield sha256(token.reveal().encode()).digest()
-    for digest in filter(None, entry.get("sha256") or ()):
-        yield bytes.fromhex(digest.reveal())
+    for known in filter(None, entry.get("sha256") or ()):
+        yield bytes.fromhex(known.reveal())

@@ -1,4 +1,5 @@
-"""Loads routes.yaml, or a folder with one and a routes.d, into a Config: whole or not at all."""
+"""Loads routes.yaml, or a folder with one and a routes.d, into a Config: whole, or as far as the
+changed files fit to those in force."""
 
 from __future__ import annotations
 
@@ -6,16 +7,19 @@ import gc
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from router.config.checks import check, patterns_of, tls_of, warn
+from router.config.checks import check_file, patterns_of, tls_of, warn
+from router.config.document import MAX_PROBLEMS, Guesses
 from router.config.files import Part, Parts, Written, read
+from router.config.fitting import Fitted, Refused, fit, fits
+from router.config.lastgood import LastGood
 from router.config.values import redacted
-from router.config.variables import Unresolved, Variables, read_below
+from router.config.variables import Unresolved, Variables, digest, read_below
 from router.contract.schedule import PLATFORM, Schedule, Terms
 from router.model.errors import ConfigInvalid, Problem
 from router.model.secret import Secret
@@ -23,6 +27,9 @@ from router.net.access import AUTHORIZATION
 from router.net.egress import Egress, Network
 from router.routing.table import Route, RouteTable
 from router.routing.target import BreakerPolicy, Rate, Target
+
+#: Of many files each lists at least so many problems before it only counts them.
+_LEAST = 20
 
 _SECRET_FILE = re.compile(rb"\$\{file:([^{}\n]{1,255})\}")
 
@@ -67,8 +74,8 @@ class Config:
     #: placeholders stood for some.
     hash: str
     warnings: tuple[Problem, ...]
-    #: The SHA-256 of each file, by its name.
-    files: Mapping[str, bytes] = field(default_factory=dict, compare=False)
+    #: The text of each file with the values of its variables, by its name.
+    files: Mapping[str, Written] = field(default_factory=dict, compare=False, repr=False)
     #: `ebaas` and `queue` as delivery memory needs them.
     terms: Terms = field(init=False)
 
@@ -108,6 +115,19 @@ def parse(
     return parse_files([Written(name, content)], environ, secrets_dir)
 
 
+def problems_of(refused: Mapping[str, Refused]) -> list[Problem]:
+    return [problem for file in refused.values() for problem in file.problems]
+
+
+def refused_by_file(problems: Iterable[Problem]) -> Mapping[str, Refused]:
+    """Return the files that problems are about."""
+    refused: dict[str, Refused] = {}
+    for problem in problems:
+        known = refused.get(problem.file, Refused(problem.owner, ()))
+        refused[problem.file] = known._replace(problems=(*known.problems, problem))
+    return refused
+
+
 def parse_files(
     files: Sequence[Written],
     environ: Mapping[str, str],
@@ -115,38 +135,76 @@ def parse_files(
     *,
     placeholders: bool = False,
 ) -> Config:
-    """Parse the files of a configuration.
+    """Load all of the files, with nothing in force."""
+    return load_files(files, environ, secrets_dir, placeholders=placeholders)[0]
+
+
+def load_files(
+    files: Sequence[Written],
+    environ: Mapping[str, str],
+    secrets_dir: Path | None,
+    *,
+    in_force: Sequence[Written] = (),
+    placeholders: bool = False,
+) -> tuple[Config, Mapping[str, Refused]]:
+    """Load the files as far as they fit to the texts in force. Return the refused ones by name.
 
     With `placeholders`, something stands for each secret that is missing; such a configuration has
-    no hash, and must not run. Raises ConfigInvalid with every problem; no problem has the value of
-    a variable in it.
+    no hash, and must not run. No problem has the value of a variable in it. Raises ConfigInvalid
+    with every problem if files are refused and nothing is in force, or cannot be any more: for
+    instance, it lacks a variable by now.
     """
     # A large file makes some hundred thousand objects, none of them garbage: to walk them again
     # and again takes longer than to make them.
     enabled = gc.isenabled()
     gc.disable()
     try:
-        return _parsed(files, Variables(environ, secrets_dir, placeholders=placeholders))
+        variables = Variables(environ, secrets_dir, placeholders=placeholders)
+        fitted = _fitted(files, in_force, variables)
+        return _config(Parts(fitted.parts), variables), fitted.refused
     finally:
         if enabled:
             gc.enable()
 
 
-def _parsed(files: Sequence[Written], variables: Variables) -> Config:
-    parts = Parts(files, variables)
+def _fitted(files: Sequence[Written], in_force: Sequence[Written], variables: Variables) -> Fitted:
+    after = _parsed(files, variables, {})
+    if fits(after.values()):
+        return Fitted(after.values(), {})
+    before = _parsed(in_force, variables, after)
+    usable = {name: part for name, part in before.items() if not part.problems}
+    fitted = fit(usable, after)
+    lost = fitted.refused.keys() & (before.keys() - usable.keys())
+    if not in_force or lost or not fits(fitted.parts):
+        raise ConfigInvalid(problems_of(fitted.refused))
+    return fitted
+
+
+def _parsed(
+    files: Sequence[Written], variables: Variables, known: Mapping[str, Part]
+) -> dict[str, Part]:
+    """Parse the files of one configuration, and check each alone: a single file, which has all
+    keys, or a folder's. A file that is known, with the same values of its variables, is kept."""
+    most, guesses = max(_LEAST, MAX_PROBLEMS // max(1, len(files))), Guesses()
+    parts: dict[str, Part] = {}
+    for file in files:
+        part = known.get(file.name)
+        if part is None or not part.has(file):
+            part = Part(file, variables, guesses, most)
+            check_file(part)
+        parts[part.name] = part
+    return parts
+
+
+def _config(parts: Parts, variables: Variables) -> Config:
     values, shape = parts.common.values, parts.common.reader.shape
-    places = values.get("egress") or ()
-    networks = tuple(place for place in places if isinstance(place, Network))
-    egress = Egress("public" in places, networks)
-    # The targets of a file without a tree are unknown: other files may name them rightly.
-    if all(part.tree for part in parts):
-        check(parts, egress)
-    if any(part.problems for part in parts):
-        raise parts.stop()
+    egress = parts.common.egress
     routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
     table = RouteTable(routes, _targets(parts, egress))
     warn(parts, table)
     ebaas = {key: value for key, value in parts.section("ebaas").items() if value is not None}
+    files = {part.name: part.written for part in parts}
+    used = {pair for file in files.values() for pair in (file.values or {}).items()}
     config = Config(
         version=values["version"],
         unmatched=values.get("unmatched", shape.default("unmatched")),
@@ -155,9 +213,9 @@ def _parsed(files: Sequence[Written], variables: Variables) -> Config:
         queue=Schedule(**parts.section("queue")),
         egress=egress,
         table=table,
-        hash="" if variables.missing else variables.digest(*(file.content for file in files)),
+        hash="" if variables.missing else digest([one.content for one in files.values()], used),
         warnings=tuple(one for part in parts for one in part.warnings.in_order()),
-        files={file.name: hashlib.sha256(file.content).digest() for file in files},
+        files=files,
     )
     for part in parts:
         part.release()
@@ -195,7 +253,7 @@ def _target(name: str, values: Mapping[str, Any], part: Part, egress: Egress) ->
         owner=values.get("owner") or part.owner,
         tls=tls_of(values),
         egress=egress,
-        public_url=redacted(values["url"], part.written("targets", name, "url")),
+        public_url=redacted(values["url"], part.text("targets", name, "url")),
     )
 
 
@@ -226,6 +284,18 @@ class Source:
     path: Path
     environ: Mapping[str, str]
     secrets_dir: Path | None
+    #: Where the texts in force are kept, if they are.
+    last_good: LastGood | None = None
+
+    def start(self) -> tuple[Look, Config, Mapping[str, Refused]]:
+        """Look at the files, and load them. Those that are broken keep the texts that were in force
+        before, if these were kept. Raises ConfigInvalid."""
+        look, kept = self.look(), self.last_good.read() if self.last_good else ()
+        if not look.problems:
+            return look, *self.update(look.files, kept)
+        if not kept:
+            raise ConfigInvalid(look.problems)
+        return look, self.load(kept), refused_by_file(look.problems)
 
     def look(self) -> Look:
         """Read the files and the secret files that they name."""
@@ -236,8 +306,14 @@ class Source:
         return Look(files, self._mark(files), ())
 
     def load(self, files: Sequence[Written]) -> Config:
-        """Raises ConfigInvalid."""
+        """Load all of the files. Raises ConfigInvalid."""
         return parse_files(files, self.environ, self.secrets_dir)
+
+    def update(
+        self, files: Sequence[Written], in_force: Sequence[Written]
+    ) -> tuple[Config, Mapping[str, Refused]]:
+        """Load the files as far as they fit to the texts in force. Raises ConfigInvalid."""
+        return load_files(files, self.environ, self.secrets_dir, in_force=in_force)
 
     def _mark(self, files: Sequence[Written]) -> str:
         mark = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Watches routes.yaml and swaps the configuration, as a whole or not at all."""
+"""Watches routes.yaml, swaps the configuration, and reports the files that were refused."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import asyncio
 import gc
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from router.config.comparison import Edit, edits_of
 from router.config.files import Written
-from router.config.loading import Config, Look, Source
-from router.model.errors import ConfigInvalid, Problem
+from router.config.fitting import Refused
+from router.config.loading import Config, Look, Source, problems_of, refused_by_file
+from router.model.errors import ConfigInvalid, Problem, why_not
 from router.net.loops import happens
 from router.telemetry.log import Log
 from router.telemetry.log.foreign import place_of
 from router.telemetry.metrics import Metrics
 
 #: Seconds between two looks at the file. Polled and compared by content: an inotify watch loses
-#: the second of two atomic renames, and a ConfigMap's second swap.
-LOOK_EVERY = 2.0
+#: the second of two atomic renames, and a ConfigMap's second swap. With SETTLE, an edit is in force
+#: within two seconds.
+LOOK_EVERY = 1.5
 
 #: Seconds between two looks that have to agree before a content is loaded: a half-written file is
 #: often valid.
@@ -35,7 +37,7 @@ MAX_RELOADS = 20
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """A reload that took a configuration into force, or refused one. For pages."""
+    """A reload that took a configuration into force, or refused files of one owner. For pages."""
 
     #: Unix time, in seconds.
     at: float
@@ -43,8 +45,9 @@ class Reloaded:
     hash: str
     #: The first few changes, in words.
     changes: tuple[str, ...] = ()
-    #: The first few problems of a refused configuration.
+    #: The first few problems of the refused files, and their owner.
     problems: tuple[str, ...] = ()
+    owner: str = ""
 
 
 @dataclass(slots=True)
@@ -56,11 +59,24 @@ class ConfigState:
     since: float
     #: When a reload was last tried; Unix time, in seconds.
     tried: float
-    #: True if the files' present contents are in force.
-    successful: bool = True
-    problems: tuple[Problem, ...] = ()
+    #: The files whose present text is not in force, by name.
+    refused: Mapping[str, Refused] = field(default_factory=dict)
     #: Newest first.
     reloads: deque[Reloaded] = field(default_factory=lambda: deque(maxlen=MAX_RELOADS))
+
+    @property
+    def successful(self) -> bool:
+        """True if the files' present contents are in force."""
+        return not self.refused
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(problems_of(self.refused))
+
+    def owners(self) -> dict[str, str]:
+        """Return the owner of each file in force or refused, by its name."""
+        in_force = {name: file.owner for name, file in self.config.files.items()}
+        return in_force | {name: file.owner for name, file in self.refused.items()}
 
 
 class Reload:
@@ -80,7 +96,7 @@ class Reload:
         """`apply` swaps the configuration on the event loop, must not fail, and returns warnings.
         `on_reload` gets each reload that changed or refused something."""
         self.config_state = config_state
-        self._watched = watched
+        self._source = watched[0] if watched else None
         self._apply = apply
         self._sweep = sweep
         self._log = log
@@ -100,14 +116,20 @@ class Reload:
     async def run(self) -> None:
         """Look for ever. After each look, sweep the rest of earlier configurations; but not after a
         look that was asked for, so that a request ends between two sweeps."""
-        while self._watched is not None:
+        source = self._source
+        if source is None:
+            return
+        if self.config_state.refused:
+            self._report(self.config_state.refused)
+        await self._keep(source)
+        while True:
             if asked := await happens(self._asked, LOOK_EVERY):
                 self._asked.clear()
             tried = self.config_state.tried
             try:
-                await self._look(self._watched[0], asked)
+                await self._look(source, asked)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not end reloading
-                self._report_fault(self._watched[0], error)
+                self._report_fault(source, error)
                 self.on_look(False)
             else:
                 if asked or self.config_state.tried != tried:
@@ -120,8 +142,7 @@ class Reload:
         self._log.error("fault", at=at)
         message = f"can't be taken for a fault of the router: {at}"
         problem = Problem(str(source.path), 0, 0, "", message)
-        if problem not in self.config_state.problems:
-            self._refuse((problem,))
+        self._refuse({problem.file: Refused("", (problem,))}, asked=False)
 
     async def _look(self, source: Source, asked: bool) -> None:
         look = await asyncio.to_thread(source.look)
@@ -144,21 +165,24 @@ class Reload:
 
     async def _load(self, source: Source, look: Look, asked: bool) -> None:
         self.config_state.tried = time.time()
+        config, edits = self.config_state.config, _NONE
         try:
             if look.problems:
                 raise ConfigInvalid(look.problems)
-            config, edits = await asyncio.to_thread(self._compare, source, look.files)
+            config, refused, edits = await asyncio.to_thread(self._compare, source, look.files)
         except ConfigInvalid as error:
-            self._refuse(error.problems)
-            return
-        if config.hash != self.config_state.config.hash:
+            refused = refused_by_file(error.problems)
+        if config is not self.config_state.config:
             self._swap(config, edits)
-        elif asked or not self.config_state.successful:
+            await self._keep(source)
+        elif not refused and (asked or self.config_state.refused):
             self._unchanged()
-        self.config_state.successful, self.config_state.problems = True, ()
+        self._refuse(refused, asked)
 
-    def _compare(self, source: Source, files: Sequence[Written]) -> tuple[Config, _Edits]:
-        """Load and compare, in a thread.
+    def _compare(
+        self, source: Source, files: Sequence[Written]
+    ) -> tuple[Config, Mapping[str, Refused], _Edits]:
+        """Load and compare, in a thread. Files without any change give the configuration in force.
 
         A large file makes some hundred thousand objects, none of them garbage. Collections would
         walk them again and again while they hold the event loop up: 176 ms for 10,000 routes. So
@@ -168,9 +192,12 @@ class Reload:
         gc.collect()
         gc.disable()
         try:
-            config, before = source.load(files), self.config_state.config
-            edits = edits_of(before, config)
-            return config, (tuple(_few(edits)), _by_field(edits, before, config))
+            before = self.config_state.config
+            after, refused = source.update(files, [*before.files.values()])
+            if (after.hash, after.files.keys()) == (before.hash, before.files.keys()):
+                return before, refused, _NONE
+            edits = edits_of(before, after)
+            return after, refused, (tuple(_few(edits)), _by_field(edits, before, after))
         finally:
             gc.freeze()
             gc.enable()
@@ -190,19 +217,43 @@ class Reload:
         for problem in warnings:
             self._log.warning("config", problem=problem)
 
-    def _refuse(self, problems: tuple[Problem, ...]) -> None:
-        self.config_state.successful, self.config_state.problems = False, problems
-        self._remember(Reloaded(self.config_state.tried, "", problems=tuple(_few(problems))))
+    def _refuse(self, refused: Mapping[str, Refused], asked: bool) -> None:
+        """Set the refused files, and report those that were not refused in this way before."""
+        before, self.config_state.refused = self.config_state.refused, refused
+        if news := {name: one for name, one in refused.items() if asked or before.get(name) != one}:
+            self._report(news)
+
+    def _report(self, refused: Mapping[str, Refused]) -> None:
+        problems = problems_of(refused)
+        owners: defaultdict[str, list[Problem]] = defaultdict(list)
+        for problem in problems:
+            owners[problem.owner].append(problem)
+        for owner, of_owner in owners.items():
+            texts = tuple(_few(of_owner))
+            self._remember(Reloaded(self.config_state.tried, "", problems=texts, owner=owner))
         self._metrics.reloads["refused"] += 1
-        owners = _few(sorted({problem.owner for problem in problems if problem.owner}))
+        named = _few(sorted(filter(None, owners)))
         self._log.error(
             "reload",
             result="refused",
             still=self.config_state.config.hash,
-            **({"owners": owners} if owners else {}),
+            **({"owners": named} if named else {}),
+            files=_few([*refused]),
             problems=[str(problem) for problem in problems[:_MAX_NAMED]],
             more=max(0, len(problems) - _MAX_NAMED),
         )
+
+    async def _keep(self, source: Source) -> None:
+        """Write the texts in force to disk, for the next start."""
+        if source.last_good is None:
+            return
+        path, files = source.last_good.path, self.config_state.config.files.values()
+        try:
+            await asyncio.to_thread(source.last_good.write, files)
+        except OSError as error:
+            why = why_not(path, error)
+            message = f"the texts in force can't be kept in {path} for the next start: {why}"
+            self._log.warning("config", problem=message)
 
     def _remember(self, reloaded: Reloaded) -> None:
         self.config_state.reloads.appendleft(reloaded)
@@ -213,17 +264,19 @@ class Reload:
         config_state, metrics = self.config_state, self._metrics
         metrics.configuration = {"hash": config_state.config.hash}
         metrics.configuration_since = config_state.since
+        refused = config_state.refused
         metrics.reload_successful = int(config_state.successful)
-        faulty = {problem.file: problem.owner for problem in config_state.problems}
-        metrics.reload_refused = {
-            name: ", ".join(_few(sorted(set(filter(None, values)))))
-            for name, values in (("file", faulty), ("owner", faulty.values()))
-            if faulty
+        metrics.config_file_ok = {
+            (name, owner): int(name not in refused) for name, owner in config_state.owners().items()
         }
+        owners = sorted({file.owner for file in refused.values() if file.owner})
+        named = {"file": ", ".join(_few([*refused])), "owner": ", ".join(_few(owners))}
+        metrics.reload_refused = named if refused else {}
 
 
 #: The edits of a reload in words, and the names in them by the log line's field.
 _Edits = tuple[tuple[str, ...], dict[str, list[str]]]
+_NONE: _Edits = ((), {})
 
 
 def _by_field(edits: Iterable[Edit], before: Config, after: Config) -> dict[str, list[str]]:
@@ -236,7 +289,9 @@ def _by_field(edits: Iterable[Edit], before: Config, after: Config) -> dict[str,
             names[f"{edit.kind}s_{edit.what}"].append(edit.name)
     if len(before.files) > 1 or len(after.files) > 1:
         names["files_changed"] = sorted(
-            {name for name, _ in before.files.items() ^ after.files.items()}
+            name
+            for name in {**before.files, **after.files}
+            if before.files.get(name) != after.files.get(name)
         )
     return {field: _few(listed) for field, listed in names.items()}
 

@@ -116,6 +116,17 @@ def archive_folder(
     return store.with_name(f"{store.name}-archive") if isinstance(store, Path) else None
 
 
+def last_good_file(settings: Settings) -> Path | None:
+    """Return the file with the texts in force: beside a store in a file. With PostgreSQL it is
+    beside the archive, the only folder of this node, if there is one. Without a store there is no
+    such file, and with `strict_start` nobody reads it."""
+    store = settings.store
+    beside = archive_folder(settings.archive, store) if isinstance(store, Database) else store
+    if beside is None or settings.strict_start:
+        return None
+    return beside.with_name(f"{beside.name}-routes.json")
+
+
 def parse_size(text: str) -> int:
     """Bytes, at least one."""
     match = _SIZE.fullmatch(text)
@@ -174,6 +185,9 @@ class Settings:
 
     config: Path = setting(
         parse_file, "config/routes.yaml", "FILE", "routes.yaml, or a folder with one and a routes.d"
+    )
+    strict_start: bool = setting(
+        parse_switch, "off", "on|off", "start only if every file of --config is good: else exit 3"
     )
     schema: Path | None = setting(
         parse_file, None, "FILE", "a JSON Schema that callbacks must meet besides the contract's"

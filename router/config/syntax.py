@@ -100,7 +100,7 @@ _FROM_BEGIN = re.compile("quoted scalar|an alias|an anchor|flow (sequence|mappin
 _BEHIND = re.compile(r"[\s,\]}:]|\Z")
 
 
-def explain(error: yaml.MarkedYAMLError, text: str, loader: Any) -> tuple[Spot, str]:
+def explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Spot, str]:
     """Return the place to look at, which may be above where the parser stopped, and a message."""
     construct, begin, end = error.context or "", error.context_mark, error.problem_mark
     if end is None:
@@ -109,11 +109,11 @@ def explain(error: yaml.MarkedYAMLError, text: str, loader: Any) -> tuple[Spot, 
         return lookalike
     # If a value is missing in an open bracket, the parsers blame the next token.
     if construct == "while parsing a flow node" and not text.startswith(",", end.index):
-        construct, begin = "while parsing a flow sequence", _open_bracket(text, end.index, loader)
+        construct, begin = "while parsing a flow sequence", _open_bracket(text, end.index)
     message = f"{construct}: {error.problem or ''}"
     meaning = next((text for find, text in MISTAKES.items() if re.search(find, message)), UNKNOWN)
     mark = begin if begin and _FROM_BEGIN.search(construct) else end
-    if quote := _quote(text, end if "flow" in construct else mark, loader):
+    if quote := _quote(text, end if "flow" in construct else mark):
         place = f"line {quote.end_mark.line + 1}, column {quote.end_mark.column}"
         message = f"this quote is closed in {place}, where more follows: close it behind its value"
         return spot_of(quote.start_mark), message
@@ -138,10 +138,10 @@ def _lookalike(text: str, end: Any) -> tuple[Spot, str] | None:
     return None
 
 
-def _open_bracket(text: str, end: int, loader: Any) -> Any:
+def _open_bracket(text: str, end: int) -> Any:
     """Return the mark of the innermost bracket that is open at the offset `end`."""
     opened = []
-    for token in _tokens(text, loader):
+    for token in _tokens(text):
         if token.start_mark.index >= end:
             break
         if isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken):
@@ -151,12 +151,12 @@ def _open_bracket(text: str, end: int, loader: Any) -> Any:
     return opened[-1]
 
 
-def _quote(text: str, stop: Any, loader: Any) -> Any:
+def _quote(text: str, stop: Any) -> Any:
     """Return the token of a quoted value that ends in the line of `stop`, in the wrong place: it
     begins above, or more follows."""
     quote = None
     # Cut off: the scanner looks ahead, and keeps back its tokens where it stumbles.
-    for token in _tokens(text[: stop.index], loader):
+    for token in _tokens(text[: stop.index]):
         if isinstance(token, yaml.ScalarToken) and token.style in ("'", '"'):
             over_lines = token.start_mark.line < token.end_mark.line
             odd = over_lines or not _BEHIND.match(text, token.end_mark.index)
@@ -165,9 +165,9 @@ def _quote(text: str, stop: Any, loader: Any) -> Any:
     return quote
 
 
-def _tokens(text: str, loader: Any) -> Iterator[Any]:
+def _tokens(text: str) -> Iterator[Any]:
     """Iterate over the tokens before the first faulty one."""
-    scanner = loader(text)
+    scanner: Any = yaml.CSafeLoader(text)
     try:
         while scanner.check_token():
             yield scanner.get_token()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import copy
 from pathlib import Path
 from stat import S_ISREG
 
@@ -45,7 +46,7 @@ class Unset(Unresolved):
 
 
 class Variables:
-    """The values of variables and secret files, and the names that were used."""
+    """The values of variables and secret files; `of_file` is for one of several files."""
 
     def __init__(
         self, environ: Mapping[str, str], secrets_dir: Path | None, *, placeholders: bool = False
@@ -54,25 +55,24 @@ class Variables:
         self._environ = environ
         self._secrets_dir = secrets_dir
         self._placeholders = placeholders
-        self._used: dict[str, str] = {}
+        #: Every value that was looked up: the same for all files.
+        self._found: dict[str, str] = {}
+        #: The values in use.
+        self.values: dict[str, str] = {}
         #: The names that a placeholder stands for.
         self.missing: set[str] = set()
         #: The secret files in use that everybody on this machine can read.
         self.exposed: set[str] = set()
 
+    def of_file(self, known: Mapping[str, str] | None) -> Variables:
+        """Return the variables of one file. Those that are `known` keep that value."""
+        variables = copy(self)
+        variables.values = dict(known or {})
+        return variables
+
     def resolve(self, text: str, *, may_be_secret: bool = False) -> str:
         """Replace every variable once: values are not searched for variables."""
         return _DOLLAR.sub(lambda match: self._replace(match, may_be_secret), text)
-
-    def digest(self, content: bytes, *others: bytes) -> str:
-        """Return the SHA-256 of the files' contents and of all values in use, in hex."""
-        used = (
-            part.encode("utf-8", "surrogatepass")
-            for pair in sorted(self._used.items())
-            for part in pair
-        )
-        parts = (b"\n%d:%b" % (len(part), part) for part in (*others, *used))
-        return hashlib.sha256(content + b"".join(parts)).hexdigest()
 
     def _replace(self, match: re.Match[str], may_be_secret: bool) -> str:
         doubled, inner = match.groups()
@@ -82,15 +82,17 @@ class Variables:
             raise Unresolved("a ${ that no } closes, or with another one inside")
         if inner is None:
             raise Unresolved("a single $: write ${NAME} for a variable, $$ for a dollar sign")
-        if inner not in self._used:
+        if inner not in self.values:
             try:
-                self._used[inner] = self._value(inner)
+                if inner not in self._found:
+                    self._found[inner] = self._value(inner)
             except Unset:
                 if not (self._placeholders and may_be_secret):
                     raise
                 self.missing.add(inner)
                 return _PLACEHOLDER + hashlib.sha256(inner.encode()).hexdigest()[:24]
-        return self._used[inner]
+            self.values[inner] = self._found[inner]
+        return self.values[inner]
 
     def _value(self, inner: str) -> str:
         kind, colon, name = inner.partition(":")
@@ -135,6 +137,14 @@ class Variables:
             return re.sub(r"\r?\n\Z", "", content.decode("utf-8"))
         except UnicodeDecodeError:
             raise Unresolved(f"the secret file {shown(name)} is not UTF-8") from None
+
+
+def digest(contents: Iterable[bytes], values: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256 of files' contents and of the values of their variables, in hex."""
+    first, *others = contents
+    used = (part.encode("utf-8", "surrogatepass") for pair in sorted(values) for part in pair)
+    parts = (b"\n%d:%b" % (len(part), part) for part in (*others, *used))
+    return hashlib.sha256(first + b"".join(parts)).hexdigest()
 
 
 def read_below(folder: Path, name: str) -> bytes:

@@ -80,7 +80,7 @@ class Notification:
     """A notification that waits to be sent."""
 
     kind: NotificationKind
-    #: The target that it is about; `""` if it is about none.
+    #: The target that it is about, or the owner of refused files; `""` if it is about none.
     about: str
     #: Tells it from another of its kind.
     mark: str
@@ -260,11 +260,14 @@ class Notifications:
             if at <= now + LAST_CHANCE:
                 self.notify(DELIVERY_LAST_CHANCE, {"expires_at": utc(at)}, target)
 
-    def reloaded(self, config: str, changes: Sequence[str], problems: Sequence[str]) -> None:
-        """A configuration was taken into force, or refused for its problems."""
+    def reloaded(
+        self, config: str, changes: Sequence[str], problems: Sequence[str], owner: str
+    ) -> None:
+        """A configuration was taken into force, or files of an owner were refused."""
         if problems:
             mark = sha256("\n".join(problems).encode(errors="replace")).hexdigest()
-            self.notify(CONFIG_REFUSED, {"problems": problems}, "", mark)
+            detail = {"problems": problems, **({"owner": owner} if owner else {})}
+            self.notify(CONFIG_REFUSED, detail, owner, mark)
         else:
             self.notify(CONFIG_CHANGED, {"config": config, "changes": changes}, "", config)
 
@@ -285,10 +288,11 @@ class Notifications:
     def notify(
         self, kind: NotificationKind, detail: Mapping[str, Any], about: str = "", mark: str = ""
     ) -> None:
-        """Keep a notification until the next round; `about` is the target that it is about, and
-        `mark` tells it from others of its kind."""
+        """Keep a notification until the next round; `about` is the target or the owner that it is
+        about, and `mark` tells it from others of its kind."""
         if self._recipients(kind, about):
-            self._put(Notification(kind, about, mark, {**self._of_target(about), **detail}))
+            of_target = self._of_target(about) if kind is not CONFIG_REFUSED else {}
+            self._put(Notification(kind, about, mark, {**of_target, **detail}))
 
     async def hand_over(self, store: Store, send: Send) -> None:
         """Send the notifications that wait, as many as fit into one round."""
@@ -333,7 +337,8 @@ class Notifications:
     def _recipients(self, kind: NotificationKind, about: str) -> list[Target]:
         """Return the targets of its routes, but never the target that it is about."""
         plan = self._in_force().table.match(kind.event(about))
-        return [target for target in plan.optional if target.name != about]
+        targets = [target for target in plan.optional if target.name != about]
+        return [*plan.optional] if kind is CONFIG_REFUSED else targets
 
     def _of_target(self, name: str) -> dict[str, Any]:
         target = self._in_force().targets.get(name)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field, replace
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from router import __version__
 from router.config.reload import ConfigState
@@ -34,6 +34,9 @@ STARTED = time.time()
 #: How long a beat may take, and how long a stop waits until the row is deleted, in seconds. A row
 #: that stays is shown as gone.
 BEAT_TIMEOUT, LEAVE_TIMEOUT = 5.0, 1.0
+
+#: How many problems of a refused file, or of all, are shown at most.
+MAX_SHOWN_PROBLEMS = 20
 
 #: How many troubles a row has at most.
 MAX_TROUBLES = 5
@@ -74,6 +77,31 @@ class Report:
     observed: ObservedView
     #: Asyncio tasks: their number grows if some never finish.
     tasks: int
+
+
+class RefusedFile(TypedDict):
+    """A file whose text on disk is not in force."""
+
+    file: str
+    owner: str | None
+    #: Its earlier text is in force. False: it was never in force.
+    earlier: bool
+    #: Empty if the file waits until routes.yaml is right.
+    problems: list[str]
+
+
+def refused_files(config_state: ConfigState) -> list[RefusedFile]:
+    in_force = config_state.config.files
+    return [
+        RefusedFile(
+            file=name,
+            owner=file.owner or None,
+            earlier=name in in_force,
+            # In the loader's words: with their positions, without any secret.
+            problems=[str(problem) for problem in file.problems[:MAX_SHOWN_PROBLEMS]],
+        )
+        for name, file in config_state.refused.items()
+    ]
 
 
 def utc_or_none(at: float | None) -> str | None:

@@ -10,7 +10,7 @@ from router.config.document import shown
 from router.contract.replies import why_failed
 from router.delivery.observations import SENTENCES
 from router.ops.api.targets import pause_facts, target_now
-from router.ops.insight import STARTED, Report, utc_or_none
+from router.ops.insight import MAX_SHOWN_PROBLEMS, STARTED, Report, refused_files, utc_or_none
 from router.store.protocol import ADVICE
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import RECENT_GAP, REMOVED, Metrics, Recent, TargetMetrics
@@ -25,14 +25,14 @@ STORE_FULL, LAG = 0.5, 0.25
 #: The seconds for which nodes may run different configurations, as in a roll-out.
 ROLL_OUT = 60.0
 
-#: How many problems of a refused configuration are shown at most.
-MAX_SHOWN_PROBLEMS = 20
+#: How many refused files a sentence names at most.
+MAX_SHOWN_FILES = 3
 
 #: The sentence of each cause, and of each difference between EBaaS and routes.yaml, by its code.
 #: `{}` are parameters. The page has them in Chinese.
 CAUSES: Mapping[str, str] = {
     "not_ready": "not ready",
-    "file_refused": "the file was refused at {at}: {count:problem}",
+    "file_refused": "{files} refused at {at}: {count:problem}",
     "nodes_differ": "nodes have run different configurations for {seconds} s",
     "unmatched": "{count:event} matched no route since {since}, last at {last}: "
     "`ebaas-router explain` says why for the last one's key, {key}",
@@ -159,8 +159,13 @@ def _configuration(report: Report) -> _Check:
             "problems": [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]],
             "more": max(0, len(problems) - MAX_SHOWN_PROBLEMS),
         },
+        refused=refused_files(state),
     )
-    check.add("file_refused", when=not state.successful, at=tried, count=_Count(len(problems)))
+    refused, names = state.refused, [*state.refused][:MAX_SHOWN_FILES]
+    if len(refused) > MAX_SHOWN_FILES:
+        names.append(f"{len(refused) - MAX_SHOWN_FILES} more")
+    count, files = _Count(len(problems)), ", ".join(names)
+    check.add("file_refused", when=refused, at=tried, count=count, files=files)
     check.add("nodes_differ", when=differ > ROLL_OUT, seconds=round(differ))
     return check
 

@@ -148,6 +148,9 @@ _CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "u
 #: operator's schema.
 _FIELD: Final = Label("field", (*FIELDS, "changes", "body", "other"))
 
+#: Both labels of a file.
+_FILE = Label("file,owner", ())
+
 _RELOAD = Label("result", ("taken", "refused", "unchanged"))
 _STATE = Label("state", ("awaiting", "queued", "dead"))
 _BREAKER = Label("state", ("closed", "open", "half_open"))
@@ -298,6 +301,11 @@ class Metrics:
     reloads: Counts = metric("reloads_total", "Reloads of the configuration, by result.", _RELOAD)
     reload_successful: int = metric(
         "reload_last_successful", "1 while the current files are in force, 0 if they are refused."
+    )
+    config_file_ok: dict[tuple[str, str], float] = metric(
+        "config_file_ok",
+        "1 for a file whose current text is in force, 0 for one that is refused.",
+        _FILE,
     )
     reload_refused: dict[str, str] = metric(
         "configuration_refused_info", "The refused files and their owners; absent for none."

@@ -42,7 +42,7 @@ def _family(
 ) -> Family:
     """Return a metric with all its series. Each of `values` comes with the labels `names`."""
     if metric.label is not None:
-        names = (*names, metric.label.name)
+        names = (*names, *metric.label.name.split(","))
     name = metric.full_name.removesuffix("_info")
     kind = getattr(core, f"{metric.kind.title()}MetricFamily")
     family = kind(name, metric.help, labels=names)
@@ -53,7 +53,8 @@ def _family(
             family.add_metric(labels, buckets, value.sum)
         elif metric.label is not None:
             for label, count in value.items():
-                family.add_metric((*labels, label), count)
+                more = label if isinstance(label, tuple) else (label,)
+                family.add_metric((*labels, *more), count)
         elif value is not None and value != {}:
             family.add_metric(labels, value)
     return cast("Family", family)

@@ -15,8 +15,10 @@ from router.config import effective, loading
 from router.config.comparison import edits_of
 from router.config.loading import Config
 from router.config.schema import Shape, shape_of
+from tests.support import folders
 from tests.support.certificates import issued
 from tests.support.command import ROOT, command, environment, run
+from tests.support.folders import CERTS, COMMON, LEDGER, written
 from tests.support.inprocess import Ran, ran
 
 #: In every value that must not be printed.
@@ -170,6 +172,7 @@ def test_json(tmp_path: Path) -> None:
         "good": True,
         "file": "routes.yaml",
         "files": ["routes.yaml"],
+        "refused": [],
         "problems": [],
         "routes": 1,
         "targets": 2,
@@ -486,3 +489,37 @@ def test_an_invalid_configuration_is_reported(tmp_path: Path) -> None:
     result = ran("check", "--print", path.name)
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("routes.yaml:5:")
+
+
+def test_files_are_judged_by_what_is_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--in-force is the set that a router has; --owner judges the files of one owner. The last line
+    names the files that a router would refuse."""
+    monkeypatch.chdir(tmp_path)
+    use = CERTS.replace("[certs]", "[certs, ledger]")
+    files = {**folders.GOOD, "routes.yaml": f"{COMMON}share: {{ledger: team certs}}\n"}
+    written({**files, "routes.d/certs.yaml": use}, Path("old"))
+    gone = LEDGER.replace("ledger:", "book:").replace("[ledger]", "[book]")
+    new = {**files, "routes.d/certs.yaml": use, "routes.d/ledger/routes.yml": gone}
+    written(new, Path("new"))
+    why = "the route in new/routes.d/certs.yaml:6 (team certs) still uses the target 'ledger'"
+    refused = "a router would refuse new/routes.d/ledger/routes.yml (team ledger)"
+    done = ran("check", "new", "--in-force", "old")
+    assert done.out.splitlines() == [
+        f"new/routes.d/ledger/routes.yml: {why} (team ledger)",
+        f"{refused}; it would take 2 of 3 files",
+    ]
+    assert done.code == 1
+    done = ran("check", "new", "--in-force", "old", "--owner", "team ledger")
+    assert (done.out.splitlines()[-1], done.code) == (refused, 1)
+    done = ran("check", "new", "--in-force", "old", "--owner", "team certs")
+    assert (done.out, done.code) == ("a router would take each file of this owner\n", 0)
+    done = ran("check", "new", "--owner", "team lodger")
+    assert (done.code, "did you mean team ledger?" in done.err) == (2, True)
+    # Without it the other file is at fault, and a broken routes.yaml is in everybody's way.
+    assert ran("check", "new", "--owner", "team ledger").code == 0
+    written({"routes.yaml": "version: 2\n"}, Path("new"))
+    done = ran("check", "new", "--owner", "team certs")
+    assert "(team certs), which waits" in done.out
+    assert done.code == 1

@@ -136,15 +136,6 @@ def test_fault(path: Path, secrets: Path) -> None:
     check_golden(path.with_suffix(".txt"), verdict(path, secrets))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_fault_without_libyaml(path: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyYAML's own parser gives the same text."""
-    if path.stem in ("nested_a_thousand_deep", "yaml_version_absurd"):
-        pytest.skip("libyaml gives up earlier, at another place")
-    monkeypatch.setattr(reading, "LOADER", reading.PythonLoader)
-    assert verdict(path, secrets) == path.with_suffix(".txt").read_text(encoding="utf-8")
-
-
 def problems(path: Path, secrets: Path | None) -> tuple[Problem, ...]:
     try:
         return loading.load(path, ENVIRON, secrets).warnings

@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from router.config import document as reading
 from router.config.document import (
@@ -24,16 +21,6 @@ from router.config.document import (
     what,
 )
 from router.model.errors import ConfigInvalid, Problem
-from tests.support.effort import examples
-
-
-@pytest.fixture(params=["libyaml", "python"])
-def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the test with both of PyYAML's parsers."""
-    if request.param == "python":
-        monkeypatch.setattr(reading, "LOADER", reading.PythonLoader)
-    elif not yaml.__with_libyaml__:
-        pytest.skip("PyYAML was built without libyaml")
 
 
 def value(tree: Tree | Node) -> Any:
@@ -72,7 +59,6 @@ def refusal(text: str | bytes) -> list[Problem]:
     return list(raised.value.problems)
 
 
-@pytest.mark.usefixtures("parser")
 def test_places() -> None:
     """Every node has its line and its column, both from 1, in characters."""
     text = "证书: 1\nb:\n  - x\n  - {é: '\U0001f600', z: w}\n"
@@ -91,7 +77,6 @@ def test_places() -> None:
     ]
 
 
-@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_ends(end: str) -> None:
     """Lines count with any end, and a byte order mark is not a character."""
@@ -122,7 +107,6 @@ def test_what_yaml_reads(text: str, expected: str) -> None:
     assert (quoted.value, what(quoted)) == (text, "a string")
 
 
-@pytest.mark.usefixtures("parser")
 def test_all_at_once() -> None:
     """Faults that leave the tree whole are reported together, with their paths."""
     text = "a: {b: 1, b: 2}\nc:\n- !x d\n- e: &f 1\n  e: &g 2\n"
@@ -150,7 +134,6 @@ def test_surrogates(surrogate: int) -> None:
     assert "U+D" in refusal(f"a: {chr(surrogate)}")[0].message
 
 
-@pytest.mark.usefixtures("parser")
 def test_deep_nesting() -> None:
     """Nesting is refused at its limit, however it is written."""
     for text in ("[" * 900 + "]" * 900, "{a: " * 900 + "}" * 900, "- " * 900):
@@ -159,31 +142,6 @@ def test_deep_nesting() -> None:
     parse_document(deepest, "f.yaml")
 
 
-PIECES = [
-    "a", "b: ", "- ", "? ", "\n", "  ", " ", "[", "]", "{", "}", ",", "'", '"', "&x ", "*x", "<<: ",
-    "|\n", ">\n", "#", "!t ", "012", "~", "---\n", "é",
-]  # fmt: skip
-
-
-@examples(200)
-@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
-def test_the_parsers_agree(text: str) -> None:
-    """With libyaml or without, a text has the same tree at the same places, or is refused.
-
-    The sample is always the same: about one text in 30,000 is read differently, like `[a? ]`.
-    """
-    trees = []
-    for loader in (reading.LOADER, reading.PythonLoader):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(reading, "LOADER", loader)
-            try:
-                trees.append(list(places(parse_document(text, "f.yaml"))))
-            except ConfigInvalid:
-                trees.append([])
-    assert trees[0] == trees[1]
-
-
-@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
@@ -205,7 +163,6 @@ def test_the_place_to_look_at(text: str, place: tuple[int, int], message: str) -
     assert "b" not in problem.path
 
 
-@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize(
     "text",
     ["a: 证书，全部：“x”\nb: [c", "# 注释：，\na: b: c", "a: '，：'\nb: @", "a: 证\u3000书\nb: %"],
@@ -214,7 +171,6 @@ def test_lookalikes_in_texts_are_not_blamed(text: str) -> None:
     assert "YAML" not in refusal(text)[0].message
 
 
-@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize(
     "text", ["b: |\n\nc: d", "{b: , c: d}", "{b: ''}", "b:", "? b\n:", "b: &x"]
 )
@@ -222,7 +178,6 @@ def test_an_empty_text_is_not_a_missing_colon(text: str) -> None:
     assert value(parse_document(text, "f.yaml"))["b"] == ""
 
 
-@pytest.mark.usefixtures("parser")
 def test_every_alias_is_refused() -> None:
     """An alias is refused where it is used, also in a list and in a merge, and none is followed:
     a text of a few lines could stand for a billion values."""
@@ -234,7 +189,6 @@ def test_every_alias_is_refused() -> None:
     }
 
 
-@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("text", ["a: *S3", "a: &S3 b\nc: &S3 d", "a: &S3 [*S3]"])
 def test_no_anchor_is_named(text: str) -> None:
     """A text that begins with * or & may be a secret without quotes."""

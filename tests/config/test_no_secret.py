@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from router.config import document as reading
 from router.config import loading
 from router.model.errors import ConfigInvalid
 from tests.support.effort import LONG
@@ -131,12 +130,8 @@ def output(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("part", PART)
-@pytest.mark.parametrize("parser", ["LOADER", "PythonLoader"])
-def test_no_problem_repeats_a_secret(
-    parser: str, part: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_problem_repeats_a_secret(part: int) -> None:
     """No fault at or near a secret brings it out."""
-    monkeypatch.setattr(reading, "LOADER", getattr(reading, parser))
     texts = [FULL, *islice(damaged(), part, None, PARTS)]
     leaks = [line for text in texts for line in output(secret(text)).splitlines() if MARK in line]
     assert leaks == []

@@ -22,6 +22,7 @@ from router.app import App
 from router.config import reload as reloading
 from router.config.comparison import Edit, edits_of
 from router.config.files import Written
+from router.config.lastgood import LastGood
 from router.config.loading import Config, Source
 from router.config.reload import ConfigState, Reload
 from router.config.settings import Settings
@@ -37,7 +38,7 @@ from tests.support.folders import written
 from tests.support.hostile import hostile
 from tests.support.house import PATIENCE, event, routes
 from tests.support.servers import served
-from tests.support.sockets import PLAIN
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import until, wait_until
 
 #: The log lines of a callback.
@@ -111,6 +112,14 @@ def team(match: str) -> dict[str, str]:
         "  nobody: {url: 'http://127.0.0.1:9/'}\nroutes:\n"
         f"  - {{name: all, match: {match}, required: [nobody]}}\n",
     }
+
+
+TEAM = "routes.d/certs.yaml"
+
+
+def other(match: str) -> str:
+    """The file of another team, whose only route has this pattern."""
+    return team(match)[TEAM].replace("certs", "z").replace("nobody", "some").replace("all,", "z,")
 
 
 @pytest.fixture
@@ -213,35 +222,98 @@ def test_swaps_of_a_projected_volume(tmp_path: Path, serving: Callable[..., Serv
 
 
 def test_one_teams_typo_stops_no_other(tmp_path: Path, serving: Callable[..., Serving]) -> None:
-    """The last good folder stays in force, and the log names the file and its owner; once it is
-    right, the edits of the others come with it."""
-    folder = written(team("one"), tmp_path / "config")
-    router = serving(config=folder)
-    file = folder / "routes.d/certs.yaml"
+    """A broken file stays at its last good text, and the log names it and its owner. The edits of
+    the others take effect, without a request, and the file's own edit once it is right."""
+    folder = written({**team("one"), "routes.d/z.yaml": other("z")}, tmp_path / "config")
+    router, file = serving(config=folder), folder / "routes.d/certs.yaml"
     file.write_text(team("two")["routes.d/certs.yaml"].replace("[nobody]", "[nobdy]"))
-    router.hang_up()
     refused = router.line("reload", "refused")
-    assert refused["owners"] == ["team certs"]
+    assert (refused["owners"], refused["files"]) == (["team certs"], [str(file)])
     assert refused["problems"][0].startswith(f"{file}:")
-    (folder / "routes.yaml").write_text(team("one")["routes.yaml"] + "unmatched: accept\n")
-    router.hang_up()
-    assert router.line("reload", "refused", 2)["owners"] == ["team certs"]
+    (folder / "routes.d/z.yaml").write_text(other("z2"))
+    assert router.line("reload", "taken")["files_changed"] == [str(folder / "routes.d/z.yaml")]
     assert router.matches("one")
+    assert router.matches("z2")
     file.write_text(team("two")["routes.d/certs.yaml"])
-    router.hang_up()
-    taken = router.line("reload", "taken")
-    assert taken["settings_changed"] == ["unmatched"]
-    assert len(taken["files_changed"]) == 2
+    assert router.line("reload", "taken", 2)["files_changed"] == [str(file)]
     assert router.matches("two")
 
 
+def test_a_restart_serves_the_last_good_text(
+    tmp_path: Path, serving: Callable[..., Serving]
+) -> None:
+    """A file that is broken, or lacks a variable, keeps the text that was in force, and a good one
+    has its new text. The log says so again."""
+    folder = written({**team("one"), "routes.d/z.yaml": other("z")}, tmp_path / "config")
+    file, first = folder / "routes.d/certs.yaml", serving(config=folder)
+    kept = tmp_path / "log.db-routes.json"
+    wait_until(kept.exists)
+    for broken in ("version: 1\nowner: team certs\nroots: []\n", team("${UNSET}")[TEAM]):
+        first.process.terminate()
+        first.process.wait(PATIENCE)
+        file.write_text(broken)
+        (folder / "routes.d/z.yaml").write_text(other("z2"))
+        first = serving(config=folder)
+        assert first.line("reload", "refused")["owners"] == ["team certs"]
+        assert first.matches("one")
+        assert first.matches("z2")
+
+
+def test_a_refused_file_is_shown_to_its_owner(
+    tmp_path: Path, serving: Callable[..., Serving]
+) -> None:
+    """`status`, the API and the metric name the file; another team sees nothing of it."""
+    folder = written({**team("one"), "routes.d/z.yaml": other("z")}, tmp_path / "config")
+    file, tokens, port = folder / TEAM, tmp_path / "tokens.yaml", free_port()
+    token = {name: f"the-token-of-{name}-{name}" for name in ("all", "certs", "z")}
+    tokens.write_text(
+        f"tokens:\n  - {{name: all, token: {token['all']}, may: read}}\n"
+        f"  - {{name: certs, token: {token['certs']}, may: read, owner: team certs}}\n"
+        f"  - {{name: z, token: {token['z']}, may: read, owner: team z}}\n"
+    )
+    router = serving("--ops-port", str(port), "--ops-tokens", str(tokens), config=folder)
+    file.write_text("version: 1\nowner: team certs\nroots: []\n")
+    router.line("reload", "refused")
+
+    def get(path: str, name: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token[name]}"}
+        return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, **PLAIN)
+
+    for name, expected in (("all", [str(file)]), ("certs", [str(file)]), ("z", [])):
+        status, routes = (get(f"/api/v1/{path}", name).json() for path in ("status", "routes"))
+        refused = status["configuration"]["refused"]
+        assert [one["file"] for one in refused] == [one["file"] for one in routes["refused"]]
+        assert [one["file"] for one in refused] == expected
+        assert all("unknown key 'roots'" in one["problems"][0] for one in refused)
+        assert [one["owner"] for one in routes["reloads"]] == ["team certs"] * len(expected)
+        assert (status["status"] == "degraded") == bool(expected)
+        assert any(str(file) in reason for reason in status["reasons"]) == bool(expected)
+    series = get("/metrics", "all").text
+    assert f'ebaas_router_config_file_ok{{file="{file}",owner="team certs"}} 0.0' in series
+    assert series.count("ebaas_router_config_file_ok{") == 3
+
+
+def test_an_edit_is_in_force_within_two_seconds() -> None:
+    """The looks and the wait between them leave a good part of it for loading."""
+    assert reloading.LOOK_EVERY + reloading.SETTLE <= 1.8
+
+
 def test_a_start_with_a_bad_file_is_refused(tmp_path: Path) -> None:
-    """Without a last good folder, the router does not start."""
+    """Without a last good text; with one, if --strict-start asks for it or if there is no store."""
     files = {**team("one"), "routes.d/z.yaml": "version: 1\nowner: team z\nroots: []\n"}
-    finished = run("serve", "--config", str(written(files, tmp_path / "config")))
-    assert finished.returncode == 3
-    assert b"routes.d/z.yaml:3:1: unknown key 'roots'" in finished.stderr
-    assert b"(team z)" in finished.stderr
+    folder, store = written(files, tmp_path / "config"), tmp_path / "store.db"
+
+    def start(*options: str) -> None:
+        finished = run("serve", "--config", str(folder), "--port", "0", *options)
+        assert finished.returncode == 3
+        assert b"routes.d/z.yaml:3:1: unknown key 'roots'" in finished.stderr
+        assert b"(team z)" in finished.stderr
+
+    start("--store", str(store))
+    good = [Written(str(folder / "routes.yaml"), b"version: 1\n")]
+    LastGood(tmp_path / "store.db-routes.json", folder).write(good)
+    start("--store", str(store), "--strict-start")
+    start("--store", "none")
 
 
 def test_a_secret_file_that_changes_alone_is_taken(
@@ -256,7 +328,11 @@ def test_a_secret_file_that_changes_alone_is_taken(
     router = serving("--secrets-dir", str(secrets))
     (secrets / "token").write_text("second-canary\n")
     assert router.line("reload", "taken")["targets_changed"] == ["nobody"]
-    assert "-canary" not in (tmp_path / "log").read_text()
+    router.process.terminate()
+    router.process.wait(PATIENCE)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != secrets]
+    assert tmp_path / "log.db-routes.json" in files
+    assert not [path for path in files if b"-canary" in path.read_bytes()]
 
 
 def test_a_reload_swaps_who_may_call(tmp_path: Path, serving: Callable[..., Serving]) -> None:
@@ -439,10 +515,15 @@ async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, wat
 
     [problem] = await problems_with(f"{good}nonsense: 1\n")
     assert metrics.reload_refused == {"file": str(file), "owner": "team certs"}
+    assert metrics.config_file_ok == {
+        (str(folder / "routes.yaml"), ""): 1,
+        (str(file), "team certs"): 0,
+    }
     assert problem.startswith(f"{file}:7:1: unknown key 'nonsense'")
     assert problem.endswith("(team certs)")
     assert await problems_with(good) == []
     assert metrics.reload_refused == {}
+    assert set(metrics.config_file_ok.values()) == {1}
 
 
 async def test_a_look_that_is_asked_for_sweeps_nothing(

@@ -125,7 +125,7 @@ async def test_without_a_route_nothing_is_made(store: Store) -> None:
     Process.ahead = 3600.0
     one.fails()
     one.notifications.dead("ledger", "timeout", "id", "a.b.c.1")
-    one.notifications.reloaded("hash", ["route all: added"], ())
+    one.notifications.reloaded("hash", ["route all: added"], (), "")
     assert not one.notifications._waiting
     one.store = cast("Store", Faulty(store, "notice", AssertionError()))
     assert await one.sends() == []
@@ -248,10 +248,25 @@ async def test_one_configuration_is_reported_once(two: list[Store]) -> None:
     keys = []
     for config, problems in (("a", ()), ("", ("routes.yaml:1:1: no",)), ("b", ()), ("a", ())):
         for process in (one, other):
-            process.notifications.reloaded(config, ["route all: changed"], problems)
+            process.notifications.reloaded(config, ["route all: changed"], problems, "")
             keys += [body["event_key"] for body in await process.sends()]
     topics = [key.removeprefix("ebaas-router.config.") for key in keys]
     assert topics == ["changed", "refused", "changed", "changed"]
+
+
+async def test_each_owner_of_refused_files_is_told_apart(store: Store) -> None:
+    """The key and the detail have the owner, so that a route can be for one team. A target with the
+    owner's name gets it too."""
+    process = Process(store, to("bot"))
+    for owner in ("", "bot", "team ledger"):
+        process.notifications.reloaded("", (), (f"routes.yaml: {owner}",), owner)
+    bodies = await process.sends()
+    assert [body["event_key"].removeprefix("ebaas-router.config.") for body in bodies] == [
+        "refused",
+        "refused.bot",
+        "refused.team ledger",
+    ]
+    assert bodies[2]["detail"] == {"problems": ["routes.yaml: team ledger"], "owner": "team ledger"}
 
 
 async def test_without_a_store_there_is_one_attempt() -> None:

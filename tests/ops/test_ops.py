@@ -19,6 +19,7 @@ import pytest
 
 from router import __version__
 from router.config import loading
+from router.config.fitting import Refused
 from router.config.loading import Config
 from router.config.reload import ConfigState
 from router.config.settings import Settings
@@ -36,9 +37,9 @@ from router.ops.answers import PIECE
 from router.ops.api.view import ApiParts
 from router.ops.guard import SAFE, OpsTokens, refuse
 from router.ops.hour import History
-from router.ops.insight import Identity, Insight
+from router.ops.insight import MAX_SHOWN_PROBLEMS, Identity, Insight
 from router.ops.port import api_parts, limits_of, ops_app
-from router.ops.status import MAX_SHOWN_PROBLEMS, status_of
+from router.ops.status import status_of
 from router.process.server import Server, ops_services
 from router.store.protocol import StoreLimits
 from router.store.sqlite.store import SqliteStore
@@ -237,7 +238,7 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
     """With some of its problems, and the number of the others."""
     process = Process()
     problems = [Problem("routes.yaml", line, 3, "targets", "wrong") for line in range(1, 31)]
-    process.config_state.successful, process.config_state.problems = False, tuple(problems)
+    process.config_state.refused = {"routes.yaml": Refused("", tuple(problems))}
     (reason,) = process.reasons()
     shown = process.status()["configuration"]["last_reload"]
     assert reason.endswith("30 problems")

@@ -58,9 +58,9 @@ async def samples() -> list[str]:
     own.expires_at({"ledger": SINCE + 3600}, SINCE)
     await own.hand_over(one.store, one.send)
     changes = ["route everything under gs: optional audit → ledger"]
-    own.reloaded("9f2c41d07b6e", changes, ())
+    own.reloaded("9f2c41d07b6e", changes, (), "")
     problem = "routes[1].optional: no target 'ledgr', did you mean 'ledger'?"
-    own.reloaded("", (), [f"config/routes.yaml:22:16: {problem}"])
+    own.reloaded("", (), [f"config/routes.yaml:22:16: {problem}"], "")
     with patch("time.time", lambda: clock):
         own.store_failed(StoreFailed("lost"))
         clock += 30.0

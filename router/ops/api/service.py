@@ -18,6 +18,7 @@ from router.model.event import Event
 from router.ops.api.endpoint import EVENT, FLAG, TEXT, Param, Time, endpoint
 from router.ops.api.view import ApiCall, RouteFacts
 from router.ops.hour import EventsHour, Hour
+from router.ops.insight import RefusedFile
 from router.ops.problems import Rejected
 from router.ops.status import CauseView, status_of
 from router.store.views import NodeView, node_view
@@ -46,6 +47,8 @@ class StatusView(TypedDict):
     at: Time
     version: str
     targets: dict[str, Any]
+    #: For a team: the files of its owner that are `refused`.
+    configuration: dict[str, Any]
     #: How EBaaS calls, and how that differs from routes.yaml.
     observed: NotRequired[ObservedView]
 
@@ -92,14 +95,18 @@ async def status(call: ApiCall) -> Callable[[], StatusView]:
         whole = cast("StatusView", status_of(report, time.time()))
         if call.is_whole:
             return whole
-        targets = whole["targets"]
+        targets, own = whole["targets"], call.refused_files()
         return StatusView(
-            status="ok" if targets["ok"] else "degraded",
-            reasons=[f"targets: {why}" for why in targets["reasons"]],
+            status="ok" if targets["ok"] and not own else "degraded",
+            reasons=[
+                *(f"targets: {why}" for why in targets["reasons"]),
+                *(f"configuration: {file['file']} is refused" for file in own),
+            ],
             causes=[cause for cause in whole["causes"] if cause["check"] == "targets"],
             at=whole["at"],
             version=whole["version"],
             targets=targets,
+            configuration={"refused": own},
         )
 
     return make
@@ -117,11 +124,12 @@ async def nodes(call: ApiCall) -> NodesView:
 
 
 class ReloadView(TypedDict):
-    """One reload: its changes, or the problems for which it was refused."""
+    """One reload: its changes, or the problems of refused files of one owner."""
 
     at: Time
     result: Literal["taken", "refused"]
     hash: str | None
+    owner: str | None
     changes: list[str]
     problems: list[str]
 
@@ -136,6 +144,8 @@ class RoutesView(TypedDict):
     #: The number of requests that EBaaS makes for an event.
     requests: int
     routes: list[RouteFacts]
+    #: The visible files whose text on disk is not in force.
+    refused: list[RefusedFile]
     reloads: list[ReloadView]
 
 
@@ -148,11 +158,13 @@ async def routes(call: ApiCall) -> Callable[[], RoutesView]:
             at=utc(reload.at),
             result="taken" if reload.hash else "refused",
             hash=reload.hash or None,
+            owner=reload.owner or None,
             changes=[*reload.changes],
             problems=[*reload.problems],
         )
         for reload in config_state.reloads
-        if call.is_whole  # changes may be about other teams
+        # Changes may be about other teams.
+        if call.is_whole or (reload.owner and call.holder.sees(reload.owner))
     ]
     config, since = call.config, utc(config_state.since)
     return lambda: RoutesView(
@@ -161,6 +173,7 @@ async def routes(call: ApiCall) -> Callable[[], RoutesView]:
         unmatched=config.unmatched,
         requests=1 + config.ebaas.schedule.retries,
         routes=[*call.routes()],
+        refused=call.refused_files(),
         reloads=reloads,
     )
 

@@ -19,7 +19,7 @@ from router.model.errors import StartFailed
 from router.net.loops import RestingReader
 from router.ops.answers import Answers
 from router.ops.guard import OpsTokens
-from router.ops.insight import Insight, Report
+from router.ops.insight import Insight, RefusedFile, Report, refused_files
 from router.ops.problems import Rejected
 from router.ops.searching import Search
 from router.routing.target import Target
@@ -216,6 +216,10 @@ class ApiCall:
     @cached_property
     def route_names(self) -> set[str]:
         return {route["name"] for route in self.routes()}
+
+    def refused_files(self) -> list[RefusedFile]:
+        files = refused_files(self.parts.insight.config_state)
+        return [file for file in files if self.holder.sees(file["owner"] or "")]
 
     def has(self, target: str) -> bool:
         """Return whether a target is visible. It may be in no configuration any more."""
