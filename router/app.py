@@ -18,9 +18,10 @@ from starlette.types import ASGIApp
 from router.archive.refused import REFUSED_BOUND, RefusedLines
 from router.archive.segments import LEAST_REFUSED, REFUSED, REFUSED_SHARE, SegmentStore
 from router.archive.writer import Archive
+from router.config.lastgood import LastGood
 from router.config.loading import Config, Look, Source
 from router.config.reload import ConfigState, Reload
-from router.config.settings import AUTO, Settings, archive_folder
+from router.config.settings import AUTO, Settings, archive_folder, last_good_file
 from router.contract.intake import Intake
 from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory
