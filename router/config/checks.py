@@ -110,6 +110,7 @@ def warn(parts: Parts, table: RouteTable) -> None:
     """Report suspicious settings in files without errors."""
     required = {name for route in table.routes for name in route.required}
     used = required.union(*(route.optional for route in table.routes))
+    void = {route.name for route in table.routes if not table.can_match(route)}
     for part in parts:
         for name in part.targets:
             if name not in used:
@@ -120,6 +121,9 @@ def warn(parts: Parts, table: RouteTable) -> None:
         for at, route in part.routes():
             _warn_patterns(part, at, route, "match")
             _warn_patterns(part, at, route, "except")
+            if route["name"] in void:
+                message = "leaves nothing of match: the route can never match"
+                part.warn(("routes", at, "except"), message)
     _warn_callers(parts.common)
     _warn_share(parts)
 

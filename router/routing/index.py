@@ -205,6 +205,13 @@ class Glob:
         """Return whether the whole value matches. It never backtracks."""
         return self._has_literals(value) and (self._stars_only or self._fits(value))
 
+    def covers(self, other: Glob) -> bool:
+        """Return whether every value that `other` matches surely matches this. A pattern with `?`
+        or a set covers only itself."""
+        # A NUL stands for each wildcard of `other`. No literal has one.
+        fixed = "\0".join(other.literals)
+        return self.pattern == other.pattern or (self._stars_only and self._has_literals(fixed))
+
     def _has_literals(self, value: str) -> bool:
         # The earliest occurrence of each literal leaves the most to the others. If every wildcard
         # is a star, this is the whole match.

@@ -19,6 +19,9 @@ Role = Literal["required", "optional"]
 #: The most plans that a table caches.
 _REMEMBERED = 4096
 
+#: The most pairs of patterns that are compared to find a route that cannot match.
+_PAIRS = 1000
+
 #: Plans of longer events, or with more routes, are neither cached nor found at once: characters of
 #: the five fields together, and routes. So nobody can make the cache larger than about 30 MB.
 _CHARACTERS, _ROUTES = 1024, 256
@@ -149,6 +152,27 @@ class RouteTable:
     def role_of(self, target: str) -> Role:
         """Return the role of a target, by its name: required if any route requires it."""
         return "required" if target in self._required else "optional"
+
+    def can_match(self, route: Route) -> bool:
+        """Return False if the exception surely has every event that the route would match."""
+        if not route.exception:
+            return True
+        own = any(map(_is_own, route.match.get("event_key", ())))
+        return (own and "event_key" not in route.exception) or not all(
+            self._are_covered(name, route.match.get(name, ("*",)), patterns)
+            for name, patterns in route.exception.items()
+        )
+
+    def _are_covered(self, name: str, inner: Sequence[str], outer: Sequence[str]) -> bool:
+        """Return whether each of some patterns for a field is surely covered by one of others."""
+        return len(inner) * len(outer) <= _PAIRS and all(
+            any(
+                self._globs[wide].covers(Glob(narrow))
+                for wide in outer
+                if name != "event_key" or _is_own(wide) or not _is_own(narrow)
+            )
+            for narrow in inner
+        )
 
     def explain(self, event: Event) -> list[RouteMatch]:
         """Explain the result of `match` by every route of the table, by name."""

@@ -137,6 +137,45 @@ def test_explain_shows_every_field_and_agrees_with_match(routes: list[Route], ev
                 assert each["pattern"] == (fitting[0] if fitting else None)
 
 
+@given(_routes(), st.lists(_events, max_size=5))
+def test_a_route_that_cannot_match_matches_nothing(
+    routes: list[Route], events: list[Event]
+) -> None:
+    """`can_match` is false only of routes that no event matches."""
+    made = RouteTable(routes, TARGETS)
+    void = {route.name for route in routes if not made.can_match(route)}
+    for each in events:
+        assert not void & {route.name for route in made.match(each).routes}
+
+
+@pytest.mark.parametrize(
+    ("match", "exception", "can"),
+    [
+        ({"key": "a.*"}, {}, True),
+        ({"key": "a.*"}, {"key": "*"}, False),
+        ({"key": "a.*"}, {"key": "a.*"}, False),
+        ({"key": "a.?.[bc].1"}, {"key": "a.*.1"}, False),
+        ({"key": "a.?"}, {"key": "a.?"}, False),
+        ({"key": ["a.b.*", "a.c.*"]}, {"key": ["a.c.*", "a.b*"]}, False),
+        ({"key": ["a.b.*", "b.*"]}, {"key": "a.*"}, True),
+        ({"key": "a.*"}, {"key": "a.*.b"}, True),
+        ({"key": "a.*"}, {"key": "a.?"}, True),
+        ({"key": "a.*", "type": "x"}, {"type": ["x", "y"]}, False),
+        ({"key": "a.*"}, {"type": "x"}, True),
+        ({"key": "a.*"}, {"key": "*", "type": "x"}, True),
+        ({"key": "a.*"}, {"key": "*", "type": "*"}, False),
+        # The router's own events fit only patterns that begin like their keys.
+        ({"key": "ebaas-router.*"}, {"key": "*"}, True),
+        ({"key": "ebaas-router.*"}, {"type": "*"}, True),
+        ({"key": "ebaas-router.target.*"}, {"key": "ebaas-router.*"}, False),
+    ],
+)
+def test_an_exception_can_leave_nothing(match: Any, exception: Any, can: bool) -> None:
+    """A route whose exception has all that it would match cannot match."""
+    made = table(route("one", "A", exception=exception, **match))
+    assert made.can_match(made.routes[0]) is can
+
+
 def test_every_matching_route_counts() -> None:
     """The plan is the union of the matching routes' targets, each once, by name."""
     routes = table(
