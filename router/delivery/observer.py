@@ -283,12 +283,10 @@ class Observer:
 
     def breaker(self, target: Target, state: BreakerState) -> None:
         """A target's breaker has changed its state."""
-        fields = {"target": target.name, "owner": target.owner, "state": str(state)}
-        if state is BreakerState.OPEN:
-            self._metrics.of(target.name).breaker_opened += 1
-            self._log.warning("breaker", **fields)
-        else:
-            self._log.info("breaker", **fields)
+        is_open = state is BreakerState.OPEN
+        self._metrics.of(target.name).breaker_opened += is_open
+        write = self._log.warning if is_open else self._log.info
+        write("breaker", target=target.name, owner=target.owner, state=str(state))
 
     def paused(self, pause: Pause) -> None:
         """A person has paused a target."""

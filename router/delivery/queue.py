@@ -345,7 +345,8 @@ class Queue:
             self._end_recovery(name, recovery, failed=True)
 
     def _end_recovery(self, name: str, recovery: Recovery, *, failed: bool) -> None:
-        if self.recoveries.end(name, recovery):
+        if self.recoveries.active.get(name) is recovery:
+            del self.recoveries.active[name]
             seconds = self._store.now() - recovery.since
             self._watcher.recovered(name, recovery, seconds, failed=failed)
 

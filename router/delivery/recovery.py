@@ -112,13 +112,6 @@ class Recoveries:
             "per_second": round(pace, 1),
         }
 
-    def end(self, name: str, recovery: Recovery) -> bool:
-        """End a recovery; False if it has ended already."""
-        if self.active.get(name) is not recovery:
-            return False
-        del self.active[name]
-        return True
-
 
 def spared(now: float, terms: Terms) -> tuple[float, float]:
     """Return the times of a caller's next request which may be in progress, or about to come."""

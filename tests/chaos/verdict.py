@@ -7,7 +7,7 @@ acted on it, a reason why the router did not know. The words are those of `Cause
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -15,6 +15,7 @@ from router.delivery.rules import Cause
 from tests.chaos.history import History, Request, Seen, Source
 from tests.chaos.plan import TIMEOUTS, Blow, Manner
 from tests.chaos.run import Played
+from tests.support.matching import matched
 
 #: How much later than its end the router may log an attempt, in seconds: with the last attempt of
 #: the request.
@@ -304,24 +305,6 @@ class _Check:
             request.node == kill.node and request.began <= kill.over and kill.at <= request.ended
             for kill in kills
         )
-
-
-def matched(
-    sources: Sequence[Source], seen: Sequence[Seen], may: Callable[[Source, Seen], bool]
-) -> bool:
-    """Return whether each source can have one of them for its own (Kuhn's algorithm)."""
-    owner: dict[int, Source] = {}
-
-    def place(source: Source, tried: set[int]) -> bool:
-        for number, each in enumerate(seen):
-            if number not in tried and may(source, each):
-                tried.add(number)
-                if number not in owner or place(owner[number], tried):
-                    owner[number] = source
-                    return True
-        return False
-
-    return all(place(source, set()) for source in sources)
 
 
 def _unsettled(played: Played) -> Iterator[str]:

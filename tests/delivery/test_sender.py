@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import unquote
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from router.delivery.target.sender import Sender, addressed
 from router.model.event import OutboundEvent, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
+from router.store.protocol import Pause, Store, StoreFailed
 from router.telemetry.metrics import Metrics
 from router.transport.engine import Answer, TargetExchange
 from tests.support.engines import Engine
@@ -93,6 +94,42 @@ async def test_an_attempt_without_a_slot_costs_no_rate(engine: Engine) -> None:
             await until(lambda: slots(sender, metrics) == (0, 0))
             assert (await send(sender, one, patience=0.0)).reason is Reason.RATE_LIMITED
             assert slots(sender, metrics) == (0, 0)
+
+
+class Paused:
+    """A store in which a target is paused for ten minutes. The test moves its clock, and breaks
+    it."""
+
+    time, is_away = 1_000_000.0, False
+
+    async def pauses(self, timeout: float) -> tuple[Pause, ...]:
+        if self.is_away:
+            raise StoreFailed("io")
+        return (Pause("one", 1_000_000.0, 1_000_600.0, "a move", "ops"),)
+
+    def now(self) -> float:
+        return self.time
+
+
+async def test_a_known_pause_outlives_the_store(engine: Engine) -> None:
+    """A target is not called because the store is away. The pause ends at its time, and an attempt
+    that waits for a slot when it begins is not begun."""
+    paused = Paused()
+    store = cast("Store", paused)
+    async with hostile("says_nothing") as served:
+        one = Target("one", served.url, max_in_flight=1)
+        async with sending(engine, one) as (sender, metrics):
+            first, second = send(sender, one), send(sender, one)
+            await until(lambda: slots(sender, metrics) == (1, 1) and len(served.requests) == 1)
+            await sender.read_pauses(store)
+            first.cancel()
+            assert (await second).reason is Reason.PAUSED
+            await until(lambda: slots(sender, metrics) == (0, 0))
+            paused.is_away = True
+            for seconds, room in ((599.0, 0), (1.0, 1)):
+                paused.time += seconds
+                await sender.read_pauses(store)
+                assert sender.room(one, 0.0) == room
 
 
 async def test_a_breaker_that_opens_leaves_no_slot_taken(engine: Engine) -> None:

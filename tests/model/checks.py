@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from tests.model.world import TERMS, Sent, Source, World
+from tests.support.matching import matched
 
 
 def credit(requests: int) -> float:
@@ -114,7 +115,7 @@ class _Group:
         broken = []
         answered = [s for s in self.sources if s.answered]
         for target in self._always_required():
-            if not _matched(answered, self.acknowledged(target), self._may_stand):
+            if not matched(answered, self.acknowledged(target), self._may_stand):
                 broken.append(f"a 000 for {self.body!r} stands on an old answer of {target}")  # noqa: PERF401 - the conditions read better one by one
         return broken
 
@@ -226,19 +227,3 @@ class _Group:
 
 def _counts(sides: object) -> Counter[str]:
     return Counter(name for side in sides for name in side)  # type: ignore[attr-defined]
-
-
-def _matched(sources: list[Source], sent: list[Sent], may: object) -> bool:
-    """Return whether each source can have one of its own (Kuhn's algorithm)."""
-    owner: dict[int, Source] = {}
-
-    def place(source: Source, seen: set[int]) -> bool:
-        for n, each in enumerate(sent):
-            if n not in seen and may(source, each):  # type: ignore[operator]
-                seen.add(n)
-                if n not in owner or place(owner[n], seen):
-                    owner[n] = source
-                    return True
-        return False
-
-    return all(place(source, set()) for source in sources)

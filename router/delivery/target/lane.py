@@ -102,7 +102,7 @@ class Lane:
         self.signer = Signer(target.secret) if target.secret else None
         self.limit = min(target.max_in_flight, share)
         #: They belong to the target, whatever its limit was: attempts in flight are counted once.
-        self.slots: Slots = Slots(*self._size) if before is None else before.slots
+        self.slots: Slots = Slots(*self.size) if before is None else before.slots
         if before is not None and _way(before.target) == _way(target):
             self.pool: Pool = before.pool
         else:
@@ -126,13 +126,9 @@ class Lane:
         self.was_idle = False
 
     @property
-    def _size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """The number of slots, and how many attempts may wait for one."""
         return self.limit, min(self.limit, self._share - self.limit)
-
-    def take_into_force(self) -> None:
-        """Apply its limit to the target's slots."""
-        self.slots.resize(*self._size)
 
     def take_free(self) -> bool:
         """Take a slot if one is free and the gate is open."""
@@ -181,7 +177,7 @@ class Lane:
         turns take so long, has not read the answers yet."""
         if self.slots.taken < self.limit:
             return False
-        _, most_waiting = self._size
+        _, most_waiting = self.size
         if len(self.line) < most_waiting or self.gate.refusal is not None:
             return False
         oldest = next(iter(self._begun.values()), now)

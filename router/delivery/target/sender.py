@@ -142,7 +142,7 @@ class Sender:
             lane.target = target
             lanes[target.name] = lane
         for lane in lanes.values():
-            lane.take_into_force()
+            lane.slots.resize(*lane.size)
         for name, lane in self._lanes.items():
             if lanes.get(name) is not lane:
                 lane.was_idle = False
