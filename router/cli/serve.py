@@ -37,10 +37,10 @@ SERVE = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
     its key, and replies 000 when every required one has acknowledged it. Writes one log line per
     event to stdout. It reloads an edited routes.yaml within seconds, or at once on SIGHUP; a
-    faulty file is reported and keeps its last good text, also at a start. SIGTERM or Ctrl-C stops it after the requests in
-    flight; a second one hurries. With --reuse-port several nodes on one host share the port. A
-    listening socket that its parent hands over (LISTEN_FDS, as systemd does) replaces --host and
-    --port, one with the name ops replaces --ops-host and --ops-port.""",
+    faulty file is reported and keeps its last good text, also at a start. SIGTERM or Ctrl-C stops
+    it after the requests in flight; a second one hurries. With --reuse-port several nodes on one
+    host share the port. A listening socket that its parent hands over (LISTEN_FDS, as systemd does)
+    replaces --host and --port, one with the name ops replaces --ops-host and --ops-port.""",
     examples="""
         ebaas-router serve
         ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0
