@@ -217,6 +217,22 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         "c",
         {"d": ["d.yaml: targets.z: config/c.yaml has a target of this name already (team d)"]},
     ),
+    "two new files with one name, and the first depends on a refused file": (
+        {
+            "c": team("c", ["z"], ["w"]),
+            "d": team("d", ["z"], ["z"]),
+            "g": team("c", ["w"], ["nowhere"], "g"),
+        },
+        "d",
+        {
+            "c": [
+                "c.yaml: targets.z: config/d.yaml has a target of this name already (team c)",
+                ("c.yaml: routes[0].required: no target 'w' is in force: it is in config/g.yaml, "
+                "which is refused (team c)"),
+            ],
+            "g": ["g.yaml: routes[0].required: no target 'nowhere' (team c)"],
+        },
+    ),
     "two new routes with one name": (
         {"c": team("c", ["z"], ["z"], "new"), "d": team("d", ["w"], ["w"], "new")},
         "c",
