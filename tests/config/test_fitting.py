@@ -195,6 +195,24 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             ]
         },
     ),
+    "routes.yaml depends on a refused file, and another file on routes.yaml": (
+        {
+            "routes": share(y="c"),
+            "b": team("b", ["y"], ["nowhere"]),
+            "c": team("c", ["z"], ["y"]),
+        },
+        "",
+        {
+            "routes": [
+                "routes.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x'"
+            ],
+            "b": ["b.yaml: routes[0].required: no target 'nowhere' (team b)"],
+            "c": [
+                "c.yaml: routes[0].required: 'y' is the target of 'team b': `share` in "
+                "config/routes.yaml can let 'team c' use it (team c)"
+            ],
+        },
+    ),
     "a use that share does not allow": (
         {"a": team("a", ["x"], ["x", "y"])},
         "",
@@ -227,8 +245,10 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         {
             "c": [
                 "c.yaml: targets.z: config/d.yaml has a target of this name already (team c)",
-                ("c.yaml: routes[0].required: no target 'w' is in force: it is in config/g.yaml, "
-                "which is refused (team c)"),
+                (
+                    "c.yaml: routes[0].required: no target 'w' is in force: it is in config/g.yaml, "
+                    "which is refused (team c)"
+                ),
             ],
             "g": ["g.yaml: routes[0].required: no target 'nowhere' (team c)"],
         },
