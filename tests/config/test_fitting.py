@@ -208,8 +208,10 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             ],
             "b": ["b.yaml: routes[0].required: no target 'nowhere' (team b)"],
             "c": [
-                "c.yaml: routes[0].required: 'y' is the target of 'team b': `share` in "
-                "config/routes.yaml can let 'team c' use it (team c)"
+                (
+                    "c.yaml: routes[0].required: 'y' is the target of 'team b': `share` in "
+                    "config/routes.yaml can let 'team c' use it (team c)"
+                )
             ],
         },
     ),
@@ -246,8 +248,8 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             "c": [
                 "c.yaml: targets.z: config/d.yaml has a target of this name already (team c)",
                 (
-                    "c.yaml: routes[0].required: no target 'w' is in force: it is in config/g.yaml, "
-                    "which is refused (team c)"
+                    "c.yaml: routes[0].required: no target 'w' is in force: it is in "
+                    "config/g.yaml, which is refused (team c)"
                 ),
             ],
             "g": ["g.yaml: routes[0].required: no target 'nowhere' (team c)"],
