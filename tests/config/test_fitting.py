@@ -281,6 +281,20 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         "routes b e",
         {"a": ["a.yaml: no file has a target (team a)"]},
     ),
+    "the last target, beside a new one that is refused": (
+        {
+            "routes": COMMON,
+            "a": None,
+            "b": team("b"),
+            "e": None,
+            "f": team("f", ["z"], ["nowhere"]),
+        },
+        "routes b e",
+        {
+            "a": ["a.yaml: no file has a target (team a)"],
+            "f": ["f.yaml: routes[0].required: no target 'nowhere' (team f)"],
+        },
+    ),
     "a variable that is missing": (
         {"a": A.replace("https://a.example/x", "${URL}"), "b": B + "\n"},
         "b",
