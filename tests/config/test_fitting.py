@@ -197,9 +197,9 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
     ),
     "routes.yaml depends on a refused file, and another file on routes.yaml": (
         {
-            "routes": share(y="c"),
+            "routes": f"{COMMON}targets: {{w: {{url: 'https://w.example/'}}}}\n",
             "b": team("b", ["y"], ["nowhere"]),
-            "c": team("c", ["z"], ["y"]),
+            "c": team("c", ["z"], ["w"]),
         },
         "",
         {
@@ -208,11 +208,19 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             ],
             "b": ["b.yaml: routes[0].required: no target 'nowhere' (team b)"],
             "c": [
-                (
-                    "c.yaml: routes[0].required: 'y' is the target of 'team b': `share` in "
-                    "config/routes.yaml can let 'team c' use it (team c)"
-                )
+                "c.yaml: routes[0].required: no target 'w' is in force: it is in "
+                "config/routes.yaml, which is refused (team c)"
             ],
+        },
+    ),
+    "a file gets another owner, who may not use what the file uses": (
+        {"b": team("d", ["y"], ["x", "y"], "b")},
+        "",
+        {
+            "b": [
+                "b.yaml: routes[0].required: 'x' is the target of 'team a': `share` in "
+                "config/routes.yaml can let 'team d' use it (team d)"
+            ]
         },
     ),
     "a use that share does not allow": (
