@@ -208,8 +208,10 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             ],
             "b": ["b.yaml: routes[0].required: no target 'nowhere' (team b)"],
             "c": [
-                "c.yaml: routes[0].required: no target 'w' is in force: it is in "
-                "config/routes.yaml, which is refused (team c)"
+                (
+                    "c.yaml: routes[0].required: no target 'w' is in force: it is in "
+                    "config/routes.yaml, which is refused (team c)"
+                )
             ],
         },
     ),
@@ -218,8 +220,10 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         "",
         {
             "b": [
-                "b.yaml: routes[0].required: 'x' is the target of 'team a': `share` in "
-                "config/routes.yaml can let 'team d' use it (team d)"
+                (
+                    "b.yaml: routes[0].required: 'x' is the target of 'team a': `share` in "
+                    "config/routes.yaml can let 'team d' use it (team d)"
+                )
             ]
         },
     ),
