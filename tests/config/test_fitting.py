@@ -337,6 +337,21 @@ def test_a_case(name: str) -> None:
     assert in_force == {file: text for file, text in expected.items() if text is not None}
 
 
+def test_a_value_that_is_gone_stays_in_force() -> None:
+    """A variable or secret file that is lost while the router runs: its file is refused as it is,
+    and keeps the values that it has in force. A new value is an edit like any other."""
+    text = A.replace("https://a.example", "https://${HOST}")
+    in_force = parse_files(written({**BEFORE, "a": text}), {"HOST": "h1"}, None)
+    after = written({**BEFORE, "a": text, "b": B + "\n"})
+    files = [*in_force.files.values()]
+    config, refused = load_files(after, {}, None, in_force=files)
+    assert [*map(name_of, refused)] == ["a"]
+    assert config.table.targets["x"].url == "https://h1/x"
+    assert texts_of(config)["b"] == B + "\n"
+    config, refused = load_files(after, {"HOST": "h2"}, None, in_force=[*config.files.values()])
+    assert (config.table.targets["x"].url, refused) == ("https://h2/x", {})
+
+
 # At work.
 
 
