@@ -38,17 +38,18 @@ SERVE = Help(
     about="""Listens for EBaaS's callbacks, forwards each to the targets that routes.yaml names for
     its key, and replies 000 when every required one has acknowledged it. Writes one log line per
     event to stdout. It reloads an edited routes.yaml within seconds, or at once on SIGHUP; a
-    faulty one changes nothing and is reported. SIGTERM or Ctrl-C stops it after the requests in
-    flight; a second one hurries. With --reuse-port several nodes on one host share the port. A
-    listening socket that its parent hands over (LISTEN_FDS, as systemd does) replaces --host and
-    --port.""",
+    faulty file is reported and keeps its last good text, also at a start. SIGTERM or Ctrl-C stops
+    it after the requests in flight; a second one hurries. With --reuse-port several nodes on one
+    host share the port. A listening socket that its parent hands over (LISTEN_FDS, as systemd does)
+    replaces --host and --port.""",
     examples="""
         ebaas-router serve
         ebaas-router serve --config /etc/ebaas-router/routes.yaml --host 0.0.0.0
         EBAAS_ROUTER_LOG_FORMAT=json ebaas-router serve --port 9000""",
     good="stopped by a signal",
     not_started=(
-        "could not start: a broken routes.yaml or schema, a taken port, an unusable certificate"
+        "could not start: a broken routes.yaml without a last good text, a broken schema, a taken "
+        "port, an unusable certificate"
     ),
 )
 

@@ -163,7 +163,7 @@ class _Changes:
         """Return the changes that may have another fault once this one is undone. `share` and
         `egress` of routes.yaml are about all files."""
         texts = (self._before.get(undone), self._after.get(undone))
-        if any(part is not None and part.is_common for part in texts):
+        if not self._targets or any(part is not None and part.is_common for part in texts):
             return {*self.names}
         related = {name for bare in self._names_in(undone) for name in self._naming[bare]}
         return {*related, self.names[0]}  # routes.yaml, if it is changed
@@ -188,8 +188,8 @@ class _Changes:
                 del self._before[name]
 
     def explain(self, name: str, on_disk: _Changes, *, is_stuck: bool) -> Refused:
-        """Explain a refused file by its faults among the files on disk. If it has
-        none there, it depends on another refused change, and has faults in the set."""
+        """Explain a refused file by its faults among the files on disk. If it has none there, it
+        depends on another refused change, and has faults in the set."""
         part, faults = self._after.get(name), [*on_disk.faults(name)]
         if not (faults or is_stuck or (part and part.problems)):
             self._on_disk = on_disk

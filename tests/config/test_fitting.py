@@ -195,6 +195,38 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             ]
         },
     ),
+    "routes.yaml depends on a refused file, and another file on routes.yaml": (
+        {
+            "routes": f"{COMMON}targets: {{w: {{url: 'https://w.example/'}}}}\n",
+            "b": team("b", ["y"], ["nowhere"]),
+            "c": team("c", ["z"], ["w"]),
+        },
+        "",
+        {
+            "routes": [
+                "routes.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x'"
+            ],
+            "b": ["b.yaml: routes[0].required: no target 'nowhere' (team b)"],
+            "c": [
+                (
+                    "c.yaml: routes[0].required: no target 'w' is in force: it is in "
+                    "config/routes.yaml, which is refused (team c)"
+                )
+            ],
+        },
+    ),
+    "a file gets another owner, who may not use what the file uses": (
+        {"b": team("d", ["y"], ["x", "y"], "b")},
+        "",
+        {
+            "b": [
+                (
+                    "b.yaml: routes[0].required: 'x' is the target of 'team a': `share` in "
+                    "config/routes.yaml can let 'team d' use it (team d)"
+                )
+            ]
+        },
+    ),
     "a use that share does not allow": (
         {"a": team("a", ["x"], ["x", "y"])},
         "",
@@ -216,6 +248,24 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         {"c": team("c", ["z"], ["z"]), "d": team("d", ["z"], ["z"])},
         "c",
         {"d": ["d.yaml: targets.z: config/c.yaml has a target of this name already (team d)"]},
+    ),
+    "two new files with one name, and the first depends on a refused file": (
+        {
+            "c": team("c", ["z"], ["w"]),
+            "d": team("d", ["z"], ["z"]),
+            "g": team("c", ["w"], ["nowhere"], "g"),
+        },
+        "d",
+        {
+            "c": [
+                "c.yaml: targets.z: config/d.yaml has a target of this name already (team c)",
+                (
+                    "c.yaml: routes[0].required: no target 'w' is in force: it is in "
+                    "config/g.yaml, which is refused (team c)"
+                ),
+            ],
+            "g": ["g.yaml: routes[0].required: no target 'nowhere' (team c)"],
+        },
     ),
     "two new routes with one name": (
         {"c": team("c", ["z"], ["z"], "new"), "d": team("d", ["w"], ["w"], "new")},
@@ -242,6 +292,20 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         {"routes": COMMON, "a": None, "b": team("b"), "e": team("e")},
         "routes b e",
         {"a": ["a.yaml: no file has a target (team a)"]},
+    ),
+    "the last target, beside a new one that is refused": (
+        {
+            "routes": COMMON,
+            "a": None,
+            "b": team("b"),
+            "e": None,
+            "f": team("f", ["z"], ["nowhere"]),
+        },
+        "routes b e",
+        {
+            "a": ["a.yaml: no file has a target (team a)"],
+            "f": ["f.yaml: routes[0].required: no target 'nowhere' (team f)"],
+        },
     ),
     "a variable that is missing": (
         {"a": A.replace("https://a.example/x", "${URL}"), "b": B + "\n"},
@@ -271,6 +335,21 @@ def test_a_case(name: str) -> None:
     assert refused == problems
     expected = {**before, **{file: edits[file] for file in taken.split()}}
     assert in_force == {file: text for file, text in expected.items() if text is not None}
+
+
+def test_a_value_that_is_gone_stays_in_force() -> None:
+    """A variable or secret file that is lost while the router runs: its file is refused as it is,
+    and keeps the values that it has in force. A new value is an edit like any other."""
+    text = A.replace("https://a.example", "https://${HOST}")
+    in_force = parse_files(written({**BEFORE, "a": text}), {"HOST": "h1"}, None)
+    after = written({**BEFORE, "a": text, "b": B + "\n"})
+    files = [*in_force.files.values()]
+    config, refused = load_files(after, {}, None, in_force=files)
+    assert [*map(name_of, refused)] == ["a"]
+    assert config.table.targets["x"].url == "https://h1/x"
+    assert texts_of(config)["b"] == B + "\n"
+    config, refused = load_files(after, {"HOST": "h2"}, None, in_force=[*config.files.values()])
+    assert (config.table.targets["x"].url, refused) == ("https://h2/x", {})
 
 
 # At work.

@@ -221,6 +221,7 @@ def test_queries_name_existing_metrics(page: str) -> None:
     metrics = counting("ledger")
     metrics.configuration, metrics.of("ledger").about = {"hash": "abc"}, {"owner": "payments"}
     metrics.reload_refused = {"file": "routes.yaml", "owner": "payments"}
+    metrics.config_file_ok = {("routes.yaml", "payments"): 1}
     metrics.of("ledger").expires_at = NOW
     shown = series(metrics.copy())
     names = {name for name, _ in shown}

@@ -47,8 +47,9 @@ class StatusView(TypedDict):
     at: Time
     version: str
     targets: dict[str, Any]
-    #: For a team: the files of its owner that are `refused`.
-    configuration: dict[str, Any]
+    #: For a team: its files whose text on disk is not in force. For others they are below
+    #: `configuration`.
+    refused: NotRequired[list[RefusedFile]]
     #: How EBaaS calls, and how that differs from routes.yaml.
     observed: NotRequired[ObservedView]
 
@@ -100,13 +101,17 @@ async def status(call: ApiCall) -> Callable[[], StatusView]:
             status="ok" if targets["ok"] and not own else "degraded",
             reasons=[
                 *(f"targets: {why}" for why in targets["reasons"]),
-                *(f"configuration: {file['file']} is refused" for file in own),
+                *(
+                    f"configuration: {problem}"
+                    for file in own
+                    for problem in file["problems"] or [f"{file['file']} waits for routes.yaml"]
+                ),
             ],
             causes=[cause for cause in whole["causes"] if cause["check"] == "targets"],
             at=whole["at"],
             version=whole["version"],
             targets=targets,
-            configuration={"refused": own},
+            refused=own,
         )
 
     return make
