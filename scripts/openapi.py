@@ -71,7 +71,7 @@ WHEN = {
         "请求或连接过多，事件多到处理不过来，存储尚未打开，或路由服务正在停止。请重发。",
     ),
     "508": (
-        "The event has come through over three routers: a target is a router that sends it back.",
+        "The event has passed more than three routers: a target is a router that sends it back.",
         "事件已经过三个以上的路由服务：某个业务端是会把事件再发回来的路由服务。",
     ),
 }

@@ -297,7 +297,7 @@ _CODES = (
     """\
 # Reply codes and reasons
 
-Made from the code by `make docs`. The HTTP status of a reply is its code (`000` is 200), unless
+`make docs` generates this page. The HTTP status of a reply is its code (`000` is 200), unless
 routes.yaml has `ebaas: {http_status: ok}`: then every reply to a callback is 200, except `508`.
 
 ## Reply codes
@@ -316,8 +316,8 @@ _REASONS = (
 ## Reasons
 
 A reason says how an attempt ended. The log, the metrics, the API and the console use the same word.
-A reason marked with * is the router's own doing: an optional delivery loses no retry by it, and a
-breaker does not count it.
+The router itself causes a reason marked with *. An optional delivery loses no retry, and a breaker
+does not count it.
 """,
     """\
 ## 原因
@@ -330,8 +330,8 @@ _STATES = (
     """\
 ## States
 
-The API, JSON and the log have the identifiers; the console has the words. Of several states of a
-target the first in this order counts.
+The API, JSON and the log have the identifiers; the console has the words. If a target
+has several states, the first listed counts.
 """,
     """\
 ## 状态
