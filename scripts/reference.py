@@ -265,9 +265,10 @@ def api() -> str:
     return page(
         "# API",
         "",
-        f"Made from the endpoints by `make docs`. Paths are below `{PREFIX}` of the ops port. A",
-        "running router describes parameters, bodies and answers at",
-        f"`{PREFIX}/openapi.json` (OpenAPI 3.1). [console.md](../how-to/console.md) says how to",
+        f"`make docs` generates this page. Paths are below `{PREFIX}` of the ops port.",
+        "[api.json](../../schemas/api.json) (OpenAPI 3.1) describes parameters, bodies and answers; a",
+        f"running router serves it at `{PREFIX}/openapi.json`.",
+        "[console.md](../how-to/console.md) says how to",
         "use the API, and which token may do what.",
         "",
         *table(("request", "needs", "answer"), map(_endpoint, ENDPOINTS)),
