@@ -266,10 +266,9 @@ def api() -> str:
         "# API",
         "",
         f"`make docs` generates this page. Paths are below `{PREFIX}` of the ops port.",
-        "[api.json](../../schemas/api.json) (OpenAPI 3.1) describes parameters, bodies and answers; a",
-        f"running router serves it at `{PREFIX}/openapi.json`.",
-        "[console.md](../how-to/console.md) says how to",
-        "use the API, and which token may do what.",
+        "[api.json](../../schemas/api.json) (OpenAPI 3.1) describes parameters, bodies and",
+        f"answers; a running router serves it at `{PREFIX}/openapi.json`.",
+        "[console.md](../how-to/console.md) says how to use the API, and which token may do what.",
         "",
         *table(("request", "needs", "answer"), map(_endpoint, ENDPOINTS)),
     )
