@@ -232,7 +232,7 @@ def test_a_reply_can_not_write_on_the_terminal() -> None:
         finished = quick("send", url)
     line = one_line(finished.stdout)
     assert line.isprintable()
-    assert line.startswith("code \\u001b[2J, a\\u000ab\\u000d\\u202exxx")
+    assert line.startswith("code \\u001b[2J, a\\nb\\r\\u202exxx")
     assert len(line) < 400
 
 
