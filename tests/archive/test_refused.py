@@ -31,6 +31,7 @@ from router.contract.intake import Intake
 from router.contract.schedule import PLATFORM, Terms
 from router.model.event import OutboundEvent
 from router.ops.api.refused import record_of
+from router.routing.index import Glob
 from router.store.admin import Action, Resend, Verb
 from router.store.opening import look_into
 from router.store.protocol import DeliveryRow, Stage, State
@@ -336,6 +337,16 @@ def test_what_was_accepted_since_is_not_refused_any_more(tmp_path: Path) -> None
     assert answer["accepted"] == 2
     (left,) = answer["callbacks"]
     assert (left["event_id"], left["requests"]) == (about(two), 1)
+
+
+def test_the_last_request_decides_about_the_time(tmp_path: Path) -> None:
+    """A callback is selected with all of its requests, or not."""
+    keep(tmp_path, *(refused_line(event(), ago) for ago in (300, 100)), part=REFUSED)
+    between = time.time() - 200
+    (selected,) = find(tmp_path, since=between)["callbacks"]
+    assert selected["requests"] == 2
+    assert find(tmp_path, until=between)["callbacks"] == []
+    assert find(tmp_path, keys=(Glob("b.*"),))["callbacks"] == []
 
 
 def test_a_target_that_has_a_replayed_callback_is_named(tmp_path: Path) -> None:

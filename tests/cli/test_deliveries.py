@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from router.cli import deliveries as listing
+from router.delivery.rules import Cause
 from router.model.event import Attempt, Reason
 from router.store.protocol import DeliveryRow, Stage, State, Tried
 from router.store.sqlite import file as sqlite_file
 from tests.support.command import PATIENCE, ROOT, command, environment, receiver, running
 from tests.support.inprocess import Ran, complaint, ran
+from tests.support.queueing import NO, opened
 from tests.support.serving import with_door
 from tests.support.shop import PostgresShop, Shop, SqliteShop, dead
 from tests.support.waiting import wait_until
@@ -352,6 +354,21 @@ def test_a_running_router_sends_what_was_replayed(shop: Shop, tmp_path: Path) ->
         came = [json.loads(line) for line in ledger.stdout]
     assert sorted(one["headers"]["webhook-id"] for one in came) == sorted(bodies)
     assert all(one["body"] == bodies[one["headers"]["webhook-id"]] for one in came)
+
+
+@pytest.mark.anyio
+async def test_the_queue_knows_what_a_person_has_queued(file: SqliteShop, tmp_path: Path) -> None:
+    """A replay's attempts say their cause, all of them; the router's own retries have none."""
+    file.add("own", DeliveryRow("one", State.QUEUED))
+    file.add("replayed", dead("one"))
+    process(*replay_all(file))
+    async with opened(tmp_path, "one") as scene:
+        scene.answers["one"] = NO
+        for count in (2, 4):
+            scene.time = time.time() + 1000 * count
+            await scene.until(count)
+        causes = [(retry.due.event_id, retry.cause) for retry in scene.retries]
+    assert sorted(causes) == [("own", None)] * 2 + [("replayed", Cause.REPLAY)] * 2
 
 
 def test_many_are_done_in_steps_with_exact_counts(shop: Shop) -> None:
