@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
