@@ -143,7 +143,7 @@ def test_refused_callbacks_are_listed_and_replayed(tmp_path: Path) -> None:
         assert here.replay("--yes").lines[-1] == "2 callbacks replayed"
         wait_until(lambda: len(here.ledger.got) == 2)
         again = here.replay("--yes").lines
-        assert again[-2:] == ["2 were replayed before, and left out", "0 callbacks replayed"]
+        assert again[-2:] == ["left out, replayed before: 2", "0 callbacks replayed"]
     assert sorted(got.event for got in here.ledger.got) == ["order-1", "order-3"]
     assert {got.cause for got in here.ledger.got} == {"replay"}
 
@@ -327,7 +327,7 @@ def find(folder: Path, **selected: Any) -> RefusedAnswer:
     return answer
 
 
-def test_what_was_accepted_since_is_not_refused_any_more(tmp_path: Path) -> None:
+def test_a_callback_that_was_accepted_since_is_left_out(tmp_path: Path) -> None:
     """By EBaaS's own retry; a failed one is in the store as long as EBaaS retries it."""
     one, two, three = (event(changes=[name]) for name in ("one", "two", "three"))
     keep(tmp_path, *(refused_line(each, 300) for each in (one, two, three)), part=REFUSED)
@@ -374,7 +374,7 @@ def test_a_target_that_has_a_replayed_callback_is_named(tmp_path: Path) -> None:
         ((80000.0, *(80000.0 - PLATFORM.total(),)), False),
     ],
 )
-def test_what_may_have_been_accepted_is_left_out(
+def test_a_callback_that_may_have_been_accepted_is_left_out(
     tmp_path: Path, times: tuple[float, ...], is_unknown: bool
 ) -> None:
     """If the archive has no events of that time any more, unless EBaaS has given up."""
@@ -397,7 +397,7 @@ def test_ebaas_own_retry_comes_before_a_replay(tmp_path: Path) -> None:
         assert here.router.post("order-1") == "000"
         wait_until(lambda: archived(tmp_path / "store.db-archive"))
         lines = here.replay("--yes").lines
-        assert "1 were accepted since, by EBaaS's own retry" in lines
+        assert "left out, accepted since by EBaaS's own retry: 1" in lines
         assert lines[-1] == "0 callbacks replayed"
     assert len(here.ledger.got) == 1
 
