@@ -29,7 +29,7 @@ _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
 
 _WHAT = (
     "An event's id, its request's or trace's id, its key or a pattern of keys, an id in its "
-    "changes, or the beginning of its body's SHA-256"
+    "changes, the beginning of its body's SHA-256, or a whole word of a refused callback's body"
 )
 
 
