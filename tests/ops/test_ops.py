@@ -573,6 +573,34 @@ async def test_who_reads_slowly_gets_all(many: Process, monkeypatch: pytest.Monk
     assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["targets"]["each"]) == MANY
 
 
+async def test_an_answer_is_shared_only_with_who_asked_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A team does not get what was made for all; an event that is explained is nobody else's."""
+    monkeypatch.setattr(answers, "LONG", -1.0)
+    monkeypatch.setattr(answers, "SHARED", 1e9)
+    path = tmp_path / "tokens"
+    who = {"all": "", "team": ", owner: payments"}
+    holders = [f"{{name: {n}, token: {n}-{'x' * 20}, may: read{more}}}" for n, more in who.items()]
+    path.write_text(f"tokens: [{', '.join(holders)}]")
+    async with serving(Process(), OpsTokens(path, {}, None)) as ops:
+
+        async def ask(name: str, method: str, path: str, **options: Any) -> str:
+            headers = bearer(f"{name}-{'x' * 20}")
+            url = f"{ops.url}/api/v1{path}"
+            return (await ops.http.request(method, url, headers=headers, **options)).text
+
+        for path_ in ("/targets", "/status", "/routes"):
+            assert "audit" in await ask("all", "GET", path_)
+            assert "audit" not in await ask("team", "GET", path_)
+        keys = ("a.b.c.d", "e.f.g.h")
+        asked = [ask("all", "POST", "/explain", json={"key": key}) for key in keys]
+        explained = [
+            json.loads(text)["event"]["event_key"] for text in await asyncio.gather(*asked)
+        ]
+    assert explained == [*keys]
+
+
 async def test_a_pause_does_not_wait_for_questions(tmp_path: Path) -> None:
     """However many somebody else asks of the store."""
     tokens = in_file(tmp_path, "a-token-of-the-port", may="[read, pause]")
