@@ -336,18 +336,6 @@ async def test_no_secret_is_shown() -> None:
 # Anything else.
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "code"),
-    [("GET", "/metrics/", 404), ("GET", "/callback", 404), ("POST", "/metrics", 405)],
-)
-async def test_other_requests_get_a_problem(method: str, path: str, code: int) -> None:
-    """As at the API; a 405 with the methods of the path."""
-    async with serving(Process()) as ops:
-        response = await ops.http.request(method, ops.url + path)
-    assert (response.status_code, response.json()["status"]) == (code, code)
-    assert response.headers.get("allow") == ("GET, HEAD" if code == 405 else None)
-
-
 async def test_a_fault_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
     """The fault is logged, and not in the reply."""
     process = Process()
