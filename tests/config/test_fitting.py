@@ -337,6 +337,15 @@ def test_a_case(name: str) -> None:
     assert in_force == {file: text for file, text in expected.items() if text is not None}
 
 
+def test_routes_yaml_may_not_exclude_its_own_address() -> None:
+    """Its own edit is to blame, whichever of the two came first."""
+    before = {"routes": f"{COMMON}targets: {{local: {{url: 'http://10.1.2.3/'}}}}\n"}
+    _, refused = update(before, {"routes": f"{before['routes']}egress: public\n"})
+    assert refused["routes"] == [
+        "routes.yaml: targets.local.url: 10.1.2.3 is no public address, and egress allows no other"
+    ]
+
+
 def test_a_value_that_is_gone_stays_in_force() -> None:
     """A variable or secret file that is lost while the router runs: its file is refused as it is,
     and keeps the values that it has in force. A new value is an edit like any other."""
