@@ -195,6 +195,15 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             ]
         },
     ),
+    "share goes to another owner in use": (
+        {"routes": share(x="c")},
+        "",
+        {
+            "routes": [
+                "routes.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x'"
+            ]
+        },
+    ),
     "routes.yaml depends on a refused file, and another file on routes.yaml": (
         {
             "routes": f"{COMMON}targets: {{w: {{url: 'https://w.example/'}}}}\n",
