@@ -133,7 +133,6 @@ class _Changes:
         for link in _links_of(old):
             del self._by_link[link][name]
             self._targets -= link[0] == "target"
-        self._hiding.discard(name)
         if part is not None:
             self.parts[name] = part
             for link in part.links:
