@@ -47,6 +47,9 @@ from tests.support.shop import LIMITS, Shop, dead
 from tests.support.sockets import PLAIN
 from tests.support.waiting import wait_until
 
+#: A schedule whose next request is far away: near it, required targets are left to EBaaS.
+LATER = {"retries": 20, "waits": ["1h"]}
+
 UNTYPED = event(event_type="", changes=["order-2"])
 
 
@@ -103,7 +106,10 @@ def scene(folder: Path, *options: str, **top: Any) -> Iterator[Scene]:
     with (
         target() as ledger,
         serving(
-            folder, {"ledger": ledger}, options=[*own, *options], **{"match": "elsewhere.*", **top}
+            folder,
+            {"ledger": ledger},
+            options=[*own, *options],
+            **{"match": "elsewhere.*", "ebaas": LATER, **top},
         ) as router,
     ):
         yield Scene(router, ledger, folder, door, [])
@@ -482,7 +488,9 @@ def test_a_replay_that_is_cut_off_is_run_again_and_sends_nothing_twice(tmp_path:
     own, door = with_door(tmp_path)
     replay = ("archive", "replay", "--refused", "--yes", *door)
     with target() as ledger:
-        with serving(tmp_path, {"ledger": ledger}, options=own, match="elsewhere.*") as router:
+        with serving(
+            tmp_path, {"ledger": ledger}, options=own, match="elsewhere.*", ebaas=LATER
+        ) as router:
             here = Scene(router, ledger, tmp_path, door, [])
             for name in names:
                 here.refuse(event(changes=[name]), "500")
@@ -500,7 +508,7 @@ def test_a_replay_that_is_cut_off_is_run_again_and_sends_nothing_twice(tmp_path:
         assert 10 < len(stored) < 50
         # The queue makes these attempts again, half a minute later.
         cut = {name for name, state in stored.items() if state["ledger"] != "acknowledged"}
-        with serving(tmp_path, {"ledger": ledger}, options=own):
+        with serving(tmp_path, {"ledger": ledger}, options=own, ebaas=LATER):
             done = ran(*replay, "--rate", "1000/s")
             assert done.lines[-1] == f"{50 - len(stored)} callbacks replayed"
             wait_until(lambda: {got.event for got in ledger.got} >= set(names) - cut)
