@@ -219,6 +219,8 @@ def _callback(event_id: str, group: _Group, times: Sequence[float]) -> RefusedCa
 def _grouped(refused: Sources, question: Question) -> tuple[dict[str, _Group], bool]:
     """Return the callbacks by their ids, and whether there are more."""
     groups: dict[str, _Group] = {}
+    #: Callbacks whose last request came too late.
+    later: set[str] = set()
     more = False
     everything = replace(question, since=None, until=None)
     for line in refused.look(everything):
@@ -227,8 +229,9 @@ def _grouped(refused: Sources, question: Question) -> tuple[dict[str, _Group], b
         group = groups.get(line.event_id)
         if group is None:
             if question.until is not None and line.at >= question.until:
-                continue
-            if question.since is not None and line.at < question.since:
+                later.add(line.event_id)
+            too_old = question.since is not None and line.at < question.since
+            if too_old or line.event_id in later:
                 continue
             if len(groups) == MOST:
                 more = True

@@ -282,9 +282,9 @@ def _list_refused(router: Remote, args: argparse.Namespace) -> int:
 
 def _others(view: Any) -> Iterator[str]:
     if view["accepted"]:
-        yield f"{view['accepted']:,} were accepted since, by EBaaS's own retry"
+        yield f"left out, accepted since by EBaaS's own retry: {view['accepted']:,}"
     if view["unknown"]:
-        yield f"{view['unknown']:,} left out: may have been accepted before the archive begins"
+        yield f"left out, perhaps accepted before the archive begins: {view['unknown']:,}"
 
 
 def _end_refused(view: Any) -> int:
@@ -345,5 +345,5 @@ def _preview_refused(preview: Any) -> Iterator[str]:
     left = preview["callbacks"] - preview["number"]
     yield f"{preview['number']:,} would be delivered now, {left:,} still refused"
     if preview["replayed"]:
-        yield f"{preview['replayed']:,} were replayed before, and left out"
+        yield f"left out, replayed before: {preview['replayed']:,}"
     yield from _others(preview)

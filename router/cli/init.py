@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from router.cli.options import Exit, Help, Parser, read_setting
+from router.cli.options import Exit, Help, Parser
 from router.cli.printing import NAME, note, say
-from router.model.errors import ConfigInvalid, SettingInvalid, StartFailed, may, why_not
+from router.model.errors import SettingInvalid, StartFailed, may, why_not
 
 INIT = Help(
     about="""Writes four files into FOLDER: routes.yaml, in which every event goes to every target;
@@ -23,7 +23,7 @@ INIT = Help(
     examples="""
         ebaas-router init
         ebaas-router init --schemas    # after an upgrade
-        ebaas-router init teams/gs --target ledger='${LEDGER_URL}' --target audit=http://10.2.0.7/""",
+        ebaas-router init teams/gs --target ledger='${LEDGER_URL}'""",
     good="written",
     bad="a file is there already",
     not_started="the folder can't be written",
@@ -91,27 +91,20 @@ def configure_init(parser: Parser) -> None:
     parser.add_argument(
         "folder", nargs="?", default="config", metavar="FOLDER", help="default config"
     )
-    about = f"a target and where it is (default {_DEFAULT})"
-    parser.option("--target", "NAME=URL", about, many=True)
+    about = f"the first target and where it is (default {_DEFAULT})"
+    parser.option("--target", "NAME=URL", about, default=_DEFAULT)
     parser.switch("--schemas", "write all schemas, and only them")
-    parser.settings("secrets_dir")
 
 
 def run_init(args: argparse.Namespace) -> int:
     folder = Path(args.folder)
     if args.schemas:
-        if args.target:
-            raise SettingInvalid("--target is for a routes.yaml, and not for --schemas")
         _write(folder, _schemas((*_SCHEMAS, *_OTHERS)), "w")
         return Exit.GOOD
-    targets = []
-    for text in args.target or [_DEFAULT]:
-        name, _, url = text.partition("=")
-        if not (name and url):
-            raise SettingInvalid(f"--target: {text!r} is not NAME=URL")
-        targets.append((name, url))
-    _check(targets, read_setting(args, "secrets_dir"))
-    files = {**_files(targets), **_schemas(_SCHEMAS)}
+    name, _, url = args.target.partition("=")
+    if not (name and url):
+        raise SettingInvalid(f"--target: {args.target!r} is not NAME=URL")
+    files = {**_files(name, url), **_schemas(_SCHEMAS)}
     for path in (folder / name for name in files):
         if may(path, os.F_OK):
             note(f"{path} is there already; nothing was written")
@@ -134,15 +127,14 @@ def _write(folder: Path, files: Mapping[str, str], mode: Literal["w", "x"]) -> N
     say(f"written: {', '.join(str(folder / name) for name in files)}")
 
 
-def _files(targets: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+def _files(name: str, url: str) -> Mapping[str, str]:
     """Return the two files that people edit, by their names."""
     from router.config.document import write
 
-    text = write({name: {"url": url} for name, url in targets})
-    names = [write({"name": name}).removeprefix("name: ").strip() for name, _ in targets]
-    required = f"required: [{', '.join(names)}]"
+    targets = textwrap.indent(write({name: {"url": url}}), "  ")
+    required = f"required: [{write({'name': name}).removeprefix('name: ').strip()}]"
     return {
-        "routes.yaml": _ROUTES % {"targets": textwrap.indent(text, "  "), "required": required},
+        "routes.yaml": _ROUTES % {"targets": targets, "required": required},
         "routes.test.yaml": _TESTS % {"required": required},
     }
 
@@ -153,21 +145,3 @@ def _schemas(names: Iterable[str]) -> Mapping[str, str]:
     from router.contract.schema import shipped_schema
 
     return {name: shipped_schema(name).read_text("utf-8") for name in names}
-
-
-def _check(targets: Sequence[tuple[str, str]], secrets_dir: Path | None) -> None:
-    """Raises SettingInvalid for targets that the router would refuse. Warnings are noted."""
-    from router.config.files import Written
-    from router.config.loading import parse_files
-
-    names = [name for name, _ in targets]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise SettingInvalid(f"--target: {twice[0]!r} is given twice")
-    files = [Written("routes.yaml", _files(targets)["routes.yaml"].encode())]
-    try:
-        config = parse_files(files, os.environ, secrets_dir, placeholders=True)
-    except ConfigInvalid as error:
-        wrong = [f"--target: {problem.path}: {problem.message}" for problem in error.problems]
-        raise SettingInvalid("\n".join(wrong)) from None
-    for warning in config.warnings:
-        note(f"warning: {warning.path}: {warning.message}")

@@ -61,7 +61,6 @@ _LOCAL = {
     **dict.fromkeys(
         ("store", "archive", "config", "schema", "secrets_dir"), "that is the router's own"
     ),
-    **dict.fromkeys(("host", "port", "tls_cert"), "both say where it is"),
     "who": "who acts is the token's name",
 }
 

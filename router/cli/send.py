@@ -26,7 +26,7 @@ from router.cli.options import (
 )
 from router.cli.printing import NAME, counted, milliseconds, note, say_as
 from router.cli.remote import own_url
-from router.config.settings import SETTINGS, parse_count
+from router.config.settings import SETTINGS
 from router.config.variables import Unresolved, Variables
 from router.contract.schedule import PLATFORM, Schedule, parse_duration
 from router.contract.signing import Signer, key_of
@@ -85,16 +85,13 @@ def configure_send(parser: Parser) -> None:
     waits += "(default 1s,3s,7s,30s,60s,300s,3600s)"
     parse = lambda text: tuple(parse_duration(wait.strip()) for wait in text.split(","))  # noqa: E731
     retries.option("--waits", "TIMES", waits, parse)
-    number = f"a --retry with at most so many (default {PLATFORM.retries})"
-    retries.option("--retries", "N", number, parse_count)
     parser.format()
 
 
 def run_send(args: argparse.Namespace) -> int:
     request = _request(args)
     heed_ctrl_c()
-    retry = args.retry or args.waits is not None or args.retries is not None
-    retries = (args.retries or PLATFORM.retries) if retry else 0
+    retries = PLATFORM.retries if args.retry or args.waits is not None else 0
     schedule = Schedule(args.waits or PLATFORM.waits, retries)
     try:
         return asyncio.run(_send(schedule, request, args))

@@ -10,12 +10,11 @@ import ssl
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from operator import itemgetter
 from typing import Any
 from urllib.parse import urlsplit
 
-from router.cli.options import Exit, Help, Parser, parse_url, read_setting
+from router.cli.options import Exit, Help, Parser, read_setting
 from router.cli.printing import (
     age,
     clipped,
@@ -34,14 +33,13 @@ from router.cli.remote import (
     no_response,
     opened,
     own_url,
-    refuse_local,
     why_unreachable,
 )
 from router.contract.replies import why_failed
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
-from router.model.errors import SettingInvalid, StartFailed
+from router.model.errors import StartFailed
 from router.model.event import SUCCESS
-from router.net.tls import USUAL, Tls
+from router.net.tls import Tls
 
 STATUS = Help(
     about="""Asks the router that runs on this machine, or the one at --url. Prints what is wrong,
@@ -236,12 +234,11 @@ def _most_common(name: str, nodes: Sequence[Json]) -> str:
 HEALTH = Help(
     about="""Asks a running router's /readyz and prints one line. Ready means: the configuration is
     loaded, the store has been opened, and the router is not stopping. It says nothing about the
-    business endpoints. Without options it asks where a `serve` with the same variables listens, by
-    TLS where that has a certificate, which makes it a container's HEALTHCHECK as it is.""",
+    business endpoints. It asks where a `serve` with the same variables listens, by TLS where that
+    has a certificate, which makes it a container's HEALTHCHECK as it is.""",
     examples="""
         ebaas-router health
-        ebaas-router health --port 9000 --timeout 500ms
-        ebaas-router health --url https://router.internal:8443 --ca ca.pem""",
+        ebaas-router health --port 9000 --timeout 500ms""",
     good="ready",
     bad="not ready, or not reachable",
 )
@@ -251,29 +248,20 @@ _MAX_RESPONSE = 64 * 1024
 
 
 def configure_health(parser: Parser) -> None:
-    parse = partial(parse_url, like="http://127.0.0.1:8080")
-    parser.option("--url", "URL", "the router's address, instead of --host and --port", parse)
     parser.timeout("the whole question", "2s")
     parser.settings(
         host="the address where it listens",
         port="the port where it listens",
         tls_cert="ask by TLS, as the router that has this certificate wants it; the file is not "
-        "read and the certificate not verified, which takes --url, and --ca where it is needed",
+        "read and the certificate not verified",
     )
-    parser.ca()
 
 
 def run_health(args: argparse.Namespace) -> int:
-    if args.url is None:
-        if args.ca is not USUAL:
-            raise SettingInvalid("--ca is for a router that --url names")
-        is_tls = read_setting(args, "tls_cert") is not None
-        url = own_url(args, "host", "port", "https" if is_tls else "http")
-        # The certificate is for another name than this machine's, and the router gets no secret.
-        context = Tls.of(verify=False).trust if is_tls else None
-    else:
-        refuse_local(args)
-        url, context = args.url, args.ca.trust
+    is_tls = read_setting(args, "tls_cert") is not None
+    url = own_url(args, "host", "port", "https" if is_tls else "http")
+    # The certificate is for another name than this machine's, and the router gets no secret.
+    context = Tls.of(verify=False).trust if is_tls else None
     try:
         status, body = _response(url, args.timeout, context)
     except RemoteProblem as error:
@@ -297,8 +285,7 @@ def _why_not_ready(url: str, status: int, body: bytes) -> str:
 
 
 def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple[int, bytes]:
-    """Return status and body; a path in the URL takes the place of /readyz. Raises
-    RemoteProblem."""
+    """Return status and body of /readyz. Raises RemoteProblem."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     connection = (
@@ -308,7 +295,7 @@ def _response(url: str, timeout: float, context: ssl.SSLContext | None) -> tuple
     )
     try:
         with deadline(timeout), contextlib.closing(connection):
-            connection.request("GET", parts.path if parts.path not in ("", "/") else "/readyz")
+            connection.request("GET", "/readyz")
             response = connection.getresponse()
             return response.status, response.read(_MAX_RESPONSE)
     except TimeoutError:

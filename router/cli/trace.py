@@ -38,8 +38,8 @@ TRACE = Help(
     its reply, each attempt and the receiver's answer, retries, replays, and the next step.
     Several events are a table, the newest first. WHAT is an event's id (webhook-id), a request's
     id, an event_key or a pattern of keys, an id in `changes`, a trace's id, or the beginning of
-    a body's SHA-256 (6 characters at least); several mean any of them. Without WHAT the filters
-    select the events.""",
+    a body's SHA-256 (6 characters at least); several mean any of them. A refused callback is also
+    found by any whole word of its body. Without WHAT the filters select the events.""",
     examples="""
         ebaas-router trace order-4711
         ebaas-router trace 6fe0c3a1-0a0e-4a8b-9f5e-3f1f0f6d2c11 --body

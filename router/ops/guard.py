@@ -63,9 +63,6 @@ class OpsTokens:
         return THIS_MACHINE if at < 0 else self.holders.tokens[at][1]
 
 
-#: Where the API begins, and the page's files.
-API, PAGE_FILES = "/api/", "/page/"
-
 _NO_SNIFFING = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
@@ -113,7 +110,7 @@ class Guard:
         self._local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app, is_page = self._app, scope["path"] == "/" or scope["path"].startswith(PAGE_FILES)
+        app, is_page = self._app, scope["path"] == "/" or scope["path"].startswith("/page/")
         safe = SAFE_PAGE if is_page else SAFE
 
         async def send_safely(message: Message) -> None:
@@ -130,7 +127,7 @@ class Guard:
 
     def _admit(self, scope: Scope, *, is_page: bool) -> TokenHolder:
         """Return the holder of the request's token. Raises Rejected."""
-        is_console = is_page or scope["path"].startswith(API)
+        is_console = is_page or scope["path"].startswith("/api/")
         if not self._tokens:
             if is_console and self._tokens.find(scope["headers"]) is THIS_MACHINE:
                 return THIS_MACHINE

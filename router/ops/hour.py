@@ -65,7 +65,7 @@ Minute = dict[str, Counts]
 
 
 class History:
-    """The minutes of the last hour. It is used on the event loop."""
+    """The minutes of the last hour. It belongs to the event loop; other threads read them."""
 
     def __init__(self, metrics: Metrics, now: float) -> None:
         """`now` is Unix time, in seconds, here and below."""
@@ -84,12 +84,12 @@ class History:
 
     def minutes(self) -> dict[int, Minute]:
         """Return the minutes by their number, the current one included."""
-        current: Minute = {}
+        at, over, before, current = self._at, self._over, self._before, dict[str, Counts]()
         for name, counts in _reading(self._metrics).items():
             # A Counter does not fall below zero: a target that was removed and added begins anew.
-            if grown := counts - self._before.get(name, Counter()):
+            if grown := counts - before.get(name, Counter()):
                 current[name] = grown
-        return {**self._over, self._at: current}
+        return {**over, at: current}
 
 
 def _reading(metrics: Metrics) -> Minute:
@@ -99,7 +99,7 @@ def _reading(metrics: Metrics) -> Minute:
     reading: Minute = {}
     for name, (ends, seconds) in numbers.items():
         counts = reading[name] = Counter(dict[str | int, int](enumerate(seconds.counts)))
-        counts.update({end: int(count) for end, count in ends.items()})
+        counts.update({end: int(count) for end, count in dict(ends).items()})
     return reading
 
 

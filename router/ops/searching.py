@@ -40,9 +40,6 @@ Work = Callable[[Sources, Admin | None], Awaitable[R]]
 #: The number of searches at a time, and the longest one in seconds, its wait included.
 SEARCHES, SEARCH_TIMEOUT = 2, 10.0
 
-#: The niceness of a search above the router's: callbacks come first.
-_NICENESS = 5
-
 
 class Search:
     """Searches, each in a process of its own."""
@@ -104,7 +101,7 @@ class SearchHere(Search):
 
 def run_search(settings: Settings) -> None:
     """Read a search from stdin, and write its result to stdout. Raises RouterError."""
-    os.nice(_NICENESS)
+    os.nice(5)  # callbacks come first
     work, store = pickle.load(sys.stdin.buffer)  # noqa: S301 - it comes from the router itself
     json.dump(asyncio.run(_run(settings, work, store)), sys.stdout)
 

@@ -134,10 +134,8 @@ def status_of(report: Report, now: float) -> dict[str, Any]:
 
 
 def _process(report: Report) -> _Check:
-    ready = report.ready
-    check = _Check(
-        "process", pid=os.getpid(), ready=ready, started=utc(STARTED), tasks=report.tasks
-    )
+    ready, started = report.ready, utc(STARTED)
+    check = _Check("process", pid=os.getpid(), ready=ready, started=started, tasks=report.tasks)
     check.add("not_ready", when=not ready)
     return check
 

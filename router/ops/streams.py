@@ -27,14 +27,11 @@ from router.telemetry.log.writer import Tap
 #: The most streams at a time, and of one team.
 STREAMS, TEAM_STREAMS = 16, 4
 
-#: Seconds between two fetches of the log's new lines.
-FETCH_EVERY = 0.25
+#: Seconds between two fetches of the log's new lines; and without a line, between two beats.
+FETCH_EVERY, BEAT_EVERY = 0.25, 15.0
 
 #: The number of lines that are handled before the loop has another turn.
 AT_ONCE = 4
-
-#: The seconds without a line after which a stream sends a beat.
-BEAT_EVERY = 15.0
 
 #: The most bytes that wait for a slow client.
 STREAM_BOUND = 1024 * 1024

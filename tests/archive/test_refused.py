@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from router.contract.intake import Intake
 from router.contract.schedule import PLATFORM, Terms
 from router.model.event import OutboundEvent
 from router.ops.api.refused import record_of
+from router.routing.index import Glob
 from router.store.admin import Action, Resend, Verb
 from router.store.opening import look_into
 from router.store.protocol import DeliveryRow, Stage, State
@@ -44,6 +46,9 @@ from tests.support.serving import Serving, Target, always, serving, states, targ
 from tests.support.shop import LIMITS, Shop, dead
 from tests.support.sockets import PLAIN
 from tests.support.waiting import wait_until
+
+#: A schedule whose next request is far away: near it, required targets are left to EBaaS.
+LATER = {"retries": 20, "waits": ["1h"]}
 
 UNTYPED = event(event_type="", changes=["order-2"])
 
@@ -101,7 +106,10 @@ def scene(folder: Path, *options: str, **top: Any) -> Iterator[Scene]:
     with (
         target() as ledger,
         serving(
-            folder, {"ledger": ledger}, options=[*own, *options], **{"match": "elsewhere.*", **top}
+            folder,
+            {"ledger": ledger},
+            options=[*own, *options],
+            **{"match": "elsewhere.*", "ebaas": LATER, **top},
         ) as router,
     ):
         yield Scene(router, ledger, folder, door, [])
@@ -141,7 +149,7 @@ def test_refused_callbacks_are_listed_and_replayed(tmp_path: Path) -> None:
         assert here.replay("--yes").lines[-1] == "2 callbacks replayed"
         wait_until(lambda: len(here.ledger.got) == 2)
         again = here.replay("--yes").lines
-        assert again[-2:] == ["2 were replayed before, and left out", "0 callbacks replayed"]
+        assert again[-2:] == ["left out, replayed before: 2", "0 callbacks replayed"]
     assert sorted(got.event for got in here.ledger.got) == ["order-1", "order-3"]
     assert {got.cause for got in here.ledger.got} == {"replay"}
 
@@ -325,7 +333,7 @@ def find(folder: Path, **selected: Any) -> RefusedAnswer:
     return answer
 
 
-def test_what_was_accepted_since_is_not_refused_any_more(tmp_path: Path) -> None:
+def test_a_callback_that_was_accepted_since_is_left_out(tmp_path: Path) -> None:
     """By EBaaS's own retry; a failed one is in the store as long as EBaaS retries it."""
     one, two, three = (event(changes=[name]) for name in ("one", "two", "three"))
     keep(tmp_path, *(refused_line(each, 300) for each in (one, two, three)), part=REFUSED)
@@ -336,6 +344,16 @@ def test_what_was_accepted_since_is_not_refused_any_more(tmp_path: Path) -> None
     assert answer["accepted"] == 2
     (left,) = answer["callbacks"]
     assert (left["event_id"], left["requests"]) == (about(two), 1)
+
+
+def test_the_last_request_decides_about_the_time(tmp_path: Path) -> None:
+    """A callback is selected with all of its requests, or not."""
+    keep(tmp_path, *(refused_line(event(), ago) for ago in (300, 100)), part=REFUSED)
+    between = time.time() - 200
+    (selected,) = find(tmp_path, since=between)["callbacks"]
+    assert selected["requests"] == 2
+    assert find(tmp_path, until=between)["callbacks"] == []
+    assert find(tmp_path, keys=(Glob("b.*"),))["callbacks"] == []
 
 
 def test_a_target_that_has_a_replayed_callback_is_named(tmp_path: Path) -> None:
@@ -362,7 +380,7 @@ def test_a_target_that_has_a_replayed_callback_is_named(tmp_path: Path) -> None:
         ((80000.0, *(80000.0 - PLATFORM.total(),)), False),
     ],
 )
-def test_what_may_have_been_accepted_is_left_out(
+def test_a_callback_that_may_have_been_accepted_is_left_out(
     tmp_path: Path, times: tuple[float, ...], is_unknown: bool
 ) -> None:
     """If the archive has no events of that time any more, unless EBaaS has given up."""
@@ -385,7 +403,7 @@ def test_ebaas_own_retry_comes_before_a_replay(tmp_path: Path) -> None:
         assert here.router.post("order-1") == "000"
         wait_until(lambda: archived(tmp_path / "store.db-archive"))
         lines = here.replay("--yes").lines
-        assert "1 were accepted since, by EBaaS's own retry" in lines
+        assert "left out, accepted since by EBaaS's own retry: 1" in lines
         assert lines[-1] == "0 callbacks replayed"
     assert len(here.ledger.got) == 1
 
@@ -470,25 +488,27 @@ def test_a_replay_that_is_cut_off_is_run_again_and_sends_nothing_twice(tmp_path:
     own, door = with_door(tmp_path)
     replay = ("archive", "replay", "--refused", "--yes", *door)
     with target() as ledger:
-        with serving(tmp_path, {"ledger": ledger}, options=own, match="elsewhere.*") as router:
+        with serving(
+            tmp_path, {"ledger": ledger}, options=own, match="elsewhere.*", ebaas=LATER
+        ) as router:
             here = Scene(router, ledger, tmp_path, door, [])
             for name in names:
                 here.refuse(event(changes=[name]), "500")
             here.wait()
             here.correct()
-            with running(*replay, "--rate", "20/s") as cut_off:
-                wait_until(lambda: len(ledger.got) > 10)
+            with running(*replay, "--rate", "5/s") as cut_off:
+                wait_until(lambda: len(ledger.got) > 2)
                 cut_off.process.kill()
                 cut_off.wait()
-            with running(*replay, "--rate", "20/s") as cut_off:
-                wait_until(lambda: len(ledger.got) > 30)
+            with running(*replay, "--rate", "5/s") as cut_off:
+                wait_until(lambda: len(ledger.got) > 10)
                 router.process.kill()
                 cut_off.wait()
         stored = states(tmp_path / "store.db")
-        assert 30 < len(stored) < 50
+        assert 10 < len(stored) < 50
         # The queue makes these attempts again, half a minute later.
         cut = {name for name, state in stored.items() if state["ledger"] != "acknowledged"}
-        with serving(tmp_path, {"ledger": ledger}, options=own):
+        with serving(tmp_path, {"ledger": ledger}, options=own, ebaas=LATER):
             done = ran(*replay, "--rate", "1000/s")
             assert done.lines[-1] == f"{50 - len(stored)} callbacks replayed"
             wait_until(lambda: {got.event for got in ledger.got} >= set(names) - cut)

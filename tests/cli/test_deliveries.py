@@ -114,19 +114,6 @@ def traced(shop: Shop, *options: str) -> str:
     return ran("trace", "one", "--store", shop.option, "--archive", "none", *options).out
 
 
-def test_trace_shows_an_event_of_the_store(shop: Shop) -> None:
-    """Each failed attempt in the receiver's words, the state of each delivery, and what a person
-    did."""
-    last = Attempt(Reason.CODE, True, 0.25, 200, "code '700'", None, 7200.0, "700", "库存不足")
-    row = DeliveryRow("ledger", State.AWAITING, "code", tried=Tried(last, request=3))
-    shop.add("one", row, dead("audit", "code"), stage=Stage.OPEN, ago=60)
-    shop.run("discard", "--target", "audit", "--event", "one", "--as", "mia")
-    text = traced(shop)
-    assert "1970-01-01T02:00:00.000Z  request 3: ledger code '700' '库存不足', 250 ms" in text
-    assert "discarded by 'mia'" in text
-    assert "next: EBaaS's request 22" in text
-
-
 def test_the_last_attempts_words_are_listed(shop: Shop) -> None:
     """The receiver's, else ours, so that a page of dead letters says why."""
     output = Attempt(Reason.CODE, True, 0.25, 200, "", None, 7200.0, "700", "库存不足")
@@ -139,19 +126,6 @@ def test_the_last_attempts_words_are_listed(shop: Shop) -> None:
     lines = shop.run("list", "--match", "*").lines
     for text in words.values():
         assert any(line.endswith(f" {text}") for line in lines)
-
-
-def test_a_body_is_shown_on_request_alone(shop: Shop) -> None:
-    """It may be secret; and no character of it reaches the terminal as a command."""
-    body = '{"token": "hunter2", "x": "\x1b]0;mine\x07 ä\u202e"}'.encode()
-    shop.add("one", body=body)
-    every = [shop.run("list", "--state", "dead"), shop.run("list")]
-    every += [shop.run("replay", "--event", "one")]
-    assert all("hunter2" not in finished.out + finished.err for finished in every)
-    assert "hunter2" not in traced(shop) + traced(shop, "--format", "json")
-    reported = traced(shop, "--body")
-    assert r'{"token": "hunter2", "x": "\u001b]0;mine\u0007 ä\u202e"}' in reported
-    assert json.loads(traced(shop, "--body", "--format", "json"))["body"] == body.decode()
 
 
 # Acting.

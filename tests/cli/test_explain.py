@@ -161,7 +161,7 @@ def test_the_operators_schema_counts_too(path: Path) -> None:
     schema.write_text("{")
     result = explain(path, "--schema", str(schema), "--event", "-", stdin=SAMPLE)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("ebaas-router: --schema: more.json:1:2: not JSON")
+    assert result.err.startswith("ebaas-router: --schema: more.json: not JSON at line 1 column 2")
 
 
 def test_json(path: Path) -> None:

@@ -127,33 +127,6 @@ def test_explain_gives_the_same_output(scene: Scene, key: str) -> None:
     assert remote.code == (0 if key else 1)
 
 
-def test_deliveries_are_acted_on(scene: Scene) -> None:
-    """Counted, confirmed, done and taken back; who acts is the token's name."""
-    which = ("--match", "l.x.past.*")
-    here, remote = scene.both("deliveries", "discard", *which, "--dry-run")
-    assert plain(remote.out) == plain(here.out)
-    here, remote = scene.both("deliveries", "discard", *which)
-    assert (remote.code, remote.err) == (here.code, here.err)
-    assert "needs --yes" in remote.err
-    done = ran("deliveries", "discard", *which, "--yes", "--format", "json", *scene.remote).json
-    assert (done["who"], done["what"]) == ("ops", "--match 'l.x.past.*'")
-    assert (done["selected"], done["deliveries"], done["trouble"]) == (12, 12, None)
-    restored = ran("deliveries", "restore", *which, "--yes", *scene.remote)
-    assert restored.lines[-1] == "12 deliveries restored"
-
-
-def test_a_target_is_paused_and_resumed(scene: Scene) -> None:
-    """Under the token's name."""
-    (line,) = ran("pause", "billing", *PAUSE, *scene.remote).lines
-    assert re.fullmatch(r"billing is paused until 20\S+ \(in 10m\) by 'ops': a move", line)
-    here, remote = scene.both("deliveries", "list")
-    assert "billing is paused" in remote.out
-    assert plain(remote.out) == plain(here.out)
-    ended = ran("resume", "billing", *scene.remote, "--format", "json").json
-    assert (ended["kind"], ended["who"], ended["resumed_by"]) == ("pause", "ops", "ops")
-    assert "billing is not paused" in refused(1, "resume", "billing", *scene.remote)
-
-
 def test_status_lists_the_nodes_of_a_shared_store(database: Database, tmp_path: Path) -> None:
     port = free_port()
     options = ("--ops-port", str(port))
@@ -163,11 +136,6 @@ def test_status_lists_the_nodes_of_a_shared_store(database: Database, tmp_path: 
     assert here.code == 0
     assert plain(remote.out).endswith(plain(here.out))
     assert "1 node" in remote.lines
-
-
-def test_a_router_with_a_store_of_its_own_lists_no_nodes(scene: Scene) -> None:
-    assert "node" not in ran("status", *scene.remote).out
-    assert ran("status", *scene.remote, "--format", "json").json["nodes"] == []
 
 
 def test_a_team_sees_its_own_targets_alone(scene: Scene) -> None:

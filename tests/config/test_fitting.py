@@ -195,6 +195,15 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             ]
         },
     ),
+    "share goes to another owner in use": (
+        {"routes": share(x="c")},
+        "",
+        {
+            "routes": [
+                "routes.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x'"
+            ]
+        },
+    ),
     "routes.yaml depends on a refused file, and another file on routes.yaml": (
         {
             "routes": f"{COMMON}targets: {{w: {{url: 'https://w.example/'}}}}\n",
@@ -335,6 +344,15 @@ def test_a_case(name: str) -> None:
     assert refused == problems
     expected = {**before, **{file: edits[file] for file in taken.split()}}
     assert in_force == {file: text for file, text in expected.items() if text is not None}
+
+
+def test_routes_yaml_may_not_exclude_its_own_address() -> None:
+    """Its own edit is to blame, whichever of the two came first."""
+    before = {"routes": f"{COMMON}targets: {{local: {{url: 'http://10.1.2.3/'}}}}\n"}
+    _, refused = update(before, {"routes": f"{before['routes']}egress: public\n"})
+    assert refused["routes"] == [
+        "routes.yaml: targets.local.url: 10.1.2.3 is no public address, and egress allows no other"
+    ]
 
 
 def test_a_value_that_is_gone_stays_in_force() -> None:

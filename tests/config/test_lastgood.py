@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 import subprocess
@@ -79,7 +80,11 @@ def test_it_is_private_and_has_no_secret(tmp_path: Path) -> None:
     kept = LastGood(tmp_path / "kept", config)
     source = Source(config, {"HOST": "canary.example"}, tmp_path, kept)
     loaded = source.start()[1]
-    kept.write(loaded.files.values())
+    before = os.umask(0)
+    try:
+        kept.write(loaded.files.values())
+    finally:
+        os.umask(before)
     assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
     assert b"canary" not in kept.path.read_bytes()
     assert kept.read() == (Written(str(config), text.encode()),)

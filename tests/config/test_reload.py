@@ -237,6 +237,7 @@ def test_one_teams_typo_stops_no_other(tmp_path: Path, serving: Callable[..., Se
     file.write_text(team("two")["routes.d/certs.yaml"])
     assert router.line("reload", "taken", 2)["files_changed"] == [str(file)]
     assert router.matches("two")
+    assert len([line for line in router.lines if line.get("result") == "refused"]) == 1
 
 
 def test_a_restart_serves_the_last_good_text(
@@ -248,6 +249,8 @@ def test_a_restart_serves_the_last_good_text(
     file, first = folder / "routes.d/certs.yaml", serving(config=folder)
     kept = tmp_path / "log.db-routes.json"
     wait_until(kept.exists)
+    file.write_text(team("three")[TEAM])
+    wait_until(lambda: "three" in kept.read_text())
     for broken in ("version: 1\nowner: team certs\nroots: []\n", team("${UNSET}")[TEAM]):
         first.process.terminate()
         first.process.wait(PATIENCE)
@@ -255,7 +258,7 @@ def test_a_restart_serves_the_last_good_text(
         (folder / "routes.d/z.yaml").write_text(other("z2"))
         first = serving(config=folder)
         assert first.line("reload", "refused")["owners"] == ["team certs"]
-        assert first.matches("one")
+        assert first.matches("three")
         assert first.matches("z2")
 
 

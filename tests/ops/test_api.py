@@ -144,6 +144,7 @@ def test_a_bad_request_gets_a_problem_document(
     assert (answer.status_code, problem["status"]) == (status, status), problem
     assert detail in problem["detail"]
     assert problem["type"] == "about:blank"
+    assert answer.headers.get("allow") == ("GET" if status == 405 else None)
 
 
 # What is read.

@@ -23,17 +23,3 @@ def test_every_endpoint_is_described() -> None:
         assert ("requestBody" in operation) == (endpoint.method == "POST")
     names = [each["operationId"] for path in paths.values() for each in path.values()]
     assert len(names) == len(set(names))
-
-
-def test_an_answer_is_described_member_by_member() -> None:
-    """By its types: texts, numbers, lists, words, other objects, times, and what may be null."""
-    schemas = document()["components"]["schemas"]
-    target = schemas["TargetView"]["properties"]
-    assert target["name"] == {"type": "string"}
-    assert target["required_by"] == {"type": "array", "items": {"type": "string"}}
-    assert target["unsettled"]["additionalProperties"] == {"type": "integer"}
-    assert "failing" in target["state"]["enum"]
-    assert target["hour"] == {"$ref": "#/components/schemas/HourSums"}
-    time = {"type": "string", "format": "date-time"}
-    assert target["expires_at"] == {"anyOf": [time, {"type": "null"}]}
-    assert schemas["PausedView"]["required"] == ["by"]

@@ -91,20 +91,6 @@ def test_every_series_exists_from_the_start() -> None:
     }
 
 
-def test_names_follow_the_conventions() -> None:
-    """Names are unique; counters, and only they, end in `_total`, and durations in `_seconds`."""
-    metrics = [*PROCESS.values(), *TARGET.values()]
-    assert len({metric.name for metric in metrics}) == len(metrics)
-    for metric in metrics:
-        assert re.fullmatch("[a-z]+(_[a-z]+)*", metric.name)
-        assert metric.name.endswith("_total") == (metric.kind == "counter")
-        assert metric.name.endswith("_info") == (metric.kind == "info")
-        assert metric.kind != "histogram" or metric.name.endswith("_seconds")
-        assert metric.help.endswith(".")
-        assert (metric.kind == "histogram") == bool(metric.buckets)
-        assert list(metric.buckets) == sorted(set(metric.buckets))
-
-
 # Counting.
 
 
@@ -120,13 +106,6 @@ def test_an_attempt_is_counted_by_its_reason_and_its_time() -> None:
     assert value(copy, name, target="ledger", le="4.5") == 1
     assert value(copy, name, target="ledger", le="+Inf") == 1
     assert value(copy, "attempt_duration_seconds_sum", target="ledger") == 4.5
-
-
-def test_a_caller_that_is_gone_is_counted_without_a_duration() -> None:
-    """Its event has no reply, and so no duration."""
-    metrics = counting()
-    metrics.event("", 0.5)
-    assert (metrics.events["gone"], sum(metrics.event_seconds.counts)) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from router.config.holders import PERMISSIONS, Permission, TokenHolder
 from router.contract.schema import shipped_schema
 from router.ops.answers import json_of, pieces_of
 from router.ops.api import deliveries, events, refused, service, targets
-from router.ops.api import events as replay
 from router.ops.api.endpoint import TEXT, Endpoint, Param, endpoint
 from router.ops.api.view import ApiCall, ApiParts
 from router.ops.problems import Rejected, problem
@@ -43,7 +42,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(service.you, service.status, service.minutes, service.nodes, service.routes, service.explain),
     *(targets.targets, targets.target),
     *(targets.pauses, targets.pause_target, targets.resume_target),
-    *(events.archive, events.events, events.event, events.stream, replay.replay),
+    *(events.archive, events.events, events.event, events.stream, events.replay),
     *(refused.refused, refused.replay_refused),
     *(deliveries.deliveries, deliveries.actions, *deliveries.ACTS),
     openapi,

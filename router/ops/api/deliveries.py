@@ -222,7 +222,7 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
 
 def _held(call: ApiCall, targets: Sequence[str]) -> dict[str, str]:
     held: dict[str, str] = {}
-    metrics = call.report().metrics.targets if call.parts.router else {}
+    metrics = call.parts.router.report().metrics.targets if call.parts.router else {}
     for name in sorted(metrics.keys() & targets):
         if metrics[name].paused:
             held[name] = "paused"

@@ -29,7 +29,7 @@ _LIMIT, _MOST, _MOST_BODIES = 20, 200, 20
 
 _WHAT = (
     "An event's id, its request's or trace's id, its key or a pattern of keys, an id in its "
-    "changes, or the beginning of its body's SHA-256"
+    "changes, the beginning of its body's SHA-256, or a whole word of a refused callback's body"
 )
 
 
@@ -83,7 +83,8 @@ async def event(call: ApiCall) -> StoryView:
 
 def _recoveries(call: ApiCall, story: StoryView) -> Iterator[NextView]:
     """Yield the recoveries in progress that the event's deliveries wait for."""
-    targets = call.report().metrics.targets if call.parts.router else {}
+    router = call.parts.router
+    targets = router.report().metrics.targets if router else {}
     for entry in story["deliveries"]:
         name = entry["target"]
         recovery = recovery_view(targets[name]) if name in targets else None
@@ -199,7 +200,7 @@ async def _preview(call: ApiCall) -> ReplayPreview:
     )
     if target is None or not (given["match"] or since is not None):
         raise Rejected("replay_selection")
-    if given["backfill"] and call.parts.router and target not in call.targets:
+    if given["backfill"] and call.parts.router and call.target(target) is None:
         raise Rejected("unknown_target", name=target)
     async with call.parts.stored.question() as admin:
         until = min(float("inf") if until is None else until, admin.now() - _WRITTEN)

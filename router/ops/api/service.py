@@ -76,11 +76,12 @@ async def you(call: ApiCall) -> YouView:
 @endpoint("GET", "/minutes")
 async def minutes(call: ApiCall) -> Callable[[], EventsHour]:
     """The last hour by the minute; for a team, the attempts at its targets"""
-    hour = Hour(call.parts.insight.history.minutes(), time.time())
-    if call.is_whole:
-        return hour.events
+    history = call.parts.insight.history
 
     def make() -> EventsHour:
+        hour = Hour(history.minutes(), time.time())
+        if call.is_whole:
+            return hour.events()
         own = hour.attempts(call.targets)
         return cast("EventsHour", {**own, "events": own["attempts"]})
 
@@ -90,10 +91,10 @@ async def minutes(call: ApiCall) -> Callable[[], EventsHour]:
 @endpoint("GET", "/status")
 async def status(call: ApiCall) -> Callable[[], StatusView]:
     """The status of the service, with the reasons if it is degraded, as in /status"""
-    report = call.report()
+    report = call.parts.insight.report()
 
     def make() -> StatusView:
-        whole = cast("StatusView", status_of(report, time.time()))
+        whole = cast("StatusView", status_of(call.visible(report), time.time()))
         if call.is_whole:
             return whole
         targets, own = whole["targets"], call.refused_files()
@@ -197,7 +198,7 @@ async def explain(call: ApiCall) -> Callable[[], Explained | RefusedEvent]:
     key, event, insight = call["key"], call["event"], call.parts.insight
     if (key is None) == (event is None):
         raise Rejected("key_or_event")
-    config, metrics = call.config, call.report().metrics.targets
+    config, metrics = call.config, insight.report().metrics.targets
 
     def make() -> Explained | RefusedEvent:
         try:

@@ -119,11 +119,11 @@ class OneTargetView(TargetView):
 @endpoint("GET", "/targets")
 async def targets(call: ApiCall) -> Callable[[], TargetsView]:
     """All targets, the most urgent first"""
-    metrics = call.report().metrics.targets
-    hour = Hour(call.parts.insight.history.minutes(), time.time())
+    insight = call.parts.insight
+    metrics = insight.report().metrics.targets
 
     def make() -> TargetsView:
-        routes = _routes_of(call)
+        routes, hour = _routes_of(call), Hour(insight.history.minutes(), time.time())
         views = [
             _target_view(target, metrics[name], hour, routes.get(name, ()))
             for name, target in call.targets.items()
@@ -138,14 +138,15 @@ async def targets(call: ApiCall) -> Callable[[], TargetsView]:
 @endpoint("GET", "/targets/{name}")
 async def target(call: ApiCall) -> Callable[[], OneTargetView]:
     """One target"""
-    name, metrics = call["name"], call.report().metrics.targets
-    hour = Hour(call.parts.insight.history.minutes(), time.time())
-    if name not in call.targets or name not in metrics:
+    insight, name = call.parts.insight, call["name"]
+    target, metrics = call.target(name), insight.report().metrics.targets
+    if target is None or name not in metrics:
         raise Rejected("no_target")
 
     def make() -> OneTargetView:
+        hour = Hour(insight.history.minutes(), time.time())
         routes = _routes_of(call).get(name, ())
-        shown = _target_view(call.targets[name], metrics[name], hour, routes)
+        shown = _target_view(target, metrics[name], hour, routes)
         return {**shown, "minutes": hour.attempts((name,)), "routes": [*routes]}
 
     return make
@@ -299,6 +300,7 @@ def _known(call: ApiCall) -> Target | None:
     Rejected."""
     if call.parts.router is None:
         return None
-    if call["name"] not in call.targets:
+    target = call.target(call["name"])
+    if target is None:
         raise Rejected("no_target")
-    return call.targets[call["name"]]
+    return target

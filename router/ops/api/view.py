@@ -158,7 +158,7 @@ class ApiCall:
     """
 
     def __init__(self, parts: ApiParts, holder: TokenHolder, given: Mapping[str, Any]) -> None:
-        """If no router runs, `report` and the configuration raise Rejected."""
+        """If no router runs, the configuration raises Rejected."""
         self.parts = parts
         self.holder = holder
         #: The names in its path and all parameters: a tuple if there may be several, else a value
@@ -188,13 +188,18 @@ class ApiCall:
             return targets
         return {name: each for name, each in targets.items() if self.holder.sees(each.owner)}
 
-    def report(self) -> Report:
-        """Return the state of the process with the visible targets. Call it on the event loop."""
-        report = self.parts.insight.report()
+    def visible(self, report: Report) -> Report:
+        """Return a report with the visible targets. Call it in a thread, like all that goes through
+        the targets."""
         if self.is_whole:
             return report
         own = {name: of for name, of in report.metrics.targets.items() if name in self.targets}
         return replace(report, metrics=replace(report.metrics, targets=own))
+
+    def target(self, name: str) -> Target | None:
+        """Return a visible target of the configuration."""
+        known = self.config.table.targets.get(name)
+        return known if known is not None and self.holder.sees(known.owner) else None
 
     def routes(self) -> Iterable[RouteFacts]:
         """Return the routes to visible targets in the files' order. Call it in a thread: with many
@@ -223,7 +228,7 @@ class ApiCall:
 
     def has(self, target: str) -> bool:
         """Return whether a target is visible. It may be in no configuration any more."""
-        return self.is_whole or target in self.targets
+        return self.is_whole or self.target(target) is not None
 
     def among(self, targets: Collection[str]) -> tuple[str, ...] | None:
         """Return the visible ones of `targets`, or all visible ones if it is empty; NO_TARGETS if
