@@ -1,0 +1,155 @@
+"""Recovery by a real router: a target that works again gets what it missed within seconds, once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from router.delivery.recovery import MOST_AT_ONCE
+from tests.support.serving import Serving, Target, always, serving, target, unsettled
+from tests.support.waiting import wait_until
+
+#: The waits of EBaaS and of the queue: without recovery no test would see a second attempt.
+HOUR = {"retries": 20, "waits": ["1h"]}
+WAITS: dict[str, Any] = {"ebaas": HOUR, "queue": HOUR}
+
+#: How long everything that waits may take to arrive, in seconds.
+SOON = 20.0
+
+
+def fail(router: Serving, count: int) -> list[str]:
+    """Send so many events that fail, and return their names."""
+    names = [f"event-{number}" for number in range(count)]
+    assert {router.post(name) for name in names} == {"500"}
+    # Their lines come once the attempts at optional targets have ended.
+    router.wait_for(lambda: len(router.lines("event")) == count)
+    return names
+
+
+def heal(*targets: Target) -> None:
+    for each in targets:
+        each.code = always("000")
+        each.got.clear()
+
+
+def ordered(got: list[str], names: list[str]) -> bool:
+    """Return whether each event came once, the oldest first as far as attempts are made one after
+    the other."""
+    moved = max(abs(names.index(name) - place) for place, name in enumerate(got))
+    return sorted(got) == sorted(names) and got[0] == names[0] and moved < MOST_AT_ONCE
+
+
+def test_all_that_waits_arrives_soon_and_once(tmp_path: Path) -> None:
+    """After one live event that the targets acknowledge: 60 events that await EBaaS and 60 that are
+    queued. EBaaS's next requests get their `000` without a call."""
+    with (
+        target(always("700")) as ledger,
+        target(always("700")) as audit,
+        serving(tmp_path, {"ledger": ledger}, {"audit": audit}, **WAITS) as router,
+    ):
+        names = fail(router, 60)
+        heal(ledger, audit)
+        assert router.post("live") == "000"
+        wait_until(lambda: not unsettled(tmp_path / "store.db"), SOON)
+        for each in (ledger, audit):
+            live, *others = [got.event for got in each.got]
+            assert live == "live"
+            assert ordered(others, names), others
+        assert {router.post(name) for name in names} == {"000"}
+        assert [len(each.got) for each in (ledger, audit)] == [61, 61]
+
+
+def test_a_retry_joins_the_attempt_of_a_recovery(tmp_path: Path) -> None:
+    """EBaaS comes while it is in flight: one call in all, and a `000` by it."""
+    with (
+        target(always("700")) as ledger,
+        serving(tmp_path, {"ledger": ledger}, **WAITS) as router,
+        ThreadPoolExecutor(1) as caller,
+    ):
+        fail(router, 1)
+        heal(ledger)
+        has_come, may_answer = threading.Event(), threading.Event()
+
+        def code(name: str, _: str) -> str:
+            if name == "event-0":
+                has_come.set()
+                assert may_answer.wait(SOON)
+            return "000"
+
+        ledger.code = code
+        try:
+            assert router.post("live") == "000"
+            assert has_come.wait(SOON)
+            retry = caller.submit(router.post, "event-0")
+            time.sleep(0.3)
+            assert not retry.done()
+        finally:
+            may_answer.set()
+        assert retry.result() == "000"
+        assert len(ledger.of("event-0")) == 1
+
+
+class Lag:
+    """The longest time for which this process was kept waiting, in seconds."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def measure() -> None:
+            began = time.monotonic()
+            while not over.wait(0.01):
+                now = time.monotonic()
+                self.longest, began = max(self.longest, now - began - 0.01), now
+
+        measuring = threading.Thread(target=measure)
+        measuring.start()
+        try:
+            yield
+        finally:
+            over.set()
+            measuring.join()
+
+
+def test_a_target_with_a_rate_never_sees_more(tmp_path: Path) -> None:
+    """Hundreds wait while live events come, after a pause in which its burst has filled up."""
+    rate, lag = 200, Lag()
+    with target(always("700")) as ledger:
+        began: list[float] = []
+
+        def code(name: str, _: str) -> str:
+            began.append(time.monotonic())
+            return "000"
+
+        with serving(tmp_path, {"ledger": ledger}, **WAITS) as router:
+            fail(router, 500)
+        config = tmp_path / "routes.yaml"
+        text = config.read_text().replace(
+            f'"{ledger.url}"', f'"{ledger.url}", "rate": {{"per_second": {rate}}}'
+        )
+        config.write_text(text)
+        ledger.code = code
+        router = Serving(config, tmp_path / "store.db", (), {})
+        with lag.measured():
+            try:
+                live = 0
+                until = time.monotonic() + 3 * SOON
+                while not live or unsettled(tmp_path / "store.db"):
+                    assert time.monotonic() < until
+                    assert router.post(f"live-{live}") == "000"
+                    live += 1
+                    time.sleep(0.02)
+            finally:
+                router.close()
+    assert len(began) == 500 + live
+    most = max(bisect(began, first + 1.0) - number for number, first in enumerate(sorted(began)))
+    assert most <= 1.15 * rate + rate * lag.longest
