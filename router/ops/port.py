@@ -13,6 +13,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -91,7 +92,7 @@ def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Gua
             Route("/metrics", metrics),
             Route("/status", status),
             Route("/", page),
-            Mount("/page", files),
+            Mount("/page", GZipMiddleware(files, compresslevel=6)),
             *api_routes(parts),
         ],
         exception_handlers={HTTPException: _refuse, Exception: _fail},

@@ -33,8 +33,9 @@ FETCH_EVERY = 0.25
 #: The number of lines that are handled before the loop has another turn.
 AT_ONCE = 4
 
-#: The seconds without a line after which a stream sends a beat.
-BEAT_EVERY = 15.0
+#: The seconds without a line after which a stream sends a beat. The page takes a stream without one
+#: for three seconds as broken.
+BEAT_EVERY = 1.0
 
 #: The most bytes that wait for a slow client.
 STREAM_BOUND = 1024 * 1024

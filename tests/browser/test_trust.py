@@ -36,7 +36,7 @@ def test_a_valid_token_outlives_a_proxys_refusal(chromium: Browser, router: Trou
             times=1,
         )
         found.go("")
-        found.sees_text("too many requests")
+        expect(found.page.locator(".notice")).to_have_text("too many requests")
         expect(found.row("ledger")).to_have_count(1)
 
 

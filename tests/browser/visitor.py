@@ -51,7 +51,7 @@ class Visitor:
 
     def word(self, key: str, **values: Any) -> str:
         """Return the page's text for `key`, by its own code."""
-        say = "([key, values]) => import('/page/language.js').then((it) => it.text(key, values))"
+        say = "([key, values]) => import('/page/text.js').then((it) => it.text(key, values))"
         found: str = self.page.evaluate(say, [key, values])
         return found
 

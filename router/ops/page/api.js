@@ -1,9 +1,15 @@
-// The router's API. The token is sent in a header only, and kept until the tab is closed.
+// The router's API. The token is sent in a header only. All tabs share it.
 
 const KEPT = 'ebaas-router-token';
 
 /** Longer than the longest search, in milliseconds. */
 const PATIENCE = 15_000;
+
+/** The stream is broken after this silence, in milliseconds: the router beats every second. */
+const SILENCE = 2800;
+
+/** Waits before another try, in milliseconds; the last one repeats. */
+const WAITS = [500, 1000, 2000, 5000];
 
 /** A problem document of the router. */
 export class Problem extends Error {
@@ -28,6 +34,10 @@ export function now() {
   return Date.now() + ahead;
 }
 
+// The token
+
+const tabs = new BroadcastChannel(KEPT);
+
 export function token() {
   return sessionStorage.getItem(KEPT) ?? '';
 }
@@ -37,10 +47,52 @@ export function keepToken(value) {
   else sessionStorage.removeItem(KEPT);
 }
 
-/** A GET request. Raises Problem or Gone. */
+/** Gives the token to the other tabs; without one, they forget theirs. */
+export function shareToken() {
+  tabs.postMessage({ token: token() });
+}
+
+/** Calls `changed` when another tab has another token. Waits a moment for a first token. */
+export async function followTabs(changed) {
+  let arrived;
+  tabs.onmessage = ({ data }) => {
+    if (data.isWanted) {
+      if (token()) shareToken();
+    } else if (data.token !== token()) {
+      keepToken(data.token);
+      if (arrived) arrived();
+      else changed();
+    }
+  };
+  if (token()) return;
+  tabs.postMessage({ isWanted: true });
+  await new Promise((resolve) => { arrived = resolve; setTimeout(resolve, 100); });
+  arrived = null;
+}
+
+// Requests
+
+/** Answers that were requested before the page's modules arrived, by their paths. */
+const early = new Map();
+
+/** Requests these paths now, for the first `ask` of each. */
+export function askEarly(paths) {
+  for (const path of paths) {
+    const answer = answered(path, {});
+    answer.catch(() => {});
+    early.set(path, answer);
+  }
+  setTimeout(() => early.clear(), 2000);
+}
+
+/** A GET request; a value may be a list. Raises Problem or Gone. */
 export async function ask(path, query = {}) {
-  const params = Object.entries(query).filter(([, value]) => value !== null && value !== '');
-  return answered(params.length ? `${path}?${new URLSearchParams(params)}` : path, {});
+  const params = Object.entries(query).flatMap(([name, value]) =>
+    [value].flat().filter((each) => each || each === 0).map((each) => [name, each]));
+  const whole = params.length ? `${path}?${new URLSearchParams(params)}` : path;
+  const answer = early.get(whole);
+  early.delete(whole);
+  return answer ?? answered(whole, {});
 }
 
 /** A POST request. Raises Problem or Gone. */
@@ -50,7 +102,7 @@ export async function act(path, what) {
 }
 
 /** The response itself, to be read in parts. Raises Gone. */
-export async function reach(path, options) {
+async function reach(path, options) {
   const headers = { ...options.headers, accept: 'application/json, text/event-stream' };
   // A header takes bytes. A token with other characters is sent too, as a wrong token.
   const bytes = new TextEncoder().encode(token());
@@ -81,4 +133,64 @@ async function jsonOf(response) {
   } catch (error) {
     throw new Gone(error.message);
   }
+}
+
+// The live stream: server-sent events, read by fetch because the token is in a header
+
+/**
+ * Follows the stream until it is closed by the function that this returns. Calls
+ * `receive(kind, data)` for each event, and `mark(isLive)` when the stream breaks or returns.
+ */
+export function follow(query, receive, mark) {
+  const closing = new AbortController();
+  keepFollowing(query, receive, mark, closing.signal);
+  return () => closing.abort();
+}
+
+async function keepFollowing(query, receive, mark, closed) {
+  const path = `stream?${new URLSearchParams(query)}`;
+  for (let tries = 0; !closed.aborted; tries += 1) {
+    const silent = new AbortController();
+    const wait = () => setTimeout(() => silent.abort(), SILENCE);
+    let timer = wait();
+    try {
+      const signal = AbortSignal.any([closed, silent.signal]);
+      const response = await reach(path, { signal });
+      // Without access there is no stream; a wrong token is not sent again.
+      if (response.status === 401) return;
+      if (!response.ok) throw new Gone(`HTTP ${response.status}`);
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = '';
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        clearTimeout(timer);
+        timer = wait();
+        tries = 0;
+        const blocks = (rest + value).split('\n\n');
+        rest = blocks.pop();
+        for (const [kind, data] of blocks.map(eventOf)) {
+          // No event is missed from the first beat on.
+          if (kind === 'beat') mark(true);
+          else if (data) receive(kind, data);
+        }
+      }
+    } catch {
+      // Any broken stream is tried again.
+    } finally {
+      clearTimeout(timer);
+    }
+    if (closed.aborted) return;
+    mark(false);
+    const pause = WAITS[Math.min(tries, WAITS.length - 1)];
+    await new Promise((resolve) => { setTimeout(resolve, pause); });
+  }
+}
+
+/** One block of lines, without comments. */
+function eventOf(block) {
+  const lines = block.split('\n');
+  const field = (name) => lines.filter((line) => line.startsWith(name))
+    .map((line) => line.slice(name.length).trimStart()).join('\n');
+  return [field('event:'), field('data:') && JSON.parse(field('data:'))];
 }

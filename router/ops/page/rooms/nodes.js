@@ -1,24 +1,17 @@
 // Nodes: the processes that accept callbacks, and differences between them.
 
 import { ask } from '../api.js';
-import { h } from '../elements.js';
-import { ago, duration, number } from '../figures.js';
-import { table } from '../table.js';
-import { reasonText } from '../targets.js';
-import { isKnown, text } from '../language.js';
+import { Room, ago, quiet, reasonText, table } from '../parts.js';
+import { useLoad } from '../state.js';
+import { duration, isKnown, number, text } from '../text.js';
+import { html } from '../vendor/preact.js';
 
-export const nodes = {
-  title: () => text('nodes'),
-
-  load: () => ask('nodes'),
-
-  view(data) {
-    return h('div', null,
-      h('h1', { tabindex: -1 }, text('nodes')),
-      h('p', { class: 'quiet' }, text(data.shared ? 'nodes.shared' : 'nodes.alone')),
-      data.nodes.length ? nodeTable(data.nodes) : h('p', { class: 'quiet' }, text('nodes.none')));
-  },
-};
+export default function Nodes() {
+  const loaded = useLoad(() => ask('nodes'), 'nodes');
+  return html`<${Room} title=${text('nodes')} loaded=${loaded}>${({ shared, nodes }) => html`
+    ${quiet(text(shared ? 'nodes.shared' : 'nodes.alone'))}
+    ${nodes.length ? nodeTable(nodes) : quiet(text('nodes.none'))}`}<//>`;
+}
 
 function nodeTable(all) {
   const columns = [[text('node'), 'name'], [text('nodes.state')], [text('nodes.address')],
@@ -34,7 +27,7 @@ function nodeTable(all) {
       stateOf(node),
       node.address,
       marked(node.version, node.version === version),
-      h('code', null, marked(node.config.slice(0, 12), node.config === config)),
+      html`<code>${marked(node.config.slice(0, 12), node.config === config)}</code>`,
       duration(node.uptime_seconds),
       ...['events', 'failed', 'in_flight'].map((name) => number(node.figures[name] ?? 0)),
       node.troubles.slice(0, 1).map((each) => [troubleText(each.what), ' ', ago(each.at)]),
@@ -44,9 +37,9 @@ function nodeTable(all) {
 
 function stateOf(node) {
   if (node.gone) {
-    return h('b', { class: 'bad' }, text('nodes.gone', { age: duration(node.silent_seconds) }));
+    return html`<b class="bad">${text('nodes.gone', { age: duration(node.silent_seconds) })}</b>`;
   }
-  return node.ready ? text('nodes.ready') : h('b', { class: 'bad' }, text('nodes.not_ready'));
+  return node.ready ? text('nodes.ready') : html`<b class="bad">${text('nodes.not_ready')}</b>`;
 }
 
 /** `SUBJECT: REASON`, where the subject is a target or a check. */
@@ -59,7 +52,7 @@ function troubleText(what) {
 
 /** Mark a value that differs from most nodes. */
 function marked(value, isUsual) {
-  return isUsual ? value : h('b', { class: 'bad', title: text('nodes.differs') }, value);
+  return isUsual ? value : html`<b class="bad" title=${text('nodes.differs')}>${value}</b>`;
 }
 
 function mostOf(all, field) {

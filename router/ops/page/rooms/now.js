@@ -1,67 +1,112 @@
-// Overview: the health of the service, and every problem.
+// Overview: every trouble, the worst first; the last hour; all targets.
 
-import { ask } from '../api.js';
-import { eventsChart, latencyChart } from '../charts.js';
-import { h } from '../elements.js';
-import { ago, milliseconds, number, time } from '../figures.js';
-import { linkTo } from '../place.js';
-import { list, table } from '../table.js';
-import { badge, isTroubled, targetLink, troubles, waitingText, problemsView } from '../targets.js';
-import { causeText, text, textNodes } from '../language.js';
+import { EventsChart, LatencyChart, sparkline } from '../charts.js';
+import { failureRate, isTroubled, linkTo, roleOf } from '../logic.js';
+import { Long, Room, ago, badge, joined, problemsView, quiet, table, targetLink, time, troubles,
+  unsettled, waiting, waitingText } from '../parts.js';
+import { isTeams } from '../state.js';
+import { causeText, milliseconds, number, percent, text, textNodes } from '../text.js';
+import { html, useState } from '../vendor/preact.js';
+import { now as routerTime } from '../api.js';
 
 /** Log events that change a target's state. */
-const CHANGES = new Set(['failing', 'recovered', 'breaker', 'dead_letter', 'reload',
+const CHANGES = new Set(['failing', 'recovered', 'breaker', 'dead_letter', 'reload', 'unmatched',
   'target_paused', 'target_resumed']);
 
-export const now = {
-  title: () => text('now'),
+export function Now({ loaded }) {
+  const wrong = loaded.data?.troubles.filter(({ severity }) => severity !== 'notice').length;
+  return html`<${Room} title=${text('now')} loaded=${loaded} kind=${wrong ? 'bad' : 'good'}
+    heading=${loaded.data && (wrong ? text('now.wrong', { n: wrong }) : text('now.well'))}
+    receive=${(kind) => CHANGES.has(kind) && loaded.soon()}>
+    ${(data) => html`
+      <div class="charts">
+        <${EventsChart} minutes=${data.minutes} open=${eventsOf}
+          title=${text(isTeams() ? 'target.attempts' : 'now.events')} />
+        <${LatencyChart} minutes=${data.minutes} open=${eventsOf} title=${text('now.latency')} />
+      </div>
+      ${data.troubles.length > 0 && html`<${Troubles} all=${data.troubles} />`}
+      ${data.targets.map(waiting)}
+      <${Targets} all=${data.targets} />
+      ${differences(data.status.observed)}
+      ${about(data.status)}`}
+  <//>`;
+}
 
-  async load() {
-    const [status, minutes, { targets }] = await Promise.all([
-      ask('status'), ask('minutes'), ask('targets')]);
-    return { status, minutes, targets };
-  },
+/** The link to the events of a minute. */
+function eventsOf(since, until) {
+  return linkTo('events', null, { since, until });
+}
 
-  receive: (data, kind) => CHANGES.has(kind) && 'load',
+// Troubles, a line each
 
-  wrong: (data) => wrongs(data).length,
+function Troubles({ all }) {
+  const [opened, open] = useState(new Set());
+  const turn = (key) => {
+    const next = new Set(opened);
+    if (!next.delete(key)) next.add(key);
+    open(next);
+  };
+  const columns = [[text('trouble'), 'name'], [text('severity'), 'short bare'], [text('reason')],
+    [text('route.as'), 'short'], [text('rate'), 'number'], [text('expires'), 'number'],
+    [text('dead.does'), 'does']];
+  return html`<${Long} items=${all}>${(shown) => table(text('troubles'), columns, shown.map(
+    (trouble) => {
+      const isOpen = opened.has(trouble.key);
+      const { subject, label, what, role, rate, expires, action, more } = lineOf(trouble);
+      return { key: trouble.key, cells: [
+        [html`<button type="button" class="opener" aria-expanded=${String(isOpen)}
+          aria-label=${text('details', { name: label })}
+          onClick=${() => turn(trouble.key)}></button>`, subject],
+        html`<span class="severity ${trouble.severity}">
+          ${text(`severity.${trouble.severity}`)}</span>`,
+        html`<div class="one-line">${what}</div>`, role, rate, expires, action],
+      wide: isOpen && html`<div class="panel">${more}</div>` };
+    }), 'troubles')}<//>`;
+}
 
-  view(data, place, page) {
-    const wrong = wrongs(data);
-    return h('div', null,
-      h('h1', { tabindex: -1, class: wrong.length ? 'bad' : 'good' },
-        wrong.length ? text('now.wrong', { n: wrong.length }) : text('now.well')),
-      wrong.length ? list('wrongs', wrong.map(drawn)) : null,
-      data.targets.filter((target) => !isTroubled(target)).map(waiting),
-      h('div', { class: 'charts' },
-        eventsChart(text(page.isTeams() ? 'target.attempts' : 'now.events'), data.minutes),
-        latencyChart(text('now.latency'), data.minutes)),
-      h('h2', null, text('targets')),
-      data.targets.length ? targetTable(data.targets)
-        : h('p', { class: 'quiet' }, text('now.no_targets')),
-      differences(data.status.observed),
-      about(data.status));
-  },
-};
+function lineOf({ cause, target }) {
+  if (cause) {
+    const words = withTimes(causeText(cause));
+    const check = text(`check.${cause.check}`);
+    return { subject: html`<b>${check}</b>`, label: check, what: words, action: wayOf(cause),
+      more: problemsView([[words, text(`do.check.${cause.check}`)]]) };
+  }
+  const all = troubles(target);
+  const role = roleOf(target);
+  return {
+    subject: [targetLink(target.name), target.owner
+      && html`<span class="owner">${target.owner}</span>`],
+    label: target.name,
+    what: all[0]?.[0] ?? badge(target.state),
+    role: role && text(`as.${role}`),
+    rate: [percent(failureRate(target)), ' ', sparkline(target.hour.failed_minutes ?? [])],
+    expires: expiryOf(target.expires_at),
+    action: target.state === 'dead_letters'
+      ? way('dead', null, { target: target.name }, target.name)
+      : target.state === 'paused' ? way('targets', target.name, {}, target.name, 'resume')
+        : way('events', null, { target: target.name, since: '1h', failed: 'true' }, target.name,
+          'failures'),
+    more: [badge(target.state), problemsView(all, waitingText(target))],
+  };
+}
 
-/** All problems, each with its causes and what to do: those of the service first. */
-function wrongs({ status, targets }) {
-  const shown = targets.map((target) => target.name);
-  const service = status.causes
-    .filter((cause) => !shown.includes(cause.params.target))
-    .map((cause) => ({
-      key: `${cause.check} ${cause.text}`,
-      subject: text(`check.${cause.check}`),
-      all: [[withTimes(causeText(cause)), text(`do.check.${cause.check}`)]],
-    }));
-  const theirs = targets.filter(isTroubled).map((target) => ({
-    key: `target ${target.name}`,
-    state: target.state,
-    subject: targetLink(target.name),
-    all: troubles(target),
-    waits: waitingText(target),
-  }));
-  return [...service, ...theirs];
+/** A link that helps with a trouble. */
+function way(room, name, query, label, words = room) {
+  return html`<a class="button" href=${linkTo(room, name, query)}
+    aria-label="${text(words)}${text('colon')}${label}">${text(words)}</a>`;
+}
+
+function wayOf({ check, code, params }) {
+  const label = text(`check.${check}`);
+  if (code === 'unmatched') return way('routes', null, { key: params.key }, label, 'explain.short');
+  if (check === 'callbacks') return way('events', null, { failed: 'true' }, label);
+  if (check === 'configuration') return way('routes', null, {}, label);
+  return way(check === 'targets' ? 'dead' : 'nodes', null, {}, label);
+}
+
+function expiryOf(at) {
+  if (!at) return null;
+  return Date.parse(at) > routerTime() ? ago(at) : text('expires.next');
 }
 
 /** Replaces times in UTC in a sentence by local ones. */
@@ -70,67 +115,53 @@ function withTimes(sentence) {
     .map((part, index) => (index % 2 ? time(part) : part));
 }
 
-function drawn(wrong) {
-  return h('li', { 'data-key': wrong.key, 'data-state': wrong.state },
-    h('b', { class: 'subject' }, wrong.subject), problemsView(wrong.all, wrong.waits));
-}
+// Targets without trouble
 
-/** Deliveries that wait at a healthy target. */
-function waiting(target) {
-  const waits = waitingText(target);
-  return waits && h('p', { class: 'quiet' }, targetLink(target.name), text('colon'), waits);
-}
-
-function targetTable(targets) {
+function Targets({ all }) {
+  if (!all.length) return [html`<h2>${text('targets')}</h2>`, quiet(text('now.no_targets'))];
+  const targets = all.filter((target) => !isTroubled(target));
   const columns = [
     [text('target'), 'name'], [text('target.state'), 'short bare'],
-    [text('hour.attempts'), 'number'], [text('hour.failed'), 'number'], [text('hour.p99'), 'number'],
-    [text('target.in_flight'), 'number'], [text('target.unsettled'), 'number'],
-    [text('target.last_acknowledged'), 'number'],
+    [text('hour.attempts'), 'number'], [text('hour.failed'), 'number'],
+    [text('hour.p99'), 'number'], [text('target.in_flight'), 'number'],
+    [text('target.unsettled'), 'number'], [text('target.last_acknowledged'), 'number'],
   ];
-  return table(text('targets'), columns, targets.map((target) => ({
-    key: target.name,
-    cells: [
-      [targetLink(target.name), target.owner ? h('span', { class: 'owner' }, target.owner) : null],
-      badge(target.state),
-      number(target.hour.attempts),
-      target.hour.failed ? h('b', { class: 'bad' }, number(target.hour.failed)) : '0',
-      milliseconds(target.hour.p99_ms),
-      `${number(target.in_flight)} / ${number(target.limit)}`,
-      unsettled(target),
-      ago(target.last_acknowledged),
-    ],
-  })));
-}
-
-/** The number of deliveries by state, as links. */
-export function unsettled(target) {
-  const parts = ['dead', 'queued', 'awaiting'].filter((state) => target.unsettled[state])
-    .map((state) => h('a', {
-      href: linkTo('dead', null, { target: target.name, state: state === 'dead' ? '' : state }),
-      class: state === 'dead' ? 'bad' : null,
-    }, text(`count.${state}`, { n: target.unsettled[state] })));
-  return parts.length ? parts.map((part, index) => [index ? text('comma') : '', part]) : '0';
+  return targets.length > 0 && [
+    html`<h2>${text(targets.length < all.length ? 'now.others' : 'targets')}</h2>`,
+    table(text('targets'), columns, targets.map((target) => ({
+      key: target.name,
+      cells: [
+        [targetLink(target.name), target.owner
+          && html`<span class="owner">${target.owner}</span>`],
+        badge(target.state),
+        number(target.hour.attempts),
+        target.hour.failed ? html`<b class="bad">${number(target.hour.failed)}</b>` : '0',
+        milliseconds(target.hour.p99_ms),
+        `${number(target.in_flight)} / ${number(target.limit)}`,
+        unsettled(target),
+        ago(target.last_acknowledged),
+      ],
+    })))];
 }
 
 /** How EBaaS's calls differ from routes.yaml. A team does not see it. */
 function differences(observed) {
   if (!observed?.differences.length) return null;
-  return [h('h2', null, text('now.observed')),
-    observed.differences.map((each) => h('p', null, causeText(each))),
-    h('p', null, textNodes('now.observed_since', { since: time(observed.since) }),
-      observed.yaml ? text('now.observed_yaml') : null),
-    observed.yaml ? h('pre', { tabindex: 0 }, observed.yaml) : null];
+  return [html`<h2>${text('now.observed')}</h2>`,
+    observed.differences.map((each) => html`<p>${causeText(each)}</p>`),
+    html`<p>${textNodes('now.observed_since', { since: time(observed.since) })}
+      ${observed.yaml && text('now.observed_yaml')}</p>`,
+    observed.yaml && html`<pre tabindex="0">${observed.yaml}</pre>`];
 }
 
 /** The version and the configuration. A team sees only a part of it. */
-function about(status) {
-  const { configuration, requests } = status;
-  return h('p', { class: 'quiet about' }, text('now.version', { version: status.version }),
-    configuration?.hash ? [' · ', textNodes('now.configuration', {
-      hash: h('a', { href: linkTo('routes') }, configuration.hash.slice(0, 12)),
-      age: ago(configuration.since) })] : null,
-    requests ? [' · ', text('now.in_flight', { n: requests.in_flight, limit: requests.limit })]
-      : null,
-    ' · ', textNodes('now.at', { at: time(status.at) }));
+function about({ configuration, requests, version, at }) {
+  return html`<p class="quiet about">${joined([
+    text('now.version', { version }),
+    configuration?.hash && textNodes('now.configuration', {
+      hash: html`<a href=${linkTo('routes')}>${configuration.hash.slice(0, 12)}</a>`,
+      age: ago(configuration.since) }),
+    requests && text('now.in_flight', { n: requests.in_flight, limit: requests.limit }),
+    textNodes('now.at', { at: time(at) }),
+  ].filter(Boolean), ' · ')}</p>`;
 }
