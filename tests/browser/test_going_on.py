@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, expect
+import pytest
+from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.troubled import Troubled
 from tests.browser.visitor import Visitor, visitor
@@ -22,11 +23,17 @@ def test_a_router_that_stops_and_returns_is_noticed(router: Troubled, ops: Visit
     ops.complaints.clear()  # the browser logs each try
 
 
-def test_a_silent_stream_is_noticed(ops: Visitor) -> None:
-    """A connection can break without an end. After 3 s without a beat the page shows that it is
+@pytest.mark.parametrize("place", ["", "#/targets/audit", "#/events", "#/dead", "#/routes"])
+def test_a_silent_stream_is_noticed(chromium: Browser, router: Troubled, place: str) -> None:
+    """A connection can break without an end. After 3 s without a beat every room shows that it is
     not live, and opens another stream."""
+    with visitor(chromium, router.url, token=router.ops_token) as found:
+        _breaks_and_returns(found, place)
+
+
+def _breaks_and_returns(ops: Visitor, place: str) -> None:
     ops.page.clock.install()  # the page's time, not the router's
-    ops.go("")
+    ops.go(place)
     expect(ops.page.locator(".live.on")).to_be_visible()
     ops.page.route("**/api/v1/stream**", lambda route: route.abort())
     ops.page.clock.fast_forward(3000)
@@ -34,6 +41,49 @@ def test_a_silent_stream_is_noticed(ops: Visitor) -> None:
     ops.page.unroute("**/api/v1/stream**")
     expect(ops.page.locator(".live.on")).to_be_visible()
     ops.complaints.clear()  # the browser logs each try
+
+
+def test_the_same_question_is_asked_again(router: Troubled, ops: Visitor) -> None:
+    """A second submit and a second click on a link load the room again."""
+    router.post("asked twice")
+    ops.go("#/events?since=1h")
+    for act in (ops.button("filter").click, ops.link("events").click, ops.link("events").click):
+        with ops.page.expect_response("**/api/v1/events?*"):
+            act()
+        ops.settle()
+        expect(ops.page.locator("tbody tr").first).to_be_visible()
+
+
+def test_no_other_room_is_below_a_new_tab(ops: Visitor) -> None:
+    """A skeleton is there until the room's own data arrives."""
+    ops.go("")
+    expect(ops.row("ledger")).to_have_count(1)
+    held: list[Route] = []
+    ops.page.route("**/api/v1/deliveries?*", lambda route: held.append(route))
+    ops.link("dead").click()
+    expect(ops.page.locator("h1")).to_have_text(ops.word("dead"))
+    expect(ops.page.locator(".skeleton")).to_be_visible()
+    expect(ops.row("ledger")).to_have_count(0)
+    for each in held:
+        each.continue_()
+    ops.settle()
+    expect(ops.page.locator(".skeleton")).to_have_count(0)
+
+
+def test_single_keys_can_be_turned_off(ops: Visitor) -> None:
+    """And stay off after a reload."""
+    ops.go("")
+    ops.button("keys.turn_off").click()
+    ops.page.reload()
+    ops.settle()
+    ops.page.keyboard.press("3")
+    ops.page.keyboard.press("/")
+    expect(ops.field("find")).not_to_be_focused()
+    expect(ops.page.locator("h1")).not_to_have_text(ops.word("dead"))
+    ops.button("keys.turn_on").click()
+    ops.page.locator("h1").focus()
+    ops.page.keyboard.press("3")
+    expect(ops.page.locator("h1")).to_have_text(ops.word("dead"))
 
 
 def test_an_unreadable_answer_is_requested_again(router: Troubled, ops: Visitor) -> None:

@@ -85,6 +85,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     history = History(metrics, START)
     metrics.event("000", 0.002)
     metrics.event("500", 0.002)
+    metrics.claims += 1
     metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.02, at=START))
     metrics.of("ledger").attempt(Attempt(Reason.CODE, True, 0.02, at=START))
     history.look(START + MINUTE)
@@ -95,10 +96,13 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     assert len(events["events"]) == HOUR
     assert events["events"][-2:] == [2, 0]
     assert events["failed"][-2:] == [1, 0]
+    assert events["retries"][-2:] == [1, 0]
     assert events["p99_ms"][-2:] == [5.0, None]
     assert (attempts["attempts"][-2], attempts["failed"][-2]) == (2, 1)
     assert (sums["attempts"], sums["acknowledged"], sums["failed"]) == (2, 1, 1)
     assert sums["reasons"] == {"code": 1}
+    assert sums["failed_minutes"][-2:] == [1, 0]
+    assert hour.sums("x")["failed_minutes"] == []
     # A process that was suspended has minutes that are too old.
     assert sum(Hour(history.minutes(), START + HOUR * MINUTE).events()["events"]) == 0
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from shutil import copytree, which
+from subprocess import run
 
 import pytest
 
@@ -31,13 +34,19 @@ _VALUE = re.compile(r"\{(\w+)(?:\|[^}]*)?\}")
 @cache
 def words() -> dict[str, tuple[str, str]]:
     """Return the texts of the page by their keys, in English and in Chinese."""
-    text = (PAGE / "words.js").read_text()
-    table = text.partition("export const WORDS = {\n")[2].partition("\n};")[0]
-    found = [_LINE.match(line) for line in table.splitlines() if line]
+    lines = [line for table in tables("WORDS") for line in table.splitlines() if line]
+    found = [_LINE.match(line) for line in lines]
     assert None not in found
     pairs = [(json.loads(each[1]), json.loads(each[2])) for each in found if each]
     assert len(dict(pairs)) == len(pairs), "a key is there twice"
     return dict(pairs)
+
+
+def tables(name: str) -> list[str]:
+    """Return the lines of a table: first those that the first view needs, then the others."""
+    sources = [(PAGE / file).read_text() for file in ("words.js", "rooms/words.js")]
+    begins = rf"(?:export const {name} = |Object.assign\({name}, ){{\n(.*?)\n}}\)?;"
+    return [found[1] for text in sources if (found := re.search(begins, text, re.DOTALL))]
 
 
 def test_both_languages_have_every_text() -> None:
@@ -81,12 +90,26 @@ def test_every_reason_has_an_advice() -> None:
 )
 def test_the_routers_sentences_exist_in_chinese(table: str, sentences: Mapping[str, str]) -> None:
     """For each code of a cause or problem, with parameters that the router sends."""
-    found = (PAGE / "words.js").read_text().partition(f"export const {table} = {{\n")[2]
-    chinese = json.loads(f"{{{found.partition('};')[0].strip().rstrip(',')}}}")
+    chinese = json.loads(f"{{{tables(table)[-1].strip().rstrip(',')}}}")
     assert chinese.keys() == sentences.keys()
     for code, sentence in chinese.items():
         fields = set(re.findall(r"{(\w+)", sentences[code]))
         assert set(_VALUE.findall(sentence)) <= fields, code
+
+
+@pytest.mark.skipif(which("node") is None, reason="needs Node.js")
+def test_logic(tmp_path: Path) -> None:
+    """In Node, which takes the files as modules because of the folder's package.json."""
+    page = copytree(PAGE, tmp_path / "page")
+    (page / "package.json").write_text('{"type": "module"}')
+    done = run(
+        ["node", "--test", str(ROOT / "tests/page")],
+        env={**os.environ, "PAGE": str(page)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_page_is_small_and_needs_no_other_host() -> None:

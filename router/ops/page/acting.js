@@ -2,10 +2,8 @@
 // then their outcome as it comes.
 
 import { act, ask } from './api.js';
-import { outcomeOf } from './logic.js';
-import { Dialog } from './parts.js';
-import { may, session } from './state.js';
-import { isKnown, number, problemText, text } from './text.js';
+import { isKnown, number, outcomeOf, problemText, text } from './logic.js';
+import { Dialog, may, session } from './parts.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
 /** The actions for each state. */

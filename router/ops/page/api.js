@@ -1,4 +1,6 @@
-// The router's API. The token is sent in a header only. All tabs share it.
+// The router's API and its stream. The token is sent in a header only; all tabs share it.
+//
+// This module is loaded first, and its first requests are sent while the others arrive.
 
 const KEPT = 'ebaas-router-token';
 
@@ -72,27 +74,17 @@ export async function followTabs(changed) {
 
 // Requests
 
-/** Answers that were requested before the page's modules arrived, by their paths. */
+/** The first answers, by their paths. */
 const early = new Map();
-
-/** Requests these paths now, for the first `ask` of each. */
-export function askEarly(paths) {
-  for (const path of paths) {
-    const answer = answered(path, {});
-    answer.catch(() => {});
-    early.set(path, answer);
-  }
-  setTimeout(() => early.clear(), 2000);
-}
 
 /** A GET request; a value may be a list. Raises Problem or Gone. */
 export async function ask(path, query = {}) {
   const params = Object.entries(query).flatMap(([name, value]) =>
     [value].flat().filter((each) => each || each === 0).map((each) => [name, each]));
   const whole = params.length ? `${path}?${new URLSearchParams(params)}` : path;
-  const answer = early.get(whole);
+  const answer = early.get(whole) ?? answered(whole, {});
   early.delete(whole);
-  return answer ?? answered(whole, {});
+  return answer;
 }
 
 /** A POST request. Raises Problem or Gone. */
@@ -194,3 +186,20 @@ function eventOf(block) {
     .map((line) => line.slice(name.length).trimStart()).join('\n');
   return [field('event:'), field('data:') && JSON.parse(field('data:'))];
 }
+
+// The start
+
+if (token()) {
+  for (const path of ['you', 'status', 'targets', 'minutes']) {
+    const answer = answered(path, {});
+    answer.catch(() => {});
+    early.set(path, answer);
+  }
+}
+
+// If a part of the page does not arrive, all of it is requested again.
+import('./main.js').catch(() => {
+  document.getElementById('page').textContent =
+    'The page could not be loaded; it is tried again. 页面加载失败，正在重试。';
+  setTimeout(() => location.reload(), 2000);
+});

@@ -1,8 +1,8 @@
 // The explanation of an event: its targets, the routes that it matches, and the nearest others.
 
 import { act } from './api.js';
+import { problemText, text, textNodes } from './logic.js';
 import { joined, targetLink } from './parts.js';
-import { problemText, text, textNodes } from './text.js';
 import { html } from './vendor/preact.js';
 
 /** Explains a key, or an event as JSON. */

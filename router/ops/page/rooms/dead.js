@@ -1,12 +1,11 @@
 // Dead letters and other deliveries: find them, preview an action, act.
 
+import './words.js';
 import { useActing } from '../acting.js';
 import { ask, now } from '../api.js';
-import { linkTo } from '../logic.js';
-import { Long, Room, ago, moreLink, queryOf, quiet, reasonText, table, targetLink }
-  from '../parts.js';
-import { go, session, useLoad } from '../state.js';
-import { number, text, textNodes } from '../text.js';
+import { linkTo, number, text, textNodes } from '../logic.js';
+import { Long, Room, ago, go, moreLink, queryOf, quiet, reasonText, session, table, targetLink,
+  useLoad } from '../parts.js';
 import { html } from '../vendor/preact.js';
 
 const STATES = ['dead', 'queued', 'awaiting', 'superseded', 'acknowledged'];

@@ -1,14 +1,12 @@
 // One event: its requests and attempts in order of time, its state, and what comes next.
 
+import './words.js';
 import { useActing } from '../acting.js';
 import { ask, now as routerTime } from '../api.js';
-import { share } from '../charts.js';
 import { Explanation, explain } from '../explaining.js';
-import { linkTo } from '../logic.js';
-import { Copy, Room, ago, joined, quiet, reasonText, resultOf, table, targetLink, time }
-  from '../parts.js';
-import { may, useLoad } from '../state.js';
-import { clock, isKnown, milliseconds, number, text, textNodes } from '../text.js';
+import { clock, isKnown, linkTo, milliseconds, number, text, textNodes } from '../logic.js';
+import { Copy, Room, ago, joined, may, quiet, reasonText, resultOf, share, table, targetLink, time,
+  useLoad } from '../parts.js';
 import { html, useState } from '../vendor/preact.js';
 
 /** A search is expensive: it is repeated seldom, and when the stream reports this event. */

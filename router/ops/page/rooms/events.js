@@ -1,11 +1,11 @@
 // Events: live, or found by a search.
 
+import './words.js';
 import { ask } from '../api.js';
-import { grouped, isFollowed, lineKey, linkTo, matchedBy, merged } from '../logic.js';
-import { Room, joined, moreLink, queryOf, quiet, resultOf, table, targetLink, time, wordsOf }
-  from '../parts.js';
-import { go, session, useLoad } from '../state.js';
-import { clock, isKnown, text, textNodes } from '../text.js';
+import { clock, grouped, isFollowed, isKnown, lineKey, linkTo, matchedBy, merged, text,
+  textNodes } from '../logic.js';
+import { Room, go, joined, moreLink, queryOf, quiet, resultOf, session, table, targetLink, time,
+  useLoad, wordsOf } from '../parts.js';
 import { html, useRef, useState } from '../vendor/preact.js';
 
 /** How many live lines are kept at most, and how long they are collected, in milliseconds. */

@@ -1,9 +1,9 @@
 // Nodes: the processes that accept callbacks, and differences between them.
 
+import './words.js';
 import { ask } from '../api.js';
-import { Room, ago, quiet, reasonText, table } from '../parts.js';
-import { useLoad } from '../state.js';
-import { duration, isKnown, number, text } from '../text.js';
+import { duration, isKnown, number, text } from '../logic.js';
+import { Room, ago, quiet, reasonText, table, useLoad } from '../parts.js';
 import { html } from '../vendor/preact.js';
 
 export default function Nodes() {

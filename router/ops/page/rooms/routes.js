@@ -1,11 +1,11 @@
 // Routes: the table in force, a test of an event, and the last reloads.
 
+import './words.js';
 import { ask } from '../api.js';
 import { Explanation, explain } from '../explaining.js';
-import { linkTo, routesByFile } from '../logic.js';
-import { Room, ago, patterns, queryOf, quiet, table, targetLink } from '../parts.js';
-import { go, isTeams, replace, session, useLoad } from '../state.js';
-import { number, text, textNodes } from '../text.js';
+import { linkTo, number, routesByFile, text, textNodes } from '../logic.js';
+import { Room, ago, go, isTeams, patterns, queryOf, quiet, replace, session, table, targetLink,
+  useLoad } from '../parts.js';
 import { html } from '../vendor/preact.js';
 
 /** How many routes are shown: a table can have 100,000. */
@@ -84,7 +84,7 @@ function inForce(all, word) {
 /** The targets of a route, each with its role and its owner. */
 function whoIsTold(route, owner) {
   return html`<ul>${['required', 'optional'].map((as) => route[as].map((name) => html`
-    <li>${targetLink(name)} <span class="role ${as}">${text(`as.${as}`)}</span>
+    <li>${targetLink(name)} <span class="role ${as}">${text(`as.${as}`)}</span>${' '}
       <span class="owner">${owner(name)}</span></li>`))}</ul>`;
 }
 

@@ -1,12 +1,11 @@
 // A target: its troubles, its figures, its routes, and its pause.
 
+import './words.js';
 import { act, ask } from '../api.js';
-import { EventsChart, LatencyChart, reasonBars } from '../charts.js';
-import { linkTo } from '../logic.js';
-import { Dialog, Room, ago, badge, joined, patterns, problemsView, queryOf, quiet, reasonText,
-  table, time, troubles, unsettled, waitingText } from '../parts.js';
-import { may, session, useLoad } from '../state.js';
-import { milliseconds, number, problemText, text, textNodes } from '../text.js';
+import { linkTo, milliseconds, number, problemText, text, textNodes } from '../logic.js';
+import { Dialog, EventsChart, LatencyChart, Room, ago, badge, joined, may, patterns, problemsView,
+  queryOf, quiet, reasonBars, reasonText, session, table, time, troubles, unsettled, useLoad,
+  waitingText } from '../parts.js';
 import { html, useState } from '../vendor/preact.js';
 
 /** The durations of a pause to choose from. */
