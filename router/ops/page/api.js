@@ -32,17 +32,13 @@ export class Gone extends Error {}
 let ahead = 0;
 
 /** The router's time, in milliseconds. */
-export function now() {
-  return Date.now() + ahead;
-}
+export const now = () => Date.now() + ahead;
 
 // The token
 
 const tabs = new BroadcastChannel(KEPT);
 
-export function token() {
-  return sessionStorage.getItem(KEPT) ?? '';
-}
+export const token = () => sessionStorage.getItem(KEPT) ?? '';
 
 export function keepToken(value) {
   if (value) sessionStorage.setItem(KEPT, value);
@@ -108,23 +104,15 @@ async function reach(path, options) {
 
 async function answered(path, options) {
   const response = await reach(path, { ...options, signal: AbortSignal.timeout(PATIENCE) });
-  const body = await jsonOf(response);
+  const type = response.headers.get('content-type') ?? '';
+  // Such as a proxy's error page.
+  if (!/^application\/(problem\+)?json/.test(type)) throw new Gone(`HTTP ${response.status}`);
+  const body = await response.json().catch((error) => { throw new Gone(error.message); });
   const date = Date.parse(response.headers.get('date') ?? '');
   // A second is the header's own precision.
   if (date) ahead = Math.abs(date - Date.now()) > 2000 ? date - Date.now() : 0;
   if (!response.ok) throw new Problem(response.status, body);
   return body;
-}
-
-/** Raises Gone for another content type, such as a proxy's error page. */
-async function jsonOf(response) {
-  const type = response.headers.get('content-type') ?? '';
-  if (!/^application\/(problem\+)?json/.test(type)) throw new Gone(`HTTP ${response.status}`);
-  try {
-    return await response.json();
-  } catch (error) {
-    throw new Gone(error.message);
-  }
 }
 
 // The live stream: server-sent events, read by fetch because the token is in a header

@@ -39,9 +39,7 @@ export function Explanation({ result }) {
 }
 
 /** A target that one route requires is required. */
-function roleOf(target) {
-  return target.required_by.length ? 'required' : 'optional';
-}
+const roleOf = (target) => target.required_by.length ? 'required' : 'optional';
 
 function planned(target, as) {
   const routes = target[`${as}_by`].join(text('comma'));
@@ -67,6 +65,4 @@ function fieldView(field, words) {
     ${' '}${words}</div>`;
 }
 
-function bad(key, values) {
-  return html`<span class="bad">${textNodes(key, values)}</span>`;
-}
+const bad = (key, values) => html`<span class="bad">${textNodes(key, values)}</span>`;

@@ -16,28 +16,20 @@ function chosen() {
   return globalThis.navigator?.language?.startsWith('zh') ? 'zh' : 'en';
 }
 
-export function languageNow() {
-  return language;
-}
+export const languageNow = () => language;
 
 export function setLanguage(next) {
   language = next;
   globalThis.localStorage?.setItem(KEPT, next);
 }
 
-function locale() {
-  return language === 'zh' ? 'zh-CN' : 'en-GB';
-}
+const locale = () => language === 'zh' ? 'zh-CN' : 'en-GB';
 
 /** Whether there is a text for it: a reason may be newer than this page. */
-export function isKnown(key) {
-  return key in WORDS;
-}
+export const isKnown = (key) => key in WORDS;
 
 /** The text of `key`. `{n|letter|letters}` in it is chosen by whether n is one. */
-export function text(key, values = {}) {
-  return textNodes(key, values).join('');
-}
+export const text = (key, values = {}) => textNodes(key, values).join('');
 
 /** The same as a list for a template, where a value may be an element, or a list of them. */
 export function textNodes(key, values = {}) {
@@ -64,9 +56,7 @@ export function problemText({ code, params, detail, title }) {
   return ofRouter(PROBLEMS[code], params ?? {}, detail || title);
 }
 
-export function problemTitle({ status, title }) {
-  return ofRouter(TITLES[status], {}, title);
-}
+export const problemTitle = ({ status, title }) => ofRouter(TITLES[status], {}, title);
 
 /** The router's own sentence is English. */
 function ofRouter(chinese, params, english) {
@@ -74,9 +64,7 @@ function ofRouter(chinese, params, english) {
   return chinese.replace(/\{(\w+)\}/g, (_, name) => params[name] ?? '');
 }
 
-export function number(value) {
-  return value.toLocaleString(locale());
-}
+export const number = (value) => value.toLocaleString(locale());
 
 export function percent(value) {
   return value === null ? '–' : value.toLocaleString(locale(), { style: 'percent' });
@@ -167,9 +155,7 @@ const WARNINGS = new Set(['file_refused', 'nodes_differ', 'store_full', 'archive
 const STATES = { failing: 'critical', breaker_open: 'critical', dead_letters: 'warning',
   paused: 'notice' };
 
-export function isTroubled(target) {
-  return target.state in STATES;
-}
+export const isTroubled = (target) => target.state in STATES;
 
 /** `required` if any route requires it; null if no route has it. */
 export function roleOf(target) {
@@ -178,9 +164,7 @@ export function roleOf(target) {
 }
 
 /** The part of the last hour's attempts that failed; null without attempts. */
-export function failureRate({ hour }) {
-  return hour.attempts ? hour.failed / hour.attempts : null;
-}
+export const failureRate = ({ hour }) => hour.attempts ? hour.failed / hour.attempts : null;
 
 /**
  * All troubles, the worst first: `{key, severity, cause}` or `{key, severity, target}`. Causes of
@@ -194,30 +178,17 @@ export function troublesOf({ causes }, targets) {
     severity: WARNINGS.has(cause.code) ? 'warning' : 'critical',
     cause,
   }));
-  const theirs = targets.filter(isTroubled).map((target) => ({
-    key: `target ${target.name}`,
-    severity: severityOf(target),
-    target,
-  }));
-  const rank = ({ severity, target }) => [SEVERITIES.indexOf(severity), ...(target ? [1,
-    roleOf(target) === 'required' ? 0 : 1, -atStake(target), -failureRate(target)] : [0])];
-  return [...service, ...theirs].map((trouble) => [rank(trouble), trouble])
-    .sort(([one, a], [other, b]) => compared(one, other) || (a.key < b.key ? -1 : 1))
-    .map(([, trouble]) => trouble);
-}
-
-function severityOf(target) {
-  const severity = STATES[target.state];
-  return severity === 'critical' && roleOf(target) !== 'required' ? 'warning' : severity;
-}
-
-function atStake({ unsettled }) {
-  return unsettled.dead + unsettled.queued + unsettled.awaiting;
-}
-
-function compared(one, other) {
-  const index = one.findIndex((value, at) => value !== other[at]);
-  return index < 0 ? 0 : one[index] - (other[index] ?? 0);
+  const theirs = targets.filter(isTroubled).map((target) => {
+    const [state, isRequired] = [STATES[target.state], roleOf(target) === 'required'];
+    const { dead, queued, awaiting } = target.unsettled;
+    return { key: `target ${target.name}`, target,
+      severity: state === 'critical' && !isRequired ? 'warning' : state,
+      rank: [1, isRequired ? 0 : 1, -(dead + queued + awaiting), -failureRate(target)] };
+  });
+  const rank = (trouble) => [SEVERITIES.indexOf(trouble.severity), ...trouble.rank ?? [0]];
+  const compare = (one, other) => rank(one).map((value, at) => value - (rank(other)[at] ?? 0))
+    .find(Boolean) || (one.key < other.key ? -1 : 1);
+  return [...service, ...theirs].sort(compare);
 }
 
 // Searches

@@ -6,11 +6,10 @@ import { causeText, clock, duration, failureRate, isTroubled, languageNow, linkT
   troublesOf } from './logic.js';
 import { EventsChart, LatencyChart, Long, OFTEN, Room, ago, badge, begin, change, drawBy, go,
   isTeams, joined, problemsView, queryOf, quiet, refuse, session, sparkline, table, targetLink,
-  time, troubles, unsettled, useLoad, waiting, waitingText } from './parts.js';
+  time, troubles, unsettled, useLoad, waitingText } from './parts.js';
 import { html, render, useEffect, useErrorBoundary, useReducer,
   useState } from './vendor/preact.js';
 
-const THEME = 'ebaas-router-theme';
 const KEYS = 'ebaas-router-keys';
 
 /** The rooms that are loaded when they are visited, by the names of their modules. */
@@ -23,9 +22,7 @@ function roomOf({ room, name }) {
 }
 
 /** The rooms in the bar, also by digit keys. Teams do not see nodes. */
-function roomsInBar() {
-  return ['now', 'events', 'dead', 'routes', ...(isTeams() ? [] : ['nodes'])];
-}
+const roomsInBar = () => ['now', 'events', 'dead', 'routes', ...(isTeams() ? [] : ['nodes'])];
 
 function Page() {
   const [, draw] = useReducer((count) => count + 1, 0);
@@ -116,8 +113,6 @@ function Bar() {
   const { place, you, isLive, goneSince } = session;
   const here = place.room === 'targets' ? 'now' : place.room;
   const other = languageNow() === 'zh' ? 'en' : 'zh';
-  const [theme, setTheme] = useState(themeNow());
-  const next = theme === 'dark' ? 'light' : 'dark';
   const isOff = goneSince || isLive === false;
   return html`<header>
     <a class="brand" href=${linkTo('now')}>${text('product')}</a>
@@ -140,28 +135,8 @@ function Bar() {
         setLanguage(other);
         change({});
       }}>${other === 'zh' ? '中文' : 'EN'}</button>
-      <button type="button" title=${text('theme')} onClick=${() => {
-        keepTheme(next);
-        setTheme(next);
-      }}>${text(`theme.${next}`)}</button>
     </div>
   </header>`;
-}
-
-function systemTheme() {
-  return matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';
-}
-
-function themeNow() {
-  return localStorage.getItem(THEME) ?? systemTheme();
-}
-
-/** The system's own choice is not stored, so that it can change with the system. */
-function keepTheme(theme) {
-  const isSystem = theme === systemTheme();
-  if (isSystem) localStorage.removeItem(THEME);
-  else localStorage.setItem(THEME, theme);
-  document.documentElement.dataset.theme = isSystem ? '' : theme;
 }
 
 // The token
@@ -195,9 +170,7 @@ function leave() {
 
 // The keyboard
 
-function hasKeys() {
-  return localStorage.getItem(KEYS) !== 'off';
-}
+const hasKeys = () => localStorage.getItem(KEYS) !== 'off';
 
 /** The keys, and the button that turns the single characters off. */
 function Keys() {
@@ -251,7 +224,6 @@ function Now({ loaded }) {
         <${LatencyChart} minutes=${data.minutes} open=${eventsOf} title=${text('now.latency')} />
       </div>
       ${data.troubles.length > 0 && html`<${Troubles} all=${data.troubles} />`}
-      ${data.targets.map(waiting)}
       <${Targets} all=${data.targets} />
       ${differences(data.status.observed)}
       ${about(data.status)}`}
@@ -259,9 +231,7 @@ function Now({ loaded }) {
 }
 
 /** The link to the events of a minute. */
-function eventsOf(since, until) {
-  return linkTo('events', null, { since, until });
-}
+const eventsOf = (since, until) => linkTo('events', null, { since, until });
 
 // Troubles, a line each
 
@@ -273,8 +243,8 @@ function Troubles({ all }) {
     open(next);
   };
   const columns = [[text('trouble'), 'name'], [text('severity'), 'short bare'],
-    [text('reason'), 'bare'], [text('route.as'), 'short bare'], [text('rate'), 'number'], [text('expires'), 'number'],
-    [text('dead.does'), 'does']];
+    [text('reason'), 'bare'], [text('route.as'), 'short bare'], [text('rate'), 'number'],
+    [text('expires'), 'number'], [text('dead.does'), 'does']];
   return html`<${Long} items=${all}>${(shown) => table(text('troubles'), columns, shown.map(
     (trouble) => {
       const isOpen = opened.has(trouble.key);
@@ -392,7 +362,6 @@ function about({ configuration, requests, version, at }) {
   ].filter(Boolean), ' · ')}</p>`;
 }
 
-keepTheme(themeNow());
 await followTabs(begin);
 render(html`<${Page} />`, document.getElementById('page'));
 for (const name of MODULES) setTimeout(() => import(`./rooms/${name}.js`).catch(() => {}), OFTEN);

@@ -2,8 +2,8 @@
 // times, targets in words, charts.
 
 import { Gone, Problem, follow, keepToken, now, token } from './api.js';
-import { clock, duration, isKnown, isTroubled, linkTo, milliseconds, minute, number, placeOf,
-  problemText, problemTitle, text, textNodes, wholeTime } from './logic.js';
+import { clock, duration, isKnown, linkTo, milliseconds, minute, number, placeOf, problemText,
+  problemTitle, text, textNodes, wholeTime } from './logic.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
 // The session
@@ -46,14 +46,10 @@ export function change(values) {
   draw();
 }
 
-export function may(permission) {
-  return session.you?.may.includes(permission) ?? false;
-}
+export const may = (permission) => session.you?.may.includes(permission) ?? false;
 
 /** Whether the token is a team's. */
-export function isTeams() {
-  return Boolean(session.you?.owner);
-}
+export const isTeams = () => Boolean(session.you?.owner);
 
 /** Goes to a place. A visit of the current place loads it again. */
 export function go(link) {
@@ -211,9 +207,7 @@ function Skeleton() {
     ${[1, 2, 3, 4, 5, 6].map(() => html`<i></i>`)}</div>`;
 }
 
-export function quiet(words) {
-  return html`<p class="quiet">${words}</p>`;
-}
+export const quiet = (words) => html`<p class="quiet">${words}</p>`;
 
 /**
  * A table, which a narrow screen shows as cards with labelled cells. `columns`: `[title, kind]`
@@ -316,13 +310,9 @@ export function Copy({ value, name }) {
 // Targets
 
 /** Its state, with a mark that does not depend on colour. */
-export function badge(state) {
-  return html`<span class="badge ${state}">${text(`state.${state}`)}</span>`;
-}
+export const badge = (state) => html`<span class="badge ${state}">${text(`state.${state}`)}</span>`;
 
-export function targetLink(name) {
-  return html`<a href=${linkTo('targets', name)}>${name}</a>`;
-}
+export const targetLink = (name) => html`<a href=${linkTo('targets', name)}>${name}</a>`;
 
 /** A reason in words. */
 export function reasonText(reason) {
@@ -354,16 +344,17 @@ export function wordsOf({ code, msg, detail }) {
 /** Its troubles, the most urgent first, as a list of `[trouble, what to do, more]`. */
 export function troubles(target) {
   const found = [];
-  const failure = target.last_failure;
+  const { last_failure: failure, hour: { attempts, failed } } = target;
   if (target.state === 'failing' && failure) {
     found.push([[textNodes('why.failing', { reason: whyOf(failure) }), wordsOf(failure)],
       isKnown(`do.${failure.reason}`) ? text(`do.${failure.reason}`) : null,
       [target.failing_since && [textNodes('why.since', { at: time(target.failing_since),
-        age: ago(target.failing_since) }), text('gap')], ofHour(target)]]);
+        age: ago(target.failing_since) }), text('gap')],
+      attempts > 0 && text('why.of_hour', { failed, n: attempts, attempts })]]);
   }
   if (target.paused) found.push([pausedText(target.paused), text('do.paused')]);
   if (target.breaker?.open || target.breaker?.half_open) {
-    found.push([text('why.breaker'), text('do.breaker')]);
+    found.push([text('why.breaker'), text('do.breaker_open')]);
   }
   if (target.unsettled.dead) {
     found.push([html`<a href=${linkTo('dead', null, { target: target.name })}>
@@ -381,26 +372,17 @@ export function problemsView(found, waits) {
 }
 
 /** The deliveries that wait, in words; null for none. */
-export function waitingText(target) {
-  const { awaiting, queued } = target.unsettled;
+export function waitingText({ unsettled: { awaiting, queued }, recovery, expires_at: at }) {
   if (!awaiting && !queued) return null;
-  const parts = [];
-  if (awaiting) parts.push(text('why.awaiting', { n: awaiting }));
-  if (queued) parts.push(text('why.queued', { n: queued }));
-  return [parts.join(text('and')),
-    target.recovery ? recoveryText(target.recovery) : expiryText(target.expires_at)];
-}
-
-/** The progress of a recovery. */
-function recoveryText({ trigger, left, per_second: pace }) {
-  return text('why.recovering', { trigger: text(`trigger.${trigger}`), left, pace });
-}
-
-/** When the first one expires: at its next attempt, if that is the last. */
-function expiryText(at) {
-  if (!at) return null;
-  return Date.parse(at) > now() ? textNodes('why.expires', { age: ago(at) })
-    : text('why.expires_next');
+  const parts = [awaiting && text('why.awaiting', { n: awaiting }),
+    queued && text('why.queued', { n: queued })].filter(Boolean).join(text('and'));
+  if (recovery) {
+    const { trigger, left, per_second: pace } = recovery;
+    return [parts, text('why.recovering', { trigger: text(`trigger.${trigger}`), left, pace })];
+  }
+  // The first one expires at its next attempt, if that is the last.
+  return [parts, at && (Date.parse(at) > now() ? textNodes('why.expires', { age: ago(at) })
+    : text('why.expires_next'))];
 }
 
 function pausedText(paused) {
@@ -413,12 +395,6 @@ function pausedText(paused) {
   });
 }
 
-function ofHour(target) {
-  const { attempts, failed } = target.hour;
-  if (!attempts) return null;
-  return text('why.of_hour', { failed: number(failed), n: attempts, attempts: number(attempts) });
-}
-
 /** The number of deliveries by state, as links. */
 export function unsettled(target) {
   const parts = ['dead', 'queued', 'awaiting'].filter((state) => target.unsettled[state])
@@ -426,12 +402,6 @@ export function unsettled(target) {
       { target: target.name, state: state === 'dead' ? '' : state })}>
       ${text(`count.${state}`, { n: target.unsettled[state] })}</a>`);
   return parts.length ? joined(parts) : '0';
-}
-
-/** Deliveries that wait at a target without trouble. */
-export function waiting(target) {
-  const waits = isTroubled(target) ? null : waitingText(target);
-  return waits && quiet([targetLink(target.name), text('colon'), waits]);
 }
 
 // Routes
@@ -463,7 +433,8 @@ export function EventsChart({ title, minutes, open }) {
     summary=${label(sum(events), sum(failed), sum(retries ?? []))}
     keys=${[['ok', text('chart.key.fine')], ['bad', text('chart.key.failed')],
     retries && ['p99', text('chart.key.retries')]].filter(Boolean)}
-    drawn=${[bars(events, failed, top), retries && line('p99', retries.map((each) => each || null), top)]} />`;
+    drawn=${[bars(events, failed, top),
+      retries && line('p99', retries.map((each) => each || null), top)]} />`;
 }
 
 /** The lower line is p50, the upper one p99. */
@@ -574,10 +545,6 @@ function line(kind, values, top) {
   return html`<path class=${kind} d=${path.join('')} vector-effect="non-scaling-stroke" />`;
 }
 
-function round(value) {
-  return Math.round(value * 100) / 100;
-}
+const round = (value) => Math.round(value * 100) / 100;
 
-function sum(values) {
-  return values.reduce((total, value) => total + value, 0);
-}
+const sum = (values) => values.reduce((total, value) => total + value, 0);

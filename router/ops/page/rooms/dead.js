@@ -10,9 +10,8 @@ import { html } from '../vendor/preact.js';
 
 const STATES = ['dead', 'queued', 'awaiting', 'superseded', 'acknowledged'];
 
-/** Filters of the API that are in the place; the further ones are behind "More filters". */
-const FURTHER = ['event', 'newer_than', 'older_than', 'acknowledged_later'];
-const FILTERS = ['target', 'match', ...FURTHER];
+/** The filters of the API that are in the place. */
+const FILTERS = ['target', 'match', 'event', 'newer_than', 'older_than'];
 
 /** How many more deliveries "More" requests, and the limit of the API. */
 const PAGE = 50;
@@ -41,7 +40,7 @@ export default function Dead({ place: { query } }) {
       ${counts(all, query, state)}
       ${session.you?.tokens === false && quiet(text('read_only'))}
       ${deliveries.length ? [acting.buttons(filter), rows(title, deliveries, acting)]
-        : quiet(text(`none.${state}`))}
+        : quiet(text('dead.none'))}
       ${next && moreLink('dead', query, PAGE, MOST)}
       ${acting.dialog}
       <h2>${text('dead.actions')}</h2>
@@ -61,33 +60,22 @@ function counts(all, query, state) {
 }
 
 function Filters({ query, state }) {
-  const field = (name, label, more) => html`<label class=${more?.wide ? 'wide' : null}>
-    ${text(label)}<input name=${name} defaultValue=${query[name] ?? ''} autocomplete="off"
-      spellcheck=${false} placeholder=${more?.example} list=${more?.list} /></label>`;
-  const options = (values, chosen, words) => values.map((value, index) => html`
-    <option value=${index ? value : ''} selected=${chosen === value}>${words(value)}</option>`);
-  return html`<form onSubmit=${(event) => {
+  const field = (name, label, more) => html`<label class=${more?.kind}>${text(label)}
+    <input name=${name} defaultValue=${query[name] ?? ''} autocomplete="off" spellcheck=${false}
+      placeholder=${more?.example} list=${more?.list} /></label>`;
+  return html`<form class="filters" onSubmit=${(event) => {
     event.preventDefault();
     go(linkTo('dead', null, queryOf(event.currentTarget)));
   }}>
-    <div class="filters">
-      <label>${text('delivery.state')}<select name="state">
-        ${options(STATES, state, (each) => text(`delivery.${each}`))}</select></label>
-      ${field('target', 'target', { list: 'targets' })}
-      ${field('match', 'dead.match', { wide: true, example: 'a.gs.*' })}
-      <button class="strong">${text('filter')}</button>
-    </div>
-    <details open=${FURTHER.some((name) => query[name])}>
-      <summary>${text('dead.more')}</summary>
-      <div class="filters">
-        ${field('event', 'event.id', { wide: true })}
-        ${field('newer_than', 'dead.newer_than', { example: '3h' })}
-        ${field('older_than', 'dead.older_than', { example: '10m' })}
-        <label>${text('dead.later')}<select name="acknowledged_later">
-          ${options(['include', 'exclude', 'only'], query.acknowledged_later,
-            (each) => text(`later.${each}`))}
-        </select></label>
-      </div></details></form>`;
+    <label>${text('target.state')}<select name="state">${STATES.map((each) => html`
+      <option value=${each === 'dead' ? '' : each} selected=${state === each}>
+        ${text(`delivery.${each}`)}</option>`)}</select></label>
+    ${field('target', 'target', { list: 'targets' })}
+    ${field('match', 'dead.match', { example: 'a.gs.*' })}
+    ${field('event', 'event.id')}
+    ${field('newer_than', 'dead.newer_than', { kind: 'short', example: '3h' })}
+    ${field('older_than', 'dead.older_than', { kind: 'short', example: '10m' })}
+    <button class="strong">${text('filter')}</button></form>`;
 }
 
 function rows(title, deliveries, acting) {
@@ -122,7 +110,7 @@ function notes({ due_at: due, in_flight: inFlight, acknowledged_later_at: later,
 
 function actionsView(found) {
   if (!found.length) return quiet(text('dead.no_actions'));
-  const columns = [[text('who'), 'name'], [text('dead.did')], [text('deliveries'), 'number'],
+  const columns = [[text('who'), 'name'], [text('dead.does')], [text('deliveries'), 'number'],
     [text('dead.by')], [text('time'), 'number']];
   return table(text('dead.actions'), columns, found.map((each) => ({
     key: each.action_id,

@@ -9,17 +9,12 @@ import { Copy, Room, ago, joined, may, quiet, reasonText, resultOf, share, table
   useLoad } from '../parts.js';
 import { html, useState } from '../vendor/preact.js';
 
-/** A search is expensive: it is repeated seldom, and when the stream reports this event. */
-const SELDOM = 30_000;
+/** A search is expensive: it is repeated when the stream reports this event. */
+const ONCE = 86_400_000;
 
 export default function Event({ place: { name, query } }) {
-  const [hasNews, setNews] = useState(false);
   const path = `events/${encodeURIComponent(name)}`;
-  const loaded = useLoad(async (before) => {
-    // A settled event does not change.
-    if (before && !hasNews && isOver(before)) return before;
-    return ask(path, query.body ? { body: 'true' } : {});
-  }, [name, query], SELDOM);
+  const loaded = useLoad(() => ask(path, query.body ? { body: 'true' } : {}), [name, query], ONCE);
   const { data } = loaded;
   const acting = useActing(loaded);
   const title = `${text('event')} ${name.slice(0, 8)}`;
@@ -28,11 +23,7 @@ export default function Event({ place: { name, query } }) {
   return html`<${Room} title=${title} loaded=${loaded}
     heading=${data && [html`<span class="quiet">${text('event')} </span>`, data.event_key]}
     stream=${isFollowed ? { match: data.event_key } : undefined}
-    receive=${(kind, what) => {
-      if (!what.event_id || what.event_id !== data?.event_id) return;
-      setNews(true);
-      loaded.soon();
-    }}>
+    receive=${(kind, what) => data && what.event_id === data.event_id && loaded.soon()}>
     ${(story) => html`
       <p class="verdict">${stateText(story)}</p>
       <${Explain} story=${story} />
@@ -44,11 +35,6 @@ export default function Event({ place: { name, query } }) {
       ${known(story)}
       ${may('bodies') && body(story, name, query)}`}
   <//>`;
-}
-
-/** Whether it is settled and has no dead letter. */
-function isOver(story) {
-  return !story.next.length && story.deliveries.every((each) => each.state !== 'dead');
 }
 
 /** Its state, in a sentence. */
@@ -108,21 +94,13 @@ function line(step, words, kind, more) {
   return html`<li class=${kind}>${time(step.at)}<div><p>${words}</p>${more}</div></li>`;
 }
 
-function note(words) {
-  return words && html`<span class="note">${words}</span>`;
-}
+const note = (words) => words && html`<span class="note">${words}</span>`;
 
-function took({ ms }) {
-  return ms !== null && html`<span class="quiet"> · ${milliseconds(ms)}</span>`;
-}
+const took = ({ ms }) => ms !== null && html`<span class="quiet"> · ${milliseconds(ms)}</span>`;
 
-function attemptNote({ attempt }) {
-  return attempt && note(text('event.attempt', { n: attempt }));
-}
+const attemptNote = ({ attempt }) => attempt && note(text('event.attempt', { n: attempt }));
 
-function unrecorded({ unrecorded: why }) {
-  return why && note(text('step.unrecorded', { why }));
-}
+const unrecorded = ({ unrecorded: why }) => why && note(text('step.unrecorded', { why }));
 
 function requestView(step) {
   const cause = step.cause && (isKnown(`cause.${step.cause}`) ? text(`cause.${step.cause}`)
@@ -146,7 +124,7 @@ function requestView(step) {
 function attempts(targets) {
   const longest = Math.max(1, ...targets.map((each) => each.ms ?? 0));
   const columns = [[text('target'), 'name'], [text('route.as')], [text('event.took')],
-    [text('event.how')]];
+    [text('events.happened')]];
   return table(text('event.attempts'), columns, targets.map((each) => ({
     key: each.target,
     kind: each.reason && each.reason !== 'acknowledged' ? 'wrong' : null,
@@ -178,7 +156,7 @@ function nextView(next) {
 
 /** Its deliveries, with the actions on each. */
 function inStore(story, acting) {
-  const columns = [[text('target'), 'name'], [text('delivery.state')], [text('reason')],
+  const columns = [[text('target'), 'name'], [text('target.state')], [text('reason')],
     [text('delivery.retries'), 'number'], [text('delivery.changed'), 'number'],
     [text('dead.does'), 'does']];
   return table(text('event.in_store'), columns, story.deliveries.map((each) => ({

@@ -13,7 +13,7 @@ const KEPT = 200;
 const COLLECTED = 250;
 
 /** Log events that always need attention. */
-const BAD = new Set(['unmatched', 'dead_letter', 'lost', 'failing', 'store']);
+const BAD = new Set(['unmatched', 'dead_letter', 'lost']);
 
 /** How many more results "More" requests, and the limit of the API. */
 const PAGE = 50;
@@ -119,8 +119,7 @@ function Lines({ lines, what }) {
 /** Its key, as a link to its page. */
 function nameOf(row) {
   const id = row.event_id || row.request_id;
-  if (!id) return row.event_key || html`<span class="quiet">–</span>`;
-  return [html`<a href=${linkTo('events', id)}>${row.event_key || id}</a>`,
+  return id && [html`<a href=${linkTo('events', id)}>${row.event_key || id}</a>`,
     html`<span class="id">${id.slice(0, 8)}</span>`];
 }
 
@@ -130,7 +129,7 @@ function codeOf(row) {
     return row.code ? html`<span class="code ${row.code === '000' ? 'good' : 'bad'}"
       title=${text('events.told')}>${row.code}</span>` : text('told.gone');
   }
-  const words = isKnown(`happening.${row.what}`) ? text(`happening.${row.what}`) : row.what;
+  const words = text(`happening.${row.what}`);
   return BAD.has(row.what) ? html`<b class="bad">${words}</b>` : words;
 }
 
@@ -147,7 +146,6 @@ function resultsOf(row) {
     return [targetLink(row.target), text('colon'), row.reason ? resultOf(row) : wordsOf(row)];
   }
   const targets = row.targets ?? [];
-  if (!targets.length) return wordsOf({ detail: row.error || row.detail });
   const failed = targets.filter((each) => each.reason && each.reason !== 'acknowledged');
   const fine = targets.filter((each) => !failed.includes(each));
   return [

@@ -45,7 +45,7 @@ function ExplainForm({ query: { key, find } }) {
     <label class="wide">${text('explain.what')}<input name="key" key=${key}
       defaultValue=${key ?? ''} autocomplete="off" spellcheck=${false} placeholder="a.gs.cert.1" />
     </label>
-    <button class="strong">${text('explain.do')}</button></form>
+    <button class="strong">${text('explain.short')}</button></form>
     ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}
     ${data?.result && html`<${Explanation} result=${data.result} />`}`;
 }

@@ -2,7 +2,7 @@
 
 import './words.js';
 import { act, ask } from '../api.js';
-import { linkTo, milliseconds, number, problemText, text, textNodes } from '../logic.js';
+import { linkTo, milliseconds, problemText, text, textNodes } from '../logic.js';
 import { Dialog, EventsChart, LatencyChart, Room, ago, badge, joined, may, patterns, problemsView,
   queryOf, quiet, reasonBars, reasonText, session, table, time, troubles, unsettled, useLoad,
   waitingText } from '../parts.js';
@@ -45,8 +45,8 @@ export default function Target({ place: { name } }) {
         <h2>${text('target.gets')}</h2>
         ${it.routes.length ? gets(it) : quiet(text('target.gets_nothing'))}
         <p class="links">${joined([
-          ['events', { target: name, since: '1h', failed: 'true' }, 'target.failed_events'],
-          ['events', { target: name }, 'target.events'], ['dead', { target: name }, 'target.dead'],
+          ['events', { target: name, since: '1h', failed: 'true' }, 'failures'],
+          ['events', { target: name }, 'events'], ['dead', { target: name }, 'dead'],
         ].map(([room, query, words]) => html`<a href=${linkTo(room, null, query)}>${text(words)}
         </a>`), ' · ')}</p>`;
     }}<//>`;
@@ -62,17 +62,11 @@ function figures(it) {
     ['target.unsettled', unsettled(it)],
     ['hour.p50', `${milliseconds(it.hour.p50_ms)} / ${milliseconds(it.hour.p99_ms)}`],
     ['target.rate', it.rate && text('target.rate_is', it.rate)],
-    ['target.breaker', it.breaker && breaker(it.breaker)],
     ['target.certificate', it.certificate_ends && [time(it.certificate_ends), ' (',
       ago(it.certificate_ends), ')']],
   ];
   return html`<dl>${rows.filter(([, value]) => value).map(([key, value]) => html`
     <dt>${text(key)}</dt><dd>${value}</dd>`)}</dl>`;
-}
-
-function breaker(states) {
-  return Object.entries(states).filter(([, count]) => count)
-    .map(([state, count]) => text(`breaker.${state}`, { n: number(count) })).join(text('comma'));
 }
 
 function gets(it) {
