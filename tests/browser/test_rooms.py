@@ -21,12 +21,13 @@ def test_the_overview_shows_problems_and_leads_there(router: Troubled, ops: Visi
     """Failing targets come first, a line each, with their reasons; a click opens one."""
     router.post("now")
     ops.go("")
+    ops.page.locator(".opener").first.click()
+    expect(ops.page.locator(".doing").first).to_be_visible()
     ops.sees("why.failing", reason=ops.word("reason.code"))
     first = ops.page.locator(".troubles tbody tr").first
     words = [ops.word(key) for key in ("severity.critical", "as.required", "failures")]
     for word in ("ledger", "team ledger", "100%", *words):
         expect(first).to_contain_text(word)
-    ops.button("details", name="ledger").click()
     ops.sees("do.code")
     expect(ops.page.locator("tbody tr").last).to_contain_text("certificates")
     ops.page.locator("tbody").get_by_role("link", name="ledger", exact=True).click()

@@ -241,6 +241,8 @@ function Troubles({ all }) {
     const next = new Set(opened);
     if (!next.delete(key)) next.add(key);
     open(next);
+    // The advice is not loaded for the first view.
+    import('./rooms/words.js').then(() => change({}), () => {});
   };
   const columns = [[text('trouble'), 'name'], [text('severity'), 'short bare'],
     [text('reason'), 'bare'], [text('route.as'), 'short bare'], [text('rate'), 'number'],

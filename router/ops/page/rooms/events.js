@@ -78,7 +78,7 @@ function Filters({ query }) {
     go(linkTo('events', null, { what, ...chosen, until: chosen.since === since && until }));
   }}>
     <label>${text('events.since')}<select name="since">
-      ${option('', text('events.now'))}
+      ${option('', text(isFollowed({ what }) ? 'events.now' : 'events.any'))}
       ${SINCE.map((each) => option(each, text(`since.${each}`)))}
       ${since && !SINCE.includes(since) && option(since, `${clock(since)}${
         until ? ` – ${clock(until)}` : ''}`)}</select></label>

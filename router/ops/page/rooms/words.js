@@ -74,6 +74,7 @@ Object.assign(WORDS, {
 
   "events.since": ["Since", "时间范围"],
   "events.now": ["live", "实时"],
+  "events.any": ["any time", "不限"],
   "since.15m": ["15 minutes", "15 分钟"],
   "since.1h": ["1 hour", "1 小时"],
   "since.3h": ["3 hours", "3 小时"],
