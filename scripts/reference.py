@@ -290,7 +290,8 @@ _WORD = re.compile(r'^ +"([a-z0-9_.]+)": (\[.*\]),$', re.MULTILINE)
 #: The console's own words: English, Chinese.
 _WORDS: dict[str, list[str]] = {
     name: json.loads(words)
-    for name, words in _WORD.findall((ROOT / "router/ops/page/words.js").read_text("utf-8"))
+    for page in ("words.js", "rooms/words.js")
+    for name, words in _WORD.findall((ROOT / "router/ops/page" / page).read_text("utf-8"))
 }
 
 _CODES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from router.model.event import SUCCESS, Reason
 from router.telemetry.log.lines import utc
@@ -20,6 +20,9 @@ ATTEMPT_BOUNDS = TARGET["attempt_seconds"].buckets
 
 #: The key of all events, among the names of targets.
 ALL_EVENTS = ""
+
+#: The key of EBaaS's retries among its counts: neither a code nor a bucket.
+RETRIES = -1
 
 
 class _MinutesView(TypedDict):
@@ -36,6 +39,8 @@ class EventsHour(_MinutesView):
     failed."""
 
     events: list[int]
+    #: EBaaS's retries among them; a team's token does not see them.
+    retries: NotRequired[list[int]]
 
 
 class AttemptsHour(_MinutesView):
@@ -54,6 +59,8 @@ class HourSums(TypedDict):
     p99_ms: float | None
     #: The failed ones by their reason.
     reasons: dict[str, int]
+    #: The failed ones by the minute, as in AttemptsHour; empty if there are none.
+    failed_minutes: list[int]
 
 
 #: Numbers of events, or of attempts at a target: by the code of the reply, or the reason; and by
@@ -100,6 +107,7 @@ def _reading(metrics: Metrics) -> Minute:
     for name, (ends, seconds) in numbers.items():
         counts = reading[name] = Counter(dict[str | int, int](enumerate(seconds.counts)))
         counts.update({end: int(count) for end, count in dict(ends).items()})
+    reading[ALL_EVENTS][RETRIES] = metrics.claims
     return reading
 
 
@@ -113,7 +121,9 @@ class Hour:
 
     def events(self) -> EventsHour:
         minutes = [minute.get(ALL_EVENTS, Counter()) for minute in self._minutes]
-        return {"events": [*map(_total, minutes)], **self._view(minutes, SUCCESS, EVENT_BOUNDS)}
+        numbers, retries = [*map(_total, minutes)], [counts[RETRIES] for counts in minutes]
+        view = self._view(minutes, SUCCESS, EVENT_BOUNDS)
+        return EventsHour(events=numbers, retries=retries, **view)
 
     def attempts(self, targets: Collection[str]) -> AttemptsHour:
         """Return the attempts at these targets, together."""
@@ -135,6 +145,7 @@ class Hour:
         hour = _sum(self._minutes, (target,))
         reasons = {str(end): count for end, count in hour.items() if isinstance(end, str)}
         acknowledged = reasons.pop(Reason.ACKNOWLEDGED, 0)
+        minutes = (minute.get(target, Counter()) for minute in self._minutes) if reasons else ()
         return HourSums(
             attempts=_total(hour),
             acknowledged=acknowledged,
@@ -142,6 +153,7 @@ class Hour:
             p50_ms=quantile(0.5, hour, ATTEMPT_BOUNDS),
             p99_ms=quantile(0.99, hour, ATTEMPT_BOUNDS),
             reasons=reasons,
+            failed_minutes=[_total(each) - each[Reason.ACKNOWLEDGED] for each in minutes],
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -72,7 +73,7 @@ def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Gua
     # The status is always 200. For a verdict ask `/readyz`, or read `status`.
     own = [Route("/metrics", metrics), Route("/status", serve(status, parts)), Route("/", page)]
     app = Starlette(
-        routes=[*own, Mount("/page", files), *api_routes(parts)],
+        routes=[*own, Mount("/page", GZipMiddleware(files, compresslevel=6)), *api_routes(parts)],
         # Starlette raises a fault again; it is logged.
         exception_handlers={HTTPException: _refuse, Rejected: problem, Exception: _fail},
     )

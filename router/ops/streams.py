@@ -27,8 +27,9 @@ from router.telemetry.log.writer import Tap
 #: The most streams at a time, and of one team.
 STREAMS, TEAM_STREAMS = 16, 4
 
-#: Seconds between two fetches of the log's new lines; and without a line, between two beats.
-FETCH_EVERY, BEAT_EVERY = 0.25, 15.0
+#: Seconds between two fetches of the log's new lines; and without a line, between two beats. After
+#: three seconds without one the page takes a stream as broken.
+FETCH_EVERY, BEAT_EVERY = 0.25, 1.0
 
 #: The number of lines that are handled before the loop has another turn.
 AT_ONCE = 4

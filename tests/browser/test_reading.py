@@ -48,6 +48,88 @@ def test_axe_finds_nothing(reader: Visitor, room: str) -> None:
     check(reader)
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_button_has_a_name_of_its_own(reader: Visitor, room: str) -> None:
+    """As a screen reader lists them."""
+    reader.go(ROOMS[room])
+    names = reader.page.get_by_role("button").evaluate_all(
+        "found => found.map(it => it.getAttribute('aria-label') || it.innerText)"
+    )
+    assert len(names) == len(set(names)), names
+
+
+def test_charts_can_be_seen(reader: Visitor) -> None:
+    """Their colours have a contrast of at least 3 to the page."""
+    reader.go("")
+    contrasts = reader.page.evaluate(_CONTRASTS, ["--bar", "--bar-bad", "--warn"])
+    assert min(contrasts) >= 3, contrasts
+
+
+#: The contrast of colours to the page, as WCAG counts it.
+_CONTRASTS = """names => {
+    const light = colour => {
+        const box = Object.assign(document.createElement('canvas'), {width: 1, height: 1});
+        const context = box.getContext('2d');
+        context.fillStyle = colour;
+        context.fillRect(0, 0, 1, 1);
+        const parts = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map(each => each / 255)
+            .map(each => each <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    const shown = document.querySelector('.plot');
+    const colourOf = name => {
+        shown.style.color = `var(${name})`;
+        return getComputedStyle(shown).color;
+    };
+    const paper = light(getComputedStyle(document.documentElement).backgroundColor);
+    return names.map(colourOf).map(light).map(own =>
+        (Math.max(own, paper) + 0.05) / (Math.min(own, paper) + 0.05));
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(360, 740), (1440, 900), (2560, 1440)])
+def test_charts_need_no_scrolling(
+    chromium: Browser, filled: Troubled, width: int, height: int
+) -> None:
+    """With 25 targets in trouble. First requests and retries have numbers of their own."""
+
+    def multiply(route: Route) -> None:
+        answer = route.fetch()
+        [ledger] = [each for each in answer.json()["targets"] if each["name"] == "ledger"]
+        many = [{**ledger, "name": f"ledger-{number}"} for number in range(25)]
+        route.fulfill(response=answer, json={"targets": many})
+
+    def retry(route: Route) -> None:
+        answer = route.fetch()
+        numbers = {"events": [0] * 59 + [9], "failed": [0] * 60, "retries": [0] * 59 + [4]}
+        route.fulfill(response=answer, json={**answer.json(), **numbers})
+
+    with visitor(chromium, filled.url, token=filled.ops_token, width=width) as found:
+        found.page.set_viewport_size({"width": width, "height": height})
+        found.page.route("**/api/v1/targets", multiply)
+        found.page.route("**/api/v1/minutes", retry)
+        found.go("")
+        found.sees("chart.retries", first=5, again=4)
+        box = found.page.locator("figure").last.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < height
+        expect(found.page.locator(".troubles tbody tr")).to_have_count(20)
+        check(found)
+
+
+def test_the_first_view_needs_few_bytes(chromium: Browser, filled: Troubled) -> None:
+    """At 400 ms and 50 kB/s its frame is there in two seconds: after the page itself, six files at
+    once, and 35 kB."""
+    with visitor(chromium, filled.url, token=filled.ops_token) as found:
+        found.go("")
+        files = found.page.evaluate(
+            "performance.getEntriesByType('resource').map(it => [it.name, it.transferSize])"
+        )
+        view = {name: size for name, size in files if "/page/" in name and "icon" not in name}
+        assert len(view) <= 7, view
+        assert sum(view.values()) <= 40_000, view
+
+
 def test_long_answers_of_receivers_leave_room_for_keys(reader: Visitor) -> None:
     """A key and its id stay on one line each."""
 

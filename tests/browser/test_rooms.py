@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from playwright.sync_api import Route, expect
@@ -16,10 +18,17 @@ from tests.support.waiting import wait_until
 
 
 def test_the_overview_shows_problems_and_leads_there(router: Troubled, ops: Visitor) -> None:
-    """Failing targets come first, with their reasons; a click opens one."""
+    """Failing targets come first, a line each, with their reasons; a click opens one."""
     router.post("now")
     ops.go("")
+    ops.page.locator(".opener").first.click()
+    expect(ops.page.locator(".doing").first).to_be_visible()
     ops.sees("why.failing", reason=ops.word("reason.code"))
+    first = ops.page.locator(".troubles tbody tr").first
+    words = [ops.word(key) for key in ("severity.critical", "as.required", "failures")]
+    for word in ("ledger", "team ledger", "100%", *words):
+        expect(first).to_contain_text(word)
+    ops.sees("do.code")
     expect(ops.page.locator("tbody tr").last).to_contain_text("certificates")
     ops.page.locator("tbody").get_by_role("link", name="ledger", exact=True).click()
     ops.sees("target.gets")
@@ -42,6 +51,7 @@ def test_the_overview_shows_dead_letters_of_removed_targets(ops: Visitor) -> Non
     ops.page.route("**/api/v1/status", removed)
     ops.go("")
     ops.sees("now.wrong", n=1)
+    ops.button("details", name=ops.word("check.targets")).click()
     ops.sees("do.check.targets")
 
 
@@ -77,32 +87,38 @@ def test_a_long_list_of_problems_is_folded(router: Troubled, ops: Visitor) -> No
     router.post("many")
     ops.page.route("**/api/v1/targets", multiply)
     ops.go("")
-    ops.sees("why.expires_next")
-    last = ops.page.locator(".wrongs").get_by_text("ledger-49", exact=True)
-    expect(last).to_be_hidden()
-    ops.page.locator("main summary").click()
+    ops.sees("expires.next")
+    last = ops.page.locator(".troubles").get_by_text("ledger-49", exact=True)
+    expect(last).to_have_count(0)
+    ops.page.locator("main p > button").click()
     expect(last).to_be_visible()
 
 
 def test_a_chart_is_read_by_the_keyboard(router: Troubled, ops: Visitor) -> None:
-    """Minute by minute: the last one has the event."""
+    """Minute by minute. Enter opens the events of one."""
     router.post("charted")
     ops.go("")
     chart = ops.page.locator("figure").first
-
-    def is_read() -> bool:
-        # An update of the page may draw the chart anew right after the key.
-        chart.locator(".plot").focus()
-        chart.locator(".plot").press("End")
-        return "· " in chart.locator("output").inner_text()
-
-    wait_until(is_read)
+    chart.locator(".plot").press("End")
+    readout = chart.locator("output")
+    expect(readout).to_contain_text("· ")
+    before = readout.inner_text()
+    chart.locator(".plot").press("ArrowLeft")
+    expect(readout).not_to_have_text(before)
+    minute = readout.inner_text()[:5]
+    for _ in range(2):  # also while the page updates
+        with ops.page.expect_response("**/api/v1/minutes"):
+            pass
+    expect(readout).to_contain_text(f"{minute} · ")
+    chart.locator(".plot").press("Enter")
+    ops.settle()
+    expect(ops.page.locator("select[name=since] option:checked")).to_contain_text(f"{minute}:00")
 
 
 def test_a_target_is_paused_and_resumed(router: Troubled, ops: Visitor) -> None:
     """The room then shows the reason and the holder, and offers to resume it."""
     ops.go("#/targets/certificates")
-    ops.page.locator("summary", has_text=ops.word("pause")).click()
+    ops.button("pause").click()
     ops.field("pause.because").fill("database upgrade")
     ops.button("pause.do", target="certificates").click()
     ops.sees("pause.done")
@@ -111,6 +127,55 @@ def test_a_target_is_paused_and_resumed(router: Troubled, ops: Visitor) -> None:
     ops.button("resume").click()
     ops.sees("resume.done")
     expect(ops.button("resume")).to_be_hidden()
+
+
+def test_a_pause_never_contradicts_the_state(ops: Visitor) -> None:
+    """The button and the state change together, once the router has both."""
+    stale: list[Any] = []
+
+    def late(route: Route) -> None:
+        answer = route.fetch()
+        stale.append(answer.json())
+        route.fulfill(response=answer, json=stale[max(0, len(stale) - 4)])
+
+    ops.page.route("**/api/v1/targets/certificates", late)
+    ops.go("#/targets/certificates")
+    pause, resume = ops.word("pause"), ops.word("resume")
+    ops.page.evaluate("""([paused]) => {
+        globalThis.seen = new Set();
+        new MutationObserver(() => seen.add([document.querySelector('h1 .badge').innerText,
+            document.querySelector('main .acts button').innerText].join())
+        ).observe(document.querySelector('main'), {subtree: true, childList: true,
+            characterData: true, attributes: true});
+    }""", [paused := ops.word("state.paused")])  # fmt: skip
+    ops.button("pause").click()
+    ops.field("pause.because").fill("observed")
+    ops.button("pause.do", target="certificates").click()
+    ops.sees("pause.done")
+    ops.button("resume").click()
+    ops.sees("resume.done")
+    seen = [each.split(",") for each in ops.page.evaluate("[...seen]")]
+    assert {(badge.endswith(paused), button) for badge, button in seen} == {
+        (True, resume),
+        (False, pause),
+    }
+
+
+def test_lines_of_an_event_are_one_row(ops: Visitor) -> None:
+    """The earlier ones are behind a button."""
+
+    def twice(route: Route) -> None:
+        answer = route.fetch()
+        output = answer.json()
+        [first] = output["events"][:1]
+        earlier = {**first, "at": "2026-01-01T00:00:00.000Z", "code": "504"}
+        route.fulfill(response=answer, json={**output, "events": [first, earlier]})
+
+    ops.page.route("**/api/v1/events?*", twice)
+    ops.go("#/events?since=1h")
+    expect(ops.page.locator("tbody tr")).to_have_count(1)
+    ops.page.locator("tbody").get_by_role("button").click()
+    ops.sees_text("504")
 
 
 def test_events_appear_live(router: Troubled, ops: Visitor) -> None:
@@ -131,16 +196,27 @@ def test_an_event_is_found_by_an_id_in_its_changes(router: Troubled, ops: Visito
     """And shown as a timeline, with each attempt and what comes next."""
     name = f"order-{ops.language}"
     router.post(name)
-    ops.go("#/events")
-    ops.field("events.what").fill(name)
-    ops.button("search").click()
+    ops.go("#/nodes")
+    ops.page.keyboard.press("/")
+    ops.page.keyboard.type(name)
+    ops.page.keyboard.press("Enter")
     ops.sees("place.archive")
+    ops.sees("events.matched", id=ops.word("event.changes"))
     ops.row("a.gs.cert.1").get_by_role("link").first.click()
     ops.sees("step.request", n=1, of=21)
     ops.sees_text(ops.word("reason.code"))
     ops.sees("next.given_up")
     ops.link("event.show_body").click()
     expect(ops.page.locator("pre")).to_contain_text(f'"{name}"')
+    ops.button("explain.short").click()
+    ops.sees("explain.by", routes="everything under gs")
+    expect(ops.page.locator(".steps time").first).to_have_attribute("title", re.compile("UTC$"))
+    copy = ops.button("copy.what", name=ops.word("event.changes"))
+    copy.click()
+    expect(copy).to_have_text(ops.word("copied"))
+    ops.page.keyboard.press("/")
+    ops.page.keyboard.press("Control+v")
+    expect(ops.field("find")).to_have_value(name)
 
 
 def test_an_invalid_pattern_is_not_followed(ops: Visitor) -> None:
@@ -151,7 +227,7 @@ def test_an_invalid_pattern_is_not_followed(ops: Visitor) -> None:
 
 
 def test_a_dead_letter_is_replayed(router: Troubled, ops: Visitor) -> None:
-    """After a preview, with the result in the place of the row."""
+    """After a preview, which warns of a failing target; the outcome is counted as it comes."""
     name = f"replayed-{ops.language}"
     router.dead(name)
     router.targets["audit"].code = always("000")
@@ -159,8 +235,10 @@ def test_a_dead_letter_is_replayed(router: Troubled, ops: Visitor) -> None:
         ops.go("#/dead?target=audit")
         ops.letters.last.get_by_role("button", name=ops.word("verb.replay")).click()
         ops.sees("would.replay", n=1)
+        ops.sees("held.failing", target="audit")
         ops.button("do.replay", n=1).click()
-        expect(ops.page.locator("tr .panel")).to_contain_text(ops.word("did.replay", n=1))
+        ops.sees("did.replay", n=1)
+        ops.sees("outcome", n=1, done=1, failed=0)
         ops.sees_text("ops")
     finally:
         router.targets["audit"].code = always("700")
@@ -177,7 +255,7 @@ def test_what_awaits_ebaas_is_sent_now(router: Troubled, ops: Visitor) -> None:
     ops.letters.last.get_by_role("button", name=ops.word("verb.retry")).click()
     ops.sees("dead.retry_means")
     ops.button("do.retry", n=1).click()
-    expect(ops.page.locator("tr .panel")).to_contain_text(ops.word("did.retry", n=1))
+    expect(ops.page.locator("dialog")).to_contain_text(ops.word("did.retry", n=1))
     wait_until(lambda: len(router.targets["ledger"].of(name)) > count)
     recovery = {"trigger": "operator", "since": "", "delivered": 3, "left": 312, "per_second": 41.5}
 
@@ -221,10 +299,11 @@ def test_a_discard_is_undone(router: Troubled, ops: Visitor) -> None:
     ops.button("all.discard").click()
     ops.button("do.discard", n=count).click()
     ops.sees("did.discard", n=count)
-    ops.sees("none.dead")
+    ops.sees("dead.none")
     ops.button("undo").click()
     ops.button("do.restore", n=count).click()
     ops.sees("did.restore", n=count)
+    ops.button("dismiss").click()
     expect(ops.letters).to_have_count(count)
 
 
@@ -232,11 +311,33 @@ def test_a_key_is_explained(router: Troubled, ops: Visitor) -> None:
     """With its targets and routes, and the field by which the nearest other route fails."""
     ops.go("#/routes")
     ops.field("explain.what").fill("a.gs.cert.1")
-    ops.button("explain.do").click()
+    ops.button("explain.short").click()
     ops.sees("explain.by", routes="everything under gs")
     ops.sees("explain.nearest")
     ops.field("routes.find").fill("auditors")
     expect(ops.page.locator("tbody tr")).to_have_count(1)
+    expect(ops.row("audit")).to_contain_text(re.compile(ops.word("as.optional") + r"\s+team audit"))
+    expect(ops.page.locator("main h3 code").last).to_have_text(str(router.config))
+
+
+def test_a_reload_shows_its_changes(router: Troubled, ops: Visitor) -> None:
+    """Each with what was there before."""
+    good = router.config.read_text()
+    router.config.write_text(good.replace("*.cert.*", f"*.cert.{ops.language}"))
+    try:
+        router.serve.wait_for(lambda: [*_reloads(router, "taken")])
+        ops.go("#/routes")
+        ops.sees("reload.taken")
+        expect(ops.page.locator(".diff").first).to_contain_text(f"*.cert.{ops.language}")
+        expect(ops.page.locator(".diff").first).to_contain_text("for the auditors")
+    finally:
+        router.config.write_text(good)
+        count = len([*_reloads(router, "taken")])
+        router.serve.wait_for(lambda: len([*_reloads(router, "taken")]) > count)
+
+
+def _reloads(router: Troubled, result: str) -> Iterator[dict[str, Any]]:
+    return (line for line in router.serve.lines("reload") if line["result"] == result)
 
 
 def test_a_refused_file_is_shown_with_its_line(router: Troubled, ops: Visitor) -> None:
@@ -269,4 +370,3 @@ def test_a_missing_page_is_explained_in_the_readers_language(ops: Visitor) -> No
     for place, words in sentences.items():
         ops.page.goto(f"{ops.url}/{place}")
         ops.sees_text(words[ops.language == "zh"])
-        expect(ops.page.locator(".live")).to_have_count(0)

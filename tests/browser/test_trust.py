@@ -26,6 +26,28 @@ def test_a_token_is_required(chromium: Browser, router: Troubled) -> None:
         found.sees("token.wanted")
 
 
+def test_all_tabs_share_a_token(chromium: Browser, router: Troubled) -> None:
+    """Until one signs out, or the last one is closed."""
+    with visitor(chromium, router.url) as found:
+        found.go("")
+        found.field("token").fill(router.ops_token)
+        found.button("token.enter").click()
+        expect(found.row("ledger")).to_have_count(1)
+        other = Visitor(found.page.context.new_page(), router.url, "en")
+        other.go("#/nodes")
+        other.sees("nodes.ready")
+        other.button("token.leave", name="ops").click()
+        found.sees("token.wanted")
+        found.field("token").fill(router.ops_token)
+        found.button("token.enter").click()
+        other.sees("nodes.ready")
+        other.page.close()
+        found.page.goto("about:blank")
+        last = Visitor(found.page.context.new_page(), router.url, "en")
+        last.go("")
+        last.sees("token.wanted")
+
+
 def test_a_valid_token_outlives_a_proxys_refusal(chromium: Browser, router: Troubled) -> None:
     """A proxy in front of the port may limit requests."""
     busy = {"title": "Too Many Requests", "detail": "too many requests"}
@@ -36,7 +58,7 @@ def test_a_valid_token_outlives_a_proxys_refusal(chromium: Browser, router: Trou
             times=1,
         )
         found.go("")
-        found.sees_text("too many requests")
+        expect(found.page.locator(".notice")).to_have_text("too many requests")
         expect(found.row("ledger")).to_have_count(1)
 
 

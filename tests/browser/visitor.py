@@ -21,6 +21,12 @@ CHROMIUM: dict[str, Any] = {
 #: How long something may take to appear, in milliseconds.
 PATIENCE = 15_000
 
+#: The text of a key, as the page makes it. Some texts arrive after the first view.
+_WORD = """async ([key, values]) => {
+    await import('/page/rooms/words.js');
+    return (await import('/page/logic.js')).text(key, values);
+}"""
+
 _LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 
 
@@ -51,8 +57,7 @@ class Visitor:
 
     def word(self, key: str, **values: Any) -> str:
         """Return the page's text for `key`, by its own code."""
-        say = "([key, values]) => import('/page/language.js').then((it) => it.text(key, values))"
-        found: str = self.page.evaluate(say, [key, values])
+        found: str = self.page.evaluate(_WORD, [key, values])
         return found
 
     def button(self, key: str, **values: Any) -> Locator:

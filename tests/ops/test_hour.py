@@ -39,6 +39,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     """Sixty minutes, and no older ones; one without events has zeros and no latency."""
     metrics = counting()
     history = History(metrics, START)
+    metrics.claims += 1
     for code in ("000", "500"):
         metrics.event(code, 0.002)
         reason = Reason.ACKNOWLEDGED if code == "000" else Reason.CODE
@@ -51,10 +52,13 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     assert len(events["events"]) == HOUR
     assert events["events"][-2:] == [2, 0]
     assert events["failed"][-2:] == [1, 0]
+    assert events["retries"][-2:] == [1, 0]
     assert events["p99_ms"][-2:] == [5.0, None]
     assert (attempts["attempts"][-2], attempts["failed"][-2]) == (2, 1)
     assert (sums["attempts"], sums["acknowledged"], sums["failed"]) == (2, 1, 1)
     assert sums["reasons"] == {"code": 1}
+    assert sums["failed_minutes"][-2:] == [1, 0]
+    assert hour.sums("x")["failed_minutes"] == []
     # A process that was suspended has minutes that are too old.
     assert sum(Hour(history.minutes(), START + HOUR * MINUTE).events()["events"]) == 0
     for minute in range(2, 3 * HOUR):

@@ -1,41 +1,77 @@
-// Actions on deliveries: first a preview, then the action on exactly its deliveries, then the
-// result, in the place of the button.
-//
-// `data.asked` is the current action: `{verb, filter, where, …}`, its progress, and in `kept` the
-// place of its row.
+// Actions on deliveries, in a dialog: first a preview, then the action on exactly its deliveries,
+// then their outcome as it comes.
 
-import { act } from './api.js';
-import { h } from './elements.js';
-import { number } from './figures.js';
-import { isKnown, problemText, text } from './language.js';
-
-/** The place of an action on all filtered deliveries. Otherwise it is a delivery's key. */
-export const ALL = 'all';
+import { act, ask } from './api.js';
+import { isKnown, number, outcomeOf, problemText, text } from './logic.js';
+import { Dialog, may, session } from './parts.js';
+import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
 /** The actions for each state. */
 const VERBS = { dead: ['replay', 'discard'], queued: ['retry', 'discard'],
-  awaiting: ['retry', 'discard'],
-  superseded: ['restore'], acknowledged: [] };
+  awaiting: ['retry', 'discard'], superseded: ['restore'], acknowledged: [] };
 
 /** The permissions for each action: any of them. */
 const NEEDS = { replay: ['replay'], retry: ['replay'], discard: ['discard'],
   restore: ['replay', 'discard'] };
 
-/** The action that undoes another. */
-const UNDO = { discard: 'restore' };
+const SENDS = ['replay', 'retry'];
 
-/** The key of a delivery. */
-export function keyOf(entry) {
-  return `${entry.event_id} ${entry.target}`;
-}
+/** How often the outcome is counted, in milliseconds, how many times, and of how many at most. */
+const COUNTED = 1000;
+const TIMES = 120;
+const MOST = 500;
 
-/** The buttons for a selection; each shows a preview first. */
-export function acts(where, filter, data, page) {
-  const verbs = VERBS[filter.state].filter((verb) => NEEDS[verb].some(page.may));
-  if (!verbs.length) return null;
-  return h('div', { class: 'acts' }, verbs.map((verb) => h('button', {
-    type: 'button', onclick: () => preview(verb, filter, where, data, page),
-  }, text(where === ALL ? `all.${verb}` : `verb.${verb}`))));
+/** The buttons for a selection, and the dialog of the current action. */
+export function useActing(loaded) {
+  const [asked, set] = useState(null);
+  const isBusy = useRef(false);
+
+  /** Runs one step at a time. The button stays, so that it keeps the focus. */
+  const step = async (begun, does) => {
+    if (isBusy.current) return;
+    isBusy.current = true;
+    set(begun);
+    try {
+      set({ ...begun, ...await does() });
+    } catch (error) {
+      set({ ...begun, error: problemText(error) });
+    }
+    isBusy.current = false;
+  };
+  const preview = (begun) => step(begun, async () => ({
+    preview: await act(`deliveries/${begun.verb}`, { ...selectionOf(begun.filter), dry_run: true }),
+  }));
+  /** Acts on exactly the deliveries of the preview. */
+  const carryOut = (begun) => step(begun, async () => {
+    const done = { changed: 0 };
+    for (let more = true; more;) {
+      const result = await act(`deliveries/${begun.verb}`, { token: begun.preview.token });
+      Object.assign(done, result, { changed: done.changed + result.changed });
+      more = result.more;
+      set({ ...begun, done: { ...done } });
+    }
+    loaded.reload();
+    return { done };
+  });
+
+  return {
+    /** The buttons for a selection; each shows a preview first. `name` is in their names. */
+    buttons(filter, name) {
+      const verbs = VERBS[filter.state].filter((verb) => NEEDS[verb].some(may));
+      if (!verbs.length) return null;
+      return html`<div class="acts">${verbs.map((verb) => {
+        const words = text(name ? `verb.${verb}` : `all.${verb}`);
+        return html`<button type="button" aria-label=${name && `${words} ${name}`}
+          onClick=${() => preview({ verb, filter, name })}>${words}</button>`;
+      })}</div>`;
+    },
+    dialog: asked && html`<${Dialog} label=${`${text(`verb.${asked.verb}`)} ${asked.name ?? ''}`}
+      close=${() => { set(null); loaded.reload(); }}>
+      ${asked.error ? html`<p class="bad" role="alert">${asked.error}</p>`
+        : asked.done ? html`<${Done} ...${asked} undo=${preview} />`
+          : asked.preview ? previewView(asked, () => carryOut(asked))
+            : html`<p class="quiet">${text('looking')}</p>`}<//>`,
+  };
 }
 
 /** A selection for the API, with lists. */
@@ -45,76 +81,23 @@ function selectionOf(filter) {
   return { ...filter, ...Object.fromEntries(lists) };
 }
 
-async function preview(verb, filter, where, data, page, undone) {
-  const kept = data.asked?.where === where ? data.asked.kept : null;
-  data.asked = { verb, filter, where, undone, kept };
-  await step(data, page, async (asked) => {
-    asked.preview = await act(`deliveries/${verb}`, { ...selectionOf(filter), dry_run: true });
-  });
-}
-
-/** Acts on exactly the deliveries of the preview. */
-async function carryOut(data, page) {
-  await step(data, page, async (asked) => {
-    const done = { changed: 0, left: 0 };
-    for (let more = true; more;) {
-      const result = await act(`deliveries/${asked.verb}`, { token: asked.preview.token });
-      done.changed += result.changed;
-      done.left = result.left;
-      more = result.more;
-      asked.done = { ...done, more };
-      page.draw();
-    }
-  });
-  page.load();
-}
-
-/** Runs one step at a time. The button stays, so that it keeps the focus. */
-async function step(data, page, does) {
-  const { asked } = data;
-  if (asked.isBusy) return;
-  asked.isBusy = true;
-  page.draw();
-  try {
-    await does(asked);
-  } catch (error) {
-    asked.error = problemText(error);
-  }
-  asked.isBusy = false;
-  page.draw();
-}
-
-/** The preview or the result of the action there. */
-export function asking(where, data, page) {
-  const { asked } = data;
-  if (asked?.where !== where) return null;
-  const dismiss = () => { data.asked = null; page.load(); };
-  return h('div', { class: 'panel', role: 'status' },
-    asked.error ? [h('p', { class: 'bad' }, asked.error), button('dismiss', dismiss)]
-      : asked.done ? doneView(asked, data, page, dismiss)
-        : asked.preview ? previewView(asked, data, page, dismiss)
-          : h('p', { class: 'quiet' }, text('looking')));
-}
-
-function previewView({ verb, preview: would, undone }, data, page, dismiss) {
+function previewView({ verb, preview: would, undone }, carryOut) {
   const n = would.number;
-  return [
-    h('p', null, h('b', null, text(`would.${verb}`, { n }))),
-    would.counts.length > 1 ? h('p', { class: 'quiet' }, would.counts.map((each) =>
-      `${each.target}${text('colon')}${number(each.deliveries)}`).join(text('comma'))) : null,
-    undone !== undefined && undone !== n ? h('p', null, text('dead.not_what_was_undone', { n:
-      undone })) : null,
-    would.left_out ? h('p', null, text('dead.left_out', { n: would.left_out })) : null,
-    Object.entries(would.held).map(([target, why]) =>
-      h('p', null, text(`held.${why}`, { target }))),
-    would.why.map((why) => h('p', { class: 'quiet' }, whyText(why))),
-    n && verb === 'replay' ? h('p', { class: 'quiet' }, text('dead.replay_means')) : null,
-    n && verb === 'retry' ? h('p', { class: 'quiet' }, text('dead.retry_means')) : null,
-    n && verb === 'discard' ? h('p', { class: 'quiet' }, text('dead.discard_means')) : null,
-    h('div', { class: 'acts' },
-      n ? button(`do.${verb}`, () => carryOut(data, page), { n }) : null,
-      button(n ? 'cancel' : 'dismiss', dismiss)),
-  ];
+  const failing = SENDS.includes(verb) ? would.counts.map((each) => each.target).filter((target) =>
+    !would.held[target] && session.targets.get(target)?.state === 'failing') : [];
+  const held = [...Object.entries(would.held), ...failing.map((target) => [target, 'failing'])];
+  return html`
+    <p><b>${text(`would.${verb}`, { n })}</b></p>
+    ${would.counts.length > 1 && html`<p class="quiet">${would.counts.map((each) =>
+      `${each.target}${text('colon')}${number(each.deliveries)}`).join(text('comma'))}</p>`}
+    ${undone !== undefined && undone !== n
+      && html`<p>${text('dead.not_what_was_undone', { n: undone })}</p>`}
+    ${would.left_out > 0 && html`<p>${text('dead.left_out', { n: would.left_out })}</p>`}
+    ${held.map(([target, why]) => html`<p class="warning">${text(`held.${why}`, { target })}</p>`)}
+    ${would.why.map((why) => html`<p class="quiet">${whyText(why)}</p>`)}
+    ${n > 0 && verb !== 'restore' && html`<p class="quiet">${text(`dead.${verb}_means`)}</p>`}
+    ${n > 0 && html`<button type="button" class="strong" onClick=${carryOut}>
+      ${text(`do.${verb}`, { n })}</button>`}`;
 }
 
 /** `TARGET: STATE`, or a sentence that the event is not kept. */
@@ -124,21 +107,31 @@ function whyText(why) {
     : text('dead.not_kept');
 }
 
-function doneView({ verb, done, filter, where }, data, page, dismiss) {
-  const undo = UNDO[verb];
-  return [
-    h('p', null, h('b', null, text(`did.${verb}`, { n: done.changed })), ' ',
-      done.more ? text('dead.going_on')
-        : done.left ? text('dead.left', { n: done.left }) : null),
-    h('div', { class: 'acts' },
-      undo && done.changed && !done.more
-        ? button('undo', () => preview(undo, { ...filter, state: 'superseded' }, where, data, page,
-          done.changed)) : null,
-      button('dismiss', dismiss)),
-  ];
-}
-
-function button(words, onclick, values) {
-  return h('button', { type: 'button', onclick,
-    class: words.startsWith('do.') ? 'strong' : null }, text(words, values));
+function Done({ verb, done, filter, name, undo }) {
+  const [outcome, count] = useState(null);
+  useEffect(() => {
+    if (done.more || !SENDS.includes(verb) || done.changed > MOST) return undefined;
+    let timer = null;
+    let times = 0;
+    const state = ['queued', 'awaiting', 'dead', 'acknowledged'];
+    const look = async () => {
+      const { deliveries } = await ask('deliveries', { ...filter, state, limit: MOST });
+      const next = outcomeOf(deliveries, done.action.action_id);
+      count(next);
+      times += 1;
+      if (next.left && times < TIMES && timer) timer = setTimeout(look, COUNTED);
+    };
+    timer = setTimeout(look, COUNTED / 2);
+    return () => { clearTimeout(timer); timer = null; };
+  }, [done.more]);
+  return html`
+    <p><b>${text(`did.${verb}`, { n: done.changed })}</b> ${done.more ? text('dead.going_on')
+      : done.left > 0 && text('dead.left', { n: done.left })}</p>
+    ${outcome?.all > 0 && html`<p role="status" class=${outcome.failed ? 'bad'
+      : outcome.left ? null : 'good'}>
+      ${text('outcome', { n: outcome.all, done: outcome.done, failed: outcome.failed })}
+      ${outcome.left > 0 && text('outcome.left', { n: outcome.left })}</p>`}
+    ${verb === 'discard' && done.changed > 0 && !done.more && html`<button type="button"
+      onClick=${() => undo({ verb: 'restore', name, undone: done.changed,
+        filter: { ...filter, state: 'superseded' } })}>${text('undo')}</button>`}`;
 }

@@ -1,304 +1,369 @@
-// Joins the parts: the current room, its data, and its updates.
+// The page: its bar, the current room, the token, the keyboard; and its first room, the overview.
 
-import { Gone, Problem, ask, keepToken, token } from './api.js';
-import { h, morph } from './elements.js';
-import { bar, navOf, notice } from './frame.js';
-import { linkTo, placeOf } from './place.js';
-import { follow } from './stream.js';
-import { languageNow, problemText, problemTitle, text } from './language.js';
-import { themeNow, setTheme } from './theme.js';
-import { dead } from './rooms/dead.js';
-import { event } from './rooms/event.js';
-import { events } from './rooms/events.js';
-import { nodes } from './rooms/nodes.js';
-import { now } from './rooms/now.js';
-import { routes } from './rooms/routes.js';
-import { target } from './rooms/target.js';
-import { tokenEntry } from './rooms/token.js';
+import { ask, followTabs, keepToken, now, shareToken } from './api.js';
+import { causeText, clock, duration, failureRate, isTroubled, languageNow, linkTo, milliseconds,
+  number, percent, placeOf, problemText, problemTitle, roleOf, setLanguage, text, textNodes,
+  troublesOf } from './logic.js';
+import { EventsChart, LatencyChart, Long, OFTEN, Room, ago, badge, begin, change, drawBy, go,
+  isTeams, joined, problemsView, queryOf, quiet, refuse, session, sparkline, table, targetLink,
+  time, troubles, unsettled, useLoad, waitingText } from './parts.js';
+import { html, render, useEffect, useErrorBoundary, useReducer,
+  useState } from './vendor/preact.js';
 
-/** How often the data is loaded, in milliseconds; and while the router does not answer. */
-const OFTEN = 5000;
-const GONE = 2000;
+const KEYS = 'ebaas-router-keys';
 
-/** How often the stream may cause a drawing or a load at most, in milliseconds. */
-const DRAWN = 250;
-const ASKED = 1000;
-
-/** The state of the page. */
-const state = {
-  place: placeOf(location.hash),
-  /** The token's holder and permissions; null until loaded. */
-  you: null,
-  /** The data, and its place. It is shown until the next data is loaded. */
-  data: null,
-  loaded: null,
-  /** Why this place could not be loaded: a Problem, or null. */
-  problem: null,
-  /** The problem that denies access. Nothing is loaded until there is another token. */
-  refusal: null,
-  isLive: false,
-  /** Since when the router has not answered, in milliseconds; null if it answers. */
-  goneSince: null,
-  /** The number of problems, for the title; the targets' names, for inputs. */
-  wrong: 0,
-  targets: [],
-};
-
-const page = {
-  go(link) {
-    location.hash = link;
-    arrive();
-  },
-  /** Goes there without a new entry in the browser's history. */
-  replace(link) {
-    history.replaceState(null, '', link);
-    state.place = placeOf(location.hash);
-    state.loaded = state.place;
-    draw();
-  },
-  draw,
-  load,
-  soon,
-  begin,
-  /** Removes the token. */
-  leave() {
-    keepToken('');
-    Object.assign(state, { you: null, data: null, loaded: null, isLive: false });
-    unfollow();
-    begin();
-  },
-  failed: (error) => {
-    failed(error);
-    draw();
-  },
-  may: (what) => state.you?.may.includes(what) ?? false,
-  /** Whether the token is a team's. */
-  isTeams: () => Boolean(state.you?.owner),
-  /** Without tokens nothing can be changed. */
-  isReadOnly: () => state.you?.tokens === false,
-};
+/** The rooms that are loaded when they are visited, by the names of their modules. */
+const MODULES = ['target', 'events', 'event', 'dead', 'routes', 'nodes'];
 
 function roomOf({ room, name }) {
-  if (room === 'targets' && name) return target;
-  if (room === 'events' && name) return event;
-  return { __proto__: null, now, events, dead, routes, nodes }[room] ?? now;
+  if (room === 'targets' && name) return 'target';
+  if (room === 'events' && name) return 'event';
+  return MODULES.includes(room) && room !== 'target' && room !== 'event' ? room : 'now';
 }
 
-// Loading
+/** The rooms in the bar, also by digit keys. Teams do not see nodes. */
+const roomsInBar = () => ['now', 'events', 'dead', 'routes', ...(isTeams() ? [] : ['nodes'])];
 
-let timer = null;
-let asking = null;
-let unfollow = () => {};
-let followed = null;
-
-/** Starts anew with the current token. */
-async function begin() {
-  state.refusal = null;
-  followed = null;
-  await load();
-}
-
-/** Loads the data of the room. Only the last load counts. */
-async function load() {
-  clearTimeout(timer);
-  const { place, you, data, loaded } = state;
-  const began = Date.now();
-  const mine = Symbol('ask');
-  asking = mine;
-  const room = roomOf(place);
-  const before = isLoaded(place) ? state.data : null;
-  try {
-    state.you ??= await ask('you');
-    const found = await room.load(place, before);
-    if (asking !== mine) return;
-    const isNew = !isLoaded(place);
-    Object.assign(state, { data: found, loaded: place, problem: null, refusal: null,
-      goneSince: null });
-    if (room === now) noteTargets(found);
-    draw();
-    // The forms show the place, not what was typed elsewhere.
-    if (isNew) for (const form of document.forms) form.reset();
-  } catch (error) {
-    if (asking !== mine) return;
-    // If the answer can't be drawn, the data before it can.
-    if (!isExpected(error)) Object.assign(state, { you, data, loaded });
-    failed(error, began);
-    draw();
-  }
-  if (state.refusal) return;
-  listen();
-  const often = state.goneSince ? GONE : room.seldom ? OFTEN * 6 : OFTEN;
-  timer = setTimeout(() => (document.hidden && !state.goneSince ? null : load()), often);
-}
-
-function isLoaded(place) {
-  return JSON.stringify(state.loaded) === JSON.stringify(place);
-}
-
-/** Whether it is a problem of the router, or no answer. */
-function isExpected(error) {
-  return error instanceof Problem || error instanceof Gone;
-}
-
-/** Any other error means an unreadable answer, which counts as none. `since`: of the request. */
-function failed(error, since = Date.now()) {
-  if (error.status === 401 || (error.status === 403 && !state.you)) {
-    refused(error);
-  } else if (error instanceof Problem) {
-    Object.assign(state, { problem: error, goneSince: null });
-  } else {
-    if (!isExpected(error)) reportError(error);
-    state.goneSince ??= since;
-  }
-}
-
-/** Forgets a wrong token: the router limits how often one may be sent. */
-function refused({ status, title, detail, code, params }) {
-  const had = Boolean(token());
-  keepToken('');
-  unfollow();
-  Object.assign(state, { you: null, data: null, loaded: null, isLive: false, goneSince: null,
-    refusal: { status, title, detail, code, params, had } });
-}
-
-function noteTargets(data) {
-  state.wrong = now.wrong(data);
-  state.targets = data.targets.map((each) => each.name).sort();
-}
-
-/** Loads the targets' names and the problems if another room is open. */
-async function glance() {
-  if (roomOf(state.place) === now || state.goneSince || !state.you || document.hidden) return;
-  try {
-    const [status, { targets }] = await Promise.all([ask('status'), ask('targets')]);
-    noteTargets({ status, targets });
-    draw();
-  } catch {
-    // The room's own load shows the problem.
-  }
-}
-
-// The stream
-
-let drawing = null;
-let loading = null;
-
-/** Follows the stream by the room's filter; by default only failures. */
-function listen() {
-  if (!isLoaded(state.place) || state.goneSince) return;
-  const query = roomOf(state.place).stream?.(state.place, state.data) || { failed: 'true' };
-  const wanted = JSON.stringify(query);
-  if (wanted === followed) return;
-  unfollow();
-  followed = wanted;
-  unfollow = follow(query, receive, (isLive) => {
-    if (state.isLive !== isLive) {
-      state.isLive = isLive;
-      if (isLive && isLoaded(state.place)) roomOf(state.place).connected?.(state.data, state.place);
-      if (isLive) load();
-      else draw();
-    }
+function Page() {
+  const [, draw] = useReducer((count) => count + 1, 0);
+  drawBy(draw);
+  useEffect(() => {
+    // Ages grow without new data.
+    const timer = setInterval(draw, OFTEN);
+    return () => clearInterval(timer);
+  }, []);
+  useEffect(() => {
+    document.documentElement.lang = languageNow() === 'zh' ? 'zh-CN' : 'en';
   });
-}
-
-function receive(kind, what) {
-  if (!isLoaded(state.place) || kind === 'beat') return;
-  const answer = roomOf(state.place).receive?.(state.data, kind, what, state.place);
-  if (answer === 'draw') drawing ??= setTimeout(() => { drawing = null; draw(); }, DRAWN);
-  if (answer === 'load') soon();
-}
-
-/** Loads again in a moment, once for all calls until then. */
-function soon() {
-  loading ??= setTimeout(() => { loading = null; load(); }, ASKED);
-}
-
-// Drawing
-
-const root = document.getElementById('page');
-
-function draw() {
-  document.documentElement.lang = languageNow() === 'zh' ? 'zh-CN' : 'en';
-  const wrong = state.wrong ? `(${state.wrong}) ` : '';
-  document.title = `${wrong}${titleOf(state.place)} · ${text('product')}`;
-  const fresh = h('div', { id: 'page' },
-    h('a', { class: 'skip', href: '#main', onclick: (click) => {
+  const room = roomOf(session.place);
+  const key = `${room} ${session.place.name ?? ''} ${session.access}`;
+  return html`
+    <a class="skip" href="#main" onClick=${(click) => {
       click.preventDefault();
       document.querySelector('main').focus();
-    } }, text('skip')),
-    bar(state, page),
-    notice(state),
-    h('main', { id: 'main', tabindex: -1, 'aria-busy': String(isAwaited()) }, shown()),
-    h('datalist', { id: 'targets' }, state.targets.map((name) => h('option', { value: name }))));
-  morph(root, fresh);
+    }}>${text('skip')}</a>
+    <${Bar} />
+    ${session.goneSince && html`<div class="notice" role="alert">${text('gone', {
+      at: clock(session.goneSince), age: duration((Date.now() - session.goneSince) / 1000) })}
+    </div>`}
+    ${session.refusal ? html`<${TokenEntry} ...${session.refusal} />`
+      : html`<${Signed} key=${session.access} room=${room} place=${key} />`}
+    <datalist id="targets">${[...session.targets.keys()].sort().map((name) =>
+      html`<option value=${name} />`)}</datalist>
+    <${Keys} />`;
 }
 
-function isAwaited() {
-  return !isLoaded(state.place) && !state.refusal && !state.problem;
+/** What a holder of a token sees. The overview is loaded in all rooms, for the title. */
+function Signed({ room, place }) {
+  const you = useLoad(async () => {
+    try {
+      change({ you: await ask('you') });
+      if (session.you.tokens) shareToken();
+    } catch (error) {
+      if (error.status === 403) refuse(error);
+      throw error;
+    }
+  }, 'you', session.you ? OFTEN * 12 : OFTEN);
+  const overview = useLoad(loadOverview, 'now', room === 'now' ? OFTEN : OFTEN * 3);
+  return html`
+    ${you.problem && html`<p class="notice" role="alert">${problemText(you.problem)}</p>`}
+    <${Whole} key=${place}>
+      ${room === 'now' ? html`<${Now} loaded=${overview} />` : html`<${Lazy} name=${room} />`}
+    <//>`;
 }
 
-function titleOf(place) {
-  if (state.refusal) return text('token');
-  return roomOf(place).title(place);
+async function loadOverview() {
+  const [status, minutes, { targets }] = await Promise.all([
+    ask('status'), ask('minutes'), ask('targets')]);
+  const troubles = troublesOf(status, targets);
+  change({
+    wrong: troubles.filter(({ severity }) => severity !== 'notice').length,
+    targets: new Map(targets.map((target) => [target.name, target])),
+  });
+  return { status, minutes, targets, troubles };
 }
 
-function shown() {
-  if (state.refusal) return tokenEntry(state.refusal, page);
-  if (state.problem && !isLoaded(state.place)) {
-    return h('div', null, h('h1', { tabindex: -1 }, problemTitle(state.problem)),
-      h('p', null, problemText(state.problem)));
+/** A room whose data cannot be drawn is drawn again later; the bar stays. */
+function Whole({ children }) {
+  const [error, again] = useErrorBoundary(reportError);
+  useEffect(() => {
+    if (error) setTimeout(again, OFTEN);
+  }, [error]);
+  return error ? html`<main id="main" tabindex="-1" aria-busy="false">
+    <h1 tabindex="-1">${text('broken')}</h1><p>${text('broken.again')}</p></main>` : children;
+}
+
+const loadedRooms = new Map();
+
+function Lazy({ name }) {
+  const [, draw] = useState(0);
+  const Room = loadedRooms.get(name);
+  useEffect(() => {
+    if (Room) return;
+    import(`./rooms/${name}.js`).then((it) => {
+      loadedRooms.set(name, it.default);
+      draw(1);
+    }, () => location.reload());
+  }, []);
+  return Room ? html`<${Room} place=${session.place} />`
+    : html`<main id="main" tabindex="-1" aria-busy="true"></main>`;
+}
+
+function Bar() {
+  const { place, you, isLive, goneSince } = session;
+  const here = place.room === 'targets' ? 'now' : place.room;
+  const other = languageNow() === 'zh' ? 'en' : 'zh';
+  const isOff = goneSince || isLive === false;
+  return html`<header>
+    <a class="brand" href=${linkTo('now')}>${text('product')}</a>
+    <nav aria-label=${text('rooms')}>${roomsInBar().map((room, index) => html`<a
+      href=${linkTo(room)} aria-current=${room === here ? 'page' : null}
+      aria-keyshortcuts=${String(index + 1)}>${text(room)}</a>`)}</nav>
+    <form role="search" class="find" onSubmit=${(event) => {
+      event.preventDefault();
+      go(linkTo('events', null, queryOf(event.currentTarget)));
+    }}><input type="search" name="what" class="search" aria-label=${text('find')}
+      key=${`${location.hash} ${session.visit}`} defaultValue=${place.query.what ?? ''}
+      placeholder=${text('find.example')} autocomplete="off" spellcheck=${false}
+      aria-keyshortcuts="/" /></form>
+    <div class="side">
+      ${(isOff || isLive) && html`<span class="live ${isOff ? 'off' : 'on'}" role="status">
+        ${text(isOff ? 'live.off' : 'live')}</span>`}
+      ${you?.name && html`<button type="button" title=${text('token.forget')} onClick=${leave}>
+        ${text('token.leave', { name: you.name })}</button>`}
+      <button type="button" lang=${other} title=${text('language')} onClick=${() => {
+        setLanguage(other);
+        change({});
+      }}>${other === 'zh' ? '中文' : 'EN'}</button>
+    </div>
+  </header>`;
+}
+
+// The token
+
+/** The form for a token, or the reason why there is no access; `had`: a token was sent. */
+function TokenEntry({ problem, had }) {
+  if (problem.status === 403) {
+    return html`<main id="main" tabindex="-1" aria-busy="false">
+      <h1 tabindex="-1">${problemTitle(problem) || text('token.refused')}</h1>
+      <p>${problemText(problem)}</p></main>`;
   }
-  if (!state.data) {
-    return h('p', { class: 'quiet' }, text(state.goneSince ? 'gone.room' : 'looking'));
-  }
-  return [
-    state.problem ? h('p', { class: 'panel bad', role: 'alert' },
-      problemText(state.problem)) : null,
-    roomOf(state.loaded).view(state.data, state.loaded, page),
-  ];
+  return html`<main id="main" tabindex="-1" aria-busy="false">
+    <h1 tabindex="-1">${text('token.wanted')}</h1>
+    <p class="quiet">${text('token.where')}</p>
+    ${had && html`<p class="bad" role="alert">${text('token.wrong')}</p>`}
+    <form class="filters" onSubmit=${(event) => {
+      event.preventDefault();
+      keepToken(queryOf(event.currentTarget).token);
+      begin();
+    }}><label class="wide">${text('token')}<input name="token" type="password" required
+        autocomplete="current-password" autofocus /></label>
+      <button class="strong">${text('token.enter')}</button></form></main>`;
 }
 
-// Navigation
-
-window.addEventListener('hashchange', arrive);
-
-/** Another room begins at its top, with the focus on its heading. */
-async function arrive() {
-  const before = state.place;
-  const next = placeOf(location.hash);
-  if (JSON.stringify(next) === JSON.stringify(before)) {
-    if (isAwaited()) return;
-    // The same link again means a reload.
-    state.loaded = null;
-  }
-  const isOther = roomOf(before) !== roomOf(next) || before.name !== next.name;
-  Object.assign(state, { place: next, problem: null });
-  draw();
-  if (isOther) scrollTo(0, 0);
-  if (state.refusal) return;
-  await load();
-  if (isOther) document.querySelector('h1')?.focus();
+/** Removes the token, in all tabs. */
+function leave() {
+  keepToken('');
+  shareToken();
+  begin();
 }
 
-document.addEventListener('visibilitychange', () => {
-  if (!document.hidden && !state.refusal) load();
-});
+// The keyboard
+
+const hasKeys = () => localStorage.getItem(KEYS) !== 'off';
+
+/** The keys, and the button that turns the single characters off. */
+function Keys() {
+  const isOn = hasKeys();
+  return html`<footer class="quiet">${text(isOn ? 'keys' : 'keys.off')} <button type="button"
+    onClick=${() => {
+      localStorage.setItem(KEYS, isOn ? 'off' : 'on');
+      change({});
+    }}>${text(isOn ? 'keys.turn_off' : 'keys.turn_on')}</button></footer>`;
+}
 
 /** `/` leads to the search, a digit to a room, unless an input has the focus. */
 document.addEventListener('keydown', (pressed) => {
-  if (pressed.ctrlKey || pressed.metaKey || pressed.altKey) return;
+  if (pressed.ctrlKey || pressed.metaKey || pressed.altKey || !hasKeys()) return;
   if (/^(INPUT|SELECT|TEXTAREA)$/.test(pressed.target.nodeName)) return;
-  const room = navOf(page)[Number(pressed.key) - 1];
-  if (room) page.go(linkTo(room));
+  const room = roomsInBar()[Number(pressed.key) - 1];
+  if (room) go(linkTo(room));
   if (pressed.key === '/') {
     pressed.preventDefault();
-    const search = document.querySelector('.search');
-    if (search) search.focus();
-    else page.go(linkTo('events'));
+    document.querySelector('.search').select();
   }
 });
 
-setInterval(glance, OFTEN * 3);
-setTheme(themeNow());
-draw();
-begin().then(glance);
+// Navigation
+
+window.addEventListener('hashchange', () => change({ place: placeOf(location.hash) }));
+
+/** The link of the current place loads it again. */
+document.addEventListener('click', (click) => {
+  const link = click.target.closest?.('a[href^="#/"]');
+  if (link?.href !== location.href || click.ctrlKey || click.metaKey || click.shiftKey) return;
+  click.preventDefault();
+  go(link.hash);
+});
+
+// The overview: every trouble, the worst first; the last hour; all targets
+
+/** Log events that change a target's state. */
+const CHANGES = new Set(['failing', 'recovered', 'breaker', 'dead_letter', 'reload', 'unmatched',
+  'target_paused', 'target_resumed']);
+
+function Now({ loaded }) {
+  const wrong = loaded.data?.troubles.filter(({ severity }) => severity !== 'notice').length;
+  return html`<${Room} title=${text('now')} loaded=${loaded} kind=${wrong ? 'bad' : 'good'}
+    heading=${loaded.data && (wrong ? text('now.wrong', { n: wrong }) : text('now.well'))}
+    receive=${(kind) => CHANGES.has(kind) && loaded.soon()}>
+    ${(data) => html`
+      <div class="charts">
+        <${EventsChart} minutes=${data.minutes} open=${eventsOf}
+          title=${text(isTeams() ? 'target.attempts' : 'now.events')} />
+        <${LatencyChart} minutes=${data.minutes} open=${eventsOf} title=${text('now.latency')} />
+      </div>
+      ${data.troubles.length > 0 && html`<${Troubles} all=${data.troubles} />`}
+      <${Targets} all=${data.targets} />
+      ${differences(data.status.observed)}
+      ${about(data.status)}`}
+  <//>`;
+}
+
+/** The link to the events of a minute. */
+const eventsOf = (since, until) => linkTo('events', null, { since, until });
+
+// Troubles, a line each
+
+function Troubles({ all }) {
+  const [opened, open] = useState(new Set());
+  const turn = (key) => {
+    const next = new Set(opened);
+    if (!next.delete(key)) next.add(key);
+    open(next);
+    // The advice is not loaded for the first view.
+    import('./rooms/words.js').then(() => change({}), () => {});
+  };
+  const columns = [[text('trouble'), 'name'], [text('severity'), 'short bare'],
+    [text('reason'), 'bare'], [text('route.as'), 'short bare'], [text('rate'), 'number'],
+    [text('expires'), 'number'], [text('dead.does'), 'does']];
+  return html`<${Long} items=${all}>${(shown) => table(text('troubles'), columns, shown.map(
+    (trouble) => {
+      const isOpen = opened.has(trouble.key);
+      const { subject, label, what, role, rate, expires, action, more } = lineOf(trouble);
+      return { key: trouble.key, cells: [
+        [html`<button type="button" class="opener" aria-expanded=${String(isOpen)}
+          aria-label=${text('details', { name: label })}
+          onClick=${() => turn(trouble.key)}></button>`, subject],
+        html`<span class="severity ${trouble.severity}">
+          ${text(`severity.${trouble.severity}`)}</span>`,
+        html`<div class="one-line">${what}</div>`, role, rate, expires, action],
+      wide: isOpen && html`<div class="panel">${more}</div>` };
+    }), 'troubles')}<//>`;
+}
+
+function lineOf({ cause, target }) {
+  if (cause) {
+    const words = withTimes(causeText(cause));
+    const check = text(`check.${cause.check}`);
+    return { subject: html`<b>${check}</b>`, label: check, what: words, action: wayOf(cause),
+      more: problemsView([[words, text(`do.check.${cause.check}`)]]) };
+  }
+  const all = troubles(target);
+  const role = roleOf(target);
+  return {
+    subject: [targetLink(target.name), target.owner
+      && html`<span class="owner">${target.owner}</span>`],
+    label: target.name,
+    what: all[0]?.[0] ?? badge(target.state),
+    role: role && text(`as.${role}`),
+    rate: [percent(failureRate(target)), ' ', sparkline(target.hour.failed_minutes ?? [])],
+    expires: expiryOf(target.expires_at),
+    action: target.state === 'dead_letters'
+      ? way('dead', null, { target: target.name }, target.name)
+      : target.state === 'paused' ? way('targets', target.name, {}, target.name, 'resume')
+        : way('events', null, { target: target.name, since: '1h', failed: 'true' }, target.name,
+          'failures'),
+    more: [badge(target.state), problemsView(all, waitingText(target))],
+  };
+}
+
+/** A link that helps with a trouble. */
+function way(room, name, query, label, words = room) {
+  return html`<a class="button" href=${linkTo(room, name, query)}
+    aria-label="${text(words)}${text('colon')}${label}">${text(words)}</a>`;
+}
+
+function wayOf({ check, code, params }) {
+  const label = text(`check.${check}`);
+  if (code === 'unmatched') return way('routes', null, { key: params.key }, label, 'explain.short');
+  if (check === 'callbacks') return way('events', null, { failed: 'true' }, label);
+  if (check === 'configuration') return way('routes', null, {}, label);
+  return way(check === 'targets' ? 'dead' : 'nodes', null, {}, label);
+}
+
+function expiryOf(at) {
+  if (!at) return null;
+  return Date.parse(at) > now() ? ago(at) : text('expires.next');
+}
+
+/** Replaces times in UTC in a sentence by local ones. */
+function withTimes(sentence) {
+  return sentence.split(/(\d{4}-\d\d-\d\dT[\d:.]+Z)/)
+    .map((part, index) => (index % 2 ? time(part) : part));
+}
+
+// Targets without trouble
+
+function Targets({ all }) {
+  if (!all.length) return [html`<h2>${text('targets')}</h2>`, quiet(text('now.no_targets'))];
+  const targets = all.filter((target) => !isTroubled(target));
+  const columns = [
+    [text('target'), 'name'], [text('target.state'), 'short bare'],
+    [text('hour.attempts'), 'number'], [text('hour.failed'), 'number'],
+    [text('hour.p99'), 'number'], [text('target.in_flight'), 'number'],
+    [text('target.unsettled'), 'number'], [text('target.last_acknowledged'), 'number'],
+  ];
+  return targets.length > 0 && [
+    html`<h2>${text(targets.length < all.length ? 'now.others' : 'targets')}</h2>`,
+    table(text('targets'), columns, targets.map((target) => ({
+      key: target.name,
+      cells: [
+        [targetLink(target.name), target.owner
+          && html`<span class="owner">${target.owner}</span>`],
+        badge(target.state),
+        number(target.hour.attempts),
+        target.hour.failed ? html`<b class="bad">${number(target.hour.failed)}</b>` : '0',
+        milliseconds(target.hour.p99_ms),
+        `${number(target.in_flight)} / ${number(target.limit)}`,
+        unsettled(target),
+        ago(target.last_acknowledged),
+      ],
+    })))];
+}
+
+/** How EBaaS's calls differ from routes.yaml. A team does not see it. */
+function differences(observed) {
+  if (!observed?.differences.length) return null;
+  return [html`<h2>${text('now.observed')}</h2>`,
+    observed.differences.map((each) => html`<p>${causeText(each)}</p>`),
+    html`<p>${textNodes('now.observed_since', { since: time(observed.since) })}
+      ${observed.yaml && text('now.observed_yaml')}</p>`,
+    observed.yaml && html`<pre tabindex="0">${observed.yaml}</pre>`];
+}
+
+/** The version and the configuration. A team sees only a part of it. */
+function about({ configuration, requests, version, at }) {
+  return html`<p class="quiet about">${joined([
+    text('now.version', { version }),
+    configuration?.hash && textNodes('now.configuration', {
+      hash: html`<a href=${linkTo('routes')}>${configuration.hash.slice(0, 12)}</a>`,
+      age: ago(configuration.since) }),
+    requests && text('now.in_flight', { n: requests.in_flight, limit: requests.limit }),
+    textNodes('now.at', { at: time(at) }),
+  ].filter(Boolean), ' · ')}</p>`;
+}
+
+await followTabs(begin);
+render(html`<${Page} />`, document.getElementById('page'));
+for (const name of MODULES) setTimeout(() => import(`./rooms/${name}.js`).catch(() => {}), OFTEN);

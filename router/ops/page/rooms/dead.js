@@ -1,157 +1,100 @@
 // Dead letters and other deliveries: find them, preview an action, act.
 
-import { ALL, acts, asking, keyOf } from '../acting.js';
+import './words.js';
+import { useActing } from '../acting.js';
 import { ask, now } from '../api.js';
-import { h } from '../elements.js';
-import { ago, number } from '../figures.js';
-import { linkTo, queryOf } from '../place.js';
-import { list, table } from '../table.js';
-import { reasonText, targetLink } from '../targets.js';
-import { text, textNodes } from '../language.js';
+import { linkTo, number, text, textNodes } from '../logic.js';
+import { Long, Room, ago, go, moreLink, queryOf, quiet, reasonText, session, table, targetLink,
+  useLoad } from '../parts.js';
+import { html } from '../vendor/preact.js';
 
 const STATES = ['dead', 'queued', 'awaiting', 'superseded', 'acknowledged'];
 
-/** Filters behind "More filters". */
-const FURTHER = ['event', 'newer_than', 'older_than', 'acknowledged_later'];
+/** The filters of the API that are in the place. */
+const FILTERS = ['target', 'match', 'event', 'newer_than', 'older_than'];
 
+/** How many more deliveries "More" requests, and the limit of the API. */
 const PAGE = 50;
+const MOST = 500;
 
-export const dead = {
-  title: (place) => (stateOf(place) === 'dead' ? text('dead') : text('deliveries')),
+/** Counting is expensive. */
+const SELDOM = 30_000;
 
-  async load(place, before) {
-    const [first, { counts: all }, { actions }] = await Promise.all([
-      ask('deliveries', { ...filterOf(place), limit: PAGE }),
+export default function Dead({ place: { query } }) {
+  const state = STATES.includes(query.state) ? query.state : 'dead';
+  const filter = { state, ...Object.fromEntries(FILTERS.filter((name) => query[name])
+    .map((name) => [name, query[name]])) };
+  const title = text(state === 'dead' ? 'dead' : 'deliveries');
+  const loaded = useLoad(async () => {
+    const [page, { counts: all }, { actions }] = await Promise.all([
+      ask('deliveries', { ...filter, limit: query.limit || PAGE }),
       ask('deliveries', { limit: 1 }), ask('deliveries/actions')]);
-    // Further pages stay as they were loaded.
-    const more = before?.more && before.next === first.next ? before.more : null;
-    return { ...first, all, actions, more, asked: before?.asked ?? null };
-  },
-
-  /** Counting is expensive. */
-  seldom: true,
-  receive: (data, kind) => kind === 'dead_letter' && 'load',
-
-  view(data, place, page) {
-    const all = filterOf(place);
-    return h('div', null,
-      h('h1', { tabindex: -1 }, dead.title(place)),
-      counts(data.all, place),
-      filters(place, page),
-      data.deliveries.length ? acts(ALL, all, data, page) : null,
-      asking(ALL, data, page),
-      page.isReadOnly() ? h('p', { class: 'quiet' }, text('read_only')) : null,
-      rowsView(data, place, page),
-      h('h2', null, text('dead.actions')),
-      actions(data.actions));
-  },
-};
-
-function stateOf({ query }) {
-  return STATES.includes(query.state) ? query.state : 'dead';
-}
-
-function filterOf(place) {
-  const { target, match, event, older_than, newer_than, acknowledged_later } = place.query;
-  const given = { target, match, event, older_than, newer_than, acknowledged_later };
-  return { state: stateOf(place),
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value)) };
+    return { ...page, all, actions };
+  }, query, SELDOM);
+  const acting = useActing(loaded);
+  return html`<${Room} title=${title} loaded=${loaded}
+    receive=${(kind) => kind === 'dead_letter' && loaded.soon()}
+    head=${html`<${Filters} key=${`${location.hash} ${session.visit}`} query=${query}
+      state=${state} />`}>
+    ${({ deliveries, next, all, actions }) => html`
+      ${counts(all, query, state)}
+      ${session.you?.tokens === false && quiet(text('read_only'))}
+      ${deliveries.length ? [acting.buttons(filter), rows(title, deliveries, acting)]
+        : quiet(text('dead.none'))}
+      ${next && moreLink('dead', query, PAGE, MOST)}
+      ${acting.dialog}
+      <h2>${text('dead.actions')}</h2>
+      ${actionsView(actions)}`}
+  <//>`;
 }
 
 /** The number of deliveries by target and state, as links. */
-function counts(found, place) {
-  if (!found?.length) return null;
-  return list('chips', found.map((each) => h('li', { 'data-key':
-    `${each.target} ${each.state}` }, h('a', {
-    class: each.state === 'dead' ? 'bad' : null,
-    'aria-current': place.query.target === each.target && stateOf(place) === each.state ? 'true'
-      : null,
-    href: linkTo('dead', null,
-      { target: each.target, state: each.state === 'dead' ? '' : each.state }),
-  }, each.target, text('colon'), text(`count.${each.state}`, { n: each.deliveries })))));
+function counts(all, query, state) {
+  return html`<${Long} items=${all}>${(shown) => html`<ul class="chips">${shown.map((each) => html`
+    <li key=${`${each.target} ${each.state}`}><a class=${each.state === 'dead' ? 'bad' : null}
+      aria-current=${query.target === each.target && state === each.state ? 'true' : null}
+      href=${linkTo('dead', null, { target: each.target,
+        state: each.state === 'dead' ? '' : each.state })}>
+      ${each.target}${text('colon')}${text(`count.${each.state}`, { n: each.deliveries })}
+    </a></li>`)}</ul>`}<//>`;
 }
 
-function filters(place, page) {
-  const { query } = place;
-  const field = (name, more) => h('input', { name, value: query[name] ?? '', autocomplete: 'off',
-    spellcheck: 'false', ...more });
-  return h('form', { role: 'search', onsubmit: (event) => {
+function Filters({ query, state }) {
+  const field = (name, label, more) => html`<label class=${more?.kind}>${text(label)}
+    <input name=${name} defaultValue=${query[name] ?? ''} autocomplete="off" spellcheck=${false}
+      placeholder=${more?.example} list=${more?.list} /></label>`;
+  return html`<form class="filters" onSubmit=${(event) => {
     event.preventDefault();
-    page.go(linkTo('dead', null, queryOf(event.currentTarget)));
-  } },
-  h('div', { class: 'filters' },
-    h('label', null, text('delivery.state'), h('select', { name: 'state' },
-      STATES.map((state) => h('option', { value: state === 'dead' ? '' : state,
-        selected: stateOf(place) === state }, text(`delivery.${state}`))))),
-    h('label', null, text('target'), field('target', { list: 'targets' })),
-    h('label', { class: 'wide' }, text('dead.match'),
-      field('match', { placeholder: 'a.gs.*', class: 'search' })),
-    h('button', { class: 'strong' }, text('filter'))),
-  h('details', { open: FURTHER.some((name) => query[name]) },
-    h('summary', null, text('dead.more')),
-    h('div', { class: 'filters' },
-      h('label', { class: 'wide' }, text('event.id'), field('event')),
-      h('label', null, text('dead.newer_than'), field('newer_than', { placeholder: '3h' })),
-      h('label', null, text('dead.older_than'), field('older_than', { placeholder: '10m' })),
-      h('label', null, text('dead.later'), h('select', { name: 'acknowledged_later' },
-        ['include', 'exclude', 'only'].map((each) => h('option', {
-          value: each === 'include' ? '' : each, selected: query.acknowledged_later === each,
-        }, text(`later.${each}`))))))));
+    go(linkTo('dead', null, queryOf(event.currentTarget)));
+  }}>
+    <label>${text('target.state')}<select name="state">${STATES.map((each) => html`
+      <option value=${each === 'dead' ? '' : each} selected=${state === each}>
+        ${text(`delivery.${each}`)}</option>`)}</select></label>
+    ${field('target', 'target', { list: 'targets' })}
+    ${field('match', 'dead.match', { example: 'a.gs.*' })}
+    ${field('event', 'event.id')}
+    ${field('newer_than', 'dead.newer_than', { kind: 'short', example: '3h' })}
+    ${field('older_than', 'dead.older_than', { kind: 'short', example: '10m' })}
+    <button class="strong">${text('filter')}</button></form>`;
 }
 
-function rows(data) {
-  return [...data.deliveries, ...(data.more?.deliveries ?? [])];
-}
-
-function rowsView(data, place, page) {
-  const shown = withAsked(rows(data), data.asked);
-  if (!shown.length) return h('p', { class: 'quiet' }, text(`none.${stateOf(place)}`));
+function rows(title, deliveries, acting) {
   const columns = [[text('event'), 'name'], [text('target')], [text('reason')],
     [text('delivery.retries'), 'number'], [text('dead.came'), 'number'],
     [text('dead.does'), 'does']];
-  const next = data.more ? data.more.next : data.next;
-  return [
-    table(dead.title(place), columns, shown.flatMap((entry) => {
-      const wide = asking(keyOf(entry), data, page);
-      return [row(entry, data, page), ...(wide ? [{ key: `asked ${keyOf(entry)}`, wide }] : [])];
-    })),
-    next ? h('p', null, h('button', { type: 'button', onclick: () => {
-      addPage(data, place, next).then(page.draw, page.failed);
-    } }, text('more'))) : null,
-  ];
-}
-
-/** Keeps the row of an action in its place until its result is dismissed. */
-function withAsked(shown, asked) {
-  if (!asked || asked.where === ALL) return shown;
-  const index = shown.findIndex((entry) => keyOf(entry) === asked.where);
-  if (index >= 0) asked.kept = { entry: shown[index], index };
-  else if (asked.kept) shown.splice(asked.kept.index, 0, { ...asked.kept.entry, gone: true });
-  return shown;
-}
-
-async function addPage(data, place, after) {
-  const found = await ask('deliveries', { ...filterOf(place), limit: PAGE, after });
-  const before = data.more?.deliveries ?? [];
-  data.more = { next: found.next, deliveries: [...before, ...found.deliveries] };
-}
-
-function row(entry, data, page) {
-  return {
-    key: keyOf(entry),
-    kind: entry.gone ? 'over' : null,
-    cells: [
-      [h('a', { href: linkTo('events', entry.event_id) }, entry.event_key),
-        h('span', { class: 'id' }, entry.event_id.slice(0, 8))],
-      targetLink(entry.target),
-      [reasonText(entry.reason),
-        notes(entry).map((note) => h('span', { class: 'note' }, note))],
+  return table(title, columns, deliveries.map((entry) => {
+    const { event_id: id, event_key: key, target, state } = entry;
+    return { key: `${id} ${target}`, cells: [
+      [html`<a href=${linkTo('events', id)}>${key}</a>`,
+        html`<span class="id">${id.slice(0, 8)}</span>`],
+      targetLink(target),
+      [reasonText(entry.reason), entry.said && html` <q>${entry.said}</q>`,
+        notes(entry).map((note) => html`<span class="note">${note}</span>`)],
       number(entry.retries),
       ago(entry.first_at),
-      entry.gone ? null : acts(keyOf(entry), { state: entry.state, event: entry.event_id,
-        target: entry.target }, data, page),
-    ],
-  };
+      acting.buttons({ state, event: id, target }, `${key} ${id.slice(0, 8)} ${target}`),
+    ] };
+  }));
 }
 
 /** Further facts about a delivery. */
@@ -165,13 +108,13 @@ function notes({ due_at: due, in_flight: inFlight, acknowledged_later_at: later,
   ].filter(Boolean);
 }
 
-function actions(found) {
-  if (!found.length) return h('p', { class: 'quiet' }, text('dead.no_actions'));
-  const columns = [[text('who'), 'name'], [text('dead.did')], [text('deliveries'), 'number'],
+function actionsView(found) {
+  if (!found.length) return quiet(text('dead.no_actions'));
+  const columns = [[text('who'), 'name'], [text('dead.does')], [text('deliveries'), 'number'],
     [text('dead.by')], [text('time'), 'number']];
   return table(text('dead.actions'), columns, found.map((each) => ({
     key: each.action_id,
     cells: [each.who, text(`done.${each.verb}`), number(each.deliveries),
-      h('code', null, each.what), ago(each.at)],
+      html`<code>${each.what}</code>`, ago(each.at)],
   })));
 }

@@ -1,59 +1,47 @@
 // One event: its requests and attempts in order of time, its state, and what comes next.
 
+import './words.js';
+import { useActing } from '../acting.js';
 import { ask, now as routerTime } from '../api.js';
-import { h, s } from '../elements.js';
-import { ago, clock, milliseconds, number } from '../figures.js';
-import { linkTo } from '../place.js';
-import { table } from '../table.js';
-import { resultOf, reasonText, targetLink } from '../targets.js';
-import { isKnown, text, textNodes } from '../language.js';
+import { Explanation, explain } from '../explaining.js';
+import { clock, isKnown, linkTo, milliseconds, number, text, textNodes } from '../logic.js';
+import { Copy, Room, ago, joined, may, quiet, reasonText, resultOf, share, table, targetLink, time,
+  useLoad } from '../parts.js';
+import { html, useState } from '../vendor/preact.js';
 
-export const event = {
-  title: (place) => `${text('event')} ${place.name.slice(0, 8)}`,
+/** A search is expensive: it is repeated when the stream reports this event. */
+const ONCE = 86_400_000;
 
-  async load(place, before) {
-    // A settled event does not change.
-    if (before && !before.news && isOver(before.story)) return before;
-    const body = place.query.body ? { body: 'true' } : {};
-    return { story: await ask(`events/${encodeURIComponent(place.name)}`, body) };
-  },
-
-  /** A search is expensive: it is repeated when the stream reports this event. */
-  seldom: true,
-  /** Successful retries too. A key that would be a pattern cannot be followed. */
-  stream: (place, { story }) => !/[*?[\]]/.test(story.event_key) && { match: story.event_key },
-
-  receive(data, kind, what) {
-    if (!what.event_id || what.event_id !== data.story.event_id) return null;
-    data.news = true;
-    return 'load';
-  },
-
-  view({ story }, place, page) {
-    return h('div', null,
-      h('h1', { tabindex: -1 }, h('span', { class: 'quiet' }, `${text('event')} `),
-        story.event_key),
-      h('p', { class: 'verdict' }, stateText(story)),
-      dead(story),
-      h('ol', { class: 'steps' }, story.steps.map(stepView), story.next.map(nextView)),
-      story.deliveries.length ? [h('h2', null, text('event.in_store')), inStore(story)] : null,
-      h('h2', null, text('event.known')),
-      known(story),
-      body(story, place, page));
-  },
-};
-
-/** Whether it is settled and has no dead letter. */
-function isOver(story) {
-  return !story.next.length && story.deliveries.every((each) => each.state !== 'dead');
+export default function Event({ place: { name, query } }) {
+  const path = `events/${encodeURIComponent(name)}`;
+  const loaded = useLoad(() => ask(path, query.body ? { body: 'true' } : {}), [name, query], ONCE);
+  const { data } = loaded;
+  const acting = useActing(loaded);
+  const title = `${text('event')} ${name.slice(0, 8)}`;
+  // A key that would be a pattern cannot be followed.
+  const isFollowed = data?.event_key && !/[*?[\]]/.test(data.event_key);
+  return html`<${Room} title=${title} loaded=${loaded}
+    heading=${data && [html`<span class="quiet">${text('event')} </span>`, data.event_key]}
+    stream=${isFollowed ? { match: data.event_key } : undefined}
+    receive=${(kind, what) => data && what.event_id === data.event_id && loaded.soon()}>
+    ${(story) => html`
+      <p class="verdict">${stateText(story)}</p>
+      <${Explain} story=${story} />
+      <ol class="steps">${story.steps.map(stepView)}${story.next.map(nextView)}</ol>
+      ${story.deliveries.length > 0 && html`<h2>${text('event.in_store')}</h2>
+        ${inStore(story, acting)}`}
+      ${acting.dialog}
+      <h2>${text('event.known')}</h2>
+      ${known(story)}
+      ${may('bodies') && body(story, name, query)}`}
+  <//>`;
 }
 
 /** Its state, in a sentence. */
 function stateText(story) {
-  const requests = story.steps.filter((step) => step.what === 'request');
-  const last = requests.at(-1);
+  const last = story.steps.filter((step) => step.what === 'request').at(-1);
   if (story.deliveries.some((each) => each.state === 'dead')) return text('event.dead');
-  if (story.next.length) return clockOf(story, last);
+  if (story.next.length) return scheduleOf(story, last);
   if (story.steps.some((step) => step.what === 'unmatched')) return text('event.unmatched');
   if (['closed', 'ended'].includes(story.stage) || last?.code === '000') {
     return text('event.settled');
@@ -62,21 +50,28 @@ function stateText(story) {
 }
 
 /** EBaaS's schedule. */
-function clockOf(story, last) {
+function scheduleOf(story, last) {
   const due = story.next.find((each) => each.what === 'request');
   const ends = story.next.find((each) => each.what === 'given_up');
   if (!due) return text('event.queued');
   const key = Date.parse(due.at) > routerTime() ? 'event.clock' : 'event.clock_late';
   return [textNodes(key, { n: last?.request ?? due.number - 1, of: last?.of ?? '?',
-    age: ago(due.at) }), ends ? textNodes('event.clock_ends', { age: ago(ends.at) }) : null];
+    age: ago(due.at) }), ends && textNodes('event.clock_ends', { age: ago(ends.at) })];
 }
 
-function dead(story) {
-  const letters = story.deliveries.filter((each) => each.state === 'dead');
-  if (!letters.length) return null;
-  return h('p', null, h('a', { class: 'button',
-    href: linkTo('dead', null, { event: story.event_id }) },
-  text('event.see_dead', { n: letters.length })));
+/** Shows which routes it matches now: by its whole body, if the reader may see that. */
+function Explain({ story }) {
+  const [result, show] = useState(null);
+  const run = async () => {
+    const { body: own = null } = may('bodies') && !story.body
+      ? await ask(`events/${encodeURIComponent(story.event_id || story.request_id)}`,
+        { body: 'true' }) : story;
+    show(await explain(own ?? story.event_key));
+  };
+  return html`<div class="acts"><button type="button" aria-expanded=${String(Boolean(result))}
+    onClick=${() => (result ? show(null) : run().catch((error) => show({ error: error.message })))}>
+    ${text('explain.short')}</button></div>
+    ${result && html`<${Explanation} result=${result} />`}`;
 }
 
 function stepView(step) {
@@ -84,70 +79,61 @@ function stepView(step) {
     case 'request':
     case 'unmatched':
       return line(step, requestView(step), step.code === '000' ? 'good' : 'bad',
-        step.targets.length ? attempts(step.targets) : null);
+        step.targets.length > 0 && attempts(step.targets));
     case 'acted':
       return line(step, text('step.acted', { verb: text(`done.${step.verb}`), who: step.who,
         targets: (step.targets ?? []).join(text('comma')), n: step.deliveries }), 'acted');
     default:
       return line(step, [lateText(step), text('gap'), targetLink(step.target), text('colon'),
-        resultOf(step),
-        step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
-        step.attempt ? h('span', { class: 'note' }, text('event.attempt', { n: step.attempt }))
-          : null,
-        unrecorded(step)],
+        resultOf(step), took(step), attemptNote(step), unrecorded(step)],
       step.reason === 'acknowledged' ? 'good' : 'bad');
   }
 }
 
 function line(step, words, kind, more) {
-  return h('li', { class: kind },
-    h('time', { datetime: step.at, title: step.at }, clock(step.at)),
-    h('div', null, h('p', null, words), more));
+  return html`<li class=${kind}>${time(step.at)}<div><p>${words}</p>${more}</div></li>`;
 }
 
+const note = (words) => words && html`<span class="note">${words}</span>`;
+
+const took = ({ ms }) => ms !== null && html`<span class="quiet"> · ${milliseconds(ms)}</span>`;
+
+const attemptNote = ({ attempt }) => attempt && note(text('event.attempt', { n: attempt }));
+
+const unrecorded = ({ unrecorded: why }) => why && note(text('step.unrecorded', { why }));
+
 function requestView(step) {
-  const notes = [
-    step.what === 'unmatched' ? text('no_route') : null,
-    step.cause ? text('step.seen_before', { cause: isKnown(`cause.${step.cause}`)
-      ? text(`cause.${step.cause}`) : step.cause }) : null,
-    step.unqueued ? text('step.unqueued') : null,
-    step.routes.length ? text('step.routes', { routes: step.routes.join(text('comma')) }) : null,
-  ].filter(Boolean);
+  const cause = step.cause && (isKnown(`cause.${step.cause}`) ? text(`cause.${step.cause}`)
+    : step.cause);
   return [
     step.request ? text('step.request', { n: step.request, of: step.of ?? '?' })
       : text('step.a_request'),
-    step.code ? textNodes('step.told', { code: h('b', null, step.code) }) : text('step.gone'),
-    step.ms === null ? null : h('span', { class: 'quiet' }, ` · ${milliseconds(step.ms)}`),
+    step.code ? textNodes('step.told', { code: html`<b>${step.code}</b>` }) : text('step.gone'),
+    took(step),
     unrecorded(step),
-    step.first_at ? h('span', { class: 'note' },
-      textNodes('step.first_at', { at: clock(step.first_at) })) : null,
-    notes.map((note) => h('span', { class: 'note' }, note)),
+    step.first_at && note(text('step.first_at', { at: clock(step.first_at) })),
+    step.what === 'unmatched' && note(text('no_route')),
+    cause && note(text('step.seen_before', { cause })),
+    step.unqueued && note(text('step.unqueued')),
+    step.routes.length > 0
+      && note(text('step.routes', { routes: step.routes.join(text('comma')) })),
   ];
-}
-
-function unrecorded(step) {
-  return step.unrecorded
-    ? h('span', { class: 'note' }, text('step.unrecorded', { why: step.unrecorded })) : null;
 }
 
 /** A row for each attempt, with its duration beside the longest. */
 function attempts(targets) {
   const longest = Math.max(1, ...targets.map((each) => each.ms ?? 0));
   const columns = [[text('target'), 'name'], [text('route.as')], [text('event.took')],
-    [text('event.how')]];
+    [text('events.happened')]];
   return table(text('event.attempts'), columns, targets.map((each) => ({
     key: each.target,
     kind: each.reason && each.reason !== 'acknowledged' ? 'wrong' : null,
     cells: [
       targetLink(each.target),
-      each.as ? text(`as.${each.as}`) : '',
-      each.ms === null ? null : [milliseconds(each.ms), s('svg', { class: 'took',
-        viewBox: '0 0 100 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
-      s('rect', { width: Math.max(1, (each.ms / longest) * 100), height: 4 }))],
-      [resultOf(each), each.attempt ? h('span', { class: 'note' },
-        text('event.attempt', { n: each.attempt })) : null,
-      each.joined ? h('span', { class: 'note' }, text('event.joined')) : null,
-        each.late ? h('span', { class: 'note' }, text('event.late')) : null],
+      each.as && text(`as.${each.as}`),
+      each.ms !== null && [milliseconds(each.ms), share(each.ms / longest, null, 'took')],
+      [resultOf(each), attemptNote(each), each.joined && note(text('event.joined')),
+        each.late && note(text('event.late'))],
     ],
   })), 'attempts');
 }
@@ -163,18 +149,21 @@ function lateText(step) {
 
 function nextView(next) {
   const words = text(`next.${next.what}`, { n: next.number ?? 0, target: next.target ?? '' });
-  const note = next.in_flight ? 'next.in_flight' : next.paused && 'reason.paused';
-  return h('li', { class: 'next' }, ago(next.at), h('div', null,
-    h('p', null, words, note ? h('span', { class: 'note' }, text(note)) : null)));
+  return html`<li class="next">${ago(next.at)}<div><p>${words}
+    ${note(next.in_flight ? text('next.in_flight') : next.paused && text('reason.paused'))}
+  </p></div></li>`;
 }
 
-function inStore(story) {
-  const columns = [[text('target'), 'name'], [text('delivery.state')], [text('reason')],
-    [text('delivery.retries'), 'number'], [text('delivery.changed'), 'number']];
+/** Its deliveries, with the actions on each. */
+function inStore(story, acting) {
+  const columns = [[text('target'), 'name'], [text('target.state')], [text('reason')],
+    [text('delivery.retries'), 'number'], [text('delivery.changed'), 'number'],
+    [text('dead.does'), 'does']];
   return table(text('event.in_store'), columns, story.deliveries.map((each) => ({
     key: each.target,
     cells: [targetLink(each.target), text(`delivery.${each.state}`), reasonText(each.reason),
-      number(each.retries), ago(each.changed_at)],
+      number(each.retries), ago(each.changed_at), acting.buttons({ state: each.state,
+        event: story.event_id, target: each.target }, each.target)],
   })));
 }
 
@@ -183,21 +172,21 @@ function known(story) {
     ['event.id', story.event_id],
     ['event.request_id', story.request_id],
     ['event.trace_id', story.trace_id],
-    ['event.changes', story.changes.length ? story.changes.map((each) =>
-      (typeof each === 'string' ? each : JSON.stringify(each))).join(', ') : null],
+    ['event.changes', story.changes.map((each) =>
+      (typeof each === 'string' ? each : JSON.stringify(each))).join(', ')],
     ['event.sha256', story.sha256],
     ['event.bytes', story.bytes === null ? null : number(story.bytes)],
   ];
-  return h('dl', { class: 'ids' }, rows.filter(([, value]) => value)
-    .map(([key, value]) => [h('dt', null, text(key)), h('dd', null, h('code', null, value))]));
+  return html`<dl class="ids">${rows.filter(([, value]) => value).map(([key, value]) => html`
+    <dt>${text(key)}</dt><dd><code>${value}</code>${' '}
+      ${key !== 'event.bytes' && html`<${Copy} value=${value} name=${text(key)} />`}</dd>`)}</dl>`;
 }
 
-function body(story, place, page) {
-  if (!page.may('bodies')) return null;
-  if (!place.query.body) {
-    return h('p', null, h('a', { class: 'button', href: linkTo('events', place.name,
-      { body: 'true' }) }, text('event.show_body')));
+function body(story, name, query) {
+  if (!query.body) {
+    return html`<p><a class="button" href=${linkTo('events', name, { body: 'true' })}>
+      ${text('event.show_body')}</a></p>`;
   }
-  return [h('h2', null, text('event.body')), story.body ? h('pre', { tabindex: 0 }, story.body)
-    : h('p', { class: 'quiet' }, text('event.no_body'))];
+  return html`<h2>${text('event.body')}</h2>
+    ${story.body ? html`<pre tabindex="0">${story.body}</pre>` : quiet(text('event.no_body'))}`;
 }

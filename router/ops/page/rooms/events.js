@@ -1,167 +1,136 @@
 // Events: live, or found by a search.
 
+import './words.js';
 import { ask } from '../api.js';
-import { h } from '../elements.js';
-import { clock, time } from '../figures.js';
-import { linkTo, queryOf } from '../place.js';
-import { table } from '../table.js';
-import { resultOf, wordsOf, targetLink } from '../targets.js';
-import { isKnown, text, textNodes } from '../language.js';
+import { clock, grouped, isFollowed, isKnown, lineKey, linkTo, matchedBy, merged, text,
+  textNodes } from '../logic.js';
+import { Room, go, joined, moreLink, queryOf, quiet, resultOf, session, table, targetLink, time,
+  useLoad, wordsOf } from '../parts.js';
+import { html, useRef, useState } from '../vendor/preact.js';
 
-/** How many live rows are kept at most. */
+/** How many live lines are kept at most, and how long they are collected, in milliseconds. */
 const KEPT = 200;
-
-/** A key or a pattern of keys with closed sets, which can be followed. */
-const KEY = /^(?=.*[.*?[])([^\s[]|\[[^\s\]]+\])+$/;
+const COLLECTED = 250;
 
 /** Log events that always need attention. */
-const BAD = new Set(['unmatched', 'dead_letter', 'lost', 'failing', 'store']);
+const BAD = new Set(['unmatched', 'dead_letter', 'lost']);
 
 /** How many more results "More" requests, and the limit of the API. */
 const PAGE = 50;
 const MOST = 200;
 
-export const events = {
-  title: () => text('events'),
+/** A search is not repeated: it costs a process, and the stream adds new lines. */
+const ONCE = 86_400_000;
 
-  async load(place, before) {
-    const { query } = place;
-    // A search costs a process, so it is not repeated: the stream adds new rows. After a broken
-    // stream one search finds the rows that were missed.
-    if (before && !before.missed) return before;
-    const found = await ask('events', { ...asked(query), limit: query.limit || PAGE });
-    const data = before ? { ...before, missed: false }
-      : { rows: [], held: null, news: [] };
-    const name = data.held ? 'held' : 'rows';
-    return { ...data, found, [name]: merged(data[name], found.events) };
-  },
+const SINCE = ['15m', '1h', '3h', '24h', '7d'];
 
-  connected: (data, { query }) => { data.missed = isFollowed(query); },
-
-  /** The filter of the stream; false for a search. */
-  stream: ({ query }) => isFollowed(query) && {
-    ...(query.target && { target: query.target }),
-    ...(query.what && { match: query.what }),
-    ...(query.failed && { failed: 'true' }),
-  },
-
-  receive(data, kind, what, place) {
-    const isExpected = kind === 'event' || isKnown(`happening.${kind}`);
-    if (!isFollowed(place.query) || !isExpected) return null;
-    data.news.push({ ...what, what: what.what ?? kind, at: what.at ?? what.time });
+export default function Events({ place: { query } }) {
+  const isLive = isFollowed(query);
+  const [held, hold] = useState(null);
+  const news = useRef([]);
+  const { limit, ...filters } = query;
+  const loaded = useLoad(async (before) => {
+    const found = await ask('events', { ...filters, limit: limit || PAGE });
+    return { found, lines: merged([before?.lines ?? [], found.events], isLive ? KEPT : MOST) };
+  }, query, ONCE);
+  const receive = (kind, what) => {
+    if (!isLive || (kind !== 'event' && !isKnown(`happening.${kind}`))) return;
+    if (!news.current.length) setTimeout(take, COLLECTED);
+    news.current.push({ ...what, what: what.what ?? kind, at: what.at ?? what.time });
     // One drawing can't show more.
-    data.news.splice(0, data.news.length - KEPT);
-    return 'draw';
-  },
-
-  view(data, place, page) {
-    takeNews(data);
-    const followed = isFollowed(place.query);
-    return h('div', null,
-      h('h1', { tabindex: -1 }, text('events')),
-      filters(place, page),
-      h('p', { class: 'acts' },
-        followed ? holding(data, page) : h('a', { href: linkTo('events') }, text('events.follow')),
-        h('span', { class: 'quiet' }, followed ? text('events.following') : reach(data.found))),
-      data.rows.length ? rowsOf(data) : h('p', { class: 'quiet' }, nothing(followed, data.found)),
-      !followed && data.found.more ? more(place.query) : null);
-  },
-};
-
-function asked({ what, since, target, code, failed }) {
-  return { what: what ?? '', since: since ?? '', target: target ?? '', code: code ?? '',
-    failed: failed ? 'true' : '' };
+    news.current.splice(0, news.current.length - KEPT);
+  };
+  const latest = useRef();
+  latest.current = loaded;
+  const take = () => {
+    const { data, update } = latest.current;
+    if (!data) setTimeout(take, COLLECTED);
+    else update({ lines: merged([news.current.splice(0).reverse(), data.lines], KEPT) });
+  };
+  const { what, target, failed } = query;
+  return html`<${Room} title=${text('events')} loaded=${loaded} receive=${receive}
+    stream=${isLive ? { ...(target && { target }), ...(what && { match: what }),
+      ...(failed && { failed }) } : undefined}
+    connected=${isLive ? loaded.soon : undefined}
+    head=${html`<${Filters} key=${`${location.hash} ${session.visit}`} query=${query} />`}>
+    ${({ found, lines }) => html`
+      <p class="acts">
+        ${isLive ? html`<button type="button" aria-pressed=${String(Boolean(held))}
+          onClick=${() => hold(held ? null : lines)}>${held
+            ? text('events.release', { n: lines.filter((line) => !held.includes(line)).length })
+            : text('events.hold')}</button>`
+          : html`<a href=${linkTo('events')}>${text('events.follow')}</a>`}
+        <span class="quiet">${isLive ? text('events.following') : reach(found)}</span></p>
+      ${lines.length ? html`<${Lines} lines=${held ?? lines} what=${isLive ? null : what} />`
+        : quiet(isLive ? text('events.none_yet') : [text('events.none'), ' ',
+          !found.looked_in.length && text('events.nowhere')])}
+      ${!isLive && found.more && moreLink('events', query, PAGE, MOST)}`}
+  <//>`;
 }
 
-function more(query) {
-  const limit = Number(query.limit || PAGE) + PAGE;
-  if (limit > MOST) return h('p', { class: 'quiet' }, text('events.narrow'));
-  return h('p', null, h('a', { class: 'button',
-    href: linkTo('events', null, { ...query, limit: String(limit) }) }, text('more')));
-}
-
-/** Whether the stream can follow the query: a key can be followed, an id or a time cannot. */
-function isFollowed({ what = '', since, code }) {
-  return !since && !code && (!what || (KEY.test(what) && !what.includes('/')));
-}
-
-/** Adds the rows since the last drawing. */
-function takeNews(data) {
-  const name = data.held ? 'held' : 'rows';
-  data[name] = merged(data.news.splice(0).reverse(), data[name]);
-}
-
-/** Each row once, the newest first. */
-function merged(...lists) {
-  const rows = new Map(lists.flat().reverse().map((row) => [keyOf(row), row]));
-  const newest = (one, other) => Date.parse(other.at) - Date.parse(one.at);
-  return [...rows.values()].reverse().sort(newest).slice(0, KEPT);
-}
-
-function keyOf(row) {
-  return `${row.at} ${row.event_id} ${row.request_id} ${row.what} ${row.target}`;
-}
-
-function filters({ query }, page) {
+function Filters({ query }) {
+  const { what, since = '', until, target, code, failed } = query;
   const option = (value, words) =>
-    h('option', { value, selected: (query.since ?? '') === value }, words);
-  return h('form', { class: 'filters', role: 'search', onsubmit: (event) => {
+    html`<option value=${value} selected=${since === value}>${words}</option>`;
+  return html`<form class="filters" onSubmit=${(event) => {
     event.preventDefault();
-    page.go(linkTo('events', null, queryOf(event.currentTarget)));
-  } },
-  h('label', { class: 'wide' }, text('events.what'),
-    h('input', { name: 'what', type: 'search', value: query.what ?? '', class: 'search',
-      placeholder: text('events.what_example'), autocomplete: 'off', spellcheck: 'false' })),
-  h('label', null, text('events.since'), h('select', { name: 'since' },
-    option('', text('events.now')),
-    ['15m', '1h', '3h', '24h', '7d'].map((each) => option(each, text(`since.${each}`))))),
-  h('label', null, text('target'), h('input', { name: 'target', value: query.target ?? '',
-    list: 'targets', autocomplete: 'off', spellcheck: 'false' })),
-  h('label', null, text('events.code'), h('input', { name: 'code', value: query.code ?? '',
-    size: 5, autocomplete: 'off' })),
-  h('label', { class: 'check' },
-    h('input', { name: 'failed', type: 'checkbox', value: 'true', checked: Boolean(query.failed) }),
-    text('events.failed')),
-  h('button', { class: 'strong' }, text('search')));
+    const chosen = queryOf(event.currentTarget);
+    go(linkTo('events', null, { what, ...chosen, until: chosen.since === since && until }));
+  }}>
+    <label>${text('events.since')}<select name="since">
+      ${option('', text(isFollowed({ what }) ? 'events.now' : 'events.any'))}
+      ${SINCE.map((each) => option(each, text(`since.${each}`)))}
+      ${since && !SINCE.includes(since) && option(since, `${clock(since)}${
+        until ? ` – ${clock(until)}` : ''}`)}</select></label>
+    <label>${text('target')}<input name="target" defaultValue=${target ?? ''} list="targets"
+      autocomplete="off" spellcheck=${false} /></label>
+    <label>${text('events.code')}<input name="code" defaultValue=${code ?? ''} size="5"
+      autocomplete="off" /></label>
+    <label class="check"><input name="failed" type="checkbox" value="true"
+      defaultChecked=${Boolean(failed)} />${text('events.failed')}</label>
+    <button class="strong">${text('filter')}</button>
+    ${what && html`<a class="button" href=${linkTo('events', null, { ...query, what: '' })}
+      aria-label="${text('events.without')} ${what}">${what} ✕</a>`}</form>`;
 }
 
-/** The button that freezes the rows. */
-function holding(data, page) {
-  const waiting = data.held ? data.held.filter((row) => !data.rows.includes(row)).length : 0;
-  return h('button', { type: 'button', 'aria-pressed': String(Boolean(data.held)),
-    onclick: () => {
-      if (data.held) data.rows = data.held;
-      data.held = data.held ? null : [...data.rows];
-      page.draw();
-    } },
-  data.held ? text('events.release', { n: waiting }) : text('events.hold'));
-}
-
-function rowsOf(data) {
+/** A row for each event: its last line, and a button for the earlier ones. */
+function Lines({ lines, what }) {
+  const [opened, open] = useState(null);
   const columns = [[text('time'), 'short bare'], [text('event'), 'name'],
     [text('events.happened'), 'short'], [text('events.went')]];
-  return table(text('events'), columns, data.rows.map((row) => ({
-    key: keyOf(row),
-    cells: [time(row.at), nameOf(row), codeOf(row), resultsOf(row)],
-  })));
+  return table(text('events'), columns, grouped(lines).map(({ key, last, earlier }) => {
+    const isOpen = opened === key;
+    const matched = matchedBy(last, what);
+    return { key, cells: [time(last.at),
+      [nameOf(last), matched && html`<span class="note">
+        ${text('events.matched', { id: text(matched) })}</span>`],
+      codeOf(last),
+      [resultsOf(last), earlier.length > 0 && html` <button type="button" class="copy"
+        aria-expanded=${String(isOpen)} onClick=${() => open(isOpen ? null : key)}
+        aria-label="${text('events.earlier', { n: earlier.length })} ${last.event_key ?? ''} ${
+          (last.event_id ?? '').slice(0, 8)}">
+        ${text('events.earlier', { n: earlier.length })}</button>`]],
+    wide: isOpen && html`<ul class="panel lines">${earlier.map((line) => html`
+      <li key=${lineKey(line)}>${time(line.at)} ${codeOf(line)} <span>${resultsOf(line)}</span>
+      </li>`)}</ul>` };
+  }));
 }
 
 /** Its key, as a link to its page. */
 function nameOf(row) {
   const id = row.event_id || row.request_id;
-  if (!id) return row.event_key || h('span', { class: 'quiet' }, '–');
-  return [h('a', { href: linkTo('events', id) }, row.event_key || id),
-    h('span', { class: 'id' }, id.slice(0, 8))];
+  return id && [html`<a href=${linkTo('events', id)}>${row.event_key || id}</a>`,
+    html`<span class="id">${id.slice(0, 8)}</span>`];
 }
 
 /** The code for EBaaS, or the log event. */
 function codeOf(row) {
   if (row.what === 'request' || row.what === 'event') {
-    return row.code ? h('span', { class: `code ${row.code === '000' ? 'good' : 'bad'}`,
-      title: text('events.told') }, row.code) : text('told.gone');
+    return row.code ? html`<span class="code ${row.code === '000' ? 'good' : 'bad'}"
+      title=${text('events.told')}>${row.code}</span>` : text('told.gone');
   }
-  const words = isKnown(`happening.${row.what}`) ? text(`happening.${row.what}`) : row.what;
-  return BAD.has(row.what) ? h('b', { class: 'bad' }, words) : words;
+  const words = text(`happening.${row.what}`);
+  return BAD.has(row.what) ? html`<b class="bad">${words}</b>` : words;
 }
 
 /** The failed attempts, then the number of the others. */
@@ -170,41 +139,30 @@ function resultsOf(row) {
   if (row.what === 'dropped') return text('events.dropped', { n: row.count });
   if (row.deliveries) {
     const open = row.deliveries.filter((each) => each.state !== 'acknowledged');
-    return (open.length ? open : row.deliveries).map((each, index) => [
-      index ? text('semicolon') : '',
-      targetLink(each.target), text('colon'), text(`delivery.${each.state}`)]);
+    return joined((open.length ? open : row.deliveries).map((each) =>
+      [targetLink(each.target), text('colon'), text(`delivery.${each.state}`)]), text('semicolon'));
   }
   if (row.target) {
     return [targetLink(row.target), text('colon'), row.reason ? resultOf(row) : wordsOf(row)];
   }
   const targets = row.targets ?? [];
-  if (!targets.length) return wordsOf({ detail: row.error || row.detail });
   const failed = targets.filter((each) => each.reason && each.reason !== 'acknowledged');
-  const fine = targets.length - failed.length;
-  const names = targets.filter((each) => !failed.includes(each)).map((each) => each.target);
+  const fine = targets.filter((each) => !failed.includes(each));
   return [
-    failed.map((each, index) => [index ? h('br') : null, targetLink(each.target), text('colon'),
-      resultOf(each)]),
-    fine ? h('span', { class: 'quiet', title: names.join(text('comma')) },
-      failed.length ? ' · ' : '',
-      text('events.fine', { n: fine })) : null,
+    joined(failed.map((each) => [targetLink(each.target), text('colon'), resultOf(each)]),
+      html`<br />`),
+    fine.length > 0 && html`<span class="quiet"
+      title=${fine.map((each) => each.target).join(text('comma'))}>
+      ${failed.length ? ' · ' : ''}${text('events.fine', { n: fine.length })}</span>`,
   ];
 }
 
 /** The searched places, and how far back they reach. */
 function reach(found) {
-  const places = found.looked_in.map(({ name, back_to: back }) =>
-    (back ? text('events.back_to', { place: placeName(name), at: clock(back) })
-      : placeName(name)));
+  const name = (place) => (isKnown(`place.${place}`) ? text(`place.${place}`) : place);
+  const places = found.looked_in.map((each) => (each.back_to
+    ? text('events.back_to', { place: name(each.name), at: clock(each.back_to) })
+    : name(each.name)));
   return [textNodes('events.looked', { places: places.join(text('comma')) }),
     found.skipped ? ` ${text('events.skipped', { n: found.skipped })}` : ''];
-}
-
-function placeName(name) {
-  return isKnown(`place.${name}`) ? text(`place.${name}`) : name;
-}
-
-function nothing(followed, found) {
-  if (followed) return text('events.none_yet');
-  return [text('events.none'), ' ', found.looked_in.length ? null : text('events.nowhere')];
 }

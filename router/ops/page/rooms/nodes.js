@@ -1,40 +1,31 @@
-// Nodes: the processes that accept callbacks, and differences between them.
+// Nodes: the processes that accept callbacks.
 
+import './words.js';
 import { ask } from '../api.js';
-import { h } from '../elements.js';
-import { ago, duration, number } from '../figures.js';
-import { table } from '../table.js';
-import { reasonText } from '../targets.js';
-import { isKnown, text } from '../language.js';
+import { duration, isKnown, number, text } from '../logic.js';
+import { Room, ago, quiet, reasonText, table, useLoad } from '../parts.js';
+import { html } from '../vendor/preact.js';
 
-export const nodes = {
-  title: () => text('nodes'),
-
-  load: () => ask('nodes'),
-
-  view(data) {
-    return h('div', null,
-      h('h1', { tabindex: -1 }, text('nodes')),
-      h('p', { class: 'quiet' }, text(data.shared ? 'nodes.shared' : 'nodes.alone')),
-      data.nodes.length ? nodeTable(data.nodes) : h('p', { class: 'quiet' }, text('nodes.none')));
-  },
-};
+export default function Nodes() {
+  const loaded = useLoad(() => ask('nodes'), 'nodes');
+  return html`<${Room} title=${text('nodes')} loaded=${loaded}>${({ shared, nodes }) => html`
+    ${quiet(text(shared ? 'nodes.shared' : 'nodes.alone'))}
+    ${nodes.length ? nodeTable(nodes) : quiet(text('nodes.none'))}`}<//>`;
+}
 
 function nodeTable(all) {
-  const columns = [[text('node'), 'name'], [text('nodes.state')], [text('nodes.address')],
-    [text('nodes.version')], [text('nodes.config')], [text('nodes.up'), 'number'],
+  const columns = [[text('node'), 'name'], [text('target.state')], [text('nodes.address')],
+    [text('nodes.version')], [text('check.configuration')], [text('nodes.up'), 'number'],
     [text('events'), 'number'], [text('hour.failed'), 'number'],
     [text('target.in_flight'), 'number'], [text('nodes.trouble')]];
-  const config = mostOf(all, 'config');
-  const version = mostOf(all, 'version');
   return table(text('nodes'), columns, all.map((node) => ({
     key: node.node_id || `${node.host} ${node.pid}`,
     cells: [
       `${node.host} ${node.pid}`,
       stateOf(node),
       node.address,
-      marked(node.version, node.version === version),
-      h('code', null, marked(node.config.slice(0, 12), node.config === config)),
+      node.version,
+      html`<code>${node.config.slice(0, 12)}</code>`,
       duration(node.uptime_seconds),
       ...['events', 'failed', 'in_flight'].map((name) => number(node.figures[name] ?? 0)),
       node.troubles.slice(0, 1).map((each) => [troubleText(each.what), ' ', ago(each.at)]),
@@ -44,9 +35,9 @@ function nodeTable(all) {
 
 function stateOf(node) {
   if (node.gone) {
-    return h('b', { class: 'bad' }, text('nodes.gone', { age: duration(node.silent_seconds) }));
+    return html`<b class="bad">${text('nodes.gone', { age: duration(node.silent_seconds) })}</b>`;
   }
-  return node.ready ? text('nodes.ready') : h('b', { class: 'bad' }, text('nodes.not_ready'));
+  return node.ready ? text('nodes.ready') : html`<b class="bad">${text('nodes.not_ready')}</b>`;
 }
 
 /** `SUBJECT: REASON`, where the subject is a target or a check. */
@@ -55,17 +46,4 @@ function troubleText(what) {
   const [, count, file] = /^refused, (\d+) problems? in (.+)$/.exec(reason) ?? [];
   return [isKnown(`check.${subject}`) ? text(`check.${subject}`) : subject, text('colon'),
     file ? text('nodes.refused', { n: Number(count), file }) : reasonText(reason)];
-}
-
-/** Mark a value that differs from most nodes. */
-function marked(value, isUsual) {
-  return isUsual ? value : h('b', { class: 'bad', title: text('nodes.differs') }, value);
-}
-
-function mostOf(all, field) {
-  const counts = new Map();
-  for (const node of all.filter((each) => !each.gone)) {
-    counts.set(node[field], (counts.get(node[field]) ?? 0) + 1);
-  }
-  return [...counts].sort(([, one], [, other]) => other - one)[0]?.[0];
 }

@@ -1,186 +1,111 @@
 // Routes: the table in force, a test of an event, and the last reloads.
 
-import { act, ask } from '../api.js';
-import { h } from '../elements.js';
-import { ago, number } from '../figures.js';
-import { linkTo, queryOf } from '../place.js';
-import { table } from '../table.js';
-import { targetLink } from '../targets.js';
-import { problemText, text, textNodes } from '../language.js';
+import './words.js';
+import { ask } from '../api.js';
+import { Explanation, explain } from '../explaining.js';
+import { linkTo, number, routesByFile, text, textNodes } from '../logic.js';
+import { Room, ago, go, isTeams, patterns, queryOf, quiet, replace, session, table, targetLink,
+  useLoad } from '../parts.js';
+import { html } from '../vendor/preact.js';
 
 /** How many routes are shown: a table can have 100,000. */
 const SHOWN = 200;
 
-export const routes = {
-  title: () => text('routes'),
-
-  /** There may be many: they are loaded again only after a reload. */
-  async load({ query }, before) {
+export default function Routes({ place: { query } }) {
+  // There may be many: they are loaded again only after a reload.
+  const loaded = useLoad(async (before) => {
     const { configuration } = await ask('status');
     const mark = configuration && `${configuration.hash} ${configuration.last_reload?.at}`;
     if (mark && before?.mark === mark) return before;
-    const [found, explained] = await Promise.all([ask('routes'),
-      query.key ? explain(query.key) : null]);
-    return { ...found, explained, mark };
-  },
-
-  receive: (data, kind) => kind === 'reload' && 'load',
-
-  view(data, place, page) {
-    return h('div', null,
-      h('h1', { tabindex: -1 }, text('routes')),
-      h('p', { class: 'quiet' }, textNodes('routes.since', { n: data.routes.length,
-        hash: h('code', null, data.hash.slice(0, 12)), age: ago(data.since) }), ' ',
-      text(`unmatched.${data.unmatched}`)),
-      refused(data.reloads[0]),
-      h('h2', null, text('explain')),
-      explainForm(place, page),
-      data.explained ? explanation(data.explained) : null,
-      h('h2', null, text('routes.in_force')),
-      findForm(place, page),
-      inForce(data.routes, place.query.find ?? ''),
-      page.isTeams() ? null : [h('h2', null, text('routes.reloads')), reloads(data.reloads)]);
-  },
-};
-
-/** The patterns of a route by field, then those of its exceptions. */
-export function patterns(route) {
-  return [[route.match, ''], [route.except, text('route.except')]].flatMap(([rule, word]) =>
-    Object.entries(rule).map(([field, each]) => h('div', null,
-      h('span', { class: 'quiet' }, `${word}${field} `),
-      each.map((pattern, index) => [index ? text('or') : '', h('code', null, pattern)]))));
+    return { ...await ask('routes'), mark };
+  }, 'routes');
+  return html`<${Room} title=${text('routes')} loaded=${loaded}
+    receive=${(kind) => kind === 'reload' && loaded.soon()}>
+    ${(data) => html`
+      <p class="quiet">${textNodes('routes.since', { n: data.routes.length,
+        hash: html`<code>${data.hash.slice(0, 12)}</code>`, age: ago(data.since) })}${' '}
+        ${text(`unmatched.${data.unmatched}`)}</p>
+      ${refused(data.reloads[0])}
+      <h2>${text('explain')}</h2>
+      <${ExplainForm} query=${query} />
+      <h2>${text('routes.in_force')}</h2>
+      <${FindForm} query=${query} />
+      ${inForce(data.routes, query.find ?? '')}
+      ${!isTeams() && html`<h2>${text('routes.reloads')}</h2>${reloads(data.reloads)}`}`}
+  <//>`;
 }
 
-/** Explains a key, or an event as JSON. */
-async function explain(input) {
-  try {
-    if (!input.startsWith('{')) return await act('explain', { key: input });
-    return await act('explain', { event: JSON.parse(input) });
-  } catch (error) {
-    if (error instanceof SyntaxError) return { error: text('explain.not_json') };
-    if (error.status) return { error: problemText(error) };
-    throw error;
-  }
-}
-
-function explainForm({ query }, page) {
-  return h('form', { class: 'filters', onsubmit: (event) => {
+function ExplainForm({ query: { key, find } }) {
+  const { data, problem } = useLoad(async () => ({ result: key ? await explain(key) : null }),
+    ['explain', key], 86_400_000);
+  return html`<form class="filters" onSubmit=${(event) => {
     event.preventDefault();
-    page.go(linkTo('routes', null, { find: query.find, ...queryOf(event.currentTarget) }));
-  } },
-  h('label', { class: 'wide' }, text('explain.what'),
-    h('input', { name: 'key', value: query.key ?? '', class: 'search', autocomplete: 'off',
-      spellcheck: 'false', placeholder: 'a.gs.cert.1' })),
-  h('button', { class: 'strong' }, text('explain.do')));
+    go(linkTo('routes', null, { find, ...queryOf(event.currentTarget) }));
+  }}>
+    <label class="wide">${text('explain.what')}<input name="key" key=${key}
+      defaultValue=${key ?? ''} autocomplete="off" spellcheck=${false} placeholder="a.gs.cert.1" />
+    </label>
+    <button class="strong">${text('explain.short')}</button></form>
+    ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}
+    ${data?.result && html`<${Explanation} result=${data.result} />`}`;
 }
 
-function explanation(result) {
-  if (result.error) {
-    return h('div', { class: 'panel bad', role: 'status' }, h('p', null, result.error));
-  }
-  if (result.refused) {
-    return h('div', { class: 'panel', role: 'status' }, h('p', { class: 'bad' },
-      text('explain.refused', { code: result.refused.code, msg: result.refused.msg })),
-    h('p', { class: 'quiet' }, result.refused.why));
-  }
-  const matched = result.routes.filter((route) => route.matched);
-  const others = result.routes.filter((route) => !route.matched);
-  return h('div', { class: 'panel', role: 'status' },
-    result.unmatched ? h('p', { class: 'bad' }, text(`explain.unmatched.${result.unmatched}`))
-      : result.targets.length
-        ? h('ul', null, ['required', 'optional'].flatMap((as) => result.targets
-          .filter((target) => as === asOf(target)).map((target) => planned(target, as))))
-        : h('p', null, text('explain.nothing')),
-    matched.length ? [h('h3', null, text('explain.matched', { n: matched.length })),
-      h('ul', null, matched.map(matchView))] : null,
-    others.length ? [h('h3', null, text('explain.nearest')),
-      h('ul', null, others.map(matchView))] : null);
+function FindForm({ query: { key, find } }) {
+  return html`<form class="filters" onSubmit=${(event) => event.preventDefault()}
+    onInput=${(event) => replace(linkTo('routes', null,
+      { key, ...queryOf(event.currentTarget) }))}>
+    <label class="wide">${text('routes.find')}<input name="find" type="search"
+      defaultValue=${find ?? ''} autocomplete="off" spellcheck=${false} /></label></form>`;
 }
 
-/** A target that one route requires is required. */
-function asOf(target) {
-  return target.required_by.length ? 'required' : 'optional';
-}
-
-function planned(target, as) {
-  return h('li', null, targetLink(target.name), ' ', h('b', null, text(`as.${as}`)), ' ',
-    h('span', { class: 'quiet' },
-      text('explain.by', { routes: target[`${as}_by`].join(text('comma')) })),
-    target.paused ? h('span', { class: 'note' }, text('state.paused')) : null);
-}
-
-function matchView(route) {
-  return h('li', null, h('b', null, route.name),
-    h('span', { class: 'quiet' }, ` ${place(route)}`),
-    route.except.map((field) => h('div', null,
-      h('span', { class: 'quiet' }, `${field.field} `), h('code', null, field.value || '–'), ' ',
-      h('span', { class: 'bad' },
-        textNodes('explain.excepted', { pattern: h('code', null, field.pattern) })))),
-    route.fields.map((field) => h('div', null,
-      h('span', { class: 'quiet' }, `${field.field} `), h('code', null, field.value || '–'), ' ',
-      field.pattern !== null
-        ? textNodes('explain.matches', { pattern: h('code', null, field.pattern) })
-        : h('span', { class: 'bad' }, textNodes('explain.stops', { patterns: field.patterns.map(
-          (pattern, index) => [index ? text('or') : '', h('code', null, pattern)]) })))));
-}
-
-function place(route) {
-  return `${route.file}:${route.line}`;
-}
-
-function findForm({ query }, page) {
-  return h('form', { class: 'filters', role: 'search', onsubmit: (event) => event.preventDefault(),
-    oninput: (event) => page.replace(linkTo('routes', null,
-      { key: query.key, ...queryOf(event.currentTarget) })) },
-  h('label', { class: 'wide' }, text('routes.find'),
-    h('input', { name: 'find', type: 'search', value: query.find ?? '', autocomplete: 'off',
-      spellcheck: 'false' })));
-}
-
-/** The routes with the word in their name, patterns or targets. */
+/** The routes with the word in their name, patterns or targets, by their file. */
 function inForce(all, word) {
   const fits = ({ name, match, except, required, optional }) =>
     JSON.stringify([name, match, except, required, optional])
       .toLowerCase().includes(JSON.stringify(word).slice(1, -1).toLowerCase());
   const found = all.filter(fits);
-  const columns = [[text('route'), 'name'], [text('route.match')], [text('route.required')],
-    [text('route.optional')], [text('routes.place')]];
-  const names = (targets) => targets.map((name, index) => [
-    index ? text('comma') : '', targetLink(name)]);
-  if (!found.length) return h('p', { class: 'quiet' }, text('routes.none'));
+  if (!found.length) return quiet(text('routes.none'));
+  const columns = [[text('route'), 'name'], [text('route.match')], [text('route.told')],
+    [text('routes.place')]];
+  const owner = (name) => session.targets.get(name)?.owner ?? '';
   return [
-    table(text('routes.in_force'), columns, found.slice(0, SHOWN).map((route) => ({
-      key: route.name,
-      cells: [route.name, patterns(route), names(route.required), names(route.optional),
-        h('code', null, place(route))],
-    }))),
-    found.length > SHOWN ? h('p', { class: 'quiet' }, text('routes.first', { n: SHOWN,
-      all: number(found.length) })) : null,
+    routesByFile(found.slice(0, SHOWN), owner).map(({ file, owners, routes }) => html`
+      <section key=${file}><h3><code>${file}</code>
+        <span class="owner">${owners.join(text('comma'))}</span></h3>
+      ${table(file, columns, routes.map((route) => ({
+        key: route.name,
+        cells: [route.name, patterns(route), whoIsTold(route, owner),
+          html`<code>${file.split('/').pop()}:${route.line}</code>`],
+      })))}</section>`),
+    found.length > SHOWN && quiet(text('routes.first', { n: SHOWN, all: number(found.length) })),
   ];
+}
+
+/** The targets of a route, each with its role and its owner. */
+function whoIsTold(route, owner) {
+  return html`<ul>${['required', 'optional'].map((as) => route[as].map((name) => html`
+    <li>${targetLink(name)} <span class="role ${as}">${text(`as.${as}`)}</span>${' '}
+      <span class="owner">${owner(name)}</span></li>`))}</ul>`;
 }
 
 /** The problems of the last file, if it was refused. */
 function refused(last) {
-  if (last?.result !== 'refused') return null;
-  return h('div', { class: 'panel bad' },
-    h('p', null, h('b', null, textNodes('routes.refused', { age: ago(last.at) }))),
-    problems(last.problems));
+  return last?.result === 'refused' && html`<div class="panel bad">
+    <p><b>${textNodes('routes.refused', { age: ago(last.at) })}</b></p>
+    ${listOf(last.problems, 'problems')}</div>`;
 }
 
 function reloads(all) {
-  if (!all.length) return h('p', { class: 'quiet' }, text('routes.no_reloads'));
-  return h('ol', { class: 'steps' }, all.map((each) => h('li',
-    { class: each.result === 'taken' ? 'good' : 'bad' },
-    ago(each.at),
-    h('div', null,
-      h('p', null, text(`reload.${each.result}`), ' ', h('code', null, each.hash?.slice(0, 12))),
-      each.result === 'taken'
-        ? each.changes.length ? h('ul', null, each.changes.map((change) => h('li', null, change)))
-          : h('p', { class: 'quiet' }, text('reload.nothing'))
-        : problems(each.problems)))));
+  if (!all.length) return quiet(text('routes.no_reloads'));
+  return html`<ol class="steps">${all.map((each) => html`
+    <li class=${each.result === 'taken' ? 'good' : 'bad'}>${ago(each.at)}<div>
+      <p>${text(`reload.${each.result}`)} <code>${each.hash?.slice(0, 12)}</code></p>
+      ${each.result !== 'taken' ? listOf(each.problems, 'problems')
+        : each.changes.length ? listOf(each.changes, 'diff') : quiet(text('reload.nothing'))}
+    </div></li>`)}</ol>`;
 }
 
-/** Problems in the loader's words, with their lines. */
-function problems(result) {
-  return h('ul', { class: 'problems' }, result.map((problem) => h('li', null, problem)));
+/** Lines in the loader's words: problems with their positions, or changes. */
+function listOf(lines, kind) {
+  return html`<ul class=${kind}>${lines.map((line) => html`<li>${line}</li>`)}</ul>`;
 }
