@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from router.config.document import shown
 from router.contract.replies import why_failed
 from router.delivery.observations import SENTENCES
 from router.ops.api.targets import pause_facts, target_now
-from router.ops.insight import MAX_SHOWN_PROBLEMS, STARTED, Report, refused_files, utc_or_none
+from router.ops.insight import (
+    MAX_SHOWN_PROBLEMS,
+    STARTED,
+    RefusedFile,
+    Report,
+    refused_files,
+    utc_or_none,
+)
 from router.store.protocol import ADVICE
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import RECENT_GAP, REMOVED, Metrics, Recent, TargetMetrics
@@ -140,6 +147,17 @@ def _process(report: Report) -> _Check:
     return check
 
 
+def refused_causes(files: Sequence[RefusedFile], tried: str, count: int) -> list[CauseView]:
+    """Return the cause that there are refused files, if there are any. `count` is the number of
+    their problems, `tried` the time of the last reload."""
+    check, names = _Check("configuration"), [file["file"] for file in files[:MAX_SHOWN_FILES]]
+    if len(files) > MAX_SHOWN_FILES:
+        names.append(f"{len(files) - MAX_SHOWN_FILES} more")
+    about = {"at": tried, "count": _Count(count), "files": ", ".join(names)}
+    check.add("file_refused", when=files, **about)
+    return check.causes
+
+
 def _configuration(report: Report) -> _Check:
     """Check the configuration in force and the last reload."""
     state, differ = report.config_state, report.metrics.configurations_differ
@@ -159,11 +177,7 @@ def _configuration(report: Report) -> _Check:
         },
         refused=refused_files(state),
     )
-    refused, names = state.refused, [*state.refused][:MAX_SHOWN_FILES]
-    if len(refused) > MAX_SHOWN_FILES:
-        names.append(f"{len(refused) - MAX_SHOWN_FILES} more")
-    count, files = _Count(len(problems)), ", ".join(names)
-    check.add("file_refused", when=refused, at=tried, count=count, files=files)
+    check.causes += refused_causes(refused_files(state), tried, len(problems))
     check.add("nodes_differ", when=differ > ROLL_OUT, seconds=round(differ))
     return check
 

@@ -347,6 +347,7 @@ def test_a_refused_file_is_shown_with_its_line(router: Troubled, ops: Visitor) -
     try:
         router.serve.wait_for(lambda: router.serve.lines("reload"))
         ops.go("#/routes")
+        ops.sees_text(ops.word("routes.refused").rpartition("}")[2].strip())
         ops.sees_text("did you mean 'targets'?")
         ops.go("")
         ops.sees("check.configuration")

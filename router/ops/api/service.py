@@ -20,7 +20,7 @@ from router.ops.api.view import ApiCall, RouteFacts
 from router.ops.hour import EventsHour, Hour
 from router.ops.insight import RefusedFile
 from router.ops.problems import Rejected
-from router.ops.status import CauseView, status_of
+from router.ops.status import CauseView, refused_causes, status_of
 from router.store.views import NodeView, node_view
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics
@@ -98,6 +98,7 @@ async def status(call: ApiCall) -> Callable[[], StatusView]:
         if call.is_whole:
             return whole
         targets, own = whole["targets"], call.refused_files()
+        problems = sum(len(file["problems"]) for file in own)
         return StatusView(
             status="ok" if targets["ok"] and not own else "degraded",
             reasons=[
@@ -108,7 +109,10 @@ async def status(call: ApiCall) -> Callable[[], StatusView]:
                     for problem in file["problems"] or [f"{file['file']} waits for routes.yaml"]
                 ),
             ],
-            causes=[cause for cause in whole["causes"] if cause["check"] == "targets"],
+            causes=[
+                *refused_causes(own, utc(report.config_state.tried), problems),
+                *(cause for cause in whole["causes"] if cause["check"] == "targets"),
+            ],
             at=whole["at"],
             version=whole["version"],
             targets=targets,

@@ -25,13 +25,14 @@ export default function Routes({ place: { query } }) {
       <p class="quiet">${textNodes('routes.since', { n: data.routes.length,
         hash: html`<code>${data.hash.slice(0, 12)}</code>`, age: ago(data.since) })}${' '}
         ${text(`unmatched.${data.unmatched}`)}</p>
-      ${refused(data.reloads[0])}
+      ${refused(data.refused)}
       <h2>${text('explain')}</h2>
       <${ExplainForm} query=${query} />
       <h2>${text('routes.in_force')}</h2>
       <${FindForm} query=${query} />
       ${inForce(data.routes, query.find ?? '')}
-      ${!isTeams() && html`<h2>${text('routes.reloads')}</h2>${reloads(data.reloads)}`}`}
+      ${(!isTeams() || data.reloads.length > 0)
+        && html`<h2>${text('routes.reloads')}</h2>${reloads(data.reloads)}`}`}
   <//>`;
 }
 
@@ -88,18 +89,20 @@ function whoIsTold(route, owner) {
       <span class="owner">${owner(name)}</span></li>`))}</ul>`;
 }
 
-/** The problems of the last file, if it was refused. */
-function refused(last) {
-  return last?.result === 'refused' && html`<div class="panel bad">
-    <p><b>${textNodes('routes.refused', { age: ago(last.at) })}</b></p>
-    ${listOf(last.problems, 'problems')}</div>`;
+/** The files whose text on disk is not in force, and why. */
+function refused(files) {
+  return files.map(({ file, owner, earlier, problems }) => html`<div class="panel bad" key=${file}>
+    <p><b>${textNodes(earlier ? 'routes.refused' : 'routes.left_out',
+      { file: html`<code>${file}</code>`, owner: owner ? ` (${owner})` : '' })}</b></p>
+    ${problems.length ? listOf(problems, 'problems') : quiet(text('routes.waits'))}</div>`);
 }
 
 function reloads(all) {
   if (!all.length) return quiet(text('routes.no_reloads'));
   return html`<ol class="steps">${all.map((each) => html`
     <li class=${each.result === 'taken' ? 'good' : 'bad'}>${ago(each.at)}<div>
-      <p>${text(`reload.${each.result}`)} <code>${each.hash?.slice(0, 12)}</code></p>
+      <p>${text(`reload.${each.result}`)} <code>${each.hash?.slice(0, 12)}</code>${' '}
+        <span class="owner">${each.owner}</span></p>
       ${each.result !== 'taken' ? listOf(each.problems, 'problems')
         : each.changes.length ? listOf(each.changes, 'diff') : quiet(text('reload.nothing'))}
     </div></li>`)}</ol>`;
