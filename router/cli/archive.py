@@ -225,8 +225,8 @@ def _preview(target: str, is_backfill: bool, preview: Any) -> Iterator[str]:
     span, left_out = "", preview["left_out"]
     if preview["number"]:
         span = f", from {preview['first']} to {preview['last']}"
-    which = "that it was in no plan of" if is_backfill else "that it was in the plan of"
-    yield f"{counted(preview['number'], 'event')} for {target} {which}{span}"
+    planned = "not planned" if is_backfill else "planned"
+    yield f"{counted(preview['number'], 'event')} {planned} for {target}{span}"
     if number := left_out["without_body"]:
         yield f"{counted(number, 'event')} without a body, left out"
     if number := left_out["targets_cut"]:
