@@ -28,7 +28,10 @@ COMMANDS = {
     "diff": ("explain", "show which plans change between two routes.yaml"),
     "init": ("init", "write a first routes.yaml, its tests and the editors' schemas"),
     "send": ("send", "play EBaaS: send an event, once or by its retry schedule"),
-    "receive": ("receive", "act as a business endpoint: print each event, answer as its options say"),
+    "receive": (
+        "receive",
+        "act as a business endpoint: print each event, answer as its options say",
+    ),
     "listen": ("listen", "show a router's events as they come, and copy them to a URL"),
     "probe": ("probe", "check by real events whether an endpoint keeps the contract"),
     "deliveries": ("deliveries", "list, replay, retry, discard or restore unsettled deliveries"),

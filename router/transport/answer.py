@@ -252,6 +252,8 @@ class _Chunked:
         self._taken = 0
         self._pieces = 0
         self._codings = 0
+        #: The reason of the parser's error, if it is one of these calls.
+        self._fault: Unfit | None = None
         #: None once all is read: it refers to this body, and the cycle would outlast both.
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -265,31 +267,35 @@ class _Chunked:
             raise Unfit(Reason.TOO_LARGE)
         try:
             self._parser.feed_data(data)
-        except HttpParserError as error:
+        except HttpParserError:
             if not self.is_whole:
-                ours = error.__context__
-                raise ours if isinstance(ours, Unfit) else Unfit(Reason.PROTOCOL) from None
+                raise self._fault or Unfit(Reason.PROTOCOL) from None
             self.has_surplus = True
         if self.is_whole:
             self._parser = None
 
-    # The parser's calls. Their exceptions end the parsing, as the context of its own error.
+    # The parser's calls. Their exceptions end the parsing with an error of its own, whose context
+    # may be an exception that is being handled around it.
+
+    def _unfit(self, reason: Reason) -> Unfit:
+        self._fault = Unfit(reason)
+        return self._fault
 
     def on_message_begin(self) -> None:
         if self.is_whole:
-            raise Unfit(Reason.PROTOCOL)  # a second answer
+            raise self._unfit(Reason.PROTOCOL)  # a second answer
 
     def on_header(self, name: bytes, _: bytes) -> None:
         """The head has one coding; in a trailer the parser refuses a length, but not a coding."""
         self._codings += name.lower() == b"transfer-encoding"
         if self._codings > 1:
-            raise Unfit(Reason.PROTOCOL)
+            raise self._unfit(Reason.PROTOCOL)
 
     def on_body(self, data: bytes) -> None:
         self.content += data
         self._pieces += 1
         if len(self.content) > MAX_ANSWER or self._pieces > MAX_PIECES:
-            raise Unfit(Reason.TOO_LARGE)
+            raise self._unfit(Reason.TOO_LARGE)
 
     def on_message_complete(self) -> None:
         self.is_whole = True

@@ -291,7 +291,9 @@ def test_a_refused_file_is_shown_to_its_owner(
         assert [one["owner"] for one in routes["reloads"]] == ["team certs"] * len(expected)
         assert (status["status"] == "degraded") == bool(expected)
         assert any(str(file) in reason for reason in status["reasons"]) == bool(expected)
-        causes = [each["params"]["files"] for each in status["causes"] if each["check"] != "targets"]
+        causes = [
+            each["params"]["files"] for each in status["causes"] if each["check"] != "targets"
+        ]
         assert causes == expected
     series = get("/metrics", "all").text
     assert f'ebaas_router_config_file_ok{{file="{file}",owner="team certs"}} 0.0' in series

@@ -18,6 +18,7 @@ from router.net.loops import COMPANY
 from router.transport import native
 from router.transport.answer import MAX_HEAD, Incoming, Unfit
 from router.transport.engine import (
+    MAX_ANSWER,
     MAX_PIECES,
     Answer,
     Failure,
@@ -226,6 +227,19 @@ def test_an_answer_has_so_many_reads(begun: bytes) -> None:
         incoming.feed(b"y")
     with pytest.raises(Unfit) as unfit:
         incoming.feed(b"y")
+    assert unfit.value.reason is Reason.TOO_LARGE
+
+
+def test_the_reason_is_kept_while_another_error_is_handled() -> None:
+    """The parser's error then has that one as its context, not ours."""
+    incoming = Incoming()
+    incoming.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    try:
+        raise RuntimeError
+    except RuntimeError:
+        with pytest.raises(Unfit) as unfit:
+            for _ in range(MAX_ANSWER // 4096 + 1):
+                incoming.feed(b"1000\r\n" + b"x" * 4096 + b"\r\n")
     assert unfit.value.reason is Reason.TOO_LARGE
 
 
