@@ -237,9 +237,9 @@ def test_the_reason_is_kept_while_another_error_is_handled() -> None:
     try:
         raise RuntimeError
     except RuntimeError:
+        chunk = b"1000\r\n" + b"x" * 4096 + b"\r\n"
         with pytest.raises(Unfit) as unfit:
-            for _ in range(MAX_ANSWER // 4096 + 1):
-                incoming.feed(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+            incoming.feed(chunk * (MAX_ANSWER // 4096 + 1))
     assert unfit.value.reason is Reason.TOO_LARGE
 
 
