@@ -106,8 +106,8 @@ class _Changes:
         self._common: Part | None = None
         self._by_link: defaultdict[Link, dict[str, Part]] = defaultdict(dict)
         self._targets = 0
-        #: The names of all targets, for guesses: filled when they are needed.
-        self._known: set[str] = set()
+        #: The targets that an owner may use, for guesses: others' names are none of their business.
+        self._known: dict[tuple[str, bool], set[str]] = {}
         #: Files whose targets are unknown: any target might be in one of them.
         self._hiding: set[str] = set()
         #: True while refused files are explained; and then perhaps all files on disk.
@@ -132,7 +132,7 @@ class _Changes:
     def put(self, name: str, part: Part | None) -> None:
         """Replace a file of the set; None removes it."""
         old = self.parts.pop(name, None)
-        self._known = set()
+        self._known = {}
         for link in _links_of(old):
             del self._by_link[link][name]
             self._targets -= link[0] == "target"
@@ -283,10 +283,13 @@ class _Changes:
             )
         if self._on_disk and (having := self._on_disk.having(target)):
             return f"no target {written} is in force: it is in {having}, which is refused"
-        if not self._known:
-            links = self._by_link.items()
-            self._known = {name for (kind, name), parts in links if kind == "target" and parts}
-        return f"no target {written}{did_you_mean(user.reader.likely(target, self._known))}"
+        about = user.owner, user.is_common
+        if about not in self._known:
+            names = [
+                name for (kind, name), parts in self._by_link.items() if kind == "target" and parts
+            ]
+            self._known[about] = {name for name in names if self._may_use(user, name)}
+        return f"no target {written}{did_you_mean(user.reader.likely(target, self._known[about]))}"
 
     def having(self, target: str) -> str:
         """Return the file that has a target, or might; `""` for none."""

@@ -141,6 +141,11 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         "routes a b",
         {"c": ["c.yaml: routes[0].required: no target 'zz', did you mean 'z'? (team c)"]},
     ),
+    "a mistyped name that is like another team's target": (
+        {"a": team("a", ["x", "payroll"], ["x"]), "c": team("c", ["z"], ["payrol"])},
+        "a",
+        {"c": ["c.yaml: routes[0].required: no target 'payrol' (team c)"]},
+    ),
     "a use of a target in a refused file": (
         {"c": team("c", ["z", "y"], ["z"]), "d": team("c", [], ["z"], route="d"), "a": A + "\n"},
         "a",
