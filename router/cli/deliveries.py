@@ -86,7 +86,7 @@ def configure_deliveries(parser: Parser) -> None:
     for name, what in (("older", "longer ago"), ("newer", "less long ago")):
         about = f"of events that came {what} than this (like 90s, 2h)"
         which.option(f"--{name}-than", "TIME", about, parse_duration)
-    about = "those whose body the target has acknowledged since then, as another event's "
+    about = "deliveries whose body the target later acknowledged in another event "
     about += "(default exclude for replay, else include)"
     later = [str(choice) for choice in Later]
     which.add_argument("--acknowledged-later", choices=later, help=about)
@@ -213,7 +213,7 @@ def _left_alone(work: Work, left_out: int) -> Iterator[str]:
     if work.verb is Verb.RETRY and work.changed:
         yield "the router sends them now, the oldest first, until one fails: see `status`"
     if left_out:
-        yield f"{left_out:,} acknowledged later, as another event's, and left out:"
+        yield f"{left_out:,} left out, whose body was acknowledged later in another event:"
         yield "  --acknowledged-later include takes them too"
     if changed_elsewhere := work.taken - work.changed:
         yield f"{changed_elsewhere:,} had changed meanwhile and stayed as they were"
