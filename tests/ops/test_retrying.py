@@ -77,9 +77,10 @@ def test_what_waits_is_sent_when_a_person_asks(tmp_path: Path) -> None:
     """With `recovery: manual` not before: an event that the targets acknowledge begins nothing. All
     of it comes once, the oldest first, and EBaaS's retry gets its 000 without another call."""
     with backlog(tmp_path, 20) as scene:
+        ids = {got.event: got.webhook_id for got in scene.ledger.got}
         scene.heal()
         assert scene.router.post("fresh") == "000"
-        event_id = scene.router.lines("event")[7]["event_id"]
+        event_id = ids["event-7"]
         first = scene.retry("--event", event_id, "--state", "awaiting")
         assert first.lines[-2:] == [
             "1 delivery retried",
@@ -87,7 +88,7 @@ def test_what_waits_is_sent_when_a_person_asks(tmp_path: Path) -> None:
         ]
         wait_until(lambda: scene.waiting() == 19)
         assert "retried by" in scene.run("trace", event_id).out
-        scene.retry("--event", scene.router.lines("event")[9]["event_id"])
+        scene.retry("--event", ids["event-9"])
         wait_until(lambda: scene.waiting() == 18)  # the queue has looked for work since
         assert [got.event for got in scene.ledger.got] == ["fresh", "event-7", "event-9"]
         scene.retry("--target", "ledger", "--target", "audit", "--match", "a.*")
