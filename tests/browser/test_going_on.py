@@ -59,11 +59,20 @@ def test_no_other_room_is_below_a_new_tab(ops: Visitor) -> None:
     ops.go("")
     expect(ops.row("ledger")).to_have_count(1)
     held: list[Route] = []
-    ops.page.route("**/api/v1/deliveries?*", lambda route: held.append(route))
+    has_waited: list[bool] = []
+
+    def hold(route: Route) -> None:
+        if has_waited:
+            route.continue_()
+        else:
+            held.append(route)
+
+    ops.page.route("**/api/v1/deliveries?*", hold)
     ops.link("dead").click()
     expect(ops.page.locator("h1")).to_have_text(ops.word("dead"))
     expect(ops.page.locator(".skeleton")).to_be_visible()
     expect(ops.row("ledger")).to_have_count(0)
+    has_waited.append(True)
     for each in held:
         each.continue_()
     ops.settle()
