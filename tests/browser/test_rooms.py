@@ -282,6 +282,8 @@ def test_a_double_click_acts_once(router: Troubled, ops: Visitor) -> None:
     held: list[Route] = []
     ops.page.route("**/api/v1/deliveries/discard", lambda route: held.append(route))
     ops.button("do.discard", n=count).dblclick()
+    while not held:
+        ops.page.wait_for_timeout(20)
     ops.sees("would.discard", n=count)  # a round trip to the page: all requests are held
     for each in held:
         # The router never gets it: other tests count discarded deliveries.
