@@ -253,11 +253,11 @@ def _in_force(old: str, name: str) -> list[Written]:
     from router.config.files import COMMON
 
     files = _files(old)
-    if not Path(old).is_dir() and Path(name).is_dir():  # the file became a folder
+    if Path(old).is_dir():
+        return [replace(file, name=str(name / Path(file.name).relative_to(old))) for file in files]
+    if Path(name).is_dir():  # the file became a folder
         return [replace(files[0], name=f"{name}/{COMMON}", format="routes.common")]
-    if not Path(old).is_dir():
-        return [replace(files[0], name=name)]
-    return [replace(file, name=str(name / Path(file.name).relative_to(old))) for file in files]
+    return [replace(files[0], name=name)]
 
 
 def _of_owner(routes: Input[Config], owner: str) -> Input[Config]:

@@ -133,6 +133,7 @@ class _Changes:
         """Replace a file of the set; None removes it."""
         old = self.parts.pop(name, None)
         self._known = {}
+        self._hiding.discard(name)
         for link in _links_of(old):
             del self._by_link[link][name]
             self._targets -= link[0] == "target"

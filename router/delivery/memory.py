@@ -109,7 +109,7 @@ class RequestMemory:
 
     @property
     def began_at(self) -> float:
-        """When the event's first request came."""
+        """The time of the event's first request."""
         return self.first_at if self.record is None else self.record.first_at
 
     @property

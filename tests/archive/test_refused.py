@@ -423,7 +423,7 @@ def test_a_required_target_that_fails_is_retried_and_becomes_a_dead_letter(tmp_p
 
 
 def test_a_delivery_that_the_store_has_is_not_queued_again(shop: Shop) -> None:
-    """Of a callback that is replayed, in any state: only missing ones are added."""
+    """A replay of its callback adds only missing deliveries, whatever state the others have."""
     body = event(changes=["order-1"])
     fine = DeliveryRow("fine", State.ACKNOWLEDGED, "acknowledged")
     shop.add("one", fine, dead("dead"), stage=Stage.OPEN, body=body)

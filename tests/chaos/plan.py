@@ -26,7 +26,7 @@ class Times:
 
     @property
     def ends(self) -> float:
-        """When the router has surely given up an event whose first request came at 0."""
+        """Seconds from an event's first request until the router has surely given it up."""
         replies = (1 + self.ebaas.retries) * self.reply_within
         return self.ebaas.total() + replies + self.grace
 

@@ -92,7 +92,7 @@ def test_it_is_private_and_has_no_secret(tmp_path: Path) -> None:
 
 
 def test_texts_that_cannot_be_used(tmp_path: Path) -> None:
-    """Those of another configuration, and a damaged file, count as none."""
+    """A file of another configuration, and a damaged file, count as no texts."""
     path = tmp_path / "kept"
     assert LastGood(path, tmp_path / "a").read() == ()
     LastGood(path, tmp_path / "a").write([Written(str(tmp_path / "a"), b"text")])

@@ -1,4 +1,4 @@
-"""Whether each of some things can have one of others for its own."""
+"""A matching of two lists: each item of one gets an item of the other for itself."""
 
 from __future__ import annotations
 

@@ -160,8 +160,8 @@ async def test_a_closed_pool_fails_waiting_requests() -> None:
 
 
 async def test_a_fault_of_our_own_ends_its_request() -> None:
-    """Of a request that waits, or whose connection is being opened: it is raised to the caller, and
-    the slot is freed."""
+    """The caller gets it and the slot is free again, if the request waited or its connection was
+    being opened."""
     loop, results = asyncio.get_running_loop(), list[Answer | Failure]()
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         company = await in_company(opening)

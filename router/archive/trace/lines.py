@@ -91,7 +91,7 @@ class CallerInfo:
     """A line about a request."""
 
     at: float
-    #: `""` before 0.5.0 if no route matched, and if the reply was `000` all the same: then only the
+    #: `""` before 0.4.0 if no route matched, and if the reply was `000` all the same: then only the
     #: request has an id.
     event_id: str
     view: RequestView

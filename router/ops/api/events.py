@@ -98,10 +98,7 @@ def _recoveries(call: ApiCall, story: StoryView) -> Iterator[NextView]:
 async def archive(call: ApiCall) -> InventoryView:
     """The contents of the archive; not for teams, since it has everybody's events"""
     call.require_no_team()
-    inventory = await call.parts.search.run(searching.find_inventory, store=False)
-    if inventory is None:
-        raise Rejected("no_archive")
-    return inventory
+    return await call.search_archive(searching.find_inventory, store=False)
 
 
 @endpoint(
@@ -253,10 +250,7 @@ def _words(given: Mapping[str, Any]) -> str:
 
 async def _search(call: ApiCall, again: Again, page: int) -> searching.ReplayAnswer:
     work = partial(searching.find_replays, again, page)
-    answer = await call.parts.search.run(work, timeout=_COUNT_TIMEOUT, store=False)
-    if answer is None:
-        raise Rejected("no_archive")
-    return answer
+    return await call.search_archive(work, _COUNT_TIMEOUT, store=False)
 
 
 async def _step(call: ApiCall) -> ReplayStep:

@@ -49,7 +49,7 @@ _MOST_BODIES, _BODIES_BYTES = 1000, 4 * 1024 * 1024
 
 
 class RefusedPreview(RefusedView):
-    """What a replay would do."""
+    """The result that a replay would have."""
 
     token: str
     action: ActionView
@@ -73,7 +73,7 @@ class _Replay:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What the router would do with a callback now."""
+    """The decision about a callback by the schema and the routes in force."""
 
     #: None if it would be refused.
     event: Event | None
@@ -94,9 +94,7 @@ async def refused(call: ApiCall) -> RefusedView:
     """Callbacks that were answered 400, or 500 since no route matched, by fault and key; not for
     teams, since such a callback is nobody's"""
     call.require_no_team()
-    work = partial(find_faults, *_question(call))
-    view: RefusedView = await _search(call, work, _LIST_TIMEOUT)
-    return view
+    return await call.search_archive(partial(find_faults, *_question(call)), _LIST_TIMEOUT)
 
 
 @endpoint(
@@ -126,7 +124,7 @@ async def replay_refused(call: ApiCall) -> RefusedPreview | ReplayStep:
 async def _preview(call: ApiCall) -> RefusedPreview:
     who = call.who
     question, retries = _question(call)
-    answer = await _search(call, partial(find_refused, question, retries))
+    answer = await call.search_archive(partial(find_refused, question, retries), _TIMEOUT)
     verdicts: dict[str, _Verdict] = {}
     left: Sequence[RefusedCallback] = answer["callbacks"]
     while left:
@@ -213,13 +211,6 @@ def _terms(call: ApiCall) -> Terms:
     return call.config.terms
 
 
-async def _search(call: ApiCall, work: Any, timeout: float = _TIMEOUT) -> Any:
-    answer = await call.parts.search.run(work, timeout=timeout)
-    if answer is None:
-        raise Rejected("no_archive")
-    return answer
-
-
 def _some(callbacks: Sequence[RefusedCallback]) -> Sequence[RefusedCallback]:
     """Return the first callbacks whose bodies can be read at a time."""
     size = 0
@@ -232,8 +223,7 @@ def _some(callbacks: Sequence[RefusedCallback]) -> Sequence[RefusedCallback]:
 
 async def _bodies(call: ApiCall, callbacks: Sequence[RefusedCallback]) -> Mapping[str, str]:
     ids = [callback["event_id"] for callback in callbacks if callback["is_whole"]]
-    bodies: Mapping[str, str] = await _search(call, partial(find_bodies, ids)) if ids else {}
-    return bodies
+    return await call.search_archive(partial(find_bodies, ids), _TIMEOUT) if ids else {}
 
 
 async def _judge(

@@ -21,7 +21,7 @@ from router.ops.answers import Answers
 from router.ops.guard import OpsTokens
 from router.ops.insight import Insight, RefusedFile, Report, refused_files
 from router.ops.problems import Rejected
-from router.ops.searching import Search
+from router.ops.searching import Search, Work
 from router.routing.target import Target
 from router.store.admin import Admin
 from router.store.protocol import StoreFailed
@@ -129,6 +129,7 @@ class ApiParts:
         return self.router
 
 
+A = TypeVar("A")
 R = TypeVar("R", bound=RequestView)
 
 #: A selection of targets that no delivery and no event matches.
@@ -174,6 +175,16 @@ class ApiCall:
         """Raise Rejected if the token is a team's: the answer would be about everybody's events."""
         if self.holder.owner:
             raise Rejected("not_for_teams")
+
+    async def search_archive(
+        self, work: Work[A | None], timeout: float | None = None, *, store: bool = True
+    ) -> A:
+        """Return the result of a search for everybody's events. Raises Rejected, also if there is
+        no archive: then the result is None."""
+        result = await self.parts.search.run(work, timeout=timeout, store=store)
+        if result is None:
+            raise Rejected("no_archive")
+        return result
 
     @cached_property
     def config(self) -> Config:
