@@ -87,7 +87,7 @@ def read_config(
         )
     except ConfigInvalid as error:
         refused = refused_by_file(error.problems)
-    problems = ConfigInvalid(problems_of(refused)).problems
+    problems = tuple(sorted(problems_of(refused)))
     owners = {file: one.owner for file, one in refused.items()}
     if files and files[0].name in refused and not in_force:
         owners = {file.name: owner_in(file.content) for file in files}  # all wait for routes.yaml
@@ -200,9 +200,11 @@ def _check(name: str, args: argparse.Namespace) -> bool:
     elif name != STDIN:
         with contextlib.suppress(ConfigInvalid):  # the configuration itself has the same problem
             tests = [read_cases(str(path)) for path in tests_of(Path(name))]
-    #: Each input, its warnings, and, if it is good, a summary.
+    about = config.warnings if config else ()
+    about = tuple(warning for warning in about if args.owner in (None, warning.owner))
+    #: Each input, its warnings, and its summary, which may be empty.
     inputs: list[tuple[Input[Any], Sequence[Problem], str]] = [
-        (routes, config.warnings if config else (), _summary(routes, is_whole=args.owner is None))
+        (routes, about, _summary(routes, is_whole=args.owner is None))
     ]
     for one in tests:
         cases = one.value or ()
@@ -210,12 +212,7 @@ def _check(name: str, args: argparse.Namespace) -> bool:
         number = counted(len(cases), "case")
         inputs.append((one, unknown, f"{one.name} is good: {number}" if cases else ""))
     problems = [problem for file, _, _ in inputs for problem in file.problems]
-    warnings = [
-        warning
-        for _, several, _ in inputs
-        for warning in several
-        if args.owner in (None, warning.owner)
-    ]
+    warnings = [warning for _, several, _ in inputs for warning in several]
     is_good = not (problems or routes.refused or (args.strict and warnings))
     view = {
         "good": is_good,
@@ -239,7 +236,7 @@ def _check(name: str, args: argparse.Namespace) -> bool:
     texts: list[str] = []
     for file, several, summary in inputs:
         texts += map(str, file.problems)
-        texts += (f"warning: {warning}" for warning in several if warning in warnings)
+        texts += (f"warning: {warning}" for warning in several)
         texts += [summary] if summary else []
         texts += _schedules(config) if config and file is routes else ()
     if args.strict and warnings:

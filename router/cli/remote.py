@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
 #: No response of a router is as large, in bytes.
 _MAX_RESPONSE = 64 * 1024 * 1024
-#: Seconds for one request; and until a silent stream is cut off, which has a heartbeat each 15 s.
+#: Seconds for one request; and until a silent stream is cut off: a router sends a beat each second,
+#: one of 0.3.0 every 15 s.
 _TIMEOUT, _SILENCE = 30.0, 45.0
 
 #: The path of the API.

@@ -39,15 +39,15 @@ class Answers:
         #: One answer is made at a time, and one of each holder waits for that.
         self._turn = asyncio.Lock()
         self._own: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        #: By what was asked: answers that are being made, or are given to all who ask.
+        #: By `asked`: answers that are being made, or are still shared.
         self._made: dict[Hashable, asyncio.Task[list[bytes]]] = {}
         #: Bytes of large answers that wait to be read, by the holder of the token.
         self._unread: Counter[str] = Counter()
 
     async def make(self, who: str, asked: Hashable, work: Work) -> list[bytes]:
-        """Return the pieces of an answer for a holder, which `work` makes in a thread; `asked` says
-        what was asked, None if it is shared with nobody. A client that is gone does not end the
-        work: it could begin any number at a time."""
+        """Return the pieces of an answer for a holder, which `work` makes in a thread. Requests
+        with an equal `asked` share an answer; None is never shared. The work goes on when its
+        client disconnects, or a client could start any number at once."""
         task = self._made.get(asked)
         if task is None:
             task = asyncio.create_task(self._make(who, asked, work))

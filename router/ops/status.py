@@ -135,6 +135,7 @@ def status_of(report: Report, now: float) -> dict[str, Any]:
         "at": utc(now),
         "version": metrics.build["version"],
         "compiled": metrics.build["compiled"] == "yes",
+        "requests": {"in_flight": metrics.requests_in_flight, "limit": metrics.requests_limit},
         **{check.name: check.view for check in checks},
         "observed": report.observed,
     }
@@ -161,7 +162,7 @@ def refused_causes(files: Sequence[RefusedFile], tried: str, count: int) -> list
 def _configuration(report: Report) -> _Check:
     """Check the configuration in force and the last reload."""
     state, differ = report.config_state, report.metrics.configurations_differ
-    problems, tried = state.problems, utc(state.tried)
+    problems, tried, refused = state.problems, utc(state.tried), refused_files(state)
     check = _Check(
         "configuration",
         hash=state.config.hash,
@@ -175,9 +176,9 @@ def _configuration(report: Report) -> _Check:
             "problems": [str(problem) for problem in problems[:MAX_SHOWN_PROBLEMS]],
             "more": max(0, len(problems) - MAX_SHOWN_PROBLEMS),
         },
-        refused=refused_files(state),
+        refused=refused,
     )
-    check.causes += refused_causes(refused_files(state), tried, len(problems))
+    check.causes += refused_causes(refused, tried, len(problems))
     check.add("nodes_differ", when=differ > ROLL_OUT, seconds=round(differ))
     return check
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from router.archive.trace.lines import CallerInfo, EventLine, parse_line, visible
+from router.archive.trace.lines import CallerInfo, EventLine, event_line, visible
 from router.archive.trace.views import match_view
 from router.config.holders import TokenHolder
 from router.net.loops import happens
@@ -139,7 +139,8 @@ class Streams:
         for number, line in enumerate(lines, 1):
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
-            fields, event = json.loads(line), parse_line(line)
+            fields = json.loads(line)
+            event = event_line(fields)
             for stream in self._open:
                 if (shown := self._visible(fields, event, stream.filter)) is not None:
                     stream.put(_chunk(fields["happening"], shown))

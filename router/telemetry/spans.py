@@ -68,9 +68,16 @@ class Spans:
             span = self._tracer.start_span(f"{method} {path}", parent, trace.SpanKind.SERVER)
             agent = dict(headers).get(b"user-agent", b"").decode()
             caller = (scope.get("client") or ("", 0))[0]
-            span.set_attributes({"http.request.method": method, "url.scheme": scope["scheme"]})
-            span.set_attributes({"http.route": path, "url.path": path})
-            span.set_attributes({"client.address": caller, "user_agent.original": agent})
+            span.set_attributes(
+                {
+                    "http.request.method": method,
+                    "http.route": path,
+                    "url.path": path,
+                    "url.scheme": scope["scheme"],
+                    "client.address": caller,
+                    "user_agent.original": agent,
+                }
+            )
 
             async def noted(message: Any) -> None:
                 if message["type"] == "http.response.start":

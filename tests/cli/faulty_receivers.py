@@ -120,12 +120,6 @@ class RefusesUnread(Right):
             super().do_POST()
 
 
-class NeverEnds(Right):
-    def answer(self, status: int, content: bytes) -> None:
-        super().answer(status, content)
-        self.close_connection = False
-
-
 class Short(Right):
     """Announces more bytes than it sends."""
 

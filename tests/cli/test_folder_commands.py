@@ -86,7 +86,7 @@ def test_explain_names_files() -> None:
     assert {each["file"] for each in output["routes"]} == {f"config/{name}" for name in GOOD}
 
 
-def test_diff_of_two_folders(folder: Path) -> None:
+def test_diff_of_two_folders() -> None:
     """By the tests files of NEW; a target that loses events has its owner beside it."""
     written({**LESS, **CASES}, Path("new"))
     lines = ran("diff", "config", "new").lines

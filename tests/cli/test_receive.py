@@ -241,7 +241,7 @@ def test_verify_tells_right_signatures_from_wrong_ones() -> None:
     ]
 
 
-def test_send_signs_as_the_router_does(tmp_path: Path) -> None:
+def test_send_signs_as_the_router_does() -> None:
     """The request has all headers of a target; another secret is refused."""
     with receiver("--verify", "the new secret", "--format", "json") as target:
         event = ("send", target.url, "--key", "a b.c.证.1", "--sign")

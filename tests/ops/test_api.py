@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 from router.ops.api.application import ENDPOINTS
+from router.ops.api.view import MAX_PREVIEWS, Previews
+from router.ops.problems import Rejected
 from tests.support.archived import event_line, keep
 from tests.support.command import PATIENCE
 from tests.support.console import HOLDERS, Console, bearer, console
@@ -341,6 +343,18 @@ def test_a_preview_is_its_makers_alone(
     token = router.post("/deliveries/replay", needed, who="ledger")["token"]
     answer = router.ask("POST", path, who, json={"token": f"{token}{more}"})
     assert (answer.status_code, why in answer.text) == (409, True)
+
+
+def test_the_last_previews_are_kept() -> None:
+    """Each holder has room for some, however many others make."""
+    previews = Previews()
+    other = previews.put("ledger", "another")
+    tokens = [previews.put("ops", str(number)) for number in range(MAX_PREVIEWS + 1)]
+    with pytest.raises(Rejected):
+        previews.get("ops", tokens[0], str)
+    kept = [previews.get("ops", token, str) for token in tokens[1:]]
+    assert kept == [str(number) for number in range(1, MAX_PREVIEWS + 1)]
+    assert previews.get("ledger", other, str) == "another"
 
 
 @pytest.mark.parametrize(("who", "target"), [("ops", "no-such"), ("ledger", "audit")])

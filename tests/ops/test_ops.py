@@ -261,6 +261,14 @@ async def test_a_failing_target_is_named_with_its_reason() -> None:
     assert ledger["last_acknowledged"] is not None
 
 
+@pytest.mark.parametrize("what", ["waiting", "waiting_for_rate"])
+async def test_a_target_whose_attempts_wait_is_waiting(what: str) -> None:
+    """For a slot or for its rate, even before the first attempt has ended."""
+    process = Process()
+    setattr(process.metrics.of("ledger"), what, 5)
+    assert process.status()["targets"]["each"]["ledger"]["state"] == "waiting"
+
+
 async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
     """Its last error counts for a minute."""
     process = Process()
@@ -335,6 +343,24 @@ async def test_no_secret_is_shown() -> None:
 
 
 # Anything else.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "allow"),
+    [
+        ("GET", "/metrics/", 404, None),
+        ("POST", "/metrics", 405, "GET, HEAD"),
+        ("HEAD", "/api/v1/stream", 405, "GET"),
+    ],
+)
+async def test_other_requests_get_a_problem(
+    method: str, path: str, code: int, allow: str | None
+) -> None:
+    """No path is redirected; a 405 has the methods of the path. A HEAD opens no stream."""
+    async with serving(Process()) as ops:
+        response = await ops.http.request(method, ops.url + path)
+    assert (response.status_code, response.headers.get("allow")) == (code, allow)
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_a_fault_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
@@ -532,7 +558,7 @@ async def test_a_status_of_many_targets_does_not_stop_the_loop(many: Process) ->
     assert worst < 0.15
 
 
-async def test_who_does_not_read_holds_little(
+async def test_a_client_that_does_not_read_holds_little(
     many: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection has two pieces of its answer, and a holder one large answer; it is cut soon."""
@@ -554,7 +580,7 @@ async def test_who_does_not_read_holds_little(
             writer.close()
 
 
-async def test_who_reads_slowly_gets_all(many: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_reader_gets_all(many: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is for each piece, not for the whole."""
     monkeypatch.setattr(ops_module, "REPLY", 1.5)
     async with serving(many) as ops:

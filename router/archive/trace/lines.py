@@ -183,16 +183,22 @@ def parse_line(text: bytes) -> EventLine | None:
         fields = json.loads(text)
         if not isinstance(fields, dict):
             raise ValueError("not a JSON object")
-        match fields.get("happening"):
-            case "event" | "unmatched" | "refused":
-                return _request(fields)
-            case "retried" | "dead_letter" | "lost" as kind:
-                at = time_of(_text(fields.get("time")))
-                view = view_of(LateView, fields, what=kind, at=stamp(at))
-                return LateAttempt(at, _text(fields.get("event_id")), view)
-        return None
+        return event_line(fields)
     except (OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def event_line(fields: Mapping[str, Any]) -> EventLine | None:
+    """Return a line from its members; None if it is not about an event. Raises ValueError and
+    OverflowError."""
+    match fields.get("happening"):
+        case "event" | "unmatched" | "refused":
+            return _request(fields)
+        case "retried" | "dead_letter" | "lost" as kind:
+            at = time_of(_text(fields.get("time")))
+            view = view_of(LateView, fields, what=kind, at=stamp(at))
+            return LateAttempt(at, _text(fields.get("event_id")), view)
+    return None
 
 
 def _request(line: Mapping[str, Any]) -> CallerInfo:

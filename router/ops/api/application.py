@@ -75,7 +75,7 @@ def serve(endpoint: Endpoint, parts: ApiParts) -> Any:
         if isinstance(answer, Stream):
             return _Streaming(answer)
         if callable(answer):
-            asked = (endpoint.path, call.holder.owner, *request.path_params.values())
+            asked = (endpoint.path, call.holder.owner, *call.given.values())
             is_shared = endpoint.method == "GET"
             work = lambda: json_of(answer())  # noqa: E731
             pieces = await parts.answers.make(call.who, asked if is_shared else None, work)

@@ -114,10 +114,9 @@ class ActionsView(TypedDict):
 @endpoint("GET", "/deliveries/actions")
 async def actions(call: ApiCall) -> ActionsView:
     """The last actions of people; for a team, its own"""
-    is_team = bool(call.holder.owner)
     async with call.parts.stored.question() as store:
-        last = await store.actions(_SEARCHED_ACTIONS if is_team else _ACTIONS)
-    own = [action for action in last if not is_team or action.who == call.who]
+        last = await store.actions(_ACTIONS if call.is_whole else _SEARCHED_ACTIONS)
+    own = [action for action in last if call.is_whole or action.who == call.who]
     return ActionsView(actions=[*map(views.action_view, own[:_ACTIONS])])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict
@@ -239,13 +239,17 @@ def _text(words: str, since: float | None) -> str:
 
 def _words(given: Mapping[str, Any]) -> str:
     """Return the filters as options. A time ago is kept as it was written."""
-    words = ["--target", given["target"]]
+    words = ["--target", given["target"], *which_words(given, str)]
+    return shlex.join([*words, *(["--backfill"] if given["backfill"] else [])])
+
+
+def which_words(given: Mapping[str, Any], time: Callable[[Any], str]) -> Iterator[str]:
+    """Yield the selection by keys and times as options; `time` formats a time."""
     for glob in given["match"]:
-        words += ["--match", glob.pattern]
+        yield from ("--match", glob.pattern)
     for name in ("since", "until"):
         if given[name] is not None:
-            words += [f"--{name}", given[name]]
-    return shlex.join([*words, *(["--backfill"] if given["backfill"] else [])])
+            yield from (f"--{name}", time(given[name]))
 
 
 async def _search(call: ApiCall, again: Again, page: int) -> searching.ReplayAnswer:

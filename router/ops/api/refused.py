@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
-from typing import Any
 
 from router.archive.reading import Question
 from router.archive.refused import (
@@ -33,7 +32,7 @@ from router.delivery import rules
 from router.model.errors import Refused
 from router.model.event import Event, OutboundEvent, new_id
 from router.ops.api.endpoint import FLAG, MOMENT, PATTERN, TEXT, Param, endpoint, number
-from router.ops.api.events import ReplayStep
+from router.ops.api.events import ReplayStep, which_words
 from router.ops.api.view import ApiCall
 from router.ops.problems import Rejected
 from router.store.admin import STEP, Action, Admin, Resend, Verb
@@ -135,7 +134,8 @@ async def _preview(call: ApiCall) -> RefusedPreview:
     ready = [callback for callback, verdict in pairs if verdict.targets]
     shown = [(callback, each.why) for callback, each in pairs if each.why or each.targets]
     async with call.parts.stored.question() as admin:
-        action = Action(new_id(), Verb.REPLAY, who, _words(call.given), admin.now())
+        words = shlex.join(["archive", "--refused", *which_words(call.given, utc)])
+        action = Action(new_id(), Verb.REPLAY, who, words, admin.now())
     view = await asyncio.to_thread(refused_view, answer, shown, retries)
     return RefusedPreview(
         **view,
@@ -156,7 +156,7 @@ async def _step(call: ApiCall) -> ReplayStep:
         verdicts = await _judge(call, batch, state.bodies)
         pairs = [(callback, verdicts[callback["event_id"]]) for callback in batch]
         async with call.parts.stored.question(changes=True) as admin:
-            step = await _queue(admin, state.action, pairs, _terms(call))
+            step = await _queue(admin, state.action, pairs, call.config.terms)
         state.pending = state.pending[step["taken"] :]
     return {**step, "more": bool(state.pending)}
 
@@ -168,6 +168,8 @@ async def _queue(
     store has already stays as it is, so after a crash a step may be done again."""
     targets = pairs[0][1].targets if pairs else ()
     same = [*takewhile(lambda pair: pair[1].targets == targets, pairs)]
+    if not targets:  # refused or delivered meanwhile
+        return ReplayStep(taken=len(same), changed=0, more=False, is_full=False)
     events = [
         Resend(
             record_of(callback, terms, admin.now()),
@@ -175,10 +177,8 @@ async def _queue(
             once=True,
         )
         for callback, verdict in same
-        if verdict.event is not None and targets
+        if verdict.event is not None  # as for every one with targets
     ]
-    if not events:  # refused meanwhile
-        return ReplayStep(taken=len(same), changed=0, more=False, is_full=False)
     resent = [await admin.resend(action, target, events) for target in targets]
     await admin.resend(action, targets[0], ())  # this action has no place to go on from
     taken = min(each.taken for each in resent)
@@ -203,12 +203,8 @@ def _question(call: ApiCall) -> tuple[Question, Retries]:
     question = Question(keys=call["match"], since=call["since"], until=call["until"])
     if not call.parts.router:
         return question, Retries()
-    terms = _terms(call)
+    terms = call.config.terms
     return question, Retries(terms.ebaas.due(), rules.ends_at(0.0, terms))
-
-
-def _terms(call: ApiCall) -> Terms:
-    return call.config.terms
 
 
 def _some(callbacks: Sequence[RefusedCallback]) -> Sequence[RefusedCallback]:
@@ -248,14 +244,3 @@ async def _judge(
     # In a thread: many bodies take long.
     work = lambda: {callback["event_id"]: judge(callback) for callback in callbacks}  # noqa: E731
     return await asyncio.to_thread(work)
-
-
-def _words(given: Mapping[str, Any]) -> str:
-    """Return the selection as options."""
-    words = ["archive", "--refused"]
-    for glob in given["match"]:
-        words += ["--match", glob.pattern]
-    for name in ("since", "until"):
-        if given[name] is not None:
-            words += [f"--{name}", utc(given[name])]
-    return shlex.join(words)

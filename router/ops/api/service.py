@@ -82,8 +82,8 @@ async def minutes(call: ApiCall) -> Callable[[], EventsHour]:
         hour = Hour(history.minutes(), time.time())
         if call.is_whole:
             return hour.events()
-        own = hour.attempts(call.targets)
-        return cast("EventsHour", {**own, "events": own["attempts"]})
+        own = cast("dict[str, Any]", hour.attempts(call.targets))
+        return cast("EventsHour", {"events": own.pop("attempts"), **own})
 
     return make
 

@@ -173,7 +173,7 @@ class ApiCall:
 
     def require_no_team(self) -> None:
         """Raise Rejected if the token is a team's: the answer would be about everybody's events."""
-        if self.holder.owner:
+        if not self.is_whole:
             raise Rejected("not_for_teams")
 
     async def search_archive(
