@@ -14,7 +14,7 @@ python = "$(VENV)/bin/python"
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-run: run-environment ## set up, start the router with stand-in targets, send one event, serve until Ctrl-C
+run: run-environment ## set up, start the router with stand-in targets, send sample events, serve until Ctrl-C
 	@exec $(python) scripts/foreground.py $(python) -m router demo $(ARGS)
 
 test: dev-environment ## set up and run the tests

@@ -195,8 +195,8 @@ def _routes(count: int, verb: str) -> str:
 # `diff`.
 
 DIFF = Help(
-    about="""Compares what two configurations do with the same events: those of a tests file (by
-    default the one beside NEW), or of real traffic: a file of events, of keys, or the router's own
+    about="""Compares what two configurations do with the same events: those of the tests
+    files beside NEW, or of real traffic: a file of events, of keys, or the router's own
     JSON log as it is. What is dangerous comes first: events that no route matches any more, then
     required targets that become optional. Also says what else differs: targets, routes, settings.
     One of OLD, NEW and --events may be '-', stdin.""",

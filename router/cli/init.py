@@ -14,7 +14,7 @@ from router.cli.printing import NAME, note, say
 from router.model.errors import SettingInvalid, StartFailed, may, why_not
 
 INIT = Help(
-    about="""Writes four files into FOLDER: routes.yaml, in which every event goes to every target;
+    about="""Writes four files into FOLDER: routes.yaml, in which every event goes to one target;
     routes.test.yaml, the expected targets of events; and the schemas by which editors complete
     and check both. It asks nothing, and replaces no file. The shipped config/routes.yaml shows
     every key. With --schemas it writes this version's schemas alone, in place of those that are
@@ -81,7 +81,7 @@ _TESTS = """\
 version: 1
 
 cases:
-  - name: every event goes to every target
+  - name: every event goes to the target
     key: a.gs.cert.1
     %(required)s
 """

@@ -118,8 +118,8 @@ def test_charts_need_no_scrolling(
 
 
 def test_the_first_view_needs_few_bytes(chromium: Browser, filled: Troubled) -> None:
-    """At 400 ms and 50 kB/s its frame is there in two seconds: after the page itself, six files at
-    once, and 35 kB."""
+    """At 400 ms and 50 kB/s its frame is there in two seconds: after the page itself, seven files
+    at once, and 40 kB."""
     with visitor(chromium, filled.url, token=filled.ops_token) as found:
         found.go("")
         files = found.page.evaluate(

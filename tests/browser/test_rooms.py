@@ -12,6 +12,7 @@ from playwright.sync_api import Route, expect
 from router.delivery.observations import Observations
 from tests.browser.troubled import Troubled
 from tests.browser.visitor import Visitor
+from tests.support.house import event
 from tests.support.queueing import TERMS
 from tests.support.serving import always
 from tests.support.waiting import wait_until
@@ -355,6 +356,18 @@ def test_a_refused_file_is_shown_with_its_line(router: Troubled, ops: Visitor) -
         ops.sees("check.configuration")
     finally:
         router.config.write_text(good)
+
+
+def test_a_refused_callback_is_found_with_its_fault(router: Troubled, ops: Visitor) -> None:
+    """By an id in its body: in the list, and as a timeline."""
+    name = f"refused-{ops.language}"
+    router.serve.ask("POST", "/callback", event(event_source=1, changes=[name]))
+    ops.go("#/nodes")
+    ops.go(f"#/events?what={name}")
+    ops.sees("step.refused", why="event_source: type")
+    ops.page.locator("tbody a").first.click()
+    ops.sees("event.refused")
+    ops.sees("step.refused", why="event_source: type")
 
 
 def test_nodes_are_listed(router: Troubled, ops: Visitor) -> None:

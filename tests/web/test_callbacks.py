@@ -202,7 +202,7 @@ async def test_a_reload_shows_the_state_of_its_targets() -> None:
     ],
 )
 async def test_routers_are_counted(given: dict[str, str], code: str, passed: str | None) -> None:
-    """Each router adds itself to the count of those that an event has come through, and the fourth
+    """Each router adds itself to the count of those that an event has come through, and the fifth
     refuses it, even if EBaaS wants 200 for everything. Only routers are asked for a count."""
     headers = [(name.encode(), value.encode()) for name, value in given.items()]
     async with served(top={"ebaas": {"http_status": "ok"}}) as (it, seen):

@@ -1,7 +1,7 @@
 // The explanation of an event: its targets, the routes that it matches, and the nearest others.
 
 import { act } from './api.js';
-import { problemText, text, textNodes } from './logic.js';
+import { problemText, roleOf, text, textNodes } from './logic.js';
 import { joined, targetLink } from './parts.js';
 import { html } from './vendor/preact.js';
 
@@ -37,9 +37,6 @@ export function Explanation({ result }) {
     ${matches(routes.filter((route) => route.matched), 'explain.matched')}
     ${matches(routes.filter((route) => !route.matched), 'explain.nearest')}</div>`;
 }
-
-/** A target that one route requires is required. */
-const roleOf = (target) => target.required_by.length ? 'required' : 'optional';
 
 function planned(target, as) {
   const routes = target[`${as}_by`].join(text('comma'));

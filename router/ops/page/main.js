@@ -76,11 +76,12 @@ async function loadOverview() {
   const [status, minutes, { targets }] = await Promise.all([
     ask('status'), ask('minutes'), ask('targets')]);
   const troubles = troublesOf(status, targets);
+  const wrong = troubles.filter(({ severity }) => severity !== 'notice').length;
   change({
-    wrong: troubles.filter(({ severity }) => severity !== 'notice').length,
+    wrong,
     targets: new Map(targets.map((target) => [target.name, target])),
   });
-  return { status, minutes, targets, troubles };
+  return { status, minutes, targets, troubles, wrong };
 }
 
 /** A room whose data cannot be drawn is drawn again later; the bar stays. */
@@ -213,7 +214,7 @@ const CHANGES = new Set(['failing', 'recovered', 'breaker', 'dead_letter', 'relo
   'target_paused', 'target_resumed']);
 
 function Now({ loaded }) {
-  const wrong = loaded.data?.troubles.filter(({ severity }) => severity !== 'notice').length;
+  const wrong = loaded.data?.wrong;
   return html`<${Room} title=${text('now')} loaded=${loaded} kind=${wrong ? 'bad' : 'good'}
     heading=${loaded.data && (wrong ? text('now.wrong', { n: wrong }) : text('now.well'))}
     receive=${(kind) => CHANGES.has(kind) && loaded.soon()}>
@@ -262,6 +263,10 @@ function Troubles({ all }) {
     }), 'troubles')}<//>`;
 }
 
+/** The link to a target, with its owner. */
+const ownedLink = ({ name, owner }) => [targetLink(name),
+  owner && html`<span class="owner">${owner}</span>`];
+
 function lineOf({ cause, target }) {
   if (cause) {
     const words = withTimes(causeText(cause));
@@ -272,8 +277,7 @@ function lineOf({ cause, target }) {
   const all = troubles(target);
   const role = roleOf(target);
   return {
-    subject: [targetLink(target.name), target.owner
-      && html`<span class="owner">${target.owner}</span>`],
+    subject: ownedLink(target),
     label: target.name,
     what: all[0]?.[0] ?? badge(target.state),
     role: role && text(`as.${role}`),
@@ -329,8 +333,7 @@ function Targets({ all }) {
     table(text('targets'), columns, targets.map((target) => ({
       key: target.name,
       cells: [
-        [targetLink(target.name), target.owner
-          && html`<span class="owner">${target.owner}</span>`],
+        ownedLink(target),
         badge(target.state),
         number(target.hour.attempts),
         target.hour.failed ? html`<b class="bad">${number(target.hour.failed)}</b>` : '0',

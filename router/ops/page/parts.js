@@ -395,11 +395,15 @@ function pausedText(paused) {
   });
 }
 
+/** The link to a target's deliveries in a state. */
+export const deliveriesLink = (target, state) =>
+  linkTo('dead', null, { target, state: state === 'dead' ? '' : state });
+
 /** The number of deliveries by state, as links. */
 export function unsettled(target) {
   const parts = ['dead', 'queued', 'awaiting'].filter((state) => target.unsettled[state])
-    .map((state) => html`<a class=${state === 'dead' ? 'bad' : null} href=${linkTo('dead', null,
-      { target: target.name, state: state === 'dead' ? '' : state })}>
+    .map((state) => html`<a class=${state === 'dead' ? 'bad' : null} href=${deliveriesLink(target.name,
+      state)}>
       ${text(`count.${state}`, { n: target.unsettled[state] })}</a>`);
   return parts.length ? joined(parts) : '0';
 }

@@ -4,8 +4,8 @@ import './words.js';
 import { useActing } from '../acting.js';
 import { ask, now } from '../api.js';
 import { linkTo, number, text, textNodes } from '../logic.js';
-import { Long, Room, ago, go, moreLink, queryOf, quiet, reasonText, session, table, targetLink,
-  useLoad } from '../parts.js';
+import { Long, Room, ago, deliveriesLink, go, moreLink, queryOf, quiet, reasonText, session, table,
+  targetLink, useLoad } from '../parts.js';
 import { html } from '../vendor/preact.js';
 
 const STATES = ['dead', 'queued', 'awaiting', 'superseded', 'acknowledged'];
@@ -53,14 +53,13 @@ function counts(all, query, state) {
   return html`<${Long} items=${all}>${(shown) => html`<ul class="chips">${shown.map((each) => html`
     <li key=${`${each.target} ${each.state}`}><a class=${each.state === 'dead' ? 'bad' : null}
       aria-current=${query.target === each.target && state === each.state ? 'true' : null}
-      href=${linkTo('dead', null, { target: each.target,
-        state: each.state === 'dead' ? '' : each.state })}>
+      href=${deliveriesLink(each.target, each.state)}>
       ${each.target}${text('colon')}${text(`count.${each.state}`, { n: each.deliveries })}
     </a></li>`)}</ul>`}<//>`;
 }
 
 function Filters({ query, state }) {
-  const field = (name, label, more) => html`<label class=${more?.kind}>${text(label)}
+  const field = (name, label, more) => html`<label>${text(label)}
     <input name=${name} defaultValue=${query[name] ?? ''} autocomplete="off" spellcheck=${false}
       placeholder=${more?.example} list=${more?.list} /></label>`;
   return html`<form class="filters" onSubmit=${(event) => {
@@ -73,8 +72,8 @@ function Filters({ query, state }) {
     ${field('target', 'target', { list: 'targets' })}
     ${field('match', 'dead.match', { example: 'a.gs.*' })}
     ${field('event', 'event.id')}
-    ${field('newer_than', 'dead.newer_than', { kind: 'short', example: '3h' })}
-    ${field('older_than', 'dead.older_than', { kind: 'short', example: '10m' })}
+    ${field('newer_than', 'dead.newer_than', { example: '3h' })}
+    ${field('older_than', 'dead.older_than', { example: '10m' })}
     <button class="strong">${text('filter')}</button></form>`;
 }
 

@@ -46,6 +46,7 @@ function stateText(story) {
   if (['closed', 'ended'].includes(story.stage) || last?.code === '000') {
     return text('event.settled');
   }
+  if (story.steps.some((step) => step.what === 'refused')) return text('event.refused');
   return text('event.unknown');
 }
 
@@ -78,11 +79,12 @@ function stepView(step) {
   switch (step.what) {
     case 'request':
     case 'unmatched':
+    case 'refused':
       return line(step, requestView(step), step.code === '000' ? 'good' : 'bad',
         step.targets.length > 0 && attempts(step.targets));
     case 'acted':
       return line(step, text('step.acted', { verb: text(`done.${step.verb}`), who: step.who,
-        targets: (step.targets ?? []).join(text('comma')), n: step.deliveries }), 'acted');
+        targets: (step.targets ?? []).join(text('comma')), n: step.deliveries }));
     default:
       return line(step, [lateText(step), text('gap'), targetLink(step.target), text('colon'),
         resultOf(step), took(step), attemptNote(step), unrecorded(step)],
@@ -113,6 +115,7 @@ function requestView(step) {
     unrecorded(step),
     step.first_at && note(text('step.first_at', { at: clock(step.first_at) })),
     step.what === 'unmatched' && note(text('no_route')),
+    step.what === 'refused' && note(text('step.refused', { why: step.why })),
     cause && note(text('step.seen_before', { cause })),
     step.unqueued && note(text('step.unqueued')),
     step.routes.length > 0
@@ -177,7 +180,7 @@ function known(story) {
     ['event.sha256', story.sha256],
     ['event.bytes', story.bytes === null ? null : number(story.bytes)],
   ];
-  return html`<dl class="ids">${rows.filter(([, value]) => value).map(([key, value]) => html`
+  return html`<dl>${rows.filter(([, value]) => value).map(([key, value]) => html`
     <dt>${text(key)}</dt><dd><code>${value}</code>${' '}
       ${key !== 'event.bytes' && html`<${Copy} value=${value} name=${text(key)} />`}</dd>`)}</dl>`;
 }

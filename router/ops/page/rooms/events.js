@@ -125,7 +125,7 @@ function nameOf(row) {
 
 /** The code for EBaaS, or the log event. */
 function codeOf(row) {
-  if (row.what === 'request' || row.what === 'event') {
+  if (['request', 'event', 'refused'].includes(row.what)) {
     return row.code ? html`<span class="code ${row.code === '000' ? 'good' : 'bad'}"
       title=${text('events.told')}>${row.code}</span>` : text('told.gone');
   }
@@ -136,6 +136,7 @@ function codeOf(row) {
 /** The failed attempts, then the number of the others. */
 function resultsOf(row) {
   if (row.what === 'unmatched') return text('no_route');
+  if (row.what === 'refused') return text('step.refused', { why: row.why });
   if (row.what === 'dropped') return text('events.dropped', { n: row.count });
   if (row.deliveries) {
     const open = row.deliveries.filter((each) => each.state !== 'acknowledged');

@@ -37,7 +37,7 @@ export default function Routes({ place: { query } }) {
 }
 
 function ExplainForm({ query: { key, find } }) {
-  const { data, problem } = useLoad(async () => ({ result: key ? await explain(key) : null }),
+  const { data } = useLoad(async () => ({ result: key ? await explain(key) : null }),
     ['explain', key], 86_400_000);
   return html`<form class="filters" onSubmit=${(event) => {
     event.preventDefault();
@@ -47,7 +47,6 @@ function ExplainForm({ query: { key, find } }) {
       defaultValue=${key ?? ''} autocomplete="off" spellcheck=${false} placeholder="a.gs.cert.1" />
     </label>
     <button class="strong">${text('explain.short')}</button></form>
-    ${problem && html`<p class="bad" role="alert">${problem.message}</p>`}
     ${data?.result && html`<${Explanation} result=${data.result} />`}`;
 }
 
