@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import postgres
+from tests.support.disks import Disks
 from tests.support.effort import TORTURE, many
 from tests.support.engines import ENGINES, Engine
 from tests.support.shop import PostgresShop, Shop, SqliteShop
@@ -141,3 +143,9 @@ def shop(request: pytest.FixtureRequest) -> Shop:
     kept: PostgresShop = request.getfixturevalue("tables")
     kept.clear()
     return kept
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[Disks]:
+    with closing(Disks(tmp_path)) as own:
+        yield own

@@ -65,7 +65,7 @@ class RefusedLines:
 
 
 def _facts(body: bytes, text: str) -> dict[str, Any]:
-    """Return what a search finds a callback by, as far as it can be read."""
+    """Return the fields by which a search finds a callback, as far as they can be read."""
     digest = digest_of(body)
     fields, changes = _read(text)
     four = [fields.get(name, "") for name in FIELDS[:4]]
@@ -142,7 +142,7 @@ class RefusedCallback(TypedDict):
 
 
 class RefusedAnswer(TypedDict):
-    #: Those that were not accepted since, the first one first.
+    #: The callbacks that were not accepted since, in the order of their first requests.
     callbacks: list[RefusedCallback]
     #: The number of others that were accepted since: EBaaS has sent them again.
     accepted: int
@@ -332,7 +332,8 @@ class RefusedView(TypedDict):
 async def find_faults(
     question: Question, retries: Retries, sources: Sources, admin: Admin | None
 ) -> RefusedView | None:
-    """Return the same by fault and key."""
+    """Return the refused callbacks that fit the question, by fault and key; None without an
+    archive."""
     answer = await find_refused(question, retries, sources, admin)
     if answer is None:
         return None

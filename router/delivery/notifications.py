@@ -336,9 +336,10 @@ class Notifications:
 
     def _recipients(self, kind: NotificationKind, about: str) -> list[Target]:
         """Return the targets of its routes, but never the target that it is about."""
-        plan = self._in_force().table.match(kind.event(about))
-        targets = [target for target in plan.optional if target.name != about]
-        return [*plan.optional] if kind is CONFIG_REFUSED else targets
+        optional = self._in_force().table.match(kind.event(about)).optional
+        if kind is CONFIG_REFUSED:  # about an owner, who may have the name of a target
+            return [*optional]
+        return [target for target in optional if target.name != about]
 
     def _of_target(self, name: str) -> dict[str, Any]:
         target = self._in_force().targets.get(name)

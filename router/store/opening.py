@@ -112,6 +112,8 @@ async def opened(
     try:
         for number, wait in enumerate(chain((0.0,), WAITS, repeat(WAITS[-1]))):
             await asyncio.wait({stop}, timeout=wait)
+            if stop.done():
+                break
             opening, began = asyncio.ensure_future(open_()), time.monotonic()
             while not stop.done() and not opening.done():
                 done, _ = await asyncio.wait(

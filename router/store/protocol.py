@@ -224,11 +224,11 @@ class Record:
         return cls(*values)
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns that a write sets."""
+        """Return the columns that a write sets: all but the event's id."""
         return {column: getattr(self, name) for name, column in _RECORD.items()}
 
 
-_RECORD = {field.name: field.name for field in fields(Record)} | {"credit_revoked": "spent"}
+_RECORD = {field.name: field.name for field in fields(Record)[1:]} | {"credit_revoked": "spent"}
 
 
 #: The `recover_at` of a delivery that a person wants sent now.
@@ -403,6 +403,7 @@ def event_size(event: Event) -> int:
 def event_columns(record: Record, letter: OutboundEvent) -> dict[str, Any]:
     """Return the columns that the insertion of an event sets, but its body."""
     return {
+        "event_id": record.event_id,
         **record.columns(),
         "digest": letter.digest,
         "size": event_size(letter.event),

@@ -73,7 +73,8 @@ def story(verdict: Verdict, body: int) -> Iterator[str]:
         reached = "" if r.reached else " (reached nobody)"
         lines.append((r.began, f"{r.name} begins, {r.manner}, node {r.node}{reached}"))
         left = ", its caller had left" if r.left else ""
-        lines.append((r.ended, f"{r.name} ends: {r.code or 'no reply'}{left}"))
+        if r.ended:
+            lines.append((r.ended, f"{r.name} ends: {r.code or 'no reply'}{left}"))
     for seen in (seen for seen in history.seen if seen.body == body):
         what = f"    {seen.target} {seen.request} as {seen.event_id[:8]} ({seen.cause})"
         does = "acknowledged" if seen.acknowledged else "acted" if seen.acted else "did nothing"

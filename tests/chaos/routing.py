@@ -43,7 +43,7 @@ class Routing:
         self._times = times
         self._urls = urls
         self._right = ""
-        #: What waits for some target is not sent as long as this is in force.
+        #: Deliveries to some target are not sent as long as this is in force.
         self.keeps_some_waiting = False
 
     def write(self, sides: Mapping[str, str], takes: float) -> Table:

@@ -236,6 +236,48 @@ async def test_a_hang_up_during_the_wait_for_optional_targets_leaves_a_record(
     assert [name for name, _ in requests.scene.sent].count("one") == 1
 
 
+class SlowSupersede:
+    """A store that supersedes nothing before it may."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.has_begun, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def supersede(self, *about: Any, **named: Any) -> None:
+        self.has_begun.set()
+        await self.may_go_on.wait()
+        await self._store.supersede(*about, **named)
+
+
+async def test_a_blind_000_given_while_another_is_written_is_written_too(
+    requests: Requests,
+) -> None:
+    """The body fails again meanwhile, and the store goes away again: the second `000` supersedes
+    the second record."""
+    scene, slow = requests.scene, SlowSupersede(requests.scene.store)
+    memory = scene.memory = Memory(cast(Store, slow))
+    requests.forwarder = Forwarder(scene, memory, scene.now)
+    await requests.fails()
+    scene.answers["two"] = YES
+    with requests.away():
+        assert (await requests.post()).settled
+    writing = asyncio.create_task(memory.write_pending(T))
+    await slow.has_begun.wait()
+    scene.time += 1
+    await requests.fails()
+    scene.time += 1
+    scene.answers["two"] = YES
+    with requests.away():
+        assert (await requests.post()).settled
+    slow.may_go_on.set()
+    await writing
+    left = [states["two"] for _, states in await requests.left()]
+    assert left == [State.SUPERSEDED, State.SUPERSEDED]
+
+
 @pytest.mark.parametrize("is_late", [True, False])
 async def test_an_attempt_at_a_target_that_has_become_required_is_kept_as_long_as_needed(
     requests: Requests, is_late: bool

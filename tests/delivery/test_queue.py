@@ -360,3 +360,34 @@ async def test_an_outage_is_over_once_both_rounds_have_succeeded(scene: Scene) -
         assert scene.outages == [30.0]
         round_("sending")
         assert scene.outages.pop() == 30.0
+
+
+async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> None:
+    """Even if the store does not have the failure yet."""
+    async with opened(tmp_path, "one") as scene:
+        one = scene.targets["one"]
+        forwarder = Forwarder(scene, scene.memory, scene.now)
+        letter = OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
+
+        async def request(seconds: float) -> Outcome:
+            gone = asyncio.get_running_loop().create_future()
+            deadline = time.monotonic() + seconds
+            return await forwarder.forward(
+                letter, Plan((one,), (), ()), {"one"}, TERMS, deadline, gone
+            )
+
+        first = await request(0.2)
+        late = asyncio.create_task(forwarder.wait_for_late_attempts(first))
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            scene.answers["one"] = NO
+            scene.released.set()
+            flight = first.deliveries[0].flight
+            await until(lambda: flight is not None and flight.is_over)
+            scene.answers["one"] = YES
+            second = await request(0.2)
+            assert not late.done()
+            other.execute("ROLLBACK")
+        await late
+        assert [delivery.joined for delivery in second.deliveries] == [False]
+        assert [name for name, _ in scene.sent] == ["one", "one"]

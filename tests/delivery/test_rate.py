@@ -103,6 +103,7 @@ def test_no_token_is_lost_or_made() -> None:
             if dice.random() < 0.2:
                 loop.call_later(dice.uniform(0.0, 1.0), takers[-1].cancel)
             await asyncio.sleep(dice.choice((0.0, 0.01, 0.1)))
+            assert pace.waiting <= 8
         await asyncio.gather(*takers, return_exceptions=True)
         assert pace.waiting == 0
         await asyncio.sleep(10.0)

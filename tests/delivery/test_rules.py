@@ -13,6 +13,7 @@ from router.delivery.rules import Cause, Delivery, InForce
 from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.table import RouteTable
 from router.routing.target import Target
+from router.store.admin import DISCARDED
 from router.store.protocol import DeliveryRow, Kept, Record, Stage, State, Usage
 
 NOW = 1_000_000.0
@@ -93,6 +94,15 @@ def test_why_a_target_may_see_an_event_again(
     assert rules.cause(records, alone=alone) is cause
 
 
+def test_what_a_person_has_discarded_is_not_sent_again() -> None:
+    """Unless its target is required: then there is no `000` without it."""
+    discarded = row(State.SUPERSEDED, reason=DISCARDED)
+    optional, required = (Delivery(Target("one", ""), needs, discarded) for needs in (False, True))
+    assert (optional.needed, required.needed) == (False, True)
+    assert (optional.settled, required.settled) == (True, False)
+    assert rules.rows_after([optional], record(), NOW, TERMS) == []
+
+
 def test_the_first_failure_opens_a_record() -> None:
     """Its retry is due after the first wait; its credit lasts twice that and the grace."""
     opened = rules.opened("event", NOW - 8, NOW, TERMS, credit_revoked=False)
@@ -106,6 +116,13 @@ def test_the_last_failure_ends_the_record() -> None:
     """After one request and all its retries the caller makes no other."""
     assert rules.failed(record(requests=20), NOW, TERMS, credit_revoked=False).stage is Stage.OPEN
     assert rules.failed(record(requests=21), NOW, TERMS, credit_revoked=False).stage is Stage.ENDED
+
+
+def test_revoked_credit_stays_revoked() -> None:
+    """Neither another failure nor another request restores the credit."""
+    for before, now in ((True, False), (False, True)):
+        failed = rules.failed(record(credit_revoked=before), NOW, TERMS, credit_revoked=now)
+        assert failed.credit_revoked
 
 
 def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
@@ -144,6 +161,18 @@ def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
 def test_what_a_failed_request_leaves(given: Delivery, left: DeliveryRow | None) -> None:
     """A required delivery awaits the caller's retry, an optional one is queued."""
     assert rules.rows_after([given], record(), NOW, TERMS) == ([] if left is None else [left])
+
+
+@pytest.mark.parametrize(
+    ("retries", "state", "due"), [(2, State.QUEUED, NOW + 5), (0, State.DEAD, 0.0)]
+)
+def test_the_first_retry_is_by_the_targets_own_schedule(
+    retries: int, state: State, due: float
+) -> None:
+    """Without retries it is a dead letter at once."""
+    target = Target("one", "http://127.0.0.1/", queue=Schedule((5.0,), retries))
+    (left,) = rules.rows_after([Delivery(target, False, None, NO)], record(), NOW, TERMS)
+    assert (left.state, left.due_at) == (state, due)
 
 
 def test_what_the_last_request_leaves_is_a_dead_letter() -> None:

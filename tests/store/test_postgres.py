@@ -18,6 +18,7 @@ from contextlib import (
 )
 from dataclasses import replace
 from random import Random
+from typing import Any, cast
 
 import pytest
 
@@ -25,8 +26,8 @@ from router.model.errors import StartFailed
 from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import KEY_TEXT, PostgresAdmin, regex
-from router.store.postgres.connection import login_of
-from router.store.postgres.pool import ENOUGH, SIZE
+from router.store.postgres.connection import ServerConnection, login_of
+from router.store.postgres.pool import ENOUGH, SIZE, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore, escaped
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
@@ -220,6 +221,31 @@ async def test_the_time_is_the_servers(database: Database) -> None:
         before = store.now()
         ((server,),) = database.rows("SELECT extract(epoch FROM clock_timestamp())")
         assert before - 0.5 < float(server) < store.now() + 0.5
+
+
+def test_a_quick_answer_is_believed_before_a_slow_one() -> None:
+    """Unless the slow one proves that the server's clock was changed."""
+    clock, now = Clock(), time.monotonic()
+    clock.set(1000.0, now - 0.001, now)
+    assert 999.9 < clock.now() < 1001.0
+    clock.set(999.7, now - 1.0, now)
+    assert clock.now() < 1000.1
+    assert clock.error < 0.1
+    clock.set(5000.0, now - 1.0, now)
+    assert 4999.0 < clock.now() < 5002.0
+
+
+async def test_a_read_only_server_sets_no_clock() -> None:
+    """Only the clock of the server that accepts writes counts."""
+
+    class Standby:
+        async def fetch(self, _: str) -> list[tuple[Any, ...]]:
+            return [(5000.0, True)]
+
+    clock = Clock()
+    with pytest.raises(StoreFailed, match="read_only"):
+        await clock.ask(cast("ServerConnection", Standby()))
+    assert clock.error == float("inf")
 
 
 async def test_a_name_is_looked_up_where_nobody_waits_for_it(

@@ -80,7 +80,7 @@ AWAY = {"unreachable", "lost", "slow"}
 
 
 def case(name: str, fault: Fault, words: set[str], *, readable: bool = False) -> Any:
-    """A fault, and the log's words for it: none where what fails is kept all the same. Look-ups may
+    """A fault, and the log's words for it; no words if failures are kept all the same. Look-ups may
     go on. Only one of the faults is for a short run."""
     marks = () if name == "stopped" else (long,)
     return pytest.param(fault, words, readable, id=name, marks=marks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -227,6 +228,35 @@ async def test_an_overdue_write_is_not_made(path: Path, store: SqliteStore) -> N
     await add(store, b"last")
     assert await there(store, b"first")
     assert not await there(store, b"overdue")
+
+
+async def test_writes_that_time_out_fill_no_memory(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were not made, and their credit cannot be revoked in a locked file."""
+    monkeypatch.setattr(file, "BUSY_TIMEOUT", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(10):
+            with pytest.raises(StoreFailed):
+                await add(store, b"%d" % number, timeout=0.02)
+        await until(lambda: store._writer._jobs.empty())
+        other.execute("ROLLBACK")
+    await until(lambda: not store._late)
+    assert await works(store)
+
+
+async def test_a_working_directory_that_is_gone_is_a_failure_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read opens a relative file again."""
+    (started := tmp_path / "started").mkdir()
+    monkeypatch.chdir(started)
+    async with using(SqliteStore.open(Path("store.db"), LIMITS)) as store:
+        shutil.rmtree(started)
+        store._close_reader()
+        with pytest.raises(StoreFailed, match="unreachable"):
+            await store.queue(T)
 
 
 async def test_a_late_write_grants_nothing_while_the_file_is_locked(

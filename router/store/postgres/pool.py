@@ -27,7 +27,7 @@ _DRIFT = 0.0002
 class Clock:
     """The server's time: queried now and then, and kept by this process's monotonic clock.
 
-    Its error is at most half of the round trip of the last query, and a drift.
+    Its error is at most half of the round trip of the best query, and a drift.
     """
 
     def __init__(self) -> None:
@@ -50,9 +50,15 @@ class Clock:
         ((server, read_only),) = await connection.fetch(_GREETING)
         if read_only:
             raise Failed("25006", "it is read only")
-        self._set_at = time.monotonic()
-        self._offset = server - (asked_at + self._set_at) / 2
-        self._error = (self._set_at - asked_at) / 2
+        self.set(server, asked_at, time.monotonic())
+
+    def set(self, server: float, asked_at: float, answered_at: float) -> None:
+        """Use the server's time, which it read between these two times on time.monotonic. A slow
+        answer counts only if it proves that the server's clock was changed."""
+        offset = server - (asked_at + answered_at) / 2
+        error = (answered_at - asked_at) / 2
+        if error <= self.error or abs(offset - self._offset) > error + self.error:
+            self._offset, self._error, self._set_at = offset, error, answered_at
 
 
 #: The most calls that wait. A further one fails at once: a server that hangs must not fill memory.

@@ -404,6 +404,7 @@ def addition_of(
 
 def _settlement(of: Settlement, token: str, full: Collection[str]) -> dict[str, Any]:
     return {
+        "event_id": of.record.event_id,
         **of.record.columns(),
         "digest": of.digest,
         "rows": [delivery_of(row, full) for row in of.rows],

@@ -60,15 +60,13 @@ _GIVEN_BACK = 512
 T = TypeVar("T")
 
 
-def _write(
-    statement: Callable[..., T], *, frees: bool = False
-) -> Callable[..., Coroutine[Any, Any, T]]:
+def _write(statement: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
     """Return the method of the store that carries out a statement in the writer's thread. It takes
     the statement's values, and the timeout as its last positional one."""
 
     async def write(store: SqliteStore, *values: Any, **named: Any) -> T:
         *given, timeout = values
-        job = Job(lambda sql: statement(sql, *given, **named), timeout, frees=frees)
+        job = Job(lambda sql: statement(sql, *given, **named), timeout)
         return await store._done(job, timeout)
 
     return write
@@ -160,13 +158,16 @@ class SqliteStore:
             raise
         finally:
             if job.done.cancelled():
-                self._revoke_late(record.event_id)
+                self._revoke_late(record.event_id, job)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
-        digests = await self._prune(now, limit, timeout)
+        job = Job(lambda sql: sql.prune(now, limit), timeout, frees=True)
+        job.made = self._pruned
+        return len(await self._done(job, timeout))
+
+    def _pruned(self, digests: list[bytes]) -> None:
         for digest in digests:
             self._known.remove(digest)
-        return len(digests)
 
     settle = _write(Statements.settle)
     supersede = _write(Statements.supersede)
@@ -178,7 +179,6 @@ class SqliteStore:
     finish = _write(Statements.finish)
     end = _write(Statements.end)
     notify = _write(Statements.notify)
-    _prune = _write(Statements.prune, frees=True)
 
     async def close(self) -> None:
         is_done = await self._writer.close(CLOSE_TIMEOUT)
@@ -226,17 +226,17 @@ class SqliteStore:
                 return late
             raise StoreFailed("slow") from None
 
-    def _revoke_late(self, event_id: str) -> None:
+    def _revoke_late(self, event_id: str, addition: Job) -> None:
         """Revoke the credit of an event that may be added too late, in the commit of its addition
         or the one after it. Until then, `find` leaves its credit out."""
         self._late.add(event_id)
         revoking = Job(lambda sql: sql.revoke_credit(event_id), inf)
-        revoking.done.add_done_callback(partial(self._revoked, event_id))
+        revoking.done.add_done_callback(partial(self._revoked, event_id, addition))
         with suppress(StoreFailed):
             self._writer.submit(revoking)
 
-    def _revoked(self, event_id: str, done: asyncio.Future[None]) -> None:
-        if done.exception() is None:
+    def _revoked(self, event_id: str, addition: Job, done: asyncio.Future[None]) -> None:
+        if done.exception() is None or addition.error is not None:  # or it was not made
             self._late.discard(event_id)
 
 
@@ -262,6 +262,8 @@ class Job:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.result: Any = None
         self.error: Exception | None = None
+        #: Called on the loop with the result once it is committed, even if its caller has left.
+        self.made: Callable[[Any], None] = lambda result: None
 
 
 class CommitWriter:
@@ -401,6 +403,8 @@ def _perform(job: Job, rows: Statements, room: bool) -> None:
 def _deliver(jobs: list[Job]) -> None:
     """Give the results to the callers, on the loop."""
     for job in jobs:
+        if job.error is None:
+            job.made(job.result)
         if job.done.done():
             continue
         if job.error is not None:
