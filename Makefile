@@ -217,7 +217,7 @@ receivers: dev-environment ## run the receivers of docs/receivers/, each in its 
 torture: dev-environment ## many random bytes from callers and targets
 	@TORTURE=$${TORTURE:-20} $(python) -m pytest -n 4 -o faulthandler_timeout=900 $(ARGS) \
 		tests/whole/test_torture.py tests/web/test_connection.py tests/transport/test_engine_agreement.py \
-		-k "pieces or random_bytes or accepted_heads_alike or read_alike or any_answer or next_event or from_both"
+		-k "pieces or accepted_heads_alike or any_answer or next_event"
 
 .PHONY: bench growth profile backlog
 

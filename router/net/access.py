@@ -89,12 +89,12 @@ class Access:
         allowed: Sequence[Network] = (),
         trusted: Sequence[Network] = (),
     ) -> None:
-        """Without `allowed` every address is; `trusted` are the proxies whose word counts."""
+        """An empty `allowed` admits every address. `trusted` are the proxies that are believed."""
         self._tokens = tokens
         self._allowed = allowed
-        self._trusted = trusted
-        # The same few callers come again and again, and there may be many networks.
+        # The same few callers and proxies come again and again, and there may be many networks.
         self._is_allowed = lru_cache(4096)(partial(within, networks=allowed))
+        self._is_trusted = lru_cache(4096)(partial(within, networks=trusted))
 
     @property
     def is_open(self) -> bool:
@@ -123,7 +123,7 @@ class Access:
         if not forwarded:
             return address
         for entry in reversed(b",".join(forwarded).split(b",")):
-            if address is None or not within(address, self._trusted):
+            if address is None or not self._is_trusted(address):
                 break
             match = _ENTRY.fullmatch(entry.strip(b" \t").decode("latin-1"))
             address = address_of(match[1] or match[2] or match[3]) if match else None

@@ -227,9 +227,10 @@ class Server(uvicorn.Server, Service):
         # Set first: a fault on one connection must not end the deadlines of all.
         self._sweeping = loop.call_later(self._limits.tick, self._sweep)
         self.tally.date = b"date: %b\r\n" % formatdate(usegmt=True).encode("ascii")
-        is_full = len(self.tally.connections) >= self._limits.connections
-        for connection in list(self.tally.connections):
-            connection.check(loop.time(), is_full=is_full)
+        now, every = loop.time(), list(self.tally.connections)
+        is_full = len(every) >= self._limits.connections
+        for connection in every:
+            connection.check(now, is_full=is_full)
 
 
 #: The longest wait of a stop for requests at the ops port, in seconds.

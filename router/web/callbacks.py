@@ -238,7 +238,10 @@ class Callbacks:
             reply = NO_TOKEN if denial in (Denial.MISSING, Denial.WRONG) else FORBIDDEN
             caller = self.access.caller(call.peer, call.fields)
             raise Refused(reply.code, reply.msg, denial, caller=str(caller or "unknown"))
-        if call.named.get(b"content-encoding", b"").lower() not in (b"", b"identity"):
+        if b"content-encoding" in call.named and any(
+            name == b"content-encoding" and value.lower() not in (b"", b"identity")
+            for name, value in call.fields
+        ):
             raise refused(ENCODED, "a content-encoding")
         if call.hops > MAX_HOPS:
             raise refused(LOOPING, f"it has come through more than {MAX_HOPS} routers")
