@@ -285,7 +285,7 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[str, Config]:
     if path is _SHIPPED:
         name = path.name
         files = (replace(files[0], name=name),)
-    config = loading.parse_files(files, os.environ, settings.secrets_dir)
+    config, _ = loading.load_files(files, os.environ, settings.secrets_dir)
     return name, replace(config, ebaas=replace(config.ebaas, token=(), allow_from=()))
 
 

@@ -7,7 +7,8 @@ import gc
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from router.config.checks import check_file, patterns_of, tls_of, warn
 from router.config.document import MAX_PROBLEMS, Guesses
 from router.config.files import Part, Parts, Written, read
-from router.config.fitting import Fitted, Refused, fit, fits
+from router.config.fitting import RefusedFile, fit, fits
 from router.config.lastgood import LastGood
 from router.config.values import redacted
 from router.config.variables import Unresolved, Variables, digest, read_below
@@ -91,52 +92,37 @@ class Config:
         )
         object.__setattr__(self, "terms", terms)
 
-    def queue_of(self, target: str) -> Schedule:
-        """Return the schedule by which a target is retried while it is optional."""
-        return self.table.targets[target].queue or self.queue
-
     def schedules(self) -> dict[Schedule, list[str]]:
         """Return the schedules of all targets that are optional in some route, with their names."""
         schedules: dict[Schedule, list[str]] = {}
         for name in sorted({name for route in self.table.routes for name in route.optional}):
-            schedules.setdefault(self.queue_of(name), []).append(name)
+            schedules.setdefault(self.table.targets[name].queue or self.queue, []).append(name)
         return schedules
 
 
 def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:
     """Load a file or a folder. Raises ConfigInvalid, also if it cannot be read."""
-    return parse_files(read(path), environ, secrets_dir)
+    return load_files(read(path), environ, secrets_dir)[0]
 
 
 def parse(
     content: bytes, name: str, environ: Mapping[str, str], secrets_dir: Path | None
 ) -> Config:
     """Parse a configuration of one file."""
-    return parse_files([Written(name, content)], environ, secrets_dir)
+    return load_files([Written(name, content)], environ, secrets_dir)[0]
 
 
-def problems_of(refused: Mapping[str, Refused]) -> list[Problem]:
+def problems_of(refused: Mapping[str, RefusedFile]) -> list[Problem]:
     return [problem for file in refused.values() for problem in file.problems]
 
 
-def refused_by_file(problems: Iterable[Problem]) -> Mapping[str, Refused]:
+def refused_by_file(problems: Iterable[Problem]) -> Mapping[str, RefusedFile]:
     """Return the files that problems are about."""
-    refused: dict[str, Refused] = {}
+    refused: dict[str, RefusedFile] = {}
     for problem in problems:
-        known = refused.get(problem.file, Refused(problem.owner, ()))
+        known = refused.get(problem.file, RefusedFile(problem.owner, ()))
         refused[problem.file] = known._replace(problems=(*known.problems, problem))
     return refused
-
-
-def parse_files(
-    files: Sequence[Written],
-    environ: Mapping[str, str],
-    secrets_dir: Path | None,
-    *,
-    placeholders: bool = False,
-) -> Config:
-    """Load all of the files, with nothing in force."""
-    return load_files(files, environ, secrets_dir, placeholders=placeholders)[0]
 
 
 def load_files(
@@ -146,7 +132,7 @@ def load_files(
     *,
     in_force: Sequence[Written] = (),
     placeholders: bool = False,
-) -> tuple[Config, Mapping[str, Refused]]:
+) -> tuple[Config, Mapping[str, RefusedFile]]:
     """Load the files as far as they fit to the texts in force. Return the refused ones by name.
 
     With `placeholders`, something stands for each secret that is missing; such a configuration has
@@ -154,30 +140,31 @@ def load_files(
     with every problem if files are refused and nothing is in force, or cannot be any more: for
     instance, it lacks a variable by now.
     """
-    # A large file makes some hundred thousand objects, none of them garbage: to walk them again
-    # and again takes longer than to make them.
+    variables = Variables(environ, secrets_dir, placeholders=placeholders)
+    with collections_off():
+        after = _parsed(files, variables, {})
+        if fits(after.values()):
+            return _config(Parts(after.values()), variables), {}
+        before = _parsed(in_force, variables, after)
+        usable = {name: part for name, part in before.items() if not part.problems}
+        parts, refused = fit(usable, after)
+        lost = refused.keys() & (before.keys() - usable.keys())
+        if not in_force or lost or not fits(parts):
+            raise ConfigInvalid(problems_of(refused))
+        return _config(Parts(parts), variables), refused
+
+
+@contextmanager
+def collections_off() -> Iterator[None]:
+    """Turn garbage collections off. A large file makes some hundred thousand objects, none of them
+    garbage: to walk them again and again takes longer than to make them."""
     enabled = gc.isenabled()
     gc.disable()
     try:
-        variables = Variables(environ, secrets_dir, placeholders=placeholders)
-        fitted = _fitted(files, in_force, variables)
-        return _config(Parts(fitted.parts), variables), fitted.refused
+        yield
     finally:
         if enabled:
             gc.enable()
-
-
-def _fitted(files: Sequence[Written], in_force: Sequence[Written], variables: Variables) -> Fitted:
-    after = _parsed(files, variables, {})
-    if fits(after.values()):
-        return Fitted(after.values(), {})
-    before = _parsed(in_force, variables, after)
-    usable = {name: part for name, part in before.items() if not part.problems}
-    fitted = fit(usable, after)
-    lost = fitted.refused.keys() & (before.keys() - usable.keys())
-    if not in_force or lost or not fits(fitted.parts):
-        raise ConfigInvalid(problems_of(fitted.refused))
-    return fitted
 
 
 def _parsed(
@@ -287,15 +274,15 @@ class Source:
     #: Where the texts in force are kept, if they are.
     last_good: LastGood | None = None
 
-    def start(self) -> tuple[Look, Config, Mapping[str, Refused]]:
+    def start(self) -> tuple[Look, Config, Mapping[str, RefusedFile]]:
         """Look at the files, and load them. Those that are broken keep the texts that were in force
         before, if these were kept. Raises ConfigInvalid."""
         look, kept = self.look(), self.last_good.read() if self.last_good else ()
         if not look.problems:
-            return look, *self.update(look.files, kept)
+            return look, *self.load(look.files, kept)
         if not kept:
             raise ConfigInvalid(look.problems)
-        return look, self.load(kept), refused_by_file(look.problems)
+        return look, self.load(kept)[0], refused_by_file(look.problems)
 
     def look(self) -> Look:
         """Read the files and the secret files that they name."""
@@ -305,13 +292,9 @@ class Source:
             return Look((), str(error), error.problems)
         return Look(files, self._mark(files), ())
 
-    def load(self, files: Sequence[Written]) -> Config:
-        """Load all of the files. Raises ConfigInvalid."""
-        return parse_files(files, self.environ, self.secrets_dir)
-
-    def update(
-        self, files: Sequence[Written], in_force: Sequence[Written]
-    ) -> tuple[Config, Mapping[str, Refused]]:
+    def load(
+        self, files: Sequence[Written], in_force: Sequence[Written] = ()
+    ) -> tuple[Config, Mapping[str, RefusedFile]]:
         """Load the files as far as they fit to the texts in force. Raises ConfigInvalid."""
         return load_files(files, self.environ, self.secrets_dir, in_force=in_force)
 

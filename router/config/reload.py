@@ -11,8 +11,15 @@ from dataclasses import dataclass, field
 
 from router.config.comparison import Edit, edits_of
 from router.config.files import Written
-from router.config.fitting import Refused
-from router.config.loading import Config, Look, Source, problems_of, refused_by_file
+from router.config.fitting import RefusedFile
+from router.config.loading import (
+    Config,
+    Look,
+    Source,
+    collections_off,
+    problems_of,
+    refused_by_file,
+)
 from router.model.errors import ConfigInvalid, Problem, why_not
 from router.net.loops import happens
 from router.telemetry.log import Log
@@ -60,7 +67,7 @@ class ConfigState:
     #: When a reload was last tried; Unix time, in seconds.
     tried: float
     #: The files whose present text is not in force, by name.
-    refused: Mapping[str, Refused] = field(default_factory=dict)
+    refused: Mapping[str, RefusedFile] = field(default_factory=dict)
     #: Newest first.
     reloads: deque[Reloaded] = field(default_factory=lambda: deque(maxlen=MAX_RELOADS))
 
@@ -142,7 +149,7 @@ class Reload:
         self._log.error("fault", at=at)
         message = f"can't be taken for a fault of the router: {at}"
         problem = Problem(str(source.path), 0, 0, "", message)
-        self._refuse({problem.file: Refused("", (problem,))}, asked=False)
+        self._refuse({problem.file: RefusedFile("", (problem,))}, asked=False)
 
     async def _look(self, source: Source, asked: bool) -> None:
         look = await asyncio.to_thread(source.look)
@@ -181,26 +188,24 @@ class Reload:
 
     def _compare(
         self, source: Source, files: Sequence[Written]
-    ) -> tuple[Config, Mapping[str, Refused], _Edits]:
+    ) -> tuple[Config, Mapping[str, RefusedFile], _Edits]:
         """Load and compare, in a thread. Files without any change give the configuration in force.
 
-        A large file makes some hundred thousand objects, none of them garbage. Collections would
-        walk them again and again while they hold the event loop up: 176 ms for 10,000 routes. So
-        they are frozen for ever: neither a configuration nor a closed connection has a cycle, so
-        their reference counts free them.
+        A collection would walk the objects of a large file while it holds the event loop up: 176 ms
+        for 10,000 routes. So they are frozen for ever: neither a configuration nor a closed
+        connection has a cycle, so their reference counts free them.
         """
         gc.collect()
-        gc.disable()
-        try:
-            before = self.config_state.config
-            after, refused = source.update(files, [*before.files.values()])
-            if (after.hash, after.files.keys()) == (before.hash, before.files.keys()):
-                return before, refused, _NONE
-            edits = edits_of(before, after)
-            return after, refused, (tuple(_few(edits)), _by_field(edits, before, after))
-        finally:
-            gc.freeze()
-            gc.enable()
+        with collections_off():
+            try:
+                before = self.config_state.config
+                after, refused = source.load(files, [*before.files.values()])
+                if (after.hash, after.files.keys()) == (before.hash, before.files.keys()):
+                    return before, refused, _NONE
+                edits = edits_of(before, after)
+                return after, refused, (tuple(_few(edits)), _by_field(edits, before, after))
+            finally:
+                gc.freeze()
 
     def _unchanged(self) -> None:
         self._metrics.reloads["unchanged"] += 1
@@ -217,13 +222,13 @@ class Reload:
         for problem in warnings:
             self._log.warning("config", problem=problem)
 
-    def _refuse(self, refused: Mapping[str, Refused], asked: bool) -> None:
+    def _refuse(self, refused: Mapping[str, RefusedFile], asked: bool) -> None:
         """Set the refused files, and report those that were not refused in this way before."""
         before, self.config_state.refused = self.config_state.refused, refused
         if news := {name: one for name, one in refused.items() if asked or before.get(name) != one}:
             self._report(news)
 
-    def _report(self, refused: Mapping[str, Refused]) -> None:
+    def _report(self, refused: Mapping[str, RefusedFile]) -> None:
         problems = problems_of(refused)
         owners: defaultdict[str, list[Problem]] = defaultdict(list)
         for problem in problems:
