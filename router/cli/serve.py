@@ -166,7 +166,6 @@ def _server(
         tls=tls.context if tls else None,
         inherited=inherited is not None,
         drain_delay=settings.drain_delay,
-        drain_timeout=settings.drain_timeout,
         on_drain=app.drain,
         on_hurry=app.hurry,
     )
