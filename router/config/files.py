@@ -4,7 +4,7 @@ routes.d. They are read and parsed here, chosen by `fitting`, and joined by `loa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -247,6 +247,10 @@ class Part:
                 addresses[name] = url, host, address
         return addresses
 
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section with its defaults."""
+        return self.reader.shape.keys[name].filled(self.values.get(name) or {})
+
     def line(self, *path: str | int) -> int:
         assert self.tree is not None
         return int(self.tree.at(path).start_mark.line) + 1
@@ -279,19 +283,3 @@ class Part:
     def _node(self, path: Steps, at: Steps, key: bool) -> Node:
         assert self.tree is not None
         return self.tree.key(path) if key else self.tree.at([*path, *at])
-
-
-class Parts:
-    """The files of one configuration that are in force together."""
-
-    def __init__(self, parts: Iterable[Part]) -> None:
-        self._parts = sorted(parts, key=lambda part: part.order)
-        self.common = self._parts[0]
-
-    def __iter__(self) -> Iterator[Part]:
-        return iter(self._parts)
-
-    def section(self, name: str) -> dict[str, Any]:
-        """Return a section of the common file, with its defaults."""
-        shape = self.common.reader.shape.keys[name]
-        return shape.filled(self.common.values.get(name) or {})

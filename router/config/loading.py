@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from router.config.checks import check_file, patterns_of, tls_of, warn
 from router.config.document import MAX_PROBLEMS, Guesses
-from router.config.files import Part, Parts, Written, read
+from router.config.files import Part, Written, read
 from router.config.fitting import RefusedFile, fit, fits
 from router.config.lastgood import LastGood
 from router.config.values import redacted
@@ -144,14 +144,14 @@ def load_files(
     with collections_off():
         after = _parsed(files, variables, {})
         if fits(after.values()):
-            return _config(Parts(after.values()), variables), {}
+            return _config(after.values(), variables), {}
         before = _parsed(in_force, variables, after)
         usable = {name: part for name, part in before.items() if not part.problems}
         parts, refused = fit(usable, after)
         lost = refused.keys() & (before.keys() - usable.keys())
         if not in_force or lost or not fits(parts):
             raise ConfigInvalid(problems_of(refused))
-        return _config(Parts(parts), variables), refused
+        return _config(parts, variables), refused
 
 
 @contextmanager
@@ -183,22 +183,30 @@ def _parsed(
     return parts
 
 
-def _config(parts: Parts, variables: Variables) -> Config:
-    values, shape = parts.common.values, parts.common.reader.shape
-    egress = parts.common.egress
+def _config(fitting: Iterable[Part], variables: Variables) -> Config:
+    parts = sorted(fitting, key=lambda part: part.order)
+    common = parts[0]
     routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
-    table = RouteTable(routes, _targets(parts, egress))
+    usual = {**common.section("defaults"), "egress": common.egress}
+    queue = common.section("queue")
+    targets = {
+        name: _target(part, name, given, usual, queue)
+        for part in parts
+        for name, given in part.targets.items()
+    }
+    table = RouteTable(routes, targets)
     warn(parts, table)
-    ebaas = {key: value for key, value in parts.section("ebaas").items() if value is not None}
+    top = common.reader.shape.filled(common.values)
+    ebaas = {key: value for key, value in common.section("ebaas").items() if value is not None}
     files = {part.name: part.written for part in parts}
     used = {pair for file in files.values() for pair in (file.values or {}).items()}
     config = Config(
-        version=values["version"],
-        unmatched=values.get("unmatched", shape.default("unmatched")),
-        recovery=values.get("recovery", shape.default("recovery")),
+        version=top["version"],
+        unmatched=top["unmatched"],
+        recovery=top["recovery"],
         ebaas=Caller(schedule=Schedule(ebaas.pop("waits"), ebaas.pop("retries")), **ebaas),
-        queue=Schedule(**parts.section("queue")),
-        egress=egress,
+        queue=Schedule(**queue),
+        egress=common.egress,
         table=table,
         hash="" if variables.missing else digest([one.content for one in files.values()], used),
         warnings=tuple(one for part in parts for one in part.warnings.in_order()),
@@ -209,47 +217,31 @@ def _config(parts: Parts, variables: Variables) -> Config:
     return config
 
 
-def _targets(parts: Parts, egress: Egress) -> dict[str, Target]:
-    queue, policy = parts.section("queue"), parts.section("defaults")
-    targets = {}
-    for part in parts:
-        for name, target in part.targets.items():
-            own = {**(policy["queue"] or {}), **target.get("queue", {})}
-            schedule = Schedule(**{**queue, **own}) if own else None
-            values = {**policy, **target, "queue": schedule}
-            targets[name] = _target(name, values, part, egress)
-    return targets
-
-
-def _target(name: str, values: Mapping[str, Any], part: Part, egress: Egress) -> Target:
-    rate = values.get("rate")
-    return Target(
-        name,
-        values["url"],
-        timeout=values["timeout"],
-        acknowledge=values["acknowledge"],
-        max_in_flight=values["max_in_flight"],
-        headers=tuple(values.get("headers", {}).items()),
-        secret=values.get("secret", ()),
-        breaker=_breaker(values["breaker"], part),
-        rate=Rate(rate["per_second"], rate.get("burst") or ceil(rate["per_second"]))
-        if rate
-        else None,
-        queue=values["queue"],
-        paused=values.get("paused", False),
-        owner=values.get("owner") or part.owner,
-        tls=tls_of(values),
-        egress=egress,
-        public_url=redacted(values["url"], part.text("targets", name, "url")),
-    )
-
-
-def _breaker(values: Mapping[str, Any] | bool | None, part: Part) -> BreakerPolicy | None:
-    """Return the policy; `true` is every default."""
-    if values is None or values is False:
-        return None
-    shape = part.reader.shape.at(("targets", "", "breaker"))
-    return BreakerPolicy(**shape.filled({} if values is True else values))
+def _target(
+    part: Part,
+    name: str,
+    given: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    queue: Mapping[str, Any],
+) -> Target:
+    """Return a target, whose fields are named as its keys and those of `defaults`."""
+    own = {**(usual["queue"] or {}), **given.get("queue", {})}
+    values = {
+        **usual,
+        **given,
+        "headers": tuple(given.get("headers", {}).items()),
+        "queue": Schedule(**{**queue, **own}) if own else None,
+        "owner": given.get("owner") or part.owner,
+        "tls": tls_of(given),
+    }
+    breaker, rate = values.pop("breaker"), values.pop("rate", None)
+    if breaker:  # `true` is every default
+        shape = part.reader.shape.at(("targets", "", "breaker"))
+        breaker = BreakerPolicy(**shape.filled({} if breaker is True else breaker))
+    if rate:
+        rate = Rate(rate["per_second"], rate.get("burst") or ceil(rate["per_second"]))
+    public_url = redacted(given["url"], part.text("targets", name, "url"))
+    return Target(name, breaker=breaker or None, rate=rate, public_url=public_url, **values)
 
 
 def _route(part: Part, at: int, values: Mapping[str, Any]) -> Route:
