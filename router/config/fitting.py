@@ -48,7 +48,7 @@ class Blame(NamedTuple):
     key: bool = False
 
 
-class RefusedFile(NamedTuple):
+class FileRefusal(NamedTuple):
     """A file whose text on disk is not in force. Without a problem it waits for routes.yaml."""
 
     owner: str
@@ -57,7 +57,7 @@ class RefusedFile(NamedTuple):
 
 def fit(
     before: Mapping[str, Part], after: Mapping[str, Part]
-) -> tuple[Collection[Part], dict[str, RefusedFile]]:
+) -> tuple[Collection[Part], dict[str, FileRefusal]]:
     """Apply the changes from the files in force to those on disk, as far as they fit. Return the
     files that are in force then, and the refused ones by name.
 
@@ -174,7 +174,7 @@ class _Changes:
         related = {name for bare in self._names_in(undone) for name in self._naming[bare]}
         return {*related, self.names[0]}  # routes.yaml, if it is changed
 
-    def explain(self, name: str, on_disk: _Changes, *, is_stuck: bool) -> RefusedFile:
+    def explain(self, name: str, on_disk: _Changes, *, is_stuck: bool) -> FileRefusal:
         """Explain a refused file by its faults among the files on disk. If it has none there, it
         depends on another refused change, and has faults in the set."""
         part, faults = self._after.get(name), [*on_disk.faults(name)]
@@ -191,7 +191,7 @@ class _Changes:
                 part.report(fault.path, fault.message, at=fault.at, key=fault.key)
             else:
                 problems.add(fault.message)
-        return RefusedFile(problems.owner, problems.in_order())
+        return FileRefusal(problems.owner, problems.in_order())
 
     # Faults.
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from router.config.checks import check_file, patterns_of, tls_of, warn
 from router.config.document import MAX_PROBLEMS, Guesses
 from router.config.files import Part, Written, read
-from router.config.fitting import RefusedFile, fit, fits
+from router.config.fitting import FileRefusal, fit, fits
 from router.config.lastgood import LastGood
 from router.config.values import redacted
 from router.config.variables import Unresolved, Variables, digest, read_below
@@ -112,15 +112,15 @@ def parse(
     return load_files([Written(name, content)], environ, secrets_dir)[0]
 
 
-def problems_of(refused: Mapping[str, RefusedFile]) -> list[Problem]:
+def problems_of(refused: Mapping[str, FileRefusal]) -> list[Problem]:
     return [problem for file in refused.values() for problem in file.problems]
 
 
-def refused_by_file(problems: Iterable[Problem]) -> Mapping[str, RefusedFile]:
+def refused_by_file(problems: Iterable[Problem]) -> Mapping[str, FileRefusal]:
     """Return the files that problems are about."""
-    refused: dict[str, RefusedFile] = {}
+    refused: dict[str, FileRefusal] = {}
     for problem in problems:
-        known = refused.get(problem.file, RefusedFile(problem.owner, ()))
+        known = refused.get(problem.file, FileRefusal(problem.owner, ()))
         refused[problem.file] = known._replace(problems=(*known.problems, problem))
     return refused
 
@@ -132,7 +132,7 @@ def load_files(
     *,
     in_force: Sequence[Written] = (),
     placeholders: bool = False,
-) -> tuple[Config, Mapping[str, RefusedFile]]:
+) -> tuple[Config, Mapping[str, FileRefusal]]:
     """Load the files as far as they fit to the texts in force. Return the refused ones by name.
 
     With `placeholders`, something stands for each secret that is missing; such a configuration has
@@ -266,7 +266,7 @@ class Source:
     #: Where the texts in force are kept, if they are.
     last_good: LastGood | None = None
 
-    def start(self) -> tuple[Look, Config, Mapping[str, RefusedFile]]:
+    def start(self) -> tuple[Look, Config, Mapping[str, FileRefusal]]:
         """Look at the files, and load them. Those that are broken keep the texts that were in force
         before, if these were kept. Raises ConfigInvalid."""
         look, kept = self.look(), self.last_good.read() if self.last_good else ()
@@ -286,7 +286,7 @@ class Source:
 
     def load(
         self, files: Sequence[Written], in_force: Sequence[Written] = ()
-    ) -> tuple[Config, Mapping[str, RefusedFile]]:
+    ) -> tuple[Config, Mapping[str, FileRefusal]]:
         """Load the files as far as they fit to the texts in force. Raises ConfigInvalid."""
         return load_files(files, self.environ, self.secrets_dir, in_force=in_force)
 

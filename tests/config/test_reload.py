@@ -391,7 +391,7 @@ class Watching:
     def __init__(self, path: Path, apply: Callable[[Config], list[str]] = lambda _: []) -> None:
         source = Source(path, {}, None)
         look = source.look()
-        self.config_state = ConfigState(source.load(look.files)[0], since=0.0, tried=0.0)
+        self.config_state = ConfigState(source.load(look.files)[0], since=0.0, tried_at=0.0)
         self.metrics, self.stream, self.sweeps = Metrics(), io.StringIO(), 0
         log = Log(self.stream, "json")
         watched = (source, look)
