@@ -103,6 +103,7 @@ def run_archive(args: argparse.Namespace) -> int:
     if args.verb == "export":
         return _export(args)
     if args.verb == "replay":
+        _check_replay(args)
         heed_ctrl_c()
         with opened(args, needs="both") as router:
             return _replay_refused(router, args) if args.refused else _replay(router, args)
@@ -177,11 +178,17 @@ def _export(args: argparse.Namespace) -> int:
 # Replay: counted, confirmed, and queued step by step at a rate.
 
 
-def _replay(router: Remote, args: argparse.Namespace) -> int:
-    if not args.target or len(args.target) != 1:
+def _check_replay(args: argparse.Namespace) -> None:
+    """Raises SettingInvalid."""
+    if args.refused and (args.target or args.backfill or args.anew):
+        raise SettingInvalid("--refused goes to all targets of the routes, each at most once")
+    if not args.refused and (not args.target or len(args.target) != 1):
         raise SettingInvalid("replay to which target? One of them: --target NAME")
-    if args.match is None and args.since is None:
+    if not args.refused and args.match is None and args.since is None:
         raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
+
+
+def _replay(router: Remote, args: argparse.Namespace) -> int:
     target = args.target[0]
     if args.backfill:
         # Anything queued for another target would become a dead letter.
@@ -313,8 +320,6 @@ def _fault(fault: Any, now: float) -> tuple[str, ...]:
 
 
 def _replay_refused(router: Remote, args: argparse.Namespace) -> int:
-    if args.target or args.backfill or args.anew:
-        raise SettingInvalid("--refused goes to all targets of the routes, each at most once")
     body = {**_which(args), "dry_run": True}
     preview = router.post("/refused/replay", body, _LOOK_THROUGH)
     work = Work(Verb.REPLAY, preview["number"], args, "callback", unasked=0)

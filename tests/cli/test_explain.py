@@ -216,16 +216,6 @@ def test_an_invalid_configuration_is_reported(path: Path) -> None:
     assert output.json["problems"][0]["path"] == "routes[0].required"
 
 
-@pytest.mark.parametrize(
-    "arguments", [(), ("a.gs.cert.1", "--event", "-"), ("",), ("--event", "missing.json")]
-)
-def test_wrong_arguments(path: Path, arguments: tuple[str, ...]) -> None:
-    """No event, two, an empty one, or a file that is not there: one line, exit code 2."""
-    result = explain(path, *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert len(result.err.splitlines()) == 1
-
-
 def test_many_patterns_are_cut_short(path: Path) -> None:
     """The first of many patterns are shown, with the number of the others."""
     many = [f"b{number}.*" for number in range(300)]

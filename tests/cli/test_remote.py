@@ -263,11 +263,6 @@ def test_export_needs_an_archive_that_is_named_if_a_variable_names_a_router(
     assert ran("archive", "export", "--archive", folder).code == 0
 
 
-def test_a_token_is_not_for_a_store() -> None:
-    why = refused(2, "deliveries", "list", "--token-file", "x", "--store", "y")
-    assert "--token-file is for a running router, and not for --store" in why
-
-
 # Steps and clocks.
 
 

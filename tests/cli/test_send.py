@@ -282,36 +282,6 @@ def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
     assert sending.stdout[0].startswith("request 1 of 21: code 500")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "start"),
-    [
-        (("127.0.0.1:8080/callback",), "'127.0.0.1:8080/callback' can't be read: "),
-        (("ftp://127.0.0.1/",), "URL: 'ftp://127.0.0.1/' is not a URL"),
-        (("http://[::1/",), "URL: "),
-        (("--url", "nonsense"), "--url: 'nonsense' is not a URL"),
-        (("missing.json",), "'missing.json' can't be read: No such file"),
-        (("/etc",), "'/etc' can't be read: Is a directory"),
-        (("a.json", "b.json"), "one FILE and one URL"),
-        (("http://a/", "--url", "http://b/"), "one FILE and one URL"),
-        (("-", "--change", "a"), "--change: can't be given with FILE"),
-        (("--key", "a.b"), "--key: 'a.b' is not a key (like a.gs.cert.1)"),
-        (("--header", "nonsense"), "--header: 'nonsense' is not a header"),
-        (("--header", "a: b\r\nc: d"), "--header: 'a' is not a header"),
-        (("--header", "Host: b"), "--header: host can't be set"),
-        (("--sign", "whsec_!"), "--sign: what follows whsec_ is not base64"),
-        (("--header", "a: ${NO_SUCH}"), "--header: the variable 'NO_SUCH' is not set"),
-        (("--sign", "${NO_SUCH}"), "--sign: the variable 'NO_SUCH' is not set"),
-        (("--timeout", "10"), "--timeout: '10' is not a duration"),
-        (("--waits", "1s,,2s"), "--waits: '' is not a duration"),
-    ],
-)
-def test_wrong_arguments(arguments: tuple[str, ...], start: str) -> None:
-    """A mistake is one line that says why; exit code 2."""
-    finished = quick("send", *arguments)
-    assert finished.returncode == 2
-    assert one_line(finished.stderr).startswith(f"ebaas-router: {start}")
-
-
 def test_an_argument_that_is_no_utf_8_goes_out_as_it_is() -> None:
     """Bytes that are no UTF-8 reach the other side, which is there to refuse them."""
     with receiver("--format", "json") as target:
