@@ -339,7 +339,7 @@ _EFFECTS: dict[tuple[str | None, str | None], tuple[str, str]] = {
 
 def _difference(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
     for group in compared.groups():
-        keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
+        keys = counted(len(group.keys), "key")
         yield f"{counted(group.events, 'event')} ({keys}): {_heading(group.change)}"
         moves = [(move.name, _roles(move)) for move in group.change.moves]
         yield from columns(moves, indent=2)
@@ -442,7 +442,6 @@ def _group_json(group: Group) -> dict[str, Any]:
         "targets": [move._asdict() for move in group.change.moves],
         "events": group.events,
         "keys": dict(group.keys.most_common()),
-        "more_keys": group.more_keys,
         "routes_before": [route.name for route in group.before],
         "routes_after": [route.name for route in group.after],
     }
