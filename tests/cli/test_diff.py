@@ -318,13 +318,6 @@ def test_one_of_the_files_may_be_stdin(tmp_path: Path) -> None:
     assert (result.code, result.out) == (0, "no plan changes: 2 events compared\n")
 
 
-def test_invalid_configurations(diff: Diff) -> None:
-    """Faults of both files are reported, exit code 1."""
-    result = diff({**OLD, "unmatched": "no"}, events="x\n", old={**OLD, "version": 2})
-    assert (result.code, result.out) == (1, "")
-    assert [line.partition(":")[0] for line in result.err.splitlines()] == ["old.yaml", "new.yaml"]
-
-
 @pytest.mark.anyio
 async def test_the_routers_own_log_as_it_is(tmp_path: Path) -> None:
     """`diff` compares the events that a running router logs, matched and unmatched."""
