@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from router.contract.schedule import PLATFORM
+from router.model.event import FIELDS
 from tests.support.command import (
     ROOT,
     Finished,
@@ -53,57 +54,34 @@ def results(finished: Finished) -> list[dict[str, Any]]:
 
 
 def test_it_prints_the_reply(target: Receiver) -> None:
-    """A success is one line with code, msg, request_id and time, exit code 0."""
-    finished = run("send", target.url, "--header", "x-request-id: r-1")
-    assert finished.returncode == 0
-    assert finished.stderr == b""
+    """A success is one line with code, msg, request_id and time, or one object; exit code 0."""
+    arguments = ("send", target.url, "--header", "x-request-id: r-1")
+    finished, machine = run(*arguments), quick(*arguments, "--format", "json")
+    assert (finished.returncode, finished.stderr, machine.returncode) == (0, b"", 0)
     assert re.fullmatch(
         r"code 000, 成功, request_id r-1, HTTP 200, \d+\.\d ms", one_line(finished.stdout)
     )
-
-
-def test_json_has_the_same(target: Receiver) -> None:
-    """The reply is one object with `--format json`."""
-    finished = quick("send", target.url, "--header", "x-request-id: r-1", "--format", "json")
-    (line,) = results(finished)
+    (line,) = results(machine)
     assert line.pop("ms") > 0
-    assert line == {
-        "request": 1,
-        "of": 1,
-        "code": "000",
-        "msg": "成功",
-        "request_id": "r-1",
-        "status": 200,
-        "reason": None,
-        "detail": None,
-    }
+    shown = {"code": "000", "msg": "成功", "request_id": "r-1", "status": 200}
+    assert line == {"request": 1, "of": 1, **shown, "reason": None, "detail": None}
 
 
-def test_without_options_the_event_is_the_page_s_sample(target: Receiver) -> None:
-    """`send` alone sends the platform page's sample, as JSON."""
-    got = sent(target)
-    assert json.loads(got["body"]) == {
-        "event_source": "a",
-        "event_topic": "gs",
-        "event_type": "cert",
-        "event_status": "1",
-        "event_key": "a.gs.cert.1",
-        "changes": ["id1", "id2"],
-    }
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ((), ["a", "gs", "cert", "1", "a.gs.cert.1", ["id1", "id2"]]),
+        (
+            ("--key=b.t.证书.3", "--change=7", "--change=8"),
+            ["b", "t", "证书", "3", "b.t.证书.3", ["7", "8"]],
+        ),
+    ],
+)
+def test_the_event(target: Receiver, options: tuple[str, ...], values: list[Any]) -> None:
+    """Without options it is the platform page's sample; the key makes the other fields."""
+    got = sent(target, *options)
+    assert json.loads(got["body"]) == dict(zip([*FIELDS, "changes"], values, strict=True))
     assert got["headers"]["content-type"] == "application/json"
-
-
-def test_the_event_from_options(target: Receiver) -> None:
-    """The key makes the other fields."""
-    event = json.loads(sent(target, "--key=b.t.证书.3", "--change=7", "--change=8")["body"])
-    assert event == {
-        "event_source": "b",
-        "event_topic": "t",
-        "event_type": "证书",
-        "event_status": "3",
-        "event_key": "b.t.证书.3",
-        "changes": ["7", "8"],
-    }
 
 
 def test_a_file_is_sent_byte_for_byte(target: Receiver, tmp_path: Path) -> None:
