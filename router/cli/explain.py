@@ -253,9 +253,6 @@ def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[C
 
 # Events out of recorded traffic.
 
-#: The longest line that is read, in bytes; twice the largest callback by default.
-MAX_EVENT_LINE = 2 * 1024 * 1024
-
 
 def _add_traffic(name: str, compared: Comparison) -> None:
     before = compared.events
@@ -290,12 +287,8 @@ class Traffic:
         self.skipped = 0
 
     def __iter__(self) -> Iterator[tuple[Event, int]]:
-        while line := self._stream.readline(MAX_EVENT_LINE):
+        for line in self._stream:
             try:
-                if len(line) == MAX_EVENT_LINE and not line.endswith(b"\n"):
-                    while line and not line.endswith(b"\n"):
-                        line = self._stream.readline(MAX_EVENT_LINE)
-                    raise Unreadable("too long")
                 fields = _fields(line)
             except Unreadable:
                 self.skipped += 1
