@@ -31,15 +31,15 @@ ARCHIVE = Help(
     about="""Works on the archive of a router. `list` and `replay` ask the router that runs on this
     machine, or the one at --url; `export` reads the archive's files here.""",
     verbs={
-        "list": """Shows from when to when the archive reaches, and what it has. With --refused it
-        shows callbacks that were answered 400, or 500 since no route matched, by fault and key.""",
+        "list": """Shows the period that the archive covers, and its counts. With --refused it shows
+        callbacks that were answered 400, or 500 since no route matched, by fault and key.""",
         "export": """Prints events as they came, one a line, each once and the oldest first, as
         `diff --events` reads them; `send -` takes one of the lines.""",
         "replay": """Queues past events for one target, under the same webhook-id: for a team that
         has restored its database, or, with --backfill, for one that joins late. A running router
         sends them within its limits. If it is stopped and run again within a day, it continues. The
-        target may get events again that it has. With --refused it queues refused callbacks that the
-        schema and the routes accept by now, for all of their targets, each at most once.""",
+        target may get events that it has already. With --refused it queues refused callbacks that
+        the schema and the routes accept by now, for all of their targets, each at most once.""",
     },
     examples="""
         ebaas-router archive list

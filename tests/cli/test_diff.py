@@ -340,8 +340,8 @@ async def test_the_routers_own_log_as_it_is(tmp_path: Path) -> None:
         "diff", str(old), str(new), "--events", "-", "--format", "json", stdin=log.encode()
     )
     assert (finished.returncode, finished.stderr) == (1, b"")
-    said = json.loads(finished.stdout)
-    keys = {key: times for group in said["groups"] for key, times in group["keys"].items()}
+    result = json.loads(finished.stdout)
+    keys = {key: times for group in result["groups"] for key, times in group["keys"].items()}
     assert keys == {"a.gs.cert.1": 1, "z.z.z.成": 1}
 
 

@@ -21,7 +21,7 @@ from tests.support.inprocess import ran
 from tests.support.receivers import SECRET, Right, answering, serving
 from tests.support.sockets import free_port
 
-#: What is quick enough for a test, and still tells the faults from the right.
+#: Quick enough for a test, and long enough for a right receiver.
 QUICK = ("--yes", "--timeout", "1s")
 
 
@@ -67,7 +67,7 @@ def test_the_receivers_that_are_shipped_pass() -> None:
     assert result.lines[-1] == "checks: 18, good 13, breach 0, skipped 5"
 
 
-def test_people_are_told_in_chinese_where_they_ask_for_it() -> None:
+def test_the_output_is_chinese_on_request() -> None:
     """The question, each line and the numbers, in columns of one width; what a machine reads stays
     as it is."""
     with serving(answering({"code": "500"})) as url:

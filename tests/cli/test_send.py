@@ -224,7 +224,7 @@ def test_the_timeout_ends_a_request() -> None:
 
 
 def test_retry_goes_on_until_it_succeeds() -> None:
-    """A failure is repeated after the waits, each request announced and told, until a 000."""
+    """A failure is repeated after the waits until a 000; each request is announced."""
     codes = iter(("500", "500", "000"))
     with answering(lambda: http_answer(f'{{"code":"{next(codes)}"}}')) as url:
         finished = quick("send", url, "--waits", "10ms,20ms")
@@ -260,8 +260,8 @@ def test_without_waits_a_retry_keeps_to_the_platform_s() -> None:
     assert sending.stdout[0].startswith("request 1 of 21: code 500")
 
 
-def test_an_argument_that_is_no_utf_8_goes_out_as_it_is() -> None:
-    """Bytes that are no UTF-8 reach the other side, which is there to refuse them."""
+def test_an_argument_that_is_not_utf_8_goes_out_as_it_is() -> None:
+    """Bytes that are not UTF-8 reach the receiver, which has to refuse them."""
     with receiver("--format", "json") as target:
         finished = subprocess.run(
             [*command("send", target.url, "--change"), b"\xff"],
