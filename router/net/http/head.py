@@ -173,14 +173,16 @@ class Malformed(Exception):
 class Body:
     """A body of known size."""
 
-    #: Whether a trailer has `connection: close`.
-    closes = False
-
     def __init__(self, size: int) -> None:
         self._missing = size
         self._data = bytearray()
         #: Data that came after it.
         self.surplus = b""
+
+    @property
+    def closes(self) -> bool:
+        """Whether a trailer has `connection: close`."""
+        return False
 
     @property
     def is_whole(self) -> bool:
@@ -205,6 +207,28 @@ class Body:
         return data
 
 
+class _Chunks:
+    """Receives a parser's calls. It does not refer to the parser: that would be a cycle, which a
+    reload freezes for ever."""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+        self.is_whole = self.closes = False
+
+    def on_message_begin(self) -> None:
+        if self.is_whole:
+            raise Malformed  # another request
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.closes = self.closes or _closes([(name.lower(), value)])
+
+    def on_body(self, data: bytes) -> None:
+        self._data += data
+
+    def on_message_complete(self) -> None:
+        self.is_whole = True
+
+
 class Chunked(Body):
     """A body in chunks, which httptools parses strictly."""
 
@@ -212,35 +236,26 @@ class Chunked(Body):
         """Around the chunks there may be as many bytes as in them, and `slack` more."""
         super().__init__(0)
         self._slack = slack
-        self._whole = False
-        self._parser = HttpRequestParser(self)
+        self._chunks = _Chunks(self._data)
+        self._parser = HttpRequestParser(self._chunks)
         self._parser.feed_data(_CHUNK_HEAD)
 
     @property
     def is_whole(self) -> bool:
-        return self._whole
+        return self._chunks.is_whole
+
+    @property
+    def closes(self) -> bool:
+        return self._chunks.closes
 
     def feed(self, data: bytes) -> None:
-        self._slack -= len(data)
+        before = len(self._data)
         try:
             self._parser.feed_data(data)
         except HttpParserError:
-            if not self._whole:
+            if not self.is_whole:
                 raise Malformed from None
             self.surplus = data
+        self._slack += 2 * (len(self._data) - before) - len(data)
         if self._slack < 0:
             raise Malformed
-
-    # The parser's calls.
-
-    def on_message_begin(self) -> None:
-        if self._whole:
-            raise Malformed  # another request
-
-    def on_body(self, data: bytes) -> None:
-        self._slack += 2 * len(data)
-        self._data += data
-
-    def on_message_complete(self) -> None:
-        self._whole = True
-        self.closes = not self._parser.should_keep_alive()
