@@ -53,8 +53,8 @@ class Head:
     """The request line and the headers."""
 
     method: bytes
-    #: As they came, but `host` as in an absolute URL; names in lower case, values without the blanks
-    #: around them.
+    #: As they came, but with the host of an absolute URL; names in lower case, values without the
+    #: blanks around them.
     fields: Sequence[tuple[bytes, bytes]]
     #: The body's size in bytes; None if it comes in chunks.
     length: int | None
