@@ -119,14 +119,14 @@ class App(Starlette):
             ),
         )
         metrics.readings += [self._measure, self.sender.measure, self.reload.measure]
-        history = History(metrics, time.time())
-        self.watchdog = Watchdog(metrics, log, history.look)
+        self.history = History(metrics, time.time())
+        self.watchdog = Watchdog(metrics, log)
         self.insight = Insight(
             self.identity,
             metrics,
             self.config_state,
             intake,
-            history,
+            self.history,
             observer.observations,
             self.recoveries,
             log,
@@ -237,6 +237,7 @@ class App(Starlette):
                 working.result()
             # Not before the store is ours: it writes the texts in force beside it.
             self._go_on(self.reload.run, closing)
+            self._go_on(self.history.run, closing)
             yield
 
     def drain(self) -> None:

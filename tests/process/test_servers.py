@@ -186,7 +186,12 @@ async def test_the_page_agrees_with_the_servers(server: str, row: str) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    [b"http://y/callback?a=b", b"HTTP://[::1]:8443/%63all", b"https://y//callback/", b"/a?http://y"],
+    [
+        b"http://y/callback?a=b",
+        b"HTTP://[::1]:8443/%63all",
+        b"https://y//callback/",
+        b"/a?http://y",
+    ],
 )
 async def test_a_url_is_read_as_uvicorn_reads_it(target: bytes) -> None:
     """A request for an absolute URL is for the URL's path; its host counts, not the header's."""
