@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 
 from router.net.http.connection import Connection, Limits
-from router.net.http.head import Head, read
+from router.net.http.head import Body, Head, read
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, spoilt
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
@@ -643,7 +643,13 @@ def path_in(target: bytes) -> str:
     return unquote(target.partition(b"?")[0].decode("ascii"))
 
 
-@pytest.mark.parametrize("output", [post(), PROBE, b"no HTTP\r\n\r\n", post()[:-1], b""])
+@pytest.mark.parametrize(
+    "output",
+    [
+        *(post(), chunked(ALL, END), PROBE, b"no HTTP\r\n\r\n", chunked(b"no chunk")),
+        *(post()[:-1], chunked(chunk(SAMPLE[:-1])), b""),
+    ],
+)
 def test_a_connection_that_is_over_is_no_cycle(
     router: Running, no_collections: None, output: bytes
 ) -> None:
@@ -653,4 +659,5 @@ def test_a_connection_that_is_over_is_no_cycle(
             line.say(output)
             if output and not output.endswith(SAMPLE[:-1]):
                 line.receive()
-    wait_until(lambda: not any(isinstance(each, Connection) for each in gc.get_objects()))
+    kept = (Connection, Body)
+    wait_until(lambda: not any(isinstance(each, kept) for each in gc.get_objects()))

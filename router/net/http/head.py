@@ -219,35 +219,46 @@ class Chunked(Body):
         """Around the chunks there may be as many bytes as in them, and `slack` more."""
         super().__init__(0)
         self._slack = slack
-        self._whole = False
-        self._parser = HttpRequestParser(self)
+        self._chunks = _Chunks(self._data)
+        self._parser = HttpRequestParser(self._chunks)
         self._parser.feed_data(_CHUNK_HEAD)
 
     @property
     def is_whole(self) -> bool:
-        return self._whole
+        return self._chunks.is_whole
 
     def feed(self, data: bytes) -> None:
-        self._slack -= len(data)
+        before = self.size
         try:
             self._parser.feed_data(data)
         except HttpParserError:
-            if not self._whole:
+            if not self.is_whole:
                 raise Malformed from None
             self.surplus = data
+        self._slack += 2 * (self.size - before) - len(data)
         if self._slack < 0:
             raise Malformed
+        self.closes = self._chunks.closes
 
-    # The parser's calls.
+
+class _Chunks:
+    """The parser's calls. It does not refer to the parser: a cycle would hold the body until the
+    next collection, or for ever if a reload freezes it."""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+        self.is_whole = self.closes = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"connection":
+            self.closes = b"close" in value.lower()
 
     def on_message_begin(self) -> None:
-        if self._whole:
+        if self.is_whole:
             raise Malformed  # another request
 
     def on_body(self, data: bytes) -> None:
-        self._slack += 2 * len(data)
         self._data += data
 
     def on_message_complete(self) -> None:
-        self._whole = True
-        self.closes = not self._parser.should_keep_alive()
+        self.is_whole = True
