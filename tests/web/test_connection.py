@@ -645,10 +645,7 @@ def path_in(target: bytes) -> str:
 
 @pytest.mark.parametrize(
     "output",
-    [
-        *(post(), chunked(ALL, END), PROBE, b"no HTTP\r\n\r\n", chunked(b"no chunk")),
-        *(post()[:-1], chunked(chunk(SAMPLE[:-1])), b""),
-    ],
+    [post(), chunked(ALL, END), PROBE, b"no HTTP\r\n\r\n", post()[:-1], chunked(ALL), b""],
 )
 def test_a_connection_that_is_over_is_no_cycle(
     router: Running, no_collections: None, output: bytes
@@ -657,7 +654,6 @@ def test_a_connection_that_is_over_is_no_cycle(
     for _ in range(3):
         with router.line() as line:
             line.say(output)
-            if output and not output.endswith(SAMPLE[:-1]):
+            if output and output not in (post()[:-1], chunked(ALL)):
                 line.receive()
-    kept = (Connection, Body)
-    wait_until(lambda: not any(isinstance(each, kept) for each in gc.get_objects()))
+    wait_until(lambda: not any(isinstance(each, (Connection, Body)) for each in gc.get_objects()))

@@ -180,14 +180,16 @@ class Malformed(Exception):
 class Body:
     """A body of known size."""
 
-    #: Whether a trailer has `connection: close`.
-    closes = False
-
     def __init__(self, size: int) -> None:
         self._missing = size
         self._data = bytearray()
         #: Data that came after it.
         self.surplus = b""
+
+    @property
+    def closes(self) -> bool:
+        """Whether a trailer has `connection: close`."""
+        return False
 
     @property
     def is_whole(self) -> bool:
@@ -212,6 +214,28 @@ class Body:
         return data
 
 
+class _Chunks:
+    """Receives a parser's calls. It does not refer to the parser: that would be a cycle, which a
+    reload freezes for ever."""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+        self.is_whole = self.closes = False
+
+    def on_message_begin(self) -> None:
+        if self.is_whole:
+            raise Malformed  # another request
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.closes = self.closes or _closes([(name.lower(), value)])
+
+    def on_body(self, data: bytes) -> None:
+        self._data += data
+
+    def on_message_complete(self) -> None:
+        self.is_whole = True
+
+
 class Chunked(Body):
     """A body in chunks, which httptools parses strictly."""
 
@@ -227,38 +251,18 @@ class Chunked(Body):
     def is_whole(self) -> bool:
         return self._chunks.is_whole
 
+    @property
+    def closes(self) -> bool:
+        return self._chunks.closes
+
     def feed(self, data: bytes) -> None:
-        before = self.size
+        before = len(self._data)
         try:
             self._parser.feed_data(data)
         except HttpParserError:
             if not self.is_whole:
                 raise Malformed from None
             self.surplus = data
-        self._slack += 2 * (self.size - before) - len(data)
+        self._slack += 2 * (len(self._data) - before) - len(data)
         if self._slack < 0:
             raise Malformed
-        self.closes = self._chunks.closes
-
-
-class _Chunks:
-    """The parser's calls. It does not refer to the parser: a cycle would hold the body until the
-    next collection, or for ever if a reload freezes it."""
-
-    def __init__(self, data: bytearray) -> None:
-        self._data = data
-        self.is_whole = self.closes = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"connection":
-            self.closes = b"close" in value.lower()
-
-    def on_message_begin(self) -> None:
-        if self.is_whole:
-            raise Malformed  # another request
-
-    def on_body(self, data: bytes) -> None:
-        self._data += data
-
-    def on_message_complete(self) -> None:
-        self.is_whole = True
