@@ -168,7 +168,7 @@ def _server(
         drain_delay=settings.drain_delay,
         drain_timeout=settings.drain_timeout,
         on_drain=app.drain,
-        on_hurry=app.hurry,
+        on_hurry=app.sender.close,
     )
     app.metrics.readings.append(lambda: server.measure(app.metrics))
     return server

@@ -578,7 +578,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             async with httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
                 loading = [asyncio.create_task(load(client)) for _ in range(4)]
                 for number in range(1, 101):
-                    app.take(source.load([Written("routes.yaml", version(number).encode())]))
+                    app.adopt(source.load([Written("routes.yaml", version(number).encode())]))
                     async with asyncio.timeout(PATIENCE):
                         while len(codes) < 2 * number:
                             await asyncio.sleep(0.001)

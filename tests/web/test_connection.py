@@ -112,8 +112,10 @@ MISTAKEN = {
     "a fragment": head(b"GET /livez#a HTTP/1.1", b"Host: x"),
     "a target without a slash": head(b"GET livez HTTP/1.1", b"Host: x"),
     "an asterisk": head(b"GET * HTTP/1.1", b"Host: x"),
-    "another host's target": post(target=b"http://y/callback"),
-    "another scheme's target": post(target=b"ftp://x/callback"),
+    "a URL with a user": post(target=b"http://u:p@x/callback"),
+    "a URL without a host": post(target=b"http:///callback"),
+    "a URL with more in its host": post(target=b'http://x"/callback'),
+    "another scheme's URL": post(target=b"ftp://x/callback"),
     "only the end of a line": b"\r\n\r\n\x00",
 }
 
@@ -153,6 +155,9 @@ TABLE = {
     "an empty host": good(bare(b"Host:", LENGTH)),
     "a query": good(post(target=b'/callback?a=[1]&b={"c"|}')),
     "an escaped path": good(post(target=b"/%63allback")),
+    "a URL": good(post(target=b"http://x/callback?a=b")),
+    "a URL in capitals": good(post(target=b"HTTPS://Y:443/callback")),
+    "a URL without a path": other(404, post(target=b"http://x?/callback")),
     "a hundred headers": good(post(*[b"A: b"] * 98)),
     "Java's offer of HTTP/2": good(
         post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
