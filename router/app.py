@@ -84,7 +84,7 @@ class App(Starlette):
         Raises StartFailed for a schema that cannot be used.
         """
         self.settings, self.log, self.tracing = settings, log, tracing
-        self.config_state = ConfigState(config, since=time.time(), tried=time.time())
+        self.config_state = ConfigState(config, since=time.time(), tried_at=time.time())
         #: This process as other nodes on the same store see it.
         self.identity = Identity()
         self.probes = Probes()
