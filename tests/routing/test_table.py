@@ -262,8 +262,8 @@ def test_routes_alike_are_all_found_in_time() -> None:
     deep = table(*(route(f"r{n}", key=f"*{'*'.join(pieces)}*") for n in range(20)))
     assert len(matching(deep, event("".join(pieces))).split()) == 20
     fields = dict.fromkeys(("source", "topic", "type", "status"), "19")
-    lists = {field: [*map(str, range(20))] for field in (*fields, "key")}
-    wide = table(*(route(f"r{n}", **lists) for n in range(20)))
+    lists = dict.fromkeys(FIELDS, tuple(map(str, range(20))))
+    wide = table(*(Route(f"r{n}", lists) for n in range(20)))
     assert len(matching(wide, event("19", **fields)).split()) == 20
     assert matching(wide, event("20", **fields)) == ""
 
