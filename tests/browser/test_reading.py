@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.troubled import Troubled
 from tests.browser.visitor import Visitor, visitor
+from tests.support.house import event
 
 ROOMS = {
     "now": "",
@@ -17,6 +18,7 @@ ROOMS = {
     "events": "#/events",
     "search": "#/events?since=1h",
     "dead": "#/dead",
+    "refused": "#/refused",
     "routes": "#/routes?key=a.gs.cert.1",
     "nodes": "#/nodes",
 }
@@ -26,6 +28,8 @@ ROOMS = {
 def filled(router: Troubled) -> Troubled:
     """A router with something in every room."""
     router.dead("read")
+    router.serve.ask("POST", "/callback", event(event_source=1, changes=["refused"]))
+    router.serve.ask("POST", "/callback", event(event_key="z.z.z.1", changes=["no route"]))
     return router
 
 
