@@ -387,7 +387,8 @@ def test_refused_callbacks_are_replayed(router: Troubled, ops: Visitor) -> None:
     good = json.loads(router.config.read_text())
     route = {"name": "late", "match": f"{source}.*", "required": ["certificates"]}
     ops.go("")
-    name = f"{ops.word('refused')}{ops.word('colon')}{ops.word('no_route')}"
+    label = f"{ops.word('check.callbacks')} ({ops.word('no_route')})"
+    name = f"{ops.word('refused')}{ops.word('colon')}{label}"
     ops.page.get_by_role("link", name=name, exact=True).click()
     ops.settle()
     ops.field("dead.match").fill(f"{source}.*")

@@ -271,7 +271,9 @@ function lineOf({ cause, target }) {
   if (cause) {
     const words = withTimes(causeText(cause));
     const check = text(`check.${cause.check}`);
-    return { subject: html`<b>${check}</b>`, label: check, what: words, action: wayOf(cause),
+    const detail = cause.code === 'unmatched' ? text('no_route') : cause.params.code;
+    const label = detail ? `${check} (${detail})` : check;
+    return { subject: html`<b>${check}</b>`, label, what: words, action: wayOf(cause, label),
       more: problemsView([[words, text(`do.check.${cause.check}`)]]) };
   }
   const all = troubles(target);
@@ -298,11 +300,10 @@ function way(room, name, query, label, words = room) {
     aria-label="${text(words)}${text('colon')}${label}">${text(words)}</a>`;
 }
 
-function wayOf({ check, code, params }) {
-  const label = text(`check.${check}`);
+function wayOf({ check, code, params }, label) {
   if (code === 'unmatched') {
     return [way('routes', null, { key: params.key }, label, 'explain.short'), ' ',
-      way('refused', null, {}, text('no_route'))];
+      way('refused', null, {}, label)];
   }
   if (params.code === '400') return way('refused', null, {}, label);
   if (check === 'callbacks') return way('events', null, { failed: 'true' }, label);
