@@ -160,6 +160,8 @@ class App(Starlette):
         watched, tracing = (source, look), tracing_by(os.environ)
         app = cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
         app.config_state.refused = refused
+        if kept:
+            app.config_state.reloads.extend(kept.reloads())
         return app
 
     def in_force(self) -> InForce:

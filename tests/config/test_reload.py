@@ -289,6 +289,8 @@ def test_a_refused_file_is_shown_to_its_owner(
         assert [one["file"] for one in refused] == expected
         assert all("unknown key 'roots'" in one["problems"][0] for one in refused)
         assert [one["owner"] for one in routes["reloads"]] == ["team certs"] * len(expected)
+        owners = {one["file"]: one["owner"] for one in routes["routes"]}
+        assert owners.get(str(file)) == ("team certs" if expected else None)
         assert (status["status"] == "degraded") == bool(expected)
         assert any(str(file) in reason for reason in status["reasons"]) == bool(expected)
         causes = [
