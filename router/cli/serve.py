@@ -167,7 +167,7 @@ def _server(
         inherited=inherited is not None,
         drain_delay=settings.drain_delay,
         on_drain=app.drain,
-        on_hurry=app.hurry,
+        on_hurry=app.sender.close,
     )
     app.metrics.readings.append(lambda: server.measure(app.metrics))
     return server

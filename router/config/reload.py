@@ -7,11 +7,12 @@ import gc
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from router.config.comparison import Edit, edits_of
 from router.config.files import Written
 from router.config.fitting import FileRefusal
+from router.config.lastgood import Reloaded
 from router.config.loading import (
     Config,
     Look,
@@ -40,21 +41,6 @@ _MAX_NAMED = 20
 
 #: The number of reloads that are remembered.
 MAX_RELOADS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """A reload that took a configuration into force, or refused files of one owner. For pages."""
-
-    #: Unix time, in seconds.
-    at: float
-    #: Of the new configuration; `""` if it was refused.
-    hash: str
-    #: The first few changes, in words.
-    changes: tuple[str, ...] = ()
-    #: The first few problems of the refused files, and their owner.
-    problems: tuple[str, ...] = ()
-    owner: str = ""
 
 
 @dataclass(slots=True)
@@ -182,12 +168,14 @@ class Reload:
             config, refused, edits = await asyncio.to_thread(self._compare, source, look.files)
         except ConfigInvalid as error:
             refused = refused_by_file(error.problems)
+        last = next(iter(self.config_state.reloads), None)
         if config is not self.config_state.config:
             self._swap(config, edits)
-            await self._keep(source)
         elif not refused and (asked or self.config_state.refused):
             self._unchanged()
         self._refuse(refused, asked)
+        if next(iter(self.config_state.reloads), None) is not last:
+            await self._keep(source)
 
     def _compare(
         self, source: Source, files: Sequence[Written]
@@ -252,19 +240,23 @@ class Reload:
         )
 
     async def _keep(self, source: Source) -> None:
-        """Write the texts in force to disk, for the next start."""
+        """Write the texts in force and the reloads to disk, for the next start."""
         if source.last_good is None:
             return
         path, files = source.last_good.path, self.config_state.config.files.values()
         try:
-            await asyncio.to_thread(source.last_good.write, files)
+            await asyncio.to_thread(source.last_good.write, files, [*self.config_state.reloads])
         except OSError as error:
             why = why_not(path, error)
             message = f"the texts in force can't be kept in {path} for the next start: {why}"
             self._log.warning("config", problem=message)
 
     def _remember(self, reloaded: Reloaded) -> None:
-        self.config_state.reloads.appendleft(reloaded)
+        reloads = self.config_state.reloads
+        # Otherwise each start adds the same refusal again.
+        if reloads and replace(reloads[0], at=reloaded.at) == reloaded:
+            reloads.popleft()
+        reloads.appendleft(reloaded)
         self._on_reload(reloaded)
 
     def measure(self) -> None:
