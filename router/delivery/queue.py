@@ -21,10 +21,10 @@ from router.delivery.recovery import (
     Recovery,
     is_early,
     left_alone,
-    row_after,
-    spared,
+    request_window,
+    row_after_recovery,
 )
-from router.delivery.rules import TARGET_REMOVED, InForce, expires_at, retried
+from router.delivery.rules import TARGET_REMOVED, InForce, expires_at, row_after_retry
 from router.delivery.target.lane import SLOT_WAIT
 from router.delivery.target.sender import AnySender, addressed
 from router.model.event import SELF_INFLICTED, Attempt
@@ -237,7 +237,9 @@ class Queue:
             return MAX_PER_TARGET
         recovery = self.recoveries.active.get(target.name)
         if recovery is not None:
-            return min(recovery.room(target), in_flight + self._sender.room(target, None))
+            # Live events keep the burst of the target's rate.
+            room = self._sender.room(target, 0.0, keeps_burst=True)
+            return min(recovery.room(target), in_flight + room)
         room = in_flight + self._sender.room(target, SLOT_WAIT)
         return min(MAX_PER_TARGET, target.max_in_flight, room)
 
@@ -247,11 +249,11 @@ class Queue:
         until = now + longest + LEASE_MARGIN
         recovery = self.recoveries.active.get(name)
         if recovery is None:
-            taken = await self._store.take(name, now, until, room, CALL_TIMEOUT)
+            taken = await self._store.lease_due(name, now, until, room, CALL_TIMEOUT)
         else:
-            taken = await self._store.take_waiting(
+            taken = await self._store.lease_waiting(
                 *(name, now, until, room, CALL_TIMEOUT),
-                spared=spared(now, in_force.terms),
+                request_window=request_window(now, in_force.terms),
                 asked=recovery.trigger == OPERATOR,
             )
             if not taken and name not in self._in_flight.values():
@@ -281,7 +283,7 @@ class Queue:
         """Return whether a delivery is left to the caller's requests: one of them is at it, or
         routes.yaml no longer has it. If the target of a queued one has become required, a request
         may be at it in another process."""
-        begin, end = spared(self._store.now(), in_force.terms)
+        begin, end = request_window(self._store.now(), in_force.terms)
         is_queued = due.row.state is State.QUEUED
         if is_queued and not begin <= due.request_due_at <= end:
             return False
@@ -308,10 +310,10 @@ class Queue:
         if flight is None:
             letter = addressed(due.letter, due.event_id, due.first_at, by)
             flight = self._sender.send(target, letter, SLOT_WAIT, None, number)
-            self._memory.attempts[key] = flight
+            self._memory.hold(key, flight)
         try:
             attempt = await flight
-            row = self._row_after(due, attempt, joined, schedule, early)
+            row = self._row_after_attempt(due, attempt, joined, schedule, early)
             if recovery is not None:
                 self._count(target.name, recovery, attempt)
             await self._finish(Retry(due, attempt, row, by, number))
@@ -320,18 +322,18 @@ class Queue:
             if not joined:
                 self._memory.release(key, flight)
 
-    def _row_after(
+    def _row_after_attempt(
         self, due: Due, attempt: Attempt, joined: bool, schedule: Schedule, early: bool
     ) -> DeliveryRow:
         now, made = self._store.now(), due.row
         begun = attempt.reason not in SELF_INFLICTED
         if early:
-            row = row_after(due, attempt, now)
+            row = row_after_recovery(due, attempt, now)
         else:
             if begun:
                 made = replace(made, retries=made.retries + 1, attempts=made.attempts + 1)
             jitter = self._random.uniform(0.0, JITTER)
-            row = retried(made, attempt, now, schedule, jitter)
+            row = row_after_retry(made, attempt, now, schedule, jitter)
         # An attempt that was not begun costs no retry; a joined one is recorded by its request.
         if begun and not (attempt.acknowledged or joined):
             row = replace(row, tried=Tried(attempt, retry=0 if early else made.retries))

@@ -192,7 +192,7 @@ async def test_what_waits_for_the_store_is_bounded(
         for number in (0, 1, 2, 0):
             with pytest.raises(StoreFailed):
                 await memory.acknowledge(key_of(f"event {number}", "one"), YES, T)
-    assert (len(memory.attempts), memory.left_out()) == (2, 1)
+    assert (len(memory._attempts), memory.left_out()) == (2, 1)
 
 
 @pytest.mark.skipif(COMPILED, reason="nothing can be replaced in what is compiled")
@@ -300,7 +300,7 @@ async def test_an_attempt_at_a_target_that_has_become_required_is_kept_as_long_a
     else:
         scene.answers["two"] = YES
         assert (await requests.post()).settled
-    await until(lambda: not scene.memory.attempts)
+    await until(lambda: not scene.memory._attempts)
     assert [name for name, _ in scene.sent].count("two") == 2
 
 
@@ -343,7 +343,7 @@ async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
     scene.answers["two"] = YES
     scene.released.set()
     await late
-    await until(lambda: not scene.memory.attempts)
+    await until(lambda: not scene.memory._attempts)
     slow.may_return.set()
     assert (await again).settled
     assert [name for name, _ in scene.sent] == ["one", "two"]

@@ -196,7 +196,7 @@ async def test_an_attempt_in_flight_is_joined(scene: Scene, attempt: Attempt, st
     """The queue does not repeat an attempt that a request is making for the same event, nor record
     it as one of its own: the request does that."""
     flight: Flight = TargetExchange(as_it_came)
-    scene.memory.attempts[key_of("event", "one")] = flight
+    scene.memory._attempts[key_of("event", "one")] = flight
     await scene.queue("event", "one")
     await scene.the_queue.send_due()
     await asyncio.sleep(0)
@@ -206,7 +206,7 @@ async def test_an_attempt_in_flight_is_joined(scene: Scene, attempt: Attempt, st
     assert [row.state for row in await states(scene)] == [state]
     assert scene.retries[0].row.tried is None
     assert (
-        scene.memory.attempts[key_of("event", "one")] is flight
+        scene.memory._attempts[key_of("event", "one")] is flight
     )  # until the request has written it too
 
 
@@ -219,7 +219,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
     async with opened(tmp_path, "one") as scene:
         await scene.queue("event", "one")
         await scene.begun()
-        flight = scene.memory.attempts[key_of("event", "one")]
+        flight = scene.memory._attempts[key_of("event", "one")]
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             scene.answers["one"] = attempt
@@ -230,7 +230,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
             assert (scene.memory.to_join(key_of("event", "one")) is flight) == is_joined
             other.execute("ROLLBACK")
         await until(lambda: not scene.the_queue._in_flight)
-        assert scene.memory.attempts == {}
+        assert scene.memory._attempts == {}
 
 
 async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: Scene) -> None:
@@ -239,7 +239,7 @@ async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: S
     scene.planned.discard("one")
     await scene.queue("event", "one", stage=Stage.OPEN)
     await scene.begun()
-    flight = scene.memory.attempts[key_of("event", "one")]
+    flight = scene.memory._attempts[key_of("event", "one")]
     one = scene.targets["one"]
     forwarder = Forwarder(scene, scene.memory, scene.now)
     event = Event("a", "b", "c", "1", "a.b.c.1", b"{}")
@@ -253,7 +253,7 @@ async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: S
     await forward(gone)
     for _ in range(3):
         await asyncio.sleep(0)
-    assert scene.memory.attempts[key_of("event", "one")] is flight
+    assert scene.memory._attempts[key_of("event", "one")] is flight
     scene.answers["one"] = YES
     scene.released.set()
     outcome = await forward(asyncio.get_running_loop().create_future())

@@ -208,7 +208,7 @@ async def test_what_a_request_has_claimed_is_left_to_it(scene: Scene) -> None:
     event_id = await keep(scene, 1)
     asking = asyncio.create_task(request(scene, 1))
     await until(lambda: scene.sent)
-    scene.memory.attempts.clear()
+    scene.memory._attempts.clear()
     scene.signs["one"] = "acknowledged"
     await look(scene)
     await until(lambda: not scene.the_queue._in_flight)
@@ -228,7 +228,7 @@ async def test_a_request_waits_for_an_attempt_of_another_process(
     was optional when its delivery was queued."""
     event_id = await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
-    (due,) = await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    (due,) = await scene.store.lease_waiting("one", now, now + 60, 9, T, request_window=(0.0, 0.0))
     asking = asyncio.create_task(request(scene, 1))
     await asyncio.sleep(0.15)
     assert not asking.done()
@@ -251,7 +251,7 @@ async def test_a_delivery_that_a_person_discards_meanwhile_is_no_fault(
     """The request gets no result of the attempt, and fails like any other."""
     await keep(scene, 1)
     now = scene.time
-    await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    await scene.store.lease_waiting("one", now, now + 60, 9, T, request_window=(0.0, 0.0))
     asking = asyncio.create_task(request(scene, 1))
     await asyncio.sleep(0.05)
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as person:
@@ -270,7 +270,7 @@ async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene, state
     """The lease stays with the process that has it."""
     await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
-    await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    await scene.store.lease_waiting("one", now, now + 60, 9, T, request_window=(0.0, 0.0))
     outcome = await request(scene, 1, seconds=0.4)
     assert not outcome.settled
     assert scene.sent == []
@@ -339,7 +339,7 @@ async def test_after_a_kill_ebaass_request_is_sent_at_once(tmp_path: Path) -> No
     async with opened(tmp_path, "one") as killed:
         await keep(killed, 1)
         now = killed.time
-        await killed.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+        await killed.store.lease_waiting("one", now, now + 60, 9, T, request_window=(0.0, 0.0))
     async with opened(tmp_path, "one") as scene:
         scene.answers["one"] = YES
         assert (await request(scene, 1)).settled
@@ -371,4 +371,4 @@ async def test_the_schedule_goes_on_beside_it(scene: Scene) -> None:
     await recovered(scene, 1)
     (row,) = await rows(scene, 1)
     assert (row.retries, row.attempts, scene.sent[0][1].cause) == (1, 9, "queue")
-    assert key_of("event-1", "one", body(1)) not in scene.memory.attempts
+    assert key_of("event-1", "one", body(1)) not in scene.memory._attempts

@@ -287,7 +287,7 @@ class Process:
                     world.unknowable.add(source.event.body)
         elif outcome.acknowledged and not request.gone.done() and not outcome.unrecorded:
             self.refused(outcome)
-        elif not outcome.unrecorded and outcome.recalled.kept:
+        elif not outcome.unrecorded and outcome.recalled.may_be_stored:
             world.recorded.add(source)
 
     def refused(self, outcome: Outcome) -> None:
@@ -326,7 +326,7 @@ class SimulatedSender:
         sending = asyncio.get_running_loop().create_task(self._send(target, letter))
         return TargetExchange.by(sending, as_it_came)
 
-    def room(self, target: Target, within: float | None) -> int:
+    def room(self, target: Target, within: float, *, keeps_burst: bool = False) -> int:
         return 0 if self._shut() else 8
 
     def sign_of_life(self, target: Target) -> str:
@@ -432,8 +432,8 @@ class SimulatedStore:
         """The fate of a record whose write missed its timeout."""
         return replace(record, credit_revoked=True)
 
-    settle, acknowledge, take, finish, end = map(
-        _writes, ("settle", "acknowledge", "take", "finish", "end")
+    settle, acknowledge, lease_due, finish, end = map(
+        _writes, ("settle", "acknowledge", "lease_due", "finish", "end")
     )
     prune, pauses, notice, notify, close = map(_returns, (0, (), None, True, None))
 
@@ -448,10 +448,10 @@ class SimulatedStore:
         await self._write(lambda sql: sql.supersede(event_ids, reached, now, by), timeout)
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
         """Note an effect that no rule asks for."""
-        self._world.rows.missed(event_id, target, tried, over_at)
+        self._world.rows.missed(event_id, target, tried, ends_by)
 
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._write(lambda sql: sql.revoke_all_credit(), timeout)
@@ -460,7 +460,7 @@ class SimulatedStore:
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return await self._call(lambda: statements.queue(self._world.connection), timeout)
 
-    async def take_waiting(
+    async def lease_waiting(
         self,
         target: str,
         now: float,
@@ -468,13 +468,13 @@ class SimulatedStore:
         limit: int,
         timeout: float,
         *,
-        spared: tuple[float, float],
+        request_window: tuple[float, float],
         asked: bool = False,
     ) -> tuple[Due, ...]:
         if self._world.weather.processes == 1:
-            spared = (0.0, 0.0)  # its own memory is enough
+            request_window = (0.0, 0.0)  # its own memory is enough
         return await self._write(
-            lambda sql: sql.take_waiting(target, now, until, limit, spared, asked), timeout
+            lambda sql: sql.lease_waiting(target, now, until, limit, request_window, asked), timeout
         )
 
     async def usage(self, timeout: float) -> Usage:

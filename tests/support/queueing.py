@@ -108,7 +108,7 @@ class Scene:
     def sign_of_life(self, target: Target) -> str:
         return self.signs.get(target.name, "")
 
-    def room(self, target: Target, within: float | None) -> int:
+    def room(self, target: Target, within: float, *, keeps_burst: bool = False) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
 
     async def _send(self, target: Target, letter: OutboundEvent) -> Attempt:

@@ -108,7 +108,7 @@ class Lane:
         else:
             self.pool = engine(*_way(target))
         #: The header lines that are the same for all its attempts.
-        self.lines = usual_lines(target)
+        self.header_lines = usual_header_lines(target)
         #: The number of attempts that use the lane, waiting or in flight: its pool stays open.
         self.in_use = 0
         #: When each attempt in flight began, by its number; the oldest is first. Like the waiting
@@ -116,7 +116,7 @@ class Lane:
         self._begun: dict[int, float] = {} if before is None else before._begun
         self._numbers: Iterator[int] = count() if before is None else before._numbers
         #: The tasks that wait for a slot, or are about to.
-        self.line: set[asyncio.Task[Attempt]] = set() if before is None else before.line
+        self.waiting: set[asyncio.Task[Attempt]] = set() if before is None else before.waiting
         #: It was idle at the last sweep, and has not been used since.
         self.was_idle = False
 
@@ -142,8 +142,8 @@ class Lane:
         most_waiting, pace = self._share - self.slots.taken - self.slots.waiting, self.gate.pace
         return pace is None or await pace.take(patience, most_waiting, gone)
 
-    async def take(self, gone: Gone | None) -> Reason | None:
-        """Wait for a slot, once the gate is passed; return why there is none, or None."""
+    async def wait_for_slot(self, gone: Gone | None) -> Reason | None:
+        """Wait for a slot, once the gate is passed; return the reason if there is none."""
         refusal: Reason | None = Reason.SATURATED
         if await self.slots.take(min(SLOT_WAIT, self.target.timeout), gone):
             refusal = self.gate.refusal  # it may have closed during the wait
@@ -173,38 +173,38 @@ class Lane:
         if self.slots.taken < self.limit:
             return False
         _, most_waiting = self.size
-        if len(self.line) < most_waiting or self.gate.refusal is not None:
+        if len(self.waiting) < most_waiting or self.gate.refusal is not None:
             return False
         oldest = next(iter(self._begun.values()), now)
         # With a rate they wait for that, not for a slot.
         return self.target.rate is None and now - oldest <= TURNS * turn
 
-    def line_up(self, waiting: asyncio.Task[Attempt]) -> None:
+    def add_waiting(self, task: asyncio.Task[Attempt]) -> None:
         """A task waits for a slot."""
         self.enter()
-        self.line.add(waiting)
-        waiting.add_done_callback(self._left)
+        self.waiting.add(task)
+        task.add_done_callback(self._left)
 
-    def step_out(self) -> None:
+    def stop_waiting(self) -> None:
         """The running task no longer waits."""
-        waiting = asyncio.current_task()
-        assert waiting is not None
-        self.line.discard(waiting)
+        task = asyncio.current_task()
+        assert task is not None
+        self.waiting.discard(task)
 
-    def _left(self, waiting: asyncio.Task[Attempt]) -> None:
-        self.line.discard(waiting)
+    def _left(self, task: asyncio.Task[Attempt]) -> None:
+        self.waiting.discard(task)
         self.in_use -= 1
 
-    def room(self, within: float | None) -> int:
+    def room(self, within: float, *, keeps_burst: bool = False) -> int:
         """Return how many attempts could begin within so many seconds; see `Pace.room`."""
-        return min(self.slots.free, self.gate.room(within))
+        return min(self.slots.free, self.gate.room(within, keeps_burst=keeps_burst))
 
     def enter(self) -> None:
         self.in_use += 1
         self.was_idle = False
 
 
-def usual_lines(target: Target) -> bytes:
+def usual_header_lines(target: Target) -> bytes:
     """Return the header lines that all attempts at a target have in common."""
     given = {name: value.reveal() for name, value in target.headers}
     headers = {"x-ebaas-target": target.name} | _USUAL | given

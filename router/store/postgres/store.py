@@ -192,10 +192,10 @@ class PostgresStore:
         return await self._acknowledge.ask(ask, timeout)
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
         reason = str(tried.attempt.reason)
-        row = DeliveryRow(target, State.QUEUED, reason, recover_at=over_at, tried=tried)
+        row = DeliveryRow(target, State.QUEUED, reason, recover_at=ends_by, tried=tried)
         await self._missed.ask({"event_id": event_id, **delivery_of(row, self._full)}, timeout)
 
     async def revoke_all_credit(self, timeout: float) -> None:
@@ -204,12 +204,12 @@ class PostgresStore:
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return dict(await self._pool.call("queue", [], timeout))
 
-    async def take(
+    async def lease_due(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
         return await self._lease([target, now, until, limit], [False, 0.0, 0.0], timeout)
 
-    async def take_waiting(
+    async def lease_waiting(
         self,
         target: str,
         now: float,
@@ -217,11 +217,11 @@ class PostgresStore:
         limit: int,
         timeout: float,
         *,
-        spared: tuple[float, float],
+        request_window: tuple[float, float],
         asked: bool = False,
     ) -> tuple[Due, ...]:
         latest = ASKED if asked else now
-        return await self._lease([target, latest, until, limit], [True, *spared], timeout)
+        return await self._lease([target, latest, until, limit], [True, *request_window], timeout)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         ask = {"event_id": due.event_id, "lease": due.lease, "now": now}

@@ -186,19 +186,19 @@ class SqliteStore:
         return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
-        await self._write(lambda sql: sql.missed(event_id, target, tried, over_at), timeout)
+        await self._write(lambda sql: sql.missed(event_id, target, tried, ends_by), timeout)
 
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._write(lambda sql: sql.revoke_all_credit(), timeout)
 
-    async def take(
+    async def lease_due(
         self, target: str, now: float, until: float, limit: int, timeout: float
     ) -> tuple[Due, ...]:
-        return await self._write(lambda sql: sql.take(target, now, until, limit), timeout)
+        return await self._write(lambda sql: sql.lease_due(target, now, until, limit), timeout)
 
-    async def take_waiting(
+    async def lease_waiting(
         self,
         target: str,
         now: float,
@@ -206,11 +206,11 @@ class SqliteStore:
         limit: int,
         timeout: float,
         *,
-        spared: tuple[float, float],
+        request_window: tuple[float, float],
         asked: bool = False,
     ) -> tuple[Due, ...]:
-        wanted = (target, now, until, limit, spared, asked)
-        return await self._write(lambda sql: sql.take_waiting(*wanted), timeout)
+        wanted = (target, now, until, limit, request_window, asked)
+        return await self._write(lambda sql: sql.lease_waiting(*wanted), timeout)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         return await self._write(lambda sql: sql.finish(due, row, now), timeout)
