@@ -160,6 +160,8 @@ class Selection:
     targets: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
     event_ids: tuple[str, ...] = ()
+    #: The last action on the delivery is one of these.
+    action_ids: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     #: Any of them matches the event's key.
     keys: tuple[Glob, ...] = ()
@@ -551,6 +553,11 @@ class Admin(ABC):
             terms.append(
                 f"d.seq IN (SELECT seq FROM {self._schema}events WHERE event_id IN ({ids}))"  # noqa: S608
             )
+        if selection.action_ids:
+            ids = values.all(selection.action_ids)
+            terms.append(
+                f"d.action IN (SELECT seq FROM {self._schema}actions WHERE action_id IN ({ids}))"  # noqa: S608
+            )
         columns = {
             "target": selection.targets,
             "state": selection.states,
@@ -626,6 +633,7 @@ def selection_of(filters: Filters, now: float) -> Selection:
         targets=tuple(filters.get("target") or ()),
         states=tuple(map(State, filters.get("state") or UNSETTLED)),
         event_ids=tuple(filters.get("event") or ()),
+        action_ids=tuple(filters.get("action") or ()),
         keys=tuple(filters.get("match") or ()),
         since=None if newer is None else now - newer,
         until=None if older is None else now - older,

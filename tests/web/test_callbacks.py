@@ -173,7 +173,7 @@ async def test_a_request_keeps_its_configuration(body: bytes) -> None:
         caller = it.call(body[:9], body[9:])
         caller.say()
         await asyncio.sleep(0)
-        it.app.take(configured(other))
+        it.app.adopt(configured(other))
         assert await caller.code() == "000"
         assert (len(seen), len(seen_later)) == (1, 0)
         assert await it.call(body).code() == "000"
@@ -196,7 +196,7 @@ async def test_a_callback_that_waits_to_be_read_is_refused_in_time() -> None:
 async def test_a_reload_shows_the_state_of_its_targets() -> None:
     """A target that a new routes.yaml pauses is paused in the metrics at once."""
     async with served() as (it, _):
-        it.app.take(configured({"url": "http://127.0.0.1:9/", "paused": True}))
+        it.app.adopt(configured({"url": "http://127.0.0.1:9/", "paused": True}))
         it.app.sender.measure()
         assert it.app.metrics.of("one").paused == 1
 

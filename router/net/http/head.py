@@ -41,7 +41,10 @@ _PART_OF_A_LINE: Final = re.compile(rb"[!-~][ -~]*+\r?")
 #: The headers that decide on the host and on the end of a request; each may occur once.
 _DECISIVE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
-_HOST: Final = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
+_HOST_PART: Final = rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]"
+_HOST: Final = re.compile(_HOST_PART + rb"*+", re.IGNORECASE)
+#: A target with its host, as clients send it to proxies (RFC 9112, section 3.2.2).
+_ABSOLUTE: Final = re.compile(rb"https?://(" + _HOST_PART + rb"++)((?:[/?].*)?)", re.IGNORECASE)
 _REQUEST_ID: Final = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IGNORECASE)
 
 
@@ -50,10 +53,9 @@ class Head:
     """The request line and the headers."""
 
     method: bytes
-    #: As they came; names in lower case, values without the blanks around them.
+    #: As they came, but with the host of an absolute URL; names in lower case, values without the
+    #: blanks around them.
     fields: Sequence[tuple[bytes, bytes]]
-    #: The same by name; the last one counts.
-    named: Mapping[bytes, bytes]
     #: The body's size in bytes; None if it comes in chunks.
     length: int | None
     #: Whether the caller waits for `100 Continue`.
@@ -106,11 +108,16 @@ def _read(head: bytes) -> Head | int:
     expects = minor == b"1" and b"expect" in named
     if expects and named[b"expect"].lower() != b"100-continue":
         return EXPECTATION_FAILED
-    if not target.startswith(b"/"):  # one for a proxy
-        return BAD_REQUEST
+    if not target.startswith(b"/"):
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            return BAD_REQUEST
+        # Its host counts instead of the header's.
+        fields = [(b"host", absolute[1]), *(field for field in fields if field[0] != b"host")]
+        target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
     length = None if b"transfer-encoding" in named else int(named.get(b"content-length", 0))
     keep_alive = minor == b"1" and (b"connection" not in named or not _closes(fields))
-    return Head(method, fields, named, length, expects, keep_alive, _scope(method, minor, target))
+    return Head(method, fields, length, expects, keep_alive, _scope(method, minor, target))
 
 
 _read_known = lru_cache(_KNOWN_HEADS)(_read)

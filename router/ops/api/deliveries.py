@@ -63,6 +63,7 @@ class DeliveriesView(TypedDict):
     "/deliveries",
     params=(
         *FILTERS,
+        Param("action", "Whose last action is one of these", TEXT, many=True),
         Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
         Param("after", "The `next` of the previous page", TEXT),
     ),
