@@ -29,7 +29,17 @@ from router.delivery.target.lane import SLOT_WAIT
 from router.delivery.target.sender import AnySender, addressed
 from router.model.event import SELF_INFLICTED, Attempt
 from router.routing.target import Target
-from router.store.protocol import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
+from router.store.protocol import (
+    DeliveryRow,
+    Due,
+    Early,
+    Ended,
+    State,
+    Store,
+    StoreFailed,
+    Tried,
+    Usage,
+)
 
 #: The shortest time between two looks for due work, in seconds.
 PAUSE: Final = 0.02
@@ -247,20 +257,15 @@ class Queue:
         now = self._store.now()
         longest = max((target.timeout for target in in_force.targets.values()), default=0.0)
         until = now + longest + LEASE_MARGIN
-        recovery = self.recoveries.active.get(name)
-        if recovery is None:
-            taken = await self._store.lease_due(name, now, until, room, CALL_TIMEOUT)
-        else:
-            taken = await self._store.lease_waiting(
-                *(name, now, until, room, CALL_TIMEOUT),
-                request_window=request_window(now, in_force.terms),
-                asked=recovery.trigger == OPERATOR,
-            )
-            if not taken and name not in self._in_flight.values():
-                self._end_recovery(name, recovery, failed=False)
+        recovery, early = self.recoveries.active.get(name), None
+        if recovery is not None:
+            early = Early(request_window(now, in_force.terms), recovery.trigger == OPERATOR)
+        taken = await self._store.lease(name, now, until, room, CALL_TIMEOUT, early)
+        if recovery is not None and not taken and name not in self._in_flight.values():
+            self._end_recovery(name, recovery, failed=False)
         for due in taken:
-            early = recovery is not None and is_early(due, now)
-            task = asyncio.create_task(self._retry(due, in_force, recovery, early))
+            is_before_its_time = recovery is not None and is_early(due, now)
+            task = asyncio.create_task(self._retry(due, in_force, recovery, is_before_its_time))
             self._in_flight[task] = name
             task.add_done_callback(self._in_flight.pop)
 

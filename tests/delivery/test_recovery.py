@@ -19,7 +19,7 @@ from router.delivery.recovery import MOST_AT_ONCE, Recovery
 from router.model.event import Attempt, Event, OutboundEvent, Reason, digest_of
 from router.routing.table import Plan
 from router.routing.target import Rate, Target
-from router.store.protocol import DeliveryRow, Record, Stage, State
+from router.store.protocol import DeliveryRow, Early, Record, Stage, State
 from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
 from tests.support.waiting import until
 
@@ -228,7 +228,7 @@ async def test_a_request_waits_for_an_attempt_of_another_process(
     was optional when its delivery was queued."""
     event_id = await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
-    (due,) = await scene.store.lease_waiting("one", now, now + 60, 9, T, request_window=(0.0, 0.0))
+    (due,) = await scene.store.lease("one", now, now + 60, 9, T, Early((0.0, 0.0)))
     asking = asyncio.create_task(request(scene, 1))
     await asyncio.sleep(0.15)
     assert not asking.done()
@@ -251,7 +251,7 @@ async def test_a_delivery_that_a_person_discards_meanwhile_is_no_fault(
     """The request gets no result of the attempt, and fails like any other."""
     await keep(scene, 1)
     now = scene.time
-    await scene.store.lease_waiting("one", now, now + 60, 9, T, request_window=(0.0, 0.0))
+    await scene.store.lease("one", now, now + 60, 9, T, Early((0.0, 0.0)))
     asking = asyncio.create_task(request(scene, 1))
     await asyncio.sleep(0.05)
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as person:
@@ -270,7 +270,7 @@ async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene, state
     """The lease stays with the process that has it."""
     await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
-    await scene.store.lease_waiting("one", now, now + 60, 9, T, request_window=(0.0, 0.0))
+    await scene.store.lease("one", now, now + 60, 9, T, Early((0.0, 0.0)))
     outcome = await request(scene, 1, seconds=0.4)
     assert not outcome.settled
     assert scene.sent == []
@@ -339,7 +339,7 @@ async def test_after_a_kill_ebaass_request_is_sent_at_once(tmp_path: Path) -> No
     async with opened(tmp_path, "one") as killed:
         await keep(killed, 1)
         now = killed.time
-        await killed.store.lease_waiting("one", now, now + 60, 9, T, request_window=(0.0, 0.0))
+        await killed.store.lease("one", now, now + 60, 9, T, Early((0.0, 0.0)))
     async with opened(tmp_path, "one") as scene:
         scene.answers["one"] = YES
         assert (await request(scene, 1)).settled

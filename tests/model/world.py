@@ -25,6 +25,7 @@ from router.routing.target import Target
 from router.store.protocol import (
     DeliveryRow,
     Due,
+    Early,
     Kept,
     Nodes,
     Record,
@@ -432,9 +433,7 @@ class SimulatedStore:
         """The fate of a record whose write missed its timeout."""
         return replace(record, credit_revoked=True)
 
-    settle, acknowledge, lease_due, finish, end = map(
-        _writes, ("settle", "acknowledge", "lease_due", "finish", "end")
-    )
+    settle, acknowledge, finish, end = map(_writes, ("settle", "acknowledge", "finish", "end"))
     prune, pauses, notice, notify, close = map(_returns, (0, (), None, True, None))
 
     async def supersede(
@@ -460,22 +459,18 @@ class SimulatedStore:
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return await self._call(lambda: statements.queue(self._world.connection), timeout)
 
-    async def lease_waiting(
+    async def lease(
         self,
         target: str,
         now: float,
         until: float,
         limit: int,
         timeout: float,
-        *,
-        request_window: tuple[float, float],
-        asked: bool = False,
+        early: Early | None = None,
     ) -> tuple[Due, ...]:
-        if self._world.weather.processes == 1:
-            request_window = (0.0, 0.0)  # its own memory is enough
-        return await self._write(
-            lambda sql: sql.lease_waiting(target, now, until, limit, request_window, asked), timeout
-        )
+        if early is not None and self._world.weather.processes == 1:
+            early = early._replace(request_window=(0.0, 0.0))  # its own memory is enough
+        return await self._write(lambda sql: sql.lease(target, now, until, limit, early), timeout)
 
     async def usage(self, timeout: float) -> Usage:
         return statements.usage(self._world.connection, _LIMITS)

@@ -24,6 +24,7 @@ from router.store.protocol import (
     DeliveryRow,
     Door,
     Due,
+    Early,
     Ended,
     Kept,
     Nodes,
@@ -193,24 +194,16 @@ class SqliteStore:
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._write(lambda sql: sql.revoke_all_credit(), timeout)
 
-    async def lease_due(
-        self, target: str, now: float, until: float, limit: int, timeout: float
-    ) -> tuple[Due, ...]:
-        return await self._write(lambda sql: sql.lease_due(target, now, until, limit), timeout)
-
-    async def lease_waiting(
+    async def lease(
         self,
         target: str,
         now: float,
         until: float,
         limit: int,
         timeout: float,
-        *,
-        request_window: tuple[float, float],
-        asked: bool = False,
+        early: Early | None = None,
     ) -> tuple[Due, ...]:
-        wanted = (target, now, until, limit, request_window, asked)
-        return await self._write(lambda sql: sql.lease_waiting(*wanted), timeout)
+        return await self._write(lambda sql: sql.lease(target, now, until, limit, early), timeout)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         return await self._write(lambda sql: sql.finish(due, row, now), timeout)
