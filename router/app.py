@@ -275,7 +275,7 @@ class App(Starlette):
             store.watch_commits(metrics.store_commit.observe)
         memory = Memory(store)
         storing.push_async_callback(_write_pending, memory)
-        self.callbacks.forwarder = Forwarder(self.sender, memory, store.now)
+        self.callbacks.forwarder = Forwarder(self.sender, memory)
         queue = Queue(
             store,
             memory,

@@ -72,13 +72,10 @@ class Forwarder:
         self,
         sender: AnySender,
         memory: Memory,
-        now: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sender = sender
         self._memory = memory
-        #: The store's clock.
-        self._now = now
         self._monotonic = monotonic
 
     async def forward(
@@ -153,7 +150,7 @@ class Forwarder:
         """Begin all attempts that are needed, or join those in flight."""
         memory, remembers, recalled = self._memory, self._memory.remembers, outcome.recalled
         queued = outcome.queued_but_required
-        now = self._now()
+        now = memory.now()
         patience = until - self._monotonic()
         for delivery in outcome.deliveries:
             if not delivery.needed:

@@ -211,8 +211,8 @@ class Memory:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        #: Whether there is a store to remember by.
-        self.remembers = store.remembers
+        #: Whether there is a store to remember by, and its clock.
+        self.remembers, self.now = store.remembers, store.now
         #: Attempts in flight, and those whose result the store does not have yet: see `hold`.
         self._attempts: dict[DeliveryKey, Flight] = {}
         #: The undecided requests, by body.
@@ -261,7 +261,7 @@ class Memory:
                 continue
             rows = [row for kept in records if kept.record.event_id == key.event_id
                     for row in kept.rows if row.target == key.target]  # fmt: skip
-            if not any(row.is_being_sent(self._store.now()) for row in rows):
+            if not any(row.is_being_sent(self.now()) for row in rows):
                 # A person or another event may have settled it, for no reason of an attempt.
                 words = {row.reason for row in rows}
                 reason = next((each for each in Reason if each in words), reason)
@@ -301,7 +301,7 @@ class Memory:
         Call `leave` once the request is decided.
         """
         digest = letter.digest
-        recalled = RequestMemory(letter, self._store.now(), new_id())
+        recalled = RequestMemory(letter, self.now(), new_id())
         self._live.setdefault(digest, []).append(recalled)
         try:
             records = await self._store.find(digest, timeout)
@@ -359,7 +359,7 @@ class Memory:
         # If one of these gets its `000`, it may have stood in for this event too.
         for other in self._rivals(recalled):
             other.other_event_ids = (*other.other_event_ids, recalled.event_id)
-        now, overtaken = self._store.now(), recalled.overtaken
+        now, overtaken = self.now(), recalled.overtaken
         if recalled.record is not None:
             left = rules.record_failed(
                 recalled.record, now, outcome.terms, credit_revoked=overtaken
@@ -380,7 +380,7 @@ class Memory:
             kept = await self._keep(outcome, left, rows, max(0.0, ends - clock()))
         if recalled.overtaken and not overtaken:
             more = max(0.0, ends - clock())
-            await self._store.supersede([left.event_id], (), self._store.now(), more)
+            await self._store.supersede([left.event_id], (), self.now(), more)
         return kept
 
     async def late(self, outcome: Outcome, delivery: Delivery, attempt: Attempt) -> None:
@@ -397,7 +397,7 @@ class Memory:
             key = DeliveryKey(recalled.event_id, target, recalled.letter.digest)
             if not await self.acknowledge(key, attempt, LATE_TIMEOUT) and outcome.unrecorded:
                 # A write that missed its timeout may still be carried out.
-                self._owe(key, attempt, self._store.now())
+                self._owe(key, attempt, self.now())
 
     async def acknowledge(self, key: DeliveryKey, attempt: Attempt, timeout: float) -> bool:
         """Write that a delivery is acknowledged, whatever state its record has by now. Return False
@@ -405,7 +405,7 @@ class Memory:
 
         Raises StoreFailed; it is then written once the store is back.
         """
-        now = self._store.now()
+        now = self.now()
         try:
             return await self._store.acknowledge(key.event_id, key.target, now, timeout)
         except StoreFailed:
@@ -461,7 +461,7 @@ class Memory:
         elif len(self._blind_replies) >= MAX_OWED:
             self._left_out += 1
             return
-        event_id, now = outcome.recalled.event_id, self._store.now()
+        event_id, now = outcome.recalled.event_id, self.now()
         self._blind_replies[digest] = BlindReply(event_id, tuple(reached), now)
 
     async def _write_blind_reply(self, digest: bytes, given: BlindReply, timeout: float) -> None:
@@ -469,9 +469,7 @@ class Memory:
         records = await self._store.find(digest, timeout)
         ids = [kept.record.event_id for kept in records if kept.record.replied_at <= given.at]
         if ids:
-            await self._store.supersede(
-                ids, given.reached, self._store.now(), timeout, by=given.event_id
-            )
+            await self._store.supersede(ids, given.reached, self.now(), timeout, by=given.event_id)
             self._written_late += 1
         if self._blind_replies.get(digest) is given:
             del self._blind_replies[digest]
@@ -480,7 +478,7 @@ class Memory:
         at = self._acknowledged[key]
         is_known = await self._store.acknowledge(key.event_id, key.target, at, timeout)
         self._written_late += is_known
-        if not is_known and self._store.now() < at + UNKNOWN_FOR:
+        if not is_known and self.now() < at + UNKNOWN_FOR:
             return
         del self._acknowledged[key]
         flight = self._attempts.get(key)
@@ -497,7 +495,7 @@ class Memory:
             return
         # Beside another request with this body nobody can tell which record is whose.
         alone = not self._rivals(recalled)
-        claimed = rules.nearest(records, self._store.now()) if alone else None
+        claimed = rules.nearest(records, self.now()) if alone else None
         if alone and len(records) == 1:
             recalled.earlier = records[0].record
         if claimed is None:
@@ -508,7 +506,7 @@ class Memory:
         recalled.other_event_ids = tuple(others)
 
     async def _commit(self, outcome: Outcome, timeout: float) -> bool:
-        recalled, now = outcome.recalled, self._store.now()
+        recalled, now = outcome.recalled, self.now()
         if recalled.record is not None:
             left = rules.record_closed(recalled.record, now)
             return await self._keep(outcome, left, self._changed_rows(outcome, left), timeout)
@@ -520,7 +518,7 @@ class Memory:
             unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]
             await self._keep(outcome, left, unsettled, timeout)
         if recalled.other_event_ids:
-            given = (recalled.other_event_ids, outcome.reached, self._store.now(), timeout)
+            given = (recalled.other_event_ids, outcome.reached, self.now(), timeout)
             try:
                 await self._store.supersede(*given, by=recalled.event_id)
             except StoreFailed:
@@ -536,7 +534,7 @@ class Memory:
             recalled.may_be_stored = is_written = True
             await self._store.add(left, recalled.letter, rows, timeout)
         else:
-            digest, now = recalled.letter.digest, self._store.now()
+            digest, now = recalled.letter.digest, self.now()
             settlement = Settlement(left, rows, digest, outcome.reached, now)
             try:
                 is_written = await self._store.settle(settlement, timeout)
@@ -552,7 +550,7 @@ class Memory:
     def _owe_rows(self, outcome: Outcome) -> None:
         """Keep the acknowledgements of a request whose record could not be written, or was closed
         or ended by another process, which does not know of them."""
-        now = self._store.now()
+        now = self.now()
         for delivery in outcome.deliveries:
             attempt = delivery.attempt
             if attempt is not None and attempt.acknowledged:
@@ -565,7 +563,7 @@ class Memory:
 
     def _changed_rows(self, outcome: Outcome, left: Record) -> list[DeliveryRow]:
         """Return every row that changes, those of targets that left the plan included."""
-        rows = rules.rows_after_request(outcome.deliveries, left, self._store.now(), outcome.terms)
+        rows = rules.rows_after_request(outcome.deliveries, left, self.now(), outcome.terms)
         plan = {delivery.target.name for delivery in outcome.deliveries}
         return rows + rules.left_behind(outcome.recalled.rows, plan, outcome.targets)
 

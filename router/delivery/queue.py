@@ -96,7 +96,7 @@ class QueueWatcher(Protocol):
     def retried(self, retry: Retry) -> None: ...
     def ended(self, ended: Ended) -> None: ...
     def failed(self, error: StoreFailed) -> None: ...
-    def broken(self, error: Exception) -> None: ...
+    def fault(self, request_id: str, error: BaseException) -> None: ...
 
     #: A recovery has ended after so many seconds: nothing waits any more, or an attempt has failed.
     def recovered(
@@ -189,7 +189,7 @@ class Queue:
             self._missing = set(self._succeeded)
             self._watcher.failed(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the queue
-            self._watcher.broken(error)
+            self._watcher.fault("", error)
         else:
             if name:
                 self._succeed(name)

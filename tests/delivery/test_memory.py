@@ -36,7 +36,7 @@ class Requests:
     path: Path
 
     def __post_init__(self) -> None:
-        self.forwarder = Forwarder(self.scene, self.scene.memory, self.scene.now)
+        self.forwarder = Forwarder(self.scene, self.scene.memory)
 
     async def post(
         self,
@@ -259,7 +259,7 @@ async def test_a_blind_000_given_while_another_is_written_is_written_too(
     the second record."""
     scene, slow = requests.scene, SlowSupersede(requests.scene.store)
     memory = scene.memory = Memory(cast(Store, slow))
-    requests.forwarder = Forwarder(scene, memory, scene.now)
+    requests.forwarder = Forwarder(scene, memory)
     await requests.fails()
     scene.answers["two"] = YES
     with requests.away():
@@ -327,7 +327,7 @@ async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
     """Its rows may be older than the acknowledgement: the target is not called again."""
     scene, slow = requests.scene, SlowLookUp(requests.scene.store)
     scene.memory = Memory(cast(Store, slow))
-    requests.forwarder = Forwarder(scene, scene.memory, scene.now)
+    requests.forwarder = Forwarder(scene, scene.memory)
     slow.may_return.set()
     scene.answers["one"] = YES
     gone = asyncio.get_running_loop().create_future()

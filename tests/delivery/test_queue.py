@@ -241,7 +241,7 @@ async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: S
     await scene.begun()
     flight = scene.memory._attempts[key_of("event", "one")]
     one = scene.targets["one"]
-    forwarder = Forwarder(scene, scene.memory, scene.now)
+    forwarder = Forwarder(scene, scene.memory)
     event = Event("a", "b", "c", "1", "a.b.c.1", b"{}")
 
     async def forward(gone: asyncio.Future[None]) -> Outcome:
@@ -366,7 +366,7 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
     """Even if the store does not have the failure yet."""
     async with opened(tmp_path, "one") as scene:
         one = scene.targets["one"]
-        forwarder = Forwarder(scene, scene.memory, scene.now)
+        forwarder = Forwarder(scene, scene.memory)
         letter = OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
 
         async def request(seconds: float) -> Outcome:

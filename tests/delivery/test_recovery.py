@@ -77,7 +77,7 @@ async def recovered(scene: Scene, count: int) -> None:
 
 async def request(scene: Scene, number: int, seconds: float = 5.0) -> Outcome:
     """Make EBaaS's next request for an event, which requires the target."""
-    forwarder = Forwarder(scene, scene.memory, scene.now)
+    forwarder = Forwarder(scene, scene.memory)
     event = Event("a", "b", "c", "1", "a.b.c.1", body(number))
     gone = asyncio.get_running_loop().create_future()
     outcome = await forwarder.forward(

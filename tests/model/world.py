@@ -231,7 +231,7 @@ class Process:
         store = SimulatedStore(world, self)
         sender = SimulatedSender(world, self)
         self.memory = Memory(store)
-        self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
+        self.forwarder = Forwarder(sender, self.memory, world.loop.time)
         notifications = Notifications(world.in_force, Metrics(), Log(io.StringIO()))
         self.worker = Queue(
             *(store, self.memory, sender, world.in_force, self, notifications, world.random),
@@ -299,7 +299,7 @@ class Process:
         if alone and stage == "closed":
             self.world.faults.append("two requests were melted into one")
 
-    def broken(self, error: Exception) -> None:
+    def fault(self, request_id: str, error: BaseException) -> None:
         raise error
 
     def _ignore(self, *_: Any, **__: Any) -> None: ...

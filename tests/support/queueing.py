@@ -133,7 +133,7 @@ class Scene:
     def ended(self, ended: Ended) -> None:
         self.ends.append(ended)
 
-    def broken(self, error: Exception) -> None:
+    def fault(self, request_id: str, error: BaseException) -> None:
         raise error
 
     def failed(self, error: StoreFailed) -> None:
