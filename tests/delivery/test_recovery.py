@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -13,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Outcome
 from router.delivery.recovery import MOST_AT_ONCE, Recovery
 from router.model.event import Attempt, Event, OutboundEvent, Reason, digest_of
-from router.routing.table import Plan
 from router.routing.target import Rate, Target
 from router.store.protocol import DeliveryRow, Early, Record, Stage, State
 from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
@@ -76,19 +73,9 @@ async def recovered(scene: Scene, count: int) -> None:
 
 
 async def request(scene: Scene, number: int, seconds: float = 5.0) -> Outcome:
-    """Make EBaaS's next request for an event, which requires the target."""
-    forwarder = Forwarder(scene, scene.memory)
-    event = Event("a", "b", "c", "1", "a.b.c.1", body(number))
-    gone = asyncio.get_running_loop().create_future()
-    outcome = await forwarder.forward(
-        OutboundEvent.of(event, "request"),
-        Plan((scene.targets["one"],), (), ()),
-        {"one"},
-        TERMS,
-        time.monotonic() + seconds,
-        gone,
-    )
-    await forwarder.wait_for_late_attempts(outcome)
+    """Make EBaaS's next request for an event, and wait for its late attempts."""
+    outcome = await scene.request(body(number), seconds=seconds)
+    await scene.forwarder.wait_for_late_attempts(outcome)
     return outcome
 
 
