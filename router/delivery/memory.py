@@ -70,7 +70,7 @@ class RequestMemory:
     """A request's knowledge of its body. Mutable: it changes until the request is decided."""
 
     __slots__ = (
-        *("blind", "cause", "dead", "earlier", "event_id", "first_at", "is_new", "letter"),
+        *("blind", "cause", "dead", "earlier", "event_id", "first_at", "letter"),
         *("may_be_stored", "must_supersede_later", "other_event_ids", "overtaken", "record"),
         *("released_meanwhile", "rows", "trouble"),
     )
@@ -103,10 +103,13 @@ class RequestMemory:
         self.overtaken = False
         #: The event is in the store, or may still be written.
         self.may_be_stored = False
-        #: It has claimed no record.
-        self.is_new = True
         #: Attempts that were released since the look-up began: its rows may be older than they are.
         self.released_meanwhile: dict[DeliveryKey, Flight] | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """It has claimed no record."""
+        return self.record is None
 
     @property
     def began_at(self) -> float:
@@ -121,7 +124,6 @@ class RequestMemory:
     def claim(self, kept: Kept) -> None:
         """Continue a record. Nothing is written: an undecided request holds its claim (rule 5)."""
         self.record = replace(kept.record, requests=kept.record.requests + 1)
-        self.is_new = False
         self.event_id = kept.record.event_id
         self.rows = {row.target: row for row in kept.rows}
         self.may_be_stored = True

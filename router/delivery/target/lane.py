@@ -31,6 +31,11 @@ class Slots:
         self._most_waiting = most_waiting
         self.taken = 0
         self._waiters = Waiters()
+        #: When each attempt in flight began, by its number; the oldest is first.
+        self.begun: dict[int, float] = {}
+        self.numbers: Iterator[int] = count()
+        #: The tasks that wait for a slot, or are about to.
+        self.tasks: set[asyncio.Task[Attempt]] = set()
 
     @property
     def waiting(self) -> int:
@@ -111,12 +116,6 @@ class Lane:
         self.header_lines = usual_header_lines(target)
         #: The number of attempts that use the lane, waiting or in flight: its pool stays open.
         self.in_use = 0
-        #: When each attempt in flight began, by its number; the oldest is first. Like the waiting
-        #: tasks they belong to the target.
-        self._begun: dict[int, float] = {} if before is None else before._begun
-        self._numbers: Iterator[int] = count() if before is None else before._numbers
-        #: The tasks that wait for a slot, or are about to.
-        self.waiting: set[asyncio.Task[Attempt]] = set() if before is None else before.waiting
         #: It was idle at the last sweep, and has not been used since.
         self.was_idle = False
 
@@ -157,13 +156,13 @@ class Lane:
 
     def begin(self, now: float) -> int:
         """An attempt whose slot is taken begins; return its number, which `give_back` takes."""
-        number = next(self._numbers)
-        self._begun[number] = now
+        number = next(self.slots.numbers)
+        self.slots.begun[number] = now
         return number
 
     def give_back(self, number: int) -> None:
         """Free the slot of this attempt."""
-        del self._begun[number]
+        del self.slots.begun[number]
         self.slots.give_back()
         self.in_use -= 1
 
@@ -173,26 +172,26 @@ class Lane:
         if self.slots.taken < self.limit:
             return False
         _, most_waiting = self.size
-        if len(self.waiting) < most_waiting or self.gate.refusal is not None:
+        if len(self.slots.tasks) < most_waiting or self.gate.refusal is not None:
             return False
-        oldest = next(iter(self._begun.values()), now)
+        oldest = next(iter(self.slots.begun.values()), now)
         # With a rate they wait for that, not for a slot.
         return self.target.rate is None and now - oldest <= TURNS * turn
 
     def add_waiting(self, task: asyncio.Task[Attempt]) -> None:
         """A task waits for a slot."""
         self.enter()
-        self.waiting.add(task)
+        self.slots.tasks.add(task)
         task.add_done_callback(self._left)
 
     def stop_waiting(self) -> None:
         """The running task no longer waits."""
         task = asyncio.current_task()
         assert task is not None
-        self.waiting.discard(task)
+        self.slots.tasks.discard(task)
 
     def _left(self, task: asyncio.Task[Attempt]) -> None:
-        self.waiting.discard(task)
+        self.slots.tasks.discard(task)
         self.in_use -= 1
 
     def room(self, within: float, *, keeps_burst: bool = False) -> int:

@@ -335,7 +335,7 @@ class Sender:
     ) -> Attempt:
         """Judge an exchange that has ended, and free its slot for the next."""
         lane.give_back(number)
-        if lane.waiting:
+        if lane.slots.tasks:
             self._turns.look()
         attempt = None
         try:
