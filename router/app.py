@@ -84,7 +84,7 @@ class App(Starlette):
         Raises StartFailed for a schema that cannot be used.
         """
         self.settings, self.log, self.tracing = settings, log, tracing
-        self.config_state = ConfigState(config, since=time.time(), tried=time.time())
+        self.config_state = ConfigState(config, since=time.time(), tried_at=time.time())
         #: This process as other nodes on the same store see it.
         self.identity = Identity()
         self.probes = Probes()
@@ -160,6 +160,8 @@ class App(Starlette):
         watched, tracing = (source, look), tracing_by(os.environ)
         app = cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
         app.config_state.refused = refused
+        if kept:
+            app.config_state.reloads.extend(kept.reloads())
         return app
 
     def in_force(self) -> InForce:

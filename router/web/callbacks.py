@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -44,6 +44,9 @@ from router.net.access import Access, Denial
 from router.net.http.exchange import EXTENSION, Exchange
 from router.net.loops import Gone, RestingReader
 from router.routing.table import Plan
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: A W3C `traceparent` of version 00; an all-zero trace or parent is invalid.
 _TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -257,10 +260,10 @@ class Callbacks:
                 raise self._too_large()
             event = self._intake.read_at_once(body)
             if event is None:
-                event = await self._reader.do(self._intake.read, body)
+                event = await self._in_thread(call, config, self._intake.read, body)
             plan = config.table.match_at_once(event)
             if plan is None:
-                plan = await self._reader.do(config.table.match, event)
+                plan = await self._in_thread(call, config, config.table.match, event)
             if not plan.routes:
                 accepted = config.unmatched == "accept"
                 await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
@@ -279,12 +282,20 @@ class Callbacks:
         finally:
             self.in_flight -= 1
 
+    async def _in_thread(self, call: Call, config: Config, work: Callable[[T], R], of: T) -> R:
+        """Raises Refused as soon as it is too late, however many others are being read before."""
+        left = call.started + config.ebaas.reply_within - time.monotonic()
+        try:
+            return await self._reader.do(work, of, within=left)
+        except TimeoutError:
+            raise _too_late() from None
+
     def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Awaitable[Outcome]:
         """Send the event to all of its targets. Raises Refused if it is too late for that."""
         deadline = call.started + config.ebaas.reply_within
         if time.monotonic() >= deadline:
             # Targets would get it, but there would be no time to record it or to reply.
-            raise TOO_SLOW.refusal("the request took longer than reply_within")
+            raise _too_late()
         return self._opened.forward(
             OutboundEvent.of(event, call.request_id, *call.trace, call.hops),
             plan,
@@ -300,6 +311,10 @@ class Callbacks:
         if self.forwarder is None:
             raise NOT_OPEN.refusal("the store has not been opened yet")
         return self.forwarder
+
+
+def _too_late() -> Refused:
+    return TOO_SLOW.refusal("the request took longer than reply_within")
 
 
 def reply_to(outcome: Outcome) -> Reply:
