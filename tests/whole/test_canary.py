@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.archived import archived
 from tests.support.command import PATIENCE, ROOT, answering, environment, http_answer
 from tests.support.effort import LONG
 from tests.support.house import event
@@ -333,7 +334,8 @@ FORMATS = ["json", "console"] if LONG else ["json"]
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
-    """A router in every kind of trouble shows no secret in its log, its replies or its ops port."""
+    """A router in every kind of trouble shows no secret in its log, its replies, its ops port or,
+    bodies aside, its archive."""
     got: list[str] = []
     path = tmp_path / "routes.yaml"
     with table(got) as right:
@@ -359,6 +361,8 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
     ids = {canary("changes")} if format == "json" else set()
     assert leaks(router.output) == {canary("answer")} | ids
     assert leaks(*router.replies) == set()
+    lines = [{**line, "payload": ""} for line in archived(tmp_path / "store.db-archive")]
+    assert leaks(json.dumps(lines)) == {canary("answer"), canary("changes")}
     if format == "json":
         assert all(json.loads(line) for line in router.output.splitlines())
 
