@@ -142,23 +142,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A router, or a part of it, was ended."""
+    """A router was ended; or the store, or a node's way to it, had a fault."""
 
     at: float
-    blow: Blow
-    #: When all that it hit was gone.
+    blow: Blow | Storm
+    #: When all that it hit was gone, or the fault was over.
     over: float
     node: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stormy:
-    """The store, or a node's way to it, had a fault."""
-
-    at: float
-    storm: Storm
-    node: int
-    over: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +168,7 @@ class History:
     sources: list[Source] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
-    storms: list[Stormy] = field(default_factory=list)
+    storms: list[Struck] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     edits: int = 0
     #: Failures of the router that the test did not cause.

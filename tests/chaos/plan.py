@@ -147,14 +147,6 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
-    """An event that a caller has for the router."""
-
-    at: float
-    body: int
-
-
-@dataclass(frozen=True, slots=True)
 class Edit:
     """Another routes.yaml; a broken one changes nothing."""
 
@@ -228,12 +220,13 @@ class Plan:
         )
 
     @cached_property
-    def sendings(self) -> list[Sending]:
-        random, sendings = self.random("events"), list[Sending]()
+    def sendings(self) -> list[tuple[float, int]]:
+        """The time and the body of each event."""
+        random, sendings = self.random("events"), list[tuple[float, int]]()
         for n in range(int(self.pace * self.seconds)):
             twin = random.random() < self.rates.twins and bool(sendings)
-            body = random.choice(sendings[-8:]).body if twin else n
-            sendings.append(Sending((n + random.random()) / self.pace, body))
+            body = random.choice(sendings[-8:])[1] if twin else n
+            sendings.append(((n + random.random()) / self.pace, body))
         return sendings
 
     def blows(self, node: int) -> list[tuple[float, Blow, float]]:
@@ -242,13 +235,10 @@ class Plan:
         random = self.random("blows", node)
         kinds = [Blow.KILL] * 4 + [Blow.TERM]
         downs = [0.0] * 12 + [0.5] * 2 + [2.5]
+        count, often = int(self.seconds * 5), self.rates.blows
         return [
-            (
-                random.uniform(0.3, 1.7) * self.rates.blows,
-                random.choice(kinds),
-                random.choice(downs),
-            )
-            for _ in range(int(self.seconds * 5) if self.rates.blows else 0)
+            (random.uniform(0.3, 1.7) * often, random.choice(kinds), random.choice(downs))
+            for _ in range(count if often else 0)
         ]
 
     @cached_property
@@ -273,13 +263,11 @@ class Plan:
     def edits(self) -> list[Edit]:
         random = self.random("edits")
         times = sorted(random.uniform(0.5, self.seconds) for _ in range(self.rates.edits))
+        sides = ("required", "optional", "out", "gone", "paused")
         return [
             Edit(
                 at,
-                {
-                    w: random.choice(("required", "optional", "out", "gone", "paused"))
-                    for w in WANDERING
-                },
+                {wandering: random.choice(sides) for wandering in WANDERING},
                 signalled=random.random() < 0.7,
                 broken=random.random() < 0.2,
             )

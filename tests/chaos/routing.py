@@ -10,14 +10,7 @@ from typing import Any
 
 from router.contract.schedule import Schedule
 from tests.chaos.history import Table
-from tests.chaos.plan import (
-    OPTIONAL,
-    REQUIRED,
-    TIMEOUTS,
-    WANDERING,
-    Edit,
-    Times,
-)
+from tests.chaos.plan import OPTIONAL, REQUIRED, TIMEOUTS, WANDERING, Times
 
 #: How long an edit takes at most to be in force, with a SIGHUP and without, in seconds.
 SIGNALLED, NOTICED = 2.0, 5.0
@@ -101,14 +94,6 @@ class Routing:
                 ),
             ],
         }
-
-
-def edited(routing: Routing, edit: Edit) -> Table | None:
-    """Make an edit; return None if it changes nothing."""
-    if edit.broken:
-        routing.spoil()
-        return None
-    return routing.write(edit.sides, SIGNALLED if edit.signalled else NOTICED)
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.chaos.callers import body_of
 from tests.chaos.plan import Plan, Storm
@@ -72,8 +73,7 @@ def weather(plan: Plan, folder: Path) -> Iterator[Weather]:
         yield Weather(database, seen, server, ways)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     event_id: str
     stage: str
     digest: str
@@ -83,8 +83,7 @@ class Row:
     changed_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     rows: list[Row]
     open_events: list[str]
 
@@ -100,13 +99,8 @@ def read(store: Store) -> Kept:
         "FROM deliveries JOIN events USING (seq) ORDER BY changed_at",
     )
     opened = query(store, "SELECT event_id FROM events WHERE stage = 'open'")
-    return Kept(
-        [
-            Row(event_id, stage, digest, target, state, reason, float(changed_at))
-            for event_id, stage, digest, target, state, reason, changed_at in rows
-        ],
-        [event_id for (event_id,) in opened],
-    )
+    found = [Row._make((*row[:-1], float(row[-1]))) for row in rows]
+    return Kept(found, [event_id for (event_id,) in opened])
 
 
 def unsettled(store: Store) -> int:
