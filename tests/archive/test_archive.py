@@ -80,8 +80,7 @@ def nobody(count: int, why: str) -> None:
 
 
 def test_each_event_has_a_line_with_its_body_byte_for_byte(tmp_path: Path) -> None:
-    """The line has the fields of the log's line, and the body as received. It is whole even if the
-    log's line is cut."""
+    """And with the fields of the log's line, whole even if that is cut."""
     folder, long = tmp_path / "store.db-archive", "k" * 2000
     sent = (
         '{"event_source": "a", "event_topic":"库", "event_type":"t", "event_status":"1",\n'
@@ -236,8 +235,7 @@ def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_segment_is_named_after_its_lines(tmp_path: Path) -> None:
-    """A search by time finds every line, even if the clock was wrong when it was written or jumped
-    back within a segment, before and after another process has finished the segments."""
+    """A search by time finds every line, whatever the clock was, before and after finishing."""
     now = the_hour() + 4000.0
     lines, clock = Lines("json"), [now]
     store = SegmentStore(tmp_path, 4 * MIB, 30 * 86400.0, now=lambda: clock[0])
@@ -354,8 +352,7 @@ def test_a_kill_loses_at_most_the_lines_of_a_second(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> None:
-    """Lost lines of events and of refused callbacks are counted, logged, and make /status degraded.
-    With room again, it continues."""
+    """They are counted, logged, and make /status degraded, until there is room again."""
     disk = disks.tmpfs(2)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(2 * MIB - 64 * 1024))
@@ -393,8 +390,7 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
 
 @pytest.mark.parametrize("what", ["removed", "moved", "unmounted"])
 def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, disks: Disks, what: str) -> None:
-    """The folder goes away while the router runs: its lines are counted, the log and /status have
-    the reason, and later lines are written."""
+    """Its lines are counted with the reason, and later lines are written."""
     place = disks.tmpfs(64) if what == "unmounted" else tmp_path
     folder, ops = place / "archive", free_port()
     options = ["--archive", str(folder), "--ops-port", str(ops)]
@@ -448,8 +444,7 @@ def test_a_missing_parent_is_not_created(tmp_path: Path) -> None:
 
 
 def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks) -> None:
-    """If others fill the disk, the oldest segments are deleted one by one. With none left, nothing
-    is written until there is room."""
+    """The oldest segments are deleted; with none left nothing is written."""
     disk = disks.tmpfs(20)
     store = SegmentStore(disk / "archive", 1 << 30, 60.0)
     for number in range(300):

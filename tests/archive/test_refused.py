@@ -155,8 +155,7 @@ def test_refused_callbacks_are_listed_and_replayed(tmp_path: Path) -> None:
 
 
 def test_ebaas_gets_its_000_for_a_replayed_callback(tmp_path: Path) -> None:
-    """Its next retry calls nobody, and the story has each request, the replay and the retry. If
-    EBaaS's own retry comes first, the replay leaves the callback out."""
+    """The retry calls nobody. A callback that EBaaS has retried first is left out."""
     with scene(tmp_path) as here:
         for name in ("order-1", "order-2"):
             here.refuse(event(changes=[name]), "500")
@@ -253,9 +252,6 @@ def test_the_beginning_of_a_large_body_is_kept(tmp_path: Path) -> None:
     assert {got.event for got in here.ledger.got} == {f"some-{number}" for number in range(70)}
 
 
-# Bounds.
-
-
 def garbage(seed: int, size: int = 3000) -> bytes:
     return b'{"x": "' + Random(seed).randbytes(size // 2).hex().encode() + b'"'
 
@@ -305,9 +301,6 @@ def test_a_full_disk_costs_refused_callbacks_before_events(tmp_path: Path, disks
     for number in range(400, 440):
         events.append(noise(MIB // 5, number))
     assert before[-1] not in segments_in(archive)
-
-
-# At most once.
 
 
 def about(body: bytes) -> str:
@@ -446,8 +439,7 @@ def test_a_delivery_that_the_store_has_is_not_queued_again(shop: Shop) -> None:
 def test_the_record_of_a_callback(
     times: tuple[float, ...], requests: int, stage: Stage, due: float | None
 ) -> None:
-    """It counts EBaaS's requests by their times, since some may be missing in the archive. It is
-    open while EBaaS retries; once EBaaS has given up no request may claim it."""
+    """Open while EBaaS retries; its requests are counted by their times."""
     now = 1e9
     callback = RefusedCallback(
         event_id="one", event_key="", code="500", why="", requests=len(times),
@@ -462,8 +454,7 @@ def test_the_record_of_a_callback(
 
 
 def test_a_replay_that_is_cut_off_is_run_again_and_sends_nothing_twice(tmp_path: Path) -> None:
-    """Its command is killed, then its router. Only an attempt in flight at that moment is made
-    again, under the same id."""
+    """Only an attempt in flight when the router was killed is made again, under its id."""
     names = [f"order-{number}" for number in range(50)]
     own, door = with_door(tmp_path)
     replay = ("archive", "replay", "--refused", "--yes", *door)

@@ -66,8 +66,7 @@ def names(found: Ran) -> list[str]:
     ],
 )
 def test_an_event_is_found_by_whatever_it_is_known_by(tmp_path: Path, word: str) -> None:
-    """Its id, its request's, its key, a pattern, its trace, an id in `changes`, and its body's hash
-    find it."""
+    """Ids, also in `changes`, its key or a pattern, its trace, and its body's hash."""
     changes = [*map(str, range(20, 60)), "order 库", 17, {"id": "deep"}]
     sent = json.dumps({"changes": changes}, ensure_ascii=False).encode()
     one = event_line("one", body=sent, event_key="x.y.z.1", trace_id=TRACE, changes=["20"])
@@ -156,8 +155,7 @@ def test_filters(tmp_path: Path, options: str, expected: list[str]) -> None:
 
 
 def test_failures_of_every_kind_are_found(tmp_path: Path) -> None:
-    """`--failed` finds every reason, reply and happening other than a success, and no line that
-    only looks like one."""
+    """Every reason, reply and happening but a success, and no line that resembles one."""
     failed = [
         *(
             event_line(r, targets={"a": ACKNOWLEDGED, "b": {"reason": r}})
@@ -237,8 +235,7 @@ def test_a_story_has_the_retries_of_the_queue(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("archive", ["auto", "none"])
 def test_an_attempt_of_recovery_is_told_from_a_retry(tmp_path: Path, archive: str) -> None:
-    """Each attempt is shown once, by the archive or only by the store, which may differ about the
-    number of retries."""
+    """Each is shown once, by the archive or by the store, which may count differently."""
     own, door = with_door(tmp_path)
     options, queue = ["--archive", archive, *own], {"waits": ["50ms", "1h"]}
     with (

@@ -185,8 +185,7 @@ class History:
 
     @property
     def is_disturbed(self) -> bool:
-        """Return whether the machine was so busy that the store failed or attempts may have timed
-        out: a cause for duplicates in any run."""
+        """The machine was so busy that the store failed or attempts may have timed out."""
         return self.lag > _DISTURBS or any(line.store_failed for line in self.lines)
 
     @property
@@ -213,8 +212,7 @@ class History:
         return in_time and not self.store_failed(request.began, request.ended)
 
     def wait_after(self, request: Request) -> float:
-        """Return how long its router expects to wait for the next one; the least if it died before
-        its line."""
+        """Return how long its router expects to wait; the least if it died before its line."""
         line, waits = self._lines.get(request.name), self.times.ebaas
         made = line.fields.get("request") if line is not None else None
         return min(waits.waits) if made is None else waits.wait(made - 1) or 0.0
@@ -254,8 +252,7 @@ class History:
         return frozenset.intersection(*(table.optional for table in self.in_force(request)))
 
     def always_required(self, sources: Iterable[Source]) -> frozenset[str]:
-        """The targets that were required of every one of these requests, for as long as their
-        records may have lived."""
+        """The targets that were required for as long as the requests' records may have lived."""
         requests = [request for source in sources for request in source.requests]
         began = min(request.began for request in requests)
         over = max(request.ended for request in requests) + self.times.ends

@@ -230,8 +230,7 @@ class Plan:
         return sendings
 
     def blows(self, node: int) -> list[tuple[float, Blow, float]]:
-        """Yield the uptime of that router, the blow, and the downtime; more of them than there is
-        time for."""
+        """Return uptimes, blows and downtimes of a router; more of them than there is time for."""
         random = self.random("blows", node)
         kinds = [Blow.KILL] * 4 + [Blow.TERM]
         downs = [0.0] * 12 + [0.5] * 2 + [2.5]
@@ -313,8 +312,7 @@ class Plan:
         return Mood.WELL, pace
 
     def manner(self, source: int, nth: int) -> tuple[Manner, float]:
-        """Return the behaviour of a caller in its nth request, and after how many seconds, if at
-        all."""
+        """Return a caller's behaviour in its nth request, and after how many seconds."""
         random, rates = self.random("manner", source, nth), self.rates
         chance = random.random()
         if chance < rates.leaves:

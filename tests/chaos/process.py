@@ -143,8 +143,7 @@ class Router:
 
 
 def _runs(pid: int) -> bool:
-    """Return whether a thread of it is left, and so its sockets: its first thread may be gone
-    already."""
+    """Return whether a thread of it is left, and so its sockets."""
     place = Path(f"/proc/{pid}")
     try:
         state = (place / "stat").read_text().rpartition(")")[2].split()[0]

@@ -84,8 +84,7 @@ class Group:
         return next(each for each in self.seen if each.event_id == seen.event_id)
 
     def _renamed(self, old: Seen, new: Seen) -> Cause | None:
-        """Return why the caller's one event was taken for two, from the first request seen of
-        each."""
+        """Return why one event was taken for two, from the first request seen of each."""
         return (
             self._unrecorded(old)
             or self._unread(old, new)
@@ -225,8 +224,7 @@ class Group:
         return unknown and source.arrived <= earlier.last_contact + credit
 
     def _lost_optionals(self) -> Iterator[str]:
-        """An event that got its `000` has its optional deliveries done, or kept for a person to
-        see."""
+        """After a `000` optional deliveries are done, or kept for a person to see."""
         promised = Counter(t for r in self._answered for t in self.history.optional(r))
         for target, count in promised.items():
             there = self._there(target)

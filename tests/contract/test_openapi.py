@@ -53,8 +53,7 @@ class Receiver(Right):
 
 
 async def test_real_traffic_fits() -> None:
-    """A receiver gets every header that is described as required, and only described ones; replies
-    have a described status and form."""
+    """A receiver gets required headers, and only described ones; replies are described."""
     trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "a=b"}
     described = operation("paths", "/callback")["responses"]
     with serving(Receiver) as url:

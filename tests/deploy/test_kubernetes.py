@@ -179,8 +179,7 @@ def test_pods_are_as_restricted_as_the_namespace_wants(build: Build) -> None:
 
 
 def test_the_routes_are_good_with_the_secret_beside_them(build: Build, tmp_path: Path) -> None:
-    """`check --strict` finds nothing wrong with the mounted configuration, and the file of tokens
-    loads."""
+    """`check --strict` finds nothing wrong, and the file of tokens loads."""
     config = build.one("ConfigMap")["data"]
     for file, text in {**config, **SECRET["stringData"]}.items():
         (tmp_path / file).write_text(text)

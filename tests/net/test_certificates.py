@@ -70,8 +70,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    """Another's key is not its key; a key is not a certificate, nor is a text file, nor a damaged
-    one."""
+    """Another's key, a key as a certificate, a text and a damaged file are named."""
     one, other = issued(tmp_path, "one"), issued(tmp_path, "other")
     assert why(Pair(one.cert, other.key)).endswith(f"{other.key} is not the key of {one.cert}")
     pair = issued(tmp_path)
@@ -126,12 +125,8 @@ def test_an_invalid_date(tmp_path: Path) -> None:
     assert why(pair).endswith(f"{pair.cert} has a date that can't be read")
 
 
-# TLS to a target.
-
-
 def plain_authority() -> tuple[str, ssl.SSLContext]:
-    """An authority as `openssl req -x509` makes it, without key usage, and a target with its
-    certificate."""
+    """An authority as `openssl req -x509` makes it, and a target with its certificate."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
     own, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = signed(name, own, name, own).add_extension(x509.BasicConstraints(True, None), True)
@@ -192,8 +187,7 @@ def test_an_authority_of_ones_own(authority: Callable[[], tuple[str, ssl.SSLCont
 
 
 def test_the_first_expiry() -> None:
-    """The client's certificate, or the first to expire of its chain, or the last of the
-    authorities."""
+    """The first to expire of the client's chain, or the last of the authorities."""
     now = datetime.now(UTC).replace(microsecond=0)
 
     def ends(days: float) -> dict[str, Any]:
@@ -213,8 +207,7 @@ def test_the_first_expiry() -> None:
 
 
 def test_an_authority_is_read_whole() -> None:
-    """An unreadable certificate is an error: otherwise the router would trust others than
-    intended."""
+    """An unreadable certificate is an error: others than intended would be trusted."""
     one = pem(AUTHORITY)
     for broken in ("no certificate", one + one.replace("MII", "!!!", 1)):
         with pytest.raises(BadCertificate, match="ca has a certificate that can't be read"):

@@ -48,8 +48,7 @@ def say(line: Line, name: str, to: int = 0) -> None:
 
 
 def test_an_overloaded_router_refuses_at_once_and_finishes_its_requests(tmp_path: Path) -> None:
-    """With five times as many callers as it has room for, the router refuses four fifths with 503
-    at once, begins nothing for them, and acknowledges the others."""
+    """Of five times as many callers as there is room for, four fifths get 503 at once."""
     with scene(tmp_path, room=8) as (router, gate), ExitStack() as stack:
         lines = [stack.enter_context(Line(router.port)) for _ in range(40)]
         for number, line in enumerate(lines):

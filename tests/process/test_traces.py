@@ -116,8 +116,7 @@ def test_a_stop_exports_what_there_is(tmp_path: Path) -> None:
 
 
 def test_a_collector_that_hangs_costs_spans_and_no_event(tmp_path: Path) -> None:
-    """Events get their 000 while it holds a batch and the queue of spans is full; a stop waits at
-    most a second for it, and lost spans are logged."""
+    """Events get their 000, a stop waits at most a second, and lost spans are logged."""
     with collecting(hangs=True) as collector, target() as one:
         small = {"OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2"}
         with serving(tmp_path, {"one": one}, environ=variables(collector.url, **small)) as router:

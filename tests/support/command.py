@@ -99,8 +99,7 @@ class Running:
         handed: Mapping[str, socket.socket] | None = None,
         before: str = "",
     ) -> None:
-        """`handed` are sockets that it inherits by name, as from systemd; its shell runs `before`
-        first."""
+        """`handed` are sockets that it inherits by name; its shell runs `before` first."""
         self.process = (
             _by_a_shell(arguments, handed or {}, before)
             if handed or before
@@ -255,8 +254,7 @@ def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Itera
 
 
 def _read_request(connection: socket.socket) -> None:
-    """Read the whole request. If a part were unread, closing would reset the connection, and the
-    answer would be lost."""
+    """Read the whole request: closing with a part unread would reset the connection."""
     with connection.makefile("rb") as stream:
         size = 0
         while (line := stream.readline()) not in (b"\r\n", b""):
@@ -266,8 +264,7 @@ def _read_request(connection: socket.socket) -> None:
 
 
 def http_answer(body: str, status: str = "200 OK") -> bytes:
-    """Return an HTTP answer that announces the end of its connection, so that no further request is
-    sent on it."""
+    """Return an HTTP answer that announces the end of its connection."""
     content = body.encode()
     head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content

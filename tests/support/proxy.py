@@ -75,8 +75,7 @@ class Proxy:
 
     @contextmanager
     def losing(self, message: bytes, loss: Loss, *, once: bool = False) -> Iterator[None]:
-        """Break every connection, or only the first, on which something with this message is
-        sent."""
+        """Break every connection, or only the first, on which this message is sent."""
         self._losing, self._once = (message, loss), once
         try:
             yield

@@ -123,8 +123,7 @@ class Gate:
 
 @contextmanager
 def gated() -> Iterator[tuple[Target, Gate]]:
-    """Run a target whose answers wait until its gate is opened, at the latest by the block's
-    end."""
+    """Run a target whose answers wait until its gate is opened, or the block ends."""
     gate = Gate()
     with target(gate) as server:
         try:
@@ -210,8 +209,7 @@ def serving(
 
 
 def with_door(folder: Path) -> tuple[list[str], list[str]]:
-    """Return options of `serve` for an ops port with one token for everything, and the options of
-    commands that use it."""
+    """Return options of `serve` for an ops port with one token, and of commands that use it."""
     port, tokens, token = free_port(), folder / "door.yaml", folder / "door"
     token.write_text("the-token-of-this-door")
     may = "[read, replay, discard, pause, bodies]"

@@ -75,8 +75,7 @@ def test_a_json_line() -> None:
 
 
 def test_a_console_line() -> None:
-    """Values are quoted if necessary; empty ones are left out. A line about an attempt is not a
-    sentence: its `code` is the target's."""
+    """Values are quoted if necessary, empty ones left out; only an event is a sentence."""
     kept = Kept("console")
     about = {"event_key": "a.b", "code": "700", "ms": 1.0}
     kept.log.warning("retried", **about, owner="", why='a "b"', at=["证书", "x=y"], n=None)
@@ -134,8 +133,7 @@ def shown(**fields: Any) -> str:
     ids=["failure", "success", "hung up", "trouble"],
 )
 def test_an_event_on_a_console(fields: dict[str, Any], expected: str) -> None:
-    """It is a sentence with the key, the reply, the time, and the targets that did not acknowledge;
-    trouble with the store is always shown."""
+    """A sentence with what did not go well; trouble with the store is always shown."""
     assert shown(**fields) == f"{FIRST_WORDS} {expected}"
 
 
@@ -158,8 +156,7 @@ HOSTILE = (
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_value_ends_a_line_or_controls_a_terminal(format: Format, text: str) -> None:
-    """With any value in any place, also in the sentence about an event, the line is one line of
-    visible characters."""
+    """With any value in any place, a line is one line of visible characters."""
     attempt = {"as": "optional", "reason": text, "detail": text, "ms": 1.0, "status": text}
     in_sentence = {"event_key": text, "code": text, "request": text, "targets": {text: attempt}}
     for fields in ({"targets": {text: 1}}, {"targets": text}, EVENT | in_sentence):
@@ -279,8 +276,7 @@ def test_repeated_lines_are_summed_up() -> None:
 
 
 def test_a_flood_of_kinds_is_bounded() -> None:
-    """Many lines of one kind do not hide the first of another. Beyond a number of kinds, all others
-    are counted together."""
+    """A frequent kind hides no other; beyond a number, kinds are counted together."""
     kept = Kept()
     refuse(kept.log, FIRST + 1, why="many")
     for number in range(10_000):
@@ -392,8 +388,7 @@ def _read_until(descriptor: int, happening: str) -> list[dict[str, Any]]:
 
 
 def test_each_lost_line_is_reported_once(tmp_path: Path) -> None:
-    """After a second outage, the report has the number of lines lost since the first report. More
-    than the bound may be lost."""
+    """A second report counts from the first one on. More than the bound may be lost."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -588,8 +583,7 @@ def serving(folder: Path, stdout: int) -> Iterator[tuple[int, subprocess.Popen[b
 
 @pytest.mark.parametrize("stdout", ["open", "closed", "full disk", "closed reader", "stuck"])
 def test_a_router_whose_log_fails_serves_and_stops(stdout: str, tmp_path: Path) -> None:
-    """Events get their replies, stderr is empty, and the end is not delayed for long. One whose log
-    works has written all lines."""
+    """Events get their replies and the end is not delayed; a log that works is complete."""
     pipe = Pipe()
     descriptor = pipe.stream.fileno()
     if stdout == "stuck":

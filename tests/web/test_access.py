@@ -94,8 +94,7 @@ async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: byte
     [("127.0.0.0/8", "000"), ("10.0.0.0/8", "403")],
 )
 async def test_networks(allowed: str, expected: str) -> None:
-    """The peer's address counts, not its `x-forwarded-for`. At a socket for both families, an IPv4
-    caller has its IPv4 address."""
+    """The peer's address counts, not its `x-forwarded-for`; IPv4 is IPv4 at any socket."""
     async with behind("::" if socket.has_ipv6 else "127.0.0.1", allow_from=allowed) as router:
         for claim in ({}, {"x-forwarded-for": "10.0.0.1"}, {"x-forwarded-for": "127.0.0.1"}):
             assert await code(router, **claim) == expected
@@ -114,8 +113,7 @@ async def test_networks(allowed: str, expected: str) -> None:
     ],
 )
 async def test_behind_proxies(forwarded: str, expected: str, caller: str) -> None:
-    """A trusted proxy names the origin of a request. Without a valid address it is refused, and the
-    log does not repeat the header."""
+    """A trusted proxy names the caller; without a valid address the request is refused."""
     proxies = {"trusted_proxies": LOOPBACK}
     async with behind(allow_from="192.0.2.0/24", settings=proxies) as router:
         assert await code(router, **{"x-forwarded-for": forwarded}) == expected

@@ -66,9 +66,6 @@ def test_no_optional_target_wakes_anybody() -> None:
             assert joined or rule["expr"].split()[0] in RECORDS
 
 
-# The dashboard.
-
-
 def test_the_dashboard_asks_for_what_it_has() -> None:
     """Variables, recorded series and query names of the dashboard exist."""
     text = FILE.read_text("utf-8")

@@ -100,8 +100,7 @@ def recording(got: list[str]) -> type[Right]:
 
 
 def failing() -> dict[str, bytes]:
-    """Return answers that do not acknowledge, with a canary in each part that is not logged by
-    design."""
+    """Return answers that do not acknowledge, with a canary where nothing is logged by design."""
     mark = canary("answer")
     location = f"HTTP/1.1 302 Found\r\nlocation: http://x/{mark}\r\ncontent-length: 0\r\n\r\n"
     return {
@@ -334,8 +333,7 @@ FORMATS = ["json", "console"] if LONG else ["json"]
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
-    """A router in every kind of trouble shows no secret in its log, its replies, its ops port or,
-    bodies aside, its archive."""
+    """No trouble of a router brings a secret into its log, replies, ops port or archive."""
     got: list[str] = []
     path = tmp_path / "routes.yaml"
     with table(got) as right:

@@ -81,8 +81,7 @@ def test_a_chinese_page_has_what_the_english_has(page: Path) -> None:
 
 
 def copy_blocks(english: Path, page: Path) -> None:
-    """Give the Chinese page those code blocks of the English one that differ, where it has as
-    many."""
+    """Copy the English code blocks that differ, if the Chinese page has as many."""
     text, meant = english.read_text("utf-8"), page.read_text("utf-8")
     theirs, ours = ([found[0] for found in _BLOCK.finditer(each)] for each in (text, meant))
     if len(theirs) == len(ours):

@@ -63,8 +63,7 @@ def rows(head: str) -> list[tuple[str, ...]]:
 
 
 async def test_the_samples_are_what_is_said(both: tuple[House, type[Endpoint]]) -> None:
-    """The callback gets the page's success, or its failure where the target fails; and the target
-    gets what the page says of it, by name and value."""
+    """Replies, and the request that the target gets, are those of the page."""
     router, endpoint = both
     _, headers, sent = CALLBACK
     assert sent.encode() == SAMPLE

@@ -167,8 +167,7 @@ def blocks(page: str, language: str) -> list[str]:
 def test_the_receiver_without_a_framework_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has the functions of the page, does the work of what `send` signs with its secret, and
-    refuses another's; `probe` finds nothing."""
+    """It works for what `send` signs with its secret alone; `probe` finds nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", SECRET)
     code = (DOCS / "receivers/plain_receiver.py").read_text()
@@ -267,8 +266,7 @@ def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -
 
 
 def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
-    """The documented statement copies a store under load: every event that was answered before the
-    copy began is in it, and the copy is consistent."""
+    """The documented statement copies every answered event, and the copy is consistent."""
     [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "how-to/upgrade.md").read_text())
     answered: list[str] = []
     over = threading.Event()

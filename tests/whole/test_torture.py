@@ -87,8 +87,7 @@ ANSWERS = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
-    """An event has one log line with its usual fields and a short, harmless quotation of the
-    answer; the metrics have no further series."""
+    """The line has its usual fields and a short, harmless quotation; there is no other series."""
     async with (
         hostile("answers", answer=ANSWERS["msg"]) as usual,
         hostile("answers", answer=ANSWERS[name]) as odd,
@@ -106,9 +105,6 @@ async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
     assert re.fullmatch(r"[ -~\n]*", text)
     assert len(output.get("msg", "")) <= MAX_MSG
     assert "forged" not in "".join(scrape_as("")[1](scraped.metrics))
-
-
-# What callers send.
 
 
 @pytest.fixture(scope="module")
