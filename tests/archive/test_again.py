@@ -24,7 +24,6 @@ def chosen(folder: Path, again: Again) -> list[str]:
 
 
 def write(folder: Path, lines: list[bytes], random: Random) -> None:
-    """Write each line some seconds after its time, with processes that end now and then."""
     clock = [0.0]
     store = SegmentStore(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
     for line in lines:

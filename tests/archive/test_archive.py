@@ -44,7 +44,6 @@ def noise(size: int, seed: int = 0) -> list[bytes]:
 
 
 def at(moment: float) -> bytes:
-    """Return a line of this time."""
     return b'{"time":"%s"}\n' % stamp(moment).encode()
 
 
@@ -469,7 +468,6 @@ def test_the_archive_leaves_a_part_of_the_disk_free(tmp_path: Path, disks: Disks
 
 
 def appended(store: SegmentStore, lines: bytes) -> bool:
-    """Return whether lines could be written."""
     with suppress(OSError):
         store.tidy()
         store.append(lines.splitlines(keepends=True))

@@ -26,8 +26,6 @@ TARGETS, KEYS = ("ledger", "audit", "search"), ("a.gs.cert.1", "a.gs.key.1", "b.
 
 @dataclass(frozen=True)
 class Known:
-    """An event that a test has put into the store."""
-
     event_id: str
     key: str
     body: bytes
@@ -62,7 +60,6 @@ class Known:
 
 @st.composite
 def stores(draw: st.DrawFn) -> list[Known]:
-    """Draw events in the order of recording. Each was changed at another time."""
     number = draw(st.integers(1, 12))
     changed = draw(st.permutations([1000.0 + 10 * n for n in range(number)]))
     return [_known(draw, n, changed[n]) for n in range(number)]

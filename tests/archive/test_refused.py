@@ -72,7 +72,6 @@ class Scene(NamedTuple):
         self.refused.append(body)
 
     def wait(self) -> None:
-        """Wait until each of them is in the archive."""
         refused = Sources(self.archive / REFUSED)
         wait_until(lambda: len([*refused.lines()]) >= len(self.refused))
 
@@ -82,7 +81,6 @@ class Scene(NamedTuple):
         return [line for lines in kinds for line in lines]
 
     def correct(self) -> None:
-        """Let the route match every event."""
         config = self.folder / "routes.yaml"
         config.write_text(config.read_text().replace("elsewhere.*", "*"))
         self.router.process.send_signal(signal.SIGHUP)
@@ -304,7 +302,6 @@ def test_a_full_disk_costs_refused_callbacks_before_events(tmp_path: Path, disks
 
 
 def about(body: bytes) -> str:
-    """Return the event's id of a callback with this body."""
     event_id: str = json.loads(refused_line(body, 0))["event_id"]
     return event_id
 

@@ -29,7 +29,6 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 def trace(folder: Path, *arguments: str) -> Ran:
-    """Run `trace` on an archive, without a store."""
     return ran("trace", "--archive", folder, "--store", "none", *arguments)
 
 
@@ -41,7 +40,6 @@ def story(folder: Path, *arguments: str) -> Any:
 
 
 def names(found: Ran) -> list[str]:
-    """Return the event ids of a table."""
     assert found.code == 0, found.err
     return [json.loads(row)["event_id"] for row in found.lines]
 

@@ -39,7 +39,6 @@ def main() -> int:
 
 
 def _holds(plan: Plan) -> bool:
-    """Play a run, and return whether it has kept every promise; otherwise print why not."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             verdict = judge(asyncio.run(play(plan, Path(folder))))

@@ -34,8 +34,6 @@ STORE_TROUBLE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the router's log."""
-
     at: float
     fields: dict[str, Any]
 
@@ -88,7 +86,6 @@ class Source:
 
     @property
     def answered(self) -> bool:
-        """Its caller has read a `000`."""
         return any(r.code == "000" and not r.left for r in self.requests)
 
 
@@ -153,8 +150,6 @@ class Struck:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The plan of a routes.yaml."""
-
     required: frozenset[str]
     optional: frozenset[str]
     written: float
@@ -194,7 +189,6 @@ class History:
         return _MARGIN + _PER_LAG * self.lag
 
     async def measure_lag(self) -> None:
-        """Measure the loop's delays until cancelled."""
         while True:
             began = monotonic()
             await asyncio.sleep(_TICK)
@@ -224,7 +218,6 @@ class History:
 
     @cached_property
     def _lines(self) -> dict[str, Line]:
-        """The routers' lines about events, by the request's name."""
         events = (line for line in self.lines if line.fields["happening"] == "event")
         return {line.fields["request_id"]: line for line in events}
 

@@ -53,8 +53,6 @@ WANDERING = ("w0", "w1")
 
 
 class Mood(StrEnum):
-    """The behaviour of a target in one request."""
-
     WELL = "well"
     #: It fails, and has not acted.
     CODE = "code"
@@ -82,8 +80,6 @@ _PACES = {Mood.LATE: (0.8, 1.3), Mood.SLOW: (0.55, 0.75)}
 
 
 class Manner(StrEnum):
-    """The behaviour of a caller in one request."""
-
     WAITS = "waits"
     #: It closes or resets the connection before it has its reply.
     LEAVES = "leaves"
@@ -95,8 +91,6 @@ class Manner(StrEnum):
 
 
 class Blow(StrEnum):
-    """The end of a router."""
-
     #: kill -9.
     KILL = "kill"
     #: SIGTERM, and a new one once it has ended.
@@ -161,8 +155,6 @@ class Edit:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run."""
-
     seed: int
     #: How long faults go on.
     seconds: float
@@ -221,7 +213,6 @@ class Plan:
 
     @cached_property
     def sendings(self) -> list[tuple[float, int]]:
-        """The time and the body of each event."""
         random, sendings = self.random("events"), list[tuple[float, int]]()
         for n in range(int(self.pace * self.seconds)):
             twin = random.random() < self.rates.twins and bool(sendings)
@@ -275,7 +266,6 @@ class Plan:
 
     @cached_property
     def outages(self) -> dict[str, list[tuple[float, float]]]:
-        """The times during which each target is out."""
         outages = {}
         for target in TIMEOUTS:
             random, at = self.random("outages", target), 0.0
@@ -323,7 +313,6 @@ class Plan:
         return Manner.WAITS, 0.0
 
     def keeps(self, source: int, nth: int) -> bool:
-        """Return whether a caller's nth request leaves its connection open."""
         return self.random("keeps", source, nth).random() < 0.5
 
     def forgets(self, source: int, nth: int) -> bool:

@@ -13,7 +13,6 @@ _SHOWN = ("happening", "request_id", "code", "request", "cause", "unrecorded", "
 
 
 def figures(verdict: Verdict) -> str:
-    """Return the figures of a run in one line, by name."""
     history = verdict.played.history
     reached = [request for request in history.requests if request.reached]
     states = Counter(row.state for row in verdict.played.kept.rows)
@@ -38,7 +37,6 @@ def figures(verdict: Verdict) -> str:
 
 
 def story(verdict: Verdict, body: int) -> Iterator[str]:
-    """Return everything known of the events of one body, in order."""
     history = verdict.played.history
     lines: list[tuple[float, str]] = []
     for r in (r for r in history.requests if r.source.body == body):

@@ -40,7 +40,6 @@ class Routing:
         self.keeps_some_waiting = False
 
     def write(self, sides: Mapping[str, str], takes: float) -> Table:
-        """Write a valid one, which is in force after `takes` seconds at the latest."""
         self._right = json.dumps(self._document(sides))
         self._put(self._right)
         self.keeps_some_waiting = bool({*sides.values()} & {"gone", "paused"})
@@ -52,7 +51,6 @@ class Routing:
         return Table(required, optional, now, now + takes)
 
     def spoil(self) -> None:
-        """Write a broken one, which no router accepts."""
         self._put(self._right.replace('"targets"', '"tragets"'))
 
     def mend(self) -> None:

@@ -26,8 +26,6 @@ SLACK = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """The results of a run, for the verdict."""
-
     plan: Plan
     history: History
     kept: Kept
@@ -75,7 +73,6 @@ class _Run:
         self._whips = [asyncio.Lock() for _ in self.routers]
 
     async def play(self) -> Source:
-        """The last event, when all is calm."""
         self._history.tables.append(self._routing.write(FIRST, 0.0))
         await asyncio.gather(*map(self._start, self.routers))
         self._history.began = time()
@@ -111,7 +108,6 @@ class _Run:
         await router.start()
 
     async def _strike(self, router: Router) -> None:
-        """Strike every blow in turn."""
         over = self._history.began + self._plan.seconds
         for up, blow, down in self._plan.blows(router.node):
             await asyncio.sleep(min(up, max(0.0, over - time())))
@@ -128,12 +124,10 @@ class _Run:
             await self._start(router)
 
     async def _upgrade(self) -> None:
-        """Stop and start one after the other, while the others go on."""
         for router in self.routers:
             await self._blow(router, Blow.TERM, 0.0)
 
     async def _storm(self) -> None:
-        """Play every storm in turn."""
         for at, storm, node, seconds in self._plan.storms:
             await asyncio.sleep(max(0.0, self._history.began + at - time()))
             began = time()
@@ -163,7 +157,6 @@ class _Run:
             await asyncio.sleep(SIGNALLED)
 
     def _calm(self) -> None:
-        """End all faults."""
         self._callers.calm = True
         for target in self._targets:
             target.calm = True

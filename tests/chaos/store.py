@@ -30,7 +30,6 @@ class Weather:
     proxies: Sequence[Proxy] = ()
 
     async def strike(self, storm: Storm, node: int, seconds: float) -> None:
-        """Let a storm rage for so many seconds; it is over when this returns."""
         with ExitStack() as raging:
             await asyncio.to_thread(raging.enter_context, self._raging(storm, node))
             await asyncio.sleep(seconds)
@@ -58,7 +57,6 @@ class Weather:
 
 @contextmanager
 def weather(plan: Plan, folder: Path) -> Iterator[Weather]:
-    """Provide the store of a plan, until the block ends. Raises NoServer."""
     if not plan.database:
         file = folder / "store.db"
         yield Weather(file, [file] * plan.nodes)
@@ -104,7 +102,6 @@ def read(store: Store) -> Kept:
 
 
 def unsettled(store: Store) -> int:
-    """Count open records and unsettled deliveries."""
     ((count,),) = query(
         store,
         "SELECT (SELECT count(*) FROM events WHERE stage = 'open') + "

@@ -80,7 +80,6 @@ class Group:
         )
 
     def _first(self, seen: Seen) -> Seen:
-        """Return the first request seen with that id."""
         return next(each for each in self.seen if each.event_id == seen.event_id)
 
     def _renamed(self, old: Seen, new: Seen) -> Cause | None:
@@ -266,8 +265,6 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A broken promise."""
-
     what: str
     #: The event's body; None where it concerns none.
     body: int | None = None

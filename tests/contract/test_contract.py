@@ -35,7 +35,6 @@ SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
 
 @pytest.fixture(scope="module", params=SERVERS, autouse=True)
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The contract holds with every server."""
     SERVER[0] = request.param
     yield request.param
     SERVER[0] = OWN

@@ -43,8 +43,6 @@ def test_the_document_is_openapi() -> None:
 
 
 class Receiver(Right):
-    """Keeps the headers of its requests, and acknowledges."""
-
     heads: ClassVar[list[dict[str, str]]] = []
 
     def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:

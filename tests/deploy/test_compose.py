@@ -33,7 +33,6 @@ def built(name: str) -> Any:
 
 @pytest.fixture(params=["compose", "compose-postgresql"])
 def compose(request: pytest.FixtureRequest) -> Any:
-    """Without and with the profile."""
     return built(request.param)
 
 

@@ -30,7 +30,6 @@ NAMES = ["base", *(["one-node", "three-nodes", "monitored"] if BUILT else [])]
 
 
 def base() -> Iterator[Any]:
-    """The files that the kustomization of the base names."""
     folder = KUBERNETES / "base"
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     for file in kustomization["resources"]:
@@ -41,8 +40,6 @@ def base() -> Iterator[Any]:
 
 
 class Build:
-    """The objects of one build."""
-
     def __init__(self, name: str) -> None:
         self.name = name
         self.objects = (

@@ -41,7 +41,6 @@ fevUuJlsgw==
 
 
 def why(pair: Pair) -> str:
-    """Return the one line that ends the start."""
     with pytest.raises(StartFailed) as caught:
         listener_tls(pair)
     assert "\n" not in str(caught.value)
@@ -156,13 +155,11 @@ def signed(
 
 
 def between() -> tuple[str, ssl.SSLContext]:
-    """An intermediate authority alone, and a target with its certificate."""
     authority = trustme.CA().create_child_ca()
     return pem(authority), certified(by=authority)
 
 
 def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None:
-    """Make a TLS connection in memory. Raises ssl.SSLError."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
         client.wrap_bio(back, there, server_hostname=name),

@@ -62,8 +62,6 @@ class Plain:
 
 
 class Timed(BaseHTTPMiddleware):
-    """A middleware of Starlette's own kind."""
-
     async def dispatch(self, request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         response.headers["x-timed"] = "yes"
@@ -77,7 +75,6 @@ def one() -> Iterator[Target]:
 
 
 def made(one: Target, *middleware: Any, **settings: Any) -> tuple[App, io.StringIO]:
-    """Make the application of one target; return it and its log."""
     stream = io.StringIO()
     loaded = loading.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
     given = Settings(**{"store": None, **settings})

@@ -34,7 +34,6 @@ def held() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def endpoint() -> Iterator[Target]:
-    """A target that acknowledges at once."""
     with target() as endpoint:
         yield endpoint
 

@@ -20,8 +20,6 @@ pytestmark = pytest.mark.anyio
 
 
 class ServiceManager:
-    """The socket of a service manager."""
-
     def __init__(self, address: str) -> None:
         self.address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -35,12 +33,10 @@ class ServiceManager:
         self._socket.close()
 
     def receive(self) -> dict[str, str]:
-        """Return the next message."""
         lines = self._socket.recv(4096).decode().split("\n")
         return dict(line.split("=", 1) for line in lines)
 
     def waiting(self) -> list[bytes]:
-        """Return all messages that have come already."""
         self._socket.setblocking(False)
         messages = []
         try:

@@ -43,7 +43,6 @@ def scene(folder: Path, room: int) -> Iterator[tuple[Serving, Gate]]:
 
 
 def say(line: Line, name: str, to: int = 0) -> None:
-    """Send an event of that name, for that target."""
     line.say(post(body=event(event_key=f"t{to % TARGETS}.x", changes=[name])))
 
 

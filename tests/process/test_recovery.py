@@ -24,7 +24,6 @@ SOON = 20.0
 
 
 def fail(router: Serving, count: int) -> list[str]:
-    """Send so many events that fail, and return their names."""
     names = [f"event-{number}" for number in range(count)]
     assert {router.post(name) for name in names} == {"500"}
     # Their lines come once the attempts at optional targets have ended.

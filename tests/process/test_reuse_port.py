@@ -20,7 +20,6 @@ from tests.support.waiting import wait_until
 
 
 def served_at(ops: int) -> float:
-    """The number of events that the node with this ops port has handled."""
     with httpx.Client(base_url=f"http://127.0.0.1:{ops}", timeout=PATIENCE, **PLAIN) as client:
         nodes = client.get("/api/v1/nodes").json()["nodes"]
         pid = client.get("/status").json()["process"]["pid"]

@@ -46,7 +46,6 @@ NEVER = "10m"
 
 @contextmanager
 def plain(folder: Path, *options: str) -> Iterator[Serving]:
-    """Run a router whose only target acknowledges at once."""
     with (
         target() as endpoint,
         serving(folder, {"one": endpoint}, options=options, **PATIENT) as router,
@@ -106,7 +105,6 @@ def test_connections_made_during_a_stop_are_served(tmp_path: Path) -> None:
 
 
 def connect_and_ask(router: Serving, outcomes: list[str]) -> None:
-    """Make one connection after the other, until they are refused."""
     while True:
         try:
             line = Line(router.port)

@@ -70,7 +70,6 @@ STOPPED_WITHIN = 6.0
 
 
 def variables(url: str, **more: str) -> dict[str, str]:
-    """Return the variables that turn traces on; a batch leaves soon, and is small."""
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "50", **more}
 
 

@@ -25,7 +25,6 @@ TARGETS = {name: Target(name, f"http://{name}.example.com/") for name in "ABCDE"
 
 
 def event(key: str = "a.gs.cert.1", **fields: str) -> Event:
-    """The page's sample with another key, or other fields."""
     sample = {"source": "a", "topic": "gs", "type": "cert", "status": "1", **fields}
     named = {f"event_{name}": value for name, value in sample.items()}
     return Event(**named, event_key=key, body=b"")
@@ -58,7 +57,6 @@ def _names(routes: Sequence[Route]) -> str:
 
 
 def matching(routes: RouteTable, event: Event) -> str:
-    """The names of the routes that match, in the plan's order."""
     return _names(routes.match(event).routes)
 
 

@@ -33,5 +33,4 @@ def dateless(certificate: trustme.Blob) -> str:
 
 
 def trusting(folder: Path, name: str = "cert") -> ssl.SSLContext:
-    """Return the context of a client that trusts the authority of `issued`."""
     return ssl.create_default_context(cafile=folder / f"{name}.ca")

@@ -66,7 +66,6 @@ def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None =
 def script(
     code: str, environ: Mapping[str, str] | None = None, stdout: int | IO[str] = subprocess.PIPE
 ) -> Finished:
-    """Run Python code to its end, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         stdout=stdout,
@@ -84,7 +83,6 @@ def without_waits(stderr: bytes) -> bytes:
 
 
 def one_line(stream: bytes) -> str:
-    """Return the only line of a stream."""
     lines = stream.decode().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
@@ -189,8 +187,6 @@ def start_failure(*options: str, **how: Any) -> str:
 
 
 class Receiver(Running):
-    """`receive` on a free port."""
-
     def __init__(self, *arguments: str) -> None:
         super().__init__("receive", "--port", "0", *arguments)
         self.wait_for(lambda: self.stderr)

@@ -100,5 +100,4 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 def _unmount(place: Path) -> None:
-    """Unmount a folder, even if files in it are open."""
     subprocess.run(["umount", "-l", place], check=True)

@@ -159,7 +159,6 @@ class Scene:
         await self.store.add(record, letter, [row], T)
 
     async def begun(self) -> None:
-        """Begin the due retries, and wait until the first is in flight."""
         await self.the_queue.send_due()
         await until(lambda: self.sent)
 

@@ -71,8 +71,6 @@ class Right(BaseHTTPRequestHandler):
 
 
 class Serving(ThreadingHTTPServer):
-    """The server, with what its requests have in common."""
-
     daemon_threads = True
     request_queue_size = 64
 
@@ -88,7 +86,6 @@ class Serving(ThreadingHTTPServer):
 
 @contextmanager
 def serving(handler: type[Right], context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Run a receiver until the block ends; yields its URL."""
     server = Serving(handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)

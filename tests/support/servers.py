@@ -34,7 +34,6 @@ S = TypeVar("S", bound=Service)
 
 @asynccontextmanager
 async def served(service: S) -> AsyncIterator[S]:
-    """Run a service until the block ends."""
     serving = asyncio.create_task(service.serve())
     await service.up()
     try:

@@ -23,7 +23,6 @@ SOON = {"retries": 20, "waits": ["200ms"]}
 
 
 def body(name: str) -> bytes:
-    """Return an event with this name."""
     return event(changes=[name])
 
 
@@ -67,7 +66,6 @@ class Target(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/callback"
 
     def of(self, name: str) -> list[Got]:
-        """Return the requests of one event."""
         return [each for each in self.got if each.event == name]
 
     def handle_error(self, *_: Any) -> None:
@@ -143,7 +141,6 @@ class Serving(Running):
         environ: Mapping[str, str],
         **how: Any,
     ) -> None:
-        """`how` has arguments of `Running`."""
         with patch.dict(os.environ, environ):
             super().__init__(
                 *("serve", "--config", str(config), "--store", option(store), "--port", "0"),
@@ -159,7 +156,6 @@ class Serving(Running):
         self.port = int(url.rsplit(":", 1)[1].split("/")[0])
 
     def lines(self, happening: str) -> list[dict[str, Any]]:
-        """Return the log lines of one happening."""
         each = (json.loads(line) for line in list(self.stdout))
         return [line for line in each if line["happening"] == happening]
 
@@ -168,7 +164,6 @@ class Serving(Running):
         return self.ask("POST", "/callback", body(name))[1]
 
     def ready(self) -> int:
-        """Return the status of `/readyz`."""
         return self.ask("GET", "/readyz")[0]
 
     def ask(self, method: str, path: str, content: bytes = b"") -> tuple[int, str]:

@@ -49,13 +49,11 @@ async def running(
 
 
 def counted(router: House) -> Metrics:
-    """Return the router's numbers, including those that are read."""
     router.app.metrics.measure()
     return router.app.metrics
 
 
 def some(counts: dict[str, float]) -> dict[str, float]:
-    """Return the numbers other than 0."""
     return {label: number for label, number in counts.items() if number}
 
 

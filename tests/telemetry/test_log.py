@@ -36,8 +36,6 @@ NOON = 1795608000.0
 
 
 class Clock:
-    """A clock that the test sets."""
-
     now = NOON
 
     def __call__(self) -> float:
@@ -45,8 +43,6 @@ class Clock:
 
 
 class Kept:
-    """A log in memory."""
-
     def __init__(self, format: Format = "json") -> None:
         self.clock = Clock()
         self._stream = io.StringIO()
@@ -110,7 +106,6 @@ OWING = "ledger code 200 \"code '200'\" 3.1 ms; audit (optional) queued"
 
 
 def shown(**fields: Any) -> str:
-    """Return the line of EVENT, with other fields, on a console."""
     kept = Kept("console")
     kept.log.info("event", **EVENT | fields)
     return kept.text.removesuffix("\n")
@@ -336,8 +331,6 @@ def test_a_tap_is_bounded(size: int, kept: int) -> None:
 
 
 class Pipe:
-    """A pipe that a log writes to, and that the test reads."""
-
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
         self.stream = os.fdopen(self._writer, "w")

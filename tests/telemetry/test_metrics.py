@@ -25,7 +25,6 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def series(copy: Metrics) -> Series:
-    """Return every sample of a scrape, by name and labels."""
     families = parse_text("".join(scrape_as("")[1](copy)))
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value

@@ -29,8 +29,6 @@ SOON = {"queue": {"retries": 3, "waits": ["100ms"]}}
 
 
 class Seen:
-    """The exported spans."""
-
     def __init__(self, sampler: Sampler = DEFAULT_ON) -> None:
         self._exporter = InMemorySpanExporter()
         self.tracing = Tracing(Spans(SimpleSpanProcessor(self._exporter), sampler))

@@ -49,7 +49,6 @@ def outcome(result: Answer | Failure) -> Outcome:
 async def result_at(
     engine: Engine, behaviour: str, timeout: float = LONG, body: bytes = BODY, **order: Any
 ) -> Answer | Failure:
-    """Return the result of one post to a target of its own."""
     async with hostile(behaviour, **order) as target, opened(engine, target.url) as pool:
         return await post(pool, timeout, body)
 
@@ -99,7 +98,6 @@ CODING = b"transfer-encoding: chunked"
 
 
 def chunked(line: bytes = HEXSIZE, after: bytes = b"\r\n", end: bytes = b"0\r\n\r\n") -> bytes:
-    """Make an answer in one chunk, with this chunk line, this after the chunk, and this end."""
     return response(CODING, body=line + b"\r\n" + YES + after + end)
 
 
@@ -312,7 +310,6 @@ def _chunks(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def _framed(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
-    """Draw a body, and the lines that give its length."""
     kind = draw(st.sampled_from(["sized"] * 3 + ["chunked"] * 3 + ["unframed"]))
     if kind == "chunked":
         return [CODING], draw(_chunks())

@@ -37,7 +37,6 @@ anyio_backend = on(BOTH)
 
 
 def asking() -> ssl.SSLContext:
-    """A target that requires a certificate by AUTHORITY."""
     context = certified()
     context.verify_mode = ssl.CERT_REQUIRED
     AUTHORITY.configure_trust(context)
@@ -45,7 +44,6 @@ def asking() -> ssl.SSLContext:
 
 
 def whom(target: Hostile, at: int = -1) -> str:
-    """Return the name in the certificate that a target was shown."""
     certificate: Any = target.peers[at].tls.getpeercert()
     return str(certificate["subjectAltName"][0][1])
 

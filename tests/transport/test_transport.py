@@ -212,7 +212,6 @@ async def test_a_failure_is_a_value(
 
 
 async def _has(target: Hostile, seen: int) -> bool:
-    """Return whether that many requests have come, or come within a moment."""
     with suppress(TimeoutError):
         await until(lambda: len(target.requests) == seen, 1.0)
     return len(target.requests) == seen
@@ -394,7 +393,6 @@ async def _forge(listener: socket.socket, context: ssl.SSLContext | None) -> soc
 
 
 async def _soon(step: Callable[[], T]) -> T:
-    """Return the result of a step once it need not wait."""
     while True:
         try:
             return step()
@@ -413,7 +411,6 @@ async def test_a_target_is_not_blamed_for_the_routers_lack_of_files(engine: Engi
 
 @contextmanager
 def no_file_left() -> Iterator[None]:
-    """Let this process open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)

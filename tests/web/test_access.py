@@ -28,7 +28,6 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 @asynccontextmanager
 async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House]:
-    """Run a router with these `ebaas` options, and a target that acknowledges."""
     settings = options.pop("settings", {})
     async with (
         stand_in() as (url, _),
@@ -48,7 +47,6 @@ async def code(router: House, **headers: str) -> str:
 
 
 async def raw(router: House, data: bytes) -> bytes:
-    """Return the whole answer to these bytes."""
     reader, writer = await asyncio.open_connection(*router.address)
     writer.write(data)
     async with asyncio.timeout(PATIENCE):

@@ -24,7 +24,6 @@ SOON = Limits(first_byte=1.5, receive=1.5, keep_alive=1.5, reply=5, linger=0.25)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a certificate, its key and its authority."""
     made = tmp_path_factory.mktemp("tls")
     issued(made)
     return made

@@ -71,7 +71,6 @@ def serve(ready: Connection) -> None:
 
 @contextmanager
 def router() -> Iterator[tuple[int, int]]:
-    """Run a router; yield its port and process id."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs,))
@@ -108,8 +107,6 @@ KINDS = {
 
 
 class Slow:
-    """A series of slow connections."""
-
     def __init__(self, port: int, kind: int) -> None:
         self._port = port
         self._kind = [*KINDS][kind % len(KINDS)]
@@ -126,7 +123,6 @@ class Slow:
         self._says = KINDS[self._kind]()
 
     def go_on(self) -> None:
-        """Send the next piece; connect again if the connection has ended."""
         try:
             with contextlib.suppress(BlockingIOError):
                 self._socket.send(next(self._says))
@@ -145,7 +141,6 @@ class Slow:
 
 
 def memory_of(process: int) -> int:
-    """Return the memory of the process, in bytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

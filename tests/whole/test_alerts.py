@@ -26,7 +26,6 @@ TESTS = [
 
 
 def sections(folder: str) -> dict[str, str]:
-    """The sections of alerts.md in that folder, by heading."""
     page = (ROOT / folder / "alerts.md").read_text("utf-8")
     parts = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))

@@ -53,8 +53,6 @@ def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
 
 
 def chat(answer: bytes, got: list[bytes], *more: tuple[str, str], status: int = 200) -> type[Right]:
-    """Return a chat's robot that gives this answer to every message."""
-
     class Chat(Right):
         def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
             got.append(body)

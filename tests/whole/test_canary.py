@@ -116,7 +116,6 @@ def failing() -> dict[str, bytes]:
 
 
 def target(url: str, **more: Any) -> dict[str, Any]:
-    """Return a target that has a secret in each place that takes one."""
     headers = {
         "authorization": f"Bearer ${{{VARIABLE}}}",
         "x-file": f"${{file:{FILE}}}",
@@ -224,8 +223,6 @@ def test_commands(
 
 
 class Running:
-    """A process of `ROUTER`, with its output and its replies."""
-
     def __init__(self, folder: Path, secrets: Path, format: str) -> None:
         self._out = folder / "out"
         self.port, self._ops_port = free_port(), free_port()
@@ -280,7 +277,6 @@ class Running:
         self.replies.append(f"{reply.headers}\n{reply.text}")
 
     def say(self, data: bytes) -> None:
-        """Send raw bytes, and keep the reply."""
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as line:
             line.sendall(data)
             line.shutdown(socket.SHUT_WR)

@@ -105,7 +105,6 @@ MISTAKE = ("required: [certificates, ledger]", "required: [certificates, ledgr]"
 
 
 def github(repository: Repository) -> dict[str, subprocess.CompletedProcess[str]]:
-    """The result of each step by its name, up to the first that failed."""
     job: dict[str, Any] = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))["jobs"]["routes"]
     temporary, summary = repository.out, repository.out / "summary.md"
     given = {"BASE": repository.base, "NUMBER": "1"}

@@ -128,7 +128,6 @@ _END = re.compile(r" +#| [>|&]|;|\"?\)")
 
 
 def shown(page: Path) -> Iterator[list[str]]:
-    """The command lines of a page that have options or arguments."""
     for line in _COMMAND.findall(page.read_text("utf-8").replace("\\\n", " ")):
         command = _END.split(line)[0]
         if "…" not in command and "[" not in command:
@@ -153,14 +152,12 @@ def test_every_command_that_a_page_shows_is_one(
 
 
 def example(page: str) -> dict[str, Any]:
-    """Return the names that the page's Python defines."""
     defined: dict[str, Any] = {}
     exec(compile("\n".join(blocks(page, "python")), page, "exec"), defined)
     return defined
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The page's code in that language."""
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 

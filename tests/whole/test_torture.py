@@ -109,7 +109,6 @@ async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def router() -> Iterator[Running]:
-    """A router that waits half a second for what is missing."""
     with running(Limits(first_byte=0.5, receive=0.5)) as router:
         yield router
     assert router.troubles == []
@@ -117,7 +116,6 @@ def router() -> Iterator[Running]:
 
 @st.composite
 def pieces(draw: st.DrawFn) -> list[bytes]:
-    """A request, whole or spoilt, cut into up to five."""
     raw = draw(spoilt())
     cuts = sorted(draw(st.sets(st.integers(1, max(1, len(raw) - 1)), max_size=4)))
     return [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True) if a < b]
