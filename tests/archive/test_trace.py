@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from router.archive.reading import Question
-from router.archive.trace.lines import parse_line
 from router.cli.trace import format_story
 from router.model.event import Reason
 from router.store.protocol import DeliveryRow, Stage, State
@@ -174,15 +172,6 @@ def test_failures_of_every_kind_are_found(tmp_path: Path) -> None:
     keep(tmp_path, *failed, *fine)
     found = names(trace(tmp_path, "--failed", "--limit", "100", "--format", "json"))
     assert sorted(found) == sorted(json.loads(each)["event_id"] for each in failed)
-
-
-def test_results_of_other_teams_do_not_count() -> None:
-    """An event has failed for a team if an attempt to one of its targets has."""
-    both = event_line("both", targets={"a": {"reason": "status"}, "b": {"reason": "acknowledged"}})
-    found = parse_line(both)
-    assert found is not None
-    asked = {name: Question(failed=True, seen=(name,)) for name in ("a", "b")}
-    assert {name: each.fits(found) for name, each in asked.items()} == {"a": True, "b": False}
 
 
 @pytest.mark.parametrize("archive", ["auto", "none"])

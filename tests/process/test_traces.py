@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from tests.support.command import PATIENCE
-from tests.support.receivers import Right
+from tests.support.receivers import answering
 from tests.support.receivers import serving as receiving
 from tests.support.serving import serving, target
 from tests.support.waiting import wait_until
@@ -44,7 +44,7 @@ class Collector:
 def collecting(*, hangs: bool = False) -> Iterator[Collector]:
     collector = Collector()
 
-    class Export(Right):
+    class Export(answering(b"", 200, ("content-type", "application/x-protobuf"))):  # type: ignore[misc]
         def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
             collector.paths.append(self.path)
             if hangs:
@@ -52,9 +52,6 @@ def collecting(*, hangs: bool = False) -> Iterator[Collector]:
             exported = ExportTraceServiceRequest.FromString(body)
             collector.exported += exported.resource_spans
             return 200, ExportTraceServiceResponse().SerializeToString()
-
-        def more(self) -> list[tuple[str, str]]:
-            return [("content-type", "application/x-protobuf")]
 
     with receiving(Export) as url:
         collector.url = url.removesuffix("/callback")

@@ -104,3 +104,20 @@ def answering(answer: Any, status: int = 200, *more: tuple[str, str]) -> type[Ri
             return [*more]
 
     return Telling
+
+
+#: The path, the headers and the body of a request.
+Kept = tuple[str, dict[str, str], bytes]
+
+
+def keeping(
+    got: list[Kept], answer: Any = GOOD, status: int = 200, *more: tuple[str, str]
+) -> type[Right]:
+    """Return a receiver that keeps each request, of whomever, and gives the same answer."""
+
+    class Keeping(answering(answer, status, *more)):  # type: ignore[misc]
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            got.append((self.path, headers, body))
+            return status, answer
+
+    return Keeping

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.command import PATIENCE, ROOT
-from tests.support.receivers import Right, serving
+from tests.support.receivers import Kept, keeping, serving
 from tests.support.sockets import PLAIN, serving_in_a_thread
 
 GOLDEN = ROOT / "tests/testdata/bridge"
@@ -52,18 +52,6 @@ def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
     return reply.status_code, reply.json()
 
 
-def chat(answer: bytes, got: list[bytes], *more: tuple[str, str], status: int = 200) -> type[Right]:
-    class Chat(Right):
-        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
-            got.append(body)
-            return status, answer
-
-        def more(self) -> list[tuple[str, str]]:
-            return [*more]
-
-    return Chat
-
-
 @pytest.mark.parametrize("name", QUERIES)
 def test_each_chat_gets_what_its_vendor_has_published(name: str) -> None:
     """Address and body, byte for byte once they are parsed; signed where a chat signs."""
@@ -81,19 +69,19 @@ def test_what_a_chat_takes_is_acknowledged_and_nothing_else(
 ) -> None:
     """The router retries a message that a chat refuses; no secret is printed."""
     event = (GOLDEN / "event.json").read_bytes()
-    got: list[bytes] = []
+    got: list[Kept] = []
     url = f"{bridge}/{name}"
 
     def forwarded(to: str, body: bytes = event) -> tuple[int, dict[str, Any]]:
         monkeypatch.setenv(f"{name.upper()}_URL", to + QUERIES[name])
         return post(url, body)
 
-    with serving(chat(TAKEN[name], got)) as takes:
+    with serving(keeping(got, TAKEN[name])) as takes:
         assert forwarded(takes) == (200, {"code": "000", "msg": "ok"})
-        assert "ledger" in got[0].decode()
+        assert "ledger" in got[0][2].decode()
         assert forwarded(takes, b"[]")[0] == 500
-        moved = chat(b"", got, ("location", takes), status=302)
-        with serving(chat(REFUSED[name], got)) as refuses, serving(moved) as moves:
+        moved = keeping(got, b"", 302, ("location", takes))
+        with serving(keeping(got, REFUSED[name])) as refuses, serving(moved) as moves:
             assert forwarded(refuses)[0] == forwarded(moves)[0] == 500
     assert forwarded("http://127.0.0.1:9/") == (500, {"code": "500", "msg": "URLError"})
     output = capfd.readouterr()

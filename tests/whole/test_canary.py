@@ -28,7 +28,7 @@ from tests.support.command import PATIENCE, ROOT, answering, environment, http_a
 from tests.support.effort import LONG
 from tests.support.house import event
 from tests.support.inprocess import ran
-from tests.support.receivers import Right, serving
+from tests.support.receivers import Kept, keeping, serving
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
@@ -85,20 +85,6 @@ ENVIRON = {
 SENT = ("variable", "file", "default", "literal", "path", "query", "changes", "unknown")
 
 
-def recording(got: list[str]) -> type[Right]:
-    """Return a business endpoint that acknowledges each event and keeps the whole request."""
-
-    class Recording(Right):
-        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
-            got.append(f"{self.path}\n{headers}\n{body.decode()}")
-            return 200, {"code": "000", "msg": canary("message")}
-
-        def more(self) -> list[tuple[str, str]]:
-            return [("set-cookie", canary("cookie"))]
-
-    return Recording
-
-
 def failing() -> dict[str, bytes]:
     """Return answers that do not acknowledge, with a canary where nothing is logged by design."""
     mark = canary("answer")
@@ -131,10 +117,12 @@ def target(url: str, **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def table(got: list[str]) -> Iterator[dict[str, Any]]:
+def table(got: list[Kept]) -> Iterator[dict[str, Any]]:
     """Yield a routes.yaml whose required target works; all optional ones fail."""
     with ExitStack() as stack:
-        targets = {"good": target(stack.enter_context(serving(recording(got))), timeout="10s")}
+        reply = {"code": "000", "msg": canary("message")}
+        good = keeping(got, reply, 200, ("set-cookie", canary("cookie")))
+        targets = {"good": target(stack.enter_context(serving(good)), timeout="10s")}
         for name, answer in failing().items():
             targets[name] = target(stack.enter_context(answering(answer)), timeout="2s")
         plain = stack.enter_context(answering(b"no TLS"))
@@ -330,7 +318,7 @@ FORMATS = ["json", "console"] if LONG else ["json"]
 @pytest.mark.parametrize("format", FORMATS)
 def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
     """No trouble of a router brings a secret into its log, replies, ops port or archive."""
-    got: list[str] = []
+    got: list[Kept] = []
     path = tmp_path / "routes.yaml"
     with table(got) as right:
         path.write_text(json.dumps(right))
@@ -349,7 +337,7 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
             )  # in the format for people, only lines about retries have it
         names = [*failing(), "tls", "refused", "name"]
     assert [name for name in names if name not in router.output] == []
-    assert [place for place in SENT if canary(place) not in "".join(got)] == []
+    assert [place for place in SENT if canary(place) not in repr(got)] == []
     assert "ValueError in faulty" in router.output
     # The log alone has the answers of targets and, as JSON, the ids in `changes`.
     ids = {canary("changes")} if format == "json" else set()
