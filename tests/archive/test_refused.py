@@ -284,20 +284,20 @@ def test_a_flood_of_garbage_costs_no_event(tmp_path: Path) -> None:
 def test_a_full_disk_costs_refused_callbacks_before_events(tmp_path: Path, disks: Disks) -> None:
     """As long as there are any, no segment of events is deleted for room on the disk."""
     archive = disks.tmpfs(20) / "archive"
-    events = SegmentStore(archive, 1 << 30, 600.0)
-    refused = SegmentStore(archive, 1 << 30, 600.0, part=REFUSED)
+    events = SegmentStore(archive, 1 << 30, 3600.0)
+    refused = SegmentStore(archive, 1 << 30, 3600.0, part=REFUSED)
     for number in range(10):
         events.append(noise(MIB // 5, number))
-        refused.append(noise(MIB // 5, 100 + number))
+        refused.append(noise(MIB // 5, number))
     before = segments_in(archive)
     for number in range(300):
-        refused.append(noise(MIB // 5, 200 + number))
+        refused.append(noise(MIB // 5, number % 9))
     assert set(before) <= set(segments_in(archive))
     while len([each for each in segments_in(archive / REFUSED) if each.last]) > 0:
-        events.append(noise(MIB // 5, number := number + 1))
+        events.append(noise(MIB // 5))
         assert before[-1] in segments_in(archive)
-    for number in range(400, 440):
-        events.append(noise(MIB // 5, number))
+    for number in range(40):
+        events.append(noise(MIB // 5, number % 9))
     assert before[-1] not in segments_in(archive)
 
 

@@ -8,15 +8,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from tests.support import receivers
 from tests.support.command import PATIENCE, Running
 from tests.support.house import event, routes
+from tests.support.receivers import BROKEN, Right
 from tests.support.rows import Store, option, query
-from tests.support.sockets import free_port, serving_in_a_thread
+from tests.support.sockets import free_port
 
 #: A schedule that a test can wait for.
 SOON = {"retries": 20, "waits": ["200ms"]}
@@ -52,56 +53,34 @@ def always(code: str) -> Code:
 _ACKNOWLEDGES = always("000")
 
 
-class Target(ThreadingHTTPServer):
+class Target:
     """A business endpoint that answers by `code`, in threads of the test's process."""
 
-    daemon_threads = True
-    request_queue_size = 128
+    url: str
 
     def __init__(self, code: Code) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
         self.code = code
         #: The requests, in the order of their answers.
         self.got: list[Got] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/callback"
 
     def of(self, name: str) -> list[Got]:
         return [each for each in self.got if each.event == name]
 
-    def handle_error(self, *_: Any) -> None:
-        """Ignore a router that was killed during a request."""
-
-
-class _Answer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Head and body are two writes. With a delayed acknowledgement they would take 40 ms.
-    disable_nagle_algorithm = True
-    server: Target
-
-    def do_POST(self) -> None:
-        name = name_of(self.rfile.read(int(self.headers["content-length"])))
-        webhook_id = self.headers["webhook-id"]
-        code = self.server.code(name, webhook_id)
-        # Before the answer, because a caller that has the answer may look here.
-        self.server.got.append(Got(name, webhook_id, code, self.headers["x-ebaas-cause"]))
-        if code == "lost":
-            self.close_connection = True
-            return
-        answer = json.dumps({"code": code}).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing."""
-
 
 @contextmanager
 def target(code: Code = _ACKNOWLEDGES) -> Iterator[Target]:
-    server = Target(code)
-    with serving_in_a_thread(server):
-        yield server
+    made = Target(code)
+
+    class Answer(Right):
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            name, webhook_id = name_of(body), headers["webhook-id"]
+            code = made.code(name, webhook_id)
+            # Before the answer, because a caller that has the answer may look here.
+            made.got.append(Got(name, webhook_id, code, headers["x-ebaas-cause"]))
+            return BROKEN if code == "lost" else (200, {"code": code})
+
+    with receivers.serving(Answer) as made.url:
+        yield made
 
 
 class Gate:
