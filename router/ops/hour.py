@@ -8,11 +8,12 @@ from collections.abc import Collection, Sequence
 from typing import NotRequired, TypedDict
 
 from router.model.event import SUCCESS, Reason
+from router.telemetry.health import MINUTE
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import PROCESS, TARGET, Metrics
 
-#: The number of minutes that are kept, the current one included; and the seconds of one.
-HOUR, MINUTE = 60, 60
+#: The number of minutes that are kept, the current one included.
+HOUR = 60
 
 #: The upper bounds of the buckets of time, in seconds.
 EVENT_BOUNDS = PROCESS["event_seconds"].buckets
@@ -26,8 +27,9 @@ RETRIES = -1
 
 
 class _MinutesView(TypedDict):
-    #: When the first of the minutes began.
+    #: When the first of the minutes began, and since when they are counted: null if all are.
     at: str
+    counted_since: str | None
     failed: list[int]
     #: The latency in milliseconds of half of them, and of 99 in 100; null if there are none.
     p50_ms: list[float | None]
@@ -82,12 +84,25 @@ class History:
         #: Minutes that are over, by their number in Unix time.
         self._over: dict[int, Minute] = {}
 
+    @property
+    def since(self) -> float:
+        """Since when they are counted."""
+        return self._metrics.counted_since
+
     def look(self, now: float) -> None:
         """Close the current minute if it is over. It is called several times a minute."""
         at = int(now // MINUTE)
         if at != self._at:
+            self._metrics.measure()
             kept = {begun: minute for begun, minute in self.minutes().items() if begun > at - HOUR}
             self._at, self._over, self._before = at, kept, _reading(self._metrics)
+
+    def restore(self, minutes: dict[int, Minute]) -> None:
+        """Add minutes of an earlier process. Both may have a part of the same one."""
+        for at, counts in minutes.items():
+            over = self._over.setdefault(at, {})
+            for name, more in counts.items():
+                over[name] = over.get(name, Counter()) + more
 
     def minutes(self) -> dict[int, Minute]:
         """Return the minutes by their number, the current one included."""
@@ -96,6 +111,8 @@ class History:
             # A Counter does not fall below zero: a target that was removed and added begins anew.
             if grown := counts - before.get(name, Counter()):
                 current[name] = grown
+        for name, counts in over.get(at, {}).items():  # of an earlier process
+            current[name] = current.get(name, Counter()) + counts
         return {**over, at: current}
 
 
@@ -114,9 +131,11 @@ def _reading(metrics: Metrics) -> Minute:
 class Hour:
     """The last hour, minute by minute."""
 
-    def __init__(self, minutes: dict[int, Minute], now: float) -> None:
+    def __init__(self, history: History, now: float) -> None:
+        minutes, since = history.minutes(), history.since
         first = int(now // MINUTE) - HOUR + 1
         self._at = utc(first * MINUTE)
+        self._since = utc(since) if since > first * MINUTE else None
         self._minutes = [minutes.get(at, {}) for at in range(first, first + HOUR)]
 
     def events(self) -> EventsHour:
@@ -136,6 +155,7 @@ class Hour:
     ) -> _MinutesView:
         return _MinutesView(
             at=self._at,
+            counted_since=self._since,
             failed=[_total(counts) - counts[success] for counts in minutes],
             p50_ms=[quantile(0.5, counts, bounds) for counts in minutes],
             p99_ms=[quantile(0.99, counts, bounds) for counts in minutes],

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from router.model.event import Attempt, Reason
-from router.ops.hour import HOUR, MINUTE, History, Hour, quantile
+from router.ops.hour import HOUR, History, Hour, quantile
+from router.telemetry.health import MINUTE
 from router.telemetry.metrics import Metrics
 
 #: The beginning of a minute, Unix time, in seconds.
@@ -30,7 +31,7 @@ def test_a_target_that_left_and_came_back_begins_anew() -> None:
     metrics.adopt(["audit"])
     metrics.adopt(["ledger", "audit"])
     metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
-    hour = Hour(history.minutes(), START + MINUTE)
+    hour = Hour(history, START + MINUTE)
     assert hour.attempts(["ledger"])["attempts"][-2:] == [3, 1]
     assert hour.sums("ledger")["failed"] == 3
 
@@ -46,7 +47,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
         metrics.of("ledger").attempt(Attempt(reason, True, 0.02, at=START))
     history.look(START + MINUTE)
 
-    hour = Hour(history.minutes(), START + MINUTE + 1)
+    hour = Hour(history, START + MINUTE + 1)
     events, attempts, sums = hour.events(), hour.attempts({"ledger", "x"}), hour.sums("ledger")
 
     assert len(events["events"]) == HOUR
@@ -60,7 +61,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     assert sums["failed_minutes"][-2:] == [1, 0]
     assert hour.sums("x")["failed_minutes"] == []
     # A process that was suspended has minutes that are too old.
-    assert sum(Hour(history.minutes(), START + HOUR * MINUTE).events()["events"]) == 0
+    assert sum(Hour(history, START + HOUR * MINUTE).events()["events"]) == 0
     for minute in range(2, 3 * HOUR):
         history.look(START + minute * MINUTE)
     assert len(history.minutes()) == HOUR
