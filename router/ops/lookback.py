@@ -150,19 +150,19 @@ async def read_back(archive: Path | None, insight: Insight, search: Search) -> N
             ends = rules.ends_at(0.0, insight.config_state.config.terms)
             earlier = await search.run(partial(find_earlier, until, ends), store=False)
             if earlier is not None:
-                _add(insight, earlier)
+                await _add(insight, earlier)
 
 
 def _has_earlier(archive: Path, until: float) -> bool:
     return any(each.first < until for each in segments_in(archive, archive / REFUSED))
 
 
-def _add(insight: Insight, earlier: Earlier) -> None:
+async def _add(insight: Insight, earlier: Earlier) -> None:
     metrics = insight.metrics
     minutes: defaultdict[int, dict[str, Counts]] = defaultdict(dict)
     for at, name, counts in earlier["minutes"]:
         minutes[at][name] = Counter(dict(counts))
-    insight.history.restore(minutes)
+    await insight.history.restore(minutes)
     metrics.counted_since = earlier["since"]
     for kind, what, when, body, parts in earlier["rejected"]:
         fields = {**dict(zip(FIELDS, parts, strict=False)), "event_key": what}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 #: The state of a target. One that is paused keeps its health beside that.
@@ -75,16 +75,18 @@ def health_of(
             attempts, failed = attempts + minute.attempts, failed + minute.failed
             since = minute.failed_at or since
     was_troubled = before.state in TROUBLED
-    health = replace(before, attempts=attempts, failed=failed) if attempts else before
+    part = failed / attempts if attempts else 0.0
     state: State = "healthy" if recent else "idle"
-    if is_open or (attempts and _is_over(health.part, FAILING, before.state == "failing")):
+    if is_open or _is_over(part, FAILING, before.state == "failing"):
         state = "failing"
-    elif attempts and _is_over(health.part, DEGRADED, was_troubled):
+    elif _is_over(part, DEGRADED, was_troubled):
         state = "degraded"
     elif was_troubled and unsettled and attempts < FEW:
         state = "degraded" if attempts else before.state
+    if not attempts:
+        attempts, failed = before.attempts, before.failed
     began = (before.since if was_troubled else since or now) if state in TROUBLED else 0.0
-    return replace(health, state=state, since=began)
+    return Health(state, began, attempts, failed)
 
 
 def _is_over(part: float, bounds: tuple[float, float], was_over: bool) -> bool:

@@ -311,6 +311,10 @@ class TargetMetrics:
 
     def judge(self, now: float) -> None:
         """Decide its state at this time; Unix time, in seconds."""
+        breaker, unsettled = self.breaker, self.unsettled
+        is_open = bool(breaker["open"] or breaker["half_open"])
+        if not (self.lately or is_open):
+            return
         failed_at = 0.0 if self.failure is None else self.failure.at
         recent = now - max(failed_at, self.last_acknowledged) < RECENT_GAP
         failed = recent and failed_at > self.last_acknowledged
@@ -319,8 +323,8 @@ class TargetMetrics:
             self.lately,
             now,
             recent=recent,
-            unsettled=bool(failed or self.unsettled["awaiting"] or self.unsettled["queued"]),
-            is_open=bool(self.breaker["open"] or self.breaker["half_open"]),
+            unsettled=bool(failed or unsettled["awaiting"] or unsettled["queued"]),
+            is_open=is_open,
         )
         state = self.state
         for each in TROUBLED:
@@ -390,7 +394,9 @@ class Metrics:
         "loop_lag_seconds", "Delays of a timer on the event loop.", buckets=_LAG_SECONDS
     )
     log_lines_lost: int = metric("log_lines_lost_total", "Log lines that could not be written.")
-    archive_lines_lost: int = metric("archive_lines_lost_total", "Lost lines of the archive.")
+    archive_lines_lost: int = metric(
+        "archive_lines_lost_total", "Lost lines of the archive, refused callbacks' too."
+    )
     build: dict[str, str] = metric(
         "build_info", "The versions of the router and of Python; `compiled`.", first=lambda: _BUILD
     )
@@ -464,11 +470,15 @@ class Metrics:
         for read in self.readings:
             read()
         now = time.time()
-        for numbers in self.targets.values():
-            numbers.judge(now)
+        self.judge(now)
         self.rejections.update(dict.fromkeys(self.rejections, 0))
         for (kind, _), recent in self.rejected.items():
             self.rejections[kind] += recent.count if now - recent.last < RECENT_GAP else 0
+
+    def judge(self, now: float) -> None:
+        """Decide the states of targets. Another thread may do so as well, and comes to the same."""
+        for numbers in [*self.targets.values()]:
+            numbers.judge(now)
 
     def copy(self) -> Metrics:
         """Return a copy for a scrape. It may be made in another thread."""
