@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -60,20 +62,22 @@ def api_parts(
 def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Guard:
     """Return the ops port's application; `local`: only this machine reaches the port."""
     # Installers may link files to a cache.
-    files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
+    files = _PageFiles(directory=PAGE_FOLDER, follow_symlink=True)
 
     async def metrics(request: Request) -> Response:
         kind, scrape = scrape_as(request.headers.get("accept", ""))
         work, who = partial(scrape, parts.insight.report().metrics), request.state.holder.name or ""
-        return parts.answers.reply(who, await parts.answers.make(who, kind, work), kind)
+        return await parts.answers.reply(request, await parts.answers.make(who, kind, work), kind)
 
-    async def page(request: Request) -> Response:
-        return await files.get_response("index.html", request.scope)
+    index = (PAGE_FOLDER / "index.html").read_text().replace("/page/", f"/page/{files.version}/")
+
+    async def page(_: Request) -> Response:
+        return HTMLResponse(index)
 
     # The status is always 200. For a verdict ask `/readyz`, or read `status`.
     own = [Route("/metrics", metrics), Route("/status", serve(status, parts)), Route("/", page)]
     app = Starlette(
-        routes=[*own, Mount("/page", GZipMiddleware(files, compresslevel=6)), *api_routes(parts)],
+        routes=[*own, Mount("/page/{version}", GZipMiddleware(files)), *api_routes(parts)],
         # Starlette raises a fault again; it is logged.
         exception_handlers={HTTPException: _refuse, Rejected: problem, Exception: _fail},
     )
@@ -81,6 +85,22 @@ def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Gua
     # Without tokens, anybody who reaches the port may read figures and the names of targets, and
     # this machine alone may read the rest. A change always needs a token.
     return Guard(app, tokens, log, local=local)
+
+
+class _PageFiles(StaticFiles):
+    """The page's files. Their version is in their paths, so that browsers may keep them for ever;
+    after an upgrade, an open page gets the new ones."""
+
+    def __init__(self, *, directory: Path, follow_symlink: bool) -> None:
+        super().__init__(directory=directory, follow_symlink=follow_symlink)
+        contents = (file.read_bytes() for file in sorted(directory.rglob("*.*")))
+        self.version = hashlib.sha256(b"".join(contents)).hexdigest()[:12]
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        if args[2]["path_params"]["version"] == self.version:
+            response.headers["cache-control"] = "max-age=31536000, immutable"
+        return response
 
 
 async def _fail(request: Request, _: Exception) -> Response:
