@@ -23,7 +23,6 @@ from collections.abc import (
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
-from math import inf
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -255,9 +254,42 @@ class Entry:
     #: router's; `""` if none is kept.
     answer: str = ""
 
-    def is_as_of(self, moment: float) -> bool:
-        """Return whether it has not changed since then."""
-        return self.changed_at < moment and (self.acknowledged_later_at or 0.0) < moment
+    @property
+    def mark(self) -> tuple[int, str, float]:
+        """Tell the delivery, as it is now, from every other."""
+        return self.seq, self.row.target, self.changed_at
+
+
+#: A row may become visible so many seconds after the time that it carries: the store may have been
+#: slow to commit it.
+SLOWEST_COMMIT = 60.0
+
+#: The size of a page of such rows.
+_RECENT = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The deliveries that a preview has shown."""
+
+    #: The time of the preview.
+    at: float
+    #: The numbers and targets of those that had changed within SLOWEST_COMMIT: others with such a
+    #: time were committed after the preview.
+    recent: frozenset[tuple[int, str, float]]
+
+    @classmethod
+    async def of(cls, admin: Admin, selection: Selection, at: float) -> Seen:
+        """Read them before they are counted: none is acted on that was not counted."""
+        lately = replace(selection, changed_since=at - SLOWEST_COMMIT)
+        pages = admin.pages(lately, _RECENT)
+        return cls(at, frozenset({entry.mark async for page in pages for entry in page}))
+
+    def has(self, entry: Entry) -> bool:
+        """Return whether it was shown, and has not changed since."""
+        if max(entry.changed_at, entry.acknowledged_later_at or 0.0) >= self.at:
+            return False
+        return entry.changed_at < self.at - SLOWEST_COMMIT or entry.mark in self.recent
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,16 +604,16 @@ def _action(row: Sequence[Any]) -> Action:
 
 
 async def carry_out(
-    admin: Admin, action: Action, selection: Selection, before: float = inf
+    admin: Admin, action: Action, selection: Selection, seen: Seen
 ) -> AsyncGenerator[Step, None]:
-    """Apply an action step by step to the selected deliveries that have not changed since `before`.
+    """Apply an action step by step to the selected deliveries of a preview that have not changed.
 
     Half of the time is left to the router: without pauses, its commits would find the store locked
     again and again.
     """
     async for page in admin.pages(selection, STEP):
         began = time.monotonic()
-        entries = [entry for entry in page if entry.is_as_of(before)]
+        entries = [entry for entry in page if seen.has(entry)]
         changed = await admin.act(action, entries) if entries else 0
         yield Step(len(entries), changed)
         await asyncio.sleep(time.monotonic() - began)

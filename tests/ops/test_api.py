@@ -748,6 +748,11 @@ def test_without_tokens_only_this_machine_may_read(tmp_path: Path) -> None:
         for host in (*own, *others):
             answer = router.ask("GET", "/targets", who="", headers={"host": host})
             assert answer.status_code == (200 if host in own else 403), host
+            # A URL's host counts instead of the header's.
+            url = {"target": f"http://{host}/api/v1/targets".encode()}
+            header = {"host": "evil.example.com" if host in own else "localhost"}
+            in_url = router.ask("GET", "/targets", who="", headers=header, extensions=url)
+            assert in_url.status_code == answer.status_code, host
         assert "--ops-tokens" in answer.json()["detail"]
         replay = router.ask("POST", "/deliveries/replay", who="", json={"dry_run": True})
         assert replay.status_code == 403
