@@ -37,6 +37,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "local_only": (403, "without --ops-tokens only this machine may use the console, by localhost"),
     "no_tokens": (403, "this needs a token, and the router has no --ops-tokens"),
     "not_allowed": (403, "the token does not allow this: it needs {may}"),
+    "no_action": (404, "there is no such action, or it is no longer kept"),
     "no_archive": (404, "there is no archive"),
     "no_endpoint": (404, "there is no such endpoint"),
     "no_event": (404, "there is no such event, or it is no longer kept"),

@@ -322,7 +322,7 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     with pytest.raises(asyncio.CancelledError):
         await asking
     async with asyncio.timeout(T):
-        assert await admin.counts(Selection()) == ()
+        assert await admin.groups(Selection()) == ()
     await admin.close()
 
 

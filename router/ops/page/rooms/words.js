@@ -290,6 +290,7 @@ Object.assign(PROBLEMS, {
   "local_only": "未配置 --ops-tokens 时，只能在路由服务所在主机以 localhost 访问。",
   "no_tokens": "此操作需要令牌，而路由服务没有配置 --ops-tokens。",
   "not_allowed": "此令牌没有权限：需要 {may}。",
+  "no_action": "没有这次操作，或已不再保留。",
   "no_archive": "没有归档。",
   "no_endpoint": "没有这个接口。",
   "no_event": "没有这个事件，或已不再保留。",
