@@ -713,7 +713,8 @@ def selection_of(filters: Filters, now: float) -> Selection:
 def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
     """Return the selection for an action: by default dead letters, or all that a retry or a restore
     applies to, as they are now. A dead letter that was acknowledged later is not replayed by
-    default. Raises ValueError for a wrong state."""
+    default. Discarded ones have their reasons from before the discard, too. Raises ValueError for a
+    wrong state."""
     states = tuple(map(State, filters.get("state") or ()))
     check_states(verb, states)
     selection = selection_of(filters, now)
@@ -721,6 +722,7 @@ def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
     return replace(
         selection,
         states=states or (verb.states if verb in (Verb.RESTORE, Verb.RETRY) else (State.DEAD,)),
+        reasons=() if DISCARDED in selection.reasons else selection.reasons,
         discarded=verb is Verb.RESTORE,
         until=now if selection.until is None else selection.until,
         acknowledged_later=Later(filters.get("acknowledged_later") or later),

@@ -2,8 +2,8 @@
 // then their outcome as it comes.
 
 import { act, ask } from './api.js';
-import { isKnown, number, outcomeOf, problemText, text } from './logic.js';
-import { Dialog, may, session } from './parts.js';
+import { isKnown, number, problemText, text } from './logic.js';
+import { Dialog, may } from './parts.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
 /** The actions for each state. */
@@ -16,10 +16,10 @@ const NEEDS = { replay: ['replay'], retry: ['replay'], discard: ['discard'],
 
 const SENDS = ['replay', 'retry'];
 
-/** How often the outcome is counted, in milliseconds, how many times, and of how many at most. */
-const COUNTED = 1000;
-const TIMES = 120;
-const MOST = 500;
+/** How soon the outcome is counted, in milliseconds, later less often, and how often at least. */
+const COUNTED = 500;
+const LATER = 1.1;
+const SLOWEST = 10_000;
 
 /** The buttons for a selection, and the dialog of the current action. */
 export function useActing(loaded) {
@@ -58,7 +58,9 @@ export function useActing(loaded) {
     /** The buttons for a selection; each shows a preview first. `name` is in their names. */
     buttons(filter, name) {
       const verbs = VERBS[filter.state].filter((verb) => NEEDS[verb].some(may));
-      if (!verbs.length) return null;
+      // Only discarded deliveries are restored, and those by the reasons that they had before.
+      const isOther = filter.state === 'superseded' && (filter.reason ?? 'discarded') !== 'discarded';
+      if (!verbs.length || isOther) return null;
       return html`<div class="acts">${verbs.map((verb) => {
         const words = text(name ? `verb.${verb}` : `all.${verb}`);
         return html`<button type="button" aria-label=${name && `${words} ${name}`}
@@ -76,16 +78,13 @@ export function useActing(loaded) {
 
 /** A selection for the API, with lists. */
 function selectionOf(filter) {
-  const lists = ['target', 'state', 'match', 'event'].filter((name) => filter[name])
+  const lists = ['target', 'state', 'reason', 'match', 'event'].filter((name) => filter[name])
     .map((name) => [name, [filter[name]]]);
   return { ...filter, ...Object.fromEntries(lists) };
 }
 
 function previewView({ verb, preview: would, undone }, carryOut) {
   const n = would.number;
-  const failing = SENDS.includes(verb) ? would.counts.map((each) => each.target).filter((target) =>
-    !would.held[target] && session.targets.get(target)?.state === 'failing') : [];
-  const held = [...Object.entries(would.held), ...failing.map((target) => [target, 'failing'])];
   return html`
     <p><b>${text(`would.${verb}`, { n })}</b></p>
     ${would.counts.length > 1 && html`<p class="quiet">${would.counts.map((each) =>
@@ -93,7 +92,7 @@ function previewView({ verb, preview: would, undone }, carryOut) {
     ${undone !== undefined && undone !== n
       && html`<p>${text('dead.not_what_was_undone', { n: undone })}</p>`}
     ${would.left_out > 0 && html`<p>${text('dead.left_out', { n: would.left_out })}</p>`}
-    ${held.map(([target, why]) => html`<p class="warning">${text(`held.${why}`, { target })}</p>`)}
+    ${Object.entries(would.held).map(([target, why]) => html`<p class="warning">${text(`held.${why}`, { target })}</p>`)}
     ${would.why.map((why) => html`<p class="quiet">${whyText(why)}</p>`)}
     ${n > 0 && verb !== 'restore' && html`<p class="quiet">${text(`dead.${verb}_means`)}</p>`}
     ${n > 0 && html`<button type="button" class="strong" onClick=${carryOut}>
@@ -110,26 +109,26 @@ function whyText(why) {
 function Done({ verb, done, filter, name, undo }) {
   const [outcome, count] = useState(null);
   useEffect(() => {
-    if (done.more || !SENDS.includes(verb) || done.changed > MOST) return undefined;
+    if (!SENDS.includes(verb) || !done.changed) return undefined;
     let timer = null;
-    let times = 0;
-    const state = ['queued', 'awaiting', 'dead', 'acknowledged'];
+    let wait = COUNTED;
     const look = async () => {
-      const { deliveries } = await ask('deliveries', { ...filter, state, limit: MOST });
-      const next = outcomeOf(deliveries, done.action.action_id);
-      count(next);
-      times += 1;
-      if (next.left && times < TIMES && timer) timer = setTimeout(look, COUNTED);
+      const found = await ask(`deliveries/actions/${done.action.action_id}`).catch(() => null);
+      if (!timer) return;
+      if (found) count(found.outcome);
+      wait = Math.min(wait * LATER, SLOWEST);
+      if (!found || found.outcome.left || done.more) timer = setTimeout(look, wait);
     };
-    timer = setTimeout(look, COUNTED / 2);
+    timer = setTimeout(look, wait);
     return () => { clearTimeout(timer); timer = null; };
-  }, [done.more]);
+  }, [done.more, !done.changed]);
+  const all = outcome && outcome.acknowledged + outcome.failed + outcome.left;
   return html`
     <p><b>${text(`did.${verb}`, { n: done.changed })}</b> ${done.more ? text('dead.going_on')
       : done.left > 0 && text('dead.left', { n: done.left })}</p>
-    ${outcome?.all > 0 && html`<p role="status" class=${outcome.failed ? 'bad'
+    ${all > 0 && html`<p role="status" class=${outcome.failed ? 'bad'
       : outcome.left ? null : 'good'}>
-      ${text('outcome', { n: outcome.all, done: outcome.done, failed: outcome.failed })}
+      ${text('outcome', { n: all, done: outcome.acknowledged, failed: outcome.failed })}
       ${outcome.left > 0 && text('outcome.left', { n: outcome.left })}</p>`}
     ${verb === 'discard' && done.changed > 0 && !done.more && html`<button type="button"
       onClick=${() => undo({ verb: 'restore', name, undone: done.changed,

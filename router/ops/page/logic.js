@@ -235,15 +235,6 @@ export function grouped(lines) {
   return [...groups.values()];
 }
 
-/** What became of an action's deliveries so far; those that are retried count as failed. */
-export function outcomeOf(deliveries, actionId) {
-  const own = deliveries.filter(({ action }) => action?.action_id === actionId);
-  const count = (fits) => own.filter(fits).length;
-  const done = count(({ state }) => state === 'acknowledged');
-  const failed = count(({ state, retries }) => state === 'dead' || (state === 'queued' && retries));
-  return { all: own.length, done, failed, left: own.length - done - failed };
-}
-
 // Routes
 
 /** Routes by their file: `{file, owners, routes}`, with the owners of their targets. */
