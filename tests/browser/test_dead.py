@@ -87,6 +87,7 @@ def test_the_outcome_of_any_number_is_counted(router: Troubled, ops: Visitor) ->
     group = f"certificates{ops.word('colon')}{ops.word('reason.code')}"
     ops.page.get_by_role("button", name=f"{ops.word('verb.replay')} {group}", exact=True).click()
     ops.sees("would.replay", n=600)
+    expect(ops.page.locator("dialog")).to_contain_text(group)
     ops.button("do.replay", n=600).click()
     ops.sees("outcome", n=600, done=597, failed=3)
     ops.button("dismiss").click()

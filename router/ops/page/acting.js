@@ -83,12 +83,13 @@ function selectionOf(filter) {
   return { ...filter, ...Object.fromEntries(lists) };
 }
 
-function previewView({ verb, preview: would, undone }, carryOut) {
+function previewView({ verb, name, preview: would, undone }, carryOut) {
   const n = would.number;
+  const targets = would.counts.map((each) =>
+    `${each.target}${text('colon')}${number(each.deliveries)}`).join(text('comma'));
   return html`
     <p><b>${text(`would.${verb}`, { n })}</b></p>
-    ${would.counts.length > 1 && html`<p class="quiet">${would.counts.map((each) =>
-      `${each.target}${text('colon')}${number(each.deliveries)}`).join(text('comma'))}</p>`}
+    ${(name ?? targets) && html`<p class="quiet">${name ?? targets}</p>`}
     ${undone !== undefined && undone !== n
       && html`<p>${text('dead.not_what_was_undone', { n: undone })}</p>`}
     ${would.left_out > 0 && html`<p>${text('dead.left_out', { n: would.left_out })}</p>`}
