@@ -23,7 +23,6 @@ from collections.abc import (
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby, starmap
-from math import inf
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -280,9 +279,42 @@ class Entry:
     #: router's, after its HTTP status unless that is 2xx; `""` if none is kept.
     answer: str = ""
 
-    def is_as_of(self, moment: float) -> bool:
-        """Return whether it has not changed since then."""
-        return self.changed_at < moment and (self.acknowledged_later_at or 0.0) < moment
+    @property
+    def mark(self) -> tuple[int, str, float]:
+        """Tell the delivery, as it is now, from every other."""
+        return self.seq, self.row.target, self.changed_at
+
+
+#: A row may become visible so many seconds after the time that it carries: the store may have been
+#: slow to commit it.
+SLOWEST_COMMIT = 60.0
+
+#: The size of a page of such rows.
+_RECENT = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The deliveries that a preview has shown."""
+
+    #: The time of the preview.
+    at: float
+    #: The numbers and targets of those that had changed within SLOWEST_COMMIT: others with such a
+    #: time were committed after the preview.
+    recent: frozenset[tuple[int, str, float]]
+
+    @classmethod
+    async def of(cls, admin: Admin, selection: Selection, at: float) -> Seen:
+        """Read them before they are counted: none is acted on that was not counted."""
+        lately = replace(selection, changed_since=at - SLOWEST_COMMIT)
+        pages = admin.pages(lately, _RECENT)
+        return cls(at, frozenset({entry.mark async for page in pages for entry in page}))
+
+    def has(self, entry: Entry) -> bool:
+        """Return whether it was shown, and has not changed since."""
+        if max(entry.changed_at, entry.acknowledged_later_at or 0.0) >= self.at:
+            return False
+        return entry.changed_at < self.at - SLOWEST_COMMIT or entry.mark in self.recent
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +399,7 @@ SELECT g.target, g.state, g.reason, g.deliveries, g.later, g.oldest_at, g.newest
 FROM g CROSS JOIN {{tables}} {_TRIED} WHERE d.seq = g.last AND d.target = g.target
 """  # noqa: S608 - our own words
 
-#: The number of an action's deliveries by their results. A person's retry costs none of a
+#: The number of deliveries of actions by their results. A person's retry costs none of a
 #: delivery's own retries.
 _OUTCOME = """
 SELECT CASE WHEN d.state = 'acknowledged' THEN 'acknowledged'
@@ -375,7 +407,7 @@ SELECT CASE WHEN d.state = 'acknowledged' THEN 'acknowledged'
         WHEN 'retry' THEN d.recover_at < 0 OR d.lease <> '' ELSE d.retries = 0 END THEN 'left'
     ELSE 'failed' END, count(*)
 FROM {schema}actions a JOIN {schema}deliveries d ON d.action = a.seq
-WHERE a.action_id = {action_id} AND d.state <> 'superseded' AND {condition} GROUP BY 1
+WHERE a.action_id IN ({action_ids}) AND d.state <> 'superseded' AND {condition} GROUP BY 1
 """
 
 _EVENT = """
@@ -398,9 +430,7 @@ ORDER BY target, number
 _ACTION = (
     "a.action_id, a.verb, a.who, a.what, a.at, a.deliveries, a.since, a.place_at, a.place_event"
 )
-_ACTIONS = """
-SELECT {actions} FROM {schema}actions a WHERE {condition} ORDER BY a.seq DESC LIMIT {size}
-"""
+_ACTIONS = "SELECT {actions} FROM {schema}actions a ORDER BY a.seq DESC LIMIT {size}"
 
 
 #: A condition: the event has such a row in a table.
@@ -509,22 +539,19 @@ class Admin(ABC):
         not matter.
         """
 
-    async def actions(self, limit: int, action_id: str = "") -> tuple[Action, ...]:
-        """Return the last actions, newest first, or the one with this id. They are kept for as long
-        as dead letters."""
-        values = Values()
-        condition = f"a.action_id = {values.put(action_id)}" if action_id else "true"
-        rows = await self._ask(
-            _ACTIONS, values, actions=_ACTION, condition=condition, size=values.put(limit)
-        )
+    async def actions(self, limit: int) -> tuple[Action, ...]:
+        """Return the last actions, newest first. They are kept for as long as dead letters."""
+        rows = await self._ask(_ACTIONS, Values([limit]), actions=_ACTION, size="$1")
         return tuple(map(_action, rows))
 
-    async def outcome(self, action_id: str, targets: tuple[str, ...] = ()) -> Outcome:
-        """Count the deliveries to these targets whose last action is this replay or retry."""
+    async def outcome(
+        self, action_ids: Sequence[str], targets: tuple[str, ...] | None = None
+    ) -> Outcome:
+        """Count the deliveries to these targets, or to any, whose last action is one of these."""
         values = Values()
         marks = {
-            "action_id": values.put(action_id),
-            "condition": self._condition(Selection(targets=targets), values),
+            "action_ids": values.all(action_ids),
+            "condition": self._condition(Selection(targets=targets or ()), values),
         }
         counts = dict(await self._ask(_OUTCOME, values, **marks))
         return Outcome(*(counts.get(name, 0) for name in Outcome._fields))
@@ -672,16 +699,16 @@ def _action(row: Sequence[Any]) -> Action:
 
 
 async def carry_out(
-    admin: Admin, action: Action, selection: Selection, before: float = inf
+    admin: Admin, action: Action, selection: Selection, seen: Seen
 ) -> AsyncGenerator[Step, None]:
-    """Apply an action step by step to the selected deliveries that have not changed since `before`.
+    """Apply an action step by step to the selected deliveries of a preview that have not changed.
 
     Half of the time is left to the router: without pauses, its commits would find the store locked
     again and again.
     """
     async for page in admin.pages(selection, STEP):
         began = time.monotonic()
-        entries = [entry for entry in page if entry.is_as_of(before)]
+        entries = [entry for entry in page if seen.has(entry)]
         changed = await admin.act(action, entries) if entries else 0
         yield Step(len(entries), changed)
         await asyncio.sleep(time.monotonic() - began)

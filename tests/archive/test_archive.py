@@ -23,7 +23,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from router.archive.segments import SegmentStore, segments_in
+from router.archive.segments import REFUSED, SegmentStore, segments_in
 from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
 from tests.support.archived import archived, between
@@ -365,6 +365,28 @@ def test_a_stop_loses_nothing(tmp_path: Path) -> None:
     assert len(archived(tmp_path / "store.db-archive", "refused")) == 1
     kept = [name_of(line["payload"].encode()) for line in archived(tmp_path / "store.db-archive")]
     assert sorted(kept) == sorted(names)
+
+
+@pytest.mark.parametrize("part", ["", REFUSED])
+def test_a_stop_waits_for_the_archive(tmp_path: Path, part: str) -> None:
+    """A disk that answers a second after SIGTERM still gets the lines of events, and those of
+    refused callbacks."""
+    archive = tmp_path / "store.db-archive"
+    (archive / part).mkdir(parents=True)
+    # The writing thread opens it at the start, and waits.
+    pipe = archive / part / "20261129T120000000Z-0000000001-aaaaaaaa.jsonl"
+    os.mkfifo(pipe)
+    with target() as ledger, serving(tmp_path, {"ledger": ledger}) as router:
+        assert router.post("event") == "000"
+        assert router.ask("POST", "/callback", b"{")[1] == "400"
+        router.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            router.process.wait(1.0)
+        opened = os.open(pipe, os.O_WRONLY)
+        pipe.unlink()
+        os.close(opened)
+        assert router.wait() == 0
+    assert len(archived(archive)) == len(archived(archive, "refused")) == 1
 
 
 def test_a_kill_loses_at_most_the_lines_of_a_second(tmp_path: Path) -> None:

@@ -309,7 +309,8 @@ def test_a_full_disk_changes_no_reply(tmp_path: Path, disks: Disks) -> None:
         for number in range(20):
             assert here.router.ask("POST", "/callback", garbage(number, 20_000))[1] == "400"
         here.router.wait_for(lambda: here.router.lines("archive_lost"))
-        assert here.router.lines("archive_lost")[0]["why"] == "disk_full"
+        lost = here.router.lines("archive_lost")[0]
+        assert (lost["why"], lost["archive"]) == ("disk_full", str(disk / "archive" / REFUSED))
         assert here.ask("status", "--format", "json").json["archive"]["lines_lost"] > 0
         assert here.router.post("order-1") == "000"
 

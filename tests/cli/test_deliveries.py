@@ -47,7 +47,7 @@ def test_groups_come_first(shop: Shop) -> None:
     failed = Attempt(Reason.STATUS, True, 0.25, 503, "", None, 7200.0, "", "down for repair")
     said = replace(dead("audit", "status"), tried=Tried(failed, retry=2))
     shop.add("one", dead(), DeliveryRow("audit", State.QUEUED), ago=3 * 3600 + 120)
-    shop.add("four", said)
+    shop.add("four", said, ago=7200)
     shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=3600)
     shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=7200)
     shop.acknowledged_later("two")
@@ -56,7 +56,7 @@ def test_groups_come_first(shop: Shop) -> None:
     assert shop.run().lines[0] == shop.run("list").lines[0]  # the default verb
     assert [" ".join(line) for line in cells(shop.run("list"))[1:]] == [
         "ledger dead timeout 2 3h 2m 1h 1 acknowledged later",
-        "audit dead status 1 1m 1m HTTP 503: down for repair",
+        "audit dead status 1 2h 2h HTTP 503: down for repair",
         "audit queued 1 3h 2m 3h 2m",
         "ledger awaiting 1 2h 2h",
     ]

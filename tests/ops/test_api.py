@@ -283,7 +283,7 @@ def test_dead_letters_are_grouped(router: Console) -> None:
 
 
 def test_the_outcome_of_a_replay_is_counted(router: Console) -> None:
-    """As it comes, and for its holder and those who see everything alone."""
+    """As it comes; a team sees the deliveries to its own targets. No other action counts."""
     router.targets["ledger"].code = always("700")
     for number in range(3):
         router.send("l.x.outcome.1", f"outcome-{number}")
@@ -296,22 +296,23 @@ def test_the_outcome_of_a_replay_is_counted(router: Console) -> None:
 
     router.targets["ledger"].code = some
     done = act(router, "replay", {"match": ["l.x.outcome.*"]}, who="ledger")
-    path = f"/deliveries/actions/{done['action']['action_id']}"
+    name = done["action"]["action_id"]
 
-    def outcome(who: str = "ledger") -> Any:
-        return router.get(path, who)["outcome"]
+    def outcome(who: str = "ledger", *others: str) -> Any:
+        return router.get("/deliveries/outcome", who, action=[name, *others])
 
     assert outcome() == {"acknowledged": 0, "failed": 0, "left": 3}
     released.set()
     wait_until(lambda: outcome() == {"acknowledged": 2, "failed": 1, "left": 0})
     router.wait_for("dead", 1, "ledger", "l.x.outcome.1")
     router.targets["ledger"].code = always("000")
-    assert outcome("ops") == outcome()
-    assert router.get(path)["action"] == done["action"]
-    for who, other in (("audit", path), ("ledger", f"{path}x")):
-        assert router.ask("GET", other, who).status_code == 404
-    done = act(router, "discard", {"match": ["l.x.outcome.*"]})
-    assert router.get(f"/deliveries/actions/{done['action']['action_id']}")["outcome"] is None
+    assert outcome("ops", "another") == outcome()
+    nothing = {"acknowledged": 0, "failed": 0, "left": 0}
+    assert outcome("audit") == router.get("/deliveries/outcome", action="another") == nothing
+    again = act(router, "replay", {"match": ["l.x.outcome.*"]})
+    assert (again["changed"], outcome()["failed"]) == (1, 0)
+    both = outcome("ops", again["action"]["action_id"])
+    assert sum(both.values()) == 3
 
 
 def test_a_cursor_shows_a_team_nothing(router: Console) -> None:
@@ -466,7 +467,7 @@ TRIED: dict[str, list[dict[str, Any]]] = {
                     {"state": "superseded"},
                     {"after": "OTHERS~auditors"}, {"after": "BOTH~auditors"},
                     {"reason": "discarded", "state": "superseded", "sort": "target"}],
-    "/deliveries/actions/{id}": [{"id": "ACTION"}],
+    "/deliveries/outcome": [{"action": "ACTION"}],
     "/explain": [{"key": "u.x.y.1"}, {"key": "b.x.y.1"}],
     "/targets/{name}/pause": [{"name": "auditors", "until": "10m", "because": "x"}],
     "/targets/{name}/resume": [{"name": "auditors"}],
@@ -535,6 +536,47 @@ def test_a_refused_callback_is_no_teams(router: Console) -> None:
     token = {"token": preview["token"]}
     assert router.ask("POST", "/refused/replay", "only-replay", json=token).status_code == 409
     assert router.ask("POST", "/refused/replay", json={}).json()["code"] == "preview_first"
+
+
+def test_a_search_says_which_id_it_found(router: Console) -> None:
+    """Of an event in the archive as in the store; nothing if it was not for an id."""
+    router.targets["ledger"].code = always("700")
+    try:
+        router.send("l.x.matched.1", "matched-1")
+        router.wait_for("dead", 1, "ledger", "l.x.matched.1")
+    finally:
+        router.targets["ledger"].code = always("000")
+    story = router.get(f"/events/{event_of(router, 'l.x.matched.1', 'matched-1')}")
+    ids = {"changes": "matched-1", "event_key": "l.x.matched.*"}
+    ids |= {name: story[name] for name in ("event_id", "request_id", "sha256")}
+    for name, text in ids.items():
+        found = router.get("/events", what=text)["events"]
+        assert {each["matched_by"] for each in found} == {name}, text
+    assert {each["matched_by"] for each in router.get("/events", since="1h")["events"]} == {""}
+
+
+def test_one_event_is_replayed(router: Console) -> None:
+    """By its id, to one of its targets: others of the same key are left alone."""
+    for name in ("again-1", "again-2"):
+        router.send("b.x.again.1", name)
+    event_id = event_of(router, "b.x.again.1", "again-1")
+    auditors, ledger = (router.targets[name] for name in ("auditors", "ledger"))
+    wait_until(lambda: all(len(each.of("again-1")) == 1 for each in (auditors, ledger)))
+    selection = {"target": "ledger", "event": event_id, "dry_run": True}
+    preview: Any = {}
+
+    def is_archived() -> bool:
+        preview.update(router.post("/archive/replay", selection))
+        return bool(preview["number"])
+
+    wait_until(is_archived)
+    assert preview["number"] == 1
+    step = router.post("/archive/replay", {"token": preview["token"]})
+    assert (step["taken"], step["changed"]) == (1, 1)
+    wait_until(lambda: len(ledger.of("again-1")) == 2)
+    done, action = {"acknowledged": 1, "failed": 0, "left": 0}, preview["action"]["action_id"]
+    wait_until(lambda: router.get("/deliveries/outcome", action=action) == done)
+    assert (len(auditors.of("again-1")), len(ledger.of("again-2"))) == (1, 1)
 
 
 def settle(router: Console, target: str) -> None:
@@ -657,7 +699,7 @@ OPENED_BY: dict[str, set[str]] = {
     "POST /archive/replay": {"replay"},
     "GET /deliveries": {"read"},
     "GET /deliveries/actions": {"read"},
-    "GET /deliveries/actions/{id}": {"read"},
+    "GET /deliveries/outcome": {"read"},
     "POST /deliveries/replay": {"replay"},
     "POST /deliveries/retry": {"replay"},
     "POST /deliveries/discard": {"discard"},
@@ -769,6 +811,11 @@ def test_without_tokens_only_this_machine_may_read(tmp_path: Path) -> None:
         for host in (*own, *others):
             answer = router.ask("GET", "/targets", who="", headers={"host": host})
             assert answer.status_code == (200 if host in own else 403), host
+            # A URL's host counts instead of the header's.
+            url = {"target": f"http://{host}/api/v1/targets".encode()}
+            header = {"host": "evil.example.com" if host in own else "localhost"}
+            in_url = router.ask("GET", "/targets", who="", headers=header, extensions=url)
+            assert in_url.status_code == answer.status_code, host
         assert "--ops-tokens" in answer.json()["detail"]
         replay = router.ask("POST", "/deliveries/replay", who="", json={"dry_run": True})
         assert replay.status_code == 403

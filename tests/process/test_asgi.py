@@ -3,7 +3,6 @@ in a larger application, and without any server."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import subprocess
@@ -34,7 +33,8 @@ from tests.support.command import PATIENCE, ROOT, environment, one_line
 from tests.support.house import SAMPLE, routes
 from tests.support.servers import FOREIGN, OWN, served_by
 from tests.support.serving import Target, target
-from tests.support.sockets import PLAIN, free_port
+from tests.support.sockets import PLAIN, free_port, is_ready
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -133,17 +133,13 @@ async def test_it_is_mounted_in_a_larger_application(one: Target) -> None:
         assert (await client.post("/ebaas/callback/", content=SAMPLE)).json()["code"] == "404"
 
 
-def archives() -> int:
-    return sum(thread.name == "archive" for thread in threading.enumerate())
-
-
 async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, one: Target) -> None:
     """The archive's thread ends with it."""
     app, _ = made(one, store=tmp_path, archive=tmp_path / "archive")
     with pytest.raises(StartFailed):
         async with app.lifespan():
             pass
-    assert archives() == 0
+    assert "archive" not in [thread.name for thread in threading.enumerate()]
 
 
 # As a command.
@@ -163,45 +159,30 @@ GRANIAN = ("granian", "--interface", "asgi")
 def command(
     port: int, environ: dict[str, str], server: tuple[str, ...] = UVICORN
 ) -> subprocess.Popen[bytes]:
+    factory = ("--factory", "router.asgi:create_app", "--port", str(port))
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", *server, "--factory", "router.asgi:create_app"),
-            *("--port", str(port)),
-        ],
-        cwd=ROOT,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+        [sys.executable, "-m", *server, *factory],
+        cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
 
 
-async def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> None:
+def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> None:
     """The settings come from the variables of `serve`; a signal ends it, and its log lines are
     there."""
     port = free_port()
     process = command(port, variables(tmp_path, one, PATH="/ebaas/in"))
     try:
-        async with httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
-            async with asyncio.timeout(PATIENCE):
-                while not await ready(client, f"http://127.0.0.1:{port}/readyz"):
-                    await asyncio.sleep(0.05)
-            reply = await client.post(f"http://127.0.0.1:{port}/ebaas/in", content=SAMPLE)
+        wait_until(lambda: is_ready(port))
+        reply = httpx.post(f"http://127.0.0.1:{port}/ebaas/in", content=SAMPLE, **PLAIN)
         assert reply.json()["code"] == "000"
         process.terminate()
-        out, _ = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+        out, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.communicate()
     lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
     assert [line["happening"] for line in lines] == ["config", "event", "stopping"]
     assert "anybody who reaches" in lines[0]["problem"]
-
-
-async def ready(client: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await client.get(url)).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -212,25 +193,25 @@ async def ready(client: httpx.AsyncClient, url: str) -> bool:
         ("CONFIG", "none.yaml", "none.yaml"),
     ],
 )
-async def test_settings_that_can_not_be_used_end_the_start(
+def test_settings_that_can_not_be_used_end_the_start(
     tmp_path: Path, one: Target, name: str, value: str, output: str
 ) -> None:
     """With one line, and no traceback, under any server."""
     process = command(1, variables(tmp_path, one, **{name: value}))
-    _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert one_line(err).startswith("ebaas-router: ")
     assert output in one_line(err)
 
 
 @pytest.mark.parametrize("server", [UVICORN, GRANIAN], ids=["uvicorn", "granian"])
-async def test_a_store_that_can_not_be_used_ends_the_start(
+def test_a_store_that_can_not_be_used_ends_the_start(
     tmp_path: Path, one: Target, server: tuple[str, ...]
 ) -> None:
     """The server's output has one line of ours, and no traceback."""
     environ = variables(tmp_path, one, STORE=str(tmp_path), ARCHIVE="none")
     process = command(free_port(), environ, server)
-    output = b"".join(await asyncio.to_thread(process.communicate, timeout=PATIENCE))
+    output = b"".join(process.communicate(timeout=PATIENCE))
     assert process.returncode != 0
     assert output.count(b"ebaas-router: can't use the store ") == 1
     assert b"Traceback" not in output

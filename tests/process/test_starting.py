@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ import pytest
 from tests.support.command import PATIENCE, ROOT, command, environment
 from tests.support.effort import LONG
 from tests.support.serving import serving, target
-from tests.support.sockets import free_port
+from tests.support.sockets import free_port, is_ready
 from tests.support.waiting import wait_until
 
 Started = subprocess.Popen[bytes]
@@ -111,21 +110,10 @@ def test_it_serves_and_stops_without_any_stream() -> None:
     """With stdin, stdout and stderr closed, no socket or store gets their numbers."""
     port = str(free_port())
     with started(*serve("--port", port), before=lambda: os.closerange(0, 3)) as process:
-        wait_until(lambda: process.poll() is not None or ready(int(port)))
+        wait_until(lambda: process.poll() is not None or is_ready(int(port)))
         streams = {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)}
         process.terminate()
         assert (process.wait(PATIENCE), streams) == (0, {os.devnull})
-
-
-def ready(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def test_its_files_are_its_users_alone(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,64 +17,47 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from tests.support.command import PATIENCE
+from tests.support.receivers import Right
+from tests.support.receivers import serving as receiving
 from tests.support.serving import serving, target
-from tests.support.sockets import serving_in_a_thread
 from tests.support.waiting import wait_until
 
 
-class Collector(ThreadingHTTPServer):
+class Collector:
     """A collector of traces, OTLP over HTTP. If it hangs, it does not answer until it is closed."""
 
-    daemon_threads = True
+    url: str
 
-    def __init__(self, *, hangs: bool = False) -> None:
-        super().__init__(("127.0.0.1", 0), _Export)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+    def __init__(self) -> None:
         self.closing = threading.Event()
-        self.hangs = hangs
         #: The paths of the requests received.
         self.paths: list[str] = []
         self.exported: list[ResourceSpans] = []
 
     @property
     def spans(self) -> list[Span]:
-        return [
-            span
-            for resource in list(self.exported)
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def handle_error(self, *_: Any) -> None:
-        """Ignore a router that disconnects during a request."""
-
-
-class _Export(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.paths.append(self.path)
-        if self.server.hangs:
-            self.server.closing.wait(PATIENCE)
-            return
-        self.server.exported += ExportTraceServiceRequest.FromString(body).resource_spans
-        answer = ExportTraceServiceResponse().SerializeToString()
-        self.send_response(200)
-        self.send_header("content-type", "application/x-protobuf")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing."""
+        scopes = (scope for resource in list(self.exported) for scope in resource.scope_spans)
+        return [span for scope in scopes for span in scope.spans]
 
 
 @contextmanager
 def collecting(*, hangs: bool = False) -> Iterator[Collector]:
-    collector = Collector(hangs=hangs)
-    with serving_in_a_thread(collector):
+    collector = Collector()
+
+    class Export(Right):
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            collector.paths.append(self.path)
+            if hangs:
+                collector.closing.wait(PATIENCE)
+            exported = ExportTraceServiceRequest.FromString(body)
+            collector.exported += exported.resource_spans
+            return 200, ExportTraceServiceResponse().SerializeToString()
+
+        def more(self) -> list[tuple[str, str]]:
+            return [("content-type", "application/x-protobuf")]
+
+    with receiving(Export) as url:
+        collector.url = url.removesuffix("/callback")
         try:
             yield collector
         finally:

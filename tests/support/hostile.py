@@ -273,12 +273,16 @@ async def closes_on_the_next(peer: Peer) -> None:
 
 
 @behaviour
-async def accepts_early(peer: Peer) -> None:
-    """Acknowledge after the header section, then read the body."""
-    head = await peer.head()
-    await peer.send(answer(YES))
-    await peer.body(head)
-    await peer.gone()
+async def accepts_early(
+    peer: Peer, answer: bytes = answer(YES), may_read: asyncio.Event | None = None
+) -> None:
+    """Acknowledge after the header section, then read the body once it may be read."""
+    while True:
+        head = await peer.head()
+        await peer.send(answer)
+        if may_read is not None:
+            await may_read.wait()
+        await peer.body(head)
 
 
 async def goes_on(peer: Peer, begin: bytes, more: bytes, seconds: float = 0.0) -> None:

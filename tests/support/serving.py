@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
@@ -106,6 +106,33 @@ def target(code: Code = _ACKNOWLEDGES) -> Iterator[Target]:
         yield server
 
 
+class Gate:
+    """The code of a target that acknowledges once it is opened."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self.open = self._open.set
+        #: The names of the events that have come.
+        self.come: list[str] = []
+
+    def __call__(self, name: str, _: str) -> str:
+        self.come.append(name)
+        self._open.wait(PATIENCE)
+        return "000"
+
+
+@contextmanager
+def gated() -> Iterator[tuple[Target, Gate]]:
+    """Run a target whose answers wait until its gate is opened, at the latest by the block's
+    end."""
+    gate = Gate()
+    with target(gate) as server:
+        try:
+            yield server, gate
+        finally:
+            gate.open()
+
+
 class Serving(Running):
     """`serve` on a free port, once it is ready."""
 
@@ -115,13 +142,14 @@ class Serving(Running):
         store: Store,
         options: Sequence[str],
         environ: Mapping[str, str],
-        handed: Mapping[str, socket.socket] | None = None,
+        **how: Any,
     ) -> None:
+        """`how` has arguments of `Running`."""
         with patch.dict(os.environ, environ):
             super().__init__(
                 *("serve", "--config", str(config), "--store", option(store), "--port", "0"),
                 *("--log-format", "json", *options),
-                handed=handed,
+                **how,
             )
         try:
             self.wait_for(lambda: self.lines("serving") or self.process.poll() is not None)
@@ -165,14 +193,16 @@ def serving(
     store: Store | None = None,
     options: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
-    handed: Mapping[str, socket.socket] | None = None,
+    how: Mapping[str, Any] | None = None,
     **top: Any,
 ) -> Iterator[Serving]:
-    """Run a router with these targets and with its files in `folder`."""
+    """Run a router with these targets and with its files in `folder`; `how` has arguments of
+    `Running`."""
     table = routes(_urls(required), _urls(optional or {}), **top)
     config = folder / "routes.yaml"
     config.write_text(json.dumps(table))
-    started = Serving(config, store or folder / "store.db", options, environ or {}, handed)
+    place = store or folder / "store.db"
+    started = Serving(config, place, options, environ or {}, **(how or {}))
     try:
         yield started
     finally:

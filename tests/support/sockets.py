@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from socketserver import BaseServer
 from typing import Any
 
+import httpx
+
 from tests.support.command import PATIENCE
 
 HOST = "127.0.0.1"
@@ -65,6 +67,14 @@ def reset(writer: asyncio.StreamWriter) -> None:
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def is_ready(port: int) -> bool:
+    """Return whether a router at this port is ready."""
+    with suppress(httpx.TransportError):
+        url = f"http://{HOST}:{port}/readyz"
+        return httpx.get(url, timeout=PATIENCE, **PLAIN).is_success
+    return False
 
 
 def free_port() -> int:

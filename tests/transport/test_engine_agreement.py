@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from router.delivery.target.judge import judge
 from router.model.event import Reason
 from router.routing.target import Target
-from router.transport.answer import MAX_HEAD, Incoming, Unfit, in_one_piece
+from router.transport.answer import MAX_HEAD
 from router.transport.engine import Answer, Failure, target_and_host
 from tests.support import effort
 from tests.support.effort import examples
@@ -136,34 +136,9 @@ ALIKE = {
 }
 
 
-def at_once(whole: bytes) -> tuple[Answer, bool] | Reason | None:
-    try:
-        return in_one_piece(whole)
-    except Unfit as unfit:
-        return unfit.reason
-
-
-def in_pieces(whole: bytes) -> tuple[Answer, bool] | Reason | None:
-    incoming = Incoming()
-    try:
-        for at in range(len(whole)):
-            incoming.feed(whole[at : at + 1])
-    except Unfit as unfit:
-        return unfit.reason
-    return incoming.whole
-
-
-@pytest.mark.parametrize("name", ALIKE)
-def test_an_answer_at_once_is_the_same_as_in_pieces(name: str) -> None:
-    """The fast path for an answer in one piece reads nothing differently, and leaves unusual
-    answers to the other."""
-    assert at_once(response(LENGTH)) == (Answer(200, YES), True)
-    assert at_once(ALIKE[name]) in (None, in_pieces(ALIKE[name]))
-
-
 @pytest.mark.parametrize("name", ALIKE)
 async def test_an_answer_in_two_pieces_is_the_same_answer(name: str) -> None:
-    """Split at every third byte, with LONG=1 at each, an answer has the same result as whole, in
+    """Whole, or split at every third byte, with LONG=1 at each, an answer has the same result from
     both engines."""
     whole = ALIKE[name]
     native, reference = ENGINES.values()

@@ -78,6 +78,28 @@ async def test_a_body_of_any_size_arrives_whole(engine: Engine, size: int) -> No
     assert target.requests[0].partition(b"\r\n\r\n")[2] == body
 
 
+@pytest.mark.parametrize("status", ["200 OK", "202 Accepted", "299 Odd"])
+async def test_an_early_acknowledgement_waits_for_the_last_byte(
+    engine: Engine, status: str
+) -> None:
+    """A target that acknowledges before it reads gets the whole request, and the next one on the
+    same connection."""
+    early, may_read, body = answer(YES, status=status), asyncio.Event(), b"x" * 20_000_000
+    async with (
+        hostile("accepts_early", answer=early, may_read=may_read) as target,
+        opened(engine, target.url) as pool,
+    ):
+        posted = begun(pool, body=body)
+        await until(lambda: target.sent)
+        await asyncio.sleep(SHORT / 3)
+        assert not posted.is_over
+        may_read.set()
+        assert await posted == await post(pool) == Answer(int(status[:3]), YES)
+        await until(lambda: len(target.requests) == 2)
+    assert target.requests[0].endswith(b"\r\n\r\n" + body)
+    assert target.accepted == 1
+
+
 async def test_cookies_are_not_kept(engine: Engine) -> None:
     """A cookie that a target sets is not sent back to it."""
     async with hostile("cookie") as target, opened(engine, target.url) as pool:

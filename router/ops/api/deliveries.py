@@ -26,17 +26,14 @@ from router.ops.api.endpoint import (
 from router.ops.api.view import ApiCall
 from router.ops.problems import Rejected
 from router.store import admin, views
-from router.store.admin import DISCARDED, Later, Sort, Verb
+from router.store.admin import DISCARDED, Later, Seen, Sort, Verb
 from router.store.protocol import State
 
 #: The deliveries on a page, by default and at most.
 _LIMIT, _MOST = 50, 500
 
-#: The number of actions that are listed, and that are searched for a team's own.
+#: The number of actions that are listed, and that are searched for a team's own or a current one.
 _ACTIONS, _SEARCHED_ACTIONS = 20, 500
-
-#: The actions that send deliveries.
-_SENDS = (Verb.REPLAY, Verb.RETRY)
 
 #: The seconds for which one request acts. The next one continues.
 _ACT_TIME = 5.0
@@ -140,7 +137,8 @@ async def actions(call: ApiCall) -> ActionsView:
 
 
 class OutcomeView(TypedDict):
-    """The results of a replay or a retry so far, by the number of its deliveries."""
+    """The number of deliveries by their results so far. One that a later action or its caller's
+    request has changed does not count any more."""
 
     acknowledged: int
     #: Dead letters, and those that are retried after a failure.
@@ -149,26 +147,16 @@ class OutcomeView(TypedDict):
     left: int
 
 
-class OneActionView(TypedDict):
-    """An action of a person, and its outcome if it sends deliveries. A delivery that is changed by
-    a later action or by its caller's request does not count any more."""
-
-    action: views.ActionView
-    outcome: OutcomeView | None
-
-
-@endpoint("GET", "/deliveries/actions/{id}")
-async def action(call: ApiCall) -> OneActionView:
-    """An action, and what became of its deliveries; for a team, its own"""
+@endpoint(
+    "GET",
+    "/deliveries/outcome",
+    params=(Param("action", "The ids of replays or retries", TEXT, many=True, is_required=True),),
+)
+async def outcome(call: ApiCall) -> OutcomeView:
+    """The results of replays and retries so far; for a team, at its targets"""
     async with call.parts.stored.question() as store:
-        found = await store.actions(1, call["id"])
-        if not found or not (call.is_whole or found[0].who == call.who):
-            raise Rejected("no_action")
-        outcome = None
-        if found[0].verb in _SENDS:
-            counted = await store.outcome(call["id"], call.among(()) or ())
-            outcome = cast("OutcomeView", counted._asdict())
-    return OneActionView(action=views.action_view(found[0]), outcome=outcome)
+        counts = await store.outcome(call["action"], call.among(()))
+    return cast("OutcomeView", counts._asdict())
 
 
 class PreviewView(TypedDict):
@@ -210,6 +198,7 @@ class Preview:
     number: int
     #: The targets of the deliveries.
     targets: tuple[str, ...]
+    seen: Seen
 
 
 def _acting(verb: Verb, *may: Permission) -> Endpoint:
@@ -252,6 +241,7 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
             selection = admin.acted_on(verb, visible, action.at)
         except ValueError as error:
             raise Rejected("invalid_state", why=str(error)) from None
+        seen = await Seen.of(store, selection, action.at)
         groups, left_out = await store.groups(selection), 0
         if selection.acknowledged_later is Later.EXCLUDE:
             others = await store.groups(replace(selection, acknowledged_later=Later.ONLY))
@@ -260,14 +250,14 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
     number = sum(group.deliveries for group in groups)
     targets = tuple({group.target for group in groups})
     return PreviewView(
-        token=call.parts.previews.put(call.who, Preview(action, selection, number, targets)),
+        token=call.parts.previews.put(call.who, Preview(action, selection, number, targets, seen)),
         verb=verb,
         action=views.action_view(action),
         number=number,
         counts=views.count_views(groups),
         groups=views.group_views(groups),
         left_out=left_out,
-        held=_held(call, targets) if verb in _SENDS else {},
+        held=_held(call, targets) if verb in (Verb.REPLAY, Verb.RETRY) else {},
         why=why,
     )
 
@@ -308,14 +298,15 @@ async def _act(call: ApiCall, verb: Verb) -> DoneView:
     changed, more, ends = 0, False, time.monotonic() + _ACT_TIME
     async with call.parts.stored.question(changes=True) as store:
         action = replace(action, at=store.now())
-        async with aclosing(admin.carry_out(store, action, selection, preview.action.at)) as steps:
+        async with aclosing(admin.carry_out(store, action, selection, preview.seen)) as steps:
             async for step in steps:
                 changed += step.changed
                 if more := time.monotonic() > ends:
                     break
-        (done,) = await store.actions(1, action.action_id) or (action,)
+        known = await store.actions(_SEARCHED_ACTIONS)
     if verb is Verb.RETRY:
         call.parts.insight.recoveries.ask(preview.targets)
+    done = next((later for later in known if later.action_id == action.action_id), action)
     left = max(0, preview.number - done.deliveries)
     return DoneView(
         action=views.action_view(done), changed=changed, left=left, more=more and left > 0

@@ -16,10 +16,10 @@ const NEEDS = { replay: ['replay'], retry: ['replay'], discard: ['discard'],
 
 const SENDS = ['replay', 'retry'];
 
-/** How soon the outcome is counted, in milliseconds, later less often, and how often at least. */
+/** How soon an outcome is counted first, in milliseconds; each wait is longer, up to the last. */
 const COUNTED = 500;
-const LATER = 1.1;
-const SLOWEST = 10_000;
+const LONGER = 1.1;
+const LONGEST = 10_000;
 
 /** The buttons for a selection, and the dialog of the current action. */
 export function useActing(loaded) {
@@ -108,30 +108,35 @@ function whyText(why) {
 }
 
 function Done({ verb, done, filter, name, undo }) {
-  const [outcome, count] = useState(null);
-  useEffect(() => {
-    if (!SENDS.includes(verb) || !done.changed) return undefined;
-    let timer = null;
-    let wait = COUNTED;
-    const look = async () => {
-      const found = await ask(`deliveries/actions/${done.action.action_id}`).catch(() => null);
-      if (!timer) return;
-      if (found) count(found.outcome);
-      wait = Math.min(wait * LATER, SLOWEST);
-      if (!found || found.outcome.left || done.more) timer = setTimeout(look, wait);
-    };
-    timer = setTimeout(look, wait);
-    return () => { clearTimeout(timer); timer = null; };
-  }, [done.more, !done.changed]);
-  const all = outcome && outcome.acknowledged + outcome.failed + outcome.left;
   return html`
     <p><b>${text(`did.${verb}`, { n: done.changed })}</b> ${done.more ? text('dead.going_on')
       : done.left > 0 && text('dead.left', { n: done.left })}</p>
-    ${all > 0 && html`<p role="status" class=${outcome.failed ? 'bad'
-      : outcome.left ? null : 'good'}>
-      ${text('outcome', { n: all, done: outcome.acknowledged, failed: outcome.failed })}
-      ${outcome.left > 0 && text('outcome.left', { n: outcome.left })}</p>`}
+    ${SENDS.includes(verb) && done.changed > 0
+      && html`<${Outcome} actions=${[done.action.action_id]} more=${done.more} />`}
     ${verb === 'discard' && done.changed > 0 && !done.more && html`<button type="button"
       onClick=${() => undo({ verb: 'restore', name, undone: done.changed,
         filter: { ...filter, state: 'superseded' } })}>${text('undo')}</button>`}`;
+}
+
+/** The outcome of replays as it comes, until nothing is left; `more`: they still go on. */
+export function Outcome({ actions, more }) {
+  const [found, show] = useState(null);
+  useEffect(() => {
+    let timer = null;
+    let wait = COUNTED;
+    const look = async () => {
+      const next = await ask('deliveries/outcome', { action: actions }).catch(() => null);
+      if (!timer) return;
+      if (next) show(next);
+      wait = Math.min(wait * LONGER, LONGEST);
+      if (!next || next.left || more) timer = setTimeout(look, wait);
+    };
+    timer = setTimeout(look, wait);
+    return () => { clearTimeout(timer); timer = null; };
+  }, [more]);
+  if (!found) return null;
+  const { acknowledged: done, failed, left } = found;
+  const n = done + failed + left;
+  return n > 0 && html`<p role="status" class=${failed ? 'bad' : left ? null : 'good'}>
+    ${text('outcome', { n, done, failed })}${left > 0 && text('outcome.left', { n: left })}</p>`;
 }
