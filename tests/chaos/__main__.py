@@ -13,6 +13,7 @@ from tests.chaos.plan import Plan
 from tests.chaos.process import Stuck
 from tests.chaos.report import Figures, figures, heading, row, story, total
 from tests.chaos.run import play
+from tests.chaos.store import weather
 from tests.chaos.verdict import Verdict, judge
 
 #: The most broken promises of a run whose story is printed.
@@ -38,7 +39,7 @@ def main() -> int:
         print(row(seed, run), flush=True)
         if args.strict and verdict.played.history.is_disturbed:
             print("        the machine was too busy: duplicates with a cause are allowed")
-        _complain(verdict)
+        complain(verdict)
         runs.append(run)
     if len(runs) > 1:
         print(row("all", total(runs)))
@@ -55,9 +56,9 @@ def _plan(seed: int, args: argparse.Namespace) -> Plan:
 
 def _verdict(plan: Plan) -> Verdict | None:
     """Play a run; return None and print why if it could not be ended."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, weather(plan, Path(folder)) as above:
         try:
-            return judge(asyncio.run(play(plan, Path(folder))))
+            return judge(asyncio.run(play(plan, Path(folder), above)))
         except Stuck as stuck:
             print(f"BROKEN  seed {plan.seed}: {stuck}", flush=True)
             return None
@@ -90,7 +91,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _complain(verdict: Verdict) -> None:
+def complain(verdict: Verdict) -> None:
+    """Print the broken promises, and the story of the first ones."""
     for broken in verdict.broken:
         about = "" if broken.body is None else f"event {broken.body}: "
         print(f"BROKEN  {about}{broken.what}")

@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-from tests.chaos.plan import REQUIRED, Blow, Manner, Storm, Times
+from tests.chaos.plan import REQUIRED, Blow, Manner, Times
 
 #: How long the router may take to notice that a caller has gone, or to make something durable,
 #: in seconds, and how many times longer than this program is itself kept waiting.
@@ -156,7 +157,7 @@ class Stormy:
     """The store, or a node's way to it, had a fault."""
 
     at: float
-    storm: Storm
+    storm: StrEnum
     node: int
     over: float
 
