@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
 
 from router.contract.schedule import Schedule
 from tests.chaos.__main__ import complain
-from tests.chaos.history import History
+from tests.chaos.history import History, Request
 from tests.chaos.plan import Manner, Plan, Rates, Times
 from tests.chaos.run import play
 from tests.chaos.store import Weather
@@ -32,10 +33,10 @@ _INSIDE = "FAILOVER_INSIDE"
 LONGEST = 900.0
 
 #: The pauses before each fault, and between the first write after it and its end, in seconds.
-BEFORE, AFTER = 2.0, 4.0
+BEFORE, AFTER = 1.0, 2.0
 
 #: EBaaS retries for longer than a failover takes, so that no event is given up.
-TIMES = Times(Schedule((0.5, 1.0, 2.0), 24), Schedule((0.2, 0.5, 2.0), 24))
+TIMES = Times(Schedule((0.5, 1.0, 2.0), 20), Schedule((0.2, 0.5, 2.0), 20))
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,10 @@ async def _judged(plan: Plan, machines: Cluster, folder: Path) -> tuple[Verdict,
 def _table(history: History, strikes: list[Strike]) -> Iterator[str]:
     """Return what callers saw from each fault until failures were recorded again."""
     yield f"{'primary':20}  written  recorded    000    500   none  slowest reply"
-    for strike, after in zip(strikes, [*strikes[1:], None], strict=True):
-        until = after.began if after else float("inf")
+    ends = [strike.began for strike in strikes[1:]]
+    for strike, until in zip(strikes, [*ends, time()], strict=True):
         requests = [r for r in history.requests if strike.began <= r.began < until and r.reached]
-        failed = sorted((r for r in requests if r.code == "500"), key=lambda r: r.ended)
-        last = max((r.ended for r in failed if not history.recorded(r)), default=strike.began)
-        again = min((r.ended for r in failed if r.ended > last), default=last)
+        again = max(_recorded_again(history, requests, strike.began, node) for node in (0, 1))
         waited = [r for r in requests if r.began <= again and r.manner is Manner.WAITS]
         codes = Counter(r.code for r in waited)
         slowest = max((r.ended - r.began for r in waited if r.code), default=0.0)
@@ -149,6 +148,12 @@ def _table(history: History, strikes: list[Strike]) -> Iterator[str]:
             f"{strike.fault:20} {written:6.1f} s {recorded:7.1f} s"
             f" {codes['000']:6} {codes['500']:6} {codes['']:6} {slowest:12.2f} s"
         )
+
+
+def _recorded_again(history: History, requests: list[Request], began: float, node: int) -> float:
+    """Return the time at which the longest gap between two recorded failures at a node ended."""
+    ends = sorted(r.ended for r in requests if r.node == node and history.recorded(r))
+    return max(pairwise([began, *ends]), key=lambda gap: gap[1] - gap[0], default=(began, began))[1]
 
 
 def _arguments() -> argparse.Namespace:

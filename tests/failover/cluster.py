@@ -31,7 +31,7 @@ SETTINGS = {
 }
 
 #: How long a cluster may take to start or to become whole again, in seconds.
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 #: The timeout of a write that tries a server, in seconds.
 _TRY = 1.0
@@ -47,13 +47,14 @@ _AS_SERVER = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups
 class Fault(StrEnum):
     """A fault of the primary. A machine is its server, Patroni and etcd together."""
 
-    KILL_SERVER = "kill-server"
     KILL_MACHINE = "kill-machine"
     STOP_SERVER = "stop-server"
     STOP_MACHINE = "stop-machine"
     #: The routers still reach it, but the other databases, their etcd and their Patroni do not.
     PART_FROM_DATABASES = "part-from-databases"
     PART_FROM_ALL = "part-from-all"
+    #: Patroni starts it again at once. The last, because little is left to settle after it.
+    KILL_SERVER = "kill-server"
 
 
 class Machine:
