@@ -253,9 +253,6 @@ def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[C
 
 # Events out of recorded traffic.
 
-#: The longest line that is read, in bytes; twice the largest callback by default.
-MAX_EVENT_LINE = 2 * 1024 * 1024
-
 
 def _add_traffic(name: str, compared: Comparison) -> None:
     before = compared.events
@@ -290,12 +287,8 @@ class Traffic:
         self.skipped = 0
 
     def __iter__(self) -> Iterator[tuple[Event, int]]:
-        while line := self._stream.readline(MAX_EVENT_LINE):
+        for line in self._stream:
             try:
-                if len(line) == MAX_EVENT_LINE and not line.endswith(b"\n"):
-                    while line and not line.endswith(b"\n"):
-                        line = self._stream.readline(MAX_EVENT_LINE)
-                    raise Unreadable("too long")
                 fields = _fields(line)
             except Unreadable:
                 self.skipped += 1
@@ -339,9 +332,9 @@ _EFFECTS: dict[tuple[str | None, str | None], tuple[str, str]] = {
 
 def _difference(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
     for group in compared.groups():
-        keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
+        keys = counted(len(group.keys), "key")
         yield f"{counted(group.events, 'event')} ({keys}): {_heading(group.change)}"
-        moves = [(move.target, _roles(move)) for move in group.change.moves]
+        moves = [(move.name, _roles(move)) for move in group.change.moves]
         yield from columns(moves, indent=2)
         seen = [
             shown(key) + (f" ({times:,} times)" if times > 1 else "")
@@ -363,8 +356,8 @@ def _difference(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
     total = counted(compared.events, "event")
     for move, events in compared.moves():
         if move.is_loss:
-            owner = compared.owner(move.target)
-            name = f"{move.target} ({owner})" if owner else move.target
+            owner = compared.owner(move.name)
+            name = f"{move.name} ({owner})" if owner else move.name
             effect = _EFFECTS[move.before, move.after][events == 1].format(name)
             yield f"{events:,} of {total} {effect}"
     if compared.changed:
@@ -419,7 +412,7 @@ def _as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
         "events": compared.events,
         "changed": compared.changed,
         "targets": [
-            {**_move_json(move), "owner": compared.owner(move.target), "events": events}
+            {**move._asdict(), "owner": compared.owner(move.name), "events": events}
             for move, events in compared.moves()
         ],
         "groups": [_group_json(group) for group in compared.groups()],
@@ -435,18 +428,13 @@ def _as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
     }
 
 
-def _move_json(move: Move) -> dict[str, Any]:
-    return {"name": move.target, "before": move.before, "after": move.after}
-
-
 def _group_json(group: Group) -> dict[str, Any]:
     return {
         "before": group.change.before,
         "after": group.change.after,
-        "targets": [_move_json(move) for move in group.change.moves],
+        "targets": [move._asdict() for move in group.change.moves],
         "events": group.events,
         "keys": dict(group.keys.most_common()),
-        "more_keys": group.more_keys,
         "routes_before": [route.name for route in group.before],
         "routes_after": [route.name for route in group.after],
     }

@@ -16,9 +16,6 @@ from router.routing.target import Target
 
 T = TypeVar("T")
 
-#: The most keys that a group remembers; for further keys only the events are counted.
-MAX_KEYS = 1_000
-
 #: The changes of a target's role, the most dangerous first; None: it is not in the plan.
 _DANGER: list[tuple[Role | None, Role | None]] = [
     ("required", "optional"),
@@ -33,7 +30,8 @@ _DANGER: list[tuple[Role | None, Role | None]] = [
 class Move(NamedTuple):
     """A target whose role differs between two plans of an event."""
 
-    target: str
+    #: Of the target.
+    name: str
     before: Role | None
     after: Role | None
 
@@ -65,10 +63,6 @@ class Change(NamedTuple):
         return self.before == "matched" != self.after
 
     @property
-    def is_loss(self) -> bool:
-        return self.newly_unmatched or any(move.is_loss for move in self.moves)
-
-    @property
     def danger(self) -> int:
         """0 is the worst: no route matches any more."""
         return 0 if self.newly_unmatched or not self.moves else 1 + self.moves[0].danger
@@ -82,18 +76,12 @@ class Group:
     #: The routes that match the first event, before and after.
     before: tuple[Route, ...]
     after: tuple[Route, ...]
-    events: int = 0
     #: The number of events of each key.
     keys: Counter[str] = field(default_factory=Counter)
-    #: True if there are more keys than are remembered.
-    more_keys: bool = False
 
-    def add(self, key: str, times: int) -> None:
-        self.events += times
-        if key in self.keys or len(self.keys) < MAX_KEYS:
-            self.keys[key] += times
-        else:
-            self.more_keys = True
+    @property
+    def events(self) -> int:
+        return self.keys.total()
 
 
 class Comparison:
@@ -116,7 +104,7 @@ class Comparison:
         change = self._change(before, after)
         if change is not None:
             group = self._groups.setdefault(change, Group(change, before.routes, after.routes))
-            group.add(event.event_key, times)
+            group.keys[event.event_key] += times
 
     @property
     def changed(self) -> int:
@@ -141,7 +129,7 @@ class Comparison:
         totals: Counter[Move] = Counter()
         for group in self._groups.values():
             totals.update(dict.fromkeys(group.change.moves, group.events))
-        return sorted(totals.items(), key=lambda item: (item[0].danger, -item[1], item[0].target))
+        return sorted(totals.items(), key=lambda item: (item[0].danger, -item[1], item[0].name))
 
     def _change(self, before: Plan, after: Plan) -> Change | None:
         fate: Fate = "matched" if before.routes else self._old.unmatched
@@ -149,7 +137,7 @@ class Comparison:
         old, new = before.roles, after.roles
         moves = [Move(name, old.get(name), new.get(name)) for name in old.keys() | new.keys()]
         moves = [move for move in moves if move.before != move.after]
-        moves.sort(key=lambda move: (move.danger, move.target))
+        moves.sort(key=lambda move: (move.danger, move.name))
         return Change(fate, new_fate, tuple(moves)) if moves or fate != new_fate else None
 
 
@@ -204,17 +192,13 @@ class Edit(NamedTuple):
 def edits_of(old: Config, new: Config) -> list[Edit]:
     """Return the edits: targets, then routes, each by name, then settings. Order in a file is not
     a difference."""
+    before, after = ({route.name: route for route in config.table.routes} for config in (old, new))
     edits = [
         *_named("target", old.table.targets, new.table.targets, _target),
-        *_named("route", _routes(old), _routes(new), effective.route),
+        *_named("route", before, after, effective.route),
     ]
-    before, after = (_flat(effective.settings(config)) for config in (old, new))
-    settings = _details(before, after)
+    settings = _details(*(_flat(effective.settings(config)) for config in (old, new)))
     return [*edits, Edit("settings", "", "changed", settings)] if settings else edits
-
-
-def _routes(config: Config) -> dict[str, Route]:
-    return {route.name: route for route in config.table.routes}
 
 
 def _named(

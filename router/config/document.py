@@ -88,19 +88,21 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def add(self, spot: Spot, path: str, message: str, *, once: bool = False) -> None:
+    def add(
+        self, message: str, spot: Spot = WHOLE_FILE, path: Steps = (), *, once: bool = False
+    ) -> None:
         """Add a problem; with `once`, only the first place in the file keeps the message."""
         key = (0, 0, message) if once else (*spot, message)
         if key in self._kept or len(self._kept) < self._most:
-            problem = Problem(self.file, *spot, path, message)
+            problem = Problem(self.file, *spot, path_of(path), message)
             self._kept[key] = min(self._kept.get(key, problem), problem)
         else:
             self._more += 1
 
-    def report(self, node: Node, path: str, message: str, *, once: bool = False) -> None:
+    def report(self, node: Node, path: Steps, message: str, *, once: bool = False) -> None:
         """Add a problem at a node, with a hint if it has a character that only looks right."""
         message += hint(node.value) if is_plain(node) else ""
-        self.add(spot_of(node.start_mark), path, message, once=once)
+        self.add(message, spot_of(node.start_mark), path, once=once)
 
     def in_order(self) -> tuple[Problem, ...]:
         """Return the problems by place, after one that counts the rest."""
@@ -216,14 +218,14 @@ class Loader(yaml.CSafeLoader):
         return _QUOTED if kind is Scalar and not implicit[0] else _PLAIN
 
 
-def parse_document(text: bytes | str, file: str, problems: Problems | None = None) -> Tree:
-    """Parse the one document in `text`; `file` is its name in problems.
+def parse_document(content: bytes, file: str, problems: Problems | None = None) -> Tree:
+    """Parse the one document of a file; `file` is its name in problems.
 
     Raises ConfigInvalid. Faults that leave the tree whole (a key twice, a tag) are added to
     `problems` if given, so that a loader can report them together with its own.
     """
     collected = Problems(file) if problems is None else problems
-    root = _compose(_readable(text, collected), collected)
+    root = _compose(_decoded(content, collected), collected)
     walk = _Walk(collected)
     walk.check(root, root.start_mark)
     if walk.has_aliases or (collected and problems is None):
@@ -231,39 +233,38 @@ def parse_document(text: bytes | str, file: str, problems: Problems | None = Non
     return Tree(root)
 
 
-def _readable(text: bytes | str, problems: Problems) -> str:
-    """Return `text` as characters, without a byte order mark. Raises ConfigInvalid with every
-    character that is not allowed."""
-    if len(text) > MAX_SIZE:
-        problems.add(WHOLE_FILE, "", f"is larger than {MAX_SIZE // 2**20} MiB")
+def _decoded(content: bytes, problems: Problems) -> str:
+    """Return the text, without a byte order mark. Raises ConfigInvalid with every character that is
+    not allowed."""
+    if len(content) > MAX_SIZE:
+        problems.add(f"is larger than {MAX_SIZE // 2**20} MiB")
         raise problems.stop()
-    if isinstance(text, bytes):
-        text = _decoded(text, problems)
-    text = text.removeprefix("\ufeff")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        _report_encoding(error, problems)
+        raise problems.stop() from None
     if "\t" in text or _REFUSED.search(text):
         for number, line in enumerate(_LINE_END.split(text), 1):
             for match in _REFUSED.finditer(line):
                 character = f"the character U+{ord(match[0]):04X} is not allowed"
-                problems.add(Spot(number, match.start() + 1), "", character)
+                problems.add(character, Spot(number, match.start() + 1))
             # In a comment a tab is allowed.
             if (tab := line.partition("#")[0].find("\t")) >= 0:
-                problems.add(Spot(number, tab + 1), "", "a tab: use spaces")
+                problems.add("a tab: use spaces", Spot(number, tab + 1))
     if problems:
         raise problems.stop()
     return text
 
 
-def _decoded(content: bytes, problems: Problems) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            problems.add(WHOLE_FILE, "", "is UTF-16: save it as UTF-8")
-        else:
-            before = _LINE_END.split(content[: error.start].decode("utf-8-sig"))
-            message = f"the byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8"
-            problems.add(Spot(len(before), len(before[-1]) + 1), "", message)
-    raise problems.stop()
+def _report_encoding(error: UnicodeDecodeError, problems: Problems) -> None:
+    content = error.object  # without a byte order mark
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        problems.add("is UTF-16: save it as UTF-8")
+        return
+    before = _LINE_END.split(content[: error.start].decode())
+    message = f"the byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8"
+    problems.add(message, Spot(len(before), len(before[-1]) + 1))
 
 
 def _compose(text: str, problems: Problems) -> Node:
@@ -282,7 +283,7 @@ def _compose(text: str, problems: Problems) -> Node:
         message = "is nested too deep"
     except (yaml.YAMLError, ValueError):  # without a mark
         message = "is not valid YAML"
-    problems.add(spot, "", message)
+    problems.add(message, spot)
     raise problems.stop()
 
 
@@ -305,12 +306,12 @@ class _Walk:
         if id(node) in self._seen:
             self.has_aliases = True
             message = "an alias (*…) is not allowed: write the value itself"
-            self._problems.add(spot_of(holder), path_of(self._path), message)
+            self._problems.add(message, spot_of(holder), self._path)
             return
         self._seen.add(id(node))
         if node.tag != (_QUOTED if isinstance(node, Scalar) and node.style else _PLAIN):
             message = "a tag (!…) means nothing here: write the value alone"
-            self._problems.report(node, path_of(self._path), message)
+            self._problems.report(node, self._path, message)
         if isinstance(node, Scalar):
             return
         if len(self._path) >= MAX_DEPTH:
@@ -332,7 +333,7 @@ class _Walk:
             self._check_key(key, value)
             if key.value in first:
                 message = f"the key is here twice, first in line {first[key.value]}"
-                self._problems.report(key, path_of([*self._path, key.value]), message)
+                self._problems.report(key, [*self._path, key.value], message)
             first.setdefault(key.value, key.start_mark.line + 1)
             self._check_below(key.value, value, key.start_mark)
 
@@ -349,7 +350,7 @@ class _Walk:
         self.check(key, key.start_mark)
 
     def _stop(self, node: Node, message: str) -> NoReturn:
-        self._problems.add(spot_of(node.start_mark), path_of(self._path), message)
+        self._problems.add(message, spot_of(node.start_mark), self._path)
         raise self._problems.stop()
 
 

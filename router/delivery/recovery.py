@@ -55,7 +55,8 @@ class Recovery:
             self.window, self._round = min(2 * self.window, MOST_AT_ONCE), 0
 
     def room(self, target: Target) -> int:
-        """Return the most attempts that may be in flight, of which live events have half."""
+        """Return the most attempts that may be in flight: half of the target's `max_in_flight`, so
+        that live events have the other half."""
         return min(self.window, max(1, target.max_in_flight // 2))
 
 
@@ -81,10 +82,10 @@ class Recoveries:
         """A person wants sent what waits for these targets."""
         self._asked |= set(targets)
 
-    def begin(self, in_force: InForce, proven: Callable[[Target], str], now: float) -> None:
-        """Begin a recovery of each target that something waits for and that is proven to work, and
-        of those a person has asked for; end those of targets that are gone. `proven` returns the
-        trigger, `""` for none."""
+    def begin(self, in_force: InForce, sign: Callable[[Target], str], now: float) -> None:
+        """Begin a recovery of each target that something waits for and that shows a sign of life,
+        and of those a person has asked for; end those of targets that are gone. `sign` returns the
+        last sign, `""` for none: it is the recovery's trigger."""
         self._now, targets = now, in_force.targets
         self.active = {name: each for name, each in self.active.items() if name in targets}
         for name in self._asked & targets.keys():
@@ -93,7 +94,7 @@ class Recoveries:
         self._asked.clear()
         if in_force.terms.recovers:
             for name in (self._to_begin & targets.keys()) - self.active.keys():
-                if trigger := proven(targets[name]):
+                if trigger := sign(targets[name]):
                     self._to_begin.discard(name)
                     self.active[name] = Recovery(trigger, now)
 
@@ -113,7 +114,7 @@ class Recoveries:
         }
 
 
-def spared(now: float, terms: Terms) -> tuple[float, float]:
+def request_window(now: float, terms: Terms) -> tuple[float, float]:
     """Return the times of a caller's next request which may be in progress, or about to come."""
     return now - terms.reply_within - LATE, now + EARLY
 
@@ -123,7 +124,7 @@ def is_early(due: Due, now: float) -> bool:
     return due.row.state is State.AWAITING or due.row.due_at > now
 
 
-def row_after(due: Due, attempt: Attempt, now: float) -> DeliveryRow:
+def row_after_recovery(due: Due, attempt: Attempt, now: float) -> DeliveryRow:
     """Return a delivery after an attempt before its time. A failure costs none of its retries, and
     it is left alone until its schedule has tried it again: an event that its target does not want
     is sent at most once more for each attempt by schedule."""

@@ -7,11 +7,12 @@ all processes of a store share (`Store.now`); timeouts are seconds.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from router.model.errors import RouterError
 from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason
@@ -164,6 +165,21 @@ class StoreFull(StoreFailed):
         self.targets = frozenset(targets)
 
 
+T = TypeVar("T")
+
+
+async def result_of(done: asyncio.Future[T], timeout: float) -> T:
+    """Wait for the result of a call. After the timeout, cancel it and raise StoreFailed."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await done
+    except TimeoutError:
+        # The timeout may fire in the very turn of the loop in which the call was done.
+        if done.cancelled():
+            raise StoreFailed("slow") from None
+        return done.result()
+
+
 class Stage(StrEnum):
     """The state of an event towards its caller."""
 
@@ -307,6 +323,15 @@ class Settlement:
     #: The targets that have acknowledged.
     reached: Collection[str]
     at: float
+
+
+class Early(NamedTuple):
+    """A lease of deliveries before their time."""
+
+    #: If the caller's next request is due within these times, its deliveries are left to it.
+    request_window: tuple[float, float]
+    #: Only those that a person has asked for.
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,10 +555,10 @@ class Store(Protocol):
         """Mark a delivery acknowledged, in any state. Return False if there is none."""
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
         """Keep an attempt that failed after its row was written. The row gets its reason if it had
-        none yet. If recovery has left the row alone until `over_at` because of this attempt, that
+        none yet. If recovery has left the row alone until `ends_by` because of this attempt, that
         is over. Without such a delivery, do nothing."""
 
     async def revoke_all_credit(self, timeout: float) -> None:
@@ -542,27 +567,20 @@ class Store(Protocol):
     async def queue(self, timeout: float) -> Mapping[str, float]:
         """Return when the first queued delivery of each target is due."""
 
-    async def take(
-        self, target: str, now: float, until: float, limit: int, timeout: float
-    ) -> tuple[Due, ...]:
-        """Lease up to `limit` due deliveries of a target, the earliest due first. They are due
-        again at `until`."""
-
-    async def take_waiting(
+    async def lease(
         self,
         target: str,
         now: float,
         until: float,
         limit: int,
         timeout: float,
-        *,
-        spared: tuple[float, float],
-        asked: bool = False,
+        early: Early | None = None,
     ) -> tuple[Due, ...]:
-        """Lease up to `limit` deliveries of a target that wait for the queue or for the caller's
-        next request, due or not: first those that a person has asked for, then in the order of
-        recording; with `asked` only the former. A delivery whose caller's next request is due
-        within `spared` is left to that. At `until` they may be taken again."""
+        """Lease up to `limit` due deliveries of a target, the earliest due first. They are due
+        again at `until`.
+
+        With `early`, lease those that wait for the queue or for the caller's next request, due or
+        not: first those that a person has asked for, then in the order of recording."""
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         """Write the outcome of a leased delivery. Return False if the lease has ended."""

@@ -36,6 +36,40 @@ def test_the_overview_shows_problems_and_leads_there(router: Troubled, ops: Visi
     ops.sees_text("everything under gs")
 
 
+def test_the_headline_counts_what_is_wrong(ops: Visitor) -> None:
+    """As the router says: a pause and callers that were turned away are shown, but not counted; an
+    event without a route has its keys. Since when the router counts is shown as well."""
+    params = {"count": 3, "since": "2026-11-29T05:53:00Z", "last": "2026-11-29T05:54:00Z"}
+    about = {"keys": "'a.b.c' (3)", "key": "a.b.c", "until": "2026-11-29T19:53:00Z"}
+    denied = {"code": "401", "advice": "compare tokens", "faults": ""}
+    causes = [
+        {"check": "callbacks", "code": "unmatched", "severity": "critical", "text": "'a.b.c' (3)",
+         "params": {**params, **about}},
+        {"check": "callbacks", "code": "turned_away", "severity": "notice", "text": "3 turned away",
+         "params": {**params, **denied}},
+        {"check": "targets", "code": "paused", "severity": "notice", "text": "certificates paused",
+         "params": {"target": "certificates"}},
+    ]  # fmt: skip
+
+    def status(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "causes": causes})
+
+    ops.page.route("**/api/v1/status", status)
+    ops.go("")
+    ops.sees("now.wrong", n=1)
+    rows = ops.page.locator(".troubles tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("'a.b.c' (3)")
+    expect(rows.nth(1)).to_contain_text(ops.word("severity.notice"))
+    expect(rows.nth(2)).to_contain_text("certificates")
+    ops.sees_text({"en": "The router counts since", "zh": "起统计"}[ops.language])
+    del causes[0]
+    ops.go("#/routes")
+    ops.go("")
+    ops.sees("now.well")
+
+
 def test_the_overview_shows_dead_letters_of_removed_targets(ops: Visitor) -> None:
     """No other room shows that there are some."""
 
@@ -45,7 +79,7 @@ def test_the_overview_shows_dead_letters_of_removed_targets(ops: Visitor) -> Non
     def removed(route: Route) -> None:
         answer = route.fetch()
         cause = {"check": "targets", "code": "dead_letters", "text": "(removed) has dead letters",
-                 "params": {"target": "(removed)", "count": 3}}  # fmt: skip
+                 "severity": "warning", "params": {"target": "(removed)", "count": 3}}  # fmt: skip
         route.fulfill(response=answer, json={**answer.json(), "causes": [cause]})
 
     ops.page.route("**/api/v1/targets", quiet)
@@ -78,15 +112,8 @@ def test_the_overview_shows_how_ebaas_differs(ops: Visitor) -> None:
 def test_a_long_list_of_problems_is_folded(router: Troubled, ops: Visitor) -> None:
     """A click unfolds it. A delivery that is overdue has not expired yet."""
 
-    def multiply(route: Route) -> None:
-        answer = route.fetch()
-        [ledger] = [each for each in answer.json()["targets"] if each["name"] == "ledger"]
-        ledger["expires_at"] = "2026-01-01T00:00:00Z"
-        many = [{**ledger, "name": f"ledger-{number}"} for number in range(50)]
-        route.fulfill(response=answer, json={"targets": many})
-
     router.post("many")
-    ops.page.route("**/api/v1/targets", multiply)
+    ops.multiply("ledger", 50, expires_at="2026-01-01T00:00:00Z")
     ops.go("")
     ops.sees("expires.next")
     last = ops.page.locator(".troubles").get_by_text("ledger-49", exact=True)
@@ -211,6 +238,7 @@ def test_an_event_is_found_by_an_id_in_its_changes(router: Troubled, ops: Visito
     expect(ops.page.locator("pre")).to_contain_text(f'"{name}"')
     ops.button("explain.short").click()
     ops.sees("explain.by", routes="everything under gs")
+    ops.sees("explain.nearest")
     expect(ops.page.locator(".steps time").first).to_have_attribute("title", re.compile("UTC$"))
     copy = ops.button("copy.what", name=ops.word("event.changes"))
     copy.click()
@@ -324,7 +352,7 @@ def test_a_key_is_explained(router: Troubled, ops: Visitor) -> None:
 
 
 def test_a_reload_shows_its_changes(router: Troubled, ops: Visitor) -> None:
-    """Each with what was there before."""
+    """Each with what was there before; also after a restart."""
     good = router.config.read_text()
     router.config.write_text(good.replace("*.cert.*", f"*.cert.{ops.language}"))
     try:
@@ -333,6 +361,10 @@ def test_a_reload_shows_its_changes(router: Troubled, ops: Visitor) -> None:
         ops.sees("reload.taken")
         expect(ops.page.locator(".diff").first).to_contain_text(f"*.cert.{ops.language}")
         expect(ops.page.locator(".diff").first).to_contain_text("for the auditors")
+        router.stop()
+        router.start()
+        ops.go("#/routes")
+        expect(ops.page.locator(".diff").first).to_contain_text(f"*.cert.{ops.language}")
     finally:
         router.config.write_text(good)
         count = len([*_reloads(router, "taken")])
@@ -364,10 +396,85 @@ def test_a_refused_callback_is_found_with_its_fault(router: Troubled, ops: Visit
     router.serve.ask("POST", "/callback", event(event_source=1, changes=[name]))
     ops.go("#/nodes")
     ops.go(f"#/events?what={name}")
-    ops.sees("step.refused", why="event_source: type")
+    why = ops.word("fault.type", field="event_source")
+    ops.sees("step.refused", why=why)
     ops.page.locator("tbody a").first.click()
     ops.sees("event.refused")
-    ops.sees("step.refused", why="event_source: type")
+    ops.sees("step.refused", why=why)
+    ops.link("refused").click()
+    expect(ops.field("dead.match")).to_have_value("a.gs.cert.1")
+    expect(ops.row(why)).to_have_count(1)
+
+
+def test_refused_callbacks_are_replayed(router: Troubled, ops: Visitor) -> None:
+    """From the overview: by fault and key, with a preview of those that would still be refused, the
+    progress, and the outcome. A second replay finds them delivered."""
+    source = f"z-{ops.language}"
+    bodies = [
+        event(event_key=f"{source}.y", changes=[source]),
+        event(event_type=1, event_key=f"{source}.x", changes=["a fault"]),
+    ]
+    for body in bodies:
+        router.serve.ask("POST", "/callback", body)
+    good = json.loads(router.config.read_text())
+    route = {"name": "late", "match": f"{source}.*", "required": ["certificates"]}
+    ops.go("")
+    label = f"{ops.word('check.callbacks')} ({ops.word('no_route')})"
+    name = f"{ops.word('refused')}{ops.word('colon')}{label}"
+    ops.page.get_by_role("link", name=name, exact=True).click()
+    ops.settle()
+    ops.field("dead.match").fill(f"{source}.*")
+    ops.button("filter").click()
+    expect(ops.page.locator("tbody tr")).to_have_count(2)
+    fault = ops.word("fault.type", field="event_type")
+    expect(ops.row(fault)).to_contain_text(f"{source}.x")
+    expect(ops.row(ops.word("no_route")).get_by_role("link")).to_have_count(2)
+    try:
+        count = len([*_reloads(router, "taken")])
+        router.config.write_text(json.dumps({**good, "routes": [*good["routes"], route]}))
+        router.serve.wait_for(lambda: len([*_reloads(router, "taken")]) > count)
+        ops.button("refused.replay").click()
+        dialog = ops.page.locator("dialog")
+        expect(dialog).to_contain_text(ops.word("refused.fine", n=1))
+        expect(dialog).to_contain_text(ops.word("refused.still", n=1, why=fault))
+        ops.button("do.replay", n=1).click()
+        expect(dialog).to_contain_text(ops.word("outcome", n=1, done=1, failed=0))
+        assert len(router.targets["certificates"].of(source)) == 1
+        ops.button("dismiss").click()
+        ops.button("refused.replay").click()
+        expect(dialog).to_contain_text(ops.word("refused.fine", n=0))
+        expect(dialog).to_contain_text(ops.word("refused.replayed", n=1))
+        expect(dialog.get_by_role("button")).to_have_count(1)
+    finally:
+        router.config.write_text(json.dumps(good))
+
+
+def test_an_event_is_replayed(router: Troubled, ops: Visitor) -> None:
+    """To one of its targets or to all, from its own page. The preview warns of a target that fails,
+    and a delivery that is still being retried is left alone."""
+    name = f"again-{ops.language}"
+    router.dead(name)
+    ops.go(f"#/events?what={name}")
+    ops.row("a.gs.cert.1").get_by_role("link").first.click()
+    ops.button("again").click()
+    dialog = ops.page.locator("dialog")
+    expect(dialog.locator("option")).to_have_count(4)
+    ops.button("again.look").click()
+    expect(dialog).to_contain_text(ops.word("held.failing", target="ledger"))
+    ops.button("do.replay", n=3).click()
+    expect(dialog).to_contain_text(ops.word("again.did", n=2))
+    expect(dialog).to_contain_text(ops.word("again.left", n=1))
+    expect(dialog).to_contain_text(ops.word("outcome", n=2, done=1, failed=1))
+    ops.button("dismiss").click()
+    ops.sees("done.replay")
+    ops.button("again").click()
+    dialog.locator("select").select_option("certificates")
+    ops.button("again.look").click()
+    expect(dialog).to_contain_text(ops.word("again.would", targets="certificates"))
+    ops.button("do.replay", n=1).click()
+    expect(dialog).to_contain_text(ops.word("outcome", n=1, done=1, failed=0))
+    got = {target: len(router.targets[target].of(name)) for target in ("certificates", "ledger")}
+    assert got == {"certificates": 3, "ledger": 1}
 
 
 def test_nodes_are_listed(router: Troubled, ops: Visitor) -> None:

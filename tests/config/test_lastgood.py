@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from router.config.files import Written
-from router.config.lastgood import LastGood
+from router.config.lastgood import LastGood, Reloaded
 from router.config.loading import Config, Source
 from router.config.settings import Settings, last_good_file
 from router.model.errors import ConfigInvalid
@@ -91,6 +91,17 @@ def test_it_is_private_and_has_no_secret(tmp_path: Path) -> None:
     assert "canary" not in repr(loaded)
 
 
+def test_the_last_reloads_are_kept(tmp_path: Path) -> None:
+    """With their changes and problems, for the next start."""
+    config, kept = tmp_path / "routes.yaml", LastGood(tmp_path / "kept", tmp_path / "routes.yaml")
+    reloads = (Reloaded(2.0, "", problems=("wrong",), owner="team"), Reloaded(1.0, "ab", ("new",)))
+    kept.write([Written(str(config), b"text")], reloads)
+    assert (kept.reloads(), len(kept.read())) == (reloads, 1)
+    assert LastGood(kept.path, tmp_path / "other").reloads() == ()
+    kept.path.write_bytes(b'{"reloads": [{}]}')
+    assert kept.reloads() == ()
+
+
 def test_texts_that_cannot_be_used(tmp_path: Path) -> None:
     """A file of another configuration, and a damaged file, count as no texts."""
     path = tmp_path / "kept"
@@ -129,8 +140,8 @@ def started(folder: Path, kept: LastGood, **environ: str) -> tuple[Config, list[
 
 def test_a_start_needs_a_text_of_each_file(tmp_path: Path) -> None:
     """A file that never was in force stays out. A text in force that cannot be used any more, for
-    a missing variable, is no start: its events would go nowhere. A folder that cannot be read has
-    all of its texts."""
+    a missing variable, prevents the start: its events would go nowhere. A folder that cannot be
+    read has all of its texts."""
     certs = GOOD["routes.d/certs.yaml"]
     texts = {
         **GOOD,

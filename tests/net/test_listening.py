@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,8 @@ import pytest
 from router.model.errors import StartFailed
 from router.net import listening
 from router.net.listening import Callers, listen, share_out, take_inherited, url_of, waiting
-from tests.support.command import PATIENCE, command, environment
-from tests.support.house import event, routes
-from tests.support.serving import target
+from tests.support.command import PATIENCE, start_failure
+from tests.support.serving import serving, target
 from tests.support.sockets import HOST
 
 ASKED = Callers(4096, 256)
@@ -27,8 +23,7 @@ ASKED = Callers(4096, 256)
 @pytest.mark.parametrize("files", [256, 512, 1024, 4096])
 @pytest.mark.parametrize("targets", [0, 64, 10_000])
 def test_all_of_it_fits(files: int, targets: int) -> None:
-    """Callers, refused callers, and at least half of the targets' connections fit; the note
-    names both numbers."""
+    """Callers, refused ones and half of the targets' connections; the note has the numbers."""
     callers = share_out(files, ASKED, targets, store=16)
     left = files - callers.connections - callers.reserve - 16 - 128
     assert left >= min(targets, (files - 144) // 2)
@@ -124,72 +119,22 @@ def test_sockets_for_another_process_are_ignored() -> None:
 
 
 def test_a_start_with_few_files_lowers_the_connections(tmp_path: Path) -> None:
-    """With 256 files and three hundred silent callers, further callers get 503 and none is reset;
-    the next event reaches its target; and the start has said why."""
+    """Of 300 silent callers some get 503, none is reset, and the next event is delivered."""
+    few = {"before": "ulimit -n 256"}
     with (
         target() as endpoint,
-        limited(tmp_path, endpoint.url, 256) as (port, lines),
+        serving(tmp_path, {"one": endpoint}, how=few) as router,
         ExitStack() as at,
     ):
-        assert any(line.get("problem", "").startswith("callers have ") for line in lines)
-        silent = [at.enter_context(socket.create_connection((HOST, port))) for _ in range(300)]
-        for connection in silent:
-            connection.settimeout(PATIENCE)
-            assert connection.recv(64)[:13] in (b"", _BUSY)
-        with socket.create_connection((HOST, port), PATIENCE) as caller:
-            caller.sendall(_post(event()))
-            assert caller.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert [line["problem"][:13] for line in router.lines("config")] == ["callers have "]
+        place = (HOST, router.port)
+        silent = [at.enter_context(socket.create_connection(place, PATIENCE)) for _ in range(300)]
+        assert {caller.recv(64)[:13] for caller in silent} <= {b"", b"HTTP/1.1 503 "}
+        assert router.post("event") == "000"
         assert len(endpoint.got) == 1
 
 
-def test_a_start_with_too_few_files_says_so(tmp_path: Path) -> None:
+def test_a_start_with_too_few_files_says_so() -> None:
     """Exit code 3 and one line."""
-    ending = subprocess.run(
-        _within(100, _serve(tmp_path, "http://127.0.0.1:9/")),
-        env=environment(),
-        capture_output=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert ending.returncode == 3
-    assert b"open files are needed, and the system allows 100" in ending.stderr
-    assert len(ending.stderr.splitlines()) == 1
-
-
-_BUSY = b"HTTP/1.1 503 "
-
-
-def _post(body: bytes) -> bytes:
-    head = f"POST /callback HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-def _serve(folder: Path, url: str) -> list[str]:
-    config = folder / "routes.yaml"
-    config.write_text(json.dumps(routes({"one": url})))
-    store = str(folder / "store.db")
-    arguments = ("--config", str(config), "--store", store, "--port", "0", "--ops-port", "0")
-    return command("serve", *arguments, "--log-format", "json")
-
-
-def _within(files: int, command: list[str]) -> list[str]:
-    return ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(files), *command]
-
-
-@contextmanager
-def limited(folder: Path, url: str, files: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Run a router with so many files; yield its port, and its lines up to `serving`."""
-    process = subprocess.Popen(
-        _within(files, _serve(folder, url)), env=environment(), stdout=subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        lines: list[dict[str, Any]] = []
-        for line in process.stdout:
-            lines.append(json.loads(line))
-            if lines[-1].get("url"):
-                break
-        yield int(lines[-1]["url"].rsplit(":", 1)[1].split("/")[0]), lines
-    finally:
-        process.terminate()
-        process.communicate(timeout=PATIENCE)
+    problem = start_failure(before="ulimit -n 100")
+    assert "open files are needed, and the system allows 100" in problem

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 
 import pytest
 
 from router.model.event import Attempt, Reason
-from router.ops.hour import HOUR, MINUTE, History, Hour, quantile
+from router.ops.hour import HOUR, History, Hour, quantile
+from router.telemetry.health import MINUTE
 from router.telemetry.metrics import Metrics
+from tests.support.house import house, routes, stand_in
 
 #: The beginning of a minute, Unix time, in seconds.
 START = 30_000_000.0 * MINUTE
@@ -30,7 +34,7 @@ def test_a_target_that_left_and_came_back_begins_anew() -> None:
     metrics.adopt(["audit"])
     metrics.adopt(["ledger", "audit"])
     metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
-    hour = Hour(history.minutes(), START + MINUTE)
+    hour = Hour(history, START + MINUTE)
     assert hour.attempts(["ledger"])["attempts"][-2:] == [3, 1]
     assert hour.sums("ledger")["failed"] == 3
 
@@ -46,7 +50,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
         metrics.of("ledger").attempt(Attempt(reason, True, 0.02, at=START))
     history.look(START + MINUTE)
 
-    hour = Hour(history.minutes(), START + MINUTE + 1)
+    hour = Hour(history, START + MINUTE + 1)
     events, attempts, sums = hour.events(), hour.attempts({"ledger", "x"}), hour.sums("ledger")
 
     assert len(events["events"]) == HOUR
@@ -60,10 +64,40 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     assert sums["failed_minutes"][-2:] == [1, 0]
     assert hour.sums("x")["failed_minutes"] == []
     # A process that was suspended has minutes that are too old.
-    assert sum(Hour(history.minutes(), START + HOUR * MINUTE).events()["events"]) == 0
+    assert sum(Hour(history, START + HOUR * MINUTE).events()["events"]) == 0
     for minute in range(2, 3 * HOUR):
         history.look(START + minute * MINUTE)
     assert len(history.minutes()) == HOUR
+
+
+@pytest.mark.anyio
+async def test_a_router_closes_its_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its start on, without being asked for them."""
+    monkeypatch.setattr("router.ops.hour.MINUTE", 0.2)
+    async with stand_in() as (url, _), house(routes({"one": url})) as router:
+        for _ in range(2):
+            assert (await router.post()).json()["code"] == "000"
+            await asyncio.sleep(0.5)
+        events = Hour(router.app.history, time.time()).events()["events"]
+    assert [number for number in events if number] == [1, 1]
+
+
+@pytest.mark.anyio
+async def test_many_targets_do_not_stop_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute is closed beside the loop, although it takes long."""
+    monkeypatch.setattr("router.ops.hour.MINUTE", 0.5)
+    metrics = Metrics()
+    metrics.adopt([f"target-{number}" for number in range(20_000)])
+    for numbers in metrics.targets.values():
+        numbers.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
+    history = History(metrics, time.time())
+    closing, worst = asyncio.create_task(history.run()), 0.0
+    while len(history.minutes()) < 3:
+        before = time.thread_time()  # which does not depend on what else the machine does
+        await asyncio.sleep(0.005)
+        worst = max(worst, time.thread_time() - before)
+    closing.cancel()
+    assert worst < 0.05
 
 
 @pytest.mark.parametrize(

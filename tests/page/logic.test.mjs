@@ -10,8 +10,7 @@ const at = (file) => import(pathToFileURL(`${process.env.PAGE}/${file}`));
 await at('rooms/words.js');
 const it = await at('logic.js');
 
-const target = (name, more) => ({ name, state: 'failing', required_by: [], optional_by: ['r'],
-  hour: { attempts: 10, failed: 5 }, unsettled: { dead: 0, queued: 0, awaiting: 0 }, ...more });
+const target = (name) => ({ name, required_by: [], optional_by: ['r'] });
 
 test('a place survives the link to it', () => {
   const query = { what: 'a&b=c#d', failed: 'true' };
@@ -22,34 +21,30 @@ test('a place survives the link to it', () => {
   assert.equal(it.linkTo('dead', null, { state: '', target: 'x' }), '#/dead?target=x');
 });
 
-test('the worst trouble comes first', () => {
-  const cause = (code, check = 'callbacks', params = {}) => ({ code, check, params });
-  const required = { required_by: ['r'] };
-  const targets = [
-    target('paused', { ...required, state: 'paused' }),
-    target('dead', { state: 'dead_letters', unsettled: { dead: 9, queued: 0, awaiting: 0 } }),
-    target('optional', { hour: { attempts: 1, failed: 1 } }),
-    target('required', required),
-    target('at stake', { ...required, unsettled: { dead: 0, queued: 0, awaiting: 7 } }),
-    target('all fail', { ...required, hour: { attempts: 5, failed: 5 } }),
-    target('healthy', { state: 'well' }),
-    target('dead required', { ...required, state: 'dead_letters' }),
-  ];
-  const causes = [cause('archive_failed', 'archive'), cause('unmatched'),
-    cause('failing', 'targets', { target: 'required' })];
-  const found = it.troublesOf({ causes }, targets);
-  assert.deepEqual(found.map(({ severity, ...each }) =>
-    [severity, each.cause?.code ?? each.target.name]), [
-    ['critical', 'unmatched'], ['critical', 'at stake'], ['critical', 'all fail'],
-    ['critical', 'required'], ['warning', 'archive_failed'], ['warning', 'dead required'],
-    ['warning', 'dead'], ['warning', 'optional'], ['notice', 'paused'],
+test('causes of a target are one trouble, in the order of the router', () => {
+  const cause = (severity, code, params = {}, check = 'targets') =>
+    ({ code, check, severity, params });
+  const targets = [target('ledger'), target('healthy')];
+  const found = it.troublesOf({ causes: [
+    cause('critical', 'unmatched', {}, 'callbacks'),
+    cause('critical', 'failing', { target: 'ledger' }),
+    cause('critical', 'callbacks_refused', { code: '400' }, 'callbacks'),
+    cause('critical', 'callbacks_refused', { code: '413' }, 'callbacks'),
+    cause('warning', 'dead_letters', { target: 'ledger' }),
+    cause('warning', 'dead_letters', { target: '(removed)' }),
+  ] }, targets);
+  assert.deepEqual(found.map(({ severity, cause: { code }, target: of }) =>
+    [severity, code, of?.name]), [
+    ['critical', 'unmatched', undefined], ['critical', 'failing', 'ledger'],
+    ['critical', 'callbacks_refused', undefined], ['critical', 'callbacks_refused', undefined],
+    ['warning', 'dead_letters', undefined],
   ]);
   assert.equal(new Set(found.map(({ key }) => key)).size, found.length);
 });
 
 test('a target without attempts or routes has no rate and no role', () => {
-  assert.equal(it.failureRate({ hour: { attempts: 0, failed: 0 } }), null);
-  assert.equal(it.failureRate({ hour: { attempts: 4, failed: 1 } }), 0.25);
+  assert.equal(it.failureRate({ lately: { attempts: 0, failed: 0 } }), null);
+  assert.equal(it.failureRate({ lately: { attempts: 4, failed: 1 } }), 0.25);
   assert.equal(it.roleOf({ required_by: [], optional_by: [] }), null);
   assert.equal(it.roleOf({ required_by: ['a'], optional_by: ['b'] }), 'required');
 });
@@ -63,13 +58,23 @@ test('the stream follows keys and patterns, not ids and times', () => {
   }
 });
 
-test('a result names the id that matched', () => {
-  const row = { event_id: 'E-1', request_id: 'r-1', event_key: 'plain' };
-  for (const [what, id] of [['e-1', 'event.id'], [' r-1 ', 'event.request_id'],
-    ['a'.repeat(32), 'event.trace_id'], ['a'.repeat(64), 'event.sha256'],
-    ['order-17', 'event.changes'], ['plain', null], ['a.gs.*', null], ['', null],
-    [undefined, null]]) {
-    assert.equal(it.matchedBy(row, what), id, what);
+test('a result names the id by which it was found', () => {
+  for (const [by, key] of [['event_id', 'event.id'], ['request_id', 'event.request_id'],
+    ['trace_id', 'event.trace_id'], ['sha256', 'event.sha256'], ['changes', 'event.changes'],
+    ['body', 'event.body'], ['event_key', null], ['', null], [undefined, null]]) {
+    assert.equal(it.matchedBy({ matched_by: by }), key, by);
+  }
+});
+
+test('the fault of a refused callback is a sentence', () => {
+  for (const [language, wanted] of [
+    ['en', ['event_type is empty', 'changes is missing', 'a.b has the wrong type',
+      'no route matches', 'x: pattern', 'not JSON at line 1 column 2']],
+    ['zh', ['event_type 为空', '缺少 changes', 'a.b 的类型不正确',
+      '没有匹配的路由', 'x: pattern', 'not JSON at line 1 column 2']]]) {
+    it.setLanguage(language);
+    assert.deepEqual(['event_type: minLength', 'changes: required', 'a.b: type',
+      'no route matches', 'x: pattern', 'not JSON at line 1 column 2'].map(it.faultText), wanted);
   }
 });
 
@@ -91,20 +96,20 @@ test('lines are grouped by their event', () => {
     [last.at, earlier.map((each) => each.at)]), [[4, [2]], [3, []], [1, []], [0, []]]);
 });
 
-test('an outcome counts only deliveries of the action', () => {
+test('an outcome counts only deliveries of the actions', () => {
   const one = (state, retries = 0, action_id = 'a') => ({ state, retries, action: { action_id } });
   assert.deepEqual(it.outcomeOf([one('acknowledged', 1), one('dead', 1), one('queued'),
-    one('queued', 2), one('awaiting'), one('dead', 1, 'b'), { state: 'dead', action: null }], 'a'),
+    one('queued', 2), one('awaiting'), one('dead', 1, 'b'), { state: 'dead', action: null }], ['a']),
   { all: 5, done: 1, failed: 2, left: 2 });
 });
 
-test('routes are grouped by file, with the owners of their targets', () => {
-  const route = (file, required, optional = []) => ({ file, required, optional });
-  const routes = [route('b.yaml', ['x']), route('a.yaml', ['y'], ['x']), route('b.yaml', ['z'])];
-  const owners = { x: 'team x', y: 'team y', z: '' };
-  assert.deepEqual(it.routesByFile(routes, (name) => owners[name])
-    .map((each) => [each.file, each.owners, each.routes.length]),
-  [['b.yaml', ['team x'], 2], ['a.yaml', ['team x', 'team y'], 1]]);
+test('routes are grouped by file, and the files of an owner are together', () => {
+  const route = (file, owner) => ({ file, owner });
+  const routes = [route('b.yaml', 'team x'), route('common.yaml', null), route('a.yaml', 'team y'),
+    route('b.yaml', 'team x'), route('c.yaml', 'team x')];
+  assert.deepEqual(it.routesByFile(routes).map((each) =>
+    [each.file, each.owner, each.routes.length]), [['common.yaml', '', 1],
+    ['b.yaml', 'team x', 2], ['c.yaml', 'team x', 1], ['a.yaml', 'team y', 1]]);
 });
 
 test('numbers and durations are written in the language of the reader', () => {

@@ -3,7 +3,6 @@ in a larger application, and without any server."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import subprocess
@@ -34,14 +33,14 @@ from tests.support.command import PATIENCE, ROOT, environment, one_line
 from tests.support.house import SAMPLE, routes
 from tests.support.servers import FOREIGN, OWN, served_by
 from tests.support.serving import Target, target
-from tests.support.sockets import PLAIN, free_port
+from tests.support.sockets import PLAIN, free_port, is_ready
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
 
 class Plain:
-    """Changes the body, as a middleware that decrypts would, and returns the request's id in a
-    header, like asgi-correlation-id."""
+    """Changes the body, as one that decrypts would, and returns a header of the request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -63,8 +62,6 @@ class Plain:
 
 
 class Timed(BaseHTTPMiddleware):
-    """A middleware of Starlette's own kind."""
-
     async def dispatch(self, request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         response.headers["x-timed"] = "yes"
@@ -78,7 +75,6 @@ def one() -> Iterator[Target]:
 
 
 def made(one: Target, *middleware: Any, **settings: Any) -> tuple[App, io.StringIO]:
-    """Make the application of one target; return it and its log."""
     stream = io.StringIO()
     loaded = loading.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
     given = Settings(**{"store": None, **settings})
@@ -99,8 +95,7 @@ async def asked(app: Any, server: str = OWN) -> AsyncIterator[httpx.AsyncClient]
 
 @pytest.mark.parametrize("server", [OWN, *FOREIGN])
 async def test_middleware_sees_requests_and_replies(one: Target, server: str) -> None:
-    """A plain one or one of Starlette's kind can change the body of a request and the headers of a
-    reply, for callbacks, probes and refusals alike."""
+    """It can change bodies of requests and headers of replies, for probes and refusals too."""
     app, _ = made(one, Plain, Timed)
     async with asked(app, server) as client:
         for path, body, status in (("/callback", SAMPLE, 200), ("/nowhere", b"", 404)):
@@ -133,20 +128,13 @@ async def test_it_is_mounted_in_a_larger_application(one: Target) -> None:
         assert (await client.post("/ebaas/callback/", content=SAMPLE)).json()["code"] == "404"
 
 
-def archives() -> int:
-    return sum(thread.name == "archive" for thread in threading.enumerate())
-
-
 async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, one: Target) -> None:
     """The archive's thread ends with it."""
     app, _ = made(one, store=tmp_path, archive=tmp_path / "archive")
     with pytest.raises(StartFailed):
         async with app.lifespan():
             pass
-    assert archives() == 0
-
-
-# As a command.
+    assert "archive" not in [thread.name for thread in threading.enumerate()]
 
 
 def variables(folder: Path, one: Target, **more: str) -> dict[str, str]:
@@ -163,45 +151,29 @@ GRANIAN = ("granian", "--interface", "asgi")
 def command(
     port: int, environ: dict[str, str], server: tuple[str, ...] = UVICORN
 ) -> subprocess.Popen[bytes]:
+    factory = ("--factory", "router.asgi:create_app", "--port", str(port))
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", *server, "--factory", "router.asgi:create_app"),
-            *("--port", str(port)),
-        ],
-        cwd=ROOT,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+        [sys.executable, "-m", *server, *factory],
+        cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
 
 
-async def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> None:
-    """The settings come from the variables of `serve`; a signal ends it, and its log lines are
-    there."""
+def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> None:
+    """Settings come from variables; a signal ends it, and its log lines are there."""
     port = free_port()
     process = command(port, variables(tmp_path, one, PATH="/ebaas/in"))
     try:
-        async with httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
-            async with asyncio.timeout(PATIENCE):
-                while not await ready(client, f"http://127.0.0.1:{port}/readyz"):
-                    await asyncio.sleep(0.05)
-            reply = await client.post(f"http://127.0.0.1:{port}/ebaas/in", content=SAMPLE)
+        wait_until(lambda: is_ready(port))
+        reply = httpx.post(f"http://127.0.0.1:{port}/ebaas/in", content=SAMPLE, **PLAIN)
         assert reply.json()["code"] == "000"
         process.terminate()
-        out, _ = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+        out, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.communicate()
     lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
     assert [line["happening"] for line in lines] == ["config", "event", "stopping"]
     assert "anybody who reaches" in lines[0]["problem"]
-
-
-async def ready(client: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await client.get(url)).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -212,25 +184,25 @@ async def ready(client: httpx.AsyncClient, url: str) -> bool:
         ("CONFIG", "none.yaml", "none.yaml"),
     ],
 )
-async def test_settings_that_can_not_be_used_end_the_start(
+def test_settings_that_can_not_be_used_end_the_start(
     tmp_path: Path, one: Target, name: str, value: str, output: str
 ) -> None:
     """With one line, and no traceback, under any server."""
     process = command(1, variables(tmp_path, one, **{name: value}))
-    _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert one_line(err).startswith("ebaas-router: ")
     assert output in one_line(err)
 
 
 @pytest.mark.parametrize("server", [UVICORN, GRANIAN], ids=["uvicorn", "granian"])
-async def test_a_store_that_can_not_be_used_ends_the_start(
+def test_a_store_that_can_not_be_used_ends_the_start(
     tmp_path: Path, one: Target, server: tuple[str, ...]
 ) -> None:
     """The server's output has one line of ours, and no traceback."""
     environ = variables(tmp_path, one, STORE=str(tmp_path), ARCHIVE="none")
     process = command(free_port(), environ, server)
-    output = b"".join(await asyncio.to_thread(process.communicate, timeout=PATIENCE))
+    output = b"".join(process.communicate(timeout=PATIENCE))
     assert process.returncode != 0
     assert output.count(b"ebaas-router: can't use the store ") == 1
     assert b"Traceback" not in output

@@ -15,7 +15,7 @@ import uvloop
 
 from router.process.server import Server
 from tests.support.certificates import issued, trusting
-from tests.support.command import Running, one_line
+from tests.support.command import start_failure
 from tests.support.effort import LONG
 from tests.support.load import Load
 from tests.support.serving import Serving, Target, serving, target
@@ -34,32 +34,24 @@ def held() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def endpoint() -> Iterator[Target]:
-    """A target that acknowledges at once."""
     with target() as endpoint:
         yield endpoint
-
-
-def port_of(listener: socket.socket) -> int:
-    port: int = listener.getsockname()[1]
-    return port
 
 
 @pytest.mark.parametrize("kind", RESTARTS)
 def test_restarts_under_load_fail_no_request(
     tmp_path: Path, held: socket.socket, endpoint: Target, kind: str
 ) -> None:
-    """While the router is restarted at a socket that its parent holds, each request is answered
-    000, on new connections and kept ones: none is refused, reset or left."""
+    """Each request is answered 000, on new connections and kept ones: none is lost."""
     options: list[str] = []
-    load = Load(port_of(held))
     if kind == "with TLS":
         pair = issued(tmp_path)
         options = ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
-        load = Load(port_of(held), trusting(tmp_path))
+    load = Load(held.getsockname()[1], trusting(tmp_path) if options else None)
     with ExitStack() as stack:
 
         def started() -> Serving:
-            at = serving(tmp_path, {"one": endpoint}, options=options, handed={"": held})
+            at = serving(tmp_path, {"one": endpoint}, options=options, how={"handed": {"": held}})
             return stack.enter_context(at)
 
         router = started()
@@ -76,8 +68,7 @@ def test_restarts_under_load_fail_no_request(
 
 @pytest.mark.parametrize("turns", range(12))
 def test_a_connection_accepted_during_a_stop_is_served(turns: int) -> None:
-    """In whichever turn of the loop a stop meets a new caller, it gets its reply before the
-    lifespan ends, or waits for the next process."""
+    """It gets its reply before the lifespan ends, or waits for the next process."""
     with (
         socket.create_server(("127.0.0.1", 0)) as held,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
@@ -92,8 +83,7 @@ def test_a_connection_accepted_during_a_stop_is_served(turns: int) -> None:
 
 
 async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
-    """Send a request so many turns of the loop after a server began to stop; return once it has
-    ended."""
+    """Send a request so many turns of the loop after a server began to stop."""
     lives = True
 
     @asynccontextmanager
@@ -119,22 +109,12 @@ async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
     return caller
 
 
-def test_an_unusable_socket_is_one_line(tmp_path: Path) -> None:
+def test_an_unusable_socket_is_one_line() -> None:
     """In one line, with exit code 3."""
     with socket.socket() as deaf, socket.create_server(("127.0.0.1", 0)) as one:
-        assert failure({"callbacks": deaf}) == (
+        assert start_failure(handed={"callbacks": deaf}) == (
             "ebaas-router: LISTEN_FDS: the socket is no TCP socket that listens"
         )
-        assert failure({"one": one, "two": one}) == (
+        assert start_failure(handed={"one": one, "two": one}) == (
             "ebaas-router: LISTEN_FDS is '2'; there may be one socket"
         )
-
-
-def failure(handed: dict[str, socket.socket]) -> str:
-    """Return the line of a `serve` that does not start with these sockets."""
-    started = Running("serve", "--store", "none", handed=handed)
-    try:
-        assert started.wait() == 3
-        return one_line("\n".join(started.stderr).encode())
-    finally:
-        started.close()

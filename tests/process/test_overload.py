@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from tests.support.command import PATIENCE
 from tests.support.house import event
-from tests.support.serving import Serving, Target, serving, target
+from tests.support.serving import Gate, Serving, gated, serving, target
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 from tests.support.wire import Line, answer_on, post
@@ -24,71 +21,46 @@ from tests.support.wire import Line, answer_on, post
 TARGETS = 16
 
 
-class Scene:
-    """A router with room for some callbacks, and targets that hold their answers back."""
-
-    def __init__(self) -> None:
-        self._may_answer = threading.Event()
-        #: The names of the events that targets have received.
-        self.begun: list[str] = []
-        self.router: Serving
-
-    def answer(self, name: str, _: str) -> str:
-        self.begun.append(name)
-        self._may_answer.wait(PATIENCE)
-        return "000"
-
-    def release(self) -> None:
-        """Let the targets answer from now on."""
-        self._may_answer.set()
-
-
 @contextmanager
-def scene(folder: Path, room: int, **policy: Any) -> Iterator[Scene]:
-    played = Scene()
-    with target(played.answer) as endpoint:
-        config = folder / "routes.yaml"
-        config.write_text(json.dumps(table(endpoint, policy)))
-        options = ("--max-requests", str(room))
-        played.router = Serving(config, folder / "store.db", options, {})
-        try:
-            yield played
-        finally:
-            played.release()
-            played.router.close()
-
-
-def table(endpoint: Target, policy: dict[str, Any]) -> dict[str, Any]:
-    """Return a routes.yaml: one server is all targets, and the key chooses among them."""
+def scene(folder: Path, room: int) -> Iterator[tuple[Serving, Gate]]:
+    """Run a router with room for some callbacks. One server, which holds its answers back, is all
+    targets, and the key chooses among them."""
     names = [f"t{number}" for number in range(TARGETS)]
-    return {
-        "version": 1,
-        "targets": {name: {"url": f"{endpoint.url}/{name}", **policy} for name in names},
-        "routes": [{"name": name, "match": f"{name}.*", "required": [name]} for name in names],
-    }
+    config = folder / "routes.yaml"
+    with gated() as (endpoint, gate):
+        table = {
+            "version": 1,
+            "targets": {name: {"url": f"{endpoint.url}/{name}"} for name in names},
+            "routes": [{"name": n, "match": f"{n}.*", "required": [n]} for n in names],
+        }
+        config.write_text(json.dumps(table))
+        router = Serving(config, folder / "store.db", ("--max-requests", str(room)), {})
+        try:
+            yield router, gate
+        finally:
+            gate.open()
+            router.close()
 
 
 def say(line: Line, name: str, to: int = 0) -> None:
-    """Send an event of that name, for that target."""
     line.say(post(body=event(event_key=f"t{to % TARGETS}.x", changes=[name])))
 
 
 def test_an_overloaded_router_refuses_at_once_and_finishes_its_requests(tmp_path: Path) -> None:
-    """With five times as many callers as it has room for, the router refuses four fifths with 503
-    at once, begins nothing for them, and acknowledges the others."""
-    with scene(tmp_path, room=8) as played, ExitStack() as stack:
-        lines = [stack.enter_context(Line(played.router.port)) for _ in range(40)]
+    """Of five times as many callers as there is room for, four fifths get 503 at once."""
+    with scene(tmp_path, room=8) as (router, gate), ExitStack() as stack:
+        lines = [stack.enter_context(Line(router.port)) for _ in range(40)]
         for number, line in enumerate(lines):
             say(line, f"event {number}", to=number)
         with ThreadPoolExecutor(len(lines)) as pool:
             replies = [pool.submit(answer_on, line) for line in lines]
             wait_until(lambda: sum(reply.done() for reply in replies) == 32)
             refused = [reply.result() for reply in replies if reply.done()]
-            played.release()
+            gate.open()
             codes = Counter(reply.result().says["code"] for reply in replies)
     assert {(reply.status, reply.says["code"]) for reply in refused} == {(503, "503")}
     assert codes == {"503": 32, "000": 8}
-    assert len(played.begun) == 8
+    assert len(gate.come) == 8
 
 
 def test_callers_may_keep_four_connections_for_each_request(tmp_path: Path) -> None:
@@ -102,16 +74,16 @@ def test_callers_may_keep_four_connections_for_each_request(tmp_path: Path) -> N
 
 def test_a_hang_up_makes_room_at_once(tmp_path: Path) -> None:
     """A caller that hangs up leaves its room to the next one before its target has answered."""
-    with scene(tmp_path, room=2) as played, ExitStack() as stack:
-        stays, goes = (stack.enter_context(Line(played.router.port)) for _ in range(2))
+    with scene(tmp_path, room=2) as (router, gate), ExitStack() as stack:
+        stays, goes = (stack.enter_context(Line(router.port)) for _ in range(2))
         say(stays, "stays", to=1)
         say(goes, "goes", to=2)
-        wait_until(lambda: len(played.begun) == 2)
+        wait_until(lambda: len(gate.come) == 2)
         goes.reset()
         with ThreadPoolExecutor(1) as pool:
-            code = pool.submit(insist, played.router)
-            wait_until(lambda: "follows" in played.begun)
-            played.release()
+            code = pool.submit(insist, router)
+            wait_until(lambda: "follows" in gate.come)
+            gate.open()
             assert code.result() == "000"
         assert answer_on(stays).says["code"] == "000"
 

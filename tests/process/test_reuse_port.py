@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import signal
 from contextlib import ExitStack
-from http.client import HTTPConnection
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.command import PATIENCE
@@ -15,28 +15,21 @@ from tests.support.house import routes
 from tests.support.load import Load
 from tests.support.postgres import Database
 from tests.support.serving import Serving, target
-from tests.support.sockets import free_port
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
 
 def served_at(ops: int) -> float:
-    """The number of events that the node with this ops port has handled."""
-    connection = HTTPConnection("127.0.0.1", ops, timeout=PATIENCE)
-    try:
-        connection.request("GET", "/api/v1/nodes")
-        nodes = json.loads(connection.getresponse().read())["nodes"]
-        connection.request("GET", "/status")
-        pid = json.loads(connection.getresponse().read())["process"]["pid"]
-        [events] = [node["figures"]["events"] for node in nodes if node["pid"] == pid]
-        return float(events)
-    finally:
-        connection.close()
+    with httpx.Client(base_url=f"http://127.0.0.1:{ops}", timeout=PATIENCE, **PLAIN) as client:
+        nodes = client.get("/api/v1/nodes").json()["nodes"]
+        pid = client.get("/status").json()["process"]["pid"]
+    [events] = [node["figures"]["events"] for node in nodes if node["pid"] == pid]
+    return float(events)
 
 
 @pytest.mark.postgresql
 def test_two_nodes_share_a_port(tmp_path: Path, database: Database) -> None:
-    """Both get a part of the connections. While one stops under load and is started again, every
-    request is answered 000 by the other."""
+    """Both get connections; while one restarts under load, every request is answered 000."""
     port, ops = str(free_port()), (free_port(), free_port())
     with target() as one, ExitStack() as stack:
         file = tmp_path / "routes.yaml"

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,64 +17,44 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from tests.support.command import PATIENCE
+from tests.support.receivers import answering
+from tests.support.receivers import serving as receiving
 from tests.support.serving import serving, target
-from tests.support.sockets import serving_in_a_thread
 from tests.support.waiting import wait_until
 
 
-class Collector(ThreadingHTTPServer):
+class Collector:
     """A collector of traces, OTLP over HTTP. If it hangs, it does not answer until it is closed."""
 
-    daemon_threads = True
+    url: str
 
-    def __init__(self, *, hangs: bool = False) -> None:
-        super().__init__(("127.0.0.1", 0), _Export)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+    def __init__(self) -> None:
         self.closing = threading.Event()
-        self.hangs = hangs
         #: The paths of the requests received.
         self.paths: list[str] = []
         self.exported: list[ResourceSpans] = []
 
     @property
     def spans(self) -> list[Span]:
-        return [
-            span
-            for resource in list(self.exported)
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def handle_error(self, *_: Any) -> None:
-        """Ignore a router that disconnects during a request."""
-
-
-class _Export(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.paths.append(self.path)
-        if self.server.hangs:
-            self.server.closing.wait(PATIENCE)
-            return
-        self.server.exported += ExportTraceServiceRequest.FromString(body).resource_spans
-        answer = ExportTraceServiceResponse().SerializeToString()
-        self.send_response(200)
-        self.send_header("content-type", "application/x-protobuf")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing."""
+        scopes = (scope for resource in list(self.exported) for scope in resource.scope_spans)
+        return [span for scope in scopes for span in scope.spans]
 
 
 @contextmanager
 def collecting(*, hangs: bool = False) -> Iterator[Collector]:
-    collector = Collector(hangs=hangs)
-    with serving_in_a_thread(collector):
+    collector = Collector()
+
+    class Export(answering(b"", 200, ("content-type", "application/x-protobuf"))):  # type: ignore[misc]
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            collector.paths.append(self.path)
+            if hangs:
+                collector.closing.wait(PATIENCE)
+            exported = ExportTraceServiceRequest.FromString(body)
+            collector.exported += exported.resource_spans
+            return 200, ExportTraceServiceResponse().SerializeToString()
+
+    with receiving(Export) as url:
+        collector.url = url.removesuffix("/callback")
         try:
             yield collector
         finally:
@@ -88,7 +67,6 @@ STOPPED_WITHIN = 6.0
 
 
 def variables(url: str, **more: str) -> dict[str, str]:
-    """Return the variables that turn traces on; a batch leaves soon, and is small."""
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "50", **more}
 
 
@@ -134,8 +112,7 @@ def test_a_stop_exports_what_there_is(tmp_path: Path) -> None:
 
 
 def test_a_collector_that_hangs_costs_spans_and_no_event(tmp_path: Path) -> None:
-    """Events get their 000 while it holds a batch and the queue of spans is full; a stop waits at
-    most a second for it, and lost spans are logged."""
+    """Events get their 000, a stop waits at most a second, and lost spans are logged."""
     with collecting(hangs=True) as collector, target() as one:
         small = {"OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2"}
         with serving(tmp_path, {"one": one}, environ=variables(collector.url, **small)) as router:

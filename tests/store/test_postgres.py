@@ -28,7 +28,7 @@ from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import KEY_TEXT, PostgresAdmin, regex
 from router.store.postgres.connection import ServerConnection, login_of
-from router.store.postgres.pool import ENOUGH, SIZE, Clock
+from router.store.postgres.pool import ENOUGH, SIZE, Batch, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore, escaped
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
@@ -117,6 +117,27 @@ def test_an_address_is_libpqs(url: str, parameters: dict[str, str | None]) -> No
     applies."""
     login = login_of(parse_database(url))
     assert {name: login.get(name) for name in parameters} == parameters
+
+
+# Calls.
+
+
+async def test_a_call_that_ends_with_its_time_has_come_to_pass() -> None:
+    """Its caller gets the result: a close that was carried out is no failure."""
+    answers = asyncio.get_running_loop().create_future()
+
+    async def send(calls: list[str], _: float) -> list[str]:
+        await answers
+        return calls
+
+    batch = Batch(send, 9)
+    asking = asyncio.create_task(batch.ask("settled", 0.2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    # The loop meets both at once: the answer, and the end of the time.
+    answers.set_result(None)
+    time.sleep(0.5)  # noqa: ASYNC251 - the loop is held on purpose
+    assert await asking == "settled"
 
 
 # Patterns of keys.
@@ -528,7 +549,7 @@ async def test_usage_is_right_whatever_is_done_at_once(database: Database) -> No
                 )
             )
             ids = [each.event_id for each in added]
-            due = await asyncio.gather(*(s.take("b", NOW, NOW + 60, 5, T) for s in stores))
+            due = await asyncio.gather(*(s.lease("b", NOW, NOW + 60, 5, T) for s in stores))
             closing = [settlement(each, acknowledged("a"), stage=Stage.CLOSED) for each in added]
             await asyncio.gather(
                 *(store.settle(closing[n], T) for n in range(0, 20, 4) for store in stores),
@@ -603,7 +624,7 @@ async def test_a_statement_whose_answer_is_lost_takes_effect_once(
             with between.losing(b".settle(", loss, once=True):
                 assert await store.settle(closing, T)
             assert not await store.settle(closing, T)
-            (due,) = await store.take("one", NOW, NOW + 100, 1, T)
+            (due,) = await store.lease("one", NOW, NOW + 100, 1, T)
             row = replace(due.row, state=State.DEAD)
             with between.losing(b".finish(", loss, once=True):
                 assert await store.finish(due, row, NOW + 1, T)

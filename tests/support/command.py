@@ -9,11 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from tests.support.forked import Forked
 
@@ -61,13 +63,26 @@ def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None =
     return finished
 
 
+def script(
+    code: str, environ: Mapping[str, str] | None = None, stdout: int | IO[str] = subprocess.PIPE
+) -> Finished:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(environ),
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 def without_waits(stderr: bytes) -> bytes:
     """Remove the messages about slow work, which a busy machine may cause."""
     return _WAITS.sub(b"", stderr)
 
 
 def one_line(stream: bytes) -> str:
-    """Return the only line of a stream."""
     lines = stream.decode().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
@@ -76,10 +91,17 @@ def one_line(stream: bytes) -> str:
 class Running:
     """A command that runs until it is stopped, with its output so far."""
 
-    def __init__(self, *arguments: str, handed: Mapping[str, socket.socket] | None = None) -> None:
-        """`handed` are sockets that it inherits by name, as from systemd."""
+    def __init__(
+        self,
+        *arguments: str,
+        handed: Mapping[str, socket.socket] | None = None,
+        before: str = "",
+    ) -> None:
+        """`handed` are sockets that it inherits by name; its shell runs `before` first."""
         self.process = (
-            _inheriting(arguments, handed) if handed else Forked(arguments, ROOT, environment())
+            _by_a_shell(arguments, handed or {}, before)
+            if handed or before
+            else Forked(arguments, ROOT, environment())
         )
         self.stdout: list[str] = []
         self.stderr: list[str] = []
@@ -123,17 +145,19 @@ class Running:
             pipe.close()
 
 
-def _inheriting(
-    arguments: Sequence[str], handed: Mapping[str, socket.socket]
+def _by_a_shell(
+    arguments: Sequence[str], handed: Mapping[str, socket.socket], before: str
 ) -> subprocess.Popen[bytes]:
     """Start a command that inherits these sockets. Their descriptors are high, so that they do not
     collide with the numbers that the command expects."""
     high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 100) for each in handed.values()]
     redirections = " ".join(f"{number}<&{each}" for number, each in enumerate(high, 3))
-    variables = f"LISTEN_PID=$$ LISTEN_FDS={len(high)} LISTEN_FDNAMES={':'.join(handed)}"
-    handing = ["bash", "-c", f'export {variables}; exec "$@" {redirections}', "bash"]
+    if handed:
+        names = ":".join(handed)
+        before += f"export LISTEN_PID=$$ LISTEN_FDS={len(high)} LISTEN_FDNAMES={names}"
+    shell = ["bash", "-c", f'{before or ":"}; exec "$@" {redirections}', "bash"]
     process = subprocess.Popen(
-        [*handing, *command(*arguments)],
+        [*shell, *command(*arguments)],
         pass_fds=high,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -147,17 +171,22 @@ def _inheriting(
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[Running]:
-    started = Running(*arguments)
+def running(*arguments: str, **how: Any) -> Iterator[Running]:
+    started = Running(*arguments, **how)
     try:
         yield started
     finally:
         started.close()
 
 
-class Receiver(Running):
-    """`receive` on a free port."""
+def start_failure(*options: str, **how: Any) -> str:
+    """Return the one line of a `serve` that does not start. `how` has arguments of `Running`."""
+    with running("serve", "--store", "none", "--port", "0", *options, **how) as started:
+        assert started.wait() == 3
+        return one_line("\n".join(started.stderr).encode())
 
+
+class Receiver(Running):
     def __init__(self, *arguments: str) -> None:
         super().__init__("receive", "--port", "0", *arguments)
         self.wait_for(lambda: self.stderr)
@@ -221,8 +250,7 @@ def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Itera
 
 
 def _read_request(connection: socket.socket) -> None:
-    """Read the whole request. If a part were unread, closing would reset the connection, and the
-    answer would be lost."""
+    """Read the whole request: closing with a part unread would reset the connection."""
     with connection.makefile("rb") as stream:
         size = 0
         while (line := stream.readline()) not in (b"\r\n", b""):
@@ -232,8 +260,7 @@ def _read_request(connection: socket.socket) -> None:
 
 
 def http_answer(body: str, status: str = "200 OK") -> bytes:
-    """Return an HTTP answer that announces the end of its connection, so that no further request is
-    sent on it."""
+    """Return an HTTP answer that announces the end of its connection."""
     content = body.encode()
     head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content

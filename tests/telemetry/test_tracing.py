@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
 
 import pytest
 
 from router.telemetry.tracing import tracing_by
-from tests.support.command import ROOT, environment
+from tests.support.command import script
 
 URL = "http://127.0.0.1:9"
 ASKED = {"OTEL_EXPORTER_OTLP_ENDPOINT": URL}
@@ -46,45 +44,44 @@ def test_values_that_opentelemetry_refuses() -> None:
     code = (
         "import os; from router.telemetry.tracing import tracing_by; print(tracing_by(os.environ))"
     )
-    output = _python(code, {**ASKED, "OTEL_PROPAGATORS": "sparrow"})
+    output = printed(code, {**ASKED, "OTEL_PROPAGATORS": "sparrow"})
     assert "spans=None" in output
     assert "no traces, OpenTelemetry rejects a variable: " in output
 
 
-#: Makes the import of OpenTelemetry fail.
-_WITHOUT = "import sys; sys.modules['opentelemetry'] = None; "
-
-
 def test_opentelemetry_is_not_installed() -> None:
     """The problem says what to install."""
-    code = (
-        "from router.telemetry.tracing import tracing_by; import os; "
-        "print(tracing_by(os.environ).problem)"
-    )
-    assert _python(_WITHOUT + code) == (
+    code = """
+        import os, sys
+        sys.modules['opentelemetry'] = None  # its import fails
+        from router.telemetry.tracing import tracing_by
+        print(tracing_by(os.environ).problem)
+        """
+    assert printed(code, ASKED) == (
         "OTEL_EXPORTER_OTLP_ENDPOINT: no traces, OpenTelemetry is not installed: "
         "pip install 'ebaas-router[otel]'\n"
     )
 
 
 def test_nothing_is_imported_without_traces() -> None:
-    """The application does not import any module of OpenTelemetry."""
-    code = (
-        "import sys, io; from router.app import App; "
-        "from router.config.loading import parse; from router.config.settings import Settings; "
-        "from router.telemetry.log import Log; from router.telemetry.tracing import tracing_by; "
-        'table = b\'{"version": 1, "targets": {"a": {"url": "http://127.0.0.1:9/"}}, '
-        '"routes": [{"name": "all", "match": "*", "required": ["a"]}]}\'; '
-        'App(Settings(store=None), parse(table, "routes.yaml", {}, None), Log(io.StringIO()), '
-        "tracing=tracing_by({})); "
-        "print([name for name in sys.modules if name.startswith('opentelemetry')])"
-    )
-    assert _python(code) == "[]\n"
+    """A start does not import any module of OpenTelemetry."""
+    code = """
+        import io, json, sys
+        from router.app import App
+        from router.config.loading import parse
+        from router.config.settings import Settings
+        from router.telemetry.log import Log
+        from router.telemetry.tracing import tracing_by
+        from tests.support.house import routes
+        table = json.dumps(routes({"a": "http://127.0.0.1:9/"})).encode()
+        config = parse(table, "routes.yaml", {}, None)
+        App(Settings(store=None), config, Log(io.StringIO()), tracing=tracing_by({}))
+        print([name for name in sys.modules if name.startswith('opentelemetry')])
+        """
+    assert printed(code, ASKED) == "[]\n"
 
 
-def _python(code: str, environ: Mapping[str, str] = ASKED) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT, env=environment(environ), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return done.stdout
+def printed(code: str, environ: Mapping[str, str]) -> str:
+    done = script(code, environ)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()

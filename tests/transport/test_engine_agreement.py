@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from router.delivery.target.judge import judge
 from router.model.event import Reason
 from router.routing.target import Target
-from router.transport.answer import MAX_HEAD, Incoming, Unfit, in_one_piece
+from router.transport.answer import MAX_HEAD
 from router.transport.engine import Answer, Failure, target_and_host
 from tests.support import effort
 from tests.support.effort import examples
@@ -49,7 +49,6 @@ def outcome(result: Answer | Failure) -> Outcome:
 async def result_at(
     engine: Engine, behaviour: str, timeout: float = LONG, body: bytes = BODY, **order: Any
 ) -> Answer | Failure:
-    """Return the result of one post to a target of its own."""
     async with hostile(behaviour, **order) as target, opened(engine, target.url) as pool:
         return await post(pool, timeout, body)
 
@@ -99,7 +98,6 @@ CODING = b"transfer-encoding: chunked"
 
 
 def chunked(line: bytes = HEXSIZE, after: bytes = b"\r\n", end: bytes = b"0\r\n\r\n") -> bytes:
-    """Make an answer in one chunk, with this chunk line, this after the chunk, and this end."""
     return response(CODING, body=line + b"\r\n" + YES + after + end)
 
 
@@ -136,35 +134,9 @@ ALIKE = {
 }
 
 
-def at_once(whole: bytes) -> tuple[Answer, bool] | Reason | None:
-    try:
-        return in_one_piece(whole)
-    except Unfit as unfit:
-        return unfit.reason
-
-
-def in_pieces(whole: bytes) -> tuple[Answer, bool] | Reason | None:
-    incoming = Incoming()
-    try:
-        for at in range(len(whole)):
-            incoming.feed(whole[at : at + 1])
-    except Unfit as unfit:
-        return unfit.reason
-    return incoming.whole
-
-
-@pytest.mark.parametrize("name", ALIKE)
-def test_an_answer_at_once_is_the_same_as_in_pieces(name: str) -> None:
-    """The fast path for an answer in one piece reads nothing differently, and leaves unusual
-    answers to the other."""
-    assert at_once(response(LENGTH)) == (Answer(200, YES), True)
-    assert at_once(ALIKE[name]) in (None, in_pieces(ALIKE[name]))
-
-
 @pytest.mark.parametrize("name", ALIKE)
 async def test_an_answer_in_two_pieces_is_the_same_answer(name: str) -> None:
-    """Split at every third byte, with LONG=1 at each, an answer has the same result as whole, in
-    both engines."""
+    """Whole, or split at every third byte, with LONG=1 at each, both engines read it alike."""
     whole = ALIKE[name]
     native, reference = ENGINES.values()
     expected = await result_of(reference, whole)
@@ -338,7 +310,6 @@ def _chunks(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def _framed(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
-    """Draw a body, and the lines that give its length."""
     kind = draw(st.sampled_from(["sized"] * 3 + ["chunked"] * 3 + ["unframed"]))
     if kind == "chunked":
         return [CODING], draw(_chunks())
@@ -382,8 +353,7 @@ def _pieces(draw: st.DrawFn, answers: st.SearchStrategy[bytes]) -> list[bytes]:
 @examples(100)
 @given(_pieces(_mutated()))
 async def test_any_answer_is_the_same_to_both(pieces: list[bytes]) -> None:
-    """Both engines read any answer alike, or the native one refuses it for a known reason, or
-    httpx waits for more of it."""
+    """Or the native engine refuses it for a known reason, or httpx waits for more of it."""
     raw = b"".join(pieces)
     native, reference = await asyncio.gather(
         *(result_of(engine, *pieces) for engine in ENGINES.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ import pytest
 from hypothesis import given
 
 from router.net.http.connection import Connection, Limits
-from router.net.http.head import Head, read
+from router.net.http.head import Body, Head, read
+from tests.support.command import PATIENCE
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, spoilt
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
@@ -53,15 +56,12 @@ def router() -> Iterator[Running]:
 
 @pytest.fixture
 def hasty() -> Iterator[Running]:
-    """A router whose deadlines pass within a test."""
     with running(SOON) as router:
         yield router
     assert router.troubles == []
 
 
 class Row(NamedTuple):
-    """The packets on one connection, and their results."""
-
     packets: bytes | tuple[bytes, ...]
     #: Every status that comes back, in order.
     statuses: tuple[int, ...]
@@ -72,22 +72,18 @@ class Row(NamedTuple):
 
 
 def good(*packets: bytes) -> Row:
-    """A callback that is delivered."""
     return Row(packets, (200,), stays=True, events=1)
 
 
 def other(status: int, packet: bytes) -> Row:
-    """Another request than a callback, after which the connection stays."""
     return Row(packet, (status,), stays=True, events=0)
 
 
 def last(status: int, *packets: bytes, events: int = 0) -> Row:
-    """Packets with one answer, after which the connection closes."""
     return Row(packets, (status,), stays=False, events=events)
 
 
 def bad(*packets: bytes) -> Row:
-    """Packets that get one 400 and go no further."""
     return last(400, *packets)
 
 
@@ -112,8 +108,10 @@ MISTAKEN = {
     "a fragment": head(b"GET /livez#a HTTP/1.1", b"Host: x"),
     "a target without a slash": head(b"GET livez HTTP/1.1", b"Host: x"),
     "an asterisk": head(b"GET * HTTP/1.1", b"Host: x"),
-    "another host's target": post(target=b"http://y/callback"),
-    "another scheme's target": post(target=b"ftp://x/callback"),
+    "a URL with a user": post(target=b"http://u:p@x/callback"),
+    "a URL without a host": post(target=b"http:///callback"),
+    "a URL with more in its host": post(target=b'http://x"/callback'),
+    "another scheme's URL": post(target=b"ftp://x/callback"),
     "only the end of a line": b"\r\n\r\n\x00",
 }
 
@@ -153,6 +151,9 @@ TABLE = {
     "an empty host": good(bare(b"Host:", LENGTH)),
     "a query": good(post(target=b'/callback?a=[1]&b={"c"|}')),
     "an escaped path": good(post(target=b"/%63allback")),
+    "a URL": good(post(target=b"http://x/callback?a=b")),
+    "a URL in capitals": good(post(target=b"HTTPS://Y:443/callback")),
+    "a URL without a path": other(404, post(target=b"http://x?/callback")),
     "a hundred headers": good(post(*[b"A: b"] * 98)),
     "Java's offer of HTTP/2": good(
         post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
@@ -323,22 +324,20 @@ def test_a_request_that_ends_early_is_refused(router: Running, part: bytes) -> N
 
 
 @pytest.mark.parametrize(
-    ("top", "status"),
+    "top",
     [
-        (post(body=b"").replace(b"Length: 0", b"Length: 20000000"), 413),
-        (chunked(b"%x\r\n" % 20_000_000), 413),
+        post(body=b"").replace(b"Length: 0", b"Length: 20000000"),
+        chunked(b"%x\r\n" % 20_000_000),
     ],
     ids=["length", "chunks"],
 )
-def test_an_early_refusal_arrives_while_the_body_is_still_sent(
-    router: Running, top: bytes, status: int
-) -> None:
+def test_an_early_refusal_arrives_while_the_body_is_still_sent(router: Running, top: bytes) -> None:
     """A caller that sends 20 MB before it reads gets its answer after them, and no reset."""
     with router.line() as line:
         line.say(top)
         for _ in range(200):
             line.say(b"x" * 100_000)
-        assert [answer.status for answer in line.receive_all()] == [status]
+        assert [answer.status for answer in line.receive_all()] == [413]
 
 
 def test_a_fault_after_the_answer_gets_no_second_one(router: Running) -> None:
@@ -429,12 +428,11 @@ def test_an_idle_connection_is_closed() -> None:
 
 def test_each_request_has_its_own_deadline() -> None:
     """The time for a request begins with its first byte, however long the connection was idle."""
-    with running(Limits(receive=1.0)) as router, router.line() as line:
-        for idle in (0.0, 1.2):
+    with running(Limits(receive=0.8)) as router, router.line() as line:
+        for idle in (0.0, 1.0):
             time.sleep(idle)
-            line.say(post()[:40], post()[40:], pause=0.4)
-            answer = answer_on(line)
-            assert answer.status == 200
+            line.say(post()[:40], post()[40:], pause=0.2)
+            assert answer_on(line).status == 200
 
 
 def test_a_slow_target_does_not_end_the_connection() -> None:
@@ -496,12 +494,28 @@ def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
 
 def test_a_request_that_has_arrived_is_answered_though_keep_alive_is_over() -> None:
     """A blocked loop reads what has arrived before it closes idle connections."""
-    with running(Limits(keep_alive=0.4)) as router, router.line() as line:
+    blocked, (reader, writer) = threading.Event(), socket.socketpair()
+
+    def block() -> None:
+        reader.recv(1)
+        blocked.set()
+        time.sleep(1.0)
+
+    with (
+        reader,
+        writer,
+        running(Limits(keep_alive=0.4)) as router,
+        router.line() as line,
+    ):
         line.say(PROBE)
         answer_on(line)
-        router.loop.call_soon_threadsafe(time.sleep, 1.0)
+        # Where uvloop reads from sockets: it looks at timers next, and at sockets after those.
+        router.loop.call_soon_threadsafe(router.loop.add_reader, reader, block)
+        writer.send(b"x")
+        assert blocked.wait(PATIENCE)
         line.say(post())
         assert answer_on(line).status == 200
+        router.loop.call_soon_threadsafe(router.loop.remove_reader, reader)
 
 
 # Connections.
@@ -595,9 +609,6 @@ def test_the_body_of_a_vanished_caller_is_released(router: Running) -> None:
         assert not any(each._exchange.body for each in router.server.tally.connections)
 
 
-# Stopping.
-
-
 # Random bytes.
 
 
@@ -638,7 +649,10 @@ def path_in(target: bytes) -> str:
     return unquote(target.partition(b"?")[0].decode("ascii"))
 
 
-@pytest.mark.parametrize("output", [post(), PROBE, b"no HTTP\r\n\r\n", post()[:-1], b""])
+@pytest.mark.parametrize(
+    "output",
+    [post(), chunked(ALL, END), PROBE, b"no HTTP\r\n\r\n", post()[:-1], chunked(ALL), b""],
+)
 def test_a_connection_that_is_over_is_no_cycle(
     router: Running, no_collections: None, output: bytes
 ) -> None:
@@ -646,6 +660,6 @@ def test_a_connection_that_is_over_is_no_cycle(
     for _ in range(3):
         with router.line() as line:
             line.say(output)
-            if output and not output.endswith(SAMPLE[:-1]):
+            if output and output not in (post()[:-1], chunked(ALL)):
                 line.receive()
-    wait_until(lambda: not any(isinstance(each, Connection) for each in gc.get_objects()))
+    wait_until(lambda: not any(isinstance(each, (Connection, Body)) for each in gc.get_objects()))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Any
 
 import pytest
 
 from router.net.http.connection import Limits
 from router.net.listening import listen
+from router.net.loops import COMPANY
 from router.process.server import Server
+from tests.support.engines import LONG
+from tests.support.loops import BOTH
 from tests.support.servers import served
 from tests.support.waiting import until
 
@@ -26,8 +30,6 @@ OLD = b"GET / HTTP/1.0\r\n\r\n"
 
 
 class Application:
-    """Answers every request by a function, and keeps the scopes and errors."""
-
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self.scopes: list[Any] = []
@@ -46,7 +48,6 @@ class Application:
 async def reached(
     application: Any, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Run a server with this application, and connect to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
     async with served(server):
         reader, writer = await asyncio.open_connection(*server.listener.getsockname())
@@ -207,6 +208,79 @@ async def test_a_stream_waits_for_a_slow_reader() -> None:
     assert sent == 3_000_000
 
 
+# Replies of a busy router wait for the end of the loop's turn.
+
+ASKED = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: "
+
+#: The caller's act, or its server's, while a reply waits; the last bytes then, and the statuses.
+ACTS: dict[str, tuple[Callable[[socket.socket, Server], object], bytes, list[str]]] = {
+    "a half-close": (lambda caller, _: caller.shutdown(socket.SHUT_WR), b"\r\n\r\n{}", []),
+    "the router's end": (
+        lambda _, server: [each.end() for each in server.tally.connections],
+        b"\r\n\r\n{}",
+        [],
+    ),
+    "an interim reply": (
+        lambda caller, _: caller.send(ASKED + b"5\r\nExpect: 100-continue\r\n\r\n"),
+        b"100 Continue\r\n\r\n",
+        ["100 Continue"],
+    ),
+    "a refusal": (lambda caller, _: caller.send(b"\0\r\n\r\n"), b'"400"', ["400 Bad Request"]),
+}
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {"use_uvloop": uv}) for uv in BOTH.values()], ids=BOTH
+)
+@pytest.mark.parametrize("act", ACTS)
+async def test_nothing_overtakes_a_reply_that_waits(act: str) -> None:
+    """Neither the end of the connection nor a later reply does, and none is lost."""
+    asked, may_end = asyncio.get_running_loop().create_future(), asyncio.Event()
+
+    async def answer(receive: Any, send: Any) -> None:
+        await receive()
+        asked.set_result(send)
+        await may_end.wait()
+
+    acts, last, then = ACTS[act]
+    async with reached(Application(answer)) as (server, _, _):
+        with socket.create_connection(server.listener.getsockname()) as caller, busy(server):
+            caller.setblocking(False)
+            caller.send(ASKED + b"0\r\n\r\n")
+            reply = saying(start((b"content-length", b"2")), body(b"{}"))(None, await asked)
+            # asyncio looks at its sockets before it runs due callbacks, and uvloop afterwards.
+            looks_first = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+            if looks_first and act != "the router's end":
+                acts(caller, server)
+                await asyncio.sleep(0)
+                await reply
+            else:
+                await reply
+                acts(caller, server)
+            may_end.set()
+            assert await statuses(caller, last) == ["200 OK", *then]
+
+
+@contextmanager
+def busy(server: Server) -> Iterator[None]:
+    """Give the server so many tasks that its replies wait."""
+    others = {asyncio.create_task(asyncio.sleep(LONG)) for _ in range(COMPANY + 1)}
+    server.tally.tasks.update(others)
+    yield
+    for other in others:
+        other.cancel()
+    server.tally.tasks.difference_update(others)
+
+
+async def statuses(caller: socket.socket, last: bytes) -> list[str]:
+    """Return the status of each reply that arrives, up to `last` or the end."""
+    loop, come, more = asyncio.get_running_loop(), b"", b"."
+    while last not in come and more:
+        more = await asyncio.wait_for(loop.sock_recv(caller, 65536), LONG)
+        come += more
+    return [part.partition("\r\n")[0] for part in come.decode().split("HTTP/1.1 ")[1:]]
+
+
 async def raising(*_: Any) -> None:
     """Raise the error of a task group, which is not an Exception."""
     raise BaseExceptionGroup("group", [GeneratorExit()])
@@ -256,7 +330,6 @@ async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
-    """Read until the connection ends or is reset."""
     come = b""
     try:
         while more := await reader.read(1_000):

@@ -12,19 +12,18 @@ import pytest
 from router.net.http.connection import Limits
 from router.net.tls import Pair, listener_tls
 from tests.support.certificates import issued, trusting
-from tests.support.command import one_line, run
+from tests.support.command import one_line, start_failure
 from tests.support.inprocess import quick
-from tests.support.serving import Target, serving, target
+from tests.support.serving import serving, target
 from tests.support.waiting import wait_until
 from tests.support.wire import PROBE, Running, answer_on, post, running
 
 #: Deadlines that a test can sit out.
-SOON = Limits(first_byte=3, receive=3, keep_alive=3, reply=5, linger=0.25)
+SOON = Limits(first_byte=1.5, receive=1.5, keep_alive=1.5, reply=5, linger=0.25)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a certificate, its key and its authority."""
     made = tmp_path_factory.mktemp("tls")
     issued(made)
     return made
@@ -53,24 +52,22 @@ def test_callbacks(folder: Path, pair: Pair) -> None:
     assert len(router.events) == 3
 
 
-def test_a_silent_peer_is_disconnected(folder: Path, pair: Pair) -> None:
-    """A handshake has as much time as a request."""
+def test_deadlines_hold(folder: Path, pair: Pair) -> None:
+    """A handshake has as much time as a request, and after it a silent or slow caller is cut like
+    any other. A TLS port never answers in plain text."""
+    trust = trusting(folder)
     with secured(pair, SOON) as router, router.line() as silent, router.line() as slow:
         slow.say(b"\x16\x03\x01")
-        with router.line(tls=trusting(folder)) as honest:
-            honest.say(post())
-            answer_on(honest)
-        assert silent.receive() is None
-        assert slow.receive() is None
-        wait_until(lambda: router.server.tally.refused["tls"] == 2)
-
-
-def test_plain_http_is_disconnected(pair: Pair) -> None:
-    """A TLS port never answers in plain text."""
-    with secured(pair) as router, router.line() as line:
-        line.say(PROBE)
-        assert line.receive() is None
-        wait_until(lambda: router.server.tally.refused["tls"] == 1)
+        with router.line(tls=trust) as idle, router.line(tls=trust) as cut:
+            cut.say(b"POST /callback HTTP/1.1\r\nHost: x\r\n")
+            with router.line() as plain, router.line(tls=trust) as honest:
+                plain.say(PROBE)
+                assert plain.receive() is None
+                honest.say(post())
+                answer_on(honest)
+            assert idle.receive() is silent.receive() is slow.receive() is None
+            assert [answer.says["code"] for answer in cut.receive_all()] == ["408"]
+        wait_until(lambda: router.server.tally.refused["tls"] == 3)
 
 
 def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
@@ -91,19 +88,6 @@ def test_handshakes_are_bounded(folder: Path, pair: Pair) -> None:
             answer_on(honest)
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"), [(b"", None), (b"POST /callback HTTP/1.1\r\nHost: x\r\n", "408")]
-)
-def test_deadlines_hold(folder: Path, pair: Pair, sent: bytes, code: str | None) -> None:
-    """After its handshake, a silent or slow caller is cut like any other."""
-    with secured(pair, SOON) as router, router.line(tls=trusting(folder)) as line:
-        if sent:
-            line.say(sent)
-        answer = line.receive()
-        assert (answer.says["code"] if answer else None) == code
-        assert line.receive_all() == []
-
-
 def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
     """Requests in flight are finished; silent connections do not delay the stop."""
     with secured(pair, SOON, delay=0.5) as router, router.line() as silent:
@@ -116,29 +100,15 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
         assert silent.receive() is None
 
 
-# Whole processes.
-
-
 def options(pair: Pair) -> tuple[str, ...]:
     return ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
 
 
-@pytest.fixture
-def one() -> Iterator[Target]:
-    with target() as made:
-        yield made
-
-
 def test_commands_connect_to_it(
-    tmp_path: Path,
-    folder: Path,
-    pair: Pair,
-    one: Target,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, folder: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`health` finds it ready, `send --ca` sends to it, and so does `send` with its variables; a
-    client that does not trust its certificate reports why."""
-    with serving(tmp_path, {"one": one}, options=options(pair)) as router:
+    """`health` and `send` do, with options or variables; without trust, `send` says why."""
+    with target() as one, serving(tmp_path, {"one": one}, options=options(pair)) as router:
         url = f"https://127.0.0.1:{router.port}"
         assert router.lines("serving")[0]["url"] == f"{url}/callback"
         own = quick("health", "--port", str(router.port), "--tls-cert", str(pair.cert))
@@ -154,9 +124,7 @@ def test_commands_connect_to_it(
 def test_a_certificate_that_can_not_be_used(tmp_path: Path) -> None:
     """The start ends with one line and exit code 3."""
     expired = issued(tmp_path, "old", days=-0.5)
-    done = run("serve", "--port", "0", *options(expired))
-    assert done.returncode == 3
-    assert "old.pem has expired on 20" in one_line(done.stderr)
+    assert "old.pem has expired on 20" in start_failure(*options(expired))
 
 
 @pytest.mark.parametrize(

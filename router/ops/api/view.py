@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 from router.archive.trace.lines import RequestView
 from router.archive.trace.views import MatchView, StepView, StoryView
@@ -143,6 +143,8 @@ RouteFacts = TypedDict(
         "name": str,
         "file": str,
         "line": int,
+        #: The file's, if it is visible.
+        "owner": str | None,
         "match": dict[str, list[str]],
         "except": dict[str, list[str]],
         "required": list[str],
@@ -223,11 +225,17 @@ class ApiCall:
                     "name": route.name,
                     "file": route.file,
                     "line": route.line,
+                    "owner": self._owner_of(route.file),
                     "match": {field: [*texts] for field, texts in route.match.items()},
                     "except": {field: [*texts] for field, texts in route.exception.items()},
                     "required": required,
                     "optional": optional,
                 }
+
+    def _owner_of(self, file: str) -> str | None:
+        """Return the owner of a file of the configuration, None if it has none or is another's."""
+        known = self.config.files.get(file)
+        return known.owner if known and known.owner and self.holder.sees(known.owner) else None
 
     @cached_property
     def route_names(self) -> set[str]:
@@ -268,10 +276,7 @@ class ApiCall:
         if match["what"] == "kept":
             entries = self.entries(match["deliveries"])
             return {**match, "deliveries": entries} if entries else None
-        # Refused callbacks are for no target, so a team sees none of them.
-        if match["what"] == "request" or match["what"] == "unmatched" or match["what"] == "refused":
-            return self._request(match)
-        return match if self.has(match["target"]) else None
+        return cast("MatchView | None", self._step(match))
 
     def story(self, story: StoryView) -> StoryView | None:
         entries = self.entries(story["deliveries"])
@@ -282,6 +287,7 @@ class ApiCall:
         return {**story, "deliveries": entries, "steps": steps, "next": coming}
 
     def _step(self, step: StepView) -> StepView | None:
+        # Refused callbacks are for no target, so a team sees none of them.
         if step["what"] == "request" or step["what"] == "unmatched" or step["what"] == "refused":
             return self._request(step)
         if step["what"] != "acted":

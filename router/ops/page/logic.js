@@ -145,50 +145,29 @@ function decoded(name) {
 
 // Troubles
 
-const SEVERITIES = ['critical', 'warning', 'notice'];
-
-/** Causes of `/status` that do not keep events from their targets. */
-const WARNINGS = new Set(['file_refused', 'nodes_differ', 'store_full', 'archive_failed',
-  'loop_blocked', 'dead_letters', 'queued']);
-
-/** The severity of each state of a target that needs attention. */
-const STATES = { failing: 'critical', breaker_open: 'critical', dead_letters: 'warning',
-  paused: 'notice' };
-
-export const isTroubled = (target) => target.state in STATES;
-
 /** `required` if any route requires it; null if no route has it. */
 export function roleOf(target) {
   if (target.required_by.length) return 'required';
   return target.optional_by.length ? 'optional' : null;
 }
 
-/** The part of the last hour's attempts that failed; null without attempts. */
-export const failureRate = ({ hour }) => hour.attempts ? hour.failed / hour.attempts : null;
+/** The part of the recent attempts that failed; null without attempts. */
+export const failureRate = ({ lately }) => lately.attempts ? lately.failed / lately.attempts : null;
 
 /**
- * All troubles, the worst first: `{key, severity, cause}` or `{key, severity, target}`. Causes of
- * the service come before targets, required targets before optional ones, then by deliveries that
- * are not settled, and by the failure rate.
+ * The causes of `/status` in its order, those of a target as one trouble:
+ * `{key, severity, cause}` or `{key, severity, target}`.
  */
 export function troublesOf({ causes }, targets) {
-  const names = new Set(targets.map((target) => target.name));
-  const service = causes.filter((cause) => !names.has(cause.params.target)).map((cause) => ({
-    key: `${cause.check} ${cause.code} ${cause.params.code ?? ''}`,
-    severity: WARNINGS.has(cause.code) ? 'warning' : 'critical',
-    cause,
-  }));
-  const theirs = targets.filter(isTroubled).map((target) => {
-    const [state, isRequired] = [STATES[target.state], roleOf(target) === 'required'];
-    const { dead, queued, awaiting } = target.unsettled;
-    return { key: `target ${target.name}`, target,
-      severity: state === 'critical' && !isRequired ? 'warning' : state,
-      rank: [1, isRequired ? 0 : 1, -(dead + queued + awaiting), -failureRate(target)] };
-  });
-  const rank = (trouble) => [SEVERITIES.indexOf(trouble.severity), ...trouble.rank ?? [0]];
-  const compare = (one, other) => rank(one).map((value, at) => value - (rank(other)[at] ?? 0))
-    .find(Boolean) || (one.key < other.key ? -1 : 1);
-  return [...service, ...theirs].sort(compare);
+  const byName = new Map(targets.map((target) => [target.name, target]));
+  const found = new Map();
+  for (const cause of causes) {
+    const target = byName.get(cause.params.target);
+    const key = target ? `target ${target.name}`
+      : `${cause.check} ${cause.code} ${cause.params.code ?? cause.params.target ?? ''}`;
+    if (!found.has(key)) found.set(key, { key, severity: cause.severity, cause, target });
+  }
+  return [...found.values()];
 }
 
 // Searches
@@ -201,14 +180,20 @@ export function isFollowed({ what = '', since, code }) {
   return !since && !code && (!what || (KEY.test(what) && !what.includes('/')));
 }
 
-/** The word for the id by which a search found a row; null for a key or a pattern. */
-export function matchedBy(row, what) {
-  const word = (what ?? '').trim().toLowerCase();
-  if (!word || KEY.test(word) || row.event_key?.toLowerCase() === word) return null;
-  if (row.event_id?.toLowerCase() === word) return 'event.id';
-  if (row.request_id?.toLowerCase() === word) return 'event.request_id';
-  if (/^[0-9a-f]{32}$/.test(word)) return 'event.trace_id';
-  return /^[0-9a-f]{33,64}$/.test(word) ? 'event.sha256' : 'event.changes';
+/** The word for the id by which a search found a row; null for a key. */
+export function matchedBy({ matched_by: by }) {
+  if (!by || by === 'event_key') return null;
+  return by === 'event_id' ? 'event.id' : `event.${by}`;
+}
+
+/** The words for rules of the schema, and for other faults. */
+const FAULTS = { required: 'fault.missing', minLength: 'fault.empty', type: 'fault.type',
+  'no route matches': 'no_route', 'its body was not kept whole': 'fault.clipped' };
+
+/** The fault of a refused callback: `event_type is empty`. */
+export function faultText(why) {
+  const [, field, rule = why] = /^(.+?): (.+)$/.exec(why) ?? [];
+  return FAULTS[rule] ? text(FAULTS[rule], { field }) : why;
 }
 
 // Lines of the stream, and results of a search
@@ -235,9 +220,9 @@ export function grouped(lines) {
   return [...groups.values()];
 }
 
-/** What became of an action's deliveries so far; those that are retried count as failed. */
-export function outcomeOf(deliveries, actionId) {
-  const own = deliveries.filter(({ action }) => action?.action_id === actionId);
+/** What became of actions' deliveries so far; those that are retried count as failed. */
+export function outcomeOf(deliveries, actionIds) {
+  const own = deliveries.filter(({ action }) => actionIds.includes(action?.action_id));
   const count = (fits) => own.filter(fits).length;
   const done = count(({ state }) => state === 'acknowledged');
   const failed = count(({ state, retries }) => state === 'dead' || (state === 'queued' && retries));
@@ -246,14 +231,14 @@ export function outcomeOf(deliveries, actionId) {
 
 // Routes
 
-/** Routes by their file: `{file, owners, routes}`, with the owners of their targets. */
-export function routesByFile(routes, ownerOf) {
+/** Routes by their file: `{file, owner, routes}`, the files of an owner together. */
+export function routesByFile(routes) {
   const files = new Map();
   for (const route of routes) {
-    if (!files.has(route.file)) files.set(route.file, { file: route.file, routes: [] });
-    files.get(route.file).routes.push(route);
+    const { file, owner } = route;
+    if (!files.has(file)) files.set(file, { file, owner: owner ?? '', routes: [] });
+    files.get(file).routes.push(route);
   }
-  return [...files.values()].map((each) => ({ ...each, owners: [...new Set(each.routes
-    .flatMap((route) => [...route.required, ...route.optional]).map(ownerOf))]
-    .filter(Boolean).sort() }));
+  return [...files.values()].sort((one, other) => (one.owner < other.owner ? -1
+    : Number(one.owner > other.owner)));
 }

@@ -1,8 +1,8 @@
 // The page: its bar, the current room, the token, the keyboard; and its first room, the overview.
 
 import { ask, followTabs, keepToken, now, shareToken } from './api.js';
-import { causeText, clock, duration, failureRate, isTroubled, languageNow, linkTo, milliseconds,
-  number, percent, placeOf, problemText, problemTitle, roleOf, setLanguage, text, textNodes,
+import { causeText, clock, duration, failureRate, languageNow, linkTo, milliseconds, number,
+  percent, placeOf, problemText, problemTitle, roleOf, setLanguage, text, textNodes,
   troublesOf } from './logic.js';
 import { EventsChart, LatencyChart, Long, OFTEN, Room, ago, badge, begin, change, drawBy, go,
   isTeams, joined, problemsView, queryOf, quiet, refuse, session, sparkline, table, targetLink,
@@ -13,7 +13,7 @@ import { html, render, useEffect, useErrorBoundary, useReducer,
 const KEYS = 'ebaas-router-keys';
 
 /** The rooms that are loaded when they are visited, by the names of their modules. */
-const MODULES = ['target', 'events', 'event', 'dead', 'routes', 'nodes'];
+const MODULES = ['target', 'events', 'event', 'dead', 'routes', 'nodes', 'refused'];
 
 function roomOf({ room, name }) {
   if (room === 'targets' && name) return 'target';
@@ -112,7 +112,7 @@ function Lazy({ name }) {
 
 function Bar() {
   const { place, you, isLive, goneSince } = session;
-  const here = place.room === 'targets' ? 'now' : place.room;
+  const here = { targets: 'now', refused: 'events' }[place.room] ?? place.room;
   const other = languageNow() === 'zh' ? 'en' : 'zh';
   const isOff = goneSince || isLive === false;
   return html`<header>
@@ -224,8 +224,10 @@ function Now({ loaded }) {
           title=${text(isTeams() ? 'target.attempts' : 'now.events')} />
         <${LatencyChart} minutes=${data.minutes} open=${eventsOf} title=${text('now.latency')} />
       </div>
+      ${data.minutes.counted_since && html`<p class="quiet">${textNodes('now.counted_since', {
+        since: time(data.minutes.counted_since) })}</p>`}
       ${data.troubles.length > 0 && html`<${Troubles} all=${data.troubles} />`}
-      <${Targets} all=${data.targets} />
+      <${Targets} all=${data.targets} troubles=${data.troubles} />
       ${differences(data.status.observed)}
       ${about(data.status)}`}
   <//>`;
@@ -268,10 +270,12 @@ const ownedLink = ({ name, owner }) => [targetLink(name),
   owner && html`<span class="owner">${owner}</span>`];
 
 function lineOf({ cause, target }) {
-  if (cause) {
+  if (!target) {
     const words = withTimes(causeText(cause));
     const check = text(`check.${cause.check}`);
-    return { subject: html`<b>${check}</b>`, label: check, what: words, action: wayOf(cause),
+    const detail = cause.code === 'unmatched' ? text('no_route') : cause.params.code;
+    const label = detail ? `${check} (${detail})` : check;
+    return { subject: html`<b>${check}</b>`, label, what: words, action: wayOf(cause, label),
       more: problemsView([[words, text(`do.check.${cause.check}`)]]) };
   }
   const all = troubles(target);
@@ -283,7 +287,7 @@ function lineOf({ cause, target }) {
     role: role && text(`as.${role}`),
     rate: [percent(failureRate(target)), ' ', sparkline(target.hour.failed_minutes ?? [])],
     expires: expiryOf(target.expires_at),
-    action: target.state === 'dead_letters'
+    action: cause.code === 'dead_letters'
       ? way('dead', null, { target: target.name }, target.name)
       : target.state === 'paused' ? way('targets', target.name, {}, target.name, 'resume')
         : way('events', null, { target: target.name, since: '1h', failed: 'true' }, target.name,
@@ -298,9 +302,12 @@ function way(room, name, query, label, words = room) {
     aria-label="${text(words)}${text('colon')}${label}">${text(words)}</a>`;
 }
 
-function wayOf({ check, code, params }) {
-  const label = text(`check.${check}`);
-  if (code === 'unmatched') return way('routes', null, { key: params.key }, label, 'explain.short');
+function wayOf({ check, code, params }, label) {
+  if (code === 'unmatched') {
+    return [way('routes', null, { key: params.key }, label, 'explain.short'), ' ',
+      way('refused', null, {}, label)];
+  }
+  if (params.code === '400') return way('refused', null, {}, label);
   if (check === 'callbacks') return way('events', null, { failed: 'true' }, label);
   if (check === 'configuration') return way('routes', null, {}, label);
   return way(check === 'targets' ? 'dead' : 'nodes', null, {}, label);
@@ -319,9 +326,10 @@ function withTimes(sentence) {
 
 // Targets without trouble
 
-function Targets({ all }) {
+function Targets({ all, troubles: found }) {
   if (!all.length) return [html`<h2>${text('targets')}</h2>`, quiet(text('now.no_targets'))];
-  const targets = all.filter((target) => !isTroubled(target));
+  const troubled = new Set(found.map(({ target }) => target));
+  const targets = all.filter((target) => !troubled.has(target));
   const columns = [
     [text('target'), 'name'], [text('target.state'), 'short bare'],
     [text('hour.attempts'), 'number'], [text('hour.failed'), 'number'],
