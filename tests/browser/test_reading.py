@@ -98,12 +98,6 @@ def test_charts_need_no_scrolling(
 ) -> None:
     """With 25 targets in trouble. First requests and retries have numbers of their own."""
 
-    def multiply(route: Route) -> None:
-        answer = route.fetch()
-        [ledger] = [each for each in answer.json()["targets"] if each["name"] == "ledger"]
-        many = [{**ledger, "name": f"ledger-{number}"} for number in range(25)]
-        route.fulfill(response=answer, json={"targets": many})
-
     def retry(route: Route) -> None:
         answer = route.fetch()
         numbers = {"events": [0] * 59 + [9], "failed": [0] * 60, "retries": [0] * 59 + [4]}
@@ -111,7 +105,7 @@ def test_charts_need_no_scrolling(
 
     with visitor(chromium, filled.url, token=filled.ops_token, width=width) as found:
         found.page.set_viewport_size({"width": width, "height": height})
-        found.page.route("**/api/v1/targets", multiply)
+        found.multiply("ledger", 25)
         found.page.route("**/api/v1/minutes", retry)
         found.go("")
         found.sees("chart.retries", first=5, again=4)

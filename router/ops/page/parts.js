@@ -410,13 +410,13 @@ export function wordsOf({ code, msg, detail }) {
 /** Its troubles, the most urgent first, as a list of `[trouble, what to do, more]`. */
 export function troubles(target) {
   const found = [];
-  const { last_failure: failure, hour: { attempts, failed } } = target;
-  if (target.state === 'failing' && failure) {
-    found.push([[textNodes('why.failing', { reason: whyOf(failure) }), wordsOf(failure)],
+  const { state, last_failure: failure, lately } = target;
+  if ((state === 'failing' || state === 'degraded') && failure) {
+    found.push([[textNodes(`why.${state}`, { reason: whyOf(failure) }), wordsOf(failure)],
       isKnown(`do.${failure.reason}`) ? text(`do.${failure.reason}`) : null,
       [target.failing_since && [textNodes('why.since', { at: time(target.failing_since),
         age: ago(target.failing_since) }), text('gap')],
-      attempts > 0 && text('why.of_hour', { failed, n: attempts, attempts })]]);
+      lately.attempts > 0 && text('why.lately', lately)]]);
   }
   if (target.paused) found.push([pausedText(target.paused), text('do.paused')]);
   if (target.breaker?.open || target.breaker?.half_open) {
