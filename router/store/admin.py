@@ -274,8 +274,8 @@ class Seen:
 
     #: The time of the preview.
     at: float
-    #: The numbers and targets of those that had changed within SLOWEST_COMMIT: others with such a
-    #: time were committed after the preview.
+    #: The marks of deliveries that had changed within SLOWEST_COMMIT. Others with such a time were
+    #: committed after the preview.
     recent: frozenset[tuple[int, str, float]]
 
     @classmethod
