@@ -287,7 +287,7 @@ class Seen:
 
     def has(self, entry: Entry) -> bool:
         """Return whether it was shown, and has not changed since."""
-        if max(entry.changed_at, entry.acknowledged_later_at or 0.0) >= self.at:
+        if (entry.acknowledged_later_at or 0.0) >= self.at:
             return False
         return entry.changed_at < self.at - SLOWEST_COMMIT or entry.mark in self.recent
 
