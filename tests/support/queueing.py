@@ -184,7 +184,6 @@ class Scene:
         return Forwarder(self, self.memory)
 
     async def begun(self) -> None:
-        """Begin the due retries, and wait until the first is in flight."""
         await self.the_queue.send_due()
         await until(lambda: self.sent)
 

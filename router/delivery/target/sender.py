@@ -362,7 +362,6 @@ class Sender:
             numbers.in_flight, numbers.waiting = lane.slots.taken, lane.slots.waiting
             numbers.limit = lane.limit
             numbers.waiting_for_rate = 0 if gate.pace is None else gate.pace.waiting
-            numbers.failing_since = lane.streak.since
             numbers.paused = int(gate.is_paused)
             numbers.pause = None if gate.pause is None else asdict(gate.pause)
             numbers.certificate_ends = lane.target.tls.expires

@@ -23,7 +23,6 @@ from router.archive.refused import (
     RefusedView,
     Retries,
     find_bodies,
-    find_faults,
     find_refused,
     refused_view,
 )
@@ -93,7 +92,11 @@ async def refused(call: ApiCall) -> RefusedView:
     """Callbacks that were answered 400, or 500 since no route matched, by fault and key; not for
     teams, since such a callback is nobody's"""
     call.require_no_team()
-    return await call.search_archive(partial(find_faults, *_question(call)), _LIST_TIMEOUT)
+    question, retries = _question(call)
+    work = partial(find_refused, question, retries)
+    answer = await call.search_archive(work, _LIST_TIMEOUT)
+    callbacks = [(callback, None) for callback in answer["callbacks"]]
+    return await asyncio.to_thread(refused_view, answer, callbacks, retries)
 
 
 @endpoint(
