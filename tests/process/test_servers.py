@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,7 @@ import pytest
 
 from tests.support.command import ROOT
 from tests.support.disputed import DISPUTED
-from tests.support.effort import LONG
-from tests.support.house import PATIENCE, SAMPLE, SERVER, House, house, routes, stand_in
-from tests.support.servers import FOREIGN, OWN
+from tests.support.house import PATIENCE, SAMPLE, House, house, on_each_server, routes, stand_in
 from tests.support.waiting import until
 from tests.support.wire import PROBE, post
 
@@ -158,15 +156,7 @@ def table() -> dict[str, dict[str, str]]:
     }
 
 
-#: Our own server and one other; with LONG=1, which `make test-long` sets, the rest.
-SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
-
-
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    SERVER[0] = request.param
-    yield request.param
-    SERVER[0] = OWN
+server = on_each_server()
 
 
 @pytest.mark.parametrize("row", ROWS)
