@@ -31,7 +31,7 @@ from router.delivery.queue import Queue
 from router.delivery.recovery import Recoveries
 from router.delivery.rules import InForce
 from router.delivery.target.sender import Sender
-from router.model.errors import RouterError, closed, may, there
+from router.model.errors import RouterError, may, there, why_closed
 from router.model.secret import is_exposed
 from router.net.access import Access, Tokens
 from router.net.egress import is_loopback
@@ -84,7 +84,7 @@ class App(Starlette):
         Raises StartFailed for a schema that cannot be used.
         """
         self.settings, self.log, self.tracing = settings, log, tracing
-        self.config_state = ConfigState(config, since=time.time(), tried=time.time())
+        self.config_state = ConfigState(config, since=time.time(), tried_at=time.time())
         #: This process as other nodes on the same store see it.
         self.identity = Identity()
         self.probes = Probes()
@@ -110,7 +110,7 @@ class App(Starlette):
         self.reload = Reload(
             watched,
             self.config_state,
-            self.take,
+            self.adopt,
             self.sender.sweep,
             log,
             metrics,
@@ -119,14 +119,14 @@ class App(Starlette):
             ),
         )
         metrics.readings += [self._measure, self.sender.measure, self.reload.measure]
-        history = History(metrics, time.time())
-        self.watchdog = Watchdog(metrics, log, history.look)
+        self.history = History(metrics, time.time())
+        self.watchdog = Watchdog(metrics, log)
         self.insight = Insight(
             self.identity,
             metrics,
             self.config_state,
             intake,
-            history,
+            self.history,
             observer.observations,
             self.recoveries,
             log,
@@ -160,13 +160,15 @@ class App(Starlette):
         watched, tracing = (source, look), tracing_by(os.environ)
         app = cls(settings, config, log, watched=watched, middleware=middleware, tracing=tracing)
         app.config_state.refused = refused
+        if kept:
+            app.config_state.reloads.extend(kept.reloads())
         return app
 
     def in_force(self) -> InForce:
         config = self.callbacks.config
         return InForce(config.table, config.terms)
 
-    def take(self, config: Config) -> list[str]:
+    def adopt(self, config: Config) -> list[str]:
         """Use this configuration for all requests that begin from now on; return its warnings."""
         table, unmatched = config.table, self.metrics.last_unmatched
         _count_targets(self.metrics, table)
@@ -192,7 +194,7 @@ class App(Starlette):
         if archive and may(archive, os.F_OK) and not archive.is_dir():
             warnings.append(f"the archive {archive} can't be used: it is a file")
         elif archive and not may(there(archive), os.W_OK | os.X_OK):
-            warnings.append(f"the archive {archive} can't be written: {closed(archive)}")
+            warnings.append(f"the archive {archive} can't be written: {why_closed(archive)}")
         elif settings.archive == AUTO and isinstance(settings.store, Database):
             warnings.append(NO_ARCHIVE)
         return warnings
@@ -216,27 +218,33 @@ class App(Starlette):
     async def lifespan(self) -> AsyncIterator[None]:
         """Open the store and start what works beside requests, and close it at the end, even if
         something fails. Without its database the router starts, and opens the store once it can be
-        reached. Raises StartFailed."""
+        reached. Raises StartFailed.
+
+        The order of the stop, after the last reply: reloads; attempts in flight, which are aborted;
+        the queue; the heartbeat and the pauses; what the store still lacks; the store; the
+        archives; the traces.
+        """
         async with AsyncExitStack() as closing:  # closes in reverse order
             if (spans := self.tracing.spans) is not None:
                 closing.push_async_callback(asyncio.to_thread, spans.close, SPANS_TIME)
             for archive in filter(None, (self.archive, self.refused)):
                 archive.start()
                 closing.push_async_callback(asyncio.to_thread, archive.close, ARCHIVE_TIME)
-            leaving = await closing.enter_async_context(AsyncExitStack())
-            tried = asyncio.Event()
-            working = asyncio.create_task(self._work(tried, leaving))
-            working.add_done_callback(lambda _: tried.set())
+            storing = await closing.enter_async_context(AsyncExitStack())
+            first_try_done = asyncio.Event()
+            working = asyncio.create_task(self._work(first_try_done, storing))
+            working.add_done_callback(lambda _: first_try_done.set())
             closing.push_async_callback(lambda: working)
             closing.push_async_callback(self.sender.close)
             self.watchdog.start()
             closing.callback(self.watchdog.stop)
             closing.callback(self.drain)
-            await tried.wait()
+            await first_try_done.wait()
             if working.done():
                 working.result()
             # Not before the store is ours: it writes the texts in force beside it.
             self._go_on(self.reload.run, closing)
+            self._go_on(self.history.run, closing)
             yield
 
     def drain(self) -> None:
@@ -246,30 +254,27 @@ class App(Starlette):
         self.probes.ready = False
         self._stopping.set()
 
-    async def hurry(self) -> None:
-        """Abort the attempts in flight, so that every request is decided, recorded and answered."""
-        await self.sender.close()
-
-    async def _work(self, tried: asyncio.Event, leaving: AsyncExitStack) -> None:
+    async def _work(self, first_try_done: asyncio.Event, storing: AsyncExitStack) -> None:
         """Open the store, report ready, and run the queue until the stop.
 
-        Sets `tried` once the store is open or cannot be reached. The store is closed with
-        `leaving`, because requests still use it after the queue has stopped. Raises StartFailed.
+        Sets `first_try_done` once the store is open or cannot be reached. The store is closed with
+        `storing`, because attempts that are aborted after the queue has stopped are still recorded.
+        Raises StartFailed.
         """
         settings, metrics = self.settings, self.metrics
         limits = StoreLimits(settings.store_max_bytes)
         opening = partial(open_store, settings.store, limits, self.identity.door)
-        away = partial(self._away, tried)
+        away = partial(self._away, first_try_done)
         store = await opened(opening, away, self._store_lasts, self._stopping)
         if store is None:
             return
-        leaving.push_async_callback(store.close)
+        storing.push_async_callback(store.close)
         if self._awaited:
             self.log.info("store_opened", store=str(settings.store))
         if isinstance(store, SqliteStore):
             store.watch_commits(metrics.store_commit.observe)
         memory = Memory(store)
-        leaving.push_async_callback(_write_pending, memory)
+        storing.push_async_callback(_write_pending, memory)
         self.callbacks.forwarder = Forwarder(self.sender, memory, store.now)
         queue = Queue(
             store,
@@ -283,12 +288,12 @@ class App(Starlette):
         )
         if store.remembers:
             await self.sender.read_pauses(store)  # before the first event
-            self._go_on(partial(self.sender.follow_pauses, store), leaving)
+            self._go_on(partial(self.sender.follow_pauses, store), storing)
         self.probes.opening = False
         self.probes.ready = not self._stopping.is_set()
         if store.nodes is not None:
-            self._go_on(Heartbeat(store.nodes, self.insight.node, metrics).run, leaving)
-        tried.set()
+            self._go_on(Heartbeat(store.nodes, self.insight.node, metrics).run, storing)
+        first_try_done.set()
         await queue.run(self._stopping)
 
     def _go_on(self, work: Callable[[], Awaitable[None]], until: AsyncExitStack) -> None:
@@ -299,7 +304,7 @@ class App(Starlette):
         store = str(self.settings.store)
         self.log.info("store_opening", store=store, seconds=round(seconds))
 
-    def _away(self, tried: asyncio.Event, error: RouterError) -> None:
+    def _away(self, first_try_done: asyncio.Event, error: RouterError) -> None:
         """Log that the store cannot be reached, once for each reason."""
         why, failed = str(error), isinstance(error, StoreFailed)
         if why != self._awaited:
@@ -309,7 +314,7 @@ class App(Starlette):
             self.log.warning("store_awaited", **fields)
         self._awaited = why
         self.metrics.store_failed(why if failed else "refused")
-        tried.set()
+        first_try_done.set()
 
 
 def _archives(settings: Settings, log: Log) -> tuple[Archive | None, Archive | None]:

@@ -30,6 +30,11 @@ _FAILED = (
     re.compile(rb'"reason":"[^a]'),
 )
 
+#: The part of an event that a word equals; `""` for none.
+MatchedBy = Literal[
+    "", "event_id", "event_key", "request_id", "trace_id", "changes", "sha256", "body"
+]
+
 
 @dataclass(frozen=True)
 class Word:
@@ -57,21 +62,29 @@ class Word:
     def _is_digest(self) -> bool:
         return len(self.text) >= _SHORTEST and not set(self.text) - set("0123456789abcdef")
 
-    def fits(self, line: EventLine) -> bool:
-        known = self.text == line.event_id or self.keys.matches(line.event_key)
-        return known or (isinstance(line, CallerInfo) and self._fits_request(line))
+    def matched(self, line: EventLine) -> MatchedBy:
+        """Return by what a line fits; `""` if it does not."""
+        if self.text == line.event_id:
+            return "event_id"
+        if self.keys.matches(line.event_key):
+            return "event_key"
+        return self._matched_request(line) if isinstance(line, CallerInfo) else ""
 
-    def _fits_request(self, request: CallerInfo) -> bool:
+    def _matched_request(self, request: CallerInfo) -> MatchedBy:
         text, digest, body = self.text, request.digest, request.body
-        if text in (request.view["request_id"], request.trace_id) or text in request.changes:
-            return True
+        if text == request.view["request_id"]:
+            return "request_id"
+        if text == request.trace_id:
+            return "trace_id"
+        if text in request.changes:
+            return "changes"
         if self._is_digest and digest and digest.startswith(text[: len(digest)]):
-            return True
+            return "sha256"
         if body is None or text not in body:
-            return False
-        return text in set(ids_in(body)) or (
-            request.view["what"] == "refused" and is_in(text, body)
-        )
+            return ""
+        if text in set(ids_in(body)):
+            return "changes"
+        return "body" if request.view["what"] == "refused" and is_in(text, body) else ""
 
 
 def _literal_of(keys: Glob) -> str:
@@ -124,12 +137,16 @@ class Question:
             line = visible(line, self.seen)
         return (
             (not self.event_id or self.event_id == name_of(line))
-            and (not self.words or any(word.fits(line) for word in self.words))
+            and (not self.words or self.matched(line) != "")
             and (not self.keys or any(keys.matches(line.event_key) for keys in self.keys))
             and (not self.targets or any(r["target"] in self.targets for r in line.results))
             and (not self.codes or not self._codes_of(line).isdisjoint(self.codes))
             and (not self.failed or line.failed)
         )
+
+    def matched(self, line: EventLine) -> MatchedBy:
+        """Return by what the first word that fits a line fits it; `""` if none does."""
+        return next((by for word in self.words if (by := word.matched(line))), "")
 
     def _codes_of(self, line: EventLine) -> set[str]:
         codes = {line.view["code"], *(result["code"] for result in line.results)}

@@ -7,11 +7,10 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from router.cli.options import (
     STDIN,
@@ -30,7 +29,7 @@ from router.model.event import FIELDS
 from router.telemetry.log.lines import printable
 
 if TYPE_CHECKING:
-    from router.config.cases import Case, Coverage, Difference, Verdict
+    from router.config.cases import Case, Difference, Verdict
     from router.config.files import Written
     from router.config.loading import Config
 
@@ -362,7 +361,8 @@ def configure_test(parser: Parser) -> None:
 
 
 def run_test(args: argparse.Namespace) -> int:
-    from router.config.cases import coverage, judge
+    from router.config.cases import judge, uncovered
+    from router.config.document import shown
 
     check_stdin(args.files)
     path: Path = read_setting(args, "config")
@@ -374,11 +374,30 @@ def run_test(args: argparse.Namespace) -> int:
         return Exit.BAD
     cases = [case for file in files for case in file.value or ()]
     verdicts = [judge(case, config.table) for case in cases]
-    result = _Result(verdicts, coverage(config.table, verdicts), config)
-    enough = result.covered.percent >= args.fail_under
-    less = [] if enough else [f"that is under {args.fail_under:g} %"]
-    say_as(args.format, [result.as_json()], chain(result.texts(), less))
-    return Exit.GOOD if enough and not result.failed else Exit.BAD
+    failed = [verdict for verdict in verdicts if verdict.differences]
+    missed, total = uncovered(config.table, verdicts), len(config.table.routes)
+    percent = 100.0 * (total - len(missed)) / total if total else 100.0
+    view = {
+        "cases": len(cases),
+        "failed": [_failed_json(verdict) for verdict in failed],
+        "routes": total,
+        "covered": total - len(missed),
+        "percent": percent,
+        "missed": [
+            {"name": route.name, "file": route.file, "line": route.line} for route in missed
+        ],
+    }
+    texts = [line for verdict in failed for line in _failed_texts(verdict, config)]
+    count = counted(len(cases), "case")
+    texts.append(f"{count}: {len(failed):,} failed" if failed else f"{count} passed")
+    texts += (f"{route.where}: no case matches {shown(route.name)}" for route in missed)
+    # Rounded down: 100 is all of them.
+    covered = f"{math.floor(percent * 10) / 10:g}"
+    texts.append(f"{total - len(missed):,} of {counted(total, 'route')} covered, {covered} %")
+    if percent < args.fail_under:
+        texts.append(f"that is under {args.fail_under:g} %")
+    say_as(args.format, [view], texts)
+    return Exit.BAD if failed or percent < args.fail_under else Exit.GOOD
 
 
 def _beside(path: Path, routes: Input[Config]) -> list[str]:
@@ -395,74 +414,40 @@ def _beside(path: Path, routes: Input[Config]) -> list[str]:
     return names
 
 
-class _Result(NamedTuple):
-    """The verdicts of all cases."""
+def _failed_texts(verdict: Verdict, config: Config) -> Iterator[str]:
+    case, key = verdict.case, verdict.case.event.event_key
+    more = "" if case.name == key else f" ({key})"
+    yield f"{case.file}:{case.line}: {case.name}{more}"
+    rows = [_difference(one, config.table.targets) for one in verdict.differences]
+    yield from columns(rows, indent=4)
+    if not verdict.plan.routes:
+        yield "    no route matches"
 
-    verdicts: Sequence[Verdict]
-    covered: Coverage
-    config: Config
 
-    @property
-    def failed(self) -> list[Verdict]:
-        return [verdict for verdict in self.verdicts if not verdict.holds]
+def _difference(one: Difference, targets: Collection[str]) -> tuple[str, str, str]:
+    """Format a target, its expected role, and its role."""
+    expected = "expected " + (one.expected or "nothing")
+    if one.actual is not None:
+        where = ", ".join(route.where for route in one.routes[:3])
+        return one.target, expected, f"is {one.actual} by {where}"
+    unknown = f"; there is no such target{nearest_of(one.target, targets)}"
+    absent = "is not in the plan"
+    return one.target, expected, absent if one.target in targets else absent + unknown
 
-    def texts(self) -> Iterator[str]:
-        from router.config.document import shown
 
-        failed, covered = self.failed, self.covered
-        for verdict in failed:
-            case, key = verdict.case, verdict.case.event.event_key
-            more = "" if case.name == key else f" ({key})"
-            yield f"{case.file}:{case.line}: {case.name}{more}"
-            yield from columns([self._difference(one) for one in verdict.differences], indent=4)
-            if not verdict.plan.routes:
-                yield "    no route matches"
-        count = counted(len(self.verdicts), "case")
-        yield f"{count}: {len(failed):,} failed" if failed else f"{count} passed"
-        for route in covered.missed:
-            yield f"{route.where}: no case matches {shown(route.name)}"
-        # Rounded down: 100 is all of them.
-        percent = f"{math.floor(covered.percent * 10) / 10:g}"
-        number = f"{covered.total - len(covered.missed):,} of {counted(covered.total, 'route')}"
-        yield f"{number} covered, {percent} %"
-
-    def _difference(self, one: Difference) -> tuple[str, str, str]:
-        """Format a target, its expected role, and its role."""
-        expected = "expected " + (one.expected or "nothing")
-        if one.actual is not None:
-            where = ", ".join(route.where for route in one.routes[:3])
-            return one.target, expected, f"is {one.actual} by {where}"
-        targets = self.config.table.targets
-        unknown = f"; there is no such target{nearest_of(one.target, targets)}"
-        absent = "is not in the plan"
-        return one.target, expected, absent if one.target in targets else absent + unknown
-
-    def as_json(self) -> dict[str, Any]:
-        missed = self.covered.missed
-        return {
-            "cases": len(self.verdicts),
-            "failed": [self._failed_json(verdict) for verdict in self.failed],
-            "routes": self.covered.total,
-            "covered": self.covered.total - len(missed),
-            "percent": self.covered.percent,
-            "missed": [
-                {"name": route.name, "file": route.file, "line": route.line} for route in missed
-            ],
-        }
-
-    def _failed_json(self, verdict: Verdict) -> dict[str, Any]:
-        case = verdict.case
-        return {
-            "file": case.file,
-            "line": case.line,
-            "name": case.name,
-            "event": {name: getattr(case.event, name) for name in FIELDS},
-            "expected": dict(case.expected),
-            "exact": case.exact,
-            "actual": verdict.plan.roles,
-            "routes": [route.name for route in verdict.plan.routes],
-            "differences": [
-                {"target": one.target, "expected": one.expected, "actual": one.actual}
-                for one in verdict.differences
-            ],
-        }
+def _failed_json(verdict: Verdict) -> dict[str, Any]:
+    case = verdict.case
+    return {
+        "file": case.file,
+        "line": case.line,
+        "name": case.name,
+        "event": {name: getattr(case.event, name) for name in FIELDS},
+        "expected": dict(case.expected),
+        "exact": case.exact,
+        "actual": verdict.plan.roles,
+        "routes": [route.name for route in verdict.plan.routes],
+        "differences": [
+            {"target": one.target, "expected": one.expected, "actual": one.actual}
+            for one in verdict.differences
+        ],
+    }

@@ -341,7 +341,7 @@ def _difference(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
     for group in compared.groups():
         keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
         yield f"{counted(group.events, 'event')} ({keys}): {_heading(group.change)}"
-        moves = [(move.target, _roles(move)) for move in group.change.moves]
+        moves = [(move.name, _roles(move)) for move in group.change.moves]
         yield from columns(moves, indent=2)
         seen = [
             shown(key) + (f" ({times:,} times)" if times > 1 else "")
@@ -363,8 +363,8 @@ def _difference(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
     total = counted(compared.events, "event")
     for move, events in compared.moves():
         if move.is_loss:
-            owner = compared.owner(move.target)
-            name = f"{move.target} ({owner})" if owner else move.target
+            owner = compared.owner(move.name)
+            name = f"{move.name} ({owner})" if owner else move.name
             effect = _EFFECTS[move.before, move.after][events == 1].format(name)
             yield f"{events:,} of {total} {effect}"
     if compared.changed:
@@ -419,7 +419,7 @@ def _as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
         "events": compared.events,
         "changed": compared.changed,
         "targets": [
-            {**_move_json(move), "owner": compared.owner(move.target), "events": events}
+            {**move._asdict(), "owner": compared.owner(move.name), "events": events}
             for move, events in compared.moves()
         ],
         "groups": [_group_json(group) for group in compared.groups()],
@@ -435,15 +435,11 @@ def _as_json(compared: Comparison, edits: Sequence[Edit]) -> dict[str, Any]:
     }
 
 
-def _move_json(move: Move) -> dict[str, Any]:
-    return {"name": move.target, "before": move.before, "after": move.after}
-
-
 def _group_json(group: Group) -> dict[str, Any]:
     return {
         "before": group.change.before,
         "after": group.change.after,
-        "targets": [_move_json(move) for move in group.change.moves],
+        "targets": [move._asdict() for move in group.change.moves],
         "events": group.events,
         "keys": dict(group.keys.most_common()),
         "more_keys": group.more_keys,

@@ -147,7 +147,7 @@ def _target_of(args: argparse.Namespace) -> tuple[Target, str, Schedule]:
     target = config.table.targets[args.target]
     if config.table.role_of(target.name) == "required":
         return target, "ebaas", config.ebaas.schedule
-    return target, "queue", config.queue_of(target.name)
+    return target, "queue", target.queue or config.queue
 
 
 def _by_url(args: argparse.Namespace) -> Target:

@@ -166,9 +166,8 @@ def _server(
         tls=tls.context if tls else None,
         inherited=inherited is not None,
         drain_delay=settings.drain_delay,
-        drain_timeout=settings.drain_timeout,
         on_drain=app.drain,
-        on_hurry=app.hurry,
+        on_hurry=app.sender.close,
     )
     app.metrics.readings.append(lambda: server.measure(app.metrics))
     return server
@@ -285,7 +284,7 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[str, Config]:
     if path is _SHIPPED:
         name = path.name
         files = (replace(files[0], name=name),)
-    config = loading.parse_files(files, os.environ, settings.secrets_dir)
+    config, _ = loading.load_files(files, os.environ, settings.secrets_dir)
     return name, replace(config, ebaas=replace(config.ebaas, token=(), allow_from=()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.config.checks import check_once
 from router.config.files import Part, Written, files_of, named, readable
@@ -94,8 +94,7 @@ def unknown_targets(cases: Iterable[Case], targets: Iterable[str]) -> list[Probl
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """A target whose role in a plan is not as expected; None: it is not in the plan."""
 
     target: str
@@ -105,31 +104,13 @@ class Difference:
     routes: tuple[Route, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The result of one case, which holds if nothing differs."""
 
     case: Case
     plan: Plan
     #: By target.
     differences: tuple[Difference, ...]
-
-    @property
-    def holds(self) -> bool:
-        return not self.differences
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """The share of a table's routes that match the event of some case."""
-
-    total: int
-    #: The other routes, in the file's order.
-    missed: tuple[Route, ...]
-
-    @property
-    def percent(self) -> float:
-        return 100.0 * (self.total - len(self.missed)) / self.total if self.total else 100.0
 
 
 def judge(case: Case, table: RouteTable) -> Verdict:
@@ -145,7 +126,7 @@ def judge(case: Case, table: RouteTable) -> Verdict:
     return Verdict(case, plan, tuple(differences))
 
 
-def coverage(table: RouteTable, verdicts: Iterable[Verdict]) -> Coverage:
+def uncovered(table: RouteTable, verdicts: Iterable[Verdict]) -> list[Route]:
+    """Return the routes that match the event of no case, in the file's order."""
     matched = {route.name for verdict in verdicts for route in verdict.plan.routes}
-    missed = [route for route in table.routes_as_written if route.name not in matched]
-    return Coverage(len(table.routes), tuple(missed))
+    return [route for route in table.routes_as_written if route.name not in matched]

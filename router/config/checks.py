@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from router.config.document import ListNode, Steps, did_you_mean, shown
-from router.config.files import Part, Parts, named
+from router.config.files import Part, named
 from router.config.values import NO_REGEX, as_glob, is_local
 from router.config.variables import is_placeholder
 from router.contract.signing import LEAST_KEY, key_of
@@ -106,8 +106,9 @@ _ODD = {
 }
 
 
-def warn(parts: Parts, table: RouteTable) -> None:
-    """Report suspicious settings in files without errors."""
+def warn(parts: Sequence[Part], table: RouteTable) -> None:
+    """Report suspicious settings in files without errors; the common file is the first."""
+    common = parts[0]
     required = {name for route in table.routes for name in route.required}
     used = required.union(*(route.optional for route in table.routes))
     void = {route.name for route in table.routes if not table.can_match(route)}
@@ -117,14 +118,14 @@ def warn(parts: Parts, table: RouteTable) -> None:
                 part.warn(("targets", name), "no route uses this target", key=True)
             _warn_target(part, name, table.targets[name], name in required)
             if name in required:
-                _warn_cut_off(parts, part, name, table.targets[name])
+                _warn_cut_off(common, part, name, table.targets[name])
         for at, route in part.routes():
             _warn_patterns(part, at, route, "match")
             _warn_patterns(part, at, route, "except")
             if route["name"] in void:
                 message = "leaves nothing of match: the route can never match"
                 part.warn(("routes", at, "except"), message)
-    _warn_callers(parts.common)
+    _warn_callers(common)
     _warn_share(parts)
 
 
@@ -161,24 +162,24 @@ def _warn_tls(part: Part, path: tuple[str, ...], tls: Tls) -> None:
             part.warn((*path, key), f"a certificate {how} on {day(ends)}")
 
 
-def _warn_cut_off(parts: Parts, part: Part, name: str, target: Target) -> None:
+def _warn_cut_off(common: Part, part: Part, name: str, target: Target) -> None:
     """Report a required target whose answer may be in time and yet too late for the reply."""
-    if target.timeout <= parts.section("ebaas")["reply_within"]:
+    if target.timeout <= common.section("ebaas")["reply_within"]:
         return
     message = "goes beyond ebaas.reply_within, which is all that a required target has"
     if "timeout" in part.targets[name]:
         part.warn(("targets", name, "timeout"), message)
-    elif "timeout" in (parts.common.values.get("defaults") or {}):
-        parts.common.warn(("defaults", "timeout"), message)
+    elif "timeout" in (common.values.get("defaults") or {}):
+        common.warn(("defaults", "timeout"), message)
     else:
         message = "is shorter than the timeout of required targets, which is 5s by default"
-        parts.common.warn(("ebaas", "reply_within"), message)
+        common.warn(("ebaas", "reply_within"), message)
 
 
-def _warn_share(parts: Parts) -> None:
+def _warn_share(parts: Sequence[Part]) -> None:
     """Report a target that does not exist, perhaps because of another file, or needs no `share`,
     and owners that no file has."""
-    common, owners = parts.common, {part.owner for part in parts} | {EVERYBODY}
+    common, owners = parts[0], {part.owner for part in parts} | {EVERYBODY}
     defined = {name: part for part in parts for name in part.targets}
     for name, others in (common.values.get("share") or {}).items():
         path = ("share", name)

@@ -33,7 +33,8 @@ _DANGER: list[tuple[Role | None, Role | None]] = [
 class Move(NamedTuple):
     """A target whose role differs between two plans of an event."""
 
-    target: str
+    #: Of the target.
+    name: str
     before: Role | None
     after: Role | None
 
@@ -63,10 +64,6 @@ class Change(NamedTuple):
     @property
     def newly_unmatched(self) -> bool:
         return self.before == "matched" != self.after
-
-    @property
-    def is_loss(self) -> bool:
-        return self.newly_unmatched or any(move.is_loss for move in self.moves)
 
     @property
     def danger(self) -> int:
@@ -141,7 +138,7 @@ class Comparison:
         totals: Counter[Move] = Counter()
         for group in self._groups.values():
             totals.update(dict.fromkeys(group.change.moves, group.events))
-        return sorted(totals.items(), key=lambda item: (item[0].danger, -item[1], item[0].target))
+        return sorted(totals.items(), key=lambda item: (item[0].danger, -item[1], item[0].name))
 
     def _change(self, before: Plan, after: Plan) -> Change | None:
         fate: Fate = "matched" if before.routes else self._old.unmatched
@@ -149,7 +146,7 @@ class Comparison:
         old, new = before.roles, after.roles
         moves = [Move(name, old.get(name), new.get(name)) for name in old.keys() | new.keys()]
         moves = [move for move in moves if move.before != move.after]
-        moves.sort(key=lambda move: (move.danger, move.target))
+        moves.sort(key=lambda move: (move.danger, move.name))
         return Change(fate, new_fate, tuple(moves)) if moves or fate != new_fate else None
 
 
@@ -204,17 +201,13 @@ class Edit(NamedTuple):
 def edits_of(old: Config, new: Config) -> list[Edit]:
     """Return the edits: targets, then routes, each by name, then settings. Order in a file is not
     a difference."""
+    before, after = ({route.name: route for route in config.table.routes} for config in (old, new))
     edits = [
         *_named("target", old.table.targets, new.table.targets, _target),
-        *_named("route", _routes(old), _routes(new), effective.route),
+        *_named("route", before, after, effective.route),
     ]
-    before, after = (_flat(effective.settings(config)) for config in (old, new))
-    settings = _details(before, after)
+    settings = _details(*(_flat(effective.settings(config)) for config in (old, new)))
     return [*edits, Edit("settings", "", "changed", settings)] if settings else edits
-
-
-def _routes(config: Config) -> dict[str, Route]:
-    return {route.name: route for route in config.table.routes}
 
 
 def _named(

@@ -88,19 +88,21 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._kept)
 
-    def add(self, spot: Spot, path: str, message: str, *, once: bool = False) -> None:
+    def add(
+        self, message: str, spot: Spot = WHOLE_FILE, path: Steps = (), *, once: bool = False
+    ) -> None:
         """Add a problem; with `once`, only the first place in the file keeps the message."""
         key = (0, 0, message) if once else (*spot, message)
         if key in self._kept or len(self._kept) < self._most:
-            problem = Problem(self.file, *spot, path, message)
+            problem = Problem(self.file, *spot, path_of(path), message)
             self._kept[key] = min(self._kept.get(key, problem), problem)
         else:
             self._more += 1
 
-    def report(self, node: Node, path: str, message: str, *, once: bool = False) -> None:
+    def report(self, node: Node, path: Steps, message: str, *, once: bool = False) -> None:
         """Add a problem at a node, with a hint if it has a character that only looks right."""
         message += hint(node.value) if is_plain(node) else ""
-        self.add(spot_of(node.start_mark), path, message, once=once)
+        self.add(message, spot_of(node.start_mark), path, once=once)
 
     def in_order(self) -> tuple[Problem, ...]:
         """Return the problems by place, after one that counts the rest."""
@@ -235,7 +237,7 @@ def _readable(text: bytes | str, problems: Problems) -> str:
     """Return `text` as characters, without a byte order mark. Raises ConfigInvalid with every
     character that is not allowed."""
     if len(text) > MAX_SIZE:
-        problems.add(WHOLE_FILE, "", f"is larger than {MAX_SIZE // 2**20} MiB")
+        problems.add(f"is larger than {MAX_SIZE // 2**20} MiB")
         raise problems.stop()
     if isinstance(text, bytes):
         text = _decoded(text, problems)
@@ -244,10 +246,10 @@ def _readable(text: bytes | str, problems: Problems) -> str:
         for number, line in enumerate(_LINE_END.split(text), 1):
             for match in _REFUSED.finditer(line):
                 character = f"the character U+{ord(match[0]):04X} is not allowed"
-                problems.add(Spot(number, match.start() + 1), "", character)
+                problems.add(character, Spot(number, match.start() + 1))
             # In a comment a tab is allowed.
             if (tab := line.partition("#")[0].find("\t")) >= 0:
-                problems.add(Spot(number, tab + 1), "", "a tab: use spaces")
+                problems.add("a tab: use spaces", Spot(number, tab + 1))
     if problems:
         raise problems.stop()
     return text
@@ -258,11 +260,11 @@ def _decoded(content: bytes, problems: Problems) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            problems.add(WHOLE_FILE, "", "is UTF-16: save it as UTF-8")
+            problems.add("is UTF-16: save it as UTF-8")
         else:
             before = _LINE_END.split(content[: error.start].decode("utf-8-sig"))
             message = f"the byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8"
-            problems.add(Spot(len(before), len(before[-1]) + 1), "", message)
+            problems.add(message, Spot(len(before), len(before[-1]) + 1))
     raise problems.stop()
 
 
@@ -282,7 +284,7 @@ def _compose(text: str, problems: Problems) -> Node:
         message = "is nested too deep"
     except (yaml.YAMLError, ValueError):  # without a mark
         message = "is not valid YAML"
-    problems.add(spot, "", message)
+    problems.add(message, spot)
     raise problems.stop()
 
 
@@ -305,12 +307,12 @@ class _Walk:
         if id(node) in self._seen:
             self.has_aliases = True
             message = "an alias (*…) is not allowed: write the value itself"
-            self._problems.add(spot_of(holder), path_of(self._path), message)
+            self._problems.add(message, spot_of(holder), self._path)
             return
         self._seen.add(id(node))
         if node.tag != (_QUOTED if isinstance(node, Scalar) and node.style else _PLAIN):
             message = "a tag (!…) means nothing here: write the value alone"
-            self._problems.report(node, path_of(self._path), message)
+            self._problems.report(node, self._path, message)
         if isinstance(node, Scalar):
             return
         if len(self._path) >= MAX_DEPTH:
@@ -332,7 +334,7 @@ class _Walk:
             self._check_key(key, value)
             if key.value in first:
                 message = f"the key is here twice, first in line {first[key.value]}"
-                self._problems.report(key, path_of([*self._path, key.value]), message)
+                self._problems.report(key, [*self._path, key.value], message)
             first.setdefault(key.value, key.start_mark.line + 1)
             self._check_below(key.value, value, key.start_mark)
 
@@ -349,7 +351,7 @@ class _Walk:
         self.check(key, key.start_mark)
 
     def _stop(self, node: Node, message: str) -> NoReturn:
-        self._problems.add(spot_of(node.start_mark), path_of(self._path), message)
+        self._problems.add(message, spot_of(node.start_mark), self._path)
         raise self._problems.stop()
 
 

@@ -97,8 +97,8 @@ def explained(event: Event, config: Config, *, whole: bool) -> Explained:
                 required_by=[one.name for one in plan.routes if target.name in one.required],
                 optional_by=[one.name for one in plan.routes if target.name in one.optional],
                 paused=target.paused,
-                retries=config.queue_of(target.name).retries,
-                seconds=config.queue_of(target.name).total(),
+                retries=(target.queue or config.queue).retries,
+                seconds=(target.queue or config.queue).total(),
             )
             for target in targets
         ],

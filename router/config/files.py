@@ -4,7 +4,7 @@ routes.d. They are read and parsed here, chosen by `fitting`, and joined by `loa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,11 +22,9 @@ from router.config.document import (
     Steps,
     Tree,
     parse_document,
-    path_of,
 )
 from router.config.schema import Name, Reader
 from router.config.settings import SETTINGS
-from router.config.syntax import WHOLE_FILE
 from router.config.values import literal
 from router.config.variables import Variables
 from router.model.errors import ConfigInvalid, Problem, why_not
@@ -59,7 +57,7 @@ class Written:
 
 
 def read(path: Path) -> tuple[Written, ...]:
-    """Read the file or the folder. A file may come with a byte more than `parse_files` allows; the
+    """Read the file or the folder. A file may come with a byte more than `load_files` allows; the
     files of a folder together have no more than one file may have. A team's file that cannot be
     read comes with its problem. Raises ConfigInvalid."""
     files: list[Written] = []
@@ -186,7 +184,7 @@ class Part:
         #: The owner of the file; `""` if it has none.
         self.owner = ""
         for problem in written.problems:
-            self.problems.add(WHOLE_FILE, "", problem.message)
+            self.problems.add(problem.message)
         with suppress(ConfigInvalid):
             if not written.problems:
                 self.tree = parse_document(written.content, self.name, self.problems)
@@ -249,6 +247,10 @@ class Part:
                 addresses[name] = url, host, address
         return addresses
 
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section with its defaults."""
+        return self.reader.shape.keys[name].filled(self.values.get(name) or {})
+
     def line(self, *path: str | int) -> int:
         assert self.tree is not None
         return int(self.tree.at(path).start_mark.line) + 1
@@ -271,29 +273,13 @@ class Part:
         """Add a problem about the value at `path`. With `key` it is placed at the value's key, with
         `at` at a part of the value. An empty path is the file as a whole."""
         if path:
-            self.problems.report(self._node(path, at, key), path_of(path), message)
+            self.problems.report(self._node(path, at, key), path, message)
         else:
-            self.problems.add(WHOLE_FILE, "", message)
+            self.problems.add(message)
 
     def warn(self, path: Steps, message: str, *, at: Steps = (), key: bool = False) -> None:
-        self.warnings.report(self._node(path, at, key), path_of(path), message)
+        self.warnings.report(self._node(path, at, key), path, message)
 
     def _node(self, path: Steps, at: Steps, key: bool) -> Node:
         assert self.tree is not None
         return self.tree.key(path) if key else self.tree.at([*path, *at])
-
-
-class Parts:
-    """The files of one configuration that are in force together."""
-
-    def __init__(self, parts: Iterable[Part]) -> None:
-        self._parts = sorted(parts, key=lambda part: part.order)
-        self.common = self._parts[0]
-
-    def __iter__(self) -> Iterator[Part]:
-        return iter(self._parts)
-
-    def section(self, name: str) -> dict[str, Any]:
-        """Return a section of the common file, with its defaults."""
-        shape = self.common.reader.shape.keys[name]
-        return shape.filled(self.common.values.get(name) or {})

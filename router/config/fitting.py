@@ -35,13 +35,12 @@ from typing import NamedTuple
 from router.config.checks import EVERYBODY
 from router.config.document import Problems, Steps, did_you_mean, shown
 from router.config.files import Link, Part, named
-from router.config.syntax import WHOLE_FILE
 from router.model.errors import Problem
 from router.net.egress import ANYWHERE
 
 
-class Fault(NamedTuple):
-    """A reason why a change does not fit; its place is as for `Part.report`."""
+class Blame(NamedTuple):
+    """A fault that a change is to blame for; its place is as for `Part.report`."""
 
     path: Steps
     message: str
@@ -49,22 +48,18 @@ class Fault(NamedTuple):
     key: bool = False
 
 
-class Refused(NamedTuple):
+class FileRefusal(NamedTuple):
     """A file whose text on disk is not in force. Without a problem it waits for routes.yaml."""
 
     owner: str
     problems: tuple[Problem, ...]
 
 
-class Fitted(NamedTuple):
-    """The files in force after an edit, and those on disk that are not, by name."""
-
-    parts: Collection[Part]
-    refused: dict[str, Refused]
-
-
-def fit(before: Mapping[str, Part], after: Mapping[str, Part]) -> Fitted:
-    """Apply the changes from the files in force to those on disk, as far as they fit.
+def fit(
+    before: Mapping[str, Part], after: Mapping[str, Part]
+) -> tuple[Collection[Part], dict[str, FileRefusal]]:
+    """Apply the changes from the files in force to those on disk, as far as they fit. Return the
+    files that are in force then, and the refused ones by name.
 
     The files are by name, and an unchanged file is the same Part in both. With nothing in force, a
     file that is wrong by itself stands for its text in force: no other file is blamed for it.
@@ -73,18 +68,22 @@ def fit(before: Mapping[str, Part], after: Mapping[str, Part]) -> Fitted:
     is_stuck = any(after[name].is_common for name in wrong)
     changes = _Changes(before or {name: after[name] for name in wrong}, after)
     pending = [] if is_stuck else [name for name in changes.names if name not in wrong]
-    while pending and (taken := changes.together(pending) or changes.in_turn(pending)):
+    while pending:
+        taken = changes.together(pending)
+        taken = taken or {name for name in pending if changes.together([name])}
+        if not taken:
+            break
         pending = [name for name in pending if name not in taken]
     refused = sorted(wrong.union(changes.names if is_stuck else pending))
     if not refused:
-        return Fitted(changes.parts.values(), {})
+        return changes.parts.values(), {}
     on_disk = _Changes(before, after)
     on_disk.explains = changes.explains = True
     for name in on_disk.names:
         part = after.get(name)
         on_disk.put(name, before.get(name, part) if part and part.hides_targets else part)
     problems = {name: changes.explain(name, on_disk, is_stuck=is_stuck) for name in refused}
-    return Fitted(changes.parts.values(), problems)
+    return changes.parts.values(), problems
 
 
 def fits(parts: Collection[Part]) -> bool:
@@ -159,7 +158,11 @@ class _Changes:
                 taken.remove(name)
                 self.put(name, self._before.get(name))
                 queue += sorted(taken & self._related(name), key=self._place.__getitem__)
-        self._accept(taken)
+        for name in taken:
+            if name in self.parts:
+                self._before[name] = self.parts[name]
+            else:
+                del self._before[name]
         return taken
 
     def _related(self, undone: str) -> set[str]:
@@ -171,26 +174,7 @@ class _Changes:
         related = {name for bare in self._names_in(undone) for name in self._naming[bare]}
         return {*related, self.names[0]}  # routes.yaml, if it is changed
 
-    def in_turn(self, pending: Sequence[str]) -> set[str]:
-        """Apply each of these changes that fits by then. Return them, now in force."""
-        taken = set()
-        for name in pending:
-            self.put(name, self._after.get(name))
-            if any(self.faults(name)):
-                self.put(name, self._before.get(name))
-            else:
-                self._accept({name})
-                taken.add(name)
-        return taken
-
-    def _accept(self, names: Collection[str]) -> None:
-        for name in names:
-            if name in self.parts:
-                self._before[name] = self.parts[name]
-            else:
-                del self._before[name]
-
-    def explain(self, name: str, on_disk: _Changes, *, is_stuck: bool) -> Refused:
+    def explain(self, name: str, on_disk: _Changes, *, is_stuck: bool) -> FileRefusal:
         """Explain a refused file by its faults among the files on disk. If it has none there, it
         depends on another refused change, and has faults in the set."""
         part, faults = self._after.get(name), [*on_disk.faults(name)]
@@ -206,18 +190,18 @@ class _Changes:
             if part is not None:
                 part.report(fault.path, fault.message, at=fault.at, key=fault.key)
             else:
-                problems.add(WHOLE_FILE, "", fault.message)
-        return Refused(problems.owner, problems.in_order())
+                problems.add(fault.message)
+        return FileRefusal(problems.owner, problems.in_order())
 
     # Faults.
 
-    def faults(self, name: str) -> Iterator[Fault]:
+    def faults(self, name: str) -> Iterator[Blame]:
         """Iterate over the faults for which the change of this file is to blame."""
         old, new = self._before.get(name), self.parts.get(name)
         if old is new:
             return
         if not (self._targets or self._hiding) and _had_targets(old, new):
-            yield Fault((), "no file has a target")
+            yield Blame((), "no file has a target")
         if new is not None:
             yield from self._claims(new)
             yield from self._uses(new, old)
@@ -225,19 +209,19 @@ class _Changes:
         if old is not None:
             yield from self._withdrawn(old, new)
 
-    def _claims(self, new: Part) -> Iterator[Fault]:
+    def _claims(self, new: Part) -> Iterator[Blame]:
         """Find targets and routes whose name another file has with more right."""
         for name in new.values.get("targets") or ():
             if (other := self._rightful(("target", name), new)) is not None:
                 message = f"{other.name} has a target of this name already"
-                yield Fault(("targets", name), message, key=True)
+                yield Blame(("targets", name), message, key=True)
         for at, route in new.routes():
             name = route.get("name")
             if name and (other := self._rightful(("route", name), new)) is not None:
                 position = next(at for at, one in other.routes() if one.get("name") == name)
                 place = f"{other.name}:{other.line('routes', position, 'name')}"
                 message = f"the route in {place} has this name already"
-                yield Fault(("routes", at, "name"), message)
+                yield Blame(("routes", at, "name"), message)
 
     def _rightful(self, link: Link, new: Part) -> Part | None:
         """Return another file that has this name in force, or is earlier if neither has it."""
@@ -248,7 +232,7 @@ class _Changes:
         others = (part for part in self._by_link[link].values() if part is not new)
         return next((part for part in others if rank(part) < rank(new)), None)
 
-    def _uses(self, new: Part, old: Part | None) -> Iterator[Fault]:
+    def _uses(self, new: Part, old: Part | None) -> Iterator[Blame]:
         """Find uses of targets that the file may not use, unless the use is in force."""
         for at, route in new.routes():
             seen = set()
@@ -258,7 +242,7 @@ class _Changes:
                 if is_new and not self._may_use(new, target):
                     path = ("routes", at, key)
                     message = self._describe_use(new, target, (*path, position))
-                    yield Fault(path, message, at=(position,))
+                    yield Blame(path, message, at=(position,))
 
     def _may_use(self, user: Part, target: str) -> bool:
         owners = {part.owner for part in self._by_link[("target", target)].values()}
@@ -296,12 +280,12 @@ class _Changes:
         """Return the file that has a target, or might; `""` for none."""
         return min(self._by_link[("target", target)] or self._hiding, default="")
 
-    def _addresses(self, new: Part, old: Part | None) -> Iterator[Fault]:
+    def _addresses(self, new: Part, old: Part | None) -> Iterator[Blame]:
         """Find addresses that `egress` excludes, unless they are in force."""
         for target, host, why in self._excluded(new):
             if new.is_common or not _has_address(target, old, new):
                 message = f"{host} is {why}, and egress allows no other"
-                yield Fault(("targets", target, "url"), message)
+                yield Blame(("targets", target, "url"), message)
 
     def _excluded(self, part: Part) -> Iterator[tuple[str, str, str]]:
         egress = self._common.egress if self._common else ANYWHERE
@@ -309,7 +293,7 @@ class _Changes:
             if why := egress.refusal(str(address)):
                 yield target, host, why
 
-    def _withdrawn(self, old: Part, new: Part | None) -> Iterator[Fault]:
+    def _withdrawn(self, old: Part, new: Part | None) -> Iterator[Blame]:
         """Find uses and addresses in force in other files that the change rules out."""
         gone = {name for kind, name in old.links if kind == "target"}
         if new is not None and new.owner == old.owner:
@@ -326,14 +310,14 @@ class _Changes:
                     and _is_used(target, in_force, user)
                     and not self._may_use(user, target)
                 ):
-                    yield Fault((), _still_used(target, user))
+                    yield Blame((), _still_used(target, user))
 
-    def _excluded_elsewhere(self, old: Part, new: Part) -> Iterator[Fault]:
+    def _excluded_elsewhere(self, old: Part, new: Part) -> Iterator[Blame]:
         for part in self.parts.values() if old.egress != new.egress else ():
             for target, host, _ in self._excluded(part):
                 if part is not new and _has_address(target, self._before.get(part.name), part):
                     where = f"the address of {shown(target)} in {part.name}"
-                    yield Fault((), f"egress excludes {host}, {where}")
+                    yield Blame((), f"egress excludes {host}, {where}")
 
 
 def _links_of(part: Part | None) -> Collection[Link]:

@@ -9,14 +9,35 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from router.config.files import COMMON, Written
 from router.config.schema import Name
 
+#: Raised for a file that is missing or not whole.
+_UNUSABLE = (OSError, ValueError, KeyError, AttributeError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """A reload that took a configuration into force, or refused files of one owner. For pages."""
+
+    #: Unix time, in seconds.
+    at: float
+    #: Of the new configuration; `""` if it was refused.
+    hash: str
+    #: The first few changes, in words.
+    changes: tuple[str, ...] = ()
+    #: The first few problems of the refused files, and their owner.
+    problems: tuple[str, ...] = ()
+    owner: str = ""
+
 
 class LastGood:
-    """The texts in force of one configuration."""
+    """The texts in force of one configuration, and its last reloads."""
 
     def __init__(self, path: Path, config: Path) -> None:
         """`config` is the file or folder of the texts. Texts of another one are not used."""
@@ -26,24 +47,43 @@ class LastGood:
     def read(self) -> tuple[Written, ...]:
         """Return the texts by their names below the configuration; none if there is no file, or
         not a whole one."""
-        try:
-            kept = json.loads(self.path.read_bytes())
-            if kept["config"] != str(self._config.absolute()):
-                return ()
-            return tuple(self._written(name, text) for name, text in kept["files"].items())
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            return ()
+        with suppress(*_UNUSABLE):
+            return tuple(self._written(name, text) for name, text in self._kept()["files"].items())
+        return ()
+
+    def reloads(self) -> tuple[Reloaded, ...]:
+        """Read the last reloads, the newest first; none without a whole file."""
+        with suppress(*_UNUSABLE):
+            return tuple(
+                Reloaded(
+                    each["at"],
+                    each["hash"],
+                    tuple(each["changes"]),
+                    tuple(each["problems"]),
+                    each["owner"],
+                )
+                for each in self._kept()["reloads"]
+            )
+        return ()
+
+    def _kept(self) -> Any:
+        kept = json.loads(self.path.read_bytes())
+        return kept if kept["config"] == str(self._config.absolute()) else {}
 
     def _written(self, name: str, text: str) -> Written:
         is_common = name == COMMON
         format: Name = "routes" if name == "." else "routes.common" if is_common else "routes.team"
         return Written(str(self._config / name), text.encode(), format)
 
-    def write(self, files: Iterable[Written]) -> None:
-        """Replace the texts. After a crash at any point, the old or the new ones are there. Raises
-        OSError."""
+    def write(self, files: Iterable[Written], reloads: Iterable[Reloaded] = ()) -> None:
+        """Replace the texts and the reloads. After a crash at any point, the old or the new ones
+        are there. Raises OSError."""
         texts = {os.path.relpath(file.name, self._config): file.content.decode() for file in files}
-        kept = {"config": str(self._config.absolute()), "files": texts}
+        kept = {
+            "config": str(self._config.absolute()),
+            "files": texts,
+            "reloads": [*map(asdict, reloads)],
+        }
         content = json.dumps(kept, ensure_ascii=False, indent=1).encode()
         new = self.path.with_name(f"{self.path.name}.new")
         new.unlink(missing_ok=True)

@@ -7,7 +7,8 @@ import gc
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any, Literal
 
 from router.config.checks import check_file, patterns_of, tls_of, warn
 from router.config.document import MAX_PROBLEMS, Guesses
-from router.config.files import Part, Parts, Written, read
-from router.config.fitting import Fitted, Refused, fit, fits
+from router.config.files import Part, Written, read
+from router.config.fitting import FileRefusal, fit, fits
 from router.config.lastgood import LastGood
 from router.config.values import redacted
 from router.config.variables import Unresolved, Variables, digest, read_below
@@ -91,52 +92,37 @@ class Config:
         )
         object.__setattr__(self, "terms", terms)
 
-    def queue_of(self, target: str) -> Schedule:
-        """Return the schedule by which a target is retried while it is optional."""
-        return self.table.targets[target].queue or self.queue
-
     def schedules(self) -> dict[Schedule, list[str]]:
         """Return the schedules of all targets that are optional in some route, with their names."""
         schedules: dict[Schedule, list[str]] = {}
         for name in sorted({name for route in self.table.routes for name in route.optional}):
-            schedules.setdefault(self.queue_of(name), []).append(name)
+            schedules.setdefault(self.table.targets[name].queue or self.queue, []).append(name)
         return schedules
 
 
 def load(path: Path, environ: Mapping[str, str], secrets_dir: Path | None) -> Config:
     """Load a file or a folder. Raises ConfigInvalid, also if it cannot be read."""
-    return parse_files(read(path), environ, secrets_dir)
+    return load_files(read(path), environ, secrets_dir)[0]
 
 
 def parse(
     content: bytes, name: str, environ: Mapping[str, str], secrets_dir: Path | None
 ) -> Config:
     """Parse a configuration of one file."""
-    return parse_files([Written(name, content)], environ, secrets_dir)
+    return load_files([Written(name, content)], environ, secrets_dir)[0]
 
 
-def problems_of(refused: Mapping[str, Refused]) -> list[Problem]:
+def problems_of(refused: Mapping[str, FileRefusal]) -> list[Problem]:
     return [problem for file in refused.values() for problem in file.problems]
 
 
-def refused_by_file(problems: Iterable[Problem]) -> Mapping[str, Refused]:
+def refused_by_file(problems: Iterable[Problem]) -> Mapping[str, FileRefusal]:
     """Return the files that problems are about."""
-    refused: dict[str, Refused] = {}
+    refused: dict[str, FileRefusal] = {}
     for problem in problems:
-        known = refused.get(problem.file, Refused(problem.owner, ()))
+        known = refused.get(problem.file, FileRefusal(problem.owner, ()))
         refused[problem.file] = known._replace(problems=(*known.problems, problem))
     return refused
-
-
-def parse_files(
-    files: Sequence[Written],
-    environ: Mapping[str, str],
-    secrets_dir: Path | None,
-    *,
-    placeholders: bool = False,
-) -> Config:
-    """Load all of the files, with nothing in force."""
-    return load_files(files, environ, secrets_dir, placeholders=placeholders)[0]
 
 
 def load_files(
@@ -146,7 +132,7 @@ def load_files(
     *,
     in_force: Sequence[Written] = (),
     placeholders: bool = False,
-) -> tuple[Config, Mapping[str, Refused]]:
+) -> tuple[Config, Mapping[str, FileRefusal]]:
     """Load the files as far as they fit to the texts in force. Return the refused ones by name.
 
     With `placeholders`, something stands for each secret that is missing; such a configuration has
@@ -154,30 +140,31 @@ def load_files(
     with every problem if files are refused and nothing is in force, or cannot be any more: for
     instance, it lacks a variable by now.
     """
-    # A large file makes some hundred thousand objects, none of them garbage: to walk them again
-    # and again takes longer than to make them.
+    variables = Variables(environ, secrets_dir, placeholders=placeholders)
+    with collections_off():
+        after = _parsed(files, variables, {})
+        if fits(after.values()):
+            return _config(after.values(), variables), {}
+        before = _parsed(in_force, variables, after)
+        usable = {name: part for name, part in before.items() if not part.problems}
+        parts, refused = fit(usable, after)
+        lost = refused.keys() & (before.keys() - usable.keys())
+        if not in_force or lost or not fits(parts):
+            raise ConfigInvalid(problems_of(refused))
+        return _config(parts, variables), refused
+
+
+@contextmanager
+def collections_off() -> Iterator[None]:
+    """Turn garbage collections off. A large file makes some hundred thousand objects, none of them
+    garbage: to walk them again and again takes longer than to make them."""
     enabled = gc.isenabled()
     gc.disable()
     try:
-        variables = Variables(environ, secrets_dir, placeholders=placeholders)
-        fitted = _fitted(files, in_force, variables)
-        return _config(Parts(fitted.parts), variables), fitted.refused
+        yield
     finally:
         if enabled:
             gc.enable()
-
-
-def _fitted(files: Sequence[Written], in_force: Sequence[Written], variables: Variables) -> Fitted:
-    after = _parsed(files, variables, {})
-    if fits(after.values()):
-        return Fitted(after.values(), {})
-    before = _parsed(in_force, variables, after)
-    usable = {name: part for name, part in before.items() if not part.problems}
-    fitted = fit(usable, after)
-    lost = fitted.refused.keys() & (before.keys() - usable.keys())
-    if not in_force or lost or not fits(fitted.parts):
-        raise ConfigInvalid(problems_of(fitted.refused))
-    return fitted
 
 
 def _parsed(
@@ -196,22 +183,30 @@ def _parsed(
     return parts
 
 
-def _config(parts: Parts, variables: Variables) -> Config:
-    values, shape = parts.common.values, parts.common.reader.shape
-    egress = parts.common.egress
+def _config(fitting: Iterable[Part], variables: Variables) -> Config:
+    parts = sorted(fitting, key=lambda part: part.order)
+    common = parts[0]
     routes = [_route(part, at, route) for part in parts for at, route in part.routes()]
-    table = RouteTable(routes, _targets(parts, egress))
+    usual = {**common.section("defaults"), "egress": common.egress}
+    queue = common.section("queue")
+    targets = {
+        name: _target(part, name, given, usual, queue)
+        for part in parts
+        for name, given in part.targets.items()
+    }
+    table = RouteTable(routes, targets)
     warn(parts, table)
-    ebaas = {key: value for key, value in parts.section("ebaas").items() if value is not None}
+    top = common.reader.shape.filled(common.values)
+    ebaas = {key: value for key, value in common.section("ebaas").items() if value is not None}
     files = {part.name: part.written for part in parts}
     used = {pair for file in files.values() for pair in (file.values or {}).items()}
     config = Config(
-        version=values["version"],
-        unmatched=values.get("unmatched", shape.default("unmatched")),
-        recovery=values.get("recovery", shape.default("recovery")),
+        version=top["version"],
+        unmatched=top["unmatched"],
+        recovery=top["recovery"],
         ebaas=Caller(schedule=Schedule(ebaas.pop("waits"), ebaas.pop("retries")), **ebaas),
-        queue=Schedule(**parts.section("queue")),
-        egress=egress,
+        queue=Schedule(**queue),
+        egress=common.egress,
         table=table,
         hash="" if variables.missing else digest([one.content for one in files.values()], used),
         warnings=tuple(one for part in parts for one in part.warnings.in_order()),
@@ -222,47 +217,31 @@ def _config(parts: Parts, variables: Variables) -> Config:
     return config
 
 
-def _targets(parts: Parts, egress: Egress) -> dict[str, Target]:
-    queue, policy = parts.section("queue"), parts.section("defaults")
-    targets = {}
-    for part in parts:
-        for name, target in part.targets.items():
-            own = {**(policy["queue"] or {}), **target.get("queue", {})}
-            schedule = Schedule(**{**queue, **own}) if own else None
-            values = {**policy, **target, "queue": schedule}
-            targets[name] = _target(name, values, part, egress)
-    return targets
-
-
-def _target(name: str, values: Mapping[str, Any], part: Part, egress: Egress) -> Target:
-    rate = values.get("rate")
-    return Target(
-        name,
-        values["url"],
-        timeout=values["timeout"],
-        acknowledge=values["acknowledge"],
-        max_in_flight=values["max_in_flight"],
-        headers=tuple(values.get("headers", {}).items()),
-        secret=values.get("secret", ()),
-        breaker=_breaker(values["breaker"], part),
-        rate=Rate(rate["per_second"], rate.get("burst") or ceil(rate["per_second"]))
-        if rate
-        else None,
-        queue=values["queue"],
-        paused=values.get("paused", False),
-        owner=values.get("owner") or part.owner,
-        tls=tls_of(values),
-        egress=egress,
-        public_url=redacted(values["url"], part.text("targets", name, "url")),
-    )
-
-
-def _breaker(values: Mapping[str, Any] | bool | None, part: Part) -> BreakerPolicy | None:
-    """Return the policy; `true` is every default."""
-    if values is None or values is False:
-        return None
-    shape = part.reader.shape.at(("targets", "", "breaker"))
-    return BreakerPolicy(**shape.filled({} if values is True else values))
+def _target(
+    part: Part,
+    name: str,
+    given: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    queue: Mapping[str, Any],
+) -> Target:
+    """Return a target, whose fields are named as its keys and those of `defaults`."""
+    own = {**(usual["queue"] or {}), **given.get("queue", {})}
+    values = {
+        **usual,
+        **given,
+        "headers": tuple(given.get("headers", {}).items()),
+        "queue": Schedule(**{**queue, **own}) if own else None,
+        "owner": given.get("owner") or part.owner,
+        "tls": tls_of(given),
+    }
+    breaker, rate = values.pop("breaker"), values.pop("rate", None)
+    if breaker:  # `true` is every default
+        shape = part.reader.shape.at(("targets", "", "breaker"))
+        breaker = BreakerPolicy(**shape.filled({} if breaker is True else breaker))
+    if rate:
+        rate = Rate(rate["per_second"], rate.get("burst") or ceil(rate["per_second"]))
+    public_url = redacted(given["url"], part.text("targets", name, "url"))
+    return Target(name, breaker=breaker or None, rate=rate, public_url=public_url, **values)
 
 
 def _route(part: Part, at: int, values: Mapping[str, Any]) -> Route:
@@ -287,15 +266,15 @@ class Source:
     #: Where the texts in force are kept, if they are.
     last_good: LastGood | None = None
 
-    def start(self) -> tuple[Look, Config, Mapping[str, Refused]]:
+    def start(self) -> tuple[Look, Config, Mapping[str, FileRefusal]]:
         """Look at the files, and load them. Those that are broken keep the texts that were in force
         before, if these were kept. Raises ConfigInvalid."""
         look, kept = self.look(), self.last_good.read() if self.last_good else ()
         if not look.problems:
-            return look, *self.update(look.files, kept)
+            return look, *self.load(look.files, kept)
         if not kept:
             raise ConfigInvalid(look.problems)
-        return look, self.load(kept), refused_by_file(look.problems)
+        return look, self.load(kept)[0], refused_by_file(look.problems)
 
     def look(self) -> Look:
         """Read the files and the secret files that they name."""
@@ -305,13 +284,9 @@ class Source:
             return Look((), str(error), error.problems)
         return Look(files, self._mark(files), ())
 
-    def load(self, files: Sequence[Written]) -> Config:
-        """Load all of the files. Raises ConfigInvalid."""
-        return parse_files(files, self.environ, self.secrets_dir)
-
-    def update(
-        self, files: Sequence[Written], in_force: Sequence[Written]
-    ) -> tuple[Config, Mapping[str, Refused]]:
+    def load(
+        self, files: Sequence[Written], in_force: Sequence[Written] = ()
+    ) -> tuple[Config, Mapping[str, FileRefusal]]:
         """Load the files as far as they fit to the texts in force. Raises ConfigInvalid."""
         return load_files(files, self.environ, self.secrets_dir, in_force=in_force)
 

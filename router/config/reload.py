@@ -7,12 +7,20 @@ import gc
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from router.config.comparison import Edit, edits_of
 from router.config.files import Written
-from router.config.fitting import Refused
-from router.config.loading import Config, Look, Source, problems_of, refused_by_file
+from router.config.fitting import FileRefusal
+from router.config.lastgood import Reloaded
+from router.config.loading import (
+    Config,
+    Look,
+    Source,
+    collections_off,
+    problems_of,
+    refused_by_file,
+)
 from router.model.errors import ConfigInvalid, Problem, why_not
 from router.net.loops import happens
 from router.telemetry.log import Log
@@ -35,21 +43,6 @@ _MAX_NAMED = 20
 MAX_RELOADS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """A reload that took a configuration into force, or refused files of one owner. For pages."""
-
-    #: Unix time, in seconds.
-    at: float
-    #: Of the new configuration; `""` if it was refused.
-    hash: str
-    #: The first few changes, in words.
-    changes: tuple[str, ...] = ()
-    #: The first few problems of the refused files, and their owner.
-    problems: tuple[str, ...] = ()
-    owner: str = ""
-
-
 @dataclass(slots=True)
 class ConfigState:
     """The configuration in force, and the last reloads. For logs, metrics, pages."""
@@ -58,9 +51,9 @@ class ConfigState:
     #: When it came in force; Unix time, in seconds.
     since: float
     #: When a reload was last tried; Unix time, in seconds.
-    tried: float
+    tried_at: float
     #: The files whose present text is not in force, by name.
-    refused: Mapping[str, Refused] = field(default_factory=dict)
+    refused: Mapping[str, FileRefusal] = field(default_factory=dict)
     #: Newest first.
     reloads: deque[Reloaded] = field(default_factory=lambda: deque(maxlen=MAX_RELOADS))
 
@@ -125,14 +118,13 @@ class Reload:
         while True:
             if asked := await happens(self._asked, LOOK_EVERY):
                 self._asked.clear()
-            tried = self.config_state.tried
             try:
-                await self._look(source, asked)
+                has_loaded = await self._look(source, asked)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not end reloading
                 self._report_fault(source, error)
                 self.on_look(False)
             else:
-                if asked or self.config_state.tried != tried:
+                if asked or has_loaded:
                     self.on_look(self.config_state.successful)
             if not asked:
                 await self._sweep()
@@ -142,17 +134,21 @@ class Reload:
         self._log.error("fault", at=at)
         message = f"can't be taken for a fault of the router: {at}"
         problem = Problem(str(source.path), 0, 0, "", message)
-        self._refuse({problem.file: Refused("", (problem,))}, asked=False)
+        self._refuse({problem.file: FileRefusal("", (problem,))}, asked=False)
 
-    async def _look(self, source: Source, asked: bool) -> None:
+    async def _look(self, source: Source, asked: bool) -> bool:
+        """Load the files if they have changed, or if they are not in force and a look was asked
+        for. Return whether that was so."""
         look = await asyncio.to_thread(source.look)
         if look.mark != self._seen:
             look = await self._settled(source, look)
         if look.mark != self._seen or (asked and not self.config_state.successful):
             self._seen = look.mark
             await self._load(source, look, asked)
-        elif asked:
+            return True
+        if asked:
             self._unchanged()
+        return False
 
     async def _settled(self, source: Source, look: Look) -> Look:
         """Return a look that agrees with the one before it."""
@@ -164,7 +160,7 @@ class Reload:
             look = again
 
     async def _load(self, source: Source, look: Look, asked: bool) -> None:
-        self.config_state.tried = time.time()
+        self.config_state.tried_at = time.time()
         config, edits = self.config_state.config, _NONE
         try:
             if look.problems:
@@ -172,35 +168,35 @@ class Reload:
             config, refused, edits = await asyncio.to_thread(self._compare, source, look.files)
         except ConfigInvalid as error:
             refused = refused_by_file(error.problems)
+        last = next(iter(self.config_state.reloads), None)
         if config is not self.config_state.config:
             self._swap(config, edits)
-            await self._keep(source)
         elif not refused and (asked or self.config_state.refused):
             self._unchanged()
         self._refuse(refused, asked)
+        if next(iter(self.config_state.reloads), None) is not last:
+            await self._keep(source)
 
     def _compare(
         self, source: Source, files: Sequence[Written]
-    ) -> tuple[Config, Mapping[str, Refused], _Edits]:
+    ) -> tuple[Config, Mapping[str, FileRefusal], _Edits]:
         """Load and compare, in a thread. Files without any change give the configuration in force.
 
-        A large file makes some hundred thousand objects, none of them garbage. Collections would
-        walk them again and again while they hold the event loop up: 176 ms for 10,000 routes. So
-        they are frozen for ever: neither a configuration nor a closed connection has a cycle, so
-        their reference counts free them.
+        A collection would walk the objects of a large file while it holds the event loop up: 176 ms
+        for 10,000 routes. So they are frozen for ever: neither a configuration nor a closed
+        connection has a cycle, so their reference counts free them.
         """
         gc.collect()
-        gc.disable()
-        try:
-            before = self.config_state.config
-            after, refused = source.update(files, [*before.files.values()])
-            if (after.hash, after.files.keys()) == (before.hash, before.files.keys()):
-                return before, refused, _NONE
-            edits = edits_of(before, after)
-            return after, refused, (tuple(_few(edits)), _by_field(edits, before, after))
-        finally:
-            gc.freeze()
-            gc.enable()
+        with collections_off():
+            try:
+                before = self.config_state.config
+                after, refused = source.load(files, [*before.files.values()])
+                if (after.hash, after.files.keys()) == (before.hash, before.files.keys()):
+                    return before, refused, _NONE
+                edits = edits_of(before, after)
+                return after, refused, (tuple(_few(edits)), _by_field(edits, before, after))
+            finally:
+                gc.freeze()
 
     def _unchanged(self) -> None:
         self._metrics.reloads["unchanged"] += 1
@@ -217,20 +213,20 @@ class Reload:
         for problem in warnings:
             self._log.warning("config", problem=problem)
 
-    def _refuse(self, refused: Mapping[str, Refused], asked: bool) -> None:
+    def _refuse(self, refused: Mapping[str, FileRefusal], asked: bool) -> None:
         """Set the refused files, and report those that were not refused in this way before."""
         before, self.config_state.refused = self.config_state.refused, refused
         if news := {name: one for name, one in refused.items() if asked or before.get(name) != one}:
             self._report(news)
 
-    def _report(self, refused: Mapping[str, Refused]) -> None:
+    def _report(self, refused: Mapping[str, FileRefusal]) -> None:
         problems = problems_of(refused)
         owners: defaultdict[str, list[Problem]] = defaultdict(list)
         for problem in problems:
             owners[problem.owner].append(problem)
         for owner, of_owner in owners.items():
             texts = tuple(_few(of_owner))
-            self._remember(Reloaded(self.config_state.tried, "", problems=texts, owner=owner))
+            self._remember(Reloaded(self.config_state.tried_at, "", problems=texts, owner=owner))
         self._metrics.reloads["refused"] += 1
         named = _few(sorted(filter(None, owners)))
         self._log.error(
@@ -244,19 +240,23 @@ class Reload:
         )
 
     async def _keep(self, source: Source) -> None:
-        """Write the texts in force to disk, for the next start."""
+        """Write the texts in force and the reloads to disk, for the next start."""
         if source.last_good is None:
             return
         path, files = source.last_good.path, self.config_state.config.files.values()
         try:
-            await asyncio.to_thread(source.last_good.write, files)
+            await asyncio.to_thread(source.last_good.write, files, [*self.config_state.reloads])
         except OSError as error:
             why = why_not(path, error)
             message = f"the texts in force can't be kept in {path} for the next start: {why}"
             self._log.warning("config", problem=message)
 
     def _remember(self, reloaded: Reloaded) -> None:
-        self.config_state.reloads.appendleft(reloaded)
+        reloads = self.config_state.reloads
+        # Otherwise each start adds the same refusal again.
+        if reloads and replace(reloads[0], at=reloaded.at) == reloaded:
+            reloads.popleft()
+        reloads.appendleft(reloaded)
         self._on_reload(reloaded)
 
     def measure(self) -> None:

@@ -169,7 +169,7 @@ class Reader:
     def read(self, tree: Tree) -> dict[str, Any]:
         """Return the values by their keys. A wrong value is None, in a list too; a list is a tuple,
         and so is a single value where a list may be."""
-        values = self._value(tree.root, self.shape, "")
+        values = self._value(tree.root, self.shape, ())
         return values if isinstance(values, dict) else {}
 
     def likely(self, word: str, names: Collection[str]) -> str | None:
@@ -179,7 +179,7 @@ class Reader:
         short = {name.removeprefix(_FIELD): name for name in names}
         return short.get(self._guesses.likely(word.removeprefix(_FIELD), short) or "")
 
-    def _value(self, node: Node, shape: Shape, path: str) -> Any:
+    def _value(self, node: Node, shape: Shape, path: Steps) -> Any:
         if not shape.takes(node):
             self.problems.report(node, path, shape.mismatch(node))
             return None
@@ -192,9 +192,9 @@ class Reader:
         if not node.value:
             self.problems.report(node, path, "is an empty list")
         items = enumerate(node.value)
-        return tuple(self._value(item, shape.item, f"{path}[{at}]") for at, item in items)
+        return tuple(self._value(item, shape.item, (*path, at)) for at, item in items)
 
-    def _names(self, node: MapNode, shape: Shape, path: str) -> dict[str, Any]:
+    def _names(self, node: MapNode, shape: Shape, path: Steps) -> dict[str, Any]:
         """Read a mapping whose keys are names."""
         assert shape.names is not None
         assert shape.rest is not None
@@ -203,7 +203,7 @@ class Reader:
         for message in _broken_rules(shape.fixed, node.value):
             self.problems.report(node, path, message)
         for key, value in node.value:
-            where = f"{path}.{shown(key.value)[1:-1]}".removeprefix(".")
+            where = (*path, key.value)
             name = self._scalar(key, shape.names, where, resolve=False) or key.value
             # The document has reported a key that is written twice in the same way.
             if name in values and key.value not in texts:
@@ -212,15 +212,15 @@ class Reader:
             values[name] = self._value(value, shape.rest, where)
         return values
 
-    def _keys(self, node: MapNode, shape: Shape, path: str) -> dict[str, Any]:
+    def _keys(self, node: MapNode, shape: Shape, path: Steps) -> dict[str, Any]:
         """Read a mapping with fixed keys."""
         values: dict[str, Any] = {}
         #: The keys that unknown ones were probably meant for: they are not missing.
         meant: list[str | None] = []
         for key, value in node.value:
             if key.value in shape.keys:
-                where = f"{path}.{key.value}".removeprefix(".")
-                values[key.value] = self._value(value, shape.keys[key.value], where)
+                below = shape.keys[key.value]
+                values[key.value] = self._value(value, below, (*path, key.value))
             else:
                 likely = self.likely(key.value, shape.keys)
                 hint = did_you_mean(likely) or f"; there are {', '.join(shape.keys)}"
@@ -234,7 +234,7 @@ class Reader:
                 self.problems.report(node, path, f"the key {shown(name)} is missing")
         return values
 
-    def _scalar(self, node: Scalar, shape: Shape, path: str, *, resolve: bool = True) -> Any:
+    def _scalar(self, node: Scalar, shape: Shape, path: Steps, *, resolve: bool = True) -> Any:
         """Return the value of a scalar, or None after reporting a problem."""
         schema = shape.leaf or {}
         try:
@@ -251,7 +251,7 @@ class Reader:
             self.problems.report(node, path, f"{fault}{likely}", once=fault.once)
             return None
 
-    def _resolved(self, node: Scalar, path: str, may_be_secret: bool) -> str:
+    def _resolved(self, node: Scalar, path: Steps, may_be_secret: bool) -> str:
         """Return a scalar's text with its variables replaced."""
         text: str = node.value
         if "$" not in text or self._is_plain:

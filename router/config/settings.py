@@ -263,9 +263,6 @@ class Settings:
     drain_delay: float = setting(
         parse_duration, "0s", "TIME", "how long a stop takes callbacks, with /readyz at 503"
     )
-    drain_timeout: float = setting(
-        parse_duration, "15s", "TIME", "how long it then waits for callbacks in flight"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +314,7 @@ SETTINGS = {
 
 #: Options that `serve` had in earlier versions, and their replacements.
 REMOVED_OPTIONS = {
+    "--drain-timeout": "a stop waits 15 s for callbacks in flight; a second signal ends the wait",
     "--keep-alive": "an idle connection stays open for 620 s",
     "--log-changes": "the log always has an event's first 20 changes",
     "--max-body": "a body may have 1 MiB",

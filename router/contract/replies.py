@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from router.contract.strictjson import ANSWER, Unreadable, parse_json
+from router.model.errors import Refused
 from router.model.event import SUCCESS, new_id
 from router.model.secret import MASK, Secret
 
@@ -30,6 +31,10 @@ class Reply:
     @property
     def status(self) -> int:
         return 200 if self.code == SUCCESS else int(self.code)
+
+    def refusal(self, why: str, caller: str = "") -> Refused:
+        """Return the error for a callback that gets this reply; `why` is for the log."""
+        return Refused(self.code, self.msg, why, caller=caller)
 
 
 # The messages of 000 and 500 are the platform page's; the others are worded like them.
@@ -89,22 +94,17 @@ def body_of(reply: Reply, request_id: str) -> bytes:
     return f'{{"request_id":"{request_id}",{reply.rest}'.encode()
 
 
-_JSON: Final = b"content-type: application/json\r\ncontent-length: %d\r\n"
-_CHALLENGE: Final = b"www-authenticate: Bearer\r\n"
-
-
-def lines_and_body(reply: Reply, request_id: str) -> tuple[bytes, bytes]:
-    """Return the header lines and the body of a reply."""
-    body = body_of(reply, request_id)
-    lines = _JSON % len(body)
-    return (lines + _CHALLENGE if reply.code == NO_TOKEN.code else lines), body
-
-
 def response_of(reply: Reply, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return the headers and the body of a reply, for ASGI."""
-    lines, body = lines_and_body(reply, request_id)
-    headers = [line.partition(b": ") for line in lines.splitlines()]
-    return [(name, value) for name, _, value in headers], body
+    """Return the headers and the body of a reply."""
+    body = body_of(reply, request_id)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if reply.code == NO_TOKEN.code:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers, body
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def refusal(
@@ -112,8 +112,8 @@ def refusal(
 ) -> tuple[bytes, bytes]:
     """Return the header lines, with `more` headers, and the body of a reply that the server gives
     instead of the application. `given` is the caller's request id."""
-    lines, body = lines_and_body(_REFUSALS[status], request_id_from(given))
-    return b"".join([lines, *(b"%b: %b\r\n" % header for header in more)]), body
+    headers, body = response_of(_REFUSALS[status], request_id_from(given))
+    return lines_of([*headers, *more]), body
 
 
 #: The longest message and code of a target's answer that are kept, in characters.

@@ -12,7 +12,6 @@ from router.contract.schedule import Terms
 from router.delivery.memory import Memory, Outcome
 from router.delivery.rules import Delivery
 from router.delivery.target.sender import AnySender, Flight, addressed
-from router.model.errors import Refused
 from router.model.event import OutboundEvent
 from router.net.loops import Gone
 from router.routing.table import Plan
@@ -108,7 +107,7 @@ class Forwarder:
         try:
             needed = [delivery.target for delivery in outcome.deliveries if delivery.needed]
             if not gone.done() and self._sender.is_swamped(needed):
-                raise Refused(BUSY.code, BUSY.msg, OVERLOADED)
+                raise BUSY.refusal(OVERLOADED)
             # The store needs time before the deadline.
             share = (deadline - self._monotonic()) * STORE_SHARE if remembered else 0.0
             until = deadline - min(STORE_TIME, share)

@@ -48,8 +48,8 @@ class ReplyInfo(NamedTuple):
 
 
 class Observer:
-    """The one place that writes to the log, the metrics and the archive. It watches requests, the
-    queue, the targets and the pauses."""
+    """Logs, counts and archives what happens to requests, in the queue, and to targets and pauses.
+    Reloads, the start and the stop, and a slow loop are logged where they happen."""
 
     def __init__(
         self,

@@ -211,7 +211,7 @@ class Queue:
         now = self._store.now()
         queued = await self._store.queue(CALL_TIMEOUT)
         in_force = self._in_force()
-        self.recoveries.begin(in_force, self._sender.proven, now)
+        self.recoveries.begin(in_force, self._sender.sign_of_life, now)
         in_flight = Counter(self._in_flight.values())
         recovering = self.recoveries.active
         due = {name for name, due_at in queued.items() if due_at <= now} | recovering.keys()

@@ -81,10 +81,10 @@ class Recoveries:
         """A person wants sent what waits for these targets."""
         self._asked |= set(targets)
 
-    def begin(self, in_force: InForce, proven: Callable[[Target], str], now: float) -> None:
-        """Begin a recovery of each target that something waits for and that is proven to work, and
-        of those a person has asked for; end those of targets that are gone. `proven` returns the
-        trigger, `""` for none."""
+    def begin(self, in_force: InForce, sign: Callable[[Target], str], now: float) -> None:
+        """Begin a recovery of each target that something waits for and that shows a sign of life,
+        and of those a person has asked for; end those of targets that are gone. `sign` returns the
+        last sign, `""` for none: it is the recovery's trigger."""
         self._now, targets = now, in_force.targets
         self.active = {name: each for name, each in self.active.items() if name in targets}
         for name in self._asked & targets.keys():
@@ -93,7 +93,7 @@ class Recoveries:
         self._asked.clear()
         if in_force.terms.recovers:
             for name in (self._to_begin & targets.keys()) - self.active.keys():
-                if trigger := proven(targets[name]):
+                if trigger := sign(targets[name]):
                     self._to_begin.discard(name)
                     self.active[name] = Recovery(trigger, now)
 

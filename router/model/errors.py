@@ -72,7 +72,7 @@ class ConfigInvalid(RouterError):
 def why_not(path: Path, error: OSError) -> str:
     """The system's own words and, if permission is denied, owner and mode of the file or folder."""
     why = (error.strerror or "the system refused").lower()
-    return f"{why}: {closed(path)}" if isinstance(error, PermissionError) else why
+    return f"{why}: {why_closed(path)}" if isinstance(error, PermissionError) else why
 
 
 def may(path: Path, what: int) -> bool:
@@ -85,7 +85,7 @@ def there(path: Path) -> Path:
     return next((place for place in (path, *path.parents) if may(place, os.F_OK)), path)
 
 
-def closed(path: Path) -> str:
+def why_closed(path: Path) -> str:
     """Owner and mode of a file or folder, and the user of this process, as numbers, which mean the
     same outside of a container. If it cannot be seen, those of the folder above it."""
     place = there(path)

@@ -85,9 +85,12 @@ class RestingReader:
         self._lock = asyncio.Lock()
         self._rested_at = 0.0
 
-    async def do(self, work: Callable[..., R], *arguments: Any) -> R:
-        """Return the result of a call in the thread."""
-        async with self._lock:
+    async def do(self, work: Callable[..., R], *arguments: Any, within: float | None = None) -> R:
+        """Return the result of a call in the thread. Raises TimeoutError, and does not call, if its
+        turn has not come within so many seconds."""
+        async with asyncio.timeout(within):
+            await self._lock.acquire()
+        try:
             rest = self._rested_at - time.monotonic()
             if rest > _SHORTEST:
                 await asyncio.sleep(rest)
@@ -98,3 +101,5 @@ class RestingReader:
             finally:
                 now = time.monotonic()
                 self._rested_at = now + min(now - began, _LONGEST)
+        finally:
+            self._lock.release()

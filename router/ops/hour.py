@@ -3,6 +3,8 @@ nothing for it."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NotRequired, TypedDict
@@ -72,41 +74,62 @@ Minute = dict[str, Counts]
 
 
 class History:
-    """The minutes of the last hour. It belongs to the event loop; other threads read them."""
+    """The minutes of the last hour. Any thread may read them."""
 
     def __init__(self, metrics: Metrics, now: float) -> None:
         """`now` is Unix time, in seconds, here and below."""
         self._metrics = metrics
-        self._at = int(now // MINUTE)
-        self._before = _reading(metrics)
-        #: Minutes that are over, by their number in Unix time.
-        self._over: dict[int, Minute] = {}
+        #: The current minute's number in Unix time, the counts when it began, and by their numbers
+        #: the minutes that are over. Replaced as a whole, because threads read it.
+        self._state: tuple[int, Minute, dict[int, Minute]] = (
+            int(now // MINUTE),
+            _reading(metrics),
+            {},
+        )
+
+    async def run(self) -> None:
+        """Close each minute once it is over. In a thread: with 50,000 targets it takes 0.3 s."""
+        while True:
+            await asyncio.sleep(MINUTE - time.time() % MINUTE)
+            await asyncio.to_thread(self.look, time.time())
 
     def look(self, now: float) -> None:
-        """Close the current minute if it is over. It is called several times a minute."""
+        """Close the current minute if it is over."""
         at = int(now // MINUTE)
-        if at != self._at:
-            kept = {begun: minute for begun, minute in self.minutes().items() if begun > at - HOUR}
-            self._at, self._over, self._before = at, kept, _reading(self._metrics)
+        if at != self._state[0]:
+            reading = _reading(self._metrics)
+            minutes = self._until(reading).items()
+            kept = {begun: minute for begun, minute in minutes if begun > at - HOUR}
+            self._state = at, reading, kept
 
     def minutes(self) -> dict[int, Minute]:
         """Return the minutes by their number, the current one included."""
-        at, over, before, current = self._at, self._over, self._before, dict[str, Counts]()
-        for name, counts in _reading(self._metrics).items():
+        return self._until(_reading(self._metrics))
+
+    def _until(self, reading: Minute) -> dict[int, Minute]:
+        at, before, over = self._state
+        current: Minute = {}
+        for name, counts in reading.items():
             # A Counter does not fall below zero: a target that was removed and added begins anew.
-            if grown := counts - before.get(name, Counter()):
+            if grown := counts - before.get(name, _NONE):
                 current[name] = grown
         return {**over, at: current}
 
 
+_NONE: Counts = Counter()
+
+
 def _reading(metrics: Metrics) -> Minute:
-    """Return the counts since the start."""
+    """Return the counts since the start, without zeros."""
     numbers = {name: (of.attempts, of.attempt_seconds) for name, of in metrics.targets.items()}
     numbers[ALL_EVENTS] = metrics.events, metrics.event_seconds
     reading: Minute = {}
     for name, (ends, seconds) in numbers.items():
-        counts = reading[name] = Counter(dict[str | int, int](enumerate(seconds.counts)))
-        counts.update({end: int(count) for end, count in dict(ends).items()})
+        counts: dict[str | int, int] = {
+            end: int(count) for end, count in dict(ends).items() if count
+        }
+        counts.update((bucket, count) for bucket, count in enumerate(seconds.counts) if count)
+        reading[name] = Counter(counts)
     reading[ALL_EVENTS][RETRIES] = metrics.claims
     return reading
 

@@ -185,7 +185,7 @@ class Insight:
         if not config_state.successful:
             count, file = len(config_state.problems), config_state.problems[0].file
             why = f"refused, {count} problem{'' if count == 1 else 's'} in {file}"
-            troubles.append(Trouble(config_state.tried, f"configuration: {why}"))
+            troubles.append(Trouble(config_state.tried_at, f"configuration: {why}"))
         return tuple(sorted(troubles, key=lambda trouble: -trouble.at)[:MAX_TROUBLES])
 
 

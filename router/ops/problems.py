@@ -28,7 +28,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "missing": (400, "{name}: is missing"),
     "no_selection": (400, "select the deliveries to {verb}, or match * for all"),
     "preview_first": (400, "ask for a preview first, by dry_run, then send its token"),
-    "replay_selection": (400, "send a target, and since or match"),
+    "replay_selection": (400, "send a target, and event, since or match"),
     "token_alone": (400, "token: no other member can be sent with it"),
     "unknown_parameter": (400, "no parameter is named {name}; known: {known}"),
     "unknown_target": (400, "target: routes.yaml has no target {name!r}"),

@@ -148,7 +148,7 @@ async def find_events(
     back_to = None if sources.start is None else utc(sources.start)
     places = {"archive": sources.archive is not None, "store": admin is not None}
     return EventsView(
-        events=[match_view(row, body=body) for row in rows],
+        events=[match_view(row, question, body=body) for row in rows],
         more=more,
         looked_in=[
             LookedInView(name=name, back_to=back_to if name == "archive" else None)

@@ -162,7 +162,7 @@ def refused_causes(files: Sequence[RefusedFile], tried: str, count: int) -> list
 def _configuration(report: Report) -> _Check:
     """Check the configuration in force and the last reload."""
     state, differ = report.config_state, report.metrics.configurations_differ
-    problems, tried, refused = state.problems, utc(state.tried), refused_files(state)
+    problems, tried, refused = state.problems, utc(state.tried_at), refused_files(state)
     check = _Check(
         "configuration",
         hash=state.config.hash,

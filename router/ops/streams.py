@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from router.archive.reading import Question
 from router.archive.trace.lines import CallerInfo, EventLine, event_line, visible
 from router.archive.trace.views import match_view
 from router.config.holders import TokenHolder
@@ -170,7 +171,7 @@ class Streams:
             # It may be about another team's share of the store.
             event = replace(event, view={**event.view, "unqueued": False})
         is_fit = event.failed or not filter_.failed
-        return match_view(event, body=filter_.bodies) if is_fit else None
+        return match_view(event, Question(), body=filter_.bodies) if is_fit else None
 
 
 def _chunk(name: str, data: Mapping[str, Any]) -> bytes:

@@ -60,7 +60,7 @@ class Server(uvicorn.Server, Service):
         tls: ssl.SSLContext | None = None,
         inherited: bool = False,
         drain_delay: float = 0.0,
-        drain_timeout: float = 30.0,
+        drain_timeout: float = 15.0,
         on_drain: Callable[[], None] = lambda: None,
         on_hurry: Callable[[], Awaitable[None]] | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 from router.model.errors import RouterError
 
 #: Up to this many rules with the same anchor are tried one by one.
-_FEW: Final = 8
+_FEW_RULES: Final = 8
 
 #: The deepest that a rule is filed, in anchors.
 _DEPTH: Final = 4
@@ -70,7 +70,7 @@ def _ways(rule: Rule, counts: Mapping[Anchor, int]) -> Clause:
     def commonest(ways: Clause) -> float:
         return max((min((counts[a] for a in way), default=inf) for way in ways), default=0)
 
-    if not lists or commonest([certain]) <= _FEW:
+    if not lists or commonest([certain]) <= _FEW_RULES:
         return [certain]
     return min(lists, key=commonest)
 
@@ -110,7 +110,7 @@ def _lookups(
 ) -> Sequence[tuple[str, _Lookup]]:
     buckets: defaultdict[tuple[str, Place], dict[str, _Bucket]] = defaultdict(dict)
     for (field, place, text), entries in filed.items():
-        few = len(entries) <= _FEW or depth == 1
+        few = len(entries) <= _FEW_RULES or depth == 1
         buckets[field, place][text] = (
             tuple(number for number, _ in entries) if few else _Node(entries, depth - 1)
         )

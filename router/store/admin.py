@@ -23,7 +23,6 @@ from collections.abc import (
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
-from math import inf
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -161,6 +160,8 @@ class Selection:
     targets: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
     event_ids: tuple[str, ...] = ()
+    #: The last action on the delivery is one of these.
+    action_ids: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     #: Any of them matches the event's key.
     keys: tuple[Glob, ...] = ()
@@ -253,9 +254,42 @@ class Entry:
     #: router's; `""` if none is kept.
     answer: str = ""
 
-    def is_as_of(self, moment: float) -> bool:
-        """Return whether it has not changed since then."""
-        return self.changed_at < moment and (self.acknowledged_later_at or 0.0) < moment
+    @property
+    def mark(self) -> tuple[int, str, float]:
+        """Tell the delivery, as it is now, from every other."""
+        return self.seq, self.row.target, self.changed_at
+
+
+#: A row may become visible so many seconds after the time that it carries: the store may have been
+#: slow to commit it.
+SLOWEST_COMMIT = 60.0
+
+#: The size of a page of such rows.
+_RECENT = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The deliveries that a preview has shown."""
+
+    #: The time of the preview.
+    at: float
+    #: The numbers and targets of those that had changed within SLOWEST_COMMIT: others with such a
+    #: time were committed after the preview.
+    recent: frozenset[tuple[int, str, float]]
+
+    @classmethod
+    async def of(cls, admin: Admin, selection: Selection, at: float) -> Seen:
+        """Read them before they are counted: none is acted on that was not counted."""
+        lately = replace(selection, changed_since=at - SLOWEST_COMMIT)
+        pages = admin.pages(lately, _RECENT)
+        return cls(at, frozenset({entry.mark async for page in pages for entry in page}))
+
+    def has(self, entry: Entry) -> bool:
+        """Return whether it was shown, and has not changed since."""
+        if max(entry.changed_at, entry.acknowledged_later_at or 0.0) >= self.at:
+            return False
+        return entry.changed_at < self.at - SLOWEST_COMMIT or entry.mark in self.recent
 
 
 @dataclass(frozen=True, slots=True)
@@ -519,6 +553,11 @@ class Admin(ABC):
             terms.append(
                 f"d.seq IN (SELECT seq FROM {self._schema}events WHERE event_id IN ({ids}))"  # noqa: S608
             )
+        if selection.action_ids:
+            ids = values.all(selection.action_ids)
+            terms.append(
+                f"d.action IN (SELECT seq FROM {self._schema}actions WHERE action_id IN ({ids}))"  # noqa: S608
+            )
         columns = {
             "target": selection.targets,
             "state": selection.states,
@@ -565,16 +604,16 @@ def _action(row: Sequence[Any]) -> Action:
 
 
 async def carry_out(
-    admin: Admin, action: Action, selection: Selection, before: float = inf
+    admin: Admin, action: Action, selection: Selection, seen: Seen
 ) -> AsyncGenerator[Step, None]:
-    """Apply an action step by step to the selected deliveries that have not changed since `before`.
+    """Apply an action step by step to the selected deliveries of a preview that have not changed.
 
     Half of the time is left to the router: without pauses, its commits would find the store locked
     again and again.
     """
     async for page in admin.pages(selection, STEP):
         began = time.monotonic()
-        entries = [entry for entry in page if entry.is_as_of(before)]
+        entries = [entry for entry in page if seen.has(entry)]
         changed = await admin.act(action, entries) if entries else 0
         yield Step(len(entries), changed)
         await asyncio.sleep(time.monotonic() - began)
@@ -594,6 +633,7 @@ def selection_of(filters: Filters, now: float) -> Selection:
         targets=tuple(filters.get("target") or ()),
         states=tuple(map(State, filters.get("state") or UNSETTLED)),
         event_ids=tuple(filters.get("event") or ()),
+        action_ids=tuple(filters.get("action") or ()),
         keys=tuple(filters.get("match") or ()),
         since=None if newer is None else now - newer,
         until=None if older is None else now - older,

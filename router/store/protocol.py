@@ -7,11 +7,12 @@ all processes of a store share (`Store.now`); timeouts are seconds.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from router.model.errors import RouterError
 from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason
@@ -162,6 +163,21 @@ class StoreFull(StoreFailed):
         super().__init__("full")
         #: The targets that have used up their shares; none if the store as a whole is full.
         self.targets = frozenset(targets)
+
+
+T = TypeVar("T")
+
+
+async def result_of(done: asyncio.Future[T], timeout: float) -> T:
+    """Wait for the result of a call. After the timeout, cancel it and raise StoreFailed."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await done
+    except TimeoutError:
+        # The timeout may fire in the very turn of the loop in which the call was done.
+        if done.cancelled():
+            raise StoreFailed("slow") from None
+        return done.result()
 
 
 class Stage(StrEnum):

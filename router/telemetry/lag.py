@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -20,13 +19,9 @@ class Watchdog:
     """A timer on the loop that measures how late it is called. A long block is measured when it
     ends. A process that was stopped or got no processor looks the same."""
 
-    def __init__(
-        self, metrics: Metrics, log: Log, look: Callable[[float], None] = lambda _: None
-    ) -> None:
-        """`look` is called at each measurement, with the Unix time in seconds."""
+    def __init__(self, metrics: Metrics, log: Log) -> None:
         self._metrics = metrics
         self._log = log
-        self._look = look
         self._lags: deque[float] = deque(maxlen=round(60 / PERIOD))
         self._timer: asyncio.TimerHandle | None = None
 
@@ -52,7 +47,6 @@ class Watchdog:
         self._lags.append(lag)
         if lag > SLOW:
             self._log.warning("loop_lag", ms=round(lag * 1000))
-        self._look(time.time())
 
 
 #: The marks of a level, in rising order: somebody should act at the first. A mark is left only so

@@ -320,7 +320,9 @@ class Metrics:
         "loop_lag_seconds", "Delays of a timer on the event loop.", buckets=_LAG_SECONDS
     )
     log_lines_lost: int = metric("log_lines_lost_total", "Log lines that could not be written.")
-    archive_lines_lost: int = metric("archive_lines_lost_total", "Lost lines of the archive.")
+    archive_lines_lost: int = metric(
+        "archive_lines_lost_total", "Lost lines of the archive, refused callbacks' too."
+    )
     build: dict[str, str] = metric(
         "build_info", "The versions of the router and of Python; `compiled`.", first=lambda: _BUILD
     )

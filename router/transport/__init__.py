@@ -1,1 +1,1 @@
-"""Bytes over HTTP: one POST to one target, by interchangeable engines."""
+"""Bytes over HTTP: one POST to one target, by one of two engines."""

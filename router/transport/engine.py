@@ -1,4 +1,4 @@
-"""Engines: POST over HTTP. The two engines are interchangeable and share one test suite."""
+"""Engines: POST over HTTP. The two engines have the same interface and one test suite."""
 
 from __future__ import annotations
 

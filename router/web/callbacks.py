@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -31,7 +31,7 @@ from router.contract.replies import (
     TOO_SLOW,
     WRONG_METHOD,
     Reply,
-    lines_and_body,
+    lines_of,
     request_id_from,
     response_of,
 )
@@ -44,6 +44,9 @@ from router.net.access import Access, Denial
 from router.net.http.exchange import EXTENSION, Exchange
 from router.net.loops import Gone, RestingReader
 from router.routing.table import Plan
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: A W3C `traceparent` of version 00; an all-zero trace or parent is invalid.
 _TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -151,10 +154,10 @@ class Call:
         self.close()
         self.replied = reply
         exchange = self._exchange
+        headers, body = response_of(reply, self.request_id)
         if exchange is not None and self._send == exchange.send:  # no middleware in between
-            exchange.respond(status, *lines_and_body(reply, self.request_id))
+            exchange.respond(status, lines_of(headers), body)
         else:
-            headers, body = response_of(reply, self.request_id)
             start = {"type": "http.response.start", "status": status, "headers": headers}
             with suppress(OSError):  # some servers raise it if the caller has gone
                 await self._send(start)
@@ -170,10 +173,6 @@ class Call:
 def _hops(named: dict[bytes, bytes]) -> int:
     value = named.get(b"x-ebaas-hops", b"0")
     return 1 + int(value) if _HOPS.fullmatch(value) else 1 + MAX_HOPS
-
-
-def refused(reply: Reply, why: str) -> Refused:
-    return Refused(reply.code, reply.msg, why)
 
 
 class Callbacks:
@@ -194,8 +193,8 @@ class Callbacks:
         self._observer = observer
         self.max_body = MAX_BODY
         self._max_requests = max_requests
-        #: Complete requests that are not decided yet. Slow bodies do not count: the connections
-        #: bound those.
+        #: Complete requests, until their reply is sent; late attempts do not count. Bodies on their
+        #: way in do not count either: the connections bound those.
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -237,34 +236,34 @@ class Callbacks:
         if denial is not None:
             reply = NO_TOKEN if denial in (Denial.MISSING, Denial.WRONG) else FORBIDDEN
             caller = self.access.caller(call.peer, call.fields)
-            raise Refused(reply.code, reply.msg, denial, caller=str(caller or "unknown"))
+            raise reply.refusal(denial, caller=str(caller or "unknown"))
         if b"content-encoding" in call.named and any(
             name == b"content-encoding" and value.lower() not in (b"", b"identity")
             for name, value in call.fields
         ):
-            raise refused(ENCODED, "a content-encoding")
+            raise ENCODED.refusal("a content-encoding")
         if call.hops > MAX_HOPS:
-            raise refused(LOOPING, f"it has come through more than {MAX_HOPS} routers")
+            raise LOOPING.refusal(f"it has come through more than {MAX_HOPS} routers")
         if int(call.named.get(b"content-length", 0)) > self.max_body:
             raise self._too_large()
 
     def _too_large(self) -> Refused:
-        return refused(TOO_LARGE, f"a body of more than {self.max_body} bytes")
+        return TOO_LARGE.refusal(f"a body of more than {self.max_body} bytes")
 
     async def _take(self, call: Call, body: bytes, config: Config) -> tuple[Plan, Outcome] | None:
         """Read, forward and reply to a complete callback."""
         self.in_flight += 1
         try:
             if self.in_flight > self._max_requests:
-                raise refused(BUSY, "too many requests in flight")
+                raise BUSY.refusal("too many requests in flight")
             if len(body) > self.max_body:
                 raise self._too_large()
             event = self._intake.read_at_once(body)
             if event is None:
-                event = await self._reader.do(self._intake.read, body)
+                event = await self._in_thread(call, config, self._intake.read, body)
             plan = config.table.match_at_once(event)
             if plan is None:
-                plan = await self._reader.do(config.table.match, event)
+                plan = await self._in_thread(call, config, config.table.match, event)
             if not plan.routes:
                 accepted = config.unmatched == "accept"
                 await _reply(call, ACKNOWLEDGED if accepted else FAILED, config)
@@ -283,12 +282,20 @@ class Callbacks:
         finally:
             self.in_flight -= 1
 
+    async def _in_thread(self, call: Call, config: Config, work: Callable[[T], R], of: T) -> R:
+        """Raises Refused as soon as it is too late, however many others are being read before."""
+        left = call.started + config.ebaas.reply_within - time.monotonic()
+        try:
+            return await self._reader.do(work, of, within=left)
+        except TimeoutError:
+            raise _too_late() from None
+
     def _forward(self, call: Call, event: Event, plan: Plan, config: Config) -> Awaitable[Outcome]:
         """Send the event to all of its targets. Raises Refused if it is too late for that."""
         deadline = call.started + config.ebaas.reply_within
         if time.monotonic() >= deadline:
             # Targets would get it, but there would be no time to record it or to reply.
-            raise refused(TOO_SLOW, "the request took longer than reply_within")
+            raise _too_late()
         return self._opened.forward(
             OutboundEvent.of(event, call.request_id, *call.trace, call.hops),
             plan,
@@ -302,8 +309,12 @@ class Callbacks:
     def _opened(self) -> Forwarder:
         """Raises Refused while the store is not open: earlier attempts are unknown."""
         if self.forwarder is None:
-            raise refused(NOT_OPEN, "the store has not been opened yet")
+            raise NOT_OPEN.refusal("the store has not been opened yet")
         return self.forwarder
+
+
+def _too_late() -> Refused:
+    return TOO_SLOW.refusal("the request took longer than reply_within")
 
 
 def reply_to(outcome: Outcome) -> Reply:
@@ -389,7 +400,7 @@ class Refusals:
         status, request_id = error.status_code, _request_id(request)
         other = Reply(str(status), FAILED.msg), f"status {status}, by a middleware"
         reply, why = _UNROUTED.get(status, other)
-        self._observer.refused(ReplyInfo(request_id, reply.code, 0.0), refused(reply, why))
+        self._observer.refused(ReplyInfo(request_id, reply.code, 0.0), reply.refusal(why))
         response = _response(reply, request_id)
         for name, value in (error.headers or {}).items():
             # Starlette lists methods in no fixed order.

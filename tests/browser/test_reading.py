@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from playwright.sync_api import Browser, Route, expect
 
 from tests.browser.troubled import Troubled
 from tests.browser.visitor import Visitor, visitor
+from tests.support.house import event
 
 ROOMS = {
     "now": "",
@@ -17,6 +19,7 @@ ROOMS = {
     "events": "#/events",
     "search": "#/events?since=1h",
     "dead": "#/dead",
+    "refused": "#/refused",
     "routes": "#/routes?key=a.gs.cert.1",
     "nodes": "#/nodes",
 }
@@ -26,6 +29,8 @@ ROOMS = {
 def filled(router: Troubled) -> Troubled:
     """A router with something in every room."""
     router.dead("read")
+    router.serve.ask("POST", "/callback", event(event_source=1, changes=["refused"]))
+    router.serve.ask("POST", "/callback", event(event_key="z.z.z.1", changes=["no route"]))
     return router
 
 
@@ -128,6 +133,33 @@ def test_the_first_view_needs_few_bytes(chromium: Browser, filled: Troubled) -> 
         view = {name: size for name, size in files if "/page/" in name and "icon" not in name}
         assert len(view) <= 7, view
         assert sum(view.values()) <= 40_000, view
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("width", [901, 1100, 1440])
+def test_the_bar_has_one_line(
+    chromium: Browser, filled: Troubled, language: str, width: int
+) -> None:
+    """From 901 px on; nothing in it overlaps or is cut off."""
+    with visitor(chromium, filled.url, language, token=filled.ops_token, width=width) as found:
+        found.go("")
+        expect(found.page.locator(".live.on")).to_be_visible()
+        bar = found.page.locator("header").bounding_box()
+        assert bar is not None
+        assert bar["height"] < 60
+        boxes = found.page.locator("header > *").evaluate_all(_BOXES)
+        assert boxes == sorted(boxes)
+        for (_, right), (left, _) in itertools.pairwise(boxes):
+            assert right <= left
+        assert boxes[-1][1] <= width
+        search = found.page.locator(".find").bounding_box()
+        assert search is not None
+        assert search["width"] > 110
+
+
+#: Where the visible parts begin and end.
+_BOXES = """found => found.filter(it => it.offsetWidth).map(it => it.getBoundingClientRect())
+    .map(it => [it.left, it.right])"""
 
 
 def test_long_answers_of_receivers_leave_room_for_keys(reader: Visitor) -> None:

@@ -324,7 +324,7 @@ def test_a_key_is_explained(router: Troubled, ops: Visitor) -> None:
 
 
 def test_a_reload_shows_its_changes(router: Troubled, ops: Visitor) -> None:
-    """Each with what was there before."""
+    """Each with what was there before; also after a restart."""
     good = router.config.read_text()
     router.config.write_text(good.replace("*.cert.*", f"*.cert.{ops.language}"))
     try:
@@ -333,6 +333,10 @@ def test_a_reload_shows_its_changes(router: Troubled, ops: Visitor) -> None:
         ops.sees("reload.taken")
         expect(ops.page.locator(".diff").first).to_contain_text(f"*.cert.{ops.language}")
         expect(ops.page.locator(".diff").first).to_contain_text("for the auditors")
+        router.stop()
+        router.start()
+        ops.go("#/routes")
+        expect(ops.page.locator(".diff").first).to_contain_text(f"*.cert.{ops.language}")
     finally:
         router.config.write_text(good)
         count = len([*_reloads(router, "taken")])
@@ -368,6 +372,77 @@ def test_a_refused_callback_is_found_with_its_fault(router: Troubled, ops: Visit
     ops.page.locator("tbody a").first.click()
     ops.sees("event.refused")
     ops.sees("step.refused", why="event_source: type")
+
+
+def test_refused_callbacks_are_replayed(router: Troubled, ops: Visitor) -> None:
+    """From the overview: by fault and key, with a preview of those that would still be refused, the
+    progress, and the outcome. A second replay finds them delivered."""
+    source = f"z-{ops.language}"
+    bodies = [
+        event(event_key=f"{source}.y", changes=[source]),
+        event(event_type=1, event_key=f"{source}.x", changes=["a fault"]),
+    ]
+    for body in bodies:
+        router.serve.ask("POST", "/callback", body)
+    good = json.loads(router.config.read_text())
+    route = {"name": "late", "match": f"{source}.*", "required": ["certificates"]}
+    ops.go("")
+    label = f"{ops.word('check.callbacks')} ({ops.word('no_route')})"
+    name = f"{ops.word('refused')}{ops.word('colon')}{label}"
+    ops.page.get_by_role("link", name=name, exact=True).click()
+    ops.settle()
+    ops.field("dead.match").fill(f"{source}.*")
+    ops.button("filter").click()
+    expect(ops.page.locator("tbody tr")).to_have_count(2)
+    fault = ops.word("fault.type", field="event_type")
+    expect(ops.row(fault)).to_contain_text(f"{source}.x")
+    expect(ops.row(ops.word("no_route")).get_by_role("link")).to_have_count(2)
+    try:
+        count = len([*_reloads(router, "taken")])
+        router.config.write_text(json.dumps({**good, "routes": [*good["routes"], route]}))
+        router.serve.wait_for(lambda: len([*_reloads(router, "taken")]) > count)
+        ops.button("refused.replay").click()
+        dialog = ops.page.locator("dialog")
+        expect(dialog).to_contain_text(ops.word("refused.fine", n=1))
+        expect(dialog).to_contain_text(ops.word("refused.still", n=1, why=fault))
+        ops.button("do.replay", n=1).click()
+        expect(dialog).to_contain_text(ops.word("outcome", n=1, done=1, failed=0))
+        assert len(router.targets["certificates"].of(source)) == 1
+        ops.button("dismiss").click()
+        ops.button("refused.replay").click()
+        expect(dialog).to_contain_text(ops.word("refused.fine", n=0))
+        expect(dialog).to_contain_text(ops.word("refused.replayed", n=1))
+        expect(dialog.get_by_role("button")).to_have_count(1)
+    finally:
+        router.config.write_text(json.dumps(good))
+
+
+def test_an_event_is_replayed(router: Troubled, ops: Visitor) -> None:
+    """To one of its targets or to all, from its own page. The preview warns of a target that fails,
+    and a delivery that is still being retried is left alone."""
+    name = f"again-{ops.language}"
+    router.dead(name)
+    ops.go(f"#/events?what={name}")
+    ops.row("a.gs.cert.1").get_by_role("link").first.click()
+    ops.button("again").click()
+    dialog = ops.page.locator("dialog")
+    expect(dialog.locator("option")).to_have_count(4)
+    ops.button("again.look").click()
+    expect(dialog).to_contain_text(ops.word("held.failing", target="ledger"))
+    ops.button("do.replay", n=3).click()
+    expect(dialog).to_contain_text(ops.word("again.did", n=2))
+    expect(dialog).to_contain_text(ops.word("again.left", n=1))
+    expect(dialog).to_contain_text(ops.word("outcome", n=2, done=1, failed=1))
+    ops.button("dismiss").click()
+    ops.sees("done.replay")
+    ops.button("again").click()
+    dialog.locator("select").select_option("certificates")
+    ops.button("again.look").click()
+    expect(dialog).to_contain_text(ops.word("again.would", targets="certificates"))
+    ops.button("do.replay", n=1).click()
+    expect(dialog).to_contain_text(ops.word("outcome", n=1, done=1, failed=0))
+    got = {target: len(router.targets[target].of(name)) for target in ("certificates", "ledger")}
+    assert got == {"certificates": 3, "ledger": 1}
 
 
 def test_nodes_are_listed(router: Troubled, ops: Visitor) -> None:

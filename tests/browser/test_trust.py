@@ -74,6 +74,8 @@ def test_only_permitted_actions_are_offered(chromium: Browser, router: Troubled)
         found.go("#/dead?state=awaiting")
         expect(found.row("ledger").first).to_be_visible()
         expect(found.page.locator("main td button, main .acts button")).to_have_count(0)
+        found.go("#/events")
+        expect(found.link("refused")).to_have_count(0)
         found.go("#/targets/audit")
         found.sees_text("there is no such target")
     assert found.complaints == []

@@ -201,7 +201,6 @@ def test_a_path_may_be_any_bytes(tmp_path: Path) -> None:
 
 def test_without_options_and_variables_every_setting_has_its_default() -> None:
     assert read() == Settings()
-    assert Settings().drain_timeout == 15.0
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -289,7 +288,7 @@ def test_no_text_names_a_removed_option() -> None:
         ("--store-max-bytes", "2MiB", 2 * 1024 * 1024),
         ("--reuse-port", "on", True),
         ("--reuse-port", "off", False),
-        ("--drain-timeout", "1500ms", 1.5),
+        ("--drain-delay", "1500ms", 1.5),
     ],
 )
 def test_right_values(option: str, text: str, value: Any) -> None:
@@ -310,7 +309,7 @@ WRONG = {
     "--max-requests": ["0", "many"],
     "--log-format": ["xml"],
     "--reuse-port": ["true"],
-    "--drain-timeout": ["30", "-1s", "9" * 400 + "h"],
+    "--drain-delay": ["30", "-1s", "9" * 400 + "h"],
 }
 
 

@@ -356,7 +356,6 @@ def test_the_schedule_of_a_target(top: Any, usual: Any, own: Any, schedule: Any)
     loaded = parse(document({"queue": own} if own else {}, **sections))
     expected = Schedule(*schedule) if schedule else None
     assert loaded.table.targets["ledger"].queue == expected
-    assert loaded.queue_of("ledger") == (expected or loaded.queue)
 
 
 @pytest.mark.parametrize("content", ["a\n", "a\r\n", "a"])

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from router.config import fitting, loading
 from router.config.files import Part, Written
-from router.config.loading import Config, load_files, parse_files
+from router.config.loading import Config, load_files
 from router.config.schema import Name
 from router.model.errors import ConfigInvalid
 
@@ -51,7 +51,7 @@ def update(
     before: Texts, after: Texts, environ: Mapping[str, str] | None = None
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Edit a folder in force. Return the texts in force then, and the problems of refused files."""
-    in_force = [*parse_files(written(before), environ or {}, None).files.values()]
+    in_force = [*load_files(written(before), environ or {}, None)[0].files.values()]
     config, refused = load_files(written(after), environ or {}, None, in_force=in_force)
     return texts_of(config), {
         name_of(file): [
@@ -364,7 +364,7 @@ def test_a_value_that_is_gone_stays_in_force() -> None:
     """A variable or secret file that is lost while the router runs: its file is refused as it is,
     and keeps the values that it has in force. A new value is an edit like any other."""
     text = A.replace("https://a.example", "https://${HOST}")
-    in_force = parse_files(written({**BEFORE, "a": text}), {"HOST": "h1"}, None)
+    in_force = load_files(written({**BEFORE, "a": text}), {"HOST": "h1"}, None)[0]
     after = written({**BEFORE, "a": text, "b": B + "\n"})
     files = [*in_force.files.values()]
     config, refused = load_files(after, {}, None, in_force=files)
@@ -395,7 +395,7 @@ def test_three_broken_files_of_200_cost_as_much_as_three_files_more() -> None:
             parsed.append(written.name)
             super().__init__(written, *rest)
 
-    in_force = [*parse_files(written(before), {}, None).files.values()]
+    in_force = [*load_files(written(before), {}, None)[0].files.values()]
     with patch.object(loading, "Part", Counted):
         config, refused = load_files(written({**after, "t1": None}), {}, None, in_force=in_force)
     assert [*map(name_of, refused)] == ["t177", "t7", "t77"]
@@ -463,7 +463,7 @@ class Histories(RuleBasedStateMachine):
     def start(self) -> None:
         self.disk: dict[str, str | None] = {"routes": COMMON, "a": team("p", ["t1"], ["t1"])}
         self.environ = HOST
-        self.config = parse_files(written(self.disk), HOST, None)
+        self.config = load_files(written(self.disk), HOST, None)[0]
         self.refused: Mapping[str, Any] = {}
         self.is_seen = True
 
@@ -507,7 +507,7 @@ class Histories(RuleBasedStateMachine):
         files = [file for name, file in self.config.files.items() if name not in names]
         every = sorted([*files, *edited], key=lambda file: (file.name != ROUTES, file.name))
         try:
-            parse_files(every, self.environ, None)
+            load_files(every, self.environ, None)
         except ConfigInvalid:
             return False
         return True

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from router.config.files import Written
-from router.config.lastgood import LastGood
+from router.config.lastgood import LastGood, Reloaded
 from router.config.loading import Config, Source
 from router.config.settings import Settings, last_good_file
 from router.model.errors import ConfigInvalid
@@ -89,6 +89,17 @@ def test_it_is_private_and_has_no_secret(tmp_path: Path) -> None:
     assert b"canary" not in kept.path.read_bytes()
     assert kept.read() == (Written(str(config), text.encode()),)
     assert "canary" not in repr(loaded)
+
+
+def test_the_last_reloads_are_kept(tmp_path: Path) -> None:
+    """With their changes and problems, for the next start."""
+    config, kept = tmp_path / "routes.yaml", LastGood(tmp_path / "kept", tmp_path / "routes.yaml")
+    reloads = (Reloaded(2.0, "", problems=("wrong",), owner="team"), Reloaded(1.0, "ab", ("new",)))
+    kept.write([Written(str(config), b"text")], reloads)
+    assert (kept.reloads(), len(kept.read())) == (reloads, 1)
+    assert LastGood(kept.path, tmp_path / "other").reloads() == ()
+    kept.path.write_bytes(b'{"reloads": [{}]}')
+    assert kept.reloads() == ()
 
 
 def test_texts_that_cannot_be_used(tmp_path: Path) -> None:

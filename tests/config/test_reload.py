@@ -289,6 +289,8 @@ def test_a_refused_file_is_shown_to_its_owner(
         assert [one["file"] for one in refused] == expected
         assert all("unknown key 'roots'" in one["problems"][0] for one in refused)
         assert [one["owner"] for one in routes["reloads"]] == ["team certs"] * len(expected)
+        owners = {one["file"]: one["owner"] for one in routes["routes"]}
+        assert owners.get(str(file)) == ("team certs" if expected else None)
         assert (status["status"] == "degraded") == bool(expected)
         assert any(str(file) in reason for reason in status["reasons"]) == bool(expected)
         causes = [
@@ -391,7 +393,7 @@ class Watching:
     def __init__(self, path: Path, apply: Callable[[Config], list[str]] = lambda _: []) -> None:
         source = Source(path, {}, None)
         look = source.look()
-        self.config_state = ConfigState(source.load(look.files), since=0.0, tried=0.0)
+        self.config_state = ConfigState(source.load(look.files)[0], since=0.0, tried_at=0.0)
         self.metrics, self.stream, self.sweeps = Metrics(), io.StringIO(), 0
         log = Log(self.stream, "json")
         watched = (source, look)
@@ -561,7 +563,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
         log = Log(io.StringIO(), "json")
         app = App(
             Settings(store=tmp_path / "store.db"),
-            source.load(look.files),
+            source.load(look.files)[0],
             log,
             watched=(source, look),
         )
@@ -578,7 +580,7 @@ async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: P
             async with httpx.AsyncClient(timeout=PATIENCE, **PLAIN) as client:
                 loading = [asyncio.create_task(load(client)) for _ in range(4)]
                 for number in range(1, 101):
-                    app.take(source.load([Written("routes.yaml", version(number).encode())]))
+                    app.adopt(source.load([Written("routes.yaml", version(number).encode())])[0])
                     async with asyncio.timeout(PATIENCE):
                         while len(codes) < 2 * number:
                             await asyncio.sleep(0.001)

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from router.contract.replies import (
-    ACKNOWLEDGED,
-    FAILED,
     MAX_CODE,
     MAX_MSG,
-    NO_TOKEN,
-    Reply,
     harmless,
-    lines_and_body,
-    response_of,
     words_of,
 )
 from router.model.secret import Secret
-
-
-@pytest.mark.parametrize("reply", [ACKNOWLEDGED, FAILED, NO_TOKEN, Reply("400", '"\u4e0d"')])
-def test_both_ways_say_the_same(reply: Reply) -> None:
-    """A reply is the same from any server."""
-    headers, body = response_of(reply, "request")
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-    assert lines_and_body(reply, "request") == (lines, body)
 
 
 def test_words_are_cut_to_what_there_is_room_for() -> None:

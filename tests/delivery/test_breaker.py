@@ -22,7 +22,8 @@ class Scene:
     states: list[BreakerState] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.breaker = Breaker(self.policy, lambda: self.time, self.states.append)
+        self.breaker = Breaker(self.policy, lambda: self.time)
+        self.breaker.changed = self.states.append
 
     def attempt(self, failed: bool) -> None:
         turn = self.breaker.begin()

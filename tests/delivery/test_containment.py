@@ -109,7 +109,7 @@ async def reason(router: House, count: int, target: str = "one") -> str:
 
 def take(router: House, table: Mapping[str, Any]) -> None:
     """Take another routes.yaml into force."""
-    router.app.take(loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
+    router.app.adopt(loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None))
 
 
 def numbers(router: House, target: str = "one") -> TargetMetrics:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from router.delivery.target.gate import REPORT_AFTER, REPORT_AGAIN_AFTER, Gate, Streak, failed
@@ -82,19 +80,6 @@ def test_a_breaker_is_kept_for_the_same_address_alone() -> None:
     other = Target("one", "http://127.0.0.2/", breaker=policy)
     assert gate(same, before).refusal is Reason.BREAKER_OPEN
     assert gate(other, before).refusal is None
-
-
-def test_a_breaker_that_is_kept_reports_the_target_as_it_is_now() -> None:
-    """A reload may have given it another owner."""
-    one = Target("one", "http://127.0.0.1/", owner="old", breaker=BreakerPolicy(1.0, of_at_least=1))
-    reported: list[str] = []
-    before: Gate | None = None
-    for owner in ("old", "new"):
-        target = replace(one, owner=owner)
-        before = Gate(target, before, lambda of, _: reported.append(of.owner), lambda: 1000.0)
-    assert before is not None
-    before.end(begin(before), status(500))
-    assert reported == ["new"]
 
 
 def test_a_streak_is_reported_after_a_while_then_every_hour() -> None:

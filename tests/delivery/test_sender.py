@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import re
 import time
 from dataclasses import replace
@@ -260,3 +262,47 @@ async def test_a_target_that_may_not_be_called_swamps_no_router(engine: Engine) 
             assert not sender.is_swamped([paused])
             for flight in flights:
                 flight.cancel()
+
+
+async def test_a_reload_back_and_forth_before_the_sweep_knows_the_last_signs(
+    engine: Engine,
+) -> None:
+    """The lane of before is taken again, with what has happened since: `paused: true` put in and
+    taken out is a sign that the target works, a failure in between ends the sign of before, and the
+    breaker that both share reports the target in force."""
+    async with hostile("answers") as served, hostile("code_500") as broken:
+        one = Target("one", served.url)
+        async with sending(engine, one) as (sender, _):
+            assert sender.sign_of_life(one) == ""
+            for target in (replace(one, paused=True), one):
+                sender.adopt([target])
+            assert sender.sign_of_life(one) == "pause_ended"
+            moved = replace(one, url=broken.url)
+            sender.adopt([moved])
+            assert not (await send(sender, moved)).acknowledged
+            sender.adopt([one])
+            assert sender.sign_of_life(one) == ""
+
+
+async def test_a_breaker_reports_the_target_in_force() -> None:
+    """Also one that two configurations of the target share, when the earlier one comes back."""
+    policy, log = BreakerPolicy(1.0, of_at_least=1, pause=0.01), io.StringIO()
+    answers = [Answer(500, b""), Answer(200, b'{"code":"000"}')]
+
+    def answer(_lines: bytes, _body: bytes, _timeout: float, read: Any) -> TargetExchange[Any]:
+        exchange: TargetExchange[Any] = TargetExchange(read)
+        exchange.end(answers.pop(0))
+        return exchange
+
+    one = Target("one", "http://127.0.0.1/", owner="a", breaker=policy)
+    async with sending(lambda *_: Stub(answer), one, log) as (sender, _):
+        for target in (replace(one, owner="b"), one):
+            sender.adopt([target])
+        assert not (await send(sender, one)).acknowledged
+        await asyncio.sleep(0.02)
+        assert (await send(sender, one)).acknowledged
+        assert sender.sign_of_life(one) == "breaker_closed"
+    reports = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(line["owner"], line["state"]) for line in reports] == [
+        ("a", "open"), ("a", "half_open"), ("a", "closed"),
+    ]  # fmt: skip

@@ -20,8 +20,6 @@ def settings_of(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def longest_stop(settings: Mapping[str, Any]) -> float:
-    """Return the seconds of the drain's delay, its timeout, and the last replies together."""
-    defaults = Settings()
-    delay: float = settings.get("drain_delay", defaults.drain_delay)
-    timeout: float = settings.get("drain_timeout", defaults.drain_timeout)
-    return delay + timeout + Limits().reply
+    """Return the seconds of the delay, 15 s for callbacks in flight, and of the last replies."""
+    delay: float = settings.get("drain_delay", Settings().drain_delay)
+    return delay + 15.0 + Limits().reply

@@ -19,7 +19,7 @@ from router.config.loading import load
 from router.config.settings import Settings
 from router.config.variables import Unresolved, Variables
 from router.contract.schema import Schema
-from router.model.errors import ConfigInvalid, Problem, RouterError, closed
+from router.model.errors import ConfigInvalid, Problem, RouterError, why_closed
 from router.store.sqlite.file import open_existing, open_file
 from router.telemetry.log import Log
 from tests.support.filled import fill
@@ -75,7 +75,7 @@ def test_a_read_only_file_system_does_not_hide_a_closed_file(
     for mode, words in ((0o444, "is on a read-only file system"), (0, "and mode 0000, and this")):
         path = file(folder, mode, f"{mode}")
         with as_somebody():
-            assert words in closed(path)
+            assert words in why_closed(path)
 
 
 def test_problems_are_in_the_order_of_their_files() -> None:

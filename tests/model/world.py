@@ -329,7 +329,7 @@ class SimulatedSender:
     def room(self, target: Target, within: float | None) -> int:
         return 0 if self._shut() else 8
 
-    def proven(self, target: Target) -> str:
+    def sign_of_life(self, target: Target) -> str:
         return "acknowledged" if target.name in self._proven else ""
 
     def is_swamped(self, targets: Iterable[Target]) -> bool:

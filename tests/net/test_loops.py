@@ -114,6 +114,26 @@ async def test_short_work_is_done_without_a_rest() -> None:
     assert min(after - before for before, after in pairwise(ends)) < 0.04
 
 
+async def test_work_whose_time_is_over_is_not_done() -> None:
+    """Its caller hears of it in time, not once its turn comes; the work behind it goes on."""
+    reader, done = RestingReader(), list[str]()
+
+    def work(name: str, seconds: float = 0.0) -> None:
+        time.sleep(seconds)
+        done.append(name)
+
+    long = asyncio.create_task(reader.do(work, "long", 0.3))
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    late = asyncio.create_task(reader.do(work, "late", within=0.05))
+    behind = asyncio.create_task(reader.do(work, "behind", within=20.0))
+    with pytest.raises(TimeoutError):
+        await late
+    assert time.monotonic() - began < 0.3
+    await asyncio.gather(long, behind)
+    assert done == ["long", "behind"]
+
+
 async def test_failed_work_does_not_block_the_next() -> None:
     """The caller gets the exception, and the next work is done."""
     reader = RestingReader()

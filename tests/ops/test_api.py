@@ -473,6 +473,50 @@ def test_a_refused_callback_is_no_teams(router: Console) -> None:
     assert router.ask("POST", "/refused/replay", json={}).json()["code"] == "preview_first"
 
 
+def test_a_search_says_which_id_it_found(router: Console) -> None:
+    """Of an event in the archive as in the store; nothing if it was not for an id."""
+    router.targets["ledger"].code = always("700")
+    try:
+        router.send("l.x.matched.1", "matched-1")
+        router.wait_for("dead", 1, "ledger", "l.x.matched.1")
+    finally:
+        router.targets["ledger"].code = always("000")
+    story = router.get(f"/events/{event_of(router, 'l.x.matched.1', 'matched-1')}")
+    ids = {"changes": "matched-1", "event_key": "l.x.matched.*"}
+    ids |= {name: story[name] for name in ("event_id", "request_id", "sha256")}
+    for name, text in ids.items():
+        found = router.get("/events", what=text)["events"]
+        assert {each["matched_by"] for each in found} == {name}, text
+    assert {each["matched_by"] for each in router.get("/events", since="1h")["events"]} == {""}
+
+
+def test_one_event_is_replayed(router: Console) -> None:
+    """By its id, to one of its targets: others of the same key are left alone."""
+    for name in ("again-1", "again-2"):
+        router.send("b.x.again.1", name)
+    event_id = event_of(router, "b.x.again.1", "again-1")
+    auditors, ledger = (router.targets[name] for name in ("auditors", "ledger"))
+    wait_until(lambda: all(len(each.of("again-1")) == 1 for each in (auditors, ledger)))
+    selection = {"target": "ledger", "event": event_id, "dry_run": True}
+    preview: Any = {}
+
+    def is_archived() -> bool:
+        preview.update(router.post("/archive/replay", selection))
+        return bool(preview["number"])
+
+    wait_until(is_archived)
+    assert preview["number"] == 1
+    step = router.post("/archive/replay", {"token": preview["token"]})
+    assert (step["taken"], step["changed"]) == (1, 1)
+    wait_until(lambda: len(ledger.of("again-1")) == 2)
+    action = {"action": preview["action"]["action_id"], "state": "acknowledged"}
+    wait_until(lambda: router.get("/deliveries", **action)["deliveries"])
+    (delivery,) = router.get("/deliveries", **action)["deliveries"]
+    assert (delivery["event_id"], delivery["target"]) == (event_id, "ledger")
+    assert router.get("/deliveries", action="none", state="acknowledged")["deliveries"] == []
+    assert (len(auditors.of("again-1")), len(ledger.of("again-2"))) == (1, 1)
+
+
 def settle(router: Console, target: str) -> None:
     """Wait until a target's numbers, which are counted now and then, match its deliveries."""
     counts = router.get("/deliveries", target=target)["counts"]
@@ -704,6 +748,11 @@ def test_without_tokens_only_this_machine_may_read(tmp_path: Path) -> None:
         for host in (*own, *others):
             answer = router.ask("GET", "/targets", who="", headers={"host": host})
             assert answer.status_code == (200 if host in own else 403), host
+            # A URL's host counts instead of the header's.
+            url = {"target": f"http://{host}/api/v1/targets".encode()}
+            header = {"host": "evil.example.com" if host in own else "localhost"}
+            in_url = router.ask("GET", "/targets", who="", headers=header, extensions=url)
+            assert in_url.status_code == answer.status_code, host
         assert "--ops-tokens" in answer.json()["detail"]
         replay = router.ask("POST", "/deliveries/replay", who="", json={"dry_run": True})
         assert replay.status_code == 403

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from router.model.event import Attempt, Reason
 from router.ops.hour import HOUR, MINUTE, History, Hour, quantile
 from router.telemetry.metrics import Metrics
+from tests.support.house import house, routes, stand_in
 
 #: The beginning of a minute, Unix time, in seconds.
 START = 30_000_000.0 * MINUTE
@@ -64,6 +67,36 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     for minute in range(2, 3 * HOUR):
         history.look(START + minute * MINUTE)
     assert len(history.minutes()) == HOUR
+
+
+@pytest.mark.anyio
+async def test_a_router_closes_its_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its start on, without being asked for them."""
+    monkeypatch.setattr("router.ops.hour.MINUTE", 0.2)
+    async with stand_in() as (url, _), house(routes({"one": url})) as router:
+        for _ in range(2):
+            assert (await router.post()).json()["code"] == "000"
+            await asyncio.sleep(0.5)
+        events = Hour(router.app.history.minutes(), time.time()).events()["events"]
+    assert [number for number in events if number] == [1, 1]
+
+
+@pytest.mark.anyio
+async def test_many_targets_do_not_stop_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute is closed beside the loop, although it takes long."""
+    monkeypatch.setattr("router.ops.hour.MINUTE", 0.5)
+    metrics = Metrics()
+    metrics.adopt([f"target-{number}" for number in range(20_000)])
+    for numbers in metrics.targets.values():
+        numbers.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
+    history = History(metrics, time.time())
+    closing, worst = asyncio.create_task(history.run()), 0.0
+    while len(history.minutes()) < 3:
+        before = time.thread_time()  # which does not depend on what else the machine does
+        await asyncio.sleep(0.005)
+        worst = max(worst, time.thread_time() - before)
+    closing.cancel()
+    assert worst < 0.05
 
 
 @pytest.mark.parametrize(

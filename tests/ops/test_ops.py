@@ -19,7 +19,7 @@ import pytest
 
 from router import __version__
 from router.config import loading
-from router.config.fitting import Refused
+from router.config.fitting import FileRefusal
 from router.config.loading import Config
 from router.config.reload import ConfigState
 from router.config.settings import Settings
@@ -74,7 +74,7 @@ class Process:
     """The parts of a router that the ops port reads."""
 
     def __init__(self, **top: Any) -> None:
-        self.config_state = ConfigState(configured(**top), since=1000.0, tried=1000.0)
+        self.config_state = ConfigState(configured(**top), since=1000.0, tried_at=1000.0)
         self.metrics = Metrics()
         self.metrics.adopt(self.config_state.config.table.targets)
         for name, target in self.config_state.config.table.targets.items():
@@ -238,7 +238,7 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
     """With some of its problems, and the number of the others."""
     process = Process()
     problems = [Problem("routes.yaml", line, 3, "targets", "wrong") for line in range(1, 31)]
-    process.config_state.refused = {"routes.yaml": Refused("", tuple(problems))}
+    process.config_state.refused = {"routes.yaml": FileRefusal("", tuple(problems))}
     (reason,) = process.reasons()
     shown = process.status()["configuration"]["last_reload"]
     assert reason.endswith("30 problems")

@@ -63,13 +63,23 @@ test('the stream follows keys and patterns, not ids and times', () => {
   }
 });
 
-test('a result names the id that matched', () => {
-  const row = { event_id: 'E-1', request_id: 'r-1', event_key: 'plain' };
-  for (const [what, id] of [['e-1', 'event.id'], [' r-1 ', 'event.request_id'],
-    ['a'.repeat(32), 'event.trace_id'], ['a'.repeat(64), 'event.sha256'],
-    ['order-17', 'event.changes'], ['plain', null], ['a.gs.*', null], ['', null],
-    [undefined, null]]) {
-    assert.equal(it.matchedBy(row, what), id, what);
+test('a result names the id by which it was found', () => {
+  for (const [by, key] of [['event_id', 'event.id'], ['request_id', 'event.request_id'],
+    ['trace_id', 'event.trace_id'], ['sha256', 'event.sha256'], ['changes', 'event.changes'],
+    ['body', 'event.body'], ['event_key', null], ['', null], [undefined, null]]) {
+    assert.equal(it.matchedBy({ matched_by: by }), key, by);
+  }
+});
+
+test('the fault of a refused callback is a sentence', () => {
+  for (const [language, wanted] of [
+    ['en', ['event_type is empty', 'changes is missing', 'a.b has the wrong type',
+      'no route matches', 'x: pattern', 'not JSON at line 1 column 2']],
+    ['zh', ['event_type 为空', '缺少 changes', 'a.b 的类型不正确',
+      '没有匹配的路由', 'x: pattern', 'not JSON at line 1 column 2']]]) {
+    it.setLanguage(language);
+    assert.deepEqual(['event_type: minLength', 'changes: required', 'a.b: type',
+      'no route matches', 'x: pattern', 'not JSON at line 1 column 2'].map(it.faultText), wanted);
   }
 });
 
@@ -91,20 +101,20 @@ test('lines are grouped by their event', () => {
     [last.at, earlier.map((each) => each.at)]), [[4, [2]], [3, []], [1, []], [0, []]]);
 });
 
-test('an outcome counts only deliveries of the action', () => {
+test('an outcome counts only deliveries of the actions', () => {
   const one = (state, retries = 0, action_id = 'a') => ({ state, retries, action: { action_id } });
   assert.deepEqual(it.outcomeOf([one('acknowledged', 1), one('dead', 1), one('queued'),
-    one('queued', 2), one('awaiting'), one('dead', 1, 'b'), { state: 'dead', action: null }], 'a'),
+    one('queued', 2), one('awaiting'), one('dead', 1, 'b'), { state: 'dead', action: null }], ['a']),
   { all: 5, done: 1, failed: 2, left: 2 });
 });
 
-test('routes are grouped by file, with the owners of their targets', () => {
-  const route = (file, required, optional = []) => ({ file, required, optional });
-  const routes = [route('b.yaml', ['x']), route('a.yaml', ['y'], ['x']), route('b.yaml', ['z'])];
-  const owners = { x: 'team x', y: 'team y', z: '' };
-  assert.deepEqual(it.routesByFile(routes, (name) => owners[name])
-    .map((each) => [each.file, each.owners, each.routes.length]),
-  [['b.yaml', ['team x'], 2], ['a.yaml', ['team x', 'team y'], 1]]);
+test('routes are grouped by file, and the files of an owner are together', () => {
+  const route = (file, owner) => ({ file, owner });
+  const routes = [route('b.yaml', 'team x'), route('common.yaml', null), route('a.yaml', 'team y'),
+    route('b.yaml', 'team x'), route('c.yaml', 'team x')];
+  assert.deepEqual(it.routesByFile(routes).map((each) =>
+    [each.file, each.owner, each.routes.length]), [['common.yaml', '', 1],
+    ['b.yaml', 'team x', 2], ['c.yaml', 'team x', 1], ['a.yaml', 'team y', 1]]);
 });
 
 test('numbers and durations are written in the language of the reader', () => {

@@ -8,11 +8,19 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
+from router.net.listening import listen, url_of
 from tests.support.command import ROOT
 from tests.support.disputed import DISPUTED
 from tests.support.house import PATIENCE, SAMPLE, House, house, on_each_server, routes, stand_in
+from tests.support.servers import OWN, served_by
+from tests.support.sockets import PLAIN
 from tests.support.waiting import until
 from tests.support.wire import PROBE, post
 
@@ -164,3 +172,36 @@ async def test_the_page_agrees_with_the_servers(server: str, row: str) -> None:
     """Each cell of the table is the result of trying it."""
     result = await ROWS[row]()
     assert table()[row][server] == result
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"http://y/callback?a=b",
+        b"HTTP://[::1]:8443/%63all",
+        b"https://y//callback/",
+        b"/a?http://y",
+    ],
+)
+async def test_a_url_is_read_as_uvicorn_reads_it(target: bytes) -> None:
+    """A request for an absolute URL is for the URL's path; its host counts, not the header's."""
+    answers = []
+    for name in (OWN, "uvicorn-httptools"):
+        listener = listen("127.0.0.1", 0)
+        async with served_by(name, ECHO, listener), httpx.AsyncClient(**PLAIN) as client:
+            answer = await client.post(
+                url_of(listener), headers={"host": "x"}, extensions={"target": target}
+            )
+        answers.append(answer.json())
+    (own, host), (uvicorns, _) = answers
+    assert own == uvicorns
+    assert host == (target.split(b"/")[2].decode() if target[0] != ord("/") else "x")
+
+
+async def echo(request: Request) -> JSONResponse:
+    scope = request.scope
+    read = [scope["path"], scope["raw_path"].decode(), scope["query_string"].decode()]
+    return JSONResponse([read, ",".join(request.headers.getlist("host"))])
+
+
+ECHO = Starlette(routes=[Route("/{path:path}", echo, methods=["POST"])])

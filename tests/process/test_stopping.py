@@ -123,7 +123,7 @@ def connect_and_ask(router: Serving, outcomes: list[str]) -> None:
 def test_a_request_on_an_idle_connection_is_answered(tmp_path: Path) -> None:
     """It was sent when the signal came; an idle connection is just closed."""
     with (
-        holding(tmp_path, "--drain-timeout", NEVER) as (router, gate, used),
+        holding(tmp_path) as (router, gate, used),
         Line(router.port) as idle,
     ):
         for line in (used, idle):
@@ -143,7 +143,7 @@ def test_a_request_on_an_idle_connection_is_answered(tmp_path: Path) -> None:
 
 def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
     """A request whose target is slow gets its 000 after the socket has closed."""
-    with holding(tmp_path, "--drain-timeout", NEVER) as (router, gate, line):
+    with holding(tmp_path) as (router, gate, line):
         line.say(post())
         wait_until(lambda: gate.come)
         router.process.send_signal(signal.SIGTERM)
@@ -156,27 +156,18 @@ def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
         assert troubles(router) == []
 
 
-@pytest.mark.parametrize("signals", [1, 2], ids=["at the end of its time", "when hurried"])
-def test_an_unfinished_request_gets_a_reply(tmp_path: Path, signals: int) -> None:
+def test_an_unfinished_request_gets_a_reply(tmp_path: Path) -> None:
     """After --drain-timeout or a second signal: no reset, and no traceback is logged."""
-    patience = "300ms" if signals == 1 else NEVER
-    with holding(tmp_path, "--drain-timeout", patience) as (router, gate, line):
+    with holding(tmp_path) as (router, gate, line), Line(router.port) as slow:
+        slow.say(post()[:-1])
         line.say(post())
         wait_until(lambda: gate.come)
-        for _ in range(signals):
+        for _ in range(2):
             router.process.send_signal(signal.SIGTERM)
             wait_until(lambda: not listens(router.port))
+        assert answer_on(slow).says["code"] == "503"
         answer = answer_on(line)
         assert answer.says["code"] in ("500", "503")
         assert answer.ends
         assert router.wait() == 0
         assert troubles(router) == []
-
-
-def test_an_incomplete_request_gets_a_reply(tmp_path: Path) -> None:
-    """A caller that is still sending when the time is over gets 503."""
-    with plain(tmp_path, "--drain-timeout", "300ms") as router, Line(router.port) as line:
-        line.say(post()[:-1])
-        router.process.send_signal(signal.SIGTERM)
-        assert answer_on(line).says["code"] == "503"
-        assert router.wait() == 0

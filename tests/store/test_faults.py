@@ -28,6 +28,7 @@ from tests.support.disks import Disks, filled, quick_folder
 from tests.support.effort import LONG, long
 from tests.support.filled import NO_LIMITS, fill
 from tests.support.house import routes
+from tests.support.serving import states
 from tests.support.waiting import wait_until
 
 #: Of a store, and the process that has it open.
@@ -158,6 +159,21 @@ def test_a_fault_costs_memory_and_nothing_else(
         after(at)
         assert len(at.strong.of("fails-before")) == 1
         assert len({got.webhook_id for got in at.weak.of("fails-before")}) == 1
+
+
+def test_a_stop_writes_what_the_store_could_not_take(tmp_path: Path, quick: Path) -> None:
+    """The queue stops with the signal. An acknowledgement that the store could not take since is
+    written before the process ends."""
+    store = quick / "store.db"
+    with scene(tmp_path, store, "--drain-delay", "10m") as at:
+        assert at.router.post("fails") == "500"
+        at.healed.set()
+        at.router.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: at.router.ready() == 503)
+        with locked(store, at.router.process.pid):
+            assert at.router.post("fails") == "500"
+        assert at.router.interrupt(signal.SIGTERM) == 0  # hurries
+    assert states(store)["fails"]["weak"] == "acknowledged"
 
 
 def test_a_store_that_is_back_is_logged_once(tmp_path: Path, quick: Path) -> None:

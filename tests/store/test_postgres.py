@@ -27,7 +27,7 @@ from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import KEY_TEXT, PostgresAdmin, regex
 from router.store.postgres.connection import ServerConnection, login_of
-from router.store.postgres.pool import ENOUGH, SIZE, Clock
+from router.store.postgres.pool import ENOUGH, SIZE, Batch, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore, escaped
 from router.store.protocol import Stage, State, StoreFailed, StoreLimits
@@ -116,6 +116,27 @@ def test_an_address_is_libpqs(url: str, parameters: dict[str, str | None]) -> No
     applies."""
     login = login_of(parse_database(url))
     assert {name: login.get(name) for name in parameters} == parameters
+
+
+# Calls.
+
+
+async def test_a_call_that_ends_with_its_time_has_come_to_pass() -> None:
+    """Its caller gets the result: a close that was carried out is no failure."""
+    answers = asyncio.get_running_loop().create_future()
+
+    async def send(calls: list[str], _: float) -> list[str]:
+        await answers
+        return calls
+
+    batch = Batch(send, 9)
+    asking = asyncio.create_task(batch.ask("settled", 0.2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    # The loop meets both at once: the answer, and the end of the time.
+    answers.set_result(None)
+    time.sleep(0.5)  # noqa: ASYNC251 - the loop is held on purpose
+    assert await asking == "settled"
 
 
 # Patterns of keys.

@@ -20,15 +20,12 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.store.admin import Selection, Values
-from router.store.protocol import (
-    StoreFailed,
-    StoreFull,
-)
+from router.store.admin import Action, Resend, Selection, Values, Verb
+from router.store.protocol import Stage, State, StoreFailed, StoreFull
 from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
-from tests.store.records import LIMITS, NOW, T, awaiting, letter, record, using
+from tests.store.records import LIMITS, NOW, T, awaiting, letter, queued, record, using
 from tests.support.disks import Disks
 from tests.support.waiting import until
 
@@ -294,6 +291,37 @@ async def test_a_write_that_fails_after_its_commit_is_found(store: SqliteStore) 
     with pytest.raises(RuntimeError):
         await add(store, b"kept")
     assert await there(store, b"kept")
+
+
+async def test_a_look_up_asks_the_file_only_for_what_may_be_there(
+    path: Path, store: SqliteStore
+) -> None:
+    """Neither for events that were replayed to several targets and are gone since, nor for one
+    whose write came too late to be made."""
+    admin = await SqliteAdmin.open(path, LIMITS, now=lambda: NOW)
+    replay = Action("replay", Verb.REPLAY, "me", "all", NOW)
+    stored = record(stage=Stage.CLOSED)
+    await store.add(stored, letter(b"here"), [queued("one")], T)
+    events = [Resend(stored, letter(b"here")), Resend(record(stage=Stage.CLOSED), letter(b"new"))]
+    for target in ("two", "three"):
+        assert (await admin.resend(replay, target, events)).changed == 2
+    for target in ("one", "two", "three"):
+        for due in await store.take(target, NOW, NOW + 60, 9, T):
+            await store.finish(due, replace(due.row, state=State.SUPERSEDED), NOW, T)
+    assert await store.prune(NOW + 1e6, 9, T) == 2
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreFailed, match="slow"):
+            await add(store, b"slow", timeout=0.1)
+        other.execute("ROLLBACK")
+    await until(lambda: not store._late)
+    asked = list[str]()
+    assert store._reader is not None
+    store._reader.set_trace_callback(asked.append)
+    for body in (b"here", b"new", b"slow"):
+        assert not await there(store, body)
+    assert asked == []
+    await admin.close()
 
 
 async def test_the_file_does_not_grow_for_ever(path: Path) -> None:

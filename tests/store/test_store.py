@@ -24,6 +24,7 @@ from router.store.admin import (
     Entry,
     Later,
     Resend,
+    Seen,
     Selection,
     Step,
     Verb,
@@ -861,11 +862,29 @@ async def test_actions_are_kept_with_their_persons(store: Store, admin: Admin) -
 async def test_an_action_goes_in_steps(store: Store, admin: Admin) -> None:
     """No step is larger than the router can wait for, and together they are complete."""
     await asyncio.gather(*(add(store, dead(f"t{n % 4}")) for n in range(2 * STEP + 50)))
-    steps = [step async for step in carry_out(admin, action(), Selection(states=(State.DEAD,)))]
+    selection = Selection(states=(State.DEAD,))
+    seen = await Seen.of(admin, selection, NOW + 1)
+    steps = [step async for step in carry_out(admin, action(), selection, seen)]
     assert [step.taken for step in steps] == [STEP, STEP, 50]
     assert all(step.changed == step.taken for step in steps)
     counts = await admin.counts(Selection())
     assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
+
+
+async def test_an_action_leaves_alone_what_its_preview_has_not_shown(
+    store: Store, admin: Admin
+) -> None:
+    """Also what was decided before the preview and committed after it. Deliveries that changed
+    long before need no mark."""
+    for at in (NOW, NOW + 100):
+        await add(store, dead(), stage=Stage.ENDED, replied_at=at)
+    selection = Selection(states=(State.DEAD,))
+    seen = await Seen.of(admin, selection, NOW + 101)
+    assert len(seen.recent) == 1
+    for at in (NOW + 100.5, NOW + 101):
+        await add(store, dead(), stage=Stage.ENDED, replied_at=at)
+    steps = [step async for step in carry_out(admin, action(), selection, seen)]
+    assert steps == [Step(2, 2)]
 
 
 async def test_a_replay_remembers_how_far_it_has_come(store: Store, admin: Admin) -> None:

@@ -105,7 +105,7 @@ class Scene:
     def is_swamped(self, targets: Iterable[Target]) -> bool:
         return False
 
-    def proven(self, target: Target) -> str:
+    def sign_of_life(self, target: Target) -> str:
         return self.signs.get(target.name, "")
 
     def room(self, target: Target, within: float | None) -> int:

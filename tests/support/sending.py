@@ -39,9 +39,11 @@ def send(
 
 
 @asynccontextmanager
-async def sending(engine: Engine, target: Target) -> AsyncIterator[tuple[Sender, Metrics]]:
+async def sending(
+    engine: Engine, target: Target, log: io.StringIO | None = None
+) -> AsyncIterator[tuple[Sender, Metrics]]:
     metrics = Metrics()
-    observer = Observer(Log(io.StringIO()), metrics, no_notifications())
+    observer = Observer(Log(log or io.StringIO(), "json"), metrics, no_notifications())
     sender = Sender([target], engine, 100, metrics, observer)
     try:
         yield sender, metrics

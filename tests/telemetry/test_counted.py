@@ -213,7 +213,7 @@ async def test_reloads_are_counted(tmp_path: Path) -> None:
     file.write_text(json.dumps(routes({"old": old})))
     source = Source(file, {}, None)
     look = source.look()
-    config, log = source.load(look.files), Log(io.StringIO())
+    (config, _), log = source.load(look.files), Log(io.StringIO())
     app = App(Settings(store=None), config, log, watched=(source, look))
     metrics = app.metrics
     watching = asyncio.create_task(app.reload.run())

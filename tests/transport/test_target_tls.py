@@ -118,7 +118,7 @@ def configured(folder: Path, name: str, url: str) -> tuple[Source, Config]:
     path = folder / "routes.yaml"
     path.write_text(json.dumps(routes({"ledger": {"url": url, "tls": tls}})))
     source = Source(path, {}, folder)
-    return source, source.load(source.look().files)
+    return source, source.load(source.look().files)[0]
 
 
 async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
@@ -147,6 +147,6 @@ async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
 def test_the_same_files_keep_connections(tmp_path: Path) -> None:
     """Unchanged files give equal targets."""
     source, before = configured(tmp_path, "router.example", "https://ledger.example/")
-    again = source.load(source.look().files)
+    again, _ = source.load(source.look().files)
     assert again.table.targets == before.table.targets
     assert again.hash == before.hash

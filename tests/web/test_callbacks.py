@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -171,17 +172,30 @@ async def test_a_request_keeps_its_configuration(body: bytes) -> None:
         caller = it.call(body[:9], body[9:])
         caller.say()
         await asyncio.sleep(0)
-        it.app.take(configured(other))
+        it.app.adopt(configured(other))
         assert await caller.code() == "000"
         assert (len(seen), len(seen_later)) == (1, 0)
         assert await it.call(body).code() == "000"
         assert (len(seen), len(seen_later)) == (1, 1)
 
 
+async def test_a_callback_that_waits_to_be_read_is_refused_in_time() -> None:
+    """At `reply_within`, not once its turn comes behind a burst of large bodies; no target gets
+    it."""
+    top = {"ebaas": {"reply_within": "200ms"}}
+    async with served(top=top) as (it, seen):
+        burst = asyncio.create_task(it.callbacks._reader.do(time.sleep, 2.0))
+        await asyncio.sleep(0)
+        assert await it.call(event(padding="x" * LARGE)).code() == "408"
+        assert not burst.done()
+        await burst
+    assert seen == []
+
+
 async def test_a_reload_shows_the_state_of_its_targets() -> None:
     """A target that a new routes.yaml pauses is paused in the metrics at once."""
     async with served() as (it, _):
-        it.app.take(configured({"url": "http://127.0.0.1:9/", "paused": True}))
+        it.app.adopt(configured({"url": "http://127.0.0.1:9/", "paused": True}))
         it.app.sender.measure()
         assert it.app.metrics.of("one").paused == 1
 

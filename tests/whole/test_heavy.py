@@ -118,7 +118,7 @@ async def test_a_key_with_the_literals_of_all_routes_is_matched_beside_the_loop(
     async with house(loaded) as router:
         config = router.app.reload.config_state.config
         table = Watched(config.table.routes, config.table.targets)
-        router.app.take(replace(config, table=table))
+        router.app.adopt(replace(config, table=table))
         for key in ("a.gs.cert.1", "".join(map(str, range(3_000)))):
             assert (await router.post(event(event_key=key))).json()["code"] == "000"
     assert [name[:6] for name in threads] == ["reader"]

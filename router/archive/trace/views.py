@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NotRequired, TypedDict
 
-from router.archive.reading import Question, Sources
+from router.archive.reading import MatchedBy, Question, Sources
 from router.archive.trace.lines import (
     AtTargetView,
     CallerInfo,
@@ -41,6 +41,7 @@ class StoredEvent:
     event_id: str
     event_key: str
     entries: tuple[Entry, ...]
+    matched_by: MatchedBy = ""
 
 
 #: A line or an event that fits.
@@ -89,8 +90,9 @@ async def _newest(
         if event.event_id not in known:
             # The store cannot tell which field the text is in, and which target's code it is.
             dossier = await admin.dossier(event.event_id)
-            if dossier is None or not question.fits(caller_info(dossier)):
+            if dossier is None or not question.fits(line := caller_info(dossier)):
                 continue
+            event = replace(event, matched_by=question.matched(line))
         newest.append(event)
     return newest
 
@@ -202,11 +204,14 @@ StepView = RequestView | LateView | MissedView | ActedView
 class RequestMatch(RequestView):
     kind: Literal["match"]
     event_id: str
+    #: Which id the search has found; `""` if the search was for none.
+    matched_by: MatchedBy
 
 
 class LateMatch(LateView):
     kind: Literal["match"]
     event_id: str
+    matched_by: MatchedBy
 
 
 class KeptMatch(TypedDict):
@@ -216,6 +221,7 @@ class KeptMatch(TypedDict):
     what: Literal["kept"]
     at: str
     deliveries: list[EntryView]
+    matched_by: MatchedBy
 
 
 MatchView = RequestMatch | LateMatch | KeptMatch
@@ -255,15 +261,25 @@ class StoryView(TypedDict):
     clipped: NotRequired[bool]
 
 
-def match_view(match: Match, *, body: bool) -> MatchView:
+def match_view(match: Match, question: Question, *, body: bool) -> MatchView:
     match match:
         case CallerInfo():
-            view: RequestMatch = {"kind": "match", "event_id": match.event_id, **match.view}
+            view: RequestMatch = {
+                "kind": "match",
+                "event_id": match.event_id,
+                **match.view,
+                "matched_by": question.matched(match),
+            }
             if body:
                 view["body"] = match.body
             return view
         case LateAttempt():
-            return {"kind": "match", "event_id": match.event_id, **match.view}
+            return {
+                "kind": "match",
+                "event_id": match.event_id,
+                **match.view,
+                "matched_by": question.matched(match),
+            }
         case StoredEvent():
             return {
                 "kind": "match",
@@ -272,6 +288,7 @@ def match_view(match: Match, *, body: bool) -> MatchView:
                 "what": "kept",
                 "at": stamp(match.at),
                 "deliveries": [entry_view(entry) for entry in match.entries],
+                "matched_by": match.matched_by,
             }
 
 

@@ -186,18 +186,13 @@ class Breaker:
     Each change starts another turn, and an end counts only in the turn in which its attempt began.
     """
 
-    def __init__(
-        self,
-        policy: BreakerPolicy,
-        clock: Callable[[], float],
-        changed: Callable[[BreakerState], None],
-    ) -> None:
+    def __init__(self, policy: BreakerPolicy, clock: Callable[[], float]) -> None:
         """`clock` is monotonic, in seconds."""
         self.state = BreakerState.CLOSED
         self._policy = policy
         self._clock = clock
         #: Called with every new state.
-        self.changed = changed
+        self.changed: Callable[[BreakerState], object] = lambda state: None
         self._window = _Window(policy.within)
         self._turn = 0
         self._probe_at = 0.0
@@ -302,17 +297,21 @@ class Gate:
         """`before` is the gate that the target had before a reload; `clock` is monotonic."""
         self._target = target
         self._clock = clock
+        self._changed = changed
         self.hold(None)
         self.breaker: Breaker | None = None
         self.pace: Pace | None = None
         if target.breaker is not None:
             kept = before.breaker if before is not None and before._agrees(target) else None
-            report = partial(changed, target)
-            self.breaker = kept or Breaker(target.breaker, clock, report)
-            self.breaker.changed = report  # a kept one reported the target as it was before
+            self.breaker = kept or Breaker(target.breaker, clock)
         if target.rate is not None:
             kept_pace = before is not None and before._target.rate == target.rate
             self.pace = before.pace if before and kept_pace else Pace(target.rate, clock)
+
+    def take_effect(self) -> None:
+        """Let the breaker report this target, which is in force now. Its gates may share one."""
+        if self.breaker is not None:
+            self.breaker.changed = partial(self._changed, self._target)
 
     def _agrees(self, target: Target) -> bool:
         """The results that its breaker counted hold for the target as well."""
@@ -401,9 +400,13 @@ class Failing:
 
 
 class Streak:
-    """Follows a target's failures. Attempts that the router itself held back do not count."""
+    """Follows a target's failures, and signs that it works. Attempts that the router itself held
+    back do not count."""
 
     def __init__(self) -> None:
+        #: The last sign that the target works: an `acknowledged` attempt, `breaker_closed` or
+        #: `pause_ended`; `""` after a failure, and until there is a sign.
+        self.sign_of_life = ""
         #: The time of the first failure; 0 while there are none.
         self.since = 0.0
         self._attempts = 0
@@ -414,11 +417,13 @@ class Streak:
         """Count an attempt that has ended; return what to report now, if anything is. `now` is
         Unix time, in seconds."""
         if attempt.acknowledged:
+            self.sign_of_life = self.sign_of_life or "acknowledged"
             over = Failing(self.since, self._attempts, attempt) if self._reported else None
             self.since, self._attempts, self._reported = 0.0, 0, False
             return over
         if attempt.reason in SELF_INFLICTED:
             return None
+        self.sign_of_life = ""
         if not self.since:
             self.since, self._report_at = now, now + REPORT_AFTER
         self._attempts += 1

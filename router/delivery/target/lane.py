@@ -11,7 +11,7 @@ from typing import Final
 from router import __version__
 from router.contract.signing import Signer
 from router.delivery.target.gate import BreakerState, Gate, Streak, Waiters
-from router.model.event import SELF_INFLICTED, Attempt, Reason
+from router.model.event import Attempt, Reason
 from router.net.egress import Egress
 from router.net.loops import Gone
 from router.net.tls import Tls
@@ -117,11 +117,6 @@ class Lane:
         self._numbers: Iterator[int] = count() if before is None else before._numbers
         #: The tasks that wait for a slot, or are about to.
         self.line: set[asyncio.Task[Attempt]] = set() if before is None else before.line
-        #: The last sign that the target works: an `acknowledged` attempt, `breaker_closed` or
-        #: `pause_ended`; `""` after a failure, and until there is a sign.
-        self.proven: str = "" if before is None else before.proven
-        if before is not None and before.target.paused and not target.paused:
-            self.proven = "pause_ended"
         #: It was idle at the last sweep, and has not been used since.
         self.was_idle = False
 
@@ -203,13 +198,6 @@ class Lane:
     def room(self, within: float | None) -> int:
         """Return how many attempts could begin within so many seconds; see `Pace.room`."""
         return min(self.slots.free, self.gate.room(within))
-
-    def weigh(self, attempt: Attempt) -> None:
-        """Learn from an attempt that has ended whether the target works."""
-        if attempt.acknowledged:
-            self.proven = self.proven or "acknowledged"
-        elif attempt.reason not in SELF_INFLICTED:
-            self.proven = ""
 
     def enter(self) -> None:
         self.in_use += 1

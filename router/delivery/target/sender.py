@@ -86,7 +86,7 @@ class AnySender(Protocol):
     ) -> Flight: ...
     def is_swamped(self, targets: Iterable[Target]) -> bool: ...
     def room(self, target: Target, within: float | None) -> int: ...
-    def proven(self, target: Target) -> str: ...
+    def sign_of_life(self, target: Target) -> str: ...
 
 
 class TargetWatcher(Protocol):
@@ -140,9 +140,13 @@ class Sender:
             if lane is None or lane.target != target:
                 lane = self._leaving.pop(target, None) or self._new(target, before.get(target.name))
             lane.target = target
+            was = before.get(target.name)
+            if was is not None and was.target.paused and not target.paused:
+                lane.streak.sign_of_life = "pause_ended"
             lanes[target.name] = lane
         for lane in lanes.values():
             lane.slots.resize(*lane.size)
+            lane.gate.take_effect()
         for name, lane in self._lanes.items():
             if lanes.get(name) is not lane:
                 lane.was_idle = False
@@ -219,11 +223,11 @@ class Sender:
         begin now and leave the burst of the target's rate to live events."""
         return self._lane(target).room(within)
 
-    def proven(self, target: Target) -> str:
+    def sign_of_life(self, target: Target) -> str:
         """Return the last sign that a target works; `""` if there is none since its last failure,
         or if no attempt may begin."""
         lane = self._lane(target)
-        return "" if lane.gate.refusal is not None else lane.proven
+        return "" if lane.gate.refusal is not None else lane.streak.sign_of_life
 
     async def follow_pauses(self, store: Store) -> None:
         """Apply the pauses in the store again and again, until it is cancelled."""
@@ -246,7 +250,7 @@ class Sender:
         for name, pause in before.items():
             if name not in in_force:
                 if name in self._lanes:
-                    self._lanes[name].proven = "pause_ended"
+                    self._lanes[name].streak.sign_of_life = "pause_ended"
                 self._watcher.resumed(known.get(name, pause))
         for name, pause in in_force.items():
             if pause != before.get(name):
@@ -263,7 +267,7 @@ class Sender:
 
     def _breaker_changed(self, target: Target, state: BreakerState) -> None:
         if state is BreakerState.CLOSED:
-            self._lane(target).proven = "breaker_closed"
+            self._lane(target).streak.sign_of_life = "breaker_closed"
         self._watcher.breaker(target, state)
 
     def _lane(self, target: Target) -> Lane:
@@ -342,9 +346,9 @@ class Sender:
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
         self._metrics.of(lane.target.name).attempt(attempt)
         # The usual one neither begins a streak of failures nor ends it.
-        if not attempt.acknowledged or lane.streak.since or not lane.proven:
-            lane.weigh(attempt)
-            failing = lane.streak.add(attempt, attempt.at)
+        streak = lane.streak
+        if not attempt.acknowledged or streak.since or not streak.sign_of_life:
+            failing = streak.add(attempt, attempt.at)
             if failing is not None:
                 self._watcher.failing(lane.target, failing)
         return attempt

@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
                 self._call(head, body.take())
             else:
                 self._call(head, None).incoming = body
-                self._hold(len(raw) + len(rest))
+                self._count_bytes(len(raw) + len(rest))
 
     def _call(self, head: Head, body: bytes | None) -> Exchange:
         exchange = self._exchange = Exchange(self, head, body)
@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
         else:
             if body.size > _AHEAD:
                 self.transport.pause_reading()
-            self._hold(len(data))
+            self._count_bytes(len(data))
         exchange.wake()
 
     def _fits(self, body: Body, data: bytes, head: bytes = b"") -> bool:
@@ -306,7 +306,7 @@ class Connection(asyncio.Protocol):
         if self._surplus > self._limits.head:
             self.transport.pause_reading()
 
-    def _hold(self, size: int) -> None:
+    def _count_bytes(self, size: int) -> None:
         self._held += size
         self._tally.unfinished += size
         if self._held > self._limits.head and self._tally.unfinished > self._limits.unfinished:

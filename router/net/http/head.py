@@ -41,7 +41,10 @@ _PART_OF_A_LINE: Final = re.compile(rb"[!-~][ -~]*+\r?")
 #: The headers that decide on the host and on the end of a request; each may occur once.
 _DECISIVE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
-_HOST: Final = re.compile(rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]*+", re.IGNORECASE)
+_HOST_PART: Final = rb"[a-z0-9._~!$&'()*+,;=:%\[\]-]"
+_HOST: Final = re.compile(_HOST_PART + rb"*+", re.IGNORECASE)
+#: A target with its host, as clients send it to proxies (RFC 9112, section 3.2.2).
+_ABSOLUTE: Final = re.compile(rb"https?://(" + _HOST_PART + rb"++)((?:[/?].*)?)", re.IGNORECASE)
 _REQUEST_ID: Final = re.compile(rb"\r\nx-request-id:[ \t]*+([^\r]*+)\r\n", re.IGNORECASE)
 
 
@@ -50,10 +53,9 @@ class Head:
     """The request line and the headers."""
 
     method: bytes
-    #: As they came; names in lower case, values without the blanks around them.
+    #: As they came, but with the host of an absolute URL; names in lower case, values without the
+    #: blanks around them.
     fields: Sequence[tuple[bytes, bytes]]
-    #: The same by name; the last one counts.
-    named: Mapping[bytes, bytes]
     #: The body's size in bytes; None if it comes in chunks.
     length: int | None
     #: Whether the caller waits for `100 Continue`.
@@ -106,11 +108,16 @@ def _read(head: bytes) -> Head | int:
     expects = minor == b"1" and b"expect" in named
     if expects and named[b"expect"].lower() != b"100-continue":
         return EXPECTATION_FAILED
-    if not target.startswith(b"/"):  # one for a proxy
-        return BAD_REQUEST
+    if not target.startswith(b"/"):
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            return BAD_REQUEST
+        # Its host counts instead of the header's.
+        fields = [(b"host", absolute[1]), *(field for field in fields if field[0] != b"host")]
+        target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
     length = None if b"transfer-encoding" in named else int(named.get(b"content-length", 0))
     keep_alive = minor == b"1" and (b"connection" not in named or not _closes(fields))
-    return Head(method, fields, named, length, expects, keep_alive, _scope(method, minor, target))
+    return Head(method, fields, length, expects, keep_alive, _scope(method, minor, target))
 
 
 _read_known = lru_cache(_KNOWN_HEADS)(_read)
@@ -173,14 +180,16 @@ class Malformed(Exception):
 class Body:
     """A body of known size."""
 
-    #: Whether a trailer has `connection: close`.
-    closes = False
-
     def __init__(self, size: int) -> None:
         self._missing = size
         self._data = bytearray()
         #: Data that came after it.
         self.surplus = b""
+
+    @property
+    def closes(self) -> bool:
+        """Whether a trailer has `connection: close`."""
+        return False
 
     @property
     def is_whole(self) -> bool:
@@ -205,6 +214,28 @@ class Body:
         return data
 
 
+class _Chunks:
+    """Receives a parser's calls. It does not refer to the parser: that would be a cycle, which a
+    reload freezes for ever."""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+        self.is_whole = self.closes = False
+
+    def on_message_begin(self) -> None:
+        if self.is_whole:
+            raise Malformed  # another request
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.closes = self.closes or _closes([(name.lower(), value)])
+
+    def on_body(self, data: bytes) -> None:
+        self._data += data
+
+    def on_message_complete(self) -> None:
+        self.is_whole = True
+
+
 class Chunked(Body):
     """A body in chunks, which httptools parses strictly."""
 
@@ -212,35 +243,26 @@ class Chunked(Body):
         """Around the chunks there may be as many bytes as in them, and `slack` more."""
         super().__init__(0)
         self._slack = slack
-        self._whole = False
-        self._parser = HttpRequestParser(self)
+        self._chunks = _Chunks(self._data)
+        self._parser = HttpRequestParser(self._chunks)
         self._parser.feed_data(_CHUNK_HEAD)
 
     @property
     def is_whole(self) -> bool:
-        return self._whole
+        return self._chunks.is_whole
+
+    @property
+    def closes(self) -> bool:
+        return self._chunks.closes
 
     def feed(self, data: bytes) -> None:
-        self._slack -= len(data)
+        before = len(self._data)
         try:
             self._parser.feed_data(data)
         except HttpParserError:
-            if not self._whole:
+            if not self.is_whole:
                 raise Malformed from None
             self.surplus = data
+        self._slack += 2 * (len(self._data) - before) - len(data)
         if self._slack < 0:
             raise Malformed
-
-    # The parser's calls.
-
-    def on_message_begin(self) -> None:
-        if self._whole:
-            raise Malformed  # another request
-
-    def on_body(self, data: bytes) -> None:
-        self._slack += 2 * len(data)
-        self._data += data
-
-    def on_message_complete(self) -> None:
-        self._whole = True
-        self.closes = not self._parser.should_keep_alive()

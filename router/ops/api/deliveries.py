@@ -24,7 +24,7 @@ from router.ops.api.endpoint import (
 from router.ops.api.view import ApiCall
 from router.ops.problems import Rejected
 from router.store import admin, views
-from router.store.admin import Later, Verb
+from router.store.admin import Later, Seen, Verb
 from router.store.protocol import State
 
 #: The deliveries on a page, by default and at most.
@@ -63,6 +63,7 @@ class DeliveriesView(TypedDict):
     "/deliveries",
     params=(
         *FILTERS,
+        Param("action", "Whose last action is one of these", TEXT, many=True),
         Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
         Param("after", "The `next` of the previous page", TEXT),
     ),
@@ -158,6 +159,7 @@ class Preview:
     number: int
     #: The targets of the deliveries.
     targets: tuple[str, ...]
+    seen: Seen
 
 
 def _acting(verb: Verb, *may: Permission) -> Endpoint:
@@ -200,6 +202,7 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
             selection = admin.acted_on(verb, visible, action.at)
         except ValueError as error:
             raise Rejected("invalid_state", why=str(error)) from None
+        seen = await Seen.of(store, selection, action.at)
         counts, left_out = await store.counts(selection), 0
         if selection.acknowledged_later is Later.EXCLUDE:
             others = await store.counts(replace(selection, acknowledged_later=Later.ONLY))
@@ -208,7 +211,7 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
     number = sum(count.deliveries for count in counts)
     targets = tuple({count.target for count in counts})
     return PreviewView(
-        token=call.parts.previews.put(call.who, Preview(action, selection, number, targets)),
+        token=call.parts.previews.put(call.who, Preview(action, selection, number, targets, seen)),
         verb=verb,
         action=views.action_view(action),
         number=number,
@@ -253,7 +256,7 @@ async def _act(call: ApiCall, verb: Verb) -> DoneView:
     changed, more, ends = 0, False, time.monotonic() + _ACT_TIME
     async with call.parts.stored.question(changes=True) as store:
         action = replace(action, at=store.now())
-        async with aclosing(admin.carry_out(store, action, selection, preview.action.at)) as steps:
+        async with aclosing(admin.carry_out(store, action, selection, preview.seen)) as steps:
             async for step in steps:
                 changed += step.changed
                 if more := time.monotonic() > ends:

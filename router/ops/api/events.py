@@ -168,6 +168,7 @@ class ReplayState:
     may=("replay",),
     params=(
         Param("target", "The target to send to", TEXT),
+        Param("event", "The event with this id alone", TEXT),
         Param("match", "Events whose key matches a pattern", PATTERN, many=True),
         Param("since", "Not older than this: a time, or a time ago", TEXT),
         Param("until", "Older than this", TEXT),
@@ -195,14 +196,16 @@ async def _preview(call: ApiCall) -> ReplayPreview:
         Param(name, "", MOMENT).parse([given[name]] if given[name] else [])
         for name in ("since", "until")
     )
-    if target is None or not (given["match"] or since is not None):
+    if target is None or not (given["event"] or given["match"] or since is not None):
         raise Rejected("replay_selection")
     if given["backfill"] and call.parts.router and call.target(target) is None:
         raise Rejected("unknown_target", name=target)
     async with call.parts.stored.question() as admin:
         until = min(float("inf") if until is None else until, admin.now() - _WRITTEN)
         action, place, before = await _begun(admin, since, given, call.who)
-    question = Question(keys=given["match"], since=action.since, until=until)
+    question = Question(
+        event_id=given["event"] or "", keys=given["match"], since=action.since, until=until
+    )
     again = Again(target, question, bool(given["backfill"]), place)
     answer = await _search(call, again, page=0)
     token = call.parts.previews.put(call.who, ReplayState(action, again))
@@ -239,7 +242,8 @@ def _text(words: str, since: float | None) -> str:
 
 def _words(given: Mapping[str, Any]) -> str:
     """Return the filters as options. A time ago is kept as it was written."""
-    words = ["--target", given["target"], *which_words(given, str)]
+    event = ["--event", given["event"]] if given["event"] else []
+    words = ["--target", given["target"], *event, *which_words(given, str)]
     return shlex.join([*words, *(["--backfill"] if given["backfill"] else [])])
 
 

@@ -110,7 +110,7 @@ async def status(call: ApiCall) -> Callable[[], StatusView]:
                 ),
             ],
             causes=[
-                *refused_causes(own, utc(report.config_state.tried), problems),
+                *refused_causes(own, utc(report.config_state.tried_at), problems),
                 *(cause for cause in whole["causes"] if cause["check"] == "targets"),
             ],
             at=whole["at"],

@@ -143,6 +143,8 @@ RouteFacts = TypedDict(
         "name": str,
         "file": str,
         "line": int,
+        #: The file's, if it is visible.
+        "owner": str | None,
         "match": dict[str, list[str]],
         "except": dict[str, list[str]],
         "required": list[str],
@@ -223,11 +225,17 @@ class ApiCall:
                     "name": route.name,
                     "file": route.file,
                     "line": route.line,
+                    "owner": self._owner_of(route.file),
                     "match": {field: [*texts] for field, texts in route.match.items()},
                     "except": {field: [*texts] for field, texts in route.exception.items()},
                     "required": required,
                     "optional": optional,
                 }
+
+    def _owner_of(self, file: str) -> str | None:
+        """Return the owner of a file of the configuration, None if it has none or is another's."""
+        known = self.config.files.get(file)
+        return known.owner if known and known.owner and self.holder.sees(known.owner) else None
 
     @cached_property
     def route_names(self) -> set[str]:

@@ -116,7 +116,7 @@ function Done({ verb, done, filter, name, undo }) {
     const state = ['queued', 'awaiting', 'dead', 'acknowledged'];
     const look = async () => {
       const { deliveries } = await ask('deliveries', { ...filter, state, limit: MOST });
-      const next = outcomeOf(deliveries, done.action.action_id);
+      const next = outcomeOf(deliveries, [done.action.action_id]);
       count(next);
       times += 1;
       if (next.left && times < TIMES && timer) timer = setTimeout(look, COUNTED);

@@ -4,8 +4,9 @@
 
 const KEPT = 'ebaas-router-token';
 
-/** Longer than the longest search, in milliseconds. */
+/** Longer than the longest search, and than the longest look through the archive, in ms. */
 const PATIENCE = 15_000;
+const LONG = 600_000;
 
 /** The stream is broken after this silence, in milliseconds: the router beats every second. */
 const SILENCE = 2800;
@@ -103,7 +104,8 @@ async function reach(path, options) {
 }
 
 async function answered(path, options) {
-  const response = await reach(path, { ...options, signal: AbortSignal.timeout(PATIENCE) });
+  const patience = /^(refused|archive)/.test(path) ? LONG : PATIENCE;
+  const response = await reach(path, { ...options, signal: AbortSignal.timeout(patience) });
   const type = response.headers.get('content-type') ?? '';
   // Such as a proxy's error page.
   if (!/^application\/(problem\+)?json/.test(type)) throw new Gone(`HTTP ${response.status}`);

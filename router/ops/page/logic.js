@@ -201,14 +201,20 @@ export function isFollowed({ what = '', since, code }) {
   return !since && !code && (!what || (KEY.test(what) && !what.includes('/')));
 }
 
-/** The word for the id by which a search found a row; null for a key or a pattern. */
-export function matchedBy(row, what) {
-  const word = (what ?? '').trim().toLowerCase();
-  if (!word || KEY.test(word) || row.event_key?.toLowerCase() === word) return null;
-  if (row.event_id?.toLowerCase() === word) return 'event.id';
-  if (row.request_id?.toLowerCase() === word) return 'event.request_id';
-  if (/^[0-9a-f]{32}$/.test(word)) return 'event.trace_id';
-  return /^[0-9a-f]{33,64}$/.test(word) ? 'event.sha256' : 'event.changes';
+/** The word for the id by which a search found a row; null for a key. */
+export function matchedBy({ matched_by: by }) {
+  if (!by || by === 'event_key') return null;
+  return by === 'event_id' ? 'event.id' : `event.${by}`;
+}
+
+/** The words for rules of the schema, and for other faults. */
+const FAULTS = { required: 'fault.missing', minLength: 'fault.empty', type: 'fault.type',
+  'no route matches': 'no_route', 'its body was not kept whole': 'fault.clipped' };
+
+/** The fault of a refused callback: `event_type is empty`. */
+export function faultText(why) {
+  const [, field, rule = why] = /^(.+?): (.+)$/.exec(why) ?? [];
+  return FAULTS[rule] ? text(FAULTS[rule], { field }) : why;
 }
 
 // Lines of the stream, and results of a search
@@ -235,9 +241,9 @@ export function grouped(lines) {
   return [...groups.values()];
 }
 
-/** What became of an action's deliveries so far; those that are retried count as failed. */
-export function outcomeOf(deliveries, actionId) {
-  const own = deliveries.filter(({ action }) => action?.action_id === actionId);
+/** What became of actions' deliveries so far; those that are retried count as failed. */
+export function outcomeOf(deliveries, actionIds) {
+  const own = deliveries.filter(({ action }) => actionIds.includes(action?.action_id));
   const count = (fits) => own.filter(fits).length;
   const done = count(({ state }) => state === 'acknowledged');
   const failed = count(({ state, retries }) => state === 'dead' || (state === 'queued' && retries));
@@ -246,14 +252,14 @@ export function outcomeOf(deliveries, actionId) {
 
 // Routes
 
-/** Routes by their file: `{file, owners, routes}`, with the owners of their targets. */
-export function routesByFile(routes, ownerOf) {
+/** Routes by their file: `{file, owner, routes}`, the files of an owner together. */
+export function routesByFile(routes) {
   const files = new Map();
   for (const route of routes) {
-    if (!files.has(route.file)) files.set(route.file, { file: route.file, routes: [] });
-    files.get(route.file).routes.push(route);
+    const { file, owner } = route;
+    if (!files.has(file)) files.set(file, { file, owner: owner ?? '', routes: [] });
+    files.get(file).routes.push(route);
   }
-  return [...files.values()].map((each) => ({ ...each, owners: [...new Set(each.routes
-    .flatMap((route) => [...route.required, ...route.optional]).map(ownerOf))]
-    .filter(Boolean).sort() }));
+  return [...files.values()].sort((one, other) => (one.owner < other.owner ? -1
+    : Number(one.owner > other.owner)));
 }

@@ -13,7 +13,7 @@ import { html, render, useEffect, useErrorBoundary, useReducer,
 const KEYS = 'ebaas-router-keys';
 
 /** The rooms that are loaded when they are visited, by the names of their modules. */
-const MODULES = ['target', 'events', 'event', 'dead', 'routes', 'nodes'];
+const MODULES = ['target', 'events', 'event', 'dead', 'routes', 'nodes', 'refused'];
 
 function roomOf({ room, name }) {
   if (room === 'targets' && name) return 'target';
@@ -112,7 +112,7 @@ function Lazy({ name }) {
 
 function Bar() {
   const { place, you, isLive, goneSince } = session;
-  const here = place.room === 'targets' ? 'now' : place.room;
+  const here = { targets: 'now', refused: 'events' }[place.room] ?? place.room;
   const other = languageNow() === 'zh' ? 'en' : 'zh';
   const isOff = goneSince || isLive === false;
   return html`<header>
@@ -271,7 +271,9 @@ function lineOf({ cause, target }) {
   if (cause) {
     const words = withTimes(causeText(cause));
     const check = text(`check.${cause.check}`);
-    return { subject: html`<b>${check}</b>`, label: check, what: words, action: wayOf(cause),
+    const detail = cause.code === 'unmatched' ? text('no_route') : cause.params.code;
+    const label = detail ? `${check} (${detail})` : check;
+    return { subject: html`<b>${check}</b>`, label, what: words, action: wayOf(cause, label),
       more: problemsView([[words, text(`do.check.${cause.check}`)]]) };
   }
   const all = troubles(target);
@@ -298,9 +300,12 @@ function way(room, name, query, label, words = room) {
     aria-label="${text(words)}${text('colon')}${label}">${text(words)}</a>`;
 }
 
-function wayOf({ check, code, params }) {
-  const label = text(`check.${check}`);
-  if (code === 'unmatched') return way('routes', null, { key: params.key }, label, 'explain.short');
+function wayOf({ check, code, params }, label) {
+  if (code === 'unmatched') {
+    return [way('routes', null, { key: params.key }, label, 'explain.short'), ' ',
+      way('refused', null, {}, label)];
+  }
+  if (params.code === '400') return way('refused', null, {}, label);
   if (check === 'callbacks') return way('events', null, { failed: 'true' }, label);
   if (check === 'configuration') return way('routes', null, {}, label);
   return way(check === 'targets' ? 'dead' : 'nodes', null, {}, label);

@@ -180,6 +180,9 @@ export const WORDS = {
   "event.changes": ["Changes", "changes"],
   "event.sha256": ["SHA-256 of the body", "请求体 SHA-256"],
 
+  "refused": ["Refused callbacks", "被拒绝的回调"],
+  "no_route": ["no route matches", "没有匹配的路由"],
+
   "dead": ["Dead letters", "死信"],
   "dead.does": ["Actions", "操作"],
 

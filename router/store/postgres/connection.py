@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import FloatLoader
 from psycopg.waiting import wait_async
 
-from router.model.errors import SettingInvalid, closed, may, why_not
+from router.model.errors import SettingInvalid, may, why_closed, why_not
 from router.net.egress import look_up
 from router.store.protocol import StoreFailed
 from router.store.url import Database
@@ -144,7 +144,7 @@ def _check_passfile(login: dict[str, str]) -> None:
     if not stat.S_ISREG(mode):
         why = "it is not a file"
     elif not may(path, os.R_OK):
-        why = f"permission denied: {closed(path)}"
+        why = f"permission denied: {why_closed(path)}"
     elif mode & (stat.S_IRWXG | stat.S_IRWXO):
         why = "others than its owner have access to it: chmod 600"
     if why:

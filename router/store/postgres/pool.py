@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 from router.store.postgres.connection import Away, Failed, Lost, Row, ServerConnection
-from router.store.protocol import StoreFailed
+from router.store.protocol import StoreFailed, result_of
 from router.store.url import Database
 
 #: The server's clock, and whether it accepts writes: a standby does not.
@@ -100,11 +100,7 @@ class Batch(Generic[Ask, Answer]):
         self._waiting.append((ask, time.monotonic() + timeout, done))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all())
-        try:
-            async with asyncio.timeout(timeout):
-                return await done
-        except TimeoutError:
-            raise StoreFailed("slow") from None
+        return await result_of(done, timeout)
 
     async def close(self, timeout: float) -> None:
         """Wait for pending calls."""

@@ -105,9 +105,6 @@ class SqliteAdmin(Admin):
         return await self._write(partial(self._act, action, entries, self.now()))
 
     async def resend(self, action: Action, target: str, events: Sequence[Resend]) -> Step:
-        if self._owner is not None:
-            for event in events:
-                self._owner.known.add(event.letter.digest)
         return await self._write(partial(self._resend, action, target, events, self.now()))
 
     async def put_pause(self, pause: Pause) -> None:
@@ -215,6 +212,8 @@ class SqliteAdmin(Admin):
         """Queue an event, and return its number; None if its delivery stays as it is."""
         asked = (row.target, event.record.event_id)
         if (before := self._connection.execute(_STATE_OF, asked).fetchone()) is None:
+            if self._owner is not None:  # before a look-up of the router can see it
+                self._owner.known.add(event.letter.digest)
             return statements.add(event.record, event.letter, [row])
         seq, state, last_action = before
         if state in RETRIED or last_action == number or (event.once and state is not None):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from router.model.errors import StartFailed, closed, may, why_not
+from router.model.errors import StartFailed, may, why_closed, why_not
 from router.model.secret import Secret
 from router.store.protocol import NO_DOOR, Door, StoreFailed
 from router.store.sqlite.schema import APPLICATION_ID, FILE_VERSION, migration
@@ -171,15 +171,15 @@ def _why_closed(path: Path, error: OSError) -> str:
             above = str(path.parent.parent)
             return f"there is no folder {above!r} to make {path.parent.name!r} in"
         case errno.EROFS:
-            return f"{_UNWRITABLE}: {closed(path.parent)}"
+            return f"{_UNWRITABLE}: {why_closed(path.parent)}"
         case errno.ENOSPC:
             return _FULL
         case errno.EACCES if may(path, os.F_OK) and not may(path, os.R_OK | os.W_OK):
-            return f"{_UNWRITABLE}: {closed(path)}"
+            return f"{_UNWRITABLE}: {why_closed(path)}"
         case errno.EACCES if may(path, os.F_OK) and not _is_open(path.parent):
             return _unmade(path.parent)
         case errno.EACCES if may(path, os.F_OK):
-            return f"its lock can't be opened: {closed(lock_of(path))}"
+            return f"its lock can't be opened: {why_closed(lock_of(path))}"
         case _:
             return why_not(path.parent, error)
 
@@ -361,7 +361,7 @@ def open_existing(
 
 def _require_rights(path: Path) -> None:
     if not may(path, os.R_OK | os.W_OK):
-        raise StartFailed(f"{_UNWRITABLE}: {closed(path)}")
+        raise StartFailed(f"{_UNWRITABLE}: {why_closed(path)}")
 
 
 def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
@@ -485,7 +485,7 @@ def _why(error: sqlite3.Error, path: Path) -> str:
             # The log and its index are files beside it.
             return _unmade(path.parent)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return f"{_UNWRITABLE}: {closed(path if _is_open(path.parent) else path.parent)}"
+            return f"{_UNWRITABLE}: {why_closed(path if _is_open(path.parent) else path.parent)}"
         case sqlite3.SQLITE_IOERR:
             return "the disk reports errors"
         case _:
@@ -493,7 +493,7 @@ def _why(error: sqlite3.Error, path: Path) -> str:
 
 
 def _unmade(folder: Path) -> str:
-    return f"no file can be made beside it: {closed(folder)}"
+    return f"no file can be made beside it: {why_closed(folder)}"
 
 
 def _is_open(folder: Path) -> bool:

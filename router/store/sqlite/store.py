@@ -9,12 +9,12 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from router.model.event import OutboundEvent
 from router.net.loops import TICK
@@ -23,15 +23,20 @@ from router.store.protocol import (
     NO_DOOR,
     DeliveryRow,
     Door,
+    Due,
+    Ended,
     Kept,
     Nodes,
     Notice,
     Pause,
     Record,
+    Settlement,
     StoreFailed,
     StoreFull,
     StoreLimits,
+    Tried,
     Usage,
+    result_of,
 )
 from router.store.sqlite import statements
 from router.store.sqlite.file import (
@@ -58,18 +63,6 @@ _MAX_WAITING = 4096
 _GIVEN_BACK = 512
 
 T = TypeVar("T")
-
-
-def _write(statement: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
-    """Return the method of the store that carries out a statement in the writer's thread. It takes
-    the statement's values, and the timeout as its last positional one."""
-
-    async def write(store: SqliteStore, *values: Any, **named: Any) -> T:
-        *given, timeout = values
-        job = Job(lambda sql: statement(sql, *given, **named), timeout)
-        return await store._done(job, timeout)
-
-    return write
 
 
 class SqliteStore:
@@ -149,36 +142,86 @@ class SqliteStore:
         self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow], timeout: float
     ) -> None:
         job = Job(lambda sql: sql.add(record, letter, rows), timeout, grows=True)
-        # Before another look-up can see the event.
+        job.ended = partial(self._forget_unmade, letter.digest)
+        self._writer.submit(job)
+        # Before another look-up can see the event: it reads on this thread.
         self._known.add(letter.digest)
         try:
-            await self._done(job, timeout)
-        except StoreFull:
-            self._known.remove(letter.digest)
-            raise
+            await result_of(job.done, timeout)
         finally:
             if job.done.cancelled():
                 self._revoke_late(record.event_id, job)
 
     async def prune(self, now: float, limit: int, timeout: float) -> int:
-        job = Job(lambda sql: sql.prune(now, limit), timeout, frees=True)
-        job.made = self._pruned
-        return len(await self._done(job, timeout))
+        job: Job[list[bytes]] = Job(lambda sql: sql.prune(now, limit), timeout, frees=True)
+        job.ended = self._forget_pruned
+        self._writer.submit(job)
+        digests = await result_of(job.done, timeout)
+        return len(digests)
 
-    def _pruned(self, digests: list[bytes]) -> None:
-        for digest in digests:
+    def _forget_unmade(self, digest: bytes, addition: Job[int]) -> None:
+        if addition.error is not None and not addition.may_be_made:
             self._known.remove(digest)
 
-    settle = _write(Statements.settle)
-    supersede = _write(Statements.supersede)
-    acknowledge = _write(Statements.acknowledge)
-    missed = _write(Statements.missed)
-    revoke_all_credit = _write(Statements.revoke_all_credit)
-    take = _write(Statements.take)
-    take_waiting = _write(Statements.take_waiting)
-    finish = _write(Statements.finish)
-    end = _write(Statements.end)
-    notify = _write(Statements.notify)
+    def _forget_pruned(self, job: Job[list[bytes]]) -> None:
+        if job.error is None:
+            for digest in job.result or ():
+                self._known.remove(digest)
+
+    async def settle(self, settlement: Settlement, timeout: float) -> bool:
+        return await self._write(lambda sql: sql.settle(settlement), timeout)
+
+    async def supersede(
+        self,
+        event_ids: Collection[str],
+        reached: Collection[str],
+        now: float,
+        timeout: float,
+        *,
+        by: str = "",
+    ) -> None:
+        await self._write(lambda sql: sql.supersede(event_ids, reached, now, by), timeout)
+
+    async def acknowledge(self, event_id: str, target: str, now: float, timeout: float) -> bool:
+        return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
+
+    async def missed(
+        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+    ) -> None:
+        await self._write(lambda sql: sql.missed(event_id, target, tried, over_at), timeout)
+
+    async def revoke_all_credit(self, timeout: float) -> None:
+        await self._write(lambda sql: sql.revoke_all_credit(), timeout)
+
+    async def take(
+        self, target: str, now: float, until: float, limit: int, timeout: float
+    ) -> tuple[Due, ...]:
+        return await self._write(lambda sql: sql.take(target, now, until, limit), timeout)
+
+    async def take_waiting(
+        self,
+        target: str,
+        now: float,
+        until: float,
+        limit: int,
+        timeout: float,
+        *,
+        spared: tuple[float, float],
+        asked: bool = False,
+    ) -> tuple[Due, ...]:
+        wanted = (target, now, until, limit, spared, asked)
+        return await self._write(lambda sql: sql.take_waiting(*wanted), timeout)
+
+    async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
+        return await self._write(lambda sql: sql.finish(due, row, now), timeout)
+
+    async def end(self, now: float, limit: int, timeout: float) -> tuple[Ended, ...]:
+        return await self._write(lambda sql: sql.end(now, limit), timeout)
+
+    async def notify(
+        self, name: str, notice: Notice, before: Notice | None, timeout: float
+    ) -> bool:
+        return await self._write(lambda sql: sql.notify(name, notice, before), timeout)
 
     async def close(self) -> None:
         is_done = await self._writer.close(CLOSE_TIMEOUT)
@@ -213,20 +256,13 @@ class SqliteStore:
         if reader is not None:
             reader.close()
 
-    async def _done(self, job: Job, timeout: float) -> T:
+    async def _write(self, work: Callable[[Statements], T], timeout: float) -> T:
+        """Work in the writer's thread."""
+        job = Job(work, timeout)
         self._writer.submit(job)
-        try:
-            async with asyncio.timeout(timeout):
-                result: T = await job.done
-                return result
-        except TimeoutError:
-            # The timeout may fire in the very turn of the loop in which the write was done.
-            if not job.done.cancelled():
-                late: T = job.done.result()
-                return late
-            raise StoreFailed("slow") from None
+        return await result_of(job.done, timeout)
 
-    def _revoke_late(self, event_id: str, addition: Job) -> None:
+    def _revoke_late(self, event_id: str, addition: Job[int]) -> None:
         """Revoke the credit of an event that may be added too late, in the commit of its addition
         or the one after it. Until then, `find` leaves its credit out."""
         self._late.add(event_id)
@@ -235,17 +271,17 @@ class SqliteStore:
         with suppress(StoreFailed):
             self._writer.submit(revoking)
 
-    def _revoked(self, event_id: str, addition: Job, done: asyncio.Future[None]) -> None:
+    def _revoked(self, event_id: str, addition: Job[int], done: asyncio.Future[None]) -> None:
         if done.exception() is None or addition.error is not None:  # or it was not made
             self._late.discard(event_id)
 
 
-class Job:
+class Job(Generic[T]):
     """A write."""
 
     def __init__(
         self,
-        work: Callable[[Statements], Any],
+        work: Callable[[Statements], T],
         timeout: float,
         *,
         grows: bool = False,
@@ -259,11 +295,14 @@ class Job:
         #: On time.monotonic. A write that has not begun by then is dropped. A timer may fire a
         #: moment early: do not begin a write whose caller may have given up.
         self.deadline = time.monotonic() + timeout - TICK
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.result: Any = None
+        self.done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        #: Both are None until it ends.
+        self.result: T | None = None
         self.error: Exception | None = None
-        #: Called on the loop with the result once it is committed, even if its caller has left.
-        self.made: Callable[[Any], None] = lambda result: None
+        #: Its commit had begun before the error: the file may have it, or get it yet.
+        self.may_be_made = False
+        #: Called on the loop once it has ended, even if its caller has left.
+        self.ended: Callable[[Job[T]], None] = lambda job: None
 
 
 class CommitWriter:
@@ -274,7 +313,7 @@ class CommitWriter:
         self._limits = limits
         #: Bytes of the disk that growing writes leave free.
         self._reserve = reserve
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._connection: sqlite3.Connection | None = None
         self.is_closed = False
@@ -285,7 +324,7 @@ class CommitWriter:
         #: Called in this thread after each commit, with its duration in seconds.
         self.committed: Callable[[float], None] = lambda seconds: None
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job[Any]) -> None:
         """Raises StoreFailed if too many writes are waiting, or the store is closed."""
         if self.is_closed:
             raise StoreFailed("closed")
@@ -311,9 +350,9 @@ class CommitWriter:
         if self._connection is not None:
             self._connection.close()
 
-    def _next(self) -> tuple[list[Job], bool]:
+    def _next(self) -> tuple[list[Job[Any]], bool]:
         """Return the next group of writes, and False with the last one."""
-        jobs: list[Job] = []
+        jobs: list[Job[Any]] = []
         waiting = self._jobs.get()
         while waiting is not None:
             jobs.append(waiting)
@@ -322,10 +361,11 @@ class CommitWriter:
             waiting = self._jobs.get()
         return jobs, False
 
-    def _commit(self, jobs: list[Job]) -> None:
+    def _commit(self, jobs: list[Job[Any]]) -> None:
         """Commit all of the group or nothing. Each job gets its result, or the error of all."""
         if not jobs:
             return
+        is_committing = False
         try:
             connection = self._connection = self._connection or connect(self._path)
             connection.execute("BEGIN IMMEDIATE")
@@ -337,17 +377,20 @@ class CommitWriter:
             for job in jobs:
                 _perform(job, rows, room)
             began = time.monotonic()
+            is_committing = True
             connection.execute("COMMIT")
             self.committed(time.monotonic() - began)
         except Exception as error:  # noqa: BLE001 - the thread must live, and callers get the error
             self._recover(error)
             for job in jobs:
+                # One that was refused has written nothing.
+                job.may_be_made = is_committing and job.error is None
                 job.error = translated(error)
         else:
             if any(job.frees for job in jobs):
                 _give_back(connection)
 
-    def _has_room(self, jobs: list[Job]) -> bool:
+    def _has_room(self, jobs: list[Job[Any]]) -> bool:
         """Raises OSError if it is unknown and a job depends on it."""
         try:
             return shutil.disk_usage(self._path.parent).free >= self._reserve
@@ -369,7 +412,7 @@ class CommitWriter:
                 connection.close()
 
 
-def _in_time(jobs: list[Job]) -> list[Job]:
+def _in_time(jobs: list[Job[Any]]) -> list[Job[Any]]:
     """Return the jobs that have time left; the others fail."""
     now = time.monotonic()
     for job in jobs:
@@ -389,7 +432,7 @@ def _give_back(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
-def _perform(job: Job, rows: Statements, room: bool) -> None:
+def _perform(job: Job[Any], rows: Statements, room: bool) -> None:
     """A job that is refused has written nothing, so the others of its group go on."""
     if job.grows and not room:
         job.error = StoreFull()
@@ -400,11 +443,10 @@ def _perform(job: Job, rows: Statements, room: bool) -> None:
         job.error = error
 
 
-def _deliver(jobs: list[Job]) -> None:
+def _deliver(jobs: list[Job[Any]]) -> None:
     """Give the results to the callers, on the loop."""
     for job in jobs:
-        if job.error is None:
-            job.made(job.result)
+        job.ended(job)
         if job.done.done():
             continue
         if job.error is not None:

@@ -4,9 +4,10 @@ import './words.js';
 import { useActing } from '../acting.js';
 import { ask, now as routerTime } from '../api.js';
 import { Explanation, explain } from '../explaining.js';
-import { clock, isKnown, linkTo, milliseconds, number, text, textNodes } from '../logic.js';
-import { Copy, Room, ago, joined, may, quiet, reasonText, resultOf, share, table, targetLink, time,
-  useLoad } from '../parts.js';
+import { clock, faultText, isKnown, linkTo, milliseconds, number, text, textNodes } from '../logic.js';
+import { Copy, Room, ago, isTeams, joined, may, queryOf, quiet, reasonText, resultOf, session,
+  share, table, targetLink, time, useLoad } from '../parts.js';
+import { Replaying } from '../replaying.js';
 import { html, useState } from '../vendor/preact.js';
 
 /** A search is expensive: it is repeated when the stream reports this event. */
@@ -26,7 +27,8 @@ export default function Event({ place: { name, query } }) {
     receive=${(kind, what) => data && what.event_id === data.event_id && loaded.soon()}>
     ${(story) => html`
       <p class="verdict">${stateText(story)}</p>
-      <${Explain} story=${story} />
+      <${Explain} story=${story}>
+        ${may('replay') && !isTeams() && html`<${Replay} story=${story} loaded=${loaded} />`}<//>
       <ol class="steps">${story.steps.map(stepView)}${story.next.map(nextView)}</ol>
       ${story.deliveries.length > 0 && html`<h2>${text('event.in_store')}</h2>
         ${inStore(story, acting)}`}
@@ -61,7 +63,7 @@ function scheduleOf(story, last) {
 }
 
 /** Shows which routes it matches now: by its whole body, if the reader may see that. */
-function Explain({ story }) {
+function Explain({ story, children }) {
   const [result, show] = useState(null);
   const run = async () => {
     const { body: own = null } = may('bodies') && !story.body
@@ -71,8 +73,52 @@ function Explain({ story }) {
   };
   return html`<div class="acts"><button type="button" aria-expanded=${String(Boolean(result))}
     onClick=${() => (result ? show(null) : run().catch((error) => show({ error: error.message })))}>
-    ${text('explain.short')}</button></div>
+    ${text('explain.short')}</button>${children}</div>
     ${result && html`<${Explanation} result=${result} />`}`;
+}
+
+/** Replays it from the archive, to one or all of its targets; a refused one by its own room. */
+function Replay({ story, loaded }) {
+  const [isOpen, open] = useState(false);
+  const [targets, choose] = useState(null);
+  const known = [...new Set(story.steps.flatMap((step) => (step.targets ?? [])
+    .map((each) => each.target ?? each)))].sort();
+  if (!known.length || !story.steps.some(({ what }) => what === 'request')) {
+    return html`<a class="button" href=${linkTo('refused', null, { match: story.event_key })}>
+      ${text('refused')}</a>`;
+  }
+  return html`<button type="button" onClick=${() => open(true)}>${text('again')}</button>
+    ${isOpen && html`<${Replaying} label=${text('again')} path="archive/replay"
+      selections=${targets?.map((target) => ({ target, event: story.event_id, anew: true }))}
+      view=${(previews, carryOut) => wouldView(targets, previews, carryOut)}
+      close=${() => { open(false); choose(null); loaded.reload(); }}>
+      <form onSubmit=${(event) => {
+        event.preventDefault();
+        const { target } = queryOf(event.currentTarget);
+        choose(target ? [target] : known);
+      }}><label>${text('again.to')}<select name="target">
+        ${known.length > 1 && html`<option value="">${text('again.all', { n: known.length })}
+        </option>`}
+        ${known.map((name) => html`<option value=${name}>${name}</option>`)}</select></label>
+        <button class="strong">${text('again.look')}</button></form><//>`}`;
+}
+
+function wouldView(targets, previews, carryOut) {
+  const would = targets.filter((_, index) => previews[index].number);
+  const why = ({ left_out: out }) => text(out.without_body ? 'again.without_body'
+    : 'again.no_line');
+  const held = would.filter((name) =>
+    isKnown(`held.${session.targets.get(name)?.state}`));
+  return html`
+    ${would.length > 0 && html`<p><b>${text('again.would',
+      { targets: would.join(text('comma')) })}</b></p>`}
+    ${targets.map((target, index) => !previews[index].number && html`<p>${text('again.none',
+      { target, why: why(previews[index]) })}</p>`)}
+    ${held.map((target) => html`<p class="warning">
+      ${text(`held.${session.targets.get(target).state}`, { target })}</p>`)}
+    ${would.length > 0 && [quiet(text('dead.replay_means')), quiet(text('again.retried')),
+      html`<button type="button" class="strong" onClick=${carryOut}>
+        ${text('do.replay', { n: would.length })}</button>`]}`;
 }
 
 function stepView(step) {
@@ -115,7 +161,7 @@ function requestView(step) {
     unrecorded(step),
     step.first_at && note(text('step.first_at', { at: clock(step.first_at) })),
     step.what === 'unmatched' && note(text('no_route')),
-    step.what === 'refused' && note(text('step.refused', { why: step.why })),
+    step.what === 'refused' && note(text('step.refused', { why: faultText(step.why) })),
     cause && note(text('step.seen_before', { cause })),
     step.unqueued && note(text('step.unqueued')),
     step.routes.length > 0

@@ -2,9 +2,9 @@
 
 import './words.js';
 import { ask } from '../api.js';
-import { clock, grouped, isFollowed, isKnown, lineKey, linkTo, matchedBy, merged, text,
+import { clock, faultText, grouped, isFollowed, isKnown, lineKey, linkTo, matchedBy, merged, text,
   textNodes } from '../logic.js';
-import { Room, go, joined, moreLink, queryOf, quiet, resultOf, session, table, targetLink, time,
+import { Room, go, isTeams, joined, moreLink, queryOf, quiet, resultOf, session, table, targetLink, time,
   useLoad, wordsOf } from '../parts.js';
 import { html, useRef, useState } from '../vendor/preact.js';
 
@@ -60,8 +60,9 @@ export default function Events({ place: { query } }) {
             ? text('events.release', { n: lines.filter((line) => !held.includes(line)).length })
             : text('events.hold')}</button>`
           : html`<a href=${linkTo('events')}>${text('events.follow')}</a>`}
-        <span class="quiet">${isLive ? text('events.following') : reach(found)}</span></p>
-      ${lines.length ? html`<${Lines} lines=${held ?? lines} what=${isLive ? null : what} />`
+        <span class="quiet">${isLive ? text('events.following') : reach(found)}</span>
+        ${!isTeams() && html`<a href=${linkTo('refused')}>${text('refused')}</a>`}</p>
+      ${lines.length ? html`<${Lines} lines=${held ?? lines} />`
         : quiet(isLive ? text('events.none_yet') : [text('events.none'), ' ',
           !found.looked_in.length && text('events.nowhere')])}
       ${!isLive && found.more && moreLink('events', query, PAGE, MOST)}`}
@@ -94,13 +95,13 @@ function Filters({ query }) {
 }
 
 /** A row for each event: its last line, and a button for the earlier ones. */
-function Lines({ lines, what }) {
+function Lines({ lines }) {
   const [opened, open] = useState(null);
   const columns = [[text('time'), 'short bare'], [text('event'), 'name'],
     [text('events.happened'), 'short'], [text('events.went')]];
   return table(text('events'), columns, grouped(lines).map(({ key, last, earlier }) => {
     const isOpen = opened === key;
-    const matched = matchedBy(last, what);
+    const matched = matchedBy(last);
     return { key, cells: [time(last.at),
       [nameOf(last), matched && html`<span class="note">
         ${text('events.matched', { id: text(matched) })}</span>`],
@@ -136,7 +137,7 @@ function codeOf(row) {
 /** The failed attempts, then the number of the others. */
 function resultsOf(row) {
   if (row.what === 'unmatched') return text('no_route');
-  if (row.what === 'refused') return text('step.refused', { why: row.why });
+  if (row.what === 'refused') return text('step.refused', { why: faultText(row.why) });
   if (row.what === 'dropped') return text('events.dropped', { n: row.count });
   if (row.deliveries) {
     const open = row.deliveries.filter((each) => each.state !== 'acknowledged');

@@ -69,9 +69,8 @@ function inForce(all, word) {
     [text('routes.place')]];
   const owner = (name) => session.targets.get(name)?.owner ?? '';
   return [
-    routesByFile(found.slice(0, SHOWN), owner).map(({ file, owners, routes }) => html`
-      <section key=${file}><h3><code>${file}</code>
-        <span class="owner">${owners.join(text('comma'))}</span></h3>
+    routesByFile(found.slice(0, SHOWN)).map(({ file, owner: its, routes }) => html`
+      <section key=${file}><h3><code>${file}</code><span class="owner">${its}</span></h3>
       ${table(file, columns, routes.map((route) => ({
         key: route.name,
         cells: [route.name, patterns(route), whoIsTold(route, owner),
