@@ -81,7 +81,7 @@ def nobody(count: int, why: str) -> None:
 
 
 def test_each_event_has_a_line_with_its_body_byte_for_byte(tmp_path: Path) -> None:
-    """And with the fields of the log's line, whole even if that is cut."""
+    """The line has the fields of the log's line, and is whole even if that is cut."""
     folder, long = tmp_path / "store.db-archive", "k" * 2000
     sent = (
         '{"event_source": "a", "event_topic":"库", "event_type":"t", "event_status":"1",\n'

@@ -451,7 +451,7 @@ def test_the_record_of_a_callback(
 
 
 def test_a_replay_that_is_cut_off_is_run_again_and_sends_nothing_twice(tmp_path: Path) -> None:
-    """Only an attempt in flight when the router was killed is made again, under its id."""
+    """The only repeated attempt was in flight when the router was killed; its id is the same."""
     names = [f"order-{number}" for number in range(50)]
     own, door = with_door(tmp_path)
     replay = ("archive", "replay", "--refused", "--yes", *door)

@@ -58,7 +58,7 @@ PAGE = ["event_source", "event_topic", "event_type", "event_status", "changes"]
 async def test_a_faulty_field_is_named_in_the_pages_words(
     accepted: tuple[House, list[Any]],
 ) -> None:
-    """Absent, null, empty or of a wrong type: of several, the first on the page."""
+    """A field that is absent, null, empty or of a wrong type; the page's first of several."""
     router, _ = accepted
 
     async def fault(**fields: Any) -> str:

@@ -118,7 +118,7 @@ async def test_the_loop_feeds_the_watchdog_itself(manager: ServiceManager) -> No
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "/nowhere/at/all"])
 async def test_without_a_manager_nothing_is_sent(address: str) -> None:
-    """Nor to an unknown kind or an absent one; another process's watchdog is not fed."""
+    """An unknown kind or an absent manager gets nothing; another's watchdog is not fed."""
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"})
     assert notifier.watchdog is None
     serving = asyncio.create_task(notifier.serve())

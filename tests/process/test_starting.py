@@ -55,7 +55,7 @@ STEP = 1 if LONG else 2
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> None:
-    """By the system's default action or in order; without a traceback, and none is lost."""
+    """A signal ends it by the system's default action or in order, without a traceback."""
     for moment in range(0, 8, STEP):
         process = subprocess.Popen(
             [sys.executable, "-c", REPORTS_START, "serve", "--port", "0", "--store", "none"],
@@ -92,7 +92,7 @@ def test_it_serves_and_stops_without_any_stream() -> None:
 
 
 def test_its_files_are_its_users_alone(tmp_path: Path) -> None:
-    """By its umask, and there is no core file. A store that everybody can read is warned of."""
+    """Files are private and there is no core file; a store that all can read is warned of."""
     store = tmp_path / "store.db"
     with target() as endpoint:
         with serving(tmp_path, {"one": endpoint}, store=store) as router:

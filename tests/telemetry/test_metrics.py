@@ -61,7 +61,7 @@ def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, froz
 
 
 def test_every_series_exists_from_the_start() -> None:
-    """With the value 0, with few exceptions. A number that is absent has none."""
+    """Its value is 0, with few exceptions. A number that is absent has none."""
     metrics = counting("ledger", "audit")
     shown = series(metrics.copy())
     metrics.of("ledger").expires_at = NOW

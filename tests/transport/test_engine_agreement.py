@@ -136,7 +136,7 @@ ALIKE = {
 
 @pytest.mark.parametrize("name", ALIKE)
 async def test_an_answer_in_two_pieces_is_the_same_answer(name: str) -> None:
-    """Whole, or split at every third byte, with LONG=1 at each, both engines read it alike."""
+    """Both engines read it alike, whole or split at every third byte, with LONG=1 at each."""
     whole = ALIKE[name]
     native, reference = ENGINES.values()
     expected = await result_of(reference, whole)
@@ -353,7 +353,7 @@ def _pieces(draw: st.DrawFn, answers: st.SearchStrategy[bytes]) -> list[bytes]:
 @examples(100)
 @given(_pieces(_mutated()))
 async def test_any_answer_is_the_same_to_both(pieces: list[bytes]) -> None:
-    """Or the native engine refuses it for a known reason, or httpx waits for more of it."""
+    """Other results are refusals for a known reason, or httpx's wait for more of it."""
     raw = b"".join(pieces)
     native, reference = await asyncio.gather(
         *(result_of(engine, *pieces) for engine in ENGINES.values())
