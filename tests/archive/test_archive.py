@@ -19,8 +19,8 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.request import urlopen
 
+import httpx
 import pytest
 
 from router.archive.segments import REFUSED, SegmentStore, segments_in
@@ -31,7 +31,7 @@ from tests.support.archived import event_line as line_of
 from tests.support.command import PATIENCE
 from tests.support.disks import Disks
 from tests.support.serving import always, body, name_of, serving, target
-from tests.support.sockets import free_port
+from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
@@ -67,10 +67,8 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def asked(port: int, path: str) -> str:
-    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
-        content: bytes = answer.read()
-    return content.decode()
+def asked(port: int, path: str) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE, **PLAIN)
 
 
 def nobody(count: int, why: str) -> None:
@@ -389,11 +387,11 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
         places = {str(archive), str(archive / REFUSED)}
         wait_until(lambda: {line["archive"] for line in router.lines("archive_lost")} == places)
         assert {line["why"] for line in router.lines("archive_lost")} == {"disk_full"}
-        status = json.loads(asked(ops, "/status"))
+        status = asked(ops, "/status").json()
         assert status["archive"]["reasons"][0].startswith("disk_full, last at ")
         assert 0 < status["archive"]["lines_lost"] <= 40
         assert re.search(
-            r"^ebaas_router_archive_lines_lost_total [1-9]", asked(ops, "/metrics"), re.MULTILINE
+            r"(?m)^ebaas_router_archive_lines_lost_total [1-9]", asked(ops, "/metrics").text
         )
         ballast.unlink()
         assert router.post("there is room") == "000"
@@ -423,7 +421,7 @@ def test_a_folder_that_goes_away_is_made_again(tmp_path: Path, disks: Disks, wha
         for number in range(10):
             assert router.post(f"after {number}") == "000"
         wait_until(lambda: len(archived(folder)) == 10)
-        status = json.loads(asked(ops, "/status"))
+        status = asked(ops, "/status").json()
         assert status["archive"]["lines_lost"] == 10
         assert status["archive"]["reasons"][0].startswith("gone, last at ")
         wait_until(lambda: router.lines("archive_lost"))

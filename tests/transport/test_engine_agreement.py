@@ -265,35 +265,19 @@ async def test_other_differences(name: str) -> None:
 
 _line_ends = st.sampled_from([b"\r\n"] * 20 + [b"\n", b"\r", b"\r\r\n"])
 _status_lines = st.sampled_from(
-    [b"HTTP/1.1 200 OK"] * 8
-    + [
-        b"HTTP/1.0 200 OK",
-        b"HTTP/1.1 500 No",
-        b"HTTP/1.1 204 No Content",
-        b"HTTP/1.1 302 Found",
+    [
+        *[b"HTTP/1.1 200 OK"] * 8,
+        *(b"HTTP/1.0 200 OK", b"HTTP/2.0 200 OK", b"HTTP/1.1 200", b"HTTP/1.1 20 OK"),
+        *(b"HTTP/1.1 %b" % status for status in (b"500 No", b"204 No Content", b"302 Found")),
         b"HTTP/1.1 101 Switching",
-        b"HTTP/1.1 200",
-        b"HTTP/2.0 200 OK",
-        b"HTTP/1.1 20 OK",
     ]
 )
 _headers = st.sampled_from(
     [
-        b"content-type: application/json",
-        b"Connection: close",
-        b"connection: keep-alive, x",
-        b"upgrade: h2c",
-        b"content-encoding: gzip",
-        b"Content-Encoding: identity",
-        b"retry-after: 7",
-        b"x:",
-        b" folded",
-        b"x: \xff\xfe",
-        b"x: \x01",
-        b"x y: z",
-        b"trailer: x",
-        b"content-length: 3",
-        b"transfer-encoding: gzip",
+        *(b"content-type: application/json", b"Connection: close", b"connection: keep-alive, x"),
+        *(b"upgrade: h2c", b"content-encoding: gzip", b"Content-Encoding: identity"),
+        *(b"retry-after: 7", b"x:", b" folded", b"x: \xff\xfe", b"x: \x01", b"x y: z"),
+        *(b"trailer: x", b"content-length: 3", b"transfer-encoding: gzip"),
     ]
 )
 _bodies = st.binary(max_size=30) | st.just(YES)
