@@ -155,8 +155,8 @@ def test_a_target_is_probed_as_routes_yaml_has_it(tmp_path: Path) -> None:
         only = ("probe", "--target", "ledger", "--yes", "--only", "answers", "--config")
         assert ran(*only, routes(tmp_path, url, **more)).code == 0
         assert seen == ["7", "ledger"]
-        for more, again in (({}, "2 times within 2.0 h"), ({"retries": 3}, "3 times within 3.0 h")):
-            queue = {"queue": more} if more else {}
+        for own, again in (({}, "2 times within 2.0 h"), ({"retries": 3}, "3 times within 3.0 h")):
+            queue = {"queue": own} if own else {}
             result = ran(*only, routes(tmp_path, url, **queue))
             assert result.code == 1
             assert f"the router sends the event again, up to {again}" in result.lines[1]
