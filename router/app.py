@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from router.archive.refused import REFUSED_BOUND, RefusedLines
+from router.archive.refused import REFUSED_BOUND, refused_line
 from router.archive.segments import LEAST_REFUSED, REFUSED, REFUSED_SHARE, SegmentStore
 from router.archive.writer import Archive
 from router.config.lastgood import LastGood
@@ -49,7 +49,7 @@ from router.telemetry.metrics import Metrics
 from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
 from router.transport.engine import Engine
 from router.transport.native import NativePool
-from router.web.callbacks import Callbacks, Probes, Refusals, Straight, routes
+from router.web.callbacks import Callbacks, Probes, Straight, refusals, routes
 
 #: One target may hold this part of all requests in flight: one in so many.
 SHARE = 2
@@ -144,7 +144,7 @@ class App(Starlette):
         super().__init__(
             routes=routes(path, endpoint, self.probes),
             middleware=middleware,
-            exception_handlers=Refusals(observer).handlers,
+            exception_handlers=refusals(observer),
             lifespan=lambda _: self.lifespan(),
         )
         self.router.redirect_slashes = False
@@ -275,7 +275,7 @@ class App(Starlette):
             store.watch_commits(metrics.store_commit.observe)
         memory = Memory(store)
         storing.push_async_callback(_write_pending, memory)
-        self.callbacks.forwarder = Forwarder(self.sender, memory, store.now)
+        self.callbacks.forwarder = Forwarder(self.sender, memory)
         queue = Queue(
             store,
             memory,
@@ -339,7 +339,7 @@ def _archives(settings: Settings, log: Log) -> tuple[Archive | None, Archive | N
             refused,
             partial(warn, archive / REFUSED),
             bound=REFUSED_BOUND,
-            render=RefusedLines(bodies=bodies).line,
+            render=partial(refused_line, bodies=bodies),
         ),
     )
 

@@ -236,9 +236,6 @@ class Observer:
             self._metrics.never_claimed += 1
         self._dead_letters(ended)
 
-    def broken(self, error: Exception) -> None:
-        self.fault("", error)
-
     def failed(self, error: StoreFailed) -> None:
         self._metrics.store_failed(str(error))
         detail = ADVICE.get(str(error)) or error.detail

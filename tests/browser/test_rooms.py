@@ -238,6 +238,7 @@ def test_an_event_is_found_by_an_id_in_its_changes(router: Troubled, ops: Visito
     expect(ops.page.locator("pre")).to_contain_text(f'"{name}"')
     ops.button("explain.short").click()
     ops.sees("explain.by", routes="everything under gs")
+    ops.sees("explain.nearest")
     expect(ops.page.locator(".steps time").first).to_have_attribute("title", re.compile("UTC$"))
     copy = ops.button("copy.what", name=ops.word("event.changes"))
     copy.click()
@@ -395,10 +396,14 @@ def test_a_refused_callback_is_found_with_its_fault(router: Troubled, ops: Visit
     router.serve.ask("POST", "/callback", event(event_source=1, changes=[name]))
     ops.go("#/nodes")
     ops.go(f"#/events?what={name}")
-    ops.sees("step.refused", why="event_source: type")
+    why = ops.word("fault.type", field="event_source")
+    ops.sees("step.refused", why=why)
     ops.page.locator("tbody a").first.click()
     ops.sees("event.refused")
-    ops.sees("step.refused", why="event_source: type")
+    ops.sees("step.refused", why=why)
+    ops.link("refused").click()
+    expect(ops.field("dead.match")).to_have_value("a.gs.cert.1")
+    expect(ops.row(why)).to_have_count(1)
 
 
 def test_refused_callbacks_are_replayed(router: Troubled, ops: Visitor) -> None:

@@ -23,8 +23,9 @@ PATIENCE = 15_000
 
 #: The text of a key, as the page makes it. Some texts arrive after the first view.
 _WORD = """async ([key, values]) => {
-    await import('/page/rooms/words.js');
-    return (await import('/page/logic.js')).text(key, values);
+    const {src} = document.querySelector('script');
+    await import(new URL('rooms/words.js', src));
+    return (await import(new URL('logic.js', src))).text(key, values);
 }"""
 
 _LOCALES = {"en": "en-GB", "zh": "zh-CN"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -399,8 +400,8 @@ async def test_a_fault_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_the_page_is_served(tmp_path: Path) -> None:
-    """Without a token, since it has no data. A browser revalidates each file, and loads nothing
-    from elsewhere."""
+    """Without a token, since it has no data. A browser revalidates the page, keeps the files of its
+    version for ever, and loads nothing from elsewhere."""
     async with serving(Process(), tokens=in_file(tmp_path, "a-token-of-the-port")) as ops:
         page = await ops.get("/")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -408,13 +409,18 @@ async def test_the_page_is_served(tmp_path: Path) -> None:
         policy = page.headers["content-security-policy"].split("; ")
         assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= {*policy}
         assert "unsafe" not in str(policy)
-        again = await ops.get("/", headers={"if-none-match": page.headers["etag"]})
-        assert (again.status_code, again.content) == (304, b"")
-        for name, kind in (("api.js", "javascript"), ("page.css", "css")):
-            file = await ops.get(f"/page/{name}")
-            assert kind in file.headers["content-type"]
+        links = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
+        assert len(links) > 5
+        for link in links:
+            file = await ops.get(link)
+            assert re.search("javascript|css", file.headers["content-type"])
+            assert file.headers["content-encoding"] == "gzip"
+            assert file.headers["cache-control"] == "max-age=31536000, immutable"
             assert file.headers["x-content-type-options"] == "nosniff"
-        for path in ("/page/", "/page/../port.py", "/page/%2e%2e/port.py", "/page//etc/passwd"):
+            other = await ops.get(re.sub("/page/[^/]+/", "/page/other/", link))
+            assert (other.headers["cache-control"], other.text) == ("no-cache", file.text)
+        for path in ("/page/", "/page/x/", "/page/x/../../port.py", "/page/x/%2e%2e/port.py",
+                     "/page/../port.py", "/page/x//etc/passwd"):  # fmt: skip
             assert (await ops.get(path)).status_code in (401, 404), path
 
 
