@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from router.telemetry.health import FEW, LATELY, LONGEST, MINUTE, Health, Minute, health_of
+from router.telemetry.log.lines import utc
+from tests.support.archived import REFUSED, event_line, keep, line
 from tests.support.command import PATIENCE, Finished
 from tests.support.house import event
 from tests.support.inprocess import quick
@@ -213,6 +215,26 @@ def test_a_restart_does_not_make_it_well(tmp_path: Path, *, archive: bool) -> No
     assert unmatched["keys"] == {"no.route.has.it": 1}
     assert abs(_seconds(unmatched["since"]) - _seconds(seen["at"])) <= 2
     assert finished.returncode == 1
+
+
+def test_a_long_trouble_keeps_its_beginning_over_a_restart(tmp_path: Path) -> None:
+    """From before the minutes that its state is decided by. Retries of the queue count as well."""
+    failed: dict[str, Any] = {"targets": {"one": REFUSED}, "code": "500"}
+    retried = {"event_id": "e", "event_key": "a.b.c.d", "target": "two", "reason": "timeout",
+               "ms": 5000.0, "retry": 1}  # fmt: skip
+    ages = range(50 * 60, 0, -5 * 60)
+    lines = [event_line(f"e-{ago}", ago, request=2, **failed) for ago in ages]
+    keep(tmp_path / "archive", line("retried", 3000.0, **retried), *lines)
+    began = time.time() - max(ages)
+    with target() as good:
+        options = ("--archive", str(tmp_path / "archive"))
+        with router(tmp_path, {"one": good, "two": good}, *options) as here:
+            wait_until(lambda: here.get("/status")["counted_since"] < utc(began + 60))
+            one, two, minutes = here.target(), here.target("two"), here.get("/api/v1/minutes")
+    assert (one["state"], two["state"]) == ("failing", "failing")
+    assert abs(_seconds(one["failing_since"]) - began) < 30
+    assert two["last_failure"]["reason"] == "timeout"
+    assert (sum(minutes["events"]), sum(minutes["retries"])) == (len(ages), len(ages))
 
 
 def _seconds(at: str) -> float:
