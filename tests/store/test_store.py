@@ -798,7 +798,7 @@ async def test_the_outcome_of_an_action_is_counted(store: Store, admin: Admin, v
         return await admin.outcome([sent.action_id, "another"], targets)
 
     assert await outcome() == (0, 0, 4)
-    due = await store.lease("one", NOW, NOW + 60, 3, T, Early(NEVER))
+    due = await store.lease("one", NOW, NOW + 60, 3, T, Early((0.0, 0.0)))
     assert await outcome() == (0, 0, 4)
     first, second, third = (each.row for each in due)
     await store.finish(due[0], replace(first, state=State.ACKNOWLEDGED), NOW, T)
