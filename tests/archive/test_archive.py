@@ -18,11 +18,13 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from random import Random
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 from typing import Any
 
 import httpx
 import pytest
 
+from router.archive.reading import Sources
 from router.archive.segments import REFUSED, SegmentStore, segments_in
 from router.archive.writer import ARCHIVE_BOUND, Archive
 from router.telemetry.log.lines import Lines, stamp
@@ -400,6 +402,22 @@ def test_a_full_disk_loses_lines_and_no_reply(tmp_path: Path, disks: Disks) -> N
         lost = sum(line["count"] for line in router.lines("archive_lost"))
         kept = len(archived(archive)) + len(archived(archive / REFUSED, "refused"))
         assert lost + kept == 41
+
+
+def test_a_write_that_fails_leaves_no_part_of_a_line(tmp_path: Path) -> None:
+    """The next lines begin where the last whole one ended."""
+    store, limits = SegmentStore(tmp_path, 1 << 30, 600.0), getrlimit(RLIMIT_FSIZE)
+    store.append(noise(60_000, 1))
+    setrlimit(RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            store.append(noise(60_000, 2))
+    finally:
+        setrlimit(RLIMIT_FSIZE, limits)
+    store.append(noise(60_000, 3))
+    sources = Sources(tmp_path)
+    assert len([*sources.lines()]) == 120
+    assert sources.damage == ""
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "unmounted"])

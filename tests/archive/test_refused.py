@@ -301,6 +301,23 @@ def test_a_full_disk_costs_refused_callbacks_before_events(tmp_path: Path, disks
     assert before[-1] not in segments_in(archive)
 
 
+def test_a_full_disk_changes_no_reply(tmp_path: Path, disks: Disks) -> None:
+    """A refused callback that finds no room gets its 400, and is counted as lost."""
+    disk = disks.tmpfs(2)
+    (disk / "ballast").write_bytes(bytes(2 * MIB - 64 * 1024))
+    with scene(tmp_path, "--archive", str(disk / "archive"), match="*") as here:
+        for number in range(20):
+            assert here.router.ask("POST", "/callback", garbage(number, 20_000))[1] == "400"
+        here.router.wait_for(lambda: here.router.lines("archive_lost"))
+        lost = here.router.lines("archive_lost")[0]
+        assert (lost["why"], lost["archive"]) == ("disk_full", str(disk / "archive" / REFUSED))
+        assert here.ask("status", "--format", "json").json["archive"]["lines_lost"] > 0
+        assert here.router.post("order-1") == "000"
+
+
+# At most once.
+
+
 def about(body: bytes) -> str:
     event_id: str = json.loads(refused_line(body, 0))["event_id"]
     return event_id

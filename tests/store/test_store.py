@@ -20,14 +20,16 @@ from router.store.admin import (
     STEP,
     Action,
     Admin,
-    Count,
     Entry,
+    Group,
     Later,
     Resend,
     Seen,
     Selection,
+    Sort,
     Step,
     Verb,
+    acted_on,
     carry_out,
     pause,
     paused,
@@ -40,6 +42,7 @@ from router.store.protocol import (
     ASKED,
     LAST,
     DeliveryRow,
+    Early,
     Notice,
     Pause,
     Record,
@@ -173,7 +176,7 @@ async def test_a_body_comes_back_byte_for_byte(store: Store, body: bytes) -> Non
     """With any bytes, up to 1 MiB, and any key, even with a NUL."""
     key = "a.\x00\\0\\\\\x00b.\U0001f600.'\"%"
     await store.add(record(), letter(body, key), [queued()], T)
-    (due,) = await store.take("one", NOW, NOW + 60, 10, T)
+    (due,) = await store.lease("one", NOW, NOW + 60, 10, T)
     assert due.letter == letter(body, key)
 
 
@@ -300,13 +303,13 @@ async def test_due_deliveries_are_leased_once(place: Place) -> None:
         for n in range(20):
             await add(one, queued(due_at=NOW + n))
         taken = await asyncio.gather(
-            *(s.take("one", NOW + 99, NOW + 200, 8, T) for s in (one, two))
+            *(s.lease("one", NOW + 99, NOW + 200, 8, T) for s in (one, two))
         )
         ids = [due.event_id for each in taken for due in each]
         assert len(ids) == len(set(ids)) == 16
-        assert len(await one.take("one", NOW + 99, NOW + 200, 99, T)) == 4
-        assert await two.take("one", NOW + 199, NOW + 300, 99, T) == ()
-        assert len(await two.take("one", NOW + 200, NOW + 300, 99, T)) == 20
+        assert len(await one.lease("one", NOW + 99, NOW + 200, 99, T)) == 4
+        assert await two.lease("one", NOW + 199, NOW + 300, 99, T) == ()
+        assert len(await two.lease("one", NOW + 200, NOW + 300, 99, T)) == 20
 
 
 async def test_the_first_due_is_taken_first(store: Store) -> None:
@@ -314,8 +317,12 @@ async def test_the_first_due_is_taken_first(store: Store) -> None:
     late, soon = await add(store, queued(due_at=NOW + 5)), await add(store, queued(due_at=NOW + 1))
     await add(store, queued("two", NOW), awaiting("one"))
     await add(store, queued(due_at=NOW + 50))
-    assert [d.event_id for d in await store.take("one", NOW + 9, NOW + 99, 1, T)] == [soon.event_id]
-    assert [d.event_id for d in await store.take("one", NOW + 9, NOW + 99, 9, T)] == [late.event_id]
+    assert [d.event_id for d in await store.lease("one", NOW + 9, NOW + 99, 1, T)] == [
+        soon.event_id
+    ]
+    assert [d.event_id for d in await store.lease("one", NOW + 9, NOW + 99, 9, T)] == [
+        late.event_id
+    ]
 
 
 async def test_the_queue_has_the_first_of_each_target(store: Store) -> None:
@@ -340,14 +347,14 @@ async def test_what_waits_is_taken_in_the_order_of_recording(store: Store) -> No
         await add(store, awaiting("one")),
     ]
     waiting = [added[0], added[1], added[4]]
-    first = await store.take_waiting("one", NOW, NOW + 60, 2, T, spared=NEVER)
-    rest = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    first = await store.lease("one", NOW, NOW + 60, 2, T, Early(NEVER))
+    rest = await store.lease("one", NOW, NOW + 60, 9, T, Early(NEVER))
     assert [due.event_id for due in (*first, *rest)] == [each.event_id for each in waiting]
     assert [due.row.state for due in first] == [State.AWAITING, State.QUEUED]
     # Taken, they are not taken again, and the queue does not send them meanwhile.
-    assert await store.take_waiting("one", NOW + 59, NOW + 99, 9, T, spared=NEVER) == ()
-    assert await store.take("one", NOW + 59, NOW + 99, 9, T) == ()
-    again = await store.take_waiting("one", NOW + 60, NOW + 99, 9, T, spared=NEVER)
+    assert await store.lease("one", NOW + 59, NOW + 99, 9, T, Early(NEVER)) == ()
+    assert await store.lease("one", NOW + 59, NOW + 99, 9, T) == ()
+    again = await store.lease("one", NOW + 60, NOW + 99, 9, T, Early(NEVER))
     assert {due.event_id for due in again} == {each.event_id for each in waiting}
 
 
@@ -355,16 +362,16 @@ async def test_a_delivery_whose_request_is_about_to_come_is_spared(store: Store)
     """An awaited one is left to it; a queued one has no request to wait for."""
     added = await add(store, awaiting("one"))
     due_at = added.due_at
-    for spared, taken in (((due_at - 1, due_at), 0), ((due_at, due_at + 1), 0), (NEVER, 1)):
-        assert len(await store.take_waiting("one", NOW, NOW, 9, T, spared=spared)) == taken
+    for request_window, taken in (((due_at - 1, due_at), 0), ((due_at, due_at + 1), 0), (NEVER, 1)):
+        assert len(await store.lease("one", NOW, NOW, 9, T, Early(request_window))) == taken
     await add(store, queued("two"))
-    assert len(await store.take_waiting("two", NOW, NOW, 9, T, spared=(0.0, NOW + 999))) == 1
+    assert len(await store.lease("two", NOW, NOW, 9, T, Early((0.0, NOW + 999)))) == 1
 
 
 async def test_an_awaited_delivery_shows_its_lease_and_its_result(store: Store) -> None:
     """So that a request at another process waits for the attempt."""
     added = await add(store, awaiting("one"))
-    (due,) = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    (due,) = await store.lease("one", NOW, NOW + 60, 9, T, Early(NEVER))
     (row,) = await rows_of(store, added)
     assert (row.is_leased, row.recover_at, row.state) == (True, NOW + 60, State.AWAITING)
     assert (due.first_at, due.request_due_at) == (added.first_at, added.due_at)
@@ -373,8 +380,8 @@ async def test_an_awaited_delivery_shows_its_lease_and_its_result(store: Store) 
     (row,) = await rows_of(store, added)
     assert row == left
     assert not row.is_leased
-    assert await store.take_waiting("one", NOW + 8, NOW + 60, 9, T, spared=NEVER) == ()
-    assert len(await store.take_waiting("one", NOW + 9, NOW + 60, 9, T, spared=NEVER)) == 1
+    assert await store.lease("one", NOW + 8, NOW + 60, 9, T, Early(NEVER)) == ()
+    assert len(await store.lease("one", NOW + 9, NOW + 60, 9, T, Early(NEVER))) == 1
 
 
 @pytest.mark.parametrize(
@@ -392,7 +399,7 @@ async def test_a_change_of_a_delivery_ends_its_lease(
 ) -> None:
     """A failure that comes later changes nothing and is not kept; an acknowledgement counts."""
     added = await add(store, awaiting())
-    (due,) = await store.take_waiting("one", NOW, NOW + 9000, 9, T, spared=NEVER)
+    (due,) = await store.lease("one", NOW, NOW + 9000, 9, T, Early(NEVER))
     match end:
         case "time":
             (ended,) = await store.end(NOW + 1000, 9, T)
@@ -424,27 +431,27 @@ async def test_a_retry_comes_first_and_never_sends_what_is_in_flight(
     store: Store, admin: Admin
 ) -> None:
     added = [await add(store, awaiting("one")) for _ in range(3)]
-    (in_flight,) = await store.take_waiting("one", NOW, NOW + 60, 1, T, spared=NEVER)
+    (in_flight,) = await store.lease("one", NOW, NOW + 60, 1, T, Early(NEVER))
     assert in_flight.event_id == added[0].event_id
     asked = [entry for entry in await entries(admin) if entry.event_id != added[1].event_id]
     assert await admin.act(action(Verb.RETRY), asked) == 1
-    due = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER, asked=True)
+    due = await store.lease("one", NOW, NOW + 60, 9, T, Early(NEVER, asked=True))
     assert [each.event_id for each in due] == [added[2].event_id]
     assert not due[0].replayed
-    rest = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    rest = await store.lease("one", NOW, NOW + 60, 9, T, Early(NEVER))
     assert [each.event_id for each in rest] == [added[1].event_id]
 
 
 async def test_a_leased_delivery_is_finished_by_its_lease(store: Store) -> None:
     """A result that comes after the next lease changes nothing."""
     added = await add(store, queued())
-    (first,) = await store.take("one", NOW, NOW + 10, 9, T)
-    (second,) = await store.take("one", NOW + 10, NOW + 20, 9, T)
+    (first,) = await store.lease("one", NOW, NOW + 10, 9, T)
+    (second,) = await store.lease("one", NOW + 10, NOW + 20, 9, T)
     again = replace(second.row, due_at=NOW + 30, retries=1, reason="code")
     assert not await store.finish(first, again, NOW + 11, T)
     assert await store.finish(second, again, NOW + 12, T)
     assert not await store.finish(second, again, NOW + 13, T)
-    (third,) = await store.take("one", NOW + 30, NOW + 40, 9, T)
+    (third,) = await store.lease("one", NOW + 30, NOW + 40, 9, T)
     assert (third.event_id, third.row) == (added.event_id, again)
 
 
@@ -569,9 +576,9 @@ async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store
     for target, due_at, retries in [("one", 9, 0), ("one", 5, 0), ("one", 7, 3), ("two", 0, 4)]:
         await add(store, replace(queued(target, NOW + due_at), retries=retries))
     assert await first_due() == {("one", 0): 5, ("one", 3): 7, ("two", 4): 0}
-    (two,) = await store.take("two", NOW, NOW + 99, 9, T)
+    (two,) = await store.lease("two", NOW, NOW + 99, 9, T)
     await store.finish(two, replace(two.row, state=State.DEAD), NOW, T)
-    (one,) = await store.take("one", NOW + 5, NOW + 99, 9, T)
+    (one,) = await store.lease("one", NOW + 5, NOW + 99, 9, T)
     await store.finish(one, replace(one.row, retries=1, due_at=NOW + 30), NOW, T)
     assert await first_due() == {("one", 0): 9, ("one", 1): 30, ("one", 3): 7}
 
@@ -672,15 +679,24 @@ async def later(store: Store, *of: Record, target: str = "one") -> None:
     await store.supersede([each.event_id for each in of], [target], NOW + 7, T)
 
 
-async def test_deliveries_are_counted_by_target_and_state(store: Store, admin: Admin) -> None:
-    """Settled ones too, with the age of the oldest and the number acknowledged later."""
-    await add(store, dead("one"), acknowledged("two"), first_at=NOW - 5, stage=Stage.ENDED)
-    marked = await add(store, dead("one"), queued("two"), first_at=NOW - 9, stage=Stage.ENDED)
+async def test_deliveries_are_grouped_by_target_state_and_reason(
+    store: Store, admin: Admin
+) -> None:
+    """With their ages and the number acknowledged later. The last recorded one is the example, with
+    the answer to its last attempt."""
+    ended: Any = {"stage": Stage.ENDED}
+    await add(store, dead("one"), acknowledged("two"), event_id="a", first_at=NOW - 5, **ended)
+    tried = Tried(Attempt(Reason.STATUS, True, 0.1, 503, "", None, NOW, "7", "later"), retry=2)
+    last = replace(dead("one"), tried=tried)
+    marked = await add(store, last, queued("two"), event_id="b", first_at=NOW - 9, **ended)
     await later(store, marked)
-    assert set(await admin.counts(Selection())) == {
-        Count("one", State.DEAD, 2, 1, NOW - 9),
-        Count("two", State.ACKNOWLEDGED, 1, 0, NOW - 5),
-        Count("two", State.QUEUED, 1, 0, NOW - 9),
+    await add(store, replace(dead("one"), reason="dns"), event_id="c", **ended)
+    key = letter().event.event_key
+    assert set(await admin.groups(Selection())) == {
+        Group("one", State.DEAD, "timeout", 2, 1, NOW - 9, NOW - 5, "b", key, "HTTP 503: 7: later"),
+        Group("one", State.DEAD, "dns", 1, 0, NOW, NOW, "c", key, ""),
+        Group("two", State.ACKNOWLEDGED, "acknowledged", 1, 0, NOW - 5, NOW - 5, "a", key, ""),
+        Group("two", State.QUEUED, "timeout", 1, 0, NOW - 9, NOW - 9, "b", key, ""),
     }
 
 
@@ -693,6 +709,7 @@ async def test_deliveries_are_counted_by_target_and_state(store: Store, admin: A
         (Selection(states=(State.QUEUED,)), "0two"),
         (Selection(states=(State.QUEUED, State.AWAITING)), "0two 2one"),
         (Selection(targets=("one",), states=(State.QUEUED,)), ""),
+        (Selection(reasons=("acknowledged", "none")), "2two"),
         (Selection(event_ids=("event-2",)), "2one 2two"),
         (Selection(event_ids=("event-1", "event-3", "no event")), "1one 3one"),
         (Selection(event_ids=("event-1",), targets=("two",)), ""),
@@ -724,20 +741,72 @@ async def test_every_part_of_a_selection_counts(
     await later(store, record(event_id="event-1"))
     found = await entries(admin, selection)
     assert " ".join(f"{e.event_id[-1]}{e.row.target}" for e in found) == expected
-    assert sum(count.deliveries for count in await admin.counts(selection)) == len(found)
+    assert sum(group.deliveries for group in await admin.groups(selection)) == len(found)
 
 
-async def test_pages_show_each_once_whatever_changes(store: Store, admin: Admin) -> None:
-    """In the order of recording, while shown deliveries change and others are recorded."""
-    added = [await add(store, dead()) for _ in range(10)]
-    seen = []
-    async for page in admin.pages(Selection(), 3):
-        assert len(page) <= 3
-        seen += [entry.event_id for entry in page]
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        (Sort.OLDEST, "0one 0two 1one 1two 2one 2two 3one 3two"),
+        (Sort.NEWEST, "2two 2one 1two 1one 0two 0one"),
+        (Sort.TARGET, "2one 1one 0one 3two 2two 1two 0two"),
+    ],
+)
+async def test_pages_show_each_once_in_order_whatever_changes(
+    store: Store, admin: Admin, sort: Sort, expected: str
+) -> None:
+    """While shown deliveries change, and others are recorded."""
+    seen: list[str] = []
+    for n in range(3):
+        await add(store, dead("one"), dead("two"), event_id=f"event-{n}")
+    async for page in admin.pages(Selection(), 2, sort=sort):
+        assert len(page) <= 2
+        seen += [f"{entry.event_id[-1]}{entry.row.target}" for entry in page]
         await admin.act(action(Verb.DISCARD), page)
-        if len(seen) == 3:
-            added.append(await add(store, dead()))
-    assert seen == [each.event_id for each in added]
+        if len(seen) == 2:
+            await add(store, dead("one"), dead("two"), event_id="event-3")
+    assert seen == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("dns", "superseded dead"), (DISCARDED, "dead dead")]
+)
+async def test_a_restore_goes_by_the_reason_before_the_discard(
+    store: Store, admin: Admin, reason: str, expected: str
+) -> None:
+    added = await add(store, dead("one"), replace(dead("two"), reason="dns"), stage=Stage.ENDED)
+    await admin.act(action(Verb.DISCARD), await entries(admin))
+    restored = acted_on(Verb.RESTORE, {"reason": [reason]}, NOW + 1)
+    await admin.act(action(Verb.RESTORE), await entries(admin, restored))
+    after = await rows(admin, added)
+    assert [after[name].state for name in ("one", "two")] == expected.split()
+
+
+@pytest.mark.parametrize("verb", [Verb.REPLAY, Verb.RETRY])
+async def test_the_outcome_of_an_action_is_counted(store: Store, admin: Admin, verb: Verb) -> None:
+    """As it comes: acknowledged, failed at least once, or to go, also while one is in flight.
+    Deliveries of other actions do not count."""
+    before = dead("one") if verb is Verb.REPLAY else replace(queued("one", NOW + 99), retries=4)
+    await add(store, replace(before, target="two"), stage=Stage.ENDED)
+    for _ in range(4):
+        await add(store, before, stage=Stage.ENDED)
+    sent = action(verb)
+    await admin.act(action(verb), await entries(admin, Selection(targets=("two",))))
+    await admin.act(sent, await entries(admin, Selection(targets=("one",))))
+
+    async def outcome(*targets: str) -> tuple[int, ...]:
+        return await admin.outcome([sent.action_id, "another"], targets)
+
+    assert await outcome() == (0, 0, 4)
+    due = await store.lease("one", NOW, NOW + 60, 3, T, Early((0.0, 0.0)))
+    assert await outcome() == (0, 0, 4)
+    first, second, third = (each.row for each in due)
+    await store.finish(due[0], replace(first, state=State.ACKNOWLEDGED), NOW, T)
+    await store.finish(due[1], replace(second, state=State.DEAD, retries=9), NOW, T)
+    again = replace(third, retries=third.retries + 1, recover_at=NOW + 60)
+    await store.finish(due[2], again, NOW, T)
+    assert await outcome() == (1, 2, 1)
+    assert await outcome("two") == (0, 0, 0)
 
 
 async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, admin: Admin) -> None:
@@ -757,10 +826,10 @@ async def test_a_replayed_dead_letter_is_due_now(store: Store, admin: Admin) -> 
     assert await admin.act(action(), await entries(admin, Selection(targets=("one",)))) == 1
     assert await rows(admin, added) == {"one": queued("one", NOW), "two": dead("two")}
     assert await store.queue(T) == {"one": NOW}
-    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    (due,) = await store.lease("one", NOW, NOW + 60, 9, T)
     assert due.replayed
     assert await store.finish(due, replace(due.row, due_at=NOW + 60, retries=1), NOW, T)
-    (due,) = await store.take("one", NOW + 60, NOW + 99, 9, T)
+    (due,) = await store.lease("one", NOW + 60, NOW + 99, 9, T)
     assert due.replayed
     assert (due.event_id, due.row.retries) == (added.event_id, 1)
 
@@ -770,7 +839,7 @@ async def test_a_delivery_queued_by_a_request_is_not_a_replay(store: Store, admi
     added = await add(store, queued("one"), awaiting("two"))
     await admin.act(action(Verb.DISCARD), await entries(admin, Selection(targets=("one",))))
     assert await store.settle(settlement(added, queued("one")), T)
-    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    (due,) = await store.lease("one", NOW, NOW + 60, 9, T)
     assert not due.replayed
     assert [entry.action for entry in await entries(admin)] == [None, None]
 
@@ -867,8 +936,8 @@ async def test_an_action_goes_in_steps(store: Store, admin: Admin) -> None:
     steps = [step async for step in carry_out(admin, action(), selection, seen)]
     assert [step.taken for step in steps] == [STEP, STEP, 50]
     assert all(step.changed == step.taken for step in steps)
-    counts = await admin.counts(Selection())
-    assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
+    groups = await admin.groups(Selection())
+    assert sum(group.deliveries for group in groups if group.state is State.QUEUED) == 450
 
 
 async def test_an_action_leaves_alone_what_its_preview_has_not_shown(
@@ -900,7 +969,7 @@ async def test_a_replay_remembers_how_far_it_has_come(store: Store, admin: Admin
     assert await admin.resend(replay, "one", events[2:]) == Step(1, 1)
     assert await admin.resend(replay, "one", []) == Step(0, 0)
     assert await admin.actions(9) == (replace(replay, deliveries=3),)
-    assert len(await store.take("one", NOW, NOW + 60, 9, T)) == 3
+    assert len(await store.lease("one", NOW, NOW + 60, 9, T)) == 3
 
 
 async def test_an_event_is_sent_again_unless_it_is_retried_anyway(
@@ -912,7 +981,7 @@ async def test_an_event_is_sent_again_unless_it_is_retried_anyway(
     events = [Resend(each, letter()) for each in added]
     assert await admin.resend(replay := action(), "one", events) == Step(6, 4)
     assert await store.prune(NOW + 100, 9, T) == 0
-    for due in await store.take("one", NOW, NOW + 60, 9, T):
+    for due in await store.lease("one", NOW, NOW + 60, 9, T):
         await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
     assert await admin.resend(replay, "one", events) == Step(6, 1)
     for limits in (
@@ -954,7 +1023,7 @@ async def test_a_failed_attempt_is_kept_with_its_row(store: Store, admin: Admin)
     opened = await add(store, replace(awaiting(), tried=failed()), queued("two"))
     again = replace(awaiting(), tried=failed(NOW + 1, 2, status=None, msg="", delivered=False))
     assert await store.settle(settlement(opened, again, requests=2), T)
-    (due,) = await store.take("two", NOW, NOW + 60, 1, T)
+    (due,) = await store.lease("two", NOW, NOW + 60, 1, T)
     retried = replace(queued("two", NOW + 9), retries=1, tried=failed(NOW + 2, 0, 1))
     assert await store.finish(due, retried, NOW, T)
     assert await kept_attempts(admin, opened) == (
@@ -1142,4 +1211,4 @@ async def test_no_store_remembers_nothing_and_refuses() -> None:
     assert not await store.settle(settlement(record()), T)
     assert not await store.acknowledge("event", "one", NOW, T)
     assert (await store.find(letter().digest, T), await store.queue(T)) == ((), {})
-    assert (await store.take("one", NOW, NOW, 1, T), await store.end(NOW, 1, T)) == ((), ())
+    assert (await store.lease("one", NOW, NOW, 1, T), await store.end(NOW, 1, T)) == ((), ())

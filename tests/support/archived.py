@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from router.archive import refused
 from router.archive.reading import Sources
-from router.archive.refused import RefusedLines
 from router.archive.segments import SegmentStore, time_of
 from router.telemetry.log.lines import Lines, RawLine
 from tests.support.house import event
@@ -63,7 +63,7 @@ def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
 
 def refused_line(body: bytes, ago: float, code: str = "500") -> bytes:
     raw = RawLine(time.time() - ago, "warning", "unmatched", {"code": code, "request_id": "r"})
-    return RefusedLines(bodies=True).line(raw, body)
+    return refused.refused_line(raw, body, bodies=True)
 
 
 def keep(folder: Path, *lines: bytes, part: str = "") -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from hypothesis import given
 
 from router.net.http.connection import Connection, Limits
 from router.net.http.head import Body, Head, read
+from tests.support.command import PATIENCE
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, spoilt
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
@@ -491,12 +494,28 @@ def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
 
 def test_a_request_that_has_arrived_is_answered_though_keep_alive_is_over() -> None:
     """A blocked loop reads what has arrived before it closes idle connections."""
-    with running(Limits(keep_alive=0.4)) as router, router.line() as line:
+    blocked, (reader, writer) = threading.Event(), socket.socketpair()
+
+    def block() -> None:
+        reader.recv(1)
+        blocked.set()
+        time.sleep(1.0)
+
+    with (
+        reader,
+        writer,
+        running(Limits(keep_alive=0.4)) as router,
+        router.line() as line,
+    ):
         line.say(PROBE)
         answer_on(line)
-        router.loop.call_soon_threadsafe(time.sleep, 1.0)
+        # Where uvloop reads from sockets: it looks at timers next, and at sockets after those.
+        router.loop.call_soon_threadsafe(router.loop.add_reader, reader, block)
+        writer.send(b"x")
+        assert blocked.wait(PATIENCE)
         line.say(post())
         assert answer_on(line).status == 200
+        router.loop.call_soon_threadsafe(router.loop.remove_reader, reader)
 
 
 # Connections.
