@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from router.archive.refused import REFUSED_BOUND, RefusedLines
+from router.archive.refused import REFUSED_BOUND, refused_line
 from router.archive.segments import LEAST_REFUSED, REFUSED, REFUSED_SHARE, SegmentStore
 from router.archive.writer import Archive
 from router.config.lastgood import LastGood
@@ -37,6 +37,7 @@ from router.net.access import Access, Tokens
 from router.net.egress import is_loopback
 from router.ops.hour import History
 from router.ops.insight import Heartbeat, Identity, Insight
+from router.ops.lookback import forget_matched
 from router.routing.table import RouteTable
 from router.store.opening import kind_of, open_store, opened
 from router.store.protocol import StoreFailed, StoreLimits
@@ -48,7 +49,7 @@ from router.telemetry.metrics import Metrics
 from router.telemetry.tracing import NO_TRACES, Tracing, tracing_by
 from router.transport.engine import Engine
 from router.transport.native import NativePool
-from router.web.callbacks import Callbacks, Probes, Refusals, Straight, routes
+from router.web.callbacks import Callbacks, Probes, Straight, refusals, routes
 
 #: One target may hold this part of all requests in flight: one in so many.
 SHARE = 2
@@ -143,7 +144,7 @@ class App(Starlette):
         super().__init__(
             routes=routes(path, endpoint, self.probes),
             middleware=middleware,
-            exception_handlers=Refusals(observer).handlers,
+            exception_handlers=refusals(observer),
             lifespan=lambda _: self.lifespan(),
         )
         self.router.redirect_slashes = False
@@ -170,10 +171,9 @@ class App(Starlette):
 
     def adopt(self, config: Config) -> list[str]:
         """Use this configuration for all requests that begin from now on; return its warnings."""
-        table, unmatched = config.table, self.metrics.last_unmatched
+        table = config.table
         _count_targets(self.metrics, table)
-        if unmatched and (config.unmatched == "accept" or table.match(unmatched).routes):
-            self.metrics.route_found()
+        forget_matched(self.metrics, config)
         self.sender.adopt(table.targets.values())
         self.callbacks.config = config
         self.callbacks.access = _access(self.settings, config)
@@ -275,7 +275,7 @@ class App(Starlette):
             store.watch_commits(metrics.store_commit.observe)
         memory = Memory(store)
         storing.push_async_callback(_write_pending, memory)
-        self.callbacks.forwarder = Forwarder(self.sender, memory, store.now)
+        self.callbacks.forwarder = Forwarder(self.sender, memory)
         queue = Queue(
             store,
             memory,
@@ -339,7 +339,7 @@ def _archives(settings: Settings, log: Log) -> tuple[Archive | None, Archive | N
             refused,
             partial(warn, archive / REFUSED),
             bound=REFUSED_BOUND,
-            render=RefusedLines(bodies=bodies).line,
+            render=partial(refused_line, bodies=bodies),
         ),
     )
 

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 from uuid import UUID
@@ -44,24 +45,19 @@ _CHANGES = re.compile(r'"changes"\s*:([^\]]{1,4096})')
 _WORDS = re.compile(r"[\w.:/@+-]+")
 
 
-class RefusedLines:
-    """Renders the lines of refused callbacks, in the archive's thread."""
+_LINES: Final = Lines("json", limits=(MAX_ARCHIVE_LINE, MAX_ARCHIVE_LINE))
 
-    def __init__(self, *, bodies: bool) -> None:
-        self._bodies = bodies
-        self._lines = Lines("json", limits=(MAX_ARCHIVE_LINE, MAX_ARCHIVE_LINE))
 
-    def line(self, line: bytes | RawLine, body: bytes) -> bytes:
-        """Return the line of a callback, with all that can be read from its body as an event's line
-        has it, and with the body's beginning if bodies are kept."""
-        assert not isinstance(line, bytes)
-        text = body[:KEPT].decode("utf-8", "replace")
-        fields = {**line.fields, **_facts(body, text), **line.fields}
-        if text.encode() != body:
-            fields["clipped"] = True
-        return self._lines.with_body(
-            line._replace(fields=fields), text.encode() if self._bodies else b""
-        )
+def refused_line(line: bytes | RawLine, body: bytes, *, bodies: bool) -> bytes:
+    """Render the line of a refused callback, in the archive's thread. It has all that can be read
+    from the body under the names of an event's line, and the body's beginning if bodies are kept.
+    """
+    assert not isinstance(line, bytes)
+    kept = body[:KEPT].decode("utf-8", "replace")
+    fields = {**line.fields, **_facts(body, kept), **line.fields}
+    if kept.encode() != body:
+        fields["clipped"] = True
+    return _LINES.with_body(line._replace(fields=fields), kept.encode() if bodies else b"")
 
 
 def _facts(body: bytes, text: str) -> dict[str, Any]:
@@ -91,7 +87,7 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
     if not isinstance(content, dict):
         return {}, []
     fields = {name: next(scalars_in(content.get(name)), "")[:_MAX_FIELD] for name in FIELDS}
-    return fields, [*scalars_in(content.get("changes"))]
+    return fields, [*islice(scalars_in(content.get("changes")), MAX_CHANGES)]
 
 
 # Reading.
@@ -141,18 +137,21 @@ class RefusedCallback(TypedDict):
     had: list[str]
 
 
-class RefusedAnswer(TypedDict):
-    #: The callbacks that were not accepted since, in the order of their first requests.
-    callbacks: list[RefusedCallback]
+class _OtherCounts(TypedDict):
     #: The number of others that were accepted since: EBaaS has sent them again.
     accepted: int
     #: The number of others whose next request may have been accepted: the archive has no events of
     #: that time any more.
     unknown: int
-    #: There are more than MOST.
+    #: There are more than are listed.
     more: bool
     #: Parts that could not be read; `""` for none.
     damage: str
+
+
+class RefusedAnswer(_OtherCounts):
+    #: The callbacks that were not accepted since, in the order of their first requests.
+    callbacks: list[RefusedCallback]
 
 
 @dataclass(slots=True)
@@ -222,8 +221,7 @@ def _grouped(refused: Sources, question: Question) -> tuple[dict[str, _Group], b
     #: Callbacks whose last request came too late.
     later: set[str] = set()
     more = False
-    everything = replace(question, since=None, until=None)
-    for line in refused.look(everything):
+    for line in refused.look(replace(question, since=None, until=None)):
         if not isinstance(line, CallerInfo) or not line.event_id:
             continue
         group = groups.get(line.event_id)
@@ -312,32 +310,13 @@ class RefusedFault(TypedDict):
     now: NotRequired[str]
 
 
-class RefusedView(TypedDict):
+class RefusedView(_OtherCounts):
     """Refused callbacks that were not accepted since."""
 
     #: The latest ones first.
     faults: list[RefusedFault]
     callbacks: int
     requests: int
-    #: The number of others: EBaaS has sent them again and they were accepted; and it may have, but
-    #: the archive has no events of that time any more.
-    accepted: int
-    unknown: int
-    #: There are more than are listed.
-    more: bool
-    #: Parts that could not be read; empty for none.
-    damage: str
-
-
-async def find_faults(
-    question: Question, retries: Retries, sources: Sources, admin: Admin | None
-) -> RefusedView | None:
-    """Return the refused callbacks that fit the question, by fault and key; None without an
-    archive."""
-    answer = await find_refused(question, retries, sources, admin)
-    if answer is None:
-        return None
-    return refused_view(answer, [(each, None) for each in answer["callbacks"]], retries)
 
 
 def refused_view(

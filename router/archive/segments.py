@@ -348,7 +348,8 @@ class SegmentStore:
         free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
         self._turn_at = min(self.full, max(LEAST_BYTES, whole // _PARTS))
         # Until the next check more lines may come, and a segment may be compressed.
-        lacking = _reserve(whole) + 2 * max(size, self._turn_at) - free
+        reserve = min(whole // 2, max(LEAST_RESERVE, min(RESERVE, whole // 10)))
+        lacking = reserve + 2 * max(size, self._turn_at) - free
         if lacking > 0:
             if self._free(lacking) < lacking:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -431,8 +432,3 @@ class SegmentStore:
             with suppress(FileNotFoundError):
                 if now - part.stat().st_mtime > _ABANDONED:
                     part.unlink()
-
-
-def _reserve(whole: int) -> int:
-    """Return the reserve of a disk of this size."""
-    return min(whole // 2, max(LEAST_RESERVE, min(RESERVE, whole // 10)))

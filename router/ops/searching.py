@@ -145,16 +145,16 @@ async def find_events(
     question: Question, limit: int, body: bool, sources: Sources, admin: Admin | None
 ) -> EventsView:
     rows, more = table(await matches(question, limit + 1, sources, admin), limit)
-    back_to = None if sources.start is None else utc(sources.start)
-    places = {"archive": sources.archive is not None, "store": admin is not None}
+    looked_in = []
+    if sources.archive is not None:
+        back_to = None if sources.start is None else utc(sources.start)
+        looked_in.append(LookedInView(name="archive", back_to=back_to))
+    if admin is not None:
+        looked_in.append(LookedInView(name="store", back_to=None))
     return EventsView(
         events=[match_view(row, question, body=body) for row in rows],
         more=more,
-        looked_in=[
-            LookedInView(name=name, back_to=back_to if name == "archive" else None)
-            for name, is_there in places.items()
-            if is_there
-        ],
+        looked_in=looked_in,
         skipped=sources.damaged_segments + sources.damaged_lines,
     )
 

@@ -299,8 +299,8 @@ class Seen:
 
     #: The time of the preview.
     at: float
-    #: The numbers and targets of those that had changed within SLOWEST_COMMIT: others with such a
-    #: time were committed after the preview.
+    #: The marks of deliveries that had changed within SLOWEST_COMMIT. Others with such a time were
+    #: committed after the preview.
     recent: frozenset[tuple[int, str, float]]
 
     @classmethod
@@ -312,7 +312,7 @@ class Seen:
 
     def has(self, entry: Entry) -> bool:
         """Return whether it was shown, and has not changed since."""
-        if max(entry.changed_at, entry.acknowledged_later_at or 0.0) >= self.at:
+        if (entry.acknowledged_later_at or 0.0) >= self.at:
             return False
         return entry.changed_at < self.at - SLOWEST_COMMIT or entry.mark in self.recent
 

@@ -383,33 +383,28 @@ _UNROUTED: Final = {
 }
 
 
-class Refusals:
-    """The contract's replies instead of Starlette's own."""
+def refusals(observer: Observer) -> dict[type[Exception], ExceptionHandler]:
+    """Return the handlers that give the contract's replies instead of Starlette's own."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    @property
-    def handlers(self) -> dict[type[Exception], ExceptionHandler]:
-        return {HTTPException: self._refuse, Exception: self._fail}
-
-    async def _refuse(self, request: Request, error: Exception) -> Response:
+    async def refuse(request: Request, error: Exception) -> Response:
         """Reply to a request that Starlette or a middleware refuses, with its headers."""
         # Neither path nor method is repeated: a path may contain a secret.
         assert isinstance(error, HTTPException)
         status, request_id = error.status_code, _request_id(request)
         other = Reply(str(status), FAILED.msg), f"status {status}, by a middleware"
         reply, why = _UNROUTED.get(status, other)
-        self._observer.refused(ReplyInfo(request_id, reply.code, 0.0), reply.refusal(why))
+        observer.refused(ReplyInfo(request_id, reply.code, 0.0), reply.refusal(why))
         response = _response(reply, request_id)
         for name, value in (error.headers or {}).items():
             # Starlette lists methods in no fixed order.
             response.headers[name] = ", ".join(sorted(value.split(", ")))
         return response
 
-    async def _fail(self, request: Request, _: Exception) -> Response:
+    async def fail(request: Request, _: Exception) -> Response:
         """Reply to a fault in a middleware; Starlette raises it, and the server logs it."""
         return _response(FAILED, _request_id(request))
+
+    return {HTTPException: refuse, Exception: fail}
 
 
 def _request_id(request: Request) -> str:

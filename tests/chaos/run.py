@@ -13,11 +13,11 @@ from time import time
 from typing import Any
 
 from tests.chaos.callers import Callers
-from tests.chaos.history import History, Source, Stormy, lines
+from tests.chaos.history import History, Source, Struck, lines
 from tests.chaos.plan import Blow, Edit, Plan
 from tests.chaos.process import Router
-from tests.chaos.routing import FIRST, SIGNALLED, Routing, edited
-from tests.chaos.store import Kept, Weather, read, unsettled, weather
+from tests.chaos.routing import FIRST, NOTICED, SIGNALLED, Routing
+from tests.chaos.store import Kept, Weather, read, unsettled
 from tests.chaos.targets import Target, serving
 
 #: How much longer than the last record's end everything may take to settle, in seconds.
@@ -26,8 +26,6 @@ SLACK = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """The results of a run, for the verdict."""
-
     plan: Plan
     history: History
     kept: Kept
@@ -35,20 +33,19 @@ class Played:
     last: Source
 
 
-async def play(plan: Plan, folder: Path) -> Played:
+async def play(plan: Plan, folder: Path, above: Weather) -> Played:
     history = History(plan.times)
-    with weather(plan, folder) as above:
-        async with serving(plan, history) as targets:
-            run = _Run(plan, folder, history, targets, above)
-            measuring = asyncio.create_task(history.measure_lag())
-            try:
-                last = await run.play()
-            finally:
-                measuring.cancel()
-                await asyncio.gather(*(router.end() for router in run.routers))
-        found = chain.from_iterable(lines(router.log) for router in run.routers)
-        history.lines = sorted(found, key=lambda line: line.at)
-        return Played(plan, history, read(above.store), last)
+    async with serving(plan, history) as targets:
+        run = _Run(plan, folder, history, targets, above)
+        measuring = asyncio.create_task(history.measure_lag())
+        try:
+            last = await run.play()
+        finally:
+            measuring.cancel()
+            await asyncio.gather(*(router.end() for router in run.routers))
+    found = chain.from_iterable(lines(router.log) for router in run.routers)
+    history.lines = sorted(found, key=lambda line: line.at)
+    return Played(plan, history, read(above.store), last)
 
 
 class _Run:
@@ -75,24 +72,31 @@ class _Run:
         self._whips = [asyncio.Lock() for _ in self.routers]
 
     async def play(self) -> Source:
-        """The last event, when all is calm."""
         self._history.tables.append(self._routing.write(FIRST, 0.0))
         await asyncio.gather(*map(self._start, self.routers))
         self._history.began = time()
         plan, call = self._plan, self._callers.call
-        calls = [self._at(s.at, call(number, s.body)) for number, s in enumerate(plan.sendings)]
+        calls: list[asyncio.Task[Source]] = []
+        sending = asyncio.create_task(self._send(calls))
         edits = [self._at(edit.at, self._edit(edit)) for edit in plan.edits]
         upgrades = [self._at(upgrade, self._upgrade()) for upgrade in plan.upgrades]
-        over = asyncio.sleep(plan.seconds)
+        over = asyncio.sleep(plan.lasts)
         await asyncio.gather(over, *map(self._strike, self.routers), self._storm())
         await asyncio.gather(*edits, *upgrades)
         await self._bring_back()
         self._calm()
+        sending.cancel()
         await asyncio.gather(*calls)
         await self._callers.settled()
         await self._settled()
         number = next(n for n in count(len(calls)) if not self._doomed(n))
         return await call(number, number)
+
+    async def _send(self, calls: list[asyncio.Task[Source]]) -> None:
+        """Begin one event after the other."""
+        for number, (at, body) in enumerate(self._plan.sendings):
+            await asyncio.sleep(max(0.0, self._history.began + at - time()))
+            calls.append(asyncio.create_task(self._callers.call(number, body)))
 
     def _at(self, seconds: float, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Begin so many seconds after the start."""
@@ -111,7 +115,6 @@ class _Run:
         await router.start()
 
     async def _strike(self, router: Router) -> None:
-        """Strike every blow in turn."""
         over = self._history.began + self._plan.seconds
         for up, blow, down in self._plan.blows(router.node):
             await asyncio.sleep(min(up, max(0.0, over - time())))
@@ -128,17 +131,15 @@ class _Run:
             await self._start(router)
 
     async def _upgrade(self) -> None:
-        """Stop and start one after the other, while the others go on."""
         for router in self.routers:
             await self._blow(router, Blow.TERM, 0.0)
 
     async def _storm(self) -> None:
-        """Play every storm in turn."""
         for at, storm, node, seconds in self._plan.storms:
             await asyncio.sleep(max(0.0, self._history.began + at - time()))
             began = time()
             await self._weather.strike(storm, node, seconds)
-            self._history.storms.append(Stormy(began, storm, node, time()))
+            self._history.storms.append(Struck(began, storm, time(), node))
 
     async def _edit(self, edit: Edit) -> None:
         async with AsyncExitStack() as whips:
@@ -146,10 +147,12 @@ class _Run:
                 await whips.enter_async_context(whip)
             if edit.broken and time() < self._history.tables[-1].taken:
                 return  # no router may have seen the last valid one yet
-            table = edited(self._routing, edit)
             self._history.edits += 1
-            if table is not None:
-                self._history.tables.append(table)
+            if edit.broken:
+                self._routing.spoil()
+            else:
+                takes = SIGNALLED if edit.signalled else NOTICED
+                self._history.tables.append(self._routing.write(edit.sides, takes))
             if edit.signalled:
                 for router in self.routers:
                     router.hang_up()
@@ -161,7 +164,6 @@ class _Run:
             await asyncio.sleep(SIGNALLED)
 
     def _calm(self) -> None:
-        """End all faults."""
         self._callers.calm = True
         for target in self._targets:
             target.calm = True

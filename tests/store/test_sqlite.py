@@ -296,10 +296,11 @@ async def test_a_write_that_fails_after_its_commit_is_found(store: SqliteStore) 
 
 
 async def test_a_look_up_asks_the_file_only_for_what_may_be_there(
-    path: Path, store: SqliteStore
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither for events that were replayed to several targets and are gone since, nor for one
-    whose write came too late to be made."""
+    """Neither for events that were replayed to several targets and are gone since, nor for those
+    whose writes found the file locked, or came too late to be made."""
+    monkeypatch.setattr(file, "BUSY_TIMEOUT", 0.3)
     admin = await SqliteAdmin.open(path, LIMITS, now=lambda: NOW)
     replay = Action("replay", Verb.REPLAY, "me", "all", NOW)
     stored = record(stage=Stage.CLOSED)
@@ -308,11 +309,13 @@ async def test_a_look_up_asks_the_file_only_for_what_may_be_there(
     for target in ("two", "three"):
         assert (await admin.resend(replay, target, events)).changed == 2
     for target in ("one", "two", "three"):
-        for due in await store.take(target, NOW, NOW + 60, 9, T):
+        for due in await store.lease(target, NOW, NOW + 60, 9, T):
             await store.finish(due, replace(due.row, state=State.SUPERSEDED), NOW, T)
     assert await store.prune(NOW + 1e6, 9, T) == 2
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreFailed, match="locked"):
+            await add(store, b"locked")
         with pytest.raises(StoreFailed, match="slow"):
             await add(store, b"slow", timeout=0.1)
         other.execute("ROLLBACK")
@@ -320,7 +323,7 @@ async def test_a_look_up_asks_the_file_only_for_what_may_be_there(
     asked = list[str]()
     assert store._reader is not None
     store._reader.set_trace_callback(asked.append)
-    for body in (b"here", b"new", b"slow"):
+    for body in (b"here", b"new", b"locked", b"slow"):
         assert not await there(store, body)
     assert asked == []
     await admin.close()

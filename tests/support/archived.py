@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from router.archive import refused
 from router.archive.reading import Sources
-from router.archive.refused import RefusedLines
 from router.archive.segments import SegmentStore, time_of
 from router.telemetry.log.lines import Lines, RawLine
 from tests.support.house import event
@@ -23,7 +23,6 @@ REFUSED = {**ACKNOWLEDGED, "reason": "code", "code": "700", "msg": "库存不足
 
 
 def between(folder: Path, since: float, until: float) -> list[dict[str, Any]]:
-    """Return the lines of a span of time."""
     return [*map(json.loads, Sources(folder).lines(since=since, until=until))]
 
 
@@ -63,9 +62,8 @@ def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
 
 
 def refused_line(body: bytes, ago: float, code: str = "500") -> bytes:
-    """Return the line of an event that no route matched."""
     raw = RawLine(time.time() - ago, "warning", "unmatched", {"code": code, "request_id": "r"})
-    return RefusedLines(bodies=True).line(raw, body)
+    return refused.refused_line(raw, body, bodies=True)
 
 
 def keep(folder: Path, *lines: bytes, part: str = "") -> Path:

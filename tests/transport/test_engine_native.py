@@ -38,7 +38,7 @@ from tests.support.engines import (
     post,
     trusting,
 )
-from tests.support.hostile import YES, answer, hostile
+from tests.support.hostile import CHUNKED, HEAD, YES, answer, hostile
 from tests.support.loops import BOTH, on
 from tests.support.waiting import until
 
@@ -46,9 +46,6 @@ pytestmark = pytest.mark.anyio
 
 
 anyio_backend = on(BOTH)
-
-
-# Connections.
 
 
 async def test_idle_connections_close_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +83,7 @@ async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
 
 
 async def test_an_early_acknowledgement_waits_for_the_last_byte_of_a_short_request() -> None:
-    """A target that acknowledges before it reads gets the whole request, even one so short that it
-    was handed over at once."""
+    """A request so short that it was handed over at once still arrives whole."""
     loop = asyncio.get_running_loop()
     connection = TargetConnection(lambda _: None, lambda _: None)
     with narrow_pair() as (ours, target):
@@ -159,8 +155,7 @@ async def test_a_closed_pool_fails_waiting_requests() -> None:
 
 
 async def test_a_fault_of_our_own_ends_its_request() -> None:
-    """The caller gets it and the slot is free again, if the request waited or its connection was
-    being opened."""
+    """The caller gets it and the slot is free, before and while a connection is opened."""
     loop, results = asyncio.get_running_loop(), list[Answer | Failure]()
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         company = await in_company(opening)
@@ -240,6 +235,18 @@ def test_all_reads_of_an_answer_have_a_common_bound(first: bytes, more: bytes, c
     assert unfit.value.reason is Reason.TOO_LARGE
 
 
+@pytest.mark.parametrize(
+    "body", [b"content-length: 2\r\n\r\n{}", CHUNKED + b"2\r\n{}\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("apart", [True, False])
+def test_data_behind_an_answer_ends_its_connection(body: bytes, apart: bool) -> None:
+    """It could pass for the answer to the next request. It may come while ours is still sent."""
+    incoming, pieces = Incoming(), [HEAD + body, b"HTTP/1.1 200 OK\r\n"]
+    for piece in pieces if apart else [b"".join(pieces)]:
+        incoming.feed(piece)
+    assert incoming.whole == (Answer(200, b"{}"), False)
+
+
 def test_the_reason_is_kept_while_another_error_is_handled() -> None:
     """The parser's error then has that one as its context, not ours."""
     incoming = Incoming()
@@ -251,9 +258,6 @@ def test_the_reason_is_kept_while_another_error_is_handled() -> None:
         with pytest.raises(Unfit) as unfit:
             incoming.feed(chunk * (MAX_ANSWER // 4096 + 1))
     assert unfit.value.reason is Reason.TOO_LARGE
-
-
-# TLS.
 
 
 @pytest.mark.parametrize("leave", [True, False])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from hypothesis import given
 
 from router.net.http.connection import Connection, Limits
 from router.net.http.head import Body, Head, read
+from tests.support.command import PATIENCE
 from tests.support.disputed import ALL, CHUNKED, DISPUTED, END, LENGTH, bare, spoilt
 from tests.support.effort import examples
 from tests.support.house import SAMPLE
@@ -53,15 +56,12 @@ def router() -> Iterator[Running]:
 
 @pytest.fixture
 def hasty() -> Iterator[Running]:
-    """A router whose deadlines pass within a test."""
     with running(SOON) as router:
         yield router
     assert router.troubles == []
 
 
 class Row(NamedTuple):
-    """The packets on one connection, and their results."""
-
     packets: bytes | tuple[bytes, ...]
     #: Every status that comes back, in order.
     statuses: tuple[int, ...]
@@ -72,22 +72,18 @@ class Row(NamedTuple):
 
 
 def good(*packets: bytes) -> Row:
-    """A callback that is delivered."""
     return Row(packets, (200,), stays=True, events=1)
 
 
 def other(status: int, packet: bytes) -> Row:
-    """Another request than a callback, after which the connection stays."""
     return Row(packet, (status,), stays=True, events=0)
 
 
 def last(status: int, *packets: bytes, events: int = 0) -> Row:
-    """Packets with one answer, after which the connection closes."""
     return Row(packets, (status,), stays=False, events=events)
 
 
 def bad(*packets: bytes) -> Row:
-    """Packets that get one 400 and go no further."""
     return last(400, *packets)
 
 
@@ -498,12 +494,28 @@ def test_a_request_that_takes_too_long_to_arrive_reaches_nobody() -> None:
 
 def test_a_request_that_has_arrived_is_answered_though_keep_alive_is_over() -> None:
     """A blocked loop reads what has arrived before it closes idle connections."""
-    with running(Limits(keep_alive=0.4)) as router, router.line() as line:
+    blocked, (reader, writer) = threading.Event(), socket.socketpair()
+
+    def block() -> None:
+        reader.recv(1)
+        blocked.set()
+        time.sleep(1.0)
+
+    with (
+        reader,
+        writer,
+        running(Limits(keep_alive=0.4)) as router,
+        router.line() as line,
+    ):
         line.say(PROBE)
         answer_on(line)
-        router.loop.call_soon_threadsafe(time.sleep, 1.0)
+        # Where uvloop reads from sockets: it looks at timers next, and at sockets after those.
+        router.loop.call_soon_threadsafe(router.loop.add_reader, reader, block)
+        writer.send(b"x")
+        assert blocked.wait(PATIENCE)
         line.say(post())
         assert answer_on(line).status == 200
+        router.loop.call_soon_threadsafe(router.loop.remove_reader, reader)
 
 
 # Connections.

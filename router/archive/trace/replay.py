@@ -97,7 +97,8 @@ def resend(
     the body is not an event, an id is not a valid header, or the hops are out of range.
 
     The event's key is read from its body, because the line's may be cut."""
-    if not (all(map(_is_header, (event_id, request_id))) and 0 <= hops < 100):
+    are_sane = all(is_sane(each.encode("utf-8", "replace")) for each in (event_id, request_id))
+    if not (are_sane and 0 <= hops < 100):
         return None
     try:
         event = _intake().read(body.encode())
@@ -105,10 +106,6 @@ def resend(
         return None
     record = Record(event_id, Stage.CLOSED, at, number or 1, at, at, at, at, credit_revoked=True)
     return Resend(record, OutboundEvent.of(event, request_id, hops=hops))
-
-
-def _is_header(text: str) -> bool:
-    return is_sane(text.encode("utf-8", "replace"))
 
 
 @cache

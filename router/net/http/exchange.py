@@ -161,7 +161,8 @@ class Exchange:
         await self._carrier.drained()
 
     def respond(self, status: int, lines: bytes, body: bytes) -> None:
-        """Send the whole response at once, in fewer steps than two messages take.
+        """Send the whole response to a request other than HEAD at once, in fewer steps than two
+        messages take.
 
         `lines` are whole lines of headers with the body's length, without `connection` and `date`.
         """
@@ -171,7 +172,7 @@ class Exchange:
             raise RuntimeError("a response has been started already")
         framing = self._framing = Framing(status_line(status) + lines, len(body))
         self._is_chunked = False
-        self._send_last(self._with_head(framing, b"" if self._head.method == b"HEAD" else body))
+        self._send_last(self._with_head(framing, body))
 
     def _send_last(self, data: bytes) -> None:
         self.is_answered = True

@@ -270,7 +270,7 @@ def _held(call: ApiCall, targets: Sequence[str]) -> dict[str, str]:
             held[name] = "paused"
         elif metrics[name].breaker["open"] or metrics[name].breaker["half_open"]:
             held[name] = "breaker_open"
-        elif metrics[name].failing:
+        elif metrics[name].state == "failing":
             held[name] = "failing"
     return held
 

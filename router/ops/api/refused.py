@@ -23,7 +23,6 @@ from router.archive.refused import (
     RefusedView,
     Retries,
     find_bodies,
-    find_faults,
     find_refused,
     refused_view,
 )
@@ -93,7 +92,11 @@ async def refused(call: ApiCall) -> RefusedView:
     """Callbacks that were answered 400, or 500 since no route matched, by fault and key; not for
     teams, since such a callback is nobody's"""
     call.require_no_team()
-    return await call.search_archive(partial(find_faults, *_question(call)), _LIST_TIMEOUT)
+    question, retries = _question(call)
+    work = partial(find_refused, question, retries)
+    answer = await call.search_archive(work, _LIST_TIMEOUT)
+    callbacks = [(callback, None) for callback in answer["callbacks"]]
+    return await asyncio.to_thread(refused_view, answer, callbacks, retries)
 
 
 @endpoint(
@@ -193,7 +196,7 @@ def record_of(callback: RefusedCallback, terms: Terms, now: float) -> Record:
     # Some of its requests may not be in the archive.
     requests = max(callback["requests"], 1 + bisect_right(terms.ebaas.due(), last - first))
     seen = Record(callback["event_id"], Stage.OPEN, first, requests, last, last, last, last)
-    record = rules.failed(seen, last, terms, credit_revoked=False)
+    record = rules.record_failed(seen, last, terms, credit_revoked=False)
     if record.ends_at > now:
         return record
     return replace(record, stage=Stage.ENDED, credit_revoked=True)

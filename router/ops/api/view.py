@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 from router.archive.trace.lines import RequestView
 from router.archive.trace.views import MatchView, StepView, StoryView
@@ -276,10 +276,7 @@ class ApiCall:
         if match["what"] == "kept":
             entries = self.entries(match["deliveries"])
             return {**match, "deliveries": entries} if entries else None
-        # Refused callbacks are for no target, so a team sees none of them.
-        if match["what"] == "request" or match["what"] == "unmatched" or match["what"] == "refused":
-            return self._request(match)
-        return match if self.has(match["target"]) else None
+        return cast("MatchView | None", self._step(match))
 
     def story(self, story: StoryView) -> StoryView | None:
         entries = self.entries(story["deliveries"])
@@ -290,6 +287,7 @@ class ApiCall:
         return {**story, "deliveries": entries, "steps": steps, "next": coming}
 
     def _step(self, step: StepView) -> StepView | None:
+        # Refused callbacks are for no target, so a team sees none of them.
         if step["what"] == "request" or step["what"] == "unmatched" or step["what"] == "refused":
             return self._request(step)
         if step["what"] != "acted":

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from router.model.event import FIELDS, OutboundEvent
-from router.store.postgres.connection import Away, Failed, Row, ServerConnection
+from router.store.postgres.connection import MOVED, Away, Failed, Row, ServerConnection
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.schema import failed, migrate
 from router.store.protocol import (
@@ -28,6 +28,7 @@ from router.store.protocol import (
     MAX_FOUND,
     DeliveryRow,
     Due,
+    Early,
     Ended,
     Kept,
     Node,
@@ -68,8 +69,12 @@ LOOKUPS, WRITES = 256, 64
 #: The pause between two queries of the server's clock and timeline, in seconds.
 CLOCK_PAUSE = 10.0
 
-#: The server's timeline, which the names of its log's files begin with.
-_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+#: The cluster of a server, and its timeline, which the names of its log's files begin with. Each
+#: promotion begins a later one.
+_TIMELINE = """
+SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+FROM pg_control_system()
+"""
 
 #: The timeout of an attempt to revoke the credit of late events, and the pause between two, in
 #: seconds.
@@ -107,8 +112,8 @@ class PostgresStore:
         self._limits = limits
         self._limits_json = to_json(asdict(limits))
         self._clock = Clock()
-        #: The server's timeline at the last query.
-        self._timeline = ""
+        #: The server's cluster and timeline at the last query.
+        self._timeline = ("", "")
         self._pool = ServerPool(database, self._greet)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or perhaps: they have no credit. An event stays here
@@ -192,10 +197,10 @@ class PostgresStore:
         return await self._acknowledge.ask(ask, timeout)
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
         reason = str(tried.attempt.reason)
-        row = DeliveryRow(target, State.QUEUED, reason, recover_at=over_at, tried=tried)
+        row = DeliveryRow(target, State.QUEUED, reason, recover_at=ends_by, tried=tried)
         await self._missed.ask({"event_id": event_id, **delivery_of(row, self._full)}, timeout)
 
     async def revoke_all_credit(self, timeout: float) -> None:
@@ -204,24 +209,21 @@ class PostgresStore:
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return dict(await self._pool.call("queue", [], timeout))
 
-    async def take(
-        self, target: str, now: float, until: float, limit: int, timeout: float
-    ) -> tuple[Due, ...]:
-        return await self._lease([target, now, until, limit], [False, 0.0, 0.0], timeout)
-
-    async def take_waiting(
+    async def lease(
         self,
         target: str,
         now: float,
         until: float,
         limit: int,
         timeout: float,
-        *,
-        spared: tuple[float, float],
-        asked: bool = False,
+        early: Early | None = None,
     ) -> tuple[Due, ...]:
-        latest = ASKED if asked else now
-        return await self._lease([target, latest, until, limit], [True, *spared], timeout)
+        lease = uuid.uuid4().hex
+        latest = ASKED if early is not None and early.asked else now
+        begin, end = (0.0, 0.0) if early is None else early.request_window
+        values = [target, latest, until, limit, lease, early is not None, begin, end]
+        rows = await self._pool.call("lease", values, timeout)
+        return tuple(Due.of(row, letter_of(row[10:], unescaped), lease) for row in rows)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         ask = {"event_id": due.event_id, "lease": due.lease, "now": now}
@@ -276,11 +278,6 @@ class PostgresStore:
             task.cancel()
         await self._pool.close()
 
-    async def _lease(self, first: list[Any], last: list[Any], timeout: float) -> tuple[Due, ...]:
-        lease = uuid.uuid4().hex
-        rows = await self._pool.call("lease", [*first, lease, *last], timeout)
-        return tuple(Due.of(row, letter_of(row[10:], unescaped), lease) for row in rows)
-
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float
     ) -> list[Row]:
@@ -334,14 +331,19 @@ class PostgresStore:
 
         A standby that was promoted begins a new timeline, and may lack the last commits: a record
         that is open there may have had its `000`, so no other event of its body may rely on it.
+        The server before it may still run, and not know yet: nothing may be read there either.
         """
         await self._clock.ask(connection)
-        timeline = self._timeline
+        cluster, timeline = self._timeline
         with suppress(Failed):  # a server of another make may not have one
-            ((timeline,),) = await connection.fetch(_TIMELINE)
-        if self._timeline not in ("", timeline):
+            ((cluster, timeline),) = await connection.fetch(_TIMELINE)
+        known_cluster, known_timeline = self._timeline
+        if cluster == known_cluster and timeline < known_timeline:
+            raise Failed(MOVED, "another server was promoted in its place")
+        if known_cluster and (cluster, timeline) != self._timeline:
             await connection.fetch(f"SELECT {self._database.schema}.spend_all()")
-        self._timeline = timeline
+            self._pool.keep_only(connection)
+        self._timeline = (cluster, timeline)
 
     def _fence(self, event_id: str) -> None:
         """Revoke the credit of an event that may have been added, or may be added yet. Until that
