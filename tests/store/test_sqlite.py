@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,13 +21,14 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.store.admin import Action, Resend, Selection, Values, Verb
+from router.store.admin import Action, Resend, Selection, Sort, Values, Verb
 from router.store.protocol import Stage, State, StoreFailed, StoreFull
 from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from tests.store.records import LIMITS, NOW, T, awaiting, letter, queued, record, using
 from tests.support.disks import Disks
+from tests.support.shop import SqliteShop
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -353,7 +355,24 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     with pytest.raises(asyncio.CancelledError):
         await asking
     async with asyncio.timeout(T):
-        assert await admin.counts(Selection()) == ()
+        assert await admin.groups(Selection()) == ()
+    await admin.close()
+
+
+@pytest.mark.parametrize("sort", [Sort.NEWEST, Sort.OLDEST])
+async def test_a_page_costs_what_is_on_it(file: SqliteShop, sort: Sort) -> None:
+    """However many dead letters there are."""
+    admin = await SqliteAdmin.open(Path(file.option), LIMITS, read_only=True)
+    costs: list[int] = []
+    for number in (100, 5000):
+        file.forget()
+        file.add_many(number)
+        steps: list[None] = []
+        admin._connection.set_progress_handler(partial(steps.append, None), 1)
+        dead = Selection(states=(State.DEAD,))
+        assert len(await anext(admin.pages(dead, 50, sort=sort))) == 50
+        costs.append(len(steps))
+    assert costs[1] < 1.1 * costs[0]
     await admin.close()
 
 
