@@ -37,6 +37,7 @@ from router.net.access import Access, Tokens
 from router.net.egress import is_loopback
 from router.ops.hour import History
 from router.ops.insight import Heartbeat, Identity, Insight
+from router.ops.lookback import forget_matched
 from router.routing.table import RouteTable
 from router.store.opening import kind_of, open_store, opened
 from router.store.protocol import StoreFailed, StoreLimits
@@ -170,10 +171,9 @@ class App(Starlette):
 
     def adopt(self, config: Config) -> list[str]:
         """Use this configuration for all requests that begin from now on; return its warnings."""
-        table, unmatched = config.table, self.metrics.last_unmatched
+        table = config.table
         _count_targets(self.metrics, table)
-        if unmatched and (config.unmatched == "accept" or table.match(unmatched).routes):
-            self.metrics.route_found()
+        forget_matched(self.metrics, config)
         self.sender.adopt(table.targets.values())
         self.callbacks.config = config
         self.callbacks.access = _access(self.settings, config)
@@ -275,7 +275,7 @@ class App(Starlette):
             store.watch_commits(metrics.store_commit.observe)
         memory = Memory(store)
         storing.push_async_callback(_write_pending, memory)
-        self.callbacks.forwarder = Forwarder(self.sender, memory, store.now)
+        self.callbacks.forwarder = Forwarder(self.sender, memory)
         queue = Queue(
             store,
             memory,

@@ -163,7 +163,7 @@ WHICH_TARGET = [
         LABELS,
         {
             "fail": ("percentunit", chosen("failing:ratio5m")),
-            "acknowledges nothing for": ("s", chosen("failing:seconds")),
+            "failing for": ("s", chosen("failing:seconds")),
             "attempts a second": (
                 "reqps",
                 f"sum by (job, target, owner, role) ({chosen('attempts:rate5m')})",

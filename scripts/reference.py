@@ -21,8 +21,8 @@ from router.config.values import expected
 from router.model.event import SELF_INFLICTED, Reason
 from router.ops.api.application import ENDPOINTS, PREFIX
 from router.ops.api.endpoint import Endpoint
-from router.ops.api.targets import WORST
 from router.store.protocol import State
+from router.telemetry.health import STATES
 from router.telemetry.metrics import PROCESS, REMOVED, TARGET, Label, Metric
 from scripts import api_description, dashboard, openapi
 
@@ -331,13 +331,12 @@ _STATES = (
     """\
 ## States
 
-The API, JSON and the log have the identifiers; the console has the words. If a target
-has several states, the first listed counts.
+The API, JSON and the log have the identifiers; the console has the words.
 """,
     """\
 ## 状态
 
-API、JSON 和日志使用标识符，控制台使用文字。业务端同时处于多个状态时，以此顺序中最前的为准。
+API、JSON 和日志使用标识符，控制台使用文字。
 """,
 )
 _STATE_HEADS = (("identifier", "of a target", "of a delivery"), ("标识符", "业务端", "投递"))
@@ -359,7 +358,7 @@ def codes(language: int) -> str:
         for each in Reason
     ]
     states = [
-        *((f"`{each}`", _WORDS[f"state.{each}"][language], "") for each in WORST),
+        *((f"`{each}`", _WORDS[f"state.{each}"][language], "") for each in STATES),
         *((f"`{each}`", "", _WORDS[f"delivery.{each}"][language]) for each in State),
     ]
     return page(

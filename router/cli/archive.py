@@ -31,15 +31,15 @@ ARCHIVE = Help(
     about="""Works on the archive of a router. `list` and `replay` ask the router that runs on this
     machine, or the one at --url; `export` reads the archive's files here.""",
     verbs={
-        "list": """Shows from when to when the archive reaches, and what it has. With --refused it
-        shows callbacks that were answered 400, or 500 since no route matched, by fault and key.""",
+        "list": """Shows the period that the archive covers, and its counts. With --refused it shows
+        callbacks that were answered 400, or 500 since no route matched, by fault and key.""",
         "export": """Prints events as they came, one a line, each once and the oldest first, as
         `diff --events` reads them; `send -` takes one of the lines.""",
         "replay": """Queues past events for one target, under the same webhook-id: for a team that
         has restored its database, or, with --backfill, for one that joins late. A running router
         sends them within its limits. If it is stopped and run again within a day, it continues. The
-        target may get events again that it has. With --refused it queues refused callbacks that the
-        schema and the routes accept by now, for all of their targets, each at most once.""",
+        target may get events that it has already. With --refused it queues refused callbacks that
+        the schema and the routes accept by now, for all of their targets, each at most once.""",
     },
     examples="""
         ebaas-router archive list
@@ -103,6 +103,7 @@ def run_archive(args: argparse.Namespace) -> int:
     if args.verb == "export":
         return _export(args)
     if args.verb == "replay":
+        _check_replay(args)
         heed_ctrl_c()
         with opened(args, needs="both") as router:
             return _replay_refused(router, args) if args.refused else _replay(router, args)
@@ -177,11 +178,17 @@ def _export(args: argparse.Namespace) -> int:
 # Replay: counted, confirmed, and queued step by step at a rate.
 
 
-def _replay(router: Remote, args: argparse.Namespace) -> int:
-    if not args.target or len(args.target) != 1:
+def _check_replay(args: argparse.Namespace) -> None:
+    """Raises SettingInvalid."""
+    if args.refused and (args.target or args.backfill or args.anew):
+        raise SettingInvalid("--refused goes to all targets of the routes, each at most once")
+    if not args.refused and (not args.target or len(args.target) != 1):
         raise SettingInvalid("replay to which target? One of them: --target NAME")
-    if args.match is None and args.since is None:
+    if not args.refused and args.match is None and args.since is None:
         raise SettingInvalid("replay which events? --since TIME, or --match '*' for all")
+
+
+def _replay(router: Remote, args: argparse.Namespace) -> int:
     target = args.target[0]
     if args.backfill:
         # Anything queued for another target would become a dead letter.
@@ -313,8 +320,6 @@ def _fault(fault: Any, now: float) -> tuple[str, ...]:
 
 
 def _replay_refused(router: Remote, args: argparse.Namespace) -> int:
-    if args.target or args.backfill or args.anew:
-        raise SettingInvalid("--refused goes to all targets of the routes, each at most once")
     body = {**_which(args), "dry_run": True}
     preview = router.post("/refused/replay", body, _LOOK_THROUGH)
     work = Work(Verb.REPLAY, preview["number"], args, "callback", unasked=0)

@@ -253,9 +253,6 @@ def _cases(args: argparse.Namespace, after: Input[Config]) -> list[Input[tuple[C
 
 # Events out of recorded traffic.
 
-#: The longest line that is read, in bytes; twice the largest callback by default.
-MAX_EVENT_LINE = 2 * 1024 * 1024
-
 
 def _add_traffic(name: str, compared: Comparison) -> None:
     before = compared.events
@@ -290,12 +287,8 @@ class Traffic:
         self.skipped = 0
 
     def __iter__(self) -> Iterator[tuple[Event, int]]:
-        while line := self._stream.readline(MAX_EVENT_LINE):
+        for line in self._stream:
             try:
-                if len(line) == MAX_EVENT_LINE and not line.endswith(b"\n"):
-                    while line and not line.endswith(b"\n"):
-                        line = self._stream.readline(MAX_EVENT_LINE)
-                    raise Unreadable("too long")
                 fields = _fields(line)
             except Unreadable:
                 self.skipped += 1
@@ -339,7 +332,7 @@ _EFFECTS: dict[tuple[str | None, str | None], tuple[str, str]] = {
 
 def _difference(compared: Comparison, edits: Sequence[Edit]) -> Iterator[str]:
     for group in compared.groups():
-        keys = f"{len(group.keys):,}+ keys" if group.more_keys else counted(len(group.keys), "key")
+        keys = counted(len(group.keys), "key")
         yield f"{counted(group.events, 'event')} ({keys}): {_heading(group.change)}"
         moves = [(move.name, _roles(move)) for move in group.change.moves]
         yield from columns(moves, indent=2)
@@ -442,7 +435,6 @@ def _group_json(group: Group) -> dict[str, Any]:
         "targets": [move._asdict() for move in group.change.moves],
         "events": group.events,
         "keys": dict(group.keys.most_common()),
-        "more_keys": group.more_keys,
         "routes_before": [route.name for route in group.before],
         "routes_after": [route.name for route in group.after],
     }

@@ -46,9 +46,9 @@ _OTHERS = (
 _ROUTES = """\
 # yaml-language-server: $schema=routes.schema.json
 #
-# Where each event goes. `ebaas-router check` says whether this file is right, `explain KEY` what it
-# does with an event, `test` whether that is what routes.test.yaml wants. A running router takes an
-# edit by itself; a wrong one changes nothing.
+# The targets of each event. `ebaas-router check` validates this file, `explain KEY` shows the plan
+# for an event, and `test` runs the cases of routes.test.yaml. A running router reloads an edit by
+# itself; a faulty edit changes nothing.
 
 version: 1
 
@@ -59,12 +59,12 @@ unmatched: reject
 # ebaas:
 #   token: ${file:ebaas-token}      # who may call: it has to send `authorization: Bearer TOKEN`
 
-# Where events can go. The name is what routes, logs and metrics call a target.
+# Where events can go. Routes, logs and metrics use the name of a target.
 targets:
 %(targets)s
-# What goes where. Every route that matches counts, and their order means nothing. EBaaS gets its
-# 000 once all required targets have acknowledged; optional ones are sent to again later.
-# In a pattern * is any run of characters: a.gs.* matches a.gs.cert.1.
+# An event goes to the targets of every route that matches it; the order of routes has no meaning.
+# EBaaS gets its 000 once all required targets have acknowledged the event; the router itself
+# retries optional ones. In a pattern * is any run of characters: a.gs.* matches a.gs.cert.1.
 routes:
   - name: everything
     match: "*"
@@ -75,8 +75,8 @@ routes:
 _TESTS = """\
 # yaml-language-server: $schema=routes.test.schema.json
 #
-# What routes.yaml has to do, event by event: `ebaas-router test` runs these cases, and says which
-# routes no case has tried.
+# The expected targets of events. `ebaas-router test` runs these cases, and lists the routes that no
+# case matches.
 
 version: 1
 
@@ -140,8 +140,7 @@ def _files(name: str, url: str) -> Mapping[str, str]:
 
 
 def _schemas(names: Iterable[str]) -> Mapping[str, str]:
-    """Return schemas. They are written beside the files that name them, where any editor finds
-    them."""
+    """Return schemas, which are written beside the files that name them, for any editor."""
     from router.contract.schema import shipped_schema
 
     return {name: shipped_schema(name).read_text("utf-8") for name in names}

@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from router.cli.probe_checks import Breach, Check, Client, Words
 
 PROBE = Help(
-    about="""Sends an endpoint what the router may send it, and what it must refuse, and prints a
-    line for each check; for a breach also its effect and its fix. These are real POSTs: the
-    endpoint may process each event that it acknowledges. So the command asks before it sends; --yes
-    is for scripts. The ids in `changes` begin with probe-. With --target everything but the checks
-    comes from routes.yaml.""",
+    about="""Sends an endpoint events as the router may send them, and requests that it must refuse,
+    and prints a line for each check; for a breach also its effect and its fix. These are real
+    POSTs: the endpoint may process each event that it acknowledges. So the command asks before it
+    sends; --yes is for scripts. The ids in `changes` begin with probe-. With --target everything
+    but the checks comes from routes.yaml.""",
     examples="""
         ebaas-router probe http://127.0.0.1:9002/callback
         ebaas-router probe https://ledger.internal/callback --secret '${LEDGER_SECRET}'

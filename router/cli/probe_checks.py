@@ -17,7 +17,7 @@ from router.cli.printing import milliseconds
 from router.cli.probe import LANGUAGES
 from router.contract.signing import KEY_PREFIX, Signer
 from router.delivery.target.judge import judge
-from router.delivery.target.lane import usual_lines
+from router.delivery.target.lane import usual_header_lines
 from router.delivery.target.sender import addressed
 from router.model.event import FIELDS, Attempt, Event, OutboundEvent, Reason, new_id
 from router.model.secret import Secret
@@ -99,7 +99,7 @@ class Client:
         self.samples = samples
         self.say = words
         self._pool = NativePool(target.url, target.tls, target.egress)
-        self._usual = usual_lines(target)
+        self._usual = usual_header_lines(target)
         other = Secret(KEY_PREFIX + base64.b64encode(os.urandom(24)).decode())
         right = target.secret
         by = {"right": right, "rotated": (other, *right), "wrong": (other,)} if right else {}

@@ -465,16 +465,17 @@ def read_archive(args: argparse.Namespace) -> Path | None:
 def targets_of(path: Path) -> set[str] | None:
     """Return the targets of a routes.yaml, or of a folder of them; None if it can't be read.
     Variables and secrets are not needed."""
-    from router.config.document import parse_document
-    from router.config.files import read
+    from router.config.files import Part, read
+    from router.config.variables import Variables
     from router.model.errors import ConfigInvalid
 
     try:
-        trees = [parse_document(file.content, file.name) for file in read(path)]
+        parts = [Part(file, Variables({}, None)) for file in read(path)]
     except ConfigInvalid:
         return None
-    sections = [(tree, tree.entries(tree.root).get("targets")) for tree in trees]
-    return {name for tree, entry in sections if entry for name in tree.entries(entry[1])}
+    if any(part.tree is None for part in parts):
+        return None
+    return {name for part in parts for name in part.values.get("targets") or ()}
 
 
 def _user() -> str:

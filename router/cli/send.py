@@ -299,15 +299,9 @@ class Response:
         return ", ".join((*facts, f"{milliseconds(self.seconds)} ms"))
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "code": self.code or None,
-            "msg": self.msg or None,
-            "request_id": self.request_id or None,
-            "status": self.status,
-            "reason": self.reason or None,
-            "detail": self.detail or None,
-            "ms": milliseconds(self.seconds),
-        }
+        names = ("code", "msg", "request_id", "status", "reason", "detail")
+        facts = {name: getattr(self, name) or None for name in names}
+        return {**facts, "ms": milliseconds(self.seconds)}
 
 
 async def post(request: Request) -> Response:

@@ -43,12 +43,13 @@ from router.net.tls import Tls
 
 STATUS = Help(
     about="""Asks the router that runs on this machine, or the one at --url. Prints what is wrong,
-    and a line for each target, the worst first: the time since its first failure, attempts in
-    flight and their limit, deliveries that wait for a retry, dead letters, and the reason of the
-    last failure, or the progress of a recovery. If routers share a store in PostgreSQL, a line for
-    each node follows, with the hash of its configuration (`check --print` shows that of a file).
-    A node that was silent for 10 s is gone: it crashed, or is cut off from the database. --store
-    lists the nodes alone.""",
+    and a line for each target, the worst first: how long it has been failing (nearly all attempts
+    of the last minutes) or degraded (some), attempts in flight and their limit, deliveries that
+    wait for a retry, dead letters, and the reason of the last failure, or the progress of a
+    recovery. Pauses, and callers that were turned away, are shown and are nothing wrong. If routers
+    share a store in PostgreSQL, a line for each node follows, with the hash of its configuration
+    (`check --print` shows that of a file). A node that was silent for 10 s is gone: it crashed, or
+    is cut off from the database. --store lists the nodes alone.""",
     examples="""
         ebaas-router status
         ebaas-router status --url http://router.internal:8081 --token-file ops-token
@@ -62,13 +63,13 @@ STATUS = Help(
 #: How many digits of a configuration's hash, and cells of a target's name, are shown; JSON has all.
 _DIGITS, _MAX_NAME = 12, 24
 
+#: The seconds of the page's charts.
+_HOUR = 3600.0
+
 #: The cells and lines of an output that is not a terminal.
 _UNBOUNDED = (10**6, 24)
 
 _HEAD = ("target", "state", "in flight", "waiting", "dead", "last failure")
-
-#: The console's words for states that are not shown by their names.
-_WORDS = {"well": "healthy", "unused": "idle"}
 
 Json = Mapping[str, Any]
 
@@ -119,21 +120,33 @@ def _format_status(status: Json, cells: int) -> Iterator[str]:
         limit = counted(int(requests["limit"]), "request")
         load = f", {requests['in_flight']:,.0f} of {limit} in flight"
     yield f"{status['status']}: ebaas-router {status['version']}{load}"
+    if since := _counted_since(status):
+        yield f"counted since {since}"
     targets = status["targets"].get("each", {})
     for why in _troubles(status, targets):
         yield from textwrap.wrap(why, cells, subsequent_indent="  ", break_on_hyphens=False)
     yield from _format_observed(status.get("observed", {}), cells)
-    rows = sorted(_row(name, target, status.get("at")) for name, target in targets.items())
+    rows = [_row(name, target, status["at"]) for name, target in targets.items()]
     if rows:
         yield ""
-        yield from (clipped(line, cells) for line in columns([_HEAD, *(row for _, row in rows)]))
+        yield from (clipped(line, cells) for line in columns([_HEAD, *rows]))
+
+
+def _counted_since(status: Json) -> str | None:
+    """Return since when the router counts, if that is less than an hour ago."""
+    since = status.get("counted_since")
+    return since if since and seconds(status["at"]) - seconds(since) < _HOUR else None
 
 
 def _troubles(status: Json, targets: Json) -> Iterator[str]:
-    """Yield what is wrong, except for targets whose row in the table says so."""
-    bad = [name for name, target in targets.items() if target["state"] not in ("well", "unused")]
-    in_table = tuple(f"targets: {name} " for name in bad)
-    for why in status["reasons"]:
+    """Yield what is wrong, and notices, except for targets whose row in the table says so."""
+    in_table = tuple(f"targets: {name} " for name, target in targets.items() if target["severity"])
+    notices = (
+        f"{cause['check']}: {cause['text']}"
+        for cause in status.get("causes", ())
+        if cause["severity"] == "notice"
+    )
+    for why in (*status["reasons"], *notices):
         if not why.startswith(in_table):
             yield why
     yield from status.get("configuration", {}).get("last_reload", {}).get("problems", ())
@@ -150,42 +163,34 @@ def _format_observed(observed: Json, cells: int) -> Iterator[str]:
     yield from textwrap.indent(observed["yaml"], "  ").splitlines()
 
 
-def _row(name: str, target: Json, now: str | None) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """Return the sort key of a target, and its row."""
-    from router.ops.api.targets import WORST
-
+def _row(name: str, target: Json, now: str) -> tuple[str, ...]:
     unsettled, pause = target.get("unsettled", {}), target.get("pause")
-    dead = unsettled.get("dead", 0)
     waiting = unsettled.get("queued", 0) + unsettled.get("awaiting", 0)
-    rank = WORST.index(target["state"])
-    failure = target.get("last_failure") if rank < WORST.index("waiting") else None
-    last = why_failed(failure or {})
+    last = why_failed((target["severity"] and target.get("last_failure")) or {})
     if pause:
         last = f"paused by {pause['who']}: {pause['because']}"
     elif recovery := target.get("recovery"):
         last = format_recovery(recovery)
-    cells = (
+    return (
         clipped(name, _MAX_NAME),
         _state(target, now),
         f"{target['in_flight']:,.0f}/{target['limit']:,.0f}",
         f"{waiting:,.0f}",
-        f"{dead:,.0f}",
+        f"{unsettled.get('dead', 0):,.0f}",
         last,
     )
-    return (rank, target.get("failing_since") or "~", -dead, -waiting, name), cells
 
 
-def _state(target: Json, now: str | None) -> str:
+def _state(target: Json, now: str) -> str:
     """Return the state, and for how long it is so, if that is known."""
-    state, pause, since = target["state"], target.get("pause"), target.get("failing_since")
-    words = str(_WORDS.get(state, state.replace("_", " ")))
-    if state == "paused" and pause and now:
-        words += f" {age(seconds(pause['until']) - seconds(now))} more"
-    if state == "failing" and since and now:
+    words, pause, since = str(target["state"]), target.get("pause"), target.get("failing_since")
+    if words == "paused":
+        return f"paused {age(seconds(pause['until']) - seconds(now))} more" if pause else words
+    if since:
         words += f" {age(seconds(now) - seconds(since))}"
-    if state == "failing" and target.get("breaker", {}).keys() & {"open", "half_open"}:
-        words += ", breaker open"
-    return words
+    return words + (
+        ", breaker open" if target.get("breaker", {}).keys() & {"open", "half_open"} else ""
+    )
 
 
 def _format_nodes(nodes: Sequence[Json]) -> Iterator[str]:

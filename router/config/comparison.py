@@ -16,9 +16,6 @@ from router.routing.target import Target
 
 T = TypeVar("T")
 
-#: The most keys that a group remembers; for further keys only the events are counted.
-MAX_KEYS = 1_000
-
 #: The changes of a target's role, the most dangerous first; None: it is not in the plan.
 _DANGER: list[tuple[Role | None, Role | None]] = [
     ("required", "optional"),
@@ -79,18 +76,12 @@ class Group:
     #: The routes that match the first event, before and after.
     before: tuple[Route, ...]
     after: tuple[Route, ...]
-    events: int = 0
     #: The number of events of each key.
     keys: Counter[str] = field(default_factory=Counter)
-    #: True if there are more keys than are remembered.
-    more_keys: bool = False
 
-    def add(self, key: str, times: int) -> None:
-        self.events += times
-        if key in self.keys or len(self.keys) < MAX_KEYS:
-            self.keys[key] += times
-        else:
-            self.more_keys = True
+    @property
+    def events(self) -> int:
+        return self.keys.total()
 
 
 class Comparison:
@@ -113,7 +104,7 @@ class Comparison:
         change = self._change(before, after)
         if change is not None:
             group = self._groups.setdefault(change, Group(change, before.routes, after.routes))
-            group.add(event.event_key, times)
+            group.keys[event.event_key] += times
 
     @property
     def changed(self) -> int:

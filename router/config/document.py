@@ -218,14 +218,14 @@ class Loader(yaml.CSafeLoader):
         return _QUOTED if kind is Scalar and not implicit[0] else _PLAIN
 
 
-def parse_document(text: bytes | str, file: str, problems: Problems | None = None) -> Tree:
-    """Parse the one document in `text`; `file` is its name in problems.
+def parse_document(content: bytes, file: str, problems: Problems | None = None) -> Tree:
+    """Parse the one document of a file; `file` is its name in problems.
 
     Raises ConfigInvalid. Faults that leave the tree whole (a key twice, a tag) are added to
     `problems` if given, so that a loader can report them together with its own.
     """
     collected = Problems(file) if problems is None else problems
-    root = _compose(_readable(text, collected), collected)
+    root = _compose(_decoded(content, collected), collected)
     walk = _Walk(collected)
     walk.check(root, root.start_mark)
     if walk.has_aliases or (collected and problems is None):
@@ -233,15 +233,17 @@ def parse_document(text: bytes | str, file: str, problems: Problems | None = Non
     return Tree(root)
 
 
-def _readable(text: bytes | str, problems: Problems) -> str:
-    """Return `text` as characters, without a byte order mark. Raises ConfigInvalid with every
-    character that is not allowed."""
-    if len(text) > MAX_SIZE:
+def _decoded(content: bytes, problems: Problems) -> str:
+    """Return the text, without a byte order mark. Raises ConfigInvalid with every character that is
+    not allowed."""
+    if len(content) > MAX_SIZE:
         problems.add(f"is larger than {MAX_SIZE // 2**20} MiB")
         raise problems.stop()
-    if isinstance(text, bytes):
-        text = _decoded(text, problems)
-    text = text.removeprefix("\ufeff")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        _report_encoding(error, problems)
+        raise problems.stop() from None
     if "\t" in text or _REFUSED.search(text):
         for number, line in enumerate(_LINE_END.split(text), 1):
             for match in _REFUSED.finditer(line):
@@ -255,17 +257,14 @@ def _readable(text: bytes | str, problems: Problems) -> str:
     return text
 
 
-def _decoded(content: bytes, problems: Problems) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            problems.add("is UTF-16: save it as UTF-8")
-        else:
-            before = _LINE_END.split(content[: error.start].decode("utf-8-sig"))
-            message = f"the byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8"
-            problems.add(message, Spot(len(before), len(before[-1]) + 1))
-    raise problems.stop()
+def _report_encoding(error: UnicodeDecodeError, problems: Problems) -> None:
+    content = error.object  # without a byte order mark
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        problems.add("is UTF-16: save it as UTF-8")
+        return
+    before = _LINE_END.split(content[: error.start].decode())
+    message = f"the byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8"
+    problems.add(message, Spot(len(before), len(before[-1]) + 1))
 
 
 def _compose(text: str, problems: Problems) -> Node:

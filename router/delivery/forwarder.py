@@ -72,13 +72,10 @@ class Forwarder:
         self,
         sender: AnySender,
         memory: Memory,
-        now: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sender = sender
         self._memory = memory
-        #: The store's clock.
-        self._now = now
         self._monotonic = monotonic
 
     async def forward(
@@ -120,11 +117,11 @@ class Forwarder:
                 if flight is not None and not flight.is_over:
                     delivery.late = True
                     if not delivery.joined:  # for retries to join
-                        self._memory.attempts[outcome.key_of(delivery)] = flight
-            await self._settle(outcome, deadline, gone)
+                        self._memory.hold(outcome.key_of(delivery), flight)
+            await self._commit_or_record(outcome, deadline, gone)
         finally:
             # `_start` keeps these for the queue to join; a late one is released by its own wait.
-            for delivery in outcome.have_become_required:
+            for delivery in outcome.queued_but_required:
                 if not delivery.late:
                     self._release(outcome, delivery)
             self._memory.leave(recalled)
@@ -136,7 +133,7 @@ class Forwarder:
         Raises a fault of the router itself, if there was one.
         """
         late = [
-            self._wait_for_late_attempt(outcome, delivery)
+            self._finish_late_attempt(outcome, delivery)
             for delivery in outcome.deliveries
             if delivery.late
         ]
@@ -152,23 +149,23 @@ class Forwarder:
     def _start(self, outcome: Outcome, until: float, gone: Gone) -> None:
         """Begin all attempts that are needed, or join those in flight."""
         memory, remembers, recalled = self._memory, self._memory.remembers, outcome.recalled
-        queued = outcome.have_become_required
-        now = self._now()
+        queued = outcome.queued_but_required
+        now = memory.now()
         patience = until - self._monotonic()
         for delivery in outcome.deliveries:
             if not delivery.needed:
                 continue
             # A delivery that can be queued does not wait for its target's rate.
             waits = delivery.required or not remembers
-            delivery.over_at = now + delivery.target.timeout
+            delivery.ends_by = now + delivery.target.timeout
             if waits and delivery.target.rate is not None:
-                delivery.over_at += patience
+                delivery.ends_by += patience
             flight, row = None, delivery.row
-            if memory.attempts or recalled.just_ended is not None:
+            if memory.may_join(recalled):
                 flight = memory.to_join(outcome.key_of(delivery), recalled)
             if flight is None and row is not None and row.is_being_sent(now):
                 flight = memory.follow(outcome.key_of(delivery), patience)
-                delivery.over_at = max(delivery.over_at, row.recover_at)
+                delivery.ends_by = max(delivery.ends_by, row.recover_at)
             delivery.joined = flight is not None
             if flight is None:
                 flight = self._sender.send(
@@ -180,7 +177,7 @@ class Forwarder:
                 )
                 if delivery in queued:
                     # The queue has it as well: if it takes the delivery now, it joins this attempt.
-                    memory.attempts[outcome.key_of(delivery)] = flight
+                    memory.hold(outcome.key_of(delivery), flight)
             delivery.flight = flight
 
     async def _wait(self, outcome: Outcome, until: float, gone: Gone) -> None:
@@ -201,7 +198,7 @@ class Forwarder:
             release, key = self._memory.release, outcome.key_of(delivery)
             asyncio.get_running_loop().call_soon(release, key, flight)
 
-    async def _settle(self, outcome: Outcome, deadline: float, gone: Gone) -> None:
+    async def _commit_or_record(self, outcome: Outcome, deadline: float, gone: Gone) -> None:
         try:
             if outcome.acknowledged and not gone.done():
                 try:
@@ -220,7 +217,7 @@ class Forwarder:
         """Return how long the store may take: a slow one does not delay a decided reply."""
         return min(max(deadline - self._monotonic(), 0.0), STORE_TIME)
 
-    async def _wait_for_late_attempt(self, outcome: Outcome, delivery: Delivery) -> None:
+    async def _finish_late_attempt(self, outcome: Outcome, delivery: Delivery) -> None:
         assert delivery.flight is not None
         try:
             attempt = delivery.attempt = await delivery.flight

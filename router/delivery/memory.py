@@ -67,11 +67,12 @@ class BlindReply(NamedTuple):
 
 
 class RequestMemory:
-    """One request's knowledge of its body. Mutable: it changes until the request is decided."""
+    """A request's knowledge of its body. Mutable: it changes until the request is decided."""
 
     __slots__ = (
-        *("blind", "cause", "dead", "earlier", "event_id", "first_at", "is_new", "just_ended"),
-        *("kept", "letter", "others", "overtaken", "record", "rows", "trouble", "unsuperseded"),
+        *("blind", "cause", "dead", "earlier", "event_id", "first_at", "letter"),
+        *("may_be_stored", "must_supersede_later", "other_event_ids", "overtaken", "record"),
+        *("released_meanwhile", "rows", "trouble"),
     )
 
     def __init__(self, letter: OutboundEvent, first_at: float, event_id: str) -> None:
@@ -86,26 +87,29 @@ class RequestMemory:
         #: there is none, or several requests or events may be meant.
         self.earlier: Record | None = None
         #: The ids of events with the same body that it has not claimed.
-        self.others: tuple[str, ...] = ()
+        self.other_event_ids: tuple[str, ...] = ()
         #: The store could not be asked.
         self.blind = False
         #: The store's own error; `""` if the request is blind because of an earlier one.
         self.trouble = ""
         #: Records of the body may await targets that have acknowledged now, and the store could
         #: not be told.
-        self.unsuperseded = False
+        self.must_supersede_later = False
         #: The deliveries that this request has left as dead letters.
         self.dead: tuple[DeliveryRow, ...] = ()
         #: Why its targets may see the event again although nothing was claimed.
         self.cause: Cause | None = None
         #: Another request with this body got its `000` in the meantime.
         self.overtaken = False
-        #: The event is in the store, or may still get there.
-        self.kept = False
-        #: It has claimed no record.
-        self.is_new = True
+        #: The event is in the store, or may still be written.
+        self.may_be_stored = False
         #: Attempts that were released since the look-up began: its rows may be older than they are.
-        self.just_ended: dict[DeliveryKey, Flight] | None = None
+        self.released_meanwhile: dict[DeliveryKey, Flight] | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """It has claimed no record."""
+        return self.record is None
 
     @property
     def began_at(self) -> float:
@@ -120,10 +124,9 @@ class RequestMemory:
     def claim(self, kept: Kept) -> None:
         """Continue a record. Nothing is written: an undecided request holds its claim (rule 5)."""
         self.record = replace(kept.record, requests=kept.record.requests + 1)
-        self.is_new = False
         self.event_id = kept.record.event_id
         self.rows = {row.target: row for row in kept.rows}
-        self.kept = True
+        self.may_be_stored = True
 
 
 class Outcome:
@@ -189,11 +192,11 @@ class Outcome:
         return [d for d in self.deliveries if not d.required and not d.acknowledged]
 
     @property
-    def have_become_required(self) -> list[Delivery]:
+    def queued_but_required(self) -> list[Delivery]:
         """Deliveries that were queued when their targets were still optional."""
         if self.recalled.is_new:
             return []
-        return [delivery for delivery in self.deliveries if delivery.has_become_required]
+        return [delivery for delivery in self.deliveries if delivery.is_queued_but_required]
 
     def update(self) -> None:
         """Take the results of the attempts that have ended."""
@@ -210,20 +213,24 @@ class Memory:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        #: Whether there is a store to remember by.
-        self.remembers = store.remembers
-        #: Attempts in flight, and those whose result the store does not have yet.
-        self.attempts: dict[DeliveryKey, Flight] = {}
+        #: Whether there is a store to remember by, and its clock.
+        self.remembers, self.now = store.remembers, store.now
+        #: Attempts in flight, and those whose result the store does not have yet: see `hold`.
+        self._attempts: dict[DeliveryKey, Flight] = {}
         #: The undecided requests, by body.
         self._live: dict[bytes, list[RequestMemory]] = {}
         #: `000`s given while the store could not be asked, for which no credit was revoked yet.
         self._blindly = 0
-        #: What is written once the store is back: those `000`s, by body, and when deliveries were
+        #: Written once the store is back: those `000`s, by body, and when deliveries were
         #: acknowledged.
-        self._stand_ins: dict[bytes, BlindReply] = {}
+        self._blind_replies: dict[bytes, BlindReply] = {}
         self._acknowledged: dict[DeliveryKey, float] = {}
         #: How many of these were written, and how many found no room, since the last question.
         self._written_late = self._left_out = 0
+
+    def may_join(self, recalled: RequestMemory) -> bool:
+        """Return False if `to_join` finds nothing, which is usual, and cheaper to ask."""
+        return bool(self._attempts) or recalled.released_meanwhile is not None
 
     def to_join(self, key: DeliveryKey, recalled: RequestMemory | None = None) -> Flight | None:
         """Return the attempt that a retry joins instead of repeating it (rule 9).
@@ -231,9 +238,9 @@ class Memory:
         It is in flight, or it was acknowledged and the retry may not have read that yet. After a
         failed attempt the retry makes one of its own.
         """
-        flight = self.attempts.get(key)
-        if flight is None and recalled is not None and recalled.just_ended is not None:
-            flight = recalled.just_ended.get(key)
+        flight = self._attempts.get(key)
+        if flight is None and recalled is not None and recalled.released_meanwhile is not None:
+            flight = recalled.released_meanwhile.get(key)
         if flight is None or not flight.is_over:
             return flight
         attempt = flight.value
@@ -256,7 +263,7 @@ class Memory:
                 continue
             rows = [row for kept in records if kept.record.event_id == key.event_id
                     for row in kept.rows if row.target == key.target]  # fmt: skip
-            if not any(row.is_being_sent(self._store.now()) for row in rows):
+            if not any(row.is_being_sent(self.now()) for row in rows):
                 # A person or another event may have settled it, for no reason of an attempt.
                 words = {row.reason for row in rows}
                 reason = next((each for each in Reason if each in words), reason)
@@ -270,18 +277,24 @@ class Memory:
             for recalled in self._live.get(digest, ())
         )
 
+    def hold(self, key: DeliveryKey, flight: Flight) -> None:
+        """Let others join an attempt until `release`. There are four: a late attempt of a request
+        and one that the queue may join, which the Forwarder releases, an attempt of the queue, and
+        an acknowledgement that the store could not take, which is released once it is written."""
+        self._attempts[key] = flight
+
     def release(self, key: DeliveryKey, flight: Flight) -> None:
         """The store has the result of this attempt: a look-up that begins now need not join it.
 
         A request for the same body whose look-up began earlier may have read the row as it was
         before, so it keeps the attempt. A later attempt at the same target stays.
         """
-        if self.attempts.get(key) is flight:
-            del self.attempts[key]
+        if self._attempts.get(key) is flight:
+            del self._attempts[key]
         for recalled in self._live.get(key.digest, ()):
-            if recalled.just_ended is None:
-                recalled.just_ended = {}
-            recalled.just_ended[key] = flight
+            if recalled.released_meanwhile is None:
+                recalled.released_meanwhile = {}
+            recalled.released_meanwhile[key] = flight
 
     async def recall(self, letter: OutboundEvent, timeout: float) -> RequestMemory:
         """Look up this body: a claimed record (rule 4), or a new event (rule 2). Never raises
@@ -290,14 +303,14 @@ class Memory:
         Call `leave` once the request is decided.
         """
         digest = letter.digest
-        recalled = RequestMemory(letter, self._store.now(), new_id())
+        recalled = RequestMemory(letter, self.now(), new_id())
         self._live.setdefault(digest, []).append(recalled)
         try:
             records = await self._store.find(digest, timeout)
             if records or self._blindly:
                 self._recognise(recalled, records)
         except StoreFailed as error:
-            recalled.blind = recalled.unsuperseded = True
+            recalled.blind = recalled.must_supersede_later = True
             recalled.trouble = str(error)
             recalled.cause = Cause.STORE
         except BaseException:
@@ -321,16 +334,18 @@ class Memory:
         """
         recalled = outcome.recalled
         # A new event of which all is settled leaves nothing to remember.
-        is_plain = recalled.is_new and not recalled.others and not outcome.has_optional_left
+        is_plain = (
+            recalled.is_new and not recalled.other_event_ids and not outcome.has_optional_left
+        )
         must_commit = self.remembers and not is_plain
         if must_commit and not await self._commit(outcome, timeout):
             return False
         if recalled.blind:
             self._blindly += 1
-        if recalled.unsuperseded:
-            self._owe_stand_in(outcome)
+        if recalled.must_supersede_later:
+            self._owe_blind_reply(outcome)
         # The other requests with this body can't tell their event from this one any more.
-        for other in self._others(recalled):
+        for other in self._rivals(recalled):
             other.overtaken = True
         return True
 
@@ -344,15 +359,19 @@ class Memory:
         recalled, clock = outcome.recalled, asyncio.get_running_loop().time
         ends = clock() + timeout
         # If one of these gets its `000`, it may have stood in for this event too.
-        for other in self._others(recalled):
-            other.others = (*other.others, recalled.event_id)
-        now, overtaken = self._store.now(), recalled.overtaken
+        for other in self._rivals(recalled):
+            other.other_event_ids = (*other.other_event_ids, recalled.event_id)
+        now, overtaken = self.now(), recalled.overtaken
         if recalled.record is not None:
-            left = rules.failed(recalled.record, now, outcome.terms, credit_revoked=overtaken)
+            left = rules.record_failed(
+                recalled.record, now, outcome.terms, credit_revoked=overtaken
+            )
         else:
             event_id, first_at = recalled.event_id, recalled.first_at
-            left = rules.opened(event_id, first_at, now, outcome.terms, credit_revoked=overtaken)
-        rows = self._rows(outcome, left)
+            left = rules.record_opened(
+                event_id, first_at, now, outcome.terms, credit_revoked=overtaken
+            )
+        rows = self._changed_rows(outcome, left)
         try:
             kept = await self._keep(outcome, left, rows, timeout)
         except StoreFull as full:
@@ -363,24 +382,24 @@ class Memory:
             kept = await self._keep(outcome, left, rows, max(0.0, ends - clock()))
         if recalled.overtaken and not overtaken:
             more = max(0.0, ends - clock())
-            await self._store.supersede([left.event_id], (), self._store.now(), more)
+            await self._store.supersede([left.event_id], (), self.now(), more)
         return kept
 
     async def late(self, outcome: Outcome, delivery: Delivery, attempt: Attempt) -> None:
         """Write the result of an attempt that outlived its request if the event is kept; rule 9."""
         target = delivery.target.name
         recalled = outcome.recalled
-        if not recalled.kept:
+        if not recalled.may_be_stored:
             return
         if not attempt.acknowledged:
             tried = Tried(attempt, request=recalled.requests)
-            given = (recalled.event_id, target, tried, delivery.over_at)
+            given = (recalled.event_id, target, tried, delivery.ends_by)
             await self._store.missed(*given, LATE_TIMEOUT)
         else:
             key = DeliveryKey(recalled.event_id, target, recalled.letter.digest)
             if not await self.acknowledge(key, attempt, LATE_TIMEOUT) and outcome.unrecorded:
                 # A write that missed its timeout may still be carried out.
-                self._owe(key, attempt, self._store.now())
+                self._owe(key, attempt, self.now())
 
     async def acknowledge(self, key: DeliveryKey, attempt: Attempt, timeout: float) -> bool:
         """Write that a delivery is acknowledged, whatever state its record has by now. Return False
@@ -388,7 +407,7 @@ class Memory:
 
         Raises StoreFailed; it is then written once the store is back.
         """
-        now = self._store.now()
+        now = self.now()
         try:
             return await self._store.acknowledge(key.event_id, key.target, now, timeout)
         except StoreFailed:
@@ -409,9 +428,9 @@ class Memory:
         if blindly:
             await self._store.revoke_all_credit(timeout)
             self._blindly -= blindly
-        while self._stand_ins:
-            some = list(islice(self._stand_ins.items(), _STEP))
-            await _all(self._write_stand_in(*pair, ends - clock()) for pair in some)
+        while self._blind_replies:
+            some = list(islice(self._blind_replies.items(), _STEP))
+            await _all(self._write_blind_reply(*pair, ends - clock()) for pair in some)
         keys = iter(list(self._acknowledged))
         while some_keys := list(islice(keys, _STEP)):
             await _all(self._write_acknowledged(key, ends - clock()) for key in some_keys)
@@ -432,40 +451,39 @@ class Memory:
             return
         self._acknowledged[key] = now
         # Retries join this until it is written. Not the attempt's own flight, which holds its body.
-        flight = self.attempts[key] = TargetExchange(as_it_came)
+        flight: Flight = TargetExchange(as_it_came)
         flight.end(attempt)
+        self.hold(key, flight)
 
-    def _owe_stand_in(self, outcome: Outcome) -> None:
+    def _owe_blind_reply(self, outcome: Outcome) -> None:
         digest, reached = outcome.letter.digest, outcome.reached
-        before = self._stand_ins.get(digest)
+        before = self._blind_replies.get(digest)
         if before is not None:
             reached += [name for name in before.reached if name not in reached]
-        elif len(self._stand_ins) >= MAX_OWED:
+        elif len(self._blind_replies) >= MAX_OWED:
             self._left_out += 1
             return
-        event_id, now = outcome.recalled.event_id, self._store.now()
-        self._stand_ins[digest] = BlindReply(event_id, tuple(reached), now)
+        event_id, now = outcome.recalled.event_id, self.now()
+        self._blind_replies[digest] = BlindReply(event_id, tuple(reached), now)
 
-    async def _write_stand_in(self, digest: bytes, given: BlindReply, timeout: float) -> None:
+    async def _write_blind_reply(self, digest: bytes, given: BlindReply, timeout: float) -> None:
         """Supersede the deliveries of this body's records that are older than the `000`."""
         records = await self._store.find(digest, timeout)
         ids = [kept.record.event_id for kept in records if kept.record.replied_at <= given.at]
         if ids:
-            await self._store.supersede(
-                ids, given.reached, self._store.now(), timeout, by=given.event_id
-            )
+            await self._store.supersede(ids, given.reached, self.now(), timeout, by=given.event_id)
             self._written_late += 1
-        if self._stand_ins.get(digest) is given:
-            del self._stand_ins[digest]
+        if self._blind_replies.get(digest) is given:
+            del self._blind_replies[digest]
 
     async def _write_acknowledged(self, key: DeliveryKey, timeout: float) -> None:
         at = self._acknowledged[key]
         is_known = await self._store.acknowledge(key.event_id, key.target, at, timeout)
         self._written_late += is_known
-        if not is_known and self._store.now() < at + UNKNOWN_FOR:
+        if not is_known and self.now() < at + UNKNOWN_FOR:
             return
         del self._acknowledged[key]
-        flight = self.attempts.get(key)
+        flight = self._attempts.get(key)
         if flight is not None and flight.is_over:
             self.release(key, flight)
 
@@ -473,13 +491,13 @@ class Memory:
         """Claim one of the records of this body, or none of them."""
         if self._blindly:
             # Their credit is in doubt, but a `000` makes them superfluous all the same.
-            recalled.others = tuple(kept.record.event_id for kept in records)
+            recalled.other_event_ids = tuple(kept.record.event_id for kept in records)
             recalled.blind = True
             recalled.cause = Cause.STORE
             return
         # Beside another request with this body nobody can tell which record is whose.
-        alone = not self._others(recalled)
-        claimed = rules.nearest(records, self._store.now()) if alone else None
+        alone = not self._rivals(recalled)
+        claimed = rules.nearest(records, self.now()) if alone else None
         if alone and len(records) == 1:
             recalled.earlier = records[0].record
         if claimed is None:
@@ -487,27 +505,27 @@ class Memory:
         else:
             recalled.claim(claimed)
         others = (kept.record.event_id for kept in records if kept is not claimed)
-        recalled.others = tuple(others)
+        recalled.other_event_ids = tuple(others)
 
     async def _commit(self, outcome: Outcome, timeout: float) -> bool:
-        recalled, now = outcome.recalled, self._store.now()
+        recalled, now = outcome.recalled, self.now()
         if recalled.record is not None:
-            left = rules.closed(recalled.record, now)
-            return await self._keep(outcome, left, self._rows(outcome, left), timeout)
-        if recalled.others:
+            left = rules.record_closed(recalled.record, now)
+            return await self._keep(outcome, left, self._changed_rows(outcome, left), timeout)
+        if recalled.other_event_ids:
             timeout /= 2
         if outcome.has_optional_left:
-            left = rules.answered(recalled.event_id, recalled.first_at, now)
-            rows = rules.rows_after(outcome.deliveries, left, now, outcome.terms)
+            left = rules.record_answered(recalled.event_id, recalled.first_at, now)
+            rows = rules.rows_after_request(outcome.deliveries, left, now, outcome.terms)
             unsettled = [row for row in rows if row.state is not State.ACKNOWLEDGED]
             await self._keep(outcome, left, unsettled, timeout)
-        if recalled.others:
-            given = (recalled.others, outcome.reached, self._store.now(), timeout)
+        if recalled.other_event_ids:
+            given = (recalled.other_event_ids, outcome.reached, self.now(), timeout)
             try:
                 await self._store.supersede(*given, by=recalled.event_id)
             except StoreFailed:
                 # The `000` need not wait for this: the credit is revoked another way.
-                recalled.blind = recalled.unsuperseded = True
+                recalled.blind = recalled.must_supersede_later = True
         return True
 
     async def _keep(
@@ -515,39 +533,39 @@ class Memory:
     ) -> bool:
         recalled = outcome.recalled
         if recalled.record is None:
-            recalled.kept = settled = True
+            recalled.may_be_stored = is_written = True
             await self._store.add(left, recalled.letter, rows, timeout)
         else:
-            digest, now = recalled.letter.digest, self._store.now()
+            digest, now = recalled.letter.digest, self.now()
             settlement = Settlement(left, rows, digest, outcome.reached, now)
             try:
-                settled = await self._store.settle(settlement, timeout)
+                is_written = await self._store.settle(settlement, timeout)
             except StoreFailed:
                 self._owe_rows(outcome)
                 raise
-        if settled:
+        if is_written:
             recalled.dead = tuple(row for row in rows if row.state is State.DEAD)
         else:
             self._owe_rows(outcome)
-        return settled
+        return is_written
 
     def _owe_rows(self, outcome: Outcome) -> None:
         """Keep the acknowledgements of a request whose record could not be written, or was closed
         or ended by another process, which does not know of them."""
-        now = self._store.now()
+        now = self.now()
         for delivery in outcome.deliveries:
             attempt = delivery.attempt
             if attempt is not None and attempt.acknowledged:
                 self._owe(outcome.key_of(delivery), attempt, now)
 
-    def _others(self, recalled: RequestMemory) -> list[RequestMemory]:
+    def _rivals(self, recalled: RequestMemory) -> list[RequestMemory]:
         """Return the other undecided requests with the same body."""
         live = self._live[recalled.letter.digest]
         return [other for other in live if other is not recalled] if len(live) > 1 else []
 
-    def _rows(self, outcome: Outcome, left: Record) -> list[DeliveryRow]:
+    def _changed_rows(self, outcome: Outcome, left: Record) -> list[DeliveryRow]:
         """Return every row that changes, those of targets that left the plan included."""
-        rows = rules.rows_after(outcome.deliveries, left, self._store.now(), outcome.terms)
+        rows = rules.rows_after_request(outcome.deliveries, left, self.now(), outcome.terms)
         plan = {delivery.target.name for delivery in outcome.deliveries}
         return rows + rules.left_behind(outcome.recalled.rows, plan, outcome.targets)
 

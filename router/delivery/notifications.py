@@ -327,7 +327,7 @@ class Notifications:
         self._log.info("own_event", event_id=event_id, event_key=event.event_key)
         rows = [DeliveryRow(target.name, State.QUEUED, due_at=now) for target in recipients]
         try:
-            await store.add(rules.answered(event_id, now, now), letter, rows, _STORE_TIME)
+            await store.add(rules.record_answered(event_id, now, now), letter, rows, _STORE_TIME)
         except StoreFailed:
             for target in recipients:
                 self._send_once(target, letter, send)

@@ -38,7 +38,7 @@ ENOUGH: Final = 10
 
 #: This part of the observations must be near their median, and this part of the retries must have
 #: other bytes: a lost request, a slow network and two events with the same changes are exceptions.
-_MOST, _SOME = 0.8, 0.1
+_AGREEING, _DIFFERING = 0.8, 0.1
 
 #: Two times are near each other if they differ by at most this part, or by so many seconds. A
 #: record's credit allows for more than that.
@@ -128,7 +128,7 @@ class Tally:
         sums = [*accumulate(self.values[value] for value in values)]
         median = values[bisect_left(sums, sums[-1] / 2)]
         near = sum(self.values[value] for value in values if _is_near(value, median))
-        return median if near >= _MOST * self.count else None
+        return median if near >= _AGREEING * self.count else None
 
     @property
     def view(self) -> TallyView:
@@ -178,7 +178,7 @@ class Observations:
         if not changes:
             return
         key = hash((outcome.letter.event.event_key, tuple(changes)))
-        is_known = not recalled.is_new or bool(recalled.others)
+        is_known = not recalled.is_new or bool(recalled.other_event_ids)
         event_id, digest, now = recalled.event_id, outcome.letter.digest, time.time()
         self.came(key, digest, event_id, now, is_known=is_known)
         wait = outcome.terms.ebaas.wait(recalled.requests - 1)
@@ -244,7 +244,7 @@ class Observations:
             params = {"seen": after, "count": self.hang_ups.count}
             yield "hangs_up", {**params, "configured": terms.reply_within}
         other, same = self.other_bytes, self.same_bytes
-        if other >= max(ENOUGH, _SOME * (other + same)):
+        if other >= max(ENOUGH, _DIFFERING * (other + same)):
             event_id, before = self.last
             ids = {"event_id": event_id, "before": before}
             yield "other_bytes", {"count": other, "same": same, **ids}

@@ -16,7 +16,7 @@ from router.delivery.recovery import Recovery
 from router.delivery.rules import Cause, Delivery
 from router.delivery.target.gate import BreakerState, Failing
 from router.model.errors import Refused
-from router.model.event import SUCCESS, Attempt, Event
+from router.model.event import SUCCESS, Attempt, Event, digest_of
 from router.routing.table import Plan
 from router.routing.target import Target
 from router.store.protocol import ADVICE, UNSETTLED, Ended, Pause, State, StoreFailed, Usage
@@ -78,12 +78,14 @@ class Observer:
     def refused(self, info: ReplyInfo, error: Refused, body: bytes | None = None) -> None:
         """A request that is not a callback, or one that the contract does not allow, with its body
         if that was read."""
-        self._metrics.refuse(info.code)
-        if info.code == "400":
+        is_invalid = info.code == "400"
+        digest = digest_of(body)[:6].hex() if is_invalid and body is not None else ""
+        self._metrics.refuse(info.code, str(error) if is_invalid else "", digest)
+        if is_invalid:
             self._metrics.invalid_at(error.field)
         caller = {"caller": error.caller} if error.caller else {}
         self._log.warning("refused", **info.fields, why=str(error), **caller)
-        if body is not None and info.code == "400" and self._refused is not None:
+        if body is not None and is_invalid and self._refused is not None:
             fields = {**info.fields, "why": str(error), "msg": error.msg}
             self._refused.put("warning", "refused", fields, None, body)
 
@@ -94,7 +96,7 @@ class Observer:
 
     def unmatched(self, info: ReplyInfo, event: Event) -> None:
         """An event that no route matches."""
-        self._metrics.no_route(info.code, event)
+        self._metrics.no_route(info.code, event, digest_of(event.body)[:6].hex())
         self._metrics.event(info.code, info.seconds)
         fields = info.fields
         self._add_event(fields, event)
@@ -233,9 +235,6 @@ class Observer:
         if ended.requests == 1:
             self._metrics.never_claimed += 1
         self._dead_letters(ended)
-
-    def broken(self, error: Exception) -> None:
-        self.fault("", error)
 
     def failed(self, error: StoreFailed) -> None:
         self._metrics.store_failed(str(error))

@@ -21,15 +21,25 @@ from router.delivery.recovery import (
     Recovery,
     is_early,
     left_alone,
-    row_after,
-    spared,
+    request_window,
+    row_after_recovery,
 )
-from router.delivery.rules import TARGET_REMOVED, InForce, expires_at, retried
+from router.delivery.rules import TARGET_REMOVED, InForce, expires_at, row_after_retry
 from router.delivery.target.lane import SLOT_WAIT
 from router.delivery.target.sender import AnySender, addressed
 from router.model.event import SELF_INFLICTED, Attempt
 from router.routing.target import Target
-from router.store.protocol import DeliveryRow, Due, Ended, State, Store, StoreFailed, Tried, Usage
+from router.store.protocol import (
+    DeliveryRow,
+    Due,
+    Early,
+    Ended,
+    State,
+    Store,
+    StoreFailed,
+    Tried,
+    Usage,
+)
 
 #: The shortest time between two looks for due work, in seconds.
 PAUSE: Final = 0.02
@@ -86,7 +96,7 @@ class QueueWatcher(Protocol):
     def retried(self, retry: Retry) -> None: ...
     def ended(self, ended: Ended) -> None: ...
     def failed(self, error: StoreFailed) -> None: ...
-    def broken(self, error: Exception) -> None: ...
+    def fault(self, request_id: str, error: BaseException) -> None: ...
 
     #: A recovery has ended after so many seconds: nothing waits any more, or an attempt has failed.
     def recovered(
@@ -179,7 +189,7 @@ class Queue:
             self._missing = set(self._succeeded)
             self._watcher.failed(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the queue
-            self._watcher.broken(error)
+            self._watcher.fault("", error)
         else:
             if name:
                 self._succeed(name)
@@ -237,7 +247,9 @@ class Queue:
             return MAX_PER_TARGET
         recovery = self.recoveries.active.get(target.name)
         if recovery is not None:
-            return min(recovery.room(target), in_flight + self._sender.room(target, None))
+            # Live events keep the burst of the target's rate.
+            room = self._sender.room(target, 0.0, keeps_burst=True)
+            return min(recovery.room(target), in_flight + room)
         room = in_flight + self._sender.room(target, SLOT_WAIT)
         return min(MAX_PER_TARGET, target.max_in_flight, room)
 
@@ -245,20 +257,15 @@ class Queue:
         now = self._store.now()
         longest = max((target.timeout for target in in_force.targets.values()), default=0.0)
         until = now + longest + LEASE_MARGIN
-        recovery = self.recoveries.active.get(name)
-        if recovery is None:
-            taken = await self._store.take(name, now, until, room, CALL_TIMEOUT)
-        else:
-            taken = await self._store.take_waiting(
-                *(name, now, until, room, CALL_TIMEOUT),
-                spared=spared(now, in_force.terms),
-                asked=recovery.trigger == OPERATOR,
-            )
-            if not taken and name not in self._in_flight.values():
-                self._end_recovery(name, recovery, failed=False)
+        recovery, early = self.recoveries.active.get(name), None
+        if recovery is not None:
+            early = Early(request_window(now, in_force.terms), recovery.trigger == OPERATOR)
+        taken = await self._store.lease(name, now, until, room, CALL_TIMEOUT, early)
+        if recovery is not None and not taken and name not in self._in_flight.values():
+            self._end_recovery(name, recovery, failed=False)
         for due in taken:
-            early = recovery is not None and is_early(due, now)
-            task = asyncio.create_task(self._retry(due, in_force, recovery, early))
+            is_before_its_time = recovery is not None and is_early(due, now)
+            task = asyncio.create_task(self._retry(due, in_force, recovery, is_before_its_time))
             self._in_flight[task] = name
             task.add_done_callback(self._in_flight.pop)
 
@@ -281,7 +288,7 @@ class Queue:
         """Return whether a delivery is left to the caller's requests: one of them is at it, or
         routes.yaml no longer has it. If the target of a queued one has become required, a request
         may be at it in another process."""
-        begin, end = spared(self._store.now(), in_force.terms)
+        begin, end = request_window(self._store.now(), in_force.terms)
         is_queued = due.row.state is State.QUEUED
         if is_queued and not begin <= due.request_due_at <= end:
             return False
@@ -308,10 +315,10 @@ class Queue:
         if flight is None:
             letter = addressed(due.letter, due.event_id, due.first_at, by)
             flight = self._sender.send(target, letter, SLOT_WAIT, None, number)
-            self._memory.attempts[key] = flight
+            self._memory.hold(key, flight)
         try:
             attempt = await flight
-            row = self._row_after(due, attempt, joined, schedule, early)
+            row = self._row_after_attempt(due, attempt, joined, schedule, early)
             if recovery is not None:
                 self._count(target.name, recovery, attempt)
             await self._finish(Retry(due, attempt, row, by, number))
@@ -320,18 +327,18 @@ class Queue:
             if not joined:
                 self._memory.release(key, flight)
 
-    def _row_after(
+    def _row_after_attempt(
         self, due: Due, attempt: Attempt, joined: bool, schedule: Schedule, early: bool
     ) -> DeliveryRow:
         now, made = self._store.now(), due.row
         begun = attempt.reason not in SELF_INFLICTED
         if early:
-            row = row_after(due, attempt, now)
+            row = row_after_recovery(due, attempt, now)
         else:
             if begun:
                 made = replace(made, retries=made.retries + 1, attempts=made.attempts + 1)
             jitter = self._random.uniform(0.0, JITTER)
-            row = retried(made, attempt, now, schedule, jitter)
+            row = row_after_retry(made, attempt, now, schedule, jitter)
         # An attempt that was not begun costs no retry; a joined one is recorded by its request.
         if begun and not (attempt.acknowledged or joined):
             row = replace(row, tried=Tried(attempt, retry=0 if early else made.retries))

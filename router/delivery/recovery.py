@@ -55,7 +55,8 @@ class Recovery:
             self.window, self._round = min(2 * self.window, MOST_AT_ONCE), 0
 
     def room(self, target: Target) -> int:
-        """Return the most attempts that may be in flight, of which live events have half."""
+        """Return the most attempts that may be in flight: half of the target's `max_in_flight`, so
+        that live events have the other half."""
         return min(self.window, max(1, target.max_in_flight // 2))
 
 
@@ -113,7 +114,7 @@ class Recoveries:
         }
 
 
-def spared(now: float, terms: Terms) -> tuple[float, float]:
+def request_window(now: float, terms: Terms) -> tuple[float, float]:
     """Return the times of a caller's next request which may be in progress, or about to come."""
     return now - terms.reply_within - LATE, now + EARLY
 
@@ -123,7 +124,7 @@ def is_early(due: Due, now: float) -> bool:
     return due.row.state is State.AWAITING or due.row.due_at > now
 
 
-def row_after(due: Due, attempt: Attempt, now: float) -> DeliveryRow:
+def row_after_recovery(due: Due, attempt: Attempt, now: float) -> DeliveryRow:
     """Return a delivery after an attempt before its time. A failure costs none of its retries, and
     it is left alone until its schedule has tried it again: an event that its target does not want
     is sent at most once more for each attempt by schedule."""

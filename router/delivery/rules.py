@@ -1,4 +1,4 @@
-"""The rules of delivery memory, as decisions: given rows and a time, what follows. Pure.
+"""The rules of delivery memory, as pure decisions, and a request's delivery, which they read.
 
 docs/internals/memory.md numbers the rules and gives the reason for each. memory.py applies these
 decisions to requests, queue.py to the queue.
@@ -64,23 +64,17 @@ class Cause(StrEnum):
 class Delivery:
     """One event to one target, as one request sees it. Mutable: its attempt begins and ends."""
 
-    __slots__ = ("attempt", "flight", "joined", "late", "over_at", "required", "row", "target")
+    __slots__ = ("attempt", "ends_by", "flight", "joined", "late", "required", "row", "target")
 
-    def __init__(
-        self,
-        target: Target,
-        required: bool,
-        row: DeliveryRow | None = None,
-        attempt: Attempt | None = None,
-    ) -> None:
+    def __init__(self, target: Target, required: bool, row: DeliveryRow | None = None) -> None:
         self.target = target
         self.required = required
         #: None while the attempt is in flight, and if none was made.
-        self.attempt = attempt
+        self.attempt: Attempt | None = None
         #: Its row when the request claimed the record; None if it has none.
         self.row = row
-        #: The latest moment at which an attempt in flight ends.
-        self.over_at = 0.0
+        #: When an attempt in flight ends at the latest.
+        self.ends_by = 0.0
         #: None if this request makes no attempt.
         self.flight: Flight | None = None
         #: The attempt belongs to an earlier request, which records it.
@@ -110,12 +104,12 @@ class Delivery:
         return self.acknowledged or (self.attempt is None and not self.needed)
 
     @property
-    def has_become_required(self) -> bool:
+    def is_queued_but_required(self) -> bool:
         """It was queued for an optional target, which the table in force requires."""
         return self.required and self.row is not None and self.row.state is State.QUEUED
 
     @property
-    def begun(self) -> int:
+    def attempts_begun(self) -> int:
         """The number of attempts that this request has begun: 1 or 0."""
         if self.flight is None or self.joined:
             return 0
@@ -170,17 +164,17 @@ def _is_discarded(row: DeliveryRow) -> bool:
 # Rules 3, 8 and 10: the record and the rows that a request leaves.
 
 
-def opened(
+def record_opened(
     event_id: str, first_at: float, now: float, terms: Terms, *, credit_revoked: bool
 ) -> Record:
     """Return the record of a new event whose first request has failed."""
     new = Record(
         event_id, Stage.OPEN, first_at, 1, now, now, now, now, credit_revoked=credit_revoked
     )
-    return failed(new, now, terms, credit_revoked=credit_revoked)
+    return record_failed(new, now, terms, credit_revoked=credit_revoked)
 
 
-def failed(record: Record, now: float, terms: Terms, *, credit_revoked: bool) -> Record:
+def record_failed(record: Record, now: float, terms: Terms, *, credit_revoked: bool) -> Record:
     """Return the record after another failure; ENDED if the caller makes no further request."""
     wait = terms.ebaas.wait(record.requests - 1)
     return replace(
@@ -200,23 +194,23 @@ def ends_at(first_at: float, terms: Terms) -> float:
     return first_at + terms.ebaas.total() + requests * terms.reply_within + terms.grace
 
 
-def closed(record: Record, now: float) -> Record:
+def record_closed(record: Record, now: float) -> Record:
     """Return the record once its caller gets the `000`."""
     return replace(record, stage=Stage.CLOSED, replied_at=now)
 
 
-def answered(event_id: str, first_at: float, now: float) -> Record:
+def record_answered(event_id: str, first_at: float, now: float) -> Record:
     """Return the record of a new event that gets its `000` at once, and has deliveries to queue."""
     return Record(event_id, Stage.CLOSED, first_at, 1, now, now, now, now)
 
 
-def rows_after(
+def rows_after_request(
     deliveries: Iterable[Delivery], record: Record, now: float, terms: Terms
 ) -> list[DeliveryRow]:
     """Return the rows that a request changes; `record` is the one that it leaves."""
     rows = []
     for delivery in deliveries:
-        row, attempt = _row_after(delivery, record.stage, now, terms), delivery.attempt
+        row, attempt = _row_after_request(delivery, record.stage, now, terms), delivery.attempt
         if row is None:
             continue
         if attempt is not None and not attempt.acknowledged and not delivery.joined:
@@ -225,7 +219,9 @@ def rows_after(
     return rows
 
 
-def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> DeliveryRow | None:
+def _row_after_request(
+    delivery: Delivery, stage: Stage, now: float, terms: Terms
+) -> DeliveryRow | None:
     attempt, before, name = delivery.attempt, delivery.row, delivery.target.name
     if delivery.acknowledged:
         if attempt is None:
@@ -234,24 +230,24 @@ def _row_after(delivery: Delivery, stage: Stage, now: float, terms: Terms) -> De
     reason = before.reason if before is not None else ""
     if attempt is not None:
         reason = attempt.reason
-    made = delivery.begun + (0 if before is None else before.attempts)
+    made = delivery.attempts_begun + (0 if before is None else before.attempts)
     if delivery.required:
         if stage is not Stage.OPEN:
             return DeliveryRow(name, State.DEAD, reason, attempts=made)
         if delivery.joined and before is not None and before.state in RETRIED:
             return None  # it may have the lease of the attempt that was joined
         # While its attempt is in flight, no other process sends it.
-        until = delivery.over_at if delivery.late else 0.0
+        until = delivery.ends_by if delivery.late else 0.0
         return DeliveryRow(name, State.AWAITING, reason, attempts=made, recover_at=until)
     if before is not None and (before.state in (State.QUEUED, State.DEAD) or _is_discarded(before)):
         return None
-    over_at = delivery.over_at
+    ends_by = delivery.ends_by
     fresh = DeliveryRow(
-        name, State.QUEUED, reason, due_at=over_at, attempts=made, recover_at=over_at
+        name, State.QUEUED, reason, due_at=ends_by, attempts=made, recover_at=ends_by
     )
     if attempt is None or attempt.reason is Reason.ELSEWHERE:
         return fresh
-    return retried(
+    return row_after_retry(
         replace(fresh, recover_at=0.0), attempt, now, delivery.target.queue or terms.queue
     )
 
@@ -274,7 +270,7 @@ def left_behind(
 # The queue.
 
 
-def retried(
+def row_after_retry(
     row: DeliveryRow, attempt: Attempt, now: float, queue: Schedule, jitter: float = 0.0
 ) -> DeliveryRow:
     """Return a queued delivery after an attempt: acknowledged, due again, or a dead letter.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import sys
 import time
@@ -10,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -23,6 +25,9 @@ PIECE = 64 * 1024
 
 #: The bytes of a small answer; and of larger ones that may wait for one holder, and for all.
 SMALL, OWN, ALL = 256 * 1024, 32 * 1024 * 1024, 128 * 1024 * 1024
+
+#: A shorter answer is not worth compressing.
+TINY = 1024
 
 #: An answer that took longer than this, in seconds, is given to all who ask within so many times
 #: as long.
@@ -55,12 +60,19 @@ class Answers:
                 self._made[asked] = task
         return await asyncio.shield(task)
 
-    def reply(self, who: str, pieces: list[bytes], kind: str = "application/json") -> Response:
-        """Return the reply to a holder. Raises Rejected if too many large ones wait for it."""
-        size = sum(map(len, pieces))
+    async def reply(
+        self, request: Request, pieces: list[bytes], kind: str = "application/json"
+    ) -> Response:
+        """Return the reply to a request; a small one is compressed if the client accepts that.
+        Raises Rejected if too many large ones wait for its holder."""
+        size, who = sum(map(len, pieces)), request.state.holder.name or ""
         if size <= SMALL:
             # Not as `media_type`, which may add a charset.
-            return Response(b"".join(pieces), headers={"content-type": kind})
+            content, headers = b"".join(pieces), {"content-type": kind, "vary": "accept-encoding"}
+            if size > TINY and "gzip" in request.headers.get("accept-encoding", ""):
+                content = await asyncio.to_thread(gzip.compress, content, 6)
+                headers["content-encoding"] = "gzip"
+            return Response(content, headers=headers)
         own, every = self._unread[who], self._unread.total()
         if (own and own + size > OWN) or (every and every + size > ALL):
             raise Rejected("unread_answers", mib=round((own or every) / 2**20, 1))

@@ -69,7 +69,7 @@ _NO_SNIFFING = (
 )
 
 #: A reply does not run, is not framed or stored, and keeps its type. No header lets a page of
-#: another site read it.
+#: another site read it. `cache-control` comes first.
 SAFE = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -115,7 +115,8 @@ class Guard:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *safe]
+                is_kept = any(name == b"cache-control" for name, _ in message["headers"])
+                message["headers"] = [*message["headers"], *safe[is_kept:]]
             await send(message)
 
         try:

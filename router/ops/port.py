@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 
 from router.config.settings import Settings
 from router.net.http.connection import Limits
@@ -59,21 +60,21 @@ def api_parts(
 
 def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Guard:
     """Return the ops port's application; `local`: only this machine reaches the port."""
-    # Installers may link files to a cache.
-    files = StaticFiles(directory=PAGE_FOLDER, follow_symlink=True)
 
     async def metrics(request: Request) -> Response:
         kind, scrape = scrape_as(request.headers.get("accept", ""))
         work, who = partial(scrape, parts.insight.report().metrics), request.state.holder.name or ""
-        return parts.answers.reply(who, await parts.answers.make(who, kind, work), kind)
+        return await parts.answers.reply(request, await parts.answers.make(who, kind, work), kind)
 
-    async def page(request: Request) -> Response:
-        return await files.get_response("index.html", request.scope)
-
+    page = _page()
     # The status is always 200. For a verdict ask `/readyz`, or read `status`.
-    own = [Route("/metrics", metrics), Route("/status", serve(status, parts)), Route("/", page)]
+    own = [
+        Route("/metrics", metrics),
+        Route("/status", serve(status, parts)),
+        Route("/", page.index),
+    ]
     app = Starlette(
-        routes=[*own, Mount("/page", GZipMiddleware(files, compresslevel=6)), *api_routes(parts)],
+        routes=[*own, Route("/page/{version}/{name:path}", page.file), *api_routes(parts)],
         # Starlette raises a fault again; it is logged.
         exception_handlers={HTTPException: _refuse, Rejected: problem, Exception: _fail},
     )
@@ -81,6 +82,52 @@ def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Gua
     # Without tokens, anybody who reaches the port may read figures and the names of targets, and
     # this machine alone may read the rest. A change always needs a token.
     return Guard(app, tokens, log, local=local)
+
+
+#: A comment of its own line. The line itself stays: errors have the numbers of the source.
+_COMMENT = re.compile(rb"^[ \t]*(?://|/?\*).*$", re.MULTILINE)
+
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
+
+
+class _Page:
+    """The page and its files, compressed once, and without their comments, which are a tenth of the
+    first view. Their version is in their paths, so that browsers keep them for ever; an open page
+    of another version gets these too."""
+
+    def __init__(self) -> None:
+        files = {
+            str(path.relative_to(PAGE_FOLDER)): path.read_bytes()
+            for path in sorted(PAGE_FOLDER.rglob("*.*"))
+        }
+        self._version = hashlib.sha256(b"".join(files.values())).hexdigest()[:12]
+        index = files.pop("index.html").decode()
+        self._index = index.replace("/page/", f"/page/{self._version}/")
+        contents = {
+            name: _COMMENT.sub(b"", content) if name.endswith(".js") else content
+            for name, content in files.items()
+        }
+        self._files = {name: (gzip.compress(it), it) for name, it in contents.items()}
+
+    async def index(self, _: Request) -> Response:
+        return HTMLResponse(self._index)
+
+    async def file(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._files:
+            raise Rejected("no_endpoint")
+        compressed, content = self._files[name]
+        headers = {"content-type": f"{_KINDS[Path(name).suffix]}; charset=utf-8"}
+        if request.path_params["version"] == self._version:
+            headers["cache-control"] = "max-age=31536000, immutable"
+        headers["vary"] = "accept-encoding"
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["content-encoding"], content = "gzip", compressed
+        return Response(content, headers=headers)
+
+
+#: It is the same for all of a process.
+_page = cache(_Page)
 
 
 async def _fail(request: Request, _: Exception) -> Response:

@@ -1,15 +1,26 @@
-"""`/status`: the checks of a report, and the causes for which the service is degraded."""
+"""`/status`: the checks of a report, and the causes for which the service is degraded.
+
+The causes are the one list of troubles: the page, `status` and its exit code, and the metrics of
+the alerts show it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from router.config.document import shown
 from router.contract.replies import why_failed
+from router.delivery import rules
 from router.delivery.observations import SENTENCES
-from router.ops.api.targets import pause_facts, target_now
+from router.ops.api.targets import (
+    SEVERITIES,
+    Severity,
+    pause_facts,
+    severity_of,
+    target_now,
+    urgency,
+)
 from router.ops.insight import (
     MAX_SHOWN_PROBLEMS,
     STARTED,
@@ -19,8 +30,16 @@ from router.ops.insight import (
     utc_or_none,
 )
 from router.store.protocol import ADVICE
+from router.telemetry.health import TROUBLED
 from router.telemetry.log.lines import utc
-from router.telemetry.metrics import RECENT_GAP, REMOVED, Metrics, Recent, TargetMetrics
+from router.telemetry.metrics import (
+    RECENT_GAP,
+    REMOVED,
+    UNMATCHED,
+    Metrics,
+    Recent,
+    TargetMetrics,
+)
 
 #: The seconds for which the store, or the archive, is degraded after its last error.
 STORE_RECOVERED = 60.0
@@ -32,8 +51,9 @@ STORE_FULL, LAG = 0.5, 0.25
 #: The seconds for which nodes may run different configurations, as in a roll-out.
 ROLL_OUT = 60.0
 
-#: How many refused files a sentence names at most.
+#: How many refused files a sentence names at most, and how many keys or faults of callbacks.
 MAX_SHOWN_FILES = 3
+MAX_SHOWN_KEYS = 5
 
 #: The sentence of each cause, and of each difference between EBaaS and routes.yaml, by its code.
 #: `{}` are parameters. The page has them in Chinese.
@@ -41,9 +61,11 @@ CAUSES: Mapping[str, str] = {
     "not_ready": "not ready",
     "file_refused": "{files} refused at {at}: {count:problem}",
     "nodes_differ": "nodes have run different configurations for {seconds} s",
-    "unmatched": "{count:event} matched no route since {since}, last at {last}: "
-    "`ebaas-router explain` says why for the last one's key, {key}",
-    "callbacks_refused": "{count:callback} refused with {code} since {since}, last at {last}: "
+    "unmatched": "{count:event} matched no route since {since}, last at {last}: {keys}; EBaaS "
+    "retries until {until}; `ebaas-router explain` says why",
+    "callbacks_refused": "{count:callback} refused with {code} since {since}, last at {last}"
+    "{faults}: {advice}",
+    "turned_away": "{count:request} turned away with {code} since {since}, last at {last}: "
     "{advice}",
     "store_failed": "{error}, last at {last}",
     "store_gone": "{error} ({advice}), last at {last}",
@@ -54,9 +76,19 @@ CAUSES: Mapping[str, str] = {
     "queued": "{target} has {count} queued",
     "paused_by": "{target} is paused until {until} by {who}: {because}",
     "paused": "{target} is paused",
-    "breaker_open": "{target} has its breaker open",
-    "failing": "{target} is failing: {failure} at {at}",
+    "failing": "{target} is failing since {since}, {failed} of the last {count:attempt} failed: "
+    "{failure}",
+    "degraded": "{target} is degraded since {since}, {failed} of the last {count:attempt} failed: "
+    "{failure}",
     **SENTENCES,
+}
+
+#: The severities of causes that keep no event from its targets; others are critical. Those of a
+#: target depend on its role.
+_SEVERITIES: Mapping[str, Severity] = {
+    **dict.fromkeys(("file_refused", "nodes_differ", "store_full"), "warning"),
+    **dict.fromkeys(("archive_failed", "loop_blocked", "dead_letters", "queued"), "warning"),
+    **dict.fromkeys(("paused", "paused_by", "turned_away"), "notice"),
 }
 
 #: What to do about callbacks that are refused with a code.
@@ -71,18 +103,23 @@ REFUSED: Mapping[str, str] = {
     "508": "a target sends its events back to this router: compare the URLs in routes.yaml",
 }
 
-#: A refusal counts until EBaaS must have sent its next retry. It counts only this long, in
-#: seconds, if a retry usually succeeds, or if the router has accepted a callback since.
+#: A rejection counts until EBaaS must have sent its next retry; only this long, in seconds, if a
+#: retry usually succeeds.
 _PASSED = 300.0
+
+#: Callers that are turned away are wrong if no event has come since the first of them, for so many
+#: seconds: the token may be EBaaS's.
+_SHUT = 300.0
 _PASSING = ("408", "503")
 _DENIED = ("401", "403")
 
 
 class CauseView(TypedDict):
-    """A reason why the service is degraded, as data."""
+    """A reason why the service is degraded, or a notice, as data."""
 
     check: str
     code: str
+    severity: Severity
     #: The sentence of the code, and its parameters.
     text: str
     params: dict[str, Any]
@@ -103,16 +140,30 @@ class _Check:
         self.causes: list[CauseView] = []
         self._figures = figures
 
-    def add(self, cause: str, *, when: object = True, **params: Any) -> None:
+    def add(
+        self, cause: str, *, when: object = True, severity: Severity | None = None, **params: Any
+    ) -> None:
         """Add a cause if it holds."""
         if when:
-            text = CAUSES[cause].format(**params)
-            self.causes.append({"check": self.name, "code": cause, "text": text, "params": params})
+            self.causes.append(
+                {
+                    "check": self.name,
+                    "code": cause,
+                    "severity": severity or _SEVERITIES.get(cause, "critical"),
+                    "text": CAUSES[cause].format(**params),
+                    "params": params,
+                }
+            )
 
     @property
     def view(self) -> dict[str, Any]:
-        reasons = [cause["text"] for cause in self.causes]
+        reasons = [cause["text"] for cause in wrong(self.causes)]
         return {"ok": not reasons, "reasons": reasons, **self._figures}
+
+
+def wrong(causes: Sequence[CauseView]) -> list[CauseView]:
+    """Return the causes for which the service is degraded: all but notices."""
+    return [cause for cause in causes if cause["severity"] != "notice"]
 
 
 def status_of(report: Report, now: float) -> dict[str, Any]:
@@ -121,18 +172,24 @@ def status_of(report: Report, now: float) -> dict[str, Any]:
     checks = [
         _process(report),
         _configuration(report),
-        _callbacks(metrics, now),
+        _callbacks(report, now),
         _store(report, now),
         _archive(metrics, now),
         _loop(report.lag),
         _targets(metrics),
     ]
-    causes = [cause for check in checks for cause in check.causes]
+    # Stable: targets come last, and in their own order.
+    causes = sorted(
+        (cause for check in checks for cause in check.causes),
+        key=lambda cause: SEVERITIES.index(cause["severity"]),
+    )
+    reasons = wrong(causes)
     return {
-        "status": "degraded" if causes else "ok",
-        "reasons": [f"{cause['check']}: {cause['text']}" for cause in causes],
+        "status": "degraded" if reasons else "ok",
+        "reasons": [f"{cause['check']}: {cause['text']}" for cause in reasons],
         "causes": causes,
         "at": utc(now),
+        "counted_since": utc(metrics.counted_since),
         "version": metrics.build["version"],
         "compiled": metrics.build["compiled"] == "yes",
         "requests": {"in_flight": metrics.requests_in_flight, "limit": metrics.requests_limit},
@@ -154,7 +211,7 @@ def refused_causes(files: Sequence[RefusedFile], tried: str, count: int) -> list
     check, names = _Check("configuration"), [file["file"] for file in files[:MAX_SHOWN_FILES]]
     if len(files) > MAX_SHOWN_FILES:
         names.append(f"{len(files) - MAX_SHOWN_FILES} more")
-    about = {"at": tried, "count": _Count(count), "files": ", ".join(names)}
+    about: Any = {"at": tried, "count": _Count(count), "files": ", ".join(names)}
     check.add("file_refused", when=files, **about)
     return check.causes
 
@@ -183,29 +240,63 @@ def _configuration(report: Report) -> _Check:
     return check
 
 
-def _callbacks(metrics: Metrics, now: float) -> _Check:
-    """Check for events without a route and refused callbacks, which EBaaS retries in vain."""
-    unmatched = _recent(metrics.unmatched_lately, now)
+def _callbacks(report: Report, now: float) -> _Check:
+    """Check for events without a route and refused callbacks, which EBaaS retries in vain, and for
+    callers that were turned away."""
+    metrics, terms = report.metrics, report.config_state.config.terms
+    kinds: dict[str, dict[str, Recent]] = {}
+    for (kind, what), recent in sorted({**metrics.rejected}.items()):
+        if now - recent.last < (_PASSED if kind in _PASSING else RECENT_GAP):
+            kinds.setdefault(kind, {})[what] = recent
+    events = kinds.pop(UNMATCHED, {})
+    unmatched = _summed(events, "keys")
     refused: dict[str, Any] = {}
-    check = _Check("callbacks", unmatched=unmatched, refused=refused)
-    key = shown(metrics.last_unmatched.event_key if metrics.last_unmatched else "")
-    check.add("unmatched", when=unmatched["count"], key=key, **unmatched)
-    for code, refusals in sorted({**metrics.refused_lately}.items()):
-        is_short = code in _PASSING or (code in _DENIED and metrics.last_event > refusals.last)
-        recent = _recent(refusals, now, _PASSED if is_short else RECENT_GAP)
-        if recent["count"]:
-            refused[code] = recent
-            advice = REFUSED.get(code, "the log lines `refused` say why")
-            check.add("callbacks_refused", code=code, advice=advice, **recent)
+    turned_away: dict[str, Any] = {}
+    check = _Check("callbacks", unmatched=unmatched, refused=refused, turned_away=turned_away)
+    if events:
+        newest = max(recent.newest for recent in events.values())
+        unmatched["retried_until"] = until = utc(rules.ends_at(newest, terms))
+        last = max(events, key=lambda key: events[key].last)
+        about: Any = {"keys": _most(events, shown), "key": last, "until": until}
+        check.add("unmatched", **about, **_counts(unmatched))
+    for code, faults in kinds.items():
+        views = turned_away if code in _DENIED else refused
+        views[code] = view = _summed(faults, "faults")
+        advice = REFUSED.get(code, "the log lines `refused` say why")
+        # Strangers are turned away all day. It is wrong only if events no longer get in.
+        has_had = any(metrics.events.values()) and metrics.last_event < _first(faults)
+        is_shut = has_had and now - _first(faults) >= _SHUT
+        cause = "turned_away" if code in _DENIED and not is_shut else "callbacks_refused"
+        why = f", {most}" if (most := _most(faults, str)) else ""
+        check.add(cause, code=code, advice=advice, faults=why, **_counts(view))
     return check
 
 
-def _recent(recent: Recent, now: float, counts_for: float = RECENT_GAP) -> dict[str, Any]:
-    """Return the count of recent occurrences, 0 if the last one is too long ago."""
-    if now - recent.last >= counts_for:
-        recent = Recent()
-    since, last = utc_or_none(recent.since), utc_or_none(recent.last)
-    return {"count": _Count(recent.count), "since": since, "last": last}
+def _first(recents: Mapping[str, Recent]) -> float:
+    return min(recent.since for recent in recents.values())
+
+
+def _summed(recents: Mapping[str, Recent], name: str) -> dict[str, Any]:
+    """Return how many callbacks there were of these faults, or keys, and by `name` of each."""
+    last = max((recent.last for recent in recents.values()), default=0.0)
+    return {
+        "count": _Count(sum(recent.count for recent in recents.values())),
+        "since": utc_or_none(_first(recents)) if recents else None,
+        "last": utc_or_none(last),
+        name: {what: recent.count for what, recent in recents.items() if what},
+    }
+
+
+def _counts(view: Mapping[str, Any]) -> Any:
+    return {name: view[name] for name in ("count", "since", "last")}
+
+
+def _most(recents: Mapping[str, Recent], show: Callable[[str], str]) -> str:
+    """Return the most frequent faults or keys with their counts, in no language."""
+    most = sorted(recents.items(), key=lambda item: -item[1].count)
+    named = [f"{show(what)} ({recent.count})" for what, recent in most if what]
+    more = len(most) - len(named[:MAX_SHOWN_KEYS])
+    return ", ".join([*named[:MAX_SHOWN_KEYS], *([f"+{more}"] if more and named else [])])
 
 
 def _store(report: Report, now: float) -> _Check:
@@ -248,23 +339,31 @@ def _loop(lag: float) -> _Check:
 def _targets(metrics: Metrics) -> _Check:
     targets: dict[str, Any] = {}
     check = _Check("targets", each=targets)
-    for name, numbers in metrics.targets.items():
+    for name, numbers in sorted(metrics.targets.items(), key=lambda item: urgency(*item)):
         dead, queued = _Count(numbers.unsettled["dead"]), int(numbers.unsettled["queued"])
-        check.add("dead_letters", when=dead, target=name, count=dead)
         if name == REMOVED:
             # The targets of the configuration show their own queues.
+            check.add("dead_letters", when=dead, target=name, count=dead)
             check.add("queued", when=queued, target=name, count=queued)
             continue
         targets[name] = view = _target(numbers)
-        pause, failure, breaker = view["pause"], view["last_failure"], view["breaker"]
+        pause, failure, severity = view["pause"], view["last_failure"], severity_of(numbers)
         if pause:
             check.add("paused_by", target=name, **pause)
         else:
             check.add("paused", when=numbers.paused, target=name)
-        is_open = "open" in breaker or "half_open" in breaker
-        check.add("breaker_open", when=is_open, target=name)
-        if numbers.failing:
-            check.add("failing", target=name, failure=why_failed(failure), at=failure["at"])
+        if numbers.state in TROUBLED:
+            health = numbers.health
+            check.add(
+                numbers.state,
+                severity=severity,
+                target=name,
+                since=view["failing_since"],
+                count=_Count(health.attempts),
+                failed=health.failed,
+                failure=why_failed(failure or {}),
+            )
+        check.add("dead_letters", when=dead, target=name, count=dead)
     return check
 
 
@@ -274,7 +373,6 @@ def _target(numbers: TargetMetrics) -> dict[str, Any]:
     failure, pause = now["last_failure"], numbers.pause
     return {
         **now,
-        "failing": numbers.failing,
         "last_failure": failure
         and {name: failure[name] for name in ("reason", "status", "detail", "at")},
         "paused": bool(numbers.paused),

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from email.utils import formatdate
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any, cast
 import uvicorn
 
 from router.config.holders import Holders
-from router.config.settings import Settings
+from router.config.settings import Settings, archive_folder
 from router.contract.replies import refusal
 from router.model.secret import Secret
 from router.net.egress import is_loopback
@@ -25,8 +25,10 @@ from router.net.http.connection import Connection, Limits, Refusal, Tally
 from router.net.http.handshakes import Handshakes
 from router.net.listening import BACKLOG, listen, refuse_new_connections, url_of, waiting
 from router.net.loops import happens
+from router.ops.api.view import ApiParts
 from router.ops.guard import OpsTokens, refuse
 from router.ops.insight import Insight
+from router.ops.lookback import read_back
 from router.ops.port import api_parts, limits_of, ops_app
 from router.process.running import Service, Watch
 from router.telemetry.log import Log
@@ -242,6 +244,15 @@ _OPEN = (
 )
 
 
+@contextlib.asynccontextmanager
+async def _lifespan(settings: Settings, parts: ApiParts) -> AsyncIterator[None]:
+    archive = archive_folder(settings.archive, settings.store)
+    reading = asyncio.create_task(read_back(archive, parts.insight, parts.search))
+    async with contextlib.aclosing(parts.stored):
+        yield
+    reading.cancel()
+
+
 def ops_services(
     settings: Settings,
     search: Sequence[str],
@@ -264,7 +275,7 @@ def ops_services(
     server = Server(
         ops_app(parts, tokens, log, local=local),
         listener,
-        lifespan=partial(contextlib.aclosing, parts.stored),
+        lifespan=partial(_lifespan, settings, parts),
         limits=limits_of(Limits()),
         refusal=refuse,
         drain_timeout=_DRAIN,

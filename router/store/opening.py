@@ -37,7 +37,7 @@ class NoStore:
     async def add(self, *_: Any, **__: Any) -> None:
         raise StoreFailed("none")
 
-    find = take = take_waiting = end = pauses = _returns(())
+    find = lease = end = pauses = _returns(())
     settle = acknowledge = finish = _returns(False)
     supersede = missed = revoke_all_credit = notice = close = _returns(None)
     queue = _returns({})

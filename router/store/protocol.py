@@ -325,6 +325,15 @@ class Settlement:
     at: float
 
 
+class Early(NamedTuple):
+    """A lease of deliveries before their time."""
+
+    #: If the caller's next request is due within these times, its deliveries are left to it.
+    request_window: tuple[float, float]
+    #: Only those that a person has asked for.
+    asked: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """A delivery that a process has leased, for one attempt."""
@@ -546,10 +555,10 @@ class Store(Protocol):
         """Mark a delivery acknowledged, in any state. Return False if there is none."""
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
         """Keep an attempt that failed after its row was written. The row gets its reason if it had
-        none yet. If recovery has left the row alone until `over_at` because of this attempt, that
+        none yet. If recovery has left the row alone until `ends_by` because of this attempt, that
         is over. Without such a delivery, do nothing."""
 
     async def revoke_all_credit(self, timeout: float) -> None:
@@ -558,27 +567,20 @@ class Store(Protocol):
     async def queue(self, timeout: float) -> Mapping[str, float]:
         """Return when the first queued delivery of each target is due."""
 
-    async def take(
-        self, target: str, now: float, until: float, limit: int, timeout: float
-    ) -> tuple[Due, ...]:
-        """Lease up to `limit` due deliveries of a target, the earliest due first. They are due
-        again at `until`."""
-
-    async def take_waiting(
+    async def lease(
         self,
         target: str,
         now: float,
         until: float,
         limit: int,
         timeout: float,
-        *,
-        spared: tuple[float, float],
-        asked: bool = False,
+        early: Early | None = None,
     ) -> tuple[Due, ...]:
-        """Lease up to `limit` deliveries of a target that wait for the queue or for the caller's
-        next request, due or not: first those that a person has asked for, then in the order of
-        recording; with `asked` only the former. A delivery whose caller's next request is due
-        within `spared` is left to that. At `until` they may be taken again."""
+        """Lease up to `limit` due deliveries of a target, the earliest due first. They are due
+        again at `until`.
+
+        With `early`, lease those that wait for the queue or for the caller's next request, due or
+        not: first those that a person has asked for, then in the order of recording."""
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         """Write the outcome of a leased delivery. Return False if the lease has ended."""

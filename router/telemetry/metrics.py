@@ -19,10 +19,19 @@ from typing import Any, Final, NamedTuple
 from router import __version__
 from router.model.build import COMPILED
 from router.model.event import FIELDS, SELF_INFLICTED, SUCCESS, Attempt, Event, Reason
+from router.telemetry.health import LONGEST, MINUTE, TROUBLED, Health, Minute, State, health_of
 
 #: Seconds without an occurrence after which a Recent starts a new count. EBaaS retries within an
 #: hour.
 RECENT_GAP: Final = 3900.0
+
+#: The most kinds of recent rejections, by their fault or key, and the most callbacks of a kind that
+#: are told apart.
+MAX_KINDS: Final = 200
+MAX_BODIES: Final = 1000
+
+#: The kind of a rejection: a code of the contract, or this.
+UNMATCHED: Final = "unmatched"
 
 
 class Label(NamedTuple):
@@ -99,18 +108,32 @@ class Histogram:
 
 @dataclass(slots=True)
 class Recent:
-    """The number of recent occurrences. After RECENT_GAP seconds without one, the next occurrence
-    starts a new count. Times are Unix time, in seconds; 0 is never."""
+    """Recent rejections of one kind. After RECENT_GAP seconds without one, the next one starts a
+    new count. Times are Unix time, in seconds; 0 is never."""
 
+    #: Callbacks, however often EBaaS has sent them.
     count: int = 0
     since: float = 0.0
     last: float = 0.0
+    #: When the last callback arrived that had not come before: the last one that EBaaS gives up.
+    newest: float = 0.0
+    #: The last event, without its body, if no route matched it.
+    event: Event | None = None
+    #: The bodies, by a part of their hashes.
+    bodies: set[str] = field(default_factory=set)
 
-    def add(self, now: float) -> None:
+    def add(self, now: float, body: str, event: Event | None = None) -> None:
+        """Count a rejection; `body` is a part of the body's hash, `""` for no body."""
         if now - self.last >= RECENT_GAP:
             self.count, self.since = 0, now
-        self.count += 1
-        self.last = now
+            self.bodies.clear()
+        self.last, self.event = max(self.last, now), event
+        self.since = min(self.since, now)
+        if body in self.bodies:
+            return
+        self.count, self.newest = self.count + 1, max(self.newest, now)
+        if body and len(self.bodies) < MAX_BODIES:
+            self.bodies.add(body)
 
 
 def metric(
@@ -137,10 +160,11 @@ _LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 #: In place of a code: the caller had hung up.
-_GONE: Final = "gone"
+GONE: Final = "gone"
 
-_CODE = Label("code", ("000", "500", _GONE))
+_CODE = Label("code", ("000", "500", GONE))
 _REFUSED = Label("code", ("400", "401", "403", "404", "405", "408", "413", "415", "503", "508"))
+_REJECTED = Label("kind", (UNMATCHED, "400", "401", "403", "408", "413", "415", "503", "508"))
 #: `tls`: the handshake failed; `unread`: the peer did not read its reply.
 _CUT = Label("code", ("400", "405", "408", "414", "417", "431", "503", "tls", "unread"))
 
@@ -156,11 +180,16 @@ _STATE = Label("state", ("awaiting", "queued", "dead"))
 _BREAKER = Label("state", ("closed", "open", "half_open"))
 _REASON = Label("reason", tuple(map(str, Reason)))
 
+_HEALTH = Label("state", TROUBLED)
+
 #: How the last attempt of a dead letter ended, or why there was none.
 _DEATH = Label("reason", (*_REASON.values[1:], "target_removed", "unknown"))
 
 #: Codes of requests that are not callbacks: another path or method.
 _NO_CALLBACK: Final = ("404", "405")
+
+#: The longest fault or key by which rejections are remembered, in characters.
+_MAX_WHAT: Final = 200
 
 _CAUSE = Label(
     "cause",
@@ -209,8 +238,11 @@ class TargetMetrics:
     )
     breaker_opened: int = metric("breaker_opened_total", "Times that the target's breaker opened.")
     paused: int = metric("target_paused", "1 while it is paused, by routes.yaml or by a person.")
+    target_state: Counts = metric(
+        "target_state", "1 for its state, by its failures of the last minutes.", _HEALTH
+    )
     failing_since: float = metric(
-        "failing_since_timestamp_seconds", "Its first failure in a row; 0 while it does not fail."
+        "failing_since_timestamp_seconds", "Since when it is failing or degraded; 0 if it is not."
     )
     last_acknowledged: float = metric(
         "last_acknowledged_timestamp_seconds", "Its last acknowledgement; 0 for none."
@@ -245,22 +277,59 @@ class TargetMetrics:
     #: A recovery in progress: its `trigger`, `since`, `delivered`, `left` and `per_second`.
     recovery: dict[str, Any] | None = None
 
+    #: The attempts of the last minutes, by the minute's number in Unix time.
+    lately: dict[int, Minute] = field(default_factory=dict)
+    health: Health = field(default_factory=Health)
+
     @property
-    def failing(self) -> bool:
-        """True if its last attempt failed, apart from those that the router held back."""
-        return self.failure is not None and self.failure.at > self.last_acknowledged
+    def state(self) -> State:
+        """Its state. A pause is intended, so it counts more than earlier failures."""
+        return "paused" if self.paused else self.health.state
 
     def attempt(self, attempt: Attempt) -> None:
         """Count an attempt that has ended."""
-        reason = attempt.reason
+        reason, at = attempt.reason, attempt.at
         self.attempts[reason] += 1
         if reason in SELF_INFLICTED:
             return
         self.attempt_seconds.observe(attempt.seconds)
+        minute = self.lately.get(int(at) // MINUTE) or self._begun(int(at) // MINUTE)
+        minute.attempts += 1
         if reason is Reason.ACKNOWLEDGED:
-            self.last_acknowledged = attempt.at
+            self.last_acknowledged = at
         else:
             self.failure = attempt
+            minute.failed += 1
+            minute.failed_at = minute.failed_at or at
+
+    def _begun(self, number: int) -> Minute:
+        """Return a new minute, and forget those that are too old."""
+        for old in [each for each in self.lately if each <= number - LONGEST]:
+            del self.lately[old]
+        minute = self.lately[number] = Minute()
+        return minute
+
+    def judge(self, now: float) -> None:
+        """Decide its state at this time; Unix time, in seconds."""
+        breaker, unsettled = self.breaker, self.unsettled
+        is_open = bool(breaker["open"] or breaker["half_open"])
+        if not (self.lately or is_open):
+            return
+        failed_at = 0.0 if self.failure is None else self.failure.at
+        recent = now - max(failed_at, self.last_acknowledged) < RECENT_GAP
+        failed = recent and failed_at > self.last_acknowledged
+        self.health = health_of(
+            self.health,
+            self.lately,
+            now,
+            recent=recent,
+            unsettled=bool(failed or unsettled["awaiting"] or unsettled["queued"]),
+            is_open=is_open,
+        )
+        state = self.state
+        for each in TROUBLED:
+            self.target_state[each] = int(state == each)
+        self.failing_since = self.health.since if state in TROUBLED else 0.0
 
 
 @dataclass(slots=True)
@@ -286,6 +355,11 @@ class Metrics:
     )
     invalid: Counts = metric(
         "invalid_total", "Callbacks that violate a schema, by the first faulty field.", _FIELD
+    )
+    rejections: Counts = metric(
+        "recent_rejections",
+        "Refused callbacks by code, and events without a route; 0 after 65 minutes without one.",
+        _REJECTED,
     )
     hung_up: int = metric("hung_up_total", "Callers that disconnected within their request.")
     faults: int = metric("faults_total", "Faults in the router; the log has the place.")
@@ -369,11 +443,11 @@ class Metrics:
     store_failed_at: float = 0.0
     archive_error: str = ""
     archive_failed_at: float = 0.0
-    #: Events that no route matched and that got a failure; and the last one, without its body.
-    unmatched_lately: Recent = field(default_factory=Recent)
-    last_unmatched: Event | None = None
-    #: Refused callbacks by the code of the reply.
-    refused_lately: dict[str, Recent] = field(default_factory=dict)
+    #: Recent rejections: refused callbacks by the code of the reply and their fault, and events
+    #: that no route matched and that got a failure by UNMATCHED and their key.
+    rejected: dict[tuple[str, str], Recent] = field(default_factory=dict)
+    #: Since when minutes and rejections are counted; Unix time, in seconds.
+    counted_since: float = field(default_factory=time.time)
 
     #: By name, including REMOVED.
     targets: dict[str, TargetMetrics] = field(
@@ -395,6 +469,16 @@ class Metrics:
         """Set the numbers that are read."""
         for read in self.readings:
             read()
+        now = time.time()
+        self.judge(now)
+        self.rejections.update(dict.fromkeys(self.rejections, 0))
+        for (kind, _), recent in self.rejected.items():
+            self.rejections[kind] += recent.count if now - recent.last < RECENT_GAP else 0
+
+    def judge(self, now: float) -> None:
+        """Decide the states of targets. Another thread may do so as well, and comes to the same."""
+        for numbers in [*self.targets.values()]:
+            numbers.judge(now)
 
     def copy(self) -> Metrics:
         """Return a copy for a scrape. It may be made in another thread."""
@@ -405,27 +489,39 @@ class Metrics:
     def event(self, code: str, seconds: float) -> None:
         """Count an event. `seconds` are from its first byte to the reply, and the code is `""` if
         its caller had hung up."""
-        self.events[code or _GONE] += 1
+        self.events[code or GONE] += 1
         self.last_event = time.time()
         if code:
             self.event_seconds.observe(seconds)
 
-    def no_route(self, code: str, event: Event) -> None:
-        """Count an event that no route matched."""
+    def no_route(self, code: str, event: Event, body: str) -> None:
+        """Count an event that no route matched; `body` is a part of its body's hash."""
         self.unmatched += 1
         if code != SUCCESS:
-            self.unmatched_lately.add(time.time())
-            self.last_unmatched = Event.of({name: getattr(event, name) for name in FIELDS})
+            self.reject(UNMATCHED, event.event_key, time.time(), body, event)
 
-    def route_found(self) -> None:
-        """Forget unmatched events, because the last one would no longer get a failure."""
-        self.unmatched_lately, self.last_unmatched = Recent(), None
-
-    def refuse(self, code: str) -> None:
-        """Count a request that was refused."""
+    def refuse(self, code: str, why: str = "", body: str = "") -> None:
+        """Count a request that was refused; `body` is a part of its body's hash."""
         self.refused[code] += 1
         if code not in _NO_CALLBACK:
-            self.refused_lately.setdefault(code, Recent()).add(time.time())
+            self.reject(code, why, time.time(), body)
+
+    def reject(
+        self, kind: str, what: str, at: float, body: str, event: Event | None = None
+    ) -> None:
+        """Remember a rejection, by its fault or its event's key. Too many are remembered as one."""
+        what = what[:_MAX_WHAT]
+        if (kind, what) not in self.rejected and len(self.rejected) >= MAX_KINDS:
+            self.forget(lambda kind, recent: at - recent.last >= RECENT_GAP)
+            what = what if len(self.rejected) < MAX_KINDS else ""
+        about = event and Event.of({name: getattr(event, name) for name in FIELDS})
+        self.rejected.setdefault((kind, what), Recent()).add(at, body, about)
+
+    def forget(self, is_over: Callable[[str, Recent], bool]) -> None:
+        """Forget the rejections that are over."""
+        gone = [key for key, recent in self.rejected.items() if is_over(key[0], recent)]
+        for key in gone:
+            del self.rejected[key]
 
     def invalid_at(self, place: str) -> None:
         """Count an invalid callback. The place is for example `changes[3].id`, or `""` for the

@@ -24,7 +24,6 @@ def chosen(folder: Path, again: Again) -> list[str]:
 
 
 def write(folder: Path, lines: list[bytes], random: Random) -> None:
-    """Write each line some seconds after its time, with processes that end now and then."""
     clock = [0.0]
     store = SegmentStore(folder, 1 << 40, 30 * 86400.0, now=lambda: clock[0])
     for line in lines:
@@ -39,8 +38,7 @@ def write(folder: Path, lines: list[bytes], random: Random) -> None:
 def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     tmp_path: Path, seed: int
 ) -> None:
-    """Segments are deleted and compressed meanwhile, and the clock had jumped. No remaining event
-    is skipped, and none is taken twice."""
+    """And though clocks jumped: no event is skipped, and none is taken twice."""
     random = Random(seed)
     times = [7200 - number * 10 + random.choice((0, 0, 0, 3600, -3600)) for number in range(200)]
     lines = [event_line(f"event-{n}", ago=ago) for n, ago in enumerate(times)]

@@ -26,8 +26,6 @@ TARGETS, KEYS = ("ledger", "audit", "search"), ("a.gs.cert.1", "a.gs.key.1", "b.
 
 @dataclass(frozen=True)
 class Known:
-    """An event that a test has put into the store."""
-
     event_id: str
     key: str
     body: bytes
@@ -62,7 +60,6 @@ class Known:
 
 @st.composite
 def stores(draw: st.DrawFn) -> list[Known]:
-    """Draw events in the order of recording. Each was changed at another time."""
     number = draw(st.integers(1, 12))
     changed = draw(st.permutations([1000.0 + 10 * n for n in range(number)]))
     return [_known(draw, n, changed[n]) for n in range(number)]
@@ -170,8 +167,7 @@ def test_one_that_failed_is_found_before_many_that_did_not(shop: Shop) -> None:
 
 
 def test_newer_events_that_do_not_fit_do_not_count_towards_the_limit(shop: Shop) -> None:
-    """The store selects events by a code of any target. If only one target may be seen, the newest
-    event with its code is found behind newer events with another target's."""
+    """If only one target may be seen, its code is found behind codes of others."""
     output = Tried(Attempt(Reason.CODE, True, 0.1, 200, at=1.0, code="700"), request=1)
     code = DeliveryRow("ledger", State.AWAITING, "code", tried=output)
     shop.add("right", code, stage=Stage.OPEN, ago=100)

@@ -194,7 +194,7 @@ def test_a_module_that_does_not_arrive_is_requested_again(ops: Visitor, module: 
         aborted.append(route)
         route.abort()
 
-    ops.page.route(f"**/page/{module}", abort, times=1)
+    ops.page.route(f"**/page/*/{module}", abort, times=1)
     ops.go("#/nodes")
     ops.sees("nodes.ready")
     assert aborted

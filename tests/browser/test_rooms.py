@@ -36,6 +36,40 @@ def test_the_overview_shows_problems_and_leads_there(router: Troubled, ops: Visi
     ops.sees_text("everything under gs")
 
 
+def test_the_headline_counts_what_is_wrong(ops: Visitor) -> None:
+    """As the router says: a pause and callers that were turned away are shown, but not counted; an
+    event without a route has its keys. Since when the router counts is shown as well."""
+    params = {"count": 3, "since": "2026-11-29T05:53:00Z", "last": "2026-11-29T05:54:00Z"}
+    about = {"keys": "'a.b.c' (3)", "key": "a.b.c", "until": "2026-11-29T19:53:00Z"}
+    denied = {"code": "401", "advice": "compare tokens", "faults": ""}
+    causes = [
+        {"check": "callbacks", "code": "unmatched", "severity": "critical", "text": "'a.b.c' (3)",
+         "params": {**params, **about}},
+        {"check": "callbacks", "code": "turned_away", "severity": "notice", "text": "3 turned away",
+         "params": {**params, **denied}},
+        {"check": "targets", "code": "paused", "severity": "notice", "text": "certificates paused",
+         "params": {"target": "certificates"}},
+    ]  # fmt: skip
+
+    def status(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "causes": causes})
+
+    ops.page.route("**/api/v1/status", status)
+    ops.go("")
+    ops.sees("now.wrong", n=1)
+    rows = ops.page.locator(".troubles tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("'a.b.c' (3)")
+    expect(rows.nth(1)).to_contain_text(ops.word("severity.notice"))
+    expect(rows.nth(2)).to_contain_text("certificates")
+    ops.sees_text({"en": "The router counts since", "zh": "起统计"}[ops.language])
+    del causes[0]
+    ops.go("#/routes")
+    ops.go("")
+    ops.sees("now.well")
+
+
 def test_the_overview_shows_dead_letters_of_removed_targets(ops: Visitor) -> None:
     """No other room shows that there are some."""
 
@@ -45,7 +79,7 @@ def test_the_overview_shows_dead_letters_of_removed_targets(ops: Visitor) -> Non
     def removed(route: Route) -> None:
         answer = route.fetch()
         cause = {"check": "targets", "code": "dead_letters", "text": "(removed) has dead letters",
-                 "params": {"target": "(removed)", "count": 3}}  # fmt: skip
+                 "severity": "warning", "params": {"target": "(removed)", "count": 3}}  # fmt: skip
         route.fulfill(response=answer, json={**answer.json(), "causes": [cause]})
 
     ops.page.route("**/api/v1/targets", quiet)
@@ -78,15 +112,8 @@ def test_the_overview_shows_how_ebaas_differs(ops: Visitor) -> None:
 def test_a_long_list_of_problems_is_folded(router: Troubled, ops: Visitor) -> None:
     """A click unfolds it. A delivery that is overdue has not expired yet."""
 
-    def multiply(route: Route) -> None:
-        answer = route.fetch()
-        [ledger] = [each for each in answer.json()["targets"] if each["name"] == "ledger"]
-        ledger["expires_at"] = "2026-01-01T00:00:00Z"
-        many = [{**ledger, "name": f"ledger-{number}"} for number in range(50)]
-        route.fulfill(response=answer, json={"targets": many})
-
     router.post("many")
-    ops.page.route("**/api/v1/targets", multiply)
+    ops.multiply("ledger", 50, expires_at="2026-01-01T00:00:00Z")
     ops.go("")
     ops.sees("expires.next")
     last = ops.page.locator(".troubles").get_by_text("ledger-49", exact=True)
@@ -211,6 +238,7 @@ def test_an_event_is_found_by_an_id_in_its_changes(router: Troubled, ops: Visito
     expect(ops.page.locator("pre")).to_contain_text(f'"{name}"')
     ops.button("explain.short").click()
     ops.sees("explain.by", routes="everything under gs")
+    ops.sees("explain.nearest")
     expect(ops.page.locator(".steps time").first).to_have_attribute("title", re.compile("UTC$"))
     copy = ops.button("copy.what", name=ops.word("event.changes"))
     copy.click()
@@ -368,10 +396,14 @@ def test_a_refused_callback_is_found_with_its_fault(router: Troubled, ops: Visit
     router.serve.ask("POST", "/callback", event(event_source=1, changes=[name]))
     ops.go("#/nodes")
     ops.go(f"#/events?what={name}")
-    ops.sees("step.refused", why="event_source: type")
+    why = ops.word("fault.type", field="event_source")
+    ops.sees("step.refused", why=why)
     ops.page.locator("tbody a").first.click()
     ops.sees("event.refused")
-    ops.sees("step.refused", why="event_source: type")
+    ops.sees("step.refused", why=why)
+    ops.link("refused").click()
+    expect(ops.field("dead.match")).to_have_value("a.gs.cert.1")
+    expect(ops.row(why)).to_have_count(1)
 
 
 def test_refused_callbacks_are_replayed(router: Troubled, ops: Visitor) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
 
 #: How to start Debian's browser, without any requests of its own.
 CHROMIUM: dict[str, Any] = {
@@ -23,8 +23,9 @@ PATIENCE = 15_000
 
 #: The text of a key, as the page makes it. Some texts arrive after the first view.
 _WORD = """async ([key, values]) => {
-    await import('/page/rooms/words.js');
-    return (await import('/page/logic.js')).text(key, values);
+    const {src} = document.querySelector('script');
+    await import(new URL('rooms/words.js', src));
+    return (await import(new URL('logic.js', src))).text(key, values);
 }"""
 
 _LOCALES = {"en": "en-GB", "zh": "zh-CN"}
@@ -68,6 +69,28 @@ class Visitor:
 
     def field(self, key: str) -> Locator:
         return self.page.get_by_label(self.word(key), exact=True)
+
+    def multiply(self, name: str, count: int, **changes: Any) -> None:
+        """Let the router answer with so many targets like this one, with their troubles."""
+
+        def targets(route: Route) -> None:
+            answer = route.fetch()
+            [one] = [each for each in answer.json()["targets"] if each["name"] == name]
+            many = [{**one, **changes, "name": f"{name}-{number}"} for number in range(count)]
+            route.fulfill(response=answer, json={"targets": many})
+
+        def status(route: Route) -> None:
+            answer = route.fetch()
+            causes = [
+                {**cause, "params": {**cause["params"], "target": f"{name}-{number}"}}
+                for cause in answer.json()["causes"]
+                if cause["params"].get("target") == name
+                for number in range(count)
+            ]
+            route.fulfill(response=answer, json={**answer.json(), "causes": causes})
+
+        self.page.route("**/api/v1/targets", targets)
+        self.page.route("**/api/v1/status", status)
 
     @property
     def letters(self) -> Locator:

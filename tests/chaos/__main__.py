@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tests.chaos.plan import Plan
 from tests.chaos.process import Stuck
-from tests.chaos.report import Figures, figures, heading, row, story, total
+from tests.chaos.report import figures, story
 from tests.chaos.run import play
-from tests.chaos.verdict import Verdict, judge
+from tests.chaos.verdict import judge
 
 #: The most broken promises of a run whose story is printed.
 _SHOWN = 3
@@ -27,40 +27,35 @@ def main() -> int:
     args = _arguments()
     if args.strict and MEMORY.is_dir():
         tempfile.tempdir = str(MEMORY)
-    runs: list[Figures] = []
+    broken = 0
     for seed in range(args.seed, args.seed + args.runs):
-        verdict = _verdict(_plan(seed, args))
-        if verdict is None:
-            return 1
-        run = figures(verdict)
-        if not runs:
-            print(heading(run))
-        print(row(seed, run), flush=True)
-        if args.strict and verdict.played.history.is_disturbed:
-            print("        the machine was too busy: duplicates with a cause are allowed")
-        _complain(verdict)
-        runs.append(run)
-    if len(runs) > 1:
-        print(row("all", total(runs)))
-    broken = sum(run["broken"] > 0 for run in runs)
-    print(f"{broken} of {len(runs)} runs broke a promise" if broken else "every promise was kept")
+        database = args.store == "postgresql"
+        nodes = 2 if database else 1
+        broken += not _holds(
+            Plan(seed, args.seconds, nodes, database, args.pace, args.engine, args.strict)
+        )
+    print(f"{broken} of {args.runs} runs broke a promise" if broken else "every promise was kept")
     return 1 if broken else 0
 
 
-def _plan(seed: int, args: argparse.Namespace) -> Plan:
-    database = args.store == "postgresql"
-    nodes = args.nodes or (2 if database else 1)
-    return Plan(seed, args.seconds, nodes, database, args.pace, args.engine, args.strict)
-
-
-def _verdict(plan: Plan) -> Verdict | None:
-    """Play a run; return None and print why if it could not be ended."""
+def _holds(plan: Plan) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return judge(asyncio.run(play(plan, Path(folder))))
+            verdict = judge(asyncio.run(play(plan, Path(folder))))
         except Stuck as stuck:
             print(f"BROKEN  seed {plan.seed}: {stuck}", flush=True)
-            return None
+            return False
+    print(f"seed {plan.seed}: {figures(verdict)}", flush=True)
+    if plan.strict and verdict.played.history.is_disturbed:
+        print("        the machine was too busy: duplicates with a cause are allowed")
+    for broken in verdict.broken:
+        about = "" if broken.body is None else f"event {broken.body}: "
+        print(f"BROKEN  {about}{broken.what}")
+    bodies = dict.fromkeys(b.body for b in verdict.broken if b.body is not None)
+    for body in list(bodies)[:_SHOWN]:
+        print(f"The story of event {body}, seed {plan.seed}:")
+        print(*story(verdict, body), sep="\n", flush=True)
+    return not verdict.broken
 
 
 def _arguments() -> argparse.Namespace:
@@ -69,35 +64,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="how many, with seeds in a row")
     parser.add_argument("--seconds", type=float, default=12.0, help="how long faults go on")
     parser.add_argument("--pace", type=float, default=Plan.pace, help="new events in a second")
-    parser.add_argument(
-        "--store",
-        choices=("sqlite", "postgresql"),
-        default="sqlite",
-        help="a file, or a database of a server that is started here and struck as well",
-    )
-    parser.add_argument("--nodes", type=int, help="routers on one store; 2 on postgresql, else 1")
-    parser.add_argument(
-        "--engine",
-        choices=("native", "httpx"),
-        default=Plan.engine,
-        help="what speaks HTTP to targets; httpx is the reference",
-    )
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="targets fail and recover, and nothing else happens: no duplicate at all may occur",
-    )
+    store = "a file, or a database for two routers, whose server is started here and struck as well"
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite", help=store)
+    parser.add_argument("--engine", choices=("native", "httpx"), default=Plan.engine)
+    strict = "targets fail and recover, and nothing else happens: no duplicate at all may occur"
+    parser.add_argument("--strict", action="store_true", help=strict)
     return parser.parse_args()
-
-
-def _complain(verdict: Verdict) -> None:
-    for broken in verdict.broken:
-        about = "" if broken.body is None else f"event {broken.body}: "
-        print(f"BROKEN  {about}{broken.what}")
-    bodies = dict.fromkeys(b.body for b in verdict.broken if b.body is not None)
-    for body in list(bodies)[:_SHOWN]:
-        print(f"The story of event {body}, seed {verdict.played.plan.seed}:")
-        print(*story(verdict, body), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ class NoStrace(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Before the `number`th such call since strace was attached, from 1. Each thread counts
-    separately."""
+    """Before the `number`th such call of a thread since strace was attached, from 1."""
 
     call: str
     number: int
@@ -41,8 +40,7 @@ class Point:
 
 @asynccontextmanager
 async def killed_at(point: Point, pid: int, log: Path) -> AsyncIterator[None]:
-    """Kill the process before that call, while the block runs; `time_of_death` reads `log`. Raises
-    NoStrace."""
+    """Kill the process before that call, while the block runs. Raises NoStrace."""
     if not (shutil.which("strace") or (ROOT / ".tools/strace/usr/bin/strace").exists()):
         raise NoStrace("strace is not installed; scripts/strace fetches it")
     inject = f"inject={point.call}:signal=KILL:when={point.number}"
@@ -67,7 +65,6 @@ async def killed_at(point: Point, pid: int, log: Path) -> AsyncIterator[None]:
 
 
 def time_of_death(log: Path) -> float:
-    """Return the Unix time of the process's last call. Others notice its end before its parent
-    does."""
+    """Return the Unix time of the process's last call. Its parent notices its end later."""
     calls = (line for line in log.read_text().splitlines() if "+++" not in line)
     return max(float(_TIME.search(line)[0]) for line in calls)  # type: ignore[index]

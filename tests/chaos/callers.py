@@ -19,8 +19,6 @@ CALLER_TIMEOUT, PROXY_TIMEOUT = 20.0, 20.0
 
 
 class Callers:
-    """All callers, each with one event."""
-
     def __init__(self, plan: Plan, history: History, routers: Sequence[Router]) -> None:
         self._plan = plan
         self._history = history
@@ -44,7 +42,6 @@ class Callers:
         return source
 
     async def settled(self) -> None:
-        """Wait until no proxy waits for a reply."""
         if self._proxies:
             await asyncio.wait(self._proxies)
 
@@ -69,7 +66,6 @@ class Callers:
         return request
 
     def _balance(self, request: Request) -> Router | None:
-        """Return any router that is up; None if there is none."""
         up = [router for router in self._routers if router.url is not None]
         return self._plan.random("balance", request.name).choice(up) if up else None
 

@@ -34,8 +34,6 @@ STORE_TROUBLE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the router's log."""
-
     at: float
     fields: dict[str, Any]
 
@@ -88,7 +86,6 @@ class Source:
 
     @property
     def answered(self) -> bool:
-        """Its caller has read a `000`."""
         return any(r.code == "000" and not r.left for r in self.requests)
 
 
@@ -142,29 +139,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A router, or a part of it, was ended."""
+    """A router was ended; or the store, or a node's way to it, had a fault."""
 
     at: float
-    blow: Blow
-    #: When all that it hit was gone.
+    blow: Blow | Storm
+    #: When all that it hit was gone, or the fault was over.
     over: float
     node: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Stormy:
-    """The store, or a node's way to it, had a fault."""
-
-    at: float
-    storm: Storm
-    node: int
-    over: float
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
-    """The plan of a routes.yaml."""
-
     required: frozenset[str]
     optional: frozenset[str]
     written: float
@@ -178,7 +163,7 @@ class History:
     sources: list[Source] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
-    storms: list[Stormy] = field(default_factory=list)
+    storms: list[Struck] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     edits: int = 0
     #: Failures of the router that the test did not cause.
@@ -195,8 +180,7 @@ class History:
 
     @property
     def is_disturbed(self) -> bool:
-        """Return whether the machine was so busy that the store failed or attempts may have timed
-        out: a cause for duplicates in any run."""
+        """The machine was so busy that the store failed or attempts may have timed out."""
         return self.lag > _DISTURBS or any(line.store_failed for line in self.lines)
 
     @property
@@ -205,7 +189,6 @@ class History:
         return _MARGIN + _PER_LAG * self.lag
 
     async def measure_lag(self) -> None:
-        """Measure the loop's delays until cancelled."""
         while True:
             began = monotonic()
             await asyncio.sleep(_TICK)
@@ -223,8 +206,7 @@ class History:
         return in_time and not self.store_failed(request.began, request.ended)
 
     def wait_after(self, request: Request) -> float:
-        """Return how long its router expects to wait for the next one; the least if it died before
-        its line."""
+        """Return how long its router expects to wait; the least if it died before its line."""
         line, waits = self._lines.get(request.name), self.times.ebaas
         made = line.fields.get("request") if line is not None else None
         return min(waits.waits) if made is None else waits.wait(made - 1) or 0.0
@@ -236,7 +218,6 @@ class History:
 
     @cached_property
     def _lines(self) -> dict[str, Line]:
-        """The routers' lines about events, by the request's name."""
         events = (line for line in self.lines if line.fields["happening"] == "event")
         return {line.fields["request_id"]: line for line in events}
 
@@ -264,8 +245,7 @@ class History:
         return frozenset.intersection(*(table.optional for table in self.in_force(request)))
 
     def always_required(self, sources: Iterable[Source]) -> frozenset[str]:
-        """The targets that were required of every one of these requests, for as long as their
-        records may have lived."""
+        """The targets that were required for as long as the requests' records may have lived."""
         requests = [request for source in sources for request in source.requests]
         began = min(request.began for request in requests)
         over = max(request.ended for request in requests) + self.times.ends

@@ -53,8 +53,6 @@ WANDERING = ("w0", "w1")
 
 
 class Mood(StrEnum):
-    """The behaviour of a target in one request."""
-
     WELL = "well"
     #: It fails, and has not acted.
     CODE = "code"
@@ -82,8 +80,6 @@ _PACES = {Mood.LATE: (0.8, 1.3), Mood.SLOW: (0.55, 0.75)}
 
 
 class Manner(StrEnum):
-    """The behaviour of a caller in one request."""
-
     WAITS = "waits"
     #: It closes or resets the connection before it has its reply.
     LEAVES = "leaves"
@@ -95,8 +91,6 @@ class Manner(StrEnum):
 
 
 class Blow(StrEnum):
-    """The end of a router."""
-
     #: kill -9.
     KILL = "kill"
     #: SIGTERM, and a new one once it has ended.
@@ -147,14 +141,6 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
-    """An event that a caller has for the router."""
-
-    at: float
-    body: int
-
-
-@dataclass(frozen=True, slots=True)
 class Edit:
     """Another routes.yaml; a broken one changes nothing."""
 
@@ -169,8 +155,6 @@ class Edit:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run."""
-
     seed: int
     #: How long faults go on.
     seconds: float
@@ -228,27 +212,23 @@ class Plan:
         )
 
     @cached_property
-    def sendings(self) -> list[Sending]:
-        random, sendings = self.random("events"), list[Sending]()
+    def sendings(self) -> list[tuple[float, int]]:
+        random, sendings = self.random("events"), list[tuple[float, int]]()
         for n in range(int(self.pace * self.seconds)):
             twin = random.random() < self.rates.twins and bool(sendings)
-            body = random.choice(sendings[-8:]).body if twin else n
-            sendings.append(Sending((n + random.random()) / self.pace, body))
+            body = random.choice(sendings[-8:])[1] if twin else n
+            sendings.append(((n + random.random()) / self.pace, body))
         return sendings
 
     def blows(self, node: int) -> list[tuple[float, Blow, float]]:
-        """Yield the uptime of that router, the blow, and the downtime; more of them than there is
-        time for."""
+        """Return uptimes, blows and downtimes of a router; more of them than there is time for."""
         random = self.random("blows", node)
         kinds = [Blow.KILL] * 4 + [Blow.TERM]
         downs = [0.0] * 12 + [0.5] * 2 + [2.5]
+        count, often = int(self.seconds * 5), self.rates.blows
         return [
-            (
-                random.uniform(0.3, 1.7) * self.rates.blows,
-                random.choice(kinds),
-                random.choice(downs),
-            )
-            for _ in range(int(self.seconds * 5) if self.rates.blows else 0)
+            (random.uniform(0.3, 1.7) * often, random.choice(kinds), random.choice(downs))
+            for _ in range(count if often else 0)
         ]
 
     @cached_property
@@ -273,13 +253,11 @@ class Plan:
     def edits(self) -> list[Edit]:
         random = self.random("edits")
         times = sorted(random.uniform(0.5, self.seconds) for _ in range(self.rates.edits))
+        sides = ("required", "optional", "out", "gone", "paused")
         return [
             Edit(
                 at,
-                {
-                    w: random.choice(("required", "optional", "out", "gone", "paused"))
-                    for w in WANDERING
-                },
+                {wandering: random.choice(sides) for wandering in WANDERING},
                 signalled=random.random() < 0.7,
                 broken=random.random() < 0.2,
             )
@@ -288,7 +266,6 @@ class Plan:
 
     @cached_property
     def outages(self) -> dict[str, list[tuple[float, float]]]:
-        """The times during which each target is out."""
         outages = {}
         for target in TIMEOUTS:
             random, at = self.random("outages", target), 0.0
@@ -325,8 +302,7 @@ class Plan:
         return Mood.WELL, pace
 
     def manner(self, source: int, nth: int) -> tuple[Manner, float]:
-        """Return the behaviour of a caller in its nth request, and after how many seconds, if at
-        all."""
+        """Return a caller's behaviour in its nth request, and after how many seconds."""
         random, rates = self.random("manner", source, nth), self.rates
         chance = random.random()
         if chance < rates.leaves:
@@ -337,7 +313,6 @@ class Plan:
         return Manner.WAITS, 0.0
 
     def keeps(self, source: int, nth: int) -> bool:
-        """Return whether a caller's nth request leaves its connection open."""
         return self.random("keeps", source, nth).random() < 0.5
 
     def forgets(self, source: int, nth: int) -> bool:

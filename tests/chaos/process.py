@@ -78,7 +78,6 @@ class Router:
         self._url = url
 
     async def answers(self) -> bool:
-        """Return whether it is up and not ending."""
         if self.url is None:
             return False
         place = urlsplit(self.url)
@@ -91,7 +90,6 @@ class Router:
         return False
 
     async def end(self) -> None:
-        """Stop it as an operator would. Raises Stuck."""
         if self.alive:
             await self.strike(Blow.TERM)
         if self._process is not None:
@@ -107,7 +105,6 @@ class Router:
         return Struck(began, blow, time(), self.node)
 
     def hang_up(self) -> None:
-        """Send SIGHUP: read routes.yaml now."""
         os.kill(self.pid, signal.SIGHUP)
 
     @property
@@ -143,8 +140,6 @@ class Router:
 
 
 def _runs(pid: int) -> bool:
-    """Return whether a thread of it is left, and so its sockets: its first thread may be gone
-    already."""
     place = Path(f"/proc/{pid}")
     try:
         state = (place / "stat").read_text().rpartition(")")[2].split()[0]

@@ -1,32 +1,23 @@
-"""The verdict as a table, and the history of a broken promise."""
+"""The figures of a verdict, and the history of a broken promise."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 
-from router.delivery.rules import Cause
 from tests.chaos.plan import Blow
 from tests.chaos.verdict import Verdict
-
-_CAUSES = [cause for cause in Cause if cause is not Cause.REPLAY]
 
 _SHOWN = ("happening", "request_id", "code", "request", "cause", "unrecorded", "target", "error",
           "targets")  # fmt: skip
 
-#: Figures of which a total has the highest, not the sum.
-_HIGHEST = ("slowest", "lag")
 
-Figures = dict[str, float]
-
-
-def figures(verdict: Verdict) -> Figures:
-    """The figures of the verdict's row, by column."""
+def figures(verdict: Verdict) -> str:
     history = verdict.played.history
     reached = [request for request in history.requests if request.reached]
     states = Counter(row.state for row in verdict.played.kept.rows)
     blows = Counter(struck.blow for struck in history.struck)
-    return {
+    counts = {
         "events": len(history.sources),
         "requests": len(reached),
         "000s": sum(request.code == "000" for request in reached),
@@ -38,35 +29,14 @@ def figures(verdict: Verdict) -> Figures:
         "storms": len(history.storms),
         "dead": states["dead"],
         "superseded": states["superseded"],
-        "slowest": max((r.ended - r.began for r in reached if r.code and not r.left), default=0.0),
-        "lag": history.lag,
-        **{cause: verdict.duplicates[cause] for cause in (*_CAUSES, "unexplained")},
-        "broken": len(verdict.broken),
+        **verdict.duplicates,
     }
-
-
-def heading(columns: Figures) -> str:
-    return " ".join([f"{'seed':>6}", *(f"{name:>6}" for name in columns)])
-
-
-def row(name: object, figures: Figures) -> str:
-    """Return one line below `heading`."""
-    cells = (
-        f"{value:>{max(6, len(column))}.{2 if column in _HIGHEST else 0}f}"
-        for column, value in figures.items()
-    )
-    return " ".join([f"{name:>6}", *cells])
-
-
-def total(runs: list[Figures]) -> Figures:
-    return {
-        column: (max if column in _HIGHEST else sum)(run[column] for run in runs)
-        for column in runs[0]
-    }
+    slowest = max((r.ended - r.began for r in reached if r.code and not r.left), default=0.0)
+    shown = " ".join(f"{name}={count}" for name, count in counts.items())
+    return f"{shown} slowest={slowest:.2f} lag={history.lag:.2f} broken={len(verdict.broken)}"
 
 
 def story(verdict: Verdict, body: int) -> Iterator[str]:
-    """Return everything known of the events of one body, in order."""
     history = verdict.played.history
     lines: list[tuple[float, str]] = []
     for r in (r for r in history.requests if r.source.body == body):
@@ -79,13 +49,12 @@ def story(verdict: Verdict, body: int) -> Iterator[str]:
         what = f"    {seen.target} {seen.request} as {seen.event_id[:8]} ({seen.cause})"
         does = "acknowledged" if seen.acknowledged else "acted" if seen.acted else "did nothing"
         lines += [(seen.began, f"{what} begins, {seen.mood}"), (seen.ended, f"{what} ends: {does}")]
-    lines += [(struck.at, str(struck)) for struck in history.struck]
-    lines += [(stormy.at, str(stormy)) for stormy in history.storms]
+    lines += [(struck.at, str(struck)) for struck in (*history.struck, *history.storms)]
     lines += [(table.written, str(table)) for table in history.tables]
     for row in verdict.played.kept.of(body):
         what = f"row of {row.event_id[:8]} ({row.stage}): {row.target} {row.state} {row.reason}"
         lines.append((row.changed_at, what))
-    lines += _told(verdict, body)
+    lines += _logged(verdict, body)
     began = min((at for at, what in lines if what.startswith("s")), default=0.0) - 0.5
     ended = max((at for at, what in lines if what.startswith(("s", "row"))), default=0.0) + 0.5
     for at, what in sorted(lines):
@@ -93,8 +62,7 @@ def story(verdict: Verdict, body: int) -> Iterator[str]:
             yield f"  {at - history.began:8.3f}  {what}"
 
 
-def _told(verdict: Verdict, body: int) -> Iterator[tuple[float, str]]:
-    """Return the lines of the router's log about them."""
+def _logged(verdict: Verdict, body: int) -> Iterator[tuple[float, str]]:
     names = {r.name for r in verdict.played.history.requests if r.source.body == body}
     ids = {seen.event_id for seen in verdict.played.history.seen if seen.body == body}
     for line in verdict.played.history.lines:

@@ -10,14 +10,7 @@ from typing import Any
 
 from router.contract.schedule import Schedule
 from tests.chaos.history import Table
-from tests.chaos.plan import (
-    OPTIONAL,
-    REQUIRED,
-    TIMEOUTS,
-    WANDERING,
-    Edit,
-    Times,
-)
+from tests.chaos.plan import OPTIONAL, REQUIRED, TIMEOUTS, WANDERING, Times
 
 #: How long an edit takes at most to be in force, with a SIGHUP and without, in seconds.
 SIGNALLED, NOTICED = 2.0, 5.0
@@ -47,7 +40,6 @@ class Routing:
         self.keeps_some_waiting = False
 
     def write(self, sides: Mapping[str, str], takes: float) -> Table:
-        """Write a valid one, which is in force after `takes` seconds at the latest."""
         self._right = json.dumps(self._document(sides))
         self._put(self._right)
         self.keeps_some_waiting = bool({*sides.values()} & {"gone", "paused"})
@@ -59,7 +51,6 @@ class Routing:
         return Table(required, optional, now, now + takes)
 
     def spoil(self) -> None:
-        """Write a broken one, which no router accepts."""
         self._put(self._right.replace('"targets"', '"tragets"'))
 
     def mend(self) -> None:
@@ -101,14 +92,6 @@ class Routing:
                 ),
             ],
         }
-
-
-def edited(routing: Routing, edit: Edit) -> Table | None:
-    """Make an edit; return None if it changes nothing."""
-    if edit.broken:
-        routing.spoil()
-        return None
-    return routing.write(edit.sides, SIGNALLED if edit.signalled else NOTICED)
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from time import time
 from typing import Any
 
 from tests.chaos.callers import Callers
-from tests.chaos.history import History, Source, Stormy, lines
+from tests.chaos.history import History, Source, Struck, lines
 from tests.chaos.plan import Blow, Edit, Plan
 from tests.chaos.process import Router
-from tests.chaos.routing import FIRST, SIGNALLED, Routing, edited
+from tests.chaos.routing import FIRST, NOTICED, SIGNALLED, Routing
 from tests.chaos.store import Kept, Weather, read, unsettled, weather
 from tests.chaos.targets import Target, serving
 
@@ -26,8 +26,6 @@ SLACK = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """The results of a run, for the verdict."""
-
     plan: Plan
     history: History
     kept: Kept
@@ -75,12 +73,11 @@ class _Run:
         self._whips = [asyncio.Lock() for _ in self.routers]
 
     async def play(self) -> Source:
-        """The last event, when all is calm."""
         self._history.tables.append(self._routing.write(FIRST, 0.0))
         await asyncio.gather(*map(self._start, self.routers))
         self._history.began = time()
         plan, call = self._plan, self._callers.call
-        calls = [self._at(s.at, call(number, s.body)) for number, s in enumerate(plan.sendings)]
+        calls = [self._at(at, call(n, body)) for n, (at, body) in enumerate(plan.sendings)]
         edits = [self._at(edit.at, self._edit(edit)) for edit in plan.edits]
         upgrades = [self._at(upgrade, self._upgrade()) for upgrade in plan.upgrades]
         over = asyncio.sleep(plan.seconds)
@@ -111,7 +108,6 @@ class _Run:
         await router.start()
 
     async def _strike(self, router: Router) -> None:
-        """Strike every blow in turn."""
         over = self._history.began + self._plan.seconds
         for up, blow, down in self._plan.blows(router.node):
             await asyncio.sleep(min(up, max(0.0, over - time())))
@@ -128,17 +124,15 @@ class _Run:
             await self._start(router)
 
     async def _upgrade(self) -> None:
-        """Stop and start one after the other, while the others go on."""
         for router in self.routers:
             await self._blow(router, Blow.TERM, 0.0)
 
     async def _storm(self) -> None:
-        """Play every storm in turn."""
         for at, storm, node, seconds in self._plan.storms:
             await asyncio.sleep(max(0.0, self._history.began + at - time()))
             began = time()
             await self._weather.strike(storm, node, seconds)
-            self._history.storms.append(Stormy(began, storm, node, time()))
+            self._history.storms.append(Struck(began, storm, time(), node))
 
     async def _edit(self, edit: Edit) -> None:
         async with AsyncExitStack() as whips:
@@ -146,10 +140,12 @@ class _Run:
                 await whips.enter_async_context(whip)
             if edit.broken and time() < self._history.tables[-1].taken:
                 return  # no router may have seen the last valid one yet
-            table = edited(self._routing, edit)
             self._history.edits += 1
-            if table is not None:
-                self._history.tables.append(table)
+            if edit.broken:
+                self._routing.spoil()
+            else:
+                takes = SIGNALLED if edit.signalled else NOTICED
+                self._history.tables.append(self._routing.write(edit.sides, takes))
             if edit.signalled:
                 for router in self.routers:
                     router.hang_up()
@@ -161,7 +157,6 @@ class _Run:
             await asyncio.sleep(SIGNALLED)
 
     def _calm(self) -> None:
-        """End all faults."""
         self._callers.calm = True
         for target in self._targets:
             target.calm = True

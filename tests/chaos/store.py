@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.chaos.callers import body_of
 from tests.chaos.plan import Plan, Storm
@@ -29,7 +30,6 @@ class Weather:
     proxies: Sequence[Proxy] = ()
 
     async def strike(self, storm: Storm, node: int, seconds: float) -> None:
-        """Let a storm rage for so many seconds; it is over when this returns."""
         with ExitStack() as raging:
             await asyncio.to_thread(raging.enter_context, self._raging(storm, node))
             await asyncio.sleep(seconds)
@@ -57,7 +57,6 @@ class Weather:
 
 @contextmanager
 def weather(plan: Plan, folder: Path) -> Iterator[Weather]:
-    """Provide the store of a plan, until the block ends. Raises NoServer."""
     if not plan.database:
         file = folder / "store.db"
         yield Weather(file, [file] * plan.nodes)
@@ -72,8 +71,7 @@ def weather(plan: Plan, folder: Path) -> Iterator[Weather]:
         yield Weather(database, seen, server, ways)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     event_id: str
     stage: str
     digest: str
@@ -83,8 +81,7 @@ class Row:
     changed_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     rows: list[Row]
     open_events: list[str]
 
@@ -100,17 +97,11 @@ def read(store: Store) -> Kept:
         "FROM deliveries JOIN events USING (seq) ORDER BY changed_at",
     )
     opened = query(store, "SELECT event_id FROM events WHERE stage = 'open'")
-    return Kept(
-        [
-            Row(event_id, stage, digest, target, state, reason, float(changed_at))
-            for event_id, stage, digest, target, state, reason, changed_at in rows
-        ],
-        [event_id for (event_id,) in opened],
-    )
+    found = [Row._make((*row[:-1], float(row[-1]))) for row in rows]
+    return Kept(found, [event_id for (event_id,) in opened])
 
 
 def unsettled(store: Store) -> int:
-    """Count open records and unsettled deliveries."""
     ((count,),) = query(
         store,
         "SELECT (SELECT count(*) FROM events WHERE stage = 'open') + "

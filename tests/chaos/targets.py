@@ -110,7 +110,6 @@ class Target:
 
 @asynccontextmanager
 async def serving(plan: Plan, history: History) -> AsyncIterator[dict[str, tuple[Target, str]]]:
-    """Provide every target's URL, until the block ends."""
     targets = {}
     servers = []
     for name in TIMEOUTS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from router.delivery.rules import Cause
-from tests.chaos.history import History, Request, Seen, Source
+from tests.chaos.history import Request, Seen, Source
 from tests.chaos.plan import TIMEOUTS, Blow, Manner
 from tests.chaos.run import Played
 from tests.support.matching import matched
@@ -25,10 +25,11 @@ _LOGGED_WITHIN = 3.0
 class Group:
     """The events of one body, with everything seen of them."""
 
-    def __init__(self, history: History, body: int, processes: int) -> None:
-        self.history = history
-        self.body = body
-        self.processes = processes
+    def __init__(self, played: Played, body: int) -> None:
+        self.history = history = played.history
+        self.processes = played.plan.nodes
+        self._strict = played.plan.strict and not history.is_disturbed
+        self._kept = played.kept.of(body)
         self.sources = [s for s in history.sources if s.body == body and s.arrived is not None]
         self.seen = sorted((s for s in history.seen if s.body == body), key=lambda s: s.began)
         self.margin = history.margin
@@ -41,6 +42,7 @@ class Group:
             if attempt[0] in ids
         ]
         self.requests = {request.name: request for s in self.sources for request in s.requests}
+        self._answered = [r for r in self.requests.values() if r.code == "000"]
 
     def reached(self) -> list[Request]:
         requests = (request for request in self.requests.values() if request.reached)
@@ -69,7 +71,7 @@ class Group:
     def _forgotten(self, earlier: Seen, again: Seen) -> Cause | None:
         """Return why the router did not know at the later time that the target had acted before."""
         if earlier.event_id != again.event_id:
-            return self._renamed(*sorted(map(self._first, (earlier, again)), key=_began))
+            return self._renamed(*sorted(map(self._first, (earlier, again)), key=lambda s: s.began))
         return (
             self._elsewhere(earlier, again)
             or self._late(earlier)
@@ -78,12 +80,10 @@ class Group:
         )
 
     def _first(self, seen: Seen) -> Seen:
-        """Return the first request seen with that id."""
         return next(each for each in self.seen if each.event_id == seen.event_id)
 
     def _renamed(self, old: Seen, new: Seen) -> Cause | None:
-        """Return why the caller's one event was taken for two, from the first request seen of
-        each."""
+        """Return why one event was taken for two, from the first request seen of each."""
         return (
             self._unrecorded(old)
             or self._unread(old, new)
@@ -178,15 +178,93 @@ class Group:
         failed = any(r.code == "500" and not self.history.recorded(r) for r in between)
         return Cause.STORE if known or failed else None
 
+    # The promises about the events of one body.
 
-def _began(seen: Seen) -> float:
-    return seen.began
+    def all_broken(self, duplicates: Counter[str]) -> Iterator[str]:
+        yield from self._false_answers()
+        yield from self._stale_answers()
+        yield from self._lost_optionals()
+        yield from self._disappeared()
+        yield from self._no_reply()
+        for again, cause in self.again():
+            duplicates[cause or "unexplained"] += 1
+            if cause is None or self._strict:
+                why = cause or "no cause"
+                yield f"{again.target} saw it again in {again.request} ({again.cause}): {why}"
+
+    def _false_answers(self) -> Iterator[str]:
+        """Each `000` has an earlier acknowledgement of its own from every required target."""
+        answers = sorted(self._answered, key=lambda request: request.ended)
+        for target in TIMEOUTS:
+            backed = [r for r in answers if target in self.history.required(r)]
+            for count, answer in enumerate(backed, 1):
+                own = [s for s in self.acknowledged(target) if s.began < answer.ended]
+                if len(own) < count:
+                    yield f"{answer.name} is 000 number {count}, {target} had given {len(own)}"
+
+    def _stale_answers(self) -> Iterator[str]:
+        """No acknowledgement is for an event that was over before this one came."""
+        answered = [s for s in self.sources if s.answered]
+        sides = [self.history.required(request) for request in self._answered]
+        for target in frozenset.intersection(*sides) if sides else ():
+            if not matched(answered, self.acknowledged(target), self._may_stand):
+                yield f"a 000 stands on an old acknowledgement of {target}"
+
+    def _may_stand(self, source: Source, seen: Seen) -> bool:
+        assert source.arrived is not None
+        if seen.began >= source.arrived:
+            return True
+        # An event whose caller fell silent before its 000, or got that from a node that could not
+        # ask the store, and has not made it good yet: nobody else can tell it from this one.
+        earlier = self.requests[seen.request].source
+        unknown = not earlier.answered or self.history.answered_blindly(earlier)
+        times = self.history.times
+        credit = 2 * max(times.ebaas.waits) + times.grace + 1.0
+        return unknown and source.arrived <= earlier.last_contact + credit
+
+    def _lost_optionals(self) -> Iterator[str]:
+        """After a `000` optional deliveries are done, or kept for a person to see."""
+        promised = Counter(t for r in self._answered for t in self.history.optional(r))
+        for target, count in promised.items():
+            there = self._there(target)
+            if there < count:
+                yield f"{target} was promised it {count} times, and {there} are done or kept"
+
+    def _disappeared(self) -> Iterator[str]:
+        """An accepted event is acknowledged, superseded or a dead letter in the end, for each
+        required target; events that a router cannot tell apart count once."""
+        accepted = [source for source in self.sources if self.history.accepted(source)]
+        if not accepted:
+            return
+        needed = max(1, sum(source.answered for source in accepted))
+        for target in self.history.always_required(accepted):
+            there = self._there(target)
+            if there < needed:
+                yield f"{target} was owed it {needed} times, and {there} are done or kept"
+
+    def _there(self, target: str) -> int:
+        """Count acknowledgements, dead letters and superseded deliveries."""
+        kept = [row.state for row in self._kept if row.target == target]
+        return len(self.acknowledged(target)) + kept.count("dead") + kept.count("superseded")
+
+    def _no_reply(self) -> Iterator[str]:
+        """Every waiting caller has a reply, unless the router was killed."""
+        for request in self.requests.values():
+            if request.manner is Manner.WAITS and request.left:
+                yield f"{request.name} waited in vain for its reply"
+            if request.broken and not self._killed_in(request):
+                yield f"{request.name} lost its connection, and nobody had killed the router"
+
+    def _killed_in(self, request: Request) -> bool:
+        kills = (s for s in self.history.struck if s.blow is not Blow.TERM)
+        return any(
+            request.node == kill.node and request.began <= kill.over and kill.at <= request.ended
+            for kill in kills
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A broken promise."""
-
     what: str
     #: The event's body; None where it concerns none.
     body: int | None = None
@@ -203,108 +281,14 @@ class Verdict:
 def judge(played: Played) -> Verdict:
     verdict = Verdict(played)
     for body in sorted({source.body for source in played.history.sources}):
-        group = Group(played.history, body, played.plan.nodes)
+        group = Group(played, body)
         if group.sources:
-            broken = _Check(played, group).all(verdict.duplicates)
+            broken = group.all_broken(verdict.duplicates)
             verdict.broken += [Broken(what, body) for what in broken]
     verdict.broken += map(Broken, _unsettled(played))
     verdict.broken += map(Broken, _faults(played))
     verdict.broken += [Broken(what, played.last.body) for what in _recovered(played)]
     return verdict
-
-
-class _Check:
-    """The promises about the events of one body."""
-
-    def __init__(self, played: Played, group: Group) -> None:
-        self._history = played.history
-        self._strict = played.plan.strict and not played.history.is_disturbed
-        self._kept = played.kept
-        self._group = group
-        self._answered = [r for r in group.requests.values() if r.code == "000"]
-
-    def all(self, duplicates: Counter[str]) -> Iterator[str]:
-        yield from self._false_answers()
-        yield from self._stale_answers()
-        yield from self._lost_optionals()
-        yield from self._disappeared()
-        yield from self._no_reply()
-        for again, cause in self._group.again():
-            duplicates[cause or "unexplained"] += 1
-            if cause is None or self._strict:
-                why = cause or "no cause"
-                yield f"{again.target} saw it again in {again.request} ({again.cause}): {why}"
-
-    def _false_answers(self) -> Iterator[str]:
-        """Each `000` has an earlier acknowledgement of its own from every required target."""
-        answers = sorted(self._answered, key=lambda request: request.ended)
-        for target in TIMEOUTS:
-            backed = [r for r in answers if target in self._history.required(r)]
-            for count, answer in enumerate(backed, 1):
-                own = [s for s in self._group.acknowledged(target) if s.began < answer.ended]
-                if len(own) < count:
-                    yield f"{answer.name} is 000 number {count}, {target} had given {len(own)}"
-
-    def _stale_answers(self) -> Iterator[str]:
-        """No acknowledgement is for an event that was over before this one came."""
-        answered = [s for s in self._group.sources if s.answered]
-        sides = [self._history.required(request) for request in self._answered]
-        for target in frozenset.intersection(*sides) if sides else ():
-            if not matched(answered, self._group.acknowledged(target), self._may_stand):
-                yield f"a 000 stands on an old acknowledgement of {target}"
-
-    def _may_stand(self, source: Source, seen: Seen) -> bool:
-        assert source.arrived is not None
-        if seen.began >= source.arrived:
-            return True
-        # An event whose caller fell silent before its 000, or got that from a node that could not
-        # ask the store, and has not made it good yet: nobody else can tell it from this one.
-        earlier = self._group.requests[seen.request].source
-        unknown = not earlier.answered or self._history.answered_blindly(earlier)
-        times = self._history.times
-        credit = 2 * max(times.ebaas.waits) + times.grace + 1.0
-        return unknown and source.arrived <= earlier.last_contact + credit
-
-    def _lost_optionals(self) -> Iterator[str]:
-        """An event that got its `000` has its optional deliveries done, or kept for a person to
-        see."""
-        promised = Counter(t for r in self._answered for t in self._history.optional(r))
-        for target, count in promised.items():
-            there = self._there(target, "dead", "superseded")
-            if there < count:
-                yield f"{target} was promised it {count} times, and {there} are done or kept"
-
-    def _disappeared(self) -> Iterator[str]:
-        """An accepted event is acknowledged, superseded or a dead letter in the end, for each
-        required target; events that a router cannot tell apart count once."""
-        accepted = [source for source in self._group.sources if self._history.accepted(source)]
-        if not accepted:
-            return
-        needed = max(1, sum(source.answered for source in accepted))
-        for target in self._history.always_required(accepted):
-            there = self._there(target, "dead", "superseded")
-            if there < needed:
-                yield f"{target} was owed it {needed} times, and {there} are done or kept"
-
-    def _there(self, target: str, *states: str) -> int:
-        rows = [row for row in self._kept.of(self._group.body) if row.target == target]
-        kept = sum(row.state in states for row in rows)
-        return len(self._group.acknowledged(target)) + kept
-
-    def _no_reply(self) -> Iterator[str]:
-        """Every waiting caller has a reply, unless the router was killed."""
-        for request in self._group.requests.values():
-            if request.manner is Manner.WAITS and request.left:
-                yield f"{request.name} waited in vain for its reply"
-            if request.broken and not self._killed_in(request):
-                yield f"{request.name} lost its connection, and nobody had killed the router"
-
-    def _killed_in(self, request: Request) -> bool:
-        kills = (s for s in self._history.struck if s.blow is not Blow.TERM)
-        return any(
-            request.node == kill.node and request.began <= kill.over and kill.at <= request.ended
-            for kill in kills
-        )
 
 
 def _unsettled(played: Played) -> Iterator[str]:
@@ -327,7 +311,7 @@ def _recovered(played: Played) -> Iterator[str]:
     last = played.last
     if [request.code for request in last.requests] != ["000"]:
         yield f"after all was calm an event got {[r.code for r in last.requests]}"
-    group = Group(played.history, last.body, played.plan.nodes)
+    group = Group(played, last.body)
     table = played.history.tables[-1]
     for target in table.required | table.optional:
         if len(group.acted(target)) != 1:

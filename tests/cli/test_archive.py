@@ -34,7 +34,7 @@ from tests.support.house import event, routes
 from tests.support.inprocess import Ran, ran
 from tests.support.rows import query
 from tests.support.serving import always, serving, target, with_door
-from tests.support.shop import Shop, SqliteShop, dead
+from tests.support.shop import Shop, dead
 from tests.support.somebody import as_somebody, reachable
 from tests.support.waiting import wait_until
 
@@ -160,8 +160,6 @@ def test_refused_callbacks_are_listed_without_a_router(tmp_path: Path, shop: Sho
     assert archive(folder, "list", "--refused", "--match", "b*").lines == ["no refused callbacks"]
     alone = archive(folder, "replay", "--refused", "--store", shop.option)
     assert (alone.code, "nothing sends while no router runs" in alone.err) == (3, True)
-    wrong = archive(folder, "replay", "--refused", "--target", "x", "--store", shop.option)
-    assert (wrong.code, "--refused goes to all targets" in wrong.err) == (2, True)
 
 
 # Export.
@@ -326,18 +324,6 @@ def test_deliveries_that_are_still_retried_are_left_alone(tmp_path: Path, shop: 
     assert shop.query("SELECT max(retries) FROM deliveries") == [(3,)]
 
 
-def test_the_stores_count_of_unsettled_rows_stays_right(tmp_path: Path, shop: Shop) -> None:
-    """The store's limits depend on it."""
-    shop.add("done", DeliveryRow("ledger", State.ACKNOWLEDGED, "acknowledged"), stage=Stage.CLOSED)
-    shop.add("dead", dead())
-    keep(tmp_path / "archive", event_line("done"), event_line("dead"), event_line("new"))
-    assert replay(tmp_path / "archive", shop).code == 0
-    used = shop.query(
-        "SELECT state, sum(rows) FROM usage WHERE target = 'ledger' GROUP BY state ORDER BY state"
-    )
-    assert [(state, int(rows)) for state, rows in used if rows] == [("queued", 3)]
-
-
 def test_a_killed_replay_continues(tmp_path: Path, shop: Shop) -> None:
     """Run again, it queues every event once; run once more, it is a new replay."""
     keep(tmp_path / "archive", *[event_line(f"event-{n}", ago=90 - n / 10) for n in range(60)])
@@ -487,23 +473,3 @@ def test_a_replay_stays_within_the_targets_share(tmp_path: Path, what: str) -> N
         retried = router.lines("retried")
     assert Counter(got.event for got in ledger.got) == Counter(names)
     assert {each["cause"] for each in retried} == {"replay"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["replay"], "--target NAME"),
-        (["replay", "--target", "a", "--target", "b"], "One of them"),
-        (["replay", "--target", "ledger"], "--since TIME"),
-        (["replay", "--target", "x", "--since", "1h", "--rate", "fast"], "is not a rate"),
-        (["list", "--since", "1h"], "are for export, replay and --refused"),
-        (["export", "--yes"], "--yes is for replay only"),
-    ],
-)
-def test_a_wrong_command_line_is_one_line(tmp_path: Path, arguments: list[str], why: str) -> None:
-    keep(tmp_path, event_line("one"))
-    SqliteShop(tmp_path / "store.db").close()
-    found = ran("archive", *arguments, "--archive", tmp_path, "--store", tmp_path / "store.db")
-    assert (found.code, found.out) == (2, "")
-    assert why in found.err
-    assert found.err.count("\n") == 1

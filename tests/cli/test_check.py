@@ -96,7 +96,8 @@ def test_warnings(tmp_path: Path) -> None:
 
 
 def test_the_cases_beside_it(tmp_path: Path) -> None:
-    """A tests file beside the configuration is checked too."""
+    """A tests file beside the configuration is checked too. A case with a target that does not
+    exist cannot hold, so it is a warning."""
     result = check(tmp_path, GOOD, cases=CASES)
     assert (result.code, result.lines[-1]) == (0, "routes.test.yaml is good: 1 case")
     result = check(tmp_path, GOOD, cases=CASES.replace("required", "requried"))
@@ -104,16 +105,9 @@ def test_the_cases_beside_it(tmp_path: Path) -> None:
     assert result.lines[2:] == [
         "routes.test.yaml:4:5: cases[0]: unknown key 'requried', did you mean 'required'?"
     ]
-
-
-def test_a_case_with_a_target_that_does_not_exist(tmp_path: Path) -> None:
-    """It can't hold, so it is warned of."""
     result = check(tmp_path, GOOD, cases=CASES.replace("[ledger]", "[ledgre]"))
-    assert result.code == 0
-    (warning,) = [line for line in result.lines if line.startswith("warning: ")]
-    assert re.fullmatch(
-        r"warning: routes\.test\.yaml:\d+: .*: routes\.yaml has no target 'ledgre'", warning
-    )
+    warning = "warning: routes.test.yaml:3: a.gs.cert.1: routes.yaml has no target 'ledgre'"
+    assert (result.code, warning in result.lines) == (0, True)
 
 
 def test_stdin() -> None:
@@ -342,12 +336,6 @@ def test_the_heading_and_json(tmp_path: Path) -> None:
     assert shape == effective.effective_of(loaded(SMALL))
 
 
-def test_the_output_is_a_file_of_the_same_meaning(tmp_path: Path) -> None:
-    """It can be loaded, and differs in nothing."""
-    text = (ROOT / "config/routes.yaml").read_text(encoding="utf-8")
-    assert edits_of(loaded(text), loaded(shown(tmp_path, text))) == []
-
-
 @pytest.mark.parametrize(
     "text", ["no", "~", "012", "0o17", "1e3", ".5", "12:30:45", "1_000", "2021-07-01", "<<", "a: b"]
 )
@@ -482,13 +470,23 @@ def test_every_key_is_loaded_printed_and_compared(tmp_path: Path) -> None:
     assert keys - near - below == set()
 
 
-def test_an_invalid_configuration_is_reported(tmp_path: Path) -> None:
-    """Its problems are messages, exit code 1, and there is no result."""
-    path = tmp_path / "routes.yaml"
-    path.write_text(SMALL.replace("[ledger]", "[ledgr]"))
-    result = ran("check", "--print", path.name)
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [("check --print routes.yaml", 1), ("explain x --config routes.yaml", 1),
+     ("test --config routes.yaml", 1), ("diff routes.yaml other.yaml", 2)],
+)  # fmt: skip
+def test_a_faulty_configuration_is_reported(tmp_path: Path, command: str, files: int) -> None:
+    """The problems of all files are messages, or with JSON the result; exit code 1."""
+    for name in ("routes", "other"):
+        (tmp_path / f"{name}.yaml").write_text(SMALL.replace("[ledger]", "[ledgr]"))
+        (tmp_path / f"{name}.test.yaml").write_text(CASES)
+    result = ran(*command.split())
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("routes.yaml:5:")
+    why = "5:40: routes[0].required: no target 'ledgr', did you mean 'ledger'?"
+    places = [f"{name}.yaml:{why}" for name in ("routes", "other")[:files]]
+    assert result.err.splitlines() == places
+    machine = ran(*command.split(), "--format", "json")
+    assert (machine.code, machine.err, len(machine.json["problems"])) == (1, "", files)
 
 
 def test_files_are_judged_by_what_is_in_force(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cli.explain import MAX_EVENT_LINE, Traffic
-from router.config import comparison
+from router.cli.explain import Traffic
 from router.config.comparison import Comparison
 from router.config.loading import parse
 from router.model.event import FIELDS, Event
@@ -250,7 +248,6 @@ def test_json(diff: Diff) -> None:
                 "targets": [{"name": "ledger", "before": "required", "after": None}],
                 "events": 1,
                 "keys": {"a.gs.key.1": 1},
-                "more_keys": False,
                 "routes_before": ["under gs"],
                 "routes_after": ["under gs"],
             }
@@ -321,13 +318,6 @@ def test_one_of_the_files_may_be_stdin(tmp_path: Path) -> None:
     assert (result.code, result.out) == (0, "no plan changes: 2 events compared\n")
 
 
-def test_invalid_configurations(diff: Diff) -> None:
-    """Faults of both files are reported, exit code 1."""
-    result = diff({**OLD, "unmatched": "no"}, events="x\n", old={**OLD, "version": 2})
-    assert (result.code, result.out) == (1, "")
-    assert [line.partition(":")[0] for line in result.err.splitlines()] == ["old.yaml", "new.yaml"]
-
-
 @pytest.mark.anyio
 async def test_the_routers_own_log_as_it_is(tmp_path: Path) -> None:
     """`diff` compares the events that a running router logs, matched and unmatched."""
@@ -350,8 +340,8 @@ async def test_the_routers_own_log_as_it_is(tmp_path: Path) -> None:
         "diff", str(old), str(new), "--events", "-", "--format", "json", stdin=log.encode()
     )
     assert (finished.returncode, finished.stderr) == (1, b"")
-    said = json.loads(finished.stdout)
-    keys = {key: times for group in said["groups"] for key, times in group["keys"].items()}
+    result = json.loads(finished.stdout)
+    keys = {key: times for group in result["groups"] for key, times in group["keys"].items()}
     assert keys == {"a.gs.cert.1": 1, "z.z.z.成": 1}
 
 
@@ -432,7 +422,6 @@ def test_other_lines_of_the_log_are_passed_over(happening: str) -> None:
         "[" * 5000,
         '{"event_key": "a", "event_key": "b"}',
         '{"event_key":"\\ud800"}',
-        "x" * MAX_EVENT_LINE * 2,
     ],
 )
 def test_lines_without_an_event_are_counted(line: str) -> None:
@@ -460,36 +449,3 @@ def test_skipped_lines_are_noted(diff: Diff) -> None:
     result = diff(OLD, events="a.gs.cert.1\nWARN something else\n")
     assert result.code == 0
     assert result.err == "ebaas-router: --events: 1 line has no event or key\n"
-
-
-class Endless:
-    """A stream of log lines, each of another event."""
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-
-    def readline(self, limit: int) -> bytes:
-        if not self._left:
-            return b""
-        self._left -= 1
-        source = "a.gs" if self._left % 2 else "b.hr"
-        return f"{logged(f'{source}.key.{self._left}')}\n".encode()
-
-
-def test_traffic_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many different events take no more memory than a few, and all are counted."""
-    monkeypatch.setattr(comparison, "MAX_KEYS", 200)
-    monkeypatch.setattr("router.routing.table._REMEMBERED", 200)
-    configs = (OLD, changed(under_gs=None))
-    compared = Comparison(*(parse(text(one).encode(), "routes.yaml", {}, None) for one in configs))
-    tracemalloc.start()
-    try:
-        for one, times in Traffic(Endless(5_000)):  # type: ignore[arg-type]
-            compared.add(one, times)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert (compared.events, compared.changed) == (5_000, 2_500)
-    (group,) = compared.groups()
-    assert (len(group.keys), group.more_keys) == (200, True)
-    assert peak < 512 * 1024

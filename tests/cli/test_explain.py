@@ -205,27 +205,6 @@ def test_the_exception_that_stops_a_route(path: Path) -> None:
     assert section(explain(path, "a.gs.hr.2"), "1 route matches")[0].startswith("  'under gs'")
 
 
-def test_an_invalid_configuration_is_reported(path: Path) -> None:
-    """Its problems are messages, exit code 1; as JSON they are the result."""
-    path.write_text(CONFIG.replace("[certificates]", "[certificate]"), encoding="utf-8")
-    result = explain(path, "a.gs.cert.1")
-    assert (result.code, result.out) == (1, "")
-    assert "did you mean 'certificates'?" in result.err
-    output = explain(path, "a.gs.cert.1", "--format", "json")
-    assert (output.code, output.err) == (1, "")
-    assert output.json["problems"][0]["path"] == "routes[0].required"
-
-
-@pytest.mark.parametrize(
-    "arguments", [(), ("a.gs.cert.1", "--event", "-"), ("",), ("--event", "missing.json")]
-)
-def test_wrong_arguments(path: Path, arguments: tuple[str, ...]) -> None:
-    """No event, two, an empty one, or a file that is not there: one line, exit code 2."""
-    result = explain(path, *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert len(result.err.splitlines()) == 1
-
-
 def test_many_patterns_are_cut_short(path: Path) -> None:
     """The first of many patterns are shown, with the number of the others."""
     many = [f"b{number}.*" for number in range(300)]

@@ -109,27 +109,6 @@ def test_bodies_need_a_token_that_may(tmp_path: Path) -> None:
             assert "1 fine" in listening.stdout[0]
 
 
-def test_a_mistyped_target_is_an_error(tmp_path: Path) -> None:
-    """`listen` and `trace` suggest the right name."""
-    with router(tmp_path) as (_, asking):
-        for words in (("listen", "--no-forward"), ("trace",)):
-            refused = run(*words, *asking, "--target", "ledgr")
-            assert refused.returncode == 2
-            assert "did you mean ledger?" in one_line(refused.stderr)
-
-
-def test_a_router_that_is_not_there_is_one_line() -> None:
-    """The command does not wait for a router that was never there."""
-    port = free_port()
-    for where in (("--url", f"http://127.0.0.1:{port}"), ()):
-        environ = {"EBAAS_ROUTER_OPS_PORT": str(port)}
-        finished = run("listen", *where, "--no-forward", environ=environ)
-        assert finished.returncode == 3
-        line = one_line(finished.stderr)
-        assert f"http://127.0.0.1:{port}" in line
-        assert "Connection refused" in line
-
-
 def test_a_router_that_is_gone_is_looked_for_again_and_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -263,36 +263,3 @@ def test_what_is_no_event_is_signed_without_a_key(tmp_path: Path, body: str) -> 
         quick("send", str(event), target.url, "--sign", "a secret of the ledger")
         target.wait_for(lambda: target.stdout)
     assert "x-ebaas-event-key" not in json.loads(target.stdout[0])["headers"]
-
-
-@pytest.mark.parametrize(
-    ("given", "why"),
-    [
-        ("S3CRET\udcff", "is not UTF-8"),
-        ("${file:signing}", "there is no secrets directory to read a file from: see --secrets-dir"),
-    ],
-)
-def test_a_secret_that_is_none_is_one_line(given: str, why: str) -> None:
-    """The message does not contain it."""
-    finished = quick("receive", "--port", "0", f"--verify={given}")
-    assert finished.returncode == 2
-    assert one_line(finished.stderr) == f"ebaas-router: --verify: {why}"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--status", "99"),
-        ("--status", "101"),
-        ("--code", ""),
-        ("--fail-first", "-1"),
-        ("--delay", "3"),
-        ("--port", "65536"),
-        ("--format", "xml"),
-    ],
-)
-def test_wrong_options(arguments: tuple[str, str]) -> None:
-    """A wrong value is one line that names its option, exit code 2."""
-    finished = quick("receive", "=".join(arguments))
-    assert finished.returncode == 2
-    assert one_line(finished.stderr).startswith(f"ebaas-router: {arguments[0]}: ")

@@ -167,7 +167,8 @@ def test_a_token_without_the_permission(scene: Scene, command: str, who: str, wh
 
 
 @pytest.mark.parametrize(
-    "command", ["deliveries list", "trace x", "explain x", "archive list", "status"]
+    "command",
+    ["deliveries list", "trace x", "explain x", "archive list", "status", "listen --no-forward"],
 )
 def test_a_router_that_can_not_be_asked_is_one_line(scene: Scene, command: str) -> None:
     """A missing token, nobody there, the callback port, another server, and no URL."""
@@ -214,7 +215,10 @@ def test_an_endless_answer_does_not_fill_the_memory() -> None:
     [
         ("trace x --body --limit 21", "at most 20"),
         ("pause ledger --until 31d --because x", "more than 30 days away"),
-        ("deliveries list --target ledgr", "did you mean ledger?"),
+        *(
+            (f"{command} --target ledgr", "did you mean ledger?")
+            for command in ("deliveries list", "trace", "listen --no-forward")
+        ),
     ],
 )
 def test_an_argument_that_the_router_refuses(scene: Scene, command: str, why: str) -> None:
@@ -261,11 +265,6 @@ def test_export_needs_an_archive_that_is_named_if_a_variable_names_a_router(
     assert "EBAAS_ROUTER_URL names a router" in why
     folder = keep(tmp_path / "archive", event_line("one"))
     assert ran("archive", "export", "--archive", folder).code == 0
-
-
-def test_a_token_is_not_for_a_store() -> None:
-    why = refused(2, "deliveries", "list", "--token-file", "x", "--store", "y")
-    assert "--token-file is for a running router, and not for --store" in why
 
 
 # Steps and clocks.

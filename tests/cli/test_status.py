@@ -45,7 +45,8 @@ def refuses(*_: Any) -> str:
 def one(**fields: Any) -> dict[str, Any]:
     """Return a target that does well, but for these fields."""
     return {
-        "state": "well",
+        "state": "healthy",
+        "severity": None,
         "in_flight": 0.0,
         "limit": 32.0,
         "unsettled": {"awaiting": 0.0, "queued": 0.0, "dead": 0.0},
@@ -55,7 +56,8 @@ def one(**fields: Any) -> dict[str, Any]:
 
 def failing(since: str, **fields: Any) -> dict[str, Any]:
     failure = {"reason": "status", "status": 503, "detail": "", "at": since}
-    return one(state="failing", failing_since=since, last_failure=failure, **fields)
+    about = {"state": "failing", "severity": "critical", "failing_since": since}
+    return one(last_failure=failure, **{**about, **fields})
 
 
 def output(targets: Any, reasons: tuple[str, ...] = (), **more: Any) -> bytes:
@@ -138,34 +140,36 @@ def test_events_without_a_route_and_refused_callbacks_are_not_well(tmp_path: Pat
     assert "callbacks: 1 callback refused with 400 since" in text
 
 
-def test_the_worst_comes_first() -> None:
-    """The longest failure, then dead letters, pauses, waiting deliveries, and then names."""
+def test_targets_are_in_the_order_of_the_router() -> None:
+    """With how long each is failing or degraded, and the reason of those that need attention."""
+    late = {"last_failure": {"reason": "timeout"}}
     targets = {
-        "a-well": one(),
-        "b-unused": one(state="unused"),
-        "c-waiting": one(state="waiting", unsettled={"queued": 4.0, "awaiting": 1.0, "dead": 0.0}),
-        "d-dead": one(
-            state="dead_letters", unsettled={"dead": 1200.0}, last_failure={"reason": "timeout"}
-        ),
-        "e-paused": one(state="paused"),
-        "f-new": failing("2026-11-25T13:59:20Z"),
-        "g-old": failing("2026-11-25T11:55:00Z", in_flight=7.0),
-        "h-open": failing("2026-11-25T13:00:00Z", breaker={"open": 1.0}),
+        "old": failing("2026-11-25T11:55:00Z", in_flight=7.0),
+        "open": failing("2026-11-25T13:00:00Z", breaker={"open": 1.0}),
+        "some": failing("2026-11-25T13:59:20Z", state="degraded", severity="warning"),
+        "dead": one(severity="warning", unsettled={"dead": 1200.0}, **late),
+        "held": one(state="paused", severity="notice"),
+        "waits": one(unsettled={"queued": 4.0, "awaiting": 1.0, "dead": 0.0}, **late),
+        "unused": one(state="idle"),
     }
-    with answering(output(targets, ("targets: g-old fails",))) as url:
+    notice = {"check": "callbacks", "severity": "notice", "text": "1 request turned away"}
+    hidden = {"check": "targets", "severity": "notice", "text": "held is paused"}
+    more = {"counted_since": "2026-11-25T13:53:00Z", "causes": [notice, hidden]}
+    with answering(output(targets, ("targets: old fails",), **more)) as url:
         lines = lines_of(status("--url", url))
     assert lines == [
         "degraded: ebaas-router 1.2.3, 3 of 1,024 requests in flight",
+        "counted since 2026-11-25T13:53:00Z",
+        "callbacks: 1 request turned away",
         "",
-        "target     state                     in flight  waiting  dead   last failure",
-        "g-old      failing 2h 5m             7/32       0        0      status (503)",
-        "h-open     failing 1h, breaker open  0/32       0        0      status (503)",
-        "f-new      failing 40s               0/32       0        0      status (503)",
-        "d-dead     dead letters              0/32       0        1,200  timeout",
-        "e-paused   paused                    0/32       0        0",
-        "c-waiting  waiting                   0/32       5        0",
-        "a-well     healthy                   0/32       0        0",
-        "b-unused   idle                      0/32       0        0",
+        "target  state                     in flight  waiting  dead   last failure",
+        "old     failing 2h 5m             7/32       0        0      status (503)",
+        "open    failing 1h, breaker open  0/32       0        0      status (503)",
+        "some    degraded 40s              0/32       0        0      status (503)",
+        "dead    healthy                   0/32       0        1,200  timeout",
+        "held    paused                    0/32       0        0",
+        "waits   healthy                   0/32       5        0",
+        "unused  idle                      0/32       0        0",
     ]
 
 

@@ -78,6 +78,31 @@ B = team("b", ["y"], ["x", "y"])
 #: Team b uses a target of team a.
 BEFORE = {"routes": share(x="b"), "a": A, "b": B}
 
+#: Problems of several cases.
+USED = "the route in config/b.yaml:1 (team b) still uses the target 'x'"
+NOWHERE = "routes[0].required: no target 'nowhere'"
+
+
+def foreign(target: str, owner: str, user: str) -> str:
+    """The problem of a use that `share` does not allow."""
+    return (
+        f"routes[0].required: '{target}' is the target of 'team {owner}': `share` in "
+        f"config/routes.yaml can let 'team {user}' use it (team {user})"
+    )
+
+
+def held_back(target: str, file: str) -> str:
+    """The problem of a use of a target in a refused file."""
+    return (
+        f"routes[0].required: no target '{target}' is in force: it is in config/{file}.yaml, "
+        "which is refused"
+    )
+
+
+def taken_by(file: str, target: str) -> str:
+    return f"targets.{target}: config/{file}.yaml has a target of this name already"
+
+
 #: What happens: the edit, the files that take effect, and the problems of the refused ones.
 #: docs/how-to/teams.md has this table.
 CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
@@ -94,30 +119,19 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
     "a mistake in routes.yaml": (
         {"routes": share(x="b") + "unmatchd: accept\n", "a": team("a", ["x", "x2"], ["x"])},
         "",
-        {
-            "routes": [
-                "routes.yaml: unknown key 'unmatchd', did you mean 'unmatched'?",
-            ],
-            "a": [],
-        },
+        {"routes": ["routes.yaml: unknown key 'unmatchd', did you mean 'unmatched'?"], "a": []},
     ),
     "a target that is removed in use": (
         {"a": team("a", ["x2"], ["x2"])},
         "",
-        {"a": ["a.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x' (team a)"]},
+        {"a": [f"a.yaml: {USED} (team a)"]},
     ),
-    "a file that is removed in use": (
-        {"a": None},
-        "",
-        {"a": ["a.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x' (team a)"]},
-    ),
+    "a file that is removed in use": ({"a": None}, "", {"a": [f"a.yaml: {USED} (team a)"]}),
     "removed in use, by a file with a mistake that no longer uses it": (
         {"a": team("a", ["x2"]), "b": team("b", ["y"], ["y"])[:-1]},
         "",
         {
-            "a": [
-                "a.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x' (team a)"
-            ],
+            "a": [f"a.yaml: {USED} (team a)"],
             "b": [
                 (
                     "b.yaml: this bracket is not closed, or a comma is missing, or a value needs "
@@ -150,13 +164,8 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         {"c": team("c", ["z", "y"], ["z"]), "d": team("c", [], ["z"], route="d"), "a": A + "\n"},
         "a",
         {
-            "c": ["c.yaml: targets.y: config/b.yaml has a target of this name already (team c)"],
-            "d": [
-                (
-                    "d.yaml: routes[0].required: no target 'z' is in force: it is in "
-                    "config/c.yaml, which is refused (team c)"
-                )
-            ],
+            "c": [f"c.yaml: {taken_by('b', 'y')} (team c)"],
+            "d": [f"d.yaml: {held_back('z', 'c')} (team c)"],
         },
     ),
     "a target moves to another file of its owner": (
@@ -168,13 +177,8 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         {"b": team("b", [], ["x", "y"]), "c": team("c", ["y"])},
         "",
         {
-            "b": [
-                (
-                    "b.yaml: routes[0].required: 'y' is the target of 'team c': `share` in "
-                    "config/routes.yaml can let 'team b' use it (team b)"
-                )
-            ],
-            "c": ["c.yaml: targets.y: config/b.yaml has a target of this name already (team c)"],
+            "b": [f"b.yaml: {foreign('y', 'c', 'b')}"],
+            "c": [f"c.yaml: {taken_by('b', 'y')} (team c)"],
         },
     ),
     "a target moves to another owner, and share allows the use": (
@@ -185,29 +189,17 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
     "a file gets another owner, and its target is in use": (
         {"a": team("c", ["x"]), "routes": COMMON},
         "a",
-        {
-            "routes": [
-                "routes.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x'"
-            ]
-        },
+        {"routes": [f"routes.yaml: {USED}"]},
     ),
     "share ends in use": (
         {"routes": COMMON, "a": team("a", ["x", "x2"], ["x"])},
         "a",
-        {
-            "routes": [
-                "routes.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x'"
-            ]
-        },
+        {"routes": [f"routes.yaml: {USED}"]},
     ),
     "share goes to another owner in use": (
         {"routes": share(x="c")},
         "",
-        {
-            "routes": [
-                "routes.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x'"
-            ]
-        },
+        {"routes": [f"routes.yaml: {USED}"]},
     ),
     "routes.yaml depends on a refused file, and another file on routes.yaml": (
         {
@@ -217,51 +209,30 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         },
         "",
         {
-            "routes": [
-                "routes.yaml: the route in config/b.yaml:1 (team b) still uses the target 'x'"
-            ],
-            "b": ["b.yaml: routes[0].required: no target 'nowhere' (team b)"],
-            "c": [
-                (
-                    "c.yaml: routes[0].required: no target 'w' is in force: it is in "
-                    "config/routes.yaml, which is refused (team c)"
-                )
-            ],
+            "routes": [f"routes.yaml: {USED}"],
+            "b": [f"b.yaml: {NOWHERE} (team b)"],
+            "c": [f"c.yaml: {held_back('w', 'routes')} (team c)"],
         },
     ),
     "a file gets another owner, who may not use what the file uses": (
         {"b": team("d", ["y"], ["x", "y"], "b")},
         "",
-        {
-            "b": [
-                (
-                    "b.yaml: routes[0].required: 'x' is the target of 'team a': `share` in "
-                    "config/routes.yaml can let 'team d' use it (team d)"
-                )
-            ]
-        },
+        {"b": [f"b.yaml: {foreign('x', 'a', 'd')}"]},
     ),
     "a use that share does not allow": (
         {"a": team("a", ["x"], ["x", "y"])},
         "",
-        {
-            "a": [
-                (
-                    "a.yaml: routes[0].required: 'y' is the target of 'team b': `share` in "
-                    "config/routes.yaml can let 'team a' use it (team a)"
-                )
-            ]
-        },
+        {"a": [f"a.yaml: {foreign('y', 'b', 'a')}"]},
     ),
     "a new file with a name that is in force": (
         {"0": team("c", ["y"])},
         "",
-        {"0": ["0.yaml: targets.y: config/b.yaml has a target of this name already (team c)"]},
+        {"0": [f"0.yaml: {taken_by('b', 'y')} (team c)"]},
     ),
     "two new files with one name: the first by path": (
         {"c": team("c", ["z"], ["z"]), "d": team("d", ["z"], ["z"])},
         "c",
-        {"d": ["d.yaml: targets.z: config/c.yaml has a target of this name already (team d)"]},
+        {"d": [f"d.yaml: {taken_by('c', 'z')} (team d)"]},
     ),
     "two new files with one name, and the first depends on a refused file": (
         {
@@ -272,13 +243,10 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
         "d",
         {
             "c": [
-                "c.yaml: targets.z: config/d.yaml has a target of this name already (team c)",
-                (
-                    "c.yaml: routes[0].required: no target 'w' is in force: it is in "
-                    "config/g.yaml, which is refused (team c)"
-                ),
+                f"c.yaml: {taken_by('d', 'z')} (team c)",
+                f"c.yaml: {held_back('w', 'g')} (team c)",
             ],
-            "g": ["g.yaml: routes[0].required: no target 'nowhere' (team c)"],
+            "g": [f"g.yaml: {NOWHERE} (team c)"],
         },
     ),
     "two new routes with one name": (
@@ -316,10 +284,7 @@ CASES: dict[str, tuple[Texts, str, dict[str, list[str]]]] = {
             "f": team("f", ["z"], ["nowhere"]),
         },
         "routes b e",
-        {
-            "a": ["a.yaml: no file has a target (team a)"],
-            "f": ["f.yaml: routes[0].required: no target 'nowhere' (team f)"],
-        },
+        {"a": ["a.yaml: no file has a target (team a)"], "f": [f"f.yaml: {NOWHERE} (team f)"]},
     ),
     "a variable that is missing": (
         {"a": A.replace("https://a.example/x", "${URL}"), "b": B + "\n"},

@@ -140,8 +140,8 @@ def started(folder: Path, kept: LastGood, **environ: str) -> tuple[Config, list[
 
 def test_a_start_needs_a_text_of_each_file(tmp_path: Path) -> None:
     """A file that never was in force stays out. A text in force that cannot be used any more, for
-    a missing variable, is no start: its events would go nowhere. A folder that cannot be read has
-    all of its texts."""
+    a missing variable, prevents the start: its events would go nowhere. A folder that cannot be
+    read has all of its texts."""
     certs = GOOD["routes.d/certs.yaml"]
     texts = {
         **GOOD,

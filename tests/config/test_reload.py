@@ -26,10 +26,7 @@ from router.config.lastgood import LastGood
 from router.config.loading import Config, Source
 from router.config.reload import ConfigState, Reload
 from router.config.settings import Settings
-from router.delivery.observations import Observations
 from router.net.listening import listen
-from router.ops.insight import Report
-from router.ops.status import status_of
 from router.process.server import Server
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
@@ -265,7 +262,8 @@ def test_a_restart_serves_the_last_good_text(
 def test_a_refused_file_is_shown_to_its_owner(
     tmp_path: Path, serving: Callable[..., Serving]
 ) -> None:
-    """`status`, the API and the metric name the file; another team sees nothing of it."""
+    """`status`, the API and the metrics name the file while it is refused; another team sees
+    nothing of it."""
     folder = written({**team("one"), "routes.d/z.yaml": other("z")}, tmp_path / "config")
     file, tokens, port = folder / TEAM, tmp_path / "tokens.yaml", free_port()
     token = {name: f"the-token-of-{name}-{name}" for name in ("all", "certs", "z")}
@@ -275,6 +273,7 @@ def test_a_refused_file_is_shown_to_its_owner(
         f"  - {{name: z, token: {token['z']}, may: read, owner: team z}}\n"
     )
     router = serving("--ops-port", str(port), "--ops-tokens", str(tokens), config=folder)
+    good = file.read_text()
     file.write_text("version: 1\nowner: team certs\nroots: []\n")
     router.line("reload", "refused")
 
@@ -300,6 +299,14 @@ def test_a_refused_file_is_shown_to_its_owner(
     series = get("/metrics", "all").text
     assert f'ebaas_router_config_file_ok{{file="{file}",owner="team certs"}} 0.0' in series
     assert series.count("ebaas_router_config_file_ok{") == 3
+    named = f'ebaas_router_configuration_refused_info{{file="{file}",owner="team certs"}}'
+    assert named in series
+    file.write_text(good)
+    router.line("reload", "unchanged")
+    series = get("/metrics", "all").text
+    assert f'ebaas_router_config_file_ok{{file="{file}",owner="team certs"}} 1.0' in series
+    assert named not in series
+    assert get("/api/v1/status", "certs").json()["refused"] == []
 
 
 def test_an_edit_is_in_force_within_two_seconds() -> None:
@@ -506,33 +513,6 @@ async def test_a_configuration_that_a_fault_kept_out_is_tried_again(
     assert await watching.look()
     assert (config_state.successful, config_state.problems) == (True, ())
     assert config_state.config.hash != before
-
-
-async def test_metric_and_status_name_the_file_and_its_owner(tmp_path: Path, watch: Watch) -> None:
-    """While a file is refused, both name it and its owner, and afterwards neither."""
-    folder = written(team("one"), tmp_path / "config")
-    watching, file = watch(folder), folder / "routes.d/certs.yaml"
-    metrics, good = watching.metrics, file.read_text()
-
-    async def problems_with(text: str) -> Any:
-        file.write_text(text)
-        await watching.look()
-        watching.reload.measure()
-        seen = Observations(time.time()).view(watching.config_state.config.terms)
-        report = Report(metrics, watching.config_state, True, ("none", ""), 0.0, seen, 1)
-        return status_of(report, time.time())["configuration"]["last_reload"]["problems"]
-
-    [problem] = await problems_with(f"{good}nonsense: 1\n")
-    assert metrics.reload_refused == {"file": str(file), "owner": "team certs"}
-    assert metrics.config_file_ok == {
-        (str(folder / "routes.yaml"), ""): 1,
-        (str(file), "team certs"): 0,
-    }
-    assert problem.startswith(f"{file}:7:1: unknown key 'nonsense'")
-    assert problem.endswith("(team certs)")
-    assert await problems_with(good) == []
-    assert metrics.reload_refused == {}
-    assert set(metrics.config_file_ok.values()) == {1}
 
 
 async def test_a_look_that_is_asked_for_sweeps_nothing(

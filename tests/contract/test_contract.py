@@ -35,7 +35,6 @@ SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
 
 @pytest.fixture(scope="module", params=SERVERS, autouse=True)
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The contract holds with every server."""
     SERVER[0] = request.param
     yield request.param
     SERVER[0] = OWN
@@ -43,8 +42,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def accepted(server: str) -> AsyncIterator[tuple[House, list[Any]]]:
-    """Run a router with one target that acknowledges everything, and yield it with the target's
-    requests; for tests that leave no trace in it."""
+    """A router and its target's requests, for tests that leave no trace in it."""
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         yield router, seen
 
@@ -54,8 +52,7 @@ async def accepted(server: str) -> AsyncIterator[tuple[House, list[Any]]]:
     [("000", 200, "成功"), ("500", 500, "服务调用异常，请稍后再试或联系管理员")],
 )
 async def test_the_reply_is_the_pages(code: str, status: int, msg: str) -> None:
-    """A callback gets the page's success only if its required target acknowledges; the failure
-    names no target."""
+    """Success only if the required target acknowledges; the failure names no target."""
     async with stand_in(code=code) as (url, seen), house(routes({"one": url})) as router:
         reply = await router.post()
     assert (reply.status_code, len(seen)) == (status, 1)
@@ -71,8 +68,7 @@ PAGE = ["event_source", "event_topic", "event_type", "event_status", "changes"]
 async def test_a_faulty_field_is_named_in_the_pages_words(
     accepted: tuple[House, list[Any]],
 ) -> None:
-    """A field that is absent, null, empty or of the wrong type is a 400 that names it. Of several,
-    it is the first on the page."""
+    """Absent, null, empty or of a wrong type: of several, the first on the page."""
     router, _ = accepted
 
     async def fault(**fields: Any) -> str:
@@ -138,8 +134,7 @@ async def test_the_body_reaches_every_target_byte_for_byte(name: str) -> None:
 
 @pytest.mark.parametrize("key", [..., None, "", "x.y"], ids=["absent", "null", "empty", "own"])
 async def test_a_key_that_is_not_given_is_derived(key: Any) -> None:
-    """Without an event_key the four fields joined by dots are matched. A given key wins, and the
-    log line shows both."""
+    """The four fields joined by dots are matched. A given key wins; the log shows both."""
     match = key if key == "x.y" else "a.gs.cert.9"
     async with stand_in() as (url, seen), house(routes({"one": url}, match=match)) as router:
         reply = await router.post(event(event_key=key, event_status="9"))
@@ -175,8 +170,7 @@ async def test_a_wrong_path_or_method_is_answered_in_the_contracts_json(
     msg: str,
     allowed: str | None,
 ) -> None:
-    """404 and 405 have a code, a message and a request id like every reply. A 405 lists the allowed
-    methods."""
+    """404 and 405 are replies like every other. A 405 lists the allowed methods."""
     router, _ = accepted
     reply = await router.http.request(method, router.url + path, content=SAMPLE)
     assert (reply.status_code, reply.headers.get("allow")) == (status, allowed)
@@ -275,8 +269,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 async def test_targets_get_exactly_the_listed_headers() -> None:
-    """A target sees the router's headers and its own configured ones, which replace those of the
-    same name, and none of the caller's."""
+    """The router's and configured ones, which replace the router's; none of the caller's."""
     own = {"Authorization": "Bearer t", "User-Agent": "house/7"}
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         await router.post(
@@ -319,8 +312,7 @@ async def test_targets_get_exactly_the_listed_headers() -> None:
 async def test_a_trace_context_is_passed_on_if_it_is_valid(
     parent: str, states: list[str], passed: str | None
 ) -> None:
-    """Several headers of state become one list; an invalid traceparent is dropped with its
-    state."""
+    """Headers of state become one list; an invalid traceparent is dropped with it."""
     async with stand_in() as (url, seen), house(routes({"one": url})) as router:
         fields = [("traceparent", parent), *(("tracestate", state) for state in states)]
         await router.post(headers=[(n, v.encode("latin-1")) for n, v in fields])

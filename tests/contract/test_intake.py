@@ -39,8 +39,7 @@ _faults = st.dictionaries(
 
 @given(_callbacks)
 def test_an_event_is_what_its_callback_says(callback: dict[str, Any]) -> None:
-    """Its fields and body are the callback's, its key is given or derived, and the first twenty ids
-    are for the log."""
+    """Fields, body, the key or a derived one, and the first twenty ids for the log."""
     body = json.dumps(callback).encode()
     read = CONTRACT.read(body)
     four = [callback[name] for name in FIELDS[:4]]
@@ -54,8 +53,7 @@ def test_an_event_is_what_its_callback_says(callback: dict[str, Any]) -> None:
 def test_the_way_of_reading_makes_no_difference(
     callback: dict[str, Any], faults: dict[str, Any]
 ) -> None:
-    """On the loop or in a thread, a body becomes the same event, or is refused in the same
-    words."""
+    """On the loop or in a thread: the same event, or a refusal in the same words."""
     body = json.dumps({**callback, **faults}).encode()
     for intake in (CONTRACT, STRICTER):
         assert _outcome(intake.read_at_once, body) in (None, _outcome(intake.read, body))

@@ -113,7 +113,6 @@ def test_a_mib_of_ids_is_within_bounds() -> None:
 
 
 def _within(value: Any, bounds: Bounds) -> bool:
-    """Count the values that were read."""
     depth, level, lists, values = 0, [value], 0, 0
     while level:
         inner = [each for each in level if isinstance(each, list | dict)]
@@ -189,7 +188,6 @@ _texts = st.recursive(
 
 @st.composite
 def _damaged(draw: st.DrawFn) -> bytes:
-    """A text with a piece of it taken out, put in once more, or changed."""
     text = draw(_texts).encode()
     start, end = sorted((draw(st.integers(0, len(text))), draw(st.integers(0, len(text)))))
     piece = draw(st.sampled_from([b"", text[start:end] * 2, b",", b'"', b"\xff", b"\xed\xa0\x80"]))

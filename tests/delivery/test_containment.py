@@ -134,7 +134,8 @@ async def test_a_required_target_that_fails_is_left_in_peace(store: Path) -> Non
             assert numbers(router).breaker == {"closed": 0, "open": 1, "half_open": 0}
             assert numbers(router).breaker_opened == 1
             status = status_of(router.app.insight.report(), time.time())
-            assert "targets: one has its breaker open" in status["reasons"]
+            assert status["targets"]["each"]["one"]["breaker"] == {"open": 1}
+            assert status["targets"]["each"]["one"]["state"] == "failing"
             assert status["targets"]["each"]["one"]["last_failure"]["reason"] == "status"
 
 
@@ -293,10 +294,8 @@ async def test_a_persons_pause_holds_a_target_back_until_it_is_over(store: Path)
             assert await post(router, 2) == "000"
             assert (numbers(router, "two").paused, len(two.bodies)) == (1, 0)
             status = status_of(router.app.insight.report(), time.time())
-            assert (
-                f"targets: two is paused until {utc(made.until)} by ops: a move"
-                in (status["reasons"])
-            )
+            paused = f"two is paused until {utc(made.until)} by ops: a move"
+            assert paused in [cause["text"] for cause in status["causes"]]
             assert status["targets"]["each"]["two"]["pause"] == {
                 "since": utc(made.since),
                 "until": utc(made.until),
@@ -374,8 +373,6 @@ async def test_a_target_that_is_gone_is_reported_at_once(store: Path) -> None:
             failing = await router.line("failing")
             assert (failing["target"], failing["owner"]) == ("one", "ledger team")
             assert (failing["reason"], failing["status"]) == ("status", 410)
-            since = numbers(router).failing_since
-            assert time.time() - 60 < since <= time.time()
             take(router, routes({"one": {"url": one.url, "owner": "ledger team", "timeout": "4s"}}))
             await post(router, 2)
             assert len(one.bodies) == 2
@@ -383,5 +380,4 @@ async def test_a_target_that_is_gone_is_reported_at_once(store: Path) -> None:
             assert await post(router, 3) == "000"
             recovered = await router.line("recovered")
             assert (recovered["since"], recovered["attempts"]) == (failing["since"], 2)
-            assert numbers(router).failing_since == 0
             assert len([line for line in router.lines if line["happening"] == "failing"]) == 1

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from router.delivery.target.gate import REPORT_AFTER, REPORT_AGAIN_AFTER, Gate, Streak, failed
+from router.delivery.target.gate import (
+    REPORT_AFTER,
+    REPORT_AGAIN_AFTER,
+    Gate,
+    Streak,
+    shows_failure,
+)
 from router.model.event import SELF_INFLICTED, Attempt, Reason
 from router.routing.target import BreakerPolicy, Rate, Target
 
@@ -35,8 +41,10 @@ def status(number: int) -> Attempt:
 )
 def test_what_an_attempt_says_of_its_target(attempt: Attempt, says: bool | None) -> None:
     """A refusal of the event is the answer of a working target, unless refusals count."""
-    assert failed(attempt, refusals=False) is says
-    assert failed(attempt, refusals=True) is (None if says is None else not attempt.acknowledged)
+    assert shows_failure(attempt, refusals=False) is says
+    assert shows_failure(attempt, refusals=True) is (
+        None if says is None else not attempt.acknowledged
+    )
 
 
 def gate(target: Target, before: Gate | None = None) -> Gate:
@@ -56,7 +64,7 @@ def test_a_gate_has_room_for_attempts_that_could_begin() -> None:
     rate = Rate(2.0, 3)
     assert gate(Target("one", url)).room(1.0) > 1000
     assert gate(Target("one", url, rate=rate)).room(1.0) == 5
-    assert gate(Target("one", url, rate=rate)).room(None) == 1
+    assert gate(Target("one", url, rate=rate)).room(0.0, keeps_burst=True) == 1
     assert gate(Target("one", url, rate=rate, paused=True)).room(1.0) == 0
     time = 1000.0
     policy = BreakerPolicy(1.0, of_at_least=1, pause=10.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,14 +14,11 @@ from typing import Any, cast
 import pytest
 
 from router.delivery import memory as memory_module
-from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Memory, Outcome
 from router.delivery.queue import LEASE_MARGIN
 from router.model.build import COMPILED
-from router.model.event import Event, OutboundEvent
-from router.routing.table import Plan
 from router.store.protocol import Kept, Record, Stage, State, Store, StoreFailed, StoreFull
-from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
+from tests.support.queueing import NO, YES, Scene, T, key_of, opened
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -35,27 +31,9 @@ class Requests:
     scene: Scene
     path: Path
 
-    def __post_init__(self) -> None:
-        self.forwarder = Forwarder(self.scene, self.scene.memory, self.scene.now)
-
-    async def post(
-        self,
-        body: bytes = b"{}",
-        *,
-        optional: bool = False,
-        seconds: float = 20.0,
-        gone: asyncio.Future[None] | None = None,
-    ) -> Outcome:
-        one, two = self.scene.targets["one"], self.scene.targets["two"]
-        plan = Plan((one,), (two,), ()) if optional else Plan((one, two), (), ())
-        return await self.forwarder.forward(
-            OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", body), "request"),
-            plan,
-            {"one", "two"},
-            TERMS,
-            time.monotonic() + seconds,
-            gone or asyncio.get_running_loop().create_future(),
-        )
+    async def post(self, body: bytes = b"{}", *, optional: bool = False, **given: Any) -> Outcome:
+        plan = (["one"], ["two"]) if optional else (["one", "two"], [])
+        return await self.scene.request(body, *plan, **given)
 
     async def fails(self, body: bytes = b"{}") -> None:
         """Leave a record: `one` has acknowledged, and `two` has not."""
@@ -192,7 +170,7 @@ async def test_what_waits_for_the_store_is_bounded(
         for number in (0, 1, 2, 0):
             with pytest.raises(StoreFailed):
                 await memory.acknowledge(key_of(f"event {number}", "one"), YES, T)
-    assert (len(memory.attempts), memory.left_out()) == (2, 1)
+    assert (len(memory._attempts), memory.left_out()) == (2, 1)
 
 
 @pytest.mark.skipif(COMPILED, reason="nothing can be replaced in what is compiled")
@@ -259,7 +237,6 @@ async def test_a_blind_000_given_while_another_is_written_is_written_too(
     the second record."""
     scene, slow = requests.scene, SlowSupersede(requests.scene.store)
     memory = scene.memory = Memory(cast(Store, slow))
-    requests.forwarder = Forwarder(scene, memory, scene.now)
     await requests.fails()
     scene.answers["two"] = YES
     with requests.away():
@@ -296,11 +273,11 @@ async def test_an_attempt_at_a_target_that_has_become_required_is_kept_as_long_a
         scene.answers["two"] = YES
         scene.released.set()
         assert (await third).settled
-        await requests.forwarder.wait_for_late_attempts(second)
+        await scene.forwarder.wait_for_late_attempts(second)
     else:
         scene.answers["two"] = YES
         assert (await requests.post()).settled
-    await until(lambda: not scene.memory.attempts)
+    await until(lambda: not scene.memory._attempts)
     assert [name for name, _ in scene.sent].count("two") == 2
 
 
@@ -327,7 +304,6 @@ async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
     """Its rows may be older than the acknowledgement: the target is not called again."""
     scene, slow = requests.scene, SlowLookUp(requests.scene.store)
     scene.memory = Memory(cast(Store, slow))
-    requests.forwarder = Forwarder(scene, scene.memory, scene.now)
     slow.may_return.set()
     scene.answers["one"] = YES
     gone = asyncio.get_running_loop().create_future()
@@ -337,13 +313,13 @@ async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
     first = await beginning
     slow.may_return.clear()
     slow.has_read.clear()
-    late = asyncio.create_task(requests.forwarder.wait_for_late_attempts(first))
+    late = asyncio.create_task(scene.forwarder.wait_for_late_attempts(first))
     again = asyncio.create_task(requests.post())
     await slow.has_read.wait()
     scene.answers["two"] = YES
     scene.released.set()
     await late
-    await until(lambda: not scene.memory.attempts)
+    await until(lambda: not scene.memory._attempts)
     slow.may_return.set()
     assert (await again).settled
     assert [name for name, _ in scene.sent] == ["one", "two"]

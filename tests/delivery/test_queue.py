@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import io
 import sqlite3
-import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,8 +14,6 @@ from pathlib import Path
 import pytest
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.delivery.forwarder import Forwarder
-from router.delivery.memory import Outcome
 from router.delivery.observer import Observer
 from router.delivery.queue import (
     JITTER,
@@ -28,13 +25,13 @@ from router.delivery.queue import (
 )
 from router.delivery.rules import TARGET_REMOVED, InForce
 from router.delivery.target.sender import Flight
-from router.model.event import Attempt, Event, OutboundEvent
-from router.routing.table import Plan, RouteTable
+from router.model.event import Attempt
+from router.routing.table import RouteTable
 from router.store.protocol import DeliveryRow, Stage, State, StoreFailed, Usage
 from router.telemetry.log import Log
 from router.telemetry.metrics import Metrics
 from router.transport.engine import TargetExchange, as_it_came
-from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
+from tests.support.queueing import NO, YES, Scene, T, key_of, opened
 from tests.support.sending import no_notifications
 from tests.support.waiting import until
 
@@ -196,7 +193,7 @@ async def test_an_attempt_in_flight_is_joined(scene: Scene, attempt: Attempt, st
     """The queue does not repeat an attempt that a request is making for the same event, nor record
     it as one of its own: the request does that."""
     flight: Flight = TargetExchange(as_it_came)
-    scene.memory.attempts[key_of("event", "one")] = flight
+    scene.memory._attempts[key_of("event", "one")] = flight
     await scene.queue("event", "one")
     await scene.the_queue.send_due()
     await asyncio.sleep(0)
@@ -206,7 +203,7 @@ async def test_an_attempt_in_flight_is_joined(scene: Scene, attempt: Attempt, st
     assert [row.state for row in await states(scene)] == [state]
     assert scene.retries[0].row.tried is None
     assert (
-        scene.memory.attempts[key_of("event", "one")] is flight
+        scene.memory._attempts[key_of("event", "one")] is flight
     )  # until the request has written it too
 
 
@@ -219,7 +216,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
     async with opened(tmp_path, "one") as scene:
         await scene.queue("event", "one")
         await scene.begun()
-        flight = scene.memory.attempts[key_of("event", "one")]
+        flight = scene.memory._attempts[key_of("event", "one")]
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             scene.answers["one"] = attempt
@@ -230,7 +227,7 @@ async def test_an_acknowledgement_is_joined_until_it_is_in_the_store(
             assert (scene.memory.to_join(key_of("event", "one")) is flight) == is_joined
             other.execute("ROLLBACK")
         await until(lambda: not scene.the_queue._in_flight)
-        assert scene.memory.attempts == {}
+        assert scene.memory._attempts == {}
 
 
 async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: Scene) -> None:
@@ -239,25 +236,16 @@ async def test_a_caller_gone_before_it_begins_releases_no_other_attempt(scene: S
     scene.planned.discard("one")
     await scene.queue("event", "one", stage=Stage.OPEN)
     await scene.begun()
-    flight = scene.memory.attempts[key_of("event", "one")]
-    one = scene.targets["one"]
-    forwarder = Forwarder(scene, scene.memory, scene.now)
-    event = Event("a", "b", "c", "1", "a.b.c.1", b"{}")
-
-    async def forward(gone: asyncio.Future[None]) -> Outcome:
-        letter, plan = OutboundEvent.of(event, "request"), Plan((one,), (), ())
-        return await forwarder.forward(letter, plan, {"one"}, TERMS, time.monotonic() + 5.0, gone)
-
+    flight = scene.memory._attempts[key_of("event", "one")]
     gone = asyncio.get_running_loop().create_future()
     gone.set_result(None)
-    await forward(gone)
+    await scene.request(gone=gone)
     for _ in range(3):
         await asyncio.sleep(0)
-    assert scene.memory.attempts[key_of("event", "one")] is flight
+    assert scene.memory._attempts[key_of("event", "one")] is flight
     scene.answers["one"] = YES
     scene.released.set()
-    outcome = await forward(asyncio.get_running_loop().create_future())
-    assert outcome.settled
+    assert (await scene.request()).settled
     assert [name for name, _ in scene.sent] == ["one"]
 
 
@@ -365,19 +353,8 @@ async def test_an_outage_is_over_once_both_rounds_have_succeeded(scene: Scene) -
 async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> None:
     """Even if the store does not have the failure yet."""
     async with opened(tmp_path, "one") as scene:
-        one = scene.targets["one"]
-        forwarder = Forwarder(scene, scene.memory, scene.now)
-        letter = OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", b"{}"), "request")
-
-        async def request(seconds: float) -> Outcome:
-            gone = asyncio.get_running_loop().create_future()
-            deadline = time.monotonic() + seconds
-            return await forwarder.forward(
-                letter, Plan((one,), (), ()), {"one"}, TERMS, deadline, gone
-            )
-
-        first = await request(0.2)
-        late = asyncio.create_task(forwarder.wait_for_late_attempts(first))
+        first = await scene.request(seconds=0.2)
+        late = asyncio.create_task(scene.forwarder.wait_for_late_attempts(first))
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             scene.answers["one"] = NO
@@ -385,7 +362,7 @@ async def test_a_retry_joins_no_late_attempt_that_has_failed(tmp_path: Path) -> 
             flight = first.deliveries[0].flight
             await until(lambda: flight is not None and flight.is_over)
             scene.answers["one"] = YES
-            second = await request(0.2)
+            second = await scene.request(seconds=0.2)
             assert not late.done()
             other.execute("ROLLBACK")
         await late

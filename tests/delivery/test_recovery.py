@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -13,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from router.delivery.forwarder import Forwarder
 from router.delivery.memory import Outcome
 from router.delivery.recovery import MOST_AT_ONCE, Recovery
 from router.model.event import Attempt, Event, OutboundEvent, Reason, digest_of
-from router.routing.table import Plan
 from router.routing.target import Rate, Target
-from router.store.protocol import DeliveryRow, Record, Stage, State
+from router.store.protocol import DeliveryRow, Early, Record, Stage, State
 from tests.support.queueing import NO, TERMS, YES, Scene, T, key_of, opened
 from tests.support.waiting import until
 
@@ -76,19 +73,9 @@ async def recovered(scene: Scene, count: int) -> None:
 
 
 async def request(scene: Scene, number: int, seconds: float = 5.0) -> Outcome:
-    """Make EBaaS's next request for an event, which requires the target."""
-    forwarder = Forwarder(scene, scene.memory, scene.now)
-    event = Event("a", "b", "c", "1", "a.b.c.1", body(number))
-    gone = asyncio.get_running_loop().create_future()
-    outcome = await forwarder.forward(
-        OutboundEvent.of(event, "request"),
-        Plan((scene.targets["one"],), (), ()),
-        {"one"},
-        TERMS,
-        time.monotonic() + seconds,
-        gone,
-    )
-    await forwarder.wait_for_late_attempts(outcome)
+    """Make EBaaS's next request for an event, and wait for its late attempts."""
+    outcome = await scene.request(body(number), seconds=seconds)
+    await scene.forwarder.wait_for_late_attempts(outcome)
     return outcome
 
 
@@ -208,7 +195,7 @@ async def test_what_a_request_has_claimed_is_left_to_it(scene: Scene) -> None:
     event_id = await keep(scene, 1)
     asking = asyncio.create_task(request(scene, 1))
     await until(lambda: scene.sent)
-    scene.memory.attempts.clear()
+    scene.memory._attempts.clear()
     scene.signs["one"] = "acknowledged"
     await look(scene)
     await until(lambda: not scene.the_queue._in_flight)
@@ -228,7 +215,7 @@ async def test_a_request_waits_for_an_attempt_of_another_process(
     was optional when its delivery was queued."""
     event_id = await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
-    (due,) = await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    (due,) = await scene.store.lease("one", now, now + 60, 9, T, Early((0.0, 0.0)))
     asking = asyncio.create_task(request(scene, 1))
     await asyncio.sleep(0.15)
     assert not asking.done()
@@ -251,7 +238,7 @@ async def test_a_delivery_that_a_person_discards_meanwhile_is_no_fault(
     """The request gets no result of the attempt, and fails like any other."""
     await keep(scene, 1)
     now = scene.time
-    await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    await scene.store.lease("one", now, now + 60, 9, T, Early((0.0, 0.0)))
     asking = asyncio.create_task(request(scene, 1))
     await asyncio.sleep(0.05)
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as person:
@@ -270,7 +257,7 @@ async def test_a_request_does_not_wait_longer_than_its_reply(scene: Scene, state
     """The lease stays with the process that has it."""
     await keep(scene, 1, state, stage=Stage.OPEN)
     now = scene.time
-    await scene.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+    await scene.store.lease("one", now, now + 60, 9, T, Early((0.0, 0.0)))
     outcome = await request(scene, 1, seconds=0.4)
     assert not outcome.settled
     assert scene.sent == []
@@ -339,7 +326,7 @@ async def test_after_a_kill_ebaass_request_is_sent_at_once(tmp_path: Path) -> No
     async with opened(tmp_path, "one") as killed:
         await keep(killed, 1)
         now = killed.time
-        await killed.store.take_waiting("one", now, now + 60, 9, T, spared=(0.0, 0.0))
+        await killed.store.lease("one", now, now + 60, 9, T, Early((0.0, 0.0)))
     async with opened(tmp_path, "one") as scene:
         scene.answers["one"] = YES
         assert (await request(scene, 1)).settled
@@ -371,4 +358,4 @@ async def test_the_schedule_goes_on_beside_it(scene: Scene) -> None:
     await recovered(scene, 1)
     (row,) = await rows(scene, 1)
     assert (row.retries, row.attempts, scene.sent[0][1].cause) == (1, 9, "queue")
-    assert key_of("event-1", "one", body(1)) not in scene.memory.attempts
+    assert key_of("event-1", "one", body(1)) not in scene.memory._attempts

@@ -33,6 +33,9 @@ def kept(**fields: Any) -> Kept:
     return Kept(record(**fields), ())
 
 
+ONE = Target("one", "")
+
+
 def row(state: State, **fields: Any) -> DeliveryRow:
     return replace(DeliveryRow("one", state, "timeout"), **fields)
 
@@ -42,10 +45,10 @@ def result(
     before: State | None = None,
     *,
     required: bool = True,
+    target: Target = ONE,
 ) -> Delivery:
-    records = None if before is None else row(before)
-    made = Delivery(Target("one", ""), required, records, attempt)
-    made.over_at = NOW + 5
+    made = Delivery(target, required, None if before is None else row(before))
+    made.attempt, made.ends_by = attempt, NOW + 5
     return made
 
 
@@ -100,12 +103,12 @@ def test_what_a_person_has_discarded_is_not_sent_again() -> None:
     optional, required = (Delivery(Target("one", ""), needs, discarded) for needs in (False, True))
     assert (optional.needed, required.needed) == (False, True)
     assert (optional.settled, required.settled) == (True, False)
-    assert rules.rows_after([optional], record(), NOW, TERMS) == []
+    assert rules.rows_after_request([optional], record(), NOW, TERMS) == []
 
 
 def test_the_first_failure_opens_a_record() -> None:
     """Its retry is due after the first wait; its credit lasts twice that and the grace."""
-    opened = rules.opened("event", NOW - 8, NOW, TERMS, credit_revoked=False)
+    opened = rules.record_opened("event", NOW - 8, NOW, TERMS, credit_revoked=False)
     assert (opened.stage, opened.requests, opened.first_at) == (Stage.OPEN, 1, NOW - 8)
     assert opened.due_at == NOW + 1
     assert opened.credit_until == NOW + 2 * 1 + 60
@@ -114,14 +117,20 @@ def test_the_first_failure_opens_a_record() -> None:
 
 def test_the_last_failure_ends_the_record() -> None:
     """After one request and all its retries the caller makes no other."""
-    assert rules.failed(record(requests=20), NOW, TERMS, credit_revoked=False).stage is Stage.OPEN
-    assert rules.failed(record(requests=21), NOW, TERMS, credit_revoked=False).stage is Stage.ENDED
+    assert (
+        rules.record_failed(record(requests=20), NOW, TERMS, credit_revoked=False).stage
+        is Stage.OPEN
+    )
+    assert (
+        rules.record_failed(record(requests=21), NOW, TERMS, credit_revoked=False).stage
+        is Stage.ENDED
+    )
 
 
 def test_revoked_credit_stays_revoked() -> None:
     """Neither another failure nor another request restores the credit."""
     for before, now in ((True, False), (False, True)):
-        failed = rules.failed(record(credit_revoked=before), NOW, TERMS, credit_revoked=now)
+        failed = rules.record_failed(record(credit_revoked=before), NOW, TERMS, credit_revoked=now)
         assert failed.credit_revoked
 
 
@@ -160,25 +169,30 @@ def test_a_record_lives_as_long_as_its_caller_may_retry() -> None:
 )
 def test_what_a_failed_request_leaves(given: Delivery, left: DeliveryRow | None) -> None:
     """A required delivery awaits the caller's retry, an optional one is queued."""
-    assert rules.rows_after([given], record(), NOW, TERMS) == ([] if left is None else [left])
+    assert rules.rows_after_request([given], record(), NOW, TERMS) == (
+        [] if left is None else [left]
+    )
 
 
 @pytest.mark.parametrize(
-    ("retries", "state", "due"), [(2, State.QUEUED, NOW + 5), (0, State.DEAD, 0.0)]
+    ("retries", "state", "due"), [(2, State.QUEUED, NOW + 7), (0, State.DEAD, NOW + 5)]
 )
 def test_the_first_retry_is_by_the_targets_own_schedule(
     retries: int, state: State, due: float
 ) -> None:
     """Without retries it is a dead letter at once."""
-    target = Target("one", "http://127.0.0.1/", queue=Schedule((5.0,), retries))
-    (left,) = rules.rows_after([Delivery(target, False, None, NO)], record(), NOW, TERMS)
+    target = Target("one", "http://127.0.0.1/", queue=Schedule((7.0,), retries))
+    failed = result(NO, required=False, target=target)
+    (left,) = rules.rows_after_request([failed], record(), NOW, TERMS)
     assert (left.state, left.due_at) == (state, due)
 
 
 def test_what_the_last_request_leaves_is_a_dead_letter() -> None:
     """Only a person can send it again."""
     ended = record(stage=Stage.ENDED)
-    assert rules.rows_after([result(NO)], ended, NOW, TERMS) == [row(State.DEAD, reason="code")]
+    assert rules.rows_after_request([result(NO)], ended, NOW, TERMS) == [
+        row(State.DEAD, reason="code")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +220,7 @@ def test_the_queue_retries_by_its_waits_and_then_gives_up() -> None:
     queued = row(State.QUEUED, retries=0)
     waits = []
     while queued.state is State.QUEUED:
-        queued = rules.retried(queued, NO, NOW, QUEUE)
+        queued = rules.row_after_retry(queued, NO, NOW, QUEUE)
         waits.append(queued.due_at - NOW if queued.state is State.QUEUED else None)
         queued = replace(queued, retries=queued.retries + 1)
     assert waits == [1.0, 30.0, 30.0, None]
@@ -218,14 +232,14 @@ def test_an_attempt_that_the_router_held_back_costs_no_retry(reason: Reason) -> 
     """Even the last one stays: it is due again after the shortest wait, with its old reason."""
     held = Attempt(reason, False, 0.1)
     last = row(State.QUEUED, retries=QUEUE.retries)
-    assert rules.retried(last, held, NOW, QUEUE) == replace(last, due_at=NOW + 1)
+    assert rules.row_after_retry(last, held, NOW, QUEUE) == replace(last, due_at=NOW + 1)
 
 
 @pytest.mark.parametrize(("asked", "due"), [(0.5, 1.0), (20.0, 20.0), (86400.0, 30.0)])
 def test_retry_after_is_honoured_up_to_the_longest_wait(asked: float, due: float) -> None:
     """No sooner than the target asks, and never later than the longest wait of the queue."""
     busy = Attempt(Reason.STATUS, True, 0.1, 503, retry_after=asked)
-    assert rules.retried(row(State.QUEUED), busy, NOW, QUEUE).due_at == NOW + due
+    assert rules.row_after_retry(row(State.QUEUED), busy, NOW, QUEUE).due_at == NOW + due
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,6 @@ def built(name: str) -> Any:
 
 @pytest.fixture(params=["compose", "compose-postgresql"])
 def compose(request: pytest.FixtureRequest) -> Any:
-    """Without and with the profile."""
     return built(request.param)
 
 
@@ -101,8 +100,7 @@ def test_the_database_is_the_one_that_the_router_asks_for() -> None:
 
 
 def test_the_routes_go_to_the_stand_in(compose: Any, tmp_path: Path) -> None:
-    """`check --strict` finds nothing wrong, and their target is the stand-in's name and port. Nor
-    is anything wrong with who may act at the console."""
+    """By its name and port; `check --strict` and the file of tokens are fine."""
     for name in compose["secrets"]:
         (tmp_path / name).write_text(f"a-long-random-{name}")
     file = DEPLOY / "compose/config/routes.yaml"

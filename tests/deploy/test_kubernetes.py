@@ -30,7 +30,6 @@ NAMES = ["base", *(["one-node", "three-nodes", "monitored"] if BUILT else [])]
 
 
 def base() -> Iterator[Any]:
-    """The files that the kustomization of the base names."""
     folder = KUBERNETES / "base"
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     for file in kustomization["resources"]:
@@ -41,8 +40,6 @@ def base() -> Iterator[Any]:
 
 
 class Build:
-    """The objects of one build."""
-
     def __init__(self, name: str) -> None:
         self.name = name
         self.objects = (
@@ -179,8 +176,7 @@ def test_pods_are_as_restricted_as_the_namespace_wants(build: Build) -> None:
 
 
 def test_the_routes_are_good_with_the_secret_beside_them(build: Build, tmp_path: Path) -> None:
-    """`check --strict` finds nothing wrong with the mounted configuration, and the file of tokens
-    loads."""
+    """`check --strict` finds nothing wrong, and the file of tokens loads."""
     config = build.one("ConfigMap")["data"]
     for file, text in {**config, **SECRET["stringData"]}.items():
         (tmp_path / file).write_text(text)

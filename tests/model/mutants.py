@@ -99,7 +99,7 @@ def claims_shared(patch: Patch) -> None:
 
     def recognise(self: Memory, recalled: RequestMemory, *rest: Any) -> None:
         with pytest.MonkeyPatch.context() as alone:
-            alone.setattr(Memory, "_others", lambda self, recalled: [])
+            alone.setattr(Memory, "_rivals", lambda self, recalled: [])
             real(self, recalled, *rest)
 
     patch.setattr(Memory, "_recognise", recognise)
@@ -173,11 +173,11 @@ def recorded_beside_others(patch: Patch) -> None:
     real = Memory.record
 
     async def record(self: Memory, outcome: Outcome, timeout: float) -> bool:
-        before = [(other, other.others) for other in self._others(outcome.recalled)]
+        before = [(other, other.other_event_ids) for other in self._rivals(outcome.recalled)]
         work = asyncio.ensure_future(real(self, outcome, timeout))
         await asyncio.sleep(0)
         for other, others in before:
-            other.others = others
+            other.other_event_ids = others
         return await work
 
     patch.setattr(Memory, "record", record)
@@ -192,7 +192,7 @@ def attempt_in_flight_repeated(patch: Patch) -> None:
 
     def init(self: Memory, store: Any) -> None:
         real(self, store)
-        self.attempts = Forgetful()
+        self._attempts = Forgetful()
 
     patch.setattr(Memory, "__init__", init)
 
@@ -213,12 +213,13 @@ def retry_has_a_new_id(patch: Patch) -> None:
 
 
 def leases_not_kept(patch: Patch) -> None:
-    real = Statements.take
+    real = Statements.lease
 
-    def take(self: Statements, target: str, now: float, until: float, limit: int) -> Any:
-        return real(self, target, now, now, limit)
+    def lease(self: Statements, target: str, now: float, until: float, *rest: Any) -> Any:
+        # A lease for recovery ends as it should: the queue's is enough to break a promise.
+        return real(self, target, now, now if rest[-1] is None else until, *rest)
 
-    patch.setattr(Statements, "take", take)
+    patch.setattr(Statements, "lease", lease)
 
 
 def dead_letters_dropped(patch: Patch) -> None:
@@ -233,7 +234,7 @@ def dead_letters_dropped(patch: Patch) -> None:
 
 
 def queue_never_gives_up(patch: Patch) -> None:
-    real = rules.retried
+    real = rules.row_after_retry
 
     def retried(row: DeliveryRow, *rest: Any) -> DeliveryRow:
         after = real(row, *rest)
@@ -241,7 +242,7 @@ def queue_never_gives_up(patch: Patch) -> None:
             return replace(after, state=State.QUEUED, due_at=1e9 + 100.0)
         return after
 
-    patch.setattr(queue, "retried", retried)
+    patch.setattr(queue, "row_after_retry", retried)
 
 
 def nothing_is_own_doing(patch: Patch) -> None:
@@ -250,12 +251,12 @@ def nothing_is_own_doing(patch: Patch) -> None:
 
 
 def deaf_at_the_end(patch: Patch) -> None:
-    real: Any = Forwarder._settle
+    real: Any = Forwarder._commit_or_record
 
     async def settle(self: Forwarder, *given: Any) -> None:
         await real(self, *given[:-1], asyncio.get_running_loop().create_future())
 
-    patch.setattr(Forwarder, "_settle", settle)
+    patch.setattr(Forwarder, "_commit_or_record", settle)
 
 
 def acknowledged_if_leased(patch: Patch) -> None:
@@ -266,13 +267,13 @@ def acknowledged_if_leased(patch: Patch) -> None:
 
 
 def late_attempts_unseen(patch: Patch) -> None:
-    real = rules._row_after
+    real = rules._row_after_request
 
     def row_after(*given: Any) -> DeliveryRow | None:
         row = real(*given)
         return None if row is None else replace(row, recover_at=0.0)
 
-    patch.setattr(rules, "_row_after", row_after)
+    patch.setattr(rules, "_row_after_request", row_after)
 
 
 def refusals_recovered_again(patch: Patch) -> None:
@@ -283,12 +284,12 @@ def refusals_recovered_again(patch: Patch) -> None:
 def _without_margin(patch: Patch) -> None:
     """The queue's margin around EBaaS's requests, which is for other processes, hides what its own
     memory does."""
-    patch.setattr(queue, "spared", lambda *_: (0.0, 0.0))
+    patch.setattr(queue, "request_window", lambda *_: (0.0, 0.0))
 
 
 def queue_repeats(patch: Patch) -> None:
     _without_margin(patch)
-    patch.setattr(Delivery, "has_become_required", _NEVER)
+    patch.setattr(Delivery, "is_queued_but_required", _NEVER)
 
 
 def recovery_forgets_what_it_joined(patch: Patch) -> None:
@@ -343,7 +344,10 @@ ALL = [
     Mutant("8: spent credit comes back", spent_credit_comes_back, 49, "two_nodes"),
     Mutant("8: forgotten while it revokes", meanwhile_forgotten, 333, "slow_spending"),
     Mutant(
-        "13: blind, nothing superseded", put(Memory, "_owe_stand_in", lambda *_: None), 11, "outage"
+        "13: blind, nothing superseded",
+        put(Memory, "_owe_blind_reply", lambda *_: None),
+        11,
+        "outage",
     ),
     Mutant("13: what is owed is dropped", put(Memory, "_owe", lambda *_: None), 0, "late_outage"),
     Mutant(
@@ -352,7 +356,7 @@ ALL = [
     Mutant("15: a late attempt is not waited for", late_attempts_unseen, 207, "recovery_nodes"),
     Mutant(
         "15: EBaaS is about to come",
-        put(queue, "spared", lambda *_: (0.0, 0.0)),
+        put(queue, "request_window", lambda *_: (0.0, 0.0)),
         181,
         "recovery_nodes",
     ),

@@ -25,6 +25,7 @@ from router.routing.target import Target
 from router.store.protocol import (
     DeliveryRow,
     Due,
+    Early,
     Kept,
     Nodes,
     Record,
@@ -230,7 +231,7 @@ class Process:
         store = SimulatedStore(world, self)
         sender = SimulatedSender(world, self)
         self.memory = Memory(store)
-        self.forwarder = Forwarder(sender, self.memory, world.now, world.loop.time)
+        self.forwarder = Forwarder(sender, self.memory, world.loop.time)
         notifications = Notifications(world.in_force, Metrics(), Log(io.StringIO()))
         self.worker = Queue(
             *(store, self.memory, sender, world.in_force, self, notifications, world.random),
@@ -287,7 +288,7 @@ class Process:
                     world.unknowable.add(source.event.body)
         elif outcome.acknowledged and not request.gone.done() and not outcome.unrecorded:
             self.refused(outcome)
-        elif not outcome.unrecorded and outcome.recalled.kept:
+        elif not outcome.unrecorded and outcome.recalled.may_be_stored:
             world.recorded.add(source)
 
     def refused(self, outcome: Outcome) -> None:
@@ -298,7 +299,7 @@ class Process:
         if alone and stage == "closed":
             self.world.faults.append("two requests were melted into one")
 
-    def broken(self, error: Exception) -> None:
+    def fault(self, request_id: str, error: BaseException) -> None:
         raise error
 
     def _ignore(self, *_: Any, **__: Any) -> None: ...
@@ -326,7 +327,7 @@ class SimulatedSender:
         sending = asyncio.get_running_loop().create_task(self._send(target, letter))
         return TargetExchange.by(sending, as_it_came)
 
-    def room(self, target: Target, within: float | None) -> int:
+    def room(self, target: Target, within: float, *, keeps_burst: bool = False) -> int:
         return 0 if self._shut() else 8
 
     def sign_of_life(self, target: Target) -> str:
@@ -432,9 +433,7 @@ class SimulatedStore:
         """The fate of a record whose write missed its timeout."""
         return replace(record, credit_revoked=True)
 
-    settle, acknowledge, take, finish, end = map(
-        _writes, ("settle", "acknowledge", "take", "finish", "end")
-    )
+    settle, acknowledge, finish, end = map(_writes, ("settle", "acknowledge", "finish", "end"))
     prune, pauses, notice, notify, close = map(_returns, (0, (), None, True, None))
 
     async def supersede(
@@ -448,10 +447,10 @@ class SimulatedStore:
         await self._write(lambda sql: sql.supersede(event_ids, reached, now, by), timeout)
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
         """Note an effect that no rule asks for."""
-        self._world.rows.missed(event_id, target, tried, over_at)
+        self._world.rows.missed(event_id, target, tried, ends_by)
 
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._write(lambda sql: sql.revoke_all_credit(), timeout)
@@ -460,22 +459,18 @@ class SimulatedStore:
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return await self._call(lambda: statements.queue(self._world.connection), timeout)
 
-    async def take_waiting(
+    async def lease(
         self,
         target: str,
         now: float,
         until: float,
         limit: int,
         timeout: float,
-        *,
-        spared: tuple[float, float],
-        asked: bool = False,
+        early: Early | None = None,
     ) -> tuple[Due, ...]:
-        if self._world.weather.processes == 1:
-            spared = (0.0, 0.0)  # its own memory is enough
-        return await self._write(
-            lambda sql: sql.take_waiting(target, now, until, limit, spared, asked), timeout
-        )
+        if early is not None and self._world.weather.processes == 1:
+            early = early._replace(request_window=(0.0, 0.0))  # its own memory is enough
+        return await self._write(lambda sql: sql.lease(target, now, until, limit, early), timeout)
 
     async def usage(self, timeout: float) -> Usage:
         return statements.usage(self._world.connection, _LIMITS)

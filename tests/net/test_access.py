@@ -25,9 +25,6 @@ def tokens(*texts: str, header: str = "authorization") -> Tokens:
     return Tokens([Secret(text) for text in texts], header)
 
 
-# Networks.
-
-
 @pytest.mark.parametrize(
     ("network", "inside", "outside"),
     [
@@ -164,9 +161,6 @@ def test_nobody_can_claim_to_be_another(claim: bytes, caller: str) -> None:
     assert caller_of(NEAR, [b", ".join(added)]) == ip_address(caller)
 
 
-# Tokens.
-
-
 def found(value: str | bytes, *more: str) -> int | Denial:
     """Return the result for a request with this header, if one of several tokens is TOKEN."""
     raw = value.encode("latin-1") if isinstance(value, str) else value
@@ -178,8 +172,7 @@ def found(value: str | bytes, *more: str) -> int | Denial:
     [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN}", f" Bearer {TOKEN} "],
 )
 def test_a_valid_token(value: str) -> None:
-    """By RFC 9110: the scheme in any case, with any number of blanks. While a list has several
-    tokens, each is valid, and its place is known."""
+    """By RFC 9110; of several tokens each is valid, and its place is known."""
     assert found(value) == 1
     assert found(value, "second-token") == 2
     assert found("Bearer first-token") == 0
@@ -204,8 +197,7 @@ def test_an_empty_token_is_never_valid(value: bytes) -> None:
 
 
 def test_a_request_has_one_token() -> None:
-    """A missing header is logged differently from a wrong token; of two, a proxy may have checked
-    either."""
+    """A missing header is not a wrong token; of two, a proxy may have checked either."""
     assert tokens(TOKEN).find([(b"host", b"x"), (b"x-token", TOKEN.encode())]) is Denial.MISSING
     assert tokens(TOKEN).find(BEARER * 2) is Denial.WRONG
 

@@ -41,7 +41,6 @@ fevUuJlsgw==
 
 
 def why(pair: Pair) -> str:
-    """Return the one line that ends the start."""
     with pytest.raises(StartFailed) as caught:
         listener_tls(pair)
     assert "\n" not in str(caught.value)
@@ -70,8 +69,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    """Another's key is not its key; a key is not a certificate, nor is a text file, nor a damaged
-    one."""
+    """Another's key, a key as a certificate, a text and a damaged file are named."""
     one, other = issued(tmp_path, "one"), issued(tmp_path, "other")
     assert why(Pair(one.cert, other.key)).endswith(f"{other.key} is not the key of {one.cert}")
     pair = issued(tmp_path)
@@ -126,12 +124,8 @@ def test_an_invalid_date(tmp_path: Path) -> None:
     assert why(pair).endswith(f"{pair.cert} has a date that can't be read")
 
 
-# TLS to a target.
-
-
 def plain_authority() -> tuple[str, ssl.SSLContext]:
-    """An authority as `openssl req -x509` makes it, without key usage, and a target with its
-    certificate."""
+    """An authority as `openssl req -x509` makes it, and a target with its certificate."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "house")])
     own, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = signed(name, own, name, own).add_extension(x509.BasicConstraints(True, None), True)
@@ -161,13 +155,11 @@ def signed(
 
 
 def between() -> tuple[str, ssl.SSLContext]:
-    """An intermediate authority alone, and a target with its certificate."""
     authority = trustme.CA().create_child_ca()
     return pem(authority), certified(by=authority)
 
 
 def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None:
-    """Make a TLS connection in memory. Raises ssl.SSLError."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
         client.wrap_bio(back, there, server_hostname=name),
@@ -192,8 +184,7 @@ def test_an_authority_of_ones_own(authority: Callable[[], tuple[str, ssl.SSLCont
 
 
 def test_the_first_expiry() -> None:
-    """The client's certificate, or the first to expire of its chain, or the last of the
-    authorities."""
+    """The first to expire of the client's chain, or the last of the authorities."""
     now = datetime.now(UTC).replace(microsecond=0)
 
     def ends(days: float) -> dict[str, Any]:
@@ -213,8 +204,7 @@ def test_the_first_expiry() -> None:
 
 
 def test_an_authority_is_read_whole() -> None:
-    """An unreadable certificate is an error: otherwise the router would trust others than
-    intended."""
+    """An unreadable certificate is an error: others than intended would be trusted."""
     one = pem(AUTHORITY)
     for broken in ("no certificate", one + one.replace("MII", "!!!", 1)):
         with pytest.raises(BadCertificate, match="ca has a certificate that can't be read"):

@@ -72,8 +72,7 @@ def test_public_addresses(address: str) -> None:
 
 
 def test_networks() -> None:
-    """With a list, no other address is allowed, but with `public` either is; a mapped address
-    counts as IPv4."""
+    """No other address than listed ones and, with `public`, public ones; mapped is IPv4."""
     listed = (ip_network("10.1.0.0/16"), ip_network("fd12::/16"))
     egress, either = Egress(networks=listed), Egress(public=True, networks=listed)
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd12::1"):

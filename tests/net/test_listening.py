@@ -23,8 +23,7 @@ ASKED = Callers(4096, 256)
 @pytest.mark.parametrize("files", [256, 512, 1024, 4096])
 @pytest.mark.parametrize("targets", [0, 64, 10_000])
 def test_all_of_it_fits(files: int, targets: int) -> None:
-    """Callers, refused callers, and at least half of the targets' connections fit; the note
-    names both numbers."""
+    """Callers, refused ones and half of the targets' connections; the note has the numbers."""
     callers = share_out(files, ASKED, targets, store=16)
     left = files - callers.connections - callers.reserve - 16 - 128
     assert left >= min(targets, (files - 144) // 2)
@@ -120,8 +119,7 @@ def test_sockets_for_another_process_are_ignored() -> None:
 
 
 def test_a_start_with_few_files_lowers_the_connections(tmp_path: Path) -> None:
-    """With 256 files and three hundred silent callers, further callers get 503 and none is reset;
-    the next event reaches its target; and the start has said why."""
+    """Of 300 silent callers some get 503, none is reset, and the next event is delivered."""
     few = {"before": "ulimit -n 256"}
     with (
         target() as endpoint,

@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from router.model.event import Attempt, Reason
-from router.ops.hour import HOUR, MINUTE, History, Hour, quantile
+from router.ops.hour import HOUR, History, Hour, quantile
+from router.telemetry.health import MINUTE
 from router.telemetry.metrics import Metrics
 from tests.support.house import house, routes, stand_in
 
@@ -33,7 +34,7 @@ def test_a_target_that_left_and_came_back_begins_anew() -> None:
     metrics.adopt(["audit"])
     metrics.adopt(["ledger", "audit"])
     metrics.of("ledger").attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.01, at=START))
-    hour = Hour(history.minutes(), START + MINUTE)
+    hour = Hour(history, START + MINUTE)
     assert hour.attempts(["ledger"])["attempts"][-2:] == [3, 1]
     assert hour.sums("ledger")["failed"] == 3
 
@@ -49,7 +50,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
         metrics.of("ledger").attempt(Attempt(reason, True, 0.02, at=START))
     history.look(START + MINUTE)
 
-    hour = Hour(history.minutes(), START + MINUTE + 1)
+    hour = Hour(history, START + MINUTE + 1)
     events, attempts, sums = hour.events(), hour.attempts({"ledger", "x"}), hour.sums("ledger")
 
     assert len(events["events"]) == HOUR
@@ -63,7 +64,7 @@ def test_the_hour_ends_with_the_current_minute() -> None:
     assert sums["failed_minutes"][-2:] == [1, 0]
     assert hour.sums("x")["failed_minutes"] == []
     # A process that was suspended has minutes that are too old.
-    assert sum(Hour(history.minutes(), START + HOUR * MINUTE).events()["events"]) == 0
+    assert sum(Hour(history, START + HOUR * MINUTE).events()["events"]) == 0
     for minute in range(2, 3 * HOUR):
         history.look(START + minute * MINUTE)
     assert len(history.minutes()) == HOUR
@@ -77,7 +78,7 @@ async def test_a_router_closes_its_minutes(monkeypatch: pytest.MonkeyPatch) -> N
         for _ in range(2):
             assert (await router.post()).json()["code"] == "000"
             await asyncio.sleep(0.5)
-        events = Hour(router.app.history.minutes(), time.time()).events()["events"]
+        events = Hour(router.app.history, time.time()).events()["events"]
     assert [number for number in events if number] == [1, 1]
 
 

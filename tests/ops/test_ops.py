@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -44,7 +45,7 @@ from router.process.server import Server, ops_services
 from router.store.protocol import StoreLimits
 from router.store.sqlite.store import SqliteStore
 from router.telemetry.log import Log
-from router.telemetry.metrics import RECENT_GAP, Metrics
+from router.telemetry.metrics import MAX_KINDS, RECENT_GAP, Metrics
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
 from tests.support.sockets import PLAIN, free_port
@@ -91,10 +92,11 @@ class Process:
         status = self.status()
         reasons: list[str] = status["reasons"]
         assert status["status"] == ("degraded" if reasons else "ok")
-        assert reasons == [f"{each['check']}: {each['text']}" for each in status["causes"]]
+        causes = [cause for cause in status["causes"] if cause["severity"] != "notice"]
+        assert reasons == [f"{each['check']}: {each['text']}" for each in causes]
         checks = {name: check for name, check in status.items() if isinstance(check, Mapping)}
         bad = [name for name, check in checks.items() if not check.get("ok", True)]
-        assert bad == list(dict.fromkeys(why.partition(":")[0] for why in reasons))
+        assert {*bad} == {why.partition(":")[0] for why in reasons}
         return reasons
 
     def insight(self, log: Log) -> Insight:
@@ -193,7 +195,7 @@ async def test_a_healthy_router_is_ok() -> None:
     assert configuration["since"] == "1970-01-01T00:16:40Z"
     assert (status["process"]["ready"], status["store"]["kind"]) == (True, "sqlite")
     targets = status["targets"]["each"]
-    assert (targets["ledger"]["owner"], targets["audit"]["state"]) == ("payments", "unused")
+    assert (targets["ledger"]["owner"], targets["audit"]["state"]) == ("payments", "idle")
 
 
 def differ(seconds: float) -> Change:
@@ -247,26 +249,17 @@ async def test_a_refused_reload_is_shown_in_the_loaders_words() -> None:
 
 
 async def test_a_failing_target_is_named_with_its_reason() -> None:
-    """Until it acknowledges an attempt."""
+    """With the number of its recent attempts that failed, and how the last one did."""
     process = Process()
     attempt = process.metrics.of("ledger").attempt
     attempt(Attempt(Reason.CODE, True, 5.0, 200, "code '200'", at=time.time()))
     (reason,) = process.reasons()
-    assert reason.startswith("targets: ledger is failing: code (200, code '200') at 2")
-    attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=time.time()))
-    assert process.reasons() == []
+    assert reason.startswith("targets: ledger is failing since 2")
+    assert reason.endswith("Z, 1 of the last 1 attempt failed: code (200, code '200')")
     ledger = process.status()["targets"]["each"]["ledger"]
     failure = ledger["last_failure"]
     assert [failure[each] for each in ("reason", "status", "detail")] == ["code", 200, "code '200'"]
-    assert ledger["last_acknowledged"] is not None
-
-
-@pytest.mark.parametrize("what", ["waiting", "waiting_for_rate"])
-async def test_a_target_whose_attempts_wait_is_waiting(what: str) -> None:
-    """For a slot or for its rate, even before the first attempt has ended."""
-    process = Process()
-    setattr(process.metrics.of("ledger"), what, 5)
-    assert process.status()["targets"]["each"]["ledger"]["state"] == "waiting"
+    assert (ledger["severity"], ledger["lately"]) == ("critical", {"attempts": 1, "failed": 1})
 
 
 async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
@@ -285,50 +278,79 @@ async def test_a_store_that_fails_is_degraded_until_it_has_recovered() -> None:
 
 
 async def test_events_without_a_route_are_counted_until_their_retries_end() -> None:
-    """With the last one's key, and what to do. After an hour without one the count begins anew."""
-    process = Process()
-    for _ in range(3):
-        process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
-    process.metrics.no_route("000", Event.of({"event_key": "accepted.b.c.d"}))
+    """Each once, with their keys. After an hour without one the count begins anew."""
+    process, event = Process(), Event.of({"event_key": "a.b.c.d"})
+    for body in ("1", "2", "1"):
+        process.metrics.no_route("500", event, body)
+    process.metrics.no_route("500", Event.of({"event_key": "e.f.g.h"}), "3")
+    process.metrics.no_route("000", Event.of({"event_key": "accepted.b.c.d"}), "4")
     (reason,) = process.reasons()
     assert reason.startswith("callbacks: 3 events matched no route since 2")
-    assert "`ebaas-router explain`" in reason
-    assert reason.endswith("'a.b.c.d'")
-    assert process.status()["callbacks"]["unmatched"]["count"] == 3
-    process.metrics.unmatched_lately.last -= RECENT_GAP
+    assert "Z: 'a.b.c.d' (2), 'e.f.g.h' (1); EBaaS retries until 2" in reason
+    unmatched = process.status()["callbacks"]["unmatched"]
+    assert (unmatched["count"], unmatched["keys"]) == (3, {"a.b.c.d": 2, "e.f.g.h": 1})
+    for recent in process.metrics.rejected.values():
+        recent.last -= RECENT_GAP
     assert process.reasons() == []
     assert process.status()["callbacks"]["unmatched"]["count"] == 0
-    process.metrics.no_route("500", Event.of({"event_key": "a.b.c.d"}))
+    process.metrics.no_route("500", event, "1")
     (reason,) = process.reasons()
     assert reason.startswith("callbacks: 1 event matched no route since 2")
 
 
 @pytest.mark.parametrize(
-    ("code", "advice", "accepted", "seconds"),
+    ("code", "advice", "seconds"),
     [
-        ("400", "`refused`", False, RECENT_GAP),
-        ("401", "ebaas.token", False, RECENT_GAP),
-        ("401", "ebaas.token", True, 301.0),  # the token of EBaaS is right after all
-        ("413", "1 MiB", False, RECENT_GAP),
-        ("418", "`refused`", False, RECENT_GAP),
-        ("503", "--max-requests", False, 301.0),  # an overload ends soon
+        ("400", "`refused`", RECENT_GAP),
+        ("413", "1 MiB", RECENT_GAP),
+        ("418", "`refused`", RECENT_GAP),
+        ("503", "--max-requests", 301.0),  # an overload ends soon
     ],
 )
 async def test_refused_callbacks_are_counted_with_what_to_do(
-    code: str, advice: str, accepted: bool, seconds: float
+    code: str, advice: str, seconds: float
 ) -> None:
-    """By the code of the reply, until EBaaS must have sent its next retry."""
+    """By the code of the reply and the fault, until EBaaS must have sent its next retry."""
     process = Process()
-    process.metrics.refuse(code)
-    process.metrics.refuse(code)
-    if accepted:
-        process.metrics.event("000", 0.1)
+    for why in ("no JSON object", "event_key: required", "no JSON object"):
+        process.metrics.refuse(code, why)
     (reason,) = process.reasons()
-    assert reason.startswith(f"callbacks: 2 callbacks refused with {code} since 2")
-    assert advice in reason.partition("Z: ")[2]
-    assert process.status()["callbacks"]["refused"][code]["count"] == 2
-    process.metrics.refused_lately[code].last -= seconds
+    assert reason.startswith(f"callbacks: 3 callbacks refused with {code} since 2")
+    assert "Z, no JSON object (2), event_key: required (1): " in reason
+    assert advice in reason
+    assert process.status()["callbacks"]["refused"][code]["count"] == 3
+    for recent in process.metrics.rejected.values():
+        recent.last -= seconds
     assert process.reasons() == []
+
+
+async def test_callers_that_are_turned_away_are_wrong_only_if_nobody_gets_in() -> None:
+    """Strangers try tokens all day. If no event has come since, EBaaS may have a wrong one."""
+    process = Process()
+    process.metrics.refuse("401")
+    assert process.reasons() == []
+    process.metrics.event("000", 0.1)
+    assert process.reasons() == []
+    (cause,) = process.status()["causes"]
+    assert (cause["code"], cause["severity"]) == ("turned_away", "notice")
+    process.metrics.last_event -= 360.0
+    process.metrics.rejected["401", ""].since -= 301.0
+    (reason,) = process.reasons()
+    assert reason.startswith("callbacks: 1 callback refused with 401 since 2")
+    assert "ebaas.token" in reason
+
+
+async def test_what_is_remembered_of_rejections_is_bounded() -> None:
+    """Also the keys and bodies of a caller that makes up new ones. All of them are counted."""
+    process = Process()
+    for number in range(5000):
+        event = Event.of({"event_key": f"{number}." + "x" * 1000})
+        process.metrics.no_route("500", event, f"{number}")
+    process.metrics.refuse("400", "no JSON object", "1")
+    (reason, _) = process.reasons()
+    assert reason.startswith("callbacks: 5000 events matched no route since 2")
+    assert len(process.metrics.rejected) <= MAX_KINDS + 2
+    assert len(json.dumps(process.status())) < 128 * 1024
 
 
 async def test_no_secret_is_shown() -> None:
@@ -378,8 +400,8 @@ async def test_a_fault_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_the_page_is_served(tmp_path: Path) -> None:
-    """Without a token, since it has no data. A browser revalidates each file, and loads nothing
-    from elsewhere."""
+    """Without a token, since it has no data. A browser revalidates the page, keeps the files of its
+    version for ever, and loads nothing from elsewhere."""
     async with serving(Process(), tokens=in_file(tmp_path, "a-token-of-the-port")) as ops:
         page = await ops.get("/")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -387,13 +409,18 @@ async def test_the_page_is_served(tmp_path: Path) -> None:
         policy = page.headers["content-security-policy"].split("; ")
         assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= {*policy}
         assert "unsafe" not in str(policy)
-        again = await ops.get("/", headers={"if-none-match": page.headers["etag"]})
-        assert (again.status_code, again.content) == (304, b"")
-        for name, kind in (("api.js", "javascript"), ("page.css", "css")):
-            file = await ops.get(f"/page/{name}")
-            assert kind in file.headers["content-type"]
+        links = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
+        assert len(links) > 5
+        for link in links:
+            file = await ops.get(link)
+            assert re.search("javascript|css", file.headers["content-type"])
+            assert file.headers["content-encoding"] == "gzip"
+            assert file.headers["cache-control"] == "max-age=31536000, immutable"
             assert file.headers["x-content-type-options"] == "nosniff"
-        for path in ("/page/", "/page/../port.py", "/page/%2e%2e/port.py", "/page//etc/passwd"):
+            other = await ops.get(re.sub("/page/[^/]+/", "/page/other/", link))
+            assert (other.headers["cache-control"], other.text) == ("no-cache", file.text)
+        for path in ("/page/", "/page/x/", "/page/x/../../port.py", "/page/x/%2e%2e/port.py",
+                     "/page/../port.py", "/page/x//etc/passwd"):  # fmt: skip
             assert (await ops.get(path)).status_code in (401, 404), path
 
 

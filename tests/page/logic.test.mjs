@@ -10,8 +10,7 @@ const at = (file) => import(pathToFileURL(`${process.env.PAGE}/${file}`));
 await at('rooms/words.js');
 const it = await at('logic.js');
 
-const target = (name, more) => ({ name, state: 'failing', required_by: [], optional_by: ['r'],
-  hour: { attempts: 10, failed: 5 }, unsettled: { dead: 0, queued: 0, awaiting: 0 }, ...more });
+const target = (name) => ({ name, required_by: [], optional_by: ['r'] });
 
 test('a place survives the link to it', () => {
   const query = { what: 'a&b=c#d', failed: 'true' };
@@ -22,34 +21,30 @@ test('a place survives the link to it', () => {
   assert.equal(it.linkTo('dead', null, { state: '', target: 'x' }), '#/dead?target=x');
 });
 
-test('the worst trouble comes first', () => {
-  const cause = (code, check = 'callbacks', params = {}) => ({ code, check, params });
-  const required = { required_by: ['r'] };
-  const targets = [
-    target('paused', { ...required, state: 'paused' }),
-    target('dead', { state: 'dead_letters', unsettled: { dead: 9, queued: 0, awaiting: 0 } }),
-    target('optional', { hour: { attempts: 1, failed: 1 } }),
-    target('required', required),
-    target('at stake', { ...required, unsettled: { dead: 0, queued: 0, awaiting: 7 } }),
-    target('all fail', { ...required, hour: { attempts: 5, failed: 5 } }),
-    target('healthy', { state: 'well' }),
-    target('dead required', { ...required, state: 'dead_letters' }),
-  ];
-  const causes = [cause('archive_failed', 'archive'), cause('unmatched'),
-    cause('failing', 'targets', { target: 'required' })];
-  const found = it.troublesOf({ causes }, targets);
-  assert.deepEqual(found.map(({ severity, ...each }) =>
-    [severity, each.cause?.code ?? each.target.name]), [
-    ['critical', 'unmatched'], ['critical', 'at stake'], ['critical', 'all fail'],
-    ['critical', 'required'], ['warning', 'archive_failed'], ['warning', 'dead required'],
-    ['warning', 'dead'], ['warning', 'optional'], ['notice', 'paused'],
+test('causes of a target are one trouble, in the order of the router', () => {
+  const cause = (severity, code, params = {}, check = 'targets') =>
+    ({ code, check, severity, params });
+  const targets = [target('ledger'), target('healthy')];
+  const found = it.troublesOf({ causes: [
+    cause('critical', 'unmatched', {}, 'callbacks'),
+    cause('critical', 'failing', { target: 'ledger' }),
+    cause('critical', 'callbacks_refused', { code: '400' }, 'callbacks'),
+    cause('critical', 'callbacks_refused', { code: '413' }, 'callbacks'),
+    cause('warning', 'dead_letters', { target: 'ledger' }),
+    cause('warning', 'dead_letters', { target: '(removed)' }),
+  ] }, targets);
+  assert.deepEqual(found.map(({ severity, cause: { code }, target: of }) =>
+    [severity, code, of?.name]), [
+    ['critical', 'unmatched', undefined], ['critical', 'failing', 'ledger'],
+    ['critical', 'callbacks_refused', undefined], ['critical', 'callbacks_refused', undefined],
+    ['warning', 'dead_letters', undefined],
   ]);
   assert.equal(new Set(found.map(({ key }) => key)).size, found.length);
 });
 
 test('a target without attempts or routes has no rate and no role', () => {
-  assert.equal(it.failureRate({ hour: { attempts: 0, failed: 0 } }), null);
-  assert.equal(it.failureRate({ hour: { attempts: 4, failed: 1 } }), 0.25);
+  assert.equal(it.failureRate({ lately: { attempts: 0, failed: 0 } }), null);
+  assert.equal(it.failureRate({ lately: { attempts: 4, failed: 1 } }), 0.25);
   assert.equal(it.roleOf({ required_by: [], optional_by: [] }), null);
   assert.equal(it.roleOf({ required_by: ['a'], optional_by: ['b'] }), 'required');
 });

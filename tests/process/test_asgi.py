@@ -40,8 +40,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Plain:
-    """Changes the body, as a middleware that decrypts would, and returns the request's id in a
-    header, like asgi-correlation-id."""
+    """Changes the body, as one that decrypts would, and returns a header of the request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -63,8 +62,6 @@ class Plain:
 
 
 class Timed(BaseHTTPMiddleware):
-    """A middleware of Starlette's own kind."""
-
     async def dispatch(self, request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         response.headers["x-timed"] = "yes"
@@ -78,7 +75,6 @@ def one() -> Iterator[Target]:
 
 
 def made(one: Target, *middleware: Any, **settings: Any) -> tuple[App, io.StringIO]:
-    """Make the application of one target; return it and its log."""
     stream = io.StringIO()
     loaded = loading.parse(json.dumps(routes({"one": one.url})).encode(), "routes.yaml", {}, None)
     given = Settings(**{"store": None, **settings})
@@ -99,8 +95,7 @@ async def asked(app: Any, server: str = OWN) -> AsyncIterator[httpx.AsyncClient]
 
 @pytest.mark.parametrize("server", [OWN, *FOREIGN])
 async def test_middleware_sees_requests_and_replies(one: Target, server: str) -> None:
-    """A plain one or one of Starlette's kind can change the body of a request and the headers of a
-    reply, for callbacks, probes and refusals alike."""
+    """It can change bodies of requests and headers of replies, for probes and refusals too."""
     app, _ = made(one, Plain, Timed)
     async with asked(app, server) as client:
         for path, body, status in (("/callback", SAMPLE, 200), ("/nowhere", b"", 404)):
@@ -142,9 +137,6 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, one: Targe
     assert "archive" not in [thread.name for thread in threading.enumerate()]
 
 
-# As a command.
-
-
 def variables(folder: Path, one: Target, **more: str) -> dict[str, str]:
     file = folder / "routes.yaml"
     file.write_text(json.dumps(routes({"one": one.url})))
@@ -167,8 +159,7 @@ def command(
 
 
 def test_uvicorns_own_command_serves_it(tmp_path: Path, one: Target) -> None:
-    """The settings come from the variables of `serve`; a signal ends it, and its log lines are
-    there."""
+    """Settings come from variables; a signal ends it, and its log lines are there."""
     port = free_port()
     process = command(port, variables(tmp_path, one, PATH="/ebaas/in"))
     try:

@@ -34,7 +34,6 @@ def held() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def endpoint() -> Iterator[Target]:
-    """A target that acknowledges at once."""
     with target() as endpoint:
         yield endpoint
 
@@ -43,8 +42,7 @@ def endpoint() -> Iterator[Target]:
 def test_restarts_under_load_fail_no_request(
     tmp_path: Path, held: socket.socket, endpoint: Target, kind: str
 ) -> None:
-    """While the router is restarted at a socket that its parent holds, each request is answered
-    000, on new connections and kept ones: none is refused, reset or left."""
+    """Each request is answered 000, on new connections and kept ones: none is lost."""
     options: list[str] = []
     if kind == "with TLS":
         pair = issued(tmp_path)
@@ -70,8 +68,7 @@ def test_restarts_under_load_fail_no_request(
 
 @pytest.mark.parametrize("turns", range(12))
 def test_a_connection_accepted_during_a_stop_is_served(turns: int) -> None:
-    """In whichever turn of the loop a stop meets a new caller, it gets its reply before the
-    lifespan ends, or waits for the next process."""
+    """It gets its reply before the lifespan ends, or waits for the next process."""
     with (
         socket.create_server(("127.0.0.1", 0)) as held,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
@@ -86,8 +83,7 @@ def test_a_connection_accepted_during_a_stop_is_served(turns: int) -> None:
 
 
 async def asked_in_a_stop(held: socket.socket, turns: int) -> socket.socket:
-    """Send a request so many turns of the loop after a server began to stop; return once it has
-    ended."""
+    """Send a request so many turns of the loop after a server began to stop."""
     lives = True
 
     @asynccontextmanager

@@ -20,8 +20,6 @@ pytestmark = pytest.mark.anyio
 
 
 class ServiceManager:
-    """The socket of a service manager."""
-
     def __init__(self, address: str) -> None:
         self.address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -35,12 +33,10 @@ class ServiceManager:
         self._socket.close()
 
     def receive(self) -> dict[str, str]:
-        """Return the next message."""
         lines = self._socket.recv(4096).decode().split("\n")
         return dict(line.split("=", 1) for line in lines)
 
     def waiting(self) -> list[bytes]:
-        """Return all messages that have come already."""
         self._socket.setblocking(False)
         messages = []
         try:
@@ -124,8 +120,7 @@ async def test_the_loop_feeds_the_watchdog_itself(manager: ServiceManager) -> No
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "/nowhere/at/all"])
 async def test_without_a_manager_nothing_is_sent(address: str) -> None:
-    """Nor with a manager of unknown kind, or one that is away; and another process's watchdog is
-    not fed."""
+    """Nor to an unknown kind or an absent one; another process's watchdog is not fed."""
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"})
     assert notifier.watchdog is None
     serving = asyncio.create_task(notifier.serve())

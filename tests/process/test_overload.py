@@ -43,13 +43,11 @@ def scene(folder: Path, room: int) -> Iterator[tuple[Serving, Gate]]:
 
 
 def say(line: Line, name: str, to: int = 0) -> None:
-    """Send an event of that name, for that target."""
     line.say(post(body=event(event_key=f"t{to % TARGETS}.x", changes=[name])))
 
 
 def test_an_overloaded_router_refuses_at_once_and_finishes_its_requests(tmp_path: Path) -> None:
-    """With five times as many callers as it has room for, the router refuses four fifths with 503
-    at once, begins nothing for them, and acknowledges the others."""
+    """Of five times as many callers as there is room for, four fifths get 503 at once."""
     with scene(tmp_path, room=8) as (router, gate), ExitStack() as stack:
         lines = [stack.enter_context(Line(router.port)) for _ in range(40)]
         for number, line in enumerate(lines):

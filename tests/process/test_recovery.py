@@ -24,7 +24,6 @@ SOON = 20.0
 
 
 def fail(router: Serving, count: int) -> list[str]:
-    """Send so many events that fail, and return their names."""
     names = [f"event-{number}" for number in range(count)]
     assert {router.post(name) for name in names} == {"500"}
     # Their lines come once the attempts at optional targets have ended.
@@ -39,15 +38,13 @@ def heal(*targets: Target) -> None:
 
 
 def ordered(got: list[str], names: list[str]) -> bool:
-    """Return whether each event came once, the oldest first as far as attempts are made one after
-    the other."""
+    """Return whether each event came once, the oldest first as far as attempts are in turn."""
     moved = max(abs(names.index(name) - place) for place, name in enumerate(got))
     return sorted(got) == sorted(names) and got[0] == names[0] and moved < MOST_AT_ONCE
 
 
 def test_all_that_waits_arrives_soon_and_once(tmp_path: Path) -> None:
-    """After one live event that the targets acknowledge: 60 events that await EBaaS and 60 that are
-    queued. EBaaS's next requests get their `000` without a call."""
+    """After one live `000`; then EBaaS's next requests get their `000` without a call."""
     with (
         target(always("700")) as ledger,
         target(always("700")) as audit,

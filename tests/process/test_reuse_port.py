@@ -20,7 +20,6 @@ from tests.support.waiting import wait_until
 
 
 def served_at(ops: int) -> float:
-    """The number of events that the node with this ops port has handled."""
     with httpx.Client(base_url=f"http://127.0.0.1:{ops}", timeout=PATIENCE, **PLAIN) as client:
         nodes = client.get("/api/v1/nodes").json()["nodes"]
         pid = client.get("/status").json()["process"]["pid"]
@@ -30,8 +29,7 @@ def served_at(ops: int) -> float:
 
 @pytest.mark.postgresql
 def test_two_nodes_share_a_port(tmp_path: Path, database: Database) -> None:
-    """Both get a part of the connections. While one stops under load and is started again, every
-    request is answered 000 by the other."""
+    """Both get connections; while one restarts under load, every request is answered 000."""
     port, ops = str(free_port()), (free_port(), free_port())
     with target() as one, ExitStack() as stack:
         file = tmp_path / "routes.yaml"

@@ -154,7 +154,6 @@ ROWS: dict[str, Callable[[], Awaitable[str]]] = {
 
 
 def table() -> dict[str, dict[str, str]]:
-    """Return the page's table: by row, then by server."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     start = next(at for at, row in enumerate(cells) if "granian" in row)

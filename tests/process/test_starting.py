@@ -74,8 +74,7 @@ def handles(process: Started, number: int, how: str) -> bool:
 
 
 def is_ours(process: Started) -> bool:
-    """Return whether Python, which has started, has left Ctrl-C to the router; if that moment was
-    missed, the router handles both signals."""
+    """Return whether Ctrl-C is the router's now: left to the system, or handled by it."""
     left = not handles(process, signal.SIGINT, "SigCgt")
     return left or handles(process, signal.SIGTERM, "SigCgt")
 
@@ -86,8 +85,7 @@ STEP = 1 if LONG else 2
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> None:
-    """From the router's first line on, by the system's default action or in order; without a
-    traceback, and none is lost."""
+    """By the system's default action or in order; without a traceback, and none is lost."""
     for moment in range(0, 8, STEP):
         with started(*serve(), program=(sys.executable, "-c", REPORTS_START)) as process:
             assert process.stderr is not None
@@ -117,8 +115,7 @@ def test_it_serves_and_stops_without_any_stream() -> None:
 
 
 def test_its_files_are_its_users_alone(tmp_path: Path) -> None:
-    """It sets its umask to 0077, and writes no core file, which would hold secrets. It warns of a
-    store that everybody can read."""
+    """By its umask, and there is no core file. A store that everybody can read is warned of."""
     store = tmp_path / "store.db"
     with target() as endpoint:
         with serving(tmp_path, {"one": endpoint}, store=store) as router:

@@ -46,7 +46,6 @@ NEVER = "10m"
 
 @contextmanager
 def plain(folder: Path, *options: str) -> Iterator[Serving]:
-    """Run a router whose only target acknowledges at once."""
     with (
         target() as endpoint,
         serving(folder, {"one": endpoint}, options=options, **PATIENT) as router,
@@ -58,8 +57,7 @@ def plain(folder: Path, *options: str) -> Iterator[Serving]:
 def test_during_the_delay_it_is_not_ready_and_still_serves(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """From the signal on `/readyz` is 503, while callbacks are served, on new connections and kept
-    ones, and every reply ends its connection. The exit code is 0."""
+    """`/readyz` is 503; callbacks are served, and every reply ends its connection."""
     with plain(tmp_path, "--drain-delay", NEVER) as router, Line(router.port) as kept:
         kept.say(PROBE)
         assert not answer_on(kept).ends
@@ -76,8 +74,7 @@ def test_during_the_delay_it_is_not_ready_and_still_serves(
 
 
 def test_a_connection_that_waits_to_be_accepted_is_served(tmp_path: Path) -> None:
-    """Connections that the process has not accepted yet when the signal comes are accepted and
-    answered."""
+    """The process had not accepted it yet when the signal came."""
     with plain(tmp_path) as router, ExitStack() as stack:
         router.process.send_signal(signal.SIGSTOP)
         lines = [stack.enter_context(Line(router.port)) for _ in range(20)]
@@ -90,8 +87,7 @@ def test_a_connection_that_waits_to_be_accepted_is_served(tmp_path: Path) -> Non
 
 
 def test_connections_made_during_a_stop_are_served(tmp_path: Path) -> None:
-    """Callers that connect all the time, up to the end, are served or refused: no connection that
-    was made is reset."""
+    """Callers that connect all the time are served or refused, and none is reset."""
     with plain(tmp_path) as router:
         outcomes: list[str] = []
         callers = [
@@ -109,7 +105,6 @@ def test_connections_made_during_a_stop_are_served(tmp_path: Path) -> None:
 
 
 def connect_and_ask(router: Serving, outcomes: list[str]) -> None:
-    """Make one connection after the other, until they are refused."""
     while True:
         try:
             line = Line(router.port)
@@ -126,8 +121,7 @@ def connect_and_ask(router: Serving, outcomes: list[str]) -> None:
 
 
 def test_a_request_on_an_idle_connection_is_answered(tmp_path: Path) -> None:
-    """A request that was sent on a kept connection when the signal came gets its reply; an idle
-    connection is just closed."""
+    """It was sent when the signal came; an idle connection is just closed."""
     with (
         holding(tmp_path) as (router, gate, used),
         Line(router.port) as idle,

@@ -86,7 +86,6 @@ async def test_contents_are_taken_once_two_looks_agree() -> None:
 
 
 async def _shown(server: Server) -> bytes:
-    """Return the certificate that a caller gets."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     address = server.listener.getsockname()

@@ -25,7 +25,6 @@ TARGETS = {name: Target(name, f"http://{name}.example.com/") for name in "ABCDE"
 
 
 def event(key: str = "a.gs.cert.1", **fields: str) -> Event:
-    """The page's sample with another key, or other fields."""
     sample = {"source": "a", "topic": "gs", "type": "cert", "status": "1", **fields}
     named = {f"event_{name}": value for name, value in sample.items()}
     return Event(**named, event_key=key, body=b"")
@@ -58,7 +57,6 @@ def _names(routes: Sequence[Route]) -> str:
 
 
 def matching(routes: RouteTable, event: Event) -> str:
-    """The names of the routes that match, in the plan's order."""
     return _names(routes.match(event).routes)
 
 
@@ -115,8 +113,7 @@ def test_a_plan_is_what_a_naive_reading_of_the_routes_gives(
 
 @given(_routes(), _events)
 def test_explain_shows_every_field_and_agrees_with_match(routes: list[Route], event: Event) -> None:
-    """`explain` shows the value of every field, and the first pattern that matches; those of an
-    exception only if the event fits it."""
+    """With the first pattern that matches; an exception's only if the event fits it."""
     made = RouteTable(routes, TARGETS)
     explained = made.explain(event)
     assert [shown.route for shown in explained] == list(made.routes)
@@ -256,8 +253,7 @@ def test_hostile_keys_are_answered() -> None:
 
 
 def test_routes_alike_are_all_found_in_time() -> None:
-    """Routes that share thousands of literals, or have long lists in every field, are indexed in
-    bounded depth and number; else this never ends."""
+    """With thousands of literals, or long lists in every field; else this never ends."""
     pieces = [f".{n}." for n in range(2_000)]
     deep = table(*(route(f"r{n}", key=f"*{'*'.join(pieces)}*") for n in range(20)))
     assert len(matching(deep, event("".join(pieces))).split()) == 20

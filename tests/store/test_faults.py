@@ -308,7 +308,7 @@ def steps_of(store: Path) -> dict[str, int]:
             "find": lambda: find(connection, b"digest"),
             "settle": lambda: writing.settle(settlement),
             "queue": lambda: queue(connection),
-            "take": lambda: writing.take("side", 10.0, 20.0, 8),
+            "take": lambda: writing.lease("side", 10.0, 20.0, 8),
             "acknowledge": lambda: writing.acknowledge("new", "side", 10.0),
             "end": lambda: writing.end(10.0, 200),
             "usage": lambda: usage(connection, NO_LIMITS),

@@ -507,7 +507,7 @@ async def test_usage_is_right_whatever_is_done_at_once(database: Database) -> No
                 )
             )
             ids = [each.event_id for each in added]
-            due = await asyncio.gather(*(s.take("b", NOW, NOW + 60, 5, T) for s in stores))
+            due = await asyncio.gather(*(s.lease("b", NOW, NOW + 60, 5, T) for s in stores))
             closing = [settlement(each, acknowledged("a"), stage=Stage.CLOSED) for each in added]
             await asyncio.gather(
                 *(store.settle(closing[n], T) for n in range(0, 20, 4) for store in stores),
@@ -582,7 +582,7 @@ async def test_a_statement_whose_answer_is_lost_takes_effect_once(
             with between.losing(b".settle(", loss, once=True):
                 assert await store.settle(closing, T)
             assert not await store.settle(closing, T)
-            (due,) = await store.take("one", NOW, NOW + 100, 1, T)
+            (due,) = await store.lease("one", NOW, NOW + 100, 1, T)
             row = replace(due.row, state=State.DEAD)
             with between.losing(b".finish(", loss, once=True):
                 assert await store.finish(due, row, NOW + 1, T)

@@ -118,7 +118,7 @@ async def everything(store: PostgresStore) -> None:
     await store.acknowledge(other.event_id, "one", NOW, T)
     await store.revoke_all_credit(T)
     await store.queue(T)
-    for due in await store.take("t1", NOW + 100, NOW + 100, 8, T):
+    for due in await store.lease("t1", NOW + 100, NOW + 100, 8, T):
         await store.finish(due, due.row, NOW, T)
     await store.end(NOW + 100, 10, T)
     await store.prune(NOW + 100, 10, T)

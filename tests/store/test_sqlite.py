@@ -306,7 +306,7 @@ async def test_a_look_up_asks_the_file_only_for_what_may_be_there(
     for target in ("two", "three"):
         assert (await admin.resend(replay, target, events)).changed == 2
     for target in ("one", "two", "three"):
-        for due in await store.take(target, NOW, NOW + 60, 9, T):
+        for due in await store.lease(target, NOW, NOW + 60, 9, T):
             await store.finish(due, replace(due.row, state=State.SUPERSEDED), NOW, T)
     assert await store.prune(NOW + 1e6, 9, T) == 2
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

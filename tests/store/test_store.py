@@ -40,6 +40,7 @@ from router.store.protocol import (
     ASKED,
     LAST,
     DeliveryRow,
+    Early,
     Notice,
     Pause,
     Record,
@@ -173,7 +174,7 @@ async def test_a_body_comes_back_byte_for_byte(store: Store, body: bytes) -> Non
     """With any bytes, up to 1 MiB, and any key, even with a NUL."""
     key = "a.\x00\\0\\\\\x00b.\U0001f600.'\"%"
     await store.add(record(), letter(body, key), [queued()], T)
-    (due,) = await store.take("one", NOW, NOW + 60, 10, T)
+    (due,) = await store.lease("one", NOW, NOW + 60, 10, T)
     assert due.letter == letter(body, key)
 
 
@@ -300,13 +301,13 @@ async def test_due_deliveries_are_leased_once(place: Place) -> None:
         for n in range(20):
             await add(one, queued(due_at=NOW + n))
         taken = await asyncio.gather(
-            *(s.take("one", NOW + 99, NOW + 200, 8, T) for s in (one, two))
+            *(s.lease("one", NOW + 99, NOW + 200, 8, T) for s in (one, two))
         )
         ids = [due.event_id for each in taken for due in each]
         assert len(ids) == len(set(ids)) == 16
-        assert len(await one.take("one", NOW + 99, NOW + 200, 99, T)) == 4
-        assert await two.take("one", NOW + 199, NOW + 300, 99, T) == ()
-        assert len(await two.take("one", NOW + 200, NOW + 300, 99, T)) == 20
+        assert len(await one.lease("one", NOW + 99, NOW + 200, 99, T)) == 4
+        assert await two.lease("one", NOW + 199, NOW + 300, 99, T) == ()
+        assert len(await two.lease("one", NOW + 200, NOW + 300, 99, T)) == 20
 
 
 async def test_the_first_due_is_taken_first(store: Store) -> None:
@@ -314,8 +315,12 @@ async def test_the_first_due_is_taken_first(store: Store) -> None:
     late, soon = await add(store, queued(due_at=NOW + 5)), await add(store, queued(due_at=NOW + 1))
     await add(store, queued("two", NOW), awaiting("one"))
     await add(store, queued(due_at=NOW + 50))
-    assert [d.event_id for d in await store.take("one", NOW + 9, NOW + 99, 1, T)] == [soon.event_id]
-    assert [d.event_id for d in await store.take("one", NOW + 9, NOW + 99, 9, T)] == [late.event_id]
+    assert [d.event_id for d in await store.lease("one", NOW + 9, NOW + 99, 1, T)] == [
+        soon.event_id
+    ]
+    assert [d.event_id for d in await store.lease("one", NOW + 9, NOW + 99, 9, T)] == [
+        late.event_id
+    ]
 
 
 async def test_the_queue_has_the_first_of_each_target(store: Store) -> None:
@@ -340,14 +345,14 @@ async def test_what_waits_is_taken_in_the_order_of_recording(store: Store) -> No
         await add(store, awaiting("one")),
     ]
     waiting = [added[0], added[1], added[4]]
-    first = await store.take_waiting("one", NOW, NOW + 60, 2, T, spared=NEVER)
-    rest = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    first = await store.lease("one", NOW, NOW + 60, 2, T, Early(NEVER))
+    rest = await store.lease("one", NOW, NOW + 60, 9, T, Early(NEVER))
     assert [due.event_id for due in (*first, *rest)] == [each.event_id for each in waiting]
     assert [due.row.state for due in first] == [State.AWAITING, State.QUEUED]
     # Taken, they are not taken again, and the queue does not send them meanwhile.
-    assert await store.take_waiting("one", NOW + 59, NOW + 99, 9, T, spared=NEVER) == ()
-    assert await store.take("one", NOW + 59, NOW + 99, 9, T) == ()
-    again = await store.take_waiting("one", NOW + 60, NOW + 99, 9, T, spared=NEVER)
+    assert await store.lease("one", NOW + 59, NOW + 99, 9, T, Early(NEVER)) == ()
+    assert await store.lease("one", NOW + 59, NOW + 99, 9, T) == ()
+    again = await store.lease("one", NOW + 60, NOW + 99, 9, T, Early(NEVER))
     assert {due.event_id for due in again} == {each.event_id for each in waiting}
 
 
@@ -355,16 +360,16 @@ async def test_a_delivery_whose_request_is_about_to_come_is_spared(store: Store)
     """An awaited one is left to it; a queued one has no request to wait for."""
     added = await add(store, awaiting("one"))
     due_at = added.due_at
-    for spared, taken in (((due_at - 1, due_at), 0), ((due_at, due_at + 1), 0), (NEVER, 1)):
-        assert len(await store.take_waiting("one", NOW, NOW, 9, T, spared=spared)) == taken
+    for request_window, taken in (((due_at - 1, due_at), 0), ((due_at, due_at + 1), 0), (NEVER, 1)):
+        assert len(await store.lease("one", NOW, NOW, 9, T, Early(request_window))) == taken
     await add(store, queued("two"))
-    assert len(await store.take_waiting("two", NOW, NOW, 9, T, spared=(0.0, NOW + 999))) == 1
+    assert len(await store.lease("two", NOW, NOW, 9, T, Early((0.0, NOW + 999)))) == 1
 
 
 async def test_an_awaited_delivery_shows_its_lease_and_its_result(store: Store) -> None:
     """So that a request at another process waits for the attempt."""
     added = await add(store, awaiting("one"))
-    (due,) = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    (due,) = await store.lease("one", NOW, NOW + 60, 9, T, Early(NEVER))
     (row,) = await rows_of(store, added)
     assert (row.is_leased, row.recover_at, row.state) == (True, NOW + 60, State.AWAITING)
     assert (due.first_at, due.request_due_at) == (added.first_at, added.due_at)
@@ -373,8 +378,8 @@ async def test_an_awaited_delivery_shows_its_lease_and_its_result(store: Store) 
     (row,) = await rows_of(store, added)
     assert row == left
     assert not row.is_leased
-    assert await store.take_waiting("one", NOW + 8, NOW + 60, 9, T, spared=NEVER) == ()
-    assert len(await store.take_waiting("one", NOW + 9, NOW + 60, 9, T, spared=NEVER)) == 1
+    assert await store.lease("one", NOW + 8, NOW + 60, 9, T, Early(NEVER)) == ()
+    assert len(await store.lease("one", NOW + 9, NOW + 60, 9, T, Early(NEVER))) == 1
 
 
 @pytest.mark.parametrize(
@@ -392,7 +397,7 @@ async def test_a_change_of_a_delivery_ends_its_lease(
 ) -> None:
     """A failure that comes later changes nothing and is not kept; an acknowledgement counts."""
     added = await add(store, awaiting())
-    (due,) = await store.take_waiting("one", NOW, NOW + 9000, 9, T, spared=NEVER)
+    (due,) = await store.lease("one", NOW, NOW + 9000, 9, T, Early(NEVER))
     match end:
         case "time":
             (ended,) = await store.end(NOW + 1000, 9, T)
@@ -424,27 +429,27 @@ async def test_a_retry_comes_first_and_never_sends_what_is_in_flight(
     store: Store, admin: Admin
 ) -> None:
     added = [await add(store, awaiting("one")) for _ in range(3)]
-    (in_flight,) = await store.take_waiting("one", NOW, NOW + 60, 1, T, spared=NEVER)
+    (in_flight,) = await store.lease("one", NOW, NOW + 60, 1, T, Early(NEVER))
     assert in_flight.event_id == added[0].event_id
     asked = [entry for entry in await entries(admin) if entry.event_id != added[1].event_id]
     assert await admin.act(action(Verb.RETRY), asked) == 1
-    due = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER, asked=True)
+    due = await store.lease("one", NOW, NOW + 60, 9, T, Early(NEVER, asked=True))
     assert [each.event_id for each in due] == [added[2].event_id]
     assert not due[0].replayed
-    rest = await store.take_waiting("one", NOW, NOW + 60, 9, T, spared=NEVER)
+    rest = await store.lease("one", NOW, NOW + 60, 9, T, Early(NEVER))
     assert [each.event_id for each in rest] == [added[1].event_id]
 
 
 async def test_a_leased_delivery_is_finished_by_its_lease(store: Store) -> None:
     """A result that comes after the next lease changes nothing."""
     added = await add(store, queued())
-    (first,) = await store.take("one", NOW, NOW + 10, 9, T)
-    (second,) = await store.take("one", NOW + 10, NOW + 20, 9, T)
+    (first,) = await store.lease("one", NOW, NOW + 10, 9, T)
+    (second,) = await store.lease("one", NOW + 10, NOW + 20, 9, T)
     again = replace(second.row, due_at=NOW + 30, retries=1, reason="code")
     assert not await store.finish(first, again, NOW + 11, T)
     assert await store.finish(second, again, NOW + 12, T)
     assert not await store.finish(second, again, NOW + 13, T)
-    (third,) = await store.take("one", NOW + 30, NOW + 40, 9, T)
+    (third,) = await store.lease("one", NOW + 30, NOW + 40, 9, T)
     assert (third.event_id, third.row) == (added.event_id, again)
 
 
@@ -569,9 +574,9 @@ async def test_the_first_that_is_due_is_known_by_target_and_retries(store: Store
     for target, due_at, retries in [("one", 9, 0), ("one", 5, 0), ("one", 7, 3), ("two", 0, 4)]:
         await add(store, replace(queued(target, NOW + due_at), retries=retries))
     assert await first_due() == {("one", 0): 5, ("one", 3): 7, ("two", 4): 0}
-    (two,) = await store.take("two", NOW, NOW + 99, 9, T)
+    (two,) = await store.lease("two", NOW, NOW + 99, 9, T)
     await store.finish(two, replace(two.row, state=State.DEAD), NOW, T)
-    (one,) = await store.take("one", NOW + 5, NOW + 99, 9, T)
+    (one,) = await store.lease("one", NOW + 5, NOW + 99, 9, T)
     await store.finish(one, replace(one.row, retries=1, due_at=NOW + 30), NOW, T)
     assert await first_due() == {("one", 0): 9, ("one", 1): 30, ("one", 3): 7}
 
@@ -757,10 +762,10 @@ async def test_a_replayed_dead_letter_is_due_now(store: Store, admin: Admin) -> 
     assert await admin.act(action(), await entries(admin, Selection(targets=("one",)))) == 1
     assert await rows(admin, added) == {"one": queued("one", NOW), "two": dead("two")}
     assert await store.queue(T) == {"one": NOW}
-    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    (due,) = await store.lease("one", NOW, NOW + 60, 9, T)
     assert due.replayed
     assert await store.finish(due, replace(due.row, due_at=NOW + 60, retries=1), NOW, T)
-    (due,) = await store.take("one", NOW + 60, NOW + 99, 9, T)
+    (due,) = await store.lease("one", NOW + 60, NOW + 99, 9, T)
     assert due.replayed
     assert (due.event_id, due.row.retries) == (added.event_id, 1)
 
@@ -770,7 +775,7 @@ async def test_a_delivery_queued_by_a_request_is_not_a_replay(store: Store, admi
     added = await add(store, queued("one"), awaiting("two"))
     await admin.act(action(Verb.DISCARD), await entries(admin, Selection(targets=("one",))))
     assert await store.settle(settlement(added, queued("one")), T)
-    (due,) = await store.take("one", NOW, NOW + 60, 9, T)
+    (due,) = await store.lease("one", NOW, NOW + 60, 9, T)
     assert not due.replayed
     assert [entry.action for entry in await entries(admin)] == [None, None]
 
@@ -900,7 +905,7 @@ async def test_a_replay_remembers_how_far_it_has_come(store: Store, admin: Admin
     assert await admin.resend(replay, "one", events[2:]) == Step(1, 1)
     assert await admin.resend(replay, "one", []) == Step(0, 0)
     assert await admin.actions(9) == (replace(replay, deliveries=3),)
-    assert len(await store.take("one", NOW, NOW + 60, 9, T)) == 3
+    assert len(await store.lease("one", NOW, NOW + 60, 9, T)) == 3
 
 
 async def test_an_event_is_sent_again_unless_it_is_retried_anyway(
@@ -912,7 +917,7 @@ async def test_an_event_is_sent_again_unless_it_is_retried_anyway(
     events = [Resend(each, letter()) for each in added]
     assert await admin.resend(replay := action(), "one", events) == Step(6, 4)
     assert await store.prune(NOW + 100, 9, T) == 0
-    for due in await store.take("one", NOW, NOW + 60, 9, T):
+    for due in await store.lease("one", NOW, NOW + 60, 9, T):
         await store.finish(due, replace(due.row, state=State.DEAD), NOW, T)
     assert await admin.resend(replay, "one", events) == Step(6, 1)
     for limits in (
@@ -954,7 +959,7 @@ async def test_a_failed_attempt_is_kept_with_its_row(store: Store, admin: Admin)
     opened = await add(store, replace(awaiting(), tried=failed()), queued("two"))
     again = replace(awaiting(), tried=failed(NOW + 1, 2, status=None, msg="", delivered=False))
     assert await store.settle(settlement(opened, again, requests=2), T)
-    (due,) = await store.take("two", NOW, NOW + 60, 1, T)
+    (due,) = await store.lease("two", NOW, NOW + 60, 1, T)
     retried = replace(queued("two", NOW + 9), retries=1, tried=failed(NOW + 2, 0, 1))
     assert await store.finish(due, retried, NOW, T)
     assert await kept_attempts(admin, opened) == (
@@ -1142,4 +1147,4 @@ async def test_no_store_remembers_nothing_and_refuses() -> None:
     assert not await store.settle(settlement(record()), T)
     assert not await store.acknowledge("event", "one", NOW, T)
     assert (await store.find(letter().digest, T), await store.queue(T)) == ((), {})
-    assert (await store.take("one", NOW, NOW, 1, T), await store.end(NOW, 1, T)) == ((), ())
+    assert (await store.lease("one", NOW, NOW, 1, T), await store.end(NOW, 1, T)) == ((), ())

@@ -120,7 +120,7 @@ async def test_it_goes_on_as_any_other(upgraded: tuple[SqliteStore, SqliteAdmin]
     delivery that 0.2.0 has queued counts as not forwarded before."""
     store, admin = upgraded
     await store.add(record(), letter().replace(hops=3), [queued("audit")], T)
-    new, due = await store.take("audit", 5e9, 6e9, 9, T)
+    new, due = await store.lease("audit", 5e9, 6e9, 9, T)
     assert (new.letter.hops, due.letter.hops) == (3, 0)
     assert await store.finish(due, replace(due.row, tried=TRIED), 5e9, T)
     entries = [e async for page in admin.pages(Selection(event_ids=(EVENTS[3],)), 9) for e in page]

@@ -23,7 +23,6 @@ REFUSED = {**ACKNOWLEDGED, "reason": "code", "code": "700", "msg": "库存不足
 
 
 def between(folder: Path, since: float, until: float) -> list[dict[str, Any]]:
-    """Return the lines of a span of time."""
     return [*map(json.loads, Sources(folder).lines(since=since, until=until))]
 
 
@@ -63,7 +62,6 @@ def line(happening: str, ago: float = 60.0, **fields: Any) -> bytes:
 
 
 def refused_line(body: bytes, ago: float, code: str = "500") -> bytes:
-    """Return the line of an event that no route matched."""
     raw = RawLine(time.time() - ago, "warning", "unmatched", {"code": code, "request_id": "r"})
     return refused.refused_line(raw, body, bodies=True)
 

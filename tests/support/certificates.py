@@ -12,8 +12,7 @@ from router.net.tls import Pair
 
 
 def issued(folder: Path, name: str = "cert", days: float = 90, since: float = -1) -> Pair:
-    """Write a certificate for 127.0.0.1, and the one of its own authority, valid for so many
-    days."""
+    """Write a certificate for 127.0.0.1 that is valid for so many days, and its authority's."""
     now = datetime.now(UTC)
     first, last = now + timedelta(days=since), now + timedelta(days=days)
     authority = trustme.CA()
@@ -34,5 +33,4 @@ def dateless(certificate: trustme.Blob) -> str:
 
 
 def trusting(folder: Path, name: str = "cert") -> ssl.SSLContext:
-    """Return the context of a client that trusts the authority of `issued`."""
     return ssl.create_default_context(cafile=folder / f"{name}.ca")

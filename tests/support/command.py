@@ -66,7 +66,6 @@ def run(*arguments: str, stdin: bytes = b"", environ: Mapping[str, str] | None =
 def script(
     code: str, environ: Mapping[str, str] | None = None, stdout: int | IO[str] = subprocess.PIPE
 ) -> Finished:
-    """Run Python code to its end, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         stdout=stdout,
@@ -84,7 +83,6 @@ def without_waits(stderr: bytes) -> bytes:
 
 
 def one_line(stream: bytes) -> str:
-    """Return the only line of a stream."""
     lines = stream.decode().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
@@ -99,8 +97,7 @@ class Running:
         handed: Mapping[str, socket.socket] | None = None,
         before: str = "",
     ) -> None:
-        """`handed` are sockets that it inherits by name, as from systemd; its shell runs `before`
-        first."""
+        """`handed` are sockets that it inherits by name; its shell runs `before` first."""
         self.process = (
             _by_a_shell(arguments, handed or {}, before)
             if handed or before
@@ -190,8 +187,6 @@ def start_failure(*options: str, **how: Any) -> str:
 
 
 class Receiver(Running):
-    """`receive` on a free port."""
-
     def __init__(self, *arguments: str) -> None:
         super().__init__("receive", "--port", "0", *arguments)
         self.wait_for(lambda: self.stderr)
@@ -255,8 +250,7 @@ def answering(answer: bytes | Callable[[], bytes], then: str = "close") -> Itera
 
 
 def _read_request(connection: socket.socket) -> None:
-    """Read the whole request. If a part were unread, closing would reset the connection, and the
-    answer would be lost."""
+    """Read the whole request: closing with a part unread would reset the connection."""
     with connection.makefile("rb") as stream:
         size = 0
         while (line := stream.readline()) not in (b"\r\n", b""):
@@ -266,8 +260,7 @@ def _read_request(connection: socket.socket) -> None:
 
 
 def http_answer(body: str, status: str = "200 OK") -> bytes:
-    """Return an HTTP answer that announces the end of its connection, so that no further request is
-    sent on it."""
+    """Return an HTTP answer that announces the end of its connection."""
     content = body.encode()
     head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content

@@ -46,8 +46,6 @@ def bearer(name: str) -> dict[str, str]:
 
 @dataclass
 class Console:
-    """A running router, and a client with tokens."""
-
     router: Serving
     config: Path
     url: str
@@ -71,7 +69,6 @@ class Console:
         return answer.json()
 
     def send(self, key: str, name: str) -> str:
-        """Send an event of that key, and return the code of the reply."""
         source, topic, kind, status = key.split(".")
         content = event(
             event_source=source, event_topic=topic, event_type=kind, event_status=status,

@@ -20,8 +20,7 @@ _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """Return a folder in memory, if possible, so that a slow disk does not delay commits in tests
-    that are not about disks."""
+    """Return a folder in memory, if possible: a slow disk would delay commits."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
@@ -101,5 +100,4 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 def _unmount(place: Path) -> None:
-    """Unmount a folder, even if files in it are open."""
     subprocess.run(["umount", "-l", place], check=True)

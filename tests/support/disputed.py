@@ -9,7 +9,6 @@ from tests.support.wire import PROBE, chunk, chunked, head, post
 
 
 def bare(*lines: bytes) -> bytes:
-    """Return a callback with these headers and no others."""
     return head(b"POST /callback HTTP/1.1", *lines) + SAMPLE
 
 

@@ -23,5 +23,4 @@ def many(count: int) -> int:
 
 
 def examples(count: int) -> settings:
-    """Return Hypothesis's settings for that number of examples."""
     return settings(max_examples=many(count))

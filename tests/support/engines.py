@@ -61,7 +61,6 @@ def certified(
 
 
 def trusting(**more: Any) -> Tls:
-    """Return the settings of a target that trusts only AUTHORITY."""
     return Tls.of(pem(AUTHORITY), **more)
 
 
@@ -70,7 +69,6 @@ def pem(authority: trustme.CA) -> str:
 
 
 def shown(by: trustme.CA = AUTHORITY, name: str = "router.example") -> dict[str, Any]:
-    """Return the settings of a client certificate for the router, by this authority."""
     pair = by.issue_cert(name)
     cert = "".join(part.bytes().decode() for part in pair.cert_chain_pems)
     return {"cert": cert, "key": Secret(pair.private_key_pem.bytes().decode())}

@@ -45,8 +45,7 @@ async def served(flaky: Flaky) -> tuple[asyncio.Server, str]:
 
 
 async def hang_up(router: House, slow: Any, half: bool = False) -> None:
-    """Post the sample and disconnect once the slow target has it, or with `half` only close the
-    sending side."""
+    """Post the sample and disconnect once the slow target has it; `half` closes only our side."""
     host, port = router.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SAMPLE)}\r\n\r\n"

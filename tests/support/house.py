@@ -89,8 +89,7 @@ async def house(
     serving: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[House]:
-    """Run a router with this routes.yaml (JSON is YAML), on a free port or a given listener.
-    `serving` has options of the server."""
+    """Run a router with this routes.yaml (JSON is YAML). `serving` has options of the server."""
     stream = io.StringIO()
     settings.setdefault("store", None)
     loaded = loading.parse(json.dumps(routes).encode(), "routes.yaml", environ or {}, None)

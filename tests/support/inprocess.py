@@ -50,8 +50,7 @@ def ran(*arguments: str | Path, stdin: bytes = b"") -> Ran:
 
 
 def quick(*arguments: str, stdin: bytes = b"") -> Finished:
-    """Run it with the result type of `command.run`, without the start of a process, which takes
-    0.25 s."""
+    """Run it like `command.run`, without the start of a process, which takes 0.25 s."""
     result = ran(*arguments, stdin=stdin)
     return Finished(arguments, result.code, result.out.encode(), result.err.encode())
 

@@ -76,8 +76,7 @@ class Load:
 
 
 def _has_ended(line: Line) -> bool:
-    """Return whether the other side has closed an idle connection. Every caller checks this
-    first."""
+    """Return whether the other side has closed an idle connection."""
     # `select` cannot watch the files of a test with thousands of connections.
     poll = select.poll()
     poll.register(line.socket, select.POLLIN)

@@ -89,5 +89,5 @@ class Process:
         """Return the bodies that a round of the queue queues for that target."""
         await self.notifications.hand_over(self.store, self.send)
         now = self.now()
-        taken = await self.store.take(target, now, now + 1e6, 10_000, T)
+        taken = await self.store.lease(target, now, now + 1e6, 10_000, T)
         return [json.loads(due.letter.event.body) for due in taken]

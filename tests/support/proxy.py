@@ -24,8 +24,6 @@ class Loss(Enum):
 
 @dataclass(eq=False, slots=True)
 class _Link:
-    """The two ends of one connection."""
-
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
     #: True if it breaks at the server's next answer.
@@ -40,8 +38,6 @@ class _Link:
 
 
 class Proxy:
-    """A proxy on a port and in a thread of its own."""
-
     def __init__(self, to: int) -> None:
         #: The local port to which new connections go.
         self.to = to
@@ -66,17 +62,14 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """The number of open connections."""
         return len(self._links)
 
     def cut(self) -> None:
-        """Reset every connection; new ones are accepted."""
         self._do(self._cut())
 
     @contextmanager
     def losing(self, message: bytes, loss: Loss, *, once: bool = False) -> Iterator[None]:
-        """Break every connection, or only the first, on which something with this message is
-        sent."""
+        """Break every connection, or only the first, on which this message is sent."""
         self._losing, self._once = (message, loss), once
         try:
             yield
@@ -103,7 +96,6 @@ class Proxy:
 
     @contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
-        """Delay each message to the server."""
         self._delay = seconds
         try:
             yield
@@ -213,7 +205,6 @@ class Proxy:
 
 @contextmanager
 def proxy(to: int) -> Iterator[Proxy]:
-    """Run a proxy to a local port."""
     started = Proxy(to)
     try:
         yield started

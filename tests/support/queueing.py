@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from router.contract.schedule import PLATFORM, Schedule, Terms
-from router.delivery.memory import DeliveryKey, Memory
+from router.delivery.forwarder import Forwarder
+from router.delivery.memory import DeliveryKey, Memory, Outcome
 from router.delivery.notifications import Notifications
 from router.delivery.queue import MAX_IN_FLIGHT, Queue, Retry
 from router.delivery.recovery import Recovery
@@ -21,7 +23,7 @@ from router.delivery.rules import InForce
 from router.delivery.target.sender import Flight
 from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.net.loops import Gone
-from router.routing.table import Route, RouteTable
+from router.routing.table import Plan, Route, RouteTable
 from router.routing.target import Target
 from router.store.protocol import (
     DeliveryRow,
@@ -108,7 +110,7 @@ class Scene:
     def sign_of_life(self, target: Target) -> str:
         return self.signs.get(target.name, "")
 
-    def room(self, target: Target, within: float | None) -> int:
+    def room(self, target: Target, within: float, *, keeps_burst: bool = False) -> int:
         return self.rooms.get(target.name, MAX_IN_FLIGHT)
 
     async def _send(self, target: Target, letter: OutboundEvent) -> Attempt:
@@ -133,7 +135,7 @@ class Scene:
     def ended(self, ended: Ended) -> None:
         self.ends.append(ended)
 
-    def broken(self, error: Exception) -> None:
+    def fault(self, request_id: str, error: BaseException) -> None:
         raise error
 
     def failed(self, error: StoreFailed) -> None:
@@ -158,8 +160,30 @@ class Scene:
         row = DeliveryRow(target, State.QUEUED, "timeout", self.time)
         await self.store.add(record, letter, [row], T)
 
+    async def request(
+        self,
+        body: bytes = b"{}",
+        required: Sequence[str] = ("one",),
+        optional: Sequence[str] = (),
+        seconds: float = 20.0,
+        gone: asyncio.Future[None] | None = None,
+    ) -> Outcome:
+        """Make EBaaS's next request for an event, which has so many seconds."""
+        needed, others = (tuple(self.targets[n] for n in names) for names in (required, optional))
+        return await self.forwarder.forward(
+            OutboundEvent.of(Event("a", "b", "c", "1", "a.b.c.1", body), "request"),
+            Plan(needed, others, ()),
+            {*required, *optional},
+            TERMS,
+            time.monotonic() + seconds,
+            gone or asyncio.get_running_loop().create_future(),
+        )
+
+    @property
+    def forwarder(self) -> Forwarder:
+        return Forwarder(self, self.memory)
+
     async def begun(self) -> None:
-        """Begin the due retries, and wait until the first is in flight."""
         await self.the_queue.send_due()
         await until(lambda: self.sent)
 

@@ -19,6 +19,9 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 GOOD = {"code": "000", "msg": "成功"}
 
+#: Instead of an answer, which breaks the connection.
+BROKEN = (0, b"")
+
 
 def is_signed(headers: dict[str, str], body: bytes, now: float | None = None) -> bool:
     return not Signer([Secret(SECRET)]).why_not(headers, body, now or time.time())
@@ -35,6 +38,7 @@ class Right(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         status, answer = self.judge(headers, body)
+        self.close_connection |= (status, answer) == BROKEN
         self.answer(status, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
     def do_GET(self) -> None:
@@ -56,6 +60,8 @@ class Right(BaseHTTPRequestHandler):
         return 200, GOOD
 
     def answer(self, status: int, content: bytes) -> None:
+        if not status:
+            return
         self.send_response(status)
         for name, value in self.more():
             self.send_header(name, value)
@@ -71,10 +77,8 @@ class Right(BaseHTTPRequestHandler):
 
 
 class Serving(ThreadingHTTPServer):
-    """The server, with what its requests have in common."""
-
     daemon_threads = True
-    request_queue_size = 64
+    request_queue_size = 128
 
     def __init__(self, handler: type[Right]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
@@ -88,7 +92,6 @@ class Serving(ThreadingHTTPServer):
 
 @contextmanager
 def serving(handler: type[Right], context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Run a receiver until the block ends; yields its URL."""
     server = Serving(handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -107,3 +110,20 @@ def answering(answer: Any, status: int = 200, *more: tuple[str, str]) -> type[Ri
             return [*more]
 
     return Telling
+
+
+#: The path, the headers and the body of a request.
+Kept = tuple[str, dict[str, str], bytes]
+
+
+def keeping(
+    got: list[Kept], answer: Any = GOOD, status: int = 200, *more: tuple[str, str]
+) -> type[Right]:
+    """Return a receiver that keeps each request, of whomever, and gives the same answer."""
+
+    class Keeping(answering(answer, status, *more)):  # type: ignore[misc]
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            got.append((self.path, headers, body))
+            return status, answer
+
+    return Keeping

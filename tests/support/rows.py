@@ -19,7 +19,6 @@ Store: TypeAlias = "Path | Database"
 
 
 def option(store: Store) -> str:
-    """Return the value of `--store`."""
     return str(store) if isinstance(store, Path) else store.dsn
 
 

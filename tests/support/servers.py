@@ -34,7 +34,6 @@ S = TypeVar("S", bound=Service)
 
 @asynccontextmanager
 async def served(service: S) -> AsyncIterator[S]:
-    """Run a service until the block ends."""
     serving = asyncio.create_task(service.serve())
     await service.up()
     try:
@@ -48,8 +47,7 @@ async def served(service: S) -> AsyncIterator[S]:
 async def served_by(
     name: str, app: Any, listener: socket.socket, **options: Any
 ) -> AsyncIterator[Server | None]:
-    """Run the application on this socket until the block ends; yields the server if it is our
-    own, which has these options."""
+    """Run the application on this socket; yields the server if it is our own."""
     if name == OWN:
         lifespan = partial(app.router.lifespan_context, app)
         usual = {"limits": _LIMITS, "drain_timeout": _STOP}

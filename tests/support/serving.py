@@ -8,22 +8,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from tests.support import receivers
 from tests.support.command import PATIENCE, Running
 from tests.support.house import event, routes
+from tests.support.receivers import BROKEN, Right
 from tests.support.rows import Store, option, query
-from tests.support.sockets import free_port, serving_in_a_thread
+from tests.support.sockets import free_port
 
 #: A schedule that a test can wait for.
 SOON = {"retries": 20, "waits": ["200ms"]}
 
 
 def body(name: str) -> bytes:
-    """Return an event with this name."""
     return event(changes=[name])
 
 
@@ -53,57 +53,34 @@ def always(code: str) -> Code:
 _ACKNOWLEDGES = always("000")
 
 
-class Target(ThreadingHTTPServer):
+class Target:
     """A business endpoint that answers by `code`, in threads of the test's process."""
 
-    daemon_threads = True
-    request_queue_size = 128
+    url: str
 
     def __init__(self, code: Code) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
         self.code = code
         #: The requests, in the order of their answers.
         self.got: list[Got] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/callback"
 
     def of(self, name: str) -> list[Got]:
-        """Return the requests of one event."""
         return [each for each in self.got if each.event == name]
-
-    def handle_error(self, *_: Any) -> None:
-        """Ignore a router that was killed during a request."""
-
-
-class _Answer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Head and body are two writes. With a delayed acknowledgement they would take 40 ms.
-    disable_nagle_algorithm = True
-    server: Target
-
-    def do_POST(self) -> None:
-        name = name_of(self.rfile.read(int(self.headers["content-length"])))
-        webhook_id = self.headers["webhook-id"]
-        code = self.server.code(name, webhook_id)
-        # Before the answer, because a caller that has the answer may look here.
-        self.server.got.append(Got(name, webhook_id, code, self.headers["x-ebaas-cause"]))
-        if code == "lost":
-            self.close_connection = True
-            return
-        answer = json.dumps({"code": code}).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing."""
 
 
 @contextmanager
 def target(code: Code = _ACKNOWLEDGES) -> Iterator[Target]:
-    server = Target(code)
-    with serving_in_a_thread(server):
-        yield server
+    made = Target(code)
+
+    class Answer(Right):
+        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+            name, webhook_id = name_of(body), headers["webhook-id"]
+            code = made.code(name, webhook_id)
+            # Before the answer, because a caller that has the answer may look here.
+            made.got.append(Got(name, webhook_id, code, headers["x-ebaas-cause"]))
+            return BROKEN if code == "lost" else (200, {"code": code})
+
+    with receivers.serving(Answer) as made.url:
+        yield made
 
 
 class Gate:
@@ -123,8 +100,7 @@ class Gate:
 
 @contextmanager
 def gated() -> Iterator[tuple[Target, Gate]]:
-    """Run a target whose answers wait until its gate is opened, at the latest by the block's
-    end."""
+    """Run a target whose answers wait until its gate is opened, or the block ends."""
     gate = Gate()
     with target(gate) as server:
         try:
@@ -144,7 +120,6 @@ class Serving(Running):
         environ: Mapping[str, str],
         **how: Any,
     ) -> None:
-        """`how` has arguments of `Running`."""
         with patch.dict(os.environ, environ):
             super().__init__(
                 *("serve", "--config", str(config), "--store", option(store), "--port", "0"),
@@ -160,7 +135,6 @@ class Serving(Running):
         self.port = int(url.rsplit(":", 1)[1].split("/")[0])
 
     def lines(self, happening: str) -> list[dict[str, Any]]:
-        """Return the log lines of one happening."""
         each = (json.loads(line) for line in list(self.stdout))
         return [line for line in each if line["happening"] == happening]
 
@@ -169,7 +143,6 @@ class Serving(Running):
         return self.ask("POST", "/callback", body(name))[1]
 
     def ready(self) -> int:
-        """Return the status of `/readyz`."""
         return self.ask("GET", "/readyz")[0]
 
     def ask(self, method: str, path: str, content: bytes = b"") -> tuple[int, str]:
@@ -210,8 +183,7 @@ def serving(
 
 
 def with_door(folder: Path) -> tuple[list[str], list[str]]:
-    """Return options of `serve` for an ops port with one token for everything, and the options of
-    commands that use it."""
+    """Return options of `serve` for an ops port with one token, and of commands that use it."""
     port, tokens, token = free_port(), folder / "door.yaml", folder / "door"
     token.write_text("the-token-of-this-door")
     may = "[read, replay, discard, pause, bodies]"

@@ -36,8 +36,6 @@ def dead(target: str = "ledger", reason: str = "timeout") -> DeliveryRow:
 
 
 class Shop(ABC):
-    """A store, and methods to fill it."""
-
     #: The value of `--store`.
     option: str
     #: The tables with events, in the order in which they can be emptied.
@@ -93,14 +91,12 @@ class Shop(ABC):
     def query(self, sql: str) -> list[tuple[Any, ...]]: ...
 
     def states(self) -> dict[str, str]:
-        """Return the state and reason of every delivery, by event and target."""
         found = self.query(
             "SELECT event_id, target, state, reason FROM deliveries JOIN events USING (seq)"
         )
         return {f"{event} {target}": f"{state} {reason}" for event, target, state, reason in found}
 
     def forget(self) -> None:
-        """Delete every event."""
         for table in self.tables:
             self.query(f"DELETE FROM {table} RETURNING 1")
 
@@ -115,7 +111,6 @@ class Shop(ABC):
         return ran("deliveries", *arguments, "--store", self.option)
 
     def lines(self, *arguments: str) -> list[Any]:
-        """Run a command that must succeed, and return its JSON."""
         finished = self.run(*arguments, "--format", "json")
         assert (finished.code, finished.err) == (0, "")
         return [json.loads(line) for line in finished.lines]
@@ -177,11 +172,9 @@ class PostgresShop(Shop):
         self._connection.execute(f"SET search_path = {SCHEMA}")
 
     def prepare(self) -> None:
-        """Make the tables, as a router does."""
         self._connection.execute(migration(0, SCHEMA))
 
     def clear(self) -> None:
-        """Empty all tables."""
         self._connection.execute("TRUNCATE events, actions, pauses, usage CASCADE")
 
     def put(self, record: Record, letter: OutboundEvent, rows: Sequence[DeliveryRow]) -> None:

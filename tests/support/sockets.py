@@ -43,14 +43,12 @@ class HeldPort:
 
 
 def listens(port: int) -> bool:
-    """Return whether a port accepts connections."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
 
 @contextmanager
 def serving_in_a_thread(server: BaseServer) -> Iterator[None]:
-    """Run a server until the block ends."""
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -62,7 +60,6 @@ def serving_in_a_thread(server: BaseServer) -> Iterator[None]:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Reset a connection."""
     connection = writer.get_extra_info("socket")
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -70,7 +67,6 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 def is_ready(port: int) -> bool:
-    """Return whether a router at this port is ready."""
     with suppress(httpx.TransportError):
         url = f"http://{HOST}:{port}/readyz"
         return httpx.get(url, timeout=PATIENCE, **PLAIN).is_success

@@ -32,7 +32,6 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [A-Za-z -]+")
 
 
 def post(*headers: bytes, body: bytes = SAMPLE, target: bytes = b"/callback") -> bytes:
-    """Return a callback with these headers besides its host and length."""
     length = b"Content-Length: %d" % len(body)
     lines = [b"POST " + target + b" HTTP/1.1", b"Host: x", length, *headers]
     return b"\r\n".join([*lines, b"", body])
@@ -57,8 +56,6 @@ PROBE = head(b"GET /livez HTTP/1.1", b"Host: x")
 
 @dataclass
 class Answer:
-    """One reply."""
-
     status: int
     headers: dict[str, str]
     body: bytes
@@ -80,8 +77,6 @@ class Answer:
 
 
 class Line:
-    """One connection to a router."""
-
     def __init__(
         self, port: int, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
     ) -> None:
@@ -141,18 +136,15 @@ class Line:
         return True
 
     def come(self) -> bool:
-        """Wait for more bytes. Return False if the connection has ended."""
         more = self.socket.recv(65536)
         self._come += more
         return more != b""
 
     def receive_all(self) -> list[Answer]:
-        """Return every answer until the connection ends."""
         return list(iter(self.receive, None))
 
 
 def answer_on(line: Line) -> Answer:
-    """Return the next answer, which must exist."""
     answer = line.receive()
     assert answer is not None
     return answer
@@ -175,7 +167,6 @@ class Running:
         return Line(self.port, **options)
 
     def ask(self, *packets: bytes) -> Answer:
-        """Send packets on a new connection, and return the answer."""
         with self.line() as line:
             line.say(*packets)
             return answer_on(line)

@@ -34,8 +34,7 @@ def store(tmp_path: Path) -> Path:
 async def running(
     required: str = "answers", optional: str = "", match: str = "*", **settings: Any
 ) -> AsyncIterator[House]:
-    """Run a router whose targets have these behaviours: the required one is named `good`, the
-    optional one `bad`. Settings named like keys of routes.yaml go there."""
+    """Run a router whose targets `good`, required, and `bad`, optional, behave like that."""
     top = {key: settings.pop(key) for key in ("ebaas", "queue") if key in settings}
     async with AsyncExitStack() as stack:
         behaviours = {"good": required, "bad": optional}
@@ -50,19 +49,16 @@ async def running(
 
 
 def counted(router: House) -> Metrics:
-    """Return the router's numbers, including those that are read."""
     router.app.metrics.measure()
     return router.app.metrics
 
 
 def some(counts: dict[str, float]) -> dict[str, float]:
-    """Return the numbers other than 0."""
     return {label: number for label, number in counts.items() if number}
 
 
 async def test_an_event_is_counted_once_and_each_of_its_attempts() -> None:
-    """It has one reply, one duration and one attempt at each target; nothing stays in flight. An
-    unmatched event is counted too."""
+    """Nothing stays in flight. An unmatched event is counted too."""
     async with running("answers", "code_500", match="a.*") as router:
         started = counted(router).last_event
         await router.post()
@@ -94,8 +90,7 @@ async def test_numbers_in_flight() -> None:
 
 
 async def test_refused_requests_are_counted() -> None:
-    """They are counted by the code of the reply and by the faulty field. A caller that disconnects
-    within its request is counted by itself."""
+    """By code and faulty field; a caller that disconnects is counted by itself."""
     async with running() as router:
         _, writer = await asyncio.open_connection(*router.address)
         writer.write(b"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{")
@@ -212,8 +207,7 @@ async def test_a_fault_of_the_router_is_counted() -> None:
 
 
 async def test_reloads_are_counted(tmp_path: Path) -> None:
-    """A refused file changes only the result and the status; an accepted one changes the targets
-    that have series."""
+    """A refused file changes only result and status; a good one the targets with series."""
     file = tmp_path / "routes.yaml"
     old, new = ({"url": "http://127.0.0.1:9/", "owner": owner} for owner in ("payments", "audit"))
     file.write_text(json.dumps(routes({"old": old})))

@@ -45,12 +45,8 @@ async def test_the_loop_is_measured_until_the_watchdog_is_stopped(
     assert sum(metrics.loop_lag.counts) == measured
 
 
-# Alarms.
-
-
 def test_each_mark_is_passed_once() -> None:
-    """A jump passes the highest mark, a fall the lowest. A level has to fall well below a mark
-    before it can pass it again."""
+    """A jump passes the highest mark; only after a clear fall is a mark passed again."""
     alarm = Alarm()
     assert [alarm.look(level) for level in (0.49, 0.5, 0.46, 0.6, 0.92, 0.45, 0.5)] == [
         None, (0.5, True), None, None, (0.9, True), (0.5, False), (0.5, True),
@@ -69,9 +65,6 @@ def test_alarms_describe_the_level(levels: list[float]) -> None:
                 marks -= {mark for mark in MARKS if mark >= change.mark}
         assert {mark for mark in MARKS if level >= mark} <= marks
         assert marks <= {mark for mark in MARKS if level > mark - SLACK}
-
-
-# Lasting work.
 
 
 async def test_work_is_started_again_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

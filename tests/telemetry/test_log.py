@@ -36,8 +36,6 @@ NOON = 1795608000.0
 
 
 class Clock:
-    """A clock that the test sets."""
-
     now = NOON
 
     def __call__(self) -> float:
@@ -45,8 +43,6 @@ class Clock:
 
 
 class Kept:
-    """A log in memory."""
-
     def __init__(self, format: Format = "json") -> None:
         self.clock = Clock()
         self._stream = io.StringIO()
@@ -75,8 +71,7 @@ def test_a_json_line() -> None:
 
 
 def test_a_console_line() -> None:
-    """Values are quoted if necessary; empty ones are left out. A line about an attempt is not a
-    sentence: its `code` is the target's."""
+    """Values are quoted if necessary, empty ones left out; only an event is a sentence."""
     kept = Kept("console")
     about = {"event_key": "a.b", "code": "700", "ms": 1.0}
     kept.log.warning("retried", **about, owner="", why='a "b"', at=["证书", "x=y"], n=None)
@@ -111,7 +106,6 @@ OWING = "ledger code 200 \"code '200'\" 3.1 ms; audit (optional) queued"
 
 
 def shown(**fields: Any) -> str:
-    """Return the line of EVENT, with other fields, on a console."""
     kept = Kept("console")
     kept.log.info("event", **EVENT | fields)
     return kept.text.removesuffix("\n")
@@ -134,8 +128,7 @@ def shown(**fields: Any) -> str:
     ids=["failure", "success", "hung up", "trouble"],
 )
 def test_an_event_on_a_console(fields: dict[str, Any], expected: str) -> None:
-    """It is a sentence with the key, the reply, the time, and the targets that did not acknowledge;
-    trouble with the store is always shown."""
+    """A sentence with what did not go well; trouble with the store is always shown."""
     assert shown(**fields) == f"{FIRST_WORDS} {expected}"
 
 
@@ -158,8 +151,7 @@ HOSTILE = (
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_value_ends_a_line_or_controls_a_terminal(format: Format, text: str) -> None:
-    """With any value in any place, also in the sentence about an event, the line is one line of
-    visible characters."""
+    """With any value in any place, a line is one line of visible characters."""
     attempt = {"as": "optional", "reason": text, "detail": text, "ms": 1.0, "status": text}
     in_sentence = {"event_key": text, "code": text, "request": text, "targets": {text: attempt}}
     for fields in ({"targets": {text: 1}}, {"targets": text}, EVENT | in_sentence):
@@ -279,8 +271,7 @@ def test_repeated_lines_are_summed_up() -> None:
 
 
 def test_a_flood_of_kinds_is_bounded() -> None:
-    """Many lines of one kind do not hide the first of another. Beyond a number of kinds, all others
-    are counted together."""
+    """A frequent kind hides no other; beyond a number, kinds are counted together."""
     kept = Kept()
     refuse(kept.log, FIRST + 1, why="many")
     for number in range(10_000):
@@ -340,8 +331,6 @@ def test_a_tap_is_bounded(size: int, kept: int) -> None:
 
 
 class Pipe:
-    """A pipe that a log writes to, and that the test reads."""
-
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
         self.stream = os.fdopen(self._writer, "w")
@@ -392,8 +381,7 @@ def _read_until(descriptor: int, happening: str) -> list[dict[str, Any]]:
 
 
 def test_each_lost_line_is_reported_once(tmp_path: Path) -> None:
-    """After a second outage, the report has the number of lines lost since the first report. More
-    than the bound may be lost."""
+    """A second report counts from the first one on. More than the bound may be lost."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -588,8 +576,7 @@ def serving(folder: Path, stdout: int) -> Iterator[tuple[int, subprocess.Popen[b
 
 @pytest.mark.parametrize("stdout", ["open", "closed", "full disk", "closed reader", "stuck"])
 def test_a_router_whose_log_fails_serves_and_stops(stdout: str, tmp_path: Path) -> None:
-    """Events get their replies, stderr is empty, and the end is not delayed for long. One whose log
-    works has written all lines."""
+    """Events get their replies and the end is not delayed; a log that works is complete."""
     pipe = Pipe()
     descriptor = pipe.stream.fileno()
     if stdout == "stuck":

@@ -25,7 +25,6 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def series(copy: Metrics) -> Series:
-    """Return every sample of a scrape, by name and labels."""
     families = parse_text("".join(scrape_as("")[1](copy)))
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -61,12 +60,8 @@ def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, froz
             yield name, frozenset({**labels, metric.label.name: value}.items())
 
 
-# Scrapes.
-
-
 def test_every_series_exists_from_the_start() -> None:
-    """A scrape of a fresh process has every series with the value 0, with few exceptions. A number
-    that is absent has none."""
+    """With the value 0, with few exceptions. A number that is absent has none."""
     metrics = counting("ledger", "audit")
     shown = series(metrics.copy())
     metrics.of("ledger").expires_at = NOW
@@ -89,9 +84,6 @@ def test_every_series_exists_from_the_start() -> None:
         "ebaas_router_last_event_timestamp_seconds",
         "ebaas_router_target_info",
     }
-
-
-# Counting.
 
 
 def test_an_attempt_is_counted_by_its_reason_and_its_time() -> None:
@@ -128,7 +120,13 @@ def test_an_invalid_callback_is_counted_at_its_field(place: str, field: str) -> 
     assert metrics.invalid.keys() == before
 
 
-# Reloads.
+def test_an_attempt_that_the_router_held_back_is_no_failure() -> None:
+    """It is counted by its reason, and has no duration."""
+    metrics = counting("one")
+    metrics.of("one").attempt(Attempt(Reason.PAUSED, False, 5.0, at=NOW))
+    assert value(metrics, "attempts_total", target="one", reason="paused") == 1
+    assert value(metrics, "attempt_duration_seconds_count", target="one") == 0
+    assert metrics.of("one").failure is None
 
 
 def test_a_target_that_stays_keeps_its_numbers() -> None:
@@ -164,9 +162,6 @@ def test_a_copy_does_not_change() -> None:
     metrics.of("ledger").attempt(Attempt(Reason.DNS, True, 1.0, at=NOW))
     metrics.of("ledger").unsettled["dead"] += 1
     assert repr(series(before)) == shown
-
-
-# Labels, and pages.
 
 
 def words(name: str) -> tuple[str, ...]:

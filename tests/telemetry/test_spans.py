@@ -29,8 +29,6 @@ SOON = {"queue": {"retries": 3, "waits": ["100ms"]}}
 
 
 class Seen:
-    """The exported spans."""
-
     def __init__(self, sampler: Sampler = DEFAULT_ON) -> None:
         self._exporter = InMemorySpanExporter()
         self.tracing = Tracing(Spans(SimpleSpanProcessor(self._exporter), sampler))
@@ -129,8 +127,7 @@ async def test_attributes_follow_the_conventions() -> None:
     ("sampler", "caller"), [(ALWAYS_OFF, ""), (DEFAULT_ON, CALLER[:-2] + "00")]
 )
 async def test_unsampled_traces_are_passed_on(sampler: Sampler, caller: str) -> None:
-    """If the sampler or the caller does not sample, targets get a span's id without the flag, lines
-    have their ids, and nothing is exported."""
+    """Targets get an id without the flag, lines have theirs, and nothing is exported."""
     given = {"traceparent": caller} if caller else {}
     async with stand_in() as (url, got), traced(routes({"one": url}), sampler) as (router, seen):
         await router.post(headers=given)
@@ -143,8 +140,7 @@ async def test_unsampled_traces_are_passed_on(sampler: Sampler, caller: str) -> 
 
 
 async def test_a_state_stays_with_its_trace() -> None:
-    """If the caller's context is invalid, a new trace begins without its state. A state that is too
-    long is dropped."""
+    """An invalid context begins a new trace without state; too long a state is dropped."""
     state = {"tracestate": "a=1,b=2"}
     async with stand_in() as (url, got), traced(routes({"one": url})) as (router, _):
         await router.post(headers={"traceparent": CALLER, **state})
@@ -156,8 +152,7 @@ async def test_a_state_stays_with_its_trace() -> None:
 
 
 async def test_a_retry_of_the_queue_is_a_child_of_its_callback(tmp_path: Path) -> None:
-    """Each retry is in the trace of the event's request, which has ended by then. A state without a
-    valid trace is dropped."""
+    """Which has ended by then. A state without a valid trace is dropped."""
     stray = {"traceparent": f"00-{'0' * 32}-{'1' * 16}-01", "tracestate": "a=1"}
     async with stand_in(fail_first=2) as (url, got):
         table = routes(optional={"slow": url}, **SOON)

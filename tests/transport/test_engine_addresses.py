@@ -31,8 +31,7 @@ _getaddrinfo = socket.getaddrinfo
 
 
 class Resolver:
-    """The system's resolver: its addresses in order, and how often it was asked. It does not answer
-    for `hangs.example` before the end."""
+    """The system's resolver. It does not answer for `hangs.example` before the end."""
 
     def __init__(self) -> None:
         self.found = ["127.0.0.1"]
@@ -120,8 +119,7 @@ async def test_a_burst_asks_once(engine: Engine, resolver: Resolver) -> None:
 async def test_addresses_do_not_last(
     engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After TTL a new connection takes a new look-up, and is checked: a name may get a forbidden
-    address later. If the name does not exist any more, its last addresses are void."""
+    """After TTL a name is looked up and checked again; one that has gone has no address."""
     monkeypatch.setattr(names, "TTL", 0.0)
     async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
         for _ in range(3):

@@ -49,7 +49,6 @@ def outcome(result: Answer | Failure) -> Outcome:
 async def result_at(
     engine: Engine, behaviour: str, timeout: float = LONG, body: bytes = BODY, **order: Any
 ) -> Answer | Failure:
-    """Return the result of one post to a target of its own."""
     async with hostile(behaviour, **order) as target, opened(engine, target.url) as pool:
         return await post(pool, timeout, body)
 
@@ -99,7 +98,6 @@ CODING = b"transfer-encoding: chunked"
 
 
 def chunked(line: bytes = HEXSIZE, after: bytes = b"\r\n", end: bytes = b"0\r\n\r\n") -> bytes:
-    """Make an answer in one chunk, with this chunk line, this after the chunk, and this end."""
     return response(CODING, body=line + b"\r\n" + YES + after + end)
 
 
@@ -138,8 +136,7 @@ ALIKE = {
 
 @pytest.mark.parametrize("name", ALIKE)
 async def test_an_answer_in_two_pieces_is_the_same_answer(name: str) -> None:
-    """Whole, or split at every third byte, with LONG=1 at each, an answer has the same result from
-    both engines."""
+    """Whole, or split at every third byte, with LONG=1 at each, both engines read it alike."""
     whole = ALIKE[name]
     native, reference = ENGINES.values()
     expected = await result_of(reference, whole)
@@ -313,7 +310,6 @@ def _chunks(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def _framed(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
-    """Draw a body, and the lines that give its length."""
     kind = draw(st.sampled_from(["sized"] * 3 + ["chunked"] * 3 + ["unframed"]))
     if kind == "chunked":
         return [CODING], draw(_chunks())
@@ -357,8 +353,7 @@ def _pieces(draw: st.DrawFn, answers: st.SearchStrategy[bytes]) -> list[bytes]:
 @examples(100)
 @given(_pieces(_mutated()))
 async def test_any_answer_is_the_same_to_both(pieces: list[bytes]) -> None:
-    """Both engines read any answer alike, or the native one refuses it for a known reason, or
-    httpx waits for more of it."""
+    """Or the native engine refuses it for a known reason, or httpx waits for more of it."""
     raw = b"".join(pieces)
     native, reference = await asyncio.gather(
         *(result_of(engine, *pieces) for engine in ENGINES.values())

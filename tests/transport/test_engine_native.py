@@ -48,9 +48,6 @@ pytestmark = pytest.mark.anyio
 anyio_backend = on(BOTH)
 
 
-# Connections.
-
-
 async def test_idle_connections_close_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """After KEEP_ALIVE they are closed, even if no other request comes."""
     monkeypatch.setattr(native, "KEEP_ALIVE", 0.05)
@@ -86,8 +83,7 @@ async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
 
 
 async def test_an_early_acknowledgement_waits_for_the_last_byte_of_a_short_request() -> None:
-    """A target that acknowledges before it reads gets the whole request, even one so short that it
-    was handed over at once."""
+    """Even of one so short that it was handed over at once."""
     loop = asyncio.get_running_loop()
     connection = TargetConnection(lambda _: None, lambda _: None)
     with narrow_pair() as (ours, target):
@@ -159,8 +155,7 @@ async def test_a_closed_pool_fails_waiting_requests() -> None:
 
 
 async def test_a_fault_of_our_own_ends_its_request() -> None:
-    """The caller gets it and the slot is free again, if the request waited or its connection was
-    being opened."""
+    """The caller gets it and the slot is free, before and while a connection is opened."""
     loop, results = asyncio.get_running_loop(), list[Answer | Failure]()
     async with hostile("answers") as target, opened(NativePool, target.url) as opening:
         company = await in_company(opening)
@@ -263,9 +258,6 @@ def test_the_reason_is_kept_while_another_error_is_handled() -> None:
         with pytest.raises(Unfit) as unfit:
             incoming.feed(chunk * (MAX_ANSWER // 4096 + 1))
     assert unfit.value.reason is Reason.TOO_LARGE
-
-
-# TLS.
 
 
 @pytest.mark.parametrize("leave", [True, False])

@@ -37,7 +37,6 @@ anyio_backend = on(BOTH)
 
 
 def asking() -> ssl.SSLContext:
-    """A target that requires a certificate by AUTHORITY."""
     context = certified()
     context.verify_mode = ssl.CERT_REQUIRED
     AUTHORITY.configure_trust(context)
@@ -45,14 +44,12 @@ def asking() -> ssl.SSLContext:
 
 
 def whom(target: Hostile, at: int = -1) -> str:
-    """Return the name in the certificate that a target was shown."""
     certificate: Any = target.peers[at].tls.getpeercert()
     return str(certificate["subjectAltName"][0][1])
 
 
 async def test_a_certificate_is_shown(engine: Engine) -> None:
-    """A target that requires a certificate gets the router's, and answers. The handshake offers
-    HTTP/1.1 alone."""
+    """A target that requires one gets the router's. The handshake offers HTTP/1.1 alone."""
     context = asking()
     context.set_alpn_protocols(["h2", "http/1.1"])
     async with (
@@ -110,9 +107,6 @@ async def test_a_target_without_a_trusted_certificate(engine: Engine) -> None:
     assert result.reason is Reason.TLS
 
 
-# Reload.
-
-
 def configured(folder: Path, name: str, url: str) -> tuple[Source, Config]:
     """Return the configuration of a router with a certificate of that name, in files."""
     pair = shown(name=name)
@@ -128,8 +122,7 @@ def configured(folder: Path, name: str, url: str) -> tuple[Source, Config]:
 
 
 async def test_rotated_files_are_taken(engine: Engine, tmp_path: Path) -> None:
-    """A look notices new certificates; the next attempt uses them, an earlier request still uses
-    the old ones, and the old connections are closed at last."""
+    """The next attempt uses them, an earlier request the old ones, which are closed at last."""
     async with hostile("answers", tls=asking()) as target:
         source, before = configured(tmp_path, "old.example", target.url)
         first, mark = before.table.targets["ledger"], source.look().mark

@@ -82,8 +82,7 @@ async def test_a_body_of_any_size_arrives_whole(engine: Engine, size: int) -> No
 async def test_an_early_acknowledgement_waits_for_the_last_byte(
     engine: Engine, status: str
 ) -> None:
-    """A target that acknowledges before it reads gets the whole request, and the next one on the
-    same connection."""
+    """The target gets the whole request, and the next one on the same connection."""
     early, may_read, body = answer(YES, status=status), asyncio.Event(), b"x" * 20_000_000
     async with (
         hostile("accepts_early", answer=early, may_read=may_read) as target,
@@ -139,8 +138,7 @@ async def test_cookies_are_not_kept(engine: Engine) -> None:
 async def test_an_answer_is_handed_over_as_it_came(
     engine: Engine, behaviour: str, expected: Answer
 ) -> None:
-    """A whole answer's status, body and telling headers are passed on; nothing is followed or
-    decoded. The encoding is in lower case, and not `identity`."""
+    """Nothing is followed or decoded; the encoding is in lower case, and not `identity`."""
     async with hostile(behaviour) as target, opened(engine, target.url) as pool:
         assert await post(pool) == expected
     assert len(target.requests) == 1
@@ -214,7 +212,6 @@ async def test_a_failure_is_a_value(
 
 
 async def _has(target: Hostile, seen: int) -> bool:
-    """Return whether that many requests have come, or come within a moment."""
     with suppress(TimeoutError):
         await until(lambda: len(target.requests) == seen, 1.0)
     return len(target.requests) == seen
@@ -366,8 +363,7 @@ async def test_unread_data_is_not_an_answer_to_the_next_request(engine: Engine) 
 async def test_data_before_the_first_request_is_not_an_answer(
     engine: Engine, speaks_tls: bool, turn: float
 ) -> None:
-    """A target that answers on a new connection before the request has not acknowledged, even if
-    each turn of the loop takes long."""
+    """A new connection's early answer acknowledges nothing, however long the loop's turns."""
     context = certified() if speaks_tls else None
     if context is not None:  # there the target's word is the last one of the handshake
         context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -397,7 +393,6 @@ async def _forge(listener: socket.socket, context: ssl.SSLContext | None) -> soc
 
 
 async def _soon(step: Callable[[], T]) -> T:
-    """Return the result of a step once it need not wait."""
     while True:
         try:
             return step()
@@ -416,7 +411,6 @@ async def test_a_target_is_not_blamed_for_the_routers_lack_of_files(engine: Engi
 
 @contextmanager
 def no_file_left() -> Iterator[None]:
-    """Let this process open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
@@ -514,8 +508,7 @@ async def test_cancelling_a_wait_cancels_the_post(engine: Engine, sent: int) -> 
 
 
 async def test_closing_stops_posts_in_flight(engine: Engine) -> None:
-    """Posts in flight when the pool closes are `stopped`, and say whether they were delivered; so
-    are later ones. It can be closed again."""
+    """They are `stopped` and say whether they were delivered; so are later ones."""
     async with hostile("says_nothing") as target:
         pool = engine(target.url)
         sent = begun(pool)
@@ -554,8 +547,7 @@ async def test_closing_at_any_moment_ends_the_post(
 
 
 async def test_nothing_is_left(engine: Engine) -> None:
-    """However targets misbehave, and posts are cancelled: a closed pool has no task, no connection
-    and no file."""
+    """However targets misbehave, a closed pool has no task, no connection and no file."""
     async with hostile("answers") as target, opened(engine, target.url) as pool:
         await post(pool)  # what is made once for all stays
     files, tasks = open_files(), asyncio.all_tasks()

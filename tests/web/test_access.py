@@ -28,7 +28,6 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 @asynccontextmanager
 async def behind(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[House]:
-    """Run a router with these `ebaas` options, and a target that acknowledges."""
     settings = options.pop("settings", {})
     async with (
         stand_in() as (url, _),
@@ -48,7 +47,6 @@ async def code(router: House, **headers: str) -> str:
 
 
 async def raw(router: House, data: bytes) -> bytes:
-    """Return the whole answer to these bytes."""
     reader, writer = await asyncio.open_connection(*router.address)
     writer.write(data)
     async with asyncio.timeout(PATIENCE):
@@ -94,8 +92,7 @@ async def test_a_body_that_came_with_a_refused_head_goes_no_further(packet: byte
     [("127.0.0.0/8", "000"), ("10.0.0.0/8", "403")],
 )
 async def test_networks(allowed: str, expected: str) -> None:
-    """The peer's address counts, not its `x-forwarded-for`. At a socket for both families, an IPv4
-    caller has its IPv4 address."""
+    """The peer's address counts, not its `x-forwarded-for`; IPv4 is IPv4 at any socket."""
     async with behind("::" if socket.has_ipv6 else "127.0.0.1", allow_from=allowed) as router:
         for claim in ({}, {"x-forwarded-for": "10.0.0.1"}, {"x-forwarded-for": "127.0.0.1"}):
             assert await code(router, **claim) == expected
@@ -114,8 +111,7 @@ async def test_networks(allowed: str, expected: str) -> None:
     ],
 )
 async def test_behind_proxies(forwarded: str, expected: str, caller: str) -> None:
-    """A trusted proxy names the origin of a request. Without a valid address it is refused, and the
-    log does not repeat the header."""
+    """A trusted proxy names the caller; without a valid address the request is refused."""
     proxies = {"trusted_proxies": LOOPBACK}
     async with behind(allow_from="192.0.2.0/24", settings=proxies) as router:
         assert await code(router, **{"x-forwarded-for": forwarded}) == expected

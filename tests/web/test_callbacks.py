@@ -49,7 +49,6 @@ class Served:
         return [json.loads(line) for line in self._stream.getvalue().splitlines()]
 
     def happenings(self, *kinds: str) -> list[str]:
-        """The kinds of the lines so far, of these alone."""
         return [line["happening"] for line in self.lines if line["happening"] in kinds]
 
 

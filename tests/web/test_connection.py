@@ -56,15 +56,12 @@ def router() -> Iterator[Running]:
 
 @pytest.fixture
 def hasty() -> Iterator[Running]:
-    """A router whose deadlines pass within a test."""
     with running(SOON) as router:
         yield router
     assert router.troubles == []
 
 
 class Row(NamedTuple):
-    """The packets on one connection, and their results."""
-
     packets: bytes | tuple[bytes, ...]
     #: Every status that comes back, in order.
     statuses: tuple[int, ...]
@@ -75,22 +72,18 @@ class Row(NamedTuple):
 
 
 def good(*packets: bytes) -> Row:
-    """A callback that is delivered."""
     return Row(packets, (200,), stays=True, events=1)
 
 
 def other(status: int, packet: bytes) -> Row:
-    """Another request than a callback, after which the connection stays."""
     return Row(packet, (status,), stays=True, events=0)
 
 
 def last(status: int, *packets: bytes, events: int = 0) -> Row:
-    """Packets with one answer, after which the connection closes."""
     return Row(packets, (status,), stays=False, events=events)
 
 
 def bad(*packets: bytes) -> Row:
-    """Packets that get one 400 and go no further."""
     return last(400, *packets)
 
 

@@ -30,8 +30,6 @@ OLD = b"GET / HTTP/1.0\r\n\r\n"
 
 
 class Application:
-    """Answers every request by a function, and keeps the scopes and errors."""
-
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self.scopes: list[Any] = []
@@ -50,7 +48,6 @@ class Application:
 async def reached(
     application: Any, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Run a server with this application, and connect to it."""
     server = Server(application, listen("127.0.0.1", 0), limits=limits, drain_timeout=0.2)
     async with served(server):
         reader, writer = await asyncio.open_connection(*server.listener.getsockname())
@@ -333,7 +330,6 @@ async def test_half_a_response_is_cut_off(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
-    """Read until the connection ends or is reset."""
     come = b""
     try:
         while more := await reader.read(1_000):

@@ -24,7 +24,6 @@ SOON = Limits(first_byte=1.5, receive=1.5, keep_alive=1.5, reply=5, linger=0.25)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a certificate, its key and its authority."""
     made = tmp_path_factory.mktemp("tls")
     issued(made)
     return made
@@ -101,9 +100,6 @@ def test_a_stop_loses_no_reply(folder: Path, pair: Pair) -> None:
         assert silent.receive() is None
 
 
-# Whole processes.
-
-
 def options(pair: Pair) -> tuple[str, ...]:
     return ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
 
@@ -111,8 +107,7 @@ def options(pair: Pair) -> tuple[str, ...]:
 def test_commands_connect_to_it(
     tmp_path: Path, folder: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`health` finds it ready, `send --ca` sends to it, and so does `send` with its variables; a
-    client that does not trust its certificate reports why."""
+    """`health` and `send` do, with options or variables; without trust, `send` says why."""
     with target() as one, serving(tmp_path, {"one": one}, options=options(pair)) as router:
         url = f"https://127.0.0.1:{router.port}"
         assert router.lines("serving")[0]["url"] == f"{url}/callback"

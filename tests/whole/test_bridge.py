@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import runpy
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from tests.support.command import PATIENCE, ROOT
-from tests.support.receivers import Right, serving
-from tests.support.sockets import serving_in_a_thread
+from tests.support.receivers import Kept, keeping, serving
+from tests.support.sockets import PLAIN, serving_in_a_thread
 
 GOLDEN = ROOT / "tests/testdata/bridge"
 BRIDGE = runpy.run_path(str(ROOT / "deploy/bridge/bridge.py"))
@@ -42,7 +40,7 @@ def read(name: str) -> Any:
     return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@contextmanager
+@pytest.fixture
 def bridge() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), BRIDGE["Bridge"])
     with serving_in_a_thread(server):
@@ -50,25 +48,8 @@ def bridge() -> Iterator[str]:
 
 
 def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
-    try:
-        with urllib.request.urlopen(url, body, timeout=PATIENCE) as answer:
-            return answer.status, json.load(answer)
-    except HTTPError as error:
-        return error.code, json.load(error)
-
-
-def chat(answer: bytes, got: list[bytes], *more: tuple[str, str], status: int = 200) -> type[Right]:
-    """A chat's robot that answers so to whatever comes."""
-
-    class Chat(Right):
-        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
-            got.append(body)
-            return status, answer
-
-        def more(self) -> list[tuple[str, str]]:
-            return [*more]
-
-    return Chat
+    reply = httpx.post(url, content=body, timeout=PATIENCE, **PLAIN)
+    return reply.status_code, reply.json()
 
 
 @pytest.mark.parametrize("name", QUERIES)
@@ -84,25 +65,25 @@ def test_each_chat_gets_what_its_vendor_has_published(name: str) -> None:
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_what_a_chat_takes_is_acknowledged_and_nothing_else(
-    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    name: str, bridge: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The router retries a message that a chat refuses; no secret is printed."""
     event = (GOLDEN / "event.json").read_bytes()
-    got: list[bytes] = []
-    with bridge() as url, serving(chat(TAKEN[name], got)) as takes:
-        monkeypatch.setenv(f"{name.upper()}_URL", takes + QUERIES[name])
-        assert post(f"{url}/{name}", event) == (200, {"code": "000", "msg": "ok"})
-        assert "ledger" in got[0].decode()
-        with serving(chat(REFUSED[name], got)) as refuses:
-            monkeypatch.setenv(f"{name.upper()}_URL", refuses + QUERIES[name])
-            assert post(f"{url}/{name}", event)[0] == 500
-        monkeypatch.setenv(f"{name.upper()}_URL", f"http://127.0.0.1:9/{QUERIES[name]}")
-        assert post(f"{url}/{name}", event) == (500, {"code": "500", "msg": "URLError"})
-        moved = chat(b"", got, ("location", takes), status=302)
-        with serving(moved) as moves:
-            monkeypatch.setenv(f"{name.upper()}_URL", moves + QUERIES[name])
-            assert post(f"{url}/{name}", event)[0] == 500
-        assert post(f"{url}/{name}", b"[]")[0] == 500
+    got: list[Kept] = []
+    url = f"{bridge}/{name}"
+
+    def forwarded(to: str, body: bytes = event) -> tuple[int, dict[str, Any]]:
+        monkeypatch.setenv(f"{name.upper()}_URL", to + QUERIES[name])
+        return post(url, body)
+
+    with serving(keeping(got, TAKEN[name])) as takes:
+        assert forwarded(takes) == (200, {"code": "000", "msg": "ok"})
+        assert "ledger" in got[0][2].decode()
+        assert forwarded(takes, b"[]")[0] == 500
+        moved = keeping(got, b"", 302, ("location", takes))
+        with serving(keeping(got, REFUSED[name])) as refuses, serving(moved) as moves:
+            assert forwarded(refuses)[0] == forwarded(moves)[0] == 500
+    assert forwarded("http://127.0.0.1:9/") == (500, {"code": "500", "msg": "URLError"})
     output = capfd.readouterr()
     assert "XXX" not in output.out + output.err
 
@@ -121,10 +102,9 @@ def test_what_is_long_is_cut() -> None:
     assert text.startswith("ebaas-router.target.failing.ledger\nproblems: 库存")
 
 
-def test_a_chat_without_a_url_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chat_without_a_url_is_not_there(bridge: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path cannot name another variable."""
     monkeypatch.setenv("OTHER_URL", "http://127.0.0.1:9/")
     monkeypatch.delenv("SLACK_URL", raising=False)
-    with bridge() as url:
-        for path in ("slack", "other", ""):
-            assert post(f"{url}/{path}", b"{}")[0] == 404
+    for path in ("slack", "other", ""):
+        assert post(f"{bridge}/{path}", b"{}")[0] == 404

@@ -23,11 +23,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.archived import archived
 from tests.support.command import PATIENCE, ROOT, answering, environment, http_answer
 from tests.support.effort import LONG
 from tests.support.house import event
 from tests.support.inprocess import ran
-from tests.support.receivers import Right, serving
+from tests.support.receivers import Kept, keeping, serving
 from tests.support.sockets import PLAIN, free_port
 from tests.support.waiting import wait_until
 
@@ -84,23 +85,8 @@ ENVIRON = {
 SENT = ("variable", "file", "default", "literal", "path", "query", "changes", "unknown")
 
 
-def recording(got: list[str]) -> type[Right]:
-    """Return a business endpoint that acknowledges each event and keeps the whole request."""
-
-    class Recording(Right):
-        def judge(self, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
-            got.append(f"{self.path}\n{headers}\n{body.decode()}")
-            return 200, {"code": "000", "msg": canary("message")}
-
-        def more(self) -> list[tuple[str, str]]:
-            return [("set-cookie", canary("cookie"))]
-
-    return Recording
-
-
 def failing() -> dict[str, bytes]:
-    """Return answers that do not acknowledge, with a canary in each part that is not logged by
-    design."""
+    """Return answers that do not acknowledge, with a canary where nothing is logged by design."""
     mark = canary("answer")
     location = f"HTTP/1.1 302 Found\r\nlocation: http://x/{mark}\r\ncontent-length: 0\r\n\r\n"
     return {
@@ -116,7 +102,6 @@ def failing() -> dict[str, bytes]:
 
 
 def target(url: str, **more: Any) -> dict[str, Any]:
-    """Return a target that has a secret in each place that takes one."""
     headers = {
         "authorization": f"Bearer ${{{VARIABLE}}}",
         "x-file": f"${{file:{FILE}}}",
@@ -132,10 +117,12 @@ def target(url: str, **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def table(got: list[str]) -> Iterator[dict[str, Any]]:
+def table(got: list[Kept]) -> Iterator[dict[str, Any]]:
     """Yield a routes.yaml whose required target works; all optional ones fail."""
     with ExitStack() as stack:
-        targets = {"good": target(stack.enter_context(serving(recording(got))), timeout="10s")}
+        reply = {"code": "000", "msg": canary("message")}
+        good = keeping(got, reply, 200, ("set-cookie", canary("cookie")))
+        targets = {"good": target(stack.enter_context(serving(good)), timeout="10s")}
         for name, answer in failing().items():
             targets[name] = target(stack.enter_context(answering(answer)), timeout="2s")
         plain = stack.enter_context(answering(b"no TLS"))
@@ -224,8 +211,6 @@ def test_commands(
 
 
 class Running:
-    """A process of `ROUTER`, with its output and its replies."""
-
     def __init__(self, folder: Path, secrets: Path, format: str) -> None:
         self._out = folder / "out"
         self.port, self._ops_port = free_port(), free_port()
@@ -280,7 +265,6 @@ class Running:
         self.replies.append(f"{reply.headers}\n{reply.text}")
 
     def say(self, data: bytes) -> None:
-        """Send raw bytes, and keep the reply."""
         with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as line:
             line.sendall(data)
             line.shutdown(socket.SHUT_WR)
@@ -333,8 +317,8 @@ FORMATS = ["json", "console"] if LONG else ["json"]
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
-    """A router in every kind of trouble shows no secret in its log, its replies or its ops port."""
-    got: list[str] = []
+    """No trouble of a router brings a secret into its log, replies, ops port or archive."""
+    got: list[Kept] = []
     path = tmp_path / "routes.yaml"
     with table(got) as right:
         path.write_text(json.dumps(right))
@@ -353,12 +337,14 @@ def test_serve(format: str, tmp_path: Path, secrets: Path) -> None:
             )  # in the format for people, only lines about retries have it
         names = [*failing(), "tls", "refused", "name"]
     assert [name for name in names if name not in router.output] == []
-    assert [place for place in SENT if canary(place) not in "".join(got)] == []
+    assert [place for place in SENT if canary(place) not in repr(got)] == []
     assert "ValueError in faulty" in router.output
     # The log alone has the answers of targets and, as JSON, the ids in `changes`.
     ids = {canary("changes")} if format == "json" else set()
     assert leaks(router.output) == {canary("answer")} | ids
     assert leaks(*router.replies) == set()
+    lines = [{**line, "payload": ""} for line in archived(tmp_path / "store.db-archive")]
+    assert leaks(json.dumps(lines)) == {canary("answer"), canary("changes")}
     if format == "json":
         assert all(json.loads(line) for line in router.output.splitlines())
 

@@ -1,5 +1,5 @@
-"""The Chinese pages and the English ones: commands, tables, figures and links are the same, section
-by section. What sentences say no test can hold.
+"""The Chinese pages and the English ones: commands, tables, figures and links are the same. What
+sentences say no test can hold.
 
 After a change of the English code blocks `make golden` copies them; their comments are translated
 by hand.
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -34,12 +32,6 @@ ENGLISH = {
     },
 }
 
-#: Of both pages, as messages have them.
-NAMES = {
-    page: f"{english.relative_to(ROOT)} and {page.relative_to(ROOT)}"
-    for page, english in ENGLISH.items()
-}
-
 _BLOCK = re.compile(r"^(`{3,})(\w*)\n.*?^\1$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(?:^|(?<=\s))[ ]*(?:#|//) .*$", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#]*)(#[^)]*)?\)")
@@ -47,81 +39,49 @@ _CODE = re.compile(r"`(?:[^`\n]|\n(?!\n))+`")
 _FIGURE = re.compile(r"\d(?:[\d,.]*\d)?")
 
 
-def sections(page: Path) -> Iterator[tuple[str, str]]:
-    """Each title with what is below it; what is above the first has none."""
-    text = page.read_text("utf-8")
-    blocks = [found.span() for found in _BLOCK.finditer(text)]
-    starts = [
-        found.start()
-        for found in re.finditer(r"^#+ ", text, re.MULTILINE)
-        if not any(start <= found.start() < end for start, end in blocks)
-    ]
-    for start, end in zip([0, *starts], [*starts, len(text)], strict=True):
-        title, _, below = text[start:end].partition("\n")
-        yield (title, below) if title.startswith("#") else ("", text[start:end])
-
-
 def code_blocks(text: str) -> list[str]:
     """Without the spare blanks and the comments, which each language has in its own words."""
     without = (re.sub(_COMMENT, "", found[0]) for found in _BLOCK.finditer(text))
-    return [re.sub(r"[ ]+$", "", block, flags=re.MULTILINE) for block in without]
+    return ["\n".join(line.rstrip() for line in block.splitlines()) for block in without]
 
 
-def shown(page: Path, text: str) -> dict[str, list[str]]:
-    """Return the parts that both languages have in the same way, by kind."""
+def shown(page: Path) -> list[str]:
+    """Return the parts of each section that both languages have in the same way."""
+    text = page.read_text("utf-8")
     prose = _BLOCK.sub("", text)
-    goes = [
-        (page.parent / link).resolve()
-        for link, _ in _LINK.findall(prose)
-        if link and "://" not in link
-    ]
-    cells = Counter(line.count("|") - 1 for line in prose.splitlines() if line.startswith("|"))
-    unlinked = _LINK.sub("]", prose)
-    code = {re.sub(r"\s+", " ", span) for span in _CODE.findall(unlinked)}
-    return {
-        "code blocks (`make golden` copies them)": code_blocks(text),
-        "code": sorted(code),
-        "rows of tables": [f"{number} of {each} cells" for each, number in sorted(cells.items())],
-        "figures": sorted({*_FIGURE.findall(_CODE.sub("", unlinked))}),
-        "links": sorted({str(ENGLISH.get(link, link).relative_to(ROOT)) for link in goes}),
-    }
+    parts = [f"code block, copied by `make golden`: {block}" for block in code_blocks(text)]
+    for number, section in enumerate(re.split(r"^(?=#+ )", prose, flags=re.MULTILINE)):
+        levels = re.findall("^#+", section)
+        links = [link for link, _ in _LINK.findall(section) if link and "://" not in link]
+        places = {(page.parent / link).resolve() for link in links}
+        rows = Counter(line.count("|") for line in section.splitlines() if line.startswith("|"))
+        unlinked = _LINK.sub("]", section)
+        each = {
+            *(f"title {level}" for level in levels),
+            *(f"code {' '.join(span.split())}" for span in _CODE.findall(unlinked)),
+            *(f"{count} rows with {bars} bars" for bars, count in rows.items()),
+            *(f"figure {figure}" for figure in _FIGURE.findall(_CODE.sub("", unlinked))),
+            *(f"link {ENGLISH.get(place, place).relative_to(ROOT)}" for place in places),
+        }
+        parts += sorted(f"section {number}: {part}" for part in each)
+    return parts
 
 
 @pytest.mark.parametrize("page", ENGLISH, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_chinese_page_has_what_the_english_has(page: Path) -> None:
     """Section by section; where one was changed alone the message says what the other one lacks."""
-    english = ENGLISH[page]
     if UPDATING:
-        copy_blocks(english, page)
-    theirs, ours = list(sections(english)), list(sections(page))
-    levels = [[title.partition(" ")[0] for title, _ in each] for each in (theirs, ours)]
-    titles = zip_longest(*map(dict, (theirs, ours)), fillvalue="none")
-    listed = "\n".join(map(" / ".join, titles))
-    assert levels[0] == levels[1], f"{NAMES[page]} have different titles:\n{listed}"
-    differ = ""
-    for (title, text), (chinese, meant) in zip(theirs, ours, strict=True):
-        in_english, in_chinese = shown(english, text), shown(page, meant)
-        for what in in_english:
-            if in_english[what] != in_chinese[what]:
-                lacks = difference(in_english[what], in_chinese[what])
-                differ += f"\n{title!r} and {chinese!r}, {what}:{lacks}"
-    assert not differ, f"{NAMES[page]} differ; update the one that is behind.{differ}"
-
-
-def difference(english: list[str], chinese: list[str]) -> str:
-    """Describe the parts that only one page has, or both lists if only the order differs."""
-    missing = {
-        "only in English": [each for each in english if each not in chinese],
-        "only in Chinese": [each for each in chinese if each not in english],
+        copy_blocks(ENGLISH[page], page)
+    theirs, ours = shown(ENGLISH[page]), shown(page)
+    lacks = {
+        "only in English": [part for part in theirs if part not in ours],
+        "only in Chinese": [part for part in ours if part not in theirs],
     }
-    if not any(missing.values()):
-        missing = {"in English": english, "in Chinese": chinese}
-    return "".join(f"\n  {where}: {', '.join(what)}" for where, what in missing.items() if what)
+    assert theirs == ours, f"update the page that is behind: {lacks}"
 
 
 def copy_blocks(english: Path, page: Path) -> None:
-    """Give the Chinese page those code blocks of the English one that differ, where it has as
-    many."""
+    """Copy the English code blocks that differ, if the Chinese page has as many."""
     text, meant = english.read_text("utf-8"), page.read_text("utf-8")
     theirs, ours = ([found[0] for found in _BLOCK.finditer(each)] for each in (text, meant))
     if len(theirs) == len(ours):

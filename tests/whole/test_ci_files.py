@@ -87,14 +87,9 @@ class Repository:
         own = {name: value for name, value in variables.items() if "${{" not in value}
         environ = environment({"PATH": self.path, "OUT": str(self.out), **own})
         return subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
-            cwd=self.folder,
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script], cwd=self.folder,
+            env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
 
     def commented(self) -> str:
         return (self.out / "comment.md").read_text(encoding="utf-8")
@@ -105,11 +100,11 @@ LOSS = (
     "    required: [certificates, ledger]\n",
     "    required: [certificates]\n    optional: [ledger]\n",
 )
+EDIT = ("timeout: 3s", "timeout: 2s")
 MISTAKE = ("required: [certificates, ledger]", "required: [certificates, ledgr]")
 
 
 def github(repository: Repository) -> dict[str, subprocess.CompletedProcess[str]]:
-    """The result of each step by its name, up to the first that failed."""
     job: dict[str, Any] = yaml.safe_load(GITHUB.read_text(encoding="utf-8"))["jobs"]["routes"]
     temporary, summary = repository.out, repository.out / "summary.md"
     given = {"BASE": repository.base, "NUMBER": "1"}
@@ -124,32 +119,27 @@ def github(repository: Repository) -> dict[str, subprocess.CompletedProcess[str]
 
 
 @STEPS
-def test_the_workflow_comments_what_changes(tmp_path: Path) -> None:
+def test_the_workflow(tmp_path: Path) -> None:
     """An edit by which nobody's plan is worse than its tests say passes every step; the comment
-    and the job's summary say what it does."""
-    repository = Repository(tmp_path, ("timeout: 3s", "timeout: 2s"))
+    and the job's summary say what it does. A mistake ends the check, with its line in the path
+    that the repository has."""
+    repository = Repository(tmp_path / "edit", EDIT)
     went = github(repository)
     assert [step for step, each in went.items() if each.returncode] == []
     assert list(went) == ["install", "check", "test", "compare", "comment"]
     assert "no plan changes: 8 events compared" in repository.commented()
     assert "ledger  timeout  3s → 2s" in repository.commented()
     assert (repository.out / "summary.md").read_text(encoding="utf-8") == repository.commented()
+    went = github(Repository(tmp_path / "mistake", MISTAKE))
+    assert list(went)[-1] == "check"
+    problem = r"^config/routes\.yaml:\d+:\d+: routes\[0\]\.required: no target"
+    assert re.search(problem, went["check"].stdout, re.MULTILINE)
 
 
 @STEPS
-def test_the_workflow_marks_a_mistake(tmp_path: Path) -> None:
-    """A mistake ends the check, with its line in the path that the repository has."""
-    went = github(Repository(tmp_path, MISTAKE))
-    assert list(went)[-1] == "check"
-    assert re.search(
-        r"^config/routes\.yaml:\d+:\d+: routes\[0\]\.required: no target",
-        went["check"].stdout,
-        re.MULTILINE,
-    )
-
-
-def gitlab(repository: Repository) -> subprocess.CompletedProcess[str]:
-    """Run the job's script, in one shell."""
+def test_the_job_comments_what_changes(tmp_path: Path) -> None:
+    """The same on GitLab: the job's script, in one shell."""
+    repository = Repository(tmp_path, EDIT)
     job: dict[str, Any] = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))["routes"]
     given = {
         **job["variables"],
@@ -159,14 +149,7 @@ def gitlab(repository: Repository) -> subprocess.CompletedProcess[str]:
         "CI_MERGE_REQUEST_IID": "2",
         "ROUTES_TOKEN": "secret",
     }
-    return repository.run("\n".join([*job["before_script"], *job["script"]]), given)
-
-
-@STEPS
-def test_the_job_comments_what_changes(tmp_path: Path) -> None:
-    """The same on GitLab."""
-    repository = Repository(tmp_path, ("timeout: 3s", "timeout: 2s"))
-    went = gitlab(repository)
+    went = repository.run("\n".join([*job["before_script"], *job["script"]]), given)
     assert went.returncode == 0, went.stderr
     assert "ledger  timeout  3s → 2s" in repository.commented()
 
@@ -174,7 +157,7 @@ def test_the_job_comments_what_changes(tmp_path: Path) -> None:
 @STEPS
 def test_the_hooks(tmp_path: Path) -> None:
     """A hook runs for its files, passes a good repository and fails a bad one."""
-    good = Repository(tmp_path / "good", ("timeout: 3s", "timeout: 2s"))
+    good = Repository(tmp_path / "good", EDIT)
     bad = Repository(tmp_path / "bad", LOSS)
     entries = {hook["id"]: hook["entry"] for hook in HOOKS}
     codes = [[each.run(entry, {}).returncode for entry in entries.values()] for each in (good, bad)]

@@ -22,8 +22,6 @@ MADE_ANEW = {"host", "user-agent", "webhook-id", "webhook-timestamp", "x-ebaas-f
 
 
 class Endpoint(Right):
-    """A target that gives the same answer to every request."""
-
     status, says = 200, b'{"code":"000"}'
     got: ClassVar[list[tuple[dict[str, str], bytes]]]
 
@@ -34,7 +32,6 @@ class Endpoint(Right):
 
 @pytest.fixture
 async def both() -> AsyncIterator[tuple[House, type[Endpoint]]]:
-    """A router with the page's one target."""
     endpoint = type("Endpoint", (Endpoint,), {"got": []})
     with serving(endpoint) as url:
         async with house(routes({"certificates": url})) as router:
@@ -63,8 +60,7 @@ def rows(head: str) -> list[tuple[str, ...]]:
 
 
 async def test_the_samples_are_what_is_said(both: tuple[House, type[Endpoint]]) -> None:
-    """The callback gets the page's success, or its failure where the target fails; and the target
-    gets what the page says of it, by name and value."""
+    """Replies, and the request that the target gets, are those of the page."""
     router, endpoint = both
     _, headers, sent = CALLBACK
     assert sent.encode() == SAMPLE
@@ -82,7 +78,6 @@ async def test_the_samples_are_what_is_said(both: tuple[House, type[Endpoint]]) 
 
 
 def changed(cell: str) -> bytes:
-    """The sample, with or without what a row says."""
     members = json.loads(SAMPLE)
     if cell.startswith("no "):
         del members[cell.removeprefix("no `")]

@@ -32,7 +32,6 @@ _SAMPLES = re.compile(r"(?<=```json\n).+?(?=```)", re.DOTALL)
 
 
 async def samples() -> list[str]:
-    """Return a body of each kind."""
     clock = SINCE
     one = Process(NoStore(), to("bot"))
     ledger, own = TARGETS["ledger"], one.notifications

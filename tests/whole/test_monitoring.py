@@ -33,7 +33,6 @@ _LISTENING = re.compile(r'msg="Listening on" address=(127\.0\.0\.1:\d+)')
 
 
 def program(name: str, *arguments: str | Path, stdin: bytes = b"") -> str:
-    """Run a program, which must succeed, and return its output."""
     done = subprocess.run(
         [Path(PROGRAMS) / name, *arguments], input=stdin, capture_output=True, check=False
     )
@@ -116,7 +115,6 @@ class Watched(NamedTuple):
 
 
 def routes_of(well: Target, bad: Target) -> dict[str, Any]:
-    """A routes.yaml in which each target has a trouble of its own."""
     breaker = {"of_at_least": 5, "pause": "1h", "refusals": "count"}
     targets = {
         "ledger": {"url": well.url, "owner": "team ledger"},
@@ -178,7 +176,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 
 def asked_by_pages() -> list[str]:
-    """Every query in docs/: an empty line is between two."""
     pages = (page.read_text("utf-8") for page in shipped("docs", "*.md"))
     blocks = [block for page in pages for block in _PROMQL.findall(page)]
     return [query for block in blocks for query in block.strip().split("\n\n")]

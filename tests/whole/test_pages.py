@@ -128,7 +128,6 @@ _END = re.compile(r" +#| [>|&]|;|\"?\)")
 
 
 def shown(page: Path) -> Iterator[list[str]]:
-    """The command lines of a page that have options or arguments."""
     for line in _COMMAND.findall(page.read_text("utf-8").replace("\\\n", " ")):
         command = _END.split(line)[0]
         if "…" not in command and "[" not in command:
@@ -153,22 +152,19 @@ def test_every_command_that_a_page_shows_is_one(
 
 
 def example(page: str) -> dict[str, Any]:
-    """Return the names that the page's Python defines."""
     defined: dict[str, Any] = {}
     exec(compile("\n".join(blocks(page, "python")), page, "exec"), defined)
     return defined
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The page's code in that language."""
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
 def test_the_receiver_without_a_framework_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has the functions of the page, does the work of what `send` signs with its secret, and
-    refuses another's; `probe` finds nothing."""
+    """It works for what `send` signs with its secret alone; `probe` finds nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", SECRET)
     code = (DOCS / "receivers/plain_receiver.py").read_text()
@@ -267,8 +263,7 @@ def test_the_javascript_of_the_page_trusts_only_what_is_signed(tmp_path: Path) -
 
 
 def test_a_copy_made_while_the_router_runs_is_whole(tmp_path: Path) -> None:
-    """The documented statement copies a store under load: every event that was answered before the
-    copy began is in it, and the copy is consistent."""
+    """The documented statement copies every answered event, and the copy is consistent."""
     [statement] = re.findall(r"VACUUM INTO '[^']+'", (DOCS / "how-to/upgrade.md").read_text())
     answered: list[str] = []
     over = threading.Event()

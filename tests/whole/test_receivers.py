@@ -82,8 +82,7 @@ def sent(url: str) -> str:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_receiver_keeps_the_contract(name: str, tmp_path: Path) -> None:
-    """`probe` finds nothing; and the work for an event that comes five times is done once, after
-    the answer."""
+    """`probe` finds nothing; the work for an event that comes five times is done once."""
     if name == "express" and not (shutil.which("node") and (PAGES / "node_modules").exists()):
         pytest.skip("no Node.js, or its packages could not be fetched")
     with started(name, tmp_path) as url:

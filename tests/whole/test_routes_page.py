@@ -24,7 +24,6 @@ _SHOWN = re.compile(r"^(`{3,})\n\$ ebaas-router (.*)\n((?s:.*?))^\1$", re.MULTIL
 
 
 def edited() -> str:
-    """The shipped file with the page's edit."""
     found = re.search(r"```diff\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert found
     lines = found[1].splitlines(keepends=True)

@@ -74,8 +74,6 @@ def why_not() -> str:
 
 
 class Systemd:
-    """A running systemd: process 1 of its own namespaces."""
-
     def __init__(self, pid: int) -> None:
         self._pid = pid
         #: Its root folder, as seen from outside.
@@ -105,7 +103,6 @@ class Systemd:
         assert written.returncode == 0, written.stderr
 
     def show(self, unit: str, name: str) -> str:
-        """Return one property of a unit."""
         return self.run("systemctl", "show", "--value", "--property", name, unit)
 
 
@@ -137,7 +134,6 @@ def booted() -> Iterator[Systemd]:
 
 
 def _groups() -> Path:
-    """Return the folder where cgroup2 is mounted."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, kind = line.partition(" - ")
         if kind.startswith("cgroup2 "):

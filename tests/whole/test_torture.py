@@ -87,8 +87,7 @@ ANSWERS = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
-    """An event has one log line with its usual fields and a short, harmless quotation of the
-    answer; the metrics have no further series."""
+    """The line has its usual fields and a short, harmless quotation; there is no other series."""
     async with (
         hostile("answers", answer=ANSWERS["msg"]) as usual,
         hostile("answers", answer=ANSWERS[name]) as odd,
@@ -108,12 +107,8 @@ async def test_no_answer_writes_a_log_line_or_a_metric(name: str) -> None:
     assert "forged" not in "".join(scrape_as("")[1](scraped.metrics))
 
 
-# What callers send.
-
-
 @pytest.fixture(scope="module")
 def router() -> Iterator[Running]:
-    """A router that waits half a second for what is missing."""
     with running(Limits(first_byte=0.5, receive=0.5)) as router:
         yield router
     assert router.troubles == []
@@ -121,7 +116,6 @@ def router() -> Iterator[Running]:
 
 @st.composite
 def pieces(draw: st.DrawFn) -> list[bytes]:
-    """A request, whole or spoilt, cut into up to five."""
     raw = draw(spoilt())
     cuts = sorted(draw(st.sets(st.integers(1, max(1, len(raw) - 1)), max_size=4)))
     return [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True) if a < b]

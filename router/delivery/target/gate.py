@@ -21,10 +21,10 @@ class Waiters:
     it hands one of it to the first."""
 
     def __init__(self) -> None:
-        self._turns: deque[asyncio.Future[bool]] = deque()
+        self._queue: deque[asyncio.Future[bool]] = deque()
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._queue)
 
     async def wait(
         self,
@@ -37,21 +37,21 @@ class Waiters:
         If the wait is cancelled at the very moment of being admitted, `give_back` is called.
         """
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        self._turns.append(turn)
+        place: asyncio.Future[bool] = loop.create_future()
+        self._queue.append(place)
 
         def leave(_: object = None) -> None:
-            self._leave(turn)
+            self._leave(place)
 
         timer = None if timeout is None else loop.call_later(timeout, leave)
         if gone is not None:
             gone.add_done_callback(leave)
         try:
-            return await turn
+            return await place
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
+            if place.done() and not place.cancelled() and place.result():
                 give_back()
-            self._leave(turn)
+            self._leave(place)
             raise
         finally:
             if timer is not None:
@@ -61,19 +61,19 @@ class Waiters:
 
     def admit(self) -> bool:
         """Admit the first waiter; False if nobody waits."""
-        while self._turns:
-            turn = self._turns.popleft()
-            if not turn.done():
-                turn.set_result(True)
+        while self._queue:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(True)
                 return True
         return False
 
-    def _leave(self, turn: asyncio.Future[bool]) -> None:
-        """Leave with nothing, unless the turn has been decided already."""
-        if turn in self._turns:
-            self._turns.remove(turn)
-        if not turn.done():
-            turn.set_result(False)
+    def _leave(self, place: asyncio.Future[bool]) -> None:
+        """Leave with nothing, unless the place has been decided already."""
+        if place in self._queue:
+            self._queue.remove(place)
+        if not place.done():
+            place.set_result(False)
 
 
 #: A token may lack this much by rounding, so that a timer which is on time gets one.
@@ -104,14 +104,13 @@ class Pace:
     def waiting(self) -> int:
         return len(self._waiters)
 
-    def room(self, within: float | None) -> int:
-        """Return how many more could begin within so many seconds. With None, return how many could
-        begin now and leave the burst to others."""
-        rate, tokens = self._rate, self._refill()
-        if within is None:
+    def room(self, within: float, *, keeps_burst: bool = False) -> int:
+        """Return how many more could begin within so many seconds; with `keeps_burst`, without the
+        burst, which is left to others."""
+        rate = self._rate
+        tokens = self._refill() + within * rate.per_second
+        if keeps_burst:
             tokens -= rate.burst - min(rate.burst, max(1.0, _BESIDE * rate.per_second))
-        else:
-            tokens += within * rate.per_second
         return max(0, int(tokens) - len(self._waiters))
 
     def take_free(self) -> bool:
@@ -183,7 +182,7 @@ class Breaker:
     """Decides whether an attempt may begin, from how earlier ones ended.
 
     The invariant: an attempt that began before the last change of state does not count after it.
-    Each change starts another turn, and an end counts only in the turn in which its attempt began.
+    Each change starts another epoch, and an end counts only in the epoch of its beginning.
     """
 
     def __init__(self, policy: BreakerPolicy, clock: Callable[[], float]) -> None:
@@ -194,7 +193,7 @@ class Breaker:
         #: Called with every new state.
         self.changed: Callable[[BreakerState], object] = lambda state: None
         self._window = _Window(policy.within)
-        self._turn = 0
+        self._epoch = 0
         self._probe_at = 0.0
         self._probing = False
 
@@ -206,18 +205,18 @@ class Breaker:
         return self._probing or self._clock() < self._probe_at
 
     def begin(self) -> int | None:
-        """Begin an attempt; return the turn to pass to `end`, None if the attempt is refused."""
+        """Begin an attempt; return the epoch to pass to `end`, None if the attempt is refused."""
         if self.refuses:
             return None
         if self.state is not BreakerState.CLOSED:
             self._probing = True
-            self._turn += 1
+            self._epoch += 1
             self._change(BreakerState.HALF_OPEN)
-        return self._turn
+        return self._epoch
 
-    def end(self, turn: int, failed: bool | None) -> None:
+    def end(self, epoch: int, failed: bool | None) -> None:
         """An attempt has ended. `failed` is None if that says nothing of the target."""
-        if turn != self._turn:
+        if epoch != self._epoch:
             return
         if self.state is not BreakerState.HALF_OPEN:
             if failed is not None and self._too_many(failed):
@@ -227,7 +226,7 @@ class Breaker:
         if failed:
             self._open()
         elif failed is False:
-            self._turn += 1
+            self._epoch += 1
             self._window = _Window(self._policy.within)
             self._change(BreakerState.CLOSED)
 
@@ -237,7 +236,7 @@ class Breaker:
         return failed and ended >= policy.of_at_least and failures >= policy.failures * ended
 
     def _open(self) -> None:
-        self._turn += 1
+        self._epoch += 1
         self._probe_at = self._clock() + self._policy.pause
         self._change(BreakerState.OPEN)
 
@@ -298,7 +297,7 @@ class Gate:
         self._target = target
         self._clock = clock
         self._changed = changed
-        self.hold(None)
+        self.apply_pause(None)
         self.breaker: Breaker | None = None
         self.pace: Pace | None = None
         if target.breaker is not None:
@@ -317,7 +316,7 @@ class Gate:
         """The results that its breaker counted hold for the target as well."""
         return (self._target.breaker, self._target.url) == (target.breaker, target.url)
 
-    def hold(self, pause: Pause | None, left: float = 0.0) -> None:
+    def apply_pause(self, pause: Pause | None, left: float = 0.0) -> None:
         """Pause the target for so many seconds more; with None, end a person's pause."""
         self._held: Pause | None = pause
         self._held_until = self._clock() + left
@@ -347,23 +346,22 @@ class Gate:
         """The breaker's; None without a breaker."""
         return None if self.breaker is None else self.breaker.state
 
-    def room(self, within: float | None) -> int:
-        """Return how many attempts could begin now, or within so many seconds by the rate; see
-        `Pace.room`."""
+    def room(self, within: float, *, keeps_burst: bool = False) -> int:
+        """Return how many attempts could begin within so many seconds; see `Pace.room`."""
         if self.refusal is not None:
             return 0
-        room = _ANY_NUMBER if self.pace is None else self.pace.room(within)
+        room = _ANY_NUMBER if self.pace is None else self.pace.room(within, keeps_burst=keeps_burst)
         return room if self.state in (None, BreakerState.CLOSED) else min(room, 1)
 
-    def end(self, turn: int, attempt: Attempt | None) -> None:
+    def end(self, epoch: int, attempt: Attempt | None) -> None:
         """Count the end of an attempt for the breaker; None if it was broken off."""
         breaker, policy = self.breaker, self._target.breaker
         if breaker is not None and policy is not None:
             counts = policy.refusals == "count"
-            breaker.end(turn, None if attempt is None else failed(attempt, refusals=counts))
+            breaker.end(epoch, None if attempt is None else shows_failure(attempt, refusals=counts))
 
 
-def failed(attempt: Attempt, *, refusals: bool) -> bool | None:
+def shows_failure(attempt: Attempt, *, refusals: bool) -> bool | None:
     """Return whether an attempt shows that its target fails; None if it shows nothing of the
     target.
 

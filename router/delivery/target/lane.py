@@ -31,6 +31,11 @@ class Slots:
         self._most_waiting = most_waiting
         self.taken = 0
         self._waiters = Waiters()
+        #: When each attempt in flight began, by its number; the oldest is first.
+        self.begun: dict[int, float] = {}
+        self.numbers: Iterator[int] = count()
+        #: The tasks that wait for a slot, or are about to.
+        self.tasks: set[asyncio.Task[Attempt]] = set()
 
     @property
     def waiting(self) -> int:
@@ -108,15 +113,9 @@ class Lane:
         else:
             self.pool = engine(*_way(target))
         #: The header lines that are the same for all its attempts.
-        self.lines = usual_lines(target)
+        self.header_lines = usual_header_lines(target)
         #: The number of attempts that use the lane, waiting or in flight: its pool stays open.
         self.in_use = 0
-        #: When each attempt in flight began, by its number; the oldest is first. Like the waiting
-        #: tasks they belong to the target.
-        self._begun: dict[int, float] = {} if before is None else before._begun
-        self._numbers: Iterator[int] = count() if before is None else before._numbers
-        #: The tasks that wait for a slot, or are about to.
-        self.line: set[asyncio.Task[Attempt]] = set() if before is None else before.line
         #: It was idle at the last sweep, and has not been used since.
         self.was_idle = False
 
@@ -142,8 +141,8 @@ class Lane:
         most_waiting, pace = self._share - self.slots.taken - self.slots.waiting, self.gate.pace
         return pace is None or await pace.take(patience, most_waiting, gone)
 
-    async def take(self, gone: Gone | None) -> Reason | None:
-        """Wait for a slot, once the gate is passed; return why there is none, or None."""
+    async def wait_for_slot(self, gone: Gone | None) -> Reason | None:
+        """Wait for a slot, once the gate is passed; return the reason if there is none."""
         refusal: Reason | None = Reason.SATURATED
         if await self.slots.take(min(SLOT_WAIT, self.target.timeout), gone):
             refusal = self.gate.refusal  # it may have closed during the wait
@@ -157,13 +156,13 @@ class Lane:
 
     def begin(self, now: float) -> int:
         """An attempt whose slot is taken begins; return its number, which `give_back` takes."""
-        number = next(self._numbers)
-        self._begun[number] = now
+        number = next(self.slots.numbers)
+        self.slots.begun[number] = now
         return number
 
     def give_back(self, number: int) -> None:
         """Free the slot of this attempt."""
-        del self._begun[number]
+        del self.slots.begun[number]
         self.slots.give_back()
         self.in_use -= 1
 
@@ -173,38 +172,38 @@ class Lane:
         if self.slots.taken < self.limit:
             return False
         _, most_waiting = self.size
-        if len(self.line) < most_waiting or self.gate.refusal is not None:
+        if len(self.slots.tasks) < most_waiting or self.gate.refusal is not None:
             return False
-        oldest = next(iter(self._begun.values()), now)
+        oldest = next(iter(self.slots.begun.values()), now)
         # With a rate they wait for that, not for a slot.
         return self.target.rate is None and now - oldest <= TURNS * turn
 
-    def line_up(self, waiting: asyncio.Task[Attempt]) -> None:
+    def add_waiting(self, task: asyncio.Task[Attempt]) -> None:
         """A task waits for a slot."""
         self.enter()
-        self.line.add(waiting)
-        waiting.add_done_callback(self._left)
+        self.slots.tasks.add(task)
+        task.add_done_callback(self._left)
 
-    def step_out(self) -> None:
+    def stop_waiting(self) -> None:
         """The running task no longer waits."""
-        waiting = asyncio.current_task()
-        assert waiting is not None
-        self.line.discard(waiting)
+        task = asyncio.current_task()
+        assert task is not None
+        self.slots.tasks.discard(task)
 
-    def _left(self, waiting: asyncio.Task[Attempt]) -> None:
-        self.line.discard(waiting)
+    def _left(self, task: asyncio.Task[Attempt]) -> None:
+        self.slots.tasks.discard(task)
         self.in_use -= 1
 
-    def room(self, within: float | None) -> int:
+    def room(self, within: float, *, keeps_burst: bool = False) -> int:
         """Return how many attempts could begin within so many seconds; see `Pace.room`."""
-        return min(self.slots.free, self.gate.room(within))
+        return min(self.slots.free, self.gate.room(within, keeps_burst=keeps_burst))
 
     def enter(self) -> None:
         self.in_use += 1
         self.was_idle = False
 
 
-def usual_lines(target: Target) -> bytes:
+def usual_header_lines(target: Target) -> bytes:
     """Return the header lines that all attempts at a target have in common."""
     given = {name: value.reveal() for name, value in target.headers}
     headers = {"x-ebaas-target": target.name} | _USUAL | given

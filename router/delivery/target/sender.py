@@ -85,7 +85,7 @@ class AnySender(Protocol):
         attempt: int = 1,
     ) -> Flight: ...
     def is_swamped(self, targets: Iterable[Target]) -> bool: ...
-    def room(self, target: Target, within: float | None) -> int: ...
+    def room(self, target: Target, within: float, *, keeps_burst: bool = False) -> int: ...
     def sign_of_life(self, target: Target) -> str: ...
 
 
@@ -126,8 +126,8 @@ class Sender:
         self._leaving: dict[Target, Lane] = {}
         #: The pauses that people have set, by target.
         self._pauses: dict[str, Pause] = {}
-        #: The store's clock, less time.monotonic.
-        self._ahead = 0.0
+        #: The time on the store's clock minus time.monotonic.
+        self._clock_offset = 0.0
         self.adopt(targets)
 
     def adopt(self, targets: Iterable[Target]) -> None:
@@ -200,7 +200,7 @@ class Sender:
             flight.end(self._refused(lane, refusal, started))
         else:
             waiting = asyncio.create_task(self._send_in_turn(lane, letter, patience, gone, attempt))
-            lane.line_up(waiting)
+            lane.add_waiting(waiting)
             flight = TargetExchange.by(waiting, as_it_came)
         if end_span is not None:
             flight.listen(end_span)
@@ -218,10 +218,10 @@ class Sender:
                 return True
         return False
 
-    def room(self, target: Target, within: float | None) -> int:
-        """Return how many attempts could begin within so many seconds; with None, how many could
-        begin now and leave the burst of the target's rate to live events."""
-        return self._lane(target).room(within)
+    def room(self, target: Target, within: float, *, keeps_burst: bool = False) -> int:
+        """Return how many attempts could begin within so many seconds; with `keeps_burst`, without
+        the burst of the target's rate, which is left to live events."""
+        return self._lane(target).room(within, keeps_burst=keeps_burst)
 
     def sign_of_life(self, target: Target) -> str:
         """Return the last sign that a target works; `""` if there is none since its last failure,
@@ -244,9 +244,9 @@ class Sender:
             known = {pause.target: pause for pause in pauses}
         now = store.now()
         in_force = self._pauses = {n: pause for n, pause in known.items() if pause.until > now}
-        self._ahead = now - time.monotonic()
+        self._clock_offset = now - time.monotonic()
         for lane in self._every_lane():
-            self._hold(lane)
+            self._apply_pause(lane)
         for name, pause in before.items():
             if name not in in_force:
                 if name in self._lanes:
@@ -256,14 +256,16 @@ class Sender:
             if pause != before.get(name):
                 self._watcher.paused(pause)
 
-    def _hold(self, lane: Lane) -> Lane:
+    def _apply_pause(self, lane: Lane) -> Lane:
         pause = self._pauses.get(lane.target.name)
-        left = 0.0 if pause is None else pause.until - self._ahead - time.monotonic()
-        lane.gate.hold(pause, left)
+        left = 0.0 if pause is None else pause.until - self._clock_offset - time.monotonic()
+        lane.gate.apply_pause(pause, left)
         return lane
 
     def _new(self, target: Target, before: Lane | None) -> Lane:
-        return self._hold(Lane(target, self._engine, self._share, before, self._breaker_changed))
+        return self._apply_pause(
+            Lane(target, self._engine, self._share, before, self._breaker_changed)
+        )
 
     def _breaker_changed(self, target: Target, state: BreakerState) -> None:
         if state is BreakerState.CLOSED:
@@ -291,8 +293,8 @@ class Sender:
         if not await lane.pass_gate(patience, gone):
             return self._refused(lane, Reason.RATE_LIMITED, came)
         started = time.monotonic()
-        refusal = await lane.take(gone)
-        lane.step_out()
+        refusal = await lane.wait_for_slot(gone)
+        lane.stop_waiting()
         if refusal is not None:
             return self._refused(lane, refusal, came)
         return await self._begin(lane, letter, started, attempt)
@@ -307,40 +309,40 @@ class Sender:
         """Send to a target whose slot is taken and whose gate is open."""
         now, body = int(time.time()), letter.event.body
         lines = b"%bx-ebaas-attempt: %d\r\nwebhook-timestamp: %d\r\n%b" % (
-            *(letter.head, attempt, now, lane.lines),
+            *(letter.head, attempt, now, lane.header_lines),
         )
         if lane.signer is not None:
             event_id = letter.event_id.encode("ascii")
             signature = lane.signer.sign(event_id, b"%d" % now, body)
             lines += b"webhook-signature: %b\r\n" % signature
         number, breaker = lane.begin(started), lane.gate.breaker
-        turn = 0 if breaker is None else breaker.begin()
-        assert turn is not None
+        epoch = 0 if breaker is None else breaker.begin()
+        assert epoch is not None
         left = lane.target.timeout - (time.monotonic() - started)
         try:
             return lane.pool.post(
-                lines, body, left, partial(self._end, lane, number, turn, started)
+                lines, body, left, partial(self._end, lane, number, epoch, started)
             )
         except Exception as error:  # noqa: BLE001 - it is this attempt's alone, which raises it
             lane.give_back(number)
-            lane.gate.end(turn, None)
+            lane.gate.end(epoch, None)
             failed: Flight = TargetExchange(as_it_came)
             failed.fail(error)
             return failed
 
     def _end(
-        self, lane: Lane, number: int, turn: int, started: float, result: Answer | Failure
+        self, lane: Lane, number: int, epoch: int, started: float, result: Answer | Failure
     ) -> Attempt:
         """Judge an exchange that has ended, and free its slot for the next."""
         lane.give_back(number)
-        if lane.line:
+        if lane.slots.tasks:
             self._turns.look()
         attempt = None
         try:
             attempt = judge(result, lane.target, time.monotonic() - started, time.time())
         finally:
             if lane.gate.breaker is not None:
-                lane.gate.end(turn, attempt)
+                lane.gate.end(epoch, attempt)
         return self._counted(lane, attempt)
 
     def _counted(self, lane: Lane, attempt: Attempt) -> Attempt:
@@ -360,7 +362,6 @@ class Sender:
             numbers.in_flight, numbers.waiting = lane.slots.taken, lane.slots.waiting
             numbers.limit = lane.limit
             numbers.waiting_for_rate = 0 if gate.pace is None else gate.pace.waiting
-            numbers.failing_since = lane.streak.since
             numbers.paused = int(gate.is_paused)
             numbers.pause = None if gate.pause is None else asdict(gate.pause)
             numbers.certificate_ends = lane.target.tls.expires

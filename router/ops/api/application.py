@@ -81,7 +81,7 @@ def serve(endpoint: Endpoint, parts: ApiParts) -> Any:
             pieces = await parts.answers.make(call.who, asked if is_shared else None, work)
         else:
             pieces = await asyncio.to_thread(pieces_of, lambda: json_of(answer))
-        return parts.answers.reply(call.who, pieces)
+        return await parts.answers.reply(request, pieces)
 
     return reply
 

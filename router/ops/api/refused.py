@@ -196,7 +196,7 @@ def record_of(callback: RefusedCallback, terms: Terms, now: float) -> Record:
     # Some of its requests may not be in the archive.
     requests = max(callback["requests"], 1 + bisect_right(terms.ebaas.due(), last - first))
     seen = Record(callback["event_id"], Stage.OPEN, first, requests, last, last, last, last)
-    record = rules.failed(seen, last, terms, credit_revoked=False)
+    record = rules.record_failed(seen, last, terms, credit_revoked=False)
     if record.ends_at > now:
         return record
     return replace(record, stage=Stage.ENDED, credit_revoked=True)

@@ -42,9 +42,11 @@ class StatusView(TypedDict):
 
     status: str
     reasons: list[str]
-    #: The same reasons, as data.
+    #: The same reasons as data, and notices, the worst first.
     causes: list[CauseView]
     at: Time
+    #: Since when callbacks and attempts are counted: the start, or earlier if the archive has them.
+    counted_since: Time
     version: str
     targets: dict[str, Any]
     #: For a team: its files whose text on disk is not in force. For others they are below
@@ -79,7 +81,7 @@ async def minutes(call: ApiCall) -> Callable[[], EventsHour]:
     history = call.parts.insight.history
 
     def make() -> EventsHour:
-        hour = Hour(history.minutes(), time.time())
+        hour = Hour(history, time.time())
         if call.is_whole:
             return hour.events()
         own = cast("dict[str, Any]", hour.attempts(call.targets))
@@ -114,6 +116,7 @@ async def status(call: ApiCall) -> Callable[[], StatusView]:
                 *(cause for cause in whole["causes"] if cause["check"] == "targets"),
             ],
             at=whole["at"],
+            counted_since=whole["counted_since"],
             version=whole["version"],
             targets=targets,
             refused=own,

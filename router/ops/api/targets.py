@@ -18,14 +18,13 @@ from router.ops.problems import Rejected
 from router.routing.target import Target
 from router.store.admin import pause, paused, resume
 from router.store.views import PauseView, RecoveryView, pause_view
+from router.telemetry.health import State
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics
 
-#: A target's state, the most urgent first.
-TargetState = Literal[
-    "failing", "dead_letters", "paused", "breaker_open", "waiting", "well", "unused"
-]
-WORST: tuple[TargetState, ...] = get_args(TargetState)
+#: How much a trouble matters, the worst first. A notice is nothing wrong.
+Severity = Literal["critical", "warning", "notice"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 class PausedView(TypedDict):
@@ -50,14 +49,24 @@ class LastFailure(TypedDict):
     detail: str
 
 
+class LatelyView(TypedDict):
+    attempts: int
+    failed: int
+
+
 class TargetNow(TypedDict):
     """A target's state, as the API and /status show it."""
 
     owner: str
-    state: TargetState
+    state: State
+    #: Null if nothing is the matter.
+    severity: Severity | None
+    #: The recent attempts that its state is decided by, and how many of them failed.
+    lately: LatelyView
     in_flight: int
     limit: int
     last_acknowledged: Time | None
+    #: Since when it is failing or degraded.
     failing_since: Time | None
     last_failure: LastFailure | None
     #: The number of its deliveries in the store that are `awaiting`, `queued` or `dead`.
@@ -123,14 +132,16 @@ async def targets(call: ApiCall) -> Callable[[], TargetsView]:
     metrics = insight.report().metrics.targets
 
     def make() -> TargetsView:
-        routes, hour = _routes_of(call), Hour(insight.history.minutes(), time.time())
-        views = [
-            _target_view(target, metrics[name], hour, routes.get(name, ()))
-            for name, target in call.targets.items()
-            if name in metrics
-        ]
-        views.sort(key=lambda view: (WORST.index(view["state"]), view["name"]))
-        return TargetsView(targets=views)
+        routes, hour = _routes_of(call), Hour(insight.history, time.time())
+        names = sorted(
+            (name for name in call.targets if name in metrics),
+            key=lambda name: urgency(name, metrics[name]),
+        )
+        views = (
+            _target_view(call.targets[name], metrics[name], hour, routes.get(name, ()))
+            for name in names
+        )
+        return TargetsView(targets=[*views])
 
     return make
 
@@ -144,7 +155,7 @@ async def target(call: ApiCall) -> Callable[[], OneTargetView]:
         raise Rejected("no_target")
 
     def make() -> OneTargetView:
-        hour = Hour(insight.history.minutes(), time.time())
+        hour = Hour(insight.history, time.time())
         routes = _routes_of(call).get(name, ())
         shown = _target_view(target, metrics[name], hour, routes)
         return {**shown, "minutes": hour.attempts((name,)), "routes": [*routes]}
@@ -185,7 +196,9 @@ def _target_view(
 def target_now(numbers: TargetMetrics) -> TargetNow:
     return TargetNow(
         owner=numbers.about.get("owner", ""),
-        state=_state(numbers),
+        state=numbers.state,
+        severity=severity_of(numbers),
+        lately={"attempts": numbers.health.attempts, "failed": numbers.health.failed},
         in_flight=numbers.in_flight,
         limit=numbers.limit,
         last_acknowledged=utc_or_none(numbers.last_acknowledged),
@@ -207,21 +220,26 @@ def _whole(numbers: Mapping[str, float]) -> dict[str, int]:
     return {name: int(number) for name, number in numbers.items()}
 
 
-def _state(numbers: TargetMetrics) -> TargetState:
-    """Return its state. A pause is intended, so it counts more than earlier failures."""
-    unsettled, breaker = numbers.unsettled, numbers.breaker
-    if numbers.paused:
-        return "paused"
-    if numbers.failing:
-        return "failing"
-    if unsettled["dead"]:
-        return "dead_letters"
-    if breaker["open"] or breaker["half_open"]:
-        return "breaker_open"
-    waiting = numbers.waiting or numbers.waiting_for_rate
-    if waiting or unsettled["queued"] or unsettled["awaiting"]:
-        return "waiting"
-    return "well" if numbers.last_acknowledged or numbers.failure else "unused"
+def _is_required(numbers: TargetMetrics) -> bool:
+    return numbers.about.get("role") == "required"
+
+
+def severity_of(numbers: TargetMetrics) -> Severity | None:
+    state = numbers.state
+    if state == "failing":
+        return "critical" if _is_required(numbers) else "warning"
+    if state == "degraded" or numbers.unsettled["dead"]:
+        return "warning"
+    return "notice" if state == "paused" else None
+
+
+def urgency(name: str, numbers: TargetMetrics) -> tuple[Any, ...]:
+    """Return the key by which targets are sorted, the most urgent first: by severity, required ones
+    first, then by the deliveries at stake, and by the part of the attempts that failed."""
+    severity, health = severity_of(numbers), numbers.health
+    rank = SEVERITIES.index(severity) if severity else len(SEVERITIES)
+    at_stake, is_idle = sum(numbers.unsettled.values()), numbers.state == "idle"
+    return (rank, not _is_required(numbers), -at_stake, -health.part, is_idle, name)
 
 
 def pause_facts(pause: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-// The router's API and its stream. The token is sent in a header only; all tabs share it.
+// The router's API. The token is sent in a header only; all tabs share it.
 //
 // This module is loaded first, and its first requests are sent while the others arrive.
 
@@ -7,12 +7,6 @@ const KEPT = 'ebaas-router-token';
 /** Longer than the longest search, and than the longest look through the archive, in ms. */
 const PATIENCE = 15_000;
 const LONG = 600_000;
-
-/** The stream is broken after this silence, in milliseconds: the router beats every second. */
-const SILENCE = 2800;
-
-/** Waits before another try, in milliseconds; the last one repeats. */
-const WAITS = [500, 1000, 2000, 5000];
 
 /** A problem document of the router. */
 export class Problem extends Error {
@@ -35,6 +29,9 @@ let ahead = 0;
 /** The router's time, in milliseconds. */
 export const now = () => Date.now() + ahead;
 
+/** The first answers, by their paths. */
+const early = new Map();
+
 // The token
 
 const tabs = new BroadcastChannel(KEPT);
@@ -42,6 +39,7 @@ const tabs = new BroadcastChannel(KEPT);
 export const token = () => sessionStorage.getItem(KEPT) ?? '';
 
 export function keepToken(value) {
+  early.clear();
   if (value) sessionStorage.setItem(KEPT, value);
   else sessionStorage.removeItem(KEPT);
 }
@@ -71,9 +69,6 @@ export async function followTabs(changed) {
 
 // Requests
 
-/** The first answers, by their paths. */
-const early = new Map();
-
 /** A GET request; a value may be a list. Raises Problem or Gone. */
 export async function ask(path, query = {}) {
   const params = Object.entries(query).flatMap(([name, value]) =>
@@ -91,7 +86,7 @@ export async function act(path, what) {
 }
 
 /** The response itself, to be read in parts. Raises Gone. */
-async function reach(path, options) {
+export async function reach(path, options) {
   const headers = { ...options.headers, accept: 'application/json, text/event-stream' };
   // A header takes bytes. A token with other characters is sent too, as a wrong token.
   const bytes = new TextEncoder().encode(token());
@@ -117,74 +112,13 @@ async function answered(path, options) {
   return body;
 }
 
-// The live stream: server-sent events, read by fetch because the token is in a header
-
-/**
- * Follows the stream until it is closed by the function that this returns. Calls
- * `receive(kind, data)` for each event, and `mark(isLive)` when the stream breaks or returns.
- */
-export function follow(query, receive, mark) {
-  const closing = new AbortController();
-  keepFollowing(query, receive, mark, closing.signal);
-  return () => closing.abort();
-}
-
-async function keepFollowing(query, receive, mark, closed) {
-  const path = `stream?${new URLSearchParams(query)}`;
-  for (let tries = 0; !closed.aborted; tries += 1) {
-    const silent = new AbortController();
-    const wait = () => setTimeout(() => silent.abort(), SILENCE);
-    let timer = wait();
-    try {
-      const signal = AbortSignal.any([closed, silent.signal]);
-      const response = await reach(path, { signal });
-      // Without access there is no stream; a wrong token is not sent again.
-      if (response.status === 401) return;
-      if (!response.ok) throw new Gone(`HTTP ${response.status}`);
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let rest = '';
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        clearTimeout(timer);
-        timer = wait();
-        tries = 0;
-        const blocks = (rest + value).split('\n\n');
-        rest = blocks.pop();
-        for (const [kind, data] of blocks.map(eventOf)) {
-          // No event is missed from the first beat on.
-          if (kind === 'beat') mark(true);
-          else if (data) receive(kind, data);
-        }
-      }
-    } catch {
-      // Any broken stream is tried again.
-    } finally {
-      clearTimeout(timer);
-    }
-    if (closed.aborted) return;
-    mark(false);
-    const pause = WAITS[Math.min(tries, WAITS.length - 1)];
-    await new Promise((resolve) => { setTimeout(resolve, pause); });
-  }
-}
-
-/** One block of lines, without comments. */
-function eventOf(block) {
-  const lines = block.split('\n');
-  const field = (name) => lines.filter((line) => line.startsWith(name))
-    .map((line) => line.slice(name.length).trimStart()).join('\n');
-  return [field('event:'), field('data:') && JSON.parse(field('data:'))];
-}
-
 // The start
 
-if (token()) {
-  for (const path of ['you', 'status', 'targets', 'minutes']) {
-    const answer = answered(path, {});
-    answer.catch(() => {});
-    early.set(path, answer);
-  }
+// Without a token too: the router may need none.
+for (const path of ['status', 'targets', 'minutes', 'you']) {
+  const answer = answered(path, {});
+  answer.catch(() => {});
+  early.set(path, answer);
 }
 
 // If a part of the page does not arrive, all of it is requested again.

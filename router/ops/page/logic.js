@@ -145,50 +145,29 @@ function decoded(name) {
 
 // Troubles
 
-const SEVERITIES = ['critical', 'warning', 'notice'];
-
-/** Causes of `/status` that do not keep events from their targets. */
-const WARNINGS = new Set(['file_refused', 'nodes_differ', 'store_full', 'archive_failed',
-  'loop_blocked', 'dead_letters', 'queued']);
-
-/** The severity of each state of a target that needs attention. */
-const STATES = { failing: 'critical', breaker_open: 'critical', dead_letters: 'warning',
-  paused: 'notice' };
-
-export const isTroubled = (target) => target.state in STATES;
-
 /** `required` if any route requires it; null if no route has it. */
 export function roleOf(target) {
   if (target.required_by.length) return 'required';
   return target.optional_by.length ? 'optional' : null;
 }
 
-/** The part of the last hour's attempts that failed; null without attempts. */
-export const failureRate = ({ hour }) => hour.attempts ? hour.failed / hour.attempts : null;
+/** The part of the recent attempts that failed; null without attempts. */
+export const failureRate = ({ lately }) => lately.attempts ? lately.failed / lately.attempts : null;
 
 /**
- * All troubles, the worst first: `{key, severity, cause}` or `{key, severity, target}`. Causes of
- * the service come before targets, required targets before optional ones, then by deliveries that
- * are not settled, and by the failure rate.
+ * The causes of `/status` in its order, those of a target as one trouble:
+ * `{key, severity, cause}` or `{key, severity, target}`.
  */
 export function troublesOf({ causes }, targets) {
-  const names = new Set(targets.map((target) => target.name));
-  const service = causes.filter((cause) => !names.has(cause.params.target)).map((cause) => ({
-    key: `${cause.check} ${cause.code} ${cause.params.code ?? ''}`,
-    severity: WARNINGS.has(cause.code) ? 'warning' : 'critical',
-    cause,
-  }));
-  const theirs = targets.filter(isTroubled).map((target) => {
-    const [state, isRequired] = [STATES[target.state], roleOf(target) === 'required'];
-    const { dead, queued, awaiting } = target.unsettled;
-    return { key: `target ${target.name}`, target,
-      severity: state === 'critical' && !isRequired ? 'warning' : state,
-      rank: [1, isRequired ? 0 : 1, -(dead + queued + awaiting), -failureRate(target)] };
-  });
-  const rank = (trouble) => [SEVERITIES.indexOf(trouble.severity), ...trouble.rank ?? [0]];
-  const compare = (one, other) => rank(one).map((value, at) => value - (rank(other)[at] ?? 0))
-    .find(Boolean) || (one.key < other.key ? -1 : 1);
-  return [...service, ...theirs].sort(compare);
+  const byName = new Map(targets.map((target) => [target.name, target]));
+  const found = new Map();
+  for (const cause of causes) {
+    const target = byName.get(cause.params.target);
+    const key = target ? `target ${target.name}`
+      : `${cause.check} ${cause.code} ${cause.params.code ?? cause.params.target ?? ''}`;
+    if (!found.has(key)) found.set(key, { key, severity: cause.severity, cause, target });
+  }
+  return [...found.values()];
 }
 
 // Searches

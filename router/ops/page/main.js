@@ -1,8 +1,8 @@
 // The page: its bar, the current room, the token, the keyboard; and its first room, the overview.
 
 import { ask, followTabs, keepToken, now, shareToken } from './api.js';
-import { causeText, clock, duration, failureRate, isTroubled, languageNow, linkTo, milliseconds,
-  number, percent, placeOf, problemText, problemTitle, roleOf, setLanguage, text, textNodes,
+import { causeText, clock, duration, failureRate, languageNow, linkTo, milliseconds, number,
+  percent, placeOf, problemText, problemTitle, roleOf, setLanguage, text, textNodes,
   troublesOf } from './logic.js';
 import { EventsChart, LatencyChart, Long, OFTEN, Room, ago, badge, begin, change, drawBy, go,
   isTeams, joined, problemsView, queryOf, quiet, refuse, session, sparkline, table, targetLink,
@@ -224,8 +224,10 @@ function Now({ loaded }) {
           title=${text(isTeams() ? 'target.attempts' : 'now.events')} />
         <${LatencyChart} minutes=${data.minutes} open=${eventsOf} title=${text('now.latency')} />
       </div>
+      ${data.minutes.counted_since && html`<p class="quiet">${textNodes('now.counted_since', {
+        since: time(data.minutes.counted_since) })}</p>`}
       ${data.troubles.length > 0 && html`<${Troubles} all=${data.troubles} />`}
-      <${Targets} all=${data.targets} />
+      <${Targets} all=${data.targets} troubles=${data.troubles} />
       ${differences(data.status.observed)}
       ${about(data.status)}`}
   <//>`;
@@ -268,7 +270,7 @@ const ownedLink = ({ name, owner }) => [targetLink(name),
   owner && html`<span class="owner">${owner}</span>`];
 
 function lineOf({ cause, target }) {
-  if (cause) {
+  if (!target) {
     const words = withTimes(causeText(cause));
     const check = text(`check.${cause.check}`);
     const detail = cause.code === 'unmatched' ? text('no_route') : cause.params.code;
@@ -285,7 +287,7 @@ function lineOf({ cause, target }) {
     role: role && text(`as.${role}`),
     rate: [percent(failureRate(target)), ' ', sparkline(target.hour.failed_minutes ?? [])],
     expires: expiryOf(target.expires_at),
-    action: target.state === 'dead_letters'
+    action: cause.code === 'dead_letters'
       ? way('dead', null, { target: target.name }, target.name)
       : target.state === 'paused' ? way('targets', target.name, {}, target.name, 'resume')
         : way('events', null, { target: target.name, since: '1h', failed: 'true' }, target.name,
@@ -324,9 +326,10 @@ function withTimes(sentence) {
 
 // Targets without trouble
 
-function Targets({ all }) {
+function Targets({ all, troubles: found }) {
   if (!all.length) return [html`<h2>${text('targets')}</h2>`, quiet(text('now.no_targets'))];
-  const targets = all.filter((target) => !isTroubled(target));
+  const troubled = new Set(found.map(({ target }) => target));
+  const targets = all.filter((target) => !troubled.has(target));
   const columns = [
     [text('target'), 'name'], [text('target.state'), 'short bare'],
     [text('hour.attempts'), 'number'], [text('hour.failed'), 'number'],

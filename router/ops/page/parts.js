@@ -1,7 +1,7 @@
 // Parts of the rooms: the session that they share, hooks that load data, the room itself, tables,
 // times, targets in words, charts.
 
-import { Gone, Problem, follow, keepToken, now, token } from './api.js';
+import { Gone, Problem, keepToken, now, reach, token } from './api.js';
 import { clock, duration, isKnown, linkTo, milliseconds, minute, number, placeOf, problemText,
   problemTitle, text, textNodes, wholeTime } from './logic.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
@@ -140,6 +140,72 @@ export function useLoad(load, key, every = OFTEN) {
     },
     update: (values) => setState((before) => ({ ...before, data: { ...before.data, ...values } })),
   };
+}
+
+// The live stream: server-sent events, read by fetch because the token is in a header
+
+/** The stream is broken after this silence, in milliseconds: the router beats every second. */
+const SILENCE = 2800;
+
+/** Waits before another try, in milliseconds; the last one repeats. */
+const WAITS = [500, 1000, 2000, 5000];
+
+/**
+ * Follows the stream until it is closed by the function that this returns. Calls
+ * `receive(kind, data)` for each event, and `mark(isLive)` when the stream breaks or returns.
+ */
+function follow(query, receive, mark) {
+  const closing = new AbortController();
+  keepFollowing(query, receive, mark, closing.signal);
+  return () => closing.abort();
+}
+
+async function keepFollowing(query, receive, mark, closed) {
+  const path = `stream?${new URLSearchParams(query)}`;
+  for (let tries = 0; !closed.aborted; tries += 1) {
+    const silent = new AbortController();
+    const wait = () => setTimeout(() => silent.abort(), SILENCE);
+    let timer = wait();
+    try {
+      const signal = AbortSignal.any([closed, silent.signal]);
+      const response = await reach(path, { signal });
+      // Without access there is no stream; a wrong token is not sent again.
+      if (response.status === 401) return;
+      if (!response.ok) throw new Gone(`HTTP ${response.status}`);
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = '';
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        clearTimeout(timer);
+        timer = wait();
+        tries = 0;
+        const blocks = (rest + value).split('\n\n');
+        rest = blocks.pop();
+        for (const [kind, data] of blocks.map(eventOf)) {
+          // No event is missed from the first beat on.
+          if (kind === 'beat') mark(true);
+          else if (data) receive(kind, data);
+        }
+      }
+    } catch {
+      // Any broken stream is tried again.
+    } finally {
+      clearTimeout(timer);
+    }
+    if (closed.aborted) return;
+    mark(false);
+    const pause = WAITS[Math.min(tries, WAITS.length - 1)];
+    await new Promise((resolve) => { setTimeout(resolve, pause); });
+  }
+}
+
+/** One block of lines, without comments. */
+function eventOf(block) {
+  const lines = block.split('\n');
+  const field = (name) => lines.filter((line) => line.startsWith(name))
+    .map((line) => line.slice(name.length).trimStart()).join('\n');
+  return [field('event:'), field('data:') && JSON.parse(field('data:'))];
 }
 
 /** Follows the stream; `marked(isLive, was)` is called for each connection and each break. */
@@ -344,13 +410,13 @@ export function wordsOf({ code, msg, detail }) {
 /** Its troubles, the most urgent first, as a list of `[trouble, what to do, more]`. */
 export function troubles(target) {
   const found = [];
-  const { last_failure: failure, hour: { attempts, failed } } = target;
-  if (target.state === 'failing' && failure) {
-    found.push([[textNodes('why.failing', { reason: whyOf(failure) }), wordsOf(failure)],
+  const { state, last_failure: failure, lately } = target;
+  if ((state === 'failing' || state === 'degraded') && failure) {
+    found.push([[textNodes(`why.${state}`, { reason: whyOf(failure) }), wordsOf(failure)],
       isKnown(`do.${failure.reason}`) ? text(`do.${failure.reason}`) : null,
       [target.failing_since && [textNodes('why.since', { at: time(target.failing_since),
         age: ago(target.failing_since) }), text('gap')],
-      attempts > 0 && text('why.of_hour', { failed, n: attempts, attempts })]]);
+      lately.attempts > 0 && text('why.lately', lately)]]);
   }
   if (target.paused) found.push([pausedText(target.paused), text('do.paused')]);
   if (target.breaker?.open || target.breaker?.half_open) {

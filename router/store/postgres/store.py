@@ -28,6 +28,7 @@ from router.store.protocol import (
     MAX_FOUND,
     DeliveryRow,
     Due,
+    Early,
     Ended,
     Kept,
     Node,
@@ -192,10 +193,10 @@ class PostgresStore:
         return await self._acknowledge.ask(ask, timeout)
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
         reason = str(tried.attempt.reason)
-        row = DeliveryRow(target, State.QUEUED, reason, recover_at=over_at, tried=tried)
+        row = DeliveryRow(target, State.QUEUED, reason, recover_at=ends_by, tried=tried)
         await self._missed.ask({"event_id": event_id, **delivery_of(row, self._full)}, timeout)
 
     async def revoke_all_credit(self, timeout: float) -> None:
@@ -204,24 +205,21 @@ class PostgresStore:
     async def queue(self, timeout: float) -> Mapping[str, float]:
         return dict(await self._pool.call("queue", [], timeout))
 
-    async def take(
-        self, target: str, now: float, until: float, limit: int, timeout: float
-    ) -> tuple[Due, ...]:
-        return await self._lease([target, now, until, limit], [False, 0.0, 0.0], timeout)
-
-    async def take_waiting(
+    async def lease(
         self,
         target: str,
         now: float,
         until: float,
         limit: int,
         timeout: float,
-        *,
-        spared: tuple[float, float],
-        asked: bool = False,
+        early: Early | None = None,
     ) -> tuple[Due, ...]:
-        latest = ASKED if asked else now
-        return await self._lease([target, latest, until, limit], [True, *spared], timeout)
+        lease = uuid.uuid4().hex
+        latest = ASKED if early is not None and early.asked else now
+        begin, end = (0.0, 0.0) if early is None else early.request_window
+        values = [target, latest, until, limit, lease, early is not None, begin, end]
+        rows = await self._pool.call("lease", values, timeout)
+        return tuple(Due.of(row, letter_of(row[10:], unescaped), lease) for row in rows)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         ask = {"event_id": due.event_id, "lease": due.lease, "now": now}
@@ -275,11 +273,6 @@ class PostgresStore:
         for task in self._tasks:
             task.cancel()
         await self._pool.close()
-
-    async def _lease(self, first: list[Any], last: list[Any], timeout: float) -> tuple[Due, ...]:
-        lease = uuid.uuid4().hex
-        rows = await self._pool.call("lease", [*first, lease, *last], timeout)
-        return tuple(Due.of(row, letter_of(row[10:], unescaped), lease) for row in rows)
 
     async def _call_all(
         self, function: str, asks: Sequence[dict[str, Any]], timeout: float

@@ -415,8 +415,9 @@ def _make(path: Path) -> None:
         _require_rights(path)
 
 
-#: The process that leased them has ended, and EBaaS's next request must not wait for it. The queue
-#: leaves its own deliveries to a target that may still be at work on them.
+#: The process that leased them has ended, and EBaaS's next request must not wait for it. Queued
+#: deliveries keep their leases: their targets may still be at work on them. The condition on both
+#: states is that of the index `deliveries_waiting`, which SQLite uses only if it is repeated.
 _NO_LEASES = """
 UPDATE deliveries SET lease = '', recover_at = 0
 WHERE state IN ('awaiting', 'queued') AND recover_at > 0 AND lease <> '' AND state = 'awaiting'

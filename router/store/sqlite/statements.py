@@ -19,6 +19,7 @@ from router.store.protocol import (
     UNSETTLED,
     DeliveryRow,
     Due,
+    Early,
     Ended,
     Kept,
     Notice,
@@ -82,10 +83,10 @@ SELECT d.seq, e.event_id, d.target, d.state, d.reason, d.due_at, d.retries, d.at
     e.event_source, e.event_topic, e.event_type, e.event_status, e.event_key, b.body
 FROM deliveries d CROSS JOIN events e USING (seq) CROSS JOIN bodies b USING (seq)
 """
-TAKE: Final = f"""{_DUE}
+_LEASE_DUE: Final = f"""{_DUE}
 WHERE d.state = 'queued' AND d.target = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?
 """
-TAKE_WAITING: Final = f"""{_DUE}
+_LEASE_EARLY: Final = f"""{_DUE}
 WHERE d.state IN ('awaiting', 'queued') AND d.target = ? AND d.recover_at <= ?
     AND (d.state = 'queued' OR e.due_at NOT BETWEEN ? AND ?)
 ORDER BY d.recover_at, d.seq LIMIT ?
@@ -242,7 +243,7 @@ class Statements:
             )
             self.touch([seq], now)
 
-    def missed(self, event_id: str, target: str, tried: Tried, over_at: float) -> None:
+    def missed(self, event_id: str, target: str, tried: Tried, ends_by: float) -> None:
         reason = str(tried.attempt.reason)
         for seq, _ in self._seqs([event_id]):
             self._execute(
@@ -252,7 +253,7 @@ class Statements:
             self._execute(
                 "UPDATE deliveries SET recover_at = 0 "
                 "WHERE seq = ? AND target = ? AND recover_at = ? AND lease = ''",
-                (seq, target, over_at),
+                (seq, target, ends_by),
             )
             self._keep(seq, DeliveryRow(target, State.QUEUED, reason, tried=tried))
 
@@ -272,24 +273,16 @@ class Statements:
         self.touch((seq for (seq,) in changed), now)
         return bool(changed)
 
-    def take(self, target: str, now: float, until: float, limit: int) -> tuple[Due, ...]:
-        return self._lease(TAKE, (target, now, limit), until)
-
-    def take_waiting(
-        self,
-        target: str,
-        now: float,
-        until: float,
-        limit: int,
-        spared: tuple[float, float],
-        asked: bool = False,
+    def lease(
+        self, target: str, now: float, until: float, limit: int, early: Early | None = None
     ) -> tuple[Due, ...]:
-        latest = ASKED if asked else now
-        return self._lease(TAKE_WAITING, (target, latest, *spared, limit), until)
-
-    def _lease(self, query: str, values: tuple[Any, ...], until: float) -> tuple[Due, ...]:
+        if early is None:
+            rows = self._execute(_LEASE_DUE, (target, now, limit)).fetchall()
+        else:
+            latest = ASKED if early.asked else now
+            values = (target, latest, *early.request_window, limit)
+            rows = self._execute(_LEASE_EARLY, values).fetchall()
         lease = uuid.uuid4().hex
-        rows = self._execute(query, values).fetchall()
         self._executemany(
             "UPDATE deliveries SET lease = ?1, recover_at = ?2, due_at = CASE state "
             "WHEN 'queued' THEN ?2 ELSE due_at END WHERE seq = ?3 AND target = ?4",

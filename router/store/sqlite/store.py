@@ -24,6 +24,7 @@ from router.store.protocol import (
     DeliveryRow,
     Door,
     Due,
+    Early,
     Ended,
     Kept,
     Nodes,
@@ -186,31 +187,23 @@ class SqliteStore:
         return await self._write(lambda sql: sql.acknowledge(event_id, target, now), timeout)
 
     async def missed(
-        self, event_id: str, target: str, tried: Tried, over_at: float, timeout: float
+        self, event_id: str, target: str, tried: Tried, ends_by: float, timeout: float
     ) -> None:
-        await self._write(lambda sql: sql.missed(event_id, target, tried, over_at), timeout)
+        await self._write(lambda sql: sql.missed(event_id, target, tried, ends_by), timeout)
 
     async def revoke_all_credit(self, timeout: float) -> None:
         await self._write(lambda sql: sql.revoke_all_credit(), timeout)
 
-    async def take(
-        self, target: str, now: float, until: float, limit: int, timeout: float
-    ) -> tuple[Due, ...]:
-        return await self._write(lambda sql: sql.take(target, now, until, limit), timeout)
-
-    async def take_waiting(
+    async def lease(
         self,
         target: str,
         now: float,
         until: float,
         limit: int,
         timeout: float,
-        *,
-        spared: tuple[float, float],
-        asked: bool = False,
+        early: Early | None = None,
     ) -> tuple[Due, ...]:
-        wanted = (target, now, until, limit, spared, asked)
-        return await self._write(lambda sql: sql.take_waiting(*wanted), timeout)
+        return await self._write(lambda sql: sql.lease(target, now, until, limit, early), timeout)
 
     async def finish(self, due: Due, row: DeliveryRow, now: float, timeout: float) -> bool:
         return await self._write(lambda sql: sql.finish(due, row, now), timeout)

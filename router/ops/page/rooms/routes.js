@@ -58,10 +58,10 @@ function FindForm({ query: { key, find } }) {
       defaultValue=${find ?? ''} autocomplete="off" spellcheck=${false} /></label></form>`;
 }
 
-/** The routes with the word in their name, patterns or targets, by their file. */
+/** The routes with the word in their name, owner, patterns or targets, by their file. */
 function inForce(all, word) {
-  const fits = ({ name, match, except, required, optional }) =>
-    JSON.stringify([name, match, except, required, optional])
+  const fits = ({ name, owner: its, match, except, required, optional }) =>
+    JSON.stringify([name, its, match, except, required, optional])
       .toLowerCase().includes(JSON.stringify(word).slice(1, -1).toLowerCase());
   const found = all.filter(fits);
   if (!found.length) return quiet(text('routes.none'));
@@ -75,7 +75,7 @@ function inForce(all, word) {
         key: route.name,
         cells: [route.name, patterns(route), whoIsTold(route, owner),
           html`<code>${file.split('/').pop()}:${route.line}</code>`],
-      })))}</section>`),
+      })), 'routes')}</section>`),
     found.length > SHOWN && quiet(text('routes.first', { n: SHOWN, all: number(found.length) })),
   ];
 }

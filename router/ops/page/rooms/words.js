@@ -256,7 +256,7 @@ Object.assign(WORDS, {
   "unmatched.reject": ["Events without a matching route are rejected: EBaaS gets 500 and retries them.", "无匹配路由的事件会被拒绝：EBaaS 收到 500 并重试。"],
   "unmatched.accept": ["Events without a matching route are accepted: EBaaS gets 000, and they are not forwarded.", "无匹配路由的事件会被接受：EBaaS 收到 000，事件不转发。"],
   "routes.in_force": ["In force", "当前生效"],
-  "routes.find": ["Find by name, pattern or target", "按名称、通配符或业务端查找"],
+  "routes.find": ["Find by name, owner, pattern or target", "按名称、负责人、通配符或业务端查找"],
   "routes.none": ["No matching route.", "没有符合的路由。"],
   "routes.first": ["Showing the first {n} of {all}.", "共 {all} 条，显示前 {n} 条。"],
   "routes.reloads": ["Last reloads", "最近加载"],
