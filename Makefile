@@ -202,6 +202,12 @@ chaos-nodes: dev-environment ## chaos with two nodes on PostgreSQL, their server
 	@$(python) -m tests.chaos --store postgresql --seed 1 --seconds 10 $(ARGS)
 	@$(python) -m tests.chaos --store postgresql --strict --seed 54 --seconds 4 --pace 20
 
+.PHONY: failover
+failover: dev-environment ## fail over three databases under Patroni six times, under load; installs it, as root; ARGS="kill-machine"
+	@scripts/postgresql >/dev/null
+	@scripts/patroni
+	@$(python) -m tests.failover $(ARGS)
+
 .PHONY: chaos-upgrade
 chaos-upgrade: dev-environment ## chaos with a node of an older version beside one of this: BEFORE=commit
 	@scripts/postgresql >/dev/null

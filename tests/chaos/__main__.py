@@ -13,7 +13,8 @@ from tests.chaos.plan import Plan
 from tests.chaos.process import Stuck
 from tests.chaos.report import figures, story
 from tests.chaos.run import play
-from tests.chaos.verdict import judge
+from tests.chaos.store import weather
+from tests.chaos.verdict import Verdict, judge
 
 #: The most broken promises of a run whose story is printed.
 _SHOWN = 3
@@ -39,23 +40,28 @@ def main() -> int:
 
 
 def _holds(plan: Plan) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, weather(plan, Path(folder)) as above:
         try:
-            verdict = judge(asyncio.run(play(plan, Path(folder))))
+            verdict = judge(asyncio.run(play(plan, Path(folder), above)))
         except Stuck as stuck:
             print(f"BROKEN  seed {plan.seed}: {stuck}", flush=True)
             return False
     print(f"seed {plan.seed}: {figures(verdict)}", flush=True)
     if plan.strict and verdict.played.history.is_disturbed:
         print("        the machine was too busy: duplicates with a cause are allowed")
+    complain(verdict)
+    return not verdict.broken
+
+
+def complain(verdict: Verdict) -> None:
+    """Print the broken promises, and the story of the first ones."""
     for broken in verdict.broken:
         about = "" if broken.body is None else f"event {broken.body}: "
         print(f"BROKEN  {about}{broken.what}")
     bodies = dict.fromkeys(b.body for b in verdict.broken if b.body is not None)
     for body in list(bodies)[:_SHOWN]:
-        print(f"The story of event {body}, seed {plan.seed}:")
+        print(f"The story of event {body}, seed {verdict.played.plan.seed}:")
         print(*story(verdict, body), sep="\n", flush=True)
-    return not verdict.broken
 
 
 def _arguments() -> argparse.Namespace:

@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-from tests.chaos.plan import REQUIRED, Blow, Manner, Storm, Times
+from tests.chaos.plan import REQUIRED, Manner, Times
 
 #: How long the router may take to notice that a caller has gone, or to make something durable,
 #: in seconds, and how many times longer than this program is itself kept waiting.
@@ -142,7 +143,7 @@ class Struck:
     """A router was ended; or the store, or a node's way to it, had a fault."""
 
     at: float
-    blow: Blow | Storm
+    blow: StrEnum
     #: When all that it hit was gone, or the fault was over.
     over: float
     node: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -172,6 +173,11 @@ class Plan:
     def random(self, *about: object) -> Random:
         return Random("/".join(map(str, (self.seed, *about))))
 
+    @property
+    def lasts(self) -> float:
+        """The least time of faults, in seconds; it is longer if storms are."""
+        return self.seconds
+
     @cached_property
     def times(self) -> Times:
         if self.strict:
@@ -232,8 +238,8 @@ class Plan:
         ]
 
     @cached_property
-    def storms(self) -> list[tuple[float, Storm, int, float]]:
-        """Yield the start, the kind, the node and the duration of each storm."""
+    def storms(self) -> Sequence[tuple[float, StrEnum, int, float]]:
+        """Return the start, the kind, the node and the duration of each storm."""
         random, storms, at = self.random("storms"), list[tuple[float, Storm, int, float]](), 0.0
         while self.database and self.rates.storms and at < self.seconds:
             at += random.uniform(0.3, 1.7) * self.rates.storms

@@ -17,7 +17,7 @@ from tests.chaos.history import History, Source, Struck, lines
 from tests.chaos.plan import Blow, Edit, Plan
 from tests.chaos.process import Router
 from tests.chaos.routing import FIRST, NOTICED, SIGNALLED, Routing
-from tests.chaos.store import Kept, Weather, read, unsettled, weather
+from tests.chaos.store import Kept, Weather, read, unsettled
 from tests.chaos.targets import Target, serving
 
 #: How much longer than the last record's end everything may take to settle, in seconds.
@@ -33,20 +33,19 @@ class Played:
     last: Source
 
 
-async def play(plan: Plan, folder: Path) -> Played:
+async def play(plan: Plan, folder: Path, above: Weather) -> Played:
     history = History(plan.times)
-    with weather(plan, folder) as above:
-        async with serving(plan, history) as targets:
-            run = _Run(plan, folder, history, targets, above)
-            measuring = asyncio.create_task(history.measure_lag())
-            try:
-                last = await run.play()
-            finally:
-                measuring.cancel()
-                await asyncio.gather(*(router.end() for router in run.routers))
-        found = chain.from_iterable(lines(router.log) for router in run.routers)
-        history.lines = sorted(found, key=lambda line: line.at)
-        return Played(plan, history, read(above.store), last)
+    async with serving(plan, history) as targets:
+        run = _Run(plan, folder, history, targets, above)
+        measuring = asyncio.create_task(history.measure_lag())
+        try:
+            last = await run.play()
+        finally:
+            measuring.cancel()
+            await asyncio.gather(*(router.end() for router in run.routers))
+    found = chain.from_iterable(lines(router.log) for router in run.routers)
+    history.lines = sorted(found, key=lambda line: line.at)
+    return Played(plan, history, read(above.store), last)
 
 
 class _Run:
@@ -77,19 +76,27 @@ class _Run:
         await asyncio.gather(*map(self._start, self.routers))
         self._history.began = time()
         plan, call = self._plan, self._callers.call
-        calls = [self._at(at, call(n, body)) for n, (at, body) in enumerate(plan.sendings)]
+        calls: list[asyncio.Task[Source]] = []
+        sending = asyncio.create_task(self._send(calls))
         edits = [self._at(edit.at, self._edit(edit)) for edit in plan.edits]
         upgrades = [self._at(upgrade, self._upgrade()) for upgrade in plan.upgrades]
-        over = asyncio.sleep(plan.seconds)
+        over = asyncio.sleep(plan.lasts)
         await asyncio.gather(over, *map(self._strike, self.routers), self._storm())
         await asyncio.gather(*edits, *upgrades)
         await self._bring_back()
         self._calm()
+        sending.cancel()
         await asyncio.gather(*calls)
         await self._callers.settled()
         await self._settled()
         number = next(n for n in count(len(calls)) if not self._doomed(n))
         return await call(number, number)
+
+    async def _send(self, calls: list[asyncio.Task[Source]]) -> None:
+        """Begin one event after the other."""
+        for number, (at, body) in enumerate(self._plan.sendings):
+            await asyncio.sleep(max(0.0, self._history.began + at - time()))
+            calls.append(asyncio.create_task(self._callers.call(number, body)))
 
     def _at(self, seconds: float, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Begin so many seconds after the start."""

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -29,9 +30,10 @@ class Weather:
     server: Server | None = None
     proxies: Sequence[Proxy] = ()
 
-    async def strike(self, storm: Storm, node: int, seconds: float) -> None:
+    async def strike(self, storm: StrEnum, node: int, seconds: float) -> None:
+        """Let a storm rage for so many seconds."""
         with ExitStack() as raging:
-            await asyncio.to_thread(raging.enter_context, self._raging(storm, node))
+            await asyncio.to_thread(raging.enter_context, self._raging(Storm(storm), node))
             await asyncio.sleep(seconds)
             await asyncio.to_thread(raging.close)
 

@@ -15,6 +15,7 @@ from contextlib import (
     AsyncExitStack,
     ExitStack,
     asynccontextmanager,
+    closing,
 )
 from dataclasses import replace
 from random import Random
@@ -434,6 +435,47 @@ async def test_a_server_that_hangs_holds_nobody(postgresql: Server, database: Da
                     await store.find(os.urandom(32), 0.1)
         await soon(lambda: answers(store))
         await soon(lambda: asyncio.sleep(0, backends(database) <= 1))
+
+
+async def test_a_server_that_hangs_delays_no_other(postgresql: Server, database: Database) -> None:
+    """Of several servers the first ones accept connections and say nothing, as after a STOP. The
+    one behind them is used, and nothing is left of the others."""
+    with proxy(postgresql.port) as between, ExitStack() as hanging:
+        hanging.enter_context(between.hanging())
+        async with opened(at_ports(database, between.port, between.port, postgresql.port)) as store:
+            assert await found(store) == {}
+            hanging.close()
+            await soon(lambda: asyncio.sleep(0, between.connections == 0))
+
+
+async def test_a_server_that_was_replaced_is_used_no_more(
+    postgresql: Server, database: Database
+) -> None:
+    """A standby is promoted while its primary still runs. Once a process has met the new primary,
+    it uses no connection to the old one, and makes none."""
+    with closing(Server(primary=postgresql)) as standby:
+        standby.start()
+        async with opened(at_ports(database, standby.port, postgresql.port)) as store:
+            assert backends(database) == 1
+            await soon(lambda: asyncio.sleep(0, bool(standby.rows(_THERE, database.name))))
+            standby.rows("SELECT pg_promote()")
+            async with store._pool.connection():
+                await found(store)
+            await soon(lambda: asyncio.sleep(0, backends(database) == 0))
+            assert await found(store) == {}
+            assert backends(database) == 0
+            standby.stop()
+            await soon(lambda: refused(store, "read_only"))
+
+
+#: A standby has replayed the tables.
+_THERE = "SELECT 1 FROM pg_tables WHERE tablename = 'version'"
+
+
+def at_ports(database: Database, *ports: int) -> str:
+    """Return the URL of a database at several ports."""
+    one = f"127.0.0.1:{database.server.port}"
+    return database.dsn.replace(one, ",".join(f"127.0.0.1:{port}" for port in ports))
 
 
 async def test_a_call_that_is_given_up_ends_at_the_server_too(

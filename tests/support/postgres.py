@@ -25,7 +25,7 @@ REQUIRED = "POSTGRESQL" in os.environ
 
 #: The router's role on the server. It is not a superuser, like the role of a real router.
 USER, PASSWORD = "router", "not/so@secret"
-_QUOTED = "not%2Fso%40secret"
+QUOTED = "not%2Fso%40secret"
 
 #: The settings of every server. Without fsync, a crash of the server loses nothing: only a test of
 #: power cuts would need it.
@@ -95,7 +95,7 @@ class Database:
     def __init__(self, server: Server, name: str, port: int | None = None) -> None:
         self.server = server
         self.name = name
-        self.dsn = f"postgresql://{USER}:{_QUOTED}@{HOST}:{port or server.port}/{name}"
+        self.dsn = f"postgresql://{USER}:{QUOTED}@{HOST}:{port or server.port}/{name}"
 
     def through(self, port: int) -> Database:
         """Return the same database behind another port."""

@@ -83,7 +83,7 @@ async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
 
 
 async def test_an_early_acknowledgement_waits_for_the_last_byte_of_a_short_request() -> None:
-    """Even of one so short that it was handed over at once."""
+    """A request so short that it was handed over at once still arrives whole."""
     loop = asyncio.get_running_loop()
     connection = TargetConnection(lambda _: None, lambda _: None)
     with narrow_pair() as (ours, target):

@@ -7,9 +7,10 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from itertools import cycle
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -47,7 +48,7 @@ _WORDS = {
 }
 
 #: The server is read only: another one may have taken over.
-_MOVED = "25006"
+MOVED = "25006"
 
 #: The server, or the pooler before it, is going down, at any moment of a commit.
 _GOING = ("08", "57P")
@@ -76,7 +77,7 @@ class Failed(StoreFailed):
     @property
     def moved(self) -> bool:
         """The connection should be replaced."""
-        return self._sqlstate == _MOVED
+        return self._sqlstate == MOVED
 
     @property
     def hopeless(self) -> bool:
@@ -157,6 +158,13 @@ Row = tuple[Any, ...]
 CANCEL_TIMEOUT = 2.0
 
 
+#: Prepares a new connection for its use, or raises StoreFailed.
+Greet = Callable[["ServerConnection"], Awaitable[None]]
+
+#: How long an address is tried before the next one is tried beside it, in seconds.
+_LEAD = 0.5
+
+
 class ServerConnection(psycopg.AsyncConnection[Row]):
     """A connection for one call at a time. A call that is cancelled ends it.
 
@@ -170,20 +178,33 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
         self.adapters.register_loader("numeric", FloatLoader)
 
     @classmethod
-    async def open(cls, database: Database, timeout: float) -> ServerConnection:
-        """Raises Failed or Lost."""
+    async def open(cls, database: Database, timeout: float, greet: Greet) -> ServerConnection:
+        """Connect to any address of the database that answers and passes `greet`. An address that
+        hangs holds up the next one for a moment only. Raises StoreFailed."""
         login = login_of(database)
         _check_passfile(login)
         try:
             async with asyncio.timeout(timeout):
-                conninfo = make_conninfo("", **await _located(login))
-                return await cls.connect(conninfo, autocommit=True, prepare_threshold=None)
+                places = await _located(login)
+                return await _first([partial(cls._open, place, greet) for place in places])
         except TimeoutError:
             raise Failed("08001", "it does not answer") from None
+
+    @classmethod
+    async def _open(cls, place: dict[str, str], greet: Greet) -> ServerConnection:
+        try:
+            conninfo = make_conninfo("", **place)
+            connection = await cls.connect(conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             text = str(error).strip()
             sqlstate = next((code for words, code in _REFUSALS.items() if words in text), "08001")
             raise Failed(sqlstate, text.partition("\n")[0]) from None
+        try:
+            await greet(connection)
+        except BaseException:
+            connection.end()
+            raise
+        return connection
 
     async def fetch(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Return the rows of one statement; `$1`, `$2`, … are the values. Without values, it may be
@@ -248,32 +269,73 @@ class ServerConnection(psycopg.AsyncConnection[Row]):
 _cancelling: set[asyncio.Task[None]] = set()
 
 
-async def _located(login: dict[str, str]) -> dict[str, str]:
-    """Add the addresses of the hosts to the parameters. Raises Failed.
+#: The parameters that say where a server is.
+_PLACE = ("host", "hostaddr", "port")
 
-    psycopg would look them up with the loop, and uvloop does not end before its look-ups do.
-    """
-    hosts = login.get("host", "").split(",")
-    if "hostaddr" in login or any(not host or host.startswith("/") for host in hosts):
-        return login
+
+async def _first(
+    ways: Sequence[Callable[[], Coroutine[Any, Any, ServerConnection]]],
+) -> ServerConnection:
+    """Return the connection of the first way that succeeds. Each begins once the one before it has
+    failed or had its lead. If all fail, raise an error that waiting does not solve, or the last."""
+    tasks: list[asyncio.Task[ServerConnection]] = []
+    made: asyncio.Task[ServerConnection] | None = None
+    try:
+        while made is None:
+            if len(tasks) < len(ways):
+                tasks.append(asyncio.create_task(ways[len(tasks)]()))
+            elif all(task.done() for task in tasks):
+                errors = [error for task in tasks if (error := task.exception())]
+                hopeless = (e for e in errors if isinstance(e, Failed) and e.hopeless)
+                raise next(hopeless, errors[-1])
+            await asyncio.wait(
+                [task for task in tasks if not task.done()],
+                timeout=_LEAD if len(tasks) < len(ways) else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            made = next((task for task in tasks if task.done() and not task.exception()), None)
+        return made.result()
+    finally:
+        for task in tasks:
+            if task is not made:
+                task.cancel()
+                task.add_done_callback(_end_unused)
+
+
+def _end_unused(task: asyncio.Task[ServerConnection]) -> None:
+    if not task.cancelled() and not task.exception():
+        task.result().end()
+
+
+async def _located(login: dict[str, str]) -> list[dict[str, str]]:
+    """Return the parameters of each address of each host. Raises Failed."""
+    hosts, addresses, ports = (login.get(name, "").split(",") for name in _PLACE)
     # One port for all hosts, or one for each; empty is libpq's default.
-    ports = cycle(login.get("port", "").split(","))
-    places = [(host, next(ports)) for host in hosts]
-    looking = [look_up(host, int(port or 5432)) for host, port in places]
-    for lookup in looking:
-        lookup.add_done_callback(asyncio.Future.exception)  # in case the caller is cancelled
-    await asyncio.wait(looking)
-    servers = [
-        (host, str(address[4][0]), port)
-        for (host, port), lookup in zip(places, looking, strict=True)
-        if lookup.exception() is None
-        for address in lookup.result()
+    servers = zip(cycle(hosts), cycle(addresses), cycle(ports), strict=False)
+    known = list(islice(servers, max(len(hosts), len(addresses))))
+    found = await asyncio.gather(*(_addresses(*server) for server in known))
+    rest = {name: value for name, value in login.items() if name not in _PLACE}
+    places = [
+        {**rest, **{name: value for name, value in zip(_PLACE, place, strict=True) if value}}
+        for (host, _, port), its_addresses in zip(known, found, strict=True)
+        for place in ((host, address, port) for address in its_addresses)
     ]
-    if not servers:
+    if not places:
         raise Failed("08001", "no host of that name is known")
-    names, addresses, ports_of = map(",".join, zip(*servers, strict=True))
-    located = {**login, "host": names, "hostaddr": addresses}
-    return {**located, "port": ports_of} if "port" in login else located
+    return places
+
+
+async def _addresses(host: str, address: str, port: str) -> list[str]:
+    """Look a host up, unless its address is known or it is a socket's folder.
+
+    psycopg would look it up with the loop, and uvloop does not end before its look-ups do.
+    """
+    if address or not host or host.startswith("/"):
+        return [address]
+    lookup = look_up(host, int(port or 5432))
+    lookup.add_done_callback(asyncio.Future.exception)  # in case the caller is cancelled
+    await asyncio.wait([lookup])
+    return [] if lookup.exception() else [str(found[4][0]) for found in lookup.result()]
 
 
 #: libpq does not provide the code of a refused connection, only the server's words. If they are not

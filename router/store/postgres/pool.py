@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from router.store.postgres.connection import Away, Failed, Lost, Row, ServerConnection
+from router.store.postgres.connection import MOVED, Away, Failed, Greet, Lost, Row, ServerConnection
 from router.store.protocol import StoreFailed, result_of
 from router.store.url import Database
 
@@ -49,7 +49,7 @@ class Clock:
         asked_at = time.monotonic()
         ((server, read_only),) = await connection.fetch(_GREETING)
         if read_only:
-            raise Failed("25006", "it is read only")
+            raise Failed(MOVED, "it is read only")
         self.set(server, asked_at, time.monotonic())
 
     def set(self, server: float, asked_at: float, answered_at: float) -> None:
@@ -144,7 +144,7 @@ class Batch(Generic[Ask, Answer]):
 #: The most connections of a process. One carries the look-ups of thousands of events a second.
 SIZE = 4
 
-#: The timeout for connecting, in seconds.
+#: The timeout for connecting, the greeting included, in seconds.
 CONNECT_TIMEOUT = 3.0
 
 #: The pauses between attempts to connect, in seconds: the first, and the longest.
@@ -161,7 +161,7 @@ class ServerPool:
     def __init__(
         self,
         database: Database,
-        greet: Callable[[ServerConnection], Awaitable[None]],
+        greet: Greet,
         size: int = SIZE,
     ) -> None:
         self._database = database
@@ -219,6 +219,11 @@ class ServerPool:
             raise
         finally:
             self._release(connection)
+
+    def keep_only(self, connection: ServerConnection) -> None:
+        """End all others at once: their server was replaced."""
+        for other in self._connections - {connection}:
+            other.end()
 
     async def close(self) -> None:
         """Close at once; pending calls fail."""
@@ -299,14 +304,6 @@ class ServerPool:
         return True
 
     async def _connect(self) -> ServerConnection:
-        connection = await ServerConnection.open(self._database, CONNECT_TIMEOUT)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await self._greet(connection)
-        except BaseException as error:
-            connection.end()
-            if isinstance(error, TimeoutError):
-                raise StoreFailed("slow") from None
-            raise
+        connection = await ServerConnection.open(self._database, CONNECT_TIMEOUT, self._greet)
         self._connections.add(connection)
         return connection

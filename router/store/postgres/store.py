@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from router.model.event import FIELDS, OutboundEvent
-from router.store.postgres.connection import Away, Failed, Row, ServerConnection
+from router.store.postgres.connection import MOVED, Away, Failed, Row, ServerConnection
 from router.store.postgres.pool import Batch, Clock, ServerPool
 from router.store.postgres.schema import failed, migrate
 from router.store.protocol import (
@@ -69,8 +69,12 @@ LOOKUPS, WRITES = 256, 64
 #: The pause between two queries of the server's clock and timeline, in seconds.
 CLOCK_PAUSE = 10.0
 
-#: The server's timeline, which the names of its log's files begin with.
-_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+#: The cluster of a server, and its timeline, which the names of its log's files begin with. Each
+#: promotion begins a later one.
+_TIMELINE = """
+SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+FROM pg_control_system()
+"""
 
 #: The timeout of an attempt to revoke the credit of late events, and the pause between two, in
 #: seconds.
@@ -108,8 +112,8 @@ class PostgresStore:
         self._limits = limits
         self._limits_json = to_json(asdict(limits))
         self._clock = Clock()
-        #: The server's timeline at the last query.
-        self._timeline = ""
+        #: The server's cluster and timeline at the last query.
+        self._timeline = ("", "")
         self._pool = ServerPool(database, self._greet)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or perhaps: they have no credit. An event stays here
@@ -327,14 +331,19 @@ class PostgresStore:
 
         A standby that was promoted begins a new timeline, and may lack the last commits: a record
         that is open there may have had its `000`, so no other event of its body may rely on it.
+        The server before it may still run, and not know yet: nothing may be read there either.
         """
         await self._clock.ask(connection)
-        timeline = self._timeline
+        cluster, timeline = self._timeline
         with suppress(Failed):  # a server of another make may not have one
-            ((timeline,),) = await connection.fetch(_TIMELINE)
-        if self._timeline not in ("", timeline):
+            ((cluster, timeline),) = await connection.fetch(_TIMELINE)
+        known_cluster, known_timeline = self._timeline
+        if cluster == known_cluster and timeline < known_timeline:
+            raise Failed(MOVED, "another server was promoted in its place")
+        if known_cluster and (cluster, timeline) != self._timeline:
             await connection.fetch(f"SELECT {self._database.schema}.spend_all()")
-        self._timeline = timeline
+            self._pool.keep_only(connection)
+        self._timeline = (cluster, timeline)
 
     def _fence(self, event_id: str) -> None:
         """Revoke the credit of an event that may have been added, or may be added yet. Until that
