@@ -36,7 +36,7 @@ LONGEST = 900.0
 BEFORE, AFTER = 1.0, 2.0
 
 #: EBaaS retries for longer than a failover takes, so that no event is given up.
-TIMES = Times(Schedule((0.5, 1.0, 2.0), 20), Schedule((0.2, 0.5, 2.0), 20))
+TIMES = Times(Schedule((0.5, 1.0, 3.0), 14), Schedule((0.5, 1.0, 3.0), 14))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FailoverPlan(Plan):
 
     @cached_property
     def rates(self) -> Rates:
-        return Rates(0.1, 0.03, 0.0, 0.0, 0.0, 0, lies=0.02, leaves=0.05, proxied=0.03, twins=0.1)
+        return Rates(0.08, 0.03, 0.0, 0.0, 0.0, 0, lies=0.02, leaves=0.05, proxied=0.03, twins=0.1)
 
     @cached_property
     def storms(self) -> list[tuple[float, StrEnum, int, float]]:
@@ -159,7 +159,7 @@ def _recorded_again(history: History, requests: list[Request], began: float, nod
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.failover", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pace", type=float, default=5.0, help="new events in a second")
+    parser.add_argument("--pace", type=float, default=3.0, help="new events in a second")
     parser.add_argument("faults", nargs="*", help=", ".join(Fault))
     return parser.parse_args()
 
