@@ -110,19 +110,14 @@ def main() -> int:
 
 def _in_namespaces() -> int:
     """Run this again in namespaces whose end takes every process and network with it."""
-    unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    spaces = ["--net", "--mount", "--pid", "--mount-proc"]
+    # The first process of the namespaces ends with unshare, and that with this process.
+    unshare = ["setpriv", "--pdeathsig=KILL", "unshare", "--fork", "--kill-child", *spaces]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         print("skipped: this machine allows no namespaces; it takes root on Linux")
         return 0
     # A shell as process 1 waits for the servers that Patroni leaves behind.
-    shell = [
-        "sh",
-        "-c",
-        '"$@"; exit $?',
-        "sh",
-        sys.executable,
-        *(["-m", "tests.failover"] if "T8" not in os.environ else [os.environ["T8"]]),
-    ]
+    shell = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-m", "tests.failover"]
     inside = {**os.environ, _INSIDE: "1"}
     return subprocess.run([*unshare, *shell, *sys.argv[1:]], env=inside, check=False).returncode
 
