@@ -33,10 +33,10 @@ _INSIDE = "FAILOVER_INSIDE"
 LONGEST = 900.0
 
 #: The pauses before each fault, and between the first write after it and its end, in seconds.
-BEFORE, AFTER = 1.0, 2.0
+BEFORE, AFTER = 1.0, 1.0
 
 #: EBaaS retries for longer than a failover takes, so that no event is given up.
-TIMES = Times(Schedule((0.5, 1.0, 3.0), 14), Schedule((0.5, 1.0, 3.0), 14))
+TIMES = Times(Schedule((0.5, 1.0, 2.5), 12), Schedule((0.5, 1.0, 2.5), 12))
 
 
 @dataclass(frozen=True)
