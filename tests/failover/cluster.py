@@ -175,7 +175,7 @@ class Clustered(Database):
         """Run statements, and return the rows of the last one."""
         path = "-c search_path=ebaas_router,public"
         with psycopg.connect(
-            self.dsn, autocommit=True, connect_timeout=2, options=path
+            self.dsn, autocommit=True, connect_timeout=10, options=path
         ) as connection:
             for sql in statements:
                 cursor = connection.execute(sql.encode())
