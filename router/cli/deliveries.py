@@ -29,9 +29,18 @@ from router.config.settings import parse_count
 from router.contract.schedule import parse_duration
 from router.model.errors import SettingInvalid
 from router.routing.index import Glob
-from router.store.admin import FILTERS, Filters, Later, Step, Verb, check_states, filter_texts
+from router.store.admin import (
+    FILTERS,
+    Filters,
+    Later,
+    Sort,
+    Step,
+    Verb,
+    check_states,
+    filter_texts,
+)
 from router.store.protocol import State
-from router.store.views import CountView, EntryView, PauseView
+from router.store.views import EntryView, GroupView, PauseView
 
 DELIVERIES = Help(
     about="""Shows what a router has not delivered yet, and acts on it; `trace` shows one event. It
@@ -40,9 +49,10 @@ DELIVERIES = Help(
     for the router's own retry, or 'dead' after the last retry. 'acknowledged' and 'superseded' ones
     are kept for a while.""",
     verbs={
-        "list": """Counts unsettled deliveries by target and state, with the last actions. With a
-        filter it lists them too, the oldest first; with --state also settled ones. The age is the
-        time since the event's first request.""",
+        "list": """Counts unsettled deliveries by target, state and reason, with the receiver's last
+        answer, and shows the last actions. With a filter it lists the deliveries too, the newest
+        first; with --state also settled ones. The age is the time since the event's first
+        request.""",
         "replay": """Puts dead letters back into the queue; a running router sends them within its
         limits. Who did it and when is kept, as for the other actions.""",
         "retry": """Lets a running router send now what is 'awaiting' or 'queued', the oldest first.
@@ -51,7 +61,7 @@ DELIVERIES = Help(
         "restore": "Takes a discard back while the delivery is kept: it is a dead letter again.",
     },
     examples="""
-        ebaas-router deliveries list --target ledger --state dead --older-than 1h
+        ebaas-router deliveries list --target ledger --state dead --reason timeout
         ebaas-router deliveries replay --target ledger --match 'a.gs.*' --dry-run
         ebaas-router deliveries discard --acknowledged-later only --match '*' --yes""",
     good="done, or there was nothing to do",
@@ -66,11 +76,18 @@ _LIMIT = 50
 #: The most deliveries of one page.
 _PAGE = 500
 
+#: How many groups of deliveries are shown as text.
+_GROUPS = 20
+
 #: How many of the last actions are listed with the counts.
 _LAST_ACTIONS = 5
 
 #: The options that only some verbs have.
-_ONLY = {"limit": ("list",), **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb))}
+_ONLY = {
+    "limit": ("list",),
+    "sort": ("list",),
+    **dict.fromkeys(("dry_run", "yes", "who"), tuple(Verb)),
+}
 
 
 def configure_deliveries(parser: Parser) -> None:
@@ -81,6 +98,8 @@ def configure_deliveries(parser: Parser) -> None:
     states += "awaiting and queued)"
     choices = [str(state) for state in State]
     which.option("--state", "STATE", states, many=True, choices=choices)
+    reason = "whose last attempt ended with this reason (like timeout, code)"
+    which.option("--reason", "REASON", reason, many=True)
     add_match(which)
     which.option("--event", "ID", "of this event", many=True)
     for name, what in (("older", "longer ago"), ("newer", "less long ago")):
@@ -92,6 +111,8 @@ def configure_deliveries(parser: Parser) -> None:
     which.add_argument("--acknowledged-later", choices=later, help=about)
     limit = f"list: how many (default {_LIMIT}, as JSON all)"
     which.option("--limit", "N", limit, parse_count)
+    orders = [str(sort) for sort in Sort]
+    which.option("--sort", "ORDER", "list: newest (default), oldest, or target", choices=orders)
     add_acting(parser.group("acting"))
     parser.router()
 
@@ -120,13 +141,14 @@ def _filters(args: argparse.Namespace) -> Filters:
 
 
 def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
-    """Print the counts; then the selected deliveries, or, without a selection, the pauses and the
+    """Print the groups; then the selected deliveries, or, without a selection, the pauses and the
     last actions."""
     is_listing = any(given is not None for given in filters.values())
     limit = args.limit or (sys.maxsize if args.format == "json" else _LIMIT)
-    page = _page(router, filters, limit if is_listing else 1)
+    query = [*filter_texts(filters), *([("sort", args.sort)] if args.sort else [])]
+    page = _page(router, query, limit if is_listing else 1)
     counts = page["counts"]
-    say_as(args.format, [*counts], _format_counts(counts, router.now()))
+    say_as(args.format, [*counts, *page.get("groups", ())], _format_groups(page, router.now()))
     if not is_listing:
         _say_actions(router, args)
         return Exit.GOOD
@@ -136,7 +158,7 @@ def _list(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
         left -= len(rows)
         if not left or page["next"] is None:
             break
-        page = _page(router, filters, left, page["next"])
+        page = _page(router, query, left, page["next"])
     if (number := sum(count["deliveries"] for count in counts)) > limit and args.format == "text":
         say(f"{number - limit:,} more: --limit")
     return Exit.GOOD
@@ -161,9 +183,11 @@ def _say_actions(router: Remote, args: argparse.Namespace) -> None:
         say_as(args.format, actions, ["", "last actions:", *columns(rows, indent=2)])
 
 
-def _page(router: Remote, filters: Filters, limit: int, after: str | None = None) -> Any:
-    query = [*filter_texts(filters), ("limit", str(min(limit, _PAGE)))]
-    return router.get("/deliveries", [*query, *([("after", after)] if after else [])])
+def _page(
+    router: Remote, query: Sequence[tuple[str, str]], limit: int, after: str | None = None
+) -> Any:
+    more = [("limit", str(min(limit, _PAGE))), *([("after", after)] if after else [])]
+    return router.get("/deliveries", [*query, *more])
 
 
 def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
@@ -173,7 +197,7 @@ def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     action, counts, left_out = preview["action"], preview["counts"], preview["left_out"]
     work = Work(verb, sum(count["deliveries"] for count in counts), args)
     if args.format == "text" and work.number:
-        say(*_format_counts(counts, router.now()))
+        say(*_format_groups(preview, router.now()))
     elif args.format == "text":
         default = _STATES.get(verb, ["dead"])
         states = default if verb is Verb.RESTORE else filters["state"] or default
@@ -181,7 +205,7 @@ def _act(router: Remote, filters: Filters, args: argparse.Namespace) -> int:
     if verb in (Verb.REPLAY, Verb.RETRY):
         note_removed(router, {count["target"] for count in counts})
     for name, why in preview.get("held", {}).items():
-        note(f"nothing is sent to {name} for now: {_HELD[why]}")
+        note(_HELD.get(why, "{name}: {why}").format(name=name, why=why))
     if not work.do(_steps(router, path, preview["token"])):
         return Exit.BAD
     result = {**action, "left_out": left_out, "counts": counts}
@@ -229,21 +253,35 @@ def _format_pause(pause: PauseView, now: float) -> str:
     )
 
 
-def _format_counts(counts: Sequence[CountView], now: float) -> Iterator[str]:
-    if not counts:
+def _format_groups(answer: Mapping[str, Any], now: float) -> Iterator[str]:
+    # A router of 0.3.0 has only counts.
+    groups: Sequence[GroupView] = answer.get("groups") or answer["counts"]
+    if not groups:
         return iter(["no deliveries"])
-    rows = [("target", "state", f"{'deliveries':>10}", "oldest", "")]
-    rows += [
+    header = ("target", "state", "reason", f"{'deliveries':>10}", "oldest", "newest", "it said")
+    rows = [
         (
-            count["target"],
-            count["state"],
-            f"{count['deliveries']:>10,}",
-            since(count["oldest_at"], now),
-            f"{later:,} acknowledged later" if (later := count["acknowledged_later"]) else "",
+            group["target"],
+            group["state"],
+            group.get("reason", ""),
+            f"{group['deliveries']:>10,}",
+            since(group["oldest_at"], now),
+            since(group["newest_at"], now) if "newest_at" in group else "",
+            "; ".join(_facts(group)),
         )
-        for count in counts
+        for group in groups[:_GROUPS]
     ]
-    return columns(rows)
+    others = groups[_GROUPS:]
+    number = counted(sum(group["deliveries"] for group in others), "delivery")
+    more = [f"{number} in {counted(len(others), 'smaller group')}: --target shows them"]
+    return chain(columns([header, *rows]), more if others else ())
+
+
+def _facts(group: GroupView) -> Iterator[str]:
+    if later := group["acknowledged_later"]:
+        yield f"{later:,} acknowledged later"
+    if "example" in group and (words := group["example"]["said"]):
+        yield words
 
 
 def _format_entries(entries: Iterable[EntryView], now: float) -> Iterator[str]:
@@ -299,7 +337,11 @@ DONE = {
 #: The states that a verb changes by default, if not dead letters.
 _STATES = {Verb.RESTORE: ["discarded"], Verb.RETRY: ["awaiting", "queued"]}
 
-_HELD = {"paused": "it is paused", "breaker_open": "its breaker is open"}
+_HELD = {
+    "paused": "nothing is sent to {name} for now: it is paused",
+    "breaker_open": "nothing is sent to {name} for now: its breaker is open",
+    "failing": "{name} is failing now: the deliveries may fail again",
+}
 
 
 def add_match(parser: Options) -> None:

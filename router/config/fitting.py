@@ -158,11 +158,7 @@ class _Changes:
                 taken.remove(name)
                 self.put(name, self._before.get(name))
                 queue += sorted(taken & self._related(name), key=self._place.__getitem__)
-        for name in taken:
-            if name in self.parts:
-                self._before[name] = self.parts[name]
-            else:
-                del self._before[name]
+        self._before.update({name: self.parts[name] for name in taken if name in self.parts})
         return taken
 
     def _related(self, undone: str) -> set[str]:

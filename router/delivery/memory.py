@@ -92,8 +92,8 @@ class RequestMemory:
         self.blind = False
         #: The store's own error; `""` if the request is blind because of an earlier one.
         self.trouble = ""
-        #: Records of the body may await targets that have acknowledged now, and the store could
-        #: not be told.
+        #: Records of the body may await targets that have acknowledged now, which the store could
+        #: not write.
         self.must_supersede_later = False
         #: The deliveries that this request has left as dead letters.
         self.dead: tuple[DeliveryRow, ...] = ()

@@ -22,7 +22,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, starmap
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -92,9 +92,6 @@ async def paused(admin: Admin) -> tuple[Pause, ...]:
 #: and raises no alarm, but an acknowledgement or a retry that needs the target still changes it.
 DISCARDED = "discarded"
 
-#: Before the first page.
-START = (0, "")
-
 #: The most deliveries that one commit changes, so that the router never waits for long.
 STEP = 200
 
@@ -145,6 +142,17 @@ _STATES = {
 }
 
 
+class Sort(StrEnum):
+    """The order of deliveries."""
+
+    #: The last recorded ones first.
+    NEWEST = "newest"
+    #: In the order of recording.
+    OLDEST = "oldest"
+    #: By target, the newest first.
+    TARGET = "target"
+
+
 class Later(StrEnum):
     """The selection of deliveries whose body was acknowledged later, as another event's."""
 
@@ -160,9 +168,10 @@ class Selection:
     targets: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
     event_ids: tuple[str, ...] = ()
-    #: The last action on the delivery is one of these.
-    action_ids: tuple[str, ...] = ()
+    #: Of discarded deliveries the reasons before that.
     reasons: tuple[str, ...] = ()
+    #: They were discarded by a person.
+    discarded: bool = False
     #: Any of them matches the event's key.
     keys: tuple[Glob, ...] = ()
     #: The event's first request arrived at this time or later.
@@ -182,16 +191,32 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """The number of deliveries of a target in a state."""
+class Group:
+    """The deliveries of a target in a state, with the same reason."""
 
     target: str
     state: State
+    reason: str
     deliveries: int
     #: The number of them whose body was acknowledged later, as another event's.
     acknowledged_later: int
-    #: When the first request of the oldest event arrived.
+    #: When the first requests of the oldest and the newest event arrived.
     oldest_at: float
+    newest_at: float
+    #: The event that was recorded last, and the answer to its last failed attempt, as an example.
+    event_id: str
+    event_key: str
+    answer: str
+
+
+class Outcome(NamedTuple):
+    """The results of a replay or a retry so far, by the number of its deliveries."""
+
+    acknowledged: int
+    #: Dead letters, and those that are retried after a failure.
+    failed: int
+    #: Those whose first attempt has not ended.
+    left: int
 
 
 class ReplayPlace(NamedTuple):
@@ -251,7 +276,7 @@ class Entry:
     #: The event that superseded it or was acknowledged later; `""` for none.
     later_event: str = ""
     #: The receiver's own words about the last failed attempt, which are harmless, or else the
-    #: router's; `""` if none is kept.
+    #: router's, after its HTTP status unless that is 2xx; `""` if none is kept.
     answer: str = ""
 
     @property
@@ -274,8 +299,8 @@ class Seen:
 
     #: The time of the preview.
     at: float
-    #: The numbers and targets of those that had changed within SLOWEST_COMMIT: others with such a
-    #: time were committed after the preview.
+    #: The marks of deliveries that had changed within SLOWEST_COMMIT. Others with such a time were
+    #: committed after the preview.
     recent: frozenset[tuple[int, str, float]]
 
     @classmethod
@@ -287,7 +312,7 @@ class Seen:
 
     def has(self, entry: Entry) -> bool:
         """Return whether it was shown, and has not changed since."""
-        if max(entry.changed_at, entry.acknowledged_later_at or 0.0) >= self.at:
+        if (entry.acknowledged_later_at or 0.0) >= self.at:
             return False
         return entry.changed_at < self.at - SLOWEST_COMMIT or entry.mark in self.recent
 
@@ -334,22 +359,55 @@ _LATER = {
     Later.ONLY: "d.acknowledged_later_at IS NOT NULL",
 }
 
-_ENTRIES = """
-SELECT d.seq, e.event_id, {key}, e.first_at, d.changed_at, d.acknowledged_later_at,
-    d.target, d.state, d.reason, d.due_at, d.retries, d.attempts, d.recover_at, d.lease <> '',
-    d.was_state, d.was_reason, d.later_event, t.code, t.msg, t.detail,
-    {actions}
-FROM {tables} LEFT JOIN {schema}actions a ON a.seq = d.action
-LEFT JOIN {schema}attempts t ON t.seq = d.seq AND t.target = d.target AND t.number = (
+#: The last failed attempt of a delivery that is kept, as `t`, and its columns for `_answer`.
+_TRIED = """LEFT JOIN {schema}attempts t ON t.seq = d.seq AND t.target = d.target AND t.number = (
     SELECT max(number) FROM {schema}attempts WHERE seq = d.seq AND target = d.target
-)
-WHERE (d.seq, d.target) > ({seq}, {target}) AND {condition}
-ORDER BY d.seq, d.target LIMIT {size}
-"""
+)"""
+_ANSWER = "t.status, t.code, t.msg, t.detail"
 
-_COUNTS = """
-SELECT d.target, d.state, count(*), count(d.acknowledged_later_at), min(e.first_at)
-FROM {tables} WHERE {condition} GROUP BY d.target, d.state
+_ENTRIES = f"""
+SELECT d.seq, e.event_id, {{key}}, e.first_at, d.changed_at, d.acknowledged_later_at,
+    d.target, d.state, d.reason, d.due_at, d.retries, d.attempts, d.recover_at, d.lease <> '',
+    d.was_state, d.was_reason, d.later_event, {_ANSWER},
+    {{actions}}
+FROM {{tables}} LEFT JOIN {{schema}}actions a ON a.seq = d.action
+{_TRIED}
+WHERE {{place}} AND {{condition}}
+ORDER BY {{order}} LIMIT {{size}}
+"""  # noqa: S608 - our own words
+
+#: The order of a page, and the condition for what comes after a number and a target.
+_ORDERS = {
+    Sort.NEWEST: ("d.seq DESC, d.target DESC", "(d.seq, d.target) < ({seq}, {target})"),
+    Sort.OLDEST: ("d.seq, d.target", "(d.seq, d.target) > ({seq}, {target})"),
+    Sort.TARGET: (
+        "d.target, d.seq DESC",
+        "(d.target > {target} OR d.target = {target} AND d.seq < {seq})",
+    ),
+}
+
+#: Each group with the delivery that was recorded last.
+_GROUPS = f"""
+WITH g AS (
+    SELECT d.target, d.state, d.reason, count(*) AS deliveries,
+        count(d.acknowledged_later_at) AS later, min(e.first_at) AS oldest_at,
+        max(e.first_at) AS newest_at, max(d.seq) AS last
+    FROM {{tables}} WHERE {{condition}} GROUP BY d.target, d.state, d.reason
+)
+SELECT g.target, g.state, g.reason, g.deliveries, g.later, g.oldest_at, g.newest_at,
+    e.event_id, {{key}}, {_ANSWER}
+FROM g CROSS JOIN {{tables}} {_TRIED} WHERE d.seq = g.last AND d.target = g.target
+"""  # noqa: S608 - our own words
+
+#: The number of deliveries of actions by their results. A person's retry costs none of a
+#: delivery's own retries.
+_OUTCOME = """
+SELECT CASE WHEN d.state = 'acknowledged' THEN 'acknowledged'
+    WHEN d.state IN ('awaiting', 'queued') AND CASE a.verb
+        WHEN 'retry' THEN d.recover_at < 0 OR d.lease <> '' ELSE d.retries = 0 END THEN 'left'
+    ELSE 'failed' END, count(*)
+FROM {schema}actions a JOIN {schema}deliveries d ON d.action = a.seq
+WHERE a.action_id IN ({action_ids}) AND d.state <> 'superseded' AND {condition} GROUP BY 1
 """
 
 _EVENT = """
@@ -419,20 +477,32 @@ class Admin(ABC):
         #: Returns the time on the clock that all processes of this store share.
         self.now = now
 
-    async def counts(self, selection: Selection) -> tuple[Count, ...]:
-        """Count by target and state; pairs without deliveries are left out."""
+    async def groups(self, selection: Selection) -> tuple[Group, ...]:
+        """Group deliveries by target, state and reason."""
         values = Values()
-        condition = self._condition(selection, values)
-        rows = await self._ask(_COUNTS, values, tables=self._count_tables, condition=condition)
-        return tuple(Count(target, State(state), *rest) for target, state, *rest in rows)
+        rows = await self._ask(
+            _GROUPS,
+            values,
+            key=self._key,
+            tables=self._count_tables,
+            condition=self._condition(selection, values),
+        )
+        fields = (
+            (row[0], State(row[1]), *row[2:8], self._text(row[8]), _answer(*row[9:]))
+            for row in rows
+        )
+        return tuple(starmap(Group, fields))
 
     async def pages(
-        self, selection: Selection, size: int, after: tuple[int, str] = START
+        self,
+        selection: Selection,
+        size: int,
+        after: tuple[int, str] | None = None,
+        sort: Sort = Sort.OLDEST,
     ) -> AsyncIterator[tuple[Entry, ...]]:
-        """Yield the deliveries in pages of up to `size`, in the order of recording, behind the
-        number and target `after`. Each page is read on demand, and no delivery comes twice,
-        whatever changes meanwhile."""
-        while page := await self._page(selection, after, size):
+        """Yield the deliveries in pages of up to `size`, behind the number and target `after`. Each
+        page is read on demand, and no delivery comes twice, whatever changes meanwhile."""
+        while page := await self._page(selection, after, size, sort):
             yield page
             after = (page[-1].seq, page[-1].row.target)
 
@@ -442,7 +512,7 @@ class Admin(ABC):
         rows = await self._ask(_EVENT, Values([event_id]), **tables)
         if not rows:
             return None
-        entries = await self._page(Selection(event_ids=(event_id,)), START, sys.maxsize)
+        entries = await self._page(Selection(event_ids=(event_id,)), None, sys.maxsize)
         tried = await self._ask(_ATTEMPTS, Values([event_id]), event_id="$1")
         by_target = groupby(tried, key=itemgetter(0))  # the rows are in order
         attempts = {of: tuple(Tried.of(row[1:]) for row in group) for of, group in by_target}
@@ -473,6 +543,18 @@ class Admin(ABC):
         """Return the last actions, newest first. They are kept for as long as dead letters."""
         rows = await self._ask(_ACTIONS, Values([limit]), actions=_ACTION, size="$1")
         return tuple(map(_action, rows))
+
+    async def outcome(
+        self, action_ids: Sequence[str], targets: tuple[str, ...] | None = None
+    ) -> Outcome:
+        """Count the deliveries to these targets, or to any, whose last action is one of these."""
+        values = Values()
+        marks = {
+            "action_ids": values.all(action_ids),
+            "condition": self._condition(Selection(targets=targets or ()), values),
+        }
+        counts = dict(await self._ask(_OUTCOME, values, **marks))
+        return Outcome(*(counts.get(name, 0) for name in Outcome._fields))
 
     async def pauses(self) -> tuple[Pause, ...]:
         """Return the last pause of each target; one that is over is kept for a while."""
@@ -509,17 +591,26 @@ class Admin(ABC):
         return await self._read(sql.format(schema=self._schema, **parts), values)
 
     async def _page(
-        self, selection: Selection, after: tuple[int, str], size: int
+        self,
+        selection: Selection,
+        after: tuple[int, str] | None,
+        size: int,
+        sort: Sort = Sort.OLDEST,
     ) -> tuple[Entry, ...]:
         values = Values()
+        order, place = _ORDERS[sort]
+        if after is None:
+            place = "true"
+        else:
+            place = place.format(seq=values.put(after[0]), target=values.put(after[1]))
         rows = await self._ask(
             _ENTRIES,
             values,
             key=self._key,
             actions=_ACTION,
             tables=self._page_tables,
-            seq=values.put(after[0]),
-            target=values.put(after[1]),
+            place=place,
+            order=order,
             condition=self._condition(selection, values),
             size=values.put(size),
         )
@@ -527,7 +618,7 @@ class Admin(ABC):
 
     def _entry(self, row: Sequence[Any]) -> Entry:
         seq, event_id, event_key, first_at, changed_at, later = row[:6]
-        was_state, was_reason, later_event, code, msg, detail = row[14:20]
+        was_state, was_reason, later_event = row[14:17]
         return Entry(
             seq,
             event_id,
@@ -536,10 +627,10 @@ class Admin(ABC):
             DeliveryRow.of(row[6:14]),
             changed_at,
             acknowledged_later_at=later,
-            action=None if row[20] is None else _action(row[20:]),
+            action=None if row[21] is None else _action(row[21:]),
             before=None if was_state is None else (State(was_state), was_reason),
             later_event=later_event or "",
-            answer=": ".join(filter(None, (code, msg))) or detail or "",
+            answer=_answer(*row[17:21]),
         )
 
     def _any_fits(self, patterns: Iterable[Glob], values: Values) -> str:
@@ -553,19 +644,16 @@ class Admin(ABC):
             terms.append(
                 f"d.seq IN (SELECT seq FROM {self._schema}events WHERE event_id IN ({ids}))"  # noqa: S608
             )
-        if selection.action_ids:
-            ids = values.all(selection.action_ids)
-            terms.append(
-                f"d.action IN (SELECT seq FROM {self._schema}actions WHERE action_id IN ({ids}))"  # noqa: S608
-            )
         columns = {
             "target": selection.targets,
             "state": selection.states,
-            "reason": selection.reasons,
+            "was_reason" if selection.discarded else "reason": selection.reasons,
         }
         for column, allowed in columns.items():
             if allowed:
                 terms.append(f"d.{column} IN ({values.all(allowed)})")
+        if selection.discarded:
+            terms.append(f"d.reason = '{DISCARDED}'")
         if selection.since is not None:
             terms.append(f"e.first_at >= {values.put(selection.since)}")
         if selection.until is not None:
@@ -597,6 +685,13 @@ class Admin(ABC):
         return f"({reply} OR {_EXISTS.format(f'{self._schema}attempts', answer)})"
 
 
+def _answer(status: int | None, code: str | None, msg: str | None, detail: str | None) -> str:
+    """Join the texts of an attempt, which are None if none is kept."""
+    is_odd = status is not None and not 200 <= status < 300
+    words = ": ".join(filter(None, (f"HTTP {status}" if is_odd else "", code, msg)))
+    return words or detail or ""
+
+
 def _action(row: Sequence[Any]) -> Action:
     action_id, verb, who, what, at, deliveries, since, place_at, place_event = row
     place = None if place_at is None else ReplayPlace(place_at, place_event)
@@ -623,7 +718,8 @@ async def carry_out(
 #: was not given is None or missing.
 Filters = Mapping[str, Any]
 
-FILTERS = ("target", "state", "match", "event", "older_than", "newer_than", "acknowledged_later")
+FILTERS = ("target", "state", "reason", "match", "event", "older_than", "newer_than",
+           "acknowledged_later")  # fmt: skip
 
 
 def selection_of(filters: Filters, now: float) -> Selection:
@@ -633,7 +729,7 @@ def selection_of(filters: Filters, now: float) -> Selection:
         targets=tuple(filters.get("target") or ()),
         states=tuple(map(State, filters.get("state") or UNSETTLED)),
         event_ids=tuple(filters.get("event") or ()),
-        action_ids=tuple(filters.get("action") or ()),
+        reasons=tuple(filters.get("reason") or ()),
         keys=tuple(filters.get("match") or ()),
         since=None if newer is None else now - newer,
         until=None if older is None else now - older,
@@ -644,7 +740,8 @@ def selection_of(filters: Filters, now: float) -> Selection:
 def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
     """Return the selection for an action: by default dead letters, or all that a retry or a restore
     applies to, as they are now. A dead letter that was acknowledged later is not replayed by
-    default. Raises ValueError for a wrong state."""
+    default. Discarded ones have their reasons from before the discard, too. Raises ValueError for a
+    wrong state."""
     states = tuple(map(State, filters.get("state") or ()))
     check_states(verb, states)
     selection = selection_of(filters, now)
@@ -652,7 +749,8 @@ def acted_on(verb: Verb, filters: Filters, now: float) -> Selection:
     return replace(
         selection,
         states=states or (verb.states if verb in (Verb.RESTORE, Verb.RETRY) else (State.DEAD,)),
-        reasons=(DISCARDED,) if verb is Verb.RESTORE else (),
+        reasons=() if DISCARDED in selection.reasons else selection.reasons,
+        discarded=verb is Verb.RESTORE,
         until=now if selection.until is None else selection.until,
         acknowledged_later=Later(filters.get("acknowledged_later") or later),
     )

@@ -7,14 +7,18 @@ place of an enum there may be its text, if it was read from JSON: compare by `==
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
-from router.store.admin import Action, Count, Entry, Verb
+from router.store.admin import Action, Entry, Group, Verb
 from router.store.protocol import Node, Pause, State
 from router.telemetry.log.lines import utc
 
 #: States that may need a person come first.
 _ORDER = (State.DEAD, State.QUEUED, State.AWAITING, State.SUPERSEDED, State.ACKNOWLEDGED)
+
+#: The most groups that are shown.
+_GROUPS = 500
 
 
 class CountView(TypedDict):
@@ -24,6 +28,29 @@ class CountView(TypedDict):
     deliveries: int
     acknowledged_later: int
     oldest_at: str
+
+
+class ExampleView(TypedDict):
+    """The event of a group that was recorded last, and what its receiver said, as in a delivery."""
+
+    event_id: str
+    event_key: str
+    said: str
+
+
+class GroupView(TypedDict):
+    """The deliveries of a target in a state, with the same reason."""
+
+    kind: Literal["group"]
+    target: str
+    state: State
+    reason: str
+    deliveries: int
+    acknowledged_later: int
+    #: When the first requests of the oldest and the newest event arrived.
+    oldest_at: str
+    newest_at: str
+    example: ExampleView
 
 
 class ActionView(TypedDict):
@@ -120,10 +147,35 @@ def _filled(form: type[V], source: object, **members: Any) -> V:
     return view  # type: ignore[no-any-return]
 
 
-def count_views(counts: Iterable[Count]) -> list[CountView]:
-    """Order counts by target, and states that may need a person first."""
-    ordered = sorted(counts, key=lambda count: (count.target, _ORDER.index(count.state)))
-    return [_filled(CountView, count, kind="count") for count in ordered]
+def count_views(groups: Iterable[Group]) -> list[CountView]:
+    """Count by target and state: by target, and states that may need a person first."""
+
+    def key(group: Group) -> tuple[str, int]:
+        return group.target, _ORDER.index(group.state)
+
+    counts: list[CountView] = []
+    for _, same in groupby(sorted(groups, key=key), key):
+        of = [*same]
+        counts.append(
+            _filled(
+                CountView,
+                of[0],
+                kind="count",
+                deliveries=sum(group.deliveries for group in of),
+                acknowledged_later=sum(group.acknowledged_later for group in of),
+                oldest_at=min(group.oldest_at for group in of),
+            )
+        )
+    return counts
+
+
+def group_views(groups: Iterable[Group]) -> list[GroupView]:
+    """Return the first groups: states that may need a person first, then the largest."""
+    ordered = sorted(groups, key=lambda g: (_ORDER.index(g.state), -g.deliveries, g.target))
+    return [
+        _filled(GroupView, g, kind="group", example=_filled(ExampleView, g, said=g.answer))
+        for g in ordered[:_GROUPS]
+    ]
 
 
 def action_view(action: Action) -> ActionView:

@@ -38,7 +38,7 @@ def write(folder: Path, lines: list[bytes], random: Random) -> None:
 def test_a_stopped_one_goes_on_though_segments_have_come_and_gone(
     tmp_path: Path, seed: int
 ) -> None:
-    """And though clocks jumped: no event is skipped, and none is taken twice."""
+    """No event is skipped and none is taken twice, though clocks jumped as well."""
     random = Random(seed)
     times = [7200 - number * 10 + random.choice((0, 0, 0, 3600, -3600)) for number in range(200)]
     lines = [event_line(f"event-{n}", ago=ago) for n, ago in enumerate(times)]

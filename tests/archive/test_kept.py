@@ -167,7 +167,7 @@ def test_one_that_failed_is_found_before_many_that_did_not(shop: Shop) -> None:
 
 
 def test_newer_events_that_do_not_fit_do_not_count_towards_the_limit(shop: Shop) -> None:
-    """If only one target may be seen, its code is found behind codes of others."""
+    """A target that alone may be seen has its code found behind codes of others."""
     output = Tried(Attempt(Reason.CODE, True, 0.1, 200, at=1.0, code="700"), request=1)
     code = DeliveryRow("ledger", State.AWAITING, "code", tried=output)
     shop.add("right", code, stage=Stage.OPEN, ago=100)

@@ -409,15 +409,19 @@ def test_a_required_target_that_fails_is_retried_and_becomes_a_dead_letter(tmp_p
     assert {got.webhook_id for got in here.ledger.got} == {about(event(changes=["order-1"]))}
 
 
+def callback_of(requests: int, first: float, last: float) -> RefusedCallback:
+    return RefusedCallback(
+        event_id="one", event_key="", code="500", why="", requests=requests, first=first, last=last,
+        request_id="r", bytes=1, is_whole=True, had=[],
+    )  # fmt: skip
+
+
 def test_a_delivery_that_the_store_has_is_not_queued_again(shop: Shop) -> None:
     """A replay of its callback adds only missing deliveries, whatever state the others have."""
     body = event(changes=["order-1"])
     fine = DeliveryRow("fine", State.ACKNOWLEDGED, "acknowledged")
     shop.add("one", fine, dead("dead"), stage=Stage.OPEN, body=body)
-    callback = RefusedCallback(
-        event_id="one", event_key="", code="500", why="", requests=1, first=1.0, last=2.0,
-        request_id="r", bytes=len(body), is_whole=True, had=[],
-    )  # fmt: skip
+    callback = callback_of(1, 1.0, 2.0)
     terms = Terms(PLATFORM, 60.0, 8.0, PLATFORM)
     letter = OutboundEvent.of(Intake.of(None).read(body), "r")
     resend = Resend(record_of(callback, terms, 3.0), letter, once=True)
@@ -455,10 +459,7 @@ def test_the_record_of_a_callback(
 ) -> None:
     """Open while EBaaS retries; its requests are counted by their times."""
     now = 1e9
-    callback = RefusedCallback(
-        event_id="one", event_key="", code="500", why="", requests=len(times),
-        first=now + times[0], last=now + times[-1], request_id="r", bytes=1, is_whole=True, had=[],
-    )  # fmt: skip
+    callback = callback_of(len(times), now + times[0], now + times[-1])
     terms = Terms(PLATFORM, 60.0, 8.0, PLATFORM)
     record = record_of(callback, terms, now + times[-1])
     assert (record.requests, record.stage) == (requests, stage)
@@ -468,7 +469,7 @@ def test_the_record_of_a_callback(
 
 
 def test_a_replay_that_is_cut_off_is_run_again_and_sends_nothing_twice(tmp_path: Path) -> None:
-    """Only an attempt in flight when the router was killed is made again, under its id."""
+    """The only repeated attempt was in flight when the router was killed; its id is the same."""
     names = [f"order-{number}" for number in range(50)]
     own, door = with_door(tmp_path)
     replay = ("archive", "replay", "--refused", "--yes", *door)
@@ -481,11 +482,11 @@ def test_a_replay_that_is_cut_off_is_run_again_and_sends_nothing_twice(tmp_path:
                 here.refuse(event(changes=[name]), "500")
             here.wait()
             here.correct()
-            with running(*replay, "--rate", "5/s") as cut_off:
+            with running(*replay, "--rate", "10/s") as cut_off:
                 wait_until(lambda: len(ledger.got) > 2)
                 cut_off.process.kill()
                 cut_off.wait()
-            with running(*replay, "--rate", "5/s") as cut_off:
+            with running(*replay, "--rate", "10/s") as cut_off:
                 wait_until(lambda: len(ledger.got) > 10)
                 router.process.kill()
                 cut_off.wait()

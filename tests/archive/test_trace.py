@@ -48,17 +48,8 @@ def names(found: Ran) -> list[str]:
 @pytest.mark.parametrize(
     "word",
     [
-        "one",
-        "request-of-one",
-        "x.y.z.1",
-        "x.y.*",
-        "?.y.z.1",
-        TRACE,
-        "order 库",
-        "17",
-        "deep",
-        "hash",
-        "whole hash",
+        *("one", "request-of-one", "x.y.z.1", "x.y.*", "?.y.z.1", TRACE),
+        *("order 库", "17", "deep", "hash", "whole hash"),
     ],
 )
 def test_an_event_is_found_by_whatever_it_is_known_by(tmp_path: Path, word: str) -> None:

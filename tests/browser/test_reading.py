@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.troubled import Troubled
-from tests.browser.visitor import Visitor, visitor
+from tests.browser.visitor import PATIENCE, Visitor, visitor
 from tests.support.house import event
 
 ROOMS = {
@@ -122,21 +122,26 @@ def test_the_first_view_needs_three_requests_in_sequence(
     """The page, then all files at once, of which the first one sends the requests for data. And 36
     kB of files. So at 400 ms and 50 kB/s the problems are there within two seconds."""
     with visitor(chromium, filled.url, token=filled.ops_token) as found:
-        page, held = found.page, dict[str, Route]()
-        page.route("**/page/**", lambda route: held.update({name_of(route): route}))
-        page.route("**/api/v1/*", lambda route: held.update({name_of(route): route}))
+        page, held, asked = found.page, dict[str, Route](), list[str]()
+
+        def hold(route: Route) -> None:
+            url: str = route.request.url
+            asked.append(url.rpartition("/")[2].partition("?")[0])
+            held[asked[-1]] = route
+
+        page.route("**/page/**", hold)
+        page.route("**/api/v1/*", hold)
         page.goto(found.url, wait_until="commit")
-        while len(held) < 7:
-            page.wait_for_timeout(20)
+        wait(page, lambda: len(held) == 7)
         files = {*held}
         assert "main.js" in files
         held.pop("api.js").continue_()
-        while not {"status", "targets", "minutes", "you"} <= {*held}:
-            page.wait_for_timeout(20)
+        wait(page, lambda: {"status", "targets", "minutes", "you"} <= {*held})
         for name in files & {*held}:
             held.pop(name).continue_()
         expect(page.locator("h1")).to_be_visible()
         assert {*held} - {"stream"} == {"status", "targets", "minutes", "you"}
+        assert len(asked) == len({*asked})
         for route in [*held.values()]:
             route.continue_()
         expect(found.row("ledger")).to_have_count(1)
@@ -153,9 +158,12 @@ def test_the_first_view_needs_three_requests_in_sequence(
             assert answer.headers["content-encoding"] == "gzip"
 
 
-def name_of(route: Route) -> str:
-    url: str = route.request.url
-    return url.rpartition("/")[2].partition("?")[0]
+def wait(page: Page, condition: Callable[[], bool]) -> None:
+    for _ in range(PATIENCE // 20):
+        if condition():
+            return
+        page.wait_for_timeout(20)
+    pytest.fail("waited in vain")
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

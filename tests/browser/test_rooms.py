@@ -363,7 +363,8 @@ def test_a_reload_shows_its_changes(router: Troubled, ops: Visitor) -> None:
         expect(ops.page.locator(".diff").first).to_contain_text("for the auditors")
         router.stop()
         router.start()
-        ops.go("#/routes")
+        ops.page.reload()
+        ops.settle()
         expect(ops.page.locator(".diff").first).to_contain_text(f"*.cert.{ops.language}")
     finally:
         router.config.write_text(good)

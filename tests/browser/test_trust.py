@@ -81,6 +81,21 @@ def test_only_permitted_actions_are_offered(chromium: Browser, router: Troubled)
     assert found.complaints == []
 
 
+def test_a_reader_replays_nothing(router: Troubled, ops: Visitor) -> None:
+    """A token that may only read sees refused callbacks and events, without buttons to replay."""
+    router.serve.ask("POST", "/callback", event(event_type="", changes=["only read"]))
+    router.post("only read too")
+    reader = {"name": "reader", "owner": None, "may": ["read"], "tokens": True, "version": ""}
+    ops.page.route("**/api/v1/you", lambda it: it.fulfill(json=reader))
+    ops.go("#/refused")
+    expect(ops.row("a.gs.cert.1").first).to_be_visible()
+    expect(ops.page.locator("main .acts button, main td button")).to_have_count(0)
+    ops.go("#/events?what=only read too")
+    ops.row("a.gs.cert.1").get_by_role("link").first.click()
+    expect(ops.button("explain.short")).to_be_visible()
+    expect(ops.button("again")).to_have_count(0)
+
+
 def test_hostile_texts_stay_text(router: Troubled, ops: Visitor) -> None:
     """In every room: a receiver's answer and an event's key."""
     key = f"a.gs.{HOSTILE}.1"

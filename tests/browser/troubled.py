@@ -38,7 +38,7 @@ class Troubled:
 
     @property
     def store(self) -> Path:
-        return self.folder / "store.db"
+        return store_of(self.folder)
 
     def post(self, *names: str) -> None:
         """Send events."""
@@ -56,6 +56,10 @@ class Troubled:
 
     def stop(self) -> None:
         self.serve.close()
+
+
+def store_of(folder: Path) -> Path:
+    return folder / "store.db"
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def troubled(folder: Path) -> Iterator[Troubled]:
 
 def _serve(folder: Path, config: Path, port: int) -> Serving:
     options = ["--ops-port", str(port), "--ops-tokens", str(folder / "tokens.yaml")]
-    return Serving(config, folder / "store.db", options, {})
+    return Serving(config, store_of(folder), options, {})
 
 
 _TOKENS = {

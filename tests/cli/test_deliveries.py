@@ -40,21 +40,39 @@ def cells(finished: Ran) -> list[list[str]]:
 # Listing.
 
 
-def test_counts_come_first(shop: Shop) -> None:
-    """By target and state, what needs a person before the rest, with the oldest one's age. What is
-    settled is shown where it is asked for."""
+def test_groups_come_first(shop: Shop) -> None:
+    """By target, state and reason: dead letters before the rest, and the largest groups first, with
+    the ages of the oldest and the newest and the last answer. What is settled is shown where it is
+    asked for."""
+    failed = Attempt(Reason.STATUS, True, 0.25, 503, "", None, 7200.0, "", "down for repair")
+    said = replace(dead("audit", "status"), tried=Tried(failed, retry=2))
     shop.add("one", dead(), DeliveryRow("audit", State.QUEUED), ago=3 * 3600 + 120)
+    shop.add("four", said, ago=7200)
     shop.add("two", dead(), DeliveryRow("ledger2", State.ACKNOWLEDGED), ago=3600)
     shop.add("three", DeliveryRow("ledger", State.AWAITING), stage=Stage.OPEN, ago=7200)
     shop.acknowledged_later("two")
     settled = cells(shop.run("list", "--state", "acknowledged"))
-    assert settled[1] == ["ledger2", "acknowledged", "1", "1h"]
+    assert settled[1] == ["ledger2", "acknowledged", "1", "1h", "1h"]
     assert shop.run().lines[0] == shop.run("list").lines[0]  # the default verb
-    assert cells(shop.run("list"))[1:] == [
-        ["audit", "queued", "1", "3h", "2m"],
-        ["ledger", "dead", "2", "3h", "2m", "1", "acknowledged", "later"],
-        ["ledger", "awaiting", "1", "2h"],
+    assert [" ".join(line) for line in cells(shop.run("list"))[1:]] == [
+        "ledger dead timeout 2 3h 2m 1h 1 acknowledged later",
+        "audit dead status 1 2h 2h HTTP 503: down for repair",
+        "audit queued 1 3h 2m 3h 2m",
+        "ledger awaiting 1 2h 2h",
     ]
+    lines = [line for line in shop.lines("list") if line["kind"] == "group"]
+    assert [line["example"]["said"] for line in lines][1] == "HTTP 503: down for repair"
+
+
+def test_many_groups_are_cut(shop: Shop) -> None:
+    """With the number of deliveries in the smaller ones; as JSON all come."""
+    with shop.at_once():
+        for n in range(25):
+            shop.add(f"event-{n}", dead(f"target-{n}"), dead("common"), body=b'{"n":%d}' % n)
+    reported = shop.run("list").lines
+    assert reported[1].split()[:4] == ["common", "dead", "timeout", "25"]
+    assert reported[21] == "6 deliveries in 6 smaller groups: --target shows them"
+    assert sum(line["kind"] == "group" for line in shop.lines("list")) == 26
 
 
 def test_an_empty_store_has_no_deliveries(shop: Shop) -> None:
@@ -71,6 +89,7 @@ def test_an_empty_store_has_no_deliveries(shop: Shop) -> None:
         ("--state dead", "one ledger, one audit, four ledger"),
         ("--state queued --state awaiting", "two ledger, three ledger"),
         ("--target audit", "one audit"),
+        ("--reason dns --reason tls", "three ledger"),
         ("--match a.gs.*", "one ledger, one audit, three ledger"),
         ("--match *.[!4] --match nothing", "one ledger, one audit, two ledger, three ledger"),
         ("--event four --event one --target ledger", "one ledger, four ledger"),
@@ -85,11 +104,32 @@ def test_what_is_selected_is_listed(shop: Shop, options: str, expected: str) -> 
     """Every filter has to fit; one that is repeated fits with any of its values."""
     shop.add("one", dead(), dead("audit"))
     shop.add("two", DeliveryRow("ledger", State.QUEUED), key="b.gs.cert.2")
-    awaiting = DeliveryRow("ledger", State.AWAITING)
+    awaiting = DeliveryRow("ledger", State.AWAITING, "dns")
     shop.add("three", awaiting, stage=Stage.OPEN, key="a.gs.key.3", ago=2 * 3600)
     shop.add("four", key="c.gs.cert.4", ago=4 * 3600)
     shop.acknowledged_later("four")
     assert set(shop.listed(*options.split())) == {each for each in expected.split(", ") if each}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", "new ledger, new audit, old ledger, old audit"),
+        ("--sort oldest", "old audit, old ledger, new audit, new ledger"),
+        ("--sort target", "new audit, old audit, new ledger, old ledger"),
+    ],
+)
+def test_the_newest_come_first(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, options: str, expected: str
+) -> None:
+    """Or in another order, over several pages too."""
+    monkeypatch.setattr(listing, "_PAGE", 3)
+    for name, ago in (("old", 60.0), ("new", 5.0)):
+        shop.add(name, dead("ledger"), dead("audit"), ago=ago)
+    listed = shop.listed("--state", "dead", *options.split())
+    assert listed == expected.split(", ")
+    text = shop.run("list", "--state", "dead", *options.split()).out
+    assert re.findall("  (old|new)  ", text) == [each.split()[0] for each in listed]
 
 
 def test_a_long_list_is_cut_and_says_so(shop: Shop) -> None:
@@ -97,7 +137,7 @@ def test_a_long_list_is_cut_and_says_so(shop: Shop) -> None:
     shop.add_many(120)
     reported = cells(shop.run("list", "--state", "dead"))
     assert reported[-1] == ["70", "more:", "--limit"]
-    assert sum({"target-0", "dead"} <= {*line} for line in reported) == 1 + 13
+    assert sum({"target-0", "dead"} <= {*line} for line in reported) == 1 + 12
     assert len(shop.listed("--state", "dead")) == 120
     assert len(shop.listed("--state", "dead", "--limit", "7")) == 7
 
@@ -244,6 +284,8 @@ def test_a_person_is_asked(shop: Shop, answer: bytes, code: int, queued: int) ->
         ("replay --limit 3 --match *", "--limit is for list only"),
         ("list --match [a", "has no end"),
         ("list --older-than 5", "is not a duration"),
+        ("list --reason tiemout", "reason: is none of acknowledged, code, "),
+        ("replay --sort oldest --match *", "--sort is for list only"),
         ("lst", "invalid choice"),
     ],
 )

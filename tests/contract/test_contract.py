@@ -6,7 +6,7 @@ import asyncio
 import json
 import tracemalloc
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 from router import __version__
-from tests.support.effort import LONG
-from tests.support.house import SAMPLE, SERVER, House, event, house, routes, stand_in
-from tests.support.servers import FOREIGN, OWN
+from tests.support.house import SAMPLE, House, event, house, on_each_server, routes, stand_in
 
 pytestmark = pytest.mark.anyio
 
@@ -29,15 +27,7 @@ async def accepting(**settings: Any) -> AsyncIterator[House]:
         yield running
 
 
-#: Our own server and one other; with LONG=1, which `make test-long` sets, the rest.
-SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
-
-
-@pytest.fixture(scope="module", params=SERVERS, autouse=True)
-def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    SERVER[0] = request.param
-    yield request.param
-    SERVER[0] = OWN
+server = on_each_server("module", autouse=True)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +58,7 @@ PAGE = ["event_source", "event_topic", "event_type", "event_status", "changes"]
 async def test_a_faulty_field_is_named_in_the_pages_words(
     accepted: tuple[House, list[Any]],
 ) -> None:
-    """Absent, null, empty or of a wrong type: of several, the first on the page."""
+    """A field that is absent, null, empty or of a wrong type; the page's first of several."""
     router, _ = accepted
 
     async def fault(**fields: Any) -> str:

@@ -53,7 +53,7 @@ def test_an_event_is_what_its_callback_says(callback: dict[str, Any]) -> None:
 def test_the_way_of_reading_makes_no_difference(
     callback: dict[str, Any], faults: dict[str, Any]
 ) -> None:
-    """On the loop or in a thread: the same event, or a refusal in the same words."""
+    """The loop and a thread give the same event, or a refusal in the same words."""
     body = json.dumps({**callback, **faults}).encode()
     for intake in (CONTRACT, STRICTER):
         assert _outcome(intake.read_at_once, body) in (None, _outcome(intake.read, body))

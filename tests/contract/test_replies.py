@@ -20,7 +20,7 @@ def test_words_are_cut_to_what_there_is_room_for() -> None:
 
 
 def test_a_secret_is_masked_before_a_text_is_cut() -> None:
-    """In any case of letters: a part of it at the cut would not be recognised."""
+    """A part of it at the cut would not be recognised; letters may have any case."""
     secret = Secret("canary-(12+34).*")
     msg, code = ("x" * (most - 12) + secret.reveal().upper() for most in (MAX_MSG, MAX_CODE))
     for body in (msg.encode(), json.dumps({"code": code, "msg": msg}).encode()):

@@ -100,7 +100,7 @@ def test_the_database_is_the_one_that_the_router_asks_for() -> None:
 
 
 def test_the_routes_go_to_the_stand_in(compose: Any, tmp_path: Path) -> None:
-    """By its name and port; `check --strict` and the file of tokens are fine."""
+    """Their target has its name and port; `check --strict` finds nothing wrong."""
     for name in compose["secrets"]:
         (tmp_path / name).write_text(f"a-long-random-{name}")
     file = DEPLOY / "compose/config/routes.yaml"

@@ -172,7 +172,7 @@ def found(value: str | bytes, *more: str) -> int | Denial:
     [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN}", f" Bearer {TOKEN} "],
 )
 def test_a_valid_token(value: str) -> None:
-    """By RFC 9110; of several tokens each is valid, and its place is known."""
+    """RFC 9110 decides; each of several tokens is valid, and its place is known."""
     assert found(value) == 1
     assert found(value, "second-token") == 2
     assert found("Bearer first-token") == 0

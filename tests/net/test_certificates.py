@@ -83,9 +83,13 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_a_pair_that_is_not_valid_now(tmp_path: Path) -> None:
-    """The message has the day."""
+    """The message has the day. OpenSSL accepts an invalid date, whose end is unknown."""
     assert "cert.pem has expired on 20" in why(issued(tmp_path, days=-0.5))
     assert "cert.pem is not valid before 20" in why(issued(tmp_path, since=1))
+    pair, made = issued(tmp_path), trustme.CA().issue_cert("127.0.0.1")
+    pair.cert.write_text(dateless(made.cert_chain_pems[0]))
+    pair.key.write_bytes(made.private_key_pem.bytes())
+    assert why(pair).endswith(f"{pair.cert} has a date that can't be read")
 
 
 def test_a_key_with_a_password(tmp_path: Path) -> None:
@@ -113,15 +117,6 @@ def test_one_that_expires_soon(tmp_path: Path) -> None:
     assert listener_warnings(pair, last - 13 * DAY)[0].startswith(
         f"--tls-cert: {pair.cert} expires on 20"
     )
-
-
-def test_an_invalid_date(tmp_path: Path) -> None:
-    """OpenSSL accepts it, but the end of such a certificate is unknown."""
-    pair = issued(tmp_path, days=90)
-    made = trustme.CA().issue_cert("127.0.0.1")
-    pair.cert.write_text(dateless(made.cert_chain_pems[0]))
-    pair.key.write_bytes(made.private_key_pem.bytes())
-    assert why(pair).endswith(f"{pair.cert} has a date that can't be read")
 
 
 def plain_authority() -> tuple[str, ssl.SSLContext]:

@@ -119,7 +119,7 @@ def test_sockets_for_another_process_are_ignored() -> None:
 
 
 def test_a_start_with_few_files_lowers_the_connections(tmp_path: Path) -> None:
-    """Of 300 silent callers some get 503, none is reset, and the next event is delivered."""
+    """Some of 300 silent callers get 503, none is reset, and the next event is delivered."""
     few = {"before": "ulimit -n 256"}
     with (
         target() as endpoint,

@@ -253,6 +253,68 @@ def test_the_pages_of_a_list_have_each_delivery_once(router: Console) -> None:
     assert len(found) == len({*found})
 
 
+def test_dead_letters_are_grouped(router: Console) -> None:
+    """By target and reason, with the receiver's words; a team sees the groups of its own targets.
+    The list has the last recorded one first, unless another order is asked for."""
+    names = [f"grouped-{number}" for number in range(3)]
+    router.targets["ledger"].code = router.targets["auditors"].code = always("731")
+    for name in names:
+        router.send("b.x.grouped.1", name)
+    router.wait_for("dead", 3, "ledger", "b.x.grouped.1")
+    router.wait_for("dead", 3, "auditors", "b.x.grouped.1")
+    router.targets["ledger"].code = router.targets["auditors"].code = always("000")
+    needed: dict[str, Any] = {"match": "b.x.grouped.1", "reason": ["code", "dns"]}
+    listed = router.get("/deliveries", **needed)
+    groups = {each["target"]: each for each in listed["groups"]}
+    assert {*groups} == {"ledger", "auditors"}
+    (own,) = router.get("/deliveries", "ledger", **needed)["groups"]
+    assert own == groups["ledger"]
+    assert [own[name] for name in ("state", "reason", "deliveries")] == ["dead", "code", 3]
+    order = [each["event_id"] for each in listed["deliveries"] if each["target"] == "ledger"]
+    assert own["example"] == {
+        "event_id": order[0], "event_key": "b.x.grouped.1", "said": "731"
+    }  # fmt: skip
+    for sort, expected in (("oldest", [*reversed(order)]), ("target", order)):
+        found = router.get("/deliveries", "ledger", **needed, sort=sort)["deliveries"]
+        assert [each["event_id"] for each in found] == expected
+    assert router.get("/deliveries", match="b.x.grouped.1", reason="dns")["groups"] == []
+    preview = {"match": ["b.x.grouped.1"], "reason": ["code"], "dry_run": True}
+    assert router.post("/deliveries/replay", preview, "ledger")["groups"] == [own]
+
+
+def test_the_outcome_of_a_replay_is_counted(router: Console) -> None:
+    """As it comes; a team sees the deliveries to its own targets. No other action counts."""
+    router.targets["ledger"].code = always("700")
+    for number in range(3):
+        router.send("l.x.outcome.1", f"outcome-{number}")
+    router.wait_for("dead", 3, "ledger", "l.x.outcome.1")
+    released = Event()
+
+    def some(name: str, _: str) -> str:
+        released.wait(PATIENCE)
+        return "700" if name == "outcome-1" else "000"
+
+    router.targets["ledger"].code = some
+    done = act(router, "replay", {"match": ["l.x.outcome.*"]}, who="ledger")
+    name = done["action"]["action_id"]
+
+    def outcome(who: str = "ledger", *others: str) -> Any:
+        return router.get("/deliveries/outcome", who, action=[name, *others])
+
+    assert outcome() == {"acknowledged": 0, "failed": 0, "left": 3}
+    released.set()
+    wait_until(lambda: outcome() == {"acknowledged": 2, "failed": 1, "left": 0})
+    router.wait_for("dead", 1, "ledger", "l.x.outcome.1")
+    router.targets["ledger"].code = always("000")
+    assert outcome("ops", "another") == outcome()
+    nothing = {"acknowledged": 0, "failed": 0, "left": 0}
+    assert outcome("audit") == router.get("/deliveries/outcome", action="another") == nothing
+    again = act(router, "replay", {"match": ["l.x.outcome.*"]})
+    assert (again["changed"], outcome()["failed"]) == (1, 0)
+    both = outcome("ops", again["action"]["action_id"])
+    assert sum(both.values()) == 3
+
+
 def test_a_cursor_shows_a_team_nothing(router: Console) -> None:
     """An event of another team's target looks like one that does not exist."""
     router.targets["auditors"].code = always("700")
@@ -403,7 +465,9 @@ TRIED: dict[str, list[dict[str, Any]]] = {
     "/events/{id}": [{"id": "OTHERS"}, {"id": "BOTH"}],
     "/deliveries": [{}, {"target": "auditors"}, {"state": "dead", "match": "*"},
                     {"state": "superseded"},
-                    {"after": "OTHERS~auditors"}, {"after": "BOTH~auditors"}],
+                    {"after": "OTHERS~auditors"}, {"after": "BOTH~auditors"},
+                    {"reason": "discarded", "state": "superseded", "sort": "target"}],
+    "/deliveries/outcome": [{"action": "ACTION"}],
     "/explain": [{"key": "u.x.y.1"}, {"key": "b.x.y.1"}],
     "/targets/{name}/pause": [{"name": "auditors", "until": "10m", "because": "x"}],
     "/targets/{name}/resume": [{"name": "auditors"}],
@@ -439,9 +503,10 @@ def test_a_team_never_sees_another_teams_data(router: Console) -> None:
     router.targets["ledger"].code = always("000")
     both = {"target": ["auditors", "ledger"], "event": [the_id(router, "b.x.both.1")]}
     settle(router, "ledger")
-    act(router, "discard", both)
+    theirs = act(router, "discard", both)["action"]
     settle(router, "ledger")
     ids = {"OTHERS": the_id(router, "u.x.secret.1"), "BOTH": the_id(router, "b.x.both.1")}
+    ids["ACTION"] = theirs["action_id"]
     before = answers_to_a_team(router, ids, searches=False)
     for number in range(3):
         router.send("u.x.secret.2", f"secret-own-{number}")
@@ -509,11 +574,8 @@ def test_one_event_is_replayed(router: Console) -> None:
     step = router.post("/archive/replay", {"token": preview["token"]})
     assert (step["taken"], step["changed"]) == (1, 1)
     wait_until(lambda: len(ledger.of("again-1")) == 2)
-    action = {"action": preview["action"]["action_id"], "state": "acknowledged"}
-    wait_until(lambda: router.get("/deliveries", **action)["deliveries"])
-    (delivery,) = router.get("/deliveries", **action)["deliveries"]
-    assert (delivery["event_id"], delivery["target"]) == (event_id, "ledger")
-    assert router.get("/deliveries", action="none", state="acknowledged")["deliveries"] == []
+    done, action = {"acknowledged": 1, "failed": 0, "left": 0}, preview["action"]["action_id"]
+    wait_until(lambda: router.get("/deliveries/outcome", action=action) == done)
     assert (len(auditors.of("again-1")), len(ledger.of("again-2"))) == (1, 1)
 
 
@@ -637,6 +699,7 @@ OPENED_BY: dict[str, set[str]] = {
     "POST /archive/replay": {"replay"},
     "GET /deliveries": {"read"},
     "GET /deliveries/actions": {"read"},
+    "GET /deliveries/outcome": {"read"},
     "POST /deliveries/replay": {"replay"},
     "POST /deliveries/retry": {"replay"},
     "POST /deliveries/discard": {"discard"},

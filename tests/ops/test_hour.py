@@ -10,7 +10,7 @@ import pytest
 
 from router.model.event import Attempt, Reason
 from router.ops.hour import HOUR, History, Hour, quantile
-from router.telemetry.health import MINUTE
+from router.telemetry.health import LONGEST, MINUTE
 from router.telemetry.metrics import Metrics
 from tests.support.house import house, routes, stand_in
 
@@ -98,6 +98,21 @@ async def test_many_targets_do_not_stop_the_loop(monkeypatch: pytest.MonkeyPatch
         worst = max(worst, time.thread_time() - before)
     closing.cancel()
     assert worst < 0.05
+
+
+def test_a_state_ends_although_nobody_asks() -> None:
+    """The next trouble begins anew."""
+    metrics = counting()
+    history, ledger = History(metrics, START), metrics.of("ledger")
+    fails = [0, 30]
+    for minute in range(31):
+        at = START + minute * MINUTE
+        for _ in range(20):
+            reason = Reason.TIMEOUT if minute in fails else Reason.ACKNOWLEDGED
+            ledger.attempt(Attempt(reason, True, 0.1, at=at + 1.0))
+        history.look(at + MINUTE)
+    assert (ledger.health.state, ledger.health.since) == ("degraded", START + 30 * MINUTE + 1.0)
+    assert len(ledger.lately) <= LONGEST + 1
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_every_endpoint_replies_without_a_router(tmp_path: Path) -> None:
         "/events/{id}": NOT_THERE,
         "/deliveries": 200,
         "/deliveries/actions": 200,
+        "/deliveries/outcome": 400,
         "/openapi.json": 200,
     }
 

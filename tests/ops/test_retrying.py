@@ -141,11 +141,14 @@ def test_its_progress_is_shown(tmp_path: Path) -> None:
         assert "recovering" not in scene.run("status").out
 
 
-def test_a_preview_says_what_is_held_back(tmp_path: Path) -> None:
+def test_a_preview_warns_of_targets_that_are_paused_or_fail(tmp_path: Path) -> None:
     with backlog(tmp_path, 2) as scene:
-        assert "for now" not in scene.retry("--match", "*", "--dry-run").err
+        failing = "ebaas-router: {} is failing now: the deliveries may fail again\n"
+        warned = scene.retry("--match", "*", "--dry-run").err
+        assert warned == failing.format("audit") + failing.format("ledger")
         scene.run("pause", "audit", "--until", "1h", "--because", "a move")
         scene.router.wait_for(lambda: scene.router.lines("target_paused"))
         finished = scene.retry("--match", "*", "--dry-run")
-        assert finished.err == "ebaas-router: nothing is sent to audit for now: it is paused\n"
+        paused = "ebaas-router: nothing is sent to audit for now: it is paused\n"
+        assert finished.err == paused + failing.format("ledger")
         assert finished.lines[-1] == "4 deliveries would be retried"

@@ -139,7 +139,9 @@ def test_rejected_events_are_shown_with_their_keys_and_faults(tmp_path: Path) ->
             assert here.serve.post(name) == "500"
         assert here.serve.ask("POST", "/callback", b"{}")[1] == "400"
         callbacks, finished = here.get("/status")["callbacks"], here.status()
-        causes = here.causes()
+        causes, metrics = here.causes(), httpx.get(f"{here.url}/metrics", **PLAIN).text
+    for kind, count in (("unmatched", 2), ("400", 1), ("401", 0)):
+        assert f'recent_rejections{{kind="{kind}"}} {count}.0' in metrics
     unmatched, key = callbacks["unmatched"], json.loads(event())["event_key"]
     assert (unmatched["count"], unmatched["keys"]) == (2, {key: 2})
     # LATE: 20 retries, an hour apart.
@@ -167,35 +169,45 @@ def test_callers_with_a_wrong_token_are_counted_and_not_alarming(tmp_path: Path)
 @pytest.mark.parametrize("archive", [True, False])
 def test_a_restart_does_not_make_it_well(tmp_path: Path, *, archive: bool) -> None:
     """With an archive, a killed router goes on with its minutes, its rejections and since when a
-    target is failing. Without one it says since when it counts."""
+    target is failing; corrected routes count. Without one it says since when it counts."""
     kept = ("--archive", str(tmp_path / "archive") if archive else "none")
-    content = event(event_key="no.route.has.it", changes=["lost"])
-    with target(always("700")) as one:
-        with router(tmp_path, {"one": one}, *kept, match="*.gs.*") as here:
-            sent = json.loads(event())["event_key"]
-            assert ".gs." in sent
+    lost = event(event_key="no.route.has.it", changes=["lost"])
+    with target(always("700")) as bad, target() as good:
+        targets = {"one": bad, "two": good}
+        with router(tmp_path, targets, *kept, match="*.gs.*") as here:
             here.serve.post("event")
-            assert here.serve.ask("POST", "/callback", content)[1] == "500"
+            time.sleep(2.1)  # the first failure is older than the last
+            here.serve.post("another")
+            assert here.serve.ask("POST", "/callback", lost)[1] == "500"
             before, seen = here.target(), here.get("/status")
             if archive:
-                wait_until(lambda: len(here.get("/api/v1/events", since="1h")["events"]) == 2)
+                wait_until(lambda: len(here.get("/api/v1/events", since="1h")["events"]) == 3)
             here.kill()
         started = time.time()
-        with router(tmp_path, {"one": one}, *kept, match="*.gs.*") as here:
+
+        def restarted(here: Router) -> Any:
             if archive:
                 wait_until(lambda: here.get("/status")["counted_since"] <= seen["at"])
-            after, status, finished = here.target(), here.get("/status"), here.status()
-            minutes = here.get("/api/v1/minutes")
+            return here.get("/status")
+
+        with router(tmp_path, targets, *kept, match="*.gs.*") as here:
+            status, after, other = restarted(here), here.target(), here.target("two")
+            finished, minutes = here.status(), here.get("/api/v1/minutes")
+            here.kill()
+        with router(tmp_path, targets, *kept) as here:
+            corrected = restarted(here)["callbacks"]["unmatched"]
     assert "counted since 2" in text_of(finished)
+    assert corrected["count"] == 0
     if not archive:
         assert (after["state"], sum(minutes["events"])) == ("idle", 0)
         assert _seconds(minutes["counted_since"]) >= int(started)
         assert minutes["counted_since"] == status["counted_since"]
         return
+    assert (after["state"], other["state"]) == ("failing", "healthy")
     assert abs(_seconds(after["failing_since"]) - _seconds(before["failing_since"])) <= 1
     assert after["last_failure"]["reason"] == before["last_failure"]["reason"] == "code"
-    assert after["lately"] == {"attempts": 1, "failed": 1}
-    assert (sum(minutes["events"]), sum(minutes["failed"])) == (2, 2)
+    assert after["lately"] == {"attempts": 2, "failed": 2}
+    assert (sum(minutes["events"]), sum(minutes["failed"])) == (3, 3)
     assert minutes["counted_since"] <= seen["at"]
     unmatched = status["callbacks"]["unmatched"]
     assert unmatched["keys"] == {"no.route.has.it": 1}
@@ -250,9 +262,9 @@ def test_the_part_that_failed_decides(minutes: list[tuple[int, int]], state: str
 
 def test_a_trouble_begins_with_its_first_failure_and_lasts_until_it_is_over() -> None:
     """It keeps its beginning while it becomes better or worse, and has none afterwards."""
-    minutes = [(0, 50), (20, 20), (0, 20), (20, 20), (20, 20)]
+    minutes = [(0, 50), (20, 20), (0, 20), *[(20, 20)] * LONGEST, (10, 20)]
     health = judged(*minutes)
-    assert (health.state, health.since) == ("degraded", START + MINUTE + 1.0)
+    assert (health.state, health.since) == ("failing", START + MINUTE + 1.0)
     over = judged(*minutes, *[(0, 100)] * LATELY)
     assert (over.state, over.since) == ("healthy", 0.0)
 

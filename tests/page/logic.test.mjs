@@ -96,13 +96,6 @@ test('lines are grouped by their event', () => {
     [last.at, earlier.map((each) => each.at)]), [[4, [2]], [3, []], [1, []], [0, []]]);
 });
 
-test('an outcome counts only deliveries of the actions', () => {
-  const one = (state, retries = 0, action_id = 'a') => ({ state, retries, action: { action_id } });
-  assert.deepEqual(it.outcomeOf([one('acknowledged', 1), one('dead', 1), one('queued'),
-    one('queued', 2), one('awaiting'), one('dead', 1, 'b'), { state: 'dead', action: null }], ['a']),
-  { all: 5, done: 1, failed: 2, left: 2 });
-});
-
 test('routes are grouped by file, and the files of an owner are together', () => {
   const route = (file, owner) => ({ file, owner });
   const routes = [route('b.yaml', 'team x'), route('common.yaml', null), route('a.yaml', 'team y'),

@@ -48,13 +48,11 @@ class ServiceManager:
             self._socket.settimeout(PATIENCE)
 
 
-@pytest.mark.parametrize("sign", ["", "@"], ids=["a file", "an abstract name"])
-def test_a_manager_gets_each_change_of_state(tmp_path: Path, sign: str) -> None:
+def test_a_manager_gets_each_change_of_state(tmp_path: Path) -> None:
     """The router reports that it serves; that it reloads and has reloaded, by SIGHUP or by itself,
-    and whether routes.yaml was refused; and that it stops, at once. The manager's socket is a file
-    or has an abstract name."""
+    and whether routes.yaml was refused; and that it stops, at once."""
     with (
-        ServiceManager(f"{sign}{tmp_path}/notify") as manager,
+        ServiceManager(f"{tmp_path}/notify") as manager,
         target() as one,
         serving(tmp_path, {"one": one}, environ={"NOTIFY_SOCKET": manager.address}) as router,
     ):
@@ -91,9 +89,9 @@ def now() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[ServiceManager]:
-    with ServiceManager(f"{tmp_path}/notify") as manager:
+@pytest.fixture(params=["", "@"], ids=["a file", "an abstract name"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServiceManager]:
+    with ServiceManager(f"{request.param}{tmp_path}/notify") as manager:
         yield manager
 
 
@@ -120,7 +118,7 @@ async def test_the_loop_feeds_the_watchdog_itself(manager: ServiceManager) -> No
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "/nowhere/at/all"])
 async def test_without_a_manager_nothing_is_sent(address: str) -> None:
-    """Nor to an unknown kind or an absent one; another process's watchdog is not fed."""
+    """An unknown kind or an absent manager gets nothing; another's watchdog is not fed."""
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"})
     assert notifier.watchdog is None
     serving = asyncio.create_task(notifier.serve())

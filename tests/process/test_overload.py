@@ -47,7 +47,7 @@ def say(line: Line, name: str, to: int = 0) -> None:
 
 
 def test_an_overloaded_router_refuses_at_once_and_finishes_its_requests(tmp_path: Path) -> None:
-    """Of five times as many callers as there is room for, four fifths get 503 at once."""
+    """Four fifths of five times too many callers get 503 at once; the others are served."""
     with scene(tmp_path, room=8) as (router, gate), ExitStack() as stack:
         lines = [stack.enter_context(Line(router.port)) for _ in range(40)]
         for number, line in enumerate(lines):

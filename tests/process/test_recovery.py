@@ -44,7 +44,7 @@ def ordered(got: list[str], names: list[str]) -> bool:
 
 
 def test_all_that_waits_arrives_soon_and_once(tmp_path: Path) -> None:
-    """After one live `000`; then EBaaS's next requests get their `000` without a call."""
+    """One live `000` is enough; EBaaS's next requests get their `000` without a call."""
     with (
         target(always("700")) as ledger,
         target(always("700")) as audit,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from router.net.listening import listen
 from router.process import server as serving_module
 from router.process.server import Server
-from tests.support.command import PATIENCE, ROOT
+from tests.support.command import PATIENCE, script
 
 #: Two services that print what they do, and take a moment to end.
 SERVICES = """
@@ -44,11 +42,7 @@ run(Slow("first"), Slow("last"), then=then)
 
 def test_services_are_stopped_in_the_reverse_order() -> None:
     """Each once the one after it is done, which may need it to its end."""
-    program = [sys.executable, "-c", SERVICES]
-    ran = subprocess.run(
-        program, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True
-    )
-    assert ran.stdout.splitlines() == [
+    assert script(SERVICES).stdout.decode().splitlines() == [
         *("begins first", "begins last", "stops last", "ends last", "stops first", "ends first"),
     ]
 

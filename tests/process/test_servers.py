@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,8 @@ from starlette.routing import Route
 from router.net.listening import listen, url_of
 from tests.support.command import ROOT
 from tests.support.disputed import DISPUTED
-from tests.support.effort import LONG
-from tests.support.house import PATIENCE, SAMPLE, SERVER, House, house, routes, stand_in
-from tests.support.servers import FOREIGN, OWN, served_by
+from tests.support.house import PATIENCE, SAMPLE, House, house, on_each_server, routes, stand_in
+from tests.support.servers import OWN, served_by
 from tests.support.sockets import PLAIN
 from tests.support.waiting import until
 from tests.support.wire import PROBE, post
@@ -165,15 +164,7 @@ def table() -> dict[str, dict[str, str]]:
     }
 
 
-#: Our own server and one other; with LONG=1, which `make test-long` sets, the rest.
-SERVERS = FOREIGN[1:] if LONG else [OWN, FOREIGN[0]]
-
-
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    SERVER[0] = request.param
-    yield request.param
-    SERVER[0] = OWN
+server = on_each_server()
 
 
 @pytest.mark.parametrize("row", ROWS)

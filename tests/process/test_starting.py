@@ -9,13 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT, command, environment
+from tests.support.command import PATIENCE, ROOT, environment, running
 from tests.support.effort import LONG
 from tests.support.serving import serving, target
 from tests.support.sockets import free_port, is_ready
@@ -33,39 +31,6 @@ runpy.run_module("router", run_name="__main__", alter_sys=True)
 """
 
 
-@contextmanager
-def started(
-    *arguments: str, program: Sequence[str] = (), before: Callable[[], object] | None = None
-) -> Iterator[Started]:
-    """Run a process in a group of its own until the block ends; `before` runs in it first."""
-
-    def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if before is not None:
-            before()
-
-    process = subprocess.Popen(
-        [*program, *arguments] if program else command(*arguments),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(),
-        start_new_session=True,
-        preexec_fn=prepare,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def serve(*options: str) -> tuple[str, ...]:
-    return ("serve", "--port", "0", "--store", "none", *options)
-
-
 def handles(process: Started, number: int, how: str) -> bool:
     """Return whether a process catches (`SigCgt`) or ignores (`SigIgn`) a signal."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
@@ -79,43 +44,55 @@ def is_ours(process: Started) -> bool:
     return left or handles(process, signal.SIGTERM, "SigCgt")
 
 
+def keep_ctrl_c() -> None:
+    """A shell's background would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 #: Every second moment of a start; each with LONG=1: `make test-long`.
 STEP = 1 if LONG else 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_moment_of_a_start_ends_it(number: signal.Signals) -> None:
-    """By the system's default action or in order; without a traceback, and none is lost."""
+    """A signal ends it by the system's default action or in order, without a traceback."""
     for moment in range(0, 8, STEP):
-        with started(*serve(), program=(sys.executable, "-c", REPORTS_START)) as process:
+        process = subprocess.Popen(
+            [sys.executable, "-c", REPORTS_START, "serve", "--port", "0", "--store", "none"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            cwd=ROOT, env=environment(), preexec_fn=keep_ctrl_c,
+        )  # fmt: skip
+        try:
             assert process.stderr is not None
             assert os.read(process.stderr.fileno(), len(PYTHON_STARTED)) == PYTHON_STARTED
             wait_until(lambda process=process: is_ours(process))  # type: ignore[misc]
             time.sleep(moment * 0.06)  # any moment will do
             process.send_signal(number)
             _, stderr = process.communicate(timeout=PATIENCE)
-            assert (process.returncode in (-number, 0), stderr) == (True, b"")
+        finally:
+            process.kill()
+            process.communicate()
+        assert (process.returncode in (-number, 0), stderr) == (True, b"")
 
 
 def test_a_closed_stdout_is_no_fault() -> None:
     """Output is dropped, and the exit code is the command's own."""
-    with started("check", before=lambda: os.close(1)) as process:
-        _, stderr = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, stderr) == (0, b"")
+    with running("check", before="exec 1>&-") as check:
+        assert (check.wait(), check.stderr) == (0, [])
 
 
 def test_it_serves_and_stops_without_any_stream() -> None:
     """With stdin, stdout and stderr closed, no socket or store gets their numbers."""
-    port = str(free_port())
-    with started(*serve("--port", port), before=lambda: os.closerange(0, 3)) as process:
-        wait_until(lambda: process.poll() is not None or is_ready(int(port)))
-        streams = {str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in range(3)}
-        process.terminate()
-        assert (process.wait(PATIENCE), streams) == (0, {os.devnull})
+    port, closed = free_port(), "exec 0<&- 1>&- 2>&-"
+    with running("serve", "--port", str(port), "--store", "none", before=closed) as router:
+        wait_until(lambda: router.process.poll() is not None or is_ready(port))
+        folder = Path(f"/proc/{router.process.pid}/fd")
+        streams = {str((folder / str(number)).readlink()) for number in range(3)}
+        assert (router.interrupt(signal.SIGTERM), streams) == (0, {os.devnull})
 
 
 def test_its_files_are_its_users_alone(tmp_path: Path) -> None:
-    """By its umask, and there is no core file. A store that everybody can read is warned of."""
+    """Files are private and there is no core file; a store that all can read is warned of."""
     store = tmp_path / "store.db"
     with target() as endpoint:
         with serving(tmp_path, {"one": endpoint}, store=store) as router:

@@ -157,8 +157,7 @@ def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_request_gets_a_reply(tmp_path: Path) -> None:
-    """After a second signal, a request in flight gets the contract's reply, not a reset, and so
-    does one that has not arrived whole. No task or traceback is logged."""
+    """A second signal resets no connection, and no task or traceback is logged."""
     with holding(tmp_path) as (router, gate, line), Line(router.port) as slow:
         slow.say(post()[:-1])
         line.say(post())

@@ -113,7 +113,7 @@ def test_a_plan_is_what_a_naive_reading_of_the_routes_gives(
 
 @given(_routes(), _events)
 def test_explain_shows_every_field_and_agrees_with_match(routes: list[Route], event: Event) -> None:
-    """With the first pattern that matches; an exception's only if the event fits it."""
+    """It shows the first pattern that matches; an exception only if the event fits it."""
     made = RouteTable(routes, TARGETS)
     explained = made.explain(event)
     assert [shown.route for shown in explained] == list(made.routes)
@@ -253,7 +253,7 @@ def test_hostile_keys_are_answered() -> None:
 
 
 def test_routes_alike_are_all_found_in_time() -> None:
-    """With thousands of literals, or long lists in every field; else this never ends."""
+    """Thousands of literals or long lists in every field cost little; else this never ends."""
     pieces = [f".{n}." for n in range(2_000)]
     deep = table(*(route(f"r{n}", key=f"*{'*'.join(pieces)}*") for n in range(20)))
     assert len(matching(deep, event("".join(pieces))).split()) == 20

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,13 +21,14 @@ import pytest
 # What blocks the loop here is the test's own work on files.
 # ruff: noqa: ASYNC240
 from router.model.errors import StartFailed
-from router.store.admin import Action, Resend, Selection, Values, Verb
+from router.store.admin import Action, Resend, Selection, Sort, Values, Verb
 from router.store.protocol import Stage, State, StoreFailed, StoreFull
 from router.store.sqlite import file
 from router.store.sqlite.admin import SqliteAdmin
 from router.store.sqlite.store import SqliteStore
 from tests.store.records import LIMITS, NOW, T, awaiting, letter, queued, record, using
 from tests.support.disks import Disks
+from tests.support.shop import SqliteShop
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -294,10 +296,11 @@ async def test_a_write_that_fails_after_its_commit_is_found(store: SqliteStore) 
 
 
 async def test_a_look_up_asks_the_file_only_for_what_may_be_there(
-    path: Path, store: SqliteStore
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither for events that were replayed to several targets and are gone since, nor for one
-    whose write came too late to be made."""
+    """Neither for events that were replayed to several targets and are gone since, nor for those
+    whose writes found the file locked, or came too late to be made."""
+    monkeypatch.setattr(file, "BUSY_TIMEOUT", 0.3)
     admin = await SqliteAdmin.open(path, LIMITS, now=lambda: NOW)
     replay = Action("replay", Verb.REPLAY, "me", "all", NOW)
     stored = record(stage=Stage.CLOSED)
@@ -311,6 +314,8 @@ async def test_a_look_up_asks_the_file_only_for_what_may_be_there(
     assert await store.prune(NOW + 1e6, 9, T) == 2
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreFailed, match="locked"):
+            await add(store, b"locked")
         with pytest.raises(StoreFailed, match="slow"):
             await add(store, b"slow", timeout=0.1)
         other.execute("ROLLBACK")
@@ -318,7 +323,7 @@ async def test_a_look_up_asks_the_file_only_for_what_may_be_there(
     asked = list[str]()
     assert store._reader is not None
     store._reader.set_trace_callback(asked.append)
-    for body in (b"here", b"new", b"slow"):
+    for body in (b"here", b"new", b"locked", b"slow"):
         assert not await there(store, body)
     assert asked == []
     await admin.close()
@@ -350,7 +355,24 @@ async def test_a_persons_question_is_stopped_by_cancelling_it(path: Path) -> Non
     with pytest.raises(asyncio.CancelledError):
         await asking
     async with asyncio.timeout(T):
-        assert await admin.counts(Selection()) == ()
+        assert await admin.groups(Selection()) == ()
+    await admin.close()
+
+
+@pytest.mark.parametrize("sort", [Sort.NEWEST, Sort.OLDEST])
+async def test_a_page_costs_what_is_on_it(file: SqliteShop, sort: Sort) -> None:
+    """However many dead letters there are."""
+    admin = await SqliteAdmin.open(Path(file.option), LIMITS, read_only=True)
+    costs: list[int] = []
+    for number in (100, 5000):
+        file.forget()
+        file.add_many(number)
+        steps: list[None] = []
+        admin._connection.set_progress_handler(partial(steps.append, None), 1)
+        dead = Selection(states=(State.DEAD,))
+        assert len(await anext(admin.pages(dead, 50, sort=sort))) == 50
+        costs.append(len(steps))
+    assert costs[1] < 1.1 * costs[0]
     await admin.close()
 
 

@@ -20,14 +20,16 @@ from router.store.admin import (
     STEP,
     Action,
     Admin,
-    Count,
     Entry,
+    Group,
     Later,
     Resend,
     Seen,
     Selection,
+    Sort,
     Step,
     Verb,
+    acted_on,
     carry_out,
     pause,
     paused,
@@ -677,15 +679,24 @@ async def later(store: Store, *of: Record, target: str = "one") -> None:
     await store.supersede([each.event_id for each in of], [target], NOW + 7, T)
 
 
-async def test_deliveries_are_counted_by_target_and_state(store: Store, admin: Admin) -> None:
-    """Settled ones too, with the age of the oldest and the number acknowledged later."""
-    await add(store, dead("one"), acknowledged("two"), first_at=NOW - 5, stage=Stage.ENDED)
-    marked = await add(store, dead("one"), queued("two"), first_at=NOW - 9, stage=Stage.ENDED)
+async def test_deliveries_are_grouped_by_target_state_and_reason(
+    store: Store, admin: Admin
+) -> None:
+    """With their ages and the number acknowledged later. The last recorded one is the example, with
+    the answer to its last attempt."""
+    ended: Any = {"stage": Stage.ENDED}
+    await add(store, dead("one"), acknowledged("two"), event_id="a", first_at=NOW - 5, **ended)
+    tried = Tried(Attempt(Reason.STATUS, True, 0.1, 503, "", None, NOW, "7", "later"), retry=2)
+    last = replace(dead("one"), tried=tried)
+    marked = await add(store, last, queued("two"), event_id="b", first_at=NOW - 9, **ended)
     await later(store, marked)
-    assert set(await admin.counts(Selection())) == {
-        Count("one", State.DEAD, 2, 1, NOW - 9),
-        Count("two", State.ACKNOWLEDGED, 1, 0, NOW - 5),
-        Count("two", State.QUEUED, 1, 0, NOW - 9),
+    await add(store, replace(dead("one"), reason="dns"), event_id="c", **ended)
+    key = letter().event.event_key
+    assert set(await admin.groups(Selection())) == {
+        Group("one", State.DEAD, "timeout", 2, 1, NOW - 9, NOW - 5, "b", key, "HTTP 503: 7: later"),
+        Group("one", State.DEAD, "dns", 1, 0, NOW, NOW, "c", key, ""),
+        Group("two", State.ACKNOWLEDGED, "acknowledged", 1, 0, NOW - 5, NOW - 5, "a", key, ""),
+        Group("two", State.QUEUED, "timeout", 1, 0, NOW - 9, NOW - 9, "b", key, ""),
     }
 
 
@@ -698,6 +709,7 @@ async def test_deliveries_are_counted_by_target_and_state(store: Store, admin: A
         (Selection(states=(State.QUEUED,)), "0two"),
         (Selection(states=(State.QUEUED, State.AWAITING)), "0two 2one"),
         (Selection(targets=("one",), states=(State.QUEUED,)), ""),
+        (Selection(reasons=("acknowledged", "none")), "2two"),
         (Selection(event_ids=("event-2",)), "2one 2two"),
         (Selection(event_ids=("event-1", "event-3", "no event")), "1one 3one"),
         (Selection(event_ids=("event-1",), targets=("two",)), ""),
@@ -729,20 +741,72 @@ async def test_every_part_of_a_selection_counts(
     await later(store, record(event_id="event-1"))
     found = await entries(admin, selection)
     assert " ".join(f"{e.event_id[-1]}{e.row.target}" for e in found) == expected
-    assert sum(count.deliveries for count in await admin.counts(selection)) == len(found)
+    assert sum(group.deliveries for group in await admin.groups(selection)) == len(found)
 
 
-async def test_pages_show_each_once_whatever_changes(store: Store, admin: Admin) -> None:
-    """In the order of recording, while shown deliveries change and others are recorded."""
-    added = [await add(store, dead()) for _ in range(10)]
-    seen = []
-    async for page in admin.pages(Selection(), 3):
-        assert len(page) <= 3
-        seen += [entry.event_id for entry in page]
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        (Sort.OLDEST, "0one 0two 1one 1two 2one 2two 3one 3two"),
+        (Sort.NEWEST, "2two 2one 1two 1one 0two 0one"),
+        (Sort.TARGET, "2one 1one 0one 3two 2two 1two 0two"),
+    ],
+)
+async def test_pages_show_each_once_in_order_whatever_changes(
+    store: Store, admin: Admin, sort: Sort, expected: str
+) -> None:
+    """While shown deliveries change, and others are recorded."""
+    seen: list[str] = []
+    for n in range(3):
+        await add(store, dead("one"), dead("two"), event_id=f"event-{n}")
+    async for page in admin.pages(Selection(), 2, sort=sort):
+        assert len(page) <= 2
+        seen += [f"{entry.event_id[-1]}{entry.row.target}" for entry in page]
         await admin.act(action(Verb.DISCARD), page)
-        if len(seen) == 3:
-            added.append(await add(store, dead()))
-    assert seen == [each.event_id for each in added]
+        if len(seen) == 2:
+            await add(store, dead("one"), dead("two"), event_id="event-3")
+    assert seen == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("dns", "superseded dead"), (DISCARDED, "dead dead")]
+)
+async def test_a_restore_goes_by_the_reason_before_the_discard(
+    store: Store, admin: Admin, reason: str, expected: str
+) -> None:
+    added = await add(store, dead("one"), replace(dead("two"), reason="dns"), stage=Stage.ENDED)
+    await admin.act(action(Verb.DISCARD), await entries(admin))
+    restored = acted_on(Verb.RESTORE, {"reason": [reason]}, NOW + 1)
+    await admin.act(action(Verb.RESTORE), await entries(admin, restored))
+    after = await rows(admin, added)
+    assert [after[name].state for name in ("one", "two")] == expected.split()
+
+
+@pytest.mark.parametrize("verb", [Verb.REPLAY, Verb.RETRY])
+async def test_the_outcome_of_an_action_is_counted(store: Store, admin: Admin, verb: Verb) -> None:
+    """As it comes: acknowledged, failed at least once, or to go, also while one is in flight.
+    Deliveries of other actions do not count."""
+    before = dead("one") if verb is Verb.REPLAY else replace(queued("one", NOW + 99), retries=4)
+    await add(store, replace(before, target="two"), stage=Stage.ENDED)
+    for _ in range(4):
+        await add(store, before, stage=Stage.ENDED)
+    sent = action(verb)
+    await admin.act(action(verb), await entries(admin, Selection(targets=("two",))))
+    await admin.act(sent, await entries(admin, Selection(targets=("one",))))
+
+    async def outcome(*targets: str) -> tuple[int, ...]:
+        return await admin.outcome([sent.action_id, "another"], targets)
+
+    assert await outcome() == (0, 0, 4)
+    due = await store.lease("one", NOW, NOW + 60, 3, T, Early((0.0, 0.0)))
+    assert await outcome() == (0, 0, 4)
+    first, second, third = (each.row for each in due)
+    await store.finish(due[0], replace(first, state=State.ACKNOWLEDGED), NOW, T)
+    await store.finish(due[1], replace(second, state=State.DEAD, retries=9), NOW, T)
+    again = replace(third, retries=third.retries + 1, recover_at=NOW + 60)
+    await store.finish(due[2], again, NOW, T)
+    assert await outcome() == (1, 2, 1)
+    assert await outcome("two") == (0, 0, 0)
 
 
 async def test_a_dossier_is_all_that_is_kept_of_an_event(store: Store, admin: Admin) -> None:
@@ -872,8 +936,8 @@ async def test_an_action_goes_in_steps(store: Store, admin: Admin) -> None:
     steps = [step async for step in carry_out(admin, action(), selection, seen)]
     assert [step.taken for step in steps] == [STEP, STEP, 50]
     assert all(step.changed == step.taken for step in steps)
-    counts = await admin.counts(Selection())
-    assert sum(count.deliveries for count in counts if count.state is State.QUEUED) == 450
+    groups = await admin.groups(Selection())
+    assert sum(group.deliveries for group in groups if group.state is State.QUEUED) == 450
 
 
 async def test_an_action_leaves_alone_what_its_preview_has_not_shown(

@@ -120,15 +120,8 @@ CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 FORGED = answer(b'{"code":"000","msg":"forged"}')
 
 Behaviour = Callable[..., Awaitable[None]]
-BEHAVIOURS: dict[str, Behaviour] = {}
 
 
-def behaviour(function: Behaviour) -> Behaviour:
-    BEHAVIOURS[function.__name__] = function
-    return function
-
-
-@behaviour
 async def answers(peer: Peer, answer: bytes = answer(YES)) -> None:
     """Send the same answer to every request, by default an acknowledgement."""
     while True:
@@ -175,10 +168,7 @@ SURPLUS = {
     "goes_beyond_no_content": ANSWERS["no_content"] + FORGED,
 }
 
-BEHAVIOURS.update(
-    {name: partial(answers, answer=sent) for name, sent in {**ANSWERS, **SURPLUS}.items()}
-)
-
+_TWO_LENGTHS = b"content-length: 28\r\ncontent-length: 2\r\n\r\n"
 _TOO_LONG = HEAD + b"content-length: 100\r\n\r\n" + YES
 
 Reads = Literal["nothing", "head", "request"]
@@ -206,26 +196,14 @@ SCRIPTS: dict[str, tuple[Reads, bytes, Ends]] = {
     "closes_within_headers": ("request", HEAD, "closes"),
     "resets_within_body": ("request", _TOO_LONG, "resets"),
     "closes_within_body": ("request", _TOO_LONG, "closes"),
-    "closes_within_chunks": (
-        "request",
-        HEAD + CHUNKED + b"%x\r\n%b\r\n" % (len(YES), YES),
-        "closes",
-    ),
+    "closes_within_chunks": ("request", HEAD + CHUNKED + b"%x\r\n" % len(YES) + YES, "closes"),
     "resets_after": ("request", answer(YES), "resets"),
     "closes_after": ("request", answer(YES), "closes"),
     "says_close": ("request", answer(YES, "Connection: close"), "closes"),
     "http_1_0": ("request", b"HTTP/1.0 200 OK\r\n\r\n" + YES, "closes"),
-    "two_lengths": (
-        "request",
-        HEAD + b"content-length: 28\r\ncontent-length: 2\r\n\r\n" + YES,
-        "waits",
-    ),
+    "two_lengths": ("request", HEAD + _TWO_LENGTHS + YES, "waits"),
     "bad_chunk": ("request", HEAD + CHUNKED + b"many\r\n", "waits"),
-    "switches_protocol": (
-        "request",
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
-        "waits",
-    ),
+    "switches_protocol": ("request", b"HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n", "waits"),
 }
 
 
@@ -244,15 +222,6 @@ async def follows(peer: Peer, reads: Reads, sent: bytes, end: Ends) -> None:
         await asyncio.Event().wait()
 
 
-BEHAVIOURS.update(
-    {
-        name: partial(follows, reads=reads, sent=sent, end=end)
-        for name, (reads, sent, end) in SCRIPTS.items()
-    }
-)
-
-
-@behaviour
 async def answers_late(peer: Peer, seconds: float = 60.0) -> None:
     """Acknowledge after a delay."""
     while True:
@@ -261,7 +230,6 @@ async def answers_late(peer: Peer, seconds: float = 60.0) -> None:
         await peer.send(answer(YES))
 
 
-@behaviour
 async def closes_on_the_next(peer: Peer) -> None:
     """Answer once, then read the next request and close."""
     await peer.request()
@@ -269,7 +237,6 @@ async def closes_on_the_next(peer: Peer) -> None:
     await peer.request()
 
 
-@behaviour
 async def accepts_early(
     peer: Peer, answer: bytes = answer(YES), may_read: asyncio.Event | None = None
 ) -> None:
@@ -309,15 +276,7 @@ ENDLESS = {
     "tiny_chunks": (HEAD + CHUNKED, b"1\r\n \r\n" * 10_000, 0.0),
 }
 
-BEHAVIOURS.update(
-    {
-        name: partial(goes_on, begin=begin, more=more, seconds=seconds)
-        for name, (begin, more, seconds) in ENDLESS.items()
-    }
-)
 
-
-@behaviour
 async def wants_certificate(peer: Peer, context: ssl.SSLContext) -> None:
     """End TLS by an alert, because the client has sent its request without a certificate."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -336,7 +295,6 @@ async def wants_certificate(peer: Peer, context: ssl.SSLContext) -> None:
             return
 
 
-@behaviour
 async def speaks_unasked(peer: Peer) -> None:
     """Send another answer after the first one has been read."""
     await peer.request()
@@ -346,7 +304,6 @@ async def speaks_unasked(peer: Peer) -> None:
     await peer.gone()
 
 
-@behaviour
 async def says(peer: Peer, pieces: Sequence[bytes], ends: str = "orderly") -> None:
     """Answer in these pieces, then end the connection, `orderly` or by a `reset`.
 
@@ -361,7 +318,6 @@ async def says(peer: Peer, pieces: Sequence[bytes], ends: str = "orderly") -> No
         peer.reset()
 
 
-@behaviour
 async def says_more(peer: Peer, pieces: Sequence[bytes]) -> None:
     """Answer the first request with these pieces, and refuse later ones."""
     if peer.is_first:
@@ -369,6 +325,21 @@ async def says_more(peer: Peer, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
             await peer.send(piece)
     await answers(peer, ANSWERS["code_500"])
+
+
+#: All behaviours by name; each runs once for each connection.
+BEHAVIOURS: dict[str, Behaviour] = {
+    **{
+        each.__name__: each
+        for each in (
+            *(answers, answers_late, accepts_early, closes_on_the_next, wants_certificate),
+            *(speaks_unasked, says, says_more),
+        )
+    },
+    **{name: partial(answers, answer=sent) for name, sent in {**ANSWERS, **SURPLUS}.items()},
+    **{name: partial(follows, reads=r, sent=s, end=e) for name, (r, s, e) in SCRIPTS.items()},
+    **{name: partial(goes_on, begin=b, more=m, seconds=s) for name, (b, m, s) in ENDLESS.items()},
+}
 
 
 @asynccontextmanager
@@ -388,7 +359,9 @@ async def hostile(
     conversations: set[asyncio.Task[None]] = set()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        conversations.add(_current_task())
+        conversation = asyncio.current_task()
+        assert conversation is not None
+        conversations.add(conversation)
         target.accepted += 1
         target.open += 1
         target.connections = max(target.connections, target.open)
@@ -414,12 +387,6 @@ async def hostile(
         for conversation in conversations:
             conversation.cancel()
         await asyncio.gather(*conversations, return_exceptions=True)
-
-
-def _current_task() -> asyncio.Task[None]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 # Targets that accept no connection.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 import httpx
+import pytest
 
 from router.app import App
 from router.cli.receive import Received, StandIn
@@ -24,7 +25,8 @@ from router.telemetry.log import Log
 from router.telemetry.tracing import NO_TRACES, Tracing
 from router.web.callbacks import MAX_BODY
 from tests.support.command import PATIENCE as PATIENCE
-from tests.support.servers import OWN, served, served_by
+from tests.support.effort import LONG
+from tests.support.servers import FOREIGN, OWN, served, served_by
 from tests.support.sockets import PLAIN
 from tests.support.waiting import until
 
@@ -36,6 +38,19 @@ SAMPLE = (
 
 #: The server that runs routers. A suite may change it for itself.
 SERVER = [OWN]
+
+
+def on_each_server(scope: Any = "function", autouse: bool = False) -> Any:
+    """Return a fixture for our own server and one other; with LONG=1, for the rest."""
+
+    @pytest.fixture(scope=scope, autouse=autouse, params=FOREIGN[1:] if LONG else [OWN, FOREIGN[0]])
+    def server(request: pytest.FixtureRequest) -> Iterator[str]:
+        SERVER[0] = request.param
+        yield request.param
+        SERVER[0] = OWN
+
+    return server
+
 
 #: Seconds between two looks of the queue. Short, because tests wait for it.
 QUEUE_POLL = 0.05

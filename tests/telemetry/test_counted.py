@@ -90,7 +90,7 @@ async def test_numbers_in_flight() -> None:
 
 
 async def test_refused_requests_are_counted() -> None:
-    """By code and faulty field; a caller that disconnects is counted by itself."""
+    """Code and faulty field are counted; so is a caller that disconnects."""
     async with running() as router:
         _, writer = await asyncio.open_connection(*router.address)
         writer.write(b"POST /callback HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{")

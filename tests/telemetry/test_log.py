@@ -151,7 +151,7 @@ HOSTILE = (
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_value_ends_a_line_or_controls_a_terminal(format: Format, text: str) -> None:
-    """With any value in any place, a line is one line of visible characters."""
+    """A line is one line of visible characters, whatever values it has."""
     attempt = {"as": "optional", "reason": text, "detail": text, "ms": 1.0, "status": text}
     in_sentence = {"event_key": text, "code": text, "request": text, "targets": {text: attempt}}
     for fields in ({"targets": {text: 1}}, {"targets": text}, EVENT | in_sentence):

@@ -61,7 +61,7 @@ def expected(metric: Metric, labels: dict[str, str]) -> Iterator[tuple[str, froz
 
 
 def test_every_series_exists_from_the_start() -> None:
-    """With the value 0, with few exceptions. A number that is absent has none."""
+    """Its value is 0, with few exceptions. A number that is absent has none."""
     metrics = counting("ledger", "audit")
     shown = series(metrics.copy())
     metrics.of("ledger").expires_at = NOW
@@ -120,28 +120,22 @@ def test_an_invalid_callback_is_counted_at_its_field(place: str, field: str) -> 
     assert metrics.invalid.keys() == before
 
 
-def test_a_target_that_stays_keeps_its_numbers() -> None:
-    """After a reload, its numbers go on."""
-    metrics = counting("ledger")
+def test_series_follow_the_targets() -> None:
+    """A target that stays keeps its numbers. Dead letters of a removed one count for REMOVED; if it
+    comes back, it starts at 0."""
+    metrics, attempts = counting("ledger", "audit"), "attempts_total"
     ledger = metrics.of("ledger")
     ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
-    metrics.adopt(["audit", "ledger"])
-    ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
-    name = "attempts_total"
-    assert value(metrics.copy(), name, target="ledger", reason="acknowledged") == 2
-
-
-def test_the_series_of_a_removed_target_disappear() -> None:
-    """Its dead letters count for REMOVED. If the target comes back, it starts at 0."""
-    metrics = counting("ledger", "audit")
     metrics.of("audit").attempt(Attempt(Reason.DNS, True, 0.1, at=NOW))
     metrics.adopt(["ledger"])
+    ledger.attempt(Attempt(Reason.ACKNOWLEDGED, True, 0.1, at=NOW))
+    assert value(metrics.copy(), attempts, target="ledger", reason="acknowledged") == 2
     assert "audit" not in {dict(labels).get("target") for _, labels in series(metrics.copy())}
     metrics.of("audit").dead_letters["target_removed"] += 1
     name = "dead_letters_total"
     assert value(metrics.copy(), name, target=REMOVED, reason="target_removed") == 1
     metrics.adopt(["ledger", "audit"])
-    assert value(metrics.copy(), "attempts_total", target="audit", reason="dns") == 0
+    assert value(metrics.copy(), attempts, target="audit", reason="dns") == 0
 
 
 def test_a_copy_does_not_change() -> None:

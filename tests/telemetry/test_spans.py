@@ -152,7 +152,7 @@ async def test_a_state_stays_with_its_trace() -> None:
 
 
 async def test_a_retry_of_the_queue_is_a_child_of_its_callback(tmp_path: Path) -> None:
-    """Which has ended by then. A state without a valid trace is dropped."""
+    """The callback's span has ended by then. A state without a valid trace is dropped."""
     stray = {"traceparent": f"00-{'0' * 32}-{'1' * 16}-01", "tracestate": "a=1"}
     async with stand_in(fail_first=2) as (url, got):
         table = routes(optional={"slow": url}, **SOON)

@@ -119,7 +119,7 @@ async def test_a_burst_asks_once(engine: Engine, resolver: Resolver) -> None:
 async def test_addresses_do_not_last(
     engine: Engine, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After TTL a name is looked up and checked again; one that has gone has no address."""
+    """Names are looked up and checked again after TTL; one that has gone has no address."""
     monkeypatch.setattr(names, "TTL", 0.0)
     async with hostile("says_close") as target, opened(engine, url(target.port)) as pool:
         for _ in range(3):

@@ -38,7 +38,7 @@ from tests.support.engines import (
     post,
     trusting,
 )
-from tests.support.hostile import YES, answer, hostile
+from tests.support.hostile import CHUNKED, HEAD, YES, answer, hostile
 from tests.support.loops import BOTH, on
 from tests.support.waiting import until
 
@@ -83,7 +83,7 @@ async def test_the_memory_of_a_body_that_is_not_read_is_bounded() -> None:
 
 
 async def test_an_early_acknowledgement_waits_for_the_last_byte_of_a_short_request() -> None:
-    """Even of one so short that it was handed over at once."""
+    """A request so short that it was handed over at once still arrives whole."""
     loop = asyncio.get_running_loop()
     connection = TargetConnection(lambda _: None, lambda _: None)
     with narrow_pair() as (ours, target):
@@ -233,6 +233,18 @@ def test_all_reads_of_an_answer_have_a_common_bound(first: bytes, more: bytes, c
     with pytest.raises(Unfit) as unfit:
         incoming.feed(more)
     assert unfit.value.reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "body", [b"content-length: 2\r\n\r\n{}", CHUNKED + b"2\r\n{}\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("apart", [True, False])
+def test_data_behind_an_answer_ends_its_connection(body: bytes, apart: bool) -> None:
+    """It could pass for the answer to the next request. It may come while ours is still sent."""
+    incoming, pieces = Incoming(), [HEAD + body, b"HTTP/1.1 200 OK\r\n"]
+    for piece in pieces if apart else [b"".join(pieces)]:
+        incoming.feed(piece)
+    assert incoming.whole == (Answer(200, b"{}"), False)
 
 
 def test_the_reason_is_kept_while_another_error_is_handled() -> None:

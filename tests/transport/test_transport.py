@@ -547,7 +547,7 @@ async def test_closing_at_any_moment_ends_the_post(
 
 
 async def test_nothing_is_left(engine: Engine) -> None:
-    """However targets misbehave, a closed pool has no task, no connection and no file."""
+    """A closed pool has no task, connection or file, however targets misbehave."""
     async with hostile("answers") as target, opened(engine, target.url) as pool:
         await post(pool)  # what is made once for all stays
     files, tasks = open_files(), asyncio.all_tasks()

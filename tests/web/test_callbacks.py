@@ -101,6 +101,16 @@ async def served(
             assert it.callbacks.in_flight == 0
 
 
+async def test_a_refused_callback_is_not_in_flight_afterwards() -> None:
+    """One that comes before the store is open, or that is not an event, holds no place."""
+    async with served(max_requests=1) as (it, seen):
+        forwarder, it.callbacks.forwarder = it.callbacks.forwarder, None
+        assert [await it.call(SAMPLE).code() for _ in range(2)] == ["503", "503"]
+        it.callbacks.forwarder = forwarder
+        assert [await it.call(body).code() for body in (b"{", SAMPLE)] == ["400", "000"]
+    assert len(seen) == 1
+
+
 async def test_a_caller_that_hangs_up_is_noticed() -> None:
     """Before its body is whole, nothing is forwarded; after that, the event is logged as one
     without a reply, and none is sent."""
@@ -116,7 +126,8 @@ async def test_a_caller_that_hangs_up_is_noticed() -> None:
         await late.task
     assert early.sent == late.sent == []
     assert it.happenings("hung_up", "event", "refused") == ["hung_up", "event"]
-    assert next(line["code"] for line in it.lines if line["happening"] == "event") == ""
+    line = next(line for line in it.lines if line["happening"] == "event")
+    assert (line["code"], line["ms"] > 0) == ("", True)
     assert len(seen) == 1
 
 

@@ -44,7 +44,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(targets.pauses, targets.pause_target, targets.resume_target),
     *(events.archive, events.events, events.event, events.stream, events.replay),
     *(refused.refused, refused.replay_refused),
-    *(deliveries.deliveries, deliveries.actions, *deliveries.ACTS),
+    *(deliveries.deliveries, deliveries.actions, deliveries.outcome, *deliveries.ACTS),
     openapi,
 )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from router.config.holders import Permission
-from router.model.event import new_id
+from router.delivery.rules import TARGET_REMOVED
+from router.model.event import Reason, new_id
 from router.ops.api.endpoint import (
     FLAG,
     PATTERN,
@@ -24,7 +26,7 @@ from router.ops.api.endpoint import (
 from router.ops.api.view import ApiCall
 from router.ops.problems import Rejected
 from router.store import admin, views
-from router.store.admin import Later, Seen, Verb
+from router.store.admin import DISCARDED, Later, Seen, Sort, Verb
 from router.store.protocol import State
 
 #: The deliveries on a page, by default and at most.
@@ -36,10 +38,14 @@ _ACTIONS, _SEARCHED_ACTIONS = 20, 500
 #: The seconds for which one request acts. The next one continues.
 _ACT_TIME = 5.0
 
+#: The reasons that a delivery may have.
+REASONS = word([*Reason, TARGET_REMOVED, DISCARDED])
+
 #: The filters of a list and of an action.
 FILTERS = (
     Param("state", "In these states", word(State), many=True),
     Param("target", "Of these targets", TEXT, many=True),
+    Param("reason", "With these reasons; to restore: before the discard", REASONS, many=True),
     Param("match", "Of events whose key matches a pattern, as in routes.yaml", PATTERN, many=True),
     Param("event", "Of these events", TEXT, many=True),
     Param("older_than", "Of events that arrived longer ago", SPAN),
@@ -49,10 +55,11 @@ FILTERS = (
 
 
 class DeliveriesView(TypedDict):
-    """One page of deliveries in the order in which their events were recorded. The first page has
-    their counts."""
+    """One page of deliveries. The first page has their counts."""
 
     counts: list[views.CountView]
+    #: The deliveries by target, state and reason, the largest groups first; at most 500.
+    groups: list[views.GroupView]
     deliveries: list[views.EntryView]
     #: The `after` of the next page; null on the last page.
     next: str | None
@@ -63,7 +70,7 @@ class DeliveriesView(TypedDict):
     "/deliveries",
     params=(
         *FILTERS,
-        Param("action", "Whose last action is one of these", TEXT, many=True),
+        Param("sort", "The order: newest (the default), oldest, or by target", word(Sort)),
         Param("limit", f"How many; {_LIMIT} by default", number(_MOST)),
         Param("after", "The `next` of the previous page", TEXT),
     ),
@@ -73,23 +80,31 @@ async def deliveries(call: ApiCall) -> DeliveriesView:
     async with call.parts.stored.question() as store:
         visible = {**call.given, "target": call.among(call["target"])}
         selection = admin.selection_of(visible, store.now())
-        limit, after = call["limit"] or _LIMIT, admin.START
-        if call["after"] is not None:
-            after = await _place(store, call["after"], call)
-        counts = await store.counts(selection) if after == admin.START else ()
-        page = await _page(store, selection, limit, after)
-    last = page[-1] if len(page) == limit else None
-    return DeliveriesView(
-        counts=views.count_views(counts),
-        deliveries=call.entries(map(views.entry_view, page)),
-        next=None if last is None else f"{last.event_id}~{last.row.target}",
-    )
+        limit, sort = call["limit"] or _LIMIT, Sort(call["sort"] or Sort.NEWEST)
+        after = await _place(store, call["after"], call) if call["after"] is not None else None
+        groups = await store.groups(selection) if after is None else ()
+        page = await _page(store, selection, limit, after, sort)
+
+    def make() -> DeliveriesView:
+        last = page[-1] if len(page) == limit else None
+        return DeliveriesView(
+            counts=views.count_views(groups),
+            groups=views.group_views(groups),
+            deliveries=call.entries(map(views.entry_view, page)),
+            next=None if last is None else f"{last.event_id}~{last.row.target}",
+        )
+
+    return await asyncio.to_thread(make)
 
 
 async def _page(
-    store: admin.Admin, selection: admin.Selection, size: int, after: tuple[int, str]
+    store: admin.Admin,
+    selection: admin.Selection,
+    size: int,
+    after: tuple[int, str] | None = None,
+    sort: Sort = Sort.NEWEST,
 ) -> tuple[admin.Entry, ...]:
-    async for page in store.pages(selection, size, after):
+    async for page in store.pages(selection, size, after, sort):
         return page
     return ()
 
@@ -100,7 +115,7 @@ async def _place(store: admin.Admin, cursor: str, call: ApiCall) -> tuple[int, s
     event_id, _, target = cursor.rpartition("~")
     # Of the holder's own targets: it must not show that another target has the event.
     own = admin.Selection(targets=call.among(()) or (), event_ids=(event_id,))
-    entries = await _page(store, own, 1, admin.START)
+    entries = await _page(store, own, 1)
     if not entries or not call.has(target):
         raise Rejected("place_gone")
     return entries[0].seq, target
@@ -121,6 +136,29 @@ async def actions(call: ApiCall) -> ActionsView:
     return ActionsView(actions=[*map(views.action_view, own[:_ACTIONS])])
 
 
+class OutcomeView(TypedDict):
+    """The number of deliveries by their results so far. One that a later action or its caller's
+    request has changed does not count any more."""
+
+    acknowledged: int
+    #: Dead letters, and those that are retried after a failure.
+    failed: int
+    #: Those whose first attempt has not ended.
+    left: int
+
+
+@endpoint(
+    "GET",
+    "/deliveries/outcome",
+    params=(Param("action", "The ids of replays or retries", TEXT, many=True, is_required=True),),
+)
+async def outcome(call: ApiCall) -> OutcomeView:
+    """The results of replays and retries so far; for a team, at its targets"""
+    async with call.parts.stored.question() as store:
+        counts = await store.outcome(call["action"], call.among(()))
+    return cast("OutcomeView", counts._asdict())
+
+
 class PreviewView(TypedDict):
     """The deliveries that the token then acts on, exactly as they are now."""
 
@@ -130,10 +168,11 @@ class PreviewView(TypedDict):
     action: views.ActionView
     number: int
     counts: list[views.CountView]
+    groups: list[views.GroupView]
     #: Further deliveries, which were acknowledged later by another event with the same body.
     left_out: int
-    #: Targets to which nothing is sent for now: `paused` or `breaker_open`, by name. Only for a
-    #: replay and a retry, and if a router runs.
+    #: Targets that are `paused` or `breaker_open`, to which nothing is sent for now, or `failing`,
+    #: by name. Only for a replay and a retry, and if a router runs.
     held: dict[str, str]
     #: If the number is 0: the state of each delivery of the events that were asked for.
     why: list[str]
@@ -203,19 +242,20 @@ async def _preview(call: ApiCall, verb: Verb) -> PreviewView:
         except ValueError as error:
             raise Rejected("invalid_state", why=str(error)) from None
         seen = await Seen.of(store, selection, action.at)
-        counts, left_out = await store.counts(selection), 0
+        groups, left_out = await store.groups(selection), 0
         if selection.acknowledged_later is Later.EXCLUDE:
-            others = await store.counts(replace(selection, acknowledged_later=Later.ONLY))
-            left_out = sum(count.deliveries for count in others)
-        why = [] if counts else await _why(store, selection.event_ids, call)
-    number = sum(count.deliveries for count in counts)
-    targets = tuple({count.target for count in counts})
+            others = await store.groups(replace(selection, acknowledged_later=Later.ONLY))
+            left_out = sum(group.deliveries for group in others)
+        why = [] if groups else await _why(store, selection.event_ids, call)
+    number = sum(group.deliveries for group in groups)
+    targets = tuple({group.target for group in groups})
     return PreviewView(
         token=call.parts.previews.put(call.who, Preview(action, selection, number, targets, seen)),
         verb=verb,
         action=views.action_view(action),
         number=number,
-        counts=views.count_views(counts),
+        counts=views.count_views(groups),
+        groups=views.group_views(groups),
         left_out=left_out,
         held=_held(call, targets) if verb in (Verb.REPLAY, Verb.RETRY) else {},
         why=why,
@@ -230,6 +270,8 @@ def _held(call: ApiCall, targets: Sequence[str]) -> dict[str, str]:
             held[name] = "paused"
         elif metrics[name].breaker["open"] or metrics[name].breaker["half_open"]:
             held[name] = "breaker_open"
+        elif metrics[name].state == "failing":
+            held[name] = "failing"
     return held
 
 

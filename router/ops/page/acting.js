@@ -2,8 +2,8 @@
 // then their outcome as it comes.
 
 import { act, ask } from './api.js';
-import { isKnown, number, outcomeOf, problemText, text } from './logic.js';
-import { Dialog, may, session } from './parts.js';
+import { isKnown, number, problemText, text } from './logic.js';
+import { Dialog, may } from './parts.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
 /** The actions for each state. */
@@ -16,10 +16,10 @@ const NEEDS = { replay: ['replay'], retry: ['replay'], discard: ['discard'],
 
 const SENDS = ['replay', 'retry'];
 
-/** How often the outcome is counted, in milliseconds, how many times, and of how many at most. */
-const COUNTED = 1000;
-const TIMES = 120;
-const MOST = 500;
+/** How soon an outcome is counted first, in milliseconds; each wait is longer, up to the last. */
+const COUNTED = 500;
+const LONGER = 1.1;
+const LONGEST = 10_000;
 
 /** The buttons for a selection, and the dialog of the current action. */
 export function useActing(loaded) {
@@ -58,7 +58,9 @@ export function useActing(loaded) {
     /** The buttons for a selection; each shows a preview first. `name` is in their names. */
     buttons(filter, name) {
       const verbs = VERBS[filter.state].filter((verb) => NEEDS[verb].some(may));
-      if (!verbs.length) return null;
+      // Only discarded deliveries are restored, and those by the reasons that they had before.
+      const isOther = filter.state === 'superseded' && (filter.reason ?? 'discarded') !== 'discarded';
+      if (!verbs.length || isOther) return null;
       return html`<div class="acts">${verbs.map((verb) => {
         const words = text(name ? `verb.${verb}` : `all.${verb}`);
         return html`<button type="button" aria-label=${name && `${words} ${name}`}
@@ -76,24 +78,22 @@ export function useActing(loaded) {
 
 /** A selection for the API, with lists. */
 function selectionOf(filter) {
-  const lists = ['target', 'state', 'match', 'event'].filter((name) => filter[name])
+  const lists = ['target', 'state', 'reason', 'match', 'event'].filter((name) => filter[name])
     .map((name) => [name, [filter[name]]]);
   return { ...filter, ...Object.fromEntries(lists) };
 }
 
-function previewView({ verb, preview: would, undone }, carryOut) {
+function previewView({ verb, name, preview: would, undone }, carryOut) {
   const n = would.number;
-  const failing = SENDS.includes(verb) ? would.counts.map((each) => each.target).filter((target) =>
-    !would.held[target] && session.targets.get(target)?.state === 'failing') : [];
-  const held = [...Object.entries(would.held), ...failing.map((target) => [target, 'failing'])];
+  const targets = would.counts.map((each) =>
+    `${each.target}${text('colon')}${number(each.deliveries)}`).join(text('comma'));
   return html`
     <p><b>${text(`would.${verb}`, { n })}</b></p>
-    ${would.counts.length > 1 && html`<p class="quiet">${would.counts.map((each) =>
-      `${each.target}${text('colon')}${number(each.deliveries)}`).join(text('comma'))}</p>`}
+    ${(name ?? targets) && html`<p class="quiet">${name ?? targets}</p>`}
     ${undone !== undefined && undone !== n
       && html`<p>${text('dead.not_what_was_undone', { n: undone })}</p>`}
     ${would.left_out > 0 && html`<p>${text('dead.left_out', { n: would.left_out })}</p>`}
-    ${held.map(([target, why]) => html`<p class="warning">${text(`held.${why}`, { target })}</p>`)}
+    ${Object.entries(would.held).map(([target, why]) => html`<p class="warning">${text(`held.${why}`, { target })}</p>`)}
     ${would.why.map((why) => html`<p class="quiet">${whyText(why)}</p>`)}
     ${n > 0 && verb !== 'restore' && html`<p class="quiet">${text(`dead.${verb}_means`)}</p>`}
     ${n > 0 && html`<button type="button" class="strong" onClick=${carryOut}>
@@ -108,30 +108,35 @@ function whyText(why) {
 }
 
 function Done({ verb, done, filter, name, undo }) {
-  const [outcome, count] = useState(null);
-  useEffect(() => {
-    if (done.more || !SENDS.includes(verb) || done.changed > MOST) return undefined;
-    let timer = null;
-    let times = 0;
-    const state = ['queued', 'awaiting', 'dead', 'acknowledged'];
-    const look = async () => {
-      const { deliveries } = await ask('deliveries', { ...filter, state, limit: MOST });
-      const next = outcomeOf(deliveries, [done.action.action_id]);
-      count(next);
-      times += 1;
-      if (next.left && times < TIMES && timer) timer = setTimeout(look, COUNTED);
-    };
-    timer = setTimeout(look, COUNTED / 2);
-    return () => { clearTimeout(timer); timer = null; };
-  }, [done.more]);
   return html`
     <p><b>${text(`did.${verb}`, { n: done.changed })}</b> ${done.more ? text('dead.going_on')
       : done.left > 0 && text('dead.left', { n: done.left })}</p>
-    ${outcome?.all > 0 && html`<p role="status" class=${outcome.failed ? 'bad'
-      : outcome.left ? null : 'good'}>
-      ${text('outcome', { n: outcome.all, done: outcome.done, failed: outcome.failed })}
-      ${outcome.left > 0 && text('outcome.left', { n: outcome.left })}</p>`}
+    ${SENDS.includes(verb) && done.changed > 0
+      && html`<${Outcome} actions=${[done.action.action_id]} more=${done.more} />`}
     ${verb === 'discard' && done.changed > 0 && !done.more && html`<button type="button"
       onClick=${() => undo({ verb: 'restore', name, undone: done.changed,
         filter: { ...filter, state: 'superseded' } })}>${text('undo')}</button>`}`;
+}
+
+/** The outcome of replays as it comes, until nothing is left; `more`: they still go on. */
+export function Outcome({ actions, more }) {
+  const [found, show] = useState(null);
+  useEffect(() => {
+    let timer = null;
+    let wait = COUNTED;
+    const look = async () => {
+      const next = await ask('deliveries/outcome', { action: actions }).catch(() => null);
+      if (!timer) return;
+      if (next) show(next);
+      wait = Math.min(wait * LONGER, LONGEST);
+      if (!next || next.left || more) timer = setTimeout(look, wait);
+    };
+    timer = setTimeout(look, wait);
+    return () => { clearTimeout(timer); timer = null; };
+  }, [more]);
+  if (!found) return null;
+  const { acknowledged: done, failed, left } = found;
+  const n = done + failed + left;
+  return n > 0 && html`<p role="status" class=${failed ? 'bad' : left ? null : 'good'}>
+    ${text('outcome', { n, done, failed })}${left > 0 && text('outcome.left', { n: left })}</p>`;
 }

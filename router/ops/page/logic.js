@@ -220,15 +220,6 @@ export function grouped(lines) {
   return [...groups.values()];
 }
 
-/** What became of actions' deliveries so far; those that are retried count as failed. */
-export function outcomeOf(deliveries, actionIds) {
-  const own = deliveries.filter(({ action }) => actionIds.includes(action?.action_id));
-  const count = (fits) => own.filter(fits).length;
-  const done = count(({ state }) => state === 'acknowledged');
-  const failed = count(({ state, retries }) => state === 'dead' || (state === 'queued' && retries));
-  return { all: own.length, done, failed, left: own.length - done - failed };
-}
-
 // Routes
 
 /** Routes by their file: `{file, owner, routes}`, the files of an owner together. */

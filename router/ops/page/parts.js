@@ -110,6 +110,7 @@ export function useLoad(load, key, every = OFTEN) {
       try {
         const found = await it.load(it.data);
         if (mine !== last) return;
+        it.took = Date.now() - began;
         keep({ data: found });
         change({ goneSince: null });
       } catch (error) {
@@ -134,9 +135,10 @@ export function useLoad(load, key, every = OFTEN) {
     data,
     problem,
     reload: () => it.reload(),
-    /** Loads once for all calls within a moment. */
+    /** Loads once for all calls within a moment, which is longer if loading takes long. */
     soon: () => {
-      it.soon ??= setTimeout(() => { it.soon = null; it.reload(); }, SOON);
+      it.soon ??= setTimeout(() => { it.soon = null; it.reload(); },
+        Math.max(SOON, 10 * (it.took ?? 0)));
     },
     update: (values) => setState((before) => ({ ...before, data: { ...before.data, ...values } })),
   };
@@ -462,7 +464,7 @@ function pausedText(paused) {
 }
 
 /** The link to a target's deliveries in a state. */
-export const deliveriesLink = (target, state) =>
+const deliveriesLink = (target, state) =>
   linkTo('dead', null, { target, state: state === 'dead' ? '' : state });
 
 /** The number of deliveries by state, as links. */

@@ -1,17 +1,14 @@
 // Replays from the archive, in a dialog: first a preview, then the events step by step, then the
 // outcome of their deliveries as it comes.
 
-import { act, ask } from './api.js';
-import { outcomeOf, problemText, text } from './logic.js';
+import { Outcome } from './acting.js';
+import { act } from './api.js';
+import { problemText, text } from './logic.js';
 import { Dialog } from './parts.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
-/** How long to wait if the store is full, and between counts of the outcome, in milliseconds. */
+/** How long to wait if the store is full, in milliseconds. */
 const WAIT = 1000;
-
-/** How many times the outcome is counted, and of how many deliveries at most. */
-const TIMES = 120;
-const MOST = 500;
 
 const wait = () => new Promise((resolve) => { setTimeout(resolve, WAIT); });
 
@@ -54,39 +51,23 @@ export function Replaying({ label, path, selections, view, close, children }) {
       }
     }
     const actions = chosen.map(({ action }) => action.action_id);
-    for (let times = 0; times < TIMES && it.isOpen && done.changed; times += 1) {
-      const outcome = await outcomeNow(actions);
-      show({ ...state, done, outcome, isOver: true });
-      if (!outcome?.left) return;
-      await wait();
-    }
-    show({ ...state, done, isOver: true });
+    show({ ...state, done, actions });
   }));
-  const { previews, done, outcome, isOver, error } = state;
+  const { previews, done, actions, error } = state;
   return html`<${Dialog} label=${label} close=${close}>
     ${error ? html`<p class="bad" role="alert">${error}</p>`
-      : done ? doneView(done, isOver, outcome)
+      : done ? doneView(done, actions)
         : previews ? view(previews, carryOut)
           : selections ? html`<p class="quiet">${text('looking')}</p>` : children}<//>`;
 }
 
-/** The outcome of the actions' deliveries so far; null if there are too many to count. */
-async function outcomeNow(actions) {
-  const state = ['queued', 'awaiting', 'dead', 'acknowledged', 'superseded'];
-  const { deliveries, next } = await ask('deliveries', { action: actions, state, limit: MOST });
-  return next ? null : outcomeOf(deliveries, actions);
-}
-
-function doneView({ n, taken, changed, isFull }, isOver, outcome) {
-  if (!isOver) {
+function doneView({ n, taken, changed, isFull }, actions) {
+  if (!actions) {
     return html`<p role="status">${text('again.going_on', { taken, n })}
       ${isFull && html`<span class="note">${text('again.waiting')}</span>`}</p>`;
   }
   return html`<p><b>${text('again.did', { n: changed })}</b>
     ${taken > changed && html`<span class="note">${text('again.left', { n: taken - changed })}
     </span>`}</p>
-    ${outcome?.all > 0 && html`<p role="status" class=${outcome.failed ? 'bad'
-      : outcome.left ? null : 'good'}>
-      ${text('outcome', { n: outcome.all, done: outcome.done, failed: outcome.failed })}
-      ${outcome.left > 0 && text('outcome.left', { n: outcome.left })}</p>`}`;
+    ${changed > 0 && html`<${Outcome} actions=${actions} />`}`;
 }

@@ -4,14 +4,20 @@ import './words.js';
 import { useActing } from '../acting.js';
 import { ask, now } from '../api.js';
 import { linkTo, number, text, textNodes } from '../logic.js';
-import { Long, Room, ago, deliveriesLink, go, moreLink, queryOf, quiet, reasonText, session, table,
-  targetLink, useLoad } from '../parts.js';
+import { Long, Room, ago, go, moreLink, queryOf, quiet, reasonText, session, table, targetLink,
+  useLoad } from '../parts.js';
 import { html } from '../vendor/preact.js';
+import { WORDS } from '../words.js';
 
 const STATES = ['dead', 'queued', 'awaiting', 'superseded', 'acknowledged'];
 
 /** The filters of the API that are in the place. */
-const FILTERS = ['target', 'match', 'event', 'newer_than', 'older_than'];
+const FILTERS = ['target', 'reason', 'match', 'event', 'newer_than', 'older_than'];
+
+const SORTS = ['newest', 'oldest', 'target'];
+
+const REASONS = Object.keys(WORDS).filter((key) => /^reason\.(?!status_is)/.test(key))
+  .map((key) => key.slice('reason.'.length));
 
 /** How many more deliveries "More" requests, and the limit of the API. */
 const PAGE = 50;
@@ -27,8 +33,9 @@ export default function Dead({ place: { query } }) {
   const title = text(state === 'dead' ? 'dead' : 'deliveries');
   const loaded = useLoad(async () => {
     const [page, { counts: all }, { actions }] = await Promise.all([
-      ask('deliveries', { ...filter, limit: query.limit || PAGE }),
-      ask('deliveries', { limit: 1 }), ask('deliveries/actions')]);
+      ask('deliveries', { ...filter, sort: query.sort, limit: query.limit || PAGE }),
+      ask('deliveries', { ...filter, state: null, reason: null, limit: 1 }),
+      ask('deliveries/actions')]);
     return { ...page, all, actions };
   }, query, SELDOM);
   const acting = useActing(loaded);
@@ -36,11 +43,15 @@ export default function Dead({ place: { query } }) {
     receive=${(kind) => kind === 'dead_letter' && loaded.soon()}
     head=${html`<${Filters} key=${`${location.hash} ${session.visit}`} query=${query}
       state=${state} />`}>
-    ${({ deliveries, next, all, actions }) => html`
-      ${counts(all, query, state)}
+    ${({ deliveries, counts, groups, next, all, actions }) => html`
+      ${states(all, query, state)}
       ${session.you?.tokens === false && quiet(text('read_only'))}
+      ${groups.length > 1 && html`<h2>${text('dead.groups')}</h2>
+        ${groupsView(groups, query, filter, acting)}
+        <h2>${title}</h2>`}
       ${deliveries.length ? [acting.buttons(filter), rows(title, deliveries, acting)]
         : quiet(text('dead.none'))}
+      ${next && quiet(text('routes.first', { n: deliveries.length, all: sum(counts) }))}
       ${next && moreLink('dead', query, PAGE, MOST)}
       ${acting.dialog}
       <h2>${text('dead.actions')}</h2>
@@ -48,14 +59,36 @@ export default function Dead({ place: { query } }) {
   <//>`;
 }
 
-/** The number of deliveries by target and state, as links. */
-function counts(all, query, state) {
-  return html`<${Long} items=${all}>${(shown) => html`<ul class="chips">${shown.map((each) => html`
-    <li key=${`${each.target} ${each.state}`}><a class=${each.state === 'dead' ? 'bad' : null}
-      aria-current=${query.target === each.target && state === each.state ? 'true' : null}
-      href=${deliveriesLink(each.target, each.state)}>
-      ${each.target}${text('colon')}${text(`count.${each.state}`, { n: each.deliveries })}
-    </a></li>`)}</ul>`}<//>`;
+const sum = (counts) => counts.reduce((total, each) => total + each.deliveries, 0);
+
+/** The number of deliveries in each state, as links. */
+function states(all, query, state) {
+  const found = STATES.map((each) => [each, sum(all.filter((count) => count.state === each))]);
+  return html`<ul class="chips">${found.filter(([, n]) => n).map(([each, n]) => html`
+    <li key=${each}><a class=${each === 'dead' ? 'bad' : null}
+      aria-current=${state === each ? 'true' : null}
+      href=${linkTo('dead', null, { ...query, state: each, reason: '', limit: '' })}>
+      ${text(`count.${each}`, { n })}</a></li>`)}</ul>`;
+}
+
+/** The deliveries by target and reason, with the receiver's last words. */
+function groupsView(groups, query, filter, acting) {
+  const columns = [[text('target'), 'name'], [text('reason')], [text('deliveries'), 'number'],
+    [text('dead.newest'), 'number'], [text('dead.oldest'), 'number'], [text('dead.does'), 'does']];
+  return html`<${Long} items=${groups}>${(shown) => table(text('dead.groups'), columns, shown.map(
+    ({ target, reason, deliveries, newest_at: newest, oldest_at: oldest, example }) => ({
+      key: `${target} ${reason}`,
+      cells: [
+        targetLink(target),
+        [reason ? html`<a href=${linkTo('dead', null, { ...query, target, reason, limit: '' })}>
+          ${reasonText(reason)}</a>` : '–', example.said && html` <q>${example.said}</q>`],
+        number(deliveries),
+        ago(newest),
+        ago(oldest),
+        reason && acting.buttons({ ...filter, target, reason },
+          `${target}${text('colon')}${reasonText(reason)}`),
+      ],
+    })))}<//>`;
 }
 
 function Filters({ query, state }) {
@@ -70,10 +103,16 @@ function Filters({ query, state }) {
       <option value=${each === 'dead' ? '' : each} selected=${state === each}>
         ${text(`delivery.${each}`)}</option>`)}</select></label>
     ${field('target', 'target', { list: 'targets' })}
+    <label>${text('reason')}<select name="reason"><option value="">${text('any')}</option>
+      ${REASONS.map((each) => html`<option value=${each} selected=${query.reason === each}>
+        ${reasonText(each)}</option>`)}</select></label>
     ${field('match', 'dead.match', { example: 'a.gs.*' })}
     ${field('event', 'event.id')}
     ${field('newer_than', 'dead.newer_than', { example: '3h' })}
     ${field('older_than', 'dead.older_than', { example: '10m' })}
+    <label>${text('dead.sort')}<select name="sort">${SORTS.map((each) => html`
+      <option value=${each === 'newest' ? '' : each} selected=${query.sort === each}>
+        ${text(`sort.${each}`)}</option>`)}</select></label>
     <button class="strong">${text('filter')}</button></form>`;
 }
 

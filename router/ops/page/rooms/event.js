@@ -107,18 +107,24 @@ function wouldView(targets, previews, carryOut) {
   const would = targets.filter((_, index) => previews[index].number);
   const why = ({ left_out: out }) => text(out.without_body ? 'again.without_body'
     : 'again.no_line');
-  const held = would.filter((name) =>
-    isKnown(`held.${session.targets.get(name)?.state}`));
+  const held = would.map((name) => [name, heldBy(session.targets.get(name))])
+    .filter(([, by]) => by);
   return html`
     ${would.length > 0 && html`<p><b>${text('again.would',
       { targets: would.join(text('comma')) })}</b></p>`}
     ${targets.map((target, index) => !previews[index].number && html`<p>${text('again.none',
       { target, why: why(previews[index]) })}</p>`)}
-    ${held.map((target) => html`<p class="warning">
-      ${text(`held.${session.targets.get(target).state}`, { target })}</p>`)}
+    ${held.map(([target, by]) => html`<p class="warning">${text(`held.${by}`, { target })}</p>`)}
     ${would.length > 0 && [quiet(text('dead.replay_means')), quiet(text('again.retried')),
       html`<button type="button" class="strong" onClick=${carryOut}>
         ${text('do.replay', { n: would.length })}</button>`]}`;
+}
+
+/** Why a delivery to a target may have to wait or fail. */
+function heldBy(target) {
+  if (target?.paused) return 'paused';
+  if (target?.breaker?.open || target?.breaker?.half_open) return 'breaker_open';
+  return target?.state === 'failing' ? 'failing' : null;
 }
 
 function stepView(step) {

@@ -17,7 +17,6 @@ export default function Refused({ place: { query } }) {
   const { match, since } = query;
   const loaded = useLoad(() => ask('refused', { match, since }), query, ONCE);
   return html`<${Room} title=${text('refused')} loaded=${loaded}
-    receive=${(kind) => kind === 'unmatched' && loaded.soon()}
     head=${html`<${Filters} key=${`${location.hash} ${session.visit}`} query=${query} />`}>
     ${(found) => html`
       ${found.callbacks > 0 && html`<p>${text('refused.count',
