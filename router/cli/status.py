@@ -140,11 +140,11 @@ def _counted_since(status: Json) -> str | None:
 
 def _troubles(status: Json, targets: Json) -> Iterator[str]:
     """Yield what is wrong, and notices, except for targets whose row in the table says so."""
-    in_table = tuple(f"targets: {name} " for name, target in targets.items() if target["severity"])
+    in_table = tuple(f"targets: {name} " for name, target in targets.items() if _is_bad(target))
     notices = (
         f"{cause['check']}: {cause['text']}"
         for cause in status.get("causes", ())
-        if cause["severity"] == "notice"
+        if cause.get("severity") == "notice"
     )
     for why in (*status["reasons"], *notices):
         if not why.startswith(in_table):
@@ -163,10 +163,15 @@ def _format_observed(observed: Json, cells: int) -> Iterator[str]:
     yield from textwrap.indent(observed["yaml"], "  ").splitlines()
 
 
+def _is_bad(target: Json) -> bool:
+    # A router of 0.3.0 has no severity.
+    return bool(target.get("severity", target["state"] not in ("well", "unused", "waiting")))
+
+
 def _row(name: str, target: Json, now: str) -> tuple[str, ...]:
     unsettled, pause = target.get("unsettled", {}), target.get("pause")
     waiting = unsettled.get("queued", 0) + unsettled.get("awaiting", 0)
-    last = why_failed((target["severity"] and target.get("last_failure")) or {})
+    last = why_failed((_is_bad(target) and target.get("last_failure")) or {})
     if pause:
         last = f"paused by {pause['who']}: {pause['because']}"
     elif recovery := target.get("recovery"):

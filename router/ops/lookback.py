@@ -9,7 +9,8 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -73,18 +74,19 @@ async def find_earlier(
         tally.add(line)
     since = max(tally.since, until if sources.start is None else sources.start)
     refused = Sources(sources.archive / REFUSED).look(Question(since=until - ends, until=until))
-    rejected = [
-        (kind, what, line.at, line.digest, line.parts)
-        for line in islice(refused, MAX_REJECTED)
-        if isinstance(line, CallerInfo)
-        for kind, what in [_rejection(line)]
-    ]
+    rejected: list[tuple[str, str, float, str, tuple[str, ...]]] = []
+    deadline = time.monotonic() + MAX_SECONDS / 2
+    for line in islice(refused, MAX_REJECTED):
+        if time.monotonic() > deadline:
+            break
+        if isinstance(line, CallerInfo):
+            rejected.append((*_rejection(line), line.at, line.digest, line.parts))
     return Earlier(
         since=since,
         minutes=[(at, name, [*counts.items()]) for (at, name), counts in tally.minutes.items()],
         attempts=[
             (name, at, minute.failed_at, minute.failed, minute.attempts)
-            for (name, at), minute in sorted(tally.attempts.items(), key=lambda item: item[0][1])
+            for (name, at), minute in sorted(tally.attempts.items(), key=itemgetter(0))
         ],
         acknowledged=tally.acknowledged,
         failures=tally.failures,
@@ -164,6 +166,7 @@ async def _add(insight: Insight, earlier: Earlier) -> None:
         minutes[at][name] = Counter(dict(counts))
     await insight.history.restore(minutes)
     metrics.counted_since = earlier["since"]
+    metrics.had_events_before = any(name == ALL_EVENTS for _, name, _ in earlier["minutes"])
     for kind, what, when, body, parts in earlier["rejected"]:
         fields = {**dict(zip(FIELDS, parts, strict=False)), "event_key": what}
         metrics.reject(kind, what, when, body, Event.of(fields) if kind == UNMATCHED else None)
@@ -173,7 +176,7 @@ async def _add(insight: Insight, earlier: Earlier) -> None:
         numbers.last_acknowledged = max(numbers.last_acknowledged, last)
     for name, (when, result) in earlier["failures"].items():
         _add_failure(metrics, name, when, result)
-    _add_attempts(metrics, earlier)
+    await _add_attempts(metrics, earlier)
 
 
 def _add_failure(metrics: Metrics, name: str, at: float, result: AtTargetView) -> None:
@@ -191,25 +194,32 @@ def _add_failure(metrics: Metrics, name: str, at: float, result: AtTargetView) -
         )
 
 
-def _add_attempts(metrics: Metrics, earlier: Earlier) -> None:
-    """Add the attempts at targets, and decide their states minute by minute, which begin as early
-    as they did."""
-    for name, at, failed_at, failed, attempts in earlier["attempts"]:
-        if name not in metrics.targets:
+async def _add_attempts(metrics: Metrics, earlier: Earlier) -> None:
+    """Add the attempts at targets. Decide their states minute by minute, so that they begin as
+    early as they did. With many targets that takes a second, so callbacks come in between."""
+    for name, minutes in groupby(earlier["attempts"], itemgetter(0)):
+        numbers = metrics.targets.get(name)
+        if numbers is None:
             continue
-        numbers = metrics.targets[name]
-        minute = numbers.lately.setdefault(at, health.Minute())
-        minute.attempts, minute.failed = minute.attempts + attempts, minute.failed + failed
-        minute.failed_at = failed_at or minute.failed_at
-        numbers.judge((at + 1) * MINUTE - 1)
+        for _, at, failed_at, failed, attempts in minutes:
+            minute = numbers.lately.setdefault(at, health.Minute())
+            minute.attempts, minute.failed = minute.attempts + attempts, minute.failed + failed
+            minute.failed_at = failed_at or minute.failed_at
+            numbers.judge((at + 1) * MINUTE - 1)
+        await asyncio.sleep(0)
     metrics.measure()
 
 
 def forget_matched(metrics: Metrics, config: Config) -> None:
-    """Forget the unmatched events that would no longer get a failure."""
+    """Forget the unmatched events that would no longer get a failure, but not those that take long
+    to match: many of them would block the loop."""
+
+    def is_matched(event: Event) -> bool:
+        plan = config.table.match_at_once(event)
+        return plan is not None and bool(plan.routes)
+
     metrics.forget(
         lambda _, recent: (
-            recent.event is not None
-            and (config.unmatched == "accept" or bool(config.table.match(recent.event).routes))
+            recent.event is not None and (config.unmatched == "accept" or is_matched(recent.event))
         )
     )

@@ -107,8 +107,8 @@ REFUSED: Mapping[str, str] = {
 #: retry usually succeeds.
 _PASSED = 300.0
 
-#: Callers that are turned away are wrong if no event has come since the first of them, for so many
-#: seconds: the token may be EBaaS's.
+#: Turned-away callers are a reason once no event has come for so many seconds since the first of
+#: them: the token may be EBaaS's.
 _SHUT = 300.0
 _PASSING = ("408", "503")
 _DENIED = ("401", "403")
@@ -263,9 +263,9 @@ def _callbacks(report: Report, now: float) -> _Check:
         views = turned_away if code in _DENIED else refused
         views[code] = view = _summed(faults, "faults")
         advice = REFUSED.get(code, "the log lines `refused` say why")
-        # Strangers are turned away all day. It is wrong only if events no longer get in.
-        has_had = any(metrics.events.values()) and metrics.last_event < _first(faults)
-        is_shut = has_had and now - _first(faults) >= _SHUT
+        # Strangers are turned away all day. It is a reason only if events no longer get in.
+        unbroken = min(recent.unbroken for recent in faults.values())
+        is_shut = metrics.has_had_events and metrics.last_event < unbroken <= now - _SHUT
         cause = "turned_away" if code in _DENIED and not is_shut else "callbacks_refused"
         why = f", {most}" if (most := _most(faults, str)) else ""
         check.add(cause, code=code, advice=advice, faults=why, **_counts(view))

@@ -32,6 +32,7 @@ from router.ops.lookback import read_back
 from router.ops.port import api_parts, limits_of, ops_app
 from router.process.running import Service, Watch
 from router.telemetry.log import Log
+from router.telemetry.log.foreign import place_of
 from router.telemetry.metrics import Metrics
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -245,12 +246,21 @@ _OPEN = (
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(settings: Settings, parts: ApiParts) -> AsyncIterator[None]:
+async def _lifespan(settings: Settings, parts: ApiParts, log: Log) -> AsyncIterator[None]:
     archive = archive_folder(settings.archive, settings.store)
     reading = asyncio.create_task(read_back(archive, parts.insight, parts.search))
-    async with contextlib.aclosing(parts.stored):
-        yield
-    reading.cancel()
+    reading.add_done_callback(partial(_report, log))
+    try:
+        async with contextlib.aclosing(parts.stored):
+            yield
+    finally:
+        reading.cancel()
+
+
+def _report(log: Log, reading: asyncio.Task[None]) -> None:
+    """Log a fault: nobody waits for the task."""
+    if not reading.cancelled() and (error := reading.exception()) is not None:
+        log.error("fault", at=place_of(error))
 
 
 def ops_services(
@@ -275,7 +285,7 @@ def ops_services(
     server = Server(
         ops_app(parts, tokens, log, local=local),
         listener,
-        lifespan=partial(_lifespan, settings, parts),
+        lifespan=partial(_lifespan, settings, parts, log),
         limits=limits_of(Limits()),
         refusal=refuse,
         drain_timeout=_DRAIN,

@@ -289,9 +289,6 @@ class Entry:
 #: slow to commit it.
 SLOWEST_COMMIT = 60.0
 
-#: The size of a page of such rows.
-_RECENT = 5000
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -306,9 +303,7 @@ class Seen:
     @classmethod
     async def of(cls, admin: Admin, selection: Selection, at: float) -> Seen:
         """Read them before they are counted: none is acted on that was not counted."""
-        lately = replace(selection, changed_since=at - SLOWEST_COMMIT)
-        pages = admin.pages(lately, _RECENT)
-        return cls(at, frozenset({entry.mark async for page in pages for entry in page}))
+        return cls(at, await admin.marks(selection, at - SLOWEST_COMMIT))
 
     def has(self, entry: Entry) -> bool:
         """Return whether it was shown, and has not changed since."""
@@ -385,6 +380,12 @@ _ORDERS = {
         "(d.target > {target} OR d.target = {target} AND d.seq < {seq})",
     ),
 }
+
+#: The marks of deliveries that have changed since a time.
+_MARKS = """
+SELECT d.seq, d.target, d.changed_at FROM {tables}
+WHERE d.changed_at >= {since} AND {condition}
+"""
 
 #: Each group with the delivery that was recorded last.
 _GROUPS = f"""
@@ -492,6 +493,21 @@ class Admin(ABC):
             for row in rows
         )
         return tuple(starmap(Group, fields))
+
+    async def marks(self, selection: Selection, since: float) -> frozenset[tuple[int, str, float]]:
+        """Return the marks of deliveries that have changed since then: a discard changes as many as
+        there are, so they are not read as entries."""
+        values = Values()
+        rows = await self._ask(
+            _MARKS,
+            values,
+            tables=self._count_tables,
+            since=values.put(since),
+            condition=self._condition(selection, values),
+        )
+        return await asyncio.to_thread(
+            lambda: frozenset((seq, target, at) for seq, target, at in rows)
+        )
 
     async def pages(
         self,

@@ -83,7 +83,7 @@ def health_of(
         state = "degraded"
     elif was_troubled and unsettled and attempts < FEW:
         state = "degraded" if attempts else before.state
-    if not attempts:
+    if not attempts and state in TROUBLED:
         attempts, failed = before.attempts, before.failed
     began = (before.since if was_troubled else since or now) if state in TROUBLED else 0.0
     return Health(state, began, attempts, failed)

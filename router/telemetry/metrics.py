@@ -25,9 +25,9 @@ from router.telemetry.health import LONGEST, MINUTE, TROUBLED, Health, Minute, S
 #: hour.
 RECENT_GAP: Final = 3900.0
 
-#: The most kinds of recent rejections, by their fault or key, and the most callbacks of a kind that
-#: are told apart.
-MAX_KINDS: Final = 200
+#: The most faults or keys that are remembered of each kind of rejection, and the most callbacks of
+#: each that are distinguished by their bodies.
+MAX_FAULTS: Final = 100
 MAX_BODIES: Final = 1000
 
 #: The kind of a rejection: a code of the contract, or this.
@@ -117,6 +117,8 @@ class Recent:
     last: float = 0.0
     #: When the last callback arrived that had not come before: the last one that EBaaS gives up.
     newest: float = 0.0
+    #: When the first one came since the last event that got in.
+    unbroken: float = 0.0
     #: The last event, without its body, if no route matched it.
     event: Event | None = None
     #: The bodies, by a part of their hashes.
@@ -127,7 +129,10 @@ class Recent:
         if now - self.last >= RECENT_GAP:
             self.count, self.since = 0, now
             self.bodies.clear()
-        self.last, self.event = max(self.last, now), event
+        elif self.since - now >= RECENT_GAP:
+            return  # read from the archive, and of an earlier count
+        if now >= self.last:
+            self.last, self.event = now, event
         self.since = min(self.since, now)
         if body in self.bodies:
             return
@@ -446,6 +451,8 @@ class Metrics:
     #: Recent rejections: refused callbacks by the code of the reply and their fault, and events
     #: that no route matched and that got a failure by UNMATCHED and their key.
     rejected: dict[tuple[str, str], Recent] = field(default_factory=dict)
+    #: An earlier process had events, according to its archive.
+    had_events_before: bool = False
     #: Since when minutes and rejections are counted; Unix time, in seconds.
     counted_since: float = field(default_factory=time.time)
 
@@ -477,8 +484,10 @@ class Metrics:
 
     def judge(self, now: float) -> None:
         """Decide the states of targets. Another thread may do so as well, and comes to the same."""
-        for numbers in [*self.targets.values()]:
-            numbers.judge(now)
+        for name, numbers in [*self.targets.items()]:
+            # Targets that were removed have no state together.
+            if name != REMOVED:
+                numbers.judge(now)
 
     def copy(self) -> Metrics:
         """Return a copy for a scrape. It may be made in another thread."""
@@ -493,6 +502,10 @@ class Metrics:
         self.last_event = time.time()
         if code:
             self.event_seconds.observe(seconds)
+
+    @property
+    def has_had_events(self) -> bool:
+        return self.had_events_before or any(self.events.values())
 
     def no_route(self, code: str, event: Event, body: str) -> None:
         """Count an event that no route matched; `body` is a part of its body's hash."""
@@ -511,11 +524,18 @@ class Metrics:
     ) -> None:
         """Remember a rejection, by its fault or its event's key. Too many are remembered as one."""
         what = what[:_MAX_WHAT]
-        if (kind, what) not in self.rejected and len(self.rejected) >= MAX_KINDS:
-            self.forget(lambda kind, recent: at - recent.last >= RECENT_GAP)
-            what = what if len(self.rejected) < MAX_KINDS else ""
+        if (kind, what) not in self.rejected and self._is_full(kind):
+            self.forget(lambda _, recent: at - recent.last >= RECENT_GAP)
+            what = "" if self._is_full(kind) else what
         about = event and Event.of({name: getattr(event, name) for name in FIELDS})
-        self.rejected.setdefault((kind, what), Recent()).add(at, body, about)
+        recent = self.rejected.setdefault((kind, what), Recent())
+        if recent.last <= self.last_event:
+            recent.unbroken = at
+        recent.add(at, body, about)
+
+    def _is_full(self, kind: str) -> bool:
+        # For each kind: a flood of garbage must not hide the keys of events without a route.
+        return sum(each == kind for each, _ in self.rejected) >= MAX_FAULTS
 
     def forget(self, is_over: Callable[[str, Recent], bool]) -> None:
         """Forget the rejections that are over."""

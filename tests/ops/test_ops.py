@@ -45,7 +45,7 @@ from router.process.server import Server, ops_services
 from router.store.protocol import StoreLimits
 from router.store.sqlite.store import SqliteStore
 from router.telemetry.log import Log
-from router.telemetry.metrics import MAX_KINDS, RECENT_GAP, Metrics
+from router.telemetry.metrics import MAX_FAULTS, RECENT_GAP, Metrics
 from tests.support.house import PATIENCE, routes
 from tests.support.servers import served
 from tests.support.sockets import PLAIN, free_port
@@ -334,7 +334,9 @@ async def test_callers_that_are_turned_away_are_wrong_only_if_nobody_gets_in() -
     (cause,) = process.status()["causes"]
     assert (cause["code"], cause["severity"]) == ("turned_away", "notice")
     process.metrics.last_event -= 360.0
-    process.metrics.rejected["401", ""].since -= 301.0
+    process.metrics.rejected["401", ""].unbroken -= 301.0
+    # Strangers that came before the last event, hours ago, change nothing about that.
+    process.metrics.rejected["401", ""].since -= 7200.0
     (reason,) = process.reasons()
     assert reason.startswith("callbacks: 1 callback refused with 401 since 2")
     assert "ebaas.token" in reason
@@ -349,7 +351,7 @@ async def test_what_is_remembered_of_rejections_is_bounded() -> None:
     process.metrics.refuse("400", "no JSON object", "1")
     (reason, _) = process.reasons()
     assert reason.startswith("callbacks: 5000 events matched no route since 2")
-    assert len(process.metrics.rejected) <= MAX_KINDS + 2
+    assert len(process.metrics.rejected) <= MAX_FAULTS + 2
     assert len(json.dumps(process.status())) < 128 * 1024
 
 

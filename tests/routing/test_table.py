@@ -190,6 +190,16 @@ def test_a_target_that_some_route_requires_is_required_to_the_table() -> None:
     assert [shared.role_of(name) for name in "ABC"] == ["required", "optional", "optional"]
 
 
+def test_a_table_does_not_change_with_what_it_was_made_of() -> None:
+    """Requests in flight go on with the targets that they began with."""
+    targets = dict(TARGETS)
+    routes = RouteTable([route("one", required="A", key="*")], targets)
+    targets.clear()
+    assert routes.targets == TARGETS
+    with pytest.raises(TypeError):
+        routes.targets["A"] = TARGETS["B"]  # type: ignore[index]
+
+
 def test_routes_are_listed_as_they_were_written() -> None:
     """In the order of their files, and by line within each: 10 comes after 9."""
     places = {"one": ("b.yaml", 1), "two": ("a.yaml", 10), "three": ("a.yaml", 9)}

@@ -18,6 +18,7 @@ from contextlib import (
     closing,
 )
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from router.model.errors import StartFailed
 from router.routing.index import Glob, GlobInvalid
 from router.store.admin import Action, Selection, Verb
 from router.store.postgres.admin import KEY_TEXT, PostgresAdmin, regex
-from router.store.postgres.connection import ServerConnection, login_of
+from router.store.postgres.connection import _LEAD, ServerConnection, _first, _located, login_of
 from router.store.postgres.pool import ENOUGH, SIZE, Batch, Clock
 from router.store.postgres.schema import SCHEMA_VERSION
 from router.store.postgres.store import _FENCED, PostgresStore, escaped
@@ -466,6 +467,40 @@ async def test_a_server_that_was_replaced_is_used_no_more(
             assert backends(database) == 0
             standby.stop()
             await soon(lambda: refused(store, "read_only"))
+
+
+async def test_an_older_server_is_not_chosen_while_credit_is_revoked() -> None:
+    """The revocation at a promoted server may take longer than its lead."""
+    store = PostgresStore(parse_database("postgresql://router@127.0.0.1/x"), StoreLimits(10**9))
+    ended: list[str] = []
+
+    class At:
+        def __init__(self, timeline: str, revoking: float = 0.0) -> None:
+            self.timeline, self.revoking = timeline, revoking
+
+        async def fetch(self, sql: str) -> list[tuple[Any, ...]]:
+            await asyncio.sleep(self.revoking if "spend_all" in sql else 0.0)
+            return [("one", self.timeline)] if "pg_control_system" in sql else [(NOW, False)]
+
+        def end(self) -> None:
+            ended.append(self.timeline)
+
+    async def way(of: Any) -> Any:
+        await store._greet(of)
+        return of
+
+    await way(At("00000001"))
+    store._pool._connections.add(cast(Any, At("00000001")))
+    promoted, older = cast(Any, At("00000002", 3 * _LEAD)), At("00000001")
+    assert await _first([partial(way, promoted), partial(way, older)]) is promoted
+    assert ended == ["00000001"]
+    assert store._timeline == ("one", "00000002")
+
+
+async def test_hosts_are_tried_in_any_order_if_the_url_says_so() -> None:
+    login = login_of(parse_database("postgresql://r@10.0.0.1,10.0.0.2/x?load_balance_hosts=random"))
+    firsts = {(await _located(login))[0]["hostaddr"] for _ in range(60)}
+    assert firsts == {"10.0.0.1", "10.0.0.2"}
 
 
 #: A standby has replayed the tables.

@@ -110,7 +110,8 @@ export function useLoad(load, key, every = OFTEN) {
       try {
         const found = await it.load(it.data);
         if (mine !== last) return;
-        it.took = Date.now() - began;
+        it.loaded = Date.now();
+        it.took = it.loaded - began;
         keep({ data: found });
         change({ goneSince: null });
       } catch (error) {
@@ -123,7 +124,9 @@ export function useLoad(load, key, every = OFTEN) {
         session.goneSince ? GONE : it.every);
     };
     it.reload();
-    const appears = () => (document.hidden ? null : it.reload());
+    // A look through the archive is not repeated each time that its tab is shown.
+    const isFresh = () => !session.goneSince && Date.now() - (it.loaded ?? 0) < it.every;
+    const appears = () => (document.hidden || isFresh() ? null : it.reload());
     document.addEventListener('visibilitychange', appears);
     return () => {
       last = null;

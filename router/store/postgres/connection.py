@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import socket
 import stat
@@ -296,15 +297,15 @@ async def _first(
             made = next((task for task in tasks if task.done() and not task.exception()), None)
         return made.result()
     finally:
-        for task in tasks:
-            if task is not made:
-                task.cancel()
-                task.add_done_callback(_end_unused)
-
-
-def _end_unused(task: asyncio.Task[ServerConnection]) -> None:
-    if not task.cancelled() and not task.exception():
-        task.result().end()
+        others = [task for task in tasks if task is not made]
+        for task in others:
+            task.cancel()
+        # At once: a cancelled attempt waits for nothing.
+        if others:
+            await asyncio.wait(others)
+        for task in others:
+            if not task.cancelled() and not task.exception():
+                task.result().end()
 
 
 async def _located(login: dict[str, str]) -> list[dict[str, str]]:
@@ -322,6 +323,8 @@ async def _located(login: dict[str, str]) -> list[dict[str, str]]:
     ]
     if not places:
         raise Failed("08001", "no host of that name is known")
+    if rest.get("load_balance_hosts") == "random":
+        random.shuffle(places)
     return places
 
 

@@ -229,13 +229,14 @@ class ServerPool:
         """Close at once; pending calls fail."""
         self._closed = True
         self._trouble = Away(StoreFailed("closed"))
-        if self._opening is not None:
-            self._opening.cancel()
         for connection in self._connections:
             connection.end()
         self._connections.clear()
         self._idle.clear()
         self._changed.set()
+        if (opening := self._opening) is not None:
+            opening.cancel()
+            await asyncio.wait([opening])  # so that it leaves no connection behind
 
     async def _fetch_twice(self, sql: str, values: Sequence[Any]) -> list[Row]:
         try:

@@ -112,8 +112,9 @@ class PostgresStore:
         self._limits = limits
         self._limits_json = to_json(asdict(limits))
         self._clock = Clock()
-        #: The server's cluster and timeline at the last query.
-        self._timeline = ("", "")
+        #: The latest cluster and timeline that a server has shown, and those for which credit was
+        #: revoked.
+        self._latest = self._timeline = ("", "")
         self._pool = ServerPool(database, self._greet)
         self.nodes: Nodes | None = PostgresNodes(self._pool)
         #: Events that were added too late, or perhaps: they have no credit. An event stays here
@@ -334,15 +335,17 @@ class PostgresStore:
         The server before it may still run, and not know yet: nothing may be read there either.
         """
         await self._clock.ask(connection)
-        cluster, timeline = self._timeline
+        cluster, timeline = self._latest
         with suppress(Failed):  # a server of another make may not have one
             ((cluster, timeline),) = await connection.fetch(_TIMELINE)
-        known_cluster, known_timeline = self._timeline
+        known_cluster, known_timeline = self._latest
         if cluster == known_cluster and timeline < known_timeline:
             raise Failed(MOVED, "another server was promoted in its place")
+        self._latest = (cluster, timeline)
         if known_cluster and (cluster, timeline) != self._timeline:
-            await connection.fetch(f"SELECT {self._database.schema}.spend_all()")
+            # First, since a revocation takes time, and the older server is tried beside it.
             self._pool.keep_only(connection)
+            await connection.fetch(f"SELECT {self._database.schema}.spend_all()")
         self._timeline = (cluster, timeline)
 
     def _fence(self, event_id: str) -> None:
