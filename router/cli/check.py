@@ -309,7 +309,7 @@ def _refused(routes: Input[Config], *, is_whole: bool) -> str:
 def _print(names: Sequence[str], args: argparse.Namespace) -> int:
     """Print the FILE as a routes.yaml of the same meaning, but with masked values."""
     from router.config.document import write
-    from router.config.effective import effective_of
+    from router.config.effective import effective_of, mapped
 
     if len(names) > 1:
         raise SettingInvalid("--print takes one FILE")
@@ -318,18 +318,11 @@ def _print(names: Sequence[str], args: argparse.Namespace) -> int:
         return Exit.BAD
     effective = effective_of(file.value)
     view = {"file": file.name, "hash": file.value.hash, **effective}
-    lines = write(_escaped(effective)).splitlines() if args.format == "text" else ()
+    # The syntax of a routes.yaml wants every `$` twice.
+    escaped = mapped(effective, lambda one: one.replace("$", "$$") if isinstance(one, str) else one)
+    lines = write(escaped).splitlines() if args.format == "text" else ()
     say_as(args.format, [view], [f"# {file.name}, hash {file.value.hash}", *lines])
     return Exit.GOOD
-
-
-def _escaped(value: Any) -> Any:
-    """Double every `$`, as the syntax of a routes.yaml requires."""
-    if isinstance(value, dict):
-        return {name: _escaped(below) for name, below in value.items()}
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 # `test`.

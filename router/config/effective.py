@@ -33,11 +33,14 @@ def effective_of(config: Config) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Return a value as it may be printed."""
+    return mapped(value, lambda one: str(one) if isinstance(one, Secret) else one)
+
+
+def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return plain data with each of its single values changed."""
     if isinstance(value, dict):
-        return {name: plain(below) for name, below in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Secret) else value
+        return {name: mapped(below, change) for name, below in value.items()}
+    return [mapped(item, change) for item in value] if isinstance(value, list) else change(value)
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -315,7 +315,28 @@ def test_a_crash_while_a_segment_is_finished_doubles_nothing(tmp_path: Path) -> 
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_copy_that_a_dead_process_left_is_deleted(tmp_path: Path) -> None:
+    """The compressed copy of a segment, after an hour; a living process may be writing it."""
+    old, new = tmp_path / "old.part", tmp_path / "new.part"
+    for part, age in ((old, 3700.0), (new, 0.0)):
+        part.touch()
+        os.utime(part, (time.time() - age,) * 2)
+    SegmentStore(tmp_path, 4 * MIB, 60.0).tidy()
+    assert [*tmp_path.iterdir()] == [new]
+
+
 # Losses, which never cost an event anything.
+
+
+def test_only_lines_that_are_gone_are_counted(tmp_path: Path) -> None:
+    """Those of the open segment, and not those of segments that were finished before."""
+    store = SegmentStore(tmp_path / "archive", 4 * MIB, 600.0)
+    store.append(noise(3000))
+    store.turn()
+    store.append(noise(2000))
+    shutil.rmtree(tmp_path / "archive")
+    store.append(noise(1000))
+    assert store.lost == 2
 
 
 def test_a_stop_loses_nothing(tmp_path: Path) -> None:
@@ -418,6 +439,35 @@ def test_a_write_that_fails_leaves_no_part_of_a_line(tmp_path: Path) -> None:
     sources = Sources(tmp_path)
     assert len([*sources.lines()]) == 120
     assert sources.damage == ""
+
+
+def test_a_segment_that_cannot_be_compressed_stays_readable(tmp_path: Path) -> None:
+    """A copy that the disk has no room for is deleted at once."""
+    store, limits = SegmentStore(tmp_path, 1 << 30, 600.0), getrlimit(RLIMIT_FSIZE)
+    store.append(noise(200_000))
+    setrlimit(RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            store.turn()
+    finally:
+        setrlimit(RLIMIT_FSIZE, limits)
+    assert len([*tmp_path.iterdir()]) == 1
+    assert len([*Sources(tmp_path).lines()]) == 200
+
+
+def test_each_lost_line_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.archive.writer.REPORT", 0.0)
+    noted: list[int] = []
+    store = SegmentStore(tmp_path / "missing" / "archive", MIB, 60.0)
+    archive = Archive(store, lambda count, _: noted.append(count))
+    for _ in range(3):
+        before = archive.lost
+        archive.put("info", "event", {})
+        wait_until(lambda: sum(noted) == before + 1)  # noqa: B023 - it is over before the next
+    archive.close(PATIENCE)
+    assert noted == [1, 1, 1]
+    archive.put("info", "event", {})
+    assert archive.lost == 4
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "unmounted"])
@@ -523,6 +573,14 @@ def test_a_folder_that_cant_be_made_costs_no_reply(tmp_path: Path) -> None:
         assert router.post("one") == "000"
         wait_until(lambda: router.lines("archive_lost"))
         assert router.lines("archive_lost")[0]["count"] == 1
+
+
+def test_since_is_included_and_until_is_not(tmp_path: Path) -> None:
+    """So that two spans that follow each other have each line once."""
+    times = [time.time() - 60 + number for number in range(3)]
+    SegmentStore(tmp_path, 4 * MIB, 600.0).append([*map(at, times)])
+    found = Sources(tmp_path).lines(since=times[1], until=times[2])
+    assert [*found] == [at(times[1]).rstrip(b"\n")]
 
 
 def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:

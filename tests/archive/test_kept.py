@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.archive.reading import Question, Word
-from router.archive.trace.views import stored_events
+from router.archive.trace.lines import EventLine, parse_line
+from router.archive.trace.views import stored_events, table
 from router.config.settings import parse_store
 from router.model.event import Attempt, Event, OutboundEvent, Reason
 from router.store.opening import look_into
 from router.store.protocol import DeliveryRow, Record, Stage, State, Tried
+from tests.support.archived import event_line
 from tests.support.effort import many
 from tests.support.house import event
 from tests.support.inprocess import ran
@@ -177,3 +179,16 @@ def test_newer_events_that_do_not_fit_do_not_count_towards_the_limit(shop: Shop)
         shop.add(f"wrong-{number}", silent, others, stage=Stage.OPEN, ago=50 - number)
     question = Question(codes=("700",), seen=("ledger",))
     assert found_in(shop, question, 1) == ["right"]
+
+
+def test_another_line_of_a_listed_event_is_not_more() -> None:
+    """A search lists each event once, by its newest line."""
+    newest, older, other = (line_of(name, ago) for name, ago in (("a", 1), ("a", 2), ("b", 3)))
+    assert table([newest, older], 1) == ([newest], False)
+    assert table([newest, older, other], 1) == ([newest], True)
+
+
+def line_of(event_id: str, ago: float) -> EventLine:
+    line = parse_line(event_line(event_id, ago))
+    assert line is not None
+    return line

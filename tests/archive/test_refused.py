@@ -378,6 +378,8 @@ def test_a_target_that_has_a_replayed_callback_is_named(tmp_path: Path) -> None:
         ((7000.0,), True),
         ((7000.0, 6999.0), True),
         ((80000.0, *(80000.0 - PLATFORM.total(),)), False),
+        # The first request came before the archive's events, the last one after them.
+        ((602.0, 598.0), False),
     ],
 )
 def test_a_callback_that_may_have_been_accepted_is_left_out(

@@ -390,7 +390,10 @@ def test_a_mistyped_target_is_an_error(tmp_path: Path, shop: Shop, command: str)
     assert retired.code == 0
     is_told = f"{table} has no target 'retired': nothing is sent to it" in retired.err
     assert is_told == (command == "replay")
-    assert "can't be read (--config), did you mean retired?" in asked("retird", tmp_path / "no").err
+    (tmp_path / "broken").write_text("targets: [")
+    for name in ("no", "broken"):
+        found = asked("retird", tmp_path / name)
+        assert "can't be read (--config), did you mean retired?" in found.err
 
 
 def test_a_replay_sends_exactly_the_acknowledged_events(tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_the_help_of_serve_begins_with_what_matters_most() -> None:
     first, _, further = quick("serve", "--help").stdout.decode().partition("\nfurther options:\n")
     assert len(re.findall(r"^  --", first, re.MULTILINE)) == 10
     assert len(re.findall(r"^  --", further, re.MULTILINE)) == len(SETTINGS) - 10
-    assert len(SETTINGS) <= 25
+    assert len(SETTINGS) <= 24
 
 
 @pytest.mark.parametrize("option", REMOVED_OPTIONS)

@@ -80,12 +80,14 @@ def test_all_shows_every_route(path: Path) -> None:
 
 
 def test_the_plan(path: Path) -> None:
-    """Each target, required ones first, with the routes that name it. A paused one is marked."""
-    path.write_text(CONFIG.replace("9001/callback", "9001/callback, paused: true"))
+    """Each target, required ones first, with the routes that name it. A paused one is marked; an
+    optional one has the retries of its own schedule."""
+    text = CONFIG.replace("9001/callback", "9001/callback, paused: true")
+    path.write_text(text.replace("9003/callback", "9003/callback, queue: {retries: 2}"))
     assert section(explain(path, "a.gs.cert.3"), "plan") == [
         "  certificates  required  by 'under gs'; paused: it gets nothing",
         "  ledger        required  by 'revoked'; optional by 'under gs'",
-        "  audit         optional  by 'to the auditors'; 20 retries over 14h 6m",
+        "  audit         optional  by 'to the auditors'; 2 retries over 4s",
     ]
 
 

@@ -78,6 +78,16 @@ def test_test_without_any_cases(folder: Path) -> None:
     assert "no file of config has a tests file beside it" in result.err
 
 
+def test_a_folder_without_routes_is_covered(tmp_path: Path) -> None:
+    """Every event is unmatched, and no route is left to be tried."""
+    files = {
+        "routes.yaml": "version: 1\ntargets: {one: {url: 'http://127.0.0.1/'}}\n",
+        "routes.test.yaml": "version: 1\ncases: [{key: a.gs.cert.1, unmatched: true}]\n",
+    }
+    result = ran("test", "--config", written(files, tmp_path / "new"), "--fail-under", "100")
+    assert (result.code, result.lines[-1]) == (0, "0 of 0 routes covered, 100 %")
+
+
 def test_explain_names_files() -> None:
     """Each route with its own file and line, in text and in JSON."""
     lines = ran("explain", "a.gs.cert.1", "--config", "config").lines

@@ -155,9 +155,11 @@ def test_a_target_is_probed_as_routes_yaml_has_it(tmp_path: Path) -> None:
         only = ("probe", "--target", "ledger", "--yes", "--only", "answers", "--config")
         assert ran(*only, routes(tmp_path, url, **more)).code == 0
         assert seen == ["7", "ledger"]
-        result = ran(*only, routes(tmp_path, url))
-    assert result.code == 1
-    assert "the router sends the event again, up to 2 times within 2.0 h" in result.lines[1]
+        for own, again in (({}, "2 times within 2.0 h"), ({"retries": 3}, "3 times within 3.0 h")):
+            queue = {"queue": own} if own else {}
+            result = ran(*only, routes(tmp_path, url, **queue))
+            assert result.code == 1
+            assert f"the router sends the event again, up to {again}" in result.lines[1]
 
 
 def test_a_routes_yaml_of_no_use_is_no_breach(tmp_path: Path) -> None:

@@ -33,10 +33,10 @@ _INSIDE = "FAILOVER_INSIDE"
 LONGEST = 900.0
 
 #: The pauses before each fault, and between the first write after it and its end, in seconds.
-BEFORE, AFTER = 1.0, 2.0
+BEFORE, AFTER = 1.0, 1.0
 
 #: EBaaS retries for longer than a failover takes, so that no event is given up.
-TIMES = Times(Schedule((0.5, 1.0, 2.0), 20), Schedule((0.2, 0.5, 2.0), 20))
+TIMES = Times(Schedule((0.5, 1.0, 2.5), 12), Schedule((0.5, 1.0, 2.5), 12))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FailoverPlan(Plan):
 
     @cached_property
     def rates(self) -> Rates:
-        return Rates(0.1, 0.03, 0.0, 0.0, 0.0, 0, lies=0.02, leaves=0.05, proxied=0.03, twins=0.1)
+        return Rates(0.08, 0.03, 0.0, 0.0, 0.0, 0, lies=0.02, leaves=0.05, proxied=0.03, twins=0.1)
 
     @cached_property
     def storms(self) -> list[tuple[float, StrEnum, int, float]]:
@@ -110,19 +110,14 @@ def main() -> int:
 
 def _in_namespaces() -> int:
     """Run this again in namespaces whose end takes every process and network with it."""
-    unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    spaces = ["--net", "--mount", "--pid", "--mount-proc"]
+    # The first process of the namespaces ends with unshare, and that with this process.
+    unshare = ["setpriv", "--pdeathsig=KILL", "unshare", "--fork", "--kill-child", *spaces]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         print("skipped: this machine allows no namespaces; it takes root on Linux")
         return 0
     # A shell as process 1 waits for the servers that Patroni leaves behind.
-    shell = [
-        "sh",
-        "-c",
-        '"$@"; exit $?',
-        "sh",
-        sys.executable,
-        *(["-m", "tests.failover"] if "T8" not in os.environ else [os.environ["T8"]]),
-    ]
+    shell = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-m", "tests.failover"]
     inside = {**os.environ, _INSIDE: "1"}
     return subprocess.run([*unshare, *shell, *sys.argv[1:]], env=inside, check=False).returncode
 
@@ -159,7 +154,7 @@ def _recorded_again(history: History, requests: list[Request], began: float, nod
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.failover", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pace", type=float, default=5.0, help="new events in a second")
+    parser.add_argument("--pace", type=float, default=3.0, help="new events in a second")
     parser.add_argument("faults", nargs="*", help=", ".join(Fault))
     return parser.parse_args()
 

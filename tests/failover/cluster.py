@@ -33,8 +33,8 @@ SETTINGS = {
 #: How long a cluster may take to start or to become whole again, in seconds.
 PATIENCE = 180.0
 
-#: The timeout of a write that tries a server, in seconds.
-_TRY = 1.0
+#: The timeout of a write that tries a server, in seconds: a busy machine needs one to connect.
+_TRY = 4.0
 
 #: A file system in memory: etcd and the servers write and synchronize all the time.
 _MEMORY = Path("/dev/shm")
@@ -127,7 +127,12 @@ class Machine:
 
     def _patroni(self, peers: list[str]) -> dict[str, Any]:
         """Return the content of patroni.yml."""
-        parameters = {"unix_socket_directories": str(self._folder), "shared_buffers": "16MB"}
+        parameters = {
+            "unix_socket_directories": str(self._folder),
+            "shared_buffers": "16MB",
+            # A primary that is cut off waits so long for its standbys before it shuts down.
+            "wal_sender_timeout": "10s",
+        }
         return {
             "scope": "ebaas",
             "name": self.name,
@@ -170,7 +175,7 @@ class Clustered(Database):
         """Run statements, and return the rows of the last one."""
         path = "-c search_path=ebaas_router,public"
         with psycopg.connect(
-            self.dsn, autocommit=True, connect_timeout=2, options=path
+            self.dsn, autocommit=True, connect_timeout=10, options=path
         ) as connection:
             for sql in statements:
                 cursor = connection.execute(sql.encode())
@@ -239,8 +244,10 @@ class Cluster:
 
     async def _written(self) -> None:
         """Return once a commit has succeeded on any server."""
-        while not any(await asyncio.gather(*map(_takes_a_write, self._hosts))):
-            await asyncio.sleep(0.2)
+        trying = [asyncio.create_task(_writes(host)) for host in self._hosts]
+        await asyncio.wait(trying, return_when=asyncio.FIRST_COMPLETED)
+        for task in trying:
+            task.cancel()
 
     async def whole(self) -> Machine:
         """Return the primary, once there are two standbys, one of them synchronous, and all
@@ -257,17 +264,18 @@ class Cluster:
         raise TimeoutError(f"the cluster is not whole: {views}\n{logs}")
 
 
-async def _takes_a_write(host: str) -> bool:
-    dsn = Clustered([host]).dsn
-    try:
-        async with (
-            asyncio.timeout(_TRY),
-            await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection,
-        ):
-            await connection.execute("INSERT INTO public.tries DEFAULT VALUES")
-    except (psycopg.Error, TimeoutError):
-        return False
-    return True
+async def _writes(host: str) -> None:
+    """Return once a commit has succeeded at this host."""
+    while True:
+        with suppress(psycopg.Error, TimeoutError):
+            async with (
+                asyncio.timeout(_TRY),
+                await psycopg.AsyncConnection.connect(Clustered([host]).dsn) as connection,
+            ):
+                await connection.execute("INSERT INTO public.tries DEFAULT VALUES")
+                await connection.commit()
+                return
+        await asyncio.sleep(0.1)
 
 
 #: The roles and states of the members of a whole cluster.

@@ -120,7 +120,7 @@ async def test_a_team_gets_only_lines_about_its_targets(listened: Listened) -> N
         listened.log.info("config", hash="abc")
         listened.log.warning("failing", target="audit", owner="team audit")
         listened.event(targets={"audit": EVENT["targets"]["audit"]})
-        listened.event(unqueued=True)
+        listened.event(unqueued=True, routes=["to-audit"])
         listened.log.warning("store_fuller", target="ledger", mark=0.5, events=7654, bytes=7654)
         listened.log.warning("failing", target="ledger", owner="team ledger")
         lines = [await reader.next() for _ in range(3)]

@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from router.telemetry.health import FEW, LATELY, LONGEST, MINUTE, Health, Minute, health_of
+from router.telemetry.log.lines import utc
+from tests.support.archived import REFUSED, event_line, keep, line
 from tests.support.command import PATIENCE, Finished
 from tests.support.house import event
 from tests.support.inprocess import quick
@@ -176,10 +178,13 @@ def test_a_restart_does_not_make_it_well(tmp_path: Path, *, archive: bool) -> No
         targets = {"one": bad, "two": good}
         with router(tmp_path, targets, *kept, match="*.gs.*") as here:
             here.serve.post("event")
-            time.sleep(2.1)  # the first failure is older than the last
+            begun = here.get("/status")["at"]
+            time.sleep(2.1)  # the first failure is older than the last, and than the restart
             here.serve.post("another")
+            sent = time.time()
             assert here.serve.ask("POST", "/callback", lost)[1] == "500"
-            before, seen = here.target(), here.get("/status")
+            answered = time.time()
+            before = here.target()
             if archive:
                 wait_until(lambda: len(here.get("/api/v1/events", since="1h")["events"]) == 3)
             here.kill()
@@ -187,7 +192,7 @@ def test_a_restart_does_not_make_it_well(tmp_path: Path, *, archive: bool) -> No
 
         def restarted(here: Router) -> Any:
             if archive:
-                wait_until(lambda: here.get("/status")["counted_since"] <= seen["at"])
+                wait_until(lambda: here.get("/status")["counted_since"] <= begun)
             return here.get("/status")
 
         with router(tmp_path, targets, *kept, match="*.gs.*") as here:
@@ -208,11 +213,31 @@ def test_a_restart_does_not_make_it_well(tmp_path: Path, *, archive: bool) -> No
     assert after["last_failure"]["reason"] == before["last_failure"]["reason"] == "code"
     assert after["lately"] == {"attempts": 2, "failed": 2}
     assert (sum(minutes["events"]), sum(minutes["failed"])) == (3, 3)
-    assert minutes["counted_since"] <= seen["at"]
+    assert minutes["counted_since"] <= begun
     unmatched = status["callbacks"]["unmatched"]
     assert unmatched["keys"] == {"no.route.has.it": 1}
-    assert abs(_seconds(unmatched["since"]) - _seconds(seen["at"])) <= 2
+    assert int(sent) <= _seconds(unmatched["since"]) <= answered
     assert finished.returncode == 1
+
+
+def test_a_long_trouble_keeps_its_beginning_over_a_restart(tmp_path: Path) -> None:
+    """From before the minutes that its state is decided by. Retries of the queue count as well."""
+    failed: dict[str, Any] = {"targets": {"one": REFUSED}, "code": "500"}
+    retried = {"event_id": "e", "event_key": "a.b.c.d", "target": "two", "reason": "timeout",
+               "ms": 5000.0, "retry": 1}  # fmt: skip
+    ages = range(50 * 60, 0, -5 * 60)
+    lines = [event_line(f"e-{ago}", ago, request=2, **failed) for ago in ages]
+    keep(tmp_path / "archive", line("retried", 3000.0, **retried), *lines)
+    began = time.time() - max(ages)
+    with target() as good:
+        options = ("--archive", str(tmp_path / "archive"))
+        with router(tmp_path, {"one": good, "two": good}, *options) as here:
+            wait_until(lambda: here.get("/status")["counted_since"] < utc(began + 60))
+            one, two, minutes = here.target(), here.target("two"), here.get("/api/v1/minutes")
+    assert (one["state"], two["state"]) == ("failing", "failing")
+    assert abs(_seconds(one["failing_since"]) - began) < 30
+    assert two["last_failure"]["reason"] == "timeout"
+    assert (sum(minutes["events"]), sum(minutes["retries"])) == (len(ages), len(ages))
 
 
 def _seconds(at: str) -> float:

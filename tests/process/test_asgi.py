@@ -26,8 +26,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router.app import App
 from router.config import loading
 from router.config.settings import Settings
+from router.model.build import COMPILED
 from router.model.errors import StartFailed
 from router.net.listening import listen
+from router.store.sqlite.store import SqliteStore
 from router.telemetry.log import Log
 from tests.support.command import PATIENCE, ROOT, environment, one_line
 from tests.support.house import SAMPLE, routes
@@ -207,3 +209,21 @@ def test_a_store_that_can_not_be_used_ends_the_start(
     assert output.count(b"ebaas-router: can't use the store ") == 1
     assert b"Traceback" not in output
     assert b".py" not in output
+
+
+@pytest.mark.skipif(COMPILED, reason="nothing can be replaced in what is compiled")
+async def test_a_router_that_is_stopped_while_it_starts_is_never_ready(
+    one: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A balancer would send it callbacks."""
+    app, _ = made(one, store=tmp_path / "store.db")
+    read = SqliteStore.pauses
+
+    async def stop_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(SqliteStore, "pauses", read)
+        app.drain()
+        return await read(*arguments)
+
+    monkeypatch.setattr(SqliteStore, "pauses", stop_meanwhile)
+    async with app.lifespan():
+        assert not app.probes.ready

@@ -7,7 +7,7 @@ import time
 from bisect import bisect
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,18 +124,14 @@ def test_a_target_with_a_rate_never_sees_more(tmp_path: Path) -> None:
         )
         config.write_text(text)
         ledger.code = code
-        router = Serving(config, tmp_path / "store.db", (), {})
-        with lag_measured() as lags:
-            try:
-                live = 0
-                until = time.monotonic() + 3 * SOON
-                while not live or unsettled(tmp_path / "store.db"):
-                    assert time.monotonic() < until
-                    assert router.post(f"live-{live}") == "000"
-                    live += 1
-                    time.sleep(0.02)
-            finally:
-                router.close()
+        restarted = closing(Serving(config, tmp_path / "store.db", (), {}))
+        with restarted as router, lag_measured() as lags:
+            live, until = 0, time.monotonic() + 3 * SOON
+            while not live or unsettled(tmp_path / "store.db"):
+                assert time.monotonic() < until
+                assert router.post(f"live-{live}") == "000"
+                live += 1
+                time.sleep(0.02)
     assert len(began) == count + live
     most = max(bisect(began, first + 1.0) - number for number, first in enumerate(sorted(began)))
     assert most <= 1.15 * rate + rate * max(lags)

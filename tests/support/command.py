@@ -13,7 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -170,13 +170,8 @@ def _by_a_shell(
     return process
 
 
-@contextmanager
-def running(*arguments: str, **how: Any) -> Iterator[Running]:
-    started = Running(*arguments, **how)
-    try:
-        yield started
-    finally:
-        started.close()
+def running(*arguments: str, **how: Any) -> closing[Running]:
+    return closing(Running(*arguments, **how))
 
 
 def start_failure(*options: str, **how: Any) -> str:
@@ -195,13 +190,8 @@ class Receiver(Running):
         self.url = found.group()
 
 
-@contextmanager
-def receiver(*arguments: str) -> Iterator[Receiver]:
-    started = Receiver(*arguments)
-    try:
-        yield started
-    finally:
-        started.close()
+def receiver(*arguments: str) -> closing[Receiver]:
+    return closing(Receiver(*arguments))
 
 
 _FLOOD = b" " * 65536

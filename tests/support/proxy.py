@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -203,10 +203,5 @@ class Proxy:
         link.reset()
 
 
-@contextmanager
-def proxy(to: int) -> Iterator[Proxy]:
-    started = Proxy(to)
-    try:
-        yield started
-    finally:
-        started.close()
+def proxy(to: int) -> closing[Proxy]:
+    return closing(Proxy(to))

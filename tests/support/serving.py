@@ -175,11 +175,8 @@ def serving(
     config = folder / "routes.yaml"
     config.write_text(json.dumps(table))
     place = store or folder / "store.db"
-    started = Serving(config, place, options, environ or {}, **(how or {}))
-    try:
+    with closing(Serving(config, place, options, environ or {}, **(how or {}))) as started:
         yield started
-    finally:
-        started.close()
 
 
 def with_door(folder: Path) -> tuple[list[str], list[str]]:

@@ -183,15 +183,6 @@ class Running:
         wait_until(lambda: self.connections() == count)
 
 
-class _Troubles(logging.Handler):
-    def __init__(self, into: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._into = into
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._into.append(self.format(record))
-
-
 @contextmanager
 def running(
     limits: Limits,
@@ -235,7 +226,8 @@ def running(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve())
 
-    handler = _Troubles(troubles)
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: troubles.append(handler.format(record))  # type: ignore[method-assign]
     logging.getLogger().addHandler(handler)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store.db"

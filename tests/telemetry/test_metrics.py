@@ -120,6 +120,15 @@ def test_an_invalid_callback_is_counted_at_its_field(place: str, field: str) -> 
     assert metrics.invalid.keys() == before
 
 
+def test_an_attempt_that_the_router_held_back_is_no_failure() -> None:
+    """It is counted by its reason, and has no duration."""
+    metrics = counting("one")
+    metrics.of("one").attempt(Attempt(Reason.PAUSED, False, 5.0, at=NOW))
+    assert value(metrics, "attempts_total", target="one", reason="paused") == 1
+    assert value(metrics, "attempt_duration_seconds_count", target="one") == 0
+    assert metrics.of("one").failure is None
+
+
 def test_series_follow_the_targets() -> None:
     """A target that stays keeps its numbers. Dead letters of a removed one count for REMOVED; if it
     comes back, it starts at 0."""

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -86,11 +86,9 @@ def test_the_largest_of_everything_holds_up_nobody(tmp_path: Path) -> None:
         signed = {"url": honest.url, "secret": ["one" * 9, "two" * 9]}
         table = routes({"honest": signed}, {"liar": liar.url}, match="*.cert.*")
         config.write_text(json.dumps(table))
-        router = Serving(config, tmp_path / "store.db", ("--schema", str(schema)), {})
-        try:
+        options = ("--schema", str(schema))
+        with closing(Serving(config, tmp_path / "store.db", options, {})) as router:
             probes, events = _measured(router)
-        finally:
-            router.close()
     assert median(probes) < 0.1, sorted(probes)
     assert median(events) < 0.4, sorted(events)
 

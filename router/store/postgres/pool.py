@@ -148,7 +148,7 @@ SIZE = 4
 CONNECT_TIMEOUT = 3.0
 
 #: The pauses between attempts to connect, in seconds: the first, and the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
 
 class ServerPool:
