@@ -84,8 +84,8 @@ def ops_app(parts: ApiParts, tokens: OpsTokens, log: Log, *, local: bool) -> Gua
     return Guard(app, tokens, log, local=local)
 
 
-#: A comment of its own line. The line itself stays: errors have the numbers of the source.
-_COMMENT = re.compile(rb"^[ \t]*(?://|/?\*).*$", re.MULTILINE)
+#: A comment on lines of its own. The lines stay: errors have the numbers of the source.
+_COMMENT = re.compile(rb"^[ \t]*(?://.*|/\*(?:(?!\*/)[\s\S])*\*/[ \t]*)$", re.MULTILINE)
 
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
 
@@ -104,7 +104,7 @@ class _Page:
         index = files.pop("index.html").decode()
         self._index = index.replace("/page/", f"/page/{self._version}/")
         contents = {
-            name: _COMMENT.sub(b"", content) if name.endswith(".js") else content
+            name: _COMMENT.sub(_bare, content) if name.endswith(".js") else content
             for name, content in files.items()
         }
         self._files = {name: (gzip.compress(it), it) for name, it in contents.items()}
@@ -124,6 +124,10 @@ class _Page:
         if "gzip" in request.headers.get("accept-encoding", ""):
             headers["content-encoding"], content = "gzip", compressed
         return Response(content, headers=headers)
+
+
+def _bare(comment: re.Match[bytes]) -> bytes:
+    return b"\n" * comment[0].count(b"\n")
 
 
 #: It is the same for all of a process.
