@@ -274,6 +274,10 @@ def _add_traffic(name: str, compared: Comparison) -> None:
         note(f"--events: {traffic.skipped:,} {have} no event or key")
 
 
+#: The longest line that is read, in bytes; twice the largest callback.
+MAX_EVENT_LINE = 2 * 1024 * 1024
+
+
 class Traffic:
     """The events in a stream of lines, each with its number.
 
@@ -287,8 +291,12 @@ class Traffic:
         self.skipped = 0
 
     def __iter__(self) -> Iterator[tuple[Event, int]]:
-        for line in self._stream:
+        while line := self._stream.readline(MAX_EVENT_LINE):
             try:
+                if len(line) == MAX_EVENT_LINE and not line.endswith(b"\n"):
+                    while line and not line.endswith(b"\n"):
+                        line = self._stream.readline(MAX_EVENT_LINE)
+                    raise Unreadable("too long")
                 fields = _fields(line)
             except Unreadable:
                 self.skipped += 1

@@ -1,7 +1,9 @@
-"""The texts in force, in one file beside the store: a start takes them for files that are broken.
+"""The texts in force and the last reloads, in one file beside the store: a start takes the texts
+for files that are broken.
 
-They are as people wrote them, `${…}` unresolved, so no secret is in the file that is not in a
-routes.yaml. One rename replaces all of them, since texts of different moments may not fit together.
+Texts are as people wrote them, `${…}` unresolved, and reloads have the words of the log, secrets
+masked: no secret is in the file that is not in a routes.yaml. One rename replaces all of it, since
+texts of different moments may not fit together.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class LastGood:
         with suppress(*_UNUSABLE):
             return tuple(
                 Reloaded(
-                    each["at"],
+                    float(each["at"]),
                     each["hash"],
                     tuple(each["changes"]),
                     tuple(each["problems"]),
@@ -84,7 +86,8 @@ class LastGood:
             "files": texts,
             "reloads": [*map(asdict, reloads)],
         }
-        content = json.dumps(kept, ensure_ascii=False, indent=1).encode()
+        # A file's name may be any bytes.
+        content = json.dumps(kept, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
         new = self.path.with_name(f"{self.path.name}.new")
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

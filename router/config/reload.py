@@ -8,6 +8,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from router.config.comparison import Edit, edits_of
 from router.config.files import Written
@@ -253,9 +254,10 @@ class Reload:
 
     def _remember(self, reloaded: Reloaded) -> None:
         reloads = self.config_state.reloads
-        # Otherwise each start adds the same refusal again.
-        if reloads and replace(reloads[0], at=reloaded.at) == reloaded:
-            reloads.popleft()
+        # Otherwise each start adds the same refusals again, which may be of several owners.
+        for known in takewhile(lambda one: not one.hash, [*reloads]):
+            if replace(known, at=reloaded.at) == reloaded:
+                reloads.remove(known)
         reloads.appendleft(reloaded)
         self._on_reload(reloaded)
 

@@ -220,8 +220,11 @@ WRONG_LINES = [
 
 @pytest.mark.parametrize(("arguments", "why"), WRONG_LINES)
 def test_a_wrong_command_line_is_one_line(arguments: str, why: str) -> None:
-    """With the word that was probably meant. Nothing is read, sent or changed."""
-    assert complaint(quick(*shlex.split(arguments))).startswith(why)
+    """With the word that was probably meant, and without a secret. Nothing is read, sent or
+    changed."""
+    line = complaint(quick(*shlex.split(arguments)))
+    assert line.startswith(why)
+    assert "S3CRET" not in line
 
 
 @pytest.mark.parametrize(

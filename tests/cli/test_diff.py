@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cli.explain import Traffic
+from router.cli.explain import MAX_EVENT_LINE, Traffic
 from router.config.comparison import Comparison
 from router.config.loading import parse
 from router.model.event import FIELDS, Event
@@ -422,6 +422,7 @@ def test_other_lines_of_the_log_are_passed_over(happening: str) -> None:
         "[" * 5000,
         '{"event_key": "a", "event_key": "b"}',
         '{"event_key":"\\ud800"}',
+        "x" * MAX_EVENT_LINE * 2,
     ],
 )
 def test_lines_without_an_event_are_counted(line: str) -> None:

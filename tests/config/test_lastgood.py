@@ -92,9 +92,10 @@ def test_it_is_private_and_has_no_secret(tmp_path: Path) -> None:
 
 
 def test_the_last_reloads_are_kept(tmp_path: Path) -> None:
-    """With their changes and problems, for the next start."""
+    """With their changes and problems, for the next start. Names of files may be any bytes."""
     config, kept = tmp_path / "routes.yaml", LastGood(tmp_path / "kept", tmp_path / "routes.yaml")
-    reloads = (Reloaded(2.0, "", problems=("wrong",), owner="team"), Reloaded(1.0, "ab", ("new",)))
+    wrong = Reloaded(2.0, "", problems=("\udcff.yaml: wrong",), owner="team")
+    reloads = (wrong, Reloaded(1.0, "ab", ("new",)))
     kept.write([Written(str(config), b"text")], reloads)
     assert (kept.reloads(), len(kept.read())) == (reloads, 1)
     assert LastGood(kept.path, tmp_path / "other").reloads() == ()

@@ -527,6 +527,20 @@ async def test_a_look_that_is_asked_for_sweeps_nothing(
     assert watching.sweeps == 0
 
 
+async def test_a_refusal_that_is_found_again_is_remembered_once(
+    tmp_path: Path, watch: Watch
+) -> None:
+    """Of each owner."""
+    folder = written({**team("one"), "routes.d/z.yaml": other("z")}, tmp_path / "config")
+    watching = watch(folder)
+    for name, owner in (("certs", "team certs"), ("z", "team z")):
+        (folder / f"routes.d/{name}.yaml").write_text(f"version: 1\nowner: {owner}\nroots: []\n")
+    for _ in range(3):
+        await watching.look()
+    owners = [one.owner for one in watching.config_state.reloads]
+    assert sorted(owners) == ["team certs", "team z"]
+
+
 async def test_many_reloads_under_load_drop_nothing_and_leak_nothing(tmp_path: Path) -> None:
     """Reloaded over and over under load, each request is answered by one version, a target that
     stays keeps its connection, and one that goes leaves nothing open."""

@@ -96,7 +96,13 @@ def main() -> int:
     args = _arguments()
     if _INSIDE not in os.environ:
         return _in_namespaces()
-    for command in ("mkdir -p /run/netns", "mount -t tmpfs netns /run/netns", "ip link set lo up"):
+    for command in (
+        "mkdir -p /run/netns",
+        "mount -t tmpfs netns /run/netns",
+        # That of a container is small, and would keep the files of a run that is killed.
+        "mount -t tmpfs memory /dev/shm",
+        "ip link set lo up",
+    ):
         run(*command.split())
     faults = tuple(Fault(fault) for fault in args.faults or Fault)
     plan = FailoverPlan(args.seed, LONGEST, 2, True, args.pace, faults=faults)

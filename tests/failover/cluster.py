@@ -243,11 +243,14 @@ class Cluster:
                 primary.join()
 
     async def _written(self) -> None:
-        """Return once a commit has succeeded on any server."""
+        """Return once a commit has succeeded on any server. Raises TimeoutError."""
         trying = [asyncio.create_task(_writes(host)) for host in self._hosts]
-        await asyncio.wait(trying, return_when=asyncio.FIRST_COMPLETED)
+        first = asyncio.FIRST_COMPLETED
+        done, _ = await asyncio.wait(trying, timeout=PATIENCE, return_when=first)
         for task in trying:
             task.cancel()
+        if not done:
+            raise TimeoutError(f"no server takes a write\n{self._logs()}")
 
     async def whole(self) -> Machine:
         """Return the primary, once there are two standbys, one of them synchronous, and all
@@ -260,8 +263,10 @@ class Cluster:
             if views.count(views[0]) == len(views) and sorted(views[0].values()) == _WHOLE:
                 return next(m for m in self._machines if views[0][m.name] == _WHOLE[0])
             await asyncio.sleep(0.2)
-        logs = "\n".join(machine.log[-2000:] for machine in self._machines)
-        raise TimeoutError(f"the cluster is not whole: {views}\n{logs}")
+        raise TimeoutError(f"the cluster is not whole: {views}\n{self._logs()}")
+
+    def _logs(self) -> str:
+        return "\n".join(machine.log[-2000:] for machine in self._machines)
 
 
 async def _writes(host: str) -> None:
