@@ -153,8 +153,8 @@ ROWS: dict[str, Callable[[], Awaitable[str]]] = {
 
 
 def table() -> dict[str, dict[str, str]]:
-    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     start = next(at for at, row in enumerate(cells) if "granian" in row)
     names = cells[start][1:]
     return {
