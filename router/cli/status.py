@@ -46,7 +46,7 @@ STATUS = Help(
     and a line for each target, the worst first: how long it has been failing (nearly all attempts
     of the last minutes) or degraded (some), attempts in flight and their limit, deliveries that
     wait for a retry, dead letters, and the reason of the last failure, or the progress of a
-    recovery. Pauses, and callers that were turned away, are shown and are nothing wrong. If routers
+    recovery. Pauses and callers that were turned away are listed, but are not problems. If routers
     share a store in PostgreSQL, a line for each node follows, with the hash of its configuration
     (`check --print` shows that of a file). A node that was silent for 10 s is gone: it crashed, or
     is cut off from the database. --store lists the nodes alone.""",

@@ -277,7 +277,7 @@ def _first(recents: Mapping[str, Recent]) -> float:
 
 
 def _summed(recents: Mapping[str, Recent], name: str) -> dict[str, Any]:
-    """Return how many callbacks there were of these faults, or keys, and by `name` of each."""
+    """Return the number of callbacks, in all and, under `name`, by fault or key."""
     last = max((recent.last for recent in recents.values()), default=0.0)
     return {
         "count": _Count(sum(recent.count for recent in recents.values())),
@@ -292,7 +292,7 @@ def _counts(view: Mapping[str, Any]) -> Any:
 
 
 def _most(recents: Mapping[str, Recent], show: Callable[[str], str]) -> str:
-    """Return the most frequent faults or keys with their counts, in no language."""
+    """Format the most frequent faults or keys with their counts, for any language."""
     most = sorted(recents.items(), key=lambda item: -item[1].count)
     named = [f"{show(what)} ({recent.count})" for what, recent in most if what]
     more = len(most) - len(named[:MAX_SHOWN_KEYS])

@@ -1,4 +1,4 @@
-"""A target's health: its state, by the part of its recent attempts that failed."""
+"""A target's health: its state, by the share of its recent attempts that failed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LATELY: Final = 5
 LONGEST: Final = 15
 FEW: Final = 10
 
-#: The part of the attempts from which on a target is failing, or degraded; and the part below which
-#: it no longer is. One that swings about a bound does not change its state each time.
+#: The share of failed attempts at which a target is failing, or degraded; and the lower share at
+#: which it no longer is. One that swings about a bound does not change its state each time.
 FAILING: Final = (0.9, 0.8)
 DEGRADED: Final = (0.05, 0.02)
 
@@ -47,7 +47,7 @@ class Health:
 
     @property
     def part(self) -> float:
-        """The part of the attempts that failed."""
+        """The share of the attempts that failed."""
         return self.failed / self.attempts if self.attempts else 0.0
 
 

@@ -244,10 +244,13 @@ class TargetMetrics:
     breaker_opened: int = metric("breaker_opened_total", "Times that the target's breaker opened.")
     paused: int = metric("target_paused", "1 while it is paused, by routes.yaml or by a person.")
     target_state: Counts = metric(
-        "target_state", "1 for its state, by its failures of the last minutes.", _HEALTH
+        "target_state",
+        "1 while it is in this state, by the share of its recent attempts that failed.",
+        _HEALTH,
     )
     failing_since: float = metric(
-        "failing_since_timestamp_seconds", "Since when it is failing or degraded; 0 if it is not."
+        "failing_since_timestamp_seconds",
+        "Time at which it began to be failing or degraded; 0 if it is neither.",
     )
     last_acknowledged: float = metric(
         "last_acknowledged_timestamp_seconds", "Its last acknowledgement; 0 for none."

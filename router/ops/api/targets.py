@@ -22,7 +22,7 @@ from router.telemetry.health import State
 from router.telemetry.log.lines import utc
 from router.telemetry.metrics import TargetMetrics
 
-#: How much a trouble matters, the worst first. A notice is nothing wrong.
+#: The severities, the worst first. A notice is not a problem.
 Severity = Literal["critical", "warning", "notice"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
@@ -59,7 +59,7 @@ class TargetNow(TypedDict):
 
     owner: str
     state: State
-    #: Null if nothing is the matter.
+    #: Null if there is no problem.
     severity: Severity | None
     #: The recent attempts that its state is decided by, and how many of them failed.
     lately: LatelyView

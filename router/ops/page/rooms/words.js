@@ -223,7 +223,7 @@ Object.assign(WORDS, {
   "dead.none": ["No such deliveries.", "没有符合的投递。"],
 
   "refused.why": ["Fault", "原因"],
-  "refused.none": ["None that were not accepted since.", "没有尚未被接受的回调。"],
+  "refused.none": ["No refused callbacks are left.", "没有遗留的被拒回调。"],
   "refused.count": ["{n} {n|callback|callbacks} in {requests} {requests|request|requests}. EBaaS got an error for each.", "{n} 个回调，共 {requests} 次请求。EBaaS 均收到错误。"],
   "refused.accepted": ["{n} more {n|was|were} accepted since.", "另有 {n} 个此后已被接受。"],
   "refused.unknown": ["{n} more may have been accepted since: the archive no longer reaches back that far.", "另有 {n} 个此后可能已被接受：归档已不含那段时间。"],
