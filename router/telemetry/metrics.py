@@ -245,12 +245,12 @@ class TargetMetrics:
     paused: int = metric("target_paused", "1 while it is paused, by routes.yaml or by a person.")
     target_state: Counts = metric(
         "target_state",
-        "1 while it is in this state, by the share of its recent attempts that failed.",
+        "1 while it is in this state, by its recent failures.",
         _HEALTH,
     )
     failing_since: float = metric(
         "failing_since_timestamp_seconds",
-        "Time at which it began to be failing or degraded; 0 if it is neither.",
+        "When it began to be failing or degraded; 0 if neither.",
     )
     last_acknowledged: float = metric(
         "last_acknowledged_timestamp_seconds", "Its last acknowledgement; 0 for none."
