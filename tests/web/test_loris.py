@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import io
 import itertools
+import json
 import multiprocessing
 import os
 import resource
@@ -19,10 +22,17 @@ from pathlib import Path
 
 import pytest
 
+from router.app import App
+from router.config import loading
+from router.config.settings import Settings
 from router.net.http.connection import Limits
-from tests.support.house import PATIENCE
+from router.net.listening import listen
+from router.process.running import run
+from router.process.server import Server
+from router.telemetry.log import Log
+from tests.support.house import PATIENCE, routes
 from tests.support.load import Load
-from tests.support.wire import PROBE, chunk, chunked, post, running
+from tests.support.wire import PROBE, chunk, chunked, post
 
 #: The number of connections that are slow at a time, and the test's length in seconds.
 LORIS = int(os.environ.get("LORIS", "300"))
@@ -37,16 +47,32 @@ ALL = LIMITS.unfinished + 40_000_000
 
 
 def serve(ready: Connection) -> None:
-    """Run a router in a process of its own, until the test has closed its end, or has died. Unread
-    replies soon fill its buffer."""
-    with running(LIMITS, send_buffer=4096) as router:
-        ready.send(router.port)
-        with contextlib.suppress(EOFError):
-            ready.recv()
+    """Run a router in a process of its own; it accepts every event and forwards none, so that no
+    target keeps requests in its memory."""
+    table = routes({"nobody": "http://127.0.0.1:9/"}, match="no.such.event.key", unmatched="accept")
+    loaded = loading.parse(json.dumps(table).encode(), "routes.yaml", {}, None)
+    app = App(Settings(store=None), loaded, Log(io.StringIO(), "json"))
+    listener = listen("127.0.0.1", 0)
+    # Small, so that unread replies soon fill it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server = Server(app.entry, listener, lifespan=app.lifespan, drain_timeout=1, limits=LIMITS)
+
+    async def announce() -> None:
+        ready.send(listener.getsockname()[1])
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ready.fileno(), stop, loop)
+
+    def stop(loop: asyncio.AbstractEventLoop) -> None:
+        """The test has closed its end, or has died."""
+        loop.remove_reader(ready.fileno())
+        server.stop()
+
+    run(server, then=announce)
 
 
 @contextmanager
 def router() -> Iterator[tuple[int, int]]:
+    """Run a router; yield its port and process id."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs,))
@@ -83,6 +109,8 @@ KINDS = {
 
 
 class Slow:
+    """A series of slow connections."""
+
     def __init__(self, port: int, kind: int) -> None:
         self._port = port
         self._kind = [*KINDS][kind % len(KINDS)]
@@ -99,6 +127,7 @@ class Slow:
         self._says = KINDS[self._kind]()
 
     def go_on(self) -> None:
+        """Send the next piece; connect again if the connection has ended."""
         try:
             with contextlib.suppress(BlockingIOError):
                 self._socket.send(next(self._says))
@@ -117,6 +146,7 @@ class Slow:
 
 
 def memory_of(process: int) -> int:
+    """Return the memory of the process, in bytes."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
