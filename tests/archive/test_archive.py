@@ -329,7 +329,7 @@ def test_a_copy_that_a_dead_process_left_is_deleted(tmp_path: Path) -> None:
 
 
 def test_only_lines_that_are_gone_are_counted(tmp_path: Path) -> None:
-    """Those of the open segment, and not those of segments that were finished before."""
+    """Lines of the open segment count; lines of segments that were finished before do not."""
     store = SegmentStore(tmp_path / "archive", 4 * MIB, 600.0)
     store.append(noise(3000))
     store.turn()

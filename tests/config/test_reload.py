@@ -530,7 +530,7 @@ async def test_a_look_that_is_asked_for_sweeps_nothing(
 async def test_a_refusal_that_is_found_again_is_remembered_once(
     tmp_path: Path, watch: Watch
 ) -> None:
-    """Of each owner."""
+    """Each owner has one entry."""
     folder = written({**team("one"), "routes.d/z.yaml": other("z")}, tmp_path / "config")
     watching = watch(folder)
     for name, owner in (("certs", "team certs"), ("z", "team z")):

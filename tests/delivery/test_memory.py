@@ -214,8 +214,8 @@ async def test_a_hang_up_during_the_wait_for_optional_targets_leaves_a_record(
     assert [name for name, _ in requests.scene.sent].count("one") == 1
 
 
-class SlowSupersede:
-    """A store that supersedes nothing before it may."""
+class Slow:
+    """A store. A subclass lets one of its calls wait."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -224,9 +224,16 @@ class SlowSupersede:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def supersede(self, *about: Any, **named: Any) -> None:
+    async def wait(self) -> None:
         self.has_begun.set()
         await self.may_go_on.wait()
+
+
+class SlowSupersede(Slow):
+    """A store that supersedes nothing before it may."""
+
+    async def supersede(self, *about: Any, **named: Any) -> None:
+        await self.wait()
         await self._store.supersede(*about, **named)
 
 
@@ -281,20 +288,12 @@ async def test_an_attempt_at_a_target_that_has_become_required_is_kept_as_long_a
     assert [name for name, _ in scene.sent].count("two") == 2
 
 
-class SlowLookUp:
+class SlowLookUp(Slow):
     """A store whose look-ups have read their rows but do not return yet."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.has_read, self.may_return = asyncio.Event(), asyncio.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
     async def find(self, digest: bytes, timeout: float) -> tuple[Kept, ...]:
         rows = await self._store.find(digest, timeout)
-        self.has_read.set()
-        await self.may_return.wait()
+        await self.wait()
         return rows
 
 
@@ -304,22 +303,22 @@ async def test_a_look_up_that_overlaps_the_end_of_a_late_attempt_joins_it(
     """Its rows may be older than the acknowledgement: the target is not called again."""
     scene, slow = requests.scene, SlowLookUp(requests.scene.store)
     scene.memory = Memory(cast(Store, slow))
-    slow.may_return.set()
+    slow.may_go_on.set()
     scene.answers["one"] = YES
     gone = asyncio.get_running_loop().create_future()
     beginning = asyncio.create_task(requests.post(gone=gone))
     await until(lambda: scene.busy["two"] and not scene.busy["one"])
     gone.set_result(None)
     first = await beginning
-    slow.may_return.clear()
-    slow.has_read.clear()
+    slow.may_go_on.clear()
+    slow.has_begun.clear()
     late = asyncio.create_task(scene.forwarder.wait_for_late_attempts(first))
     again = asyncio.create_task(requests.post())
-    await slow.has_read.wait()
+    await slow.has_begun.wait()
     scene.answers["two"] = YES
     scene.released.set()
     await late
     await until(lambda: not scene.memory._attempts)
-    slow.may_return.set()
+    slow.may_go_on.set()
     assert (await again).settled
     assert [name for name, _ in scene.sent] == ["one", "two"]

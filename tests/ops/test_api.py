@@ -539,7 +539,7 @@ def test_a_refused_callback_is_no_teams(router: Console) -> None:
 
 
 def test_a_search_says_which_id_it_found(router: Console) -> None:
-    """Of an event in the archive as in the store; nothing if it was not for an id."""
+    """The archive and the store agree. A search for no id matches by nothing."""
     router.targets["ledger"].code = always("700")
     try:
         router.send("l.x.matched.1", "matched-1")

@@ -280,8 +280,8 @@ def judged(*minutes: tuple[int, int], before: Health | None = None, **more: bool
         ([(1, 1), *[(0, 0)] * LATELY, (0, 1)], "healthy"),
     ],
 )
-def test_the_part_that_failed_decides(minutes: list[tuple[int, int]], state: str) -> None:
-    """That of the last minutes."""
+def test_the_share_that_failed_decides(minutes: list[tuple[int, int]], state: str) -> None:
+    """Only the attempts of the last minutes count."""
     assert judged(*minutes).state == state
 
 

@@ -439,8 +439,8 @@ async def test_a_server_that_hangs_holds_nobody(postgresql: Server, database: Da
 
 
 async def test_a_server_that_hangs_delays_no_other(postgresql: Server, database: Database) -> None:
-    """Of several servers the first ones accept connections and say nothing, as after a STOP. The
-    one behind them is used, and nothing is left of the others."""
+    """Two servers accept connections and say nothing, as after a STOP. The third one is used, and
+    no connection to the others is left."""
     with proxy(postgresql.port) as between, ExitStack() as hanging:
         hanging.enter_context(between.hanging())
         async with opened(at_ports(database, between.port, between.port, postgresql.port)) as store:

@@ -188,7 +188,7 @@ class Body:
 
     @property
     def closes(self) -> bool:
-        """Whether a trailer has `connection: close`."""
+        """True if a trailer has `connection: close`."""
         return False
 
     @property
